@@ -1,0 +1,1 @@
+"""The counted look at held-out test splits: evaluation, statistics, figures."""

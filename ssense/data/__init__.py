@@ -1,0 +1,1 @@
+"""Reading recordings, writing synthetic ones, shards of spectrograms, seeded splits."""

@@ -1,0 +1,1 @@
+"""Encoder, text tower, masks and loss."""

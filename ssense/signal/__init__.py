@@ -1,0 +1,1 @@
+"""Filters, re-referencing and superlet spectrograms."""

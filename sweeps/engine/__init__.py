@@ -1,0 +1,1 @@
+"""What every sweep shares: cells, the search for the next one, workers, ledger, tracking."""
