@@ -27,6 +27,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 
 
+def weights_identity(weights: str) -> str:
+    """Name weights by what they are: a file by its content, anything else by its own name."""
+    path = Path(weights)
+    return f"file {file_digest(path)}" if path.is_file() else weights
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"": type(value).__name__, **vars(value)}

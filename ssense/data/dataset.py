@@ -1,0 +1,64 @@
+"""A dataset: the spectrograms, sentences and text embeddings that cells train on."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One recording ready for training, in NumPy arrays that processes of a node can share.
+
+    Attributes:
+        digest: names the whole origin: recording, segments, spectrograms, text tower.
+        spectrograms: `[N, electrodes, frequencies, frames]` float16.
+        text: `[N, D]` float32, rows of length 1.
+        sentences: N texts.
+    """
+
+    digest: str
+    spectrograms: np.ndarray
+    text: np.ndarray
+    sentences: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.spectrograms)
+
+    def on(self, device: torch.device) -> Pairs:
+        """All pairs on a device; on the CPU they share the arrays' memory."""
+        with warnings.catch_warnings():
+            # Arrays out of Ray's object store are read-only, and nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            tensors = (torch.from_numpy(array) for array in (self.spectrograms, self.text))
+            return Pairs(*(tensor.to(device) for tensor in tensors))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of spectrograms and sentence embeddings, or a selection of their rows.
+
+    A selection can reach no other row: training code is handed the training and validation
+    selections, and so cannot read the test split.
+    """
+
+    spectrograms: Tensor
+    text: Tensor
+    rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.text if self.rows is None else self.rows)
+
+    def select(self, rows: np.ndarray) -> Pairs:
+        """Restrict to some rows, counted in this selection."""
+        index = torch.from_numpy(rows).to(self.text.device)
+        return Pairs(self.spectrograms, self.text, index if self.rows is None else self.rows[index])
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather spectrograms `[B, E, 1, F, T]` float32 and text `[B, D]` of this selection."""
+        rows = index if self.rows is None else self.rows[index]
+        return self.spectrograms[rows].float().unsqueeze(2), self.text[rows]

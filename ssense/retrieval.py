@@ -1,0 +1,80 @@
+"""Ranks and retrieval metrics, and what chance reaches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+RECALL_AT = (1, 10, 50)
+METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr")
+
+
+def retrieval_metrics(queries: Tensor, candidates: Tensor, targets: Tensor) -> dict[str, float]:
+    """Recall@1, @10, @50 and mean reciprocal rank by cosine similarity, as fractions.
+
+    Args:
+        queries: `[N, D]` brain embeddings.
+        candidates: `[M, D]` sentence embeddings.
+        targets: `[N]` index of each query's true candidate.
+
+    Raises:
+        ValueError: there is no query, an embedding is not finite, or a target is out of range.
+    """
+    ranks = retrieval_ranks(queries, candidates, targets)
+    recalls = {f"recall@{k}": (ranks <= k).double().mean().item() for k in RECALL_AT}
+    return {**recalls, "mrr": (1 / ranks).mean().item()}
+
+
+def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+    """Rank of each query's target among the candidates, 1 the best, ties at mid-rank.
+
+    Repeated sentences tie by construction: a candidate's embedding is scored once and its copies
+    share the score, so rounding cannot order them.
+
+    Args:
+        queries: `[N, D]`.
+        candidates: `[M, D]`.
+        targets: `[N]` integers in [0, M).
+
+    Returns:
+        `[N]` float64; half-integers where a tie has an even number of members.
+
+    Raises:
+        ValueError: as `retrieval_metrics`.
+    """
+    _check_retrieval(queries, candidates, targets)
+    distinct, copy_of = torch.unique(candidates, dim=0, return_inverse=True)
+    # float64, so that near neighbours are ordered by the embeddings and not by rounding
+    similarity = normalize(queries.double(), dim=1) @ normalize(distinct.double(), dim=1).T
+    scores = similarity[:, copy_of]
+    target_score = scores.gather(1, targets[:, None])
+    better = (scores > target_score).sum(dim=1)
+    tied = (scores == target_score).sum(dim=1)
+    return better + (tied + 1) / 2.0
+
+
+def chance_metrics(n_candidates: int) -> dict[str, float]:
+    """Expected metrics of a uniformly random ranking of `n_candidates`, as fractions.
+
+    Recall@k is k / n; the mean reciprocal rank is the harmonic number H_n / n.
+
+    Raises:
+        ValueError: there is no candidate.
+    """
+    if n_candidates < 1:
+        raise ValueError(f"n_candidates must be at least 1, got {n_candidates}")
+    recalls = {f"recall@{k}": min(k / n_candidates, 1.0) for k in RECALL_AT}
+    harmonic = sum(1 / rank for rank in range(1, n_candidates + 1))
+    return {**recalls, "mrr": harmonic / n_candidates}
+
+
+def _check_retrieval(queries: Tensor, candidates: Tensor, targets: Tensor) -> None:
+    if len(queries) == 0 or len(queries) != len(targets):
+        raise ValueError(f"got {len(queries)} queries for {len(targets)} targets; need one each")
+    if not (queries.isfinite().all() and candidates.isfinite().all()):
+        raise ValueError("embeddings must be finite; found NaN or infinity")
+    if targets.min() < 0 or targets.max() >= len(candidates):
+        raise ValueError(
+            f"targets must be in [0, {len(candidates)}), got {targets.min()} to {targets.max()}"
+        )

@@ -1,0 +1,89 @@
+"""The one layer through which results reach local disks, shared file systems and object stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from ssense.errors import UserError
+
+
+def open_storage(location: str) -> UPath:
+    """Return the storage folder of a path or URL, made if need be and shown to be writable.
+
+    Raises:
+        UserError: it can't be written to.
+    """
+    root = UPath(location)
+    if root.protocol in ("", "file"):
+        root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
+    probe = root / f".probe-{uuid.uuid4().hex}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except (OSError, ValueError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"storage {location} can't be written to ({reason}). Check --storage."
+        ) from error
+    return root
+
+
+def write_whole(path: UPath, content: bytes | str) -> None:
+    """Write a file so that readers see the old one or the new one, never a part.
+
+    A local file is written beside its place and moved there; object stores put whole objects.
+    """
+    if isinstance(content, str):
+        content = content.encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not is_local(path):
+        path.write_bytes(content)
+        return
+    with partial_file(path) as partial:
+        partial.write_bytes(content)
+
+
+class partial_file:  # noqa: N801 - a context manager, used like a function
+    """Yield a local path beside `path` to write to; on success it is moved onto `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(path)
+        self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
+
+    def __enter__(self) -> Path:
+        return self._partial
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            os.replace(self._partial, self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+def is_local(path: UPath) -> bool:
+    """Whether the path lies on a file system of this machine (a network mount counts)."""
+    return isinstance(path, Path)
+
+
+def write_json(path: UPath, value: Any) -> None:
+    """Write a value as indented JSON, whole."""
+    write_whole(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: UPath) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error

@@ -1,0 +1,170 @@
+"""One cell: an encoder trained on one split with one configuration, until it stops improving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssense.data.dataset import Pairs
+from ssense.model.encoder import Conv1, SpectrogramEncoder, build_encoder
+from ssense.model.losses import info_nce
+from ssense.model.masking import Masking
+from ssense.retrieval import retrieval_metrics
+
+Metrics = Mapping[str, float]
+
+SELECTION_METRIC = "recall@10"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """How a cell is trained (SSENSE, section 2.5, and what the paper leaves open).
+
+    Attributes:
+        encoder_weights: "imagenet", "random" or a file, see `build_encoder`.
+        patience: epochs without a better validation Recall@10 before training stops.
+    """
+
+    masking: Masking = field(default_factory=Masking)
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    temperature: float = 0.07
+    patience: int = 5
+    max_epochs: int = 100
+    encoder_weights: str = "imagenet"
+    conv1: Conv1 = "sum"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "learning_rate", "temperature", "patience", "max_epochs"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A trained cell: the history of its epochs and the encoder of the best one.
+
+    Attributes:
+        history: per epoch, from 1: training loss and the validation metrics.
+        best_epoch: the first epoch with the highest validation Recall@10.
+        encoder: state dictionary of that epoch, on the CPU.
+    """
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    encoder: dict[str, Tensor]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Metrics of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+class Stream(IntEnum):
+    """Independent random streams of a seed, so that masks don't shift the order of batches."""
+
+    WEIGHTS = 1
+    ORDER = 2
+    MASKS = 3
+
+
+def fit(
+    train: Pairs,
+    validation: Pairs,
+    spec: TrainingSpec,
+    seed: int,
+    *,
+    on_epoch: Callable[[Metrics], Any] = lambda _: None,
+) -> Fit:
+    """Train an encoder with early stopping on validation Recall@10 (SSENSE, section 2.5).
+
+    The same seed gives every configuration the same initial weights and order of batches.
+
+    Args:
+        train: the training split, on the device to train on.
+        validation: the validation split, on the same device.
+        spec: hyperparameters.
+        seed: seeds weights, order and masks.
+        on_epoch: called with the metrics of each finished epoch.
+
+    Raises:
+        NonFiniteLossError: the loss of an epoch is not finite.
+    """
+    device = train.text.device
+    torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
+    encoder = build_encoder(spec.encoder_weights, spec.conv1).to(device)
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate)
+    order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
+    masks = torch.Generator(device).manual_seed(stream_seed(seed, Stream.MASKS))
+
+    history: list[dict[str, float]] = []
+    best_epoch, best_state = 0, {}
+    while len(history) < min(spec.max_epochs, best_epoch + spec.patience):
+        loss = _train_epoch(encoder, optimiser, train, spec, order, masks)
+        metrics = evaluate(encoder, validation, spec.batch_size)
+        history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
+        if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
+            best_epoch, best_state = len(history), _cpu_copy(encoder)
+        on_epoch(history[-1])
+    return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
+
+
+def evaluate(encoder: SpectrogramEncoder, pairs: Pairs, batch_size: int) -> dict[str, float]:
+    """Retrieval metrics of a split whose own sentences are the candidates."""
+    targets = torch.arange(len(pairs), device=pairs.text.device)
+    brain, text = embed(encoder, pairs, batch_size)
+    return retrieval_metrics(brain, text, targets)
+
+
+@torch.inference_mode()
+def embed(encoder: SpectrogramEncoder, pairs: Pairs, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode."""
+    encoder.eval()
+    index = torch.arange(len(pairs), device=pairs.text.device)
+    brain, text = zip(
+        *((encoder(x), t) for x, t in map(pairs.batch, index.split(batch_size))), strict=True
+    )
+    return torch.cat(brain), torch.cat(text)
+
+
+def stream_seed(seed: int, stream: Stream) -> int:
+    """Derive the seed of one random stream; distinct (seed, stream) pairs are independent."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
+
+
+def _train_epoch(
+    encoder: SpectrogramEncoder,
+    optimiser: torch.optim.Optimizer,
+    train: Pairs,
+    spec: TrainingSpec,
+    order: torch.Generator,
+    masks: torch.Generator,
+) -> float:
+    device = train.text.device
+    encoder.train()
+    total = torch.zeros((), device=device)  # summed on the device: no wait inside the epoch
+    for index in torch.randperm(len(train), generator=order).to(device).split(spec.batch_size):
+        x, text = train.batch(index)
+        loss = info_nce(encoder(spec.masking.apply(x, masks)), text, spec.temperature)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.detach() * len(index)
+    mean = total.item() / len(train)
+    if not np.isfinite(mean):
+        raise NonFiniteLossError(f"the training loss became {mean}")
+    return mean
+
+
+def _cpu_copy(encoder: SpectrogramEncoder) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}

@@ -1,0 +1,61 @@
+"""A cell: one configuration x one seed, and the signature under which its result is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ssense.data.splits import FRACTIONS
+from ssense.digest import digest, weights_identity
+from ssense.training import TrainingSpec
+
+FORMAT_VERSION = 1
+
+Configuration = Mapping[str, float]
+"""Hyperparameters under comparison: fields of `TrainingSpec` by dotted name, to values."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The unit of work, of resuming and of accounting."""
+
+    configuration: Configuration
+    seed: int
+
+
+def configured(training: TrainingSpec, configuration: Configuration) -> TrainingSpec:
+    """Replace the fields that a configuration names, such as `masking.electrode`.
+
+    Raises:
+        ValueError: there is no such field, or it refuses the value.
+    """
+    changes: dict[str, Any] = {}
+    for name, value in configuration.items():
+        field, _, inner = name.partition(".")
+        if not hasattr(training, field):
+            raise ValueError(f"a configuration names {name}, which is no field of TrainingSpec")
+        if inner:
+            value = dataclasses.replace(
+                changes.get(field, getattr(training, field)), **{inner: value}
+            )
+        changes[field] = value
+    return dataclasses.replace(training, **changes)
+
+
+def signature(cell: Cell, training: TrainingSpec, dataset_digest: str) -> str:
+    """Hash everything that changes a cell's result, and nothing else.
+
+    Workers, devices and paths stay out; weights from a file count by their content. The family is
+    left out too: it is only a name for configurations of one kind.
+    """
+    spec = configured(training, cell.configuration)
+    spec = dataclasses.replace(spec, encoder_weights=weights_identity(spec.encoder_weights))
+    return digest(FORMAT_VERSION, dataset_digest, FRACTIONS, spec, cell.seed)
+
+
+def describe(configuration: Configuration) -> str:
+    """Show a configuration in a few words: "electrode 0.25, time 0.1"."""
+    parts = (f"{name.rpartition('.')[2]} {value:g}" for name, value in configuration.items())
+    return ", ".join(parts) or "–"

@@ -1,0 +1,146 @@
+"""The ledger: one record and one encoder per finished cell, the truth that all else derives from.
+
+SWEEP/sweep.json                     what is compared: families, configurations, seeds
+SWEEP/cells/SIGNATURE/record.json    written last, whole: a cell without it is not finished
+SWEEP/cells/SIGNATURE/encoder.safetensors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import safetensors.torch
+from torch import Tensor
+from upath import UPath
+
+from ssense.errors import UserError
+from ssense.storage import read_json, write_json, write_whole
+from sweeps.engine.cell import FORMAT_VERSION, Configuration
+from sweeps.engine.sweep import Row, Sweep
+
+Status = Literal["done", "failed"]
+
+SWEEPS = "sweeps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is known of one finished cell.
+
+    Attributes:
+        history: per epoch: loss and validation metrics; empty where the cell failed.
+        best_epoch: the epoch whose encoder is kept; 0 where the cell failed.
+        reason: why it failed, in one line; empty where it is done.
+        sizes: sentences in each part of the split.
+        timings: seconds by stage.
+        versions: of Python, this package and the libraries that compute.
+    """
+
+    signature: str
+    configuration: Configuration
+    seed: int
+    status: Status
+    dataset_digest: str
+    reason: str = ""
+    history: Sequence[Mapping[str, float]] = field(default=())
+    best_epoch: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    finished_at: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a result."""
+        return self.status == "done"
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """Validation metrics of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The folder of one sweep."""
+
+    folder: UPath
+
+    def records(self) -> dict[str, Record]:
+        """Read every finished cell's record, by signature.
+
+        Raises:
+            UserError: a record is damaged or of another format.
+        """
+        cells = self.folder / "cells"
+        if not cells.exists():
+            return {}
+        paths = (cell / "record.json" for cell in sorted(cells.iterdir()))
+        records = (_read_record(path) for path in paths if path.exists())
+        return {record.signature: record for record in records}
+
+    def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> None:
+        """Keep a finished cell: its encoder first, then the record that makes it count."""
+        cell = self.folder / "cells" / record.signature
+        if encoder is not None:
+            write_whole(cell / "encoder.safetensors", safetensors.torch.save(dict(encoder)))
+        write_json(cell / "record.json", {"format": FORMAT_VERSION, **asdict(record)})
+
+    def encoder(self, signature: str) -> dict[str, Tensor]:
+        """Load the state dictionary of a cell's best epoch.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        path = self.folder / "cells" / signature / "encoder.safetensors"
+        advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
+        try:
+            return safetensors.torch.load(path.read_bytes())
+        except FileNotFoundError:
+            raise UserError(f"encoder {path} is missing. {advice}") from None
+        except safetensors.SafetensorError as error:
+            raise UserError(f"encoder {path} is damaged ({error}). {advice}") from error
+
+    def write_sweep(self, sweep: Sweep, rows: Sequence[Row]) -> None:
+        """Keep what the sweep compares, with the configurations proposed so far."""
+        content = {"format": FORMAT_VERSION, "name": sweep.name, **asdict(sweep)}
+        write_json(self.folder / "sweep.json", {**content, "rows": [asdict(row) for row in rows]})
+
+    def rows(self) -> list[Row]:
+        """Configurations proposed so far, in order."""
+        if not self.exists():
+            return []
+        return [Row(**row) for row in self.description()["rows"]]
+
+    def exists(self) -> bool:
+        """Whether a sweep was ever started here."""
+        return (self.folder / "sweep.json").exists()
+
+    def description(self) -> dict[str, Any]:
+        """Read sweep.json.
+
+        Raises:
+            UserError: there is none, or it is damaged or of another format.
+        """
+        if not self.exists():
+            raise UserError(f"no sweep in {self.folder}. Run python sweeps/masking.py first.")
+        return _checked(self.folder / "sweep.json")
+
+
+def _read_record(path: UPath) -> Record:
+    content = _checked(path)
+    try:
+        return Record(**content)
+    except TypeError as error:
+        raise UserError(f"{path} is not a record ({error}). Delete {path.parent}.") from error
+
+
+def _checked(path: UPath) -> dict[str, Any]:
+    content = dict(read_json(path))
+    version = content.pop("format", None)
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete {path.parent}.")
+    return content

@@ -1,0 +1,111 @@
+"""What a sweep compares: families of configurations over the same seeds, on one dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ssense.digest import digest
+from ssense.errors import UserError
+from ssense.training import SELECTION_METRIC, TrainingSpec
+from sweeps.engine.cell import FORMAT_VERSION, Configuration
+
+Levels = Sequence[float]
+"""The values a hyperparameter may take, in increasing order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Configurations of one kind: every combination of the levels of some hyperparameters.
+
+    Attributes:
+        name: as shown to people.
+        levels: by dotted field of `TrainingSpec`; none for the family's single configuration {}.
+    """
+
+    name: str
+    levels: Mapping[str, Levels]
+
+    @property
+    def size(self) -> int:
+        """How many configurations there are to choose from."""
+        return prod(len(levels) for levels in self.levels.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A claim to be tested: families, seeds, and the training they share.
+
+    Attributes:
+        claim: short name of the experiment, "masking".
+        dataset_digest: the dataset of all its cells.
+        training: what every cell shares; configurations replace fields of it.
+        families: compared with each other.
+        configurations: how many the search tries in each family (fewer where a family is smaller).
+        seeds: which every configuration meets.
+
+    Raises:
+        UserError: a seed is repeated or negative, or nothing is left to compare.
+    """
+
+    claim: str
+    dataset_digest: str
+    training: TrainingSpec
+    families: tuple[Family, ...]
+    configurations: int
+    seeds: tuple[int, ...]
+    metric: str = SELECTION_METRIC
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        if self.configurations < 1:
+            raise UserError(f"--configurations must be at least 1, got {self.configurations}.")
+        for family in self.families:
+            for name, levels in family.levels.items():
+                if not levels:
+                    raise UserError(f"family {family.name}: {name} has no level to try.")
+
+    @property
+    def name(self) -> str:
+        """Folder of the sweep: the claim, and a hash of what makes its cells comparable.
+
+        More seeds or configurations extend a sweep; another dataset, training or search space is
+        another sweep.
+        """
+        levels = {family.name: dict(family.levels) for family in self.families}
+        origin = digest(FORMAT_VERSION, self.dataset_digest, self.training, levels)
+        return f"{self.claim}-{origin[:8]}"
+
+    def wanted(self, family: Family) -> int:
+        """How many configurations of a family belong to the sweep."""
+        return min(self.configurations, family.size)
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells the sweep has."""
+        return len(self.seeds) * sum(self.wanted(family) for family in self.families)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration of the matrix configuration x seed, in the order of proposal."""
+
+    family: str
+    configuration: Configuration
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds that are missing, negative or repeated.
+
+    Raises:
+        UserError: with the offending seed.
+    """
+    given = " ".join(map(str, seeds))
+    if not seeds:
+        raise UserError("--seeds is empty. Give at least one.")
+    for seed in seeds:
+        if seed < 0:
+            raise UserError(f"--seeds {given}: {seed} is negative. Seeds are 0 or more.")
+        if seeds.count(seed) > 1:
+            raise UserError(f"--seeds {given}: {seed} appears twice. Remove one.")
