@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import safetensors.torch
@@ -50,7 +51,7 @@ class Record:
     timings: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
-    finished_at: str = ""
+    finished_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat("T", "seconds"))
 
     @property
     def done(self) -> bool:
@@ -104,10 +105,13 @@ class Ledger:
         except safetensors.SafetensorError as error:
             raise UserError(f"encoder {path} is damaged ({error}). {advice}") from error
 
-    def write_sweep(self, sweep: Sweep, rows: Sequence[Row]) -> None:
-        """Keep what the sweep compares, with the configurations proposed so far."""
+    def write_sweep(self, sweep: Sweep, rows: Sequence[Row], dataset: Mapping[str, Any]) -> None:
+        """Keep what the sweep compares, the rows proposed so far, and where its dataset is."""
         content = {"format": FORMAT_VERSION, "name": sweep.name, **asdict(sweep)}
-        write_json(self.folder / "sweep.json", {**content, "rows": [asdict(row) for row in rows]})
+        rows_content = [asdict(row) for row in rows]
+        write_json(
+            self.folder / "sweep.json", {**content, "dataset": dataset, "rows": rows_content}
+        )
 
     def rows(self) -> list[Row]:
         """Configurations proposed so far, in order."""

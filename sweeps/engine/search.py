@@ -73,6 +73,7 @@ class Search:
         self.records = dict(records)
         self.running: dict[str, Cell] = {}
         self._waiting: deque[Cell] = deque()
+        self._row_of: dict[str, Row] = {}
         for row in proposed:
             family = next(family for family in sweep.families if family.name == row.family)
             if len(self.configurations(family)) < sweep.wanted(family):
@@ -90,6 +91,21 @@ class Search:
         """Take in a result, done or failed."""
         self.running.pop(record.signature, None)
         self.records[record.signature] = record
+
+    def lost(self, cell: Cell) -> Record:
+        """The failed record of a cell whose worker died; kept in memory, for this run alone."""
+        return Record(
+            signature=self.signature(cell),
+            configuration=dict(cell.configuration),
+            seed=cell.seed,
+            status="failed",
+            dataset_digest=self.sweep.dataset_digest,
+            reason="the worker process died",
+        )
+
+    def row_of(self, record: Record) -> Row:
+        """The configuration that a record belongs to."""
+        return self._row_of[record.signature]
 
     def cells(self) -> Iterator[tuple[Row, Cell]]:
         """All cells of the configurations proposed so far, row by row."""
@@ -111,18 +127,23 @@ class Search:
 
     def score(self, configuration: Configuration) -> float | None:
         """Mean validation metric over the sweep's seeds, or None while a cell is missing."""
-        records = [self.record(Cell(configuration, seed)) for seed in self.sweep.seeds]
-        done = [record for record in records if record is not None and record.done]
-        if len(done) < len(records):
+        done = self.done(configuration)
+        if len(done) < len(self.sweep.seeds):
             return None
         return fmean(record.best[self.sweep.metric] for record in done)
+
+    def done(self, configuration: Configuration) -> list[Record]:
+        """Records of the seeds that a configuration has a result for."""
+        cells = (Cell(configuration, seed) for seed in self.sweep.seeds)
+        return [record for record in map(self.record, cells) if record is not None and record.done]
 
     def _add(self, row: Row) -> None:
         self.rows.append(row)
         for seed in self.sweep.seeds:
             cell = Cell(row.configuration, seed)
             record = self.record(cell)
-            if record is None or not record.done:
+            is_new = self._row_of.setdefault(self.signature(cell), row) is row
+            if is_new and (record is None or not record.done):
                 self._waiting.append(cell)
 
     def _extend(self) -> bool:

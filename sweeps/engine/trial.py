@@ -7,8 +7,6 @@ import platform
 import random
 import time
 import traceback
-from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -59,7 +57,7 @@ class CellTrainable(tune.Trainable):
         record = run_cell(
             self._cell, self._pairs, self._training, self._dataset_digest, self._ledger
         )
-        return {"done": True, "record": asdict(record)}
+        return {"done": True, "record": record}
 
 
 def run_cell(
@@ -96,8 +94,7 @@ def run_cell(
             "best_epoch": trained.best_epoch,
         }
     timings = {"training": time.perf_counter() - start}
-    finished_at = datetime.now(UTC).isoformat(timespec="seconds")
-    record = Record(**common, **outcome, timings=timings, finished_at=finished_at)
+    record = Record(**common, **outcome, timings=timings)
     ledger.write(record, encoder)
     return record
 

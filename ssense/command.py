@@ -1,0 +1,70 @@
+"""Command lines from dataclasses: flags, environment variables, and errors in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
+
+from ssense.errors import UserError
+
+Options = TypeVar("Options")
+
+PREFIX = "SSENSE_"
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("", "0", "false", "no", "off")
+
+
+def run_command(options: type[Options], command: Callable[[Options], Any]) -> NoReturn:
+    """Parse the command line into `options`, run the command, and exit.
+
+    A flag may also be given as an environment variable, `--max-epochs 5` as SSENSE_MAX_EPOCHS=5;
+    the command line wins. Exit code 2 is an error that the user can put right.
+    """
+    import tyro
+
+    try:
+        arguments = [*environment_arguments(options, os.environ), *sys.argv[1:]]
+        command(tyro.cli(options, args=arguments, description=command.__doc__))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+def environment_arguments(options: type, environment: Mapping[str, str]) -> list[str]:
+    """Turn the variables that name fields of `options` into command-line arguments.
+
+    Raises:
+        UserError: a switch is neither on nor off.
+    """
+    arguments: list[str] = []
+    for name, switch in _flags(options):
+        variable = PREFIX + name.upper().replace(".", "_").replace("-", "_")
+        value = environment.get(variable)
+        if value is None:
+            continue
+        if not switch:
+            arguments += [f"--{name}", *shlex.split(value)]
+        elif value.lower() in _TRUE:
+            arguments.append(f"--{name}")
+        elif value.lower() not in _FALSE:
+            raise UserError(f"{variable}={value}: a switch is on with 1 and off with 0.")
+    return arguments
+
+
+def _flags(options: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Flag names of a dataclass, nested ones dotted, and whether each is a switch."""
+    for field in dataclasses.fields(options):
+        name = prefix + field.name.replace("_", "-")
+        nested = field.default_factory
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
+            yield from _flags(nested, f"{name}.")
+        else:
+            yield name, field.type == "bool"

@@ -1,0 +1,296 @@
+"""One recording of the Brain Treebank dataset, as its files lie on disk after unpacking.
+
+    ROOT/corrupted_elec.json
+    ROOT/sub_9_trial000.h5                       or ROOT/all_subject_data/sub_9_trial000.h5
+    ROOT/electrode_labels/sub_9/electrode_labels.json
+    ROOT/subject_metadata/sub_9_trial000_metadata.json
+    ROOT/subject_timings/sub_9_trial000_timings.csv
+    ROOT/transcripts/<movie>/features.csv
+
+Wang et al., "Brain Treebank: large-scale intracranial recordings from naturalistic language
+stimuli", 2024, https://braintreebank.dev.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ssense.data.tables import listing, one_line, read_json, require_file
+from ssense.data.timeline import Timeline, read_timeline
+from ssense.data.transcript import Transcript, read_transcript
+from ssense.digest import digest, file_digest
+from ssense.errors import UserError
+
+NOT_NEURAL = ("DC", "TRIG")  # auxiliary inputs of the amplifier: triggers, audio
+
+# The release holds datasets that no label names: one for sub_1, 10 beside 154 labels for sub_2.
+# A larger surplus means that the labels belong to another recording or are cut short.
+UNLABELLED_ALWAYS_TOLERATED = 1
+UNLABELLED_TOLERATED_FRACTION = 0.07
+
+_RECORDING_FILE = re.compile(r"(sub_\d+)_(trial\d+)(\.h5|_metadata\.json|_timings\.csv)")
+_SIGNAL_FOLDERS = ("", "all_subject_data")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One subject watching one movie. Signals stay on disk until `read_channel` asks for them.
+
+    Attributes:
+        subject, trial, title, movie: names; `movie` is the transcript's folder.
+        electrodes: neural channels by cleaned label, in the order of the labels.
+        corrupted: labels among them that the dataset's authors advise against.
+        channel_of: number of the HDF5 dataset of each electrode.
+        n_samples: length of every channel.
+        timeline, transcript: trigger timings and words.
+        files: what was read, by role.
+    """
+
+    subject: str
+    trial: str
+    title: str
+    movie: str
+    electrodes: tuple[str, ...]
+    corrupted: frozenset[str]
+    channel_of: dict[str, int]
+    n_samples: int
+    timeline: Timeline
+    transcript: Transcript
+    files: dict[str, Path]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the bytes of every file the recording depends on, wherever they lie."""
+        contents = {role: file_digest(path) for role, path in self.files.items()}
+        return digest(self.subject, self.trial, contents)
+
+    @cached_property
+    def sampling_rate_hz(self) -> float:
+        """Samples per second, measured from the trigger timings."""
+        return self.timeline.sampling_rate_hz()
+
+    @property
+    def clean_electrodes(self) -> tuple[str, ...]:
+        """The electrodes that are not corrupted."""
+        return tuple(name for name in self.electrodes if name not in self.corrupted)
+
+    def read_channel(
+        self, electrode: str, stretches: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
+        """Read stretches [start, stop) of one electrode: float64 arrays [stop - start], microvolts.
+
+        Raises:
+            UserError: the file cannot be read, or a sample is NaN or infinite.
+        """
+        path = self.files["signals"]
+        dataset = f"data/electrode_{self.channel_of[electrode]}"
+        try:
+            with h5py.File(path, "r") as file:
+                channel = file[dataset]
+                signals = [channel[start:stop].astype(np.float64) for start, stop in stretches]
+        except (OSError, KeyError) as error:
+            raise _unreadable(path, error) from error
+        for (start, _), signal in zip(stretches, signals, strict=True):
+            finite = np.isfinite(signal)
+            if not finite.all():
+                first = int(np.argmin(finite))
+                raise UserError(
+                    f"{path}: electrode {electrode} ({dataset}) holds {signal[first]} at sample "
+                    f"{start + first}. Add {electrode} to {self.files['corrupted']} under "
+                    f"{self.subject}, or restore the file from the download."
+                )
+        return signals
+
+
+def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") -> Recording:
+    """Find and check the files of one recording.
+
+    Raises:
+        UserError: the folder, subject, trial or a file is missing or malformed, or the labels do
+            not fit the signals.
+    """
+    files = _find_files(root, subject, trial)
+    metadata = read_json(files["metadata"], dict)
+    movie = metadata.get("filename")
+    if not isinstance(movie, str) or not movie:
+        raise UserError(
+            f"{files['metadata']} must name the transcript's folder under the key filename, "
+            f"got {movie!r}. Restore the file from the download."
+        )
+    files["transcript"] = root / "transcripts" / movie / "features.csv"
+    labels = _read_labels(files["labels"])
+    n_samples = _check_signals(files["signals"], len(labels), files["labels"])
+    channel_of = _neural_channels(labels, files["labels"])
+    return Recording(
+        subject=subject,
+        trial=trial,
+        title=str(metadata.get("title", movie)),
+        movie=movie,
+        electrodes=tuple(channel_of),
+        corrupted=_read_corrupted(files["corrupted"], subject).intersection(channel_of),
+        channel_of=channel_of,
+        n_samples=n_samples,
+        timeline=read_timeline(files["timings"]),
+        transcript=read_transcript(files["transcript"]),
+        files=files,
+    )
+
+
+def clean_label(label: str) -> str:
+    """An electrode's name without the marks `*`, `#` and `_` that the label files sprinkle in."""
+    return label.translate({ord(mark): None for mark in "*#_"})
+
+
+def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
+    if not root.is_dir():
+        raise UserError(
+            f"{root} is not a folder. Give the folder that Brain Treebank's files were unpacked in."
+        )
+    _require_known(root, subject, trial)
+    stem = f"{subject}_{trial}"
+    files = {
+        "signals": _find_signals(root, stem),
+        "labels": root / "electrode_labels" / subject / "electrode_labels.json",
+        "corrupted": root / "corrupted_elec.json",
+        "metadata": root / "subject_metadata" / f"{stem}_metadata.json",
+        "timings": root / "subject_timings" / f"{stem}_timings.csv",
+    }
+    for path in files.values():
+        require_file(path)
+    return files
+
+
+def _require_known(root: Path, subject: str, trial: str) -> None:
+    """Refuse a subject or trial of which no file exists, and list what there is."""
+    folders = [root / name for name in (*_SIGNAL_FOLDERS, "subject_metadata", "subject_timings")]
+    names = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    found = {match.groups()[:2] for name in names if (match := _RECORDING_FILE.fullmatch(name))}
+    if not found:
+        raise UserError(
+            f"{root} holds no Brain Treebank recording such as {subject}_{trial}.h5. "
+            f"Found: {listing(sorted(path.name for path in root.iterdir()))}. "
+            "Give the folder that Brain Treebank's files were unpacked in."
+        )
+    subjects = sorted({name for name, _ in found}, key=_natural)
+    if subject not in subjects:
+        raise UserError(
+            f"no subject {subject} in {root}. Found: {listing(subjects)}. Check --subject."
+        )
+    trials = sorted(number for name, number in found if name == subject)
+    if trial not in trials:
+        raise UserError(
+            f"no trial {trial} of {subject} in {root}. Found: {listing(trials)}. Check --trial."
+        )
+
+
+def _natural(name: str) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _find_signals(root: Path, stem: str) -> Path:
+    candidates = [root / folder / f"{stem}.h5" for folder in _SIGNAL_FOLDERS]
+    for path in candidates:
+        if path.is_file():
+            return path
+    zipped = any(path.with_name(f"{stem}.h5.zip").is_file() for path in candidates)
+    advice = f"Unzip {stem}.h5.zip." if zipped else f"Download and unzip {stem}.h5.zip."
+    raise UserError(f"{stem}.h5 is neither in {root} nor in its all_subject_data. {advice}")
+
+
+def _read_labels(path: Path) -> list[str]:
+    labels = read_json(path, list)
+    odd = [label for label in labels if not isinstance(label, str)]
+    if odd or not labels:
+        raise UserError(
+            f"{path} must hold a list of names, got {f'{odd[0]!r} in it' if odd else 'none'}. "
+            "Restore the file from the download."
+        )
+    return labels
+
+
+def _neural_channels(labels: list[str], path: Path) -> dict[str, int]:
+    """Number of the dataset of each electrode; DC and TRIG channels are left out."""
+    names = [clean_label(label) for label in labels]
+    neural = [name for name in names if not name.upper().startswith(NOT_NEURAL)]
+    repeated = [name for name, count in Counter(neural).items() if count > 1]
+    if repeated or not neural:
+        found = f"{repeated[0]} more than once" if repeated else "only DC and TRIG channels"
+        raise UserError(f"{path} names {found}. Restore the file from the download.")
+    return {name: names.index(name) for name in neural}
+
+
+def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
+    by_subject = read_json(path, dict)
+    if subject not in by_subject:
+        raise UserError(
+            f"{path} has no entry {subject}. Found: {listing(list(by_subject))}. "
+            "Use the file of the same name from the download."
+        )
+    names = by_subject[subject]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{path} must hold a list of names under {subject}, got {str(names)[:60]!r}. "
+            "Restore the file from the download."
+        )
+    return frozenset(clean_label(name) for name in names)
+
+
+def _check_signals(path: Path, n_labels: int, labels_path: Path) -> int:
+    """Length of the channels, once their number and lengths are found to fit the labels."""
+    try:
+        with h5py.File(path, "r") as file:
+            shapes = _channel_shapes(file)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    missing = [number for number in range(n_labels) if number not in shapes]
+    if missing:
+        raise UserError(
+            f"{path} lacks data/electrode_{missing[0]}: {labels_path} names {n_labels} channels, "
+            f"{n_labels - len(missing)} of them are there. Restore both files from the download."
+        )
+    surplus = len(shapes) - n_labels
+    if surplus > max(UNLABELLED_ALWAYS_TOLERATED, UNLABELLED_TOLERATED_FRACTION * n_labels):
+        raise UserError(
+            f"{path} holds {len(shapes)} channels but {labels_path} names only {n_labels}. "
+            "Restore both files from the download."
+        )
+    return _common_length(path, [shapes[number] for number in range(n_labels)])
+
+
+def _channel_shapes(file: h5py.File) -> dict[int, tuple[int, ...]]:
+    group = file.get("data")
+    if not isinstance(group, h5py.Group):
+        return {}
+    matches = [(re.fullmatch(r"electrode_(\d+)", name), name) for name in group]
+    return {
+        int(match[1]): group[name].shape
+        for match, name in matches
+        if match and isinstance(group[name], h5py.Dataset) and group[name].dtype.kind in "fiu"
+    }
+
+
+def _common_length(path: Path, shapes: list[tuple[int, ...]]) -> int:
+    usual = Counter(shapes).most_common(1)[0][0]
+    for number, shape in enumerate(shapes):
+        if shape != usual or len(shape) != 1:
+            raise UserError(
+                f"{path}: data/electrode_{number} has shape {shape}, electrode_"
+                f"{shapes.index(usual)} has {usual}; all must be alike, [samples]. "
+                "Restore the file from the download."
+            )
+    return int(usual[0])
+
+
+def _unreadable(path: Path, error: BaseException) -> UserError:
+    return UserError(
+        f"cannot read {path} as HDF5: {one_line(error)}. "
+        "The file may be cut short: download and unzip it again."
+    )

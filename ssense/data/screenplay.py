@@ -1,0 +1,289 @@
+"""Who says what when in a made-up movie, and when the recording computer noted its triggers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from ssense.data.grammar import Sentence, compose_sentence
+
+# Ant-Man: sentences of 1.0 s (median, quartiles .63 and 1.7, longest about 13), gaps of .7 s.
+DURATION_MEDIAN_S, DURATION_SPREAD = 1.0, 0.74  # spread: standard deviation of the logarithm
+SHORTEST_S, LONGEST_S = 0.15, 13.0
+GAP_MEDIAN_S, GAP_SPREAD = 0.7, 0.9
+SHORTEST_GAP_S, LONGEST_GAP_S = 0.05, 30.0
+WORDS_PER_S, WORDS_SPREAD = 3.2, 0.15
+EQUAL_DURATION_S, EQUAL_WORDS = 2.0, 6
+
+REPEATED = 0.04  # sentences that repeat an earlier one
+REPEATED_AT_ONCE = 0.02  # sentences that repeat the one before them
+SENTENCES_PER_UNTRACKED = 150  # Ant-Man's last dialogue comes after its last trigger
+
+FIRST_ONSET_S = 2.0
+AFTER_DIALOGUE_S = 5.0
+TRIGGER_EVERY_S, TRIGGER_JITTER_S = 0.1, 0.01
+PAUSE_S = (2.0, 8.0)
+STEP_BACK_S = (0.005, 0.055)  # of the movie time noted at a pause, behind the last trigger
+
+
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
+_ACOUSTIC = _names(
+    """
+    delta_magnitude delta_mel delta_pitch delta_rms magnitude mel pitch rms
+    """
+)
+_VISUAL = _names(
+    """
+    max_global_angle max_global_magnitude max_mean_magnitude max_mean_pixel_brightness
+    max_mean_pixel_difference max_median_magnitude max_vector_angle max_vector_magnitude
+    mean_pixel_brightness min_mean_pixel_brightness min_mean_pixel_difference
+    """
+)
+FEATURE_COLUMNS = _names(
+    """
+    bin_head charecter_num delta_magnitude delta_mel delta_pitch delta_rms deprel end face_num
+    gpt2_surprisal head idx_in_sentence is_onset lemma magnitude max_global_angle
+    max_global_magnitude max_mean_magnitude max_mean_pixel_brightness max_mean_pixel_difference
+    max_median_magnitude max_vector_angle max_vector_magnitude mean_pixel_brightness mel
+    min_mean_pixel_brightness min_mean_pixel_difference onset_diff phoneme_num pitch pos
+    prev_word_idx rms sentence sentence_idx speaker start syllable text word_diff word_idx
+    word_length
+    """
+)
+TIMING_COLUMNS = ("type", "movie_time", "start_time", "end_time", "trig_type", "index", "diff")
+
+
+@dataclass(frozen=True, eq=False)
+class Screenplay:
+    """The dialogue of a movie.
+
+    Attributes:
+        sentences: in order.
+        edges_s: movie times that bound the spoken words of each sentence, [words + 1] each.
+        end_s: movie time of the last trigger; sentences after it are in the transcript only.
+    """
+
+    sentences: tuple[Sentence, ...]
+    edges_s: tuple[np.ndarray, ...]
+    end_s: float
+
+    def tracked_words(self) -> list[tuple[str, float]]:
+        """Spoken words up to the last trigger and their onsets in movie seconds."""
+        return [
+            (token.text, onset_s)
+            for sentence, edges_s in zip(self.sentences, self.edges_s, strict=True)
+            for token, onset_s in zip(_spoken(sentence), edges_s[:-1].tolist(), strict=True)
+            if onset_s < self.end_s
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class MovieTimes:
+    """How the movie ran while the recording did; pauses are [pauses] in order.
+
+    Attributes:
+        rate_hz: samples per second.
+        lead_in_s: recording before the movie.
+        end_s: length of the movie.
+        pause_at_s: movie times of the pauses.
+        pause_s: how long each lasted.
+    """
+
+    rate_hz: float
+    lead_in_s: float
+    end_s: float
+    pause_at_s: np.ndarray
+    pause_s: np.ndarray
+
+    def sample_of(self, movie_time_s: np.ndarray) -> np.ndarray:
+        """True sample, with fraction, of movie times; at a pause's own time, before the pause."""
+        ahead = self.pause_at_s[None, :] < np.asarray(movie_time_s)[:, None]
+        recorded_s = self.lead_in_s + movie_time_s + ahead @ self.pause_s
+        return recorded_s * self.rate_hz
+
+
+def compose_screenplay(seed: int, sentences: int, equal_durations: bool) -> Screenplay:
+    """Make up sentences and the times of their words."""
+    random, generator = Random(seed), np.random.default_rng([seed, 0])
+    durations_s = _durations(generator, sentences, equal_durations)
+    counts = _word_counts(generator, durations_s, equal_durations)
+    written = _write_sentences(random, counts)
+    gaps_s = GAP_MEDIAN_S * np.exp(GAP_SPREAD * generator.standard_normal(sentences))
+    gaps_s = np.clip(gaps_s, SHORTEST_GAP_S, LONGEST_GAP_S)
+    tracked = sentences - sentences // SENTENCES_PER_UNTRACKED
+    onsets_s = FIRST_ONSET_S + np.cumsum(np.r_[0.0, durations_s + gaps_s])[:-1]
+    onsets_s[tracked:] += 2 * AFTER_DIALOGUE_S
+    edges_s = tuple(
+        _word_edges(generator, onset_s, duration_s, sentence.n_words, equal_durations)
+        for onset_s, duration_s, sentence in zip(onsets_s, durations_s, written, strict=True)
+    )
+    end_s = float(edges_s[tracked - 1][-1]) + AFTER_DIALOGUE_S
+    return Screenplay(tuple(written), edges_s, round(end_s, 3))
+
+
+def run_movie(
+    seed: int, screenplay: Screenplay, rate_hz: float, lead_in_s: float, pauses: int
+) -> MovieTimes:
+    """Choose when the movie was paused: about evenly over its length, whatever is being said."""
+    generator = np.random.default_rng([seed, 1])
+    shares = (np.arange(pauses) + generator.uniform(0.7, 1.3, pauses)) / (pauses + 1)
+    return MovieTimes(
+        rate_hz=rate_hz,
+        lead_in_s=lead_in_s,
+        end_s=screenplay.end_s,
+        pause_at_s=np.round(shares * screenplay.end_s, 3),
+        pause_s=np.round(generator.uniform(*PAUSE_S, pauses), 3),
+    )
+
+
+def write_timings(path: Path, seed: int, movie: MovieTimes) -> None:
+    """Write the trigger timings; pauses are pairs of rows that share one movie time."""
+    generator = np.random.default_rng([seed, 2])
+    n_triggers = int(movie.end_s / TRIGGER_EVERY_S)
+    jitter_s = generator.uniform(-TRIGGER_JITTER_S, TRIGGER_JITTER_S, n_triggers)
+    times_s = np.round(np.arange(1, n_triggers + 1) * TRIGGER_EVERY_S + jitter_s, 6)
+    times_s = times_s[times_s <= movie.end_s]
+    rows = [("beginning", 0.0, movie.sample_of(np.zeros(1))[0])]
+    rows += zip(["trigger"] * len(times_s), times_s, movie.sample_of(times_s), strict=True)
+    for at_s, pause_s in zip(movie.pause_at_s, movie.pause_s, strict=True):
+        last_trigger_s = times_s[times_s <= at_s].max(initial=0.0)
+        noted_s = max(round(last_trigger_s - generator.uniform(*STEP_BACK_S), 6), 0.0)
+        sample = movie.sample_of(np.array([at_s]))[0]
+        rows.append(("pause", noted_s, sample))
+        rows.append(("unpause", noted_s, sample + pause_s * movie.rate_hz))
+    rows.append(("end", movie.end_s, movie.sample_of(np.array([movie.end_s]))[0]))
+    _write_csv(path, TIMING_COLUMNS, _timing_rows(sorted(rows, key=lambda row: row[2]), movie))
+
+
+def write_features(path: Path, seed: int, screenplay: Screenplay) -> None:
+    """Write the transcript, one row per token, in the 42 columns of the dataset's files."""
+    generator = np.random.default_rng([seed, 3])
+    rows = []
+    for number, sentence in enumerate(screenplay.sentences):
+        rows += _token_rows(generator, number, sentence, screenplay.edges_s[number], len(rows))
+    table = (
+        [str(i), *(_cell(row[name]) for name in FEATURE_COLUMNS)] for i, row in enumerate(rows)
+    )
+    _write_csv(path, ("", *FEATURE_COLUMNS), table)
+
+
+def _durations(generator: np.random.Generator, n: int, equal: bool) -> np.ndarray:
+    if equal:
+        return np.full(n, EQUAL_DURATION_S)
+    durations_s = DURATION_MEDIAN_S * np.exp(DURATION_SPREAD * generator.standard_normal(n))
+    return np.clip(durations_s, SHORTEST_S, LONGEST_S)
+
+
+def _word_counts(generator: np.random.Generator, durations_s: np.ndarray, equal: bool) -> list[int]:
+    if equal:
+        return [EQUAL_WORDS] * len(durations_s)
+    spread = np.exp(WORDS_SPREAD * generator.standard_normal(len(durations_s)))
+    return np.maximum(np.rint(durations_s * WORDS_PER_S * spread), 1).astype(int).tolist()
+
+
+def _write_sentences(random: Random, counts: Sequence[int]) -> list[Sentence]:
+    """Sentences of given word counts, a few of which repeat an earlier one."""
+    written: list[Sentence] = []
+    for count in counts:
+        chance = random.random()
+        alike = [sentence for sentence in written if sentence.n_words == count]
+        if chance < REPEATED_AT_ONCE and written:
+            written.append(written[-1])
+        elif chance < REPEATED_AT_ONCE + REPEATED and alike:
+            written.append(random.choice(alike))
+        else:
+            written.append(compose_sentence(random, count))
+    return written
+
+
+def _word_edges(
+    generator: np.random.Generator, onset_s: float, duration_s: float, n_words: int, equal: bool
+) -> np.ndarray:
+    lengths = np.ones(n_words) if equal else generator.uniform(0.5, 1.5, n_words)
+    shares = np.r_[0.0, np.cumsum(lengths) / lengths.sum()]
+    return np.round(round(onset_s, 3) + shares * round(duration_s, 3), 3)
+
+
+def _spoken(sentence: Sentence) -> list:
+    return [token for token in sentence.tokens if token.spoken]
+
+
+def _timing_rows(rows: list[tuple[str, float, float]], movie: MovieTimes) -> Iterable[list[str]]:
+    previous = 0
+    for kind, movie_time_s, sample in rows:
+        index = round(sample)
+        clock_s = 1000.0 + index / movie.rate_hz
+        wall = [f"{clock_s:.6f}", f"{clock_s + 0.03:.6f}"]
+        yield [kind, f"{movie_time_s:.6f}", *wall, "auto", str(index), str(index - previous)]
+        previous = index
+
+
+def _token_rows(
+    generator: np.random.Generator, number: int, sentence: Sentence, edges_s: np.ndarray, first: int
+) -> list[dict[str, object]]:
+    """Rows of one sentence. Features that nothing here reads are noise of plausible type."""
+    starts_s = iter(edges_s[:-1].tolist())
+    ends_s = iter((np.round(np.r_[edges_s[1:-1] - 0.001, edges_s[-1]], 3)).tolist())
+    rows = []
+    for place, token in enumerate(sentence.tokens):
+        row: dict[str, object] = dict(zip(_VISUAL, generator.random(len(_VISUAL)), strict=True))
+        sound = generator.standard_normal(len(_ACOUSTIC))
+        sound[generator.random(len(_ACOUSTIC)) < 0.002] = -np.inf
+        row |= dict(zip(_ACOUSTIC, sound, strict=True))
+        row |= _word_fields(token.text, token.pos, place, first + place)
+        row |= {
+            "sentence": sentence.text,
+            "sentence_idx": number,
+            "is_onset": float(place == 0),
+            "start": next(starts_s) if token.spoken else np.nan,
+            "end": next(ends_s) if token.spoken else np.nan,
+            "gpt2_surprisal": generator.gamma(2.0, 3.0),
+            "face_num": float(generator.integers(4)),
+            "speaker": f"Speaker {number % 5}",
+        }
+        silent = () if token.spoken else (*_ACOUSTIC, "word_diff", "onset_diff")
+        rows.append(row | dict.fromkeys(silent, np.nan))
+    return rows
+
+
+def _word_fields(text: str, pos: str, place: int, row: int) -> dict[str, object]:
+    vowels = max(sum(letter in "aeiouy" for letter in text), 1)
+    return {
+        "text": text,
+        "lemma": text,
+        "pos": pos,
+        "deprel": "dep" if place else "root",
+        "head": max(place - 1, 0),
+        "bin_head": int(place == 0),
+        "idx_in_sentence": place,
+        "word_idx": row,
+        "prev_word_idx": row - 1,
+        "word_diff": 0.25,
+        "onset_diff": 0.25,
+        "word_length": float(len(text)),
+        "charecter_num": float(len(text)),
+        "phoneme_num": float(len(text)),
+        "syllable": float(vowels),
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.9g}"
+    return str(value)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

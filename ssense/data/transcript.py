@@ -1,0 +1,75 @@
+"""The words of a movie and the sentences they form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ssense.data.tables import csv_columns, read_csv, require_columns
+from ssense.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Transcript:
+    """One entry per token; a sentence is the tokens that share a `sentence_idx`, never a text.
+
+    Attributes:
+        sentence_idx: int64 [tokens].
+        start_s, end_s: movie seconds [tokens], NaN for particles and words without a known time.
+        sentences: text of every sentence, by `sentence_idx`.
+    """
+
+    sentence_idx: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    sentences: dict[int, str]
+
+
+def read_transcript(path: Path) -> Transcript:
+    """Read `features.csv`: start, end, sentence and sentence_idx (else is_onset) of each token.
+
+    Tokens without a sentence number, of which the release has none, belong to no sentence.
+
+    Raises:
+        UserError: a column is missing or malformed, or no token belongs to a sentence.
+    """
+    grouping = "sentence_idx" if "sentence_idx" in csv_columns(path) else "is_onset"
+    if grouping == "is_onset":
+        require_columns(path, ["start", "end", "sentence", "sentence_idx", "is_onset"][:3])
+        _require_grouping(path)
+    columns = {"start": pa.float64(), "end": pa.float64(), "sentence": pa.string()}
+    table = read_csv(path, {**columns, grouping: pa.float64()})
+    number = table[grouping].to_numpy()
+    if grouping == "is_onset":
+        number = np.cumsum(number == 1.0) - 1.0
+    numbered = np.isfinite(number) & (number >= 0)
+    if not numbered.any():
+        raise UserError(
+            f"{path} has no token that belongs to a sentence among its {len(number)} rows "
+            f"(by column {grouping}). Restore the file from the download."
+        )
+    sentence_idx = number[numbered].astype(np.int64)
+    texts = np.array(table["sentence"].to_pylist(), dtype=object)[numbered]
+    return Transcript(
+        sentence_idx=sentence_idx,
+        start_s=table["start"].to_numpy()[numbered],
+        end_s=table["end"].to_numpy()[numbered],
+        sentences=_first_text(sentence_idx, texts),
+    )
+
+
+def _require_grouping(path: Path) -> None:
+    found = csv_columns(path)
+    if "is_onset" not in found:
+        raise UserError(
+            f"{path} has neither a column sentence_idx nor is_onset to tell sentences apart. "
+            "Restore the file from the download."
+        )
+
+
+def _first_text(sentence_idx: np.ndarray, texts: np.ndarray) -> dict[int, str]:
+    values, first = np.unique(sentence_idx, return_index=True)
+    return {int(value): texts[row] or "" for value, row in zip(values, first, strict=True)}

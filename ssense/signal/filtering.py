@@ -1,0 +1,161 @@
+"""Line-noise notches and the Laplacian re-reference, as BrainBERT applies them.
+
+Recordings are notched first, neighbours included, and re-referenced after that. Both are linear, so
+the order changes nothing but the cost.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from scipy.signal import iirnotch, sosfilt
+
+CONTACT = re.compile(r"(?P<shaft>.*[^\W\d_])(?P<number>\d+)")  # split after the last letter
+
+
+def notch_filter(
+    signal: np.ndarray,
+    sampling_rate_hz: float,
+    line_hz: float = 60.0,
+    highest_hz: float = 360.0,
+    quality: float = 30.0,
+) -> np.ndarray:
+    """Remove line noise and its harmonics with causal second-order notches, one after another.
+
+    The filters start from rest, so the result is only right from `notch_warm_up_seconds` on: pass
+    that much signal before the part you want, and drop it afterwards.
+
+    Args:
+        signal: [..., samples], in any unit.
+        sampling_rate_hz: Samples per second.
+        line_hz: Frequency of the mains, 60 or 50 Hz.
+        highest_hz: The last harmonic to remove; those at or above half the sampling rate are
+            left out as well.
+        quality: Each frequency divided by the width of its notch at -3 dB.
+
+    Returns:
+        The shape and unit of `signal`, float64.
+
+    Raises:
+        ValueError: an argument is not positive, or no harmonic can be removed.
+    """
+    sections = notch_sections(sampling_rate_hz, line_hz, highest_hz, quality)
+    return sosfilt(sections, np.asarray(signal, dtype=np.float64), axis=-1)
+
+
+def notch_sections(
+    sampling_rate_hz: float, line_hz: float, highest_hz: float, quality: float
+) -> np.ndarray:
+    """The cascade of `notch_filter`: [harmonics, 6] second-order sections, lowest first."""
+    _check_positive(
+        sampling_rate_hz=sampling_rate_hz, line_hz=line_hz, highest_hz=highest_hz, quality=quality
+    )
+    harmonics_hz = line_hz * np.arange(1, math.floor(highest_hz / line_hz) + 1)
+    harmonics_hz = harmonics_hz[harmonics_hz < sampling_rate_hz / 2]
+    if len(harmonics_hz) == 0:
+        raise ValueError(
+            f"line_hz {line_hz:g} must be at most highest_hz, {highest_hz:g}, and below half the "
+            f"sampling rate, {sampling_rate_hz / 2:g} Hz. Skip the notch, or check the rate."
+        )
+    return np.stack([np.hstack(iirnotch(hz, quality, fs=sampling_rate_hz)) for hz in harmonics_hz])
+
+
+def notch_warm_up_seconds(
+    sampling_rate_hz: float,
+    line_hz: float = 60.0,
+    highest_hz: float = 360.0,
+    quality: float = 30.0,
+    tolerance: float = 1e-10,
+) -> float:
+    """How long `notch_filter` takes to forget that it started from rest.
+
+    A filter rings as its slowest pole does. A notch of width `line_hz / quality` rings as
+    exp(-π t line_hz / quality) at any sampling rate, and its harmonics, which are wider, ring for
+    less: 4.03 s with the defaults. Only a harmonic within half its width of half the sampling rate
+    rings for longer. How the notches excite each other stays within the factor of ten allowed here.
+
+    Returns:
+        Seconds after which the output differs from that of a filter that has always been running
+        by less than `tolerance` times the largest magnitude that its input ever had.
+    """
+    _check_positive(tolerance=tolerance)
+    sections = notch_sections(sampling_rate_hz, line_hz, highest_hz, quality)
+    slowest = max(abs(pole) for section in sections for pole in np.roots(section[3:]))
+    return math.log(10 / tolerance) / (-math.log(slowest) * sampling_rate_hz)
+
+
+def laplacian_neighbours(
+    names: Sequence[str], clean: Collection[str]
+) -> list[tuple[str, str, str]]:
+    """The contacts that can be re-referenced, each with its two neighbours on the same shaft.
+
+    A name is a shaft and a number, split after its last letter: "P1C14" is contact 14 of "P1C".
+    A contact is kept if it is clean, and so are the contacts numbered one lower and one higher.
+    Names without a number at their end belong to no shaft and are passed over.
+
+    Args:
+        names: All contacts of the recording, in its order.
+        clean: Those of them that are not corrupted.
+
+    Returns:
+        (contact, lower neighbour, higher neighbour), in the order of `names`.
+
+    Raises:
+        ValueError: two names stand for one contact.
+    """
+    contacts: dict[tuple[str, int], str] = {}
+    for name in names:
+        if match := CONTACT.fullmatch(name):
+            position = (match["shaft"], int(match["number"]))
+            if position in contacts:
+                raise ValueError(
+                    f"contact {position[1]} of shaft {position[0]} has two names: "
+                    f"{contacts[position]!r} and {name!r}. Remove one."
+                )
+            contacts[position] = name
+    usable = {position: name for position, name in contacts.items() if name in clean}
+    triples = []
+    for (shaft, number), name in usable.items():
+        lower, higher = usable.get((shaft, number - 1)), usable.get((shaft, number + 1))
+        if lower is not None and higher is not None:
+            triples.append((name, lower, higher))
+    return triples
+
+
+def laplacian(
+    signals: np.ndarray, names: Sequence[str], neighbours: Sequence[tuple[str, str, str]]
+) -> np.ndarray:
+    """Subtract from each contact the mean of its two neighbours.
+
+    Args:
+        signals: [..., contacts, samples], in any unit.
+        names: Which contact each row of `signals` holds.
+        neighbours: The contacts to keep, as `laplacian_neighbours` returns them.
+
+    Returns:
+        [..., kept contacts, samples] in the unit of `signals`, in the order of `neighbours`.
+
+    Raises:
+        ValueError: the rows do not match `names`, or a contact in `neighbours` has no row.
+    """
+    if signals.shape[-2] != len(names):
+        raise ValueError(
+            f"signals must have one row per name, got {signals.shape[-2]} rows "
+            f"and {len(names)} names."
+        )
+    rows = {name: row for row, name in enumerate(names)}
+    missing = sorted({name for triple in neighbours for name in triple} - rows.keys())
+    if missing:
+        raise ValueError(f"no row of signals holds {', '.join(missing)}. Read them too.")
+    picked = np.array([[rows[name] for name in triple] for triple in neighbours], dtype=int)
+    contact, lower, higher = picked.reshape(-1, 3).T
+    return signals[..., contact, :] - (signals[..., lower, :] + signals[..., higher, :]) / 2
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a finite number above 0, got {value!r}.")

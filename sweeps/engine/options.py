@@ -1,0 +1,155 @@
+"""The command line that every sweep shares, and what its defaults are for which recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from upath import UPath
+
+from ssense.data.brain_treebank import SegmentSpec, open_recording
+from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.digest import digest
+from ssense.errors import UserError
+from ssense.model.text import UNTRAINED, TextSpec
+from ssense.signal.superlets import SuperletSpec
+from ssense.storage import is_local, open_storage
+from ssense.training import TrainingSpec
+from sweeps.engine.precompute import DatasetPlan, plan_dataset
+from sweeps.engine.progress import say, step
+
+SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
+
+# Coarse enough for a ResNet-18 to learn on a laptop within seconds; for trials, not for papers.
+SMALL = SuperletSpec(
+    minimum_hz=8.0,
+    maximum_hz=120.0,
+    n_frequencies=16,
+    base_cycles=3.0,
+    order_min=1,
+    order_max=5,
+    decimation=100,
+    edge_clip=1,
+)
+SPECTROGRAMS: dict[SpectrogramName, SuperletSpec] = {
+    "brainbert": SuperletSpec.brainbert(),
+    "brainbert-50": SuperletSpec.brainbert_defaults_50(),
+    "small": SMALL,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """Values of the options that are left out."""
+
+    spectrogram: SpectrogramName
+    text_weights: str
+    encoder_weights: str
+    max_epochs: int
+    configurations: int
+    seeds: tuple[int, ...]
+
+
+# SSENSE, and what it leaves open.
+REAL = Defaults(
+    spectrogram="brainbert",
+    text_weights="openai",
+    encoder_weights="imagenet",
+    max_epochs=100,
+    configurations=10,
+    seeds=tuple(range(10)),
+)
+# The same code at a size for two cores and a few minutes, with nothing to download.
+SYNTHETIC = Defaults(
+    spectrogram="small",
+    text_weights=UNTRAINED,
+    encoder_weights="random",
+    max_epochs=6,
+    configurations=3,
+    seeds=tuple(range(5)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
+
+    recording: str | None = None
+    """Folder of an unpacked Brain Treebank download. Without one, a synthetic recording is made."""
+    subject: str = "sub_9"
+    """Subject folder name."""
+    trial: str = "trial000"
+    """Which of the subject's recordings."""
+    storage: str = "storage"
+    """Where everything is kept: spectrograms, ledger, encoders, MLflow database."""
+    preset: Literal["literal", "paper"] = "literal"
+    """How sentences become segments: as the paper is worded, or as it was most likely run."""
+    spectrogram: SpectrogramName | None = None
+    """Superlet recipe [brainbert; small for the synthetic recording]."""
+    text_weights: str | None = None
+    """CLIP text weights: openai, a local file, or untrained [openai; untrained if synthetic]."""
+    encoder_weights: str | None = None
+    """Initial ResNet-18 weights: imagenet, a local file, or random [imagenet; random if
+    synthetic]."""
+    max_epochs: int | None = None
+    """Most epochs of a cell [100; 6 if synthetic]."""
+    configurations: int | None = None
+    """Configurations to try in each family [10; 3 if synthetic]."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds that every configuration meets [0 to 9; 0 to 4 if synthetic]."""
+    cpus_per_cell: int = 1
+    """CPU cores of one cell."""
+    gpus_per_cell: float | None = None
+    """GPU share of one cell [1 where there are GPUs]."""
+    synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
+    """The synthetic recording to make."""
+    dry_run: bool = False
+    """Show the plan and stop."""
+    yes: bool = False
+    """Start without asking."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """What stands in for options left out."""
+        return SYNTHETIC if self.recording is None else REAL
+
+    def training(self) -> TrainingSpec:
+        """How a cell is trained.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        weights = self.encoder_weights or self.defaults.encoder_weights
+        max_epochs = self.defaults.max_epochs if self.max_epochs is None else self.max_epochs
+        try:
+            return TrainingSpec(max_epochs=max_epochs, encoder_weights=weights)
+        except ValueError as error:
+            raise UserError(f"{error}.") from error
+
+    def plan_dataset(self) -> DatasetPlan:
+        """Open the recording, or make the synthetic one, and choose its sentences.
+
+        Raises:
+            UserError: the recording can't be read, the storage can't be written to, or nothing
+                is left to train on.
+        """
+        storage = open_storage(self.storage)
+        root = self._synthetic_recording(storage) if self.recording is None else self.recording
+        recording = open_recording(Path(root), self.subject, self.trial)
+        return plan_dataset(
+            recording,
+            SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal(),
+            SPECTROGRAMS[self.spectrogram or self.defaults.spectrogram],
+            TextSpec(weights=self.text_weights or self.defaults.text_weights),
+            storage,
+        )
+
+    def _synthetic_recording(self, storage: UPath) -> Path:
+        # The readers of recordings, like HDF5 itself, want local files.
+        home = Path(str(storage)) if is_local(storage) else Path.home() / ".cache" / "ssense"
+        folder = home / "recordings" / f"synthetic-{digest(self.synthetic)[:8]}"
+        say(f"No --recording given: using a synthetic one, in {folder}")
+        with step(f"  {self.synthetic.sentences} sentences, {self.synthetic.electrodes} contacts"):
+            write_synthetic(folder, self.synthetic)
+        return folder

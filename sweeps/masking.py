@@ -1,0 +1,80 @@
+"""Does masking help? Table 1 of SSENSE: four families of masks over the same seeds.
+
+    python sweeps/masking.py                                     # on a synthetic recording
+    python sweeps/masking.py --recording DIR --subject sub_9 --trial trial000
+    python sweeps/masking.py --dry-run                           # the plan alone
+
+Every configuration trains one encoder per seed on 60 % of the sentences and is judged by its mean
+validation Recall@10. Optuna proposes the mask ratios. Running it again trains what is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssense.command import run_command
+from ssense.errors import UserError
+from ssense.model.masking import masked_count
+from sweeps.engine.options import SweepOptions
+from sweeps.engine.precompute import DatasetPlan
+from sweeps.engine.progress import say
+from sweeps.engine.run import run_sweep
+from sweeps.engine.sweep import Family, Sweep
+
+RATIOS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingOptions(SweepOptions):
+    """Options of the masking sweep."""
+
+    ratios: tuple[float, ...] = RATIOS
+    """Mask ratios to choose from."""
+
+
+def masking_sweep(data: DatasetPlan, options: MaskingOptions) -> Sweep:
+    """Define the sweep: no masking, electrode, frequency-time, and both (SSENSE, section 2.4)."""
+    _, n_electrodes, n_frequencies, n_frames = data.shape
+    electrode = {"masking.electrode": distinct_ratios(options.ratios, n_electrodes)}
+    frequency_time = {
+        "masking.frequency": distinct_ratios(options.ratios, n_frequencies),
+        "masking.time": distinct_ratios(options.ratios, n_frames),
+    }
+    families = {
+        "no masking": {},
+        "electrode": electrode,
+        "frequency-time": frequency_time,
+        "electrode + frequency-time": electrode | frequency_time,
+    }
+    return Sweep(
+        claim="masking",
+        dataset_digest=data.digest,
+        training=options.training(),
+        families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
+        configurations=options.configurations or options.defaults.configurations,
+        seeds=options.defaults.seeds if options.seeds is None else options.seeds,
+    )
+
+
+def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
+    """Keep the ratios that mask a different number of n indices, the smallest of each; not none.
+
+    Raises:
+        UserError: a ratio lies outside [0, 1).
+    """
+    for ratio in ratios:
+        if not 0 <= ratio < 1:
+            raise UserError(f"--ratios: {ratio} is outside [0, 1). Give shares such as 0.1.")
+    smallest = {masked_count(ratio, n): ratio for ratio in sorted(ratios, reverse=True)}
+    return tuple(sorted(ratio for count, ratio in smallest.items() if count > 0))
+
+
+def main(options: MaskingOptions) -> None:
+    """Sweep masking configurations over paired seeds (Table 1 of SSENSE)."""
+    data = options.plan_dataset()
+    run_sweep(masking_sweep(data, options), data, options)
+    say(f"Next: python analysis/test_evaluation.py --storage {options.storage}")
+
+
+if __name__ == "__main__":
+    run_command(MaskingOptions, main)
