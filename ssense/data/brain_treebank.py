@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from ssense.data.recording import Recording, open_recording
-from ssense.data.tables import listing
-from ssense.data.timeline import OFFICIAL_RATE_HZ, Alignment
-from ssense.errors import UserError
-from ssense.signal.filtering import (
-    laplacian,
-    laplacian_neighbours,
-    notch_filter,
-    notch_warm_up_seconds,
+from ssense.data.segments import (
+    Segments,
+    SegmentSpec,
+    kept_by_length,
+    neighbours_of,
+    select_segments,
 )
+from ssense.errors import UserError
+from ssense.signal.filtering import laplacian, notch_filter, notch_warm_up_seconds
 
 __all__ = [
     "Recording",
@@ -37,185 +35,6 @@ __all__ = [
     "read_segments",
     "select_segments",
 ]
-
-Electrodes = Literal["clean-laplacian", "clean", "all"]
-LengthRule = Literal["duration", "sample_span"]
-Overflow = Literal["drop", "error", "truncate"]
-SamplingRate = Literal["measured", "nominal_2048"]
-
-NO_WORD = "no aligned word"
-TOO_LONG = "too long"
-STRADDLES = "straddles a pause"
-LEAVES = "leaves the file"
-OVERFLOWS = "overflow"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentSpec:
-    """How sentences become segments.
-
-    Attributes:
-        sampling_rate: the rate that context, filters and superlets assume: the recording's own,
-            or 2048 Hz for every recording, as the published loaders do (Ant-Man has 1024).
-        align: how movie times become samples, see `Timeline.sample_of`.
-        length_rule: "duration" keeps sentences shorter than `max_duration_s` of movie (as SSENSE
-            is worded); "sample_span" keeps segments of fewer than `max_samples`, context included
-            (which explains SSENSE's 1,454 sentences and 8,200 points).
-        context_before_s, context_after_s: signal added around a sentence.
-        pad_to: samples of every segment after padding with zeros at its end; None takes the
-            longest segment, rounded up to a multiple of `pad_multiple` (the superlets' decimation).
-        overflow: what happens to a segment longer than `pad_to`.
-        electrodes: "clean-laplacian" keeps clean contacts between two clean neighbours, minus
-            their mean; "clean" and "all" keep the contacts as recorded.
-        line_hz: mains frequency, removed with its multiples up to `notch_highest_hz`; None leaves
-            it in.
-        notch_quality: centre frequency over bandwidth of each notch.
-    """
-
-    sampling_rate: SamplingRate = "measured"
-    align: Alignment = "interpolate"
-    length_rule: LengthRule = "duration"
-    max_duration_s: float = 4.0
-    max_samples: int = 8192
-    context_before_s: float = 0.5
-    context_after_s: float = 1.0
-    pad_to: int | None = None
-    pad_multiple: int = 50
-    overflow: Overflow = "error"
-    electrodes: Electrodes = "clean-laplacian"
-    line_hz: float | None = 60.0
-    notch_highest_hz: float = 360.0
-    notch_quality: float = 30.0
-
-    @classmethod
-    def paper(cls) -> SegmentSpec:
-        """SSENSE as it was most likely run: 2048 Hz assumed throughout, 8,200 points."""
-        return cls(
-            sampling_rate="nominal_2048",
-            align="official_nearest_2048",
-            length_rule="sample_span",
-            pad_to=8200,
-            overflow="drop",
-        )
-
-    @classmethod
-    def literal(cls) -> SegmentSpec:
-        """SSENSE as it is worded: less than 4 s of movie, true time, padded to the longest."""
-        return cls()
-
-    def sampling_rate_hz(self, recording: Recording) -> float:
-        """Samples per second that filters, context and superlets shall assume."""
-        if self.sampling_rate == "nominal_2048":
-            return OFFICIAL_RATE_HZ
-        return recording.sampling_rate_hz
-
-    def context_samples(self, recording: Recording) -> tuple[int, int]:
-        """Samples of context before and after a sentence."""
-        rate_hz = self.sampling_rate_hz(recording)
-        return round(self.context_before_s * rate_hz), round(self.context_after_s * rate_hz)
-
-
-@dataclass(frozen=True, eq=False)
-class Segments:
-    """The sentences kept, in the order of the movie; row i is the same in every array.
-
-    Attributes:
-        sentence_idx: number of the sentence in the transcript, int64 [rows].
-        text: the sentence as written in the transcript.
-        onset_s, offset_s: start of its first and end of its last aligned word, movie seconds.
-        start, stop: its samples with context, [start, stop), int64 [rows].
-        n_samples: samples of every segment once padded.
-        electrodes: names of a segment's electrodes, in order.
-        dropped: how many sentences were left out, by reason.
-    """
-
-    sentence_idx: np.ndarray
-    text: tuple[str, ...]
-    onset_s: np.ndarray
-    offset_s: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-    n_samples: int
-    electrodes: tuple[str, ...]
-    dropped: dict[str, int]
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-
-@dataclass(frozen=True, eq=False)
-class _Spans:
-    """Where the sentences with an aligned word lie; arrays [sentences]."""
-
-    sentence_idx: np.ndarray
-    onset_s: np.ndarray
-    offset_s: np.ndarray
-    onset_sample: np.ndarray
-    offset_sample: np.ndarray
-
-
-def kept_by_length(
-    onset_s: np.ndarray,
-    offset_s: np.ndarray,
-    onset_sample: np.ndarray,
-    offset_sample: np.ndarray,
-    *,
-    spec: SegmentSpec,
-    context_samples: int,
-) -> np.ndarray:
-    """Which sentences are short enough, bool [sentences]; context is what comes before and after.
-
-    With Ant-Man's timings "duration" keeps 1,415 sentences and "sample_span" 1,458 of 1,527; SSENSE
-    reports 1,454, and 8,200 points where the longest of the 1,458 has 8,186.
-    """
-    if spec.length_rule == "duration":
-        return offset_s - onset_s < spec.max_duration_s
-    return offset_sample - onset_sample + context_samples < spec.max_samples
-
-
-def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
-    """Choose the sentences to keep and the samples that each spans. Reads no signal.
-
-    Raises:
-        UserError: no sentence or electrode is left, or a segment is longer than `pad_to` and
-            `overflow` is "error".
-    """
-    electrodes = _kept_electrodes(recording, spec)
-    spans = _sentence_spans(recording, spec.align)
-    before, after = spec.context_samples(recording)
-    start, stop = spans.onset_sample - before, spans.offset_sample + after
-    reason = np.full(len(start), "", dtype=object)
-
-    def drop(where: np.ndarray, why: str) -> None:
-        reason[where & (reason == "")] = why
-
-    times = (spans.onset_s, spans.offset_s, spans.onset_sample, spans.offset_sample)
-    drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
-    drop(_crosses(start, stop, recording.timeline.pauses()), STRADDLES)
-    drop((start < 0) | (stop > recording.n_samples), LEAVES)
-    if spec.pad_to is not None:
-        overflows = (stop - start > spec.pad_to) & (reason == "")
-        stop = _settle_overflow(spec, overflows, start, stop, spans.sentence_idx)
-        drop(stop - start > spec.pad_to, OVERFLOWS)
-    n_unaligned = len(recording.transcript.sentences) - len(start)
-    dropped = {NO_WORD: n_unaligned} | {
-        why: int(np.sum(reason == why)) for why in (TOO_LONG, STRADDLES, LEAVES, OVERFLOWS)
-    }
-    keep = reason == ""
-    if not keep.any():
-        raise _nothing_left(recording, dropped)
-    longest = int(np.max(stop[keep] - start[keep]))
-    return Segments(
-        sentence_idx=spans.sentence_idx[keep],
-        text=tuple(recording.transcript.sentences[int(i)] for i in spans.sentence_idx[keep]),
-        onset_s=spans.onset_s[keep],
-        offset_s=spans.offset_s[keep],
-        start=start[keep],
-        stop=stop[keep],
-        n_samples=spec.pad_to or -(-longest // spec.pad_multiple) * spec.pad_multiple,
-        electrodes=electrodes,
-        dropped={why: count for why, count in dropped.items() if count},
-    )
 
 
 def read_segments(
@@ -231,89 +50,12 @@ def read_segments(
     Raises:
         UserError: the signals cannot be read, or hold NaN or infinite values.
     """
-    rows = np.asarray(rows, dtype=np.int64)
-    windows = np.stack([segments.start[rows], segments.stop[rows]], axis=1)
+    chosen = np.asarray(rows, dtype=np.int64)
+    windows = np.stack([segments.start[chosen], segments.stop[chosen]], axis=1)
     signals = np.zeros((len(rows), len(segments.electrodes), segments.n_samples), np.float32)
     for place, electrode in enumerate(_electrode_signals(recording, segments, spec, windows)):
         signals[:, place] = electrode
     return signals
-
-
-def _kept_electrodes(recording: Recording, spec: SegmentSpec) -> tuple[str, ...]:
-    clean = recording.clean_electrodes
-    if spec.electrodes == "clean-laplacian":
-        kept = tuple(contact for contact, _, _ in _neighbours(recording))
-    else:
-        kept = recording.electrodes if spec.electrodes == "all" else clean
-    if not kept:
-        raise UserError(
-            f"no electrode left in {recording.files['labels']}: {len(recording.electrodes)} "
-            f"neural, {len(clean)} of them clean, none kept by electrodes={spec.electrodes!r}. "
-            "Choose another value of electrodes."
-        )
-    return kept
-
-
-def _sentence_spans(recording: Recording, align: Alignment) -> _Spans:
-    """Span of every sentence with an aligned word, in the order of the movie."""
-    transcript, timeline = recording.transcript, recording.timeline
-    start_sample = timeline.sample_of(transcript.start_s, align)
-    end_sample = timeline.sample_of(transcript.end_s, align)
-    aligned = np.isfinite(start_sample) & np.isfinite(end_sample)
-    sentence_idx, group = np.unique(transcript.sentence_idx[aligned], return_inverse=True)
-
-    def extreme(of: np.ufunc, values: np.ndarray, beyond: float) -> np.ndarray:
-        found = np.full(len(sentence_idx), beyond)
-        of.at(found, group, values[aligned])
-        return found
-
-    onset_s = extreme(np.minimum, transcript.start_s, np.inf)
-    order = np.argsort(onset_s, kind="stable")
-    return _Spans(
-        sentence_idx=sentence_idx[order],
-        onset_s=onset_s[order],
-        offset_s=extreme(np.maximum, transcript.end_s, -np.inf)[order],
-        onset_sample=np.rint(extreme(np.minimum, start_sample, np.inf)[order]).astype(np.int64),
-        offset_sample=np.rint(extreme(np.maximum, end_sample, -np.inf)[order]).astype(np.int64),
-    )
-
-
-def _crosses(start: np.ndarray, stop: np.ndarray, pauses: np.ndarray) -> np.ndarray:
-    """Which windows [start, stop) reach into a pause (rows of `pauses`: last and first sample)."""
-    into = (start[:, None] < pauses[None, :, 1]) & (stop[:, None] > pauses[None, :, 0] + 1)
-    return into.any(axis=1)
-
-
-def _settle_overflow(
-    spec: SegmentSpec, overflows: np.ndarray, start: np.ndarray, stop: np.ndarray, idx: np.ndarray
-) -> np.ndarray:
-    """Ends of the windows once those longer than `pad_to` are cut, or refused."""
-    if spec.overflow == "truncate":
-        return np.where(overflows, start + spec.pad_to, stop)
-    if spec.overflow == "error" and overflows.any():
-        first = int(np.argmax(overflows))
-        raise UserError(
-            f"sentence {idx[first]} spans {stop[first] - start[first]} samples, more than pad_to = "
-            f"{spec.pad_to}. Raise pad_to, or set overflow to drop or truncate."
-        )
-    return stop
-
-
-def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
-    counts = [f"{count} {why}" for why, count in dropped.items() if count]
-    return UserError(
-        f"none of the {sum(dropped.values())} sentences of {recording.subject} "
-        f"{recording.trial} ({recording.movie}) is left: {listing(counts)}. "
-        "Check the timings, or relax the length rule."
-    )
-
-
-def _neighbours(recording: Recording) -> list[tuple[str, str, str]]:
-    """The contacts that have a Laplacian, each with its two neighbours."""
-    try:
-        return laplacian_neighbours(recording.electrodes, recording.clean_electrodes)
-    except ValueError as error:
-        raise UserError(f"{recording.files['labels']}: {error}") from error
 
 
 def _electrode_signals(
@@ -327,7 +69,7 @@ def _electrode_signals(
     if spec.electrodes != "clean-laplacian":
         yield from map(read, segments.electrodes)
         return
-    triples = {triple[0]: triple for triple in _neighbours(recording)}
+    triples = {triple[0]: triple for triple in neighbours_of(recording)}
     held: dict[str, np.ndarray] = {}
     for electrode in segments.electrodes:
         triple = triples[electrode]

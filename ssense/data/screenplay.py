@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 
-from ssense.data.grammar import Sentence, compose_sentence
+from ssense.data.grammar import Sentence, Token, compose_sentence
 
 # Ant-Man: sentences of 1.0 s (median, quartiles .63 and 1.7, longest about 13), gaps of .7 s.
 DURATION_MEDIAN_S, DURATION_SPREAD = 1.0, 0.74  # spread: standard deviation of the logarithm
@@ -116,6 +116,9 @@ def compose_screenplay(seed: int, sentences: int, equal_durations: bool) -> Scre
     durations_s = _durations(generator, sentences, equal_durations)
     counts = _word_counts(generator, durations_s, equal_durations)
     written = _write_sentences(random, counts)
+    for number in range(1, sentences):
+        if written[number] is written[number - 1]:  # said again at once, so in the same time
+            durations_s[number] = durations_s[number - 1]
     gaps_s = GAP_MEDIAN_S * np.exp(GAP_SPREAD * generator.standard_normal(sentences))
     gaps_s = np.clip(gaps_s, SHORTEST_GAP_S, LONGEST_GAP_S)
     tracked = sentences - sentences // SENTENCES_PER_UNTRACKED
@@ -166,7 +169,7 @@ def write_timings(path: Path, seed: int, movie: MovieTimes) -> None:
 def write_features(path: Path, seed: int, screenplay: Screenplay) -> None:
     """Write the transcript, one row per token, in the 42 columns of the dataset's files."""
     generator = np.random.default_rng([seed, 3])
-    rows = []
+    rows: list[dict[str, object]] = []
     for number, sentence in enumerate(screenplay.sentences):
         rows += _token_rows(generator, number, sentence, screenplay.edges_s[number], len(rows))
     table = (
@@ -192,15 +195,17 @@ def _word_counts(generator: np.random.Generator, durations_s: np.ndarray, equal:
 def _write_sentences(random: Random, counts: Sequence[int]) -> list[Sentence]:
     """Sentences of given word counts, a few of which repeat an earlier one."""
     written: list[Sentence] = []
+    alike: dict[int, list[Sentence]] = {}
     for count in counts:
         chance = random.random()
-        alike = [sentence for sentence in written if sentence.n_words == count]
         if chance < REPEATED_AT_ONCE and written:
-            written.append(written[-1])
-        elif chance < REPEATED_AT_ONCE + REPEATED and alike:
-            written.append(random.choice(alike))
+            sentence = written[-1]
+        elif chance < REPEATED_AT_ONCE + REPEATED and count in alike:
+            sentence = random.choice(alike[count])
         else:
-            written.append(compose_sentence(random, count))
+            sentence = compose_sentence(random, count)
+        written.append(sentence)
+        alike.setdefault(sentence.n_words, []).append(sentence)
     return written
 
 
@@ -212,7 +217,7 @@ def _word_edges(
     return np.round(round(onset_s, 3) + shares * round(duration_s, 3), 3)
 
 
-def _spoken(sentence: Sentence) -> list:
+def _spoken(sentence: Sentence) -> list[Token]:
     return [token for token in sentence.tokens if token.spoken]
 
 
@@ -231,7 +236,7 @@ def _token_rows(
 ) -> list[dict[str, object]]:
     """Rows of one sentence. Features that nothing here reads are noise of plausible type."""
     starts_s = iter(edges_s[:-1].tolist())
-    ends_s = iter((np.round(np.r_[edges_s[1:-1] - 0.001, edges_s[-1]], 3)).tolist())
+    ends_s = iter([*np.round(edges_s[1:-1] - 0.001, 3).tolist(), float(edges_s[-1])])
     rows = []
     for place, token in enumerate(sentence.tokens):
         row: dict[str, object] = dict(zip(_VISUAL, generator.random(len(_VISUAL)), strict=True))

@@ -36,11 +36,9 @@ def read_transcript(path: Path) -> Transcript:
     Raises:
         UserError: a column is missing or malformed, or no token belongs to a sentence.
     """
-    grouping = "sentence_idx" if "sentence_idx" in csv_columns(path) else "is_onset"
-    if grouping == "is_onset":
-        require_columns(path, ["start", "end", "sentence", "sentence_idx", "is_onset"][:3])
-        _require_grouping(path)
     columns = {"start": pa.float64(), "end": pa.float64(), "sentence": pa.string()}
+    require_columns(path, list(columns))
+    grouping = _grouping_column(path)
     table = read_csv(path, {**columns, grouping: pa.float64()})
     number = table[grouping].to_numpy()
     if grouping == "is_onset":
@@ -61,13 +59,15 @@ def read_transcript(path: Path) -> Transcript:
     )
 
 
-def _require_grouping(path: Path) -> None:
+def _grouping_column(path: Path) -> str:
     found = csv_columns(path)
-    if "is_onset" not in found:
-        raise UserError(
-            f"{path} has neither a column sentence_idx nor is_onset to tell sentences apart. "
-            "Restore the file from the download."
-        )
+    for name in ("sentence_idx", "is_onset"):
+        if name in found:
+            return name
+    raise UserError(
+        f"{path} has neither a column sentence_idx nor is_onset to tell sentences apart. "
+        "Restore the file from the download."
+    )
 
 
 def _first_text(sentence_idx: np.ndarray, texts: np.ndarray) -> dict[int, str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,6 +27,8 @@ class SpectrogramEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        import torchvision  # takes as long to import as all else together
+
         self.resnet = torchvision.models.resnet18(weights=None)
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -88,6 +89,8 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
 
 
 def _imagenet_state() -> dict[str, Tensor]:
+    import torchvision
+
     try:
         return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:

@@ -17,13 +17,20 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.errors import UserError
+from ssense.model.masking import Masking
 from ssense.storage import read_json, write_json, write_whole
+from ssense.training import TrainingSpec
 from sweeps.engine.cell import FORMAT_VERSION, Configuration
-from sweeps.engine.sweep import Row, Sweep
+from sweeps.engine.sweep import Family, Row, Sweep
 
 Status = Literal["done", "failed"]
 
 SWEEPS = "sweeps"
+
+
+def utc_now() -> str:
+    """The time as ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +58,7 @@ class Record:
     timings: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
-    finished_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat("T", "seconds"))
+    finished_at: str = field(default_factory=utc_now)
 
     @property
     def done(self) -> bool:
@@ -107,10 +114,33 @@ class Ledger:
 
     def write_sweep(self, sweep: Sweep, rows: Sequence[Row], dataset: Mapping[str, Any]) -> None:
         """Keep what the sweep compares, the rows proposed so far, and where its dataset is."""
-        content = {"format": FORMAT_VERSION, "name": sweep.name, **asdict(sweep)}
-        rows_content = [asdict(row) for row in rows]
-        write_json(
-            self.folder / "sweep.json", {**content, "dataset": dataset, "rows": rows_content}
+        content = {
+            "format": FORMAT_VERSION,
+            "name": sweep.name,
+            "updated_at": utc_now(),
+            **asdict(sweep),
+            "dataset": dataset,
+            "rows": [asdict(row) for row in rows],
+        }
+        write_json(self.folder / "sweep.json", content)
+
+    def sweep(self) -> Sweep:
+        """What the sweep compares, as it was last asked for.
+
+        Raises:
+            UserError: as `description`.
+        """
+        content = self.description()
+        training = dict(content["training"])
+        training["masking"] = Masking(**training["masking"])
+        return Sweep(
+            claim=content["claim"],
+            dataset_digest=content["dataset_digest"],
+            training=TrainingSpec(**training),
+            families=tuple(Family(**family) for family in content["families"]),
+            configurations=content["configurations"],
+            seeds=tuple(content["seeds"]),
+            metric=content["metric"],
         )
 
     def rows(self) -> list[Row]:
@@ -148,3 +178,19 @@ def _checked(path: UPath) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete {path.parent}.")
     return content
+
+
+def find_ledger(storage: UPath, name: str | None = None) -> Ledger:
+    """Return the ledger of a sweep by name, or of the sweep that was worked on last.
+
+    Raises:
+        UserError: there is none, or none of that name.
+    """
+    folders = {path.parent.name: path.parent for path in (storage / SWEEPS).glob("*/sweep.json")}
+    if not folders:
+        raise UserError(f"no sweep in {storage}. Run python sweeps/masking.py first.")
+    if name is None:
+        return max(map(Ledger, folders.values()), key=lambda led: led.description()["updated_at"])
+    if name not in folders:
+        raise UserError(f"no sweep {name} in {storage}. Found: {', '.join(sorted(folders))}.")
+    return Ledger(folders[name])

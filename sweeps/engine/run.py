@@ -8,7 +8,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 import optuna
-import ray
 from rich import box
 from rich.prompt import Confirm
 from rich.table import Table
@@ -26,7 +25,6 @@ from sweeps.engine.progress import CellProgress, console, say, step
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Row, Sweep
 from sweeps.engine.tracking import Tracker
-from sweeps.engine.workers import Resources, running_ray, train_cells
 
 
 def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> None:
@@ -60,6 +58,9 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> None:
 def _train(
     search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions, to_run: int
 ) -> None:
+    # Ray takes seconds to import, and a sweep that is done needs none of it.
+    from sweeps.engine.workers import Resources, running_ray, train_cells
+
     # Weights first: they may be missing, and by then nothing has been started or written.
     build_encoder(search.sweep.training.encoder_weights, search.sweep.training.conv1)
     with step(f"Text embeddings: {data.text_spec.model}, {data.text_spec.weights} weights"):
@@ -70,7 +71,7 @@ def _train(
         dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
         with step("MLflow view"):
             tracker = _open_view(search, data)
-        resources = _resources(options)
+        resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
         say(f"Training {to_run} cells, {resources.slots()} at a time")
         with CellProgress(to_run, search.sweep.metric) as progress:
 
@@ -114,13 +115,6 @@ def _dataset_origin(data: DatasetPlan) -> dict[str, Any]:
         "text": f"{spec.model}, {spec.weights}",
         "text_spec": asdict(spec),
     }
-
-
-def _resources(options: SweepOptions) -> Resources:
-    gpus = options.gpus_per_cell
-    if gpus is None:
-        gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
-    return Resources(cpus=options.cpus_per_cell, gpus=gpus)
 
 
 def _confirmed(options: SweepOptions) -> bool:

@@ -34,6 +34,13 @@ class Resources:
     cpus: int
     gpus: float
 
+    @classmethod
+    def of_cell(cls, cpus: int, gpus: float | None) -> Resources:
+        """As asked for; where nothing is said of GPUs, one if the running Ray has any."""
+        if gpus is None:
+            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+        return cls(cpus=cpus, gpus=gpus)
+
     def slots(self) -> int:
         """How many cells the running Ray can train at a time."""
         have = ray.cluster_resources()

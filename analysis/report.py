@@ -1,0 +1,64 @@
+"""The tables of a test evaluation: on screen, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+Rows = Sequence[Mapping[str, object]]
+
+TITLES = {"recall@1": "Recall@1", "recall@10": "Recall@10", "recall@50": "Recall@50", "mrr": "MRR"}
+
+
+def score(metric: str, mean: float, sd: float | None = None) -> str:
+    """Show a score as SSENSE does: recalls in percent, "10.68 ± 1.40", MRR as "0.0498 ± 0.0049"."""
+    scale, digits = (1, 4) if metric == "mrr" else (100, 2)
+    shown = f"{scale * mean:.{digits}f}"
+    return shown if sd is None else f"{shown} ± {scale * sd:.{digits}f}"
+
+
+def p_value(p: float) -> str:
+    """Show a p-value as papers do."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def screen_table(rows: Rows) -> Table:
+    """Lay rows out for the terminal; the columns are the first row's keys."""
+    table = Table(*map(str, rows[0]), box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    return table
+
+
+def markdown_table(rows: Rows) -> str:
+    """Write rows as a Markdown table."""
+    lines = [_markdown_line(rows[0]), _markdown_line(["---"] * len(rows[0]))]
+    return "\n".join([*lines, *(_markdown_line(row.values()) for row in rows)]) + "\n"
+
+
+def csv_table(rows: Rows) -> str:
+    """Write rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Render a figure as PNG or SVG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {}
+    with mpl.rc_context({"svg.hashsalt": "ssense"}):
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _markdown_line(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"

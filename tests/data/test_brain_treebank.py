@@ -1,0 +1,633 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssense.data.brain_treebank import (
+    SegmentSpec,
+    kept_by_length,
+    open_recording,
+    read_segments,
+    select_segments,
+)
+from ssense.data.recording import clean_label
+from ssense.data.timeline import timeline_of
+from ssense.errors import UserError
+
+RATE_HZ = 1024
+LEAD_SAMPLES = 3 * RATE_HZ
+LABELS = ["F1a1", "F1a2*", "F1_a3#", "F1a4", "DC4", "TRIG1"]
+ONSETS_S = (4.0, 8.0, 12.5)
+WORD_S = 0.4
+
+# Contacts as recorded, unfiltered, so that values can be checked one by one.
+PLAIN = SegmentSpec(electrodes="all", line_hz=None)
+
+
+def write_rows(path: Path, header: list[str], rows: list[list]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def token_rows(onsets_s=ONSETS_S) -> list[list]:
+    """Two words and a particle per sentence: start, end, sentence, sentence_idx, is_onset."""
+    rows = []
+    for number, onset_s in enumerate(onsets_s):
+        text = f"Sentence number {number}."
+        rows += [
+            [onset_s, onset_s + 0.2, text, 10 * number, 1.0],
+            ["", "", text, 10 * number, 0.0],
+            [onset_s + 0.201, onset_s + WORD_S, text, 10 * number, 0.0],
+        ]
+    return rows
+
+
+def write_transcript(root: Path, rows: list[list], columns=None) -> None:
+    columns = columns or ["start", "end", "sentence", "sentence_idx", "is_onset"]
+    write_rows(root / "transcripts/made-up/features.csv", columns, rows)
+
+
+def write_timings(root: Path, rows: list[list]) -> None:
+    path = root / "subject_timings/sub_9_trial000_timings.csv"
+    write_rows(path, ["type", "movie_time", "index"], rows)
+
+
+def steady_timings(until_s: float = 20.0) -> list[list]:
+    times_s = np.arange(0.1, until_s, 0.1)
+    return [["trigger", f"{t:.6f}", LEAD_SAMPLES + round(t * RATE_HZ)] for t in times_s]
+
+
+def write_signals(path: Path, signals: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for number, signal in enumerate(signals):
+            file.create_dataset(
+                f"data/electrode_{number}", data=signal, compression="gzip", chunks=(4096,)
+            )
+
+
+def noise(n_channels: int = len(LABELS), seconds: int = 26) -> np.ndarray:
+    return np.random.default_rng(3).normal(0, 50, (n_channels, seconds * RATE_HZ))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A complete recording of 26 s with three sentences and steady triggers."""
+    write_json(tmp_path / "electrode_labels/sub_9/electrode_labels.json", LABELS)
+    write_json(tmp_path / "corrupted_elec.json", {"sub_9": ["DC4*"]})
+    metadata = {"title": "Made Up", "filename": "made-up"}
+    write_json(tmp_path / "subject_metadata/sub_9_trial000_metadata.json", metadata)
+    write_timings(tmp_path, steady_timings())
+    write_transcript(tmp_path, token_rows())
+    write_signals(tmp_path / "sub_9_trial000.h5", noise())
+    return tmp_path
+
+
+# ---------------------------------------------------------------- the recording and its quirks
+
+
+def test_a_recording_lists_its_cleaned_neural_electrodes(root):
+    recording = open_recording(root)
+    assert recording.electrodes == ("F1a1", "F1a2", "F1a3", "F1a4")
+    assert (recording.title, recording.movie) == ("Made Up", "made-up")
+    assert (recording.n_samples, recording.sampling_rate_hz) == (26 * RATE_HZ, 1024.0)
+
+
+def test_marks_are_stripped_on_both_sides_of_the_corrupted_list(root):
+    write_json(root / "corrupted_elec.json", {"sub_9": ["F1a_1*", "DC4"]})
+    recording = open_recording(root)
+    assert recording.corrupted == {"F1a1"}
+    assert recording.clean_electrodes == ("F1a2", "F1a3", "F1a4")
+
+
+@pytest.mark.parametrize(
+    ("label", "clean"), [("RT3aHa1*", "RT3aHa1"), ("RT2aA11#", "RT2aA11"), ("F1*0Fa5", "F10Fa5")]
+)
+def test_labels_of_the_real_files_are_cleaned(label, clean):
+    assert clean_label(label) == clean
+
+
+def test_signals_may_lie_in_a_folder_of_their_own_and_the_digest_stays(root):
+    digest = open_recording(root).digest
+    (root / "all_subject_data").mkdir()
+    (root / "sub_9_trial000.h5").rename(root / "all_subject_data/sub_9_trial000.h5")
+    after = open_recording(root)
+    assert after.files["signals"].parent.name == "all_subject_data"
+    assert after.digest == digest
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "corrupted_elec.json",
+        "sub_9_trial000.h5",
+        "electrode_labels/sub_9/electrode_labels.json",
+        "subject_metadata/sub_9_trial000_metadata.json",
+        "subject_timings/sub_9_trial000_timings.csv",
+        "transcripts/made-up/features.csv",
+    ],
+)
+def test_the_digest_changes_with_every_file(root, file):
+    before = open_recording(root).digest
+    if file.endswith(".h5"):
+        signals = noise()
+        signals[0, 0] += 1
+        write_signals(root / file, signals)
+    else:
+        (root / file).write_text((root / file).read_text() + "\n")
+    assert open_recording(root).digest != before
+
+
+def test_datasets_without_a_label_are_tolerated_and_ignored(root):
+    write_signals(root / "sub_9_trial000.h5", noise(len(LABELS) + 1))
+    assert open_recording(root).electrodes == ("F1a1", "F1a2", "F1a3", "F1a4")
+
+
+def test_the_surplus_of_sub_2_is_tolerated(root):
+    write_json(
+        root / "electrode_labels/sub_9/electrode_labels.json", [f"F1a{i}" for i in range(154)]
+    )
+    write_signals(root / "sub_9_trial000.h5", np.zeros((164, 26 * RATE_HZ), np.float32))
+    assert len(open_recording(root).electrodes) == 154
+
+
+def test_columns_may_come_in_any_order_among_others(root):
+    expected = select_segments(open_recording(root), PLAIN)
+    rows = [["é", *row[::-1]] for row in token_rows()]
+    write_transcript(root, rows, ["", "is_onset", "sentence_idx", "sentence", "end", "start"])
+    timings = [[row[2], "x", row[0], row[1]] for row in steady_timings()]
+    path = root / "subject_timings/sub_9_trial000_timings.csv"
+    write_rows(path, ["index", "trig_type", "type", "movie_time"], timings)
+    segments = select_segments(open_recording(root), PLAIN)
+    np.testing.assert_array_equal(segments.start, expected.start)
+    assert segments.text == expected.text
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def test_sentences_are_cut_from_first_onset_to_last_end_with_context(root):
+    segments = select_segments(open_recording(root), PLAIN)
+    assert segments.sentence_idx.tolist() == [0, 10, 20]
+    assert segments.text == tuple(f"Sentence number {i}." for i in range(3))
+    np.testing.assert_allclose(segments.onset_s, ONSETS_S)
+    np.testing.assert_allclose(segments.offset_s, np.add(ONSETS_S, WORD_S))
+    # 3 s lead-in; the sentence at 4 s begins, with 0.5 s of context, at 6.5 s.
+    assert segments.start[0] == 6.5 * RATE_HZ
+    assert segments.stop[0] == round((3 + 4 + WORD_S + 1) * RATE_HZ)
+    assert segments.n_samples == 1950  # 1.9 s are 1946 samples, rounded up to a multiple of 50
+    assert len(segments) == 3
+    assert segments.dropped == {}
+
+
+def test_identical_neighbours_stay_apart(root):
+    rows = [[*row[:2], "Back it up.", *row[3:]] for row in token_rows()]
+    write_transcript(root, rows)
+    assert select_segments(open_recording(root), PLAIN).text == ("Back it up.",) * 3
+
+
+def test_without_sentence_numbers_onsets_tell_sentences_apart(root):
+    rows = [[*row[:3], row[4]] for row in token_rows()]
+    write_transcript(root, rows, ["start", "end", "sentence", "is_onset"])
+    segments = select_segments(open_recording(root), PLAIN)
+    assert segments.sentence_idx.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(segments.onset_s, ONSETS_S)
+
+
+def test_reasons_for_dropping_are_counted(root):
+    rows = token_rows()
+    rows += [["", "", "Never timed.", 31, 1.0], ["inf", "nan", "Nor this.", 32, 1.0]]
+    rows += [[15.0, 14.0, "Backwards.", 30, 1.0], [25.0, 25.5, "After the last trigger.", 33, 1.0]]
+    rows += [[13.0, 17.0, "Four seconds.", 34, 1.0]]
+    rows += [[0.1, 0.3, "First.", 35, 1.0], [18.5, 19.8, "Last.", 36, 1.0]]
+    write_transcript(root, rows)
+    spec = SegmentSpec(electrodes="all", context_before_s=3.5, context_after_s=3.5)
+    segments = select_segments(open_recording(root), spec)
+    assert segments.sentence_idx.tolist() == [0, 10, 20]
+    assert segments.dropped == {"no aligned word": 4, "too long": 1, "leaves the file": 2}
+
+
+@pytest.mark.parametrize("overflow", ["drop", "truncate", "error"])
+def test_segments_longer_than_the_padding_are_treated_as_asked(root, overflow):
+    write_transcript(root, [*token_rows(), [14.0, 15.0, "Longer.", 40, 1.0]])
+    spec = SegmentSpec(electrodes="all", line_hz=None, pad_to=2000, overflow=overflow)
+    recording = open_recording(root)
+    if overflow == "error":
+        with pytest.raises(UserError, match=r"sentence 40 spans 2560 samples.* pad_to = 2000"):
+            select_segments(recording, spec)
+        return
+    segments = select_segments(recording, spec)
+    assert segments.n_samples == 2000
+    assert segments.dropped == ({"overflow": 1} if overflow == "drop" else {})
+    lengths = segments.stop - segments.start
+    assert lengths.tolist() == ([1946, 1946, 1946] + ([2000] if overflow == "truncate" else []))
+
+
+def test_sentences_that_straddle_a_pause_are_dropped(root):
+    # Paused at 8.2 s for 2 s: within the second sentence (8.0 to 8.4 s) only.
+    jump = 2 * RATE_HZ
+    rows = [[k, t, i + jump * (float(t) > 8.2)] for k, t, i in steady_timings()]
+    at = LEAD_SAMPLES + round(8.25 * RATE_HZ)
+    rows += [["pause", "8.18", at], ["unpause", "8.18", at + jump]]
+    write_timings(root, rows)
+    segments = select_segments(open_recording(root), PLAIN)
+    assert segments.sentence_idx.tolist() == [0, 20]
+    assert segments.dropped == {"straddles a pause": 1}
+    assert segments.start[1] == (3 + 2 + 12.5 - 0.5) * RATE_HZ
+
+
+# ---------------------------------------------------------------- the length rules
+
+
+def antman() -> dict[str, np.ndarray]:
+    path = Path(__file__).parent / "antman_sentence_timings.csv"
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    return {n: table[n] for n in ("onset_s", "offset_s", "onset_sample", "offset_sample")}
+
+
+def test_the_length_rules_keep_what_they_kept_of_the_real_movie():
+    times = antman()
+    assert len(times["onset_s"]) == 1527
+    nominal = round(0.5 * 2048) + round(1.0 * 2048)
+    literal = kept_by_length(**times, spec=SegmentSpec.literal(), context_samples=1536)
+    paper = kept_by_length(**times, spec=SegmentSpec.paper(), context_samples=nominal)
+    assert (literal.sum(), paper.sum()) == (1415, 1458)
+    spans = (times["offset_sample"] - times["onset_sample"])[paper] + nominal
+    assert spans.max() == 8186
+
+
+def test_the_paper_assumes_2048_hz_throughout(root):
+    recording = open_recording(root)
+    spec = SegmentSpec.paper()
+    assert spec.sampling_rate_hz(recording) == 2048
+    assert spec.context_samples(recording) == (1024, 2048)
+    assert SegmentSpec.literal().sampling_rate_hz(recording) == 1024
+    segments = select_segments(recording, spec)
+    assert segments.n_samples == 8200
+    # The word at 8.0 s lies on a trigger; context is 0.5 s of 2048 Hz, so 1 s of this recording.
+    assert abs(segments.start[1] - (LEAD_SAMPLES + 7 * RATE_HZ)) <= 1
+
+
+# ---------------------------------------------------------------- alignment
+
+
+def test_the_official_alignment_goes_from_the_nearest_row_at_2048_hz():
+    kind = np.array(["trigger", "trigger", "pause", "unpause", "trigger"])
+    times_s = np.array([10.0, 10.1, 10.08, 10.08, 10.2])
+    timeline = timeline_of(kind, times_s, np.array([1000.0, 1102, 1110, 5000, 5110]))
+    wanted = np.array([10.01, 10.07, 10.16, 9.9, 10.2, 10.21, np.nan])
+    samples = timeline.sample_of(wanted, "official_nearest_2048")
+    # Worked by hand: 1000 + 20.48; of the two rows at 10.08 the first, 1110 - 20.48; 5110 - 81.92;
+    # before the first row 1000 - 204.8; the last row; nothing beyond it.
+    assert samples[:5].tolist() == [1020, 1090, 5028, 795, 5110]
+    assert np.isnan(samples[5:]).all()
+
+
+def test_interpolation_knows_nothing_outside_the_runs():
+    kind = np.array(["beginning", "trigger", "trigger", "pause", "unpause", "trigger", "trigger"])
+    times_s = np.array([0.0, 1.0, 2.0, 1.95, 1.95, 3.0, 4.0])
+    samples = np.array([0.0, 100, 200, 210, 900, 1000, 1100])
+    timeline = timeline_of(kind, times_s, samples)
+    found = timeline.sample_of(np.array([0.5, 1.5, 2.0, 2.5, 3.25, 4.1]), "interpolate")
+    np.testing.assert_array_equal(found, [np.nan, 150, 200, np.nan, 1025, np.nan])
+    np.testing.assert_array_equal(timeline.pauses(), [[200, 1000]])
+
+
+@st.composite
+def movies(draw):
+    """A rate, triggers with jitter, pauses, and impulses at movie times clear of all pauses."""
+    rate_hz = draw(st.sampled_from([512, 1000, 1024, 2048]))
+    lead_s = draw(st.floats(1.0, 5.0))
+    pauses = sorted(draw(st.lists(st.tuples(st.floats(6, 54), st.floats(0.5, 20)), max_size=3)))
+    seed = draw(st.integers(0, 2**32 - 1))
+    generator = np.random.default_rng(seed)
+    times_s = np.round(np.arange(0.1, 60, 0.1) + generator.uniform(-0.02, 0.02, 599), 6)
+    return rate_hz, lead_s, pauses, times_s, generator
+
+
+def true_sample(movie_time_s, rate_hz, lead_s, pauses):
+    paused_s = sum(length_s for at_s, length_s in pauses if at_s < movie_time_s)
+    return (lead_s + paused_s + movie_time_s) * rate_hz
+
+
+def paused_timings(rate_hz, lead_s, pauses, times_s, generator) -> list[list]:
+    rows = [["beginning", 0.0, round(lead_s * rate_hz)]]
+    rows += [["trigger", t, round(true_sample(t, rate_hz, lead_s, pauses))] for t in times_s]
+    for at_s, length_s in pauses:
+        noted_s = max(times_s[times_s <= at_s]) - generator.uniform(0, 0.05)
+        sample = true_sample(at_s, rate_hz, lead_s, pauses)
+        rows.append(["pause", noted_s, round(sample)])
+        rows.append(["unpause", noted_s, round(sample + length_s * rate_hz)])
+    return sorted(rows, key=lambda row: (row[2], row[0] != "pause"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(movies())
+def test_an_impulse_lands_at_its_place_in_its_segment(movie):
+    rate_hz, lead_s, pauses, _, generator = movie
+    onsets_s = np.round(np.arange(3.0, 56.0, 4.0) + generator.uniform(0, 0.5, 14), 3)
+    n_samples = round(true_sample(70.0, rate_hz, lead_s, pauses))
+    signal = np.zeros(n_samples)
+    for onset_s in onsets_s:
+        signal[round(true_sample(onset_s, rate_hz, lead_s, pauses))] = onset_s
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_json(root / "electrode_labels/sub_9/electrode_labels.json", ["F1a1"])
+        write_json(root / "corrupted_elec.json", {"sub_9": []})
+        write_json(root / "subject_metadata/sub_9_trial000_metadata.json", {"filename": "made-up"})
+        write_timings(root, paused_timings(*movie))
+        write_transcript(root, token_rows(onsets_s))
+        write_signals(root / "sub_9_trial000.h5", signal[None])
+        recording = open_recording(root)
+        segments = select_segments(recording, PLAIN)
+        signals = read_segments(recording, segments, PLAIN, range(len(segments)))
+    assert recording.sampling_rate_hz == rate_hz
+    before, _ = PLAIN.context_samples(recording)
+    for row, onset_s in enumerate(segments.onset_s):
+        near = signals[row, 0, before - 1 : before + 2]
+        assert near.max() == np.float32(onset_s)
+    clear = [min((abs(o - at_s) for at_s, _ in pauses), default=9) > 2 for o in onsets_s]
+    assert set(onsets_s[clear]) <= set(segments.onset_s)
+
+
+@pytest.mark.parametrize(("true_hz", "found_hz"), [(1019.0, 1024.0), (2055, 2048), (1500, 1500)])
+def test_the_measured_rate_snaps_to_a_known_one_within_a_per_cent(true_hz, found_hz):
+    times_s = np.arange(0, 100, 0.1)
+    timeline = timeline_of(np.full(1000, "trigger"), times_s, times_s * true_hz)
+    assert timeline.sampling_rate_hz() == pytest.approx(found_hz, rel=1e-9)
+
+
+# ---------------------------------------------------------------- reading signals
+
+
+def test_plain_segments_are_the_stored_samples_and_zeros(root):
+    recording = open_recording(root)
+    segments = select_segments(recording, PLAIN)
+    signals = read_segments(recording, segments, PLAIN, [2, 0])
+    assert signals.dtype == np.float32
+    assert signals.shape == (2, 4, segments.n_samples)
+    stored = noise()
+    for place, row in enumerate([2, 0]):
+        start, stop = segments.start[row], segments.stop[row]
+        expected = stored[:4, start:stop].astype(np.float32)
+        np.testing.assert_array_equal(signals[place, :, : stop - start], expected)
+        assert not signals[place, :, stop - start :].any()
+
+
+def test_the_laplacian_subtracts_the_mean_of_both_neighbours(root):
+    recording = open_recording(root)
+    spec = SegmentSpec(line_hz=None)
+    segments = select_segments(recording, spec)
+    assert segments.electrodes == ("F1a2", "F1a3")
+    signals = read_segments(recording, segments, spec, [1])
+    window = noise()[:, segments.start[1] : segments.stop[1]]
+    expected = window[1:3] - (window[[0, 1]] + window[[2, 3]]) / 2
+    np.testing.assert_allclose(signals[0, :, : window.shape[1]], expected, rtol=1e-5, atol=1e-4)
+
+
+def test_a_corrupted_contact_takes_its_neighbours_laplacians_with_it(root):
+    write_json(root / "corrupted_elec.json", {"sub_9": ["F1a4#"]})
+    recording = open_recording(root)
+    assert select_segments(recording, SegmentSpec()).electrodes == ("F1a2",)
+    clean = SegmentSpec(electrodes="clean")
+    assert select_segments(recording, clean).electrodes == ("F1a1", "F1a2", "F1a3")
+
+
+@pytest.mark.parametrize("spec", [SegmentSpec.literal(), SegmentSpec.paper()])
+def test_a_row_does_not_depend_on_the_others(root, spec):
+    # Sentences far apart, so that some rows are read in stretches of their own; a large offset
+    # makes the filter's start as visible as it can be.
+    signals = noise(seconds=100) + 500.0
+    signals += 30 * np.sin(2 * np.pi * 60 * np.arange(signals.shape[1]) / RATE_HZ)
+    write_signals(root / "sub_9_trial000.h5", signals)
+    write_timings(root, steady_timings(90))
+    write_transcript(root, token_rows((2.0, 12.0, 13.0, 40.0, 41.0, 85.0)))
+    recording = open_recording(root)
+    segments = select_segments(recording, spec)
+    together = read_segments(recording, segments, spec, range(len(segments)))
+    size = np.abs(together).max()
+    for rows in ([3], [4, 2], [5, 5, 0]):
+        alone = read_segments(recording, segments, spec, rows)
+        np.testing.assert_allclose(alone, together[rows], rtol=1e-6, atol=1e-6 * size)
+
+
+def test_the_notch_removes_the_mains(root):
+    time_s = np.arange(26 * RATE_HZ) / RATE_HZ
+    write_signals(
+        root / "sub_9_trial000.h5", np.tile(np.sin(2 * np.pi * 60 * time_s), (len(LABELS), 1))
+    )
+    recording = open_recording(root)
+    spec = SegmentSpec(electrodes="all")
+    segments = select_segments(recording, spec)
+    assert np.abs(read_segments(recording, segments, spec, [1, 2])).max() < 1e-4
+    assert np.abs(read_segments(recording, segments, PLAIN, [1, 2])).max() > 0.99
+
+
+def test_no_rows_give_no_signals(root):
+    recording = open_recording(root)
+    segments = select_segments(recording, SegmentSpec())
+    shape = (0, 2, segments.n_samples)
+    assert read_segments(recording, segments, SegmentSpec(), []).shape == shape
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def refuse(action, *patterns: str) -> None:
+    """The action must fail with a one-line message that holds all the patterns in order."""
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert re.search(".*".join(re.escape(part) for part in patterns), message), message
+    assert re.search(
+        r"(Check|Restore|Download|Give|Use|Choose|Add|Save|Unzip|relax|Remove|Skip|Give|download)",
+        message,
+    )
+
+
+def test_a_missing_folder(tmp_path):
+    refuse(lambda: open_recording(tmp_path / "nowhere"), "nowhere is not a folder")
+
+
+def test_a_folder_with_other_things(tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    refuse(lambda: open_recording(tmp_path), "no Brain Treebank recording", "Found: holiday.jpg")
+
+
+def test_an_unknown_subject_or_trial_lists_what_is_there(root):
+    (root / "sub_10_trial001.h5").touch()
+    refuse(lambda: open_recording(root, "sub_11"), "no subject sub_11 in", "sub_9, sub_10")
+    refuse(lambda: open_recording(root, trial="trial007"), "no trial trial007", "trial000")
+
+
+FILES = {
+    "corrupted": "corrupted_elec.json",
+    "labels": "electrode_labels/sub_9/electrode_labels.json",
+    "metadata": "subject_metadata/sub_9_trial000_metadata.json",
+    "timings": "subject_timings/sub_9_trial000_timings.csv",
+    "transcript": "transcripts/made-up/features.csv",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(root, name):
+    (root / FILES[name]).unlink()
+    refuse(lambda: open_recording(root), FILES[name], "is missing")
+
+
+def test_missing_signals_say_where_they_were_sought(root):
+    (root / "sub_9_trial000.h5").unlink()
+    refuse(lambda: open_recording(root), "sub_9_trial000.h5 is neither in", "all_subject_data")
+    (root / "sub_9_trial000.h5.zip").touch()
+    refuse(lambda: open_recording(root), "Unzip sub_9_trial000.h5.zip")
+
+
+BAD_TEXT = [
+    ("corrupted", "[1, 2", "not valid JSON"),
+    ("corrupted", "[]", "must hold a JSON object, got list"),
+    ("corrupted", '{"subject9": []}', "has no entry sub_9. Found: subject9"),
+    ("corrupted", '{"sub_9": "DC4"}', "must hold a list of names under sub_9, got 'DC4'"),
+    ("labels", "{}", "must hold a JSON list, got dict"),
+    ("labels", '["F1a1", 7]', "must hold a list of names, got 7 in it"),
+    ("labels", "[]", "got none"),
+    ("labels", '["DC1", "TRIG2", "DC3", "DC4", "DC5", "DC6"]', "names only DC and TRIG channels"),
+    ("labels", '["A1", "A1*", "A2", "A3", "A4", "A5"]', "names A1 more than once"),
+    ("labels", '["A1", "A2"]', "holds 6 channels but", "names only 2"),
+    ("labels", '["A1","A2","A3","A4","A5","A6","A7"]', "lacks data/electrode_6", "names 7"),
+    ("metadata", '{"title": "x"}', "under the key filename, got None"),
+    ("metadata", "", "not valid JSON"),
+    ("timings", "type,index\ntrigger,1\n", "has no column movie_time. Found: type, index"),
+    ("timings", "", "Empty CSV file"),
+    ("timings", "type,movie_time,index\n", "has no trigger", "0 rows"),
+    ("timings", "type,movie_time,index\nend,1,1\n", "has no trigger", "1 rows"),
+    ("timings", "type,movie_time,index\ntrigger,1,1\n", "has no two triggers"),
+    ("timings", "type,movie_time,index\ntrigger,soon,1\n", "not the table expected", "'soon'"),
+    ("timings", "type,movie_time,index\ntrigger,1\n", "Expected 3 columns, got 2"),
+    ("transcript", "start,sentence_idx\n1,1\n", "has no column end, sentence. Found"),
+    ("transcript", "start,end,sentence\n1,1,a\n", "neither a column sentence_idx nor is_onset"),
+    ("transcript", "start,end,sentence,sentence_idx\n", "no token that belongs to a sentence"),
+    ("transcript", "start,end,sentence,sentence_idx\n1,2,a,\n", "by column sentence_idx"),
+    ("transcript", "start,end,sentence,sentence_idx\n1,?,a,3\n", "invalid value '?'"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "patterns"), [(n, t, p) for n, t, *p in BAD_TEXT])
+def test_malformed_files_are_explained(root, name, text, patterns):
+    (root / FILES[name]).write_text(text)
+    refuse(lambda: open_recording(root), *patterns)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_other_encodings_are_explained(root, name, encoding):
+    path = root / FILES[name]
+    text = path.read_text()
+    text = text.replace("Sentence", "Séntence").replace("Made", "Mäde").replace("F1a", "Föa")
+    text = text.replace("DC4", "DÇ4").replace("trigger", "trïgger")
+    path.write_bytes(text.encode(encoding))
+    refuse(lambda: open_recording(root), "is not UTF-8 text")
+
+
+def test_a_byte_order_mark_does_no_harm(root):
+    for name in ("labels", "timings", "transcript"):
+        path = root / FILES[name]
+        path.write_bytes(path.read_text().encode("utf-8-sig"))
+    assert len(select_segments(open_recording(root), PLAIN)) == 3
+
+
+def test_a_truncated_or_foreign_signal_file(root):
+    path = root / "sub_9_trial000.h5"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refuse(lambda: open_recording(root), "cannot read", "truncated")
+    path.write_text("not HDF5")
+    refuse(lambda: open_recording(root), "cannot read", "as HDF5")
+
+
+def test_channels_of_unequal_length(root):
+    with h5py.File(root / "sub_9_trial000.h5", "a") as file:
+        del file["data/electrode_2"]
+        file["data/electrode_2"] = np.zeros(5)
+    refuse(lambda: open_recording(root), "electrode_2 has shape (5,)", "has (26624,)")
+
+
+def test_a_file_without_channels(root):
+    with h5py.File(root / "sub_9_trial000.h5", "w") as file:
+        file["other"] = np.zeros(3)
+    refuse(lambda: open_recording(root), "lacks data/electrode_0", "0 of them are there")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_name_the_channel(root, value):
+    signals = noise()
+    signals[2, 7 * RATE_HZ] = value
+    write_signals(root / "sub_9_trial000.h5", signals)
+    recording = open_recording(root)
+    segments = select_segments(recording, PLAIN)
+    read_segments(recording, segments, PLAIN, [2])  # elsewhere it does no harm
+    refuse(
+        lambda: read_segments(recording, segments, PLAIN, [0]),
+        f"electrode F1a3 (data/electrode_2) holds {value} at sample 7168",
+    )
+
+
+def test_no_sentence_left_says_why(root):
+    write_transcript(root, [[1.0, 6.0, "Long.", 1, 1], ["", "", "Untimed.", 2, 1]])
+    refuse(
+        lambda: select_segments(open_recording(root), PLAIN),
+        "none of the 2 sentences of sub_9 trial000 (made-up) is left",
+        "1 no aligned word, 1 too long",
+    )
+
+
+def test_no_electrode_left_says_why(root):
+    write_json(root / "corrupted_elec.json", {"sub_9": ["F1a2"]})
+    recording = open_recording(root)
+    refuse(
+        lambda: select_segments(recording, SegmentSpec()), "no electrode left", "3 of them clean"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("electrodes", "bipolar", "must be one of clean-laplacian, clean, all, got 'bipolar'"),
+        ("overflow", "", "must be one of drop, error, truncate, got ''"),
+        ("pad_to", 0, "must be above 0, got 0"),
+        ("line_hz", float("nan"), "must be above 0, got nan"),
+        ("context_after_s", -1.0, "must be at least 0, got -1.0"),
+    ],
+)
+def test_specifications_outside_the_choices(field, value, expected):
+    refuse(lambda: SegmentSpec(**{field: value}), f"{field} {expected}")
+
+
+def test_two_names_for_one_contact(root):
+    labels = ["F1a1", "F1a2", "F1a02", "F1a3", "DC4", "DC10"]
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    recording = open_recording(root)
+    refuse(lambda: select_segments(recording, SegmentSpec()), "'F1a2' and 'F1a02'")
+
+
+def test_a_rate_too_low_for_the_notch(root):
+    write_timings(root, [["trigger", t, 100 * t] for t in range(30)])
+    recording = open_recording(root)
+    spec = SegmentSpec(electrodes="all")
+    segments = select_segments(recording, spec)
+    refuse(lambda: read_segments(recording, segments, spec, [0]), "100 samples per second", "60")
