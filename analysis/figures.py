@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssense.retrieval import metric_title
+
 # Okabe and Ito's palette, without yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#767676"  # dark enough on white, light enough on black
@@ -60,4 +62,4 @@ def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, met
     axis.set_xticks(places, [family.replace(" + ", " +\n") for family in scores], rotation=25)
     axis.set_xlim(-0.4, len(scores) - 0.6)
     axis.set_ylim(bottom=0)
-    axis.set_ylabel(f"test {metric.replace('recall', 'Recall')} (%)" if is_share else "test MRR")
+    axis.set_ylabel(f"test {metric_title(metric)}" + (" (%)" if is_share else ""))

@@ -13,8 +13,6 @@ from rich.table import Table
 
 Rows = Sequence[Mapping[str, object]]
 
-TITLES = {"recall@1": "Recall@1", "recall@10": "Recall@10", "recall@50": "Recall@50", "mrr": "MRR"}
-
 
 def score(metric: str, mean: float, sd: float | None = None) -> str:
     """Show a score as SSENSE does: recalls in percent, "10.68 ± 1.40", MRR as "0.0498 ± 0.0049"."""

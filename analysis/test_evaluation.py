@@ -31,7 +31,7 @@ from ssense.data.splits import seeded_split
 from ssense.errors import UserError
 from ssense.model.encoder import SpectrogramEncoder
 from ssense.model.text import UNTRAINED, TextSpec
-from ssense.retrieval import METRICS, chance_metrics
+from ssense.retrieval import METRICS, chance_metrics, metric_title
 from ssense.storage import open_storage, write_json, write_whole
 from ssense.training import evaluate
 from sweeps.engine.cell import Cell, Configuration, describe
@@ -40,7 +40,7 @@ from sweeps.engine.precompute import load_dataset
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family
-from sweeps.engine.tracking import Tracker
+from sweeps.engine.tracking import Tracker, tracking_uri
 
 PRIMARY = "recall@10"
 
@@ -159,13 +159,19 @@ def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     rows = []
     for family, by_metric in evaluation.scores.items():
         cells = {
-            report.TITLES[metric]: report.score(metric, values.mean(), values.std(ddof=1))
+            metric_title(metric): report.score(metric, values.mean(), values.std(ddof=1))
             for metric, values in by_metric.items()
         }
         chosen = describe(evaluation.chosen[family])
         rows.append({"family": family, "best configuration": chosen, **cells})
-    chance = {report.TITLES[m]: report.score(m, value) for m, value in evaluation.chance.items()}
+    chance = {metric_title(m): report.score(m, value) for m, value in evaluation.chance.items()}
     return [*rows, {"family": "random retrieval", "best configuration": "", **chance}]
+
+
+def screen_rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Lay out Table 1 without the configurations, which make it too wide for a terminal."""
+    rows = table_rows(evaluation)
+    return [{k: cell for k, cell in row.items() if k != "best configuration"} for row in rows]
 
 
 def comparison_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]:
@@ -180,7 +186,7 @@ def comparison_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]
     ]
     return [
         {
-            report.TITLES[metric]: name,
+            metric_title(metric): name,
             "difference": report.score(metric, corrected.mean),
             "95 % interval": f"{report.score(metric, corrected.low)} to "
             f"{report.score(metric, corrected.high)}",
@@ -274,7 +280,10 @@ def main(options: EvaluationOptions) -> None:
         evaluation = evaluate_sweep(ledger, data.on(device))
     look = count_look(ledger, evaluation)
     files = write_report(ledger, evaluation, look)
-    console.print(report.screen_table(table_rows(evaluation)))
+    console.print(report.screen_table(screen_rows(evaluation)))
+    for family, configuration in evaluation.chosen.items():
+        if configuration:
+            say(f"Best of {family}: {describe(configuration)}.")
     say(caption(ledger, evaluation, look))
     console.print(report.screen_table(comparison_rows(evaluation, PRIMARY)))
     say(
@@ -285,6 +294,7 @@ def main(options: EvaluationOptions) -> None:
     with step("MLflow"):
         log_evaluation(storage, ledger, evaluation, look, files)
     say(f"Tables and figures: {files[0].parent}")
+    say(f"Browse every run: mlflow ui --backend-store-uri {tracking_uri(storage)}")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ssense.errors import UserError
 
@@ -15,7 +14,7 @@ Options = TypeVar("Options")
 
 PREFIX = "SSENSE_"
 _TRUE = ("1", "true", "yes", "on")
-_FALSE = ("", "0", "false", "no", "off")
+_FALSE = ("0", "false", "no", "off")
 
 
 def run_command(options: type[Options], command: Callable[[Options], Any]) -> NoReturn:
@@ -30,7 +29,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
         arguments = [*environment_arguments(options, os.environ), *sys.argv[1:]]
         command(tyro.cli(options, args=arguments, description=command.__doc__))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -41,30 +40,46 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
 def environment_arguments(options: type, environment: Mapping[str, str]) -> list[str]:
     """Turn the variables that name fields of `options` into command-line arguments.
 
+    The values of a list are separated by blanks; an empty variable counts as unset.
+
     Raises:
         UserError: a switch is neither on nor off.
     """
     arguments: list[str] = []
-    for name, switch in _flags(options):
+    for name, kind in _flags(options):
         variable = PREFIX + name.upper().replace(".", "_").replace("-", "_")
-        value = environment.get(variable)
-        if value is None:
+        value = environment.get(variable, "")
+        if not value:
             continue
-        if not switch:
-            arguments += [f"--{name}", *shlex.split(value)]
-        elif value.lower() in _TRUE:
-            arguments.append(f"--{name}")
-        elif value.lower() not in _FALSE:
-            raise UserError(f"{variable}={value}: a switch is on with 1 and off with 0.")
+        if kind is bool:
+            arguments.append(_switch(name, variable, value))
+        elif _is_list(kind):
+            arguments += [f"--{name}", *value.split()]
+        else:
+            arguments.append(f"--{name}={value}")
     return arguments
 
 
-def _flags(options: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Flag names of a dataclass, nested ones dotted, and whether each is a switch."""
+def _switch(name: str, variable: str, value: str) -> str:
+    if value.lower() in _TRUE:
+        return f"--{name}"
+    if value.lower() in _FALSE:
+        group, dot, last = name.rpartition(".")
+        return f"--{group}{dot}no-{last}"
+    raise UserError(f"{variable}={value}: a switch is on with 1 and off with 0.")
+
+
+def _is_list(kind: Any) -> bool:
+    return any(get_origin(option) in (list, tuple) for option in (kind, *get_args(kind)))
+
+
+def _flags(options: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Flag names of a dataclass, nested ones dotted, and their types."""
+    types = get_type_hints(options)
     for field in dataclasses.fields(options):
         name = prefix + field.name.replace("_", "-")
         nested = field.default_factory
         if isinstance(nested, type) and dataclasses.is_dataclass(nested):
             yield from _flags(nested, f"{name}.")
         else:
-            yield name, field.type == "bool"
+            yield name, types[field.name]

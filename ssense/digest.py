@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -27,6 +28,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 
 
+@functools.lru_cache(maxsize=8)
 def weights_identity(weights: str) -> str:
     """Name weights by what they are: a file by its content, anything else by its own name."""
     path = Path(weights)

@@ -10,6 +10,11 @@ RECALL_AT = (1, 10, 50)
 METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr")
 
 
+def metric_title(metric: str) -> str:
+    """Spell a metric as papers do: "Recall@10", "MRR"."""
+    return "MRR" if metric == "mrr" else metric.capitalize()
+
+
 def retrieval_metrics(queries: Tensor, candidates: Tensor, targets: Tensor) -> dict[str, float]:
     """Recall@1, @10, @50 and mean reciprocal rank by cosine similarity, as fractions.
 

@@ -19,23 +19,23 @@ def open_storage(location: str) -> UPath:
     Raises:
         UserError: it can't be written to.
     """
-    root = UPath(location)
-    if root.protocol in ("", "file"):
-        root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
-    probe = root / f".probe-{uuid.uuid4().hex}"
     try:
+        root = UPath(location)
+        if root.protocol in ("", "file"):
+            root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
+        probe = root / f".probe-{uuid.uuid4().hex}"
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
-    except (OSError, ValueError, ImportError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except Exception as error:  # an object store raises whatever its client library does
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(
             f"storage {location} can't be written to ({reason}). Check --storage."
         ) from error
     return root
 
 
-def write_whole(path: UPath, content: bytes | str) -> None:
+def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
     """Write a file so that readers see the old one or the new one, never a part.
 
     A local file is written beside its place and moved there; object stores put whole objects.
@@ -61,9 +61,10 @@ class partial_file:  # noqa: N801 - a context manager, used like a function
         return self._partial
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            os.replace(self._partial, self._path)
-        else:
+        try:
+            if kind is None:
+                os.replace(self._partial, self._path)
+        finally:
             self._partial.unlink(missing_ok=True)
 
 

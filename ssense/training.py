@@ -103,7 +103,7 @@ def fit(
     device = train.text.device
     torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
     encoder = build_encoder(spec.encoder_weights, spec.conv1).to(device)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate)
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
     order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
     masks = torch.Generator(device).manual_seed(stream_seed(seed, Stream.MASKS))
 

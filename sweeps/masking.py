@@ -21,7 +21,7 @@ from sweeps.engine.progress import say
 from sweeps.engine.run import run_sweep
 from sweeps.engine.sweep import Family, Sweep
 
-RATIOS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,8 @@ def masking_sweep(data: DatasetPlan, options: MaskingOptions) -> Sweep:
         dataset_digest=data.digest,
         training=options.training(),
         families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
-        configurations=options.configurations or options.defaults.configurations,
-        seeds=options.defaults.seeds if options.seeds is None else options.seeds,
+        configurations=options.value("configurations"),
+        seeds=options.value("seeds"),
     )
 
 
@@ -72,8 +72,8 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
 def main(options: MaskingOptions) -> None:
     """Sweep masking configurations over paired seeds (Table 1 of SSENSE)."""
     data = options.plan_dataset()
-    run_sweep(masking_sweep(data, options), data, options)
-    say(f"Next: python analysis/test_evaluation.py --storage {options.storage}")
+    if run_sweep(masking_sweep(data, options), data, options):
+        say(f"Next: python analysis/test_evaluation.py --storage {options.storage}")
 
 
 if __name__ == "__main__":

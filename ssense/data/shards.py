@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from ssense.errors import UserError
-from ssense.storage import partial_file, read_json, write_json
+from ssense.storage import read_json, write_json, write_whole
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -71,12 +71,15 @@ def read_manifest(folder: UPath) -> Manifest:
     path = folder / MANIFEST
     if not path.exists():
         raise UserError(f"{folder} is not a shard folder: no {MANIFEST}. Delete it and run again.")
-    content = dict(read_json(path))
-    version = content.pop("format", None)
+    content = read_json(path)
+    version = content.pop("format", None) if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete the folder.")
-    content["shards"] = tuple(Shard(**shard) for shard in content["shards"])
-    return Manifest(**content)
+    try:
+        shards = tuple(Shard(**shard) for shard in content["shards"])
+        return Manifest(**{**content, "shards": shards})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}). Delete the folder.") from error
 
 
 def rows_per_shard(row_shape: Sequence[int]) -> int:
@@ -108,9 +111,8 @@ def write_shard(
     pq.write_table(
         table, sink, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP_ROWS
     )
-    content = sink.getvalue()
-    with partial_file(path) as partial:
-        partial.write_bytes(content)
+    content = sink.getvalue().to_pybytes()
+    write_whole(path, content)
     digest = hashlib.sha256(content).hexdigest()
     return Shard(name=path.name, rows=table.num_rows, sha256=digest)
 
@@ -149,4 +151,9 @@ def _read_shard(folder: UPath, shard: Shard) -> pa.Table:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         raise UserError(f"shard {path} is damaged: its checksum is not the manifest's. {advice}")
-    return pq.read_table(pa.BufferReader(content))
+    table = pq.read_table(pa.BufferReader(content))
+    if table.num_rows != shard.rows:
+        raise UserError(
+            f"shard {path} holds {table.num_rows} rows, not the manifest's {shard.rows}. {advice}"
+        )
+    return table

@@ -1,6 +1,6 @@
 """A made-up recording in Brain Treebank's layout, from whose signals sentences can be retrieved.
 
-    python -m ssense.data.synthetic OUT --sentences 300 --electrodes 10 --coupling 1 --seed 0
+    python -m ssense.data.synthetic OUT --sentences 300 --electrodes 8 --coupling 1 --seed 0
 
 Every word has a sparse latent vector, drawn from the word itself. At the onset of a word each of
 its latent dimensions evokes a wave packet at a carrier frequency of its own, with a pattern over
@@ -72,7 +72,7 @@ class SyntheticSpec:
     """
 
     sentences: int = 300
-    electrodes: int = 10
+    electrodes: int = 8
     coupling: float = 1.0
     seed: int = 0
     sampling_rate: float = 512.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import urllib.error
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +58,7 @@ def build_encoder(weights: str, conv1: Conv1 = "sum") -> SpectrogramEncoder:
         return encoder
     pretrained = dict(_pretrained_state(weights))
     rgb = pretrained.pop("conv1.weight", None)
-    if rgb is not None and conv1 != "random":
+    if rgb is not None and rgb.ndim == 4 and conv1 != "random":
         pretrained["conv1.weight"] = getattr(rgb, conv1)(dim=1, keepdim=True)
     body = {name: tensor for name, tensor in pretrained.items() if not name.startswith("fc.")}
     try:
@@ -65,7 +66,7 @@ def build_encoder(weights: str, conv1: Conv1 = "sum") -> SpectrogramEncoder:
     except RuntimeError as error:
         raise UserError(f"{weights}: not the weights of a ResNet-18 ({error.args[0]!r})") from None
     forgotten = sorted({*missing, *unexpected} - {"conv1.weight", "fc.weight", "fc.bias"})
-    if forgotten or rgb is None:
+    if forgotten or rgb is None or rgb.ndim != 4:
         raise UserError(
             f"{weights}: not the weights of a ResNet-18, {forgotten or 'conv1.weight'} do not "
             "match. Give torchvision's resnet18 state dictionary."
@@ -81,11 +82,14 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{weights}: no such file. Check --encoder-weights.") from None
     except Exception as error:  # safetensors and pickle raise a dozen kinds for a damaged file
         raise UserError(f"{weights}: unreadable weights ({type(error).__name__}).") from error
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise UserError(f"{weights}: holds more than tensors by name. Save a state dictionary.")
+    return dict(state)
 
 
 def _imagenet_state() -> dict[str, Tensor]:

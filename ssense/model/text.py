@@ -77,9 +77,10 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     distinct = list(dict.fromkeys(sentences))
     tower = _text_tower(spec)
     tokens = open_clip.get_tokenizer(spec.model)(distinct)
-    # The tower is causal and read at the end-of-text token: positions after the last one of the
-    # longest sentence change nothing but the time it takes.
-    length = int((tokens != 0).sum(dim=1).max())
+    # The tower is causal and read at the end-of-text token, which has the highest number:
+    # positions after that of the longest sentence change nothing but the time it takes. (Padding
+    # does not tell: its number, 0, is also the token "!".)
+    length = int(tokens.argmax(dim=1).max()) + 1
     tower.positional_embedding = nn.Parameter(tower.positional_embedding[:length])
     tower.attn_mask = tower.attn_mask[:length, :length]
     with torch.inference_mode():

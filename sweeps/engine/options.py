@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from upath import UPath
 
@@ -46,6 +46,7 @@ class Defaults:
     spectrogram: SpectrogramName
     text_weights: str
     encoder_weights: str
+    batch_size: int
     max_epochs: int
     configurations: int
     seeds: tuple[int, ...]
@@ -56,6 +57,7 @@ REAL = Defaults(
     spectrogram="brainbert",
     text_weights="openai",
     encoder_weights="imagenet",
+    batch_size=32,
     max_epochs=100,
     configurations=10,
     seeds=tuple(range(10)),
@@ -65,7 +67,8 @@ SYNTHETIC = Defaults(
     spectrogram="small",
     text_weights=UNTRAINED,
     encoder_weights="random",
-    max_epochs=6,
+    batch_size=16,
+    max_epochs=5,
     configurations=3,
     seeds=tuple(range(5)),
 )
@@ -92,8 +95,11 @@ class SweepOptions:
     encoder_weights: str | None = None
     """Initial ResNet-18 weights: imagenet, a local file, or random [imagenet; random if
     synthetic]."""
+    batch_size: int | None = None
+    """Pairs per training batch; the others of a batch are a pair's negatives [32; 16 if
+    synthetic]."""
     max_epochs: int | None = None
-    """Most epochs of a cell [100; 6 if synthetic]."""
+    """Most epochs of a cell [100; 5 if synthetic]."""
     configurations: int | None = None
     """Configurations to try in each family [10; 3 if synthetic]."""
     seeds: tuple[int, ...] | None = None
@@ -114,16 +120,23 @@ class SweepOptions:
         """What stands in for options left out."""
         return SYNTHETIC if self.recording is None else REAL
 
+    def value(self, name: str) -> Any:
+        """An option's value, or what stands in for it."""
+        given = getattr(self, name)
+        return getattr(self.defaults, name) if given is None else given
+
     def training(self) -> TrainingSpec:
         """How a cell is trained.
 
         Raises:
             UserError: a value is out of range.
         """
-        weights = self.encoder_weights or self.defaults.encoder_weights
-        max_epochs = self.defaults.max_epochs if self.max_epochs is None else self.max_epochs
+        values = {name: self.value(name) for name in ("batch_size", "max_epochs")}
+        weights = self.value("encoder_weights")
+        if Path(weights).is_file():
+            weights = str(Path(weights).resolve())  # workers run in folders of their own
         try:
-            return TrainingSpec(max_epochs=max_epochs, encoder_weights=weights)
+            return TrainingSpec(encoder_weights=weights, **values)
         except ValueError as error:
             raise UserError(f"{error}.") from error
 
@@ -136,12 +149,12 @@ class SweepOptions:
         """
         storage = open_storage(self.storage)
         root = self._synthetic_recording(storage) if self.recording is None else self.recording
-        recording = open_recording(Path(root), self.subject, self.trial)
+        recording = open_recording(Path(root).expanduser().resolve(), self.subject, self.trial)
         return plan_dataset(
             recording,
             SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal(),
-            SPECTROGRAMS[self.spectrogram or self.defaults.spectrogram],
-            TextSpec(weights=self.text_weights or self.defaults.text_weights),
+            SPECTROGRAMS[self.value("spectrogram")],
+            TextSpec(weights=self.value("text_weights")),
             storage,
         )
 
@@ -150,6 +163,7 @@ class SweepOptions:
         home = Path(str(storage)) if is_local(storage) else Path.home() / ".cache" / "ssense"
         folder = home / "recordings" / f"synthetic-{digest(self.synthetic)[:8]}"
         say(f"No --recording given: using a synthetic one, in {folder}")
+        say("Nothing is downloaded for it: encoder and CLIP text tower start untrained by default.")
         with step(f"  {self.synthetic.sentences} sentences, {self.synthetic.electrodes} contacts"):
             write_synthetic(folder, self.synthetic)
         return folder

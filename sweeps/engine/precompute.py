@@ -31,6 +31,7 @@ from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
 from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.storage import is_local
 
 # Signals and transforms of this many sentences are in a worker's memory at a time.
 _SENTENCES_AT_ONCE = 16
@@ -152,8 +153,9 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> None:
     folder = plan.shard_folder
     if plan.has_shards():
         return
-    # The folder appears under its name when it is complete; a partial one is never seen.
-    partial = folder.with_name(f".{folder.name}.partial")
+    # A local folder appears under its name when it is complete. Object stores can't move folders;
+    # there, as everywhere, a folder counts once it has a manifest, which is written last.
+    partial = folder.with_name(f".{folder.name}.partial") if is_local(folder) else folder
     partial.mkdir(parents=True, exist_ok=True)
     Manifest(
         digest=folder.name,
@@ -163,7 +165,8 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> None:
         dropped=plan.segments.dropped,
         shards=_stream_shards(ShardTask(plan, partial), on_shard),
     ).write(partial)
-    _publish(partial, folder)
+    if partial != folder:
+        _publish(partial, folder)
 
 
 def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Dataset:

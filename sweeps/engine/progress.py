@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ssense.retrieval import metric_title
 from sweeps.engine.cell import describe
 from sweeps.engine.ledger import Record
 
-console = Console(highlight=False, soft_wrap=True)
+_PLAIN_WIDTH = 120  # a log file has no width of its own
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 
 def say(text: str) -> None:
     """Print one line."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -27,6 +31,16 @@ def step(what: str) -> Iterator[None]:
     say(f"{what} ...")
     yield
     say(f"  done in {duration(time.monotonic() - start)}")
+
+
+def count(what: str) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that says how far a step is, ten times at most."""
+
+    def show(done: int, total: int) -> None:
+        if done * 10 // total > (done - 1) * 10 // total:
+            say(f"  {done} of {total} {what}")
+
+    return show
 
 
 def duration(seconds: float) -> str:
@@ -42,12 +56,13 @@ def duration(seconds: float) -> str:
 class CellProgress:
     """Counts finished cells, prints one line for each, and tells the time left."""
 
-    def __init__(self, total: int, metric: str) -> None:
-        """Follow `total` cells, judged by a validation metric."""
+    def __init__(self, total: int, slots: int, metric: str) -> None:
+        """Follow `total` cells, trained `slots` at a time, judged by a validation metric."""
         self._total = total
+        self._slots = slots
         self._metric = metric
         self._done = 0
-        self._start = time.monotonic()
+        self._seconds = 0.0
         self._bar = Progress(
             TextColumn("[bold]cells"),
             BarColumn(),
@@ -69,20 +84,21 @@ class CellProgress:
     def cell(self, family: str, record: Record) -> None:
         """Show a finished cell."""
         self._done += 1
+        self._seconds += record.timings.get("training", 0.0)
         left = self._time_left()
         self._bar.update(self._task, completed=self._done, description=left)
         tail = "" if console.is_terminal else f"   {left}"
         number = f"{self._done:>{len(str(self._total))}}/{self._total}"
-        name = f"{family}: {describe(record.configuration)}" if record.configuration else family
-        say(f"  {number}  seed {record.seed}  {self._outcome(record)}  {name}{tail}")
+        label = describe(record.configuration) if record.configuration else family
+        say(f"  {number}  {label:<40} seed {record.seed:<4}{self._outcome(record)}{tail}")
 
     def _outcome(self, record: Record) -> str:
         if not record.done:
             return f"failed: {record.reason}"
-        score = 100 * record.best[self._metric]
-        epochs = f"best epoch {record.best_epoch:>2} of {len(record.history):>2}"
-        return f"{self._metric} {score:5.1f} %  {epochs}  {record.timings['training']:3.0f} s"
+        score = f"{metric_title(self._metric)} {100 * record.best[self._metric]:5.1f} %"
+        epochs = f"epoch {record.best_epoch} of {len(record.history)}"
+        return f"{score}  {epochs}  {record.timings['training']:3.0f} s"
 
     def _time_left(self) -> str:
-        left = (time.monotonic() - self._start) / self._done * (self._total - self._done)
+        left = self._seconds / self._done * (self._total - self._done) / self._slots
         return f"about {duration(left)} left" if left else "all trained"

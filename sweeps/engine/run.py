@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import asdict
 from statistics import fmean, stdev
 from typing import Any
@@ -15,20 +16,23 @@ from rich.table import Table
 from ssense.data.splits import seeded_split
 from ssense.model.encoder import build_encoder
 from ssense.model.text import cached_embeddings
-from ssense.retrieval import chance_metrics
+from ssense.retrieval import chance_metrics, metric_title
 from sweeps.engine.cell import describe
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.plan import plan_cells, show_sweep
 from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards
-from sweeps.engine.progress import CellProgress, console, say, step
+from sweeps.engine.progress import CellProgress, console, count, say, step
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Row, Sweep
 from sweeps.engine.tracking import Tracker
 
 
-def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> None:
+def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
     """Show the plan, train every cell that the ledger lacks, and show the result.
+
+    Returns:
+        Whether every cell of the sweep has a result now.
 
     Raises:
         UserError: the recording, the weights or the storage fail.
@@ -42,10 +46,10 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> None:
         say(line)
     if options.dry_run:
         say("Dry run: nothing trained. Leave out --dry-run to start.")
-        return
+        return False
     if plan.to_run and not _confirmed(options):
         say("Nothing started.")
-        return
+        return False
     if plan.to_run:
         _train(search, ledger, data, options, plan.to_run)
     else:
@@ -53,6 +57,7 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> None:
         with step("MLflow view"):
             _open_view(search, data).end()
     _show_result(search, n_validation=len(seeded_split(data.shape[0], seed=0).validation))
+    return plan_cells(search).to_run == 0
 
 
 def _train(
@@ -65,22 +70,28 @@ def _train(
     build_encoder(search.sweep.training.encoder_weights, search.sweep.training.conv1)
     with step(f"Text embeddings: {data.text_spec.model}, {data.text_spec.weights} weights"):
         cached_embeddings(data.segments.text, data.text_spec, data.storage / "text")
-    say("Starting Ray ...")
-    with running_ray():
+    with ExitStack() as stack:
+        with step("Starting Ray"):
+            stack.enter_context(running_ray())
         _make_spectrograms(data)
         dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
         with step("MLflow view"):
             tracker = _open_view(search, data)
         resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
-        say(f"Training {to_run} cells, {resources.slots()} at a time")
-        with CellProgress(to_run, search.sweep.metric) as progress:
+        slots = resources.slots()
+        say(f"Training {to_run} cells, {slots} at a time")
+        with CellProgress(to_run, slots, search.sweep.metric) as progress:
 
             def keep(record: Record) -> None:
                 row = search.row_of(record)
-                ledger.write_sweep(search.sweep, search.rows, _dataset_origin(data))
                 progress.cell(row.family, record)
                 tracker.cell(search, row, record)
 
+            def keep_rows() -> None:
+                ledger.write_sweep(search.sweep, search.rows, _dataset_origin(data))
+
+            keep_rows()
+            search.on_row = keep_rows
             train_cells(search, dataset, ledger, resources, keep)
         tracker.end()
 
@@ -92,7 +103,7 @@ def _make_spectrograms(data: DatasetPlan) -> None:
         say(f"Spectrograms: {size}, there already")
         return
     with step(f"Spectrograms: {size}"):
-        make_shards(data, on_shard=lambda done, total: say(f"  shard {done} of {total}"))
+        make_shards(data, on_shard=count("shards"))
 
 
 def _open_view(search: Search, data: DatasetPlan) -> Tracker:
@@ -126,22 +137,25 @@ def _confirmed(options: SweepOptions) -> bool:
 def _show_result(search: Search, n_validation: int) -> None:
     metric = search.sweep.metric
     chance = chance_metrics(n_validation)[metric]
-    table = Table(
-        "family", "configuration", "seeds", f"validation {metric}, %", box=box.SIMPLE_HEAD
-    )
     best = _best_rows(search)
-    for row in search.rows:
+    table = Table("family", "configuration", "seeds", _title(metric), box=box.SIMPLE_HEAD)
+    names = [family.name for family in search.sweep.families]
+    for row in sorted(search.rows, key=lambda row: names.index(row.family)):
         scores = [100 * record.best[metric] for record in search.done(row.configuration)]
         spread = f" ± {stdev(scores):.1f}" if len(scores) > 1 else ""
         shown = f"{fmean(scores):.1f}{spread}" if scores else "–"
         seeds = f"{len(scores)} of {len(search.sweep.seeds)}"
-        style = "bold" if row in best else None
-        table.add_row(row.family, describe(row.configuration), seeds, shown, style=style)
+        mark = " *" if row in best else ""
+        table.add_row(row.family, describe(row.configuration), seeds, shown + mark)
     console.print(table)
-    say(f"Bold: best of its family. Chance among {n_validation} candidates: {100 * chance:.1f} %.")
-    missing = search.sweep.n_cells - sum(len(search.done(row.configuration)) for row in search.rows)
+    say(f"* best of its family. Chance among {n_validation} candidates: {100 * chance:.1f} %.")
+    missing = plan_cells(search).to_run
     if missing:
         say(f"{missing} cells have no result. Run the same command again to train them.")
+
+
+def _title(metric: str) -> str:
+    return f"validation {metric_title(metric)}, %"
 
 
 def _best_rows(search: Search) -> list[Row]:

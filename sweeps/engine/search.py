@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 import optuna
@@ -62,6 +62,7 @@ class Search:
         rows: its configurations, in order of proposal; grows as the search proposes.
         records: finished cells by signature, of this and earlier runs.
         running: cells handed out and not finished, by signature.
+        on_row: called when a row is added.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Search:
         self.rows: list[Row] = []
         self.records = dict(records)
         self.running: dict[str, Cell] = {}
+        self.on_row: Callable[[], None] = lambda: None
         self._waiting: deque[Cell] = deque()
         self._row_of: dict[str, Row] = {}
         for row in proposed:
@@ -100,7 +102,7 @@ class Search:
             seed=cell.seed,
             status="failed",
             dataset_digest=self.sweep.dataset_digest,
-            reason="the worker process died",
+            reason="its worker ended without a result",
         )
 
     def row_of(self, record: Record) -> Row:
@@ -155,6 +157,7 @@ class Search:
             proposal = propose(family, [(known, self.score(known)) for known in earlier])
             if proposal is not None:
                 self._add(Row(family.name, proposal))
+                self.on_row()
                 return bool(self._waiting) or self._extend()
         return False
 

@@ -110,9 +110,10 @@ class Tracker:
 
     def _connect(self, claim: str) -> None:
         warnings.filterwarnings("ignore", module="mlflow")
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        logging.getLogger("alembic").setLevel(logging.ERROR)
         from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):  # importing mlflow sets its own level
+            logging.getLogger(name).setLevel(logging.ERROR)
 
         self._client = MlflowClient(self._uri)
         experiment = self._client.get_experiment_by_name(claim)

@@ -45,7 +45,9 @@ class Resources:
         """How many cells the running Ray can train at a time."""
         have = ray.cluster_resources()
         slots = int(have.get("CPU", 0) // self.cpus)
-        return min(slots, int(have.get("GPU", 0) / self.gpus)) if self.gpus else slots
+        if self.gpus:
+            slots = min(slots, int(have.get("GPU", 0) / self.gpus))
+        return max(1, slots)
 
 
 class CellSearcher(Searcher):
@@ -110,7 +112,7 @@ def train_cells(
             name=search.sweep.name,
             search_alg=CellSearcher(search, on_record),
             num_samples=-1,  # until the search says that it is finished
-            max_concurrent_trials=max(1, resources.slots()),
+            max_concurrent_trials=resources.slots(),
             reuse_actors=True,
             storage_path=scratch,
             raise_on_failed_trial=False,

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+import tyro
+
+from ssense.command import environment_arguments
+from ssense.errors import UserError
+
+
+@dataclass(frozen=True)
+class Nested:
+    sampling_rate: float = 256.0
+    deep: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    storage: str = "storage"
+    max_epochs: int | None = None
+    seeds: tuple[int, ...] | None = None
+    names: list[str] = field(default_factory=list)
+    pair: tuple[int, float] = (1, 2.0)
+    preset: Literal["literal", "paper"] = "literal"
+    dry_run: bool = False
+    colour: bool = True
+    synthetic: Nested = field(default_factory=Nested)
+
+
+def parse(environment: dict[str, str], *arguments: str) -> Options:
+    return tyro.cli(Options, args=[*environment_arguments(Options, environment), *arguments])
+
+
+@pytest.mark.parametrize(
+    ("environment", "values"),
+    [
+        ({}, {}),
+        ({"PATH": "x", "SSENSE_UNKNOWN": "x", "STORAGE": "x"}, {}),
+        ({"SSENSE_STORAGE": "there"}, {"storage": "there"}),
+        ({"SSENSE_STORAGE": "a folder/it's here"}, {"storage": "a folder/it's here"}),
+        ({"SSENSE_STORAGE": "-dash"}, {"storage": "-dash"}),
+        ({"SSENSE_STORAGE": ""}, {}),
+        ({"SSENSE_MAX_EPOCHS": "5"}, {"max_epochs": 5}),
+        ({"SSENSE_SEEDS": "3 1  2"}, {"seeds": (3, 1, 2)}),
+        ({"SSENSE_NAMES": "one two"}, {"names": ["one", "two"]}),
+        ({"SSENSE_PAIR": "3 -0.5"}, {"pair": (3, -0.5)}),
+        ({"SSENSE_PRESET": "paper"}, {"preset": "paper"}),
+        ({"SSENSE_DRY_RUN": "1"}, {"dry_run": True}),
+        ({"SSENSE_DRY_RUN": "TRUE", "SSENSE_COLOUR": "Yes"}, {"dry_run": True}),
+        ({"SSENSE_DRY_RUN": "0", "SSENSE_COLOUR": "off"}, {"colour": False}),
+        ({"SSENSE_SYNTHETIC_SAMPLING_RATE": "512"}, {"synthetic": Nested(sampling_rate=512.0)}),
+        ({"SSENSE_SYNTHETIC_DEEP": "on"}, {"synthetic": Nested(deep=True)}),
+        ({"SSENSE_SYNTHETIC_DEEP": "no"}, {}),
+    ],
+)
+def test_environment_variables_stand_for_flags(environment, values):
+    assert parse(environment) == Options(**values)
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "values"),
+    [
+        ({"SSENSE_STORAGE": "e"}, ["--storage", "c"], {"storage": "c"}),
+        ({"SSENSE_SEEDS": "1 2 3"}, ["--seeds", "9"], {"seeds": (9,)}),
+        ({"SSENSE_DRY_RUN": "1"}, ["--no-dry-run"], {}),
+        ({"SSENSE_COLOUR": "0"}, ["--colour"], {}),
+        ({"SSENSE_STORAGE": "e"}, ["--max-epochs", "2"], {"storage": "e", "max_epochs": 2}),
+    ],
+)
+def test_the_command_line_wins(environment, arguments, values):
+    assert parse(environment, *arguments) == Options(**values)
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused():
+    with pytest.raises(UserError, match="SSENSE_DRY_RUN=maybe: a switch is on with 1 and off with"):
+        environment_arguments(Options, {"SSENSE_DRY_RUN": "maybe"})
+
+
+def test_options_of_a_module_with_evaluated_annotations_work_too():
+    options = dataclass(type("Evaluated", (), {"__annotations__": {"yes": bool}, "yes": False}))
+    assert environment_arguments(options, {"SSENSE_YES": "1"}) == ["--yes"]
+
+
+# ---------------------------------------------------------------- whole processes
+
+SCRIPT = """
+from __future__ import annotations
+import dataclasses, json, os, signal, sys
+from dataclasses import dataclass, field
+from ssense.command import run_command
+from ssense.errors import UserError
+
+@dataclass(frozen=True)
+class Nested:
+    sentences: int = 10
+
+@dataclass(frozen=True)
+class Options:
+    storage: str = "storage"
+    seeds: tuple[int, ...] = (0, 1)
+    dry_run: bool = False
+    outcome: str = "print"
+    synthetic: Nested = field(default_factory=Nested)
+
+def main(options: Options) -> None:
+    if options.outcome == "user error":
+        raise UserError("seeds: 3 appears twice.\\nRemove one.")
+    if options.outcome == "bug":
+        raise ZeroDivisionError("ours")
+    if options.outcome == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pause()
+    print(json.dumps(dataclasses.asdict(options)))
+
+if __name__ == "__main__":
+    run_command(Options, main)
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, script, *arguments],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_command_gets_flags_and_variables(run):
+    done = run("--seeds", "5", "6", SSENSE_SEEDS="7", SSENSE_SYNTHETIC_SENTENCES="40")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {
+        "storage": "storage",
+        "seeds": [5, 6],
+        "dry_run": False,
+        "outcome": "print",
+        "synthetic": {"sentences": 40},
+    }
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"SSENSE_OUTCOME": "user error"}, "error: seeds: 3 appears twice. Remove one.\n"),
+        (
+            {"SSENSE_DRY_RUN": "si"},
+            "error: SSENSE_DRY_RUN=si: a switch is on with 1 and off with 0.\n",
+        ),
+    ],
+)
+def test_a_user_s_error_is_one_line_and_exit_code_2(run, environment, message):
+    done = run(**environment)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--no-such-flag"], ["--seeds", "one"], ["--synthetic.sentences", "x"]]
+)
+def test_a_wrong_flag_is_exit_code_2_without_traceback(run, arguments):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert arguments[0] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_our_own_errors_keep_their_traceback(run):
+    done = run(SSENSE_OUTCOME="bug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_an_interrupt_says_how_to_go_on(run):
+    done = run(SSENSE_OUTCOME="interrupt")
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr == "interrupted: run the same command again to go on\n"

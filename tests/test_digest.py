@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssense.digest import DIGEST_CHARACTERS, digest, file_digest, weights_identity
+
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@dataclass(frozen=True)
+class Inner:
+    hz: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    names: tuple[str, ...] = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Other:
+    hz: float = 1.0
+
+
+@given(plain_values)
+def test_a_digest_is_short_hexadecimal_and_repeatable(value):
+    assert digest(value) == digest(value)
+    assert len(digest(value)) == DIGEST_CHARACTERS
+    int(digest(value), 16)
+
+
+@given(st.dictionaries(st.text(), plain_values, min_size=2))
+def test_key_order_does_not_matter(mapping):
+    assert digest(mapping) == digest(dict(reversed(mapping.items())))
+
+
+@given(plain_values, plain_values)
+def test_distinct_values_have_distinct_digests(one, other):
+    assert (digest(one) == digest(other)) == (repr(canonical(one)) == repr(canonical(other)))
+
+
+def canonical(value):
+    if isinstance(value, dict):
+        return {key: canonical(value[key]) for key in sorted(value)}
+    return [canonical(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (("é", 1, 0.5, None, {"b": [True], "a": 2}), r'["\u00e9",1,0.5,null,{"a":2,"b":[true]}]'),
+        (
+            (Outer(),),
+            '[{"":"Outer","inner":{"":"Inner","hz":1.0},"names":["a","b"]}]',
+        ),
+    ],
+)
+def test_the_digest_is_of_canonical_json(parts, text):
+    # Stored results are named by it: another canonical form would orphan every one of them.
+    assert digest(*parts) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((Inner(1.0),), (Inner(2.0),)),
+        ((Inner(),), (Other(),)),
+        ((Outer(),), (Outer(inner=Inner(3.0)),)),
+        (("ab",), ("a", "b")),
+        ((["a"], "b"), ("a", ["b"])),
+        ((1,), ("1",)),
+        ((None,), ("None",)),
+        (("é",), ("e",)),
+    ],
+)
+def test_what_differs_in_value_or_type_differs_in_digest(one, other):
+    assert digest(*one) != digest(*other)
+
+
+def test_lists_and_tuples_are_the_same_sequence():
+    assert digest((1, 2)) == digest([1, 2])
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), {1, 2}, object(), Inner])
+def test_what_has_no_value_of_its_own_is_refused(value):
+    with pytest.raises(TypeError, match=f"cannot hash a {type(value).__name__} by value"):
+        digest({"deep": [value]})
+
+
+def test_files_are_named_by_their_bytes(tmp_path):
+    one, copy, other = (tmp_path / name for name in ("one", "copy", "other"))
+    one.write_bytes(b"weights")
+    copy.write_bytes(b"weights")
+    other.write_bytes(b"Weights")
+    assert file_digest(one) == file_digest(copy) != file_digest(other)
+    assert weights_identity(str(one)) == weights_identity(str(copy)) == f"file {file_digest(one)}"
+
+
+def test_weights_that_are_no_file_are_named_by_their_tag():
+    assert weights_identity("openai") == "openai"

@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain, product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssense import training
+from ssense.data.dataset import Dataset, Pairs
+from ssense.model.encoder import SpectrogramEncoder, build_encoder
+from ssense.model.losses import info_nce
+from ssense.model.masking import Masking
+from ssense.retrieval import METRICS, chance_metrics
+from ssense.training import (
+    Fit,
+    Metrics,
+    NonFiniteLossError,
+    Stream,
+    TrainingSpec,
+    embed,
+    evaluate,
+    fit,
+    stream_seed,
+)
+
+N, ELECTRODES, SIDE, LATENT = 64, 2, 16, 4
+TRAIN, VALIDATION = np.arange(40), np.arange(40, N)
+MASKED = Masking(electrode=0.5, frequency=0.25, time=0.25)
+
+
+def spec(**settings) -> TrainingSpec:
+    defaults = {"encoder_weights": "random", "batch_size": 16, "max_epochs": 2}
+    return TrainingSpec(**(defaults | settings))
+
+
+def separable(noise: float = 0.3) -> Pairs:
+    """Spectrograms and sentences that are two linear views of the same few latent numbers."""
+    rng = np.random.default_rng(0)
+    latent = rng.standard_normal((N, LATENT))
+    text = latent @ rng.standard_normal((LATENT, 512))
+    pattern = (latent @ rng.standard_normal((LATENT, SIDE * SIDE))).reshape(N, 1, SIDE, SIDE)
+    x = pattern + noise * rng.standard_normal((N, ELECTRODES, SIDE, SIDE))
+    return Dataset(
+        digest="0",
+        spectrograms=x.astype(np.float16),
+        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
+        sentences=tuple(map(str, range(N))),
+    ).on(torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Recorded(Pairs):
+    """Pairs that note every index a batch was asked for."""
+
+    asked: list[list[int]] = field(default_factory=list)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        self.asked.append(index.tolist())
+        return super().batch(index)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    return separable()
+
+
+@pytest.fixture(scope="module")
+def train(pairs) -> Pairs:
+    return pairs.select(TRAIN)
+
+
+@pytest.fixture(scope="module")
+def validation(pairs) -> Pairs:
+    return pairs.select(VALIDATION)
+
+
+@pytest.fixture(scope="module")
+def short(train, validation) -> Fit:
+    return fit(train, validation, spec(masking=MASKED), seed=3)
+
+
+def recorded(pairs: Pairs) -> Recorded:
+    return Recorded(pairs.spectrograms, pairs.text, pairs.rows)
+
+
+def equal_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+def copied(encoder: SpectrogramEncoder) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_an_encoder_learns_what_can_be_learnt(train, validation):
+    result = fit(train, validation, spec(max_epochs=6, learning_rate=1e-3), seed=0)
+    losses = [epoch["loss"] for epoch in result.history]
+    assert losses[0] > 2 > 1 > losses[-1]
+    chance = chance_metrics(len(validation))
+    assert result.best["recall@10"] > chance["recall@10"] + 0.2
+    assert result.best["mrr"] > 1.5 * chance["mrr"]
+
+
+def test_epochs_are_those_of_a_hand_written_loop(train, short):
+    """With no evaluation in between: it must not disturb the training."""
+    torch.manual_seed(stream_seed(3, Stream.WEIGHTS))
+    encoder = build_encoder("random").train()
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=5e-4)
+    order, masks = (
+        torch.Generator().manual_seed(stream_seed(3, stream))
+        for stream in (Stream.ORDER, Stream.MASKS)
+    )
+    for epoch in short.history:
+        loss_sum = 0.0
+        for index in torch.randperm(40, generator=order).split(16):
+            x, text = train.batch(index)
+            loss = info_nce(encoder(MASKED.apply(x, masks)), text, 0.07)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            loss_sum += loss.item() * len(index)  # the last batch has 8 pairs
+        assert epoch["loss"] == pytest.approx(loss_sum / 40, rel=1e-5)
+
+
+def test_the_history_names_epoch_loss_and_metrics(short):
+    assert [epoch["epoch"] for epoch in short.history] == [1, 2]
+    assert {tuple(epoch) for epoch in short.history} == {("epoch", "loss", *METRICS)}
+    assert short.best is short.history[short.best_epoch - 1]
+
+
+def test_the_stored_encoder_scores_what_the_history_says(validation, short):
+    encoder = SpectrogramEncoder()
+    encoder.load_state_dict(short.encoder)
+    metrics = evaluate(encoder, validation, batch_size=16)
+    assert metrics == {name: short.best[name] for name in METRICS}
+
+
+# ---------------------------------------------------------------- one seed, one result
+
+
+def test_two_fits_are_bitwise_equal(train, validation, short):
+    fit(train, validation, spec(max_epochs=1), seed=9)  # leaves other random states behind
+    again = fit(train, validation, spec(masking=MASKED), seed=3)
+    assert again.history == short.history
+    assert again.best_epoch == short.best_epoch
+    assert equal_states(again.encoder, short.encoder)
+
+
+def test_another_seed_is_another_result(train, validation, short):
+    other = fit(train, validation, spec(masking=MASKED), seed=4)
+    assert other.history[0]["loss"] != short.history[0]["loss"]
+
+
+def test_masks_change_neither_weights_nor_batches(train, validation, monkeypatch):
+    weights, orders, losses = [], [], []
+    build = training.build_encoder
+
+    def build_and_note(*arguments) -> SpectrogramEncoder:
+        encoder = build(*arguments)
+        weights.append(copied(encoder))
+        return encoder
+
+    monkeypatch.setattr(training, "build_encoder", build_and_note)
+    for masking in (Masking(), MASKED):
+        seen = recorded(train)
+        result = fit(seen, validation, spec(masking=masking), seed=5)
+        orders.append(seen.asked)
+        losses.append(result.history[0]["loss"])
+    assert equal_states(*weights)
+    assert orders[0] == orders[1]
+    assert losses[0] != losses[1]
+
+
+def test_every_epoch_sees_each_pair_once_in_its_own_order(train, validation):
+    seen = recorded(train)
+    fit(seen, validation, spec(), seed=0)
+    assert [len(batch) for batch in seen.asked] == [16, 16, 8] * 2
+    epochs = [list(chain(*seen.asked[:3])), list(chain(*seen.asked[3:]))]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
+    assert epochs[0] != epochs[1]
+
+
+def test_streams_of_all_seeds_differ():
+    seeds = {stream_seed(*pair) for pair in product(range(300), Stream)}
+    assert len(seeds) == 300 * len(Stream)
+    assert max(seeds) < 2**64
+
+
+# ---------------------------------------------------------------- what a fit can read
+
+
+def test_rows_outside_both_splits_change_nothing(pairs, short):
+    """The test split is out of reach: here it holds nothing but NaN."""
+    unread = 30
+    with_test = Pairs(
+        torch.cat([torch.full_like(pairs.spectrograms[:unread], torch.nan), pairs.spectrograms]),
+        torch.cat([torch.full_like(pairs.text[:unread], torch.nan), pairs.text]),
+    )
+    splits = (with_test.select(rows + unread) for rows in (TRAIN, VALIDATION))
+    again = fit(*splits, spec(masking=MASKED), seed=3)
+    assert again.history == short.history
+
+
+def test_validation_pairs_are_not_masked_and_not_trained_on(train, validation):
+    seen = recorded(validation)
+    result = fit(train, seen, spec(masking=Masking(electrode=0.5)), seed=0)
+    assert seen.asked == [list(range(16)), list(range(16, 24))] * 2
+    encoder = SpectrogramEncoder()
+    encoder.load_state_dict(result.encoder)
+    brain, _ = embed(encoder, validation, 16)
+    with torch.inference_mode():
+        x, _ = validation.batch(torch.arange(24))
+        torch.testing.assert_close(brain, encoder.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------- embedding and evaluation
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SpectrogramEncoder:
+    torch.manual_seed(0)
+    return build_encoder("random")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 24, 100])
+def test_embeddings_do_not_depend_on_the_batch_size(encoder, validation, batch_size):
+    before = copied(encoder)
+    brain, sentences = embed(encoder.train(), validation, batch_size)
+    expected, _ = embed(encoder, validation, 24)
+    torch.testing.assert_close(brain, expected, rtol=1e-4, atol=1e-4)
+    assert sentences.equal(validation.text[validation.rows])
+    assert equal_states(copied(encoder), before)  # running statistics too
+
+
+def test_a_split_s_candidates_are_its_own_sentences(validation):
+    class Oracle(SpectrogramEncoder):
+        """Knows the sentence of each validation pair, in their order."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            start, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + len(x)
+            return validation.text[validation.rows][start : start + len(x)]
+
+    assert evaluate(Oracle(), validation, 7) == dict.fromkeys(METRICS, 1.0)
+
+
+# ---------------------------------------------------------------- stopping
+
+
+Scripted = Callable[..., tuple[Fit, list[dict[str, Tensor]]]]
+
+
+@pytest.fixture
+def scripted(train, validation, monkeypatch) -> Scripted:
+    """Fit with validation Recall@10 as scripted; also the encoder's state after each epoch."""
+
+    def run(scores: list[float], **settings) -> tuple[Fit, list[dict[str, Tensor]]]:
+        states: list[dict[str, Tensor]] = []
+
+        def evaluate(encoder: SpectrogramEncoder, *_: object) -> dict[str, float]:
+            states.append(copied(encoder))
+            return dict.fromkeys(METRICS, 0.0) | {"recall@10": scores[len(states) - 1]}
+
+        monkeypatch.setattr(training, "evaluate", evaluate)
+        few = train.select(np.arange(8))
+        return fit(few, validation, spec(**{"max_epochs": 100} | settings), seed=0), states
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs", "best"),
+    [
+        ([0.5] * 9, 3, 4, 1),  # a tie is no improvement, and the first is the best
+        ([0.1, 0.2, 0.2, 0.1, 0.2, 0.9], 3, 5, 2),
+        ([0.1, 0.2, 0.1, 0.1, 0.3, 0.3, 0.3, 0.3, 0.9], 3, 8, 5),
+        ([0.9, 0.1, 0.2, 0.3, 0.4, 0.5], 5, 6, 1),  # rising again is no improvement on the best
+        ([0.0, 0.0, 0.9], 1, 2, 1),
+        ([0.0] * 9, 5, 6, 1),  # even a zero is a best
+    ],
+)
+def test_training_stops_after_epochs_without_improvement(scripted, scores, patience, epochs, best):
+    result, states = scripted(scores, patience=patience)
+    assert len(result.history) == len(states) == epochs
+    assert result.best_epoch == best
+    assert result.best["recall@10"] == max(scores[:epochs])
+
+
+@pytest.mark.parametrize("max_epochs", [1, 4])
+def test_training_stops_at_the_last_epoch(scripted, max_epochs):
+    result, _ = scripted([0.1, 0.2, 0.3, 0.4, 0.5], max_epochs=max_epochs)
+    assert len(result.history) == result.best_epoch == max_epochs
+
+
+def test_the_best_encoder_is_that_of_its_epoch(scripted):
+    result, states = scripted([0.1, 0.5, 0.2, 0.3], patience=2)
+    assert result.best_epoch == 2
+    matches = [equal_states(result.encoder, state) for state in states]
+    assert matches == [False, True, False, False]
+    assert {tensor.device.type for tensor in result.encoder.values()} == {"cpu"}
+    assert not any(tensor.requires_grad for tensor in result.encoder.values())
+
+
+def test_each_epoch_is_reported_as_it_ends(train, validation):
+    reported = []
+    result = fit(train, validation, spec(), seed=0, on_epoch=reported.append)
+    assert reported == result.history
+
+
+def test_a_report_can_end_the_training(train, validation):
+    def stop(metrics: Metrics) -> None:
+        assert metrics["epoch"] == 1
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        fit(train, validation, spec(max_epochs=50), seed=0, on_epoch=stop)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_is_an_error(pairs, value):
+    broken = Pairs(pairs.spectrograms.clone(), pairs.text)
+    broken.spectrograms[7, 0, 3, 3] = value
+    with pytest.raises(NonFiniteLossError, match="the training loss became nan"):
+        fit(broken.select(TRAIN), broken.select(VALIDATION), spec(), seed=0)
+
+
+# ---------------------------------------------------------------- the specification
+
+
+def test_defaults_are_the_paper_s():
+    default = TrainingSpec()
+    assert (default.learning_rate, default.temperature, default.patience) == (5e-4, 0.07, 5)
+    assert default.masking == Masking()
+
+
+@pytest.mark.parametrize(
+    "name", ["batch_size", "learning_rate", "temperature", "patience", "max_epochs"]
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_values_that_are_not_positive_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
+        TrainingSpec(**{name: value})
