@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -22,6 +24,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "savefig.dpi": 200,
     "svg.fonttype": "none",
+    "svg.hashsalt": "ssense",
 }
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
@@ -47,14 +50,25 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
     return figure
 
 
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Render a figure as PNG or SVG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {}
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
 def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, metric: str) -> None:
     is_share = metric != "mrr"
     scale = 100 if is_share else 1
     places = np.arange(len(scores))
     values = scale * np.stack(list(scores.values()))
-    lines = axis.plot(places, values, color=GREY, alpha=0.45, linewidth=0.7)
+    lines = axis.plot(
+        places, values, color=GREY, alpha=0.45, linewidth=0.7, marker=".", markersize=3
+    )
     lines[0].set_label("one seed")
-    for place, row, colour in zip(places, values, COLOURS, strict=False):
+    for place, row, colour in zip(places, values, cycle(COLOURS), strict=False):
         spread = row.std(ddof=1) if len(row) > 1 else 0.0
         label = "mean ± sd over seeds" if place == 0 else None
         axis.errorbar(place, row.mean(), spread, fmt="o", capsize=3, color=colour, label=label)

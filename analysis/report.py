@@ -6,8 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
@@ -47,15 +45,6 @@ def csv_table(rows: Rows) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Render a figure as PNG or SVG; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {}
-    with mpl.rc_context({"svg.hashsalt": "ssense"}):
-        figure.savefig(buffer, format=kind, metadata=metadata)
-    return buffer.getvalue()
 
 
 def _markdown_line(cells: Iterable[object]) -> str:

@@ -55,8 +55,9 @@ def corrected_resampled_ttest(differences: ArrayLike, n_train: int, n_test: int)
         raise ValueError(f"a t-test needs at least 2 seeds, got {len(d)}")
     if n_train < 1 or n_test < 0:
         raise ValueError(f"n_train must be at least 1 and n_test at least 0: {n_train}, {n_test}")
-    df, mean = len(d) - 1, float(d.mean())
-    error = float(np.sqrt((1 / len(d) + n_test / n_train) * d.var(ddof=1)))
+    above_first = d - d[0]  # all exactly 0 where the differences are equal
+    df, mean = len(d) - 1, float(d[0] + above_first.mean())
+    error = float(np.sqrt((1 / len(d) + n_test / n_train) * above_first.var(ddof=1)))
     certain = float(np.copysign(np.inf, mean)) if mean else 0.0
     statistic = mean / error if error else certain
     margin = float(stats.t.ppf(0.975, df)) * error

@@ -23,10 +23,10 @@ import torch
 from upath import UPath
 
 from analysis import report
-from analysis.figures import family_figure
+from analysis.figures import family_figure, figure_bytes
 from analysis.statistics import TTest, corrected_resampled_ttest, holm, naive_ttest
 from ssense.command import run_command
-from ssense.data.dataset import Pairs
+from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
 from ssense.model.encoder import SpectrogramEncoder
@@ -36,10 +36,10 @@ from ssense.storage import open_storage, write_json, write_whole
 from ssense.training import evaluate
 from sweeps.engine.cell import Cell, Configuration, describe
 from sweeps.engine.ledger import Ledger, find_ledger, utc_now
+from sweeps.engine.plan import plan_cells
 from sweeps.engine.precompute import load_dataset
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.search import Search
-from sweeps.engine.sweep import Family
 from sweeps.engine.tracking import Tracker, tracking_uri
 
 PRIMARY = "recall@10"
@@ -88,38 +88,70 @@ class Evaluation:
         return corrected, naive_ttest(differences)
 
 
-def best_configuration(search: Search, family: Family) -> Configuration:
-    """Choose a family's configuration by mean validation metric, among those with every seed.
+def sweep_dataset(ledger: Ledger, storage: UPath) -> Dataset:
+    """Load the dataset that a sweep was trained on.
 
     Raises:
-        UserError: cells are missing, with their list.
+        UserError: it can't be read, or it is no longer the same.
     """
-    configurations = search.configurations(family)
-    missing = [
-        f"{describe(configuration)} seed {seed}"
-        for configuration in configurations
-        for seed in search.sweep.seeds
-        if seed not in {record.seed for record in search.done(configuration)}
-    ]
-    if missing or not configurations:
-        shown = "; ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+    origin = ledger.description()["dataset"]
+    data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), storage)
+    if data.digest != origin["digest"]:
         raise UserError(
-            f"family {family.name} of {search.sweep.name} lacks "
-            f"{len(missing) or 'all'} cells: {shown or 'none was trained'}. "
-            "Run the sweep again to train them."
+            f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
+            f"the text weights {origin['text_spec']['weights']} have changed. Restore them."
         )
-    return max(configurations, key=lambda configuration: search.score(configuration) or 0.0)
+    return data
+
+
+def best_configurations(search: Search) -> dict[str, Configuration]:
+    """Choose each family's configuration by its mean validation metric over the seeds.
+
+    Raises:
+        UserError: cells of the sweep are missing, with their list.
+    """
+    missing = missing_cells(search)
+    if missing:
+        shown = "; ".join(missing[:5]) + ("; ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"{search.sweep.name} lacks {plan_cells(search).to_run} of its {search.sweep.n_cells} "
+            f"cells: {shown}. Run the sweep again to train them."
+        )
+    return {
+        family.name: max(search.configurations(family), key=lambda c: search.score(c) or 0.0)
+        for family in search.sweep.families
+    }
+
+
+def missing_cells(search: Search) -> list[str]:
+    """Name the cells without a result, and the configurations that were never proposed."""
+    cells = [
+        f"{describe(row.configuration) if row.configuration else row.family} seed {cell.seed}"
+        + (" (failed)" if record else "")
+        for row, cell in search.cells()
+        if not ((record := search.record(cell)) and record.done)
+    ]
+    short = {
+        family.name: search.sweep.wanted(family) - len(search.configurations(family))
+        for family in search.sweep.families
+    }
+    return cells + [f"{name}: {n} not started" for name, n in short.items() if n]
 
 
 def evaluate_sweep(ledger: Ledger, pairs: Pairs) -> Evaluation:
     """Evaluate the best configuration of every family on its seeds' test splits.
 
     Raises:
-        UserError: cells are missing, or an encoder can't be read.
+        UserError: cells are missing, there is a single seed, or an encoder can't be read.
     """
     sweep = ledger.sweep()
+    if len(sweep.seeds) < 2:
+        raise UserError(
+            f"{sweep.name} has the single seed {sweep.seeds[0]}: nothing can be tested. "
+            "Run the sweep again with more --seeds."
+        )
     search = Search(sweep, ledger.rows(), ledger.records())
-    chosen = {family.name: best_configuration(search, family) for family in sweep.families}
+    chosen = best_configurations(search)
     scores: dict[str, dict[str, np.ndarray]] = {}
     for family, configuration in chosen.items():
         signatures = [search.signature(Cell(configuration, seed)) for seed in sweep.seeds]
@@ -143,15 +175,17 @@ def held_out_metrics(
         UserError: the encoder is missing, damaged, or another model's.
     """
     encoder = SpectrogramEncoder()
+    advice = f"Delete {ledger.folder / 'cells' / signature} and run the sweep again."
     try:
         encoder.load_state_dict(ledger.encoder(signature))
     except RuntimeError as error:
-        raise UserError(
-            f"the encoder of cell {signature} is another model's. Delete "
-            f"{ledger.folder / 'cells' / signature} and run the sweep again."
-        ) from error
+        raise UserError(f"the encoder of cell {signature} is another model's. {advice}") from error
     encoder.to(pairs.text.device)
-    return evaluate(encoder, pairs.select(seeded_split(len(pairs), seed).test), batch_size)
+    test = pairs.select(seeded_split(len(pairs), seed).test)
+    try:
+        return evaluate(encoder, test, batch_size)
+    except ValueError as error:
+        raise UserError(f"the encoder of cell {signature} is damaged: {error}. {advice}") from error
 
 
 def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
@@ -232,7 +266,7 @@ def write_report(ledger: Ledger, evaluation: Evaluation, look: int) -> list[UPat
         contents[f"tests-{metric.replace('@', '-at-')}.csv"] = report.csv_table(rows)
     figure = family_figure(evaluation.scores, evaluation.chance, [PRIMARY, "mrr"])
     for kind in ("png", "svg"):
-        contents[f"families.{kind}"] = report.figure_bytes(figure, kind)
+        contents[f"families.{kind}"] = figure_bytes(figure, kind)
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
@@ -272,9 +306,8 @@ def main(options: EvaluationOptions) -> None:
     """Evaluate the best configurations of a sweep on their held-out test splits."""
     storage = open_storage(options.storage)
     ledger = find_ledger(storage, options.sweep)
-    dataset = ledger.description()["dataset"]
     say(f"Test evaluation of {ledger.folder.name}")
-    data = load_dataset(dataset["shards"], TextSpec(**dataset["text_spec"]), storage)
+    data = sweep_dataset(ledger, storage)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with step("Encoders of the best configurations on their test splits"):
         evaluation = evaluate_sweep(ledger, data.on(device))

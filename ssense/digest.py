@@ -28,11 +28,20 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 
 
-@functools.lru_cache(maxsize=8)
 def weights_identity(weights: str) -> str:
     """Name weights by what they are: a file by its content, anything else by its own name."""
     path = Path(weights)
-    return f"file {file_digest(path)}" if path.is_file() else weights
+    if not path.is_file():
+        return weights
+    status = path.stat()
+    return f"file {_digest_of_state(path, status.st_ino, status.st_size, status.st_mtime_ns)}"
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of_state(path: Path, *_: int) -> str:
+    # Weights are hundreds of megabytes and every cell's signature names them: one reading is
+    # enough until the file changes.
+    return file_digest(path)
 
 
 def _plain(value: Any) -> Any:

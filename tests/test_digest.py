@@ -107,5 +107,17 @@ def test_files_are_named_by_their_bytes(tmp_path):
     assert weights_identity(str(one)) == weights_identity(str(copy)) == f"file {file_digest(one)}"
 
 
+def test_weights_that_change_on_disk_change_their_name(tmp_path):
+    path = tmp_path / "weights"
+    names = [weights_identity(str(path))]
+    for content in (b"one", b"other", b"one"):
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        names.append(weights_identity(str(path)))
+    missing, one, other, again = names
+    assert missing == str(path)
+    assert one == again != other
+
+
 def test_weights_that_are_no_file_are_named_by_their_tag():
     assert weights_identity("openai") == "openai"

@@ -44,6 +44,7 @@ class Record:
         sizes: sentences in each part of the split.
         timings: seconds by stage.
         versions: of Python, this package and the libraries that compute.
+        worker: host and process that trained it.
     """
 
     signature: str
@@ -52,12 +53,13 @@ class Record:
     status: Status
     dataset_digest: str
     reason: str = ""
-    history: Sequence[Mapping[str, float]] = field(default=())
+    history: Sequence[Mapping[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
+    worker: str = ""
     finished_at: str = field(default_factory=utc_now)
 
     @property
@@ -173,8 +175,8 @@ def _read_record(path: UPath) -> Record:
 
 
 def _checked(path: UPath) -> dict[str, Any]:
-    content = dict(read_json(path))
-    version = content.pop("format", None)
+    content = read_json(path)
+    version = content.pop("format", None) if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete {path.parent}.")
     return content

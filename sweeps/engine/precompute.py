@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -121,16 +121,24 @@ class ShardTask:
     folder: UPath
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the shard of rows first to last (exclusive); return its manifest entry."""
+        """Make the shard of rows first to last (exclusive); return its manifest entry.
+
+        An error of the user's is returned too: raised, it would reach the driver as text.
+        """
+        try:
+            shard = self._make(row["shard"], range(row["first"], row["last"]))
+        except UserError as error:
+            return {"shard": row["shard"], "error": str(error)}
+        return {"shard": row["shard"], "error": "", **asdict(shard)}
+
+    def _make(self, number: int, rows: range) -> Shard:
         torch.set_num_threads(1)
-        rows = range(row["first"], row["last"])
         parts = [
             self._spectrograms(rows[start : start + _SENTENCES_AT_ONCE])
             for start in range(0, len(rows), _SENTENCES_AT_ONCE)
         ]
-        path = self.folder / shards.shard_name(row["shard"])
-        shard = shards.write_shard(path, self._sentences(rows), np.concatenate(parts))
-        return {"shard": row["shard"], **asdict(shard)}
+        path = self.folder / shards.shard_name(number)
+        return shards.write_shard(path, self._sentences(rows), np.concatenate(parts))
 
     def _spectrograms(self, rows: range) -> np.ndarray:
         plan = self.plan
@@ -201,24 +209,13 @@ def _stream_shards(task: ShardTask, on_shard: OnShard) -> list[Shard]:
     ]
     made: list[dict[str, Any]] = []
     stream = ray.data.from_items(wanted, override_num_blocks=len(wanted)).map(task, num_cpus=1)
-    for row in _user_errors(stream.iter_rows()):
+    for row in stream.iter_rows():
+        if row["error"]:
+            raise UserError(row["error"])
         made.append(row)
         on_shard(len(made), len(wanted))
     made.sort(key=lambda row: row["shard"])
     return [Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made]
-
-
-def _user_errors(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Pass rows on; an error of the user's inside a Ray task is raised as itself."""
-    try:
-        yield from rows
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise UserError(str(getattr(cause, "cause", cause))) from None
-            cause = cause.__cause__
-        raise
 
 
 def _publish(partial: UPath, folder: UPath) -> None:

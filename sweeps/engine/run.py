@@ -50,10 +50,12 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
     if plan.to_run and not _confirmed(options):
         say("Nothing started.")
         return False
+    search.on_row = lambda: ledger.write_sweep(sweep, search.rows, _dataset_origin(data))
     if plan.to_run:
         _train(search, ledger, data, options, plan.to_run)
     else:
         say("Nothing to train: every cell is in the ledger.")
+        search.on_row()
         with step("MLflow view"):
             _open_view(search, data).end()
     _show_result(search, n_validation=len(seeded_split(data.shape[0], seed=0).validation))
@@ -77,6 +79,7 @@ def _train(
         dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
         with step("MLflow view"):
             tracker = _open_view(search, data)
+        search.on_row()
         resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
         slots = resources.slots()
         say(f"Training {to_run} cells, {slots} at a time")
@@ -87,11 +90,6 @@ def _train(
                 progress.cell(row.family, record)
                 tracker.cell(search, row, record)
 
-            def keep_rows() -> None:
-                ledger.write_sweep(search.sweep, search.rows, _dataset_origin(data))
-
-            keep_rows()
-            search.on_row = keep_rows
             train_cells(search, dataset, ledger, resources, keep)
         tracker.end()
 

@@ -78,6 +78,7 @@ def run_cell(
         "sizes": {part: len(rows) for part, rows in vars(split).items()},
         "versions": versions(),
         "device": device_name(pairs.text.device),
+        "worker": f"{platform.node()}:{os.getpid()}",
     }
     encoder = None
     try:

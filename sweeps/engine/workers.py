@@ -122,14 +122,20 @@ def train_cells(
 
 @contextmanager
 def running_ray() -> Iterator[None]:
-    """Connect to the cluster named by RAY_ADDRESS, or start Ray on this machine alone."""
+    """Connect to the cluster named by RAY_ADDRESS, or start Ray on this machine alone.
+
+    A process that is connected already stays so.
+    """
+    quiet_ray()
+    if ray.is_initialized():
+        yield
+        return
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
         # A local Ray is reached by nobody else; and without this it would leave a token file
         # behind that changes how later clusters authenticate.
         os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet_ray()
     ray.init(
         address=address,
         include_dashboard=None if address else False,

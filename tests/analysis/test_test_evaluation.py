@@ -1,0 +1,522 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from upath import UPath
+
+from analysis.test_evaluation import (
+    Evaluation,
+    EvaluationOptions,
+    best_configurations,
+    comparison_rows,
+    count_look,
+    evaluate_sweep,
+    main,
+    sweep_dataset,
+    table_rows,
+)
+from ssense.data.dataset import Dataset
+from ssense.data.shards import Manifest, write_shard
+from ssense.errors import UserError
+from ssense.model.encoder import SpectrogramEncoder
+from ssense.model.text import TextSpec
+from ssense.retrieval import METRICS, chance_metrics
+from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell, Configuration, signature
+from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.precompute import load_dataset
+from sweeps.engine.search import Search
+from sweeps.engine.sweep import Family, Row, Sweep
+from sweeps.engine.tracking import Tracker
+from sweeps.engine.trial import run_cell
+
+ROOT = Path(__file__).parents[2]
+N, N_TEST = 100, 20
+SEEDS = (0, 1, 2)
+TEXT = TextSpec(weights="untrained")
+TRAINING = TrainingSpec(encoder_weights="random", max_epochs=1, batch_size=16)
+FAMILIES = (
+    Family(name="no masking", levels={}),
+    Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)}),
+)
+NONE: Configuration = {}
+QUARTER: Configuration = {"masking.electrode": 0.25}
+HALF: Configuration = {"masking.electrode": 0.5}
+CPU = torch.device("cpu")
+
+
+def write_dataset(storage: UPath) -> Dataset:
+    """Write random spectrograms `[100, 4, 8, 8]` in two shards; some sentences come twice."""
+    folder = storage / "shards" / "0123456789abcdef"
+    rng = np.random.default_rng(0)
+    sentences = [f"sentence {i % 90}" for i in range(N)]
+    shards = [
+        write_shard(
+            folder / f"part-{number:05d}.parquet",
+            {"text": sentences[rows]},
+            rng.standard_normal((len(sentences[rows]), 4, 8, 8)).astype(np.float16),
+        )
+        for number, rows in enumerate((slice(0, 64), slice(64, N)))
+    ]
+    Manifest(
+        digest=folder.name,
+        origin={},
+        sampling_rate_hz=512,
+        electrodes=("a", "b", "c", "d"),
+        dropped={},
+        shards=shards,
+    ).write(folder)
+    return load_dataset(folder.name, TEXT, storage)
+
+
+def write_sweep(
+    storage: UPath, dataset_digest: str, configurations: int, seeds: tuple[int, ...] = SEEDS
+) -> Ledger:
+    sweep = Sweep(
+        claim="masking",
+        dataset_digest=dataset_digest,
+        training=TRAINING,
+        families=FAMILIES,
+        configurations=configurations,
+        seeds=seeds,
+    )
+    rows = [Row("no masking", NONE), Row("electrode", HALF), Row("electrode", QUARTER)]
+    ledger = Ledger(storage / "sweeps" / sweep.name)
+    origin = {
+        "digest": dataset_digest,
+        "shards": "0123456789abcdef",
+        "subject": "sub_9",
+        "title": "Tiny",
+        "text": "ViT-B-32-quickgelu, untrained",
+        "text_spec": dataclasses.asdict(TEXT),
+    }
+    ledger.write_sweep(sweep, rows[: configurations + 1], origin)
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Iterator[Path]:
+    """A storage with a sweep of two families and three seeds, every cell trained."""
+    storage = UPath(tmp_path_factory.mktemp("trained"))
+    dataset = write_dataset(storage)
+    ledger = write_sweep(storage, dataset.digest, configurations=1)
+    for configuration in (NONE, HALF):
+        for seed in SEEDS:
+            cell = Cell(configuration, seed)
+            assert run_cell(cell, dataset.on(CPU), TRAINING, dataset.digest, ledger).done
+    yield storage
+    shutil.rmtree(storage)  # encoders are large
+
+
+@pytest.fixture
+def storage(trained, tmp_path) -> UPath:
+    """A copy of it; the files are links, for everything is replaced and nothing written into."""
+    return UPath(shutil.copytree(trained, tmp_path / "storage", copy_function=os.link))
+
+
+@pytest.fixture
+def ledger(storage) -> Ledger:
+    (folder,) = (storage / "sweeps").iterdir()
+    return Ledger(folder)
+
+
+def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
+    name = signature(Cell(configuration, seed), TRAINING, ledger.sweep().dataset_digest)
+    return ledger.folder / "cells" / name
+
+
+def evaluated(ledger: Ledger, storage: UPath) -> Evaluation:
+    return evaluate_sweep(ledger, sweep_dataset(ledger, storage).on(CPU))
+
+
+# ---------------------------------------------------------------- which configuration
+
+
+def write_score(
+    ledger: Ledger, configuration: Configuration, seed: int, score: float, status: str = "done"
+) -> None:
+    digest = ledger.sweep().dataset_digest
+    epochs = [{"epoch": 1, "recall@10": 0.0}, {"epoch": 2, "recall@10": score}]
+    ledger.write(
+        Record(
+            signature=signature(Cell(configuration, seed), TRAINING, digest),
+            configuration=configuration,
+            seed=seed,
+            status=status,
+            dataset_digest=digest,
+            history=epochs if status == "done" else (),
+            best_epoch=2 if status == "done" else 0,
+            timings={"training": 1.0},
+        )
+    )
+
+
+def search_of(ledger: Ledger) -> Search:
+    return Search(ledger.sweep(), ledger.rows(), ledger.records())
+
+
+@pytest.fixture
+def scored(tmp_path) -> Ledger:
+    """A sweep of three configurations; "no masking" has its records."""
+    ledger = write_sweep(UPath(tmp_path), "dataset", configurations=2)
+    for seed in SEEDS:
+        write_score(ledger, NONE, seed, 0.1)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("quarter", "half", "best"),
+    [
+        ((0.3, 0.3, 0.3), (0.2, 0.2, 0.2), QUARTER),
+        ((0.3, 0.3, 0.3), (0.0, 0.1, 0.9), HALF),  # by the mean, not by the number of wins
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.1), HALF),
+        ((0.2, 0.2, 0.2), (0.2, 0.2, 0.2), HALF),  # of equals the one proposed first
+    ],
+)
+def test_the_best_configuration_has_the_best_mean_validation_recall(scored, quarter, half, best):
+    for seed in SEEDS:
+        write_score(scored, QUARTER, seed, quarter[seed])
+        write_score(scored, HALF, seed, half[seed])
+    chosen = best_configurations(search_of(scored))
+    assert chosen == {"no masking": NONE, "electrode": best}
+
+
+def test_missing_cells_are_listed(scored):
+    write_score(scored, HALF, 0, 0.2)
+    write_score(scored, HALF, 1, 0.0, status="failed")
+    write_score(scored, QUARTER, 1, 0.3)
+    with pytest.raises(UserError) as error:
+        best_configurations(search_of(scored))
+    assert str(error.value) == (
+        f"{scored.folder.name} lacks 4 of its 9 cells: electrode 0.5 seed 1 (failed); "
+        "electrode 0.5 seed 2; electrode 0.25 seed 0; electrode 0.25 seed 2. "
+        "Run the sweep again to train them."
+    )
+
+
+def test_configurations_not_yet_proposed_are_missing_too(tmp_path):
+    ledger = write_sweep(UPath(tmp_path), "dataset", configurations=2)
+    ledger.write_sweep(ledger.sweep(), [Row("electrode", HALF)], {})
+    for seed in SEEDS:
+        write_score(ledger, HALF, seed, 0.2)
+    with pytest.raises(UserError, match="lacks 6 of its 9 cells: no masking: 1 not started; elec"):
+        best_configurations(search_of(ledger))
+
+
+def test_a_long_list_of_missing_cells_is_cut(tmp_path):
+    ledger = write_sweep(UPath(tmp_path), "dataset", configurations=2)
+    with pytest.raises(UserError) as error:
+        best_configurations(search_of(ledger))
+    assert "lacks 9 of its 9 cells: no masking seed 0; no masking seed 1;" in str(error.value)
+    assert "electrode 0.5 seed 1; ... Run the sweep again" not in str(error.value)
+    assert str(error.value).count(" seed ") == 5
+
+
+def test_a_single_seed_is_refused(tmp_path):
+    ledger = write_sweep(UPath(tmp_path), "dataset", configurations=1, seeds=(4,))
+    with pytest.raises(UserError, match=r"has the single seed 4: .* Run the sweep again with more"):
+        evaluate_sweep(ledger, None)
+
+
+# ---------------------------------------------------------------- the evaluation itself
+
+
+def by_hand(ledger: Ledger, dataset: Dataset, configuration: Configuration, seed: int) -> dict:
+    """Rank the test sentences one by one, from the encoder's file and the definition."""
+    encoder = SpectrogramEncoder().eval()
+    file = cell_of(ledger, configuration, seed) / "encoder.safetensors"
+    encoder.load_state_dict(safetensors.torch.load_file(file))
+    test = np.random.default_rng(seed).permutation(N)[-N_TEST:]
+    with torch.inference_mode():
+        x = torch.from_numpy(dataset.spectrograms[test]).float().unsqueeze(2)
+        brain = encoder(x).double().numpy()
+    text = dataset.text[test].astype(float)
+    ranks = []
+    for i, row in enumerate(test):
+        score = [brain[i] @ t / np.linalg.norm(brain[i]) / np.linalg.norm(t) for t in text]
+        same = [dataset.sentences[j] == dataset.sentences[row] for j in test]
+        better = sum(s > score[i] and not twin for s, twin in zip(score, same, strict=True))
+        ranks.append(better + (1 + sum(same)) / 2)
+    recalls = {f"recall@{k}": np.mean([rank <= k for rank in ranks]) for k in (1, 10, 50)}
+    return {**recalls, "mrr": np.mean([1 / rank for rank in ranks])}
+
+
+def test_scores_are_those_of_an_evaluation_by_hand(ledger, storage):
+    dataset = sweep_dataset(ledger, storage)
+    evaluation = evaluate_sweep(ledger, dataset.on(CPU))
+    assert evaluation.chosen == {"no masking": NONE, "electrode": HALF}
+    assert (evaluation.n_train, evaluation.n_test) == (60, N_TEST)
+    assert evaluation.chance == chance_metrics(N_TEST)
+    for family, configuration in evaluation.chosen.items():
+        for i, seed in enumerate(SEEDS):
+            expected = by_hand(ledger, dataset, configuration, seed)
+            scores = {metric: evaluation.scores[family][metric][i] for metric in METRICS}
+            assert scores == pytest.approx(expected, abs=1e-6)
+
+
+def small_evaluation() -> Evaluation:
+    """Scores as SSENSE reports them: 10 seeds, mean 10.68 % and sd 1.40 %; a naive t of 3.16."""
+    z = np.linspace(-1, 1, 10)
+    z /= z.std(ddof=1)
+    level = {"recall@1": 0.012, "recall@10": 0.1068, "recall@50": 0.32, "mrr": 0.0498}
+    spread = {"recall@1": 0.003, "recall@10": 0.0140, "recall@50": 0.02, "mrr": 0.0049}
+    masked = {metric: level[metric] + spread[metric] * z for metric in METRICS}
+    plain = {metric: masked[metric] - 0.01 - 0.01 * z for metric in METRICS}
+    return Evaluation(
+        chosen={"no masking": NONE, "electrode": HALF},
+        scores={"no masking": plain, "electrode": masked},
+        n_train=872,
+        n_test=292,
+    )
+
+
+def test_table_1_has_the_paper_s_form():
+    rows = table_rows(small_evaluation())
+    assert [row["family"] for row in rows] == ["no masking", "electrode", "random retrieval"]
+    assert rows[1] == {
+        "family": "electrode",
+        "best configuration": "electrode 0.5",
+        "Recall@1": "1.20 ± 0.30",
+        "Recall@10": "10.68 ± 1.40",
+        "Recall@50": "32.00 ± 2.00",
+        "MRR": "0.0498 ± 0.0049",
+    }
+    assert [rows[2][name] for name in ("Recall@1", "Recall@10", "Recall@50", "MRR")] == [
+        "0.34",
+        "3.42",
+        "17.12",
+        "0.0214",
+    ]
+
+
+def test_comparisons_are_paired_corrected_and_adjusted():
+    evaluation = small_evaluation()
+    rows = comparison_rows(evaluation, "recall@10")
+    names = ["no masking – chance", "electrode – chance", "no masking – electrode"]
+    assert [row["Recall@10"] for row in rows] == names
+    corrected, naive = evaluation.between("no masking", "electrode", "recall@10")
+    assert corrected.mean == pytest.approx(-0.01)
+    assert naive.statistic == pytest.approx(-math.sqrt(10))
+    assert corrected.statistic == pytest.approx(-1 / math.sqrt(1 / 10 + 292 / 872))
+    assert rows[2]["difference"] == "-1.00"
+    assert rows[2]["naive p"] == f"{naive.pvalue:.3f}" == "0.012"
+    assert rows[2]["p"] == f"{corrected.pvalue:.3f}" == "0.164"
+    assert rows[2]["p, Holm"] == rows[2]["p"]  # the only comparison of two families
+    against, _ = evaluation.against_chance("electrode", "recall@10")
+    assert rows[1]["difference"] == "7.26"
+    assert rows[1]["95 % interval"] == f"{100 * against.low:.2f} to {100 * against.high:.2f}"
+
+
+def test_every_look_is_counted(ledger, storage):
+    evaluation = evaluated(ledger, storage)
+    assert [count_look(ledger, evaluation) for _ in range(2)] == [1, 2]
+    looks = sorted((ledger.folder / "looks").iterdir())
+    assert [path.name for path in looks] == ["look-0001.json", "look-0002.json"]
+    assert json.loads(looks[1].read_text())["chosen"]["electrode"] == HALF
+
+
+# ---------------------------------------------------------------- what can be wrong
+
+
+def refusal(storage: UPath, sweep: str | None = None) -> str:
+    """The message of an evaluation that is refused, after which no look is counted."""
+    with pytest.raises(UserError) as error:
+        main(EvaluationOptions(storage=str(storage), sweep=sweep))
+    assert len(str(error.value).splitlines()) == 1
+    assert not list(storage.rglob("looks"))
+    assert not list(storage.rglob("evaluation"))
+    assert not (storage / "mlflow.db").exists()
+    return str(error.value)
+
+
+def replace(path: UPath, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+def test_a_missing_encoder_is_refused(ledger, storage):
+    cell = cell_of(ledger, HALF, 1)
+    (cell / "encoder.safetensors").unlink()
+    message = refusal(storage)
+    assert f"encoder {cell / 'encoder.safetensors'} is missing. Delete {cell} and run" in message
+
+
+def test_a_damaged_encoder_is_refused(ledger, storage):
+    path = cell_of(ledger, NONE, 2) / "encoder.safetensors"
+    replace(path, path.read_bytes()[:1000])
+    assert f"encoder {path} is damaged" in refusal(storage)
+
+
+def test_another_model_s_encoder_is_refused(ledger, storage):
+    cell = cell_of(ledger, HALF, 0)
+    other = safetensors.torch.save({"weight": torch.zeros(3)})
+    replace(cell / "encoder.safetensors", other)
+    expected = f"the encoder of cell {cell.name} is another model's. Delete {cell} and run"
+    assert expected in refusal(storage)
+
+
+def test_an_encoder_of_nan_is_refused(ledger, storage):
+    cell = cell_of(ledger, HALF, 0)
+    state = ledger.encoder(cell.name)
+    state["resnet.fc.bias"][0] = math.nan
+    replace(cell / "encoder.safetensors", safetensors.torch.save(state))
+    assert f"the encoder of cell {cell.name} is damaged: embeddings must be finite" in refusal(
+        storage
+    )
+
+
+def test_a_missing_cell_is_refused(ledger, storage):
+    shutil.rmtree(cell_of(ledger, HALF, 1))
+    assert "lacks 1 of its 6 cells: electrode 0.5 seed 1. Run the sweep again" in refusal(storage)
+
+
+def test_text_weights_that_have_changed_are_refused(ledger, storage):
+    path = ledger.folder / "sweep.json"
+    content = json.loads(path.read_text())
+    content["dataset"]["digest"] = "fedcba9876543210"
+    replace(path, json.dumps(content).encode())
+    message = refusal(storage)
+    assert f"the dataset of {ledger.folder.name} was fedcba9876543210, now it is" in message
+
+
+def test_an_unknown_sweep_lists_the_known_ones(ledger, storage):
+    message = refusal(storage, sweep="masking-00000000")
+    assert message.startswith(f"no sweep masking-00000000 in {storage}. Found: ")
+    assert ledger.folder.name in message
+
+
+# ---------------------------------------------------------------- the command
+
+
+def run_command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def looked_twice(trained, tmp_path_factory) -> Iterator[tuple[Path, list]]:
+    """A storage after two evaluations: the file run first, then the module."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    storage = Path(shutil.copytree(trained, folder / "storage", copy_function=os.link))
+    (sweep,) = (storage / "sweeps").iterdir()
+    tracker = Tracker(UPath(storage), "masking", sweep.name)
+    tracker.start(search_of(Ledger(UPath(sweep))), tags={}, params={})
+    tracker.end()
+    script = ROOT / "analysis" / "test_evaluation.py"
+    ways = ([script], ["-m", "analysis.test_evaluation"])
+    yield storage, [run_command(*way, "--storage", storage, cwd=folder) for way in ways]
+    shutil.rmtree(storage)
+
+
+def evaluation_folder(storage: Path) -> Path:
+    (sweep,) = (storage / "sweeps").iterdir()
+    return sweep / "evaluation"
+
+
+@pytest.mark.slow
+def test_file_and_module_print_the_same_tables(looked_twice):
+    _, runs = looked_twice
+    assert [(run.returncode, run.stderr) for run in runs] == [(0, "")] * 2
+    first, second = (
+        [line for line in run.stdout.splitlines() if " done in " not in line] for run in runs
+    )
+    changed = [pair for pair in zip(first, second, strict=True) if pair[0] != pair[1]]
+    assert len(changed) == 1
+    assert "which is number 1." in changed[0][0]
+    assert "which is number 2." in changed[0][1]
+    for words in ("random retrieval", "no masking – chance", "The text tower is untrained"):
+        assert any(words in line for line in first)
+
+
+@pytest.mark.slow
+def test_the_files_hold_the_evaluation(looked_twice):
+    storage, _ = looked_twice
+    folder = evaluation_folder(storage)
+    evaluation = evaluated(Ledger(UPath(folder.parent)), UPath(storage))
+    names = {path.name for path in folder.iterdir()}
+    tests = {f"tests-{m}.csv" for m in ("recall-at-1", "recall-at-10", "recall-at-50", "mrr")}
+    assert names == {"table.md", "table.csv", "scores.csv", "families.png", "families.svg"} | tests
+    with (folder / "scores.csv").open() as file:
+        scores = list(csv.DictReader(file))
+    assert len(scores) == len(SEEDS) * len(FAMILIES)
+    for row in scores:
+        for metric in METRICS:
+            expected = evaluation.scores[row["family"]][metric][SEEDS.index(int(row["seed"]))]
+            assert float(row[metric]) == pytest.approx(expected, abs=1e-6)
+    with (folder / "table.csv").open() as file:
+        assert list(csv.DictReader(file)) == table_rows(evaluation)
+    for metric in METRICS:
+        with (folder / f"tests-{metric.replace('@', '-at-')}.csv").open() as file:
+            assert list(csv.DictReader(file)) == comparison_rows(evaluation, metric)
+
+
+@pytest.mark.slow
+def test_the_report_says_what_it_shows(looked_twice):
+    storage, _ = looked_twice
+    text = (evaluation_folder(storage) / "table.md").read_text()
+    for words in (
+        "sub_9, Tiny: held-out test splits of 20 sentences, mean ± sd over 3 seeds (0 1 2).",
+        "which is number 2.",
+        "| no masking | – |",
+        "| electrode | electrode 0.5 |",
+        "| random retrieval |",
+    ):
+        assert words in text
+
+
+@pytest.mark.slow
+def test_mlflow_has_one_run_for_each_look(looked_twice):
+    storage, _ = looked_twice
+    with sqlite3.connect(storage / "mlflow.db") as database:
+
+        def query(sql: str) -> list:
+            return database.execute(sql).fetchall()
+
+        runs = query(
+            "select name, status, run_uuid, artifact_uri from runs "
+            "where name like 'test evaluation %' order by name"
+        )
+        assert [run[:2] for run in runs] == [
+            ("test evaluation 1", "FINISHED"),
+            ("test evaluation 2", "FINISHED"),
+        ]
+        (sweep_run,) = query("select run_uuid from runs where name like 'masking-%'")
+        for _, _, run, artifacts in runs:
+            metrics = dict(query(f"select key, value from metrics where run_uuid = '{run}'"))
+            tags = dict(query(f"select key, value from tags where run_uuid = '{run}'"))
+            assert len(metrics) == len(FAMILIES) * len(METRICS)
+            assert 0 < metrics["electrode/mrr"] < 1
+            assert tags["mlflow.parentRunId"] == sweep_run[0]
+            assert tags["ssense.level"] == "test evaluation"
+            logged = {path.name for path in Path(artifacts.removeprefix("file://")).iterdir()}
+            assert {"families.png", "families.svg", "table.md", "scores.csv"} <= logged
+
+
+def test_an_empty_storage_is_one_line_on_stderr(tmp_path):
+    script = ROOT / "analysis" / "test_evaluation.py"
+    run = run_command(script, "--storage", tmp_path / "empty", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == (
+        f"error: no sweep in {tmp_path / 'empty'}. Run python sweeps/masking.py first.\n"
+    )

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ssense.data.dataset import Dataset
+from ssense.training import TrainingSpec
+from sweeps.engine.sweep import Family, Sweep
+
+N_PAIRS, N_ELECTRODES = 30, 2
+
+
+def make_dataset() -> Dataset:
+    """Make the same small dataset in every process."""
+    rng = np.random.default_rng(0)
+    text = rng.standard_normal((N_PAIRS, 512)).astype(np.float32)
+    return Dataset(
+        digest="tiny",
+        spectrograms=rng.standard_normal((N_PAIRS, N_ELECTRODES, 16, 16)).astype(np.float16),
+        text=text / np.linalg.norm(text, axis=1, keepdims=True),
+        sentences=tuple(map(str, range(N_PAIRS))),
+    )
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return make_dataset()
+
+
+@pytest.fixture
+def sweep() -> Sweep:
+    return Sweep(
+        claim="masking",
+        dataset_digest="tiny",
+        training=TrainingSpec(encoder_weights="random", max_epochs=2, batch_size=8),
+        families=(
+            Family(name="no masking", levels={}),
+            Family(name="electrode", levels={"masking.electrode": (0.5,)}),
+        ),
+        configurations=2,
+        seeds=(0, 1),
+    )

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from safetensors.torch import save_file
+from torch import zeros
+
+from ssense.model.masking import Masking
+from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell, configured, describe, signature
+
+TRAINING = TrainingSpec(encoder_weights="random")
+CELL = Cell({"masking.electrode": 0.25}, seed=3)
+
+
+def test_configuration_replaces_the_fields_that_it_names():
+    spec = configured(
+        TRAINING, {"masking.electrode": 0.25, "masking.time": 0.1, "learning_rate": 1e-3}
+    )
+    assert spec.masking == Masking(electrode=0.25, time=0.1)
+    assert spec.learning_rate == 1e-3
+    assert spec == dataclasses.replace(TRAINING, masking=spec.masking, learning_rate=1e-3)
+
+
+def test_unknown_field_is_refused():
+    with pytest.raises(ValueError, match="names momentum, which is no field of TrainingSpec"):
+        configured(TRAINING, {"momentum": 0.9})
+
+
+def test_value_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"in \[0, 1\), got 1.5"):
+        configured(TRAINING, {"masking.time": 1.5})
+
+
+def test_signature_names_everything_that_changes_the_result():
+    signatures = [
+        signature(CELL, TRAINING, "dataset"),
+        signature(Cell(CELL.configuration, seed=4), TRAINING, "dataset"),
+        signature(Cell({"masking.electrode": 0.5}, seed=3), TRAINING, "dataset"),
+        signature(Cell({"masking.time": 0.25}, seed=3), TRAINING, "dataset"),
+        signature(Cell({}, seed=3), TRAINING, "dataset"),
+        signature(CELL, dataclasses.replace(TRAINING, max_epochs=7), "dataset"),
+        signature(CELL, TRAINING, "another dataset"),
+    ]
+    assert len(set(signatures)) == len(signatures)
+
+
+def test_signature_looks_at_values_not_at_how_they_are_given():
+    base = dataclasses.replace(TRAINING, masking=Masking(electrode=0.25))
+    assert signature(CELL, TRAINING, "d") == signature(Cell({}, seed=3), base, "d")
+    both = {"masking.time": 0.1, "masking.electrode": 0.2}
+    turned = dict(reversed(both.items()))
+    assert signature(Cell(both, 0), TRAINING, "d") == signature(Cell(turned, 0), TRAINING, "d")
+
+
+def test_weights_from_a_file_count_by_content_not_by_path(tmp_path):
+    paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors")]
+    for path, size in zip(paths, (1, 1, 2), strict=True):
+        save_file({"x": zeros(size)}, path)
+    same, moved, other = (
+        signature(CELL, dataclasses.replace(TRAINING, encoder_weights=str(path)), "d")
+        for path in paths
+    )
+    assert same == moved
+    assert same != other
+
+
+def test_description_is_short():
+    assert describe({"masking.electrode": 0.25, "learning_rate": 1e-3}) == (
+        "electrode 0.25, learning_rate 0.001"
+    )
+    assert describe({}) == "–"

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from upath import UPath
+
+from ssense.errors import UserError
+from ssense.model.masking import Masking
+from ssense.training import TrainingSpec
+from sweeps.engine.ledger import SWEEPS, Ledger, Record, find_ledger
+from sweeps.engine.sweep import Family, Row, Sweep
+
+RECORD = Record(
+    signature="abc",
+    configuration={"masking.time": 0.1},
+    seed=2,
+    status="done",
+    dataset_digest="d",
+    history=[{"epoch": 1, "recall@10": 0.1}, {"epoch": 2, "recall@10": 0.4}],
+    best_epoch=2,
+    timings={"training": 1.5},
+)
+SWEEP = Sweep(
+    claim="masking",
+    dataset_digest="d",
+    training=TrainingSpec(encoder_weights="random", masking=Masking(time=0.2)),
+    families=(Family(name="none", levels={}), Family(name="t", levels={"masking.time": (0.1,)})),
+    configurations=3,
+    seeds=(0, 1),
+)
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    return Ledger(UPath(tmp_path) / SWEEPS / SWEEP.name)
+
+
+def test_a_record_and_its_encoder_come_back_as_they_were(ledger):
+    encoder = {"weight": torch.randn(3, 4)}
+    ledger.write(RECORD, encoder)
+    assert ledger.records() == {"abc": RECORD}
+    assert RECORD.best == {"epoch": 2, "recall@10": 0.4}
+    assert torch.equal(ledger.encoder("abc")["weight"], encoder["weight"])
+
+
+def test_a_cell_without_a_record_is_not_finished(ledger):
+    ledger.write(RECORD, {"weight": torch.zeros(1)})
+    (ledger.folder / "cells" / "abc" / "record.json").unlink()
+    assert ledger.records() == {}
+
+
+def test_an_empty_ledger_has_no_records_and_no_rows(ledger):
+    assert ledger.records() == {}
+    assert ledger.rows() == []
+    with pytest.raises(UserError, match=r"no sweep in .*masking-.*Run python sweeps/masking.py"):
+        ledger.description()
+
+
+def test_the_sweep_and_its_rows_come_back(ledger):
+    rows = [Row("none", {}), Row("t", {"masking.time": 0.1})]
+    ledger.write_sweep(SWEEP, rows, {"digest": "d"})
+    assert ledger.rows() == rows
+    assert ledger.sweep().name == SWEEP.name
+    assert ledger.sweep().training == SWEEP.training
+    assert ledger.sweep().seeds == SWEEP.seeds
+    assert ledger.description()["dataset"] == {"digest": "d"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "record.json is damaged"),
+        ("[]", "has format None, not 1"),
+        ('{"format": 0}', "has format 0, not 1"),
+        ('{"format": 1, "signature": "abc"}', "is not a record"),
+    ],
+)
+def test_a_damaged_record_is_named_in_one_line(ledger, content, message):
+    ledger.write(RECORD)
+    (ledger.folder / "cells" / "abc" / "record.json").write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        ledger.records()
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_or_damaged_encoder_is_named(ledger):
+    ledger.write(RECORD)
+    with pytest.raises(UserError, match=r"encoder .*encoder.safetensors is missing"):
+        ledger.encoder("abc")
+    (ledger.folder / "cells" / "abc" / "encoder.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(UserError, match=r"encoder .*encoder.safetensors is damaged") as error:
+        ledger.encoder("abc")
+    assert "\n" not in str(error.value)
+
+
+def test_the_sweep_worked_on_last_is_found(tmp_path):
+    storage = UPath(tmp_path)
+    for name, at in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
+        ledger = Ledger(storage / SWEEPS / name)
+        ledger.write_sweep(SWEEP, [], {})
+        path = ledger.folder / "sweep.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"updated_at": at}))
+    assert find_ledger(storage).folder.name == "b"
+    assert find_ledger(storage, "c").folder.name == "c"
+    with pytest.raises(UserError, match=r"no sweep d in .*Found: a, b, c"):
+        find_ledger(storage, "d")
+
+
+def test_no_sweep_at_all_is_said(tmp_path):
+    with pytest.raises(UserError, match="no sweep in"):
+        find_ledger(UPath(tmp_path))

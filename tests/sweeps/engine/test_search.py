@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell
+from sweeps.engine.ledger import Record
+from sweeps.engine.search import STARTUP_PROPOSALS, Search, propose
+from sweeps.engine.sweep import Family, Sweep
+
+WIDE = Family(
+    name="wide",
+    levels={"masking.time": tuple(i / 20 for i in range(1, 11)), "masking.frequency": (0.1, 0.2)},
+)
+SMALL = Family(name="small", levels={"masking.electrode": (0.25, 0.5)})
+NONE = Family(name="none", levels={})
+
+
+def sweep(families=(NONE, SMALL, WIDE), configurations=3, seeds=(0, 1, 2)) -> Sweep:
+    return Sweep(
+        claim="test",
+        dataset_digest="d",
+        training=TrainingSpec(encoder_weights="random"),
+        families=families,
+        configurations=configurations,
+        seeds=seeds,
+    )
+
+
+def score_of(cell: Cell) -> float:
+    return 0.5 - (cell.configuration.get("masking.time", 0) - 0.3) ** 2 + 0.01 * cell.seed
+
+
+def record_of(search: Search, cell: Cell) -> Record:
+    return Record(
+        signature=search.signature(cell),
+        configuration=cell.configuration,
+        seed=cell.seed,
+        status="done",
+        dataset_digest="d",
+        history=[{"epoch": 1, "recall@10": score_of(cell)}],
+        best_epoch=1,
+    )
+
+
+def failed(record: Record) -> Record:
+    return dataclasses.replace(record, status="failed", history=(), best_epoch=0, reason="NaN")
+
+
+def run(search: Search, workers: int, order: random.Random, at_most: int = 10**6) -> list[Cell]:
+    """Play a sweep whose cells end in random order; return the cells in the order handed out."""
+    handed: list[Cell] = []
+    running: list[Cell] = []
+    while len(handed) < at_most:
+        while len(running) < workers and (cell := search.next_cell()) is not None:
+            handed.append(cell)
+            running.append(cell)
+        if not running:
+            break
+        ended = running.pop(order.randrange(len(running)))
+        search.finish(record_of(search, ended))
+    return handed
+
+
+def by_family(search: Search) -> dict[str, list]:
+    return {f.name: search.configurations(f) for f in search.sweep.families}
+
+
+def test_proposals_differ_and_cover_a_small_family():
+    scored = []
+    for _ in range(2):
+        scored.append((propose(SMALL, scored), 0.1))
+    levels = {configuration["masking.electrode"] for configuration, _ in scored}
+    assert levels == {0.25, 0.5}
+    assert propose(SMALL, scored) is None
+
+
+def test_a_family_without_levels_has_one_configuration():
+    assert propose(NONE, []) == {}
+    assert propose(NONE, [({}, 0.3)]) is None
+
+
+def test_every_combination_is_reached_without_repeats():
+    scored = []
+    while (configuration := propose(WIDE, scored)) is not None:
+        scored.append((configuration, score_of(Cell(configuration, 0))))
+    assert len(scored) == WIDE.size == len({tuple(c.items()) for c, _ in scored})
+
+
+def test_the_first_proposals_wait_for_nothing_and_later_ones_for_every_result():
+    scored = []
+    for _ in range(STARTUP_PROPOSALS):
+        scored.append((propose(WIDE, scored), None))
+    assert propose(WIDE, scored) is None
+    known = [(c, score_of(Cell(c, 0))) for c, _ in scored]
+    assert propose(WIDE, known) is not None
+
+
+def test_the_first_proposals_do_not_depend_on_results():
+    waiting, known = [], []
+    for _ in range(STARTUP_PROPOSALS):
+        waiting.append((propose(WIDE, waiting), None))
+        proposal = propose(WIDE, known)
+        known.append((proposal, score_of(Cell(proposal, 0))))
+    assert [c for c, _ in waiting] == [c for c, _ in known]
+
+
+def test_tpe_learns_where_the_good_values_are():
+    family = Family(name="line", levels={"masking.time": tuple(i / 200 for i in range(1, 180))})
+    scored = []
+    for _ in range(30):
+        configuration = propose(family, scored)
+        scored.append((configuration, score_of(Cell(configuration, 0))))
+    distances = [abs(c["masking.time"] - 0.3) for c, _ in scored]
+    first, last = distances[:STARTUP_PROPOSALS], distances[-STARTUP_PROPOSALS:]
+    assert sorted(last)[5] < 0.5 * sorted(first)[5]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    workers=st.integers(1, 12), seed=st.integers(0, 10**6), configurations=st.sampled_from([2, 13])
+)
+def test_any_number_of_workers_and_any_order_meets_the_same_configurations(
+    workers, seed, configurations
+):
+    wanted = sweep(configurations=configurations, seeds=(0, 1))
+    alone = Search(wanted, [], {})
+    run(alone, 1, random.Random(0))
+    search = Search(wanted, [], {})
+    handed = run(search, workers, random.Random(seed))
+    assert by_family(search) == by_family(alone)
+    assert len(handed) == wanted.n_cells
+    assert set(Counter(map(search.signature, handed)).values()) == {1}
+
+
+@settings(max_examples=20, deadline=None)
+@given(cells_before=st.integers(1, 30), seed=st.integers(0, 10**6))
+def test_a_sweep_taken_up_again_hands_out_only_what_is_missing(cells_before, seed):
+    wanted = sweep(configurations=12, seeds=(0, 1))
+    undisturbed = Search(wanted, [], {})
+    run(undisturbed, 3, random.Random(seed))
+    first = Search(wanted, [], {})
+    run(first, 3, random.Random(seed), at_most=cells_before)
+    done_before = dict(first.records)
+    second = Search(wanted, first.rows, done_before)
+    handed = run(second, 3, random.Random(seed + 1))
+    assert not {second.signature(cell) for cell in handed} & set(done_before)
+    assert by_family(second) == by_family(undisturbed)
+    assert set(second.records) == set(undisturbed.records)
+
+
+def test_seeds_added_later_meet_the_same_configurations():
+    first = Search(sweep(seeds=(0, 1)), [], {})
+    run(first, 2, random.Random(0))
+    second = Search(sweep(seeds=(0, 1, 7)), first.rows, first.records)
+    handed = run(second, 2, random.Random(0))
+    assert {cell.seed for cell in handed} == {7}
+    assert second.rows == first.rows
+
+
+def test_fewer_configurations_keep_the_first():
+    first = Search(sweep(configurations=5), [], {})
+    run(first, 2, random.Random(0))
+    second = Search(sweep(configurations=2), first.rows, first.records)
+    assert second.next_cell() is None
+    assert second.configurations(WIDE) == first.configurations(WIDE)[:2]
+
+
+def test_a_failed_cell_is_not_averaged_away_nor_tried_twice_in_a_run():
+    search = Search(sweep(families=(SMALL,)), [], {})
+    cell = search.next_cell()
+    search.finish(failed(record_of(search, cell)))
+    handed = run(search, 1, random.Random(0))
+    assert search.signature(cell) not in {search.signature(other) for other in handed}
+    assert search.score(cell.configuration) is None
+    assert len(search.done(cell.configuration)) == 2
+
+
+def test_a_failed_cell_is_tried_again_by_the_next_run():
+    search = Search(sweep(families=(NONE,)), [], {})
+    record = failed(record_of(search, search.next_cell()))
+    again = Search(sweep(families=(NONE,)), search.rows, {record.signature: record})
+    assert len(run(again, 1, random.Random(0))) == 3
+
+
+def test_failed_cells_end_the_search_instead_of_being_awaited():
+    search = Search(sweep(families=(WIDE,), configurations=15, seeds=(0,)), [], {})
+    while (cell := search.next_cell()) is not None:
+        search.finish(failed(record_of(search, cell)))
+    assert len(search.rows) == STARTUP_PROPOSALS
+    assert not search.running
+
+
+def test_one_configuration_in_two_families_is_trained_once():
+    twin = dataclasses.replace(SMALL, name="twin")
+    search = Search(sweep(families=(SMALL, twin), configurations=2), [], {})
+    handed = run(search, 2, random.Random(0))
+    assert len(handed) == 2 * 3
+    assert by_family(search)["small"]
+    assert by_family(search)["twin"]
+
+
+def test_score_is_the_mean_over_the_seeds():
+    search = Search(sweep(families=(NONE,)), [], {})
+    run(search, 1, random.Random(0))
+    assert search.score({}) == pytest.approx(0.5 - 0.09 + 0.01)

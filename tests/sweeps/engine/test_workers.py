@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from upath import UPath
+
+from ssense.data.splits import seeded_split
+from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.search import Search
+from sweeps.engine.workers import Resources, train_cells
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+FRESH_PROCESS = """
+import sys, json, torch
+sys.path.insert(0, {tests!r})
+from conftest import make_dataset
+from upath import UPath
+from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell
+from ssense.data.splits import seeded_split
+from sweeps.engine.ledger import Ledger
+from sweeps.engine.trial import reset_process, run_cell
+configuration, seed, folder = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+reset_process(seed, threads=1)
+training = TrainingSpec(encoder_weights="random", max_epochs=2, batch_size=8)
+pairs = make_dataset().on(torch.device("cpu"))
+run_cell(Cell(configuration, seed), pairs, training, "tiny", Ledger(UPath(folder)))
+"""
+
+
+def train(search: Search, dataset, ledger: Ledger) -> list[Record]:
+    records: list[Record] = []
+    train_cells(search, dataset, ledger, Resources(cpus=1, gpus=0), records.append)
+    return records
+
+
+def fresh_process(record: Record, folder: Path) -> Record:
+    """Train the cell of a record alone, in a process of its own."""
+    script = FRESH_PROCESS.format(tests=str(Path(__file__).parent))
+    arguments = [json.dumps(record.configuration), str(record.seed), str(folder)]
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True)
+    return Ledger(UPath(folder)).records()[record.signature]
+
+
+def test_every_cell_is_trained_once_and_is_in_the_ledger(sweep, dataset, tmp_path):
+    ledger = Ledger(UPath(tmp_path))
+    search = Search(sweep, [], {})
+    records = train(search, dataset, ledger)
+    assert sorted(r.signature for r in records) == sorted(ledger.records())
+    assert len(records) == sweep.n_cells
+    assert all(r.done and len(r.history) == 2 for r in records)
+    assert all(r.sizes == {"train": 18, "validation": 6, "test": 6} for r in records)
+    assert train(Search(sweep, search.rows, ledger.records()), dataset, ledger) == []
+
+
+def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(sweep, dataset, tmp_path):
+    ledger = Ledger(UPath(tmp_path / "reused"))
+    records = train(Search(sweep, [], {}), dataset, ledger)
+    last = records[-1]
+    assert any(record.worker == last.worker for record in records[:-1]), "no worker was reused"
+    again = fresh_process(last, tmp_path / "fresh")
+    assert again.worker != last.worker
+    assert again.history == last.history
+    ours = ledger.encoder(last.signature)
+    theirs = Ledger(UPath(tmp_path / "fresh")).encoder(last.signature)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_cell_that_fails_is_recorded_with_its_reason_and_the_others_go_on(
+    sweep, dataset, tmp_path
+):
+    # One sentence is unreadable: the cells that train on it fail, those that test on it do not.
+    spoilt = dataset.spectrograms.copy()
+    spoilt[row_in_train_of_one_seed_alone(len(dataset))] = np.nan
+    broken = dataclasses.replace(dataset, spectrograms=spoilt)
+    ledger = Ledger(UPath(tmp_path))
+    records = train(Search(sweep, [], {}), broken, ledger)
+    assert {r.seed for r in records if not r.done} == {0}
+    assert {r.seed for r in records if r.done} == {1}
+    failed = next(record for record in records if not record.done)
+    assert failed.reason == "NonFiniteLossError: the training loss became nan"
+    assert ledger.records()[failed.signature] == failed
+
+
+def row_in_train_of_one_seed_alone(n: int) -> int:
+    """Return a row that seed 0 trains on and seed 1 keeps for its test."""
+    return int(np.intersect1d(seeded_split(n, 0).train, seeded_split(n, 1).test)[0])

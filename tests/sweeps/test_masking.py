@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from analysis.statistics import corrected_resampled_ttest
+from ssense.data.splits import seeded_split
+from ssense.data.synthetic import SyntheticSpec
+from ssense.errors import UserError
+from ssense.model.encoder import SpectrogramEncoder
+from ssense.retrieval import chance_metrics
+from ssense.storage import open_storage
+from ssense.training import evaluate, fit
+from sweeps.engine.ledger import Ledger, find_ledger
+from sweeps.engine.options import SYNTHETIC
+from sweeps.engine.precompute import load_dataset, make_shards
+from sweeps.masking import MaskingOptions, distinct_ratios, main, masking_sweep
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = SyntheticSpec(sentences=60, electrodes=5)
+
+
+def options(storage: Path, **changes) -> MaskingOptions:
+    values = {"configurations": 1, "seeds": (0, 1), "max_epochs": 2, "ratios": (0.25, 0.5)}
+    return MaskingOptions(storage=str(storage), yes=True, synthetic=SMALL, **(values | changes))
+
+
+def ledger_of(storage: Path) -> Ledger:
+    return find_ledger(open_storage(str(storage)))
+
+
+def histories(storage: Path) -> dict[str, object]:
+    records = ledger_of(storage).records()
+    return {signature: record.history for signature, record in records.items()}
+
+
+def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
+    assert distinct_ratios((0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75), 4) == (0.3, 0.5, 0.75)
+    assert distinct_ratios((0.5, 0.1, 0.1), 40) == (0.1, 0.5)
+    assert distinct_ratios((0.1,), 3) == ()
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5])
+def test_a_ratio_outside_the_unit_interval_is_refused(ratio):
+    with pytest.raises(UserError, match=rf"--ratios: {ratio} is outside \[0, 1\)"):
+        distinct_ratios((0.1, ratio), 10)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
+    main(options(tmp_path))
+    first = capsys.readouterr().out
+    assert "using a synthetic one" in first
+    assert "8 to train" in first
+    assert "Next: python analysis/test_evaluation.py" in first
+    ledger = ledger_of(tmp_path)
+    records = ledger.records()
+    assert len(records) == 8
+    assert all(record.done for record in records.values())
+    names = [family.name for family in ledger.sweep().families]
+    assert names == ["no masking", "electrode", "frequency-time", "electrode + frequency-time"]
+    paired = [
+        {r.seed for r in records.values() if r.configuration == row.configuration}
+        for row in ledger.rows()
+    ]
+    assert paired == 4 * [{0, 1}]
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweeps/*/cells/**/*.*")}
+    main(options(tmp_path))
+    second = capsys.readouterr().out
+    assert "Nothing to train: every cell is in the ledger." in second
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+    main(options(tmp_path, seeds=(0, 1, 5)))
+    third = capsys.readouterr().out
+    assert "8 done, 4 to train" in third
+    assert "time: about" in third
+    assert {r.seed for r in ledger.records().values()} == {0, 1, 5}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_two_runs_with_the_same_seeds_are_bitwise_equal(tmp_path):
+    for name in ("a", "b"):
+        main(options(tmp_path / name, seeds=(3,), max_epochs=1))
+    assert histories(tmp_path / "a") == histories(tmp_path / "b")
+    assert len(histories(tmp_path / "a")) == 4
+
+
+def test_a_dry_run_shows_the_plan_and_trains_nothing(tmp_path, capsys):
+    main(options(tmp_path, dry_run=True))
+    shown = capsys.readouterr().out
+    assert "4 configurations x 2 seeds" in shown
+    assert "0 done, 8 to train" in shown
+    assert not list(tmp_path.glob("sweeps/*"))
+    assert not list(tmp_path.glob("shards/*"))
+
+
+def test_flags_also_come_from_the_environment_and_modules_run_like_files(tmp_path):
+    variables = {
+        "SSENSE_STORAGE": str(tmp_path / "with blank"),
+        "SSENSE_SEEDS": "0 1 2",
+        "SSENSE_DRY_RUN": "1",
+        "SSENSE_SYNTHETIC_SENTENCES": "60",
+    }
+    shown = [
+        subprocess.run(
+            [sys.executable, *how],
+            cwd=REPOSITORY,
+            env=os.environ | variables,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for how in (["sweeps/masking.py"], ["-m", "sweeps.masking"])
+    ]
+    assert "10 configurations x 3 seeds" in shown[0]
+    assert shown[0].partition("Sweep")[2] == shown[1].partition("Sweep")[2]
+
+
+def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float], int, int]:
+    """Test Recall@10 of the default job without masks, by seed; sizes of training and test."""
+    chosen = MaskingOptions(storage=str(storage), synthetic=synthetic)
+    data = chosen.plan_dataset()
+    training = masking_sweep(data, chosen).training
+    make_shards(data, on_shard=lambda *_: None)
+    dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
+    pairs = dataset.on(torch.device("cpu"))
+    recalls = []
+    for seed in SYNTHETIC.seeds:
+        split = seeded_split(len(pairs), seed)
+        trained = fit(pairs.select(split.train), pairs.select(split.validation), training, seed)
+        encoder = SpectrogramEncoder()
+        encoder.load_state_dict(trained.encoder)
+        recalls.append(evaluate(encoder, pairs.select(split.test), 32)["recall@10"])
+    return recalls, len(split.train), len(split.test)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(
+    ("synthetic", "above_chance"),
+    [
+        (SyntheticSpec(), True),
+        (SyntheticSpec(coupling=0, equal_durations=True), False),
+    ],
+    ids=["default", "null"],
+)
+def test_only_what_is_in_the_signal_is_retrieved(tmp_path, synthetic, above_chance):
+    recalls, n_train, n_test = held_out_recall(tmp_path, synthetic)
+    chance = chance_metrics(n_test)["recall@10"]
+    test = corrected_resampled_ttest([r - chance for r in recalls], n_train, n_test)
+    print(f"test Recall@10 {recalls}, chance {chance:.3f}, p = {test.pvalue:.4f}")
+    assert (test.pvalue < 0.05 and test.mean > 0) == above_chance
