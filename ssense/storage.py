@@ -19,6 +19,8 @@ def open_storage(location: str) -> UPath:
     Raises:
         UserError: it can't be written to.
     """
+    if not location:
+        raise UserError("--storage is empty. Name a folder or a URL.")
     try:
         root = UPath(location)
         if root.protocol in ("", "file"):

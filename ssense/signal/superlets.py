@@ -399,7 +399,7 @@ def _plan(
     Wavelets that fit into the signal have short Gaussian spectra. Those that do not are cut by the
     signal's ends: their spectra are full of sidelobes, and their FFT is as long as two signals.
     """
-    _check_below_nyquist(spec, sampling_rate_hz)
+    check_below_nyquist(spec, sampling_rate_hz)
     tail_sd = TAIL_SD[dtype]
     reaches = [
         np.ceil(tail_sd * _time_sd(spec.wavelets(index)[0], frequency_hz) * sampling_rate_hz)
@@ -503,7 +503,12 @@ def _smooth(length: int) -> int:
 # --- Checks -------------------------------------------------------------------------------------
 
 
-def _check_below_nyquist(spec: SuperletSpec, sampling_rate_hz: float) -> None:
+def check_below_nyquist(spec: SuperletSpec, sampling_rate_hz: float) -> None:
+    """Refuse a specification with frequencies that a sampling rate can't hold.
+
+    Raises:
+        ValueError: maximum_hz is not below half the rate.
+    """
     _check_positive("sampling_rate_hz", sampling_rate_hz)
     if spec.maximum_hz >= sampling_rate_hz / 2:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +115,13 @@ class SweepOptions:
     """Show the plan and stop."""
     yes: bool = False
     """Start without asking."""
+
+    def __post_init__(self) -> None:
+        """Refuse a cell without a core, and shares of GPUs that mean nothing."""
+        if self.cpus_per_cell < 1:
+            raise UserError(f"--cpus-per-cell must be at least 1, got {self.cpus_per_cell}.")
+        if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell < math.inf:
+            raise UserError(f"--gpus-per-cell must be 0 or more, got {self.gpus_per_cell}.")
 
     @property
     def defaults(self) -> Defaults:

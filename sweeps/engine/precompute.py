@@ -30,7 +30,7 @@ from ssense.data.splits import seeded_split
 from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
-from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.storage import is_local
 
 # Signals and transforms of this many sentences are in a worker's memory at a time.
@@ -106,10 +106,19 @@ def plan_dataset(
         text_spec=text_spec,
         storage=storage,
     )
+    where, n = f"{recording.subject} {recording.trial}", len(plan.segments)
     try:
-        seeded_split(len(plan.segments), seed=0)
+        seeded_split(n, seed=0)
     except ValueError as error:
-        raise UserError(f"{recording.subject} {recording.trial}: {error}.") from error
+        dropped = sum(plan.segments.dropped.values())
+        raise UserError(
+            f"{where}: {n} sentences are too few for a split ({dropped} were left out). "
+            "Give a longer recording."
+        ) from error
+    try:
+        check_below_nyquist(superlet_spec, segment_spec.sampling_rate_hz(recording))
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
     return plan
 
 
@@ -165,13 +174,19 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> None:
     # there, as everywhere, a folder counts once it has a manifest, which is written last.
     partial = folder.with_name(f".{folder.name}.partial") if is_local(folder) else folder
     partial.mkdir(parents=True, exist_ok=True)
+    try:
+        made = _stream_shards(ShardTask(plan, partial), on_shard)
+    except UserError:
+        if partial != folder:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     Manifest(
         digest=folder.name,
         origin=plan.shard_origin,
         sampling_rate_hz=plan.segment_spec.sampling_rate_hz(plan.recording),
         electrodes=plan.segments.electrodes,
         dropped=plan.segments.dropped,
-        shards=_stream_shards(ShardTask(plan, partial), on_shard),
+        shards=made,
     ).write(partial)
     if partial != folder:
         _publish(partial, folder)

@@ -75,13 +75,13 @@ def _train(
     with ExitStack() as stack:
         with step("Starting Ray"):
             stack.enter_context(running_ray())
+        resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
+        slots = resources.slots()
         _make_spectrograms(data)
         dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
         with step("MLflow view"):
             tracker = _open_view(search, data)
         search.on_row()
-        resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
-        slots = resources.slots()
         say(f"Training {to_run} cells, {slots} at a time")
         with CellProgress(to_run, slots, search.sweep.metric) as progress:
 

@@ -96,7 +96,7 @@ class Row:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Refuse seeds that are missing, negative or repeated.
+    """Refuse seeds that are missing, negative, too large or repeated.
 
     Raises:
         UserError: with the offending seed.
@@ -107,5 +107,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
     for seed in seeds:
         if seed < 0:
             raise UserError(f"--seeds {given}: {seed} is negative. Seeds are 0 or more.")
+        if seed >= 2**32:  # NumPy's legacy generator takes no more
+            raise UserError(f"--seeds {given}: {seed} is too large. Seeds are below 2^32.")
         if seeds.count(seed) > 1:
             raise UserError(f"--seeds {given}: {seed} appears twice. Remove one.")

@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from ssense.data.dataset import Dataset
+from ssense.errors import UserError
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.search import Search
@@ -42,11 +43,21 @@ class Resources:
         return cls(cpus=cpus, gpus=gpus)
 
     def slots(self) -> int:
-        """How many cells the running Ray can train at a time."""
+        """How many cells the running Ray can train at a time.
+
+        Raises:
+            UserError: this machine, which no other will join, can't hold a single one.
+        """
         have = ray.cluster_resources()
         slots = int(have.get("CPU", 0) // self.cpus)
         if self.gpus:
             slots = min(slots, int(have.get("GPU", 0) / self.gpus))
+        if slots < 1 and not os.environ.get("RAY_ADDRESS"):
+            raise UserError(
+                f"a cell of {self.cpus} CPUs and {self.gpus:g} GPUs does not fit this machine, "
+                f"which has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}. "
+                "Lower --cpus-per-cell or --gpus-per-cell."
+            )
         return max(1, slots)
 
 

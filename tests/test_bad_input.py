@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import pytest
+
+from ssense.command import run_command
+from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.model.encoder import _pretrained_state
+from ssense.storage import open_storage
+from sweeps.engine.ledger import SWEEPS
+from sweeps.engine.precompute import make_shards
+from sweeps.masking import MaskingOptions, main
+
+SCRIPT = Path(__file__).parents[1] / "sweeps" / "masking.py"
+SPEC = SyntheticSpec(sentences=60, electrodes=5, sampling_rate=256)
+SIGNALS = "sub_9_trial000.h5"
+LABELS = "electrode_labels/sub_9/electrode_labels.json"
+TIMINGS = "subject_timings/sub_9_trial000_timings.csv"
+TRANSCRIPT = "transcripts/synthetic/features.csv"
+NOWHERE = "http://127.0.0.1:9"
+
+# The least of a sweep that can be run: four cells of one epoch, and nothing to download.
+LEAST = (
+    *("--configurations", "1", "--seeds", "0", "--max-epochs", "1", "--batch-size", "16"),
+    *("--spectrogram", "small", "--encoder-weights", "random", "--text-weights", "untrained"),
+)
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("recordings") / "intact"
+    write_synthetic(root, SPEC)
+    return root
+
+
+@pytest.fixture
+def recording(intact, tmp_path) -> Path:
+    return Path(shutil.copytree(intact, tmp_path / "recording"))
+
+
+@pytest.fixture
+def storage(tmp_path) -> Path:
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def refused(recording, storage, monkeypatch, capsys) -> Refused:
+    """Run the command in this process; return the one line that refuses it."""
+
+    def refused(*flags: str | Path) -> str:
+        places = ("--recording", recording, "--storage", storage)
+        arguments = ["sweeps/masking.py", *places, *LEAST, "--yes", *flags]
+        monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+        with pytest.raises(SystemExit) as stop:
+            run_command(MaskingOptions, main)
+        assert stop.value.code == 2
+        return one_line(capsys.readouterr().err)
+
+    return refused
+
+
+def one_line(stderr: str) -> str:
+    """Check that an error is one line, and return what it says."""
+    assert stderr.startswith("error: ")
+    assert stderr.endswith(".\n")
+    assert stderr.count("\n") == 1
+    return stderr.removeprefix("error: ").strip()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def run_as_script(*flags: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, SCRIPT, *LEAST, "--yes", *flags],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# ---------------------------------------------------------------- the recording
+
+
+def rewrite_csv(path: Path, change: Callable[[dict], dict]) -> None:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [change(row) for row in csv.DictReader(file)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def without(column: str) -> Callable[[dict], dict]:
+    return lambda row: {name: value for name, value in row.items() if name != column}
+
+
+def remove_folder(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def remove_signals(root: Path) -> None:
+    (root / SIGNALS).unlink()
+
+
+def cut_signals(root: Path) -> None:
+    path = root / SIGNALS
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def remove_channels(root: Path) -> None:
+    with h5py.File(root / SIGNALS, "r+") as file:
+        del file["data/electrode_3"], file["data/electrode_6"]
+
+
+def shorten_labels(root: Path) -> None:
+    path = root / LABELS
+    path.write_text(json.dumps(json.loads(path.read_text())[:4]))
+
+
+def drop_sentence_column(root: Path) -> None:
+    rewrite_csv(root / TRANSCRIPT, without("sentence"))
+
+
+def drop_index_column(root: Path) -> None:
+    rewrite_csv(root / TIMINGS, without("index"))
+
+
+def stretch_every_word(root: Path) -> None:
+    def stretched(row: dict) -> dict:
+        return {**row, "end": row["start"] and float(row["start"]) + 10}
+
+    rewrite_csv(root / TRANSCRIPT, stretched)
+
+
+def silence_every_word(root: Path) -> None:
+    rewrite_csv(root / TRANSCRIPT, lambda row: {**row, "start": ""})
+
+
+def keep_three_sentences(root: Path) -> None:
+    shutil.rmtree(root)
+    write_synthetic(root, SyntheticSpec(sentences=3, electrodes=5, sampling_rate=256))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (remove_folder, ["recording is not a folder"]),
+        (remove_signals, [f"{SIGNALS} is neither in", "Download and unzip"]),
+        (cut_signals, ["cannot read", SIGNALS, "truncated", "download and unzip it again"]),
+        (remove_channels, [f"{SIGNALS} lacks data/electrode_3", "names 7 channels, 5 of them"]),
+        (shorten_labels, [f"{SIGNALS} holds 7 channels but", f"{LABELS} names only 4"]),
+        (drop_sentence_column, [f"{TRANSCRIPT} has no column sentence. Found:", "Restore"]),
+        (drop_index_column, [f"{TIMINGS} has no column index. Found:", "Restore"]),
+        (stretch_every_word, ["none of the 60 sentences of sub_9 trial000", "57 too long"]),
+        (silence_every_word, ["none of the 60 sentences of sub_9", "60 no aligned word"]),
+        (
+            keep_three_sentences,
+            ["1 sentences are too few for a split (2 were left out)"],
+        ),
+    ],
+)
+def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
+    spoil, words, refused, recording, storage
+):
+    spoil(recording)
+    message = refused()
+    assert [word for word in words if word not in message] == []
+    assert str(recording) in message or "trial000" in message
+    assert files(storage) == []
+
+
+# ---------------------------------------------------------------- the flags
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--trial trial007", "Found: trial000. Check --trial"),
+        ("--ratios 0.1 1.2", "--ratios: 1.2 is outside [0, 1). Give shares"),
+        ("--ratios nan", "--ratios: nan is outside [0, 1)"),
+        ("--ratios 0.01", "masking.electrode has no level to try"),
+        ("--seeds 0 3 3", "--seeds 0 3 3: 3 appears twice. Remove one"),
+        ("--seeds 0 -1", "--seeds 0 -1: -1 is negative. Seeds are 0 or more"),
+        ("--seeds 4294967296", "4294967296 is too large. Seeds are below 2^32"),
+        ("--seeds", "--seeds is empty. Give at least one"),
+        ("--configurations 0", "--configurations must be at least 1, got 0"),
+        ("--max-epochs 0", "max_epochs must be positive, got 0"),
+        ("--batch-size -4", "batch_size must be positive, got -4"),
+        ("--cpus-per-cell 0", "--cpus-per-cell must be at least 1, got 0"),
+        ("--gpus-per-cell -1", "--gpus-per-cell must be 0 or more, got -1"),
+        ("--gpus-per-cell nan", "--gpus-per-cell must be 0 or more, got nan"),
+        ("--storage=", "--storage is empty"),
+        ("--spectrogram brainbert", "trial000: maximum_hz must be below half the sampling rate"),
+        ("--encoder-weights no-such.pth", "no-such.pth: no such file. Check --encoder-weights"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_one_line_and_leaves_nothing(
+    flags, message, refused, storage, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    assert message in refused(*flags.split())
+    assert [name for name in files(tmp_path) if name not in before] in ([], [storage.name])
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_storage_that_can_t_be_written_to(below, refused, storage):
+    storage.write_text("in the way")
+    message = refused("--storage", storage / below)
+    assert f"storage {storage / below} can't be written to" in message
+    assert message.endswith("Check --storage.")
+    assert storage.read_text() == "in the way"
+
+
+def test_imagenet_weights_out_of_reach(refused, storage, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("https_proxy", NOWHERE)
+    _pretrained_state.cache_clear()
+    message = refused("--encoder-weights", "imagenet")
+    for way_out in ("can't be downloaded", "--encoder-weights FILE", "--encoder-weights random"):
+        assert way_out in message
+    assert files(storage) == []
+
+
+# ---------------------------------------------------------------- whole processes
+
+
+def test_an_unknown_subject(intact, storage):
+    run = run_as_script("--recording", intact, "--storage", storage, "--subject", "sub_11")
+    assert run.returncode == 2
+    expected = f"no subject sub_11 in {intact}. Found: sub_9. Check --subject."
+    assert one_line(run.stderr) == expected
+    assert files(storage) == []
+
+
+def test_clip_weights_out_of_reach(intact, storage, tmp_path):
+    run = run_as_script(
+        *("--recording", intact, "--storage", storage, "--text-weights", "openai"),
+        HF_HUB_OFFLINE="1",
+        HF_HOME=str(tmp_path / "empty"),
+        https_proxy=NOWHERE,
+    )
+    assert run.returncode == 2
+    message = one_line(run.stderr)
+    assert message.startswith("text weights openai of ViT-B-32-quickgelu can't be had")
+    for way_out in ("Go online once", "--text-weights FILE", "--text-weights untrained"):
+        assert way_out in message
+    assert files(storage) == []
+
+
+# ---------------------------------------------------------------- found once Ray runs
+
+
+def no_sweep(storage: Path) -> bool:
+    """Whether no cell, no sweep and no view of one was written."""
+    names = {path.name for path in storage.iterdir()}
+    return not names & {SWEEPS, "mlflow.db", "mlartifacts"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_samples_that_are_not_finite(refused, recording, storage):
+    with h5py.File(recording / SIGNALS, "r+") as file:
+        file["data/electrode_2"][:] = float("nan")
+    message = refused()
+    assert f"{SIGNALS}: electrode F1a3 (data/electrode_2) holds nan at sample" in message
+    assert no_sweep(storage)
+    assert files(storage / "shards") == []
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_cell_larger_than_the_machine(refused, storage):
+    message = refused("--cpus-per-cell", "9999")
+    assert message.startswith("a cell of 9999 CPUs and 0 GPUs does not fit this machine")
+    assert no_sweep(storage)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_corrupt_shard(refused, recording, storage):
+    options = MaskingOptions(
+        recording=str(recording),
+        storage=str(open_storage(str(storage))),
+        spectrogram="small",
+        text_weights="untrained",
+    )
+    make_shards(options.plan_dataset(), on_shard=lambda *_: None)
+    (shard,) = storage.glob("shards/*/part-00000.parquet")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    before = files(storage / "shards")
+    message = refused()
+    assert message.startswith(f"shard {shard} is damaged: its checksum is not the manifest's.")
+    assert f"Delete {shard.parent} and run again" in message
+    assert no_sweep(storage)
+    assert files(storage / "shards") == before
