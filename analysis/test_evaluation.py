@@ -304,7 +304,7 @@ def log_evaluation(
 
 def main(options: EvaluationOptions) -> None:
     """Evaluate the best configurations of a sweep on their held-out test splits."""
-    storage = open_storage(options.storage)
+    storage = open_storage(options.storage, must_exist=True)
     ledger = find_ledger(storage, options.sweep)
     say(f"Test evaluation of {ledger.folder.name}")
     data = sweep_dataset(ledger, storage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -13,11 +14,11 @@ from upath import UPath
 from ssense.errors import UserError
 
 
-def open_storage(location: str) -> UPath:
+def open_storage(location: str, *, must_exist: bool = False) -> UPath:
     """Return the storage folder of a path or URL, made if need be and shown to be writable.
 
     Raises:
-        UserError: it can't be written to.
+        UserError: it can't be written to, or must exist and does not.
     """
     if not location:
         raise UserError("--storage is empty. Name a folder or a URL.")
@@ -25,6 +26,8 @@ def open_storage(location: str) -> UPath:
         root = UPath(location)
         if root.protocol in ("", "file"):
             root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
+        if must_exist and not root.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         probe = root / f".probe-{uuid.uuid4().hex}"
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")

@@ -60,13 +60,17 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
     """Keep the ratios that mask a different number of n indices, the smallest of each; not none.
 
     Raises:
-        UserError: a ratio lies outside [0, 1).
+        UserError: a ratio lies outside [0, 1), or none masks anything.
     """
     for ratio in ratios:
         if not 0 <= ratio < 1:
             raise UserError(f"--ratios: {ratio} is outside [0, 1). Give shares such as 0.1.")
     smallest = {masked_count(ratio, n): ratio for ratio in sorted(ratios, reverse=True)}
-    return tuple(sorted(ratio for count, ratio in smallest.items() if count > 0))
+    distinct = tuple(sorted(ratio for count, ratio in smallest.items() if count > 0))
+    if not distinct:
+        given = " ".join(map(str, ratios))
+        raise UserError(f"--ratios {given}: none masks a single one of {n}. Give a larger one.")
+    return distinct
 
 
 def main(options: MaskingOptions) -> None:

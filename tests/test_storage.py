@@ -147,3 +147,9 @@ def test_damaged_json_is_one_line(storage, content):
         read_json(path)
     assert len(str(error.value).splitlines()) == 1
     assert str(error.value).endswith("Delete it and run again.")
+
+
+def test_a_storage_that_must_exist_is_not_made(tmp_path):
+    with pytest.raises(UserError, match="No such file or directory"):
+        open_storage(str(tmp_path / "typo"), must_exist=True)
+    assert not (tmp_path / "typo").exists()

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from upath import UPath
-
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.digest import digest
@@ -140,11 +138,8 @@ class SweepOptions:
             UserError: a value is out of range.
         """
         values = {name: self.value(name) for name in ("batch_size", "max_epochs")}
-        weights = self.value("encoder_weights")
-        if Path(weights).is_file():
-            weights = str(Path(weights).resolve())  # workers run in folders of their own
         try:
-            return TrainingSpec(encoder_weights=weights, **values)
+            return TrainingSpec(encoder_weights=self._weights("encoder_weights"), **values)
         except ValueError as error:
             raise UserError(f"{error}.") from error
 
@@ -155,18 +150,23 @@ class SweepOptions:
             UserError: the recording can't be read, the storage can't be written to, or nothing
                 is left to train on.
         """
-        storage = open_storage(self.storage)
-        root = self._synthetic_recording(storage) if self.recording is None else self.recording
-        recording = open_recording(Path(root).expanduser().resolve(), self.subject, self.trial)
+        root = self._synthetic_recording() if self.recording is None else Path(self.recording)
+        recording = open_recording(root.expanduser().resolve(), self.subject, self.trial)
         return plan_dataset(
             recording,
             SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal(),
             SPECTROGRAMS[self.value("spectrogram")],
-            TextSpec(weights=self.value("text_weights")),
-            storage,
+            TextSpec(weights=self._weights("text_weights")),
+            open_storage(self.storage),
         )
 
-    def _synthetic_recording(self, storage: UPath) -> Path:
+    def _weights(self, name: str) -> str:
+        """Weights by name; a file by its whole path, since workers run in folders of their own."""
+        weights = str(self.value(name))
+        return str(Path(weights).resolve()) if Path(weights).is_file() else weights
+
+    def _synthetic_recording(self) -> Path:
+        storage = open_storage(self.storage)
         # The readers of recordings, like HDF5 itself, want local files.
         home = Path(str(storage)) if is_local(storage) else Path.home() / ".cache" / "ssense"
         folder = home / "recordings" / f"synthetic-{digest(self.synthetic)[:8]}"

@@ -59,4 +59,5 @@ def show_sweep(sweep: Sweep) -> None:
     say(f"Sweep {sweep.name}: {count} configurations x {len(sweep.seeds)} seeds")
     for family in sweep.families:
         wanted = sweep.wanted(family)
-        say(f"  {family.name}: {wanted} of {family.size} configuration{'s' * (family.size > 1)}")
+        shown = f"{wanted} of {family.size} possible" if family.size > 1 else "1 configuration"
+        say(f"  {family.name}: {shown}")

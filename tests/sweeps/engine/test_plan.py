@@ -43,6 +43,6 @@ def test_the_sweep_is_shown_in_words(sweep, capsys):
     show_sweep(sweep)
     assert capsys.readouterr().out.splitlines() == [
         f"Sweep {sweep.name}: 2 configurations x 2 seeds",
-        "  no masking: 1 of 1 configuration",
-        "  electrode: 1 of 1 configuration",
+        "  no masking: 1 configuration",
+        "  electrode: 1 configuration",
     ]
