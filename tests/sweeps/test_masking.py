@@ -42,7 +42,7 @@ def histories(storage: Path) -> dict[str, object]:
 def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
     assert distinct_ratios((0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75), 4) == (0.3, 0.5, 0.75)
     assert distinct_ratios((0.5, 0.1, 0.1), 40) == (0.1, 0.5)
-    with pytest.raises(UserError, match="--ratios 0.1: none masks a single one of 3"):
+    with pytest.raises(UserError, match=r"--ratios 0\.1: none masks a single one of 3"):
         distinct_ratios((0.1,), 3)
 
 
