@@ -29,7 +29,7 @@ from ssense.command import run_command
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
-from ssense.model.encoder import SpectrogramEncoder
+from ssense.model.encoder import trained_encoder
 from ssense.model.text import UNTRAINED, TextSpec
 from ssense.retrieval import METRICS, chance_metrics, metric_title
 from ssense.storage import open_storage, write_json, write_whole
@@ -174,10 +174,9 @@ def held_out_metrics(
     Raises:
         UserError: the encoder is missing, damaged, or another model's.
     """
-    encoder = SpectrogramEncoder()
     advice = f"Delete {ledger.folder / 'cells' / signature} and run the sweep again."
     try:
-        encoder.load_state_dict(ledger.encoder(signature))
+        encoder = trained_encoder(ledger.encoder(signature))
     except RuntimeError as error:
         raise UserError(f"the encoder of cell {signature} is another model's. {advice}") from error
     encoder.to(pairs.text.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
@@ -27,11 +26,13 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
         if root.protocol in ("", "file"):
             root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
         if must_exist and not root.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise UserError(f"no storage at {root}. Check --storage, or run a sweep first.")
         probe = root / f".probe-{uuid.uuid4().hex}"
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
+    except UserError:
+        raise
     except Exception as error:  # an object store raises whatever its client library does
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(

@@ -192,7 +192,7 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
         ("--trial trial007", "Found: trial000. Check --trial"),
         ("--ratios 0.1 1.2", "--ratios: 1.2 is outside [0, 1). Give shares"),
         ("--ratios nan", "--ratios: nan is outside [0, 1)"),
-        ("--ratios 0.01", "masking.electrode has no level to try"),
+        ("--ratios 0.01", "--ratios 0.01: none masks a single one of 3"),
         ("--seeds 0 3 3", "--seeds 0 3 3: 3 appears twice. Remove one"),
         ("--seeds 0 -1", "--seeds 0 -1: -1 is negative. Seeds are 0 or more"),
         ("--seeds 4294967296", "4294967296 is too large. Seeds are below 2^32"),

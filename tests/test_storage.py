@@ -150,6 +150,8 @@ def test_damaged_json_is_one_line(storage, content):
 
 
 def test_a_storage_that_must_exist_is_not_made(tmp_path):
-    with pytest.raises(UserError, match="No such file or directory"):
+    with pytest.raises(
+        UserError, match=r"no storage at .*typo\. Check --storage, or run a sweep first"
+    ):
         open_storage(str(tmp_path / "typo"), must_exist=True)
     assert not (tmp_path / "typo").exists()

@@ -74,6 +74,18 @@ def build_encoder(weights: str, conv1: Conv1 = "sum") -> SpectrogramEncoder:
     return encoder
 
 
+def trained_encoder(state: Mapping[str, Tensor]) -> SpectrogramEncoder:
+    """Rebuild an encoder from its state dictionary.
+
+    Raises:
+        RuntimeError: the state is another model's.
+    """
+    with torch.device("meta"):  # no random weights that the next line would replace
+        encoder = SpectrogramEncoder()
+    encoder.load_state_dict(state, assign=True)
+    return encoder
+
+
 @functools.lru_cache(maxsize=1)
 def _pretrained_state(weights: str) -> dict[str, Tensor]:
     if weights == "imagenet":

@@ -518,5 +518,5 @@ def test_an_empty_storage_is_one_line_on_stderr(tmp_path):
     run = run_command(script, "--storage", tmp_path / "empty", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (
-        f"error: no sweep in {tmp_path / 'empty'}. Run python sweeps/masking.py first.\n"
+        f"error: no storage at {tmp_path / 'empty'}. Check --storage, or run a sweep first.\n"
     )

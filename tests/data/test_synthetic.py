@@ -57,7 +57,7 @@ def tokens(root: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def default(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "default"
-    write_synthetic(root, SyntheticSpec())
+    write_synthetic(root, SyntheticSpec(electrodes=10))
     return root
 
 

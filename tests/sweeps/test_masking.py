@@ -12,7 +12,7 @@ from analysis.statistics import corrected_resampled_ttest
 from ssense.data.splits import seeded_split
 from ssense.data.synthetic import SyntheticSpec
 from ssense.errors import UserError
-from ssense.model.encoder import SpectrogramEncoder
+from ssense.model.encoder import trained_encoder
 from ssense.retrieval import chance_metrics
 from ssense.storage import open_storage
 from ssense.training import evaluate, fit
@@ -135,9 +135,9 @@ def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float
     for seed in SYNTHETIC.seeds:
         split = seeded_split(len(pairs), seed)
         trained = fit(pairs.select(split.train), pairs.select(split.validation), training, seed)
-        encoder = SpectrogramEncoder()
-        encoder.load_state_dict(trained.encoder)
-        recalls.append(evaluate(encoder, pairs.select(split.test), 32)["recall@10"])
+        recalls.append(
+            evaluate(trained_encoder(trained.encoder), pairs.select(split.test), 32)["recall@10"]
+        )
     return recalls, len(split.train), len(split.test)
 
 
