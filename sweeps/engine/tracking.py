@@ -33,6 +33,8 @@ KEY = "ssense.key"
 PARENT = "mlflow.parentRunId"
 NAME = "mlflow.runName"
 
+_BATCH = 1000  # metrics that MLflow takes in one call
+
 Result = TypeVar("Result")
 
 
@@ -82,8 +84,9 @@ class Tracker:
 
     def end(self) -> None:
         """Mark the sweep's and the configurations' runs as finished."""
-        for key in list(self._runs):
-            self._guard(lambda key=key: self._finish(key, "FINISHED"))
+        for key, run in list(self._runs.items()):
+            if run.info.status == "RUNNING":
+                self._guard(lambda key=key: self._finish(key, "FINISHED"))
 
     def report(
         self,
@@ -151,15 +154,19 @@ class Tracker:
             configuration,
             tags,
             {"seed": record.seed, "family": row.family, **row.configuration},
+            start=_milliseconds(record) - round(1000 * record.timings.get("training", 0)),
         )
-        self._client.log_batch(run_id, metrics=_cell_metrics(record))
-        self._finish(_cell_key(row, record), "FINISHED" if record.done else "FAILED")
+        metrics = _cell_metrics(record)
+        for first in range(0, len(metrics), _BATCH):
+            self._client.log_batch(run_id, metrics=metrics[first : first + _BATCH])
+        status = "FINISHED" if record.done else "FAILED"
+        self._finish(_cell_key(row, record), status, end=_milliseconds(record))
         self._client.log_batch(configuration, metrics=_configuration_metrics(search, row))
 
     def _open_configuration(self, row: Row) -> str:
         return self._open(
             _configuration_key(self._sweep_name, row),
-            f"{row.family}: {describe(row.configuration)}" if row.configuration else row.family,
+            describe(row.configuration) if row.configuration else row.family,
             self._runs[self._sweep_name].info.run_id,
             # "all" keeps these means apart from the seeds where the UI groups by seed.
             {**_labels(row), "ssense.level": "configuration", "seed": "all"},
@@ -173,6 +180,7 @@ class Tracker:
         parent: str | None,
         tags: Mapping[str, str],
         params: Mapping[str, Any],
+        start: int | None = None,
     ) -> str:
         """Return the run of a key, made if it is not there."""
         from mlflow.entities import Param
@@ -180,17 +188,16 @@ class Tracker:
         if key not in self._runs:
             marks = {KEY: key, "ssense.sweep": self._sweep_name, NAME: name}
             marks |= {PARENT: parent} if parent else {}
-            run = self._client.create_run(self._experiment_id, tags={**marks, **tags})
+            run = self._client.create_run(self._experiment_id, start, {**marks, **tags})
             values = [Param(name, str(value)) for name, value in params.items()]
             self._client.log_batch(run.info.run_id, params=values)
             self._runs[key] = run
         return self._runs[key].info.run_id
 
-    def _finish(self, key: str, status: str) -> None:
-        run = self._runs[key]
-        if run.info.status == "RUNNING":
-            self._client.set_terminated(run.info.run_id, status)
-            self._runs[key] = self._client.get_run(run.info.run_id)
+    def _finish(self, key: str, status: str, end: int | None = None) -> None:
+        run_id = self._runs[key].info.run_id
+        self._client.set_terminated(run_id, status, end)
+        self._runs[key] = self._client.get_run(run_id)
 
     def _guard(self, write: Callable[[], Any]) -> None:
         if self._broken:

@@ -147,3 +147,16 @@ def test_a_server_named_by_the_environment_is_used(tmp_path, monkeypatch):
     assert tracking_uri(UPath(tmp_path)) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri(UPath(tmp_path)) == "http://127.0.0.1:5000"
+
+
+def test_a_failed_cell_that_succeeds_later_is_shown_as_finished(tmp_path, search):
+    storage = UPath(tmp_path)
+    write_view(storage, search)
+    failed = next(record for record in search.records.values() if not record.done)
+    example = next(record for record in search.records.values() if record.done)
+    search.finish(dataclasses.replace(failed, status="done", history=example.history, best_epoch=2))
+    write_view(storage, search)
+    runs = runs_by_level(storage)["seed"]
+    assert len(runs) == 4
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.info.end_time - run.info.start_time for run in runs} == {1500}
