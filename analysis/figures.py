@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
@@ -73,7 +74,7 @@ def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, met
         label = "mean ± sd over seeds" if place == 0 else None
         axis.errorbar(place, row.mean(), spread, fmt="o", capsize=3, color=colour, label=label)
     axis.axhline(scale * chance, color=GREY, linestyle="--", linewidth=1, label="chance")
-    axis.set_xticks(places, [family.replace(" + ", " +\n") for family in scores], rotation=25)
+    axis.set_xticks(places, [textwrap.fill(family, 12) for family in scores])
     axis.set_xlim(-0.4, len(scores) - 0.6)
     axis.set_ylim(bottom=0)
     axis.set_ylabel(f"test {metric_title(metric)}" + (" (%)" if is_share else ""))

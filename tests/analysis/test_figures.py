@@ -40,8 +40,8 @@ def test_axes_carry_their_units(figure):
 
 def test_families_stand_side_by_side_in_their_order(figure):
     for axis in figure.axes:
-        labels = [label.get_text().replace("\n", " ") for label in axis.get_xticklabels()]
-        assert labels == list(FAMILIES)
+        labels = [" ".join(t.get_text().split()) for t in axis.get_xticklabels()]
+        assert [label.replace("- ", "-") for label in labels] == list(FAMILIES)
 
 
 def test_each_seed_is_a_line_through_the_families(figure):
