@@ -25,7 +25,7 @@ from upath import UPath
 from analysis import report
 from analysis.figures import family_figure, figure_bytes
 from analysis.statistics import TTest, corrected_resampled_ttest, holm, naive_ttest
-from ssense.command import run_command
+from ssense.command import python, run_command
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
@@ -326,7 +326,7 @@ def main(options: EvaluationOptions) -> None:
     with step("MLflow"):
         log_evaluation(storage, ledger, evaluation, look, files)
     say(f"Tables and figures: {files[0].parent}")
-    say(f"Browse every run: mlflow ui --backend-store-uri {tracking_uri(storage)}")
+    say(f"Browse every run: {python()} -m mlflow ui --backend-store-uri {tracking_uri(storage)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ssense.errors import UserError
@@ -35,6 +36,12 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def python() -> str:
+    """How to call this Python from here, for commands that are shown to be typed."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "python"
 
 
 def environment_arguments(options: type, environment: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssense.command import run_command
+from ssense.command import python, run_command
 from ssense.errors import UserError
 from ssense.model.masking import masked_count
 from sweeps.engine.options import SweepOptions
@@ -30,6 +30,13 @@ class MaskingOptions(SweepOptions):
 
     ratios: tuple[float, ...] = RATIOS
     """Mask ratios to choose from."""
+
+    def __post_init__(self) -> None:
+        """Refuse ratios that no mask can have."""
+        super().__post_init__()
+        for ratio in self.ratios:
+            if not 0 <= ratio < 1:
+                raise UserError(f"--ratios: {ratio} is outside [0, 1). Give shares such as 0.1.")
 
 
 def masking_sweep(data: DatasetPlan, options: MaskingOptions) -> Sweep:
@@ -60,11 +67,8 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
     """Keep the ratios that mask a different number of n indices, the smallest of each; not none.
 
     Raises:
-        UserError: a ratio lies outside [0, 1), or none masks anything.
+        UserError: none masks anything.
     """
-    for ratio in ratios:
-        if not 0 <= ratio < 1:
-            raise UserError(f"--ratios: {ratio} is outside [0, 1). Give shares such as 0.1.")
     smallest = {masked_count(ratio, n): ratio for ratio in sorted(ratios, reverse=True)}
     distinct = tuple(sorted(ratio for count, ratio in smallest.items() if count > 0))
     if not distinct:
@@ -77,7 +81,7 @@ def main(options: MaskingOptions) -> None:
     """Sweep masking configurations over paired seeds (Table 1 of SSENSE)."""
     data = options.plan_dataset()
     if run_sweep(masking_sweep(data, options), data, options):
-        say(f"Next: python analysis/test_evaluation.py --storage {options.storage}")
+        say(f"Next: {python()} analysis/test_evaluation.py --storage {options.storage}")
 
 
 if __name__ == "__main__":

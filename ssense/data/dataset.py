@@ -42,8 +42,8 @@ class Dataset:
 class Pairs:
     """Pairs of spectrograms and sentence embeddings, or a selection of their rows.
 
-    A selection can reach no other row: training code is handed the training and validation
-    selections, and so cannot read the test split.
+    The batches of a selection hold its own rows and no others: training code is handed the
+    training and validation selections, and so is never given a pair of the test split.
     """
 
     spectrograms: Tensor

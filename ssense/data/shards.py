@@ -70,7 +70,9 @@ def read_manifest(folder: UPath) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise UserError(f"{folder} is not a shard folder: no {MANIFEST}. Delete it and run again.")
+        raise UserError(
+            f"{folder} is not a shard folder: no {MANIFEST}. Delete it and run the sweep again."
+        )
     content = read_json(path)
     version = content.pop("format", None) if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
@@ -145,7 +147,7 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
 
 def _read_shard(folder: UPath, shard: Shard) -> pa.Table:
     path = folder / shard.name
-    advice = f"Delete {folder} and run again to compute it anew."
+    advice = f"Delete {folder} and run the sweep again to compute it anew."
     if not path.exists():
         raise UserError(f"shard {path} is missing. {advice}")
     content = path.read_bytes()

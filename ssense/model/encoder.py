@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ssense.errors import UserError
@@ -90,6 +89,8 @@ def trained_encoder(state: Mapping[str, Tensor]) -> SpectrogramEncoder:
 def _pretrained_state(weights: str) -> dict[str, Tensor]:
     if weights == "imagenet":
         return _imagenet_state()
+    from safetensors.torch import load_file
+
     path = Path(weights)
     try:
         if path.suffix == ".safetensors":

@@ -50,9 +50,14 @@ def signature(cell: Cell, training: TrainingSpec, dataset_digest: str) -> str:
     Workers, devices and paths stay out; weights from a file count by their content. The family is
     left out too: it is only a name for configurations of one kind.
     """
-    spec = configured(training, cell.configuration)
-    spec = dataclasses.replace(spec, encoder_weights=weights_identity(spec.encoder_weights))
+    spec = by_content(configured(training, cell.configuration))
     return digest(FORMAT_VERSION, dataset_digest, FRACTIONS, spec, cell.seed)
+
+
+def by_content(training: TrainingSpec) -> TrainingSpec:
+    """Name weights from a file by their content, wherever the file lies."""
+    weights = weights_identity(training.encoder_weights)
+    return dataclasses.replace(training, encoder_weights=weights)
 
 
 def describe(configuration: Configuration) -> str:

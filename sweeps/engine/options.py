@@ -17,6 +17,7 @@ from ssense.storage import is_local, open_storage
 from ssense.training import TrainingSpec
 from sweeps.engine.precompute import DatasetPlan, plan_dataset
 from sweeps.engine.progress import say, step
+from sweeps.engine.sweep import check_seeds
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
 
@@ -118,6 +119,8 @@ class SweepOptions:
         """Refuse a cell without a core, and shares of GPUs that mean nothing."""
         if self.cpus_per_cell < 1:
             raise UserError(f"--cpus-per-cell must be at least 1, got {self.cpus_per_cell}.")
+        if self.seeds is not None:
+            check_seeds(self.seeds)
         if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell < math.inf:
             raise UserError(f"--gpus-per-cell must be 0 or more, got {self.gpus_per_cell}.")
 
@@ -151,14 +154,18 @@ class SweepOptions:
                 is left to train on.
         """
         root = self._synthetic_recording() if self.recording is None else Path(self.recording)
-        recording = open_recording(root.expanduser().resolve(), self.subject, self.trial)
-        return plan_dataset(
+        with step(f"Reading {self.subject} {self.trial}"):
+            recording = open_recording(root.expanduser().resolve(), self.subject, self.trial)
+        plan = plan_dataset(
             recording,
             SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal(),
             SPECTROGRAMS[self.value("spectrogram")],
             TextSpec(weights=self._weights("text_weights")),
             open_storage(self.storage),
         )
+        for line in plan.lines():
+            say(line)
+        return plan
 
     def _weights(self, name: str) -> str:
         """Weights by name; a file by its whole path, since workers run in folders of their own."""

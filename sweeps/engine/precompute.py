@@ -36,6 +36,9 @@ from ssense.storage import is_local
 # Signals and transforms of this many sentences are in a worker's memory at a time.
 _SENTENCES_AT_ONCE = 16
 
+# Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
+SELECTION_RANK = 10
+
 OnShard = Callable[[int, int], None]
 """Called with the number of shards finished and wanted."""
 
@@ -81,6 +84,20 @@ class DatasetPlan:
         electrodes = len(self.segments.electrodes)
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
 
+    def lines(self) -> list[str]:
+        """Say in words which sentences and electrodes were chosen, and at what rate."""
+        kept, dropped, title = len(self.segments), self.segments.dropped, self.recording.title
+        reasons = ", ".join(f"{count} {why}" for why, count in dropped.items())
+        left_out = f" ({reasons})" if reasons else ""
+        rate_hz = self.segment_spec.sampling_rate_hz(self.recording)
+        measured_hz = self.recording.sampling_rate_hz
+        measured = "" if rate_hz == measured_hz else f", although measured as {measured_hz:g} Hz"
+        return [
+            f"  {title}: {kept} of {kept + sum(dropped.values())} sentences{left_out}",
+            f"  {len(self.segments.electrodes)} of {len(self.recording.electrodes)} electrodes, "
+            f"{rate_hz:g} Hz{measured}",
+        ]
+
     def has_shards(self) -> bool:
         """Whether the spectrograms are there already."""
         return (self.shard_folder / shards.MANIFEST).exists()
@@ -108,13 +125,15 @@ def plan_dataset(
     )
     where, n = f"{recording.subject} {recording.trial}", len(plan.segments)
     try:
-        seeded_split(n, seed=0)
-    except ValueError as error:
+        n_candidates = len(seeded_split(n, seed=0).validation)
+    except ValueError:
+        n_candidates = 0
+    if n_candidates <= SELECTION_RANK:
         dropped = sum(plan.segments.dropped.values())
         raise UserError(
-            f"{where}: {n} sentences are too few for a split ({dropped} were left out). "
-            "Give a longer recording."
-        ) from error
+            f"{where}: {n} sentences are too few for a split ({dropped} were left out): Recall@10 "
+            f"among {n_candidates} validation sentences tells nothing. Give a longer recording."
+        )
     try:
         check_below_nyquist(superlet_spec, segment_spec.sampling_rate_hz(recording))
     except ValueError as error:

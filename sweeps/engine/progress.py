@@ -100,5 +100,7 @@ class CellProgress:
         return f"{score}  {epochs}  {record.timings['training']:3.0f} s"
 
     def _time_left(self) -> str:
+        if self._done == self._total:
+            return "all trained"
         left = self._seconds / self._done * (self._total - self._done) / self._slots
-        return f"about {duration(left)} left" if left else "all trained"
+        return f"about {duration(left)} left" if left else ""

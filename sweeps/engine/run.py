@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from statistics import fmean, stdev
@@ -55,6 +56,8 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
         _train(search, ledger, data, options, plan.to_run)
     else:
         say("Nothing to train: every cell is in the ledger.")
+        if not data.has_shards():
+            _remake_spectrograms(data)
         search.on_row()
         with step("MLflow view"):
             _open_view(search, data).end()
@@ -94,6 +97,14 @@ def _train(
         tracker.end()
 
 
+def _remake_spectrograms(data: DatasetPlan) -> None:
+    """Compute shards that were deleted after the training; the test evaluation reads them."""
+    from sweeps.engine.workers import running_ray
+
+    with running_ray():
+        _make_spectrograms(data)
+
+
 def _make_spectrograms(data: DatasetPlan) -> None:
     sentences, electrodes, frequencies, frames = data.shape
     size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
@@ -127,9 +138,12 @@ def _dataset_origin(data: DatasetPlan) -> dict[str, Any]:
 
 
 def _confirmed(options: SweepOptions) -> bool:
-    if options.yes or not console.is_terminal:
+    if options.yes or not (console.is_terminal and sys.stdin.isatty()):
         return True
-    return Confirm.ask("Start?", console=console, default=True)
+    try:
+        return Confirm.ask("Start?", console=console, default=True)
+    except EOFError:
+        return False
 
 
 def _show_result(search: Search, n_validation: int) -> None:
@@ -150,6 +164,7 @@ def _show_result(search: Search, n_validation: int) -> None:
     missing = plan_cells(search).to_run
     if missing:
         say(f"{missing} cells have no result. Run the same command again to train them.")
+        raise SystemExit(1)
 
 
 def _title(metric: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from statistics import fmean
 
 import optuna
@@ -19,8 +20,9 @@ from sweeps.engine.cell import Cell, Configuration, signature
 from sweeps.engine.ledger import Record
 from sweeps.engine.sweep import Family, Row, Sweep
 
-# Optuna's TPE draws its first proposals at random; they need no result and wait for none.
-STARTUP_PROPOSALS = 10
+# TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
+# default of 10 would leave nothing to learn from in families of ten configurations.
+STARTUP_PROPOSALS = 4
 # The sampler may repeat itself. After this many repeats the remaining combinations are listed.
 _DRAWS = 50
 
@@ -28,19 +30,23 @@ Scored = tuple[Configuration, float | None]
 """A configuration and its mean validation metric over the seeds; None while some are missing."""
 
 
-def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
+def propose(
+    family: Family, earlier: Sequence[Scored], *, waiting: bool = False
+) -> Configuration | None:
     """Ask Optuna (TPE) for a family's next configuration, different from the earlier ones.
 
     Args:
         family: whose levels to search.
         earlier: its configurations so far, in order of proposal.
+        waiting: whether scores that are None are still to come; otherwise their cells failed, and
+            TPE learns from the others.
 
     Returns:
         None if the proposal must wait for results, or every combination has been proposed.
     """
     if len(earlier) >= family.size:
         return None
-    if len(earlier) >= STARTUP_PROPOSALS and any(score is None for _, score in earlier):
+    if len(earlier) >= STARTUP_PROPOSALS and waiting:
         return None
     seed = zlib.crc32(f"{family.name} {len(earlier)}".encode())
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_PROPOSALS)
@@ -48,7 +54,7 @@ def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
     study.add_trials([_as_trial(family, *scored) for scored in earlier if scored[1] is not None])
     taken = [dict(configuration) for configuration, _ in earlier]
     draws = (_ask(study, family) for _ in range(_DRAWS))
-    for configuration in (*draws, *_combinations(family)):
+    for configuration in chain(draws, _combinations(family)):
         if configuration not in taken:
             return configuration
     raise AssertionError("a family with free combinations has one to propose")
@@ -148,13 +154,18 @@ class Search:
             if is_new and (record is None or not record.done):
                 self._waiting.append(cell)
 
+    def _outstanding(self) -> Iterator[Cell]:
+        return chain(self.running.values(), self._waiting)
+
     def _extend(self) -> bool:
         """Add rows until a cell waits, to the shortest family first; say whether one does."""
         for family in sorted(self.sweep.families, key=lambda f: len(self.configurations(f))):
             earlier = self.configurations(family)
             if len(earlier) >= self.sweep.wanted(family):
                 continue
-            proposal = propose(family, [(known, self.score(known)) for known in earlier])
+            scored = [(known, self.score(known)) for known in earlier]
+            waiting = any(cell.configuration in earlier for cell in self._outstanding())
+            proposal = propose(family, scored, waiting=waiting)
             if proposal is not None:
                 self._add(Row(family.name, proposal))
                 self.on_row()

@@ -9,7 +9,7 @@ from math import prod
 from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.training import SELECTION_METRIC, TrainingSpec
-from sweeps.engine.cell import FORMAT_VERSION, Configuration
+from sweeps.engine.cell import FORMAT_VERSION, Configuration, by_content
 
 Levels = Sequence[float]
 """The values a hyperparameter may take, in increasing order."""
@@ -74,7 +74,7 @@ class Sweep:
         another sweep.
         """
         levels = {family.name: dict(family.levels) for family in self.families}
-        origin = digest(FORMAT_VERSION, self.dataset_digest, self.training, levels)
+        origin = digest(FORMAT_VERSION, self.dataset_digest, by_content(self.training), levels)
         return f"{self.claim}-{origin[:8]}"
 
     def wanted(self, family: Family) -> int:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
@@ -34,8 +35,6 @@ PARENT = "mlflow.parentRunId"
 NAME = "mlflow.runName"
 
 _BATCH = 1000  # metrics that MLflow takes in one call
-
-Result = TypeVar("Result")
 
 
 def tracking_uri(storage: UPath) -> str:
@@ -113,6 +112,9 @@ class Tracker:
 
     def _connect(self, claim: str) -> None:
         warnings.filterwarnings("ignore", module="mlflow")
+        # A server that is away is not waited for: the view can be rebuilt from the ledger.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         from mlflow import MlflowClient
 
         for name in ("mlflow", "alembic"):  # importing mlflow sets its own level
@@ -159,9 +161,12 @@ class Tracker:
         metrics = _cell_metrics(record)
         for first in range(0, len(metrics), _BATCH):
             self._client.log_batch(run_id, metrics=metrics[first : first + _BATCH])
+        if known is not None and record.done:
+            self._client.delete_tag(run_id, "reason")
+        self._client.log_batch(configuration, metrics=_configuration_metrics(search, row))
+        # Last: a cell that is finished here is not written again.
         status = "FINISHED" if record.done else "FAILED"
         self._finish(_cell_key(row, record), status, end=_milliseconds(record))
-        self._client.log_batch(configuration, metrics=_configuration_metrics(search, row))
 
     def _open_configuration(self, row: Row) -> str:
         return self._open(
@@ -206,7 +211,7 @@ class Tracker:
             write()
         except Exception as error:  # whatever the server or database does, training goes on
             self._broken = True
-            reason = str(error).splitlines()[0]
+            reason = textwrap.shorten(str(error), 100)
             say(f"  MLflow can't be written ({reason}); the results are in the ledger all the same")
 
 

@@ -183,7 +183,7 @@ def test_a_missing_shard_is_named(folder):
     (folder / shard_name(1)).unlink()
     assert refused(folder) == (
         f"shard {folder / shard_name(1)} is missing. "
-        f"Delete {folder} and run again to compute it anew."
+        f"Delete {folder} and run the sweep again to compute it anew."
     )
 
 

@@ -49,7 +49,7 @@ def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5])
 def test_a_ratio_outside_the_unit_interval_is_refused(ratio):
     with pytest.raises(UserError, match=rf"--ratios: {ratio} is outside \[0, 1\)"):
-        distinct_ratios((0.1, ratio), 10)
+        MaskingOptions(ratios=(0.1, ratio))
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -58,7 +58,7 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     first = capsys.readouterr().out
     assert "using a synthetic one" in first
     assert "8 to train" in first
-    assert "Next: python analysis/test_evaluation.py" in first
+    assert "analysis/test_evaluation.py" in first
     ledger = ledger_of(tmp_path)
     records = ledger.records()
     assert len(records) == 8
