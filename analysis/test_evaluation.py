@@ -17,6 +17,7 @@ if __name__ == "__main__" and not __package__:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +45,12 @@ from sweeps.engine.tracking import Tracker, tracking_uri
 
 PRIMARY = "recall@10"
 
+LEGEND = (
+    "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
+    "Holm: for this number of comparisons. The naive p takes seeds for independent and is "
+    "shown for comparison with papers only."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
@@ -53,6 +60,15 @@ class EvaluationOptions:
     """Where the sweep was kept."""
     sweep: str | None = None
     """Name of the sweep [the one worked on last]."""
+
+
+class Comparison(NamedTuple):
+    """One difference, its corrected and naive tests, and the corrected p adjusted by Holm."""
+
+    name: str
+    corrected: TTest
+    naive: TTest
+    p_holm: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,27 +223,56 @@ def screen_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     return [{k: cell for k, cell in row.items() if k != "best configuration"} for row in rows]
 
 
-def comparison_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]:
-    """Lay out the tests of one metric: each family against chance, then families in pairs."""
+def compare(evaluation: Evaluation, metric: str) -> list[Comparison]:
+    """Test one metric: each family against chance, then families in pairs; Holm within each."""
     families = list(evaluation.scores)
-    pairs = list(combinations(families, 2))
     against = [(f"{f} – chance", *evaluation.against_chance(f, metric)) for f in families]
-    between = [(f"{a} – {b}", *evaluation.between(a, b, metric)) for a, b in pairs]
-    adjusted = [
-        *holm([corrected.pvalue for _, corrected, _ in against]),
-        *holm([corrected.pvalue for _, corrected, _ in between]),
+    between = [
+        (f"{a} – {b}", *evaluation.between(a, b, metric)) for a, b in combinations(families, 2)
     ]
+    return [
+        Comparison(name, corrected, naive, float(adjusted))
+        for group in (against, between)
+        for (name, corrected, naive), adjusted in zip(
+            group, holm([corrected.pvalue for _, corrected, _ in group]), strict=True
+        )
+    ]
+
+
+def comparison_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]:
+    """Lay out the tests of one metric for people."""
+
+    def shown(value: float) -> str:
+        return report.score(metric, value)
+
     return [
         {
             metric_title(metric): name,
-            "difference": report.score(metric, corrected.mean),
-            "95 % interval": f"{report.score(metric, corrected.low)} to "
-            f"{report.score(metric, corrected.high)}",
+            "difference": shown(corrected.mean),
+            "95 % interval": f"{shown(corrected.low)} to {shown(corrected.high)}",
             "p": report.p_value(corrected.pvalue),
             "p, Holm": report.p_value(p_holm),
             "naive p": report.p_value(naive.pvalue),
         }
-        for (name, corrected, naive), p_holm in zip([*against, *between], adjusted, strict=True)
+        for name, corrected, naive, p_holm in compare(evaluation, metric)
+    ]
+
+
+def comparison_values(evaluation: Evaluation) -> list[dict[str, object]]:
+    """List the tests of every metric as numbers; differences as fractions."""
+    return [
+        {
+            "metric": metric,
+            "comparison": name,
+            **{field: getattr(corrected, field) for field in ("mean", "low", "high")},
+            "t": corrected.statistic,
+            "df": corrected.df,
+            "p": corrected.pvalue,
+            "p_holm": p_holm,
+            "p_naive": naive.pvalue,
+        }
+        for metric in METRICS
+        for name, corrected, naive, p_holm in compare(evaluation, metric)
     ]
 
 
@@ -256,13 +301,13 @@ def write_report(ledger: Ledger, evaluation: Evaluation, look: int) -> list[UPat
     tests = {metric: comparison_rows(evaluation, metric) for metric in METRICS}
     markdown = [f"# Test evaluation of {sweep.name}\n", f"{caption(ledger, evaluation, look)}\n"]
     markdown += [report.markdown_table(rows) for rows in (table, *tests.values())]
+    markdown.append(f"{LEGEND}\n")
     contents: dict[str, str | bytes] = {
         "table.md": "\n".join(markdown),
         "table.csv": report.csv_table(table),
+        "tests.csv": report.csv_table(comparison_values(evaluation)),
         "scores.csv": report.csv_table(score_rows(evaluation, sweep.seeds)),
     }
-    for metric, rows in tests.items():
-        contents[f"tests-{metric.replace('@', '-at-')}.csv"] = report.csv_table(rows)
     figure = family_figure(evaluation.scores, evaluation.chance, [PRIMARY, "mrr"])
     for kind in ("png", "svg"):
         contents[f"families.{kind}"] = figure_bytes(figure, kind)
@@ -318,11 +363,7 @@ def main(options: EvaluationOptions) -> None:
             say(f"Best of {family}: {describe(configuration)}.")
     say(caption(ledger, evaluation, look))
     console.print(report.screen_table(comparison_rows(evaluation, PRIMARY)))
-    say(
-        "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
-        "Holm: for this number of comparisons. The naive p takes seeds for independent and is "
-        "shown for comparison with papers only."
-    )
+    say(LEGEND)
     with step("MLflow"):
         log_evaluation(storage, ledger, evaluation, look, files)
     say(f"Tables and figures: {files[0].parent}")

@@ -306,6 +306,6 @@ def test_a_corrupt_shard(refused, recording, storage):
     before = files(storage / "shards")
     message = refused()
     assert message.startswith(f"shard {shard} is damaged: its checksum is not the manifest's.")
-    assert f"Delete {shard.parent} and run again" in message
+    assert f"Delete {shard.parent} and run the sweep again" in message
     assert no_sweep(storage)
     assert files(storage / "shards") == before

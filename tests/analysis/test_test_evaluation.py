@@ -455,8 +455,8 @@ def test_the_files_hold_the_evaluation(looked_twice):
     folder = evaluation_folder(storage)
     evaluation = evaluated(Ledger(UPath(folder.parent)), UPath(storage))
     names = {path.name for path in folder.iterdir()}
-    tests = {f"tests-{m}.csv" for m in ("recall-at-1", "recall-at-10", "recall-at-50", "mrr")}
-    assert names == {"table.md", "table.csv", "scores.csv", "families.png", "families.svg"} | tests
+    tables = {"table.md", "table.csv", "tests.csv", "scores.csv"}
+    assert names == tables | {"families.png", "families.svg"}
     with (folder / "scores.csv").open() as file:
         scores = list(csv.DictReader(file))
     assert len(scores) == len(SEEDS) * len(FAMILIES)
@@ -466,9 +466,16 @@ def test_the_files_hold_the_evaluation(looked_twice):
             assert float(row[metric]) == pytest.approx(expected, abs=1e-6)
     with (folder / "table.csv").open() as file:
         assert list(csv.DictReader(file)) == table_rows(evaluation)
-    for metric in METRICS:
-        with (folder / f"tests-{metric.replace('@', '-at-')}.csv").open() as file:
-            assert list(csv.DictReader(file)) == comparison_rows(evaluation, metric)
+    with (folder / "tests.csv").open() as file:
+        tests = list(csv.DictReader(file))
+    assert len(tests) == len(METRICS) * len(comparison_rows(evaluation, "mrr"))
+    for row in tests:
+        if row["comparison"].endswith("– chance"):
+            family = row["comparison"].removesuffix(" – chance")
+            corrected, naive = evaluation.against_chance(family, row["metric"])
+            assert float(row["p"]) == corrected.pvalue <= float(row["p_holm"])
+            assert float(row["p_naive"]) == naive.pvalue
+            assert float(row["mean"]) == corrected.mean
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,12 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     assert "8 done, 4 to train" in third
     assert "time: about" in third
     assert {r.seed for r in ledger.records().values()} == {0, 1, 5}
+
+    (shards,) = tmp_path.glob("shards/*")
+    shutil.rmtree(shards)
+    main(options(tmp_path))
+    assert "Nothing to train" in capsys.readouterr().out
+    assert (shards / "manifest.json").exists()
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+BLOCK = """
+import importlib, sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+for name in {wanted!r}:
+    importlib.import_module(name)
+"""
+
+
+def imports(wanted: list[str], blocked: list[str]) -> None:
+    script = BLOCK.format(wanted=wanted, blocked=blocked)
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def modules(package: str) -> list[str]:
+    paths = (REPOSITORY / package).rglob("*.py")
+    names = (".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in paths)
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+def test_the_science_never_imports_the_orchestrator():
+    imports(modules("ssense"), ["ray", "optuna", "mlflow", "sweeps", "analysis"])
+
+
+def test_sweeps_do_not_import_the_analysis():
+    imports(modules("sweeps"), ["analysis"])
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["signal.superlets", "model.encoder", "model.losses", "model.masking", "training", "retrieval"],
+)
+def test_a_machine_with_just_torch_and_numpy_can_train(module):
+    absent = ["open_clip", "tyro", "rich", "safetensors", "upath", "matplotlib", "ray", "mlflow"]
+    imports([f"ssense.{module}"], absent)
