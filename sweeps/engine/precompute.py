@@ -87,7 +87,7 @@ class DatasetPlan:
     def lines(self) -> list[str]:
         """Say in words which sentences and electrodes were chosen, and at what rate."""
         kept, dropped, title = len(self.segments), self.segments.dropped, self.recording.title
-        reasons = ", ".join(f"{count} {why}" for why, count in dropped.items())
+        reasons = ", ".join(f"{why}: {count}" for why, count in dropped.items())
         left_out = f" ({reasons})" if reasons else ""
         rate_hz = self.segment_spec.sampling_rate_hz(self.recording)
         measured_hz = self.recording.sampling_rate_hz
