@@ -35,7 +35,7 @@ from ssense.model.text import UNTRAINED, TextSpec
 from ssense.retrieval import METRICS, chance_metrics, metric_title
 from ssense.storage import open_storage, write_json, write_whole
 from ssense.training import evaluate
-from sweeps.engine.cell import Cell, Configuration, describe
+from sweeps.engine.cell import Cell, Configuration, describe, label
 from sweeps.engine.ledger import Ledger, find_ledger, utc_now
 from sweeps.engine.plan import plan_cells
 from sweeps.engine.precompute import load_dataset
@@ -142,8 +142,7 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
 def missing_cells(search: Search) -> list[str]:
     """Name the cells without a result, and the configurations that were never proposed."""
     cells = [
-        f"{describe(row.configuration) if row.configuration else row.family} seed {cell.seed}"
-        + (" (failed)" if record else "")
+        f"{label(row.family, row.configuration)} seed {cell.seed}" + (" (failed)" if record else "")
         for row, cell in search.cells()
         if not ((record := search.record(cell)) and record.done)
     ]

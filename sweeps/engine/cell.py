@@ -64,3 +64,8 @@ def describe(configuration: Configuration) -> str:
     """Show a configuration in a few words: "electrode 0.25, time 0.1"."""
     parts = (f"{name.rpartition('.')[2]} {value:g}" for name, value in configuration.items())
     return ", ".join(parts) or "–"
+
+
+def label(family: str, configuration: Configuration) -> str:
+    """Name a configuration where its family goes without saying, unless it is all there is."""
+    return describe(configuration) if configuration else family

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ssense.retrieval import metric_title
-from sweeps.engine.cell import describe
+from sweeps.engine.cell import label
 from sweeps.engine.ledger import Record
 
 _PLAIN_WIDTH = 120  # a log file has no width of its own
@@ -89,8 +89,8 @@ class CellProgress:
         self._bar.update(self._task, completed=self._done, description=left)
         tail = "" if console.is_terminal else f"   {left}"
         number = f"{self._done:>{len(str(self._total))}}/{self._total}"
-        label = describe(record.configuration) if record.configuration else family
-        say(f"  {number}  {label:<40} seed {record.seed:<4}{self._outcome(record)}{tail}")
+        name = label(family, record.configuration)
+        say(f"  {number}  {name:<40} seed {record.seed:<4}{self._outcome(record)}{tail}")
 
     def _outcome(self, record: Record) -> str:
         if not record.done:

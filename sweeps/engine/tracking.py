@@ -21,7 +21,7 @@ from upath import UPath
 from ssense.digest import digest
 from ssense.retrieval import METRICS
 from ssense.storage import is_local
-from sweeps.engine.cell import describe
+from sweeps.engine.cell import describe, label
 from sweeps.engine.ledger import Record
 from sweeps.engine.progress import say
 from sweeps.engine.search import Search
@@ -171,7 +171,7 @@ class Tracker:
     def _open_configuration(self, row: Row) -> str:
         return self._open(
             _configuration_key(self._sweep_name, row),
-            describe(row.configuration) if row.configuration else row.family,
+            label(row.family, row.configuration),
             self._runs[self._sweep_name].info.run_id,
             # "all" keeps these means apart from the seeds where the UI groups by seed.
             {**_labels(row), "ssense.level": "configuration", "seed": "all"},
