@@ -21,14 +21,16 @@ _FALSE = ("0", "false", "no", "off")
 def run_command(options: type[Options], command: Callable[[Options], Any]) -> NoReturn:
     """Parse the command line into `options`, run the command, and exit.
 
-    A flag may also be given as an environment variable, `--max-epochs 5` as SSENSE_MAX_EPOCHS=5;
-    the command line wins. Exit code 2 is an error that the user can put right.
+    A field without default is given by its place. A flag may also be given as an environment
+    variable, `--max-epochs 5` as SSENSE_MAX_EPOCHS=5; the command line wins. Exit code
+    2 is an error that the user can put right.
     """
     import tyro
 
     try:
         arguments = [*environment_arguments(options, os.environ), *sys.argv[1:]]
-        command(tyro.cli(options, args=arguments, description=command.__doc__))
+        by_place = (tyro.conf.PositionalRequiredArgs,)
+        command(tyro.cli(options, args=arguments, description=command.__doc__, config=by_place))
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         raise SystemExit(2) from None
@@ -86,6 +88,8 @@ def _flags(options: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for field in dataclasses.fields(options):
         name = prefix + field.name.replace("_", "-")
         nested = field.default_factory
+        if field.default is nested is dataclasses.MISSING:
+            continue  # given by its place
         if isinstance(nested, type) and dataclasses.is_dataclass(nested):
             yield from _flags(nested, f"{name}.")
         else:

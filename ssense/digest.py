@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
+# A recording has 6 GB and is named at every start; weights are named by every cell's signature.
+_WORTH_REMEMBERING = 2**20
 
 
 def digest(*parts: Any) -> str:
@@ -23,25 +26,45 @@ def digest(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Hash the bytes of one file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
+    """Hash the bytes of one file; a large one is not read again until it changes."""
+    status = path.stat()
+    if status.st_size < _WORTH_REMEMBERING:
+        return _digest_of_bytes(path)
+    state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    note = _cache_folder() / digest(str(path.resolve()), *state)
+    try:
+        known = note.read_text()
+    except OSError:
+        known = ""
+    if len(known) != DIGEST_CHARACTERS:
+        known = _digest_of_bytes(path)
+        _remember(note, known)
+    return known
 
 
 def weights_identity(weights: str) -> str:
     """Name weights by what they are: a file by its content, anything else by its own name."""
     path = Path(weights)
-    if not path.is_file():
-        return weights
-    status = path.stat()
-    return f"file {_digest_of_state(path, status.st_ino, status.st_size, status.st_mtime_ns)}"
+    return f"file {file_digest(path)}" if path.is_file() else weights
 
 
-@functools.lru_cache(maxsize=8)
-def _digest_of_state(path: Path, *_: int) -> str:
-    # Weights are hundreds of megabytes and every cell's signature names them: one reading is
-    # enough until the file changes.
-    return file_digest(path)
+def _digest_of_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _cache_folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "ssense" / "digests"
+
+
+def _remember(note: Path, known: str) -> None:
+    """Keep a digest for later; where nothing can be kept, the file is read again next time."""
+    partial = note.with_name(f"{note.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(known)
+        partial.replace(note)
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +123,42 @@ def test_weights_that_change_on_disk_change_their_name(tmp_path):
 
 def test_weights_that_are_no_file_are_named_by_their_tag():
     assert weights_identity("openai") == "openai"
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "large"
+    path.write_bytes(bytes(2**21))
+    return path
+
+
+def bytes_read() -> int:
+    counters = Path("/proc/self/io").read_text()
+    return int(counters.split()[1])  # rchar: bytes asked for, from the page cache too
+
+
+def test_a_large_file_is_read_once_until_it_changes(large):
+    first = file_digest(large)
+    before = bytes_read()
+    assert file_digest(large) == first
+    assert bytes_read() - before < 2**16
+    state = large.stat()
+    with large.open("r+b") as file:
+        file.write(b"1")
+    os.utime(large, ns=(state.st_atime_ns, state.st_mtime_ns))  # as an archive tool would
+    changed = file_digest(large)
+    assert changed == hashlib.sha256(large.read_bytes()).hexdigest()[:16] != first
+
+
+@pytest.mark.parametrize("note", ["", "half"])
+def test_a_damaged_note_is_not_believed(large, tmp_path, note):
+    known = file_digest(large)
+    (path,) = (tmp_path / "cache").rglob("digests/*")
+    path.write_text(note)
+    assert file_digest(large) == known == path.read_text()
+
+
+def test_where_nothing_can_be_kept_files_are_read_again(large, tmp_path):
+    (tmp_path / "cache").write_text("a file in the way")
+    assert file_digest(large) == file_digest(large)

@@ -30,6 +30,7 @@ __all__ = [
     "Recording",
     "SegmentSpec",
     "Segments",
+    "electrode_signals",
     "kept_by_length",
     "open_recording",
     "read_segments",
@@ -42,55 +43,77 @@ def read_segments(
 ) -> np.ndarray:
     """Read the signals of some segments, float32 [rows, electrodes, samples] in microvolts.
 
+    Raises:
+        UserError: as `electrode_signals`.
+    """
+    shape = (len(rows), len(segments.electrodes), segments.n_samples)
+    signals = np.zeros(shape, np.float32)
+    for place, electrode in enumerate(electrode_signals(recording, segments, spec, rows)):
+        signals[:, place] = electrode
+    return signals
+
+
+def electrode_signals(
+    recording: Recording, segments: Segments, spec: SegmentSpec, rows: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """Read one electrode of some segments after another, float32 [rows, samples] in microvolts.
+
     Notch filter, Laplacian, cut, zeros up to `n_samples`. A row's values do not depend on the
     other rows: the causal filter runs ahead of every segment until nothing is left of how it
-    started. Rows that follow each other are read fastest. Memory beside the result: about eight
-    electrodes of it, in float64.
+    started. Each channel is read and filtered once, and rows that follow each other share what
+    lies between them. Memory: three channels of the stretch that the rows span, in float64.
 
     Raises:
         UserError: the signals cannot be read, or hold NaN or infinite values.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     windows = np.stack([segments.start[chosen], segments.stop[chosen]], axis=1)
-    signals = np.zeros((len(rows), len(segments.electrodes), segments.n_samples), np.float32)
-    for place, electrode in enumerate(_electrode_signals(recording, segments, spec, windows)):
-        signals[:, place] = electrode
-    return signals
+    stretches = _stretches(windows, _lead_samples(recording, spec))
+    for signals in _referenced_signals(recording, segments, spec, stretches):
+        yield _cut(signals, stretches, windows, segments.n_samples)
 
 
-def _electrode_signals(
-    recording: Recording, segments: Segments, spec: SegmentSpec, windows: np.ndarray
-) -> Iterator[np.ndarray]:
-    """Re-referenced signals of one electrode after another, float64 [rows, samples]."""
+def _referenced_signals(
+    recording: Recording, segments: Segments, spec: SegmentSpec, stretches: list[tuple[int, int]]
+) -> Iterator[list[np.ndarray]]:
+    """Filtered and re-referenced stretches of one electrode after another, float64."""
 
-    def read(contact: str) -> np.ndarray:
-        return _filtered_signals(recording, contact, spec, windows, segments.n_samples)
+    def read(contact: str) -> list[np.ndarray]:
+        return _filtered_signals(recording, contact, spec, stretches)
 
     if spec.electrodes != "clean-laplacian":
         yield from map(read, segments.electrodes)
         return
     triples = {triple[0]: triple for triple in neighbours_of(recording)}
-    held: dict[str, np.ndarray] = {}
+    held: dict[str, list[np.ndarray]] = {}
     for electrode in segments.electrodes:
         triple = triples[electrode]
         # The next contact of a shaft needs two of these three again.
         held = {name: held[name] if name in held else read(name) for name in triple}
-        contacts = np.stack([held[name] for name in triple], axis=1)
-        yield laplacian(contacts, triple, [triple])[:, 0]
+        contacts = zip(*(held[name] for name in triple), strict=True)
+        yield [laplacian(np.stack(signals), triple, [triple])[0] for signals in contacts]
 
 
 def _filtered_signals(
-    recording: Recording, contact: str, spec: SegmentSpec, windows: np.ndarray, n_samples: int
-) -> np.ndarray:
-    """Notch-filtered, zero-padded windows [start, stop) of one contact, float64 [rows, samples]."""
-    rate_hz = spec.sampling_rate_hz(recording)
-    stretches = _stretches(windows, _lead_samples(recording, spec))
+    recording: Recording, contact: str, spec: SegmentSpec, stretches: list[tuple[int, int]]
+) -> list[np.ndarray]:
     signals = recording.read_channel(contact, stretches)
-    if spec.line_hz is not None:
-        notch = (rate_hz, spec.line_hz, spec.notch_highest_hz, spec.notch_quality)
-        signals = [notch_filter(signal, *notch) for signal in signals]
+    if spec.line_hz is None:
+        return signals
+    rate_hz = spec.sampling_rate_hz(recording)
+    notch = (rate_hz, spec.line_hz, spec.notch_highest_hz, spec.notch_quality)
+    return [notch_filter(signal, *notch) for signal in signals]
+
+
+def _cut(
+    signals: list[np.ndarray],
+    stretches: list[tuple[int, int]],
+    windows: np.ndarray,
+    n_samples: int,
+) -> np.ndarray:
+    """Zero-padded windows [start, stop) out of the stretches around them, float32."""
     begins = np.array([begin for begin, _ in stretches])
-    padded = np.zeros((len(windows), n_samples))
+    padded = np.zeros((len(windows), n_samples), np.float32)
     for row, (start, stop) in enumerate(windows):
         number = int(np.searchsorted(begins, start, side="right")) - 1
         begin = begins[number]

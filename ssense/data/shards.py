@@ -1,8 +1,11 @@
 """Shards: Parquet files of spectrograms, one row per sentence, in a folder named by its origin.
 
-A shard folder holds `part-00000.parquet`, ... and `manifest.json`, which says where they came
-from and what they hash to. The spectrogram column is Arrow's native fixed-shape tensor, so plain
-pyarrow reads it as an array.
+    python -m ssense.data.shards DIR         # what a folder contains, where it came from, a figure
+
+A shard folder holds `part-00000.parquet`, ... and, once all of them are there, `manifest.json`,
+which says where they came from and what they hash to. Every shard carries its origin and checksums
+of its pages, so that a folder without manifest can be completed. The spectrogram column is Arrow's
+native fixed-shape tensor, so plain pyarrow reads it as an array.
 """
 
 from __future__ import annotations
@@ -17,21 +20,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from ssense.command import run_command
 from ssense.errors import UserError
 from ssense.storage import read_json, write_json, write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SHARD_BYTES = 128 * 2**20
-# A shard is the unit of work of the precompute: at most this many sentences, so that a small
-# recording too is spread over all workers.
-SHARD_ROWS = 64
+# A shard is the unit of work of the precompute: a small recording too is spread over workers.
+LEAST_SHARDS = 8
 _ROW_GROUP_ROWS = 32
+FIGURE = "spectrograms.png"
+_ORIGIN = b"ssense.origin"  # in a shard's schema: the folder's digest and its own name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One file of a shard folder."""
+    """One file of a shard folder.
+
+    Attributes:
+        name: of the file.
+        rows: sentences in it.
+        sha256: of its bytes.
+    """
 
     name: str
     rows: int
@@ -45,6 +56,7 @@ class Manifest:
     Attributes:
         digest: hash of the origin; the folder's name.
         origin: recording digest and specifications, as plain values.
+        sources: digest of every file of the recording, by role.
         sampling_rate_hz: rate that filters and superlets assumed.
         electrodes: names, in the order of the tensor's first axis.
         dropped: sentences left out, by reason.
@@ -52,6 +64,7 @@ class Manifest:
 
     digest: str
     origin: Mapping[str, Any]
+    sources: Mapping[str, str]
     sampling_rate_hz: float
     electrodes: Sequence[str]
     dropped: Mapping[str, int]
@@ -84,10 +97,10 @@ def read_manifest(folder: UPath) -> Manifest:
         raise UserError(f"{path} is damaged ({error}). Delete the folder.") from error
 
 
-def rows_per_shard(row_shape: Sequence[int]) -> int:
-    """How many `[electrodes, frequencies, frames]` float16 rows make one shard."""
+def rows_per_shard(n_rows: int, row_shape: Sequence[int]) -> int:
+    """How many of the `[electrodes, frequencies, frames]` float16 rows make one shard."""
     row_bytes = 2 * int(np.prod(row_shape))
-    return max(1, min(SHARD_ROWS, SHARD_BYTES // row_bytes))
+    return max(1, min(SHARD_BYTES // row_bytes, -(-n_rows // LEAST_SHARDS)))
 
 
 def shard_name(number: int) -> str:
@@ -96,12 +109,13 @@ def shard_name(number: int) -> str:
 
 
 def write_shard(
-    path: UPath, sentences: Mapping[str, Sequence[Any]], spectrograms: np.ndarray
+    path: UPath, origin: str, sentences: Mapping[str, Sequence[Any]], spectrograms: np.ndarray
 ) -> Shard:
     """Write one shard, whole.
 
     Args:
         path: its place.
+        origin: digest of the folder it belongs to.
         sentences: columns of the sentence table, one value per row.
         spectrograms: `[rows, electrodes, frequencies, frames]`, stored as float16.
     """
@@ -111,12 +125,29 @@ def write_shard(
     table = pa.table({**sentences, "spectrogram": tensor})
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table, sink, compression="zstd", compression_level=1, row_group_size=_ROW_GROUP_ROWS
+        table.replace_schema_metadata({_ORIGIN: f"{origin}/{path.name}"}),
+        sink,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=_ROW_GROUP_ROWS,
+        write_page_checksum=True,
     )
-    content = sink.getvalue().to_pybytes()
+    content = memoryview(sink.getvalue())
     write_whole(path, content)
-    digest = hashlib.sha256(content).hexdigest()
-    return Shard(name=path.name, rows=table.num_rows, sha256=digest)
+    return Shard(name=path.name, rows=len(table), sha256=hashlib.sha256(content).hexdigest())
+
+
+def find_shard(path: UPath, origin: str, rows: int) -> Shard | None:
+    """The shard of an interrupted run, if it is there, undamaged, and of this origin and size."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    try:
+        table = _parse(path, content, origin)
+    except UserError:
+        return None
+    found = Shard(name=path.name, rows=len(table), sha256=hashlib.sha256(content).hexdigest())
+    return found if found.rows == rows else None
 
 
 def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
@@ -127,17 +158,18 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
         float16, both in the order of the recording.
 
     Raises:
-        UserError: a shard is missing, damaged or not the one the manifest names.
+        UserError: a shard is missing, damaged, of another origin or not the manifest's.
     """
-    shards = read_manifest(folder).shards
-    tables = (_read_shard(folder, shard) for shard in shards)
+    manifest = read_manifest(folder)
+    tables = (read_shard(folder, manifest, shard) for shard in manifest.shards)
     columns: dict[str, list[Any]] = {}
     spectrograms = np.empty(0, np.float16)
     start = 0
     for table in tables:
         part = table.column("spectrogram").combine_chunks().to_numpy_ndarray()
         if start == 0:
-            spectrograms = np.empty((sum(s.rows for s in shards), *part.shape[1:]), part.dtype)
+            n_rows = sum(shard.rows for shard in manifest.shards)
+            spectrograms = np.empty((n_rows, *part.shape[1:]), part.dtype)
         spectrograms[start : start + len(part)] = part
         start += len(part)
         for name in table.drop_columns("spectrogram").column_names:
@@ -145,17 +177,121 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
     return columns, spectrograms
 
 
-def _read_shard(folder: UPath, shard: Shard) -> pa.Table:
+def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
+    """Read one shard of a folder, verified against its manifest.
+
+    Raises:
+        UserError: as `read_shards`.
+    """
     path = folder / shard.name
-    advice = f"Delete {folder} and run the sweep again to compute it anew."
     if not path.exists():
-        raise UserError(f"shard {path} is missing. {advice}")
+        raise UserError(f"shard {path} is missing. {_advice(folder)}")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise UserError(f"shard {path} is damaged: its checksum is not the manifest's. {advice}")
-    table = pq.read_table(pa.BufferReader(content))
-    if table.num_rows != shard.rows:
         raise UserError(
-            f"shard {path} holds {table.num_rows} rows, not the manifest's {shard.rows}. {advice}"
+            f"shard {path} is damaged: its checksum is not the manifest's. {_advice(folder)}"
+        )
+    table = _parse(path, content, manifest.digest)
+    if len(table) != shard.rows:
+        raise UserError(
+            f"shard {path} holds {len(table)} rows, not the manifest's {shard.rows}. "
+            f"{_advice(folder)}"
         )
     return table
+
+
+def _parse(path: UPath, content: bytes, origin: str) -> pa.Table:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        # Arrow's threads, still starting when a short command ends, abort the process.
+        table = file.read(use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"shard {path} is damaged: {reason}. {_advice(path.parent)}") from error
+    found = (table.schema.metadata or {}).get(_ORIGIN, b"nothing").decode(errors="replace")
+    wanted = f"{origin}/{path.name}"
+    if found != wanted:
+        raise UserError(
+            f"shard {path} is foreign: made as {found}, not {wanted}. {_advice(path.parent)}"
+        )
+    return table
+
+
+def _advice(folder: UPath) -> str:
+    return f"Delete {folder} and run the sweep again to compute it anew."
+
+
+def save_figure(folder: UPath) -> UPath:
+    """Draw the first spectrograms of a folder into it, so that a person can look.
+
+    Raises:
+        UserError: as `read_shards`, for the first shard.
+    """
+    from ssense.data.spectrogram_figure import spectrogram_figure
+    from ssense.signal.superlets import SuperletSpec
+
+    manifest = read_manifest(folder)
+    table = read_shard(folder, manifest, manifest.shards[0])
+    spectrograms = table.column("spectrogram").combine_chunks().to_numpy_ndarray()
+    spec = SuperletSpec(**manifest.origin["superlets"])
+    frame_s = spec.decimation / manifest.sampling_rate_hz
+    frames = np.array([spec.edge_clip, spec.edge_clip + spectrograms.shape[-1]])
+    png = spectrogram_figure(
+        spectrograms,
+        table.column("text").to_pylist(),
+        manifest.electrodes,
+        (*(frames * frame_s).tolist(), spec.minimum_hz, spec.maximum_hz),
+        "µV" if spec.normalisation == "none" else "amplitude, sd of its frequency",
+    )
+    write_whole(folder / FIGURE, png)
+    return folder / FIGURE
+
+
+def summary_lines(folder: UPath) -> list[str]:
+    """Say what a folder contains and where it came from, every shard verified.
+
+    Raises:
+        UserError: as `read_shards`.
+    """
+    manifest, origin = read_manifest(folder), read_manifest(folder).origin
+    shape: Sequence[int] = ()
+    for shard in manifest.shards:
+        shape = read_shard(folder, manifest, shard).schema.field("spectrogram").type.shape
+    electrodes, frequencies, frames = shape
+    rows = sum(shard.rows for shard in manifest.shards)
+    size = sum((folder / shard.name).stat().st_size for shard in manifest.shards)
+    dropped = ", ".join(f"{why}: {count}" for why, count in manifest.dropped.items())
+    return [
+        f"{folder}: {rows} sentences x {electrodes} electrodes, {frequencies} frequencies x "
+        f"{frames} frames",
+        f"  {len(manifest.shards)} shards, {size / 1e6:.0f} MB, all as the manifest says",
+        f"  recording   {origin['subject']} {origin['trial']}, {origin['title']}, "
+        f"{manifest.sampling_rate_hz:g} Hz",
+        f"  left out    {dropped or 'no sentence'}",
+        f"  electrodes  {' '.join(manifest.electrodes)}",
+        f"  segments    {_settings(origin['segments'])}",
+        f"  superlets   {_settings(origin['superlets'])}",
+        f"  sources     {_settings(manifest.sources)}",
+    ]
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+@dataclass(frozen=True)
+class _Command:
+    folder: str
+    """A folder of shards, STORAGE/shards/DIGEST; a path or a URL."""
+
+
+def main(command: _Command) -> None:
+    """Show what a folder of shards contains and where it came from; draw a few spectrograms."""
+    folder = UPath(command.folder)
+    for line in summary_lines(folder):
+        print(line)
+    print(f"  figure      {save_figure(folder)}")
+
+
+if __name__ == "__main__":
+    run_command(_Command, main)

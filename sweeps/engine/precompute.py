@@ -5,8 +5,7 @@ Each step is kept under a name that hashes its whole origin, so a second run fin
 
 from __future__ import annotations
 
-import os
-import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,23 +20,21 @@ from ssense.data.brain_treebank import (
     Recording,
     Segments,
     SegmentSpec,
-    read_segments,
+    electrode_signals,
     select_segments,
 )
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import seeded_split
-from ssense.digest import digest
+from ssense.digest import digest, file_digest
 from ssense.errors import UserError
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
-from ssense.storage import is_local
-
-# Signals and transforms of this many sentences are in a worker's memory at a time.
-_SENTENCES_AT_ONCE = 16
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 SELECTION_RANK = 10
+
+_WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
 """Called with the number of shards finished and wanted."""
@@ -146,33 +143,48 @@ class ShardTask:
     """All that a worker needs to make one shard; sent to each worker once."""
 
     plan: DatasetPlan
-    folder: UPath
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the shard of rows first to last (exclusive); return its manifest entry.
+        """Make the shard of rows first to last (exclusive), unless it is there.
 
-        An error of the user's is returned too: raised, it would reach the driver as text.
+        Returns:
+            Its manifest entry, and the seconds spent in the transform and altogether. An error of
+            the user's is returned too: raised, it would reach the driver as text.
         """
+        start = time.perf_counter()
+        number, rows = row["shard"], range(row["first"], row["last"])
+        folder = self.plan.shard_folder
+        path = folder / shards.shard_name(number)
+        entry = {"shard": number, "error": "", "transform_s": 0.0}
         try:
-            shard = self._make(row["shard"], range(row["first"], row["last"]))
+            shard = shards.find_shard(path, folder.name, len(rows))
+            if shard is None:
+                spectrograms, entry["transform_s"] = self.spectrograms(rows)
+                shard = shards.write_shard(path, folder.name, self._sentences(rows), spectrograms)
         except UserError as error:
-            return {"shard": row["shard"], "error": str(error)}
-        return {"shard": row["shard"], "error": "", **asdict(shard)}
+            return {**entry, "error": str(error)}
+        return {**entry, **asdict(shard), "worker_s": time.perf_counter() - start}
 
-    def _make(self, number: int, rows: range) -> Shard:
+    def spectrograms(self, rows: range) -> tuple[np.ndarray, float]:
+        """Spectrograms `[rows, electrodes, frequencies, frames]` float16, and transform seconds.
+
+        One electrode at a time: beside the result, a worker holds three channels of these rows.
+        """
         torch.set_num_threads(1)
-        parts = [
-            self._spectrograms(rows[start : start + _SENTENCES_AT_ONCE])
-            for start in range(0, len(rows), _SENTENCES_AT_ONCE)
-        ]
-        path = self.folder / shards.shard_name(number)
-        return shards.write_shard(path, self._sentences(rows), np.concatenate(parts))
-
-    def _spectrograms(self, rows: range) -> np.ndarray:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plan = self.plan
-        signals = read_segments(plan.recording, plan.segments, plan.segment_spec, rows)
         rate_hz = plan.segment_spec.sampling_rate_hz(plan.recording)
-        return spectrogram(signals, rate_hz, plan.superlet_spec).numpy().astype(np.float16)
+        lengths = (plan.segments.stop - plan.segments.start)[rows.start : rows.stop]
+        made = np.empty((len(rows), *plan.shape[1:]), np.float16)
+        seconds = 0.0
+        signals = electrode_signals(plan.recording, plan.segments, plan.segment_spec, rows)
+        for place, signal in enumerate(signals):
+            start = time.perf_counter()
+            on_device = torch.from_numpy(signal).to(device)
+            result = spectrogram(on_device, rate_hz, plan.superlet_spec)
+            made[:, place] = result.half().cpu().numpy()
+            seconds += time.perf_counter() - start
+        return made, seconds
 
     def _sentences(self, rows: range) -> dict[str, list[Any]]:
         columns = ("sentence_idx", "text", "onset_s", "offset_s", "start", "stop")
@@ -180,35 +192,44 @@ class ShardTask:
         return {name: [getattr(segments, name)[row] for row in rows] for name in columns}
 
 
-def make_shards(plan: DatasetPlan, on_shard: OnShard) -> None:
-    """Compute the spectrograms of a dataset on the running Ray, unless they are there.
+@dataclass(frozen=True)
+class Work:
+    """What making shards took, in seconds.
+
+    Attributes:
+        transform_s: inside the superlet transform, over all workers.
+        worker_s: of the workers altogether: reading, filtering, transform, writing.
+    """
+
+    transform_s: float
+    worker_s: float
+
+
+def make_shards(plan: DatasetPlan, on_shard: OnShard) -> Work:
+    """Compute the spectrograms of a dataset on the running Ray, as far as they are not there.
+
+    Shards are written whole under their final names and the manifest last, so that this may be
+    interrupted at any moment, and may run several times at once on the same storage.
 
     Raises:
         UserError: the recording can't be read.
     """
     folder = plan.shard_folder
     if plan.has_shards():
-        return
-    # A local folder appears under its name when it is complete. Object stores can't move folders;
-    # there, as everywhere, a folder counts once it has a manifest, which is written last.
-    partial = folder.with_name(f".{folder.name}.partial") if is_local(folder) else folder
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
-        made = _stream_shards(ShardTask(plan, partial), on_shard)
-    except UserError:
-        if partial != folder:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
+        return Work(0.0, 0.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = _stream_shards(ShardTask(plan), on_shard)
     Manifest(
         digest=folder.name,
         origin=plan.shard_origin,
+        sources={role: file_digest(path) for role, path in plan.recording.files.items()},
         sampling_rate_hz=plan.segment_spec.sampling_rate_hz(plan.recording),
         electrodes=plan.segments.electrodes,
         dropped=plan.segments.dropped,
-        shards=made,
-    ).write(partial)
-    if partial != folder:
-        _publish(partial, folder)
+        shards=[Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made],
+    ).write(folder)
+    shards.save_figure(folder)
+    return Work(sum(row["transform_s"] for row in made), sum(row["worker_s"] for row in made))
 
 
 def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Dataset:
@@ -217,7 +238,11 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
     Raises:
         UserError: a shard is missing or damaged, or the text weights can't be had.
     """
-    columns, spectrograms = shards.read_shards(storage / "shards" / shard_digest)
+    folder = storage / "shards" / shard_digest
+    made_from = shards.read_manifest(folder).digest
+    if made_from != shard_digest:
+        raise UserError(f"{folder} was made from {made_from}. Delete it and run the sweep again.")
+    columns, spectrograms = shards.read_shards(folder)
     sentences = tuple(columns["text"])
     return Dataset(
         digest=dataset_digest(shard_digest, sentences, text_spec),
@@ -232,31 +257,24 @@ def dataset_digest(shard_digest: str, sentences: Sequence[str], text_spec: TextS
     return digest(shard_digest, embedding_origin(sentences, text_spec))
 
 
-def _stream_shards(task: ShardTask, on_shard: OnShard) -> list[Shard]:
+def _stream_shards(task: ShardTask, on_shard: OnShard) -> list[dict[str, Any]]:
+    """Make all shards, one on each free core; their entries in order."""
+    import ray
     import ray.data
 
     n_sentences, *row_shape = task.plan.shape
-    size = shards.rows_per_shard(row_shape)
+    size = shards.rows_per_shard(n_sentences, row_shape)
     wanted = [
         {"shard": number, "first": first, "last": min(first + size, n_sentences)}
         for number, first in enumerate(range(0, n_sentences, size))
     ]
     made: list[dict[str, Any]] = []
-    stream = ray.data.from_items(wanted, override_num_blocks=len(wanted)).map(task, num_cpus=1)
-    for row in stream.iter_rows():
+    # Reading and filtering need a core each; where there is a GPU, several cores share it.
+    gpus = 1 / _WORKERS_PER_GPU if ray.cluster_resources().get("GPU") else 0
+    stream = ray.data.from_items(wanted, override_num_blocks=len(wanted))
+    for row in stream.map(task, num_cpus=1, num_gpus=gpus).iter_rows():
         if row["error"]:
             raise UserError(row["error"])
         made.append(row)
         on_shard(len(made), len(wanted))
-    made.sort(key=lambda row: row["shard"])
-    return [Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made]
-
-
-def _publish(partial: UPath, folder: UPath) -> None:
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        # Another driver was first; its folder has the same origin, so the same content.
-        if not (folder / shards.MANIFEST).exists():
-            raise
-        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(made, key=lambda row: row["shard"])

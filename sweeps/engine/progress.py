@@ -35,10 +35,12 @@ def step(what: str) -> Iterator[None]:
 
 def count(what: str) -> Callable[[int, int], None]:
     """Return a function of (done, total) that says how far a step is, ten times at most."""
+    start = time.monotonic()
 
     def show(done: int, total: int) -> None:
         if done * 10 // total > (done - 1) * 10 // total:
-            say(f"  {done} of {total} {what}")
+            left = (time.monotonic() - start) * (total - done) / done
+            say(f"  {done} of {total} {what}" + (f", about {duration(left)} left" * (done < total)))
 
     return show
 

@@ -113,7 +113,8 @@ def _make_spectrograms(data: DatasetPlan) -> None:
         say(f"Spectrograms: {size}, there already")
         return
     with step(f"Spectrograms: {size}"):
-        make_shards(data, on_shard=count("shards"))
+        work = make_shards(data, on_shard=count("shards"))
+        say(f"  {work.transform_s / work.worker_s:.0%} of the workers' time in the transform")
 
 
 def _open_view(search: Search, data: DatasetPlan) -> Tracker:

@@ -1,26 +1,50 @@
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
 from ssense.data.brain_treebank import SegmentSpec, open_recording, read_segments
-from ssense.data.shards import read_manifest, read_shards
+from ssense.data.shards import FIGURE, LEAST_SHARDS, read_manifest, read_shards, shard_name
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
-from ssense.signal.superlets import spectrogram
+from ssense.signal.superlets import SuperletSpec, spectrogram
 from sweeps.engine.options import SMALL
-from sweeps.engine.precompute import DatasetPlan, make_shards, plan_dataset
+from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-SENTENCES = 150  # three shards
+SENTENCES = 150
+SLOW = SuperletSpec(decimation=4, edge_clip=1)  # about a second for a shard
+
+DRIVER = """
+import os, pickle, sys
+from pathlib import Path
+import ray
+from sweeps.engine.precompute import make_shards
+from sweeps.engine.workers import quiet_ray
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+quiet_ray()
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+plan = pickle.loads(Path(sys.argv[1]).read_bytes())
+make_shards(plan, lambda done, _: print(done, flush=True))
+print("finished", flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +54,10 @@ def recording_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def plan_of(folder: Path, storage: Path) -> DatasetPlan:
+def plan_of(folder: Path, storage: Path, superlets: SuperletSpec = SMALL) -> DatasetPlan:
     text = TextSpec(weights="untrained")
     recording = open_recording(folder)
-    return plan_dataset(recording, SegmentSpec.literal(), SMALL, text, UPath(storage))
+    return plan_dataset(recording, SegmentSpec.literal(), superlets, text, UPath(storage))
 
 
 def test_shards_hold_the_spectrograms_of_the_segments(recording_folder, tmp_path):
@@ -41,7 +65,7 @@ def test_shards_hold_the_spectrograms_of_the_segments(recording_folder, tmp_path
     calls = []
     make_shards(plan, on_shard=lambda done, total: calls.append((done, total)))
     columns, spectrograms = read_shards(plan.shard_folder)
-    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert calls == [(done, LEAST_SHARDS) for done in range(1, LEAST_SHARDS + 1)]
     assert spectrograms.shape == plan.shape
     assert tuple(columns["text"]) == plan.segments.text
     assert columns["onset_s"] == plan.segments.onset_s.tolist()
@@ -61,8 +85,9 @@ def test_the_manifest_says_where_the_shards_come_from(recording_folder, tmp_path
     assert manifest.dropped == plan.segments.dropped
     assert tuple(manifest.electrodes) == plan.segments.electrodes
     assert manifest.sampling_rate_hz == 512
+    assert manifest.sources.keys() == plan.recording.files.keys()
     stored = sorted(path.name for path in plan.shard_folder.iterdir())
-    assert stored == ["manifest.json", *(shard.name for shard in manifest.shards)]
+    assert stored == ["manifest.json", *(shard.name for shard in manifest.shards), FIGURE]
     schema = pq.read_schema(Path(str(plan.shard_folder)) / "part-00000.parquet")
     assert "fixed_shape_tensor" in str(schema.field("spectrogram").type)
 
@@ -81,15 +106,110 @@ def test_a_second_run_reuses_them_and_another_storage_gets_the_same_bytes(
         assert path.read_bytes() == (twin.shard_folder / path.name).read_bytes()
 
 
-def test_an_interrupted_folder_is_not_taken_for_a_finished_one(recording_folder, tmp_path):
+def test_only_what_is_missing_damaged_or_foreign_is_made_again(recording_folder, tmp_path):
     plan = plan_of(recording_folder, tmp_path)
-    partial = plan.shard_folder.with_name(f".{plan.shard_folder.name}.partial")
-    partial.mkdir(parents=True)
-    (partial / "part-00000.parquet").write_bytes(b"half a shard")
+    make_shards(plan, on_shard=lambda *_: None)
+    folder = Path(str(plan.shard_folder))
+    whole = contents(folder)
+    (folder / "manifest.json").unlink()
+    (folder / shard_name(0)).unlink()
+    (folder / shard_name(1)).write_bytes(whole[shard_name(1)][:-100])
+    shutil.copy(folder / shard_name(4), folder / shard_name(2))
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert not plan.has_shards()
     make_shards(plan, on_shard=lambda *_: None)
-    assert len(read_shards(plan.shard_folder)[0]["text"]) == plan.shape[0]
-    assert not partial.exists()
+    assert contents(folder) == whole
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    made = {name for name in whole if after[name] != before.get(name)}
+    # The copy of another shard has the rows of another stretch, but the right origin and size.
+    assert made == {"manifest.json", FIGURE, *map(shard_name, (0, 1, 2))}
+
+
+def test_shards_under_a_false_name_are_not_loaded(recording_folder, tmp_path):
+    plan = plan_of(recording_folder, tmp_path)
+    make_shards(plan, on_shard=lambda *_: None)
+    false = plan.shard_folder.with_name("0123456789abcdef")
+    shutil.copytree(plan.shard_folder, false)
+    with pytest.raises(UserError, match="was made from") as error:
+        load_dataset(false.name, plan.text_spec, plan.storage)
+    assert str(false) in str(error.value)
+
+
+# ---------------------------------------------------------------- kills, and two drivers at once
+
+
+@contextmanager
+def driver(plan: DatasetPlan) -> Iterator[subprocess.Popen[str]]:
+    """Run a driver as a process; whatever it leaves behind is ended."""
+    plan.storage.mkdir(parents=True, exist_ok=True)
+    sent = plan.storage / "plan.pickle"
+    sent.write_bytes(pickle.dumps(plan))
+    # The Ray of this process must not be taken for theirs.
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", DRIVER, str(sent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            left = below(process.pid)
+            process.kill()
+            for child in left:
+                child.kill()
+
+
+def below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(str(folder)).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recording_folder, tmp_path_factory, local_ray) -> dict[str, bytes]:
+    assert local_ray is None  # it only has to run
+    plan = plan_of(recording_folder, tmp_path_factory.mktemp("undisturbed"), SLOW)
+    make_shards(plan, on_shard=lambda *_: None)
+    return contents(plan.shard_folder)
+
+
+def test_a_killed_driver_is_taken_up_and_a_killed_worker_does_not_matter(
+    recording_folder, tmp_path, undisturbed
+):
+    plan = plan_of(recording_folder, tmp_path, SLOW)
+    folder = Path(str(plan.shard_folder))
+    with driver(plan) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "1\n"
+        workers = below(first.pid)
+        first.send_signal(signal.SIGKILL)
+    psutil.wait_procs(workers, timeout=30)
+    left = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
+    assert 1 <= len(left) < LEAST_SHARDS
+    assert not (folder / "manifest.json").exists()
+
+    with driver(plan) as second:
+        assert second.stdout is not None
+        for _ in range(len(left) + 1):
+            second.stdout.readline()
+        busy = [p for p in below(second.pid) if "ray::" in p.name() and "Map" in p.name()]
+        assert busy, [p.name() for p in below(second.pid)]
+        busy[0].kill()
+        assert second.stdout.read().endswith("finished\n")
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
+    assert kept == kept | left
+    assert {n: c for n, c in contents(folder).items() if not n.startswith(".")} == undisturbed
+
+
+def test_two_drivers_at_once_leave_one_whole_result(recording_folder, tmp_path, undisturbed):
+    plan = plan_of(recording_folder, tmp_path, SLOW)
+    with driver(plan) as one, driver(plan) as other:
+        outputs = [process.communicate(timeout=300)[0] for process in (one, other)]
+    assert all(output.endswith("finished\n") for output in outputs)
+    assert contents(plan.shard_folder) == undisturbed
 
 
 def test_an_unreadable_signal_is_one_line_out_of_the_workers(recording_folder, tmp_path):

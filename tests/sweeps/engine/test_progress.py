@@ -29,6 +29,7 @@ def test_steps_are_counted_ten_times_at_most(total, lines, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) == lines
     assert shown[-1] == f"  {total} of {total} shards"
+    assert all(line.endswith("shards, about 0 s left") for line in shown[:-1])
 
 
 def test_a_finished_cell_is_one_line_with_its_score_and_the_time_left(capsys):

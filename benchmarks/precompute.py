@@ -1,0 +1,142 @@
+"""What share of the workers' time the precompute spends in the superlet transform, in one run.
+
+    python benchmarks/precompute.py                          # on a recording made for it
+    python benchmarks/precompute.py --recording DIR          # on one that is there
+
+Efficiency is the time of the bare transform, measured in this run on as many processes at once,
+over workers x wall. What is missing to 1 is reading, filtering, writing and waiting. Peak memory
+is that of the workers, the driver and Ray's object store together, at its highest.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from upath import UPath
+
+from ssense.command import run_command
+from ssense.data.brain_treebank import SegmentSpec, open_recording
+from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.model.text import TextSpec
+from ssense.signal.superlets import SuperletSpec, spectrogram
+from sweeps.engine.precompute import DatasetPlan, make_shards, plan_dataset
+from sweeps.engine.progress import count, say, step
+from sweeps.engine.workers import running_ray
+
+BARE_BLOCKS = 8  # of one electrode of a shard each, in every process
+SAMPLE_EVERY_S = 0.2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure on."""
+
+    recording: str | None = None
+    """Folder of a recording [a synthetic one of 400 sentences and 30 contacts at 1024 Hz]."""
+    preset: str = "literal"
+    """literal or paper."""
+    workers: int = os.cpu_count() or 1
+    """Processes."""
+
+
+class MemoryWatch:
+    """The highest sum of private memory of this process and all below it, in bytes."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        here = psutil.Process()
+        while not self._stop.wait(SAMPLE_EVERY_S):
+            total = 0
+            for process in (here, *here.children(recursive=True)):
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue  # it ended meanwhile
+            self.peak = max(self.peak, total)
+
+
+def bare_seconds(channels: int, samples: int, rate_hz: float, spec: SuperletSpec) -> float:
+    """Seconds per channel-segment of the transform alone, in this process, on one thread."""
+    torch.set_num_threads(1)
+    signal = torch.randn(channels, samples)
+    spectrogram(signal, rate_hz, spec)  # makes the plan
+    start = time.perf_counter()
+    for _ in range(BARE_BLOCKS):
+        spectrogram(signal, rate_hz, spec).half()
+    return (time.perf_counter() - start) / (BARE_BLOCKS * channels)
+
+
+def bare_seconds_together(plan: DatasetPlan, workers: int) -> float:
+    """The mean of `bare_seconds` over as many processes at once as there are workers."""
+    rate_hz = plan.segment_spec.sampling_rate_hz(plan.recording)
+    arguments = (min(len(plan.segments), 200), plan.segments.n_samples, rate_hz, plan.superlet_spec)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        return sum(pool.starmap(bare_seconds, [arguments] * workers)) / workers
+
+
+def main(options: Options) -> None:
+    """Measure the precompute's efficiency, wall time, memory and shard size."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.recording is None:
+            root = Path(scratch) / "recording"
+            with step("Making a recording"):
+                spec = SyntheticSpec(sentences=400, electrodes=30, sampling_rate=1024)
+                write_synthetic(root, spec)
+        else:
+            root = Path(options.recording)
+        segment_spec = SegmentSpec.paper() if options.preset == "paper" else SegmentSpec.literal()
+        plan = plan_dataset(
+            open_recording(root),
+            segment_spec,
+            SuperletSpec.brainbert(),
+            TextSpec(weights="untrained"),
+            UPath(scratch) / "storage",
+        )
+        plan.shard_origin  # noqa: B018 - hashes the recording, outside the time measured
+        bare = bare_seconds_together(plan, options.workers)
+        with running_ray(), MemoryWatch() as memory:
+            start = time.perf_counter()
+            work = make_shards(plan, count("shards"))
+            wall = time.perf_counter() - start
+        files = [p for p in plan.shard_folder.iterdir() if p.suffix == ".parquet"]
+        sizes = [path.stat().st_size for path in files]
+    n_sentences, n_electrodes, *_ = plan.shape
+    transform = bare * n_sentences * n_electrodes
+    result = {
+        "shape": plan.shape,
+        "samples": plan.segments.n_samples,
+        "workers": options.workers,
+        "wall_s": round(wall, 1),
+        "bare_ms_per_channel": round(1e3 * bare, 3),
+        "efficiency": round(transform / (options.workers * wall), 3),
+        "transform_share_of_worker_time": round(work.transform_s / work.worker_s, 3),
+        "shards": len(sizes),
+        "shard_mb": [round(min(sizes) / 1e6, 1), round(max(sizes) / 1e6, 1)],
+        "peak_memory_gb": round(memory.peak / 1e9, 2),
+    }
+    say(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run_command(Options, main)

@@ -1,0 +1,62 @@
+"""A figure of a few spectrograms of a shard folder, for a person to look at."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+
+MOST_SENTENCES = 3
+MOST_ELECTRODES = 4
+_SHOWN_PERCENTILES = (1, 99)  # of the values: the colours would else serve the extremes
+
+
+def spectrogram_figure(
+    spectrograms: np.ndarray,
+    sentences: Sequence[str],
+    electrodes: Sequence[str],
+    extent: tuple[float, float, float, float],
+    unit: str,
+) -> bytes:
+    """Draw the first spectrograms of some sentences at a few electrodes, as PNG.
+
+    Args:
+        spectrograms: `[sentences, electrodes, frequencies, frames]`.
+        sentences: their texts.
+        electrodes: names along the second axis.
+        extent: first and last time in s, lowest and highest frequency in Hz.
+        unit: what the values are.
+    """
+    from matplotlib.figure import Figure
+
+    rows = min(MOST_SENTENCES, len(spectrograms))
+    # From first to last electrode: neighbours on a shaft look alike.
+    columns = np.unique(np.linspace(0, len(electrodes) - 1, MOST_ELECTRODES).astype(int))
+    images = spectrograms[:rows, columns].astype(np.float32)
+    lowest, highest = np.percentile(images, _SHOWN_PERCENTILES)
+    figure = Figure(figsize=(2.2 * len(columns) + 1, 1.7 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, len(columns), sharex=True, sharey=True, squeeze=False)
+    for (row, column), axis in np.ndenumerate(axes):
+        drawn = axis.imshow(
+            images[row, column],
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            vmin=lowest,
+            vmax=highest,
+        )
+        axis.tick_params(labelsize=7)
+        axis.set_title(electrodes[columns[column]] if row == 0 else "", fontsize=8)
+    for axis, sentence in zip(axes[:, 0], sentences, strict=False):
+        text = textwrap.shorten(sentence, 30, placeholder=" …").replace("$", r"\$")
+        axis.set_ylabel(f"“{text}”\nfrequency, Hz", fontsize=7)
+    for axis in axes[-1]:
+        axis.set_xlabel("time, s", fontsize=8)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.6)
+    bar.set_label(unit, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150)
+    return png.getvalue()
