@@ -1,16 +1,15 @@
-"""Who says what when in a made-up movie, and when the recording computer noted its triggers."""
+"""Who says what when in a made-up movie."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import numpy as np
 
 from ssense.data.grammar import Sentence, Token, compose_sentence
+from ssense.data.sentence_timings import SentenceTimings
 
 # Ant-Man: sentences of 1.0 s (median, quartiles .63 and 1.7, longest about 13), gaps of .7 s.
 DURATION_MEDIAN_S, DURATION_SPREAD = 1.0, 0.74  # spread: standard deviation of the logarithm
@@ -26,9 +25,6 @@ SENTENCES_PER_UNTRACKED = 150  # Ant-Man's last dialogue comes after its last tr
 
 FIRST_ONSET_S = 2.0
 AFTER_DIALOGUE_S = 5.0
-TRIGGER_EVERY_S, TRIGGER_JITTER_S = 0.1, 0.01
-PAUSE_S = (2.0, 8.0)
-STEP_BACK_S = (0.005, 0.055)  # of the movie time noted at a pause, behind the last trigger
 
 
 def _names(text: str) -> list[str]:
@@ -58,7 +54,6 @@ FEATURE_COLUMNS = _names(
     word_length
     """
 )
-TIMING_COLUMNS = ("type", "movie_time", "start_time", "end_time", "trig_type", "index", "diff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,31 +80,6 @@ class Screenplay:
         ]
 
 
-@dataclass(frozen=True, eq=False)
-class MovieTimes:
-    """How the movie ran while the recording did; pauses are [pauses] in order.
-
-    Attributes:
-        rate_hz: samples per second.
-        lead_in_s: recording before the movie.
-        end_s: length of the movie.
-        pause_at_s: movie times of the pauses.
-        pause_s: how long each lasted.
-    """
-
-    rate_hz: float
-    lead_in_s: float
-    end_s: float
-    pause_at_s: np.ndarray
-    pause_s: np.ndarray
-
-    def sample_of(self, movie_time_s: np.ndarray) -> np.ndarray:
-        """True sample, with fraction, of movie times; at a pause's own time, before the pause."""
-        ahead = self.pause_at_s[None, :] < np.asarray(movie_time_s)[:, None]
-        recorded_s = self.lead_in_s + movie_time_s + ahead @ self.pause_s
-        return recorded_s * self.rate_hz
-
-
 def compose_screenplay(seed: int, sentences: int, equal_durations: bool) -> Screenplay:
     """Make up sentences and the times of their words."""
     random, generator = Random(seed), np.random.default_rng([seed, 0])
@@ -132,50 +102,26 @@ def compose_screenplay(seed: int, sentences: int, equal_durations: bool) -> Scre
     return Screenplay(tuple(written), edges_s, round(end_s, 3))
 
 
-def run_movie(
-    seed: int, screenplay: Screenplay, rate_hz: float, lead_in_s: float, pauses: int
-) -> MovieTimes:
-    """Choose when the movie was paused: about evenly over its length, whatever is being said."""
-    generator = np.random.default_rng([seed, 1])
-    shares = (np.arange(pauses) + generator.uniform(0.7, 1.3, pauses)) / (pauses + 1)
-    return MovieTimes(
-        rate_hz=rate_hz,
-        lead_in_s=lead_in_s,
-        end_s=screenplay.end_s,
-        pause_at_s=np.round(shares * screenplay.end_s, 3),
-        pause_s=np.round(generator.uniform(*PAUSE_S, pauses), 3),
+def screenplay_to_times(seed: int, timings: SentenceTimings) -> Screenplay:
+    """Make up sentences for given times and word counts; the words share a sentence's time."""
+    random, generator = Random(seed), np.random.default_rng([seed, 0])
+    written = _write_sentences(random, timings.n_words.tolist(), counts_bind=True)
+    times = zip(timings.onset_s, timings.offset_s, timings.n_words.tolist(), strict=True)
+    edges_s = tuple(
+        _word_edges(generator, onset_s, offset_s - onset_s, n_words, equal=False)
+        for onset_s, offset_s, n_words in times
     )
+    end_s = float(timings.offset_s.max()) + AFTER_DIALOGUE_S
+    return Screenplay(tuple(written), edges_s, round(end_s, 3))
 
 
-def write_timings(path: Path, seed: int, movie: MovieTimes) -> None:
-    """Write the trigger timings; pauses are pairs of rows that share one movie time."""
-    generator = np.random.default_rng([seed, 2])
-    n_triggers = int(movie.end_s / TRIGGER_EVERY_S)
-    jitter_s = generator.uniform(-TRIGGER_JITTER_S, TRIGGER_JITTER_S, n_triggers)
-    times_s = np.round(np.arange(1, n_triggers + 1) * TRIGGER_EVERY_S + jitter_s, 6)
-    times_s = times_s[times_s <= movie.end_s]
-    rows = [("beginning", 0.0, movie.sample_of(np.zeros(1))[0])]
-    rows += zip(["trigger"] * len(times_s), times_s, movie.sample_of(times_s), strict=True)
-    for at_s, pause_s in zip(movie.pause_at_s, movie.pause_s, strict=True):
-        last_trigger_s = times_s[times_s <= at_s].max(initial=0.0)
-        noted_s = max(round(last_trigger_s - generator.uniform(*STEP_BACK_S), 6), 0.0)
-        sample = movie.sample_of(np.array([at_s]))[0]
-        rows.append(("pause", noted_s, sample))
-        rows.append(("unpause", noted_s, sample + pause_s * movie.rate_hz))
-    rows.append(("end", movie.end_s, movie.sample_of(np.array([movie.end_s]))[0]))
-    _write_csv(path, TIMING_COLUMNS, _timing_rows(sorted(rows, key=lambda row: row[2]), movie))
-
-
-def write_features(path: Path, seed: int, screenplay: Screenplay) -> None:
-    """Write the transcript, one row per token, in the 42 columns of the dataset's files."""
+def feature_rows(seed: int, screenplay: Screenplay) -> list[dict[str, object]]:
+    """The rows of a `features.csv`, one per token: an unnamed index and 42 columns."""
     generator = np.random.default_rng([seed, 3])
     rows: list[dict[str, object]] = []
     for number, sentence in enumerate(screenplay.sentences):
         rows += _token_rows(generator, number, sentence, screenplay.edges_s[number], len(rows))
-    table = (
-        [str(i), *(_cell(row[name]) for name in FEATURE_COLUMNS)] for i, row in enumerate(rows)
-    )
-    _write_csv(path, ("", *FEATURE_COLUMNS), table)
+    return [{"": i} | {name: row[name] for name in FEATURE_COLUMNS} for i, row in enumerate(rows)]
 
 
 def _durations(generator: np.random.Generator, n: int, equal: bool) -> np.ndarray:
@@ -192,13 +138,19 @@ def _word_counts(generator: np.random.Generator, durations_s: np.ndarray, equal:
     return np.maximum(np.rint(durations_s * WORDS_PER_S * spread), 1).astype(int).tolist()
 
 
-def _write_sentences(random: Random, counts: Sequence[int]) -> list[Sentence]:
-    """Sentences of given word counts, a few of which repeat an earlier one."""
+def _write_sentences(
+    random: Random, counts: Sequence[int], counts_bind: bool = False
+) -> list[Sentence]:
+    """Sentences of given word counts, a few of which repeat an earlier one.
+
+    One that repeats the sentence before it takes over its word count, unless the counts bind.
+    """
     written: list[Sentence] = []
     alike: dict[int, list[Sentence]] = {}
     for count in counts:
         chance = random.random()
-        if chance < REPEATED_AT_ONCE and written:
+        may_repeat = written and (not counts_bind or written[-1].n_words == count)
+        if chance < REPEATED_AT_ONCE and may_repeat:
             sentence = written[-1]
         elif chance < REPEATED_AT_ONCE + REPEATED and count in alike:
             sentence = random.choice(alike[count])
@@ -219,16 +171,6 @@ def _word_edges(
 
 def _spoken(sentence: Sentence) -> list[Token]:
     return [token for token in sentence.tokens if token.spoken]
-
-
-def _timing_rows(rows: list[tuple[str, float, float]], movie: MovieTimes) -> Iterable[list[str]]:
-    previous = 0
-    for kind, movie_time_s, sample in rows:
-        index = round(sample)
-        clock_s = 1000.0 + index / movie.rate_hz
-        wall = [f"{clock_s:.6f}", f"{clock_s + 0.03:.6f}"]
-        yield [kind, f"{movie_time_s:.6f}", *wall, "auto", str(index), str(index - previous)]
-        previous = index
 
 
 def _token_rows(
@@ -278,17 +220,3 @@ def _word_fields(text: str, pos: str, place: int, row: int) -> dict[str, object]
         "phoneme_num": float(len(text)),
         "syllable": float(vowels),
     }
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.9g}"
-    return str(value)
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

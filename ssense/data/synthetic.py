@@ -1,6 +1,8 @@
 """A made-up recording in Brain Treebank's layout, from whose signals sentences can be retrieved.
 
     python -m ssense.data.synthetic OUT --sentences 300 --electrodes 8 --coupling 1 --seed 0
+    python -m ssense.data.synthetic OUT --quirks                # as untidy as the published files
+    python -m ssense.data.synthetic OUT --timings sentences.csv # sentences when a real movie's are
 
 Every word has a sparse latent vector, drawn from the word itself. At the onset of a word each of
 its latent dimensions evokes a wave packet at a carrier frequency of its own, with a pattern over
@@ -11,6 +13,7 @@ else links signal and text. With `coupling` 0 nothing is evoked: a null recordin
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -24,13 +27,22 @@ import h5py
 import numpy as np
 from scipy import fft
 
-from ssense.data.screenplay import (
-    MovieTimes,
-    compose_screenplay,
-    run_movie,
-    write_features,
-    write_timings,
+from ssense.data.montage import Channel, corrupted_list, lay_out
+from ssense.data.movie_times import MovieTimes, run_movie, timing_rows
+from ssense.data.quirks import (
+    OTHER_CORRUPTED,
+    odd_features,
+    odd_screenplay,
+    odd_timings,
+    unrelated_files,
 )
+from ssense.data.screenplay import (
+    Screenplay,
+    compose_screenplay,
+    feature_rows,
+    screenplay_to_times,
+)
+from ssense.data.sentence_timings import SentenceTimings, read_sentence_timings
 from ssense.data.tables import one_line, read_json
 from ssense.errors import UserError
 
@@ -49,8 +61,16 @@ BACKGROUND_UV = 40.0  # root mean square over all frequencies
 COMMON_UV = 15.0  # root mean square of what all contacts share
 KNEE_HZ = 1.0  # below it the background's spectrum is flat, above it power falls as 1 / f²
 
-CONTACTS_PER_SHAFT = 5
-LEAST_RATE_HZ = 128.0  # mains hum and half of the carriers fit below half of it
+LEAST: dict[str, float] = {
+    "sentences": 1,
+    "electrodes": 3,
+    "coupling": 0,
+    "seed": 0,
+    "pauses": 0,
+    "sampling_rate": 128.0,  # mains hum and half of the carriers fit below half of it
+    "lead_in_s": 0,
+}
+LEAST_WITH_QUIRKS = {"sentences": 30, "electrodes": 4, "pauses": 2}  # so that each quirk occurs
 CHUNK_SAMPLES = 65_536
 BESIDE_MOVIE_S = 5.0  # recording between the movie's end and the file's
 
@@ -61,7 +81,8 @@ class SyntheticSpec:
 
     Attributes:
         sentences: sentences in the transcript; about one in 150 comes after the last trigger.
-        electrodes: contacts, on shafts of five; the outer two of a shaft have no Laplacian.
+        electrodes: contacts, on shafts of five; the outer two of a shaft have no Laplacian. 106
+            contacts are those of the published sub_9, of which it calls 7 corrupted.
         coupling: amplitude of what words evoke; 0 evokes nothing.
         seed: draws sentences, times, electrode patterns and background (words' latents aside).
         sampling_rate: samples per second.
@@ -69,6 +90,8 @@ class SyntheticSpec:
             in words or in time, tells sentences apart.
         pauses: how often the movie was paused.
         lead_in_s: recording before the movie starts.
+        quirks: whether the files are as untidy as the published ones, see `ssense.data.quirks`;
+            about two sentences in 100 come on top, which cannot be aligned.
     """
 
     sentences: int = 300
@@ -79,24 +102,20 @@ class SyntheticSpec:
     equal_durations: bool = False
     pauses: int = 2
     lead_in_s: float = 20.0
+    quirks: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no recording can have."""
         for name in ("coupling", "sampling_rate", "lead_in_s"):
             object.__setattr__(self, name, float(getattr(self, name)))  # so that 1 is 1.0
-        least: dict[str, float] = {
-            "sentences": 1,
-            "electrodes": 3,
-            "coupling": 0,
-            "seed": 0,
-            "pauses": 0,
-        }
-        least |= {"sampling_rate": LEAST_RATE_HZ, "lead_in_s": 0}
+        least = LEAST | (LEAST_WITH_QUIRKS if self.quirks else {})
         for name, lowest in least.items():
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= lowest):
-                flag = name.replace("_", "-")
-                raise UserError(f"{name} must be at least {lowest:g}, got {value}. Check --{flag}.")
+                why = " with quirks" if self.quirks and name in LEAST_WITH_QUIRKS else ""
+                raise UserError(
+                    f"{name} must be at least {lowest:g}{why}, got {value}. Check {_flag(name)}."
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +131,20 @@ class Packets:
     waveform: np.ndarray
 
 
-def write_synthetic(root: Path, spec: SyntheticSpec) -> None:
+def write_synthetic(
+    root: Path, spec: SyntheticSpec, timings: SentenceTimings | None = None
+) -> None:
     """Write a recording to a new folder `root`: all files or none. The same spec, the same bytes.
 
-    A folder that already holds the recording of this spec is left as it is.
+    With `timings` the sentences and pauses are when those of a real movie were. A folder that
+    already holds the recording of this spec is left as it is.
 
     Raises:
-        UserError: the folder holds something else, or cannot be written.
+        UserError: the folder holds something else or cannot be written, or `spec` contradicts
+            `timings`.
     """
-    if holds_synthetic(root, spec):
+    spec = settled(spec, timings)
+    if holds_synthetic(root, spec, timings):
         return
     try:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -131,10 +155,10 @@ def write_synthetic(root: Path, spec: SyntheticSpec) -> None:
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary:
             unfinished = Path(temporary) / root.name
-            _write_files(unfinished, spec)
+            _write_files(unfinished, spec, timings)
             unfinished.replace(root)
     except OSError as error:
-        if holds_synthetic(root, spec):
+        if holds_synthetic(root, spec, timings):
             return  # another process was faster
         raise UserError(
             f"cannot write the synthetic recording {root}: {one_line(error)}. "
@@ -142,10 +166,38 @@ def write_synthetic(root: Path, spec: SyntheticSpec) -> None:
         ) from error
 
 
-def holds_synthetic(root: Path, spec: SyntheticSpec) -> bool:
+def holds_synthetic(
+    root: Path, spec: SyntheticSpec, timings: SentenceTimings | None = None
+) -> bool:
     """Whether `root` already holds the recording of this very specification."""
     path = root / "subject_metadata" / f"{SUBJECT}_{TRIAL}_metadata.json"
-    return path.is_file() and read_json(path, dict) == _metadata(spec)
+    return path.is_file() and read_json(path, dict) == _metadata(settled(spec, timings), timings)
+
+
+def settled(spec: SyntheticSpec, timings: SentenceTimings | None) -> SyntheticSpec:
+    """The specification with what the timings decide in place of the defaults.
+
+    Raises:
+        UserError: the specification asks for something else than the timings.
+    """
+    if timings is None:
+        return spec
+    decided: dict[str, int | float | bool] = {
+        "sentences": len(timings.n_words),
+        "pauses": len(timings.pause_s),
+        "lead_in_s": timings.lead_in_s,
+        "equal_durations": False,
+    }
+    for name, value in decided.items():
+        if getattr(spec, name) not in (value, getattr(SyntheticSpec, name)):
+            raise UserError(
+                f"{name} is {getattr(spec, name)}, but {timings.path} makes it {value}. "
+                f"Leave {_flag(name)} out."
+            )
+    try:
+        return dataclasses.replace(spec, **decided)
+    except UserError as error:
+        raise UserError(f"{timings.path} does not fit: {error}") from error
 
 
 def word_latents(word: str) -> np.ndarray:
@@ -159,19 +211,6 @@ def word_latents(word: str) -> np.ndarray:
     active = generator.choice(LATENT_DIMENSIONS, ACTIVE_DIMENSIONS, replace=False)
     latents[active] = generator.uniform(0.5, 1.5, ACTIVE_DIMENSIONS)
     return latents
-
-
-def contact_labels(electrodes: int) -> list[str]:
-    """Labels of contacts on shafts of five, some with the marks that the real files have."""
-    labels = []
-    for number in range(electrodes):
-        shaft, contact = divmod(number, CONTACTS_PER_SHAFT)
-        letters = "abcdefghij"
-        lobe = "FTPO"[shaft // len(letters) % 4]
-        row = shaft // (4 * len(letters)) + 1
-        mark = {2: "*", 5: "#"}.get(number % 7, "")
-        labels.append(f"{lobe}{row}{letters[shaft % len(letters)]}{contact + 1}{mark}")
-    return labels
 
 
 def make_packets(rate_hz: float) -> Packets:
@@ -197,41 +236,72 @@ def make_packets(rate_hz: float) -> Packets:
     return Packets(carrier_hz, wave)
 
 
-def _write_files(root: Path, spec: SyntheticSpec) -> None:
-    screenplay = compose_screenplay(spec.seed, spec.sentences, spec.equal_durations)
-    movie = run_movie(spec.seed, screenplay, spec.sampling_rate, spec.lead_in_s, spec.pauses)
+def _write_files(root: Path, spec: SyntheticSpec, timings: SentenceTimings | None) -> None:
+    screenplay, movie = _produce(spec, timings)
+    channels = lay_out(spec.electrodes, spec.quirks)
+    features, triggers = feature_rows(spec.seed, screenplay), timing_rows(spec.seed, movie)
+    corrupted = {SUBJECT: corrupted_list(channels)}
     stem = f"{SUBJECT}_{TRIAL}"
-    labels = [*contact_labels(spec.electrodes), "DC4", "DC10"]
+    signals_path, attributes = root / f"{stem}.h5", {}
+    if spec.quirks:
+        features, triggers = odd_features(features), odd_timings(triggers)
+        corrupted = OTHER_CORRUPTED | corrupted
+        for path, content in unrelated_files(SUBJECT, MOVIE, channels, screenplay).items():
+            _new_file(root / path).write_bytes(content)
+        signals_path = root / "all_subject_data" / f"{stem}.h5"
+        attributes = {"sampling_rate": 2 * spec.sampling_rate}  # wrong; readers must measure it
+    labels = [channel.label for channel in channels if channel.kind != "unlabelled"]
     _write_json(root / "electrode_labels" / SUBJECT / "electrode_labels.json", labels)
-    _write_json(root / "corrupted_elec.json", {SUBJECT: ["DC4*", "DC10#"]})
-    _write_json(root / "subject_metadata" / f"{stem}_metadata.json", _metadata(spec))
-    write_timings(root / "subject_timings" / f"{stem}_timings.csv", spec.seed, movie)
-    write_features(root / "transcripts" / MOVIE / "features.csv", spec.seed, screenplay)
-    signals = _channels(spec, movie, screenplay.tracked_words())
-    _write_signals(root / f"{stem}.h5", signals)
+    _write_json(root / "corrupted_elec.json", corrupted)
+    _write_json(root / "subject_metadata" / f"{stem}_metadata.json", _metadata(spec, timings))
+    _write_csv(root / "subject_timings" / f"{stem}_timings.csv", triggers)
+    _write_csv(root / "transcripts" / MOVIE / "features.csv", features)
+    signals = _signals(spec, channels, movie, screenplay.tracked_words())
+    _write_signals(signals_path, signals, attributes)
 
 
-def _channels(
-    spec: SyntheticSpec, movie: MovieTimes, words: list[tuple[str, float]]
+def _produce(spec: SyntheticSpec, timings: SentenceTimings | None) -> tuple[Screenplay, MovieTimes]:
+    """What is said when, and how the movie ran."""
+    if timings is None:
+        screenplay = compose_screenplay(spec.seed, spec.sentences, spec.equal_durations)
+        end_s = screenplay.end_s
+        movie = run_movie(spec.seed, end_s, spec.sampling_rate, spec.lead_in_s, spec.pauses)
+    else:
+        screenplay = screenplay_to_times(spec.seed, timings)
+        movie = timings.movie(spec.sampling_rate, screenplay.end_s)
+    return odd_screenplay(spec.seed, screenplay) if spec.quirks else screenplay, movie
+
+
+def _signals(
+    spec: SyntheticSpec, channels: list[Channel], movie: MovieTimes, words: list[tuple[str, float]]
 ) -> Iterator[np.ndarray]:
-    """Signals of one channel after another, float64 [samples] in microvolts, then DC4 and DC10."""
+    """Signals of one channel after another, float64 [samples] in microvolts."""
     end = movie.sample_of(np.array([movie.end_s]))[0]
     n_samples = int(end + BESIDE_MOVIE_S * spec.sampling_rate)
     common = _background(np.random.default_rng([spec.seed, 4]), n_samples, spec.sampling_rate)
     common *= COMMON_UV / BACKGROUND_UV
     onsets = np.rint(movie.sample_of(np.array([onset_s for _, onset_s in words]))).astype(int)
     evoked = _Evoked(spec, [word for word, _ in words], onsets)
-    for electrode in range(spec.electrodes):
-        generator = np.random.default_rng([spec.seed, 5, electrode])
-        signal = _background(generator, n_samples, spec.sampling_rate) + common
-        gain = np.exp(0.3 * generator.standard_normal())
-        hum = _line_noise(generator, n_samples, spec.sampling_rate)
-        offset = generator.uniform(-20, 20)
-        evoked.add_to(signal, generator.standard_normal(LATENT_DIMENSIONS))
-        yield gain * signal + hum + offset
-    for channel in range(2):
-        generator = np.random.default_rng([spec.seed, 6, channel])
-        yield 100.0 * generator.standard_normal(n_samples)
+    for channel in channels:
+        if channel.kind == "contact":
+            yield _contact_signal(spec, channel.number, common, evoked)
+        elif channel.kind == "auxiliary":
+            generator = np.random.default_rng([spec.seed, 6, channel.number])
+            yield 100.0 * generator.standard_normal(n_samples)
+        else:
+            yield np.zeros(n_samples)
+
+
+def _contact_signal(
+    spec: SyntheticSpec, number: int, common: np.ndarray, evoked: _Evoked
+) -> np.ndarray:
+    generator = np.random.default_rng([spec.seed, 5, number])
+    signal = _background(generator, len(common), spec.sampling_rate) + common
+    gain = np.exp(0.3 * generator.standard_normal())
+    hum = _line_noise(generator, len(common), spec.sampling_rate)
+    offset = generator.uniform(-20, 20)
+    evoked.add_to(signal, generator.standard_normal(LATENT_DIMENSIONS))
+    return gain * signal + hum + offset
 
 
 class _Evoked:
@@ -279,9 +349,11 @@ def _line_noise(generator: np.random.Generator, n_samples: int, rate_hz: float) 
     return hum
 
 
-def _write_signals(path: Path, signals: Iterator[np.ndarray]) -> None:
-    with h5py.File(path, "w") as file:
+def _write_signals(path: Path, signals: Iterator[np.ndarray], attributes: dict[str, float]) -> None:
+    with h5py.File(_new_file(path), "w") as file:
         group = file.create_group("data")
+        for name, value in attributes.items():
+            file.attrs[name] = group.attrs[name] = value
         for number, signal in enumerate(signals):
             group.create_dataset(
                 f"electrode_{number}",
@@ -293,14 +365,37 @@ def _write_signals(path: Path, signals: Iterator[np.ndarray]) -> None:
             )
 
 
+def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+    with _new_file(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.9g}"
+    return str(value)
+
+
 def _write_json(path: Path, value: object) -> None:
+    _new_file(path).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _new_file(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
-def _metadata(spec: SyntheticSpec) -> dict[str, object]:
+def _metadata(spec: SyntheticSpec, timings: SentenceTimings | None) -> dict[str, object]:
     settings = dataclasses.asdict(spec) | {"format_version": FORMAT_VERSION}
+    if timings is not None:
+        settings["timings"] = timings.digest
     return {"title": "Synthetic", "filename": MOVIE, "synthetic": settings}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
@@ -309,6 +404,9 @@ class _Command:
 
     out: Path
     spec: SyntheticSpec = SyntheticSpec()
+    timings: Path | None = None
+    """A table of sentence timings (CSV: onset_s, offset_s, onset_sample, offset_sample, n_words)
+    whose sentences and pauses to take over, instead of --sentences, --pauses and --lead-in-s."""
 
 
 def main() -> None:
@@ -318,16 +416,17 @@ def main() -> None:
     shape = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
     try:
         command = tyro.cli(_Command, config=shape)
-        there = holds_synthetic(command.out, command.spec)
-        write_synthetic(command.out, command.spec)
+        table = None if command.timings is None else read_sentence_timings(command.timings)
+        spec = settled(command.spec, table)
+        there = holds_synthetic(command.out, spec, table)
+        write_synthetic(command.out, spec, table)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    spec = command.spec
     print(
         f"{command.out}: {'was already there' if there else 'written'}, {spec.sentences} sentences,"
         f" {spec.electrodes} contacts, coupling {spec.coupling:g}, {spec.sampling_rate:g} Hz, "
-        f"seed {spec.seed}"
+        f"seed {spec.seed}{', quirks' if spec.quirks else ''}"
     )
 
 

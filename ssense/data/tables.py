@@ -13,7 +13,11 @@ import pyarrow.csv
 
 from ssense.errors import UserError
 
+WHOLE_NUMBERS = 2.0**53  # below it a float64, as columns are read, holds every whole number
+
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NAME_CHARACTERS = 60  # of a name in a message; damaged files hold names of megabytes
+_MESSAGE_CHARACTERS = 300  # of a library's message, which may quote a whole row
 
 
 def csv_columns(path: Path) -> list[str]:
@@ -26,7 +30,7 @@ def csv_columns(path: Path) -> list[str]:
     try:
         with pyarrow.csv.open_csv(path, parse_options=_parse_options()) as reader:
             return reader.schema.names
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _malformed_csv(path, error) from error
 
 
@@ -47,12 +51,18 @@ def read_csv(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
 
 
 def require_columns(path: Path, wanted: Sequence[str]) -> None:
-    """Refuse a CSV file without all the wanted columns.
+    """Refuse a CSV file that has a wanted column not at all, or more than once.
 
     Raises:
-        UserError: naming the missing columns and the ones found.
+        UserError: naming the missing columns and the ones found, or the one that is repeated.
     """
     found = csv_columns(path)
+    repeated = [name for name in wanted if found.count(name) > 1]
+    if repeated:
+        raise UserError(
+            f"{path} has the column {repeated[0]} {found.count(repeated[0])} times. "
+            "Restore the file from the download."
+        )
     missing = [name for name in wanted if name not in found]
     if missing:
         raise UserError(
@@ -72,12 +82,12 @@ def read_json(path: Path, kind: type[list] | type[dict]) -> Any:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error.start) from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a whole number of over 4,300 digits
         raise UserError(
             f"{path} is not valid JSON: {one_line(error)}. Restore the file from the download."
         ) from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}. Check its permissions.") from error
+        raise _cannot_read(path, error) from error
     if not isinstance(value, kind):
         raise UserError(
             f"{path} must hold a JSON {'list' if kind is list else 'object'}, "
@@ -92,32 +102,41 @@ def require_file(path: Path) -> None:
     Raises:
         UserError: naming the path and, where the folder exists, what it holds.
     """
-    if path.is_file():
-        return
-    if path.parent.is_dir():
-        beside = listing(sorted(entry.name for entry in path.parent.iterdir()))
+    try:
+        if path.is_file():
+            return
+        entries = list(path.parent.iterdir()) if path.parent.is_dir() else None
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    if entries is None:
         raise UserError(
-            f"{path} is missing. Its folder holds: {beside}. Download the missing file and "
+            f"{path} is missing, its folder too. Download the missing part of the recording and "
             "unpack it there."
         )
     raise UserError(
-        f"{path} is missing, its folder too. Download the missing part of the recording and "
-        "unpack it there."
+        f"{path} is missing. Its folder holds: {listing(sorted(entry.name for entry in entries))}. "
+        "Download the missing file and unpack it there."
     )
 
 
 def listing(names: Sequence[str], most: int = 12) -> str:
-    """Names separated by commas, shortened in the middle when there are many."""
+    """Names separated by commas, each printable, shortened in the middle when there are many."""
     if not names:
         return "nothing"
     if len(names) > most:
         names = [*names[: most - 2], "…", names[-1]]
-    return ", ".join(names)
+    return ", ".join(printable(name) for name in names)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception without line breaks, control characters or a final full stop."""
-    text = " ".join(str(error).split()).rstrip(".")
+    """The message of an exception, printable and without a final full stop."""
+    return printable(str(error), _MESSAGE_CHARACTERS).rstrip(".")
+
+
+def printable(text: str, most: int = _NAME_CHARACTERS) -> str:
+    """A text without line breaks and control characters, and cut if it has over `most`."""
+    text = " ".join(text.split())
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -131,9 +150,13 @@ def _require_utf8_file(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(2)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {one_line(error)}. Check its permissions.") from error
+        raise _cannot_read(path, error) from error
     if start in _UTF16_MARKS:
         raise _not_utf8(path, 0)
+
+
+def _cannot_read(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read {path}: {one_line(error)}. Check its permissions.")
 
 
 def _not_utf8(path: Path, position: int) -> UserError:
@@ -141,7 +164,7 @@ def _not_utf8(path: Path, position: int) -> UserError:
 
 
 def _malformed_csv(path: Path, error: BaseException) -> UserError:
-    if "utf8" in str(error).lower():
+    if isinstance(error, UnicodeDecodeError) or "utf8" in str(error).lower():
         return UserError(f"{path} is not UTF-8 text: {one_line(error)}. Save it again as UTF-8.")
     return UserError(
         f"{path} is not the table expected: {one_line(error)}. Restore the file from the download."

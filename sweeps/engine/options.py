@@ -163,7 +163,7 @@ class SweepOptions:
             TextSpec(weights=self._weights("text_weights")),
             open_storage(self.storage),
         )
-        for line in plan.lines():
+        for line in plan.report.lines():
             say(line)
         return plan
 

@@ -23,6 +23,7 @@ from ssense.data.brain_treebank import (
     electrode_signals,
     select_segments,
 )
+from ssense.data.data_report import DataReport, data_report
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import seeded_split
@@ -30,6 +31,7 @@ from ssense.digest import digest, file_digest
 from ssense.errors import UserError
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
+from ssense.storage import write_json, write_whole
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 SELECTION_RANK = 10
@@ -81,19 +83,10 @@ class DatasetPlan:
         electrodes = len(self.segments.electrodes)
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
 
-    def lines(self) -> list[str]:
-        """Say in words which sentences and electrodes were chosen, and at what rate."""
-        kept, dropped, title = len(self.segments), self.segments.dropped, self.recording.title
-        reasons = ", ".join(f"{why}: {count}" for why, count in dropped.items())
-        left_out = f" ({reasons})" if reasons else ""
-        rate_hz = self.segment_spec.sampling_rate_hz(self.recording)
-        measured_hz = self.recording.sampling_rate_hz
-        measured = "" if rate_hz == measured_hz else f", although measured as {measured_hz:g} Hz"
-        return [
-            f"  {title}: {kept} of {kept + sum(dropped.values())} sentences{left_out}",
-            f"  {len(self.segments.electrodes)} of {len(self.recording.electrodes)} electrodes, "
-            f"{rate_hz:g} Hz{measured}",
-        ]
+    @cached_property
+    def report(self) -> DataReport:
+        """What will be trained on, and what to beware of."""
+        return data_report(self.recording, self.segments, self.segment_spec)
 
     def has_shards(self) -> bool:
         """Whether the spectrograms are there already."""
@@ -228,8 +221,15 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> Work:
         dropped=plan.segments.dropped,
         shards=[Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made],
     ).write(folder)
-    shards.save_figure(folder)
+    _save_for_people(plan)
     return Work(sum(row["transform_s"] for row in made), sum(row["worker_s"] for row in made))
+
+
+def _save_for_people(plan: DatasetPlan) -> None:
+    folder = plan.shard_folder
+    write_json(folder / "data_report.json", asdict(plan.report))
+    write_whole(folder / "data_report.md", plan.report.markdown())
+    shards.save_figure(folder)
 
 
 def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Dataset:

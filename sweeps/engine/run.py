@@ -123,7 +123,8 @@ def _open_view(search: Search, data: DatasetPlan) -> Tracker:
     origin = _dataset_origin(data)
     tags = {name: str(origin[name]) for name in ("digest", "subject", "title", "text")}
     params = {"metric": sweep.metric, "configurations": sweep.configurations}
-    tracker.start(search, tags, {**params, **asdict(sweep.training)})
+    files = {"data_report.md": data.report.markdown()}
+    tracker.start(search, tags, {**params, **asdict(sweep.training)}, files)
     return tracker
 
 

@@ -63,12 +63,27 @@ class Tracker:
         self._broken = False
         self._guard(lambda: self._connect(claim))
 
-    def start(self, search: Search, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
-        """Open the sweep's run, and write the cells that the ledger has and the view lacks."""
+    def start(
+        self,
+        search: Search,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any],
+        texts: Mapping[str, str],
+    ) -> None:
+        """Open the sweep's run, and write the cells that the ledger has and the view lacks.
+
+        Args:
+            search: of the sweep.
+            tags, params: of its run.
+            texts: artifacts of its run, by file name.
+        """
 
         def write() -> None:
             sweep_tags = {"ssense.level": "sweep", "seeds": _listing(search.sweep.seeds), **tags}
+            is_new = self._sweep_name not in self._runs
             run_id = self._open(self._sweep_name, self._sweep_name, None, sweep_tags, params)
+            for name, text in texts.items() if is_new else ():
+                self._client.log_text(run_id, text, name)
             self._client.set_tag(run_id, "seeds", sweep_tags["seeds"])
 
         self._guard(write)

@@ -17,13 +17,13 @@ import pytest
 from ssense.data import synthetic
 from ssense.data.brain_treebank import SegmentSpec, open_recording, read_segments, select_segments
 from ssense.data.grammar import compose_sentence
-from ssense.data.screenplay import FEATURE_COLUMNS, compose_screenplay, run_movie
+from ssense.data.movie_times import run_movie
+from ssense.data.screenplay import FEATURE_COLUMNS, compose_screenplay
 from ssense.data.synthetic import (
     ADC_STEP_UV,
     LATENT_DIMENSIONS,
     LINE_HZ,
     SyntheticSpec,
-    contact_labels,
     make_packets,
     word_latents,
     write_synthetic,
@@ -86,7 +86,6 @@ def test_labels_carry_marks_and_the_auxiliary_channels_come_last(default):
     assert labels[-2:] == ["DC4", "DC10"]
     assert any("*" in label for label in labels)
     assert any("#" in label for label in labels)
-    assert len(set(contact_labels(106))) == 106
     recording = open_recording(default)
     assert len(recording.electrodes) == 10
     electrodes = select_segments(recording, SegmentSpec()).electrodes
@@ -156,7 +155,7 @@ def test_every_rate_is_recoverable(tmp_path, rate_hz):
 def test_words_are_aligned_to_where_their_responses_are(default):
     recording = open_recording(default)
     screenplay = compose_screenplay(0, 300, equal_durations=False)
-    movie = run_movie(0, screenplay, 512.0, 20.0, 2)
+    movie = run_movie(0, screenplay.end_s, 512.0, 20.0, 2)
     onsets_s = np.array([onset_s for _, onset_s in screenplay.tracked_words()])
     found = recording.timeline.sample_of(onsets_s, "interpolate")
     known = np.isfinite(found)
@@ -225,6 +224,15 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_impossible_settings_are_refused(setting, value):
     with pytest.raises(UserError, match=f"{setting} must be at least .*, got {value}"):
         SyntheticSpec(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("sentences", 29), ("electrodes", 3), ("pauses", 1)]
+)
+def test_quirks_need_room(setting, value):
+    SyntheticSpec(**{setting: value})
+    with pytest.raises(UserError, match=f"{setting} must be at least {value + 1} with quirks, got"):
+        SyntheticSpec(**{setting: value, "quirks": True})
 
 
 # ---------------------------------------------------------------- statistics
@@ -299,7 +307,7 @@ def test_coupling_adds_responses_after_words_and_nothing_else(tmp_path):
         if name.endswith(".csv")
     )
     screenplay = compose_screenplay(0, SMALL["sentences"], equal_durations=False)
-    movie = run_movie(0, screenplay, 256.0, SMALL["lead_in_s"], 2)
+    movie = run_movie(0, screenplay.end_s, 256.0, SMALL["lead_in_s"], 2)
     onsets_s = np.array([onset_s for _, onset_s in screenplay.tracked_words()])
     onsets = np.rint(movie.sample_of(onsets_s)).astype(int)
     answered = np.zeros(len(channel(null, 0)), dtype=bool)

@@ -48,7 +48,8 @@ def search(sweep) -> Search:
 
 def write_view(storage: UPath, search: Search) -> None:
     tracker = Tracker(storage, "masking", search.sweep.name)
-    tracker.start(search, {"text": "untrained"}, {"metric": "recall@10"})
+    texts = {"data_report.md": "# Data"}
+    tracker.start(search, {"text": "untrained"}, {"metric": "recall@10"}, texts)
     tracker.end()
 
 
@@ -71,6 +72,8 @@ def test_the_view_is_a_tree_of_sweep_configurations_and_seeds(tmp_path, search):
     parents = [run.data.tags[PARENT] for run in levels["seed"]]
     assert sorted(parents) == sorted(2 * [run.info.run_id for run in levels["configuration"]])
     assert sweep_run.data.tags["text"] == "untrained"
+    artifact = tmp_path.glob(f"mlartifacts/{sweep_run.info.run_id}/artifacts/data_report.md")
+    assert [path.read_text() for path in artifact] == ["# Data"]
     assert {run.info.status for runs in levels.values() for run in runs} == {"FINISHED", "FAILED"}
 
 
