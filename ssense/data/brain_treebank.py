@@ -58,9 +58,9 @@ def electrode_signals(
 ) -> Iterator[np.ndarray]:
     """Read one electrode of some segments after another, float32 [rows, samples] in microvolts.
 
-    Notch filter, Laplacian, cut, zeros up to `n_samples`. A row's values do not depend on the
+    Laplacian, notch filter, cut, zeros up to `n_samples`. A row's values do not depend on the
     other rows: the causal filter runs ahead of every segment until nothing is left of how it
-    started. Each channel is read and filtered once, and rows that follow each other share what
+    started. Each channel is read once and filtered once, and rows that follow each other share what
     lies between them. Memory: three channels of the stretch that the rows span, in float64.
 
     Raises:
@@ -70,16 +70,18 @@ def electrode_signals(
     windows = np.stack([segments.start[chosen], segments.stop[chosen]], axis=1)
     stretches = _stretches(windows, _lead_samples(recording, spec))
     for signals in _referenced_signals(recording, segments, spec, stretches):
-        yield _cut(signals, stretches, windows, segments.n_samples)
+        # Filtering after the re-reference gives the same, and there are fewer to filter.
+        filtered = _filtered(signals, recording, spec)
+        yield _cut(filtered, stretches, windows, segments.n_samples)
 
 
 def _referenced_signals(
     recording: Recording, segments: Segments, spec: SegmentSpec, stretches: list[tuple[int, int]]
 ) -> Iterator[list[np.ndarray]]:
-    """Filtered and re-referenced stretches of one electrode after another, float64."""
+    """Re-referenced stretches of one electrode after another, float64."""
 
     def read(contact: str) -> list[np.ndarray]:
-        return _filtered_signals(recording, contact, spec, stretches)
+        return recording.read_channel(contact, stretches)
 
     if spec.electrodes != "clean-laplacian":
         yield from map(read, segments.electrodes)
@@ -90,14 +92,12 @@ def _referenced_signals(
         triple = triples[electrode]
         # The next contact of a shaft needs two of these three again.
         held = {name: held[name] if name in held else read(name) for name in triple}
-        contacts = zip(*(held[name] for name in triple), strict=True)
-        yield [laplacian(np.stack(signals), triple, [triple])[0] for signals in contacts]
+        yield [laplacian(*contacts) for contacts in zip(*held.values(), strict=True)]
 
 
-def _filtered_signals(
-    recording: Recording, contact: str, spec: SegmentSpec, stretches: list[tuple[int, int]]
+def _filtered(
+    signals: list[np.ndarray], recording: Recording, spec: SegmentSpec
 ) -> list[np.ndarray]:
-    signals = recording.read_channel(contact, stretches)
     if spec.line_hz is None:
         return signals
     rate_hz = spec.sampling_rate_hz(recording)

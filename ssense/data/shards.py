@@ -26,9 +26,9 @@ from ssense.storage import read_json, write_json, write_whole
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-SHARD_BYTES = 128 * 2**20
+SHARD_BYTES = 256 * 10**6  # before compression, which leaves half to nine tenths
 # A shard is the unit of work of the precompute: a small recording too is spread over workers.
-LEAST_SHARDS = 8
+LEAST_SHARDS = 6
 _ROW_GROUP_ROWS = 32
 FIGURE = "spectrograms.png"
 _ORIGIN = b"ssense.origin"  # in a shard's schema: the folder's digest and its own name
@@ -129,6 +129,10 @@ def write_shard(
         sink,
         compression="zstd",
         compression_level=1,
+        # Noise repeats no value, and its exponents compress well once they stand together: three
+        # times as fast as the defaults, and smaller.
+        use_dictionary=list(sentences),
+        use_byte_stream_split=["spectrogram.list.element"],
         row_group_size=_ROW_GROUP_ROWS,
         write_page_checksum=True,
     )

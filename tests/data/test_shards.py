@@ -158,7 +158,7 @@ def test_a_shard_is_as_large_as_both_bounds_allow(n_rows, shape):
 def test_shards_of_a_whole_recording_have_64_to_256_megabytes(electrodes, frames):
     shape = (electrodes, 40, frames)
     shard_bytes = rows_per_shard(1454, shape) * 2 * electrodes * 40 * frames
-    assert 64e6 <= shard_bytes <= 256e6
+    assert 128e6 <= shard_bytes <= 256e6  # a quiet recording compresses to half
 
 
 def test_shards_sort_by_name_in_order():

@@ -162,27 +162,21 @@ def test_one_contact_with_two_names_is_refused() -> None:
 
 
 def test_laplacian_subtracts_the_mean_of_the_neighbours() -> None:
-    names = ["A3", "A1", "A2", "A4"]
-    signals = np.array([[5.0, 1.0], [1.0, 0.0], [10.0, 0.0], [0.0, 3.0]])
-    triples = laplacian_neighbours(names, names)
-    expected = [[5 - (10 + 0) / 2, 1 - (0 + 3) / 2], [10 - (1 + 5) / 2, 0 - (0 + 1) / 2]]
-    np.testing.assert_array_equal(laplacian(signals, names, triples), expected)
-    batch = np.stack([signals, 2 * signals])
-    np.testing.assert_array_equal(laplacian(batch, names, triples)[1], 2 * np.array(expected))
-
-
-def test_laplacian_of_no_contact_is_empty() -> None:
-    assert laplacian(np.ones((2, 5)), ["A1", "A2"], []).shape == (0, 5)
+    contact, lower, higher = np.array([[5.0, 1.0], [10.0, 0.0], [0.0, 3.0]])
+    expected = np.array([5 - (10 + 0) / 2, 1 - (0 + 3) / 2])
+    np.testing.assert_array_equal(laplacian(contact, lower, higher), expected)
+    batch = (np.stack([values, 2 * values]) for values in (contact, lower, higher))
+    np.testing.assert_array_equal(laplacian(*batch), [expected, 2 * expected])
+    np.testing.assert_array_equal(contact, [5.0, 1.0])
 
 
 def test_what_all_contacts_share_cancels() -> None:
-    names = [f"A{n}" for n in range(1, 8)]
-    signals = np.tile(np.random.default_rng(0).standard_normal(100), (7, 1))
-    assert np.abs(laplacian(signals, names, laplacian_neighbours(names, names))).max() == 0
+    shared = np.random.default_rng(0).standard_normal(100)
+    assert np.abs(laplacian(shared, shared, shared)).max() == 0
 
 
-def test_laplacian_refuses_rows_that_do_not_match() -> None:
-    with pytest.raises(ValueError, match="got 3 rows and 2 names"):
-        laplacian(np.zeros((3, 5)), ["A1", "A2"], [])
-    with pytest.raises(ValueError, match="no row of signals holds A3, A4"):
-        laplacian(np.zeros((2, 5)), ["A1", "A2"], [("A3", "A2", "A4")])
+def test_notch_and_laplacian_may_change_places() -> None:
+    signals = np.random.default_rng(0).standard_normal((3, 3000))
+    filtered_first = laplacian(*notch_filter(signals, 1024.0))
+    filtered_last = notch_filter(laplacian(*signals), 1024.0)
+    np.testing.assert_allclose(filtered_first, filtered_last, atol=1e-12)
