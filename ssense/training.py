@@ -17,8 +17,6 @@ from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import retrieval_metrics
 
-Metrics = Mapping[str, float]
-
 SELECTION_METRIC = "recall@10"
 
 
@@ -66,6 +64,32 @@ class Fit:
         return self.history[self.best_epoch - 1]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """Where a training stands after an epoch: all that `fit` needs to go on bitwise the same.
+
+    Its tensors are those of the running training, not copies, so that making one is free. They
+    change with the next epoch: write them down before `on_epoch` returns.
+
+    Attributes:
+        history: as in `Fit`, up to this epoch.
+        best_epoch: as in `Fit`, up to this epoch.
+        best_encoder: state dictionary of the best epoch, on the CPU.
+        encoder: state dictionary of this epoch.
+        moments: Adam's state by "key/parameter": "exp_avg/resnet.conv1.weight".
+        order: state of the generator of the batches' order, uint8.
+        masks: state of the generator of the masks, uint8.
+    """
+
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    best_encoder: Mapping[str, Tensor]
+    encoder: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    order: Tensor
+    masks: Tensor
+
+
 class NonFiniteLossError(ArithmeticError):
     """The training loss became NaN or infinite."""
 
@@ -84,18 +108,22 @@ def fit(
     spec: TrainingSpec,
     seed: int,
     *,
-    on_epoch: Callable[[Metrics], Any] = lambda _: None,
+    on_epoch: Callable[[Checkpoint], Any] = lambda _: None,
+    resume: Checkpoint | None = None,
 ) -> Fit:
     """Train an encoder with early stopping on validation Recall@10 (SSENSE, section 2.5).
 
-    The same seed gives every configuration the same initial weights and order of batches.
+    The same seed gives every configuration the same initial weights and order of batches. An
+    interrupted training, resumed from a checkpoint, ends as it would have without interruption.
 
     Args:
         train: the training split, on the device to train on.
         validation: the validation split, on the same device.
         spec: hyperparameters.
         seed: seeds weights, order and masks.
-        on_epoch: called with the metrics of each finished epoch.
+        on_epoch: called after each epoch with where the training stands.
+        resume: where to go on, reached with the same splits, specification and seed on the same
+            kind of device; it is not changed.
 
     Raises:
         NonFiniteLossError: the loss of an epoch is not finite.
@@ -109,13 +137,30 @@ def fit(
 
     history: list[dict[str, float]] = []
     best_epoch, best_state = 0, {}
+    if resume is not None:
+        history += resume.history
+        best_epoch, best_state = resume.best_epoch, dict(resume.best_encoder)
+        encoder.load_state_dict(resume.encoder)
+        _set_moments(optimiser, encoder, resume.moments)
+        order.set_state(resume.order)
+        masks.set_state(resume.masks)
     while len(history) < min(spec.max_epochs, best_epoch + spec.patience):
         loss = _train_epoch(encoder, optimiser, train, spec, order, masks)
         metrics = evaluate(encoder, validation, spec.batch_size)
         history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
         if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
             best_epoch, best_state = len(history), _cpu_copy(encoder)
-        on_epoch(history[-1])
+        on_epoch(
+            Checkpoint(
+                history=tuple(history),
+                best_epoch=best_epoch,
+                best_encoder=best_state,
+                encoder=encoder.state_dict(),
+                moments=_moments(optimiser, encoder),
+                order=order.get_state(),
+                masks=masks.get_state(),
+            )
+        )
     return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
 
 
@@ -168,3 +213,20 @@ def _train_epoch(
 
 def _cpu_copy(encoder: SpectrogramEncoder) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}
+
+
+def _moments(optimiser: torch.optim.Adam, encoder: SpectrogramEncoder) -> dict[str, Tensor]:
+    return {
+        f"{key}/{name}": tensor
+        for name, parameter in encoder.named_parameters()
+        for key, tensor in optimiser.state[parameter].items()
+    }
+
+
+def _set_moments(
+    optimiser: torch.optim.Adam, encoder: SpectrogramEncoder, moments: Mapping[str, Tensor]
+) -> None:
+    for label, tensor in moments.items():
+        key, _, name = label.partition("/")
+        parameter = encoder.get_parameter(name)
+        optimiser.state[parameter][key] = tensor.to(parameter.device, copy=True)

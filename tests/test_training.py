@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import chain, count, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from upath import UPath
 
 from ssense import training
+from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
 from ssense.model.encoder import SpectrogramEncoder, build_encoder
 from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import METRICS, chance_metrics
 from ssense.training import (
+    Checkpoint,
     Fit,
-    Metrics,
     NonFiniteLossError,
     Stream,
     TrainingSpec,
@@ -309,16 +317,15 @@ def test_the_best_encoder_is_that_of_its_epoch(scripted):
 def test_each_epoch_is_reported_as_it_ends(train, validation):
     reported = []
     result = fit(train, validation, spec(), seed=0, on_epoch=reported.append)
-    assert reported == result.history
+    assert [list(checkpoint.history) for checkpoint in reported] == [
+        result.history[:1],
+        result.history,
+    ]
 
 
 def test_a_report_can_end_the_training(train, validation):
-    def stop(metrics: Metrics) -> None:
-        assert metrics["epoch"] == 1
-        raise StopIteration
-
-    with pytest.raises(StopIteration):
-        fit(train, validation, spec(max_epochs=50), seed=0, on_epoch=stop)
+    with pytest.raises(Interrupted):
+        fit(train, validation, spec(max_epochs=50), seed=0, on_epoch=Interruption(1))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -327,6 +334,169 @@ def test_a_loss_that_is_not_finite_is_an_error(pairs, value):
     broken.spectrograms[7, 0, 3, 3] = value
     with pytest.raises(NonFiniteLossError, match="the training loss became nan"):
         fit(broken.select(TRAIN), broken.select(VALIDATION), spec(), seed=0)
+
+
+# ---------------------------------------------------------------- resuming
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Ends a training from within."""
+
+
+@dataclass
+class Interruption:
+    """Writes the checkpoint of one epoch, where there is a file to write to, and ends the training.
+
+    The clock jumps, so that writing is always worthwhile.
+    """
+
+    epoch: int
+    file: CheckpointFile | None = None
+
+    def __call__(self, checkpoint: Checkpoint) -> None:
+        if len(checkpoint.history) == self.epoch:
+            assert self.file is None or self.file.save_if_worthwhile(checkpoint)
+            raise Interrupted
+
+
+def checkpoint_file(folder: Path) -> CheckpointFile:
+    return CheckpointFile(UPath(folder) / "checkpoint", {}, clock=count(0, 1000).__next__)
+
+
+SCORES = (0.2, 0.1, 0.5, 0.3, 0.4)  # the best epoch is 1, 1, 3, 3 and 3; no better one follows
+
+
+def five_epochs(train: Pairs, validation: Pairs, **settings) -> Fit:
+    """Fit until it stops early, with validation Recall@10 as scripted and all else real."""
+    resume: Checkpoint | None = settings.get("resume")
+    scores = iter(SCORES[len(resume.history) if resume else 0 :])
+
+    def scripted_recall(*arguments) -> dict[str, float]:
+        return evaluate(*arguments) | {"recall@10": next(scores)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "evaluate", scripted_recall)
+        few = train.select(np.arange(12))
+        setting = spec(masking=MASKED, batch_size=8, patience=2, max_epochs=100)
+        return fit(few, validation, setting, seed=1, **settings)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train, validation) -> tuple[Fit, Tensor]:
+    """A result, and the global random state that it leaves behind."""
+    result = five_epochs(train, validation)
+    assert (len(result.history), result.best_epoch) == (5, 3)
+    return result, torch.get_rng_state()
+
+
+def assert_bitwise_equal(one: Fit, other: Fit) -> None:
+    assert one.history == other.history
+    assert one.best_epoch == other.best_epoch
+    assert equal_states(one.encoder, other.encoder)
+
+
+@pytest.mark.parametrize("epoch", range(1, 6))
+def test_interrupted_after_any_epoch_a_resumed_fit_is_bitwise_equal(
+    epoch, train, validation, uninterrupted, tmp_path
+):
+    expected, random_state = uninterrupted
+    file = checkpoint_file(tmp_path)
+    with pytest.raises(Interrupted):
+        five_epochs(train, validation, on_epoch=Interruption(epoch, file))
+    torch.manual_seed(epoch)
+    resume = checkpoint_file(tmp_path).load()
+    reported: list[Checkpoint] = []
+    result = five_epochs(train, validation, resume=resume, on_epoch=reported.append)
+    assert [len(checkpoint.history) for checkpoint in reported] == list(range(epoch + 1, 6))
+    assert_bitwise_equal(result, expected)
+    assert torch.get_rng_state().equal(random_state)
+    file.delete()
+
+
+def killed_in_the_third_epoch(folder: str) -> None:
+    """What the test below runs in a process of its own: it hangs until it is killed."""
+
+    class Hanging(Pairs):
+        asked = count(1)
+
+        def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+            if next(self.asked) == 8:  # of 3 batches in each epoch
+                print("in the middle of an epoch", flush=True)
+                time.sleep(600)
+            return super().batch(index)
+
+    torch.set_num_threads(1)
+    pairs = separable()
+    train = pairs.select(TRAIN)
+    fit(
+        Hanging(train.spectrograms, train.text, train.rows),
+        pairs.select(VALIDATION),
+        spec(masking=MASKED, max_epochs=3),
+        seed=3,
+        on_epoch=lambda checkpoint: checkpoint_file(Path(folder)).save_if_worthwhile(checkpoint),
+    )
+
+
+def test_killed_in_the_middle_of_an_epoch_a_resumed_fit_is_bitwise_equal(
+    train, validation, tmp_path
+):
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import test_training as t; "
+    script += "t.killed_in_the_third_epoch(sys.argv[2])"
+    arguments = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "in the middle of an epoch\n"
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
+    file = checkpoint_file(tmp_path)
+    resume = file.load()
+    assert len(resume.history) == 2
+    setting = spec(masking=MASKED, max_epochs=3)
+    result = fit(train, validation, setting, seed=3, resume=resume)
+    assert_bitwise_equal(result, fit(train, validation, setting, seed=3))
+    file.delete()
+
+
+def test_what_a_fit_resumes_from_is_left_as_it_was(train, validation, short):
+    kept: list[Checkpoint] = []
+    with pytest.raises(Interrupted):
+        fit(
+            train,
+            validation,
+            spec(masking=MASKED),
+            seed=3,
+            on_epoch=lambda checkpoint: (kept.append(checkpoint), Interruption(1)(checkpoint)),
+        )
+    for _ in range(2):
+        again = fit(train, validation, spec(masking=MASKED), seed=3, resume=kept[0])
+        assert_bitwise_equal(again, short)
+
+
+def test_global_random_states_change_nothing(train, validation, short):
+    def draw(_: Checkpoint) -> None:
+        torch.rand(3), np.random.random(3), random.random()  # noqa: NPY002
+
+    disturbed = fit(train, validation, spec(masking=MASKED), seed=3, on_epoch=draw)
+    assert_bitwise_equal(disturbed, short)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_resumed_fit_on_cuda_draws_the_same_batches_and_masks(pairs, tmp_path):
+    on_cuda = Pairs(pairs.spectrograms.cuda(), pairs.text.cuda())
+    splits = on_cuda.select(TRAIN), on_cuda.select(VALIDATION)
+    setting = spec(masking=MASKED, max_epochs=3)
+    last: list[Checkpoint] = []
+    straight = fit(*splits, setting, seed=3, on_epoch=last.append)
+    with pytest.raises(Interrupted):
+        fit(*splits, setting, seed=3, on_epoch=Interruption(1, checkpoint_file(tmp_path)))
+    resume = checkpoint_file(tmp_path).load()
+    resumed = fit(*splits, setting, seed=3, resume=resume, on_epoch=last.append)
+    assert last[-1].masks.equal(last[2].masks)
+    assert last[-1].order.equal(last[2].order)
+    # Unless told otherwise, cuDNN adds in an order of its own.
+    losses = [epoch["loss"] for epoch in straight.history]
+    assert [epoch["loss"] for epoch in resumed.history] == pytest.approx(losses, rel=1e-2)
 
 
 # ---------------------------------------------------------------- the specification

@@ -3,6 +3,7 @@
 SWEEP/sweep.json                     what is compared: families, configurations, seeds
 SWEEP/cells/SIGNATURE/record.json    written last, whole: a cell without it is not finished
 SWEEP/cells/SIGNATURE/encoder.safetensors
+SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Record:
         timings: seconds by stage.
         versions: of Python, this package and the libraries that compute.
         worker: host and process that trained it.
+        resumed_after: epochs that an interrupted worker had trained before; `timings` leave them
+            out.
     """
 
     signature: str
@@ -60,6 +63,7 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
     worker: str = ""
+    resumed_after: int = 0
     finished_at: str = field(default_factory=utc_now)
 
     @property
@@ -91,6 +95,10 @@ class Ledger:
         paths = (cell / "record.json" for cell in sorted(cells.iterdir()))
         records = (_read_record(path) for path in paths if path.exists())
         return {record.signature: record for record in records}
+
+    def checkpoint_path(self, signature: str) -> UPath:
+        """Where a cell in progress keeps what it needs to go on."""
+        return self.folder / "cells" / signature / "checkpoint.safetensors"
 
     def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> None:
         """Keep a finished cell: its encoder first, then the record that makes it count."""

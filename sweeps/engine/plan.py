@@ -45,11 +45,12 @@ def plan_cells(search: Search) -> Plan:
     """Count the cells of a sweep against its ledger."""
     records = [record for _, cell in search.cells() if (record := search.record(cell))]
     done = [record for record in records if record.done]
+    whole = [record.timings["training"] for record in done if not record.resumed_after]
     return Plan(
         total=search.sweep.n_cells,
         done=len(done),
         failed=len(records) - len(done),
-        seconds_per_cell=median(r.timings["training"] for r in done) if done else None,
+        seconds_per_cell=median(whole) if whole else None,
     )
 
 

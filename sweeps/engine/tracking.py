@@ -74,7 +74,8 @@ class Tracker:
 
         Args:
             search: of the sweep.
-            tags, params: of its run.
+            tags: of its run.
+            params: of its run.
             texts: artifacts of its run, by file name.
         """
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ray import tune
 
+from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import seeded_split
 from ssense.training import TrainingSpec, fit
@@ -65,8 +66,9 @@ def run_cell(
 ) -> Record:
     """Train one cell on the device of `pairs` and keep it in the ledger.
 
-    Training sees the training and validation splits alone. An error of the training itself makes
-    a failed record with its reason.
+    A cell that a worker left unfinished goes on from its last checkpoint. Training sees the
+    training and validation splits alone. An error of the training itself makes a failed record with
+    its reason.
     """
     start = time.perf_counter()
     split = seeded_split(len(pairs), cell.seed)
@@ -80,10 +82,25 @@ def run_cell(
         "device": device_name(pairs.text.device),
         "worker": f"{platform.node()}:{os.getpid()}",
     }
+    # The bits of a result depend on all of this; a checkpoint of other circumstances is not used.
+    circumstances = {name: common[name] for name in ("signature", "device", "versions")}
+    checkpoint = CheckpointFile(
+        ledger.checkpoint_path(common["signature"]),
+        {**circumstances, "threads": torch.get_num_threads()},
+    )
+    left_off = checkpoint.load()
+    common["resumed_after"] = len(left_off.history) if left_off else 0
     encoder = None
     try:
         spec = configured(training, cell.configuration)
-        trained = fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
+        trained = fit(
+            pairs.select(split.train),
+            pairs.select(split.validation),
+            spec,
+            cell.seed,
+            on_epoch=checkpoint.save_if_worthwhile,
+            resume=left_off,
+        )
     except Exception as error:  # whatever it is, the other cells go on
         traceback.print_exc()
         outcome: dict[str, Any] = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
@@ -97,6 +114,7 @@ def run_cell(
     timings = {"training": time.perf_counter() - start}
     record = Record(**common, **outcome, timings=timings)
     ledger.write(record, encoder)
+    checkpoint.delete()  # of a failed cell too, lest it fail the same way for ever
     return record
 
 
