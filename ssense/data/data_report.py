@@ -29,12 +29,11 @@ from ssense.data.segments import Segments, SegmentSpec
 from ssense.data.splits import FRACTIONS
 from ssense.data.tables import listing, one_line, printable, read_json
 from ssense.data.timeline import (
-    CHUNK_S,
     KNOWN_RATES_HZ,
     OFFICIAL_RATE_HZ,
     SNAP_TOLERANCE,
     Run,
-    Timeline,
+    rate_chunks,
 )
 from ssense.data.transcript import Transcript
 from ssense.errors import UserError
@@ -346,7 +345,7 @@ def _channels(recording: Recording, segments: Segments, datasets: list[str]) -> 
 
 
 def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Rate:
-    seconds, samples = _rate_chunks(recording.timeline)
+    seconds, samples = rate_chunks(recording.timeline.runs)
     rates_hz = samples / seconds
     return Rate(
         rate_hz=float(recording.sampling_rate_hz),
@@ -359,24 +358,6 @@ def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Ra
         attributes=attributes,
         contradictions=tuple(_contradictions(recording.sampling_rate_hz, spec, attributes)),
     )
-
-
-def _rate_chunks(timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds and samples of the chunks that `Timeline.sampling_rate_hz` rests on, [chunks]."""
-    edges = [_chunk_edges(run) for run in timeline.runs]
-    if all(len(places) < 2 for places in edges):
-        edges = [[0, -1] for _ in timeline.runs]
-    pairs = list(zip(timeline.runs, edges, strict=True))
-    seconds = np.concatenate([np.diff(run.movie_time_s[places]) for run, places in pairs])
-    samples = np.concatenate([np.diff(run.sample[places]) for run, places in pairs])
-    return seconds, samples
-
-
-def _chunk_edges(run: Run) -> list[int]:
-    edges, times_s = [0], run.movie_time_s
-    while (edge := int(np.searchsorted(times_s, times_s[edges[-1]] + CHUNK_S))) < len(times_s):
-        edges.append(edge)
-    return edges
 
 
 def _contradictions(rate_hz: float, spec: SegmentSpec, attributes: Attributes) -> Iterator[str]:

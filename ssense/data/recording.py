@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,19 +24,23 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ssense.data.tables import listing, one_line, read_json, require_file
+from ssense.data.tables import listing, one_line, printable, read_json, require_file
 from ssense.data.timeline import Timeline, read_timeline
 from ssense.data.transcript import Transcript, read_transcript
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError
 
-NOT_NEURAL = ("DC", "TRIG")  # auxiliary inputs of the amplifier: triggers, audio
+NOT_NEURAL = ("DC", "TRIG")  # auxiliary inputs of the amplifier, in any case: triggers, audio
+LARGEST_UV = 1e9  # a kilovolt: no amplifier gives more, and single precision can still square it
 
 # The release holds datasets that no label names: one for sub_1, 10 beside 154 labels for sub_2.
 # A larger surplus means that the labels belong to another recording or are cut short.
 UNLABELLED_ALWAYS_TOLERATED = 1
 UNLABELLED_TOLERATED_FRACTION = 0.07
 
+LONGEST_NAME = 255  # bytes, on every common file system
+
+_CHANNEL = re.compile(r"electrode_(0|[1-9][0-9]{0,8})")
 _RECORDING_FILE = re.compile(r"(sub_\d+)_(trial\d+)(\.h5|_metadata\.json|_timings\.csv)")
 _SIGNAL_FOLDERS = ("", "all_subject_data")
 
@@ -87,25 +92,26 @@ class Recording:
     ) -> list[np.ndarray]:
         """Read stretches [start, stop) of one electrode: float64 arrays [stop - start], microvolts.
 
+        Only the stretches are read, whatever the type of number they are stored as. An electrode
+        that never varies is no error: z-scored spectrograms turn constants into zeros.
+
         Raises:
-            UserError: the file cannot be read, or a sample is NaN or infinite.
+            UserError: the file cannot be read, or a sample is NaN, infinite or over a kilovolt.
         """
         path = self.files["signals"]
         dataset = f"data/electrode_{self.channel_of[electrode]}"
-        try:
-            with h5py.File(path, "r") as file:
-                channel = file[dataset]
-                signals = [channel[start:stop].astype(np.float64) for start, stop in stretches]
-        except (OSError, KeyError) as error:
-            raise _unreadable(path, error) from error
+        with _open_signals(path) as file:
+            channel = file[dataset]
+            signals = [channel[start:stop].astype(np.float64) for start, stop in stretches]
         for (start, _), signal in zip(stretches, signals, strict=True):
-            finite = np.isfinite(signal)
-            if not finite.all():
-                first = int(np.argmin(finite))
+            possible = np.abs(signal) <= LARGEST_UV  # NaN is not
+            if not possible.all():
+                first = int(np.argmin(possible))
                 raise UserError(
-                    f"{path}: electrode {electrode} ({dataset}) holds {signal[first]} at sample "
-                    f"{start + first}. Add {electrode} to {self.files['corrupted']} under "
-                    f"{self.subject}, or restore the file from the download."
+                    f"{path}: electrode {electrode} ({dataset}) holds {signal[first]:g} at sample "
+                    f"{start + first}, which is no voltage. Add {electrode} to "
+                    f"{self.files['corrupted']} under {self.subject}, or restore the file from "
+                    "the download."
                 )
         return signals
 
@@ -118,13 +124,7 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
             not fit the signals.
     """
     files = _find_files(root, subject, trial)
-    metadata = read_json(files["metadata"], dict)
-    movie = metadata.get("filename")
-    if not isinstance(movie, str) or not movie:
-        raise UserError(
-            f"{files['metadata']} must name the transcript's folder under the key filename, "
-            f"got {movie!r}. Restore the file from the download."
-        )
+    title, movie = _read_metadata(files["metadata"])
     files["transcript"] = root / "transcripts" / movie / "features.csv"
     labels = _read_labels(files["labels"])
     n_samples = _check_signals(files["signals"], len(labels), files["labels"])
@@ -132,7 +132,7 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
     return Recording(
         subject=subject,
         trial=trial,
-        title=str(metadata.get("title", movie)),
+        title=title,
         movie=movie,
         electrodes=tuple(channel_of),
         corrupted=_read_corrupted(files["corrupted"], subject).intersection(channel_of),
@@ -150,11 +150,17 @@ def clean_label(label: str) -> str:
 
 
 def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
-    if not root.is_dir():
+    try:
+        if not root.is_dir():
+            raise UserError(
+                f"{root} is not a folder. "
+                "Give the folder that Brain Treebank's files were unpacked in."
+            )
+        _require_known(root, subject, trial)
+    except OSError as error:
         raise UserError(
-            f"{root} is not a folder. Give the folder that Brain Treebank's files were unpacked in."
-        )
-    _require_known(root, subject, trial)
+            f"cannot look into {root}: {one_line(error)}. Check its permissions."
+        ) from error
     stem = f"{subject}_{trial}"
     files = {
         "signals": _find_signals(root, stem),
@@ -182,12 +188,14 @@ def _require_known(root: Path, subject: str, trial: str) -> None:
     subjects = sorted({name for name, _ in found}, key=_natural)
     if subject not in subjects:
         raise UserError(
-            f"no subject {subject} in {root}. Found: {listing(subjects)}. Check --subject."
+            f"no subject {printable(subject)} in {root}. Found: {listing(subjects)}. "
+            "Check --subject."
         )
     trials = sorted(number for name, number in found if name == subject)
     if trial not in trials:
         raise UserError(
-            f"no trial {trial} of {subject} in {root}. Found: {listing(trials)}. Check --trial."
+            f"no trial {printable(trial)} of {subject} in {root}. Found: {listing(trials)}. "
+            "Check --trial."
         )
 
 
@@ -205,13 +213,32 @@ def _find_signals(root: Path, stem: str) -> Path:
     raise UserError(f"{stem}.h5 is neither in {root} nor in its all_subject_data. {advice}")
 
 
+def _read_metadata(path: Path) -> tuple[str, str]:
+    """Title of the movie, and the folder of its transcript."""
+    metadata = read_json(path, dict)
+    movie, title = metadata.get("filename"), metadata.get("title")
+    if not isinstance(movie, str) or not _names_a_folder(movie):
+        raise UserError(
+            f"{path} must name the transcript's folder under the key filename, "
+            f"got {printable(repr(movie))}. Restore the file from the download."
+        )
+    return (printable(title) if isinstance(title, str) else "") or movie, movie
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether it is the name of one folder, never a path that leads somewhere else."""
+    if name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\"):
+        return False
+    return len(name.encode()) <= LONGEST_NAME
+
+
 def _read_labels(path: Path) -> list[str]:
     labels = read_json(path, list)
-    odd = [label for label in labels if not isinstance(label, str)]
+    odd = [label for label in labels if not isinstance(label, str) or not clean_label(label)]
     if odd or not labels:
+        found = f"{printable(repr(odd[0]))} in it" if odd else "none"
         raise UserError(
-            f"{path} must hold a list of names, got {f'{odd[0]!r} in it' if odd else 'none'}. "
-            "Restore the file from the download."
+            f"{path} must hold a list of names, got {found}. Restore the file from the download."
         )
     return labels
 
@@ -222,7 +249,8 @@ def _neural_channels(labels: list[str], path: Path) -> dict[str, int]:
     neural = [name for name in names if not name.upper().startswith(NOT_NEURAL)]
     repeated = [name for name, count in Counter(neural).items() if count > 1]
     if repeated or not neural:
-        found = f"{repeated[0]} more than once" if repeated else "only DC and TRIG channels"
+        only = "only DC and TRIG channels"
+        found = f"{printable(repeated[0])} more than once" if repeated else only
         raise UserError(f"{path} names {found}. Restore the file from the download.")
     return {name: names.index(name) for name in neural}
 
@@ -237,7 +265,7 @@ def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
     names = by_subject[subject]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(
-            f"{path} must hold a list of names under {subject}, got {str(names)[:60]!r}. "
+            f"{path} must hold a list of names under {subject}, got {printable(repr(names))}. "
             "Restore the file from the download."
         )
     return frozenset(clean_label(name) for name in names)
@@ -245,16 +273,14 @@ def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
 
 def _check_signals(path: Path, n_labels: int, labels_path: Path) -> int:
     """Length of the channels, once their number and lengths are found to fit the labels."""
-    try:
-        with h5py.File(path, "r") as file:
-            shapes = _channel_shapes(file)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with _open_signals(path) as file:
+        shapes = _channel_shapes(file)
     missing = [number for number in range(n_labels) if number not in shapes]
     if missing:
         raise UserError(
-            f"{path} lacks data/electrode_{missing[0]}: {labels_path} names {n_labels} channels, "
-            f"{n_labels - len(missing)} of them are there. Restore both files from the download."
+            f"{path} lacks data/electrode_{missing[0]} as numbers: {labels_path} names {n_labels} "
+            f"channels, {n_labels - len(missing)} of them are there. "
+            "Restore both files from the download."
         )
     surplus = len(shapes) - n_labels
     if surplus > max(UNLABELLED_ALWAYS_TOLERATED, UNLABELLED_TOLERATED_FRACTION * n_labels):
@@ -266,14 +292,17 @@ def _check_signals(path: Path, n_labels: int, labels_path: Path) -> int:
 
 
 def _channel_shapes(file: h5py.File) -> dict[int, tuple[int, ...]]:
+    """Shapes of the channels by number; datasets of anything but real numbers are none."""
     group = file.get("data")
     if not isinstance(group, h5py.Group):
         return {}
-    matches = [(re.fullmatch(r"electrode_(\d+)", name), name) for name in group]
+    channels = {int(match[1]): group[match[0]] for match in map(_CHANNEL.fullmatch, group) if match}
     return {
-        int(match[1]): group[name].shape
-        for match, name in matches
-        if match and isinstance(group[name], h5py.Dataset) and group[name].dtype.kind in "fiu"
+        number: channel.shape
+        for number, channel in channels.items()
+        if isinstance(channel, h5py.Dataset)
+        and channel.dtype.kind in "fiu"
+        and channel.shape is not None
     }
 
 
@@ -289,8 +318,14 @@ def _common_length(path: Path, shapes: list[tuple[int, ...]]) -> int:
     return int(usual[0])
 
 
-def _unreadable(path: Path, error: BaseException) -> UserError:
-    return UserError(
-        f"cannot read {path} as HDF5: {one_line(error)}. "
-        "The file may be cut short: download and unzip it again."
-    )
+@contextmanager
+def _open_signals(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file; whatever goes wrong while it is read is a `UserError`."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except Exception as error:  # h5py raises half of the built-in ones on a damaged file
+        raise UserError(
+            f"cannot read {path} as HDF5: {one_line(error)}. "
+            "The file may be cut short: download and unzip it again."
+        ) from error

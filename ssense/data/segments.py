@@ -28,6 +28,7 @@ _CHOICES = {
 _POSITIVE = ("max_duration_s", "max_samples", "pad_to", "pad_multiple", "line_hz")
 
 NO_WORD = "no aligned word"
+NO_TEXT = "no text"
 TOO_LONG = "too long"
 STRADDLES = "straddles a pause"
 LEAVES = "leaves the file"
@@ -177,6 +178,10 @@ def kept_by_length(
 def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     """Choose the sentences to keep and the samples that each spans. Reads no signal.
 
+    A sentence spans its aligned words: those whose start and end have a place in the recording and
+    come in that order. The dropped ones are counted under the first reason that applies: no aligned
+    word, no text, too long, straddles a pause, leaves the file, overflow.
+
     Raises:
         UserError: no sentence or electrode is left, or a segment is longer than `pad_to` and
             `overflow` is "error".
@@ -190,6 +195,8 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     def drop(where: np.ndarray, why: str) -> None:
         reason[where & (reason == "")] = why
 
+    text = [recording.transcript.sentences[number] for number in spans.sentence_idx.tolist()]
+    drop(np.array([not sentence.strip() for sentence in text], dtype=bool), NO_TEXT)
     times = (spans.onset_s, spans.offset_s, spans.onset_sample, spans.offset_sample)
     drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
     drop(_crosses(start, stop, recording.timeline.pauses()), STRADDLES)
@@ -200,7 +207,7 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         drop(stop - start > spec.pad_to, OVERFLOWS)
     n_unaligned = len(recording.transcript.sentences) - len(start)
     dropped = {NO_WORD: n_unaligned} | {
-        why: int(np.sum(reason == why)) for why in (TOO_LONG, STRADDLES, LEAVES, OVERFLOWS)
+        why: int(np.sum(reason == why)) for why in (NO_TEXT, TOO_LONG, STRADDLES, LEAVES, OVERFLOWS)
     }
     keep = reason == ""
     if not keep.any():
@@ -208,7 +215,7 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     longest = int(np.max(stop[keep] - start[keep]))
     return Segments(
         sentence_idx=spans.sentence_idx[keep],
-        text=tuple(recording.transcript.sentences[int(i)] for i in spans.sentence_idx[keep]),
+        text=tuple(sentence for sentence, kept in zip(text, keep, strict=True) if kept),
         onset_s=spans.onset_s[keep],
         offset_s=spans.offset_s[keep],
         start=start[keep],

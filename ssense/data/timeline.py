@@ -7,6 +7,8 @@ runs the sample number jumps and the movie time does not.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from ssense.data.tables import read_csv
+from ssense.data.tables import WHOLE_NUMBERS, read_csv
 from ssense.errors import UserError
 
 Alignment = Literal["interpolate", "official_nearest_2048"]
@@ -22,6 +24,8 @@ Alignment = Literal["interpolate", "official_nearest_2048"]
 KNOWN_RATES_HZ = (512.0, 1000.0, 1024.0, 2000.0, 2048.0)
 SNAP_TOLERANCE = 0.01  # triggers jitter by tens of samples; the known rates lie > 2 % apart
 CHUNK_S = 10.0  # long enough to make that jitter small against the chunk's own samples
+JUMP_S = 0.5  # between triggers; pauses last over a second, jitter some hundredths
+PLAUSIBLE_RATES_HZ = (1.0, 1e6)
 OFFICIAL_RATE_HZ = 2048.0  # written into the official alignment, whatever the recording's rate
 
 _ENDS_RUN = ("pause", "end")
@@ -30,7 +34,7 @@ _STARTS_RUN = ("unpause", "beginning")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Triggers between two pauses, both arrays [triggers] and strictly increasing."""
+    """Two triggers or more between two pauses; both arrays [triggers], strictly increasing."""
 
     movie_time_s: np.ndarray
     sample: np.ndarray
@@ -41,7 +45,7 @@ class Timeline:
     """The timings of one recording.
 
     Attributes:
-        runs: the unpaused stretches in order, each with at least two triggers.
+        runs: the unpaused stretches in order.
         row_time_s: movie time of every row, whatever its type [rows], in the order of the samples.
         row_sample: sample number of every row [rows].
     """
@@ -58,8 +62,10 @@ class Timeline:
         the nearest row, of any type, at 2048 samples per second.
         """
         if align == "official_nearest_2048":
-            return self._from_nearest_row(movie_time_s)
-        return self._between_triggers(movie_time_s)
+            samples = self._from_nearest_row(movie_time_s)
+        else:
+            samples = self._between_triggers(movie_time_s)
+        return np.where(np.abs(samples) < WHOLE_NUMBERS, samples, np.nan)
 
     def pauses(self) -> np.ndarray:
         """First and last sample of what lies between neighbouring runs, [pauses, 2]."""
@@ -75,10 +81,7 @@ class Timeline:
         The median over chunks of at least ten seconds (or over whole runs where none is that
         long), set to the nearest of `KNOWN_RATES_HZ` within one per cent.
         """
-        rates = np.concatenate([_chunk_rates(run, CHUNK_S) for run in self.runs])
-        if not len(rates):
-            rates = np.concatenate([_rates(run, [0, -1]) for run in self.runs])
-        measured = float(np.median(rates))
+        measured = _measured_rate_hz(self.runs)
         nearest = min(KNOWN_RATES_HZ, key=lambda known: abs(known - measured))
         return nearest if abs(nearest - measured) <= SNAP_TOLERANCE * nearest else measured
 
@@ -107,15 +110,19 @@ class Timeline:
 def read_timeline(path: Path) -> Timeline:
     """Read a `*_timings.csv` file; only its columns type, movie_time and index are used.
 
+    Rows may come in any order. Those without a movie time or an index of at least 0 (blank, NaN,
+    beyond 2^53) are left out, and so are triggers that contradict most others: see `timeline_of`.
+
     Raises:
-        UserError: a column is missing or malformed, or no run has two triggers.
+        UserError: a column is missing or malformed, no run has two triggers, or the triggers give
+            a sampling rate that no recording has.
     """
     columns = {"type": pa.string(), "movie_time": pa.float64(), "index": pa.float64()}
     table = read_csv(path, columns)
-    kind = np.array(table["type"].to_pylist(), dtype=str)
+    kind = np.array(table["type"].to_pylist(), dtype=object)
     movie_time_s = table["movie_time"].to_numpy()
     sample = table["index"].to_numpy()
-    known = np.isfinite(movie_time_s) & np.isfinite(sample)
+    known = (np.abs(movie_time_s) < WHOLE_NUMBERS) & (sample >= 0) & (sample < WHOLE_NUMBERS)
     if not np.any(known & (kind == "trigger")):
         raise UserError(
             f"{path} has no trigger with movie_time and index among its {len(kind)} rows. "
@@ -127,11 +134,22 @@ def read_timeline(path: Path) -> Timeline:
             f"{path} has no two triggers in order between pauses among its {len(kind)} rows. "
             "Restore the file from the download."
         )
+    lowest, highest = PLAUSIBLE_RATES_HZ
+    if not lowest <= timeline.sampling_rate_hz() <= highest:
+        raise UserError(
+            f"{path}: its triggers give {timeline.sampling_rate_hz():g} samples per second of "
+            "movie. Restore the file from the download."
+        )
     return timeline
 
 
 def timeline_of(kind: np.ndarray, movie_time_s: np.ndarray, sample: np.ndarray) -> Timeline:
-    """Arrange timing rows (three arrays [rows], finite, in any order) into a timeline."""
+    """Arrange timing rows (three arrays [rows], finite, in any order) into a timeline.
+
+    Between pauses, triggers are left out that break the order of most others. Where recording and
+    movie still disagree by more than `JUMP_S` from one trigger to the next, there was a pause that
+    no row tells of.
+    """
     order = np.argsort(sample, kind="stable")
     kind, movie_time_s, sample = kind[order], movie_time_s[order], sample[order]
     # A row that ends a run counts with the run before it, one that starts a run with the next.
@@ -142,31 +160,66 @@ def timeline_of(kind: np.ndarray, movie_time_s: np.ndarray, sample: np.ndarray) 
     is_trigger = kind == "trigger"
     runs = []
     for number in np.unique(run_number[is_trigger]):
-        members = is_trigger & (run_number == number)
-        rising = _strictly_rising(movie_time_s[members], sample[members])
-        if np.sum(rising) >= 2:
-            runs.append(Run(movie_time_s[members][rising], sample[members][rising]))
-    return Timeline(tuple(runs), movie_time_s, sample)
+        members = np.flatnonzero(is_trigger & (run_number == number))
+        kept = members[_longest_rising(movie_time_s[members], sample[members])]
+        if len(kept) >= 2:
+            runs.append(Run(movie_time_s[kept], sample[kept]))
+    rate_hz = _measured_rate_hz(runs) if runs else np.nan
+    unbroken = tuple(part for run in runs for part in _split_at_jumps(run, rate_hz))
+    return Timeline(unbroken, movie_time_s, sample)
 
 
-def _strictly_rising(*values: np.ndarray) -> np.ndarray:
-    """Mask of the entries that exceed all entries before them, in every array."""
-    rising = np.ones(len(values[0]), dtype=bool)
-    for value in values:
-        rising[1:] &= value[1:] > np.maximum.accumulate(value)[:-1]
-    return rising
+def _longest_rising(movie_time_s: np.ndarray, sample: np.ndarray) -> list[int]:
+    """Indices of the most triggers of which every one is later than the one before in both arrays.
+
+    The longest increasing subsequence by binary search (Fredman 1975, "On computing the length of
+    longest increasing subsequences").
+    """
+    lowest_s: list[float] = []  # the last time of the best sequence of each length
+    last: list[int] = []  # and its index
+    before = np.full(len(sample), -1)
+    # Of triggers that share a sample the later comes first: no sequence can hold both.
+    for trigger in np.lexsort((-movie_time_s, sample)).tolist():
+        length = bisect_left(lowest_s, movie_time_s[trigger])
+        lowest_s[length : length + 1] = [movie_time_s[trigger]]
+        last[length : length + 1] = [trigger]
+        before[trigger] = last[length - 1] if length else -1
+    rising = last[-1:]
+    while before[rising[-1]] >= 0:
+        rising.append(int(before[rising[-1]]))
+    return rising[::-1]
 
 
-def _chunk_rates(run: Run, shortest_s: float) -> np.ndarray:
-    """Samples per second of neighbouring chunks of a run, each at least `shortest_s` long."""
-    edges = [0]
-    while True:
-        chunk_end_s = run.movie_time_s[edges[-1]] + shortest_s
-        edge = int(np.searchsorted(run.movie_time_s, chunk_end_s))
-        if edge >= len(run.sample):
-            return _rates(run, edges)
+def _split_at_jumps(run: Run, rate_hz: float) -> list[Run]:
+    """The parts of a run in which recording and movie advance alike, each of two triggers."""
+    jump_s = np.diff(run.sample) / rate_hz - np.diff(run.movie_time_s)
+    edges = np.flatnonzero(np.abs(jump_s) > JUMP_S) + 1
+    parts = zip(np.split(run.movie_time_s, edges), np.split(run.sample, edges), strict=True)
+    return [Run(*part) for part in parts if len(part[0]) >= 2]
+
+
+def rate_chunks(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
+    """Movie seconds and samples of the pause-free chunks that the rate rests on, [chunks] each.
+
+    Chunks last at least `CHUNK_S`; where no run is that long, each run is one.
+    """
+    edges = [_chunk_edges(run) for run in runs]
+    if all(len(places) < 2 for places in edges):
+        edges = [[0, -1] for _ in runs]
+    pairs = list(zip(runs, edges, strict=True))
+    seconds = np.concatenate([np.diff(run.movie_time_s[places]) for run, places in pairs])
+    samples = np.concatenate([np.diff(run.sample[places]) for run, places in pairs])
+    return seconds, samples
+
+
+def _measured_rate_hz(runs: Sequence[Run]) -> float:
+    """Median of the samples per second in chunks of the runs, unrounded."""
+    seconds, samples = rate_chunks(runs)
+    return float(np.median(samples / seconds))
+
+
+def _chunk_edges(run: Run) -> list[int]:
+    edges, times_s = [0], run.movie_time_s
+    while (edge := int(np.searchsorted(times_s, times_s[edges[-1]] + CHUNK_S))) < len(times_s):
         edges.append(edge)
-
-
-def _rates(run: Run, edges: list[int]) -> np.ndarray:
-    return np.diff(run.sample[edges]) / np.diff(run.movie_time_s[edges])
+    return edges

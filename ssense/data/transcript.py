@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ssense.data.tables import csv_columns, read_csv, require_columns
+from ssense.data.tables import WHOLE_NUMBERS, csv_columns, read_csv, require_columns
 from ssense.errors import UserError
 
 
@@ -19,7 +19,7 @@ class Transcript:
     Attributes:
         sentence_idx: int64 [tokens].
         start_s, end_s: movie seconds [tokens], NaN for particles and words without a known time.
-        sentences: text of every sentence, by `sentence_idx`.
+        sentences: text of every sentence, by `sentence_idx`; blank where no token has one.
     """
 
     sentence_idx: np.ndarray
@@ -31,7 +31,8 @@ class Transcript:
 def read_transcript(path: Path) -> Transcript:
     """Read `features.csv`: start, end, sentence and sentence_idx (else is_onset) of each token.
 
-    Tokens without a sentence number, of which the release has none, belong to no sentence.
+    Tokens without a sentence number (0, 1, 2, ...), of which the release has none, belong to no
+    sentence. Without the column sentence_idx a token whose is_onset is 1 begins the next sentence.
 
     Raises:
         UserError: a column is missing or malformed, or no token belongs to a sentence.
@@ -43,7 +44,7 @@ def read_transcript(path: Path) -> Transcript:
     number = table[grouping].to_numpy()
     if grouping == "is_onset":
         number = np.cumsum(number == 1.0) - 1.0
-    numbered = np.isfinite(number) & (number >= 0)
+    numbered = (number >= 0) & (number < WHOLE_NUMBERS) & (number == np.floor(number))
     if not numbered.any():
         raise UserError(
             f"{path} has no token that belongs to a sentence among its {len(number)} rows "
@@ -71,5 +72,9 @@ def _grouping_column(path: Path) -> str:
 
 
 def _first_text(sentence_idx: np.ndarray, texts: np.ndarray) -> dict[int, str]:
-    values, first = np.unique(sentence_idx, return_index=True)
-    return {int(value): texts[row] or "" for value, row in zip(values, first, strict=True)}
+    """Text of each sentence: that of its first token, or of the first that has one."""
+    sentences: dict[int, str] = {}
+    for number, text in zip(sentence_idx.tolist(), texts.tolist(), strict=True):
+        if not sentences.get(number, "").strip():
+            sentences[number] = text
+    return sentences

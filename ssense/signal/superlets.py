@@ -8,35 +8,32 @@ of cycles `c`. With `B = c / (5 f)` seconds, `x` zero outside its samples and we
     W_c[n]   = (1 / rate) Σ_m x[m] psi_c((n - m) / rate)         in the unit of x
     S[n]     = Π_k |W_{c_k}[n]| ** w_k
 
-The defaults of `SuperletSpec` are those of BrainBERT (its `superlet.yaml`).
-
-How it is computed. Only every `decimation`-th sample of S is kept, and dropping samples folds the
-spectrum. So, with an FFT of `decimation x M` bins, the products of spectrum and wavelet are summed
-into M bins (bin j takes j, j + M, j + 2M, ...), and one inverse FFT of length M gives exactly the
-kept samples of W. Spectra of wavelets are short, so only a few blocks of M bins enter the sum.
-For each j it runs over blocks, which makes it one batched matrix product per frequency:
-[M, wavelets, blocks] @ [M, blocks, channels].
+The defaults of `SuperletSpec` are those of BrainBERT (its `superlet.yaml`). How it is computed is
+told in `folding`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from fractions import Fraction
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 
-OrderSet = Literal["brainbert", "authors"]
-Normalisation = Literal["per_frequency", "none"]
+from ssense.signal.folding import Plan, Sampling, Wavelet, amplitude, make_plan
 
-CYCLES_PER_SD = 5  # a wavelet of c cycles has a time sd of c / 5 periods
-TAIL_SD = {torch.float32: 6.0, torch.float64: 8.5}  # exp(-sd² / 2) is then below the rounding step
-MAX_CHANNELS = 64  # transformed together; more gains nothing on a CPU
-MAX_VALUES = 2**22  # in one intermediate array, about: 32 MB in single precision
+OrderSet = Literal["brainbert", "authors"]
+CycleRule = Literal["multiplicative", "additive"]
+Normalisation = Literal["per_frequency", "none"]
+PadDomain = Literal["raw", "raw_masked", "spec"]
+
+Lengths = torch.Tensor | np.ndarray | Sequence | int
+
+MAX_DENOMINATOR = 10**9  # of an order: 10.1 is meant as 101/10, not as the nearest binary number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,41 +44,50 @@ class SuperletSpec:
         minimum_hz: Lowest frequency.
         maximum_hz: Highest frequency, below half of the sampling rate.
         n_frequencies: Number of linearly spaced frequencies, both ends included.
-        base_cycles: Cycles c1 of the shortest wavelet; wavelet k has c1 * k cycles.
-        order_min: Order at the lowest frequency.
-        order_max: Order at the highest frequency. Orders rise linearly in between and may be
-            fractional: the last wavelet of a superlet then has the fraction as its weight.
+        base_cycles: Cycles c1 of wavelet 1.
+        cycle_rule: Cycles of wavelet k: c1 * k if "multiplicative", c1 + k - 1 if "additive".
+        order_min: Order at the lowest frequency, at least 1.
+        order_max: Order at the highest frequency. Orders rise linearly in between. Wherever an
+            order o is no whole number, wavelet ceil(o) has the fraction of o as its weight, the
+            others 1 (all are divided by their sum).
         order_set: Which wavelets make a superlet of order o. "brainbert" takes
-            k = order_min ... ceil(o), "authors" takes k = 1 ... ceil(o).
+            k = floor(order_min) ... ceil(o), "authors" takes k = 1 ... ceil(o).
         decimation: Every how many samples S is evaluated. Points are sampled, not averaged.
         edge_clip: Frames dropped at each end of a spectrogram, where the signal's ends blur it.
         normalisation: "per_frequency" z-scores every frequency over time (population sd).
+        pad_domain: What the zeros are that pad a signal at its end. "raw" takes them for signal.
+            "raw_masked" takes mean and sd of the z-score from the frames before them.
+            "spec" pads the spectrogram instead: edges are clipped at the signal's own end, the
+            z-score is over its own frames, and zeros follow.
     """
 
     minimum_hz: float = 0.1
     maximum_hz: float = 200.0
     n_frequencies: int = 40
     base_cycles: float = 1.0
-    order_min: int = 3
-    order_max: int = 30
+    cycle_rule: CycleRule = "multiplicative"
+    order_min: float = 3
+    order_max: float = 30
     order_set: OrderSet = "brainbert"
     decimation: int = 50
     edge_clip: int = 5
     normalisation: Normalisation = "per_frequency"
+    pad_domain: PadDomain = "raw"
 
     def __post_init__(self) -> None:
         for name in ("minimum_hz", "maximum_hz", "base_cycles"):
             _check_positive(name, getattr(self, name))
-        for name, lowest in (
-            ("n_frequencies", 1),
-            ("order_min", 1),
-            ("order_max", self.order_min),
-            ("decimation", 1),
-            ("edge_clip", 0),
-        ):
+        for name, lowest in (("n_frequencies", 1), ("decimation", 1), ("edge_clip", 0)):
             _check_whole(name, getattr(self, name), lowest)
-        _check_choice("order_set", self.order_set, get_args(OrderSet))
-        _check_choice("normalisation", self.normalisation, get_args(Normalisation))
+        _check_order("order_min", self.order_min, 1)
+        _check_order("order_max", self.order_max, self.order_min)
+        for name, choices in (
+            ("cycle_rule", CycleRule),
+            ("order_set", OrderSet),
+            ("normalisation", Normalisation),
+            ("pad_domain", PadDomain),
+        ):
+            _check_choice(name, getattr(self, name), get_args(choices))
         self._check_range()
 
     def _check_range(self) -> None:
@@ -122,16 +128,21 @@ class SuperletSpec:
             cycles: [wavelets] float64, ascending.
             weights: [wavelets] float64, their shares in the geometric mean; they sum to 1.
         """
-        # In whole numbers, lest rounding adds a wavelet with a weight of 1e-16.
-        steps = max(1, self.n_frequencies - 1)
-        rise, remainder = divmod((self.order_max - self.order_min) * frequency, steps)
-        last = self.order_min + rise
-        first = self.order_min if self.order_set == "brainbert" else 1
-        numbers = np.arange(first, last + 1 + (remainder > 0))
+        # In fractions, lest rounding adds a wavelet with a weight of 1e-16.
+        lowest, highest = (
+            Fraction(order).limit_denominator(MAX_DENOMINATOR)
+            for order in (self.order_min, self.order_max)
+        )
+        rise = Fraction(frequency, max(1, self.n_frequencies - 1))
+        whole, fraction = divmod(lowest + (highest - lowest) * rise, 1)
+        first = math.floor(lowest) if self.order_set == "brainbert" else 1
+        numbers = np.arange(first, whole + 1 + (fraction > 0))
         weights = np.ones(len(numbers))
-        if remainder:
-            weights[-1] = remainder / steps
-        return self.base_cycles * numbers, weights / weights.sum()
+        if fraction:
+            weights[-1] = float(fraction)
+        additive = self.cycle_rule == "additive"
+        cycles = self.base_cycles + numbers - 1 if additive else self.base_cycles * numbers
+        return cycles, weights / weights.sum()
 
 
 def superlet_transform(
@@ -140,15 +151,24 @@ def superlet_transform(
     """Superlet amplitude of a signal, before edge clipping and z-scoring.
 
     A cosine of amplitude A gives A / 2 at its own frequency, far from the ends. Channels are
-    independent, and multiplying one by a constant multiplies its result. Single precision
-    resolves about 1e-7 of a channel's largest sample: below that, amplitudes are round-off.
+    independent, and multiplying one by a constant multiplies its result.
+
+    Rounding leaves of a wavelet's amplitudes those above 1e-7 of its largest in the channel, 1e-16
+    in double precision. That shows in stretches of zeros only, where S is a mean of vanishing
+    tails: in the first three frames or so it is off by up to 1 % of the channel's rms amplitude
+    (0.03 % in double precision).
+
+    Memory: beside signal and result a call holds up to about 60 MB, or what one channel takes if
+    that is more (100 bytes for each sample with `brainbert`). Wavelets of the last four
+    specifications and lengths are kept for later calls. With `brainbert` they take 500 bytes for
+    each sample of a channel, twice that if several frequencies are too low for the length.
 
     Args:
         signal: [..., samples], real. float64 (numpy's default) is computed and returned in double
             precision, which is exact to about 1e-12 and takes about twice the time; every other
-            type in single.
+            type in single, exact to about 1e-6.
         sampling_rate_hz: Samples per second.
-        spec: `edge_clip` and `normalisation` do not matter here.
+        spec: `edge_clip`, `normalisation` and `pad_domain` do not matter here.
 
     Returns:
         [..., frequencies, ceil(samples / decimation)] in the unit of the signal, on its device.
@@ -159,98 +179,113 @@ def superlet_transform(
             below half the sampling rate.
     """
     tensor = _as_tensor(signal)
+    *leading, samples = tensor.shape
+    channels = tensor.reshape(math.prod(leading), samples)
     dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    return _transform(tensor, sampling_rate_hz, spec, dtype)
+    plan = _plan(spec, samples, float(sampling_rate_hz), dtype, tensor.device)
+    result = tensor.new_empty((len(channels), spec.n_frequencies, plan.frames), dtype=dtype)
+    for rows in plan.blocks(len(channels)):
+        result[rows] = amplitude(channels[rows], plan)
+    return result.reshape(*leading, *result.shape[1:])
 
 
 def spectrogram(
-    signal: torch.Tensor | np.ndarray, sampling_rate_hz: float, spec: SuperletSpec
+    signal: torch.Tensor | np.ndarray,
+    sampling_rate_hz: float,
+    spec: SuperletSpec,
+    lengths: Lengths | None = None,
 ) -> torch.Tensor:
     """Superlet spectrogram as an encoder sees it: edges clipped, each frequency z-scored.
 
     Args:
         signal: [..., samples], real, in any unit (the z-score removes it).
         sampling_rate_hz: Samples per second.
-        spec: Says which frequencies and frames, and whether to normalise.
+        spec: Says which frequencies and frames, and whether and how to normalise.
+        lengths: Samples of each signal before its padding with zeros, whole numbers of a shape
+            that broadcasts to [...]; None if there is no padding. `spec.pad_domain` says what
+            they are used for; "raw" does not.
 
     Returns:
         [..., frequencies, spec.n_frames(samples)] float32 on the device of the signal. A frequency
-        that does not vary over time becomes zeros.
+        that does not vary over time becomes zeros, and so does a signal that `pad_domain` leaves
+        no frame of its own.
 
     Raises:
-        ValueError: as `superlet_transform`, or clipping the edges would leave no frame.
+        ValueError: as `superlet_transform`, or clipping the edges would leave no frame, or
+            `lengths` do not fit the signal.
     """
     tensor = _as_tensor(signal)
-    samples = tensor.shape[-1]
-    if spec.n_frames(samples) == 0:
+    *leading, samples = tensor.shape
+    n_frames = spec.n_frames(samples)
+    if n_frames == 0:
         raise ValueError(
             f"edge_clip {spec.edge_clip} leaves no frame of a signal of {samples} samples "
             f"({math.ceil(samples / spec.decimation)} frames at decimation {spec.decimation}). "
             "Pass a longer signal or lower edge_clip."
         )
-    amplitude = _transform(tensor, sampling_rate_hz, spec, torch.float32)
-    frames = amplitude.narrow(-1, spec.edge_clip, spec.n_frames(samples))
-    return _z_score(frames) if spec.normalisation == "per_frequency" else frames.contiguous()
+    own_frames = _own_frames(lengths, tensor, spec)
+    channels = tensor.reshape(math.prod(leading), samples)
+    plan = _plan(spec, samples, float(sampling_rate_hz), torch.float32, tensor.device)
+    result = tensor.new_empty((len(channels), spec.n_frequencies, n_frames), dtype=torch.float32)
+    for rows in plan.blocks(len(channels)):
+        frames = amplitude(channels[rows], plan).narrow(-1, spec.edge_clip, n_frames)
+        result[rows] = _normalise(frames, own_frames[rows], spec)
+    return result.reshape(*leading, *result.shape[1:])
 
 
-def _z_score(frames: torch.Tensor) -> torch.Tensor:
-    """Standardise [..., frames] over the last axis; constant rows become zeros, NaN stays NaN."""
-    sd, mean = torch.std_mean(frames, dim=-1, correction=0, keepdim=True)
-    # Rounding of the mean can leave a constant row with a tiny sd, so sd == 0 would miss some.
-    constant = frames.amax(-1, keepdim=True) == frames.amin(-1, keepdim=True)
-    return torch.where(constant, 0.0, (frames - mean) / sd)
+def _own_frames(lengths: Lengths | None, signal: torch.Tensor, spec: SuperletSpec) -> torch.Tensor:
+    """Which frames of a spectrogram count as the signal's own, [channels, 1, frames] bool."""
+    *leading, samples = signal.shape
+    frames = torch.arange(spec.n_frames(samples), device=signal.device)
+    if lengths is None or spec.pad_domain == "raw":
+        own = torch.full((math.prod(leading), 1), len(frames), device=signal.device)
+    else:
+        clipped = spec.edge_clip * (2 if spec.pad_domain == "spec" else 1)
+        samples_of = _checked_lengths(lengths, leading, samples).to(signal.device)
+        own = (samples_of + spec.decimation - 1) // spec.decimation - clipped
+    return (frames < own)[:, None]
 
 
-# --- Carrying out a plan ------------------------------------------------------------------------
+def _checked_lengths(lengths: Lengths, leading: list[int], samples: int) -> torch.Tensor:
+    """Lengths as [channels, 1] int64."""
+    given = torch.as_tensor(lengths)
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise ValueError(f"lengths must be whole numbers, got {given.dtype}.")
+    found = given.long()
+    if found.numel() and not 0 <= found.min() <= found.max() <= samples:
+        raise ValueError(
+            f"lengths must be from 0 to the signal's {samples} samples, "
+            f"got {int(found.min())} to {int(found.max())}."
+        )
+    try:
+        return found.expand(leading).reshape(-1, 1)
+    except RuntimeError:
+        raise ValueError(
+            f"lengths must have a shape that broadcasts to {leading}, the signal's without its "
+            f"samples, got {list(found.shape)}."
+        ) from None
 
 
-@dataclass(frozen=True)
-class _Band:
-    """The wavelets of one frequency that are evaluated in one fold.
+def _normalise(frames: torch.Tensor, own: torch.Tensor, spec: SuperletSpec) -> torch.Tensor:
+    """The last step to a spectrogram, [channels, frequencies, frames]; `own` as `_own_frames`."""
+    if spec.normalisation == "per_frequency":
+        frames = _z_score(frames, own)
+    return torch.where(own, frames, 0.0) if spec.pad_domain == "spec" else frames
 
-    Attributes:
-        frequency: Index into `SuperletSpec.frequencies_hz`.
-        first_block: Which block of M bins `bank` starts at; negative below 0 Hz.
-        bank: Spectra of the wavelets over the FFT length, real, [M, wavelets, blocks].
-        weights: Shares in the geometric mean, [wavelets].
+
+def _z_score(frames: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Standardise [..., frames] by mean and population sd of those frames that are `own`.
+
+    Rows that are constant there, or have no frame there, become zeros; NaN stays NaN.
     """
-
-    frequency: int
-    first_block: int
-    bank: torch.Tensor
-    weights: torch.Tensor
-
-    @property
-    def last_block(self) -> int:
-        """The block after the last one."""
-        return self.first_block + self.bank.shape[-1]
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """Wavelets that share one FFT length, and the bins of the spectrum that they need.
-
-    The needed bins run over negative frequencies and may wrap around, as spectra of samples are
-    periodic. A real signal's negative bins are conjugates of its positive ones.
-
-    Attributes:
-        fft_length: decimation x M.
-        first_block: The first block that any band needs.
-        sources: Index into the one-sided spectrum for each needed bin, [blocks * M].
-        signs: 1, or -1 where the source is to be conjugated, [blocks * M, 1].
-        bands: One for each frequency with a wavelet in this fold.
-    """
-
-    fft_length: int
-    first_block: int
-    sources: torch.Tensor
-    signs: torch.Tensor
-    bands: tuple[_Band, ...]
-
-    @property
-    def values_per_channel(self) -> int:
-        """The size of the largest intermediate array for one channel, about."""
-        return max(self.fft_length, *(band.bank[..., 0].numel() for band in self.bands))
+    weights = own / own.sum(-1, keepdim=True).clamp(min=1)
+    # Less its first frame, a constant row is exactly zero, and so is its variance.
+    shifted = frames - frames[..., :1]
+    largest = shifted.abs().amax(-1, keepdim=True)
+    shifted /= torch.where(largest == 0, 1.0, largest)  # lest squares underflow
+    centred = shifted - (shifted * weights).sum(-1, keepdim=True)
+    variance = (centred.square() * weights).sum(-1, keepdim=True)
+    return torch.where(variance == 0, 0.0, centred / variance.sqrt())
 
 
 def _as_tensor(signal: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -267,237 +302,21 @@ def _as_tensor(signal: torch.Tensor | np.ndarray) -> torch.Tensor:
     return tensor
 
 
-@torch.no_grad()
-def _transform(
-    signal: torch.Tensor, sampling_rate_hz: float, spec: SuperletSpec, dtype: torch.dtype
-) -> torch.Tensor:
-    """Amplitudes [..., frequencies, frames] of [..., samples], a block of channels at a time."""
-    *leading, samples = signal.shape
-    folds = _plan(spec, samples, float(sampling_rate_hz), dtype, signal.device)
-    frames = math.ceil(samples / spec.decimation)
-    channels = signal.reshape(math.prod(leading), samples)
-    result = torch.empty(
-        (len(channels), spec.n_frequencies, frames), dtype=dtype, device=signal.device
-    )
-    step = _channels_at_once(folds)
-    with _full_precision(signal.device.type):
-        for start in range(0, len(channels), step):
-            _amplitude(channels[start : start + step], folds, result[start : start + step])
-    return result.reshape(*leading, spec.n_frequencies, frames)
-
-
-def _channels_at_once(folds: tuple[_Fold, ...]) -> int:
-    """As many as keep intermediate arrays small; long signals are taken in smaller blocks."""
-    largest = max(fold.values_per_channel for fold in folds)
-    return max(1, min(MAX_CHANNELS, MAX_VALUES // largest))
-
-
-@contextmanager
-def _full_precision(device_type: str) -> Iterator[None]:
-    """A training script may allow TF32 or bfloat16 products; here they would cost three digits."""
-    backends = (
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-    )
-    allowed = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, allowed, strict=True):
-            backend.fp32_precision = precision
-
-
-def _amplitude(signal: torch.Tensor, folds: tuple[_Fold, ...], out: torch.Tensor) -> None:
-    """Write the geometric means of [channels, samples] to `out` [channels, frequencies, frames].
-
-    Dividing by the peak first keeps squared amplitudes clear of the floor of single precision, be
-    the unit volts or microvolts, and multiplying by it last keeps zeros at zero.
-    """
-    signal = signal.double()
-    peak = signal.abs().amax(-1, keepdim=True)
-    scaled = signal / torch.where(peak == 0, 1.0, peak)
-    out.zero_()
-    for fold in folds:
-        spectrum = _needed_bins(scaled, fold, out.dtype)
-        for band in fold.bands:
-            out[:, band.frequency] += _log_power(spectrum, fold, band, out.shape[-1])
-    out.mul_(0.5).exp_().mul_(peak.to(out.dtype)[:, None])
-
-
-def _needed_bins(signal: torch.Tensor, fold: _Fold, dtype: torch.dtype) -> torch.Tensor:
-    """Spectrum of [channels, samples] as [M, blocks, 2 * channels], each real part before its
-    imaginary part.
-
-    The FFT itself runs in double precision: a large offset in the signal would otherwise leave its
-    round-off in every bin.
-    """
-    spectrum = torch.fft.rfft(signal, fold.fft_length).to(dtype.to_complex())
-    needed = torch.view_as_real(spectrum.T.contiguous()[fold.sources])  # [bins, channels, 2]
-    needed[..., 1] *= fold.signs  # the imaginary parts
-    folded = fold.bands[0].bank.shape[0]
-    return needed.reshape(-1, folded, 2 * len(signal)).transpose(0, 1)
-
-
-def _log_power(spectrum: torch.Tensor, fold: _Fold, band: _Band, frames: int) -> torch.Tensor:
-    """Weighted sum of ln |W|² over the wavelets of a band, [channels, frames].
-
-    Logarithms, because a product of up to thirty amplitudes leaves the range of any float.
-    """
-    start = band.first_block - fold.first_block
-    products = torch.bmm(band.bank, spectrum[:, start : start + band.bank.shape[-1]])
-    folded = torch.view_as_complex(products.unflatten(-1, (-1, 2)))  # [M, wavelets, channels]
-    wavelets = torch.fft.ifft(folded, dim=0, norm="forward")[:frames]
-    power = (wavelets * wavelets.conj()).real
-    logarithms = power.clamp(min=torch.finfo(power.dtype).tiny).log()
-    return torch.einsum("tkc,k->ct", logarithms, band.weights)
-
-
-# --- Making a plan ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """An FFT of decimation x folded bins."""
-
-    sampling_rate_hz: float
-    decimation: int
-    folded: int
-
-    @classmethod
-    def of_length(cls, samples: int, sampling_rate_hz: float, decimation: int) -> _Grid:
-        """The smallest grid for so many samples whose FFTs are quick."""
-        return cls(sampling_rate_hz, decimation, _smooth(math.ceil(samples / decimation)))
-
-    @property
-    def fft_length(self) -> int:
-        """Bins before folding."""
-        return self.decimation * self.folded
-
-    @property
-    def block_hz(self) -> float:
-        """Width of a block of `folded` bins."""
-        return self.sampling_rate_hz / self.decimation
-
-
-# (grid, frequency_hz, cycles [wavelets]) -> first block, spectra [wavelets, blocks * folded]
-_Bank = Callable[[_Grid, float, np.ndarray], tuple[int, np.ndarray]]
-
-
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _plan(
     spec: SuperletSpec,
     samples: int,
     sampling_rate_hz: float,
     dtype: torch.dtype,
     device: torch.device,
-) -> tuple[_Fold, ...]:
-    """The wavelet banks for signals of one length, in one or two folds.
-
-    Wavelets that fit into the signal have short Gaussian spectra. Those that do not are cut by the
-    signal's ends: their spectra are full of sidelobes, and their FFT is as long as two signals.
-    """
+) -> Plan:
     check_below_nyquist(spec, sampling_rate_hz)
-    tail_sd = TAIL_SD[dtype]
-    reaches = [
-        np.ceil(tail_sd * _time_sd(spec.wavelets(index)[0], frequency_hz) * sampling_rate_hz)
-        for index, frequency_hz in enumerate(spec.frequencies_hz)
+    superlets = [
+        [Wavelet(row, float(hz), *member) for member in zip(*spec.wavelets(row), strict=True)]
+        for row, hz in enumerate(spec.frequencies_hz)
     ]
-    fits = [2 * reach <= samples for reach in reaches]
-    longest = max(int((reach * fit).max()) for reach, fit in zip(reaches, fits, strict=True))
-    short_grid = _Grid.of_length(samples + longest, sampling_rate_hz, spec.decimation)
-    long_grid = _Grid.of_length(2 * samples, sampling_rate_hz, spec.decimation)
-    cut = [~fit for fit in fits]
-    gaussian = partial(_gaussian_bank, tail_sd=tail_sd)
-    sampled = partial(_sampled_bank, samples=samples)
-    folds = (
-        _fold(spec, fits, short_grid, gaussian, dtype, device),
-        _fold(spec, cut, long_grid, sampled, dtype, device),
-    )
-    return tuple(fold for fold in folds if fold.bands)
-
-
-def _fold(
-    spec: SuperletSpec,
-    chosen: list[np.ndarray],
-    grid: _Grid,
-    bank_of: _Bank,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> _Fold:
-    """The chosen wavelets ([wavelets] bool for each frequency) and the bins that they need."""
-    bands = []
-    for frequency, choice in enumerate(chosen):
-        cycles, weights = (values[choice] for values in spec.wavelets(frequency))
-        if len(cycles):
-            first_block, spectra = bank_of(grid, spec.frequencies_hz[frequency], cycles)
-            blocks = spectra.reshape(len(cycles), -1, grid.folded) / grid.fft_length
-            bank = torch.from_numpy(np.ascontiguousarray(blocks.transpose(2, 0, 1)))
-            shares = torch.from_numpy(weights)
-            bands.append(
-                _Band(frequency, first_block, bank.to(device, dtype), shares.to(device, dtype))
-            )
-    first_block = min((band.first_block for band in bands), default=0)
-    last_block = max((band.last_block for band in bands), default=0)
-    sources, signs = _sources(grid, first_block, last_block)
-    return _Fold(
-        grid.fft_length, first_block, sources.to(device), signs.to(device, dtype), tuple(bands)
-    )
-
-
-def _sources(grid: _Grid, first_block: int, last_block: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the bins of some blocks stand in a one-sided spectrum, and the signs of their parts."""
-    bins = torch.arange(first_block * grid.folded, last_block * grid.folded) % grid.fft_length
-    mirrored = bins > grid.fft_length // 2
-    return torch.where(mirrored, grid.fft_length - bins, bins), 1 - 2 * mirrored[:, None].int()
-
-
-def _gaussian_bank(
-    grid: _Grid, frequency_hz: float, cycles: np.ndarray, *, tail_sd: float
-) -> tuple[int, np.ndarray]:
-    """Spectra of wavelets within `tail_sd` of their peak, rounded outwards to whole blocks."""
-    sd_hz = 1 / (2 * math.pi * _time_sd(cycles, frequency_hz))
-    half_width_hz = tail_sd * sd_hz.max()
-    first_block = math.floor((frequency_hz - half_width_hz) / grid.block_hz)
-    last_block = math.floor((frequency_hz + half_width_hz) / grid.block_hz) + 1
-    bins = np.arange(first_block * grid.folded, last_block * grid.folded)
-    bins_hz = bins * grid.sampling_rate_hz / grid.fft_length
-    return first_block, np.exp(-0.5 * ((bins_hz - frequency_hz) / sd_hz[:, None]) ** 2)
-
-
-def _sampled_bank(
-    grid: _Grid, frequency_hz: float, cycles: np.ndarray, *, samples: int
-) -> tuple[int, np.ndarray]:
-    """Spectra of wavelets cut to the lags that occur in a signal of so many samples.
-
-    A wavelet at -t is the conjugate of itself at t, so its spectrum is real.
-    """
-    lags = np.arange(1 - samples, samples)
-    seconds = lags / grid.sampling_rate_hz
-    sd = _time_sd(cycles, frequency_hz)[:, None]
-    envelope = np.exp(-0.5 * (seconds / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
-    wavelets = np.zeros((len(cycles), grid.fft_length), dtype=complex)
-    wavelets[:, lags] = envelope * np.exp(2j * math.pi * frequency_hz * seconds)
-    return 0, np.fft.fft(wavelets).real / grid.sampling_rate_hz
-
-
-def _time_sd(cycles: np.ndarray, frequency_hz: float) -> np.ndarray:
-    """Standard deviation of wavelets in time, seconds, [wavelets]."""
-    return cycles / (CYCLES_PER_SD * frequency_hz)
-
-
-def _smooth(length: int) -> int:
-    """The smallest number from `length` on without a prime factor above 7."""
-    while True:
-        rest = length
-        for prime in (2, 3, 5, 7):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return length
-        length += 1
+    sampling = Sampling(samples, sampling_rate_hz, spec.decimation)
+    return make_plan(superlets, sampling, torch.empty(0, dtype=dtype, device=device))
 
 
 # --- Checks -------------------------------------------------------------------------------------
@@ -526,6 +345,12 @@ def _check_positive(name: str, value: float) -> None:
 def _check_whole(name: str, value: int, lowest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
         raise ValueError(f"{name} must be a whole number of at least {lowest}, got {value!r}.")
+
+
+def _check_order(name: str, value: float, lowest: float) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and value >= lowest):
+        raise ValueError(f"{name} must be a number of at least {lowest:g}, got {value!r}.")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

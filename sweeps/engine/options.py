@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ssense.data.brain_treebank import SegmentSpec, open_recording
+from ssense.data.segments import Electrodes
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.digest import digest
 from ssense.errors import UserError
@@ -88,6 +90,8 @@ class SweepOptions:
     """Where everything is kept: spectrograms, ledger, encoders, MLflow database."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
+    electrodes: Electrodes = "clean-laplacian"
+    """Clean contacts minus the mean of two clean neighbours; clean contacts; or all contacts."""
     spectrogram: SpectrogramName | None = None
     """Superlet recipe [brainbert; small for the synthetic recording]."""
     text_weights: str | None = None
@@ -156,9 +160,10 @@ class SweepOptions:
         root = self._synthetic_recording() if self.recording is None else Path(self.recording)
         with step(f"Reading {self.subject} {self.trial}"):
             recording = open_recording(root.expanduser().resolve(), self.subject, self.trial)
+        preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
         plan = plan_dataset(
             recording,
-            SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal(),
+            dataclasses.replace(preset, electrodes=self.electrodes),
             SPECTROGRAMS[self.value("spectrogram")],
             TextSpec(weights=self._weights("text_weights")),
             open_storage(self.storage),

@@ -4,13 +4,10 @@ import csv
 import json
 import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ssense.data.brain_treebank import (
     SegmentSpec,
@@ -22,6 +19,7 @@ from ssense.data.brain_treebank import (
 from ssense.data.recording import clean_label
 from ssense.data.timeline import timeline_of
 from ssense.errors import UserError
+from ssense.signal.superlets import SuperletSpec, spectrogram
 
 RATE_HZ = 1024
 LEAD_SAMPLES = 3 * RATE_HZ
@@ -122,6 +120,21 @@ def test_labels_of_the_real_files_are_cleaned(label, clean):
     assert clean_label(label) == clean
 
 
+def test_auxiliary_channels_are_left_out_in_any_case(root):
+    labels = ["dc1", "F1a1", "*DC_2#", "F1a2", "Trig3", "F1a3"]
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    recording = open_recording(root)
+    assert recording.electrodes == ("F1a1", "F1a2", "F1a3")
+    assert recording.channel_of == {"F1a1": 1, "F1a2": 3, "F1a3": 5}
+
+
+def test_a_title_that_is_none_is_the_movie_s_folder(root):
+    for title in (None, 7, "", " \n"):
+        metadata = {"title": title, "filename": "made-up", "year": 2015}
+        write_json(root / FILES["metadata"], metadata)
+        assert open_recording(root).title == "made-up"
+
+
 def test_signals_may_lie_in_a_folder_of_their_own_and_the_digest_stays(root):
     digest = open_recording(root).digest
     (root / "all_subject_data").mkdir()
@@ -158,6 +171,31 @@ def test_datasets_without_a_label_are_tolerated_and_ignored(root):
     assert open_recording(root).electrodes == ("F1a1", "F1a2", "F1a3", "F1a4")
 
 
+def test_only_numbered_datasets_count(root):
+    with h5py.File(root / "sub_9_trial000.h5", "a") as file:
+        for name in ("electrode_00", "electrode_+1", "electrode_7x", "electrode_", "electrode_²"):
+            file[f"data/{name}"] = np.zeros(3)
+        file["electrode_6"] = np.zeros(3)
+    assert open_recording(root).n_samples == 26 * RATE_HZ
+
+
+@pytest.mark.parametrize("dtype", ["f4", ">f8", "f2", "i2", "i4", ">i4", "u1"])
+def test_samples_may_be_stored_as_any_type_of_number(root, dtype):
+    stored = np.abs(noise()).astype(dtype)
+    write_signals(root / "sub_9_trial000.h5", stored)
+    recording = open_recording(root)
+    (signal,) = recording.read_channel("F1a3", [(100, 9000)])
+    assert signal.dtype == np.float64
+    np.testing.assert_array_equal(signal, stored[2, 100:9000].astype(np.float64))
+
+
+def test_rate_attributes_are_not_believed(root):
+    with h5py.File(root / "sub_9_trial000.h5", "a") as file:
+        for item in (file, file["data"], file["data/electrode_0"]):
+            item.attrs.update({"sampling_rate": 2048, "fs": "fast", "orig_data_hash": "0a"})
+    assert open_recording(root).sampling_rate_hz == 1024.0
+
+
 def test_the_surplus_of_sub_2_is_tolerated(root):
     write_json(
         root / "electrode_labels/sub_9/electrode_labels.json", [f"F1a{i}" for i in range(154)]
@@ -176,6 +214,18 @@ def test_columns_may_come_in_any_order_among_others(root):
     segments = select_segments(open_recording(root), PLAIN)
     np.testing.assert_array_equal(segments.start, expected.start)
     assert segments.text == expected.text
+
+
+def test_timing_rows_without_a_time_or_an_index_are_left_out(root):
+    expected = select_segments(open_recording(root), PLAIN)
+    rows = [[kind, t, f"{i}.0" if n % 2 else i] for n, (kind, t, i) in enumerate(steady_timings())]
+    rows += [["trigger", "", 9000], ["trigger", 5.0, ""], ["pause", "nan", "NaN"], ["", "", ""]]
+    rows += [["trigger", "inf", 9000], ["trigger", 5.0, -1], ["trigger", 5.0, "1e300"]]
+    rows += [["trigger", "1e300", 24000]]  # where 10 s later is the same time
+    write_timings(root, rows)
+    segments = select_segments(open_recording(root), PLAIN)
+    np.testing.assert_array_equal(segments.start, expected.start)
+    assert segments.dropped == {}
 
 
 # ---------------------------------------------------------------- sentences
@@ -207,6 +257,59 @@ def test_without_sentence_numbers_onsets_tell_sentences_apart(root):
     segments = select_segments(open_recording(root), PLAIN)
     assert segments.sentence_idx.tolist() == [0, 1, 2]
     np.testing.assert_allclose(segments.onset_s, ONSETS_S)
+
+
+def test_onsets_may_be_blank_and_tokens_may_precede_the_first(root):
+    rows = [[*row[:3], row[4] or ""] for row in token_rows()]
+    write_transcript(
+        root, [[1.0, 1.2, "Cut.", ""], *rows], ["start", "end", "sentence", "is_onset"]
+    )
+    segments = select_segments(open_recording(root), PLAIN)
+    assert segments.text == tuple(f"Sentence number {i}." for i in range(3))
+    np.testing.assert_allclose(segments.onset_s, ONSETS_S)
+
+
+def test_tokens_without_a_sentence_number_belong_to_no_sentence(root):
+    rows = [[*row[:3], f"{row[3]}.0", row[4]] for row in token_rows()]
+    rows += [[1.0, 19.0, "Nowhere.", number, 1.0] for number in ("", "nan", -1, 10.5, "inf", 1e300)]
+    write_transcript(root, rows)
+    segments = select_segments(open_recording(root), PLAIN)
+    assert segments.sentence_idx.tolist() == [0, 10, 20]
+    np.testing.assert_allclose(segments.offset_s, np.add(ONSETS_S, WORD_S))
+    assert segments.dropped == {}
+
+
+def test_a_token_counts_with_both_its_times_in_order(root):
+    rows = token_rows()
+    rows += [[3.0, "", "", 0, 0.0], ["", 9.0, "", 0, 0.0], [9.0, 3.0, "", 0, 0.0]]
+    rows += [["-inf", 5.0, "", 0, 0.0], [-1.0, 5.0, "", 0, 0.0], [4.4, 4.4, "", 0, 0.0]]
+    write_transcript(root, rows)
+    segments = select_segments(open_recording(root), PLAIN)
+    np.testing.assert_allclose(segments.onset_s, ONSETS_S)
+    np.testing.assert_allclose(segments.offset_s, np.add(ONSETS_S, WORD_S))
+
+
+def test_a_sentence_without_text_is_dropped(root):
+    blank = {10: "", 20: " \t"}
+    rows = [[*row[:2], blank.get(row[3], row[2]), *row[3:]] for row in token_rows()]
+    rows[0][2] = ""  # the sentence's other tokens have it
+    write_transcript(root, rows)
+    segments = select_segments(open_recording(root), PLAIN)
+    assert segments.text == ("Sentence number 0.",)
+    assert segments.dropped == {"no text": 2}
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_transcripts_as_other_programs_write_them(root, line_end):
+    rows = [["é", "inf", "-inf", *row] for row in token_rows()]
+    rows[0][5] = rows[2][5] = 'He said: "No,\nAnt-Man, 4 €."'
+    path = root / FILES["transcript"]
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        header = ["", "pitch", "rms", "start", "end", "sentence", "sentence_idx", "is_onset"]
+        csv.writer(file, lineterminator=line_end).writerows([header, *rows])
+    segments = select_segments(open_recording(root), PLAIN)
+    assert segments.text[0] == 'He said: "No,\nAnt-Man, 4 €."'
+    assert segments.text[1:] == ("Sentence number 1.", "Sentence number 2.")
 
 
 def test_reasons_for_dropping_are_counted(root):
@@ -308,61 +411,15 @@ def test_interpolation_knows_nothing_outside_the_runs():
     np.testing.assert_array_equal(timeline.pauses(), [[200, 1000]])
 
 
-@st.composite
-def movies(draw):
-    """A rate, triggers with jitter, pauses, and impulses at movie times clear of all pauses."""
-    rate_hz = draw(st.sampled_from([512, 1000, 1024, 2048]))
-    lead_s = draw(st.floats(1.0, 5.0))
-    pauses = sorted(draw(st.lists(st.tuples(st.floats(6, 54), st.floats(0.5, 20)), max_size=3)))
-    seed = draw(st.integers(0, 2**32 - 1))
-    generator = np.random.default_rng(seed)
-    times_s = np.round(np.arange(0.1, 60, 0.1) + generator.uniform(-0.02, 0.02, 599), 6)
-    return rate_hz, lead_s, pauses, times_s, generator
-
-
-def true_sample(movie_time_s, rate_hz, lead_s, pauses):
-    paused_s = sum(length_s for at_s, length_s in pauses if at_s < movie_time_s)
-    return (lead_s + paused_s + movie_time_s) * rate_hz
-
-
-def paused_timings(rate_hz, lead_s, pauses, times_s, generator) -> list[list]:
-    rows = [["beginning", 0.0, round(lead_s * rate_hz)]]
-    rows += [["trigger", t, round(true_sample(t, rate_hz, lead_s, pauses))] for t in times_s]
-    for at_s, length_s in pauses:
-        noted_s = max(times_s[times_s <= at_s]) - generator.uniform(0, 0.05)
-        sample = true_sample(at_s, rate_hz, lead_s, pauses)
-        rows.append(["pause", noted_s, round(sample)])
-        rows.append(["unpause", noted_s, round(sample + length_s * rate_hz)])
-    return sorted(rows, key=lambda row: (row[2], row[0] != "pause"))
-
-
-@settings(max_examples=25, deadline=None)
-@given(movies())
-def test_an_impulse_lands_at_its_place_in_its_segment(movie):
-    rate_hz, lead_s, pauses, _, generator = movie
-    onsets_s = np.round(np.arange(3.0, 56.0, 4.0) + generator.uniform(0, 0.5, 14), 3)
-    n_samples = round(true_sample(70.0, rate_hz, lead_s, pauses))
-    signal = np.zeros(n_samples)
-    for onset_s in onsets_s:
-        signal[round(true_sample(onset_s, rate_hz, lead_s, pauses))] = onset_s
-    with TemporaryDirectory() as folder:
-        root = Path(folder)
-        write_json(root / "electrode_labels/sub_9/electrode_labels.json", ["F1a1"])
-        write_json(root / "corrupted_elec.json", {"sub_9": []})
-        write_json(root / "subject_metadata/sub_9_trial000_metadata.json", {"filename": "made-up"})
-        write_timings(root, paused_timings(*movie))
-        write_transcript(root, token_rows(onsets_s))
-        write_signals(root / "sub_9_trial000.h5", signal[None])
-        recording = open_recording(root)
-        segments = select_segments(recording, PLAIN)
-        signals = read_segments(recording, segments, PLAIN, range(len(segments)))
-    assert recording.sampling_rate_hz == rate_hz
-    before, _ = PLAIN.context_samples(recording)
-    for row, onset_s in enumerate(segments.onset_s):
-        near = signals[row, 0, before - 1 : before + 2]
-        assert near.max() == np.float32(onset_s)
-    clear = [min((abs(o - at_s) for at_s, _ in pauses), default=9) > 2 for o in onsets_s]
-    assert set(onsets_s[clear]) <= set(segments.onset_s)
+def test_the_rate_is_measured_in_runs_too_short_for_chunks():
+    times_s = np.arange(0.1, 60, 0.1)
+    # Paused every 4 s for 7 s.
+    rows = [("trigger", t, 1000 * (t + 7 * (t // 4))) for t in times_s]
+    rows += [("pause", at, 1000 * (at + 7 * (at // 4 - 1)) - 1) for at in range(4, 60, 4)]
+    kind, movie_time_s, sample = zip(*rows, strict=True)
+    timeline = timeline_of(np.array(kind), np.array(movie_time_s), np.array(sample))
+    assert len(timeline.runs) == 15
+    assert timeline.sampling_rate_hz() == 1000.0
 
 
 @pytest.mark.parametrize(("true_hz", "found_hz"), [(1019.0, 1024.0), (2055, 2048), (1500, 1500)])
@@ -438,6 +495,24 @@ def test_the_notch_removes_the_mains(root):
     assert np.abs(read_segments(recording, segments, PLAIN, [1, 2])).max() > 0.99
 
 
+def test_a_flat_electrode_becomes_a_spectrogram_of_zeros(root):
+    signals = noise()
+    signals[1] = 7.3  # F1a2 as recorded
+    signals[2] = (signals[1] + signals[3]) / 2  # F1a3 once its neighbours are subtracted
+    write_signals(root / "sub_9_trial000.h5", signals)
+    recording = open_recording(root)
+    superlets = SuperletSpec(minimum_hz=10, n_frequencies=5, order_max=5)
+    for spec, electrode in ((PLAIN, "F1a2"), (SegmentSpec(line_hz=None), "F1a3")):
+        segments = select_segments(recording, spec)
+        found = read_segments(recording, segments, spec, [0])[0]
+        place = segments.electrodes.index(electrode)
+        assert np.ptp(found[place, : segments.stop[0] - segments.start[0]]) == 0
+        values = spectrogram(found, 1024, superlets).numpy()
+        assert np.isfinite(values).all()
+    # A constant other than 0 ends where the padding starts; the Laplacian's zeros never do.
+    assert not values[place].any()
+
+
 def test_no_rows_give_no_signals(root):
     recording = open_recording(root)
     segments = select_segments(recording, SegmentSpec())
@@ -468,6 +543,30 @@ def test_a_missing_folder(tmp_path):
 def test_a_folder_with_other_things(tmp_path):
     (tmp_path / "holiday.jpg").touch()
     refuse(lambda: open_recording(tmp_path), "no Brain Treebank recording", "Found: holiday.jpg")
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "no\0thing"])
+def test_a_folder_that_cannot_be(folder, tmp_path):
+    refuse(lambda: open_recording(tmp_path / folder), folder[:2])
+
+
+@pytest.mark.parametrize("name", ["../sub_9", "sub_9/../sub_9", "/sub_9", ".", "", "sub_9\n", "*"])
+def test_subject_and_trial_are_no_paths(root, name):
+    refuse(lambda: open_recording(root, name), "no subject", "Found: sub_9. Check --subject")
+    refuse(lambda: open_recording(root, trial=name), "no trial", "Found: trial000. Check --trial")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../made-up", "..", ".", "/made-up", "made-up/", "a\\b", "made\nup", "x" * 256, 7, []],
+)
+def test_the_transcript_s_folder_is_one_name_below_transcripts(root, name):
+    outside = root / "made-up/features.csv"
+    outside.parent.mkdir()
+    outside.write_bytes((root / FILES["transcript"]).read_bytes())
+    write_json(root / FILES["metadata"], {"filename": name})
+    found = repr(name)[:50].split("\n")[0]
+    refuse(lambda: open_recording(root), FILES["metadata"], "under the key filename, got", found)
 
 
 def test_an_unknown_subject_or_trial_lists_what_is_there(root):
@@ -506,6 +605,8 @@ BAD_TEXT = [
     ("labels", "{}", "must hold a JSON list, got dict"),
     ("labels", '["F1a1", 7]', "must hold a list of names, got 7 in it"),
     ("labels", "[]", "got none"),
+    ("labels", '["F1a1", "*#"]', "must hold a list of names, got '*#' in it"),
+    ("labels", "[1" + "0" * 5000 + "]", "not valid JSON", "5001 digits"),
     ("labels", '["DC1", "TRIG2", "DC3", "DC4", "DC5", "DC6"]', "names only DC and TRIG channels"),
     ("labels", '["A1", "A1*", "A2", "A3", "A4", "A5"]', "names A1 more than once"),
     ("labels", '["A1", "A2"]', "holds 6 channels but", "names only 2"),
@@ -519,6 +620,18 @@ BAD_TEXT = [
     ("timings", "type,movie_time,index\ntrigger,1,1\n", "has no two triggers"),
     ("timings", "type,movie_time,index\ntrigger,soon,1\n", "not the table expected", "'soon'"),
     ("timings", "type,movie_time,index\ntrigger,1\n", "Expected 3 columns, got 2"),
+    ("timings", "type,index,movie_time,index\ntrigger,1,2,3\n", "has the column index 2 times"),
+    (
+        "timings",
+        "a" * 99 + ',"b\nc"\n1,2\n',
+        "has no column type",
+        "Found: " + "a" * 59 + "…, b c.",
+    ),
+    (
+        "timings",
+        "type,movie_time,index\ntrigger,1,1e9\ntrigger,1.1,2e9\n",
+        "its triggers give 1e+10 samples per second of movie",
+    ),
     ("transcript", "start,sentence_idx\n1,1\n", "has no column end, sentence. Found"),
     ("transcript", "start,end,sentence\n1,1,a\n", "neither a column sentence_idx nor is_onset"),
     ("transcript", "start,end,sentence,sentence_idx\n", "no token that belongs to a sentence"),
@@ -542,6 +655,13 @@ def test_other_encodings_are_explained(root, name, encoding):
     text = text.replace("DC4", "DÇ4").replace("trigger", "trïgger")
     path.write_bytes(text.encode(encoding))
     refuse(lambda: open_recording(root), "is not UTF-8 text")
+
+
+@pytest.mark.parametrize("name", ["timings", "transcript"])
+def test_a_header_in_another_encoding_is_explained(root, name):
+    path = root / FILES[name]
+    path.write_bytes(b"\xe9" + path.read_bytes())
+    refuse(lambda: open_recording(root), FILES[name], "is not UTF-8 text")
 
 
 def test_a_byte_order_mark_does_no_harm(root):
@@ -573,7 +693,18 @@ def test_a_file_without_channels(root):
     refuse(lambda: open_recording(root), "lacks data/electrode_0", "0 of them are there")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "wrong",
+    [h5py.SoftLink("/nowhere"), h5py.ExternalLink("other.h5", "/x"), "text", h5py.Empty("f8")],
+)
+def test_a_channel_that_holds_no_numbers(root, wrong):
+    with h5py.File(root / "sub_9_trial000.h5", "a") as file:
+        del file["data/electrode_4"]
+        file["data/electrode_4"] = wrong
+    refuse(lambda: open_recording(root), "sub_9_trial000.h5")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e300])
 def test_values_that_are_no_numbers_name_the_channel(root, value):
     signals = noise()
     signals[2, 7 * RATE_HZ] = value
