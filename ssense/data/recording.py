@@ -24,6 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ssense.data.gzip_chunks import read_stretches
 from ssense.data.tables import listing, one_line, printable, read_json, require_file
 from ssense.data.timeline import Timeline, read_timeline
 from ssense.data.transcript import Transcript, read_transcript
@@ -101,12 +102,11 @@ class Recording:
         path = self.files["signals"]
         dataset = f"data/electrode_{self.channel_of[electrode]}"
         with _open_signals(path) as file:
-            channel = file[dataset]
-            signals = [channel[start:stop].astype(np.float64) for start, stop in stretches]
+            signals = read_stretches(file[dataset], stretches)
         for (start, _), signal in zip(stretches, signals, strict=True):
-            possible = np.abs(signal) <= LARGEST_UV  # NaN is not
-            if not possible.all():
-                first = int(np.argmin(possible))
+            # NaN fails every comparison.
+            if len(signal) and not -LARGEST_UV <= signal.min() <= signal.max() <= LARGEST_UV:
+                first = int(np.argmin(np.abs(signal) <= LARGEST_UV))
                 raise UserError(
                     f"{path}: electrode {electrode} ({dataset}) holds {signal[first]:g} at sample "
                     f"{start + first}, which is no voltage. Add {electrode} to "

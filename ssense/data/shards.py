@@ -132,6 +132,7 @@ def write_shard(
         # Noise repeats no value, and its exponents compress well once they stand together: three
         # times as fast as the defaults, and smaller.
         use_dictionary=list(sentences),
+        write_statistics=list(sentences),
         use_byte_stream_split=["spectrogram.list.element"],
         row_group_size=_ROW_GROUP_ROWS,
         write_page_checksum=True,

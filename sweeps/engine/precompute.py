@@ -167,14 +167,14 @@ class ShardTask:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plan = self.plan
         rate_hz = plan.segment_spec.sampling_rate_hz(plan.recording)
-        lengths = (plan.segments.stop - plan.segments.start)[rows.start : rows.stop]
+        lengths = plan.segments.stop[rows] - plan.segments.start[rows]
         made = np.empty((len(rows), *plan.shape[1:]), np.float16)
         seconds = 0.0
         signals = electrode_signals(plan.recording, plan.segments, plan.segment_spec, rows)
         for place, signal in enumerate(signals):
             start = time.perf_counter()
             on_device = torch.from_numpy(signal).to(device)
-            result = spectrogram(on_device, rate_hz, plan.superlet_spec)
+            result = spectrogram(on_device, rate_hz, plan.superlet_spec, lengths)
             made[:, place] = result.half().cpu().numpy()
             seconds += time.perf_counter() - start
         return made, seconds
@@ -210,7 +210,6 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> Work:
     folder = plan.shard_folder
     if plan.has_shards():
         return Work(0.0, 0.0)
-    folder.mkdir(parents=True, exist_ok=True)
     made = _stream_shards(ShardTask(plan), on_shard)
     Manifest(
         digest=folder.name,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import pickle
 import shutil
@@ -29,6 +31,7 @@ from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards, pla
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 SENTENCES = 150
+FOR_PEOPLE = {FIGURE, "data_report.json", "data_report.md"}
 SLOW = SuperletSpec(decimation=4, edge_clip=1)  # about a second for a shard
 
 DRIVER = """
@@ -75,6 +78,20 @@ def test_shards_hold_the_spectrograms_of_the_segments(recording_folder, tmp_path
     np.testing.assert_allclose(spectrograms[rows], wanted, atol=2e-3)
 
 
+def test_padding_is_left_out_where_the_specification_says_so(recording_folder, tmp_path):
+    padded_after = dataclasses.replace(SMALL, pad_domain="spec")
+    plan = plan_of(recording_folder, tmp_path, padded_after)
+    make_shards(plan, on_shard=lambda *_: None)
+    _, spectrograms = read_shards(plan.shard_folder)
+    lengths = plan.segments.stop - plan.segments.start
+    for row in (int(np.argmin(lengths)), int(np.argmax(lengths))):
+        (alone,) = read_segments(plan.recording, plan.segments, plan.segment_spec, [row])
+        wanted = spectrogram(alone[:, : lengths[row]], plan.recording.sampling_rate_hz, SMALL)
+        frames = wanted.shape[-1]
+        np.testing.assert_allclose(spectrograms[row, ..., :frames], wanted, atol=2e-3)
+        assert not spectrograms[row, ..., frames:].any()
+
+
 def test_the_manifest_says_where_the_shards_come_from(recording_folder, tmp_path):
     plan = plan_of(recording_folder, tmp_path)
     make_shards(plan, on_shard=lambda *_: None)
@@ -87,7 +104,9 @@ def test_the_manifest_says_where_the_shards_come_from(recording_folder, tmp_path
     assert manifest.sampling_rate_hz == 512
     assert manifest.sources.keys() == plan.recording.files.keys()
     stored = sorted(path.name for path in plan.shard_folder.iterdir())
-    assert stored == ["manifest.json", *(shard.name for shard in manifest.shards), FIGURE]
+    assert stored == sorted(FOR_PEOPLE | {"manifest.json", *(s.name for s in manifest.shards)})
+    report = json.loads((plan.shard_folder / "data_report.json").read_text())
+    assert report["sentences"]["kept"] == len(plan.segments)
     schema = pq.read_schema(Path(str(plan.shard_folder)) / "part-00000.parquet")
     assert "fixed_shape_tensor" in str(schema.field("spectrogram").type)
 
@@ -122,7 +141,7 @@ def test_only_what_is_missing_damaged_or_foreign_is_made_again(recording_folder,
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     made = {name for name in whole if after[name] != before.get(name)}
     # The copy of another shard has the rows of another stretch, but the right origin and size.
-    assert made == {"manifest.json", FIGURE, *map(shard_name, (0, 1, 2))}
+    assert made == FOR_PEOPLE | {"manifest.json", *map(shard_name, (0, 1, 2))}
 
 
 def test_shards_under_a_false_name_are_not_loaded(recording_folder, tmp_path):
