@@ -13,9 +13,7 @@ import numpy as np
 from isal import isal_zlib
 
 
-def read_stretches(
-    channel: h5py.Dataset, stretches: Sequence[tuple[int, int]]
-) -> list[np.ndarray]:
+def read_stretches(channel: h5py.Dataset, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
     """Read stretches [start, stop) of a channel [samples], float64 each.
 
     Raises:
@@ -45,8 +43,9 @@ class _Chunks:
         samples = np.empty(max(stop - start, 0))
         first = start // self._length * self._length
         for offset in range(first, stop, self._length):
-            begin, end = max(start, offset), min(stop, offset + self._length)
-            samples[begin - start : end - start] = self._chunk(offset)[begin - offset : end - offset]
+            part = self._chunk(offset)[max(start - offset, 0) : stop - offset]
+            begin = max(start, offset) - start
+            samples[begin : begin + len(part)] = part
         return samples
 
     def _chunk(self, offset: int) -> np.ndarray:
