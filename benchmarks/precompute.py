@@ -18,6 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
@@ -42,10 +43,8 @@ class Options:
 
     recording: str | None = None
     """Folder of a recording [a synthetic one of 400 sentences and 30 contacts at 1024 Hz]."""
-    preset: str = "literal"
-    """literal or paper."""
-    workers: int = os.cpu_count() or 1
-    """Processes."""
+    preset: Literal["literal", "paper"] = "literal"
+    """How sentences become segments."""
 
 
 class MemoryWatch:
@@ -114,7 +113,8 @@ def main(options: Options) -> None:
             UPath(scratch) / "storage",
         )
         plan.shard_origin  # noqa: B018 - hashes the recording, outside the time measured
-        bare = bare_seconds_together(plan, options.workers)
+        workers = os.cpu_count() or 1
+        bare = bare_seconds_together(plan, workers)
         with running_ray(), MemoryWatch() as memory:
             start = time.perf_counter()
             work = make_shards(plan, count("shards"))
@@ -126,10 +126,10 @@ def main(options: Options) -> None:
     result = {
         "shape": plan.shape,
         "samples": plan.segments.n_samples,
-        "workers": options.workers,
+        "workers": workers,
         "wall_s": round(wall, 1),
         "bare_ms_per_channel": round(1e3 * bare, 3),
-        "efficiency": round(transform / (options.workers * wall), 3),
+        "efficiency": round(transform / (workers * wall), 3),
         "transform_share_of_worker_time": round(work.transform_s / work.worker_s, 3),
         "shards": len(sizes),
         "shard_mb": [round(min(sizes) / 1e6, 1), round(max(sizes) / 1e6, 1)],

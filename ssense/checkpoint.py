@@ -95,11 +95,17 @@ class CheckpointFile:
             self._training_since = self._clock()
 
     def delete(self) -> None:
-        """Remove the checkpoint, and what a process killed while writing it left behind."""
-        self._path.unlink(missing_ok=True)
-        if is_local(self._path):
-            for partial in self._path.parent.glob(f".{self._path.name}.*"):
-                partial.unlink(missing_ok=True)
+        """Remove the checkpoint, and what a process killed while writing it left behind.
+
+        A file that can't be removed is a warning.
+        """
+        try:
+            self._path.unlink(missing_ok=True)
+            if is_local(self._path):
+                for partial in self._path.parent.glob(f".{self._path.name}.*"):
+                    partial.unlink(missing_ok=True)
+        except Exception as error:  # an object store raises whatever its client library does
+            warnings.warn(f"checkpoint {self._path} can't be removed ({error})", stacklevel=2)
 
 
 class _UnusableError(ValueError):

@@ -7,12 +7,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
 # A recording has 6 GB and is named at every start; weights are named by every cell's signature.
 _WORTH_REMEMBERING = 2**20
+_SETTLED_S = 2.0  # some file systems tell times no finer: a file could change and show it not
 
 
 def digest(*parts: Any) -> str:
@@ -31,14 +33,12 @@ def file_digest(path: Path) -> str:
     if status.st_size < _WORTH_REMEMBERING:
         return _digest_of_bytes(path)
     state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    note = _cache_folder() / digest(str(path.resolve()), *state)
-    try:
-        known = note.read_text()
-    except OSError:
-        known = ""
+    name = digest(str(path.resolve()), *state)
+    known = _remembered(name)
     if len(known) != DIGEST_CHARACTERS:
         known = _digest_of_bytes(path)
-        _remember(note, known)
+        if time.time() - status.st_ctime > _SETTLED_S:
+            _remember(name, known)
     return known
 
 
@@ -58,10 +58,18 @@ def _cache_folder() -> Path:
     return Path(cache) / "ssense" / "digests"
 
 
-def _remember(note: Path, known: str) -> None:
+def _remembered(name: str) -> str:
+    try:
+        return (_cache_folder() / name).read_text()
+    except (OSError, RuntimeError, ValueError):
+        return ""
+
+
+def _remember(name: str, known: str) -> None:
     """Keep a digest for later; where nothing can be kept, the file is read again next time."""
-    partial = note.with_name(f"{note.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        note = _cache_folder() / name
+        partial = note.with_name(f"{name}.{os.getpid()}")
         note.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(known)
         partial.replace(note)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,9 @@ from typing import Any
 from upath import UPath
 
 from ssense.errors import UserError
+
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
+_ABANDONED_S = 60  # a file that is still being written changes more often
 
 
 def open_storage(location: str, *, must_exist: bool = False) -> UPath:
@@ -72,6 +78,16 @@ class partial_file:  # noqa: N801 - a context manager, used like a function
                 os.replace(self._partial, self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: UPath) -> None:
+    """Remove what processes left behind that were killed while they wrote into a local folder."""
+    if not is_local(folder) or not folder.exists():
+        return
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):  # another process may have finished or removed it
+            if _PARTIAL.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_S:
+                path.unlink()
 
 
 def is_local(path: UPath) -> bool:

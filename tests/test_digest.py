@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,6 +131,7 @@ def large(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "large"
     path.write_bytes(bytes(2**21))
+    time.sleep(2.1)  # what changed a moment ago is not believed to be settled
     return path
 
 
@@ -161,4 +163,17 @@ def test_a_damaged_note_is_not_believed(large, tmp_path, note):
 
 def test_where_nothing_can_be_kept_files_are_read_again(large, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
-    assert file_digest(large) == file_digest(large)
+    assert file_digest(large) == hashlib.sha256(bytes(2**21)).hexdigest()[:16]
+
+
+def test_without_a_home_nothing_is_kept(large, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert file_digest(large) == hashlib.sha256(bytes(2**21)).hexdigest()[:16]
+
+
+def test_a_file_that_has_just_changed_is_read_again(large, tmp_path):
+    with large.open("r+b") as file:
+        file.write(b"1")
+    file_digest(large)
+    assert not list((tmp_path / "cache").rglob("digests/*"))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from ssense.storage import (
     open_storage,
     partial_file,
     read_json,
+    remove_partial_files,
     write_json,
     write_whole,
 )
@@ -155,3 +158,17 @@ def test_a_storage_that_must_exist_is_not_made(tmp_path):
     ):
         open_storage(str(tmp_path / "typo"), must_exist=True)
     assert not (tmp_path / "typo").exists()
+
+
+def test_only_abandoned_partial_files_are_removed(tmp_path):
+    """As left by processes that were killed while they wrote."""
+    for name in ("shard", ".hidden", ".a.0123"):
+        (tmp_path / name).write_text("kept")
+    partial = [f".shard.{letter * 32}" for letter in "ab"]
+    for name, age_s in zip(partial, (0, 120), strict=True):
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    remove_partial_files(UPath(tmp_path))
+    assert names(UPath(tmp_path)) == sorted(["shard", ".hidden", ".a.0123", partial[0]])
+    remove_partial_files(UPath(tmp_path / "nowhere"))
+    remove_partial_files(UPath("memory://nowhere"))

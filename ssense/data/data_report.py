@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -38,9 +37,6 @@ from ssense.data.timeline import (
 from ssense.data.transcript import Transcript
 from ssense.errors import UserError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 AUXILIARY = "not neural"
 CORRUPTED = "corrupted"
 NO_NEIGHBOUR = "lacks a clean neighbour"
@@ -54,9 +50,7 @@ _BAR_WIDTH = 40
 _MOST_FREQUENT = 5
 _TEXT_WIDTH = 40
 _FINAL_PUNCTUATION = string.punctuation + string.whitespace + "…–—‘’“”"
-_RATE_NAME = re.compile(
-    r"(?<![a-z])(fs|sr|s?rate|s?freq|frequency|hz)(?![a-z])|sampl\w*?(rate|freq|hz|per)", re.I
-)
+_RATE_NAME = re.compile(r"(fs|sr|s?_?rate|s?_?freq)(_?hz)?|.*sampl.*(rate|freq|hz|per).*", re.I)
 
 Attributes = dict[str, tuple[float | str, ...]]
 """Different values of attributes by name; as text where they are no numbers."""
@@ -272,21 +266,6 @@ def data_report(recording: Recording, segments: Segments, spec: SegmentSpec) -> 
     )
 
 
-def duration_figure(durations: Durations) -> Figure:
-    """Draw the histogram of the kept sentences' durations."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.0, 2.6), layout="constrained")
-    axes = figure.subplots()
-    bars = axes.bar(list(durations.histogram), list(durations.histogram.values()), color="#0072B2")
-    axes.bar_label(bars, fontsize=7)
-    axes.tick_params(axis="x", rotation=60, labelsize=7)
-    axes.set_xlabel("duration")
-    axes.set_ylabel("kept sentences")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def normalised(text: str) -> str:
     """Write a sentence as repetition counts it: no case, single spaces, no final punctuation."""
     folded = " ".join(text.casefold().split())
@@ -298,7 +277,7 @@ def _look_into(path: Path) -> tuple[list[str], Attributes]:
     found: dict[str, list[float | str]] = {}
 
     def look(_: str, item: h5py.HLObject) -> None:
-        for name in filter(_RATE_NAME.search, item.attrs):
+        for name in filter(_RATE_NAME.fullmatch, item.attrs):
             found.setdefault(name, []).append(_plain(item.attrs[name]))
 
     try:

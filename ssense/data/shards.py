@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from ssense.command import run_command
+from ssense.data.tables import one_line
 from ssense.errors import UserError
 from ssense.storage import read_json, write_json, write_whole
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-SHARD_BYTES = 256 * 10**6  # before compression, which leaves half to nine tenths
+SHARD_BYTES = 160 * 10**6  # before compression, which leaves half to nine tenths
 # A shard is the unit of work of the precompute: a small recording too is spread over workers.
 LEAST_SHARDS = 6
 _ROW_GROUP_ROWS = 32
@@ -118,6 +119,9 @@ def write_shard(
         origin: digest of the folder it belongs to.
         sentences: columns of the sentence table, one value per row.
         spectrograms: `[rows, electrodes, frequencies, frames]`, stored as float16.
+
+    Raises:
+        UserError: the storage can't be written to.
     """
     tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(
         np.ascontiguousarray(spectrograms, dtype=np.float16)
@@ -138,21 +142,40 @@ def write_shard(
         write_page_checksum=True,
     )
     content = memoryview(sink.getvalue())
-    write_whole(path, content)
+    try:
+        write_whole(path, content)
+    except Exception as error:  # an object store raises whatever its client library does
+        raise UserError(
+            f"shard {path} can't be written ({one_line(error)}). Free space, or check the storage, "
+            "and run again: what is done is kept."
+        ) from error
     return Shard(name=path.name, rows=len(table), sha256=hashlib.sha256(content).hexdigest())
 
 
-def find_shard(path: UPath, origin: str, rows: int) -> Shard | None:
-    """The shard of an interrupted run, if it is there, undamaged, and of this origin and size."""
+def find_shard(
+    path: UPath, origin: str, sentences: Mapping[str, Sequence[Any]], row_shape: Sequence[int]
+) -> Shard | None:
+    """The shard of an earlier or another run, if it is there, whole, and of these sentences.
+
+    Args:
+        path: its place.
+        origin: digest of the folder it belongs to.
+        sentences: columns of the sentence table that it must hold.
+        row_shape: electrodes, frequencies, frames.
+    """
     if not path.exists():
         return None
     content = path.read_bytes()
     try:
         table = _parse(path, content, origin)
-    except UserError:
+        tensor = table.schema.field("spectrogram").type
+        wanted = pa.table(dict(sentences))
+        is_ours = table.drop_columns("spectrogram").equals(wanted)
+        is_ours &= tensor == pa.fixed_shape_tensor(pa.float16(), list(row_shape))
+    except (UserError, KeyError):
         return None
-    found = Shard(name=path.name, rows=len(table), sha256=hashlib.sha256(content).hexdigest())
-    return found if found.rows == rows else None
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Shard(name=path.name, rows=len(table), sha256=sha256) if is_ours else None
 
 
 def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
@@ -211,8 +234,9 @@ def _parse(path: UPath, content: bytes, origin: str) -> pa.Table:
         # Arrow's threads, still starting when a short command ends, abort the process.
         table = file.read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"shard {path} is damaged: {reason}. {_advice(path.parent)}") from error
+        raise UserError(
+            f"shard {path} is damaged: {one_line(error)}. {_advice(path.parent)}"
+        ) from error
     found = (table.schema.metadata or {}).get(_ORIGIN, b"nothing").decode(errors="replace")
     wanted = f"{origin}/{path.name}"
     if found != wanted:
@@ -226,7 +250,7 @@ def _advice(folder: UPath) -> str:
     return f"Delete {folder} and run the sweep again to compute it anew."
 
 
-def save_figure(folder: UPath) -> UPath:
+def save_figure(folder: UPath, manifest: Manifest) -> UPath:
     """Draw the first spectrograms of a folder into it, so that a person can look.
 
     Raises:
@@ -235,17 +259,17 @@ def save_figure(folder: UPath) -> UPath:
     from ssense.data.spectrogram_figure import spectrogram_figure
     from ssense.signal.superlets import SuperletSpec
 
-    manifest = read_manifest(folder)
     table = read_shard(folder, manifest, manifest.shards[0])
     spectrograms = table.column("spectrogram").combine_chunks().to_numpy_ndarray()
     spec = SuperletSpec(**manifest.origin["superlets"])
     frame_s = spec.decimation / manifest.sampling_rate_hz
-    frames = np.array([spec.edge_clip, spec.edge_clip + spectrograms.shape[-1]])
+    times_s = (spec.edge_clip + np.arange(spectrograms.shape[-1])) * frame_s
     png = spectrogram_figure(
         spectrograms,
         table.column("text").to_pylist(),
         manifest.electrodes,
-        (*(frames * frame_s).tolist(), spec.minimum_hz, spec.maximum_hz),
+        times_s,
+        spec.frequencies_hz,
         "µV" if spec.normalisation == "none" else "amplitude, sd of its frequency",
     )
     write_whole(folder / FIGURE, png)
@@ -258,7 +282,8 @@ def summary_lines(folder: UPath) -> list[str]:
     Raises:
         UserError: as `read_shards`.
     """
-    manifest, origin = read_manifest(folder), read_manifest(folder).origin
+    manifest = read_manifest(folder)
+    origin = manifest.origin
     shape: Sequence[int] = ()
     for shard in manifest.shards:
         shape = read_shard(folder, manifest, shard).schema.field("spectrogram").type.shape
@@ -293,9 +318,16 @@ class _Command:
 def main(command: _Command) -> None:
     """Show what a folder of shards contains and where it came from; draw a few spectrograms."""
     folder = UPath(command.folder)
-    for line in summary_lines(folder):
-        print(line)
-    print(f"  figure      {save_figure(folder)}")
+    try:
+        for line in summary_lines(folder):
+            print(line)
+        print(f"  figure      {save_figure(folder, read_manifest(folder))}")
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / MANIFEST} is damaged: {one_line(error)}. {_advice(folder)}"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{folder} can't be read or written: {one_line(error)}.") from error
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ def spectrogram_figure(
     spectrograms: np.ndarray,
     sentences: Sequence[str],
     electrodes: Sequence[str],
-    extent: tuple[float, float, float, float],
+    times_s: np.ndarray,
+    frequencies_hz: np.ndarray,
     unit: str,
 ) -> bytes:
     """Draw the first spectrograms of some sentences at a few electrodes, as PNG.
@@ -26,7 +27,8 @@ def spectrogram_figure(
         spectrograms: `[sentences, electrodes, frequencies, frames]`.
         sentences: their texts.
         electrodes: names along the second axis.
-        extent: first and last time in s, lowest and highest frequency in Hz.
+        times_s: of the frames.
+        frequencies_hz: along the third axis.
         unit: what the values are.
     """
     from matplotlib.figure import Figure
@@ -35,6 +37,7 @@ def spectrogram_figure(
     # From first to last electrode: neighbours on a shaft look alike.
     columns = np.unique(np.linspace(0, len(electrodes) - 1, MOST_ELECTRODES).astype(int))
     images = spectrograms[:rows, columns].astype(np.float32)
+    extent = (*_edges(times_s), *_edges(frequencies_hz))
     lowest, highest = np.percentile(images, _SHOWN_PERCENTILES)
     figure = Figure(figsize=(2.2 * len(columns) + 1, 1.7 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, len(columns), sharex=True, sharey=True, squeeze=False)
@@ -60,3 +63,9 @@ def spectrogram_figure(
     png = io.BytesIO()
     figure.savefig(png, dpi=150)
     return png.getvalue()
+
+
+def _edges(centres: np.ndarray) -> tuple[float, float]:
+    """Where a row of pixels begins and ends whose values belong to its evenly spaced centres."""
+    half = (centres[-1] - centres[0]) / (2 * max(len(centres) - 1, 1)) or 0.5
+    return float(centres[0] - half), float(centres[-1] + half)

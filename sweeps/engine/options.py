@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.segments import Electrodes
-from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.data.synthetic import FORMAT_VERSION, SyntheticSpec, write_synthetic
 from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.model.text import UNTRAINED, TextSpec
@@ -181,7 +181,7 @@ class SweepOptions:
         storage = open_storage(self.storage)
         # The readers of recordings, like HDF5 itself, want local files.
         home = Path(str(storage)) if is_local(storage) else Path.home() / ".cache" / "ssense"
-        folder = home / "recordings" / f"synthetic-{digest(self.synthetic)[:8]}"
+        folder = home / "recordings" / f"synthetic-{digest(FORMAT_VERSION, self.synthetic)[:8]}"
         say(f"No --recording given: using a synthetic one, in {folder}")
         say("Nothing is downloaded for it: encoder and CLIP text tower start untrained by default.")
         with step(f"  {self.synthetic.sentences} sentences, {self.synthetic.electrodes} contacts"):

@@ -10,10 +10,8 @@ ALPHA = 0.05  # two-sided
 POWER = 0.8
 
 
-def smallest_detectable_effect(
-    n_seeds: int, n_train: int, n_test: int, *, alpha: float = ALPHA, power: float = POWER
-) -> float:
-    """Difference that the corrected resampled t-test finds with a given power.
+def smallest_detectable_effect(n_seeds: int, n_train: int, n_test: int) -> float:
+    """Difference that the corrected resampled t-test finds at `ALPHA` with probability `POWER`.
 
     The test of Nadeau and Bengio (2003) has the standard error sd * sqrt(1/J + n_test/n_train) with
     J seeds and J - 1 degrees of freedom; under an effect its statistic follows a noncentral t.
@@ -22,8 +20,6 @@ def smallest_detectable_effect(
         n_seeds: J, seeds that both configurations met.
         n_train: sentences of the training split.
         n_test: sentences of the test split.
-        alpha: two-sided level of the test.
-        power: probability of finding the effect.
 
     Returns:
         The effect in standard deviations of the paired differences; infinite for a single seed.
@@ -31,11 +27,11 @@ def smallest_detectable_effect(
     freedom = n_seeds - 1
     if freedom < 1:
         return math.inf
-    critical = stats.t.isf(alpha / 2, freedom)
+    critical = stats.t.isf(ALPHA / 2, freedom)
 
     def missing(noncentrality: float) -> float:
         # The other tail adds less than 1e-4, and SciPy's turns to NaN there.
-        return float(stats.nct.sf(critical, freedom, noncentrality)) - power
+        return float(stats.nct.sf(critical, freedom, noncentrality)) - POWER
 
     highest = 1.0
     while missing(highest) < 0:

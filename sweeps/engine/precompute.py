@@ -31,7 +31,7 @@ from ssense.digest import digest, file_digest
 from ssense.errors import UserError
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
-from ssense.storage import write_json, write_whole
+from ssense.storage import remove_partial_files, write_json, write_whole
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 SELECTION_RANK = 10
@@ -39,7 +39,7 @@ SELECTION_RANK = 10
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
-"""Called with the number of shards finished and wanted."""
+"""Called with the number of shards computed, of those that were missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,15 @@ class DatasetPlan:
             "trial": self.recording.trial,
             "title": self.recording.title,
             "segments": asdict(self.segment_spec),
+            # Readers may come to choose or place sentences otherwise under the same specification.
+            "sentences": self._sentences_digest(),
             "superlets": asdict(self.superlet_spec),
         }
+
+    def _sentences_digest(self) -> str:
+        chosen = self.segments
+        spans = chosen.start.tolist(), chosen.stop.tolist(), chosen.n_samples
+        return digest(chosen.sentence_idx.tolist(), chosen.text, *spans, chosen.electrodes)
 
     @property
     def shard_folder(self) -> UPath:
@@ -133,7 +140,7 @@ def plan_dataset(
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make one shard; sent to each worker once."""
+    """All that a worker needs to make one shard."""
 
     plan: DatasetPlan
 
@@ -146,14 +153,14 @@ class ShardTask:
         """
         start = time.perf_counter()
         number, rows = row["shard"], range(row["first"], row["last"])
-        folder = self.plan.shard_folder
-        path = folder / shards.shard_name(number)
         entry = {"shard": number, "error": "", "transform_s": 0.0}
         try:
-            shard = shards.find_shard(path, folder.name, len(rows))
+            shard = self._find(number, rows)
             if shard is None:
                 spectrograms, entry["transform_s"] = self.spectrograms(rows)
-                shard = shards.write_shard(path, folder.name, self._sentences(rows), spectrograms)
+                # Another driver, on another kind of processor, may have made it meanwhile, and
+                # have put the checksum of its own bytes into a manifest.
+                shard = self._find(number, rows) or self._write(number, rows, spectrograms)
         except UserError as error:
             return {**entry, "error": str(error)}
         return {**entry, **asdict(shard), "worker_s": time.perf_counter() - start}
@@ -161,7 +168,7 @@ class ShardTask:
     def spectrograms(self, rows: range) -> tuple[np.ndarray, float]:
         """Spectrograms `[rows, electrodes, frequencies, frames]` float16, and transform seconds.
 
-        One electrode at a time: beside the result, a worker holds three channels of these rows.
+        One electrode at a time: beside the result, a worker holds about ten channels of these rows.
         """
         torch.set_num_threads(1)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -179,10 +186,21 @@ class ShardTask:
             seconds += time.perf_counter() - start
         return made, seconds
 
+    def _find(self, number: int, rows: range) -> Shard | None:
+        folder, row_shape = self.plan.shard_folder, self.plan.shape[1:]
+        path = folder / shards.shard_name(number)
+        return shards.find_shard(path, folder.name, self._sentences(rows), row_shape)
+
+    def _write(self, number: int, rows: range, spectrograms: np.ndarray) -> Shard:
+        folder = self.plan.shard_folder
+        path = folder / shards.shard_name(number)
+        return shards.write_shard(path, folder.name, self._sentences(rows), spectrograms)
+
     def _sentences(self, rows: range) -> dict[str, list[Any]]:
         columns = ("sentence_idx", "text", "onset_s", "offset_s", "start", "stop")
         segments = self.plan.segments
-        return {name: [getattr(segments, name)[row] for row in rows] for name in columns}
+        values = {name: list(getattr(segments, name)) for name in columns}
+        return {name: [values[name][row] for row in rows] for name in columns}
 
 
 @dataclass(frozen=True)
@@ -208,10 +226,11 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> Work:
         UserError: the recording can't be read.
     """
     folder = plan.shard_folder
+    remove_partial_files(folder)
     if plan.has_shards():
         return Work(0.0, 0.0)
     made = _stream_shards(ShardTask(plan), on_shard)
-    Manifest(
+    manifest = Manifest(
         digest=folder.name,
         origin=plan.shard_origin,
         sources={role: file_digest(path) for role, path in plan.recording.files.items()},
@@ -219,16 +238,17 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> Work:
         electrodes=plan.segments.electrodes,
         dropped=plan.segments.dropped,
         shards=[Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made],
-    ).write(folder)
-    _save_for_people(plan)
+    )
+    _save_for_people(plan, manifest)
+    manifest.write(folder)
     return Work(sum(row["transform_s"] for row in made), sum(row["worker_s"] for row in made))
 
 
-def _save_for_people(plan: DatasetPlan) -> None:
+def _save_for_people(plan: DatasetPlan, manifest: Manifest) -> None:
     folder = plan.shard_folder
     write_json(folder / "data_report.json", asdict(plan.report))
     write_whole(folder / "data_report.md", plan.report.markdown())
-    shards.save_figure(folder)
+    shards.save_figure(folder, manifest)
 
 
 def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Dataset:
@@ -267,6 +287,8 @@ def _stream_shards(task: ShardTask, on_shard: OnShard) -> list[dict[str, Any]]:
         {"shard": number, "first": first, "last": min(first + size, n_sentences)}
         for number, first in enumerate(range(0, n_sentences, size))
     ]
+    paths = [task.plan.shard_folder / shards.shard_name(row["shard"]) for row in wanted]
+    missing = sum(not path.exists() for path in paths)
     made: list[dict[str, Any]] = []
     # Reading and filtering need a core each; where there is a GPU, several cores share it.
     gpus = 1 / _WORKERS_PER_GPU if ray.cluster_resources().get("GPU") else 0
@@ -275,5 +297,7 @@ def _stream_shards(task: ShardTask, on_shard: OnShard) -> list[dict[str, Any]]:
         if row["error"]:
             raise UserError(row["error"])
         made.append(row)
-        on_shard(len(made), len(wanted))
+        computed = sum(row["transform_s"] > 0 for row in made)
+        if row["transform_s"]:
+            on_shard(computed, max(computed, missing))
     return sorted(made, key=lambda row: row["shard"])

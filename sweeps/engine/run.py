@@ -114,7 +114,8 @@ def _make_spectrograms(data: DatasetPlan) -> None:
         return
     with step(f"Spectrograms: {size}"):
         work = make_shards(data, on_shard=count("shards"))
-        say(f"  {work.transform_s / work.worker_s:.0%} of the workers' time in the transform")
+        if work.transform_s:
+            say(f"  {work.transform_s / work.worker_s:.0%} of the workers' time in the transform")
 
 
 def _open_view(search: Search, data: DatasetPlan) -> Tracker:

@@ -81,10 +81,7 @@ class Tracker:
 
         def write() -> None:
             sweep_tags = {"ssense.level": "sweep", "seeds": _listing(search.sweep.seeds), **tags}
-            is_new = self._sweep_name not in self._runs
             run_id = self._open(self._sweep_name, self._sweep_name, None, sweep_tags, params)
-            for name, text in texts.items() if is_new else ():
-                self._client.log_text(run_id, text, name)
             self._client.set_tag(run_id, "seeds", sweep_tags["seeds"])
 
         self._guard(write)
@@ -92,6 +89,18 @@ class Tracker:
             record = search.record(cell)
             if record is not None:
                 self.cell(search, row, record)
+        if not self._broken:
+            self._log_texts(texts)
+
+    def _log_texts(self, texts: Mapping[str, str]) -> None:
+        """Keep texts as artifacts of the sweep's run; runs are shown without them as well."""
+        run_id = self._runs[self._sweep_name].info.run_id
+        try:
+            there = {file.path for file in self._client.list_artifacts(run_id)}
+            for name in texts.keys() - there:
+                self._client.log_text(run_id, texts[name], name)
+        except Exception as error:  # whatever the artifact store's client library raises
+            say(f"  MLflow can't keep {', '.join(texts)} ({textwrap.shorten(str(error), 100)})")
 
     def cell(self, search: Search, row: Row, record: Record) -> None:
         """Write one cell's run, and bring its configuration's run up to date."""

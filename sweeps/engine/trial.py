@@ -86,7 +86,11 @@ def run_cell(
     circumstances = {name: common[name] for name in ("signature", "device", "versions")}
     checkpoint = CheckpointFile(
         ledger.checkpoint_path(common["signature"]),
-        {**circumstances, "threads": torch.get_num_threads()},
+        {
+            **circumstances,
+            "threads": torch.get_num_threads(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+        },
     )
     left_off = checkpoint.load()
     common["resumed_after"] = len(left_off.history) if left_off else 0

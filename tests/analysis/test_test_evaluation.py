@@ -67,6 +67,7 @@ def write_dataset(storage: UPath) -> Dataset:
     shards = [
         write_shard(
             folder / f"part-{number:05d}.parquet",
+            folder.name,
             {"text": sentences[rows]},
             rng.standard_normal((len(sentences[rows]), 4, 8, 8)).astype(np.float16),
         )
@@ -75,6 +76,7 @@ def write_dataset(storage: UPath) -> Dataset:
     Manifest(
         digest=folder.name,
         origin={},
+        sources={},
         sampling_rate_hz=512,
         electrodes=("a", "b", "c", "d"),
         dropped={},

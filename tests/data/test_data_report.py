@@ -4,8 +4,6 @@ import csv
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean, median, quantiles
 
@@ -17,7 +15,6 @@ from ssense.data.brain_treebank import SegmentSpec, open_recording, select_segme
 from ssense.data.data_report import (
     DataReport,
     data_report,
-    duration_figure,
     normalised,
 )
 from ssense.data.overlap import split_overlap
@@ -191,7 +188,6 @@ def test_attributes_named_like_a_rate_are_quoted_wherever_they_are(root):
         "fs": ("1k", 512.0, 1024.0),
         "samples_per_second": (1024.0,),
         "sfreq": ("nan",),
-        "line_freq": ("[50, 60]",),
     }
     expected = "the HDF5 file says SamplingRate = 2048, fs = 512; that is not used"
     assert rate.contradictions == (expected,)
@@ -439,20 +435,6 @@ def test_json_holds_it_all(both):
     text = json.dumps(values, allow_nan=False)
     assert json.loads(text) == json.loads(json.dumps(values))
     assert json.loads(text)["movie"]["pauses"][0].keys() == {"from_s", "to_s", "length_s"}
-
-
-def test_the_figure_shows_the_histogram(both):
-    durations = both[2].durations
-    figure = duration_figure(durations)
-    (axes,) = figure.axes
-    heights = [bar.get_height() for bar in axes.patches]
-    assert heights == list(durations.histogram.values())
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == list(durations.histogram)
-
-
-def test_it_imports_without_matplotlib():
-    script = "import sys; sys.modules['matplotlib'] = None; import ssense.data.data_report"
-    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_signals_that_vanished_are_explained(root):
