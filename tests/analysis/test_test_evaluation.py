@@ -423,7 +423,7 @@ def looked_twice(trained, tmp_path_factory) -> Iterator[tuple[Path, list]]:
     storage = Path(shutil.copytree(trained, folder / "storage", copy_function=os.link))
     (sweep,) = (storage / "sweeps").iterdir()
     tracker = Tracker(UPath(storage), "masking", sweep.name)
-    tracker.start(search_of(Ledger(UPath(sweep))), tags={}, params={})
+    tracker.start(search_of(Ledger(UPath(sweep))), tags={}, params={}, texts={})
     tracker.end()
     script = ROOT / "analysis" / "test_evaluation.py"
     ways = ([script], ["-m", "analysis.test_evaluation"])
