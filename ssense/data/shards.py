@@ -100,8 +100,9 @@ def read_manifest(folder: UPath) -> Manifest:
 
 def rows_per_shard(n_rows: int, row_shape: Sequence[int]) -> int:
     """How many of the `[electrodes, frequencies, frames]` float16 rows make one shard."""
-    row_bytes = 2 * int(np.prod(row_shape))
-    return max(1, min(SHARD_BYTES // row_bytes, -(-n_rows // LEAST_SHARDS)))
+    most = max(1, SHARD_BYTES // (2 * int(np.prod(row_shape))))
+    n_shards = max(LEAST_SHARDS, -(-n_rows // most))
+    return -(-n_rows // n_shards)  # alike, so that no worker is left with a small one
 
 
 def shard_name(number: int) -> str:
