@@ -46,6 +46,13 @@ class Record:
         timings: seconds by stage.
         versions: of Python, this package and the libraries that compute.
         worker: host and process that trained it.
+        threads: of that process.
+        instructions: instruction set that PyTorch used on its CPU.
+        code_digest: of the code that computes results, see `provenance`.
+        commit: of the repository it ran from; empty where there was none.
+        dirty: whether tracked files differed from that commit.
+        requirements_digest: of the lock file; empty where there was none.
+        split_digest: of the rows in each part of the split.
         resumed_after: epochs that an interrupted worker had trained before; `timings` leave them
             out.
     """
@@ -63,6 +70,13 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
     device: str = ""
     worker: str = ""
+    threads: int = 0
+    instructions: str = ""
+    code_digest: str = ""
+    commit: str = ""
+    dirty: bool = False
+    requirements_digest: str = ""
+    split_digest: str = ""
     resumed_after: int = 0
     finished_at: str = field(default_factory=utc_now)
 

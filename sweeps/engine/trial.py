@@ -7,7 +7,6 @@ import platform
 import random
 import time
 import traceback
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,7 @@ from ssense.data.splits import seeded_split
 from ssense.training import TrainingSpec, fit
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
-
-LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
+from sweeps.engine.provenance import provenance
 
 
 class CellTrainable(tune.Trainable):
@@ -78,19 +76,13 @@ def run_cell(
         "seed": cell.seed,
         "dataset_digest": dataset_digest,
         "sizes": {part: len(rows) for part, rows in vars(split).items()},
-        "versions": versions(),
-        "device": device_name(pairs.text.device),
+        **provenance(pairs.text.device, split),
         "worker": f"{platform.node()}:{os.getpid()}",
     }
     # The bits of a result depend on all of this; a checkpoint of other circumstances is not used.
-    circumstances = {name: common[name] for name in ("signature", "device", "versions")}
+    circumstances = ("signature", "device", "versions", "threads", "instructions", "code_digest")
     checkpoint = CheckpointFile(
-        ledger.checkpoint_path(common["signature"]),
-        {
-            **circumstances,
-            "threads": torch.get_num_threads(),
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-        },
+        ledger.checkpoint_path(common["signature"]), {name: common[name] for name in circumstances}
     )
     left_off = checkpoint.load()
     common["resumed_after"] = len(left_off.history) if left_off else 0
@@ -134,13 +126,3 @@ def reset_process(seed: int, threads: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries draw from the legacy generator
     torch.manual_seed(seed)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes a cell."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-
-
-def device_name(device: torch.device) -> str:
-    """Name a device as a person would: "NVIDIA H200", "CPU"."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

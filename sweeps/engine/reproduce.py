@@ -1,0 +1,231 @@
+"""Reproduce one cell: train it again, alone in this process, and compare it to the bit.
+
+Nothing is written. Where it is not the same to the bit, the largest differences are what a
+difference between configurations has to exceed to mean anything.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+from upath import UPath
+
+from ssense.data.dataset import Dataset
+from ssense.data.splits import seeded_split
+from ssense.errors import UserError
+from ssense.model.text import TextSpec
+from ssense.retrieval import METRICS, metric_title
+from ssense.training import Fit, NonFiniteLossError, fit
+from sweeps.engine.cell import Cell, configured, describe, signature
+from sweeps.engine.ledger import SWEEPS, Ledger, Record
+from sweeps.engine.precompute import load_dataset
+from sweeps.engine.progress import say, step
+from sweeps.engine.provenance import code_digest, device_name, versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """How a cell that was trained again differs from its record.
+
+    Attributes:
+        exact: history and encoder are the same to the bit.
+        best_epochs, epochs: the best epoch and their number, then and now.
+        at_best: by metric, the absolute difference at the best epoch of each, in points.
+        by_epoch: largest absolute difference of a metric, in points, for the epochs of both.
+        loss: largest absolute difference of the training loss over these epochs.
+        weights: largest absolute difference of a value of the encoders; infinite where one has a
+            tensor that the other lacks.
+    """
+
+    exact: bool
+    best_epochs: tuple[int, int]
+    epochs: tuple[int, int]
+    at_best: Mapping[str, float]
+    by_epoch: Sequence[float]
+    loss: float
+    weights: float
+
+    def lines(self) -> list[str]:
+        """The findings in words."""
+        if self.exact:
+            return [f"Reproduced to the bit: {self.epochs[0]} epochs, and the encoder of the best."]
+        best = ", ".join(f"{metric_title(name)} {gap:.2f}" for name, gap in self.at_best.items())
+        (then, now), (before, after) = self.best_epochs, self.epochs
+        return [
+            "Not reproduced to the bit. Largest differences:",
+            f"  at the best epoch ({then} of {before}, now {now} of {after}): {best} points",
+            f"  by epoch: {' '.join(f'{gap:.2f}' for gap in self.by_epoch)} points",
+            f"  training loss: {self.loss:.2g}; weights of the encoder: {self.weights:.2g}",
+        ]
+
+
+def compare(record: Record, encoder: Mapping[str, Tensor], again: Fit) -> Reproduction:
+    """Compare a finished cell with the same cell trained again.
+
+    Args:
+        record: of the cell, as the ledger has it.
+        encoder: its state dictionary, as the ledger has it.
+        again: what the second training made.
+    """
+    pairs = list(zip(record.history, again.history, strict=False))
+    return Reproduction(
+        exact=list(record.history) == again.history and _same_bits(encoder, again.encoder),
+        best_epochs=(record.best_epoch, again.best_epoch),
+        epochs=(len(record.history), len(again.history)),
+        at_best=_points(record.best, again.best),
+        by_epoch=[max(_points(then, now).values()) for then, now in pairs],
+        loss=max(abs(then["loss"] - now["loss"]) for then, now in pairs),
+        weights=_largest_difference(encoder, again.encoder),
+    )
+
+
+def reproduce_cell(storage: UPath, prefix: str, threads: int) -> Reproduction:
+    """Train a cell of any sweep in the storage again, and say how it compares.
+
+    Args:
+        storage: where the sweep was kept.
+        prefix: the cell's signature, or its beginning.
+        threads: of the training, if the record does not say with how many it was trained.
+
+    Raises:
+        UserError: there is no such cell with a result, or what it was made from has changed.
+    """
+    ledger, record = find_cell(storage, prefix)
+    encoder = ledger.encoder(record.signature)
+    dataset = sweep_dataset(ledger, storage)
+    name = f"{describe(record.configuration)}, seed {record.seed}"
+    say(f"Cell {record.signature} of {ledger.folder.name}: {name}")
+    say(f"  trained by {record.worker} on {record.device}, {record.finished_at[:10]}")
+    for line in other_circumstances(record, _device(record)):
+        say(f"  {line}")
+    with step(f"Training it again: {len(record.history)} epochs"):
+        again = train_again(ledger, record, dataset, record.threads or threads)
+    reproduction = compare(record, encoder, again)
+    for line in reproduction.lines():
+        say(line)
+    return reproduction
+
+
+def train_again(ledger: Ledger, record: Record, dataset: Dataset, threads: int) -> Fit:
+    """Train the cell of a record in this process, as a worker would; write nothing.
+
+    Raises:
+        UserError: it is no longer the same cell, or it fails.
+    """
+    from sweeps.engine.trial import reset_process  # Ray takes seconds to import
+
+    training = ledger.sweep().training
+    cell = Cell(record.configuration, record.seed)
+    now = signature(cell, training, dataset.digest)
+    if now != record.signature:
+        raise UserError(
+            f"cell {record.signature} would be {now} today: the weights {training.encoder_weights} "
+            "or the meaning of its configuration have changed. Restore what made it."
+        )
+    reset_process(cell.seed, threads)
+    pairs = dataset.on(_device(record))
+    split = seeded_split(len(pairs), cell.seed)
+    spec = configured(training, cell.configuration)
+    try:
+        return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
+    except NonFiniteLossError as error:
+        raise UserError(f"cell {now} is done in the ledger, but fails here: {error}.") from error
+
+
+def find_cell(storage: UPath, prefix: str) -> tuple[Ledger, Record]:
+    """Find a finished cell in the sweeps of a storage by the beginning of its signature.
+
+    Raises:
+        UserError: none or several begin so, or the cell failed.
+    """
+    paths = (storage / SWEEPS).glob("*/cells/*/record.json")
+    sweeps = {path.parent.name: path.parents[2] for path in paths}
+    found = sorted(name for name in sweeps if name.startswith(prefix))
+    if not found:
+        nearest = get_close_matches(prefix, sweeps, n=1, cutoff=0)
+        advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "There is none at all."
+        raise UserError(f"no finished cell {prefix} in {storage}. {advice}")
+    if len(found) > 1:
+        shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
+        raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
+    ledger = Ledger(sweeps[found[0]])
+    record = ledger.records()[found[0]]
+    if not record.done:
+        raise UserError(f"cell {found[0]} failed: {record.reason}. There is nothing to reproduce.")
+    return ledger, record
+
+
+def sweep_dataset(ledger: Ledger, storage: UPath) -> Dataset:
+    """Load the dataset that a sweep was trained on.
+
+    Raises:
+        UserError: it can't be read, or it is no longer the same.
+    """
+    origin = ledger.description()["dataset"]
+    data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), storage)
+    if data.digest != origin["digest"]:
+        raise UserError(
+            f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
+            f"the text weights {origin['text_spec']['weights']} have changed. Restore them."
+        )
+    return data
+
+
+def other_circumstances(record: Record, device: torch.device) -> list[str]:
+    """Say what the bits of a result depend on and is not as it was, a line each."""
+    then = {
+        "host": record.worker.rpartition(":")[0],
+        "device": record.device,
+        "instruction set": record.instructions,
+        "code": record.code_digest,
+        **record.versions,
+    }
+    now = {
+        "host": platform.node(),
+        "device": device_name(device),
+        "instruction set": torch.backends.cpu.get_cpu_capability(),
+        "code": code_digest(),
+        **versions(),
+    }
+    return [
+        f"{name} was {then.get(name) or 'not noted'}, is {now[name]}"
+        for name in now
+        if then.get(name) != now[name]
+    ]
+
+
+def _device(record: Record) -> torch.device:
+    """The device of a record where this machine has one of its kind."""
+    gpu = torch.cuda.is_available() and record.device != "CPU"
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def _points(then: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    return {name: 100 * abs(then[name] - now[name]) for name in METRICS}
+
+
+def _same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype
+        and one[name].shape == other[name].shape
+        # As bytes, for which neither NaN differs from itself nor 0 equals -0.
+        and _bytes(one[name]).equal(_bytes(other[name]))
+        for name in one
+    )
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    if {name: t.shape for name, t in one.items()} != {name: t.shape for name, t in other.items()}:
+        return math.inf
+    gaps = [(one[name].double() - other[name].double()).abs().max() for name in one]
+    return torch.stack(gaps).max().item()
