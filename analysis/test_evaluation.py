@@ -27,19 +27,20 @@ from analysis import report
 from analysis.figures import family_figure, figure_bytes
 from analysis.statistics import TTest, corrected_resampled_ttest, holm, naive_ttest
 from ssense.command import python, run_command
-from ssense.data.dataset import Dataset, Pairs
+from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
 from ssense.model.encoder import trained_encoder
-from ssense.model.text import UNTRAINED, TextSpec
+from ssense.model.text import UNTRAINED
 from ssense.retrieval import METRICS, chance_metrics, metric_title
 from ssense.storage import open_storage, write_json, write_whole
 from ssense.training import evaluate
-from sweeps.engine.cell import Cell, Configuration, describe, label
-from sweeps.engine.ledger import Ledger, find_ledger, utc_now
-from sweeps.engine.plan import plan_cells
-from sweeps.engine.precompute import load_dataset
+from sweeps.engine.cell import Configuration, describe, label
+from sweeps.engine.ledger import Ledger, Record, find_ledger, utc_now
 from sweeps.engine.progress import console, say, step
+from sweeps.engine.provenance import check_versions, code_digest
+from sweeps.engine.race import POLICIES
+from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker, tracking_uri
 
@@ -104,22 +105,6 @@ class Evaluation:
         return corrected, naive_ttest(differences)
 
 
-def sweep_dataset(ledger: Ledger, storage: UPath) -> Dataset:
-    """Load the dataset that a sweep was trained on.
-
-    Raises:
-        UserError: it can't be read, or it is no longer the same.
-    """
-    origin = ledger.description()["dataset"]
-    data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), storage)
-    if data.digest != origin["digest"]:
-        raise UserError(
-            f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
-            f"the text weights {origin['text_spec']['weights']} have changed. Restore them."
-        )
-    return data
-
-
 def best_configurations(search: Search) -> dict[str, Configuration]:
     """Choose each family's configuration by its mean validation metric over the seeds.
 
@@ -130,8 +115,8 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
     if missing:
         shown = "; ".join(missing[:5]) + ("; ..." if len(missing) > 5 else "")
         raise UserError(
-            f"{search.sweep.name} lacks {plan_cells(search).to_run} of its {search.sweep.n_cells} "
-            f"cells: {shown}. Run the sweep again to train them."
+            f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
+            f"{shown}. Run the sweep again to train them."
         )
     return {
         family.name: max(search.configurations(family), key=lambda c: search.score(c) or 0.0)
@@ -140,17 +125,12 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
 
 
 def missing_cells(search: Search) -> list[str]:
-    """Name the cells without a result, and the configurations that were never proposed."""
-    cells = [
-        f"{label(row.family, row.configuration)} seed {cell.seed}" + (" (failed)" if record else "")
-        for row, cell in search.cells()
-        if not ((record := search.record(cell)) and record.done)
+    """Name the cells without a result that the sweep's policy wants."""
+    return [
+        f"{label(row.family, row.configuration)} seed {cell.seed}"
+        + (" (failed)" if search.record(cell) else "")
+        for row, cell in search.missing()
     ]
-    short = {
-        family.name: search.sweep.wanted(family) - len(search.configurations(family))
-        for family in search.sweep.families
-    }
-    return cells + [f"{name}: {n} not started" for name, n in short.items() if n]
 
 
 def evaluate_sweep(ledger: Ledger, pairs: Pairs) -> Evaluation:
@@ -165,14 +145,14 @@ def evaluate_sweep(ledger: Ledger, pairs: Pairs) -> Evaluation:
             f"{sweep.name} has the single seed {sweep.seeds[0]}: nothing can be tested. "
             "Run the sweep again with more --seeds."
         )
-    search = Search(sweep, ledger.rows(), ledger.records())
+    records = check_versions(ledger.records(), code_digest(), ledger.kept_versions())
+    search = Search(sweep, POLICIES[ledger.policy()], ledger.rows(), records)
     chosen = best_configurations(search)
     scores: dict[str, dict[str, np.ndarray]] = {}
     for family, configuration in chosen.items():
-        signatures = [search.signature(Cell(configuration, seed)) for seed in sweep.seeds]
         metrics = [
-            held_out_metrics(ledger, signature, pairs, seed, sweep.training.batch_size)
-            for signature, seed in zip(signatures, sweep.seeds, strict=True)
+            held_out_metrics(ledger, record, pairs, sweep.training.batch_size)
+            for record in search.done(configuration)
         ]
         scores[family] = {name: np.array([m[name] for m in metrics]) for name in METRICS}
     split = seeded_split(len(pairs), sweep.seeds[0])
@@ -182,24 +162,25 @@ def evaluate_sweep(ledger: Ledger, pairs: Pairs) -> Evaluation:
 
 
 def held_out_metrics(
-    ledger: Ledger, signature: str, pairs: Pairs, seed: int, batch_size: int
+    ledger: Ledger, record: Record, pairs: Pairs, batch_size: int
 ) -> dict[str, float]:
     """Metrics of one cell's encoder on its seed's test split.
 
     Raises:
         UserError: the encoder is missing, damaged, or another model's.
     """
-    advice = f"Delete {ledger.folder / 'cells' / signature} and run the sweep again."
+    name = record.signature
+    advice = f"Delete {ledger.folder / 'cells' / name} and run the sweep again."
     try:
-        encoder = trained_encoder(ledger.encoder(signature))
+        encoder = trained_encoder(ledger.encoder(record))
     except RuntimeError as error:
-        raise UserError(f"the encoder of cell {signature} is another model's. {advice}") from error
+        raise UserError(f"the encoder of cell {name} is another model's. {advice}") from error
     encoder.to(pairs.text.device)
-    test = pairs.select(seeded_split(len(pairs), seed).test)
+    test = pairs.select(seeded_split(len(pairs), record.seed).test)
     try:
         return evaluate(encoder, test, batch_size)
     except ValueError as error:
-        raise UserError(f"the encoder of cell {signature} is damaged: {error}. {advice}") from error
+        raise UserError(f"the encoder of cell {name} is damaged: {error}. {advice}") from error
 
 
 def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:

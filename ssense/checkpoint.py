@@ -18,6 +18,7 @@ import safetensors.torch
 from torch import Tensor
 from upath import UPath
 
+from ssense.errors import UserError, one_line
 from ssense.storage import is_local, write_whole
 from ssense.training import Checkpoint
 
@@ -38,6 +39,9 @@ class CheckpointFile:
         identity: names and values of all that the bits of a result depend on: the cell, and the
             device, threads and library versions. A checkpoint of another identity is not used.
         clock: seconds.
+
+    Attributes:
+        refused: why `load` did not use the file that it found; empty where it did, or found none.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class CheckpointFile:
         identity: Mapping[str, Any],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self.refused = ""
         self._path = path
         self._identity = dict(identity)
         self._clock = clock
@@ -71,25 +76,22 @@ class CheckpointFile:
         written = True
         try:
             write_whole(self._path, content)
-        except Exception as error:  # an object store raises whatever its client library does
+        except UserError as error:
             written = False
-            warnings.warn(f"checkpoint {self._path} can't be written ({error})", stacklevel=2)
+            warnings.warn(f"checkpoint {error}", stacklevel=2)
         self._training_since = self._clock()
         self._seconds_to_write = self._training_since - start
         return written
 
     def load(self) -> Checkpoint | None:
-        """Read the checkpoint; None where there is none to trust, with a warning that says why."""
+        """Read the checkpoint; None where there is none to trust, and `refused` says why."""
         try:
             return _deserialised(self._path.read_bytes(), self._identity)
         except FileNotFoundError:
             return None
         except Exception as error:  # a damaged file fails in a dozen ways
-            reason = error if isinstance(error, _UnusableError) else f"it can't be read: {error}"
-            warnings.warn(
-                f"checkpoint {self._path} is not used ({reason}); the cell starts over",
-                stacklevel=2,
-            )
+            known = isinstance(error, _UnusableError)
+            self.refused = one_line(error) if known else f"it can't be read: {one_line(error)}"
             return None
         finally:
             self._training_since = self._clock()

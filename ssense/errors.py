@@ -1,6 +1,9 @@
-"""The one exception that a user is meant to read."""
+"""What a user is told of an error: the one exception that is meant to be read, and its wording."""
 
 from __future__ import annotations
+
+_NAME_CHARACTERS = 60  # of a name in a message; damaged files hold names of megabytes
+_MESSAGE_CHARACTERS = 300  # of a library's message, which may quote a whole row
 
 
 class UserError(Exception):
@@ -8,3 +11,15 @@ class UserError(Exception):
 
     The command lines print the message without a traceback and exit with code 2.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception, or its name, printable and without a final full stop."""
+    return printable(str(error) or type(error).__name__, _MESSAGE_CHARACTERS).rstrip(".")
+
+
+def printable(text: str, most: int = _NAME_CHARACTERS) -> str:
+    """A text without line breaks and control characters, and cut if it has over `most`."""
+    text = " ".join(text.split())
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -13,7 +13,7 @@ from typing import Any
 
 from upath import UPath
 
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
 _ABANDONED_S = 60  # a file that is still being written changes more often
@@ -40,7 +40,7 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
     except UserError:
         raise
     except Exception as error:  # an object store raises whatever its client library does
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(
             f"storage {location} can't be written to ({reason}). Check --storage."
         ) from error
@@ -51,15 +51,24 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
     """Write a file so that readers see the old one or the new one, never a part.
 
     A local file is written beside its place and moved there; object stores put whole objects.
+
+    Raises:
+        UserError: it can't be written: the storage is full, read-only or away.
     """
     if isinstance(content, str):
         content = content.encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not is_local(path):
-        path.write_bytes(content)
-        return
-    with partial_file(path) as partial:
-        partial.write_bytes(content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_local(path):
+            with partial_file(path) as partial:
+                partial.write_bytes(content)
+        else:
+            path.write_bytes(content)
+    except Exception as error:  # an object store raises whatever its client library does
+        raise UserError(
+            f"{path} can't be written ({one_line(error)}). Free space, or check the storage, and "
+            "run the same command again: what is done is kept."
+        ) from error
 
 
 class partial_file:  # noqa: N801 - a context manager, used like a function

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssense.command import python, run_command
+from ssense.command import run_command
 from ssense.errors import UserError
 from ssense.model.masking import masked_count
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.precompute import DatasetPlan
-from sweeps.engine.progress import say
-from sweeps.engine.run import run_sweep
+from sweeps.engine.run import run
 from sweeps.engine.sweep import Family, Sweep
 
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
@@ -79,9 +78,7 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
 
 def main(options: MaskingOptions) -> None:
     """Sweep masking configurations over paired seeds (Table 1 of SSENSE)."""
-    data = options.plan_dataset()
-    if run_sweep(masking_sweep(data, options), data, options):
-        say(f"Next: {python()} analysis/test_evaluation.py --storage {options.storage}")
+    run(masking_sweep, options)
 
 
 if __name__ == "__main__":

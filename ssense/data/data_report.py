@@ -26,7 +26,7 @@ from ssense.data.overlap import SPLIT_SEEDS, inside_shares, split_overlap
 from ssense.data.recording import NOT_NEURAL, Recording, clean_label
 from ssense.data.segments import Segments, SegmentSpec
 from ssense.data.splits import FRACTIONS
-from ssense.data.tables import listing, one_line, printable, read_json
+from ssense.data.tables import listing, read_json
 from ssense.data.timeline import (
     KNOWN_RATES_HZ,
     OFFICIAL_RATE_HZ,
@@ -35,7 +35,7 @@ from ssense.data.timeline import (
     rate_chunks,
 )
 from ssense.data.transcript import Transcript
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line, printable
 
 AUXILIARY = "not neural"
 CORRUPTED = "corrupted"

@@ -25,11 +25,11 @@ import h5py
 import numpy as np
 
 from ssense.data.gzip_chunks import read_stretches
-from ssense.data.tables import listing, one_line, printable, read_json, require_file
+from ssense.data.tables import listing, read_json, require_file
 from ssense.data.timeline import Timeline, read_timeline
 from ssense.data.transcript import Transcript, read_transcript
 from ssense.digest import digest, file_digest
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line, printable
 
 NOT_NEURAL = ("DC", "TRIG")  # auxiliary inputs of the amplifier, in any case: triggers, audio
 LARGEST_UV = 1e9  # a kilovolt: no amplifier gives more, and single precision can still square it

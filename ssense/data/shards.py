@@ -21,8 +21,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from ssense.command import run_command
-from ssense.data.tables import one_line
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from ssense.storage import read_json, write_json, write_whole
 
 FORMAT_VERSION = 2
@@ -143,13 +142,7 @@ def write_shard(
         write_page_checksum=True,
     )
     content = memoryview(sink.getvalue())
-    try:
-        write_whole(path, content)
-    except Exception as error:  # an object store raises whatever its client library does
-        raise UserError(
-            f"shard {path} can't be written ({one_line(error)}). Free space, or check the storage, "
-            "and run again: what is done is kept."
-        ) from error
+    write_whole(path, content)
     return Shard(name=path.name, rows=len(table), sha256=hashlib.sha256(content).hexdigest())
 
 

@@ -43,8 +43,8 @@ from ssense.data.screenplay import (
     screenplay_to_times,
 )
 from ssense.data.sentence_timings import SentenceTimings, read_sentence_timings
-from ssense.data.tables import one_line, read_json
-from ssense.errors import UserError
+from ssense.data.tables import read_json
+from ssense.errors import UserError, one_line
 
 SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
 FORMAT_VERSION = 1  # raise it when the same specification comes to give other files

@@ -11,13 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line, printable
 
 WHOLE_NUMBERS = 2.0**53  # below it a float64, as columns are read, holds every whole number
 
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_NAME_CHARACTERS = 60  # of a name in a message; damaged files hold names of megabytes
-_MESSAGE_CHARACTERS = 300  # of a library's message, which may quote a whole row
 
 
 def csv_columns(path: Path) -> list[str]:
@@ -126,18 +124,6 @@ def listing(names: Sequence[str], most: int = 12) -> str:
     if len(names) > most:
         names = [*names[: most - 2], "…", names[-1]]
     return ", ".join(printable(name) for name in names)
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an exception, printable and without a final full stop."""
-    return printable(str(error), _MESSAGE_CHARACTERS).rstrip(".")
-
-
-def printable(text: str, most: int = _NAME_CHARACTERS) -> str:
-    """A text without line breaks and control characters, and cut if it has over `most`."""
-    text = " ".join(text.split())
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _parse_options() -> pyarrow.csv.ParseOptions:

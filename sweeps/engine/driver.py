@@ -41,6 +41,9 @@ HEARTBEAT_S = 5.0
 STALE_S = 60.0
 """Time without a sign of life after which a claim is taken over."""
 
+# Not SIGINT: background jobs of a shell script ignore it, and Tune makes of it an end in peace.
+_OVERTAKEN = signal.SIGUSR2
+
 
 @contextmanager
 def sole_driver(
@@ -56,11 +59,13 @@ def sole_driver(
             folder can't be written to.
     """
     claim = Claim(folder / CLAIM, heartbeat_s, stale_s)
+    earlier = signal.signal(_OVERTAKEN, signal.default_int_handler)
     try:
         claim.acquire()
         yield
     finally:
         claim.release()
+        signal.signal(_OVERTAKEN, earlier)
         if claim.lost_to is not None:
             raise UserError(
                 f"{folder} was taken over by {claim.lost_to}: for {stale_s:.0f} s there was no "
@@ -216,7 +221,7 @@ class Claim:
             self._replace()
         else:
             self.lost_to = holder
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, _OVERTAKEN)
 
     def _read(self) -> bytes | None:
         try:

@@ -8,8 +8,9 @@ SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed wh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from ssense.model.masking import Masking
 from ssense.storage import read_json, write_json, write_whole
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import FORMAT_VERSION, Configuration
+from sweeps.engine.race import Decision
 from sweeps.engine.sweep import Family, Row, Sweep
 
 Status = Literal["done", "failed"]
@@ -55,6 +57,9 @@ class Record:
         split_digest: of the rows in each part of the split.
         resumed_after: epochs that an interrupted worker had trained before; `timings` leave them
             out.
+        checkpoint_refused: why what an interrupted worker had left was not used; empty where it
+            was, or where there was nothing.
+        encoder_digest: SHA-256 of the encoder's file; empty where the cell failed.
     """
 
     signature: str
@@ -78,6 +83,8 @@ class Record:
     requirements_digest: str = ""
     split_digest: str = ""
     resumed_after: int = 0
+    checkpoint_refused: str = ""
+    encoder_digest: str = ""
     finished_at: str = field(default_factory=utc_now)
 
     @property
@@ -110,41 +117,89 @@ class Ledger:
         records = (_read_record(path) for path in paths if path.exists())
         return {record.signature: record for record in records}
 
+    def __len__(self) -> int:
+        """How many cells were begun."""
+        cells = self.folder / "cells"
+        return len(list(cells.iterdir())) if cells.exists() else 0
+
+    def record(self, signature: str) -> Record | None:
+        """Read one cell's record, if it is finished.
+
+        Raises:
+            UserError: as `records`.
+        """
+        path = self.folder / "cells" / signature / "record.json"
+        return _read_record(path) if path.exists() else None
+
     def checkpoint_path(self, signature: str) -> UPath:
         """Where a cell in progress keeps what it needs to go on."""
         return self.folder / "cells" / signature / "checkpoint.safetensors"
 
-    def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> None:
-        """Keep a finished cell: its encoder first, then the record that makes it count."""
+    def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> Record:
+        """Keep a finished cell: its encoder first, then the record that makes it count.
+
+        Returns:
+            The record as it was written, with the digest of the encoder.
+
+        Raises:
+            UserError: the storage can't be written to.
+        """
         cell = self.folder / "cells" / record.signature
         if encoder is not None:
-            write_whole(cell / "encoder.safetensors", safetensors.torch.save(dict(encoder)))
+            content = safetensors.torch.save(dict(encoder))
+            write_whole(cell / "encoder.safetensors", content)
+            record = replace(record, encoder_digest=hashlib.sha256(content).hexdigest())
         write_json(cell / "record.json", {"format": FORMAT_VERSION, **asdict(record)})
+        return record
 
-    def encoder(self, signature: str) -> dict[str, Tensor]:
+    def encoder(self, record: Record) -> dict[str, Tensor]:
         """Load the state dictionary of a cell's best epoch.
 
         Raises:
-            UserError: it is missing or damaged.
+            UserError: it is missing, or not what the record was written with.
         """
-        path = self.folder / "cells" / signature / "encoder.safetensors"
+        path = self.folder / "cells" / record.signature / "encoder.safetensors"
         advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
         try:
-            return safetensors.torch.load(path.read_bytes())
+            content = path.read_bytes()
         except FileNotFoundError:
             raise UserError(f"encoder {path} is missing. {advice}") from None
-        except safetensors.SafetensorError as error:
-            raise UserError(f"encoder {path} is damaged ({error}). {advice}") from error
+        if hashlib.sha256(content).hexdigest() != record.encoder_digest:
+            raise UserError(f"encoder {path} is damaged: its checksum does not match. {advice}")
+        return safetensors.torch.load(content)
 
-    def write_sweep(self, sweep: Sweep, rows: Sequence[Row], dataset: Mapping[str, Any]) -> None:
-        """Keep what the sweep compares, the rows proposed so far, and where its dataset is."""
+    def write_sweep(
+        self,
+        sweep: Sweep,
+        rows: Sequence[Row],
+        dataset: Mapping[str, Any],
+        policy: str,
+        decisions: Sequence[tuple[Row, Decision]],
+        kept_versions: Sequence[str] = (),
+    ) -> None:
+        """Keep what the sweep compares, and how far it has come.
+
+        Args:
+            sweep: what is compared.
+            rows: proposed so far.
+            dataset: where its data is.
+            policy: by which seeds are spent, by name.
+            decisions: that it has taken, with their numbers.
+            kept_versions: other versions of the code whose cells count, by name.
+
+        Raises:
+            UserError: the storage can't be written to.
+        """
         content = {
             "format": FORMAT_VERSION,
             "name": sweep.name,
             "updated_at": utc_now(),
             **asdict(sweep),
             "dataset": dataset,
+            "policy": policy,
+            "kept_versions": kept_versions,
             "rows": [asdict(row) for row in rows],
+            "decisions": [asdict(row) | asdict(decision) for row, decision in decisions],
         }
         write_json(self.folder / "sweep.json", content)
 
@@ -172,6 +227,14 @@ class Ledger:
         if not self.exists():
             return []
         return [Row(**row) for row in self.description()["rows"]]
+
+    def policy(self) -> str:
+        """Name of the policy that the sweep was last run by."""
+        return self.description()["policy"]
+
+    def kept_versions(self) -> list[str]:
+        """Other versions of the code whose cells count, by name."""
+        return self.description()["kept_versions"] if self.exists() else []
 
     def exists(self) -> bool:
         """Whether a sweep was ever started here."""

@@ -19,6 +19,7 @@ from ssense.storage import is_local, open_storage
 from ssense.training import TrainingSpec
 from sweeps.engine.precompute import DatasetPlan, plan_dataset
 from sweeps.engine.progress import say, step
+from sweeps.engine.race import PolicyName
 from sweeps.engine.sweep import check_seeds
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
@@ -108,6 +109,22 @@ class SweepOptions:
     """Configurations to try in each family [10; 3 if synthetic]."""
     seeds: tuple[int, ...] | None = None
     """Seeds that every configuration meets [0 to 9; 0 to 4 if synthetic]."""
+    policy: PolicyName = "race"
+    """How seeds are spent: a race without configurations that are clearly behind; full, every
+    cell; or wilcoxon, Optuna's pruner, for comparison."""
+    budget_cells: int | None = None
+    """Most cells to train now; the same command goes on later."""
+    budget_hours: float | None = None
+    """Hours after which no cell is started; the same command goes on later."""
+    keep_version: tuple[str, ...] = ()
+    """Other versions of the code whose cells count here, by name; remembered."""
+    retrain_version: tuple[str, ...] = ()
+    """Other versions of the code whose cells are trained again, by name."""
+    cell: str | None = None
+    """Signature of a finished cell, or its beginning: train it again, alone, and say whether it is
+    the same to the bit."""
+    price_per_device_hour: float | None = None
+    """What an hour of one cell's device costs, for the plan."""
     cpus_per_cell: int = 1
     """CPU cores of one cell."""
     gpus_per_cell: float | None = None
@@ -123,6 +140,10 @@ class SweepOptions:
         """Refuse a cell without a core, and shares of GPUs that mean nothing."""
         if self.cpus_per_cell < 1:
             raise UserError(f"--cpus-per-cell must be at least 1, got {self.cpus_per_cell}.")
+        for name in ("budget_cells", "budget_hours", "price_per_device_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}.")
         if self.seeds is not None:
             check_seeds(self.seeds)
         if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell < math.inf:

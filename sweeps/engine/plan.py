@@ -1,57 +1,169 @@
-"""The plan: what a sweep holds, what of it is done, and how long the rest will take."""
+"""The plan: what a sweep holds, what the rest will cost, and what difference it can show."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from statistics import median
 
+from upath import UPath
+
+from ssense.errors import UserError
+from ssense.retrieval import metric_title
+from sweeps.engine.ledger import SWEEPS, Ledger
+from sweeps.engine.power import smallest_detectable_effect
 from sweeps.engine.progress import duration, say
+from sweeps.engine.race import fit_additive
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Sweep
+
+SEEDS = (10, 20)  # shown beside the sweep's own number
+ENOUGH_SEEDS = 10  # twice as many detect effects a tenth smaller
+ENDLESS_SEEDS = 10**6
+LITTLE_GAIN = 0.95  # seeds that detect no less than this share of an effect are no advice
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Cells of a sweep by state, before anything runs.
+    """A sweep before anything runs.
 
     Attributes:
-        total: cells of the whole sweep.
-        done, failed: cells with a result, and cells to be tried again.
-        seconds_per_cell: median of the cells that are done; None where none is.
+        total: cells of the whole sweep; a race leaves some of them out.
+        done: cells with a result.
+        failed: cells to be tried again.
+        dropped: cells that the race has spared already.
+        seconds_per_cell: median of the cells that are done, or an estimate; None where unknown.
+        probed: whether that is an estimate of a short probe, without what each cell takes beside.
+        noise: standard deviation of paired differences between configurations, in the metric,
+            from the cells that are done; None where that is unknown.
+        metric: the validation metric that configurations are judged by.
+        seeds: how many every configuration meets.
+        sizes: sentences of the training and test splits.
     """
 
     total: int
     done: int
     failed: int
+    dropped: int
     seconds_per_cell: float | None
+    probed: bool = False
+    noise: float | None
+    metric: str
+    seeds: int
+    sizes: tuple[int, int]
 
     @property
     def to_run(self) -> int:
-        """Cells without a result."""
-        return self.total - self.done
+        """Cells that may still have to run."""
+        return self.total - self.done - self.dropped
 
-    def lines(self, slots: int) -> list[str]:
-        """The plan in words, for `slots` cells at a time."""
+    def lines(self, slots: int, price: float | None = None) -> list[str]:
+        """The plan in words, for `slots` cells at a time and a price per device-hour."""
+        return [self._cells(), *self._cost(slots, price), *self._power()]
+
+    def _cells(self) -> str:
         again = f" ({self.failed} of them failed before)" if self.failed else ""
-        lines = [f"  cells: {self.done} done, {self.to_run} to train{again}"]
-        if self.to_run and self.seconds_per_cell is not None:
-            left = self.seconds_per_cell * self.to_run
-            at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
-            lines.append(f"  time: about {duration(left / max(slots, 1))}, {at_a_time}")
-        return lines
+        spared = f", {self.dropped} spared by the race" if self.dropped else ""
+        return f"  cells: {self.done} done, {self.to_run} to train{again}{spared}"
+
+    def _cost(self, slots: int, price: float | None) -> list[str]:
+        if not self.to_run or self.seconds_per_cell is None:
+            return []
+        seconds = self.seconds_per_cell * self.to_run
+        at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
+        hours = seconds / 3600
+        about = "roughly " if self.probed else ""
+        cost = f", {price * hours:.2f} at {price:g} per device-hour" if price else ""
+        return [
+            f"  time: {about}at most {duration(seconds / slots)}, {at_a_time}; "
+            f"{hours:.2g} device-hours{cost}"
+        ]
+
+    def _power(self) -> list[str]:
+        own = self._detectable(self.seeds)
+        if math.isinf(own):
+            return ["  power: a single seed can show no difference; give more --seeds"]
+        unit = self._unit()
+        shown = [f"{self.seeds} seeds show differences of {self._amount(own)} {unit} or more"]
+        shown += [
+            f"{n} seeds of {self._amount(self._detectable(n))}" for n in SEEDS if n > self.seeds
+        ]
+        power = f"  power: {', '.join(shown)} (80 % power, corrected test)"
+        if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
+            return [power, f"  advice: --seeds with {ENOUGH_SEEDS}; more would gain little"]
+        limit = self._amount(self._detectable(ENDLESS_SEEDS))
+        return [power, f"  advice: enough seeds; as splits overlap, none show less than {limit}"]
+
+    def _detectable(self, n_seeds: int) -> float:
+        return smallest_detectable_effect(n_seeds, *self.sizes)
+
+    def _amount(self, effect: float) -> str:
+        return f"{effect:.1f}" if self.noise is None else f"{100 * effect * self.noise:.1f}"
+
+    def _unit(self) -> str:
+        if self.noise is None:
+            return "standard deviations of a paired difference"
+        return f"points of {metric_title(self.metric)}"
 
 
-def plan_cells(search: Search) -> Plan:
-    """Count the cells of a sweep against its ledger."""
+def plan_cells(search: Search, sizes: tuple[int, int]) -> Plan:
+    """Count the cells of a sweep against its ledger, and learn cost and noise from it.
+
+    Args:
+        search: of the sweep.
+        sizes: sentences of the training and test splits.
+    """
     records = [record for _, cell in search.cells() if (record := search.record(cell))]
     done = [record for record in records if record.done]
     whole = [record.timings["training"] for record in done if not record.resumed_after]
+    spread = fit_additive(search.scores()).residual_sd if search.rows else math.nan
     return Plan(
         total=search.sweep.n_cells,
         done=len(done),
         failed=len(records) - len(done),
+        dropped=sum(row.states.count("dropped") for row in search.matrix().rows),
         seconds_per_cell=median(whole) if whole else None,
+        noise=math.sqrt(2) * spread if spread > 0 else None,
+        metric=search.sweep.metric,
+        seeds=len(search.sweep.seeds),
+        sizes=sizes,
     )
+
+
+def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
+    """Name the sweeps of the same claim whose cells don't count in this one, and why, a line each.
+
+    They were run on other data, with another training or over another space.
+    """
+    lines = []
+    for path in sorted((storage / SWEEPS).glob(f"{sweep.claim}-*/sweep.json")):
+        ledger = Ledger(path.parent)
+        try:
+            other = ledger.sweep()
+        except UserError:  # of another format, or damaged: nothing is asked of it
+            continue
+        if other.name != sweep.name and len(ledger):
+            reasons = ", ".join(_differences(other, sweep))
+            lines.append(f"  not counted: {len(ledger)} cells of {other.name} ({reasons})")
+    return lines
+
+
+def _differences(then: Sweep, now: Sweep) -> Iterator[str]:
+    if then.dataset_digest != now.dataset_digest:
+        yield "another dataset"
+    for name, value in asdict(now.training).items():
+        earlier = asdict(then.training)[name]
+        if earlier != value:
+            yield f"{name} {earlier}, now {value}"
+    if _space(then) != _space(now):
+        yield "other configurations to choose from"
+
+
+def _space(sweep: Sweep) -> list[tuple[str, dict[str, list[float]]]]:
+    return [
+        (f.name, {name: list(levels) for name, levels in f.levels.items()}) for f in sweep.families
+    ]
 
 
 def show_sweep(sweep: Sweep) -> None:

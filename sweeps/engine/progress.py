@@ -23,6 +23,8 @@ from sweeps.engine.race import Decision
 
 _PLAIN_WIDTH = 120  # a log file has no width of its own
 _REFRESHES_PER_S = 4
+# Of the time, that making views of the matrix may take: it grows with the sweep.
+_VIEW_SHARE = 0.02
 # Lines of the live display beside the configurations (title, header, rows left out, legend, bar),
 # and lines of a terminal left for what was printed before.
 _FRAME_LINES = 5
@@ -82,15 +84,20 @@ class CellProgress:
     What would be lost with the live display, failures and decisions, is printed on both.
     """
 
-    def __init__(self, total: int, slots: int, metric: str) -> None:
-        """Follow `total` cells, trained `slots` at a time, judged by a validation metric."""
+    def __init__(self, total: int, slots: int, metric: str, matrix: Callable[[], Matrix]) -> None:
+        """Follow `total` cells, trained `slots` at a time, judged by a validation metric.
+
+        `matrix` is asked for the state of the sweep from a thread of the live display.
+        """
         self._total = total
         self._slots = slots
+        self._matrix = matrix
         self._metric = metric
         self._finished = 0
         self._timed = 0  # finished cells that say how long they took, and their sum
         self._seconds = 0.0
         self._view: MatrixView | None = None
+        self._view_is_due = 0.0  # time.monotonic
         self._bar = Progress(
             TextColumn("cells"),
             BarColumn(bar_width=None),
@@ -115,16 +122,9 @@ class CellProgress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def update(self, matrix: Matrix, total: int) -> None:
-        """Show the sweep's state, whenever a cell has started or finished.
-
-        Args:
-            matrix: of the whole sweep, with the cells of earlier runs.
-            total: cells of this run, finished and still wanted; the race may lower it.
-        """
-        self._total = total
-        if console.is_interactive:
-            self._view = MatrixView(matrix)
+    def left(self, cells: int) -> None:
+        """Expect so many further cells; the race may have spared some."""
+        self._total = self._finished + cells
         self._show_pace()
 
     def cell(self, family: str, record: Record) -> None:
@@ -145,10 +145,11 @@ class CellProgress:
         self, family: str, configurations: Sequence[Configuration], decision: Decision
     ) -> None:
         """Print what the race decided on one of a family's configurations, in order of proposal."""
-        names = [label(family, configuration) for configuration in configurations]
+        name = label(family, configurations[decision.place])
+        leader = "" if decision.leader is None else label(family, configurations[decision.leader])
         verb = "returned" if decision.reason == "returned" else "dropped"
         seeds = f"{decision.after_seeds} seed" + "s" * (decision.after_seeds != 1)
-        say(f"  {verb}  {names[decision.place]}  after {seeds}: {_grounds(decision, names)}")
+        say(f"  {verb}  {name}  after {seeds}: {_grounds(decision, leader)}")
 
     def _outcome(self, record: Record) -> str:
         if not record.done:
@@ -181,9 +182,18 @@ class CellProgress:
         )
 
     def _display(self) -> Group:
-        above = self._view.lines(console.height - _LINES_ABOVE) if self._view else []
+        above = self._current_view().lines(console.height - _LINES_ABOVE)
         # Room for the ^C of a terminal: on a line of its own it would shift what is erased.
         return Group(*above, Constrain(self._bar, console.width - len("^C")))
+
+    def _current_view(self) -> MatrixView:
+        """The view of this moment, or of a few moments ago where it takes long to make one."""
+        start = time.monotonic()
+        if self._view is None or start >= self._view_is_due:
+            self._view = MatrixView(self._matrix())
+            end = time.monotonic()
+            self._view_is_due = end + (end - start) / _VIEW_SHARE
+        return self._view
 
 
 class MatrixView:
@@ -261,13 +271,13 @@ def _legend(counts: Counter[State]) -> Text:
     return Text("   ").join(parts)
 
 
-def _grounds(decision: Decision, names: Sequence[str]) -> str:
+def _grounds(decision: Decision, leader: str) -> str:
     if decision.reason == "failed":
         return "one of its cells failed"
     if decision.reason == "returned":
         return "the configurations ahead of it failed"
     error = 100 * decision.standard_error
     return (
-        f"{100 * decision.difference:.1f} points behind {names[decision.leader]} "
+        f"{100 * decision.difference:.1f} points behind {leader} "
         f"(standard error {error:.1f}, limit {decision.threshold * error:.1f})"
     )

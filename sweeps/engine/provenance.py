@@ -85,7 +85,9 @@ def provenance(device: torch.device, split: Split) -> dict[str, Any]:
 @cache
 def code_digest() -> str:
     """Hash the code that computes results, in a clone as in a wheel, read once per process."""
-    files = {f"sweeps/engine/{name}": _ENGINE / name for name in ("cell.py", "trial.py")}
+    files = {
+        f"sweeps/engine/{name}": _ENGINE / name for name in ("cell.py", "process.py", "trial.py")
+    }
     for path in _SCIENCE.rglob("*.py"):
         place = path.relative_to(_SCIENCE.parent).as_posix()
         if "/." not in place:  # editors leave files of their own, some not even readable
@@ -131,8 +133,8 @@ def check_versions(
     unnamed = [str(v) for v in others if v.name not in (*keep, *retrain)]
     if unnamed:
         raise UserError(
-            f"{'; '.join(unnamed)} than {now}, which runs now. For each, give --keep-version NAME "
-            "to count its cells, or --retrain-version NAME to train them again."
+            f"{'; '.join(unnamed)} than {now}, which runs now. Run the sweep with --keep-version "
+            "NAME to count its cells, or with --retrain-version NAME to train them again."
         )
     dropped = {v.digest for v in others if v.name in retrain}
     return {

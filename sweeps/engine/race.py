@@ -393,3 +393,9 @@ def _verdict(
     return Verdict(
         granted=tuple(granted.tolist()), estimates=tuple(estimates), decisions=tuple(decisions)
     )
+
+
+PolicyName = Literal["race", "full", "wilcoxon"]
+
+POLICIES: Mapping[PolicyName, Policy] = {"race": Race(), "full": Full(), "wilcoxon": Wilcoxon()}
+"""The policies by the names that people choose them by."""

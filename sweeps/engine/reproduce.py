@@ -25,6 +25,7 @@ from ssense.training import Fit, NonFiniteLossError, fit
 from sweeps.engine.cell import Cell, configured, describe, signature
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.precompute import load_dataset
+from sweeps.engine.process import reset_process
 from sweeps.engine.progress import say, step
 from sweeps.engine.provenance import code_digest, device_name, versions
 
@@ -97,7 +98,7 @@ def reproduce_cell(storage: UPath, prefix: str, threads: int) -> Reproduction:
         UserError: there is no such cell with a result, or what it was made from has changed.
     """
     ledger, record = find_cell(storage, prefix)
-    encoder = ledger.encoder(record.signature)
+    encoder = ledger.encoder(record)
     dataset = sweep_dataset(ledger, storage)
     name = f"{describe(record.configuration)}, seed {record.seed}"
     say(f"Cell {record.signature} of {ledger.folder.name}: {name}")
@@ -118,8 +119,6 @@ def train_again(ledger: Ledger, record: Record, dataset: Dataset, threads: int) 
     Raises:
         UserError: it is no longer the same cell, or it fails.
     """
-    from sweeps.engine.trial import reset_process  # Ray takes seconds to import
-
     training = ledger.sweep().training
     cell = Cell(record.configuration, record.seed)
     now = signature(cell, training, dataset.digest)

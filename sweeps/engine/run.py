@@ -4,73 +4,133 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from rich import box
 from rich.prompt import Confirm
 from rich.table import Table
 
+from ssense.command import python
 from ssense.data.splits import seeded_split
 from ssense.model.encoder import build_encoder
 from ssense.model.text import cached_embeddings
 from ssense.retrieval import chance_metrics, metric_title
+from ssense.storage import open_storage
 from sweeps.engine.cell import describe
+from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.options import SweepOptions
-from sweeps.engine.plan import plan_cells, show_sweep
+from sweeps.engine.plan import other_sweeps, plan_cells, show_sweep
 from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards
+from sweeps.engine.probe import probe_seconds
+from sweeps.engine.process import gpus_here, slots_here
 from sweeps.engine.progress import CellProgress, console, count, say, step
-from sweeps.engine.search import Search
+from sweeps.engine.provenance import check_versions, code_digest
+from sweeps.engine.race import POLICIES
+from sweeps.engine.reproduce import reproduce_cell
+from sweeps.engine.search import Change, Search
 from sweeps.engine.sweep import Row, Sweep
 from sweeps.engine.tracking import Tracker
+
+Options = TypeVar("Options", bound=SweepOptions)
+
+
+def run(define: Callable[[DatasetPlan, Options], Sweep], options: Options) -> None:
+    """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
+
+    Args:
+        define: makes the sweep of a dataset.
+        options: of the command line.
+
+    Raises:
+        UserError: the recording, the weights or the storage fail.
+        SystemExit: cells are still without a result, or a cell was not reproduced; the exit code
+            is 1.
+    """
+    if options.cell is not None:
+        storage = open_storage(options.storage, must_exist=True)
+        if not reproduce_cell(storage, options.cell, options.cpus_per_cell).exact:
+            raise SystemExit(1)
+        return
+    data = options.plan_dataset()
+    if run_sweep(define(data, options), data, options):
+        say(f"Next: {python()} analysis/test_evaluation.py --storage {options.storage}")
 
 
 def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
     """Show the plan, train every cell that the ledger lacks, and show the result.
 
     Returns:
-        Whether it ran: not after a dry run, nor where the user did not want to start.
+        Whether the ledger is full: not after a dry run or a spent budget, nor where the user did
+        not want to start.
 
     Raises:
-        UserError: the recording, the weights or the storage fail.
-        SystemExit: cells are still without a result; the exit code is 1.
+        UserError: the recording, the weights or the storage fail, or another driver works on it.
+        SystemExit: without a budget, cells are still without a result; the exit code is 1.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     ledger = Ledger(data.storage / SWEEPS / sweep.name)
-    search = Search(sweep, ledger.rows(), ledger.records())
-    plan = plan_cells(search)
-    show_sweep(sweep)
-    for line in plan.lines(slots=(os.cpu_count() or 1) // options.cpus_per_cell):
-        say(line)
     if options.dry_run:
+        _show_plan(_take_up(sweep, ledger, options), data, options)
         say("Dry run: nothing trained. Leave out --dry-run to start.")
         return False
-    if plan.to_run and not _confirmed(options):
-        say("Nothing started.")
-        return False
-    search.on_row = lambda: ledger.write_sweep(sweep, search.rows, _dataset_origin(data))
-    if plan.to_run:
-        _train(search, ledger, data, options, plan.to_run)
-    else:
-        say("Nothing to train: every cell is in the ledger.")
-        if not data.has_shards():
-            _remake_spectrograms(data)
-        search.on_row()
-        with step("MLflow view"):
-            _open_view(search, data).end()
+    with sole_driver(ledger.folder):
+        search = _take_up(sweep, ledger, options)
+        to_run = _show_plan(search, data, options)
+        if search.missing() and not _confirmed(options):
+            say("Nothing started.")
+            return False
+        if search.missing():
+            _train(search, ledger, data, options, to_run)
+        else:
+            _bring_up_to_date(search, ledger, data, options)
     _show_result(search, n_validation=len(seeded_split(data.shape[0], seed=0).validation))
-    return True
+    return _is_full(search, options)
+
+
+def _take_up(sweep: Sweep, ledger: Ledger, options: SweepOptions) -> Search:
+    """The search as the ledger left it, of cells that may stand together."""
+    records = check_versions(
+        ledger.records(), code_digest(), _kept_versions(ledger, options), options.retrain_version
+    )
+    return Search(sweep, POLICIES[options.policy], ledger.rows(), records)
+
+
+def _kept_versions(ledger: Ledger, options: SweepOptions) -> list[str]:
+    kept = {*ledger.kept_versions()} - {*options.retrain_version}
+    return sorted(kept | {*options.keep_version})
+
+
+def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
+    """Say what will run; return how many cells at most."""
+    sweep = search.sweep
+    show_sweep(sweep)
+    if not search.records:
+        for line in other_sweeps(data.storage, sweep):
+            say(line)
+    split = seeded_split(data.shape[0], seed=0)
+    plan = plan_cells(search, (len(split.train), len(split.test)))
+    gpus = gpus_here(options.gpus_per_cell)
+    if plan.to_run and plan.seconds_per_cell is None and not os.environ.get("RAY_ADDRESS"):
+        with step("Timing a few training steps"):
+            seconds = probe_seconds(sweep.training, data.shape, options.cpus_per_cell, gpus)
+            plan = replace(plan, seconds_per_cell=seconds, probed=True)
+    for line in plan.lines(slots_here(options.cpus_per_cell, gpus), options.price_per_device_hour):
+        say(line)
+    return plan.to_run
 
 
 def _train(
     search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions, to_run: int
 ) -> None:
     # Ray takes seconds to import, and a sweep that is done needs none of it.
-    from sweeps.engine.workers import Resources, running_ray, train_cells
+    from sweeps.engine.workers import Budget, Resources, running_ray, train_cells
 
     # Weights first: they may be missing, and by then nothing has been started or written.
     build_encoder(search.sweep.training.encoder_weights, search.sweep.training.conv1)
@@ -83,27 +143,55 @@ def _train(
         slots = resources.slots()
         _make_spectrograms(data)
         dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
+        _save(search, ledger, data, options)
         with step("MLflow view"):
-            tracker = _open_view(search, data)
-        search.on_row()
-        say(f"Training {to_run} cells, {slots} at a time")
-        with CellProgress(to_run, slots, search.sweep.metric) as progress:
+            tracker = _show_in_mlflow(search, ledger, data)
+        up_to = "" if options.policy == "full" else "up to "
+        say(f"Training {up_to}{to_run} cells, {slots} at a time")
+        progress = CellProgress(to_run, slots, search.sweep.metric, search.matrix)
 
-            def keep(record: Record) -> None:
-                row = search.row_of(record)
-                progress.cell(row.family, record)
-                tracker.cell(search, row, record)
+        def keep(record: Record, change: Change) -> None:
+            row = search.row_of(record)
+            progress.cell(row.family, record)
+            if any(change):
+                for out, decision in change.decisions:
+                    family = search.sweep.family(out.family)
+                    progress.decision(family.name, search.configurations(family), decision)
+                progress.left(search.left())
+                _save(search, ledger, data, options)
+            tracker.cell(search, record)
 
-            train_cells(search, dataset, ledger, resources, keep)
-        tracker.end()
+        budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
+        with progress:
+            train_cells(search, dataset, ledger, resources, budget, keep)
+        tracker.end(search, ledger.description())
 
 
-def _remake_spectrograms(data: DatasetPlan) -> None:
-    """Compute shards that were deleted after the training; the test evaluation reads them."""
-    from sweeps.engine.workers import running_ray
+def _bring_up_to_date(
+    search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions
+) -> None:
+    """Renew what derives from a full ledger: spectrograms that were deleted, MLflow's view."""
+    say("Nothing to train: every cell is in the ledger.")
+    if not data.has_shards():  # the test evaluation reads them
+        from sweeps.engine.workers import running_ray
 
-    with running_ray():
-        _make_spectrograms(data)
+        with running_ray():
+            _make_spectrograms(data)
+    _save(search, ledger, data, options)
+    with step("MLflow view"):
+        tracker = _show_in_mlflow(search, ledger, data)
+        tracker.end(search, ledger.description())
+
+
+def _save(search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions) -> None:
+    ledger.write_sweep(
+        search.sweep,
+        search.rows,
+        _dataset_origin(data),
+        options.policy,
+        search.decisions(),
+        _kept_versions(ledger, options),
+    )
 
 
 def _make_spectrograms(data: DatasetPlan) -> None:
@@ -118,14 +206,9 @@ def _make_spectrograms(data: DatasetPlan) -> None:
             say(f"  {work.transform_s / work.worker_s:.0%} of the workers' time in the transform")
 
 
-def _open_view(search: Search, data: DatasetPlan) -> Tracker:
-    sweep = search.sweep
-    tracker = Tracker(data.storage, sweep.claim, sweep.name)
-    origin = _dataset_origin(data)
-    tags = {name: str(origin[name]) for name in ("digest", "subject", "title", "text")}
-    params = {"metric": sweep.metric, "configurations": sweep.configurations}
-    files = {"data_report.md": data.report.markdown()}
-    tracker.start(search, tags, {**params, **asdict(sweep.training)}, files)
+def _show_in_mlflow(search: Search, ledger: Ledger, data: DatasetPlan) -> Tracker:
+    tracker = Tracker(data.storage, search.sweep.claim, search.sweep.name)
+    tracker.start(search, ledger.description())
     return tracker
 
 
@@ -150,10 +233,22 @@ def _confirmed(options: SweepOptions) -> bool:
         return False
 
 
+def _is_full(search: Search, options: SweepOptions) -> bool:
+    missing = Counter(row.family for row, _ in search.missing())
+    if not missing:
+        return True
+    listed = ", ".join(f"{family} {n}" for family, n in missing.items())
+    say(f"{missing.total()} cells have no result yet ({listed}), and others may follow from them.")
+    say("Run the same command again to go on.")
+    if options.budget_cells is None and options.budget_hours is None:
+        raise SystemExit(1)
+    return False  # as much as was asked for
+
+
 def _show_result(search: Search, n_validation: int) -> None:
     metric = search.sweep.metric
     chance = chance_metrics(n_validation)[metric]
-    best = _best_rows(search)
+    best, dropped = _best_rows(search), search.dropped()
     table = Table("family", "configuration", "seeds", _title(metric), box=box.SIMPLE_HEAD)
     names = [family.name for family in search.sweep.families]
     for row in sorted(search.rows, key=lambda row: names.index(row.family)):
@@ -161,14 +256,13 @@ def _show_result(search: Search, n_validation: int) -> None:
         spread = f" ± {stdev(scores):.1f}" if len(scores) > 1 else ""
         shown = f"{fmean(scores):.1f}{spread}" if scores else "–"
         seeds = f"{len(scores)} of {len(search.sweep.seeds)}"
-        mark = " *" if row in best else ""
+        mark = " *" if row in best else " out" if row in dropped else ""
         table.add_row(row.family, describe(row.configuration), seeds, shown + mark)
     console.print(table)
     say(f"* best of its family. Chance among {n_validation} candidates: {100 * chance:.1f} %.")
-    missing = plan_cells(search).to_run
-    if missing:
-        say(f"{missing} cells have no result. Run the same command again to train them.")
-        raise SystemExit(1)
+    if dropped:
+        spared = search.matrix().counts()["dropped"]
+        say(f"out: clearly behind after these seeds; {spared} cells spared.")
 
 
 def _title(metric: str) -> str:

@@ -1,52 +1,69 @@
 """The search: which cell runs next, and which configuration Optuna proposes for a family.
 
-Nothing here keeps a state of its own. A proposal is a function of the family, its place in the
-sweep and the finished configurations before it, so that a sweep taken up again, on any number of
-workers, meets the same configurations as one that was never interrupted.
+Nothing here keeps a truth of its own. Which cells deserve to run is decided by the policy from
+results alone, and a proposal is a function of the family, its place in the sweep and the results
+before it. So a sweep taken up again, on any number of workers, meets the same configurations and
+runs the same cells as one that was never interrupted.
 """
 
 from __future__ import annotations
 
+import heapq
+import threading
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
 from statistics import fmean
+from typing import NamedTuple
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 
-from sweeps.engine.cell import Cell, Configuration, signature
+from sweeps.engine.cell import Cell, Configuration, label, signature
 from sweeps.engine.ledger import Record
+from sweeps.engine.matrix import Matrix, MatrixRow, State
+from sweeps.engine.race import Decision, Policy, Scores, Verdict
 from sweeps.engine.sweep import Family, Row, Sweep
 
 # TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
 # default of 10 would leave nothing to learn from in families of ten configurations.
 STARTUP_PROPOSALS = 4
+# Later proposals come by threes, from the results before all three: enough to keep workers busy.
+PROPOSALS_AT_ONCE = 3
 # The sampler may repeat itself. After this many repeats the remaining combinations are listed.
 _DRAWS = 50
+# How often a cell whose worker died is tried again in one run.
+RETRIES = 2
 
 Scored = tuple[Configuration, float | None]
-"""A configuration and its mean validation metric over the seeds; None while some are missing."""
+"""A configuration and what the sampler learns from it; None where it is not to know."""
 
 
-def propose(
-    family: Family, earlier: Sequence[Scored], *, waiting: bool = False
-) -> Configuration | None:
+class Change(NamedTuple):
+    """What followed from a result.
+
+    Attributes:
+        rows: configurations that were proposed.
+        decisions: that the policy took.
+    """
+
+    rows: Sequence[Row] = ()
+    decisions: Sequence[tuple[Row, Decision]] = ()
+
+
+def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
     """Ask Optuna (TPE) for a family's next configuration, different from the earlier ones.
 
     Args:
         family: whose levels to search.
         earlier: its configurations so far, in order of proposal.
-        waiting: whether scores that are None are still to come; otherwise their cells failed, and
-            TPE learns from the others.
 
     Returns:
-        None if the proposal must wait for results, or every combination has been proposed.
+        None if every combination has been proposed.
     """
     if len(earlier) >= family.size:
-        return None
-    if len(earlier) >= STARTUP_PROPOSALS and waiting:
         return None
     seed = zlib.crc32(f"{family.name} {len(earlier)}".encode())
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_PROPOSALS)
@@ -68,52 +85,75 @@ class Search:
         rows: its configurations, in order of proposal; grows as the search proposes.
         records: finished cells by signature, of this and earlier runs.
         running: cells handed out and not finished, by signature.
-        on_row: called when a row is added.
     """
 
     def __init__(
-        self, sweep: Sweep, proposed: Sequence[Row], records: Mapping[str, Record]
+        self,
+        sweep: Sweep,
+        policy: Policy,
+        proposed: Sequence[Row] = (),
+        records: Mapping[str, Record] | None = None,
     ) -> None:
         """Take up a sweep where `proposed` rows and `records` left it."""
         self.sweep = sweep
         self.rows: list[Row] = []
-        self.records = dict(records)
+        self.records = dict(records or {})
         self.running: dict[str, Cell] = {}
-        self.on_row: Callable[[], None] = lambda: None
-        self._waiting: deque[Cell] = deque()
-        self._row_of: dict[str, Row] = {}
+        self._policy = policy
+        self._lock = threading.RLock()  # a live display looks at the matrix from its own thread
+        self._signatures: dict[tuple[tuple[tuple[str, float], ...], int], str] = {}
+        self._numbers_of: dict[str, list[int]] = {family.name: [] for family in sweep.families}
+        self._verdicts: dict[str, Verdict] = {}
+        self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
+        self._open: dict[str, set[str]] = defaultdict(set)  # granted, not settled; by family
+        self._families_of: dict[str, list[Family]] = defaultdict(list)
+        self._names: list[tuple[str, ...]] = []  # signatures by row and seed
+        self._number_of: dict[str, int] = {}  # row by signature; of several alike the first
+        self._given_up: set[str] = set()
+        self._attempts: Counter[str] = Counter()
         for row in proposed:
-            family = next(family for family in sweep.families if family.name == row.family)
-            if len(self.configurations(family)) < sweep.wanted(family):
+            family = sweep.family(row.family)
+            if len(self._numbers_of[row.family]) < sweep.wanted(family):
                 self._add(row)
+        for family in sweep.families:
+            self._advance(family)
 
     def next_cell(self) -> Cell | None:
         """Hand out the next cell, or None where nothing can start before a running one ends."""
-        if not self._waiting and not self._extend():
-            return None
-        cell = self._waiting.popleft()
-        self.running[self.signature(cell)] = cell
-        return cell
+        with self._lock:
+            if not self._queue:
+                return None
+            cell = heapq.heappop(self._queue)[-1]
+            self.running[self.signature(cell)] = cell
+            return cell
 
-    def finish(self, record: Record) -> None:
-        """Take in a result, done or failed."""
-        self.running.pop(record.signature, None)
-        self.records[record.signature] = record
+    def finish(self, record: Record) -> Change:
+        """Take in a result, done or failed for good."""
+        with self._lock:
+            self.running.pop(record.signature, None)
+            self.records[record.signature] = record
+            if not record.done:
+                self._given_up.add(record.signature)
+            families = self._families_of[record.signature]
+            for family in families:
+                self._open[family.name].discard(record.signature)
+            first, decisions = len(self.rows), list(chain(*map(self._advance, families)))
+            return Change(self.rows[first:], decisions)
 
-    def lost(self, cell: Cell) -> Record:
-        """The failed record of a cell whose worker died; kept in memory, for this run alone."""
-        return Record(
-            signature=self.signature(cell),
-            configuration=dict(cell.configuration),
-            seed=cell.seed,
-            status="failed",
-            dataset_digest=self.sweep.dataset_digest,
-            reason="its worker ended without a result",
-        )
+    def retry(self, cell: Cell) -> bool:
+        """Take back a cell whose worker died or broke; say whether it will be tried again."""
+        name = self.signature(cell)
+        with self._lock:
+            self._attempts[name] += 1
+            if self._attempts[name] > RETRIES:
+                return False
+            self.running.pop(name, None)
+            self._enqueue(name, cell)
+            return True
 
     def row_of(self, record: Record) -> Row:
         """The configuration that a record belongs to."""
-        return self._row_of[record.signature]
+        return self.rows[self._number_of[record.signature]]
 
     def cells(self) -> Iterator[tuple[Row, Cell]]:
         """All cells of the configurations proposed so far, row by row."""
@@ -121,13 +161,115 @@ class Search:
             for seed in self.sweep.seeds:
                 yield row, Cell(row.configuration, seed)
 
+    def missing(self) -> list[tuple[Row, Cell]]:
+        """Cells without a result that the policy wants, of the configurations proposed so far."""
+        return [
+            (self.rows[number], Cell(self.rows[number].configuration, seed))
+            for name, numbers in self._numbers_of.items()
+            for number, granted in zip(numbers, self._verdicts[name].granted, strict=True)
+            for seed, cell in zip(self.sweep.seeds[:granted], self._names[number], strict=False)
+            if not self._is_done(cell)
+        ]
+
+    def left(self) -> int:
+        """How many cells may still have to run: neither settled nor spared by the policy."""
+        counts = self.matrix().counts()
+        unproposed = sum(map(self.sweep.wanted, self.sweep.families)) - len(self.rows)
+        return counts["waiting"] + counts["running"] + unproposed * len(self.sweep.seeds)
+
+    def matrix(self) -> Matrix:
+        """What a person is shown; may be called from any thread."""
+        with self._lock:
+            return self._matrix()
+
+    def _matrix(self) -> Matrix:
+        granted = {
+            number: cells
+            for name, numbers in self._numbers_of.items()
+            for number, cells in zip(numbers, self._verdicts[name].granted, strict=True)
+        }
+        out = {id(row) for row in self.dropped()}
+        leaders = {id(row) for row in self.leaders()}
+        return Matrix(
+            metric=self.sweep.metric,
+            seeds=self.sweep.seeds,
+            rows=tuple(
+                MatrixRow(
+                    family=row.family,
+                    name=label(row.family, row.configuration),
+                    states=self._states(number, granted[number], is_out=id(row) in out),
+                    scores=tuple(map(self._score_of, self._names[number])),
+                    dropped=id(row) in out,
+                    leads=id(row) in leaders,
+                )
+                for number, row in enumerate(self.rows)
+            ),
+        )
+
+    def dropped(self) -> list[Row]:
+        """Configurations that the policy has taken out, and not back."""
+        out: dict[int, Row] = {}
+        for row, decision in self.decisions():
+            if decision.reason == "returned":
+                out.pop(id(row), None)
+            else:
+                out[id(row)] = row
+        return list(out.values())
+
+    def leaders(self) -> list[Row]:
+        """The configuration with the best mean of each family, of those with the most seeds."""
+        best: dict[str, tuple[int, float, Row]] = {}
+        for row in self.rows:
+            scores = [r.best[self.sweep.metric] for r in self.done(row.configuration)]
+            if not scores:
+                continue
+            found = len(scores), fmean(scores), row
+            if row.family not in best or found[:2] > best[row.family][:2]:
+                best[row.family] = found
+        return [row for _, _, row in best.values()]
+
+    def _states(self, number: int, granted: int, *, is_out: bool) -> tuple[State, ...]:
+        return tuple(
+            self._state(name, place < granted or not is_out)
+            for place, name in enumerate(self._names[number])
+        )
+
+    def _state(self, name: str, is_wanted: bool) -> State:
+        if self._is_done(name):
+            return "done"
+        if name in self.running:
+            return "running"
+        if name in self._given_up:
+            return "failed"
+        return "waiting" if is_wanted else "dropped"
+
+    def _score_of(self, name: str) -> float | None:
+        return self.records[name].best[self.sweep.metric] if self._is_done(name) else None
+
+    def decisions(self) -> list[tuple[Row, Decision]]:
+        """What the policy decided so far, family by family."""
+        return [
+            (self.rows[self._numbers_of[name][decision.place]], decision)
+            for name, verdict in self._verdicts.items()
+            for decision in verdict.decisions
+        ]
+
+    def scores(self) -> np.ndarray:
+        """Validation metric `[configurations, seeds]`, NaN where there is none."""
+        rows = [list(map(self._score_of, names)) for names in self._names]
+        return np.array(rows, dtype=float)
+
     def configurations(self, family: Family) -> list[Configuration]:
         """A family's configurations so far, in order of proposal."""
-        return [row.configuration for row in self.rows if row.family == family.name]
+        return [self.rows[number].configuration for number in self._numbers_of[family.name]]
 
     def signature(self, cell: Cell) -> str:
         """The cell's signature on the sweep's dataset."""
-        return signature(cell, self.sweep.training, self.sweep.dataset_digest)
+        key = tuple(cell.configuration.items()), cell.seed
+        if key not in self._signatures:
+            training, data = self.sweep.training, self.sweep.dataset_digest
+            self._signatures[key] = signature(cell, training, data)
+        return self._signatures[key]
 
     def record(self, cell: Cell) -> Record | None:
         """The cell's record, done or failed, if there is one."""
@@ -145,32 +287,102 @@ class Search:
         cells = (Cell(configuration, seed) for seed in self.sweep.seeds)
         return [record for record in map(self.record, cells) if record is not None and record.done]
 
+    def _is_done(self, name: str) -> bool:
+        record = self.records.get(name)
+        return record is not None and record.done
+
     def _add(self, row: Row) -> None:
+        number = len(self.rows)
+        names = [self.signature(Cell(row.configuration, seed)) for seed in self.sweep.seeds]
         self.rows.append(row)
-        for seed in self.sweep.seeds:
-            cell = Cell(row.configuration, seed)
-            record = self.record(cell)
-            is_new = self._row_of.setdefault(self.signature(cell), row) is row
-            if is_new and (record is None or not record.done):
-                self._waiting.append(cell)
+        self._names.append(tuple(names))
+        self._numbers_of[row.family].append(number)
+        for name in names:
+            self._number_of.setdefault(name, number)
 
-    def _outstanding(self) -> Iterator[Cell]:
-        return chain(self.running.values(), self._waiting)
+    def _advance(self, family: Family) -> list[tuple[Row, Decision]]:
+        """Grant cells and propose configurations until one has to be awaited, or nothing is left.
 
-    def _extend(self) -> bool:
-        """Add rows until a cell waits, to the shortest family first; say whether one does."""
-        for family in sorted(self.sweep.families, key=lambda f: len(self.configurations(f))):
-            earlier = self.configurations(family)
-            if len(earlier) >= self.sweep.wanted(family):
+        Only once all that was granted is settled: what follows then depends on results alone.
+        """
+        decisions: list[tuple[Row, Decision]] = []
+        while not self._open[family.name]:
+            verdict, news = self._judge(family)
+            decisions += news
+            for number, granted in zip(self._numbers_of[family.name], verdict.granted, strict=True):
+                self._grant(family, number, granted)
+            if not self._open[family.name] and not self._propose(family, verdict.estimates):
+                break
+        return decisions
+
+    def _judge(self, family: Family) -> tuple[Verdict, list[tuple[Row, Decision]]]:
+        """The policy's verdict on a family as it stands, and what is new in it."""
+        numbers, known = self._numbers_of[family.name], self._verdicts.get(family.name)
+        verdict = self._policy.judge(
+            list(map(self._scores, numbers)),
+            self.sweep.seeds,
+            all_proposed=len(numbers) >= self.sweep.wanted(family),
+        )
+        self._verdicts[family.name] = verdict
+        news = verdict.decisions[len(known.decisions) if known else 0 :]
+        return verdict, [(self.rows[numbers[decision.place]], decision) for decision in news]
+
+    def _grant(self, family: Family, number: int, granted: int) -> None:
+        seeds = zip(self.sweep.seeds[:granted], self._names[number], strict=False)
+        for seed, name in seeds:
+            if self._is_done(name) or name in self._given_up:
                 continue
-            scored = [(known, self.score(known)) for known in earlier]
-            waiting = any(cell.configuration in earlier for cell in self._outstanding())
-            proposal = propose(family, scored, waiting=waiting)
-            if proposal is not None:
-                self._add(Row(family.name, proposal))
-                self.on_row()
-                return bool(self._waiting) or self._extend()
-        return False
+            self._open[family.name].add(name)
+            self._families_of[name].append(family)
+            if len(self._families_of[name]) == 1:  # else a family of the same one has queued it
+                self._enqueue(name, Cell(self.rows[number].configuration, seed))
+
+    def _enqueue(self, name: str, cell: Cell) -> None:
+        place = self.sweep.seeds.index(cell.seed), self._number_of[name], cell
+        heapq.heappush(self._queue, place)
+
+    def _scores(self, number: int) -> Scores:
+        scores: dict[int, float | None] = {}
+        for seed, name in zip(self.sweep.seeds, self._names[number], strict=True):
+            if self._is_done(name):
+                scores[seed] = self.records[name].best[self.sweep.metric]
+            elif name in self._given_up:
+                scores[seed] = None
+        return scores
+
+    def _propose(self, family: Family, estimates: Sequence[float | None]) -> bool:
+        """Add the next configurations of a family; say whether there were any.
+
+        A batch that an interruption cut short goes on as it began: none of a batch knows the
+        results of another.
+        """
+        wanted, before = self.sweep.wanted(family), len(estimates)
+        if wanted == family.size:
+            taken = {tuple(c.items()) for c in self.configurations(family)}
+            for configuration in _combinations(family):
+                if tuple(configuration.items()) not in taken:
+                    self._add(Row(family.name, configuration))
+            return wanted > before
+        scored = self._known(family, estimates)
+        _, end = _batch(before)
+        for _ in range(before, min(end, wanted)):
+            proposal = propose(family, scored)
+            scored.append((proposal, None))
+            self._add(Row(family.name, proposal))
+        return wanted > before
+
+    def _known(self, family: Family, estimates: Sequence[float | None]) -> list[Scored]:
+        start, _ = _batch(len(estimates))
+        known = [*estimates[:start], *[None] * (len(estimates) - start)]
+        return list(zip(self.configurations(family), known, strict=True))
+
+
+def _batch(n: int) -> tuple[int, int]:
+    """How many configurations come before the batch that the n-th belongs to, and with it."""
+    if n < STARTUP_PROPOSALS:
+        return 0, STARTUP_PROPOSALS
+    before = n - (n - STARTUP_PROPOSALS) % PROPOSALS_AT_ONCE
+    return before, before + PROPOSALS_AT_ONCE
 
 
 def _distributions(family: Family) -> dict[str, BaseDistribution]:
@@ -193,7 +405,5 @@ def _as_trial(
 
 
 def _combinations(family: Family) -> Iterator[Configuration]:
-    configurations: list[dict[str, float]] = [{}]
-    for name, levels in family.levels.items():
-        configurations = [{**c, name: level} for c in configurations for level in levels]
-    yield from configurations
+    for values in product(*family.levels.values()):
+        yield dict(zip(family.levels, values, strict=True))

@@ -81,6 +81,10 @@ class Sweep:
         """How many configurations of a family belong to the sweep."""
         return min(self.configurations, family.size)
 
+    def family(self, name: str) -> Family:
+        """The family of that name."""
+        return next(family for family in self.families if family.name == name)
+
     @property
     def n_cells(self) -> int:
         """How many cells the sweep has."""

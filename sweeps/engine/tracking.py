@@ -1,40 +1,64 @@
 """The MLflow view of a ledger: sweep, then configurations, then seeds. Only the driver writes it.
 
-The view can be brought up to date from the ledger at any time: every run carries a key tag, and
-a cell whose run is there and finished is not written again.
+    python -m sweeps.engine.tracking --storage DIR
+
+brings the view of every sweep up to date with its ledger, in any database, as often as called.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import textwrap
+import tempfile
+import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+import optuna
 from upath import UPath
 
-from ssense.digest import digest
-from ssense.retrieval import METRICS
-from ssense.storage import is_local
-from sweeps.engine.cell import describe, label
-from sweeps.engine.ledger import Record
-from sweeps.engine.progress import say
+from ssense.command import run_command
+from ssense.errors import UserError, one_line, printable
+from ssense.storage import is_local, open_storage
+from sweeps.engine.driver import sole_driver
+from sweeps.engine.ledger import SWEEPS, Ledger, Record, find_ledger
+from sweeps.engine.matrix_figure import matrix_figure
+from sweeps.engine.progress import say, step
+from sweeps.engine.race import POLICIES
 from sweeps.engine.search import Search
-from sweeps.engine.sweep import Row
+from sweeps.engine.view import (
+    FINISHED_AT,
+    LEVEL,
+    MATRIX_FILE,
+    ViewRun,
+    cell_run,
+    configuration_run,
+    metric_key,
+    row_records,
+    saved_views,
+    sweep_run,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 KEY = "ssense.key"
+SWEEP = "ssense.sweep"
 PARENT = "mlflow.parentRunId"
 NAME = "mlflow.runName"
 
-_BATCH = 1000  # metrics that MLflow takes in one call
+DATA_REPORT = "data_report.md"
+
+# A server that does not answer is given up after twice this time, and is then left alone.
+_HTTP = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+
+_REASON_CHARACTERS = 100
 
 
 def tracking_uri(storage: UPath) -> str:
@@ -46,249 +70,309 @@ def tracking_uri(storage: UPath) -> str:
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
 
 
-def metric_key(metric: str) -> str:
-    """Spell a metric as MLflow allows: "recall@10" becomes "recall_at_10"."""
-    return metric.replace("@", "_at_")
-
-
 class Tracker:
-    """Writes one sweep into MLflow. If MLflow fails, says so once and lets the sweep go on."""
+    """Writes one sweep into MLflow, in a thread of its own: nobody waits before the end.
+
+    If MLflow fails, it says so once and writes nothing more.
+
+    Attributes:
+        failure: what MLflow failed with, once it has; else empty.
+    """
 
     def __init__(self, storage: UPath, claim: str, sweep_name: str) -> None:
-        """Connect, and find the runs of this sweep that are there already."""
-        self._artifacts = storage / "mlartifacts"
+        """Begin to connect, and to find the runs of this sweep that are there already."""
+        self.failure = ""
+        self._storage = storage
         self._uri = tracking_uri(storage)
+        self._claim = claim
         self._sweep_name = sweep_name
-        self._runs: dict[str, Run] = {}
-        self._broken = False
-        self._guard(lambda: self._connect(claim))
+        self._runs: dict[str, _Known] = {}
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._queue.put(self._connect)
+        self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
+        self._thread.start()
 
-    def start(
-        self,
-        search: Search,
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        texts: Mapping[str, str],
-    ) -> None:
-        """Open the sweep's run, and write the cells that the ledger has and the view lacks.
+    def start(self, search: Search, description: Mapping[str, Any]) -> None:
+        """Show the sweep and all cells that it has results of, and nothing else.
 
         Args:
             search: of the sweep.
-            tags: of its run.
-            params: of its run.
-            texts: artifacts of its run, by file name.
+            description: of its ledger.
         """
+        runs = [sweep_run(search, description, "RUNNING")]
+        for row in search.rows:
+            records = row_records(search, row)
+            if records:
+                runs.append(configuration_run(search, row))
+                runs += [cell_run(search, row, record) for record in records]
+        self._put_runs(runs)
+        self._queue.put(lambda: self._delete_others({run.key for run in runs}))
+        report = self._storage / "shards" / description["dataset"]["shards"] / DATA_REPORT
+        self._queue.put(lambda: self._keep_report(report))
 
-        def write() -> None:
-            sweep_tags = {"ssense.level": "sweep", "seeds": _listing(search.sweep.seeds), **tags}
-            run_id = self._open(self._sweep_name, self._sweep_name, None, sweep_tags, params)
-            self._client.set_tag(run_id, "seeds", sweep_tags["seeds"])
+    def cell(self, search: Search, record: Record) -> None:
+        """Show a finished cell, and bring its configuration up to date."""
+        for row in search.rows:
+            if row.configuration == record.configuration:
+                self._put_runs([configuration_run(search, row), cell_run(search, row, record)])
 
-        self._guard(write)
-        for row, cell in search.cells():
-            record = search.record(cell)
-            if record is not None:
-                self.cell(search, row, record)
-        if not self._broken:
-            self._log_texts(texts)
+    def end(self, search: Search, description: Mapping[str, Any]) -> None:
+        """Show that the sweep has ended, and wait until all is written.
 
-    def _log_texts(self, texts: Mapping[str, str]) -> None:
-        """Keep texts as artifacts of the sweep's run; runs are shown without them as well."""
-        run_id = self._runs[self._sweep_name].info.run_id
-        try:
-            there = {file.path for file in self._client.list_artifacts(run_id)}
-            for name in texts.keys() - there:
-                self._client.log_text(run_id, texts[name], name)
-        except Exception as error:  # whatever the artifact store's client library raises
-            say(f"  MLflow can't keep {', '.join(texts)} ({textwrap.shorten(str(error), 100)})")
-
-    def cell(self, search: Search, row: Row, record: Record) -> None:
-        """Write one cell's run, and bring its configuration's run up to date."""
-        self._guard(lambda: self._write_cell(search, row, record))
-
-    def end(self) -> None:
-        """Mark the sweep's and the configurations' runs as finished."""
-        for key, run in list(self._runs.items()):
-            if run.info.status == "RUNNING":
-                self._guard(lambda key=key: self._finish(key, "FINISHED"))
+        Args:
+            search: of the sweep.
+            description: of its ledger.
+        """
+        matrix = search.matrix()
+        runs = [
+            configuration_run(search, row, shown)
+            for row, shown in zip(search.rows, matrix.rows, strict=True)
+            if row_records(search, row)
+        ]
+        self._put_runs([*runs, sweep_run(search, description, "FINISHED")])
+        self._queue.put(lambda: self._keep({MATRIX_FILE: matrix_figure(matrix)}))
+        self._close()
 
     def report(
         self,
         name: str,
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
-        files: Sequence[Path],
+        files: Sequence[UPath],
     ) -> None:
-        """Write a run of its own below the sweep's, with files as artifacts."""
+        """Write a run of its own below the sweep's, with files as artifacts, and wait for it."""
+        run = ViewRun(
+            key=f"{self._sweep_name}/{name}",
+            name=name,
+            parent=self._sweep_name,
+            tags=tags,
+            metrics={metric_key(metric): value for metric, value in metrics.items()},
+            status="FINISHED",
+        )
+        self._put_runs([run])
+        self._queue.put(lambda: self._keep({f.name: f.read_bytes() for f in files}, run.key))
+        self._close()
 
-        def write() -> None:
-            from mlflow.entities import Metric
+    def _close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
 
-            key = f"{self._sweep_name}/{name}"
-            parent = self._runs.get(self._sweep_name)
-            run_id = self._open(key, name, parent and parent.info.run_id, tags, {})
-            values = [Metric(metric_key(m), v, 0, 0) for m, v in metrics.items()]
-            self._client.log_batch(run_id, metrics=values)
-            for file in files:
-                self._client.log_artifact(run_id, str(file))
-            self._finish(key, "FINISHED")
+    def _put_runs(self, runs: Sequence[ViewRun]) -> None:
+        for run in runs:
+            self._queue.put(lambda run=run: self._show(run))
 
-        self._guard(write)
+    def _write_all(self) -> None:
+        """Do what is queued, in order; after a failure nothing is tried any more."""
+        while (write := self._queue.get()) is not None:
+            if self.failure:
+                continue
+            try:
+                write()
+            except Exception as error:  # whatever the server or database does, training goes on
+                self.failure = printable(one_line(error), _REASON_CHARACTERS)
+                say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
 
-    def _connect(self, claim: str) -> None:
+    def _connect(self) -> None:
         warnings.filterwarnings("ignore", module="mlflow")
-        # A server that is away is not waited for: the view can be rebuilt from the ledger.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        for name, value in {**_HTTP, **_QUIET}.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         for name in ("mlflow", "alembic"):  # importing mlflow sets its own level
             logging.getLogger(name).setLevel(logging.ERROR)
 
         self._client = MlflowClient(self._uri)
-        experiment = self._client.get_experiment_by_name(claim)
+        experiment = self._client.get_experiment_by_name(self._claim)
         if experiment is None:
-            location = self._artifacts.absolute().as_uri()
-            self._experiment_id = self._client.create_experiment(claim, location)
+            self._experiment_id = self._client.create_experiment(self._claim, self._artifacts())
         else:
             self._experiment_id = experiment.experiment_id
+        known = experiment.tags if experiment else {}
+        for name, tag in saved_views().items():
+            if known.get(name) != tag:
+                self._client.set_experiment_tag(self._experiment_id, name, tag)
         self._find_runs()
+
+    def _artifacts(self) -> str | None:
+        """Where artifacts are kept: a server may be elsewhere, and knows a place of its own."""
+        if self._uri.startswith("http"):
+            return None
+        return (self._storage / "mlartifacts").absolute().as_uri()
 
     def _find_runs(self) -> None:
         token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment_id],
-                f"tags.`ssense.sweep` = '{self._sweep_name}'",
+                f"tags.`{SWEEP}` = '{self._sweep_name}'",
                 max_results=5000,
                 page_token=token,
             )
-            self._runs |= {run.data.tags[KEY]: run for run in page}
+            for run in page:
+                key = run.data.tags[KEY]
+                if key in self._runs:  # made twice, by a request that was repeated
+                    self._client.delete_run(run.info.run_id)
+                else:
+                    self._runs[key] = _Known.of(run)
             token = page.token
             if not token:
                 return
 
-    def _write_cell(self, search: Search, row: Row, record: Record) -> None:
-        configuration = self._open_configuration(row)
-        known = self._runs.get(_cell_key(row, record))
-        if known is not None and known.info.status == ("FINISHED" if record.done else "FAILED"):
-            return
-        tags = {**_labels(row), "ssense.level": "seed", "seed": str(record.seed)}
-        tags |= {"reason": record.reason} if record.reason else {}
-        run_id = self._open(
-            _cell_key(row, record),
-            f"seed {record.seed}",
-            configuration,
-            tags,
-            {"seed": record.seed, "family": row.family, **row.configuration},
-            start=_milliseconds(record) - round(1000 * record.timings.get("training", 0)),
+    def _show(self, run: ViewRun) -> None:
+        """Make a run, or bring it up to date; nothing is written where nothing has changed."""
+        tags = {**run.tags, SWEEP: self._sweep_name, KEY: run.key, NAME: run.name}
+        if run.parent in self._runs:
+            tags[PARENT] = self._runs[run.parent].run_id
+        known = self._runs.get(run.key)
+        if known is not None and known.is_of_another_record(tags):
+            self._delete(run.key)
+            known = None
+        if known is None:
+            known = self._create(run, tags)
+        self._update(known, tags, run.metrics)
+        if run.status is not None and run.status != known.status:
+            self._set_status(known, run)
+
+    def _create(self, run: ViewRun, tags: Mapping[str, str]) -> _Known:
+        from mlflow.entities import Metric, Param
+
+        start = run.start
+        if run.place is not None:
+            start = self._runs[run.parent].start + run.place
+        made = self._client.create_run(self._experiment_id, start, dict(tags))
+        known = self._runs[run.key] = _Known.of(made)
+        params = [Param(name, str(value)) for name, value in run.params.items()]
+        at = run.end or _now()
+        curves = [Metric(point.metric, point.value, at, point.epoch) for point in run.curves]
+        self._client.log_batch(known.run_id, metrics=curves, params=params)
+        return known
+
+    def _update(self, known: _Known, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        new_tags = {name: tag for name, tag in tags.items() if known.tags.get(name) != tag}
+        changed = {m: value for m, value in metrics.items() if known.metrics.get(m) != value}
+        # Of several values MLflow shows the last one written, as long as none has a step.
+        values = [Metric(name, value, _now(), 0) for name, value in changed.items()]
+        self._client.log_batch(
+            known.run_id, metrics=values, tags=[RunTag(*tag) for tag in new_tags.items()]
         )
-        metrics = _cell_metrics(record)
-        for first in range(0, len(metrics), _BATCH):
-            self._client.log_batch(run_id, metrics=metrics[first : first + _BATCH])
-        if known is not None and record.done:
-            self._client.delete_tag(run_id, "reason")
-        self._client.log_batch(configuration, metrics=_configuration_metrics(search, row))
-        # Last: a cell that is finished here is not written again.
-        status = "FINISHED" if record.done else "FAILED"
-        self._finish(_cell_key(row, record), status, end=_milliseconds(record))
+        known.tags |= new_tags
+        known.metrics |= changed
 
-    def _open_configuration(self, row: Row) -> str:
-        return self._open(
-            _configuration_key(self._sweep_name, row),
-            label(row.family, row.configuration),
-            self._runs[self._sweep_name].info.run_id,
-            # "all" keeps these means apart from the seeds where the UI groups by seed.
-            {**_labels(row), "ssense.level": "configuration", "seed": "all"},
-            {"family": row.family, **row.configuration},
-        )
+    def _set_status(self, known: _Known, run: ViewRun) -> None:
+        if run.status == "RUNNING":
+            self._client.update_run(known.run_id, "RUNNING")
+        else:
+            self._client.set_terminated(known.run_id, run.status, run.end)
+        known.status = run.status
 
-    def _open(
-        self,
-        key: str,
-        name: str,
-        parent: str | None,
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        start: int | None = None,
-    ) -> str:
-        """Return the run of a key, made if it is not there."""
-        from mlflow.entities import Param
+    def _delete(self, key: str) -> None:
+        self._client.delete_run(self._runs.pop(key).run_id)
 
-        if key not in self._runs:
-            marks = {KEY: key, "ssense.sweep": self._sweep_name, NAME: name}
-            marks |= {PARENT: parent} if parent else {}
-            run = self._client.create_run(self._experiment_id, start, {**marks, **tags})
-            values = [Param(name, str(value)) for name, value in params.items()]
-            self._client.log_batch(run.info.run_id, params=values)
-            self._runs[key] = run
-        return self._runs[key].info.run_id
+    def _delete_others(self, keys: set[str]) -> None:
+        """Delete configurations and cells that the sweep no longer has, or not with a result."""
+        for key, known in list(self._runs.items()):
+            if key not in keys and known.tags[LEVEL] in ("configuration", "seed"):
+                self._delete(key)
 
-    def _finish(self, key: str, status: str, end: int | None = None) -> None:
-        run_id = self._runs[key].info.run_id
-        self._client.set_terminated(run_id, status, end)
-        self._runs[key] = self._client.get_run(run_id)
+    def _keep_report(self, path: UPath) -> None:
+        if path.exists():
+            self._keep({DATA_REPORT: path.read_bytes()})
 
-    def _guard(self, write: Callable[[], Any]) -> None:
-        if self._broken:
-            return
+    def _keep(self, files: Mapping[str, bytes], key: str | None = None) -> None:
+        """Keep files as artifacts of a run, the sweep's if none is named, in place of earlier ones.
+
+        Runs are shown without them as well.
+        """
+        run_id = self._runs[key or self._sweep_name].run_id
         try:
-            write()
-        except Exception as error:  # whatever the server or database does, training goes on
-            self._broken = True
-            reason = textwrap.shorten(str(error), 100)
-            say(f"  MLflow can't be written ({reason}); the results are in the ledger all the same")
+            with tempfile.TemporaryDirectory(prefix="ssense-") as folder:
+                for name, content in files.items():
+                    path = Path(folder) / name
+                    path.write_bytes(content)
+                    self._client.log_artifact(run_id, str(path))
+        except Exception as error:  # whatever the artifact store's client library raises
+            self._client.get_run(run_id)  # fails where it is MLflow itself that is away
+            reason = printable(one_line(error), _REASON_CHARACTERS)
+            say(f"  MLflow can't keep {', '.join(files)} ({reason})")
 
 
-def _labels(row: Row) -> dict[str, str]:
-    return {"family": row.family, "configuration": describe(row.configuration)}
+@dataclass
+class _Known:
+    """What MLflow holds of a run."""
+
+    run_id: str
+    status: str
+    start: int
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, run: Run) -> _Known:
+        info, data = run.info, run.data
+        return cls(info.run_id, info.status, info.start_time, dict(data.tags), dict(data.metrics))
+
+    def is_of_another_record(self, tags: Mapping[str, str]) -> bool:
+        """Whether it is a cell's, and half written or of a record that has been replaced since."""
+        if tags.get(LEVEL) != "seed":
+            return False
+        return self.status == "RUNNING" or self.tags.get(FINISHED_AT) != tags[FINISHED_AT]
 
 
-def _cell_key(row: Row, record: Record) -> str:
-    return f"{row.family}/{record.signature}"
+def rebuild(storage: UPath, ledger: Ledger) -> None:
+    """Bring the view of a sweep up to date with its ledger, or make it anew.
+
+    Raises:
+        UserError: the ledger is damaged, a driver works on the sweep, or MLflow fails.
+    """
+    with sole_driver(ledger.folder):
+        search, description = _as_it_ended(ledger), ledger.description()
+        tracker = Tracker(storage, search.sweep.claim, search.sweep.name)
+        tracker.start(search, description)
+        tracker.end(search, description)
+    if tracker.failure:
+        raise UserError(
+            f"MLflow at {tracking_uri(storage)} can't be written ({tracker.failure}). Check "
+            "MLFLOW_TRACKING_URI, or unset it to have a database in the storage."
+        )
 
 
-def _configuration_key(sweep_name: str, row: Row) -> str:
-    return f"{sweep_name}/{digest(row)}"
+def _as_it_ended(ledger: Ledger) -> Search:
+    """The search when its last driver ended: a failed cell counts, not yet to be tried again."""
+    records = ledger.records()
+    done = {signature: record for signature, record in records.items() if record.done}
+    search = Search(ledger.sweep(), POLICIES[ledger.policy()], ledger.rows(), done)
+    for record in records.values():
+        if not record.done:
+            search.finish(record)
+    return search
 
 
-def _cell_metrics(record: Record) -> list[Any]:
-    """Curves by epoch, then the best epoch's values under the plain names."""
-    from mlflow.entities import Metric
-
-    at = _milliseconds(record)
-    curves = [
-        Metric(f"epoch/{metric_key(name)}", value, at, int(epoch["epoch"]))
-        for epoch in record.history
-        for name, value in epoch.items()
-        if name != "epoch"
-    ]
-    if not record.done:
-        return curves
-    best = [Metric(metric_key(name), record.best[name], at, 0) for name in METRICS]
-    extra = {"best_epoch": record.best_epoch, "training_s": record.timings["training"]}
-    return [*curves, *best, *(Metric(name, value, at, 0) for name, value in extra.items())]
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
-def _configuration_metrics(search: Search, row: Row) -> list[Any]:
-    """Mean and sd over the seeds done so far, with their number as the step."""
-    from mlflow.entities import Metric
-
-    done = search.done(row.configuration)
-    if not done:
-        return []
-    at, n = max(map(_milliseconds, done)), len(done)
-    values = {"n": float(n)}
-    for name in METRICS:
-        scores = [record.best[name] for record in done]
-        values[metric_key(name)] = fmean(scores)
-        values[f"{metric_key(name)}_sd"] = stdev(scores) if n > 1 else 0.0
-    return [Metric(name, value, at, n) for name, value in values.items()]
+@dataclass(frozen=True, kw_only=True)
+class _Command:
+    storage: str = "storage"
+    """Where the sweeps were kept."""
+    sweep: str | None = None
+    """Name of a sweep [all of them]."""
 
 
-def _milliseconds(record: Record) -> int:
-    return int(datetime.fromisoformat(record.finished_at).timestamp() * 1000)
+def main(command: _Command) -> None:
+    """Bring MLflow's view of sweeps up to date with their ledgers, in any database."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = open_storage(command.storage, must_exist=True)
+    ledgers = [find_ledger(storage, command.sweep)]
+    if command.sweep is None:
+        ledgers = [Ledger(path.parent) for path in sorted((storage / SWEEPS).glob("*/sweep.json"))]
+    for ledger in ledgers:
+        with step(f"{ledger.folder.name}: {len(ledger.records())} cells into MLflow"):
+            rebuild(storage, ledger)
+    say(f"MLflow: {tracking_uri(storage)}")
 
 
-def _listing(seeds: Sequence[int]) -> str:
-    return " ".join(map(str, seeds))
+if __name__ == "__main__":
+    run_command(_Command, main)

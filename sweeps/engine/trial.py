@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import random
 import time
-import traceback
 from typing import Any
 
-import numpy as np
-import torch
 from ray import tune
 
 from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import seeded_split
-from ssense.training import TrainingSpec, fit
+from ssense.errors import one_line
+from ssense.training import NonFiniteLossError, TrainingSpec, fit
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.process import assigned_device, reset_process
 from sweeps.engine.provenance import provenance
 
 
@@ -35,10 +33,10 @@ class CellTrainable(tune.Trainable):
         training: TrainingSpec,
         ledger: Ledger,
         threads: int,
+        gpus: float,
     ) -> None:
         """Prepare the process; `dataset` comes out of the node's object store."""
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._pairs = dataset.on(self._device)
+        self._pairs = dataset.on(assigned_device(gpus))
         self._dataset_digest = dataset.digest
         self._training = training
         self._ledger = ledger
@@ -51,7 +49,7 @@ class CellTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the cell. What happened is in the record, whether it is done or failed."""
+        """Train the cell. An exception ends the process, which may be in no state to go on."""
         reset_process(self._cell.seed, self._threads)
         record = run_cell(
             self._cell, self._pairs, self._training, self._dataset_digest, self._ledger
@@ -65,8 +63,13 @@ def run_cell(
     """Train one cell on the device of `pairs` and keep it in the ledger.
 
     A cell that a worker left unfinished goes on from its last checkpoint. Training sees the
-    training and validation splits alone. An error of the training itself makes a failed record with
-    its reason.
+    training and validation splits alone.
+
+    Returns:
+        Its record. It failed where the loss was not finite, which it would be again.
+
+    Raises:
+        UserError: the storage can't be written to.
     """
     start = time.perf_counter()
     split = seeded_split(len(pairs), cell.seed)
@@ -86,43 +89,24 @@ def run_cell(
     )
     left_off = checkpoint.load()
     common["resumed_after"] = len(left_off.history) if left_off else 0
+    common["checkpoint_refused"] = checkpoint.refused
+
     encoder = None
     try:
-        spec = configured(training, cell.configuration)
         trained = fit(
             pairs.select(split.train),
             pairs.select(split.validation),
-            spec,
+            configured(training, cell.configuration),
             cell.seed,
             on_epoch=checkpoint.save_if_worthwhile,
             resume=left_off,
         )
-    except Exception as error:  # whatever it is, the other cells go on
-        traceback.print_exc()
-        outcome: dict[str, Any] = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    except NonFiniteLossError as error:
+        outcome: dict[str, Any] = {"status": "failed", "reason": one_line(error)}
     else:
         encoder = trained.encoder
-        outcome = {
-            "status": "done",
-            "history": trained.history,
-            "best_epoch": trained.best_epoch,
-        }
+        outcome = {"status": "done", "history": trained.history, "best_epoch": trained.best_epoch}
     timings = {"training": time.perf_counter() - start}
-    record = Record(**common, **outcome, timings=timings)
-    ledger.write(record, encoder)
-    checkpoint.delete()  # of a failed cell too, lest it fail the same way for ever
+    record = ledger.write(Record(**common, **outcome, timings=timings), encoder)
+    checkpoint.delete()
     return record
-
-
-def reset_process(seed: int, threads: int) -> None:
-    """Undo whatever an earlier cell left in the process: its result must not depend on it."""
-    # cuBLAS is deterministic only with a workspace of fixed size, set before its first use.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.set_default_dtype(torch.float32)
-    # Ray leaves OMP_NUM_THREADS=1 behind; and the order of a sum depends on the thread count.
-    torch.set_num_threads(threads)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the legacy generator
-    torch.manual_seed(seed)

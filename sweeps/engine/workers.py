@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 import ray.data
+import torch
 from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from ssense.data.dataset import Dataset
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
-from sweeps.engine.search import Search
+from sweeps.engine.search import RETRIES, Change, Search
 from sweeps.engine.trial import CellTrainable
 
 
@@ -61,31 +65,80 @@ class Resources:
         return max(1, slots)
 
 
-class CellSearcher(Searcher):
-    """Ray Tune's view of the search: a trial is a cell."""
+@dataclass(kw_only=True)
+class Budget:
+    """What one call may spend.
 
-    def __init__(self, search: Search, on_record: Callable[[Record], None]) -> None:
+    Attributes:
+        cells: most cells to start; None for any number.
+        hours: after which no cell is started; None for any time.
+        started: cells that were.
+        since: when the call began, seconds of `time.monotonic`.
+    """
+
+    cells: int | None = None
+    hours: float | None = None
+    started: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def allows_another(self) -> bool:
+        """Whether a further cell may start."""
+        if self.cells is not None and self.started >= self.cells:
+            return False
+        return self.hours is None or time.monotonic() - self.since < 3600 * self.hours
+
+
+OnRecord = Callable[[Record, Change], None]
+
+
+class CellSearcher(Searcher):
+    """Ray Tune's view of the search: a trial is a cell.
+
+    Attributes:
+        obstacle: what keeps all cells from running, as a user is told; empty as long as none does.
+        finished: whether it has said that no cell will follow.
+    """
+
+    def __init__(self, search: Search, ledger: Ledger, budget: Budget, on_record: OnRecord) -> None:
         super().__init__()  # no metric of Tune's: a failed cell has none
+        self.obstacle = ""
+        self.finished = False
         self._search = search
+        self._ledger = ledger
+        self._budget = budget
         self._on_record = on_record
         self._cells: dict[str, Cell] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out the next cell; None to be asked again; FINISHED once nothing is left."""
-        cell = self._search.next_cell()
+        may_start = not self.obstacle and self._budget.allows_another()
+        cell = self._search.next_cell() if may_start else None
         if cell is None:
-            return None if self._search.running else Searcher.FINISHED
+            self.finished = not self._search.running
+            return Searcher.FINISHED if self.finished else None
+        self._budget.started += 1
         self._cells[trial_id] = cell
         return vars(cell).copy()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Take in the record; a worker that died before writing one makes a failed cell."""
+        """Take in the record; of a worker that died or broke, `lost` is told next."""
+        if not error and result:
+            del self._cells[trial_id]
+            self._take(result["record"])
+
+    def lost(self, trial_id: str, error: Exception | None) -> None:
+        """Try the cell of a worker that died or broke again, or record that it failed."""
         cell = self._cells.pop(trial_id)
-        record = self._search.lost(cell) if error or not result else result["record"]
-        self._search.finish(record)
-        self._on_record(record)
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, UserError):  # of the storage or the machine, not of the cell
+            self.obstacle = self.obstacle or str(cause)
+            self._search.running.pop(self._search.signature(cell))
+        elif self._search.retry(cell):
+            self._budget.started -= 1
+        else:
+            self._take(self._ledger.write(self._failed(cell, cause)))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the ledger is the state."""
@@ -93,13 +146,54 @@ class CellSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: a sweep is resumed from the ledger."""
 
+    def _take(self, record: Record) -> None:
+        self._on_record(record, self._search.finish(record))
+
+    def _failed(self, cell: Cell, cause: Exception | None) -> Record:
+        return Record(
+            signature=self._search.signature(cell),
+            configuration=dict(cell.configuration),
+            seed=cell.seed,
+            status="failed",
+            dataset_digest=self._search.sweep.dataset_digest,
+            reason=f"{RETRIES + 1} times in a row, {describe_loss(cause)}",
+        )
+
+
+class LostWorkers(tune.Callback):
+    """Tells the searcher of workers that died or broke, which Tune does without the reason."""
+
+    def __init__(self, searcher: CellSearcher) -> None:
+        self._searcher = searcher
+
+    def on_trial_error(
+        self,
+        iteration: int,  # noqa: ARG002 - the names are Tune's
+        trials: list[Trial],  # noqa: ARG002
+        trial: Trial,
+        **_: Any,
+    ) -> None:
+        """Pass on what ended the worker of a cell."""
+        self._searcher.lost(trial.trial_id, trial.get_pickled_error())
+
+
+def describe_loss(cause: Exception | None) -> str:
+    """Say what ended a worker, with advice where memory did not suffice."""
+    if cause is None or isinstance(cause, RayActorError):
+        return "its worker died: killed, out of memory, or with its machine"
+    reason = f"{type(cause).__name__}: {one_line(cause)}"
+    if isinstance(cause, torch.OutOfMemoryError):
+        return f"{reason}. Raise --gpus-per-cell or lower --batch-size"
+    return reason
+
 
 def train_cells(
     search: Search,
     dataset: Dataset,
     ledger: Ledger,
     resources: Resources,
-    on_record: Callable[[Record], None],
+    budget: Budget,
+    on_record: OnRecord,
 ) -> None:
     """Train every cell that the search hands out, on the running Ray.
 
@@ -108,7 +202,12 @@ def train_cells(
         dataset: put into the object store once; the workers of a node share it.
         ledger: where workers keep finished cells.
         resources: of one cell.
-        on_record: called in this process with each finished cell.
+        budget: at which no further cell is started.
+        on_record: called in this process with each finished cell and what followed from it.
+
+    Raises:
+        UserError: the storage can't be written to, or a worker can't use its GPU.
+        KeyboardInterrupt: the user stopped it; cells in progress have left their checkpoints.
     """
     trainable = tune.with_parameters(
         CellTrainable,
@@ -116,19 +215,26 @@ def train_cells(
         training=search.sweep.training,
         ledger=ledger,
         threads=resources.cpus,
+        gpus=resources.gpus,
     )
+    searcher = CellSearcher(search, ledger, budget, on_record)
     with tempfile.TemporaryDirectory(prefix="ssense-tune-") as scratch:
         tune.run(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             name=search.sweep.name,
-            search_alg=CellSearcher(search, on_record),
+            search_alg=searcher,
             num_samples=-1,  # until the search says that it is finished
             max_concurrent_trials=resources.slots(),
             reuse_actors=True,
             storage_path=scratch,
+            callbacks=[LostWorkers(searcher)],
             raise_on_failed_trial=False,
             verbose=0,
         )
+    if searcher.obstacle:
+        raise UserError(searcher.obstacle)
+    if not searcher.finished:
+        raise KeyboardInterrupt  # Tune ends in peace, and says so to nobody
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell, Configuration, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.precompute import load_dataset
+from sweeps.engine.race import Full
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family, Row, Sweep
 from sweeps.engine.tracking import Tracker
@@ -106,7 +107,7 @@ def write_sweep(
         "text": "ViT-B-32-quickgelu, untrained",
         "text_spec": dataclasses.asdict(TEXT),
     }
-    ledger.write_sweep(sweep, rows[: configurations + 1], origin)
+    ledger.write_sweep(sweep, rows[: configurations + 1], origin, "full", [])
     return ledger
 
 
@@ -168,7 +169,7 @@ def write_score(
 
 
 def search_of(ledger: Ledger) -> Search:
-    return Search(ledger.sweep(), ledger.rows(), ledger.records())
+    return Search(ledger.sweep(), Full(), ledger.rows(), ledger.records())
 
 
 @pytest.fixture
@@ -212,10 +213,10 @@ def test_missing_cells_are_listed(scored):
 
 def test_configurations_not_yet_proposed_are_missing_too(tmp_path):
     ledger = write_sweep(UPath(tmp_path), "dataset", configurations=2)
-    ledger.write_sweep(ledger.sweep(), [Row("electrode", HALF)], {})
+    ledger.write_sweep(ledger.sweep(), [Row("electrode", HALF)], {}, "full", [])
     for seed in SEEDS:
         write_score(ledger, HALF, seed, 0.2)
-    with pytest.raises(UserError, match="lacks 6 of its 9 cells: no masking: 1 not started; elec"):
+    with pytest.raises(UserError, match="lacks 6 of its 9 cells: no masking seed 0; no"):
         best_configurations(search_of(ledger))
 
 
@@ -373,7 +374,7 @@ def test_another_model_s_encoder_is_refused(ledger, storage):
 
 def test_an_encoder_of_nan_is_refused(ledger, storage):
     cell = cell_of(ledger, HALF, 0)
-    state = ledger.encoder(cell.name)
+    state = ledger.encoder(ledger.record(cell.name))
     state["resnet.fc.bias"][0] = math.nan
     replace(cell / "encoder.safetensors", safetensors.torch.save(state))
     assert f"the encoder of cell {cell.name} is damaged: embeddings must be finite" in refusal(

@@ -81,7 +81,7 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     main(options(tmp_path, seeds=(0, 1, 5)))
     third = capsys.readouterr().out
     assert "8 done, 4 to train" in third
-    assert "time: about" in third
+    assert "time: at most" in third
     assert {r.seed for r in ledger.records().values()} == {0, 1, 5}
 
     (shards,) = tmp_path.glob("shards/*")
@@ -89,6 +89,15 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     main(options(tmp_path))
     assert "Nothing to train" in capsys.readouterr().out
     assert (shards / "manifest.json").exists()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_budget_ends_a_sweep_cleanly_and_the_next_call_goes_on(tmp_path, capsys):
+    main(options(tmp_path, budget_cells=3))
+    assert "5 cells have no result. Run the same command again" in capsys.readouterr().out
+    assert len(ledger_of(tmp_path).records()) == 3
+    main(options(tmp_path))
+    assert len(ledger_of(tmp_path).records()) == 8
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -22,11 +22,12 @@ pytestmark = pytest.mark.timeout(120)  # for a driver that never answers
 
 # A driver in a process of its own: told folder and starting time, it says how it fares.
 DRIVER = """
-import sys, time
+import signal, sys, time
 from upath import UPath
 from ssense.errors import UserError
 from sweeps.engine.driver import sole_driver
 
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell script
 print("ready", flush=True)
 while line := sys.stdin.readline():
     folder, start, heartbeat_s, stale_s = line.split()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from ssense.errors import UserError
 from ssense.model.masking import Masking
 from ssense.training import TrainingSpec
 from sweeps.engine.ledger import SWEEPS, Ledger, Record, find_ledger
+from sweeps.engine.race import Decision
 from sweeps.engine.sweep import Family, Row, Sweep
 
 RECORD = Record(
@@ -30,6 +32,7 @@ SWEEP = Sweep(
     configurations=3,
     seeds=(0, 1),
 )
+OUT = Decision(place=0, reason="behind", after_seeds=2, leader=1, difference=0.04)
 
 
 @pytest.fixture
@@ -39,10 +42,13 @@ def ledger(tmp_path) -> Ledger:
 
 def test_a_record_and_its_encoder_come_back_as_they_were(ledger):
     encoder = {"weight": torch.randn(3, 4)}
-    ledger.write(RECORD, encoder)
-    assert ledger.records() == {"abc": RECORD}
+    written = ledger.write(RECORD, encoder)
+    assert dataclasses.replace(written, encoder_digest="") == RECORD
+    assert ledger.records() == {"abc": written}
+    assert ledger.record("abc") == written
+    assert ledger.record("abd") is None
     assert RECORD.best == {"epoch": 2, "recall@10": 0.4}
-    assert torch.equal(ledger.encoder("abc")["weight"], encoder["weight"])
+    assert torch.equal(ledger.encoder(written)["weight"], encoder["weight"])
 
 
 def test_a_cell_without_a_record_is_not_finished(ledger):
@@ -60,12 +66,17 @@ def test_an_empty_ledger_has_no_records_and_no_rows(ledger):
 
 def test_the_sweep_and_its_rows_come_back(ledger):
     rows = [Row("none", {}), Row("t", {"masking.time": 0.1})]
-    ledger.write_sweep(SWEEP, rows, {"digest": "d"})
+    ledger.write_sweep(SWEEP, rows, {"digest": "d"}, "race", [(rows[0], OUT)], ["3f2a1c9e"])
     assert ledger.rows() == rows
     assert ledger.sweep().name == SWEEP.name
     assert ledger.sweep().training == SWEEP.training
     assert ledger.sweep().seeds == SWEEP.seeds
     assert ledger.description()["dataset"] == {"digest": "d"}
+    assert ledger.policy() == "race"
+    assert ledger.kept_versions() == ["3f2a1c9e"]
+    (decision,) = ledger.description()["decisions"]
+    assert decision["family"] == "none"
+    assert (decision["after_seeds"], decision["difference"]) == (2, 0.04)
 
 
 @pytest.mark.parametrize(
@@ -86,20 +97,24 @@ def test_a_damaged_record_is_named_in_one_line(ledger, content, message):
 
 
 def test_a_missing_or_damaged_encoder_is_named(ledger):
-    ledger.write(RECORD)
-    with pytest.raises(UserError, match=r"encoder .*encoder.safetensors is missing"):
-        ledger.encoder("abc")
-    (ledger.folder / "cells" / "abc" / "encoder.safetensors").write_bytes(b"no tensors")
+    record = ledger.write(RECORD, {"weight": torch.zeros(1000)})
+    path = ledger.folder / "cells" / "abc" / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
     with pytest.raises(UserError, match=r"encoder .*encoder.safetensors is damaged") as error:
-        ledger.encoder("abc")
+        ledger.encoder(record)
     assert "\n" not in str(error.value)
+    path.unlink()
+    with pytest.raises(UserError, match=r"encoder .*encoder.safetensors is missing"):
+        ledger.encoder(record)
 
 
 def test_the_sweep_worked_on_last_is_found(tmp_path):
     storage = UPath(tmp_path)
     for name, at in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
         ledger = Ledger(storage / SWEEPS / name)
-        ledger.write_sweep(SWEEP, [], {})
+        ledger.write_sweep(SWEEP, [], {}, "race", [])
         path = ledger.folder / "sweep.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"updated_at": at}))
     assert find_ledger(storage).folder.name == "b"

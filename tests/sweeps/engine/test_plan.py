@@ -1,42 +1,114 @@
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Record
 from sweeps.engine.plan import Plan, plan_cells, show_sweep
+from sweeps.engine.race import Full, Race
 from sweeps.engine.search import Search
+from sweeps.engine.sweep import Family
+
+SIZES = (18, 6)
+TWO = Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)})
 
 
-def record(search: Search, status: str, seconds: float) -> Record:
-    cell = search.next_cell()
+def done(search: Search, cell: Cell, seconds: float, score: float) -> Record:
     return Record(
         signature=search.signature(cell),
         configuration=cell.configuration,
         seed=cell.seed,
-        status=status,
+        status="done",
         dataset_digest="tiny",
+        history=[{"epoch": 1, "recall@10": score}],
+        best_epoch=1,
         timings={"training": seconds},
     )
 
 
+def record(search: Search, status: str, seconds: float, score: float = 0.0) -> Record:
+    made = done(search, search.next_cell(), seconds, score)
+    return dataclasses.replace(made, status=status)
+
+
 def test_cells_are_counted_by_state(sweep):
-    search = Search(sweep, [], {})
-    assert plan_cells(search) == Plan(total=4, done=0, failed=0, seconds_per_cell=None)
-    search.finish(record(search, "done", 10.0))
-    search.finish(record(search, "done", 30.0))
+    search = Search(sweep, Full())
+    empty = plan_cells(search, SIZES)
+    assert (empty.total, empty.done, empty.failed, empty.to_run) == (4, 0, 0, 4)
+    assert (empty.seconds_per_cell, empty.noise) == (None, None)
+    search.finish(record(search, "done", 10.0, 0.5))
+    search.finish(record(search, "done", 30.0, 0.6))
     search.finish(record(search, "failed", 1.0))
-    plan = plan_cells(search)
-    assert plan == Plan(total=4, done=2, failed=1, seconds_per_cell=20.0)
-    assert plan.to_run == 2
+    plan = plan_cells(search, SIZES)
+    assert (plan.done, plan.failed, plan.to_run) == (2, 1, 2)
+    assert plan.seconds_per_cell == 20.0
 
 
-def test_the_time_left_comes_from_the_cells_that_are_done():
-    plan = Plan(total=40, done=10, failed=2, seconds_per_cell=60.0)
-    assert plan.lines(slots=3) == [
+def test_the_noise_is_the_sd_of_paired_differences(sweep):
+    search = Search(sweep, Full())
+    scores = iter([0.5, 0.7, 0.6, 0.9])  # breadth first: differences of 0.2 and 0.3
+    for score in scores:
+        search.finish(record(search, "done", 1.0, score))
+    assert plan_cells(search, SIZES).noise == pytest.approx(np.std([0.2, 0.3], ddof=1))
+
+
+def test_a_race_spares_cells_in_the_plan(sweep):
+    more = dataclasses.replace(sweep, seeds=(0, 1, 2, 3), families=(TWO,), configurations=2)
+    search = Search(more, Race())
+    while (cell := search.next_cell()) is not None:
+        good = cell.configuration["masking.electrode"] == 0.5
+        score = (0.6 if good else 0.1) + 0.01 * cell.seed + (0.001 if good and cell.seed else 0)
+        search.finish(done(search, cell, 1.0, score))
+    plan = plan_cells(search, SIZES)
+    assert (plan.total, plan.done, plan.dropped, plan.to_run) == (8, plan.done, 8 - plan.done, 0)
+    assert plan.dropped > 0
+    assert f"{plan.dropped} spared by the race" in plan.lines(slots=1)[0]
+
+
+def plan_of(**changes) -> Plan:
+    values = {
+        "total": 40,
+        "done": 10,
+        "failed": 2,
+        "dropped": 0,
+        "seconds_per_cell": 60.0,
+        "noise": 0.0127,
+        "metric": "recall@10",
+        "seeds": 10,
+        "sizes": (872, 292),
+    }
+    return Plan(**(values | changes))
+
+
+def test_time_and_cost_come_from_the_cells_that_are_done():
+    assert plan_of().lines(slots=3, price=2.0)[:2] == [
         "  cells: 10 done, 30 to train (2 of them failed before)",
-        "  time: about 10 min, 3 at a time",
+        "  time: at most 10 min, 3 at a time; 0.5 device-hours, 1.00 at 2 per device-hour",
     ]
-    assert Plan(total=4, done=4, failed=0, seconds_per_cell=1.0).lines(slots=2) == [
-        "  cells: 4 done, 0 to train"
+    assert len(plan_of(done=40).lines(slots=2)) == 3
+    assert len(plan_of(seconds_per_cell=None).lines(slots=2)) == 3
+
+
+def test_the_plan_says_what_differences_the_seeds_can_show():
+    # 2.07 standard deviations of a paired difference for 10 seeds at 872 and 292 sentences.
+    assert plan_of().lines(1)[-2:] == [
+        "  power: 10 seeds show differences of 2.6 points of Recall@10 or more, 20 seeds of 2.3 "
+        "(80 % power, corrected test)",
+        "  advice: enough seeds; as splits overlap, none show less than 2.1",
     ]
+    assert plan_of(noise=None, seeds=5).lines(1)[-2:] == [
+        "  power: 5 seeds show differences of 2.8 standard deviations of a paired difference or "
+        "more, 10 seeds of 2.1, 20 seeds of 1.8 (80 % power, corrected test)",
+        "  advice: --seeds with 10; more would gain little",
+    ]
+    assert "a single seed can show no difference" in plan_of(seeds=1).lines(1)[-1]
+
+
+def test_a_probe_is_a_rough_guide():
+    assert "  time: roughly at most 30 min" in plan_of(probed=True).lines(slots=1)[1]
 
 
 def test_the_sweep_is_shown_in_words(sweep, capsys):

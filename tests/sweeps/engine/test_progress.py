@@ -113,7 +113,7 @@ def screen(written: str) -> list[str]:
 
 
 def test_a_finished_cell_is_one_line_with_its_score_and_the_time_left(capsys):
-    with CellProgress(4, 2, "recall@10") as progress:
+    with CellProgress(4, 2, "recall@10", matrix) as progress:
         progress.cell("electrode", done())
         progress.cell("no masking", failed())
     first, second = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
@@ -122,8 +122,8 @@ def test_a_finished_cell_is_one_line_with_its_score_and_the_time_left(capsys):
 
 
 def test_without_a_terminal_a_matrix_is_not_shown(capsys):
-    with CellProgress(10, 2, "recall@10") as progress:
-        progress.update(matrix(row("electrode 0.5", "running")), total=7)
+    with CellProgress(10, 2, "recall@10", matrix) as progress:
+        progress.left(7)
         progress.cell("electrode", done())
     (line,) = capsys.readouterr().out.splitlines()
     assert line.split()[0] == "1/7"
@@ -140,8 +140,8 @@ def test_without_a_terminal_a_matrix_is_not_shown(capsys):
     ],
 )
 def test_time_left_is_that_of_the_finished_cells_on_the_slots_in_use(capsys, slots, total, left):
-    with CellProgress(100, slots, "recall@10") as progress:
-        progress.update(matrix(), total)
+    with CellProgress(100, slots, "recall@10", matrix) as progress:
+        progress.left(total)
         progress.cell("electrode", done(seconds=40))
     assert capsys.readouterr().out.strip().endswith(left)
 
@@ -173,7 +173,7 @@ def test_time_left_is_that_of_the_finished_cells_on_the_slots_in_use(capsys, slo
     ],
 )
 def test_a_decision_is_one_line_with_its_grounds(capsys, decision, line):
-    with CellProgress(4, 2, "recall@10") as progress:
+    with CellProgress(4, 2, "recall@10", matrix) as progress:
         progress.decision(
             "electrode", [{"masking.electrode": 0.5}, {"masking.electrode": 0.05}], decision
         )
@@ -248,9 +248,10 @@ def test_names_of_the_paper_s_sweep_fit_80_columns():
 
 
 def test_a_terminal_shows_the_matrix_and_how_fast_it_fills(terminal):
-    with CellProgress(9, 2, "recall@10") as progress:
+    shown = matrix(row("electrode 0.25", "done", "running", leads=True))
+    with CellProgress(9, 2, "recall@10", lambda: shown) as progress:
         progress.cell("electrode", done(seconds=40))
-        progress.update(matrix(row("electrode 0.25", "done", "running", leads=True)), total=8)
+        progress.left(7)
     written = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", terminal.file.getvalue())
     assert "* electrode 0.25 ■>" in written
     (bar,) = set(re.findall(r"cells .* 1/8 3\.0 per minute, about 2 min left *", written))
@@ -258,16 +259,15 @@ def test_a_terminal_shows_the_matrix_and_how_fast_it_fills(terminal):
 
 
 def test_slow_cells_are_counted_per_hour(terminal):
-    with CellProgress(9, 1, "recall@10") as progress:
+    with CellProgress(9, 1, "recall@10", matrix) as progress:
         progress.cell("electrode", done(seconds=1800))
     assert "2.0 per hour, about 4 h left" in terminal.file.getvalue()
 
 
 def test_a_terminal_is_left_with_failures_and_decisions_alone(terminal):
     decision = Decision(place=0, reason="failed", after_seeds=1)
-    with CellProgress(4, 2, "recall@10") as progress:
-        for state in ("running", "done"):
-            progress.update(matrix(row("electrode 0.25", state, "failed")), total=4)
+    shown = matrix(row("electrode 0.25", "done", "failed"))
+    with CellProgress(4, 2, "recall@10", lambda: shown) as progress:
         progress.cell("electrode", done())
         progress.cell("no masking", failed())
         progress.decision("electrode", [{"masking.electrode": 0.25}], decision)
@@ -281,8 +281,7 @@ def test_a_terminal_is_left_with_failures_and_decisions_alone(terminal):
 
 def test_an_error_ends_the_display_and_goes_on(terminal):
     def train() -> None:
-        with CellProgress(4, 2, "mrr") as progress:
-            progress.update(matrix(row("electrode 0.25", "running")), total=4)
+        with CellProgress(4, 2, "mrr", lambda: matrix(row("electrode 0.25", "running"))):
             raise RuntimeError("out of disk")
 
     with pytest.raises(RuntimeError, match="out of disk"):
@@ -294,8 +293,8 @@ def test_an_error_ends_the_display_and_goes_on(terminal):
 
 def test_lines_per_refresh_do_not_grow_with_the_sweep(terminal):
     rows = [row(f"electrode {i}", "running", "waiting") for i in range(2000)]
-    with CellProgress(4000, 2, "recall@10") as progress:
-        progress.update(matrix(*rows), total=4000)
+    with CellProgress(4000, 2, "recall@10", lambda: matrix(*rows)):
+        pass
     written = terminal.file.getvalue()
     assert "1985 configurations not shown" in written
     assert len(screen(written)) <= 24

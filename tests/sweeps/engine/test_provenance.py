@@ -290,8 +290,8 @@ def test_versions_are_never_mixed_silently():
     assert str(error.value) == (
         "3 cells were made by another version of the code (3f2a1c9e, last 2026-11-20); "
         "2 cells were made by another version of the code (0badc0de, last 2026-11-10) "
-        "than 7d5e0011, which runs now. For each, give --keep-version NAME to count its cells, or "
-        "--retrain-version NAME to train them again."
+        "than 7d5e0011, which runs now. Run the sweep with --keep-version NAME to count its cells, "
+        "or with --retrain-version NAME to train them again."
     )
     with pytest.raises(UserError) as error:
         check_versions(MIXED, NOW, ["3f2a1c9e", "mistyped"], [])

@@ -83,7 +83,7 @@ def trained(tmp_path_factory) -> Path:
         seeds=(3,),
     )
     ledger = Ledger(storage / SWEEPS / sweep.name)
-    ledger.write_sweep(sweep, [Row("electrode", CONFIGURATION)], origin)
+    ledger.write_sweep(sweep, [Row("electrode", CONFIGURATION)], origin, "race", [])
     arguments = [ledger.folder, origin["shards"], json.dumps(CONFIGURATION)]
     subprocess.run([sys.executable, "-c", WORKER, *map(str, arguments)], check=True)
     return storage
@@ -124,7 +124,7 @@ def test_a_cell_that_was_another_is_measured(storage, capsys):
     history = [dict(epoch) for epoch in record.history]
     history[record.best_epoch - 1]["recall@10"] -= 1 / 6
     history[0]["loss"] += 1e-3
-    encoder = ledger.encoder(record.signature)
+    encoder = ledger.encoder(record)
     encoder["resnet.conv1.weight"].view(-1)[7] += 0.25
     ledger.write(dataclasses.replace(record, history=history), encoder)
     reproduction = reproduce_cell(storage, "", threads=2)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Record
-from sweeps.engine.search import STARTUP_PROPOSALS, Search, propose
+from sweeps.engine.race import Full, Race, Wilcoxon
+from sweeps.engine.search import RETRIES, STARTUP_PROPOSALS, Search, propose
 from sweeps.engine.sweep import Family, Sweep
 
 WIDE = Family(
@@ -20,6 +21,8 @@ WIDE = Family(
 )
 SMALL = Family(name="small", levels={"masking.electrode": (0.25, 0.5)})
 NONE = Family(name="none", levels={})
+FULL = Full()
+POLICIES = (FULL, Race(), Wilcoxon())
 
 
 def sweep(families=(NONE, SMALL, WIDE), configurations=3, seeds=(0, 1, 2)) -> Sweep:
@@ -68,6 +71,10 @@ def run(search: Search, workers: int, order: random.Random, at_most: int = 10**6
     return handed
 
 
+def decided(search: Search) -> list[str]:
+    return [str(decision) for decision in search.decisions()]
+
+
 def by_family(search: Search) -> dict[str, list]:
     return {f.name: search.configurations(f) for f in search.sweep.families}
 
@@ -93,15 +100,6 @@ def test_every_combination_is_reached_without_repeats():
     assert len(scored) == WIDE.size == len({tuple(c.items()) for c, _ in scored})
 
 
-def test_the_first_proposals_wait_for_nothing_and_later_ones_for_every_result():
-    scored = []
-    for _ in range(STARTUP_PROPOSALS):
-        scored.append((propose(WIDE, scored), None))
-    assert propose(WIDE, scored, waiting=True) is None
-    known = [(c, score_of(Cell(c, 0))) for c, _ in scored]
-    assert propose(WIDE, known) is not None
-
-
 def test_the_first_proposals_do_not_depend_on_results():
     waiting, known = [], []
     for _ in range(STARTUP_PROPOSALS):
@@ -122,58 +120,132 @@ def test_tpe_learns_where_the_good_values_are():
     assert sorted(last)[5] < 0.5 * sorted(first)[5]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
-    workers=st.integers(1, 12), seed=st.integers(0, 10**6), configurations=st.sampled_from([2, 13])
+    policy=st.sampled_from(POLICIES),
+    workers=st.integers(1, 12),
+    seed=st.integers(0, 10**6),
+    configurations=st.sampled_from([2, 13]),
 )
-def test_any_number_of_workers_and_any_order_meets_the_same_configurations(
-    workers, seed, configurations
+def test_any_number_of_workers_and_any_order_runs_the_same_cells(
+    policy, workers, seed, configurations
 ):
-    wanted = sweep(configurations=configurations, seeds=(0, 1))
-    alone = Search(wanted, [], {})
-    run(alone, 1, random.Random(0))
-    search = Search(wanted, [], {})
+    wanted = sweep(configurations=configurations, seeds=(0, 1, 2, 3))
+    alone = Search(wanted, policy)
+    expected = run(alone, 1, random.Random(0))
+    search = Search(wanted, policy)
     handed = run(search, workers, random.Random(seed))
     assert by_family(search) == by_family(alone)
-    assert len(handed) == wanted.n_cells
+    assert Counter(map(search.signature, handed)) == Counter(map(alone.signature, expected))
     assert set(Counter(map(search.signature, handed)).values()) == {1}
+    assert decided(search) == decided(alone)
+    assert not search.missing()
+    if policy == FULL:
+        assert len(handed) == wanted.n_cells
 
 
-@settings(max_examples=20, deadline=None)
-@given(cells_before=st.integers(1, 30), seed=st.integers(0, 10**6))
-def test_a_sweep_taken_up_again_hands_out_only_what_is_missing(cells_before, seed):
-    wanted = sweep(configurations=12, seeds=(0, 1))
-    undisturbed = Search(wanted, [], {})
+@settings(max_examples=30, deadline=None)
+@given(
+    policy=st.sampled_from(POLICIES), cells_before=st.integers(1, 40), seed=st.integers(0, 10**6)
+)
+def test_a_sweep_taken_up_again_hands_out_only_what_is_missing(policy, cells_before, seed):
+    wanted = sweep(configurations=12, seeds=(0, 1, 2))
+    undisturbed = Search(wanted, policy)
     run(undisturbed, 3, random.Random(seed))
-    first = Search(wanted, [], {})
+    first = Search(wanted, policy)
     run(first, 3, random.Random(seed), at_most=cells_before)
     done_before = dict(first.records)
-    second = Search(wanted, first.rows, done_before)
+    second = Search(wanted, policy, first.rows, done_before)
     handed = run(second, 3, random.Random(seed + 1))
     assert not {second.signature(cell) for cell in handed} & set(done_before)
     assert by_family(second) == by_family(undisturbed)
     assert set(second.records) == set(undisturbed.records)
+    assert decided(second) == decided(undisturbed)
 
 
-def test_seeds_added_later_meet_the_same_configurations():
-    first = Search(sweep(seeds=(0, 1)), [], {})
+@pytest.mark.parametrize("policy", [FULL, Race()], ids=["full", "race"])
+def test_seeds_added_later_meet_the_same_configurations(policy):
+    first = Search(sweep(seeds=(0, 1)), policy)
     run(first, 2, random.Random(0))
-    second = Search(sweep(seeds=(0, 1, 7)), first.rows, first.records)
+    second = Search(sweep(seeds=(0, 1, 7)), policy, first.rows, first.records)
     handed = run(second, 2, random.Random(0))
     assert {cell.seed for cell in handed} == {7}
-    assert second.rows == first.rows
+    assert by_family(second) == by_family(first)
 
 
 def test_fewer_configurations_keep_the_first():
-    first = Search(sweep(configurations=5), [], {})
+    first = Search(sweep(configurations=5), FULL)
     run(first, 2, random.Random(0))
-    second = Search(sweep(configurations=2), first.rows, first.records)
+    second = Search(sweep(configurations=2), FULL, first.rows, first.records)
     assert second.next_cell() is None
     assert second.configurations(WIDE) == first.configurations(WIDE)[:2]
 
 
+def test_a_race_spares_cells_and_its_winners_have_every_seed():
+    search = Search(sweep(configurations=13, seeds=tuple(range(10))), Race())
+    handed = run(search, 4, random.Random(0))
+    assert len(handed) < 0.6 * search.sweep.n_cells
+    assert search.dropped()
+    for family in search.sweep.families:
+        assert any(search.score(c) is not None for c in search.configurations(family))
+    counts = search.matrix().counts()
+    assert counts["done"] == len(handed)
+    assert counts["dropped"] == 10 * len(search.rows) - len(handed)
+    assert {row.family for row in search.leaders()} == {f.name for f in search.sweep.families}
+
+
+def test_decisions_are_told_once_when_they_are_taken():
+    search = Search(sweep(configurations=13, seeds=tuple(range(6))), Race())
+    rows, told = list(search.rows), []
+    while (cell := search.next_cell()) is not None:
+        change = search.finish(record_of(search, cell))
+        rows += change.rows
+        told += change.decisions
+    assert rows == search.rows
+    assert sorted(map(str, told)) == sorted(map(str, search.decisions()))
+    assert len(told) > 3
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_left_is_never_too_little_and_in_the_end_nothing(policy):
+    search = Search(sweep(configurations=13, seeds=(0, 1, 2, 3)), policy)
+    assert search.left() == search.sweep.n_cells
+    left = []
+    while (cell := search.next_cell()) is not None:
+        search.finish(record_of(search, cell))
+        left.append(search.left())
+    assert left[-1] == 0
+    assert all(len(left) - done <= still for done, still in enumerate(left, start=1))
+
+
+def test_a_family_that_is_wanted_whole_needs_no_sampler():
+    line = Family(name="line", levels={"masking.time": tuple(i / 3000 for i in range(1, 2001))})
+    search = Search(sweep(families=(line,), configurations=2000, seeds=(0,)), FULL)
+    assert [c["masking.time"] for c in search.configurations(line)] == list(
+        line.levels["masking.time"]
+    )
+
+
+def test_breadth_comes_before_depth():
+    search = Search(sweep(families=(SMALL, NONE), seeds=(3, 1, 2)), FULL)
+    seeds = [cell.seed for cell in run(search, 1, random.Random(0))]
+    assert seeds == [3, 3, 3, 1, 1, 1, 2, 2, 2]
+
+
+def test_the_cell_of_a_lost_worker_is_tried_again_and_then_fails():
+    search = Search(sweep(families=(NONE,), seeds=(0,)), FULL)
+    for _ in range(RETRIES):
+        assert search.retry(search.next_cell())
+    cell = search.next_cell()
+    assert not search.retry(cell)
+    search.finish(failed(record_of(search, cell)))
+    assert search.next_cell() is None
+    assert not search.running
+    assert [cell for _, cell in search.missing()] == [Cell({}, 0)]
+
+
 def test_a_failed_cell_is_not_averaged_away_nor_tried_twice_in_a_run():
-    search = Search(sweep(families=(SMALL,)), [], {})
+    search = Search(sweep(families=(SMALL,)), FULL)
     cell = search.next_cell()
     search.finish(failed(record_of(search, cell)))
     handed = run(search, 1, random.Random(0))
@@ -183,14 +255,14 @@ def test_a_failed_cell_is_not_averaged_away_nor_tried_twice_in_a_run():
 
 
 def test_a_failed_cell_is_tried_again_by_the_next_run():
-    search = Search(sweep(families=(NONE,)), [], {})
+    search = Search(sweep(families=(NONE,)), FULL)
     record = failed(record_of(search, search.next_cell()))
-    again = Search(sweep(families=(NONE,)), search.rows, {record.signature: record})
+    again = Search(sweep(families=(NONE,)), FULL, search.rows, {record.signature: record})
     assert len(run(again, 1, random.Random(0))) == 3
 
 
 def test_failed_cells_end_the_search_instead_of_being_awaited():
-    search = Search(sweep(families=(WIDE,), configurations=15, seeds=(0,)), [], {})
+    search = Search(sweep(families=(WIDE,), configurations=15, seeds=(0,)), FULL)
     while (cell := search.next_cell()) is not None:
         search.finish(failed(record_of(search, cell)))
     assert len(search.rows) == 15
@@ -199,7 +271,7 @@ def test_failed_cells_end_the_search_instead_of_being_awaited():
 
 def test_one_configuration_in_two_families_is_trained_once():
     twin = dataclasses.replace(SMALL, name="twin")
-    search = Search(sweep(families=(SMALL, twin), configurations=2), [], {})
+    search = Search(sweep(families=(SMALL, twin), configurations=2), FULL)
     handed = run(search, 2, random.Random(0))
     assert len(handed) == 2 * 3
     assert by_family(search)["small"]
@@ -207,6 +279,6 @@ def test_one_configuration_in_two_families_is_trained_once():
 
 
 def test_score_is_the_mean_over_the_seeds():
-    search = Search(sweep(families=(NONE,)), [], {})
+    search = Search(sweep(families=(NONE,)), FULL)
     run(search, 1, random.Random(0))
     assert search.score({}) == pytest.approx(0.5 - 0.09 + 0.01)

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from upath import UPath
 
 from sweeps.engine.ledger import Record
+from sweeps.engine.race import Full
 from sweeps.engine.search import Search
 from sweeps.engine.tracking import KEY, PARENT, Tracker, tracking_uri
 
@@ -20,7 +21,7 @@ def no_server(monkeypatch):
 @pytest.fixture
 def search(sweep) -> Search:
     """A finished sweep of two configurations and two seeds; the last cell failed."""
-    search = Search(sweep, [], {})
+    search = Search(sweep, Full())
     while (cell := search.next_cell()) is not None:
         score = 0.1 * len(search.records)
         epochs = [

@@ -13,8 +13,9 @@ from upath import UPath
 
 from ssense.data.splits import seeded_split
 from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.race import Full
 from sweeps.engine.search import Search
-from sweeps.engine.workers import Resources, train_cells
+from sweeps.engine.workers import Budget, Resources, train_cells
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -38,7 +39,10 @@ run_cell(Cell(configuration, seed), pairs, training, "tiny", Ledger(UPath(folder
 
 def train(search: Search, dataset, ledger: Ledger) -> list[Record]:
     records: list[Record] = []
-    train_cells(search, dataset, ledger, Resources(cpus=1, gpus=0), records.append)
+    resources = Resources(cpus=1, gpus=0)
+    train_cells(
+        search, dataset, ledger, resources, Budget(), lambda record, _: records.append(record)
+    )
     return records
 
 
@@ -52,25 +56,25 @@ def fresh_process(record: Record, folder: Path) -> Record:
 
 def test_every_cell_is_trained_once_and_is_in_the_ledger(sweep, dataset, tmp_path):
     ledger = Ledger(UPath(tmp_path))
-    search = Search(sweep, [], {})
+    search = Search(sweep, Full())
     records = train(search, dataset, ledger)
     assert sorted(r.signature for r in records) == sorted(ledger.records())
     assert len(records) == sweep.n_cells
     assert all(r.done and len(r.history) == 2 for r in records)
     assert all(r.sizes == {"train": 18, "validation": 6, "test": 6} for r in records)
-    assert train(Search(sweep, search.rows, ledger.records()), dataset, ledger) == []
+    assert train(Search(sweep, Full(), search.rows, ledger.records()), dataset, ledger) == []
 
 
 def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(sweep, dataset, tmp_path):
     ledger = Ledger(UPath(tmp_path / "reused"))
-    records = train(Search(sweep, [], {}), dataset, ledger)
+    records = train(Search(sweep, Full()), dataset, ledger)
     last = records[-1]
     assert any(record.worker == last.worker for record in records[:-1]), "no worker was reused"
     again = fresh_process(last, tmp_path / "fresh")
     assert again.worker != last.worker
     assert again.history == last.history
-    ours = ledger.encoder(last.signature)
-    theirs = Ledger(UPath(tmp_path / "fresh")).encoder(last.signature)
+    ours = ledger.encoder(last)
+    theirs = Ledger(UPath(tmp_path / "fresh")).encoder(last)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -82,11 +86,11 @@ def test_a_cell_that_fails_is_recorded_with_its_reason_and_the_others_go_on(
     spoilt[row_in_train_of_one_seed_alone(len(dataset))] = np.nan
     broken = dataclasses.replace(dataset, spectrograms=spoilt)
     ledger = Ledger(UPath(tmp_path))
-    records = train(Search(sweep, [], {}), broken, ledger)
+    records = train(Search(sweep, Full()), broken, ledger)
     assert {r.seed for r in records if not r.done} == {0}
     assert {r.seed for r in records if r.done} == {1}
     failed = next(record for record in records if not record.done)
-    assert failed.reason == "NonFiniteLossError: the training loss became nan"
+    assert failed.reason == "the training loss became nan"
     assert ledger.records()[failed.signature] == failed
 
 

@@ -1,0 +1,60 @@
+"""The process that trains a cell: its device, threads and random states."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+
+import numpy as np
+import torch
+
+from ssense.errors import UserError
+
+
+def gpus_here(asked: float | None) -> float:
+    """GPUs that a cell gets on this machine: as asked for, or else one if there is any."""
+    return float(torch.cuda.is_available()) if asked is None else asked
+
+
+def slots_here(cpus: int, gpus: float) -> int:
+    """How many cells of so many CPUs and GPUs this machine can train at a time; at least 1."""
+    slots = (os.cpu_count() or 1) // cpus
+    if gpus:
+        slots = min(slots, int(torch.cuda.device_count() / gpus))
+    return max(1, slots)
+
+
+def assigned_device(gpus: float) -> torch.device:
+    """The device of a worker that was given so many GPUs; of a share, it can use no more memory.
+
+    Without the limit, a cell that grows takes the memory of its neighbours, and they fail.
+
+    Raises:
+        UserError: a GPU was given, and PyTorch can't use it.
+    """
+    if not gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"a worker on {platform.node()} was given {gpus:g} GPUs, and PyTorch "
+            f"{torch.__version__} finds none to use. Check the driver there, or give "
+            "--gpus-per-cell 0."
+        )
+    if gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+    return torch.device("cuda")
+
+
+def reset_process(seed: int, threads: int) -> None:
+    """Undo whatever an earlier cell left in the process: its result must not depend on it."""
+    # cuBLAS is deterministic only with a workspace of fixed size, set before its first use.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_default_dtype(torch.float32)
+    # Ray leaves OMP_NUM_THREADS=1 behind; and the order of a sum depends on the thread count.
+    torch.set_num_threads(threads)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - libraries draw from the legacy generator
+    torch.manual_seed(seed)
