@@ -62,7 +62,8 @@ def by_content(training: TrainingSpec) -> TrainingSpec:
 
 def describe(configuration: Configuration) -> str:
     """Show a configuration in a few words: "electrode 0.25, time 0.1"."""
-    parts = (f"{name.rpartition('.')[2]} {value:g}" for name, value in configuration.items())
+    names = (name.rpartition(".")[2].replace("_", " ") for name in configuration)
+    parts = map("{} {:g}".format, names, configuration.values())
     return ", ".join(parts) or "–"
 
 

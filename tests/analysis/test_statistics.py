@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.statistics import TTest, corrected_resampled_ttest, holm, naive_ttest
+from analysis.statistics import (
+    TTest,
+    corrected_resampled_ttest,
+    correlated_bayesian_ttest,
+    effect_size,
+    holm,
+    interquartile_mean,
+    naive_ttest,
+    wilcoxon_signed_rank,
+    win_probability,
+)
 
 SSENSE_SEEDS, SSENSE_TRAIN, SSENSE_TEST = 10, 872, 292
 
@@ -228,3 +239,98 @@ def test_holm_does_not_depend_on_the_order_of_the_family(data):
 def test_what_is_no_p_value_is_refused(p, message):
     with pytest.raises(ValueError, match=message):
         holm(p)
+
+
+# ---------------------------------------------------------------- effect, wins, ranks, posterior
+
+
+@given(varied)
+def test_the_effect_size_is_the_mean_in_standard_deviations(d):
+    expected = np.mean(d) / np.std(d, ddof=1)
+    assert effect_size(d) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_effects_without_spread():
+    assert effect_size([0.0, 0.0]) == 0
+    assert effect_size([-0.1, -0.1, -0.1]) == -math.inf
+
+
+def test_wins_are_counted_by_seed_and_a_tie_is_half():
+    assert win_probability([1, 2, 3, 4], [0, 2, 4, 3]).value == (1 + 0.5 + 0 + 1) / 4
+    assert win_probability([1, 1], [0, 0]) == (1.0, 1.0, 1.0)
+
+
+def test_the_interval_of_wins_is_the_binomial_s():
+    # Resampling 0s and 1s draws from a binomial distribution: its quantiles are known.
+    first = np.r_[np.ones(14), np.zeros(6)]
+    estimate = win_probability(first, 0.5 * np.ones(20), resamples=40_000)
+    low, high = stats.binom(20, 0.7).interval(0.95)
+    assert (estimate.low, estimate.high) == pytest.approx((low / 20, high / 20), abs=0.05)
+
+
+@pytest.mark.parametrize("pair", [([1.0], [1.0, 2.0]), ([], []), ([math.nan], [1.0])])
+def test_scores_that_are_not_paired_are_refused(pair):
+    with pytest.raises(ValueError, match=r"same seeds|finite"):
+        win_probability(*pair)
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half():
+    table = np.arange(16.0).reshape(2, 8)  # the middle half: 4 to 11
+    table[0, 0], table[1, 7] = -1e6, 1e6
+    estimate = interquartile_mean(table)
+    assert estimate.value == 7.5
+    assert estimate.low < 7.5 < estimate.high
+
+
+def test_the_bootstrap_of_the_interquartile_mean_stays_within_recordings():
+    # Each recording has one score: drawing its seeds anew changes nothing.
+    table = np.repeat([[0.1], [0.5], [0.6], [0.9]], 5, axis=1)
+    assert interquartile_mean(table) == pytest.approx((0.55, 0.55, 0.55))
+
+
+@given(st.lists(st.integers(-50, 50).filter(bool), min_size=1, max_size=8))
+def test_the_signed_rank_test_is_the_one_of_all_signs(d):
+    ranks = stats.rankdata(np.abs(d))
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(d))))
+    sums = np.abs(signs @ ranks)
+    exact = np.mean(sums >= abs(np.sign(d) @ ranks) - 1e-9)
+    test = wilcoxon_signed_rank(d)
+    if len(set(np.abs(d).tolist())) == len(d):  # with ties SciPy approximates
+        assert test.pvalue == pytest.approx(exact)
+    assert test.smallest == pytest.approx(np.mean(sums >= ranks.sum()))
+
+
+def test_without_a_difference_the_signed_rank_test_shows_nothing():
+    assert wilcoxon_signed_rank([0.0, 0.0]) == (1.0, 1.0)
+    assert wilcoxon_signed_rank([1, 2, 3, 4, 5]).pvalue == 0.0625  # the smallest of five seeds
+
+
+@given(d=varied, equivalence=st.floats(0, 0.1), n_test=st.integers(0, 500))
+def test_the_posterior_is_student_s_distribution(d, equivalence, n_test):
+    posterior = correlated_bayesian_ttest(d, 872, n_test, equivalence)
+    n, deviations = len(d), np.asarray(d) - np.mean(d)
+    scale = math.sqrt((1 / n + n_test / 872) * (deviations**2).sum() / (n - 1))
+    expected = stats.t.cdf((np.array([-equivalence, equivalence]) - np.mean(d)) / scale, n - 1)
+    assert posterior.below == pytest.approx(expected[0], abs=1e-6)
+    assert posterior.above == pytest.approx(1 - expected[1], abs=1e-6)
+    assert sum(posterior) == pytest.approx(1)
+
+
+def test_without_a_region_the_posterior_agrees_with_the_test():
+    d = [0.02, 0.05, -0.01, 0.03, 0.04]
+    posterior = correlated_bayesian_ttest(d, 872, 292, 0)
+    assert posterior.equivalent == pytest.approx(0, abs=1e-12)
+    p = corrected_resampled_ttest(d, 872, 292).pvalue
+    assert 2 * min(posterior.below, posterior.above) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.0, (0, 1, 0)), (0.02, (0, 0, 1)), (-0.02, (1, 0, 0))]
+)
+def test_differences_without_spread_are_certain(value, expected):
+    assert correlated_bayesian_ttest([value] * 4, 872, 292, 0.005) == expected
+
+
+def test_a_negative_region_is_refused():
+    with pytest.raises(ValueError, match=r"must not be negative, got -0\.1"):
+        correlated_bayesian_ttest([0.1, 0.2], 10, 5, -0.1)

@@ -366,17 +366,17 @@ def test_a_damaged_encoder_is_refused(ledger, storage):
 
 def test_another_model_s_encoder_is_refused(ledger, storage):
     cell = cell_of(ledger, HALF, 0)
-    other = safetensors.torch.save({"weight": torch.zeros(3)})
-    replace(cell / "encoder.safetensors", other)
+    ledger.write(ledger.record(cell.name), {"weight": torch.zeros(3)})
     expected = f"the encoder of cell {cell.name} is another model's. Delete {cell} and run"
     assert expected in refusal(storage)
 
 
 def test_an_encoder_of_nan_is_refused(ledger, storage):
     cell = cell_of(ledger, HALF, 0)
-    state = ledger.encoder(ledger.record(cell.name))
+    record = ledger.record(cell.name)
+    state = ledger.encoder(record)
     state["resnet.fc.bias"][0] = math.nan
-    replace(cell / "encoder.safetensors", safetensors.torch.save(state))
+    ledger.write(record, state)
     assert f"the encoder of cell {cell.name} is damaged: embeddings must be finite" in refusal(
         storage
     )
@@ -424,8 +424,9 @@ def looked_twice(trained, tmp_path_factory) -> Iterator[tuple[Path, list]]:
     storage = Path(shutil.copytree(trained, folder / "storage", copy_function=os.link))
     (sweep,) = (storage / "sweeps").iterdir()
     tracker = Tracker(UPath(storage), "masking", sweep.name)
-    tracker.start(search_of(Ledger(UPath(sweep))), tags={}, params={}, texts={})
-    tracker.end()
+    ledger = Ledger(UPath(sweep))
+    tracker.start(search_of(ledger), ledger.description())
+    tracker.end(search_of(ledger))
     script = ROOT / "analysis" / "test_evaluation.py"
     ways = ([script], ["-m", "analysis.test_evaluation"])
     yield storage, [run_command(*way, "--storage", storage, cwd=folder) for way in ways]

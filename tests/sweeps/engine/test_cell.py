@@ -68,6 +68,6 @@ def test_weights_from_a_file_count_by_content_not_by_path(tmp_path):
 
 def test_description_is_short():
     assert describe({"masking.electrode": 0.25, "learning_rate": 1e-3}) == (
-        "electrode 0.25, learning_rate 0.001"
+        "electrode 0.25, learning rate 0.001"
     )
     assert describe({}) == "–"

@@ -1,0 +1,46 @@
+"""Do the published learning rate and temperature matter? Both around their values in SSENSE.
+
+    python sweeps/optimisation.py                                # on a synthetic recording
+    python sweeps/optimisation.py --recording DIR --subject sub_9 --trial trial000
+
+The paper fixes Adam's learning rate at 0.0005 and the temperature of InfoNCE at 0.07 (section 2.5)
+and does not say what else was tried.
+"""
+
+from __future__ import annotations
+
+from ssense.command import run_command
+from sweeps.engine.options import SweepOptions
+from sweeps.engine.precompute import DatasetPlan
+from sweeps.engine.run import run
+from sweeps.engine.sweep import Family, Sweep
+
+LEARNING_RATES = {"learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
+TEMPERATURES = {"temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
+
+
+def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:
+    """Define the sweep: as published, each of the two values, and both together."""
+    families = {
+        "as published": {},
+        "learning rate": LEARNING_RATES,
+        "temperature": TEMPERATURES,
+        "learning rate + temperature": LEARNING_RATES | TEMPERATURES,
+    }
+    return Sweep(
+        claim="optimisation",
+        dataset_digest=data.digest,
+        training=options.training(),
+        families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
+        configurations=options.value("configurations"),
+        seeds=options.value("seeds"),
+    )
+
+
+def main(options: SweepOptions) -> None:
+    """Sweep learning rates and temperatures over paired seeds."""
+    run(optimisation_sweep, options)
+
+
+if __name__ == "__main__":
+    run_command(SweepOptions, main)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from ssense.errors import UserError
+from ssense.training import TrainingSpec
+from sweeps.engine.probe import probe_seconds
+
+TRAINING = TrainingSpec(encoder_weights="imagenet", batch_size=8, max_epochs=3)
+
+
+def test_a_probe_counts_sentences_epochs_and_electrodes():
+    before = torch.get_num_threads()
+    one = probe_seconds(TRAINING, (500, 1, 16, 16), threads=1, gpus=0)
+    more_sentences = probe_seconds(TRAINING, (5000, 1, 16, 16), threads=1, gpus=0)
+    longer = dataclasses.replace(TRAINING, max_epochs=300)
+    more_epochs = probe_seconds(longer, (500, 1, 16, 16), threads=1, gpus=0)
+    assert torch.get_num_threads() == before
+    # Loose: other work may share the processor. Exactly it would be 10 and 100 times.
+    assert 2 < more_sentences / one < 50
+    assert 20 < more_epochs / one < 500
+
+
+def test_a_gpu_that_is_not_there_is_one_line():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UserError, match=r"was given 0\.5 GPUs, and PyTorch .* finds none to use"):
+        probe_seconds(TRAINING, (500, 1, 16, 16), threads=1, gpus=0.5)
