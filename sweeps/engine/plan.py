@@ -84,12 +84,10 @@ class Plan:
         own = self._detectable(self.seeds)
         if math.isinf(own):
             return ["  power: a single seed can show no difference; give more --seeds"]
-        unit = self._unit()
-        shown = [f"{self.seeds} seeds show differences of {self._amount(own)} {unit} or more"]
-        shown += [
-            f"{n} seeds of {self._amount(self._detectable(n))}" for n in SEEDS if n > self.seeds
-        ]
-        power = f"  power: {', '.join(shown)} (80 % power, corrected test)"
+        shown = [f"{self.seeds} seeds show differences from {self._amount(own)} {self._unit()}"]
+        more = (n for n in SEEDS if n > self.seeds)
+        shown += [f"{n} seeds from {self._amount(self._detectable(n))}" for n in more]
+        power = f"  power: {', '.join(shown)} (80 %, corrected test)"
         if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
             return [power, f"  advice: --seeds with {ENOUGH_SEEDS}; more would gain little"]
         limit = self._amount(self._detectable(ENDLESS_SEEDS))
@@ -103,7 +101,7 @@ class Plan:
 
     def _unit(self) -> str:
         if self.noise is None:
-            return "standard deviations of a paired difference"
+            return "sd of paired differences"
         return f"points of {metric_title(self.metric)}"
 
 

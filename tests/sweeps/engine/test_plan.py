@@ -95,13 +95,13 @@ def test_time_and_cost_come_from_the_cells_that_are_done():
 def test_the_plan_says_what_differences_the_seeds_can_show():
     # 2.07 standard deviations of a paired difference for 10 seeds at 872 and 292 sentences.
     assert plan_of().lines(1)[-2:] == [
-        "  power: 10 seeds show differences of 2.6 points of Recall@10 or more, 20 seeds of 2.3 "
-        "(80 % power, corrected test)",
+        "  power: 10 seeds show differences from 2.6 points of Recall@10, 20 seeds from 2.3 "
+        "(80 %, corrected test)",
         "  advice: enough seeds; as splits overlap, none show less than 2.1",
     ]
     assert plan_of(noise=None, seeds=5).lines(1)[-2:] == [
-        "  power: 5 seeds show differences of 2.8 standard deviations of a paired difference or "
-        "more, 10 seeds of 2.1, 20 seeds of 1.8 (80 % power, corrected test)",
+        "  power: 5 seeds show differences from 2.8 sd of paired differences, 10 seeds from 2.1, "
+        "20 seeds from 1.8 (80 %, corrected test)",
         "  advice: --seeds with 10; more would gain little",
     ]
     assert "a single seed can show no difference" in plan_of(seeds=1).lines(1)[-1]
