@@ -87,10 +87,12 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
             say("Nothing started.")
             return False
         if search.missing():
-            _train(search, ledger, data, options, to_run)
+            tracker = _train(search, ledger, data, options, to_run)
         else:
-            _bring_up_to_date(search, ledger, data, options)
-    _show_result(search, n_validation=len(seeded_split(data.shape[0], seed=0).validation))
+            tracker = _bring_up_to_date(search, ledger, data, options)
+        _show_result(search, n_validation=len(seeded_split(data.shape[0], seed=0).validation))
+        with step("MLflow view"):
+            tracker.end(search)
     return _is_full(search, options)
 
 
@@ -128,7 +130,7 @@ def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
 
 def _train(
     search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions, to_run: int
-) -> None:
+) -> Tracker:
     # Ray takes seconds to import, and a sweep that is done needs none of it.
     from sweeps.engine.workers import Budget, Resources, running_ray, train_cells
 
@@ -144,8 +146,7 @@ def _train(
         _make_spectrograms(data)
         dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
         _save(search, ledger, data, options)
-        with step("MLflow view"):
-            tracker = _show_in_mlflow(search, ledger, data)
+        tracker = _show_in_mlflow(search, ledger, data)
         up_to = "" if options.policy == "full" else "up to "
         say(f"Training {up_to}{to_run} cells, {slots} at a time")
         progress = CellProgress(to_run, slots, search.sweep.metric, search.matrix)
@@ -164,12 +165,12 @@ def _train(
         budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
         with progress:
             train_cells(search, dataset, ledger, resources, budget, keep)
-        tracker.end(search, ledger.description())
+    return tracker
 
 
 def _bring_up_to_date(
     search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions
-) -> None:
+) -> Tracker:
     """Renew what derives from a full ledger: spectrograms that were deleted, MLflow's view."""
     say("Nothing to train: every cell is in the ledger.")
     if not data.has_shards():  # the test evaluation reads them
@@ -178,9 +179,7 @@ def _bring_up_to_date(
         with running_ray():
             _make_spectrograms(data)
     _save(search, ledger, data, options)
-    with step("MLflow view"):
-        tracker = _show_in_mlflow(search, ledger, data)
-        tracker.end(search, ledger.description())
+    return _show_in_mlflow(search, ledger, data)
 
 
 def _save(search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions) -> None:

@@ -35,6 +35,7 @@ from sweeps.engine.view import (
     FINISHED_AT,
     LEVEL,
     MATRIX_FILE,
+    Point,
     ViewRun,
     cell_run,
     configuration_run,
@@ -86,6 +87,7 @@ class Tracker:
         self._uri = tracking_uri(storage)
         self._claim = claim
         self._sweep_name = sweep_name
+        self._description: Mapping[str, Any] = {}
         self._runs: dict[str, _Known] = {}
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._queue.put(self._connect)
@@ -99,6 +101,7 @@ class Tracker:
             search: of the sweep.
             description: of its ledger.
         """
+        self._description = description
         runs = [sweep_run(search, description, "RUNNING")]
         for row in search.rows:
             records = row_records(search, row)
@@ -116,20 +119,15 @@ class Tracker:
             if row.configuration == record.configuration:
                 self._put_runs([configuration_run(search, row), cell_run(search, row, record)])
 
-    def end(self, search: Search, description: Mapping[str, Any]) -> None:
-        """Show that the sweep has ended, and wait until all is written.
-
-        Args:
-            search: of the sweep.
-            description: of its ledger.
-        """
+    def end(self, search: Search) -> None:
+        """Show that the sweep has ended, and wait until all is written."""
         matrix = search.matrix()
         runs = [
             configuration_run(search, row, shown)
             for row, shown in zip(search.rows, matrix.rows, strict=True)
             if row_records(search, row)
         ]
-        self._put_runs([*runs, sweep_run(search, description, "FINISHED")])
+        self._put_runs([*runs, sweep_run(search, self._description, "FINISHED")])
         self._queue.put(lambda: self._keep({MATRIX_FILE: matrix_figure(matrix)}))
         self._close()
 
@@ -169,7 +167,7 @@ class Tracker:
             try:
                 write()
             except Exception as error:  # whatever the server or database does, training goes on
-                self.failure = printable(one_line(error), _REASON_CHARACTERS)
+                self.failure = _reason(error)
                 say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
 
     def _connect(self) -> None:
@@ -178,7 +176,8 @@ class Tracker:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic"):  # importing mlflow sets its own level
+        # Importing mlflow sets its level, and urllib3 warns of every request that is repeated.
+        for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
         self._client = MlflowClient(self._uri)
@@ -229,36 +228,43 @@ class Tracker:
             known = None
         if known is None:
             known = self._create(run, tags)
-        self._update(known, tags, run.metrics)
+            self._update(known, run, tags, run.curves)
+        else:
+            self._update(known, run, tags)
         if run.status is not None and run.status != known.status:
             self._set_status(known, run)
 
     def _create(self, run: ViewRun, tags: Mapping[str, str]) -> _Known:
-        from mlflow.entities import Metric, Param
-
         start = run.start
         if run.place is not None:
             start = self._runs[run.parent].start + run.place
         made = self._client.create_run(self._experiment_id, start, dict(tags))
         known = self._runs[run.key] = _Known.of(made)
-        params = [Param(name, str(value)) for name, value in run.params.items()]
-        at = run.end or _now()
-        curves = [Metric(point.metric, point.value, at, point.epoch) for point in run.curves]
-        self._client.log_batch(known.run_id, metrics=curves, params=params)
         return known
 
-    def _update(self, known: _Known, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-        from mlflow.entities import Metric, RunTag
+    def _update(
+        self, known: _Known, run: ViewRun, tags: Mapping[str, str], curves: Sequence[Point] = ()
+    ) -> None:
+        """Write what MLflow lacks, in one request if it is not more than it takes."""
+        from mlflow.entities import Metric, Param, RunTag
 
-        new_tags = {name: tag for name, tag in tags.items() if known.tags.get(name) != tag}
-        changed = {m: value for m, value in metrics.items() if known.metrics.get(m) != value}
-        # Of several values MLflow shows the last one written, as long as none has a step.
-        values = [Metric(name, value, _now(), 0) for name, value in changed.items()]
+        params = {
+            name: str(value) for name, value in run.params.items() if name not in known.params
+        }
+        changed = {name: tag for name, tag in tags.items() if known.tags.get(name) != tag}
+        values = {m: value for m, value in run.metrics.items() if known.metrics.get(m) != value}
+        at, now = run.end or _now(), _now()
         self._client.log_batch(
-            known.run_id, metrics=values, tags=[RunTag(*tag) for tag in new_tags.items()]
+            known.run_id,
+            # Of several values without a step MLflow shows the one that was written last.
+            [Metric(metric, value, at, epoch) for metric, value, epoch in curves]
+            + [Metric(metric, value, now, 0) for metric, value in values.items()],
+            [Param(*param) for param in params.items()],
+            [RunTag(*tag) for tag in changed.items()],
         )
-        known.tags |= new_tags
-        known.metrics |= changed
+        known.params |= params
+        known.tags |= changed
+        known.metrics |= values
 
     def _set_status(self, known: _Known, run: ViewRun) -> None:
         if run.status == "RUNNING":
@@ -273,7 +279,7 @@ class Tracker:
     def _delete_others(self, keys: set[str]) -> None:
         """Delete configurations and cells that the sweep no longer has, or not with a result."""
         for key, known in list(self._runs.items()):
-            if key not in keys and known.tags[LEVEL] in ("configuration", "seed"):
+            if key not in keys and known.tags.get(LEVEL) in ("configuration", "seed"):
                 self._delete(key)
 
     def _keep_report(self, path: UPath) -> None:
@@ -294,8 +300,7 @@ class Tracker:
                     self._client.log_artifact(run_id, str(path))
         except Exception as error:  # whatever the artifact store's client library raises
             self._client.get_run(run_id)  # fails where it is MLflow itself that is away
-            reason = printable(one_line(error), _REASON_CHARACTERS)
-            say(f"  MLflow can't keep {', '.join(files)} ({reason})")
+            say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")
 
 
 @dataclass
@@ -305,13 +310,15 @@ class _Known:
     run_id: str
     status: str
     start: int
+    params: dict[str, str]
     tags: dict[str, str]
     metrics: dict[str, float]
 
     @classmethod
     def of(cls, run: Run) -> _Known:
         info, data = run.info, run.data
-        return cls(info.run_id, info.status, info.start_time, dict(data.tags), dict(data.metrics))
+        known = dict(data.params), dict(data.tags), dict(data.metrics)
+        return cls(info.run_id, info.status, info.start_time, *known)
 
     def is_of_another_record(self, tags: Mapping[str, str]) -> bool:
         """Whether it is a cell's, and half written or of a record that has been replaced since."""
@@ -327,14 +334,14 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
         UserError: the ledger is damaged, a driver works on the sweep, or MLflow fails.
     """
     with sole_driver(ledger.folder):
-        search, description = _as_it_ended(ledger), ledger.description()
+        search = _as_it_ended(ledger)
         tracker = Tracker(storage, search.sweep.claim, search.sweep.name)
-        tracker.start(search, description)
-        tracker.end(search, description)
+        tracker.start(search, ledger.description())
+        tracker.end(search)
     if tracker.failure:
         raise UserError(
-            f"MLflow at {tracking_uri(storage)} can't be written ({tracker.failure}). Check "
-            "MLFLOW_TRACKING_URI, or unset it to have a database in the storage."
+            f"MLflow can't be written ({tracker.failure}). Check MLFLOW_TRACKING_URI if it is set, "
+            "else mlflow.db in the storage."
         )
 
 
@@ -347,6 +354,13 @@ def _as_it_ended(ledger: Ledger) -> Search:
         if not record.done:
             search.finish(record)
     return search
+
+
+def _reason(error: BaseException) -> str:
+    """What an error began with: libraries wrap a refused connection several times over."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return printable(one_line(error), _REASON_CHARACTERS)
 
 
 def _now() -> int:
@@ -371,7 +385,6 @@ def main(command: _Command) -> None:
     for ledger in ledgers:
         with step(f"{ledger.folder.name}: {len(ledger.records())} cells into MLflow"):
             rebuild(storage, ledger)
-    say(f"MLflow: {tracking_uri(storage)}")
 
 
 if __name__ == "__main__":

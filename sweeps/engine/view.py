@@ -26,9 +26,8 @@ LEVEL = "ssense.level"
 FINISHED_AT = "finished"
 MATRIX_FILE = "matrix.png"
 
-# Names that MLflow knows: of a description in Markdown, and of a commit.
-_NOTE = "mlflow.note.content"
-_COMMIT = "mlflow.source.git.commit"
+# MLflow's page shows this tag as the description.
+NOTE = "mlflow.note.content"
 
 # A view that MLflow's page offers under "Views" is a tag of the experiment.
 _SAVED_VIEW = "mlflow.sharedViewState."
@@ -59,7 +58,7 @@ class ViewRun:
         name: as shown.
         parent: key of the run that it is shown below; None for the sweep's own.
         tags: those to be set; others that are there stay.
-        params: set once, when the run is made.
+        params: set once; MLflow lets nobody change them.
         metrics: latest values, by MLflow's names.
         curves: values by epoch, of a cell.
         status: to be set; None leaves it, and a new run is running.
@@ -133,7 +132,7 @@ def sweep_run(search: Search, description: Mapping[str, Any], status: Status | N
         "policy": description["policy"],
         "code": " ".join(versions),
         **{name: str(dataset[name]) for name in ("digest", "subject", "title", "text")},
-        _NOTE: note(matrix, description),
+        NOTE: note(matrix, description),
     }
     return ViewRun(
         key=sweep.name,
@@ -202,7 +201,6 @@ def provenance_tags(record: Record) -> dict[str, str]:
     return {
         "code": record.code_digest[:_VERSION_CHARACTERS],
         "commit": record.commit[:_COMMIT_CHARACTERS],
-        _COMMIT: record.commit,
         "dirty": str(record.dirty).lower() if record.commit else "",
         "device": record.device,
         "versions": ", ".join(f"{name} {number}" for name, number in record.versions.items()),
@@ -221,15 +219,15 @@ def note(matrix: Matrix, description: Mapping[str, Any]) -> str:
         for family, row in matrix.leaders.items()
     ]
     lines = [
-        f"{len(matrix.rows)} configurations in {len(matrix.families)} families x "
-        f"{len(matrix.seeds)} seeds ({' '.join(map(str, matrix.seeds))}) on {dataset['subject']}, "
-        f"{dataset['title']}. Text: {dataset['text']}. Seeds are spent by the policy "
-        f"`{description['policy']}`. Cells: {cells}. All of them are in `{MATRIX_FILE}`, "
-        "under Artifacts.",
-        "",
         f"| family | leader | seeds | {score} |",
         "| --- | --- | --- | --- |",
         *leaders,
+        "",
+        f"{len(matrix.rows)} configurations in {len(matrix.families)} families x "
+        f"{len(matrix.seeds)} seeds ({' '.join(map(str, matrix.seeds))}) on {dataset['subject']}, "
+        f"{dataset['title']}. Text: {dataset['text']}. Seeds are spent by the policy "
+        f"`{description['policy']}`. Cells: {cells}; all of them are in `{MATRIX_FILE}`, under "
+        "Artifacts.",
     ]
     return "\n".join(lines)
 

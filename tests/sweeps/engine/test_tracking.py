@@ -1,16 +1,45 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import mean, stdev
+from urllib.error import URLError
 
 import pytest
 from mlflow import MlflowClient
 from upath import UPath
 
-from sweeps.engine.ledger import Record
+from ssense.errors import UserError
+from ssense.retrieval import METRICS
+from ssense.storage import write_whole
+from sweeps.engine.driver import sole_driver
+from sweeps.engine.ledger import SWEEPS, Ledger, Record
+from sweeps.engine.matrix_figure import matrix_figure
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
-from sweeps.engine.tracking import KEY, PARENT, Tracker, tracking_uri
+from sweeps.engine.tracking import KEY, PARENT, Tracker, rebuild, tracking_uri
+from sweeps.engine.view import LEVEL, metric_key
+
+ROOT = Path(__file__).parents[3]
+A_MOMENT_S = 2.0
+
+DATASET = {
+    "digest": "tiny",
+    "shards": "shards-of-tiny",
+    "subject": "sub_9",
+    "title": "Ant-Man",
+    "text": "ViT-B-32-quickgelu, untrained",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -18,73 +47,180 @@ def no_server(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory) -> Path:
+    """MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def storage(tmp_path, empty_database) -> UPath:
+    storage = UPath(tmp_path / "storage")
+    write_whole(storage / "shards" / DATASET["shards"] / "data_report.md", "# Data")
+    shutil.copy(empty_database, storage / "mlflow.db")
+    return storage
+
+
+@pytest.fixture
+def in_a_fresh_database(tmp_path, empty_database, monkeypatch) -> Callable[[], None]:
+    """Let all that follows use another database, with nothing in it."""
+
+    def change() -> None:
+        shutil.copy(empty_database, tmp_path / "fresh.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'fresh.db'}")
+
+    return change
+
+
 @pytest.fixture
 def search(sweep) -> Search:
-    """A finished sweep of two configurations and two seeds; the last cell failed."""
-    search = Search(sweep, Full())
-    while (cell := search.next_cell()) is not None:
-        score = 0.1 * len(search.records)
-        epochs = [
-            {"epoch": e, "loss": 3.0 - e, "recall@1": 0.0, "recall@10": score * e}
-            | {"recall@50": 1.0, "mrr": 0.1}
-            for e in (1, 2)
-        ]
-        record = Record(
-            signature=search.signature(cell),
-            configuration=cell.configuration,
-            seed=cell.seed,
-            status="done",
-            dataset_digest="tiny",
-            history=epochs,
-            best_epoch=2,
-            timings={"training": 1.5},
-        )
-        if len(search.records) == sweep.n_cells - 1:
-            record = dataclasses.replace(
-                record, status="failed", reason="NaN", history=[], best_epoch=0
-            )
-        search.finish(record)
-    return search
+    """A sweep of two configurations and two seeds, before its first cell."""
+    return Search(sweep, Full())
 
 
-def write_view(storage: UPath, search: Search) -> None:
+def ledger_of(storage: UPath, search: Search) -> Ledger:
+    ledger = Ledger(storage / SWEEPS / search.sweep.name)
+    ledger.write_sweep(search.sweep, search.rows, DATASET, "full", search.decisions(), [])
+    return ledger
+
+
+def next_record(search: Search, epochs: int = 2, **changes) -> Record:
+    """What a worker would make of the next cell; the k-th of a sweep has the score k / 10."""
+    cell = search.next_cell()
+    number = len(search.records)
+    history = [
+        {"epoch": e, "loss": 3.0 / e, "recall@1": 0.0, "recall@10": 0.1 * number * e / epochs}
+        | {"recall@50": 1.0, "mrr": 0.1}
+        for e in range(1, epochs + 1)
+    ]
+    known = {
+        "signature": search.signature(cell),
+        "configuration": dict(cell.configuration),
+        "seed": cell.seed,
+        "status": "done",
+        "dataset_digest": "tiny",
+        "history": history,
+        "best_epoch": epochs,
+        "timings": {"training": 1.5},
+        "code_digest": f"{number % 2}" * 32,
+        "commit": "f9086e6a1b2c3d4e5f60718293a4b5c6d7e8f901",
+        "dirty": True,
+        "device": "NVIDIA H200",
+        "versions": {"python": "3.11.7", "torch": "2.15.0"},
+        "requirements_digest": "b" * 32,
+        "split_digest": "c" * 32,
+        "finished_at": f"2026-01-01T00:00:0{number}+00:00",
+    }
+    return Record(**(known | changes))
+
+
+def failed(search: Search) -> Record:
+    return next_record(search, status="failed", reason="NaN", history=[], best_epoch=0)
+
+
+def run_live(storage: UPath, search: Search, cells: int = 4) -> Tracker:
+    """Run a sweep as the driver does; its last cell fails."""
+    ledger = ledger_of(storage, search)
     tracker = Tracker(storage, "masking", search.sweep.name)
-    texts = {"data_report.md": "# Data"}
-    tracker.start(search, {"text": "untrained"}, {"metric": "recall@10"}, texts)
-    tracker.end()
+    tracker.start(search, ledger.description())
+    for number in range(cells):
+        record = failed(search) if number == 3 else next_record(search)
+        ledger.write(record)
+        search.finish(record)
+        tracker.cell(search, record)
+    tracker.end(search)
+    return tracker
+
+
+def client_of(storage: UPath) -> MlflowClient:
+    return MlflowClient(tracking_uri(storage))
 
 
 def runs_by_level(storage: UPath) -> dict[str, list]:
-    client = MlflowClient(tracking_uri(storage))
+    client = client_of(storage)
     experiment = client.get_experiment_by_name("masking")
-    levels: dict[str, list] = {}
-    for run in client.search_runs([experiment.experiment_id]):
-        levels.setdefault(run.data.tags["ssense.level"], []).append(run)
+    levels: dict[str, list] = {"sweep": [], "configuration": [], "seed": []}
+    for run in client.search_runs([experiment.experiment_id], order_by=["start_time"]):
+        levels.setdefault(run.data.tags[LEVEL], []).append(run)
     return levels
 
 
-def test_the_view_is_a_tree_of_sweep_configurations_and_seeds(tmp_path, search):
-    storage = UPath(tmp_path)
-    write_view(storage, search)
+def shown(storage: UPath) -> dict[str, tuple]:
+    """All that MLflow shows, by the runs' keys, without what it draws at random."""
+    client = client_of(storage)
+    runs = [run for runs in runs_by_level(storage).values() for run in runs]
+    key_of = {run.info.run_id: run.data.tags[KEY] for run in runs}
+    assert len(set(key_of.values())) == len(runs)
+    return {
+        run.data.tags[KEY]: (
+            run.info.status,
+            run.info.end_time if run.data.tags[LEVEL] == "seed" else None,
+            run.data.params,
+            run.data.metrics,
+            {**run.data.tags, PARENT: key_of.get(run.data.tags.get(PARENT))},
+            {
+                name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+                for name in run.data.metrics
+                if name.startswith("epoch/")
+            },
+            artifacts(client, run),
+        )
+        for run in runs
+    }
+
+
+def artifacts(client: MlflowClient, run) -> dict[str, bytes]:
+    names = [file.path for file in client.list_artifacts(run.info.run_id)]
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def warnings_in(capsys) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if "MLflow can't" in line]
+
+
+def test_the_view_is_a_tree_of_sweep_configurations_and_seeds(storage, search):
+    run_live(storage, search)
     levels = runs_by_level(storage)
     (sweep_run,) = levels["sweep"]
     assert {run.data.tags[PARENT] for run in levels["configuration"]} == {sweep_run.info.run_id}
-    assert len(levels["configuration"]) == 2
+    assert [run.info.run_name for run in levels["configuration"]] == ["no masking", "electrode 0.5"]
     parents = [run.data.tags[PARENT] for run in levels["seed"]]
     assert sorted(parents) == sorted(2 * [run.info.run_id for run in levels["configuration"]])
-    assert sweep_run.data.tags["text"] == "untrained"
-    artifact = tmp_path.glob(f"mlartifacts/{sweep_run.info.run_id}/artifacts/data_report.md")
-    assert [path.read_text() for path in artifact] == ["# Data"]
     assert {run.info.status for runs in levels.values() for run in runs} == {"FINISHED", "FAILED"}
 
 
-def test_seed_runs_carry_what_the_ui_groups_by_and_curves_by_epoch(tmp_path, search):
-    storage = UPath(tmp_path)
-    write_view(storage, search)
-    runs = runs_by_level(storage)["seed"]
+def test_the_run_of_the_sweep_says_what_it_is_and_who_leads(storage, search):
+    run_live(storage, search)
+    (run,) = runs_by_level(storage)["sweep"]
+    tags = run.data.tags
+    assert tags["code"] == "00000000 11111111"
+    assert (tags["seeds"], tags["policy"], tags["text"]) == ("0 1", "full", DATASET["text"])
+    assert (run.data.params["metric"], run.data.params["max_epochs"]) == ("recall@10", "2")
+    note = tags["mlflow.note.content"]
+    assert "| no masking | no masking | 2 of 2 | 10.0 ± 14.1 |" in note
+    assert "| electrode | electrode 0.5 | 1 of 2 | 10.0 |" in note
+    assert "Cells: 3 done, 1 failed" in note
+
+
+def test_matrix_and_data_report_are_artifacts_of_the_sweep_in_their_latest_state(storage, search):
+    client = client_of(storage)
+    run_live(storage, search, cells=2)
+    (run,) = runs_by_level(storage)["sweep"]
+    kept = artifacts(client, run)
+    assert kept == {"data_report.md": b"# Data", "matrix.png": matrix_figure(search.matrix())}
+    run_live(storage, search, cells=1)
+    assert artifacts(client, run)["matrix.png"] == matrix_figure(search.matrix())
+    assert artifacts(client, run)["matrix.png"] != kept["matrix.png"]
+
+
+def test_seed_runs_carry_what_the_ui_groups_by_and_curves_by_epoch(storage, search):
+    run_live(storage, search)
     done = {r.signature: r for r in search.records.values() if r.done}
-    client = MlflowClient(tracking_uri(storage))
-    for run in runs:
+    client = client_of(storage)
+    for run in runs_by_level(storage)["seed"]:
         signature = run.data.tags[KEY].rpartition("/")[2]
         assert run.data.params["seed"] == run.data.tags["seed"]
         assert run.data.params["family"] == run.data.tags["family"]
@@ -98,11 +234,37 @@ def test_seed_runs_carry_what_the_ui_groups_by_and_curves_by_epoch(tmp_path, sea
         ]
         assert run.data.metrics["recall_at_10"] == record.best["recall@10"]
         assert run.data.metrics["training_s"] == 1.5
+        assert run.info.end_time - run.info.start_time == 1500
 
 
-def test_configuration_runs_carry_mean_sd_and_number_of_seeds(tmp_path, search):
-    storage = UPath(tmp_path)
-    write_view(storage, search)
+def test_seed_runs_say_what_made_them(storage, search):
+    run_live(storage, search, cells=1)
+    (run,) = runs_by_level(storage)["seed"]
+    expected = {
+        "code": "0" * 8,
+        "commit": "f9086e6",
+        "dirty": "true",
+        "device": "NVIDIA H200",
+        "versions": "python 3.11.7, torch 2.15.0",
+        "split": "c" * 32,
+        "requirements": "b" * 32,
+    }
+    assert {name: run.data.tags[name] for name in expected} == expected
+
+
+def test_a_cell_that_does_not_know_what_made_it_has_no_such_tags(storage, search):
+    ledger = ledger_of(storage, search)
+    known = next_record(search)
+    unknown = {"code_digest": "", "commit": "", "device": "", "versions": {}}
+    ledger.write(dataclasses.replace(known, **unknown))
+    rebuild(storage, ledger)
+    (run,) = runs_by_level(storage)["seed"]
+    assert not {"code", "commit", "dirty", "device", "versions"} & run.data.tags.keys()
+    assert runs_by_level(storage)["sweep"][0].data.tags["code"] == "unknown"
+
+
+def test_configuration_runs_carry_mean_sd_and_number_of_seeds(storage, search):
+    run_live(storage, search)
     runs = runs_by_level(storage)["configuration"]
     metrics = {run.data.tags["family"]: run.data.metrics for run in runs}
     scores = [record.best["recall@10"] for record in search.done({})]
@@ -110,41 +272,142 @@ def test_configuration_runs_carry_mean_sd_and_number_of_seeds(tmp_path, search):
     assert metrics["no masking"]["recall_at_10"] == pytest.approx(mean(scores))
     assert metrics["no masking"]["recall_at_10_sd"] == pytest.approx(stdev(scores))
     assert metrics["electrode"]["n"] == 1
+    assert {run.data.tags["standing"] for run in runs} == {"leads"}
 
 
-def test_writing_the_view_again_adds_nothing(tmp_path, search):
-    storage = UPath(tmp_path)
-    write_view(storage, search)
-    before = runs_by_level(storage)
-    write_view(storage, search)
-    after = runs_by_level(storage)
-    assert {level: len(runs) for level, runs in before.items()} == {
-        level: len(runs) for level, runs in after.items()
-    }
+def test_more_epochs_than_mlflow_takes_at_a_time(storage, search):
+    ledger = ledger_of(storage, search)
+    record = next_record(search, epochs=250)  # x 5 metrics: over 1000
+    ledger.write(record)
+    rebuild(storage, ledger)
+    (run,) = runs_by_level(storage)["seed"]
+    for name in ("loss", "mrr"):
+        curve = client_of(storage).get_metric_history(run.info.run_id, f"epoch/{name}")
+        assert [m.value for m in curve] == [epoch[name] for epoch in record.history]
 
 
-def test_a_report_is_a_run_below_the_sweep_with_its_files(tmp_path, search):
-    storage = UPath(tmp_path)
-    write_view(storage, search)
-    (tmp_path / "table.md").write_text("| a |")
+@pytest.mark.parametrize("cells", [0, 3, 4])
+def test_a_rebuilt_view_is_the_live_one_again(storage, search, cells, in_a_fresh_database):
+    run_live(storage, search, cells)
+    live = shown(storage)
+    ids = {run.info.run_id for runs in runs_by_level(storage).values() for run in runs}
+    rebuild(storage, ledger_of(storage, search))
+    assert shown(storage) == live
+    assert {r.info.run_id for runs in runs_by_level(storage).values() for r in runs} == ids
+    in_a_fresh_database()
+    rebuild(storage, ledger_of(storage, search))
+    assert shown(storage) == live
+
+
+def test_the_view_takes_up_where_an_earlier_driver_left_it(storage, search, in_a_fresh_database):
+    run_live(storage, search, cells=1)
+    run_live(storage, search, cells=2)
+    grown = shown(storage)
+    in_a_fresh_database()
+    rebuild(storage, ledger_of(storage, search))
+    assert shown(storage) == grown
+    assert len(runs_by_level(storage)["seed"]) == 3
+
+
+def test_cells_that_the_sweep_no_longer_has_are_not_shown(storage, search):
+    run_live(storage, search)
+    ledger = ledger_of(storage, search)
+    fewer = dataclasses.replace(search.sweep, seeds=(0,))
+    ledger.write_sweep(fewer, search.rows, DATASET, "full", [], [])
+    rebuild(storage, ledger)
+    assert [run.data.tags["seed"] for run in runs_by_level(storage)["seed"]] == ["0", "0"]
+    assert {run.data.metrics["n"] for run in runs_by_level(storage)["configuration"]} == {1.0}
+    rebuild(storage, ledger_of(storage, search))
+    assert len(runs_by_level(storage)["seed"]) == 4
+    assert sorted(r.data.metrics["n"] for r in runs_by_level(storage)["configuration"]) == [1, 2]
+
+
+def test_a_cell_that_was_trained_again_replaces_the_earlier_one(storage, search):
+    run_live(storage, search)
+    ledger = ledger_of(storage, search)
+    old = next(record for record in search.records.values() if not record.done)
+    other = next(record for record in search.records.values() if record.done)
+    again = {"status": "done", "reason": "", "history": other.history, "best_epoch": 1}
+    ledger.write(dataclasses.replace(old, **again, finished_at="2026-01-02T00:00:00+00:00"))
+    rebuild(storage, ledger)
+    runs = runs_by_level(storage)["seed"]
+    assert len(runs) == 4
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert not any("reason" in run.data.tags for run in runs)
+
+
+def test_what_a_killed_driver_left_half_written_is_written_anew(storage, search):
+    run_live(storage, search)
+    whole = shown(storage)
+    client = client_of(storage)
+    run = runs_by_level(storage)["seed"][0]
+    tags = {**run.data.tags}
+    client.delete_run(run.info.run_id)
+    client.create_run(run.info.experiment_id, tags=tags)  # and again, by a repeated request
+    client.create_run(run.info.experiment_id, tags=tags)
+    rebuild(storage, ledger_of(storage, search))
+    assert shown(storage) == whole
+
+
+def test_a_sweep_with_a_driver_at_work_is_left_to_it(storage, search):
+    run_live(storage, search)
+    ledger = ledger_of(storage, search)
+    with (
+        sole_driver(ledger.folder, heartbeat_s=0.2),
+        pytest.raises(UserError, match="is being worked on by process"),
+    ):
+        rebuild(storage, ledger)
+
+
+def test_a_report_is_a_run_below_the_sweep_with_its_files(storage, search):
+    run_live(storage, search)
+    (storage / "table.md").write_text("| a |")
     tracker = Tracker(storage, "masking", search.sweep.name)
-    tags = {"ssense.level": "test evaluation"}
-    tracker.report("test evaluation 1", tags, {"a/recall@10": 0.5}, [tmp_path / "table.md"])
+    tags = {LEVEL: "test evaluation"}
+    tracker.report("test evaluation 1", tags, {"a/recall@10": 0.5}, [storage / "table.md"])
+    rebuild(storage, ledger_of(storage, search))
     levels = runs_by_level(storage)
     (run,) = levels["test evaluation"]
     assert run.data.tags[PARENT] == levels["sweep"][0].info.run_id
     assert run.data.metrics == {"a/recall_at_10": 0.5}
-    artifacts = MlflowClient(tracking_uri(storage)).list_artifacts(run.info.run_id)
-    assert [artifact.path for artifact in artifacts] == ["table.md"]
-    assert (tmp_path / "mlartifacts").is_dir()
+    assert run.info.status == "FINISHED"
+    assert artifacts(client_of(storage), run) == {"table.md": b"| a |"}
 
 
-def test_a_broken_mlflow_is_said_once_and_stops_nothing(tmp_path, search, monkeypatch, capsys):
-    (tmp_path / "mlflow.db").write_text("this is no database, only text that lies in its place")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    write_view(UPath(tmp_path), search)
-    lines = capsys.readouterr().out.splitlines()
-    assert len([line for line in lines if "MLflow can't be written" in line]) == 1
+def test_the_page_offers_views_of_columns_that_there_are(storage, search):
+    run_live(storage, search)
+    experiment = client_of(storage).get_experiment_by_name("masking")
+    saved = {k: json.loads(v) for k, v in experiment.tags.items() if "sharedViewState" in k}
+    assert sorted(view["name"] for view in saved.values()) == ["Configurations, best first", "Tree"]
+    run = runs_by_level(storage)["configuration"][0]
+    known = {f"metrics.`{name}`" for name in run.data.metrics}
+    known |= {f"tags.`{name}`" for name in run.data.tags}
+    assert known >= {f"metrics.`{metric_key(metric)}`" for metric in METRICS}
+    for view in saved.values():
+        state = json.loads(view["state"])
+        assert known >= set(state["selectedColumns"])
+    (found,) = [json.loads(v["state"]) for v in saved.values() if "best" in v["name"]]
+    runs = client_of(storage).search_runs(
+        [experiment.experiment_id], found["searchFilter"], order_by=[f"{found['orderByKey']} DESC"]
+    )
+    assert [r.data.tags[LEVEL] for r in runs] == 2 * ["configuration"]
+
+
+def test_a_broken_database_is_said_once_and_stops_nothing(storage, search, capsys):
+    (storage / "mlflow.db").write_text("this is no database, only text that lies in its place")
+    run_live(storage, search)
+    assert len(warnings_in(capsys)) == 1
+    with pytest.raises(UserError, match="file is not a database"):
+        rebuild(storage, ledger_of(storage, search))
+
+
+def test_artifacts_that_cannot_be_kept_leave_the_runs(storage, search, capsys):
+    (storage / "mlartifacts").write_text("in the way")
+    run_live(storage, search)
+    assert {"data_report.md" in line or "matrix.png" in line for line in warnings_in(capsys)} == {
+        True
+    }
+    assert len(runs_by_level(storage)["seed"]) == 4
 
 
 def test_a_server_named_by_the_environment_is_used(tmp_path, monkeypatch):
@@ -153,14 +416,160 @@ def test_a_server_named_by_the_environment_is_used(tmp_path, monkeypatch):
     assert tracking_uri(UPath(tmp_path)) == "http://127.0.0.1:5000"
 
 
-def test_a_failed_cell_that_succeeds_later_is_shown_as_finished(tmp_path, search):
-    storage = UPath(tmp_path)
-    write_view(storage, search)
-    failed = next(record for record in search.records.values() if not record.done)
-    example = next(record for record in search.records.values() if record.done)
-    search.finish(dataclasses.replace(failed, status="done", history=example.history, best_epoch=2))
-    write_view(storage, search)
-    runs = runs_by_level(storage)["seed"]
-    assert len(runs) == 4
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert {run.info.end_time - run.info.start_time for run in runs} == {1500}
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def seconds(work) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
+def test_a_server_that_never_answers_is_waited_for_once_and_not_by_the_sweep(
+    storage, search, silent_port, monkeypatch, capsys, caplog
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
+    ledger = ledger_of(storage, search)
+    tracker = Tracker(storage, "masking", search.sweep.name)
+    assert seconds(lambda: tracker.start(search, ledger.description())) < A_MOMENT_S
+    for _ in range(4):
+        record = next_record(search)
+        search.finish(record)
+        assert seconds(lambda record=record: tracker.cell(search, record)) < A_MOMENT_S
+    # The first request and its repetition, and nothing after them.
+    assert seconds(lambda: tracker.end(search)) < 2 * 4 + A_MOMENT_S
+    assert "timed out" in tracker.failure
+    assert len(warnings_in(capsys)) == 1
+    assert not caplog.records
+
+
+def test_a_server_that_was_never_there_is_an_error_of_a_rebuild_only(
+    storage, search, monkeypatch, capsys
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    assert seconds(lambda: run_live(storage, search)) < 10
+    assert len(warnings_in(capsys)) == 1
+    with pytest.raises(UserError, match=r"MLflow can't be written \(.*refused"):
+        rebuild(storage, ledger_of(storage, search))
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A real MLflow server on loopback."""
+    port = free_port()
+    place = f"sqlite:///{tmp_path}/server.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", str(port), "--backend-store-uri", place]
+    command += ["--artifacts-destination", str(tmp_path / "served")]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health")
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        kill(process)
+
+
+def wait_for(url: str) -> None:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.5)
+    raise AssertionError(f"{url} did not come up")
+
+
+def kill(process: subprocess.Popen) -> None:
+    """End the server and its workers, which are a session of their own."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_server_killed_mid_sweep_costs_one_warning_and_its_view_is_rebuilt(
+    storage, search, server, monkeypatch, capsys
+):
+    url, process = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # it may be slow beside other tests
+    run_live(storage, search, cells=1)
+    levels = runs_by_level(storage)
+    assert [run.info.status for run in levels["seed"]] == ["FINISHED"]
+    names = [
+        file.path for file in client_of(storage).list_artifacts(levels["sweep"][0].info.run_id)
+    ]
+    assert sorted(names) == ["data_report.md", "matrix.png"]
+
+    ledger = ledger_of(storage, search)
+    tracker = Tracker(storage, "masking", search.sweep.name)
+    tracker.start(search, ledger.description())
+    kill(process)
+    for _ in range(3):
+        record = next_record(search)
+        ledger.write(record)
+        search.finish(record)
+        assert seconds(lambda record=record: tracker.cell(search, record)) < A_MOMENT_S
+    assert seconds(lambda: tracker.end(search)) < 5 * A_MOMENT_S
+    assert tracker.failure
+    said = capsys.readouterr().out
+    assert said.count("MLflow can't") == 1
+    assert "View run" not in said
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    rebuild(storage, ledger)
+    assert len(runs_by_level(storage)["seed"]) == 4
+
+
+def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "sweeps.engine.tracking", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_command_rebuilds_every_sweep_of_a_storage_or_one(
+    storage, search, tmp_path, in_a_fresh_database
+):
+    run_live(storage, search)
+    other = Search(dataclasses.replace(search.sweep, dataset_digest="other"), Full())
+    ledger_of(storage, other).write(next_record(other))
+    in_a_fresh_database()
+    done = call("--storage", str(storage), "--sweep", search.sweep.name, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [run.info.run_name for run in runs_by_level(storage)["sweep"]] == [search.sweep.name]
+    done = call("--storage", str(storage), cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"{search.sweep.name}: 4 cells into MLflow" in done.stdout
+    levels = runs_by_level(storage)
+    assert {r.info.run_name for r in levels["sweep"]} == {search.sweep.name, other.sweep.name}
+    assert len(levels["seed"]) == 5
+
+
+@pytest.mark.slow
+def test_errors_of_the_command_are_one_line(storage, search, tmp_path):
+    empty = call("--storage", str(storage), cwd=tmp_path)
+    assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
+    assert "no sweep in" in empty.stderr
+    ledger_of(storage, search)
+    unknown = call("--storage", str(storage), "--sweep", "masking-0", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert f"Found: {search.sweep.name}" in unknown.stderr
