@@ -19,6 +19,11 @@ def score(metric: str, mean: float, sd: float | None = None) -> str:
     return shown if sd is None else f"{shown} ± {scale * sd:.{digits}f}"
 
 
+def plain(mean: float, sd: float | None = None) -> str:
+    """Show a score of any unit: "0.1068 ± 0.014"."""
+    return f"{mean:.4g}" if sd is None else f"{mean:.4g} ± {sd:.2g}"
+
+
 def p_value(p: float) -> str:
     """Show a p-value as papers do."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -238,3 +238,10 @@ def _finite_vector(values: ArrayLike) -> np.ndarray:
     if not np.isfinite(vector).all():
         raise ValueError(f"values must be finite, got {vector[~np.isfinite(vector)][0]}")
     return vector
+
+
+if __name__ == "__main__":
+    from analysis.comparison import ComparisonOptions, main
+    from ssense.command import run_command
+
+    run_command(ComparisonOptions, main)

@@ -16,16 +16,22 @@ if __name__ == "__main__" and not __package__:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import torch
 from upath import UPath
 
 from analysis import report
+from analysis.comparison import (
+    LEGEND,
+    Comparison,
+    against_chance,
+    between,
+    comparison_rows,
+    comparison_values,
+)
 from analysis.figures import family_figure, figure_bytes
-from analysis.statistics import TTest, corrected_resampled_ttest, holm, naive_ttest
 from ssense.command import python, run_command
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
@@ -46,12 +52,6 @@ from sweeps.engine.tracking import Tracker, tracking_uri
 
 PRIMARY = "recall@10"
 
-LEGEND = (
-    "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
-    "Holm: for this number of comparisons. The naive p takes seeds for independent and is "
-    "shown for comparison with papers only."
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
@@ -61,15 +61,6 @@ class EvaluationOptions:
     """Where the sweep was kept."""
     sweep: str | None = None
     """Name of the sweep [the one worked on last]."""
-
-
-class Comparison(NamedTuple):
-    """One difference, its corrected and naive tests, and the corrected p adjusted by Holm."""
-
-    name: str
-    corrected: TTest
-    naive: TTest
-    p_holm: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +83,11 @@ class Evaluation:
         """What a random ranking of the test sentences reaches."""
         return chance_metrics(self.n_test)
 
-    def against_chance(self, family: str, metric: str) -> tuple[TTest, TTest]:
-        """One-sample tests of a family against chance: corrected, naive."""
-        return self._tests(self.scores[family][metric] - self.chance[metric])
-
-    def between(self, first: str, second: str, metric: str) -> tuple[TTest, TTest]:
-        """Paired tests of two families over the seeds, first minus second: corrected, naive."""
-        return self._tests(self.scores[first][metric] - self.scores[second][metric])
-
-    def _tests(self, differences: np.ndarray) -> tuple[TTest, TTest]:
-        corrected = corrected_resampled_ttest(differences, self.n_train, self.n_test)
-        return corrected, naive_ttest(differences)
+    def comparisons(self, metric: str) -> list[Comparison]:
+        """Compare each family with chance, and families in pairs; Holm within each kind."""
+        scores = {family: by_metric[metric] for family, by_metric in self.scores.items()}
+        sizes = self.n_train, self.n_test
+        return against_chance(scores, self.chance[metric], *sizes) + between(scores, *sizes)
 
 
 def best_configurations(search: Search) -> dict[str, Configuration]:
@@ -203,57 +188,11 @@ def screen_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     return [{k: cell for k, cell in row.items() if k != "best configuration"} for row in rows]
 
 
-def compare(evaluation: Evaluation, metric: str) -> list[Comparison]:
-    """Test one metric: each family against chance, then families in pairs; Holm within each."""
-    families = list(evaluation.scores)
-    against = [(f"{f} – chance", *evaluation.against_chance(f, metric)) for f in families]
-    between = [
-        (f"{a} – {b}", *evaluation.between(a, b, metric)) for a, b in combinations(families, 2)
-    ]
-    return [
-        Comparison(name, corrected, naive, float(adjusted))
-        for group in (against, between)
-        for (name, corrected, naive), adjusted in zip(
-            group, holm([corrected.pvalue for _, corrected, _ in group]), strict=True
-        )
-    ]
-
-
-def comparison_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]:
+def difference_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]:
     """Lay out the tests of one metric for people."""
-
-    def shown(value: float) -> str:
-        return report.score(metric, value)
-
-    return [
-        {
-            metric_title(metric): name,
-            "difference": shown(corrected.mean),
-            "95 % interval": f"{shown(corrected.low)} to {shown(corrected.high)}",
-            "p": report.p_value(corrected.pvalue),
-            "p, Holm": report.p_value(p_holm),
-            "naive p": report.p_value(naive.pvalue),
-        }
-        for name, corrected, naive, p_holm in compare(evaluation, metric)
-    ]
-
-
-def comparison_values(evaluation: Evaluation) -> list[dict[str, object]]:
-    """List the tests of every metric as numbers; differences as fractions."""
-    return [
-        {
-            "metric": metric,
-            "comparison": name,
-            **{field: getattr(corrected, field) for field in ("mean", "low", "high")},
-            "t": corrected.statistic,
-            "df": corrected.df,
-            "p": corrected.pvalue,
-            "p_holm": p_holm,
-            "p_naive": naive.pvalue,
-        }
-        for metric in METRICS
-        for name, corrected, naive, p_holm in compare(evaluation, metric)
-    ]
+    return comparison_rows(
+        evaluation.comparisons(metric), metric_title(metric), partial(report.score, metric)
+    )
 
 
 def score_rows(evaluation: Evaluation, seeds: tuple[int, ...]) -> list[dict[str, object]]:
@@ -278,14 +217,17 @@ def write_report(ledger: Ledger, evaluation: Evaluation, look: int) -> list[UPat
     """Write tables (Markdown, CSV) and figures (PNG, SVG) beside the ledger; return their paths."""
     sweep, folder = ledger.sweep(), ledger.folder / "evaluation"
     table = table_rows(evaluation)
-    tests = {metric: comparison_rows(evaluation, metric) for metric in METRICS}
+    tests = {metric: difference_rows(evaluation, metric) for metric in METRICS}
+    values = [
+        row for m in METRICS for row in comparison_values(evaluation.comparisons(m), metric=m)
+    ]
     markdown = [f"# Test evaluation of {sweep.name}\n", f"{caption(ledger, evaluation, look)}\n"]
     markdown += [report.markdown_table(rows) for rows in (table, *tests.values())]
     markdown.append(f"{LEGEND}\n")
     contents: dict[str, str | bytes] = {
         "table.md": "\n".join(markdown),
         "table.csv": report.csv_table(table),
-        "tests.csv": report.csv_table(comparison_values(evaluation)),
+        "tests.csv": report.csv_table(values),
         "scores.csv": report.csv_table(score_rows(evaluation, sweep.seeds)),
     }
     figure = family_figure(evaluation.scores, evaluation.chance, [PRIMARY, "mrr"])
@@ -342,7 +284,7 @@ def main(options: EvaluationOptions) -> None:
         if configuration:
             say(f"Best of {family}: {describe(configuration)}.")
     say(caption(ledger, evaluation, look))
-    console.print(report.screen_table(comparison_rows(evaluation, PRIMARY)))
+    console.print(report.screen_table(difference_rows(evaluation, PRIMARY)))
     say(LEGEND)
     with step("MLflow"):
         log_evaluation(storage, ledger, evaluation, look, files)

@@ -5,9 +5,9 @@
 A score is configuration + split + noise, in points of Recall@10 (%), with the spreads below. The
 regret of a sweep is the true effect of its best configuration minus that of the chosen one: the
 highest mean among those with every seed. Without a sampler the configurations are given. With it,
-TPE proposes them on a smooth surface over all combinations of the levels of some mask ratios, and
-the best is that of all combinations. Last, four families share workers, and cells take a random
-time: nothing may run that one worker alone would not have run.
+TPE proposes them, in batches as the search does, on a smooth surface over all combinations of the
+levels of some mask ratios, and the best is that of all combinations. Last, four families share
+workers, and cells take a random time: nothing may run that one worker alone would not have run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import optuna
 from numpy.typing import NDArray
 
 from sweeps.engine.race import Full, Policy, Race, Scores, Wilcoxon
-from sweeps.engine.search import STARTUP_PROPOSALS, propose
+from sweeps.engine.search import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, propose
 from sweeps.engine.sweep import Family
 
 CONFIGURATION_SD, SPLIT_SD, NOISE_SD = 0.7, 1.1, 0.9  # points
@@ -34,8 +34,7 @@ LEVEL = 20.0  # points; only where the steps begin depends on it
 
 GIVEN = (3, 7, 10, 20, 40)  # configurations
 PROPOSED = {2: (10, 20), 3: (10, 20, 40)}  # configurations, by number of ratios
-SLOWER = {2: 1, 3: 3}  # takes so many times fewer sweeps, since 40 proposals of TPE take long
-RACES: dict[str, Policy] = {f"z {z}": Race(z=z) for z in (1.3, 1.45, 1.6, 1.8, 2.0, 2.5, 3.0)}
+RACES: dict[str, Policy] = {f"z {z}": Race(z=z) for z in (1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0)}
 POLICIES: dict[str, Policy] = {"full": Full(), "Wilcoxon": Wilcoxon(), **RACES}
 WILCOXON_AT = 20  # its tests take long
 
@@ -90,37 +89,47 @@ def surface(n_ratios: int, rng: np.random.Generator) -> Array:
     return CONFIGURATION_SD * (bump - bump.mean()) / bump.std()
 
 
+def batch_ends(n: int) -> list[int]:
+    """How many of n configurations there are after each batch of proposals."""
+    return [*range(STARTUP_PROPOSALS, n, PROPOSALS_AT_ONCE), n]
+
+
 def proposals(policy: Policy, family: Family, scores: Sequence[Scores], n: int) -> list[int]:
     """Let TPE propose n times; return the places of the combinations."""
     combinations = list(itertools.product(*family.levels.values()))
     places: list[int] = []
-    for _ in range(n):
-        verdict = policy.judge([scores[place] for place in places], SEEDS, all_proposed=False)
-        earlier = [dict(zip(family.levels, combinations[place], strict=True)) for place in places]
-        proposal = propose(family, list(zip(earlier, verdict.estimates, strict=True)))
-        assert proposal is not None
-        places.append(combinations.index(tuple(proposal.values())))
+    for end in batch_ends(n):
+        known = [scores[place] for place in places]
+        estimates = [*policy.judge(known, SEEDS, all_proposed=False).estimates]
+        while len(places) < end:
+            told = estimates + [None] * (len(places) - len(estimates))
+            earlier = [dict(zip(family.levels, combinations[p], strict=True)) for p in places]
+            proposal = propose(family, list(zip(earlier, told, strict=True)))
+            assert proposal is not None
+            places.append(combinations.index(tuple(proposal.values())))
     return places
 
 
 def proposed(n_ratios: int, sweeps: int) -> dict[int, Results]:
     """Sweeps whose configurations TPE proposes, by their number: the first so many of one run."""
     rng = np.random.default_rng(n_ratios)
-    family = Family(name="f", levels={f"ratio {i}": RATIOS for i in range(n_ratios)})
+    levels = {f"ratio {i}": RATIOS for i in range(n_ratios)}
     sizes = PROPOSED[n_ratios]
     results: dict[int, Results] = {n: {name: [] for name in ("full", *RACES)} for n in sizes}
-    for _ in range(sweeps):
+    for sweep in range(sweeps):
+        family = Family(name=f"{sweep}", levels=levels)  # TPE's random numbers hang on the name
         effects = surface(n_ratios, rng)
         table = noisy(effects, rng)
         full = proposals(Full(), family, as_scores(table), max(sizes))
         race = proposals(Race(), family, as_scores(table), max(sizes))  # whatever z is
         for n, taken in results.items():
             scores = as_scores(table[race[:n]])
-            explored = Race().judge(scores[:-1], SEEDS, all_proposed=False).granted
+            before = [0, *batch_ends(n)][-2]
+            explored = Race().judge(scores[:before], SEEDS, all_proposed=False).granted
             for name in taken:
                 places = full[:n] if name == "full" else race[:n]
                 granted = POLICIES[name].judge(scores, SEEDS, all_proposed=True).granted
-                cells = np.maximum(granted, (*explored, 0))
+                cells = np.maximum(granted, (*explored, *[0] * (n - before)))
                 taken[name].append(result(cells, effects[places], table[places], effects.max()))
     return results
 
@@ -135,17 +144,17 @@ class Racing:
     started: set[tuple[int, int]] = field(default_factory=set)
 
     def startable(self) -> Iterator[tuple[int, int]]:
-        """Propose what can be, and start what is granted and was not."""
+        """Start what is granted and was not; propose once nothing is awaited."""
         while True:
             last = len(self.scores) == len(self.table)
             granted = self.policy.judge(self.scores, SEEDS, all_proposed=last).granted
             cells = {(place, seed) for place, k in enumerate(granted) for seed in SEEDS[:k]}
             yield from sorted(cells - self.started)
             self.started |= cells
-            waiting = any(seed not in self.scores[place] for place, seed in cells)
-            if last or (waiting and len(self.scores) >= STARTUP_PROPOSALS):
+            if last or any(seed not in self.scores[place] for place, seed in cells):
                 return
-            self.scores.append({})
+            end = next(n for n in batch_ends(len(self.table)) if n > len(self.scores))
+            self.scores += [{} for _ in range(end - len(self.scores))]
 
 
 def play(
@@ -214,7 +223,7 @@ def main() -> None:
     parser.add_argument("--sweeps", type=int, default=1000, help="per setting [1000]")
     sweeps = parser.parse_args().sweeps
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    print(f"{sweeps} sweeps per setting, a third with 3 ratios; {len(SEEDS)} seeds; by default")
+    print(f"{sweeps} sweeps per setting; {len(SEEDS)} seeds; by default")
     print(f"{Race()}.")
     print("cells: share of the full grid's. regret: points; of the others, beyond the full grid's.")
     print(row("", {name: name for name in POLICIES}))
@@ -223,7 +232,7 @@ def main() -> None:
     steps = given(WILCOXON_AT, sweeps, steps=True)
     print(*lines(f"{WILCOXON_AT:2} given, in steps", steps), sep="\n", flush=True)
     for n_ratios in PROPOSED:
-        for n, results in proposed(n_ratios, max(2, sweeps // SLOWER[n_ratios])).items():
+        for n, results in proposed(n_ratios, sweeps).items():
             print(*lines(f"{n:2} by TPE, {n_ratios} ratios", results), sep="\n", flush=True)
     print(f"\nFamilies of {FAMILIES} configurations, a cell takes 1 on average:")
     print("workers  policy   cells    time  of full    idle  wasted")

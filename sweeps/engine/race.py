@@ -99,17 +99,19 @@ class Full:
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """Breadth first, a seed at a time, without the configurations that are clearly behind.
+    """Breadth first, a few seeds at a time, without the configurations that are clearly behind.
 
-    While the sampler proposes, every configuration gets its first seeds. With each proposal that
-    learns from results, the configurations that look best get a seed more: TPE follows the best
-    few, and two seeds often name the wrong ones. It is told their effects in the additive model.
+    While the sampler proposes, every configuration gets its first rung of seeds. Before each batch
+    of proposals the configurations that look best get a seed more: TPE follows the best few, and
+    two seeds often name the wrong ones. It is told their effects in the additive model.
 
-    Once all are proposed, and after every seed, the leader is the configuration with the highest
-    mean. Those behind it by more than `z * s * sqrt(2 / k)` are out, where k seeds are known and
-    s is the residual standard deviation of the additive model, over all that the race has
-    granted. The others get a seed more, and the last one left gets all. Where few residuals are
-    known, Student's quantile takes the place of z. Nothing is decided after the last seed.
+    Once all are proposed, and after every rung, the leader is the configuration with the highest
+    mean. Those behind it by more than `z * s * sqrt(2 / k) * sqrt(rung / k)` are out, where k seeds
+    are known and s is the residual standard deviation of the additive model, over all that the
+    race has granted. The others get a rung more, and the last one left gets all. So a sum of
+    differences meets the same bound at every rung, as in Wald's sequential test (1945): the later,
+    the less the seeds to come can turn the order. Where few residuals are known, Student's
+    quantile takes the place of z. Nothing is decided after the last seed.
 
     A configuration with a failed cell is out. If no other is left, those that went out last
     return: a family should not end without a winner.
@@ -117,28 +119,32 @@ class Race:
     The defaults come from benchmarks/race.py.
 
     Attributes:
-        z: standard errors that a configuration may be behind, for many residuals.
-        first_seeds: that every configuration gets; at least 2.
-        leaders: how many get a seed more with a proposal.
+        z: standard errors that a configuration may be behind at the first rung, for many residuals.
+        rung: seeds between decisions; at least 2.
+        leaders: how many get a seed more before a batch of proposals.
         startup: proposals that the sampler makes without waiting for results.
+        batch: proposals that it makes at once from then on.
 
     Raises:
         ValueError: a value is out of range.
     """
 
-    z: float = 1.45
-    first_seeds: int = 2
-    leaders: int = 2
+    z: float = 1.8
+    rung: int = 2
+    leaders: int = 3
     startup: int = 4
+    batch: int = 3
 
     def __post_init__(self) -> None:
         if not self.z > 0:
             raise ValueError(f"z must be positive, got {self.z}")
-        if self.first_seeds < 2:  # one seed leaves no residuals
-            raise ValueError(f"first_seeds must be at least 2, got {self.first_seeds}")
-        if self.leaders < 0 or self.startup < 1:
-            found = f"{self.leaders}, {self.startup}"
-            raise ValueError(f"leaders must be at least 0 and startup at least 1, got {found}")
+        if self.rung < 2:  # one seed leaves no residuals
+            raise ValueError(f"rung must be at least 2, got {self.rung}")
+        if self.leaders < 0:
+            raise ValueError(f"leaders must be at least 0, got {self.leaders}")
+        if self.startup < 1 or self.batch < 1:
+            found = f"{self.startup}, {self.batch}"
+            raise ValueError(f"startup and batch must be at least 1, got {found}")
 
     def judge(
         self, scores: Sequence[Scores], seeds: Sequence[int], *, all_proposed: bool
@@ -149,14 +155,16 @@ class Race:
 
     def _explore(self, matrix: _Matrix) -> Verdict:
         n, n_seeds = matrix.scores.shape
-        granted = np.zeros(n, dtype=int)
-        for place in range(n):
-            # What was known when this proposal was made, whatever has come since.
-            earlier = matrix.rows(place)
-            if place >= self.startup and earlier.is_settled(granted[:place]):
-                granted[self._best(earlier, granted[:place])] += 1
-            granted[place] = min(self.first_seeds, n_seeds)
-        return _verdict(granted, matrix.estimates(granted))
+        granted = np.full(n, min(self.rung, n_seeds))
+        estimates: list[float | None] = []
+        for end in range(self.startup, n + 1, self.batch):
+            # What was known before the next batch was proposed, whatever has come since.
+            known = matrix.rows(end)
+            if not known.is_settled(granted[:end]):
+                return _verdict(granted, [None] * n)
+            granted[self._best(known, granted[:end])] += 1
+            estimates = known.estimates(granted[:end])
+        return _verdict(granted, estimates + [None] * (n - len(estimates)))
 
     def _best(self, matrix: _Matrix, granted: NDArray[np.intp]) -> list[int]:
         """Places of the best configurations that have seeds left."""
@@ -166,7 +174,7 @@ class Race:
 
     def _race(self, matrix: _Matrix) -> Verdict:
         n, n_seeds = matrix.scores.shape
-        rung = min(self.first_seeds, n_seeds)
+        rung = min(self.rung, n_seeds)
         granted = np.full(n, rung)
         live = list(range(n))
         decisions: list[Decision] = []
@@ -186,7 +194,7 @@ class Race:
                 behind = self._behind(matrix, granted, live, rung)
                 live = _without(live, behind)
                 decisions += behind
-            rung = rung + 1 if len(live) > 1 else n_seeds
+            rung = min(rung + self.rung, n_seeds) if len(live) > 1 else n_seeds
             granted[live] = rung
         return _verdict(granted, (None,) * n, decisions)
 
@@ -197,7 +205,8 @@ class Race:
         leader = max(live, key=lambda place: means[place])  # the first of equals
         fit = fit_additive(matrix.seen(np.minimum(granted, rung))[:, :rung])
         error = fit.residual_sd * math.sqrt(2 / rung)
-        threshold = float(-stdtrit(fit.degrees_of_freedom, ndtr(-self.z)))
+        quantile = float(-stdtrit(fit.degrees_of_freedom, ndtr(-self.z)))
+        threshold = quantile * math.sqrt(self.rung / rung)
         return [
             Decision(
                 place=place,

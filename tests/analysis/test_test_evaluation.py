@@ -22,8 +22,8 @@ from analysis.test_evaluation import (
     Evaluation,
     EvaluationOptions,
     best_configurations,
-    comparison_rows,
     count_look,
+    difference_rows,
     evaluate_sweep,
     main,
     sweep_dataset,
@@ -308,10 +308,11 @@ def test_table_1_has_the_paper_s_form():
 
 def test_comparisons_are_paired_corrected_and_adjusted():
     evaluation = small_evaluation()
-    rows = comparison_rows(evaluation, "recall@10")
+    rows = difference_rows(evaluation, "recall@10")
     names = ["no masking – chance", "electrode – chance", "no masking – electrode"]
     assert [row["Recall@10"] for row in rows] == names
-    corrected, naive = evaluation.between("no masking", "electrode", "recall@10")
+    _, chance, pair = evaluation.comparisons("recall@10")
+    corrected, naive = pair.corrected, pair.naive
     assert corrected.mean == pytest.approx(-0.01)
     assert naive.statistic == pytest.approx(-math.sqrt(10))
     assert corrected.statistic == pytest.approx(-1 / math.sqrt(1 / 10 + 292 / 872))
@@ -319,9 +320,9 @@ def test_comparisons_are_paired_corrected_and_adjusted():
     assert rows[2]["naive p"] == f"{naive.pvalue:.3f}" == "0.012"
     assert rows[2]["p"] == f"{corrected.pvalue:.3f}" == "0.164"
     assert rows[2]["p, Holm"] == rows[2]["p"]  # the only comparison of two families
-    against, _ = evaluation.against_chance("electrode", "recall@10")
     assert rows[1]["difference"] == "7.26"
-    assert rows[1]["95 % interval"] == f"{100 * against.low:.2f} to {100 * against.high:.2f}"
+    low, high = 100 * chance.corrected.low, 100 * chance.corrected.high
+    assert rows[1]["95 % interval"] == f"{low:.2f} to {high:.2f}"
 
 
 def test_every_look_is_counted(ledger, storage):
@@ -472,14 +473,13 @@ def test_the_files_hold_the_evaluation(looked_twice):
         assert list(csv.DictReader(file)) == table_rows(evaluation)
     with (folder / "tests.csv").open() as file:
         tests = list(csv.DictReader(file))
-    assert len(tests) == len(METRICS) * len(comparison_rows(evaluation, "mrr"))
-    for row in tests:
-        if row["comparison"].endswith("– chance"):
-            family = row["comparison"].removesuffix(" – chance")
-            corrected, naive = evaluation.against_chance(family, row["metric"])
-            assert float(row["p"]) == corrected.pvalue <= float(row["p_holm"])
-            assert float(row["p_naive"]) == naive.pvalue
-            assert float(row["mean"]) == corrected.mean
+    expected = [(metric, c) for metric in METRICS for c in evaluation.comparisons(metric)]
+    assert len(tests) == len(expected)
+    for row, (metric, comparison) in zip(tests, expected, strict=True):
+        assert (row["metric"], row["comparison"]) == (metric, comparison.name)
+        assert float(row["p"]) == comparison.corrected.pvalue <= float(row["p_holm"])
+        assert float(row["p_naive"]) == comparison.naive.pvalue
+        assert float(row["mean"]) == comparison.corrected.mean
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ from optuna.exceptions import ExperimentalWarning
 from scipy import stats
 
 from sweeps.engine.race import Decision, Full, Policy, Race, Wilcoxon, fit_additive
+from sweeps.engine.search import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS
 
-POLICIES: list[Policy] = [Race(), Race(first_seeds=3, z=2.5, leaders=1), Full()]
+POLICIES: list[Policy] = [Race(), Race(rung=3, z=2.5, leaders=1, startup=2, batch=1), Full()]
 
 
 def scores_of(table) -> list[dict[int, float | None]]:
@@ -65,23 +66,26 @@ def dummy_regression(table) -> tuple[np.ndarray, float, int]:
     return beta[:n], float(residuals @ residuals), len(cells) - int(rank)
 
 
-def raced_by_hand(table: np.ndarray, z: float) -> tuple[list[int], list[tuple[int, int, int]]]:
-    """Seeds per configuration and (rung, leader, place) of the drops, by dummy regression."""
+def raced_by_hand(
+    table: np.ndarray, z: float, step: int
+) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """Seeds per configuration and (seeds, leader, place) of the drops, by dummy regression."""
     n, n_seeds = table.shape
     known = np.full_like(table, math.nan)
     live = set(range(n))
     drops = []
-    for rung in range(min(2, n_seeds), n_seeds + 1):
+    for rung in sorted({*range(step, n_seeds, step), n_seeds}):
         for place in live:
             known[place, :rung] = table[place, :rung]
         if len(live) == 1 or rung == n_seeds:
             break
-        means = {place: table[place, :rung].sum() / rung for place in live}
-        leader = min(place for place in live if means[place] == max(means.values()))
+        sums = {place: table[place, :rung].sum() for place in live}
+        leader = min(place for place in live if sums[place] == max(sums.values()))
         _, squares, degrees = dummy_regression(known)
-        allowed = stats.t.isf(stats.norm.sf(z), degrees) * math.sqrt(squares / degrees * 2 / rung)
+        # The same sum of differences at every rung.
+        allowed = stats.t.isf(stats.norm.sf(z), degrees) * math.sqrt(squares / degrees * 2 * step)
         for place in sorted(live):
-            if means[leader] - means[place] > allowed:
+            if sums[leader] - sums[place] > allowed:
                 drops.append((rung, leader, place))
                 live.remove(place)
     for place in live:
@@ -129,10 +133,10 @@ def test_a_seed_that_one_configuration_alone_has_met_says_nothing_about_it():
 
 
 @settings(max_examples=150, deadline=None)
-@given(tables, st.sampled_from([0.7, 1.45, 2.0]))
-def test_race_is_as_by_hand(table, z):
-    verdict = judge(Race(z=z), table)
-    granted, drops = raced_by_hand(table, z)
+@given(tables, st.sampled_from([0.7, 1.45, 2.0]), st.sampled_from([2, 3]))
+def test_race_is_as_by_hand(table, z, rung):
+    verdict = judge(Race(z=z, rung=rung), table)
+    granted, drops = raced_by_hand(table, z, rung)
     assert list(verdict.granted) == granted
     assert [(d.after_seeds, d.leader, d.place) for d in verdict.decisions] == drops
 
@@ -196,7 +200,7 @@ def test_a_winner_has_every_seed_unless_every_configuration_fails(table):
 def test_seeds_added_later_change_no_earlier_decision(table, fewer):
     before = judge(Race(), table[:, :fewer])
     after = judge(Race(), table)
-    if fewer >= Race().first_seeds:
+    if fewer >= Race().rung:
         assert after.decisions[: len(before.decisions)] == before.decisions
     assert set(before.decisions) <= set(after.decisions)
     assert all(new >= old for new, old in zip(after.granted, before.granted, strict=True))
@@ -279,7 +283,9 @@ def test_nothing_to_judge():
             assert policy.judge([], range(3), all_proposed=all_proposed).granted == ()
 
 
-@pytest.mark.parametrize("values", [{"z": 0}, {"first_seeds": 1}, {"leaders": -1}, {"startup": 0}])
+@pytest.mark.parametrize(
+    "values", [{"z": 0}, {"rung": 1}, {"leaders": -1}, {"startup": 0}, {"batch": 0}]
+)
 def test_impossible_races_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Race(**values)
@@ -289,9 +295,9 @@ def test_impossible_races_are_refused(values):
 
 
 def test_a_failed_configuration_is_out_and_never_leads():
-    table = np.array([[9.0, 9.0, math.nan, 9.0], [1.0, 2.0, 1.0, 2.0], [1.5, 1.5, 1.25, 2.0]])
-    verdict = judge(Race(z=9), table)
-    assert verdict.granted == (3, 4, 4)
+    table = np.array([[9.0, 9.0, math.nan], [1.0, 2.0, 1.0], [1.5, 1.5, 1.25]])
+    verdict = judge(Race(z=9), np.tile(table, 2))
+    assert verdict.granted == (4, 6, 6)
     assert verdict.decisions == (Decision(place=0, reason="failed", after_seeds=3),)
 
 
@@ -315,7 +321,7 @@ def test_where_the_winner_fails_those_that_went_out_last_return():
         (0, "failed", 5),
         *[(place, "returned", 2) for place in (1, 2, 3)],
     ]
-    assert (3, "behind", 3) in reasons
+    assert (3, "behind", 4) in reasons
     assert verdict.granted[0] == 6
     assert 6 in verdict.granted[1:3]
 
@@ -341,14 +347,18 @@ def test_those_that_went_out_earlier_stay_out():
 class Sampler:
     """Stands in for TPE: first at random, then some function of all that it is told."""
 
-    startup = 4
+    startup, batch = 4, 3
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
 
+    def known(self, n: int) -> int:
+        """How many of n configurations were there before the batch of the next one."""
+        return n - (n - self.startup) % self.batch if n >= self.startup else 0
+
     def propose(self, places: list[int], estimates) -> int:
-        learnt = len(places) >= self.startup
-        told = [None if e is None else round(e, 9) for e in estimates] if learnt else []
+        known = estimates[: self.known(len(places))]
+        told = [None if e is None else round(e, 9) for e in known]
         left = [row for row in range(self.rows) if row not in places]
         return random.Random(f"{places} {told}").choice(left)
 
@@ -383,8 +393,11 @@ def play(
         granted |= set(cells)
         waiting = [cell for cell in cells if cell not in ledger and cell not in running]
         settled = not waiting and not running
-        if len(places) < wanted and (settled or len(places) < sampler.startup):
-            places.append(sampler.propose(places, verdict.estimates))
+        if settled and len(places) < wanted:
+            end = sampler.known(len(places))
+            end += sampler.batch if end else sampler.startup
+            while len(places) < min(end, wanted):
+                places.append(sampler.propose(places, verdict.estimates))
             continue
         if settled or at_most == 0:
             return granted, verdict.decisions
@@ -458,21 +471,33 @@ def test_in_the_race_a_granted_cell_stays_granted(table, rng):
 # What the sampler is told
 
 
-def test_the_leaders_get_a_seed_more_with_each_proposal_that_learns():
-    effects = np.array([1.0, 4.0, 2.0, 3.0, 5.0, 0.0])
+def test_the_leaders_get_a_seed_more_before_each_batch():
+    effects = np.array([1.0, 4.0, 2.0, 3.0, 5.0, 0.0, 2.5])
     table = effects[:, None] + np.array([0.5, 0.0, 0.25, 1.0])
-    race = Race(startup=3, leaders=2)
+    race = Race(startup=3, batch=2, leaders=2)
     granted = [
         judge(race, table[:n], all_proposed=False).granted for n in range(1, len(effects) + 1)
     ]
     assert granted == [
         (2,),
         (2, 2),
-        (2, 2, 2),
+        (2, 3, 3),
         (2, 3, 3, 2),
-        (2, 4, 3, 3, 2),
-        (2, 4, 3, 4, 3, 2),  # place 1 has every seed: the next best are 4 and 3
+        (2, 4, 3, 2, 3),
+        (2, 4, 3, 2, 3, 2),
+        (2, 4, 3, 3, 4, 2, 2),  # place 1 has every seed: the next best are 4 and 3
     ]
+
+
+def test_its_batches_are_those_of_the_search():
+    assert (Race().startup, Race().batch) == (STARTUP_PROPOSALS, PROPOSALS_AT_ONCE)
+
+
+def test_none_of_a_batch_is_told_of_nor_changes_what_is_told():
+    table = random_table(0, 6, 5)
+    before = judge(Race(), table[:4], all_proposed=False).estimates
+    assert None not in before
+    assert judge(Race(), table, all_proposed=False).estimates == (*before, None, None)
 
 
 def test_leaders_are_found_among_sound_configurations_the_first_of_equals_before_others():
@@ -491,7 +516,7 @@ def test_there_are_no_leaders_while_results_are_missing():
 def test_equal_configurations_are_told_as_equal():
     orders = [[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]]
     assert sum(orders[0]) != sum(orders[1])  # in floating point
-    estimates = judge(Race(first_seeds=3), orders, all_proposed=False).estimates
+    estimates = judge(Race(rung=3, startup=2), orders, all_proposed=False).estimates
     assert estimates[0] == estimates[1]
 
 
@@ -503,13 +528,24 @@ def test_the_sampler_is_told_nothing_while_results_are_missing():
 
 def test_the_sampler_is_told_means_of_the_first_seeds_and_nothing_of_failures():
     table = random_table(0, 4, 5)
-    assert judge(Race(), table, all_proposed=False).estimates == pytest.approx(
+    race = Race(leaders=0)
+    assert judge(race, table, all_proposed=False).estimates == pytest.approx(
         table[:, :2].mean(axis=1)
     )
     table[2, 1] = math.nan
-    estimates = judge(Race(), table, all_proposed=False).estimates
+    estimates = judge(race, table, all_proposed=False).estimates
     assert estimates[2] is None
     assert None not in estimates[:2] + estimates[3:]
+
+
+def test_the_sampler_is_told_effects_of_all_that_is_granted():
+    table = random_table(0, 4, 5)
+    verdict = judge(Race(leaders=1), table, all_proposed=False)
+    assert sorted(verdict.granted) == [2, 2, 2, 3]
+    known = np.where(np.arange(5) < np.array(verdict.granted)[:, None], table, math.nan)
+    effects, _, _ = dummy_regression(known[:, :3])
+    told = np.array(verdict.estimates, dtype=float)
+    assert np.diff(told) == pytest.approx(np.diff(effects))
 
 
 def test_full_tells_means_over_every_seed_and_grants_all():
