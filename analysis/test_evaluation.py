@@ -103,10 +103,16 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
             f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
             f"{shown}. Run the sweep again to train them."
         )
-    return {
-        family.name: max(search.configurations(family), key=lambda c: search.score(c) or 0.0)
-        for family in search.sweep.families
-    }
+    chosen = {}
+    for family in search.sweep.families:
+        complete = [c for c in search.configurations(family) if search.score(c) is not None]
+        if not complete:
+            raise UserError(
+                f"{search.sweep.name}: every configuration of {family.name} has failed cells. "
+                f"Look into {search.failed()[0][1].reason!r}, or sweep other values."
+            )
+        chosen[family.name] = max(complete, key=search.score)
+    return chosen
 
 
 def missing_cells(search: Search) -> list[str]:

@@ -29,6 +29,8 @@ from sweeps.engine.sweep import Family, Row, Sweep
 Status = Literal["done", "failed"]
 
 SWEEPS = "sweeps"
+MOST_ATTEMPTS = 3
+"""Calls of a sweep in which a cell may fail before it is left alone."""
 
 
 def utc_now() -> str:
@@ -44,6 +46,7 @@ class Record:
         history: per epoch: loss and validation metrics; empty where the cell failed.
         best_epoch: the epoch whose encoder is kept; 0 where the cell failed.
         reason: why it failed, in one line; empty where it is done.
+        attempts: calls of the sweep in which it failed, this one included; 1 where it is done.
         sizes: sentences in each part of the split.
         timings: seconds by stage.
         versions: of Python, this package and the libraries that compute.
@@ -68,6 +71,7 @@ class Record:
     status: Status
     dataset_digest: str
     reason: str = ""
+    attempts: int = 1
     history: Sequence[Mapping[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -91,6 +95,11 @@ class Record:
     def done(self) -> bool:
         """Whether it has a result."""
         return self.status == "done"
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it has failed so often that it is not tried again."""
+        return not self.done and self.attempts >= MOST_ATTEMPTS
 
     @property
     def best(self) -> Mapping[str, float]:

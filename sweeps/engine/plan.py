@@ -11,7 +11,7 @@ from upath import UPath
 
 from ssense.errors import UserError
 from ssense.retrieval import metric_title
-from sweeps.engine.ledger import SWEEPS, Ledger
+from sweeps.engine.ledger import MOST_ATTEMPTS, SWEEPS, Ledger
 from sweeps.engine.power import smallest_detectable_effect
 from sweeps.engine.progress import duration, say
 from sweeps.engine.race import fit_additive
@@ -32,6 +32,7 @@ class Plan:
         total: cells of the whole sweep; a race leaves some of them out.
         done: cells with a result.
         failed: cells to be tried again.
+        given_up: cells that failed too often for that.
         dropped: cells that the race has spared already.
         seconds_per_cell: median of the cells that are done, or an estimate; None where unknown.
         probed: whether that is an estimate of a short probe, without what each cell takes beside.
@@ -45,6 +46,7 @@ class Plan:
     total: int
     done: int
     failed: int
+    given_up: int = 0
     dropped: int
     seconds_per_cell: float | None
     probed: bool = False
@@ -56,7 +58,7 @@ class Plan:
     @property
     def to_run(self) -> int:
         """Cells that may still have to run."""
-        return self.total - self.done - self.dropped
+        return self.total - self.done - self.dropped - self.given_up
 
     def lines(self, slots: int, price: float | None = None) -> list[str]:
         """The plan in words, for `slots` cells at a time and a price per device-hour."""
@@ -65,7 +67,8 @@ class Plan:
     def _cells(self) -> str:
         again = f" ({self.failed} of them failed before)" if self.failed else ""
         spared = f", {self.dropped} spared by the race" if self.dropped else ""
-        return f"  cells: {self.done} done, {self.to_run} to train{again}{spared}"
+        out = f", {self.given_up} failed {MOST_ATTEMPTS} times" if self.given_up else ""
+        return f"  cells: {self.done} done, {self.to_run} to train{again}{spared}{out}"
 
     def _cost(self, slots: int, price: float | None) -> list[str]:
         if not self.to_run or self.seconds_per_cell is None:
@@ -119,7 +122,8 @@ def plan_cells(search: Search, sizes: tuple[int, int]) -> Plan:
     return Plan(
         total=search.sweep.n_cells,
         done=len(done),
-        failed=len(records) - len(done),
+        failed=sum(not record.done and not record.given_up for record in records),
+        given_up=sum(record.given_up for record in records),
         dropped=sum(row.states.count("dropped") for row in search.matrix().rows),
         seconds_per_cell=median(whole) if whole else None,
         noise=math.sqrt(2) * spread if spread > 0 else None,

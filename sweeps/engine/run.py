@@ -22,7 +22,7 @@ from ssense.model.encoder import build_encoder
 from ssense.model.text import cached_embeddings
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.storage import open_storage
-from sweeps.engine.cell import describe
+from sweeps.engine.cell import describe, label
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.options import SweepOptions
@@ -234,14 +234,20 @@ def _confirmed(options: SweepOptions) -> bool:
 
 def _is_full(search: Search, options: SweepOptions) -> bool:
     missing = Counter(row.family for row, _ in search.missing())
-    if not missing:
-        return True
-    listed = ", ".join(f"{family} {n}" for family, n in missing.items())
-    say(f"{missing.total()} cells have no result yet ({listed}), and others may follow from them.")
-    say("Run the same command again to go on.")
-    if options.budget_cells is None and options.budget_hours is None:
-        raise SystemExit(1)
-    return False  # as much as was asked for
+    failed = search.failed()
+    for row, record in failed:
+        name = label(row.family, record.configuration)
+        say(f"Failed: {name} seed {record.seed}, in {record.attempts} calls: {record.reason}")
+    again = [record for _, record in failed if not record.given_up]
+    if missing:
+        listed = ", ".join(f"{family} {n}" for family, n in missing.items())
+        say(f"{missing.total()} cells are missing ({listed}); others may follow from them.")
+    if missing or again:
+        say("Run the same command again to go on.")
+        if again or (options.budget_cells is None and options.budget_hours is None):
+            raise SystemExit(1)
+        return False  # as much as was asked for
+    return True
 
 
 def _show_result(search: Search, n_validation: int) -> None:

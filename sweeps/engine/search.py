@@ -109,7 +109,7 @@ class Search:
         self._families_of: dict[str, list[Family]] = defaultdict(list)
         self._names: list[tuple[str, ...]] = []  # signatures by row and seed
         self._number_of: dict[str, int] = {}  # row by signature; of several alike the first
-        self._given_up: set[str] = set()
+        self._given_up = {name for name, r in self.records.items() if r.given_up}
         self._attempts: Counter[str] = Counter()
         for row in proposed:
             family = sweep.family(row.family)
@@ -162,13 +162,23 @@ class Search:
                 yield row, Cell(row.configuration, seed)
 
     def missing(self) -> list[tuple[Row, Cell]]:
-        """Cells without a result that the policy wants, of the configurations proposed so far."""
+        """Cells that the policy wants and that are not settled, of the configurations so far."""
         return [
             (self.rows[number], Cell(self.rows[number].configuration, seed))
             for name, numbers in self._numbers_of.items()
             for number, granted in zip(numbers, self._verdicts[name].granted, strict=True)
             for seed, cell in zip(self.sweep.seeds[:granted], self._names[number], strict=False)
-            if not self._is_done(cell)
+            if not self._is_settled(cell)
+        ]
+
+    def failed(self) -> list[tuple[Row, Record]]:
+        """Records of the cells that failed and have not been tried again since."""
+        return [
+            (self.rows[number], self.records[cell])
+            for numbers in self._numbers_of.values()
+            for number in numbers
+            for cell in self._names[number]
+            if cell in self._given_up
         ]
 
     def left(self) -> int:
@@ -291,6 +301,9 @@ class Search:
         record = self.records.get(name)
         return record is not None and record.done
 
+    def _is_settled(self, name: str) -> bool:
+        return self._is_done(name) or name in self._given_up
+
     def _add(self, row: Row) -> None:
         number = len(self.rows)
         names = [self.signature(Cell(row.configuration, seed)) for seed in self.sweep.seeds]
@@ -330,7 +343,7 @@ class Search:
     def _grant(self, family: Family, number: int, granted: int) -> None:
         seeds = zip(self.sweep.seeds[:granted], self._names[number], strict=False)
         for seed, name in seeds:
-            if self._is_done(name) or name in self._given_up:
+            if self._is_settled(name):
                 continue
             self._open[family.name].add(name)
             self._families_of[name].append(family)

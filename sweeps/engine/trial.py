@@ -13,6 +13,7 @@ from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import seeded_split
 from ssense.errors import one_line
+from ssense.storage import remove_partial_files
 from ssense.training import NonFiniteLossError, TrainingSpec, fit
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
@@ -84,10 +85,14 @@ def run_cell(
     }
     # The bits of a result depend on all of this; a checkpoint of other circumstances is not used.
     circumstances = ("signature", "device", "versions", "threads", "instructions", "code_digest")
-    checkpoint = CheckpointFile(
-        ledger.checkpoint_path(common["signature"]), {name: common[name] for name in circumstances}
-    )
+    checkpoint_path = ledger.checkpoint_path(common["signature"])
+    # What a worker was writing when it was killed: by now this cell has no worker but this one.
+    remove_partial_files(checkpoint_path.parent, abandoned_s=0)
+    checkpoint = CheckpointFile(checkpoint_path, {name: common[name] for name in circumstances})
     left_off = checkpoint.load()
+    earlier = ledger.record(common["signature"])
+    if earlier is not None and not earlier.done:
+        common["attempts"] = earlier.attempts + 1
     common["resumed_after"] = len(left_off.history) if left_off else 0
     common["checkpoint_refused"] = checkpoint.refused
 

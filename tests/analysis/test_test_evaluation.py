@@ -150,7 +150,12 @@ def evaluated(ledger: Ledger, storage: UPath) -> Evaluation:
 
 
 def write_score(
-    ledger: Ledger, configuration: Configuration, seed: int, score: float, status: str = "done"
+    ledger: Ledger,
+    configuration: Configuration,
+    seed: int,
+    score: float,
+    status: str = "done",
+    attempts: int = 1,
 ) -> None:
     digest = ledger.sweep().dataset_digest
     epochs = [{"epoch": 1, "recall@10": 0.0}, {"epoch": 2, "recall@10": score}]
@@ -160,6 +165,7 @@ def write_score(
             configuration=configuration,
             seed=seed,
             status=status,
+            attempts=attempts,
             dataset_digest=digest,
             history=epochs if status == "done" else (),
             best_epoch=2 if status == "done" else 0,
@@ -209,6 +215,15 @@ def test_missing_cells_are_listed(scored):
         "electrode 0.5 seed 2; electrode 0.25 seed 0; electrode 0.25 seed 2. "
         "Run the sweep again to train them."
     )
+
+
+def test_a_family_without_a_complete_configuration_is_refused(scored):
+    for configuration in (HALF, QUARTER):
+        write_score(scored, configuration, 0, 0.2)
+        write_score(scored, configuration, 2, 0.2)
+        write_score(scored, configuration, 1, 0.0, status="failed", attempts=3)
+    with pytest.raises(UserError, match=r"every configuration of electrode has failed cells"):
+        best_configurations(search_of(scored))
 
 
 def test_configurations_not_yet_proposed_are_missing_too(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell
-from sweeps.engine.ledger import Record
+from sweeps.engine.ledger import MOST_ATTEMPTS, Record
 from sweeps.engine.race import Full, Race, Wilcoxon
 from sweeps.engine.search import RETRIES, STARTUP_PROPOSALS, Search, propose
 from sweeps.engine.sweep import Family, Sweep
@@ -241,7 +241,8 @@ def test_the_cell_of_a_lost_worker_is_tried_again_and_then_fails():
     search.finish(failed(record_of(search, cell)))
     assert search.next_cell() is None
     assert not search.running
-    assert [cell for _, cell in search.missing()] == [Cell({}, 0)]
+    assert not search.missing()
+    assert [record.seed for _, record in search.failed()] == [0]
 
 
 def test_a_failed_cell_is_not_averaged_away_nor_tried_twice_in_a_run():
@@ -259,6 +260,24 @@ def test_a_failed_cell_is_tried_again_by_the_next_run():
     record = failed(record_of(search, search.next_cell()))
     again = Search(sweep(families=(NONE,)), FULL, search.rows, {record.signature: record})
     assert len(run(again, 1, random.Random(0))) == 3
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_cell_that_fails_in_every_call_is_given_up(policy):
+    wanted = sweep(families=(SMALL,), configurations=2, seeds=(0, 1, 2))
+    search = Search(wanted, policy)
+    broken = search.next_cell()
+    name = search.signature(broken)
+    record = failed(record_of(search, broken))
+    for attempts in range(1, MOST_ATTEMPTS + 1):
+        record = dataclasses.replace(record, attempts=attempts)
+        again = Search(wanted, policy, search.rows, {name: record})
+        handed = [again.signature(cell) for cell in run(again, 2, random.Random(0))]
+        assert (name in handed) == (attempts < MOST_ATTEMPTS)
+    assert not again.missing()
+    assert [r.signature for _, r in again.failed()] == [name]
+    assert again.score(broken.configuration) is None
+    assert any(again.score(c) is not None for c in again.configurations(SMALL))
 
 
 def test_failed_cells_end_the_search_instead_of_being_awaited():
