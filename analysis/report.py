@@ -43,6 +43,37 @@ def markdown_table(rows: Rows) -> str:
     return "\n".join([*lines, *(_markdown_line(row.values()) for row in rows)]) + "\n"
 
 
+def latex_table(rows: Rows, caption: str) -> str:
+    """Write rows as a LaTeX table for the package booktabs; the first column is left-aligned."""
+    head, *_ = rows
+    lines = [" & ".join(map(_latex, row.values())) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(_latex, head)) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{_latex(caption)}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_LATEX = {"±": r"$\pm$", "–": "--", "<": "$<$", ">": "$>$", "~": r"\textasciitilde{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def _latex(cell: object) -> str:
+    return "".join(_LATEX.get(character, character) for character in str(cell))
+
+
 def csv_table(rows: Rows) -> str:
     """Write rows as CSV."""
     text = io.StringIO()

@@ -1,9 +1,11 @@
 """Table 1 of SSENSE for one's own recording: the best configurations on held-out test splits.
 
     python analysis/test_evaluation.py --storage DIR [--sweep NAME]
+    python analysis/test_evaluation.py --confirm-seeds 100 101 102 103 104
 
 Per family, the configuration with the best mean validation Recall@10; each of its seeds' encoders
-on that seed's own test split. Nothing is trained. Every look at the test splits is counted.
+on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice was not
+made: their table is free of selection. Every look at test splits is recorded.
 """
 
 from __future__ import annotations
@@ -14,43 +16,52 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from upath import UPath
 
 from analysis import report
-from analysis.comparison import (
-    LEGEND,
-    Comparison,
-    against_chance,
-    between,
-    comparison_rows,
-    comparison_values,
+from analysis.comparison import LEGEND, comparison_rows, comparison_values
+from analysis.confirmation import confirm, confirming_sweep
+from analysis.evaluation import (
+    Evaluation,
+    best_configurations,
+    evaluate_chosen,
+    missing_cells,
+    require_all,
+    take_up,
 )
 from analysis.figures import family_figure, figure_bytes
+from analysis.looks import FOLDER as LOOKS
+from analysis.looks import record_look
 from ssense.command import python, run_command
-from ssense.data.dataset import Pairs
-from ssense.data.splits import seeded_split
-from ssense.errors import UserError
-from ssense.model.encoder import trained_encoder
 from ssense.model.text import UNTRAINED
-from ssense.retrieval import METRICS, chance_metrics, metric_title
-from ssense.storage import open_storage, write_json, write_whole
-from ssense.training import evaluate
-from sweeps.engine.cell import Configuration, describe, label
-from sweeps.engine.ledger import Ledger, Record, find_ledger, utc_now
+from ssense.retrieval import METRICS, metric_title
+from ssense.storage import open_storage, write_whole
+from sweeps.engine.cell import describe
+from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.progress import console, say, step
-from sweeps.engine.provenance import check_versions, code_digest
-from sweeps.engine.race import POLICIES
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker, tracking_uri
 
 PRIMARY = "recall@10"
+
+PUBLISHED = {
+    "no masking": ("1.20 ± 0.54", "10.68 ± 1.40", "40.58 ± 2.29", "0.0498 ± 0.0049"),
+    "electrode": ("0.72 ± 0.25", "9.00 ± 1.21", "40.00 ± 1.76", "0.0446 ± 0.0044"),
+    "frequency-time": ("0.99 ± 0.44", "9.65 ± 1.41", "38.69 ± 2.75", "0.0475 ± 0.0062"),
+    "electrode + frequency-time": (
+        "1.06 ± 0.57",
+        "9.38 ± 1.78",
+        "40.37 ± 1.78",
+        "0.0465 ± 0.0077",
+    ),
+}
+"""Table 1 of SSENSE: sub_9, Ant-Man, ten seeds; recalls in percent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,117 +72,34 @@ class EvaluationOptions:
     """Where the sweep was kept."""
     sweep: str | None = None
     """Name of the sweep [the one worked on last]."""
+    confirm_seeds: tuple[int, ...] = ()
+    """Fresh seeds at which to train and evaluate the chosen configurations too."""
+    allow_missing: bool = False
+    """Go without the cells that are missing, and name them in the report."""
+    cpus_per_cell: int = 1
+    """CPU cores of one cell at fresh seeds; as in the sweep, for the same results."""
+    gpus_per_cell: float | None = None
+    """GPU share of one cell at fresh seeds [1 where there are GPUs]."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Scores of the chosen configurations on their seeds' test splits.
+class Protocol:
+    """One evaluation as it is reported.
 
     Attributes:
-        chosen: the best configuration of each family.
-        scores: by family and metric, `[seeds]`, as fractions.
-        n_train, n_test: sentences of the training and test splits.
+        name: "search seeds", at which the configurations were chosen, or "fresh seeds".
+        evaluation: its scores.
+        caption: what it shows, in words.
     """
 
-    chosen: Mapping[str, Configuration]
-    scores: Mapping[str, Mapping[str, np.ndarray]]
-    n_train: int
-    n_test: int
+    name: str
+    evaluation: Evaluation
+    caption: str
 
     @property
-    def chance(self) -> dict[str, float]:
-        """What a random ranking of the test sentences reaches."""
-        return chance_metrics(self.n_test)
-
-    def comparisons(self, metric: str) -> list[Comparison]:
-        """Compare each family with chance, and families in pairs; Holm within each kind."""
-        scores = {family: by_metric[metric] for family, by_metric in self.scores.items()}
-        sizes = self.n_train, self.n_test
-        return against_chance(scores, self.chance[metric], *sizes) + between(scores, *sizes)
-
-
-def best_configurations(search: Search) -> dict[str, Configuration]:
-    """Choose each family's configuration by its mean validation metric over the seeds.
-
-    Raises:
-        UserError: cells of the sweep are missing, with their list.
-    """
-    missing = missing_cells(search)
-    if missing:
-        shown = "; ".join(missing[:5]) + ("; ..." if len(missing) > 5 else "")
-        raise UserError(
-            f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
-            f"{shown}. Run the sweep again to train them."
-        )
-    chosen = {}
-    for family in search.sweep.families:
-        complete = [c for c in search.configurations(family) if search.score(c) is not None]
-        if not complete:
-            raise UserError(
-                f"{search.sweep.name}: every configuration of {family.name} has failed cells. "
-                f"Look into {search.failed()[0][1].reason!r}, or sweep other values."
-            )
-        chosen[family.name] = max(complete, key=search.score)
-    return chosen
-
-
-def missing_cells(search: Search) -> list[str]:
-    """Name the cells without a result that the sweep's policy wants."""
-    return [
-        f"{label(row.family, row.configuration)} seed {cell.seed}"
-        + (" (failed)" if search.record(cell) else "")
-        for row, cell in search.missing()
-    ]
-
-
-def evaluate_sweep(ledger: Ledger, pairs: Pairs) -> Evaluation:
-    """Evaluate the best configuration of every family on its seeds' test splits.
-
-    Raises:
-        UserError: cells are missing, there is a single seed, or an encoder can't be read.
-    """
-    sweep = ledger.sweep()
-    if len(sweep.seeds) < 2:
-        raise UserError(
-            f"{sweep.name} has the single seed {sweep.seeds[0]}: nothing can be tested. "
-            "Run the sweep again with more --seeds."
-        )
-    records = check_versions(ledger.records(), code_digest(), ledger.kept_versions())
-    search = Search(sweep, POLICIES[ledger.policy()], ledger.rows(), records)
-    chosen = best_configurations(search)
-    scores: dict[str, dict[str, np.ndarray]] = {}
-    for family, configuration in chosen.items():
-        metrics = [
-            held_out_metrics(ledger, record, pairs, sweep.training.batch_size)
-            for record in search.done(configuration)
-        ]
-        scores[family] = {name: np.array([m[name] for m in metrics]) for name in METRICS}
-    split = seeded_split(len(pairs), sweep.seeds[0])
-    return Evaluation(
-        chosen=chosen, scores=scores, n_train=len(split.train), n_test=len(split.test)
-    )
-
-
-def held_out_metrics(
-    ledger: Ledger, record: Record, pairs: Pairs, batch_size: int
-) -> dict[str, float]:
-    """Metrics of one cell's encoder on its seed's test split.
-
-    Raises:
-        UserError: the encoder is missing, damaged, or another model's.
-    """
-    name = record.signature
-    advice = f"Delete {ledger.folder / 'cells' / name} and run the sweep again."
-    try:
-        encoder = trained_encoder(ledger.encoder(record))
-    except RuntimeError as error:
-        raise UserError(f"the encoder of cell {name} is another model's. {advice}") from error
-    encoder.to(pairs.text.device)
-    test = pairs.select(seeded_split(len(pairs), record.seed).test)
-    try:
-        return evaluate(encoder, test, batch_size)
-    except ValueError as error:
-        raise UserError(f"the encoder of cell {name} is damaged: {error}. {advice}") from error
+    def file_name(self) -> str:
+        """Of its files: "search_seeds"."""
+        return self.name.replace(" ", "_")
 
 
 def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
@@ -188,9 +116,21 @@ def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     return [*rows, {"family": "random retrieval", "best configuration": "", **chance}]
 
 
-def screen_rows(evaluation: Evaluation) -> list[dict[str, str]]:
-    """Lay out Table 1 without the configurations, which make it too wide for a terminal."""
-    rows = table_rows(evaluation)
+def published_rows(ledger: Ledger) -> list[dict[str, str]]:
+    """Table 1 as published, where it is about the recording of the sweep; else nothing."""
+    dataset = ledger.description()["dataset"]
+    if dataset["subject"] != "sub_9" or "ant-man" not in dataset["title"].lower():
+        return []
+    titles = [metric_title(metric) for metric in METRICS]
+    return [
+        {"family": f"{family} (SSENSE)", "best configuration": ""}
+        | dict(zip(titles, scores, strict=True))
+        for family, scores in PUBLISHED.items()
+    ]
+
+
+def screen_rows(rows: report.Rows) -> report.Rows:
+    """Leave out the configurations, which make the table too wide for a terminal."""
     return [{k: cell for k, cell in row.items() if k != "best configuration"} for row in rows]
 
 
@@ -201,77 +141,110 @@ def difference_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]
     )
 
 
-def score_rows(evaluation: Evaluation, seeds: tuple[int, ...]) -> list[dict[str, object]]:
+def score_rows(protocol: Protocol) -> list[dict[str, object]]:
     """List every score, one row per family and seed, as fractions."""
+    evaluation = protocol.evaluation
     return [
-        {"family": family, "seed": seed, **{name: values[i] for name, values in by_metric.items()}}
+        {
+            "protocol": protocol.name,
+            "family": family,
+            "seed": seed,
+            **{name: values[i] for name, values in by_metric.items()},
+        }
         for family, by_metric in evaluation.scores.items()
-        for i, seed in enumerate(seeds)
+        for i, seed in enumerate(evaluation.seeds)
     ]
 
 
-def count_look(ledger: Ledger, evaluation: Evaluation) -> int:
-    """Record that the test splits were looked at; return how often by now."""
-    folder = ledger.folder / "looks"
-    look = 1 + (len(list(folder.iterdir())) if folder.exists() else 0)
-    chosen = {family: dict(values) for family, values in evaluation.chosen.items()}
-    write_json(folder / f"look-{look:04d}.json", {"at": utc_now(), "chosen": chosen})
-    return look
-
-
-def write_report(ledger: Ledger, evaluation: Evaluation, look: int) -> list[UPath]:
-    """Write tables (Markdown, CSV) and figures (PNG, SVG) beside the ledger; return their paths."""
-    sweep, folder = ledger.sweep(), ledger.folder / "evaluation"
-    table = table_rows(evaluation)
-    tests = {metric: difference_rows(evaluation, metric) for metric in METRICS}
-    values = [
-        row for m in METRICS for row in comparison_values(evaluation.comparisons(m), metric=m)
+def mean_rows(protocol: Protocol) -> list[dict[str, object]]:
+    """List means and sds, one row per family, as fractions."""
+    evaluation = protocol.evaluation
+    return [
+        {
+            "protocol": protocol.name,
+            "family": family,
+            "configuration": describe(evaluation.chosen[family]),
+            "seeds": len(evaluation.seeds),
+            **{name: values.mean() for name, values in by_metric.items()},
+            **{f"{name}_sd": values.std(ddof=1) for name, values in by_metric.items()},
+            **{f"{name}_chance": value for name, value in evaluation.chance.items()},
+        }
+        for family, by_metric in evaluation.scores.items()
     ]
-    markdown = [f"# Test evaluation of {sweep.name}\n", f"{caption(ledger, evaluation, look)}\n"]
-    markdown += [report.markdown_table(rows) for rows in (table, *tests.values())]
-    markdown.append(f"{LEGEND}\n")
+
+
+def value_rows(protocol: Protocol) -> list[dict[str, object]]:
+    """List the tests of every metric as numbers; differences as fractions."""
+    return [
+        {"protocol": protocol.name, **row}
+        for metric in METRICS
+        for row in comparison_values(protocol.evaluation.comparisons(metric), metric)
+    ]
+
+
+def markdown(ledger: Ledger, protocols: Sequence[Protocol], notes: Sequence[str]) -> str:
+    """Write the whole report: for each protocol its table and the tests of every metric."""
+    parts = [f"# Test evaluation of {ledger.folder.name}\n", *(f"{note}\n" for note in notes)]
+    published = published_rows(ledger)
+    for protocol in protocols:
+        evaluation = protocol.evaluation
+        parts += [f"## {protocol.name.capitalize()}\n", f"{protocol.caption}\n"]
+        parts.append(report.markdown_table([*table_rows(evaluation), *published]))
+        parts += [report.markdown_table(difference_rows(evaluation, m)) for m in METRICS]
+    return "\n".join([*parts, f"{LEGEND}\n"])
+
+
+def write_report(
+    ledger: Ledger, protocols: Sequence[Protocol], notes: Sequence[str]
+) -> list[UPath]:
+    """Write tables (Markdown, CSV, LaTeX) and figures beside the ledger; return their paths."""
+    folder = ledger.folder / "evaluation"
     contents: dict[str, str | bytes] = {
-        "table.md": "\n".join(markdown),
-        "table.csv": report.csv_table(table),
-        "tests.csv": report.csv_table(values),
-        "scores.csv": report.csv_table(score_rows(evaluation, sweep.seeds)),
+        "table.md": markdown(ledger, protocols, notes),
+        "table.csv": report.csv_table([row for p in protocols for row in mean_rows(p)]),
+        "tests.csv": report.csv_table([row for p in protocols for row in value_rows(p)]),
+        "scores.csv": report.csv_table([row for p in protocols for row in score_rows(p)]),
     }
-    figure = family_figure(evaluation.scores, evaluation.chance, [PRIMARY, "mrr"])
-    for kind in ("png", "svg"):
-        contents[f"families.{kind}"] = figure_bytes(figure, kind)
+    for protocol in protocols:
+        evaluation = protocol.evaluation
+        rows = [*table_rows(evaluation), *published_rows(ledger)]
+        contents[f"{protocol.file_name}.tex"] = report.latex_table(rows, protocol.caption)
+        figure = family_figure(evaluation.scores, evaluation.chance, [PRIMARY, "mrr"])
+        for kind in ("png", "svg"):
+            contents[f"{protocol.file_name}.{kind}"] = figure_bytes(figure, kind)
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
 
 
-def caption(ledger: Ledger, evaluation: Evaluation, look: int) -> str:
-    """Say in words what the table shows and on what."""
-    sweep, dataset = ledger.sweep(), ledger.description()["dataset"]
-    seeds = " ".join(map(str, sweep.seeds))
+def caption(ledger: Ledger, evaluation: Evaluation, origin: str) -> str:
+    """Say in words what a table shows and on what; `origin` says how it was chosen."""
+    dataset = ledger.description()["dataset"]
+    seeds = " ".join(map(str, evaluation.seeds))
     untrained = dataset["text_spec"]["weights"] == UNTRAINED
     tower = " The text tower is untrained: a trial, not a result." if untrained else ""
     return (
         f"{dataset['subject']}, {dataset['title']}: held-out test splits of {evaluation.n_test} "
-        f"sentences, mean ± sd over {len(sweep.seeds)} seeds ({seeds}). Each family's best "
-        "configuration by mean validation Recall@10, chosen before this look at the test splits, "
-        f"which is number {look}. Text: {dataset['text']}.{tower}"
+        f"sentences, mean ± sd over {len(evaluation.seeds)} seeds ({seeds}). Each family's best "
+        f"configuration by mean validation Recall@10; {origin}. Text: {dataset['text']}.{tower}"
     )
 
 
 def log_evaluation(
-    storage: UPath, ledger: Ledger, evaluation: Evaluation, look: int, files: list[UPath]
+    storage: UPath, ledger: Ledger, protocols: Sequence[Protocol], files: list[UPath]
 ) -> None:
     """Write the evaluation to MLflow, as a run of its own below the sweep's."""
-    sweep = ledger.sweep()
-    dataset = ledger.description()["dataset"]
+    sweep, dataset = ledger.sweep(), ledger.description()["dataset"]
     metrics = {
-        f"{family.replace(' + ', ' and ')}/{metric}": float(values.mean())
-        for family, by_metric in evaluation.scores.items()
+        f"{protocol.name}/{family.replace(' + ', ' and ')}/{metric}": float(values.mean())
+        for protocol in protocols
+        for family, by_metric in protocol.evaluation.scores.items()
         for metric, values in by_metric.items()
     }
-    tags = {"ssense.level": "test evaluation", "look": str(look), "text": dataset["text"]}
+    number = len(list((ledger.folder / LOOKS).iterdir()))
+    tags = {"ssense.level": "test evaluation", "look": str(number), "text": dataset["text"]}
     tracker = Tracker(storage, sweep.claim, sweep.name)
-    tracker.report(f"test evaluation {look}", tags, metrics, files)
+    tracker.report(f"test evaluation {number}", tags, metrics, files)
 
 
 def main(options: EvaluationOptions) -> None:
@@ -279,23 +252,58 @@ def main(options: EvaluationOptions) -> None:
     storage = open_storage(options.storage, must_exist=True)
     ledger = find_ledger(storage, options.sweep)
     say(f"Test evaluation of {ledger.folder.name}")
-    data = sweep_dataset(ledger, storage)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with step("Encoders of the best configurations on their test splits"):
-        evaluation = evaluate_sweep(ledger, data.on(device))
-    look = count_look(ledger, evaluation)
-    files = write_report(ledger, evaluation, look)
-    console.print(report.screen_table(screen_rows(evaluation)))
-    for family, configuration in evaluation.chosen.items():
-        if configuration:
-            say(f"Best of {family}: {describe(configuration)}.")
-    say(caption(ledger, evaluation, look))
-    console.print(report.screen_table(difference_rows(evaluation, PRIMARY)))
-    say(LEGEND)
+    search = take_up(ledger)
+    if not options.allow_missing:
+        require_all(search)
+    missing = missing_cells(search)
+    notes = [f"Without {len(missing)} missing cells: {'; '.join(missing)}."] if missing else []
+    protocols = evaluate_protocols(storage, ledger, search, options)
+    files = write_report(ledger, protocols, notes)
+    show(ledger, protocols, notes)
     with step("MLflow"):
-        log_evaluation(storage, ledger, evaluation, look, files)
+        log_evaluation(storage, ledger, protocols, files)
     say(f"Tables and figures: {files[0].parent}")
     say(f"Browse every run: {python()} -m mlflow ui --backend-store-uri {tracking_uri(storage)}")
+
+
+def evaluate_protocols(
+    storage: UPath, ledger: Ledger, search: Search, options: EvaluationOptions
+) -> list[Protocol]:
+    """Evaluate the best configurations at the seeds of the search and, if asked, at fresh ones."""
+    chosen = best_configurations(search)
+    confirming = None
+    if options.confirm_seeds:
+        confirming = confirming_sweep(search.sweep, chosen, options.confirm_seeds)
+    data = sweep_dataset(ledger, storage)
+    searches = {"search seeds": search}
+    if confirming is not None:
+        searches["fresh seeds"] = confirm(
+            ledger, confirming, search.records, data, options.cpus_per_cell, options.gpus_per_cell
+        )
+    pairs = data.on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    protocols = []
+    with step("Encoders of the best configurations on their test splits"):
+        for name, searched in searches.items():
+            evaluation = evaluate_chosen(searched, chosen, ledger, pairs)
+            words = caption(ledger, evaluation, record_look(ledger, evaluation))
+            protocols.append(Protocol(name=name, evaluation=evaluation, caption=words))
+    return protocols
+
+
+def show(ledger: Ledger, protocols: Sequence[Protocol], notes: Sequence[str]) -> None:
+    """Print the tables, and the tests of the last protocol, the strictest."""
+    published, last = published_rows(ledger), protocols[-1]
+    for note in notes:
+        say(note)
+    for protocol in protocols:
+        rows = [*table_rows(protocol.evaluation), *published]
+        console.print(report.screen_table(screen_rows(rows)))
+        say(protocol.caption)
+    for family, configuration in last.evaluation.chosen.items():
+        if configuration:
+            say(f"Best of {family}: {describe(configuration)}.")
+    console.print(report.screen_table(difference_rows(last.evaluation, PRIMARY)))
+    say(LEGEND)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.report import csv_table, markdown_table, p_value, score, screen_table
+from analysis.report import csv_table, latex_table, markdown_table, p_value, score, screen_table
 
 ROWS = [
     {"family": "no masking", "Recall@10": "10.68 ± 1.40", "p": "0.160"},
@@ -59,6 +59,15 @@ def test_markdown_line_by_line():
     assert markdown_table(ROWS[:1]) == (
         "| family | Recall@10 | p |\n| --- | --- | --- |\n| no masking | 10.68 ± 1.40 | 0.160 |\n"
     )
+
+
+def test_latex_escapes_and_aligns():
+    rows = [{"family": "a & b_c", "p": "< 0.001"}, {"family": "100 %", "p": "1.20 ± 0.54"}]
+    lines = latex_table(rows, "Seeds #1").splitlines()
+    assert r"\begin{tabular}{lr}" in lines
+    assert r"a \& b\_c & $<$ 0.001 \\" in lines
+    assert r"100 \% & 1.20 $\pm$ 0.54 \\" in lines
+    assert r"\caption{Seeds \#1}" in lines
 
 
 def test_csv_comes_back():

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,15 +19,22 @@ import safetensors.torch
 import torch
 from upath import UPath
 
-from analysis.test_evaluation import (
+from analysis.confirmation import confirming_sweep
+from analysis.evaluation import (
     Evaluation,
-    EvaluationOptions,
     best_configurations,
-    count_look,
+    evaluate_chosen,
+    require_all,
+    take_up,
+)
+from analysis.looks import record_look
+from analysis.test_evaluation import (
+    EvaluationOptions,
+    Protocol,
     difference_rows,
-    evaluate_sweep,
     main,
-    sweep_dataset,
+    mean_rows,
+    published_rows,
     table_rows,
 )
 from ssense.data.dataset import Dataset
@@ -40,6 +48,7 @@ from sweeps.engine.cell import Cell, Configuration, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.precompute import load_dataset
 from sweeps.engine.race import Full
+from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family, Row, Sweep
 from sweeps.engine.tracking import Tracker
@@ -143,7 +152,9 @@ def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
 
 
 def evaluated(ledger: Ledger, storage: UPath) -> Evaluation:
-    return evaluate_sweep(ledger, sweep_dataset(ledger, storage).on(CPU))
+    search = take_up(ledger)
+    pairs = sweep_dataset(ledger, storage).on(CPU)
+    return evaluate_chosen(search, best_configurations(search), ledger, pairs)
 
 
 # ---------------------------------------------------------------- which configuration
@@ -165,6 +176,7 @@ def write_score(
             configuration=configuration,
             seed=seed,
             status=status,
+            reason="" if status == "done" else "NaN",
             attempts=attempts,
             dataset_digest=digest,
             history=epochs if status == "done" else (),
@@ -209,12 +221,14 @@ def test_missing_cells_are_listed(scored):
     write_score(scored, HALF, 1, 0.0, status="failed")
     write_score(scored, QUARTER, 1, 0.3)
     with pytest.raises(UserError) as error:
-        best_configurations(search_of(scored))
+        require_all(search_of(scored))
     assert str(error.value) == (
         f"{scored.folder.name} lacks 4 of its 9 cells: electrode 0.5 seed 1 (failed); "
         "electrode 0.5 seed 2; electrode 0.25 seed 0; electrode 0.25 seed 2. "
-        "Run the sweep again to train them."
+        "Run the sweep again to train them, or go without with --allow-missing."
     )
+    with pytest.raises(UserError, match=r"no configuration of electrode has every seed\. Run"):
+        best_configurations(search_of(scored))
 
 
 def test_a_family_without_a_complete_configuration_is_refused(scored):
@@ -222,7 +236,7 @@ def test_a_family_without_a_complete_configuration_is_refused(scored):
         write_score(scored, configuration, 0, 0.2)
         write_score(scored, configuration, 2, 0.2)
         write_score(scored, configuration, 1, 0.0, status="failed", attempts=3)
-    with pytest.raises(UserError, match=r"every configuration of electrode has failed cells"):
+    with pytest.raises(UserError, match=r"has every seed; one failed: NaN\."):
         best_configurations(search_of(scored))
 
 
@@ -232,13 +246,13 @@ def test_configurations_not_yet_proposed_are_missing_too(tmp_path):
     for seed in SEEDS:
         write_score(ledger, HALF, seed, 0.2)
     with pytest.raises(UserError, match="lacks 6 of its 9 cells: no masking seed 0; no"):
-        best_configurations(search_of(ledger))
+        require_all(search_of(ledger))
 
 
 def test_a_long_list_of_missing_cells_is_cut(tmp_path):
     ledger = write_sweep(UPath(tmp_path), "dataset", configurations=2)
     with pytest.raises(UserError) as error:
-        best_configurations(search_of(ledger))
+        require_all(search_of(ledger))
     assert "lacks 9 of its 9 cells: no masking seed 0; no masking seed 1;" in str(error.value)
     assert "electrode 0.5 seed 1; ... Run the sweep again" not in str(error.value)
     assert str(error.value).count(" seed ") == 5
@@ -247,7 +261,7 @@ def test_a_long_list_of_missing_cells_is_cut(tmp_path):
 def test_a_single_seed_is_refused(tmp_path):
     ledger = write_sweep(UPath(tmp_path), "dataset", configurations=1, seeds=(4,))
     with pytest.raises(UserError, match=r"has the single seed 4: .* Run the sweep again with more"):
-        evaluate_sweep(ledger, None)
+        take_up(ledger)
 
 
 # ---------------------------------------------------------------- the evaluation itself
@@ -275,7 +289,7 @@ def by_hand(ledger: Ledger, dataset: Dataset, configuration: Configuration, seed
 
 def test_scores_are_those_of_an_evaluation_by_hand(ledger, storage):
     dataset = sweep_dataset(ledger, storage)
-    evaluation = evaluate_sweep(ledger, dataset.on(CPU))
+    evaluation = evaluated(ledger, storage)
     assert evaluation.chosen == {"no masking": NONE, "electrode": HALF}
     assert (evaluation.n_train, evaluation.n_test) == (60, N_TEST)
     assert evaluation.chance == chance_metrics(N_TEST)
@@ -296,6 +310,7 @@ def small_evaluation() -> Evaluation:
     plain = {metric: masked[metric] - 0.01 - 0.01 * z for metric in METRICS}
     return Evaluation(
         chosen={"no masking": NONE, "electrode": HALF},
+        seeds=tuple(range(10)),
         scores={"no masking": plain, "electrode": masked},
         n_train=872,
         n_test=292,
@@ -340,12 +355,89 @@ def test_comparisons_are_paired_corrected_and_adjusted():
     assert rows[1]["95 % interval"] == f"{low:.2f} to {high:.2f}"
 
 
-def test_every_look_is_counted(ledger, storage):
-    evaluation = evaluated(ledger, storage)
-    assert [count_look(ledger, evaluation) for _ in range(2)] == [1, 2]
+def test_looks_tell_what_the_choice_may_know(ledger, storage):
+    first = evaluated(ledger, storage)
+    other = dataclasses.replace(first, chosen={"no masking": NONE, "electrode": QUARTER})
+    elsewhere = dataclasses.replace(other, seeds=(100, 101))
+    first_look = "chosen before this first look at these test splits"
+    assert record_look(ledger, first) == first_look
+    assert record_look(ledger, first) == (
+        "chosen before the first look at these test splits, which were seen once before"
+    )
+    assert record_look(ledger, elsewhere) == first_look
+    assert record_look(ledger, other) == (
+        "these test splits were seen 2 times before, with other configurations: the choice may "
+        "know them"
+    )
     looks = sorted((ledger.folder / "looks").iterdir())
-    assert [path.name for path in looks] == ["look-0001.json", "look-0002.json"]
+    assert [path.name for path in looks] == [f"look-000{i}.json" for i in (1, 2, 3, 4)]
     assert json.loads(looks[1].read_text())["chosen"]["electrode"] == HALF
+
+
+def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
+    sweep = ledger.sweep()
+    chosen = {"no masking": NONE, "electrode": HALF}
+    confirming = confirming_sweep(sweep, chosen, (100, 101))
+    search = Search(confirming, Full())
+    assert [row.configuration for row in search.rows] == [NONE, HALF]
+    assert confirming.n_cells == 4
+    mine, theirs = search_of(ledger), Cell(HALF, 100)
+    assert search.signature(theirs) == mine.signature(theirs)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ((100, 2), "--confirm-seeds: the search has seen seed 2. Give fresh ones"),
+        ((100,), "--confirm-seeds 100: one seed can't be tested"),
+        ((100, 100), "100 appears twice"),
+        ((-1, 100), "-1 is negative"),
+    ],
+)
+def test_seeds_that_confirm_nothing_are_refused(ledger, seeds, message):
+    with pytest.raises(UserError, match=message):
+        confirming_sweep(ledger.sweep(), {"no masking": NONE}, seeds)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storage, capsys):
+    options = EvaluationOptions(storage=str(storage), confirm_seeds=(100, 101))
+    main(options)
+    shown = capsys.readouterr().out
+    assert "Training 4 cells at fresh seeds" in shown
+    assert shown.count("random retrieval") == 2
+    assert "over 2 seeds (100 101)" in shown
+    fresh = {r.seed for r in ledger.records().values()} - set(SEEDS)
+    assert fresh == {100, 101}
+    folder = evaluation_folder(storage)
+    assert "## Fresh seeds" in (folder / "table.md").read_text()
+    assert (folder / "fresh_seeds.tex").exists()
+    with (folder / "scores.csv").open() as file:
+        protocols = Counter(row["protocol"] for row in csv.DictReader(file))
+    assert protocols == {"search seeds": 6, "fresh seeds": 4}
+    main(options)
+    assert "Training" not in capsys.readouterr().out
+    assert evaluated(ledger, storage).seeds == SEEDS  # the search is as it was
+
+
+def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys):
+    more = dataclasses.replace(ledger.sweep(), configurations=2)
+    rows = [*ledger.rows(), Row("electrode", QUARTER)]
+    ledger.write_sweep(more, rows, ledger.description()["dataset"], "full", [])
+    main(EvaluationOptions(storage=str(storage), allow_missing=True))
+    note = "Without 3 missing cells: electrode 0.25 seed 0; electrode 0.25 seed 1"
+    assert note in capsys.readouterr().out
+    assert note in (evaluation_folder(storage) / "table.md").read_text()
+
+
+def test_the_published_table_stands_beside_the_same_recording_alone(ledger):
+    assert published_rows(ledger) == []
+    dataset = {**ledger.description()["dataset"], "title": "Ant-Man"}
+    ledger.write_sweep(ledger.sweep(), ledger.rows(), dataset, "full", [])
+    first, *_ = published_rows(ledger)
+    assert first["family"] == "no masking (SSENSE)"
+    assert first["Recall@10"] == "10.68 ± 1.40"
+    assert list(first) == list(table_rows(small_evaluation())[0])
 
 
 # ---------------------------------------------------------------- what can be wrong
@@ -463,8 +555,8 @@ def test_file_and_module_print_the_same_tables(looked_twice):
     )
     changed = [pair for pair in zip(first, second, strict=True) if pair[0] != pair[1]]
     assert len(changed) == 1
-    assert "which is number 1." in changed[0][0]
-    assert "which is number 2." in changed[0][1]
+    assert "chosen before this first look at these test splits" in changed[0][0]
+    assert "which were seen once before" in changed[0][1]
     for words in ("random retrieval", "no masking – chance", "The text tower is untrained"):
         assert any(words in line for line in first)
 
@@ -476,7 +568,7 @@ def test_the_files_hold_the_evaluation(looked_twice):
     evaluation = evaluated(Ledger(UPath(folder.parent)), UPath(storage))
     names = {path.name for path in folder.iterdir()}
     tables = {"table.md", "table.csv", "tests.csv", "scores.csv"}
-    assert names == tables | {"families.png", "families.svg"}
+    assert names == tables | {f"search_seeds.{kind}" for kind in ("png", "svg", "tex")}
     with (folder / "scores.csv").open() as file:
         scores = list(csv.DictReader(file))
     assert len(scores) == len(SEEDS) * len(FAMILIES)
@@ -485,7 +577,9 @@ def test_the_files_hold_the_evaluation(looked_twice):
             expected = evaluation.scores[row["family"]][metric][SEEDS.index(int(row["seed"]))]
             assert float(row[metric]) == pytest.approx(expected, abs=1e-6)
     with (folder / "table.csv").open() as file:
-        assert list(csv.DictReader(file)) == table_rows(evaluation)
+        means = list(csv.DictReader(file))
+    protocol = Protocol(name="search seeds", evaluation=evaluation, caption="")
+    assert means == [{k: str(v) for k, v in row.items()} for row in mean_rows(protocol)]
     with (folder / "tests.csv").open() as file:
         tests = list(csv.DictReader(file))
     expected = [(metric, c) for metric in METRICS for c in evaluation.comparisons(metric)]
@@ -503,7 +597,7 @@ def test_the_report_says_what_it_shows(looked_twice):
     text = (evaluation_folder(storage) / "table.md").read_text()
     for words in (
         "sub_9, Tiny: held-out test splits of 20 sentences, mean ± sd over 3 seeds (0 1 2).",
-        "which is number 2.",
+        "which were seen once before",
         "| no masking | – |",
         "| electrode | electrode 0.5 |",
         "| random retrieval |",
@@ -532,11 +626,11 @@ def test_mlflow_has_one_run_for_each_look(looked_twice):
             metrics = dict(query(f"select key, value from metrics where run_uuid = '{run}'"))
             tags = dict(query(f"select key, value from tags where run_uuid = '{run}'"))
             assert len(metrics) == len(FAMILIES) * len(METRICS)
-            assert 0 < metrics["electrode/mrr"] < 1
+            assert 0 < metrics["search seeds/electrode/mrr"] < 1
             assert tags["mlflow.parentRunId"] == sweep_run[0]
             assert tags["ssense.level"] == "test evaluation"
             logged = {path.name for path in Path(artifacts.removeprefix("file://")).iterdir()}
-            assert {"families.png", "families.svg", "table.md", "scores.csv"} <= logged
+            assert {"search_seeds.png", "search_seeds.tex", "table.md", "scores.csv"} <= logged
 
 
 def test_an_empty_storage_is_one_line_on_stderr(tmp_path):
