@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from analysis.comparison import Comparison, against_chance, between
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
-from ssense.model.encoder import trained_encoder
+from ssense.model.encoder import SpectrogramEncoder, trained_encoder
 from ssense.retrieval import METRICS, chance_metrics
 from ssense.training import evaluate
 from sweeps.engine.cell import Configuration, label
@@ -149,15 +150,30 @@ def held_out_metrics(
     Raises:
         UserError: the encoder is missing, damaged, or another model's.
     """
-    name = record.signature
-    advice = f"Delete {ledger.folder / 'cells' / name} and run the sweep again."
-    try:
-        encoder = trained_encoder(ledger.encoder(record))
-    except RuntimeError as error:
-        raise UserError(f"the encoder of cell {name} is another model's. {advice}") from error
-    encoder.to(pairs.text.device)
+    encoder = cell_encoder(ledger, record, pairs.text.device)
     test = pairs.select(seeded_split(len(pairs), record.seed).test)
     try:
         return evaluate(encoder, test, batch_size)
     except ValueError as error:
-        raise UserError(f"the encoder of cell {name} is damaged: {error}. {advice}") from error
+        name = record.signature
+        raise UserError(
+            f"the encoder of cell {name} is damaged: {error}. {_advice(ledger, record)}"
+        ) from error
+
+
+def cell_encoder(ledger: Ledger, record: Record, device: torch.device) -> SpectrogramEncoder:
+    """The encoder that a cell's training ended with, on a device.
+
+    Raises:
+        UserError: it is missing, damaged, or another model's.
+    """
+    try:
+        return trained_encoder(ledger.encoder(record)).to(device)
+    except RuntimeError as error:
+        raise UserError(
+            f"the encoder of cell {record.signature} is another model's. {_advice(ledger, record)}"
+        ) from error
+
+
+def _advice(ledger: Ledger, record: Record) -> str:
+    return f"Delete {ledger.folder / 'cells' / record.signature} and run the sweep again."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, repeat
 
 import matplotlib as mpl
 import numpy as np
@@ -49,6 +49,35 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
+
+
+def bar_figure(scores: Mapping[str, Sequence[float]], metric: str) -> Figure:
+    """Draw one metric as a bar each: the mean over seeds, its sd, and the seeds as points.
+
+    Args:
+        scores: by name, one value per seed, as fractions.
+        metric: what they are.
+    """
+    is_share = metric != "mrr"
+    scale = 100 if is_share else 1
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 0.6 + 0.28 * len(scores)))
+        axis = figure.subplots()
+        for place, (values, colour) in enumerate(zip(scores.values(), _shades(), strict=False)):
+            row = scale * np.asarray(values)
+            spread = row.std(ddof=1) if len(row) > 1 else 0.0
+            axis.barh(place, row.mean(), xerr=spread, color=colour, height=0.7, capsize=2)
+            axis.plot(row, np.full(len(row), place), ".", color="black", markersize=2, alpha=0.6)
+        axis.set_yticks(range(len(scores)), list(scores))
+        axis.invert_yaxis()
+        axis.set_xlim(left=0)
+        axis.set_xlabel(f"test {metric_title(metric)}" + (" (%)" if is_share else ""))
+    return figure
+
+
+def _shades() -> Iterator[str]:
+    yield COLOURS[0]  # what the others are compared with
+    yield from repeat(COLOURS[5])
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.evaluation import Evaluation
 from ssense.storage import read_json, write_json
+from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger, utc_now
 
 FOLDER = "looks"
 
 
-def record_look(ledger: Ledger, evaluation: Evaluation) -> str:
+def record_look(
+    ledger: Ledger, seeds: Sequence[int], configurations: Mapping[str, Configuration]
+) -> str:
     """Record that test splits were looked at; say in words how often they had been before.
 
     A look counts where it met one of these seeds: only their test splits were seen.
+
+    Args:
+        ledger: of the sweep.
+        seeds: whose test splits were looked at.
+        configurations: that were, by family.
     """
-    chosen = {family: dict(values) for family, values in evaluation.chosen.items()}
+    chosen = {family: dict(values) for family, values in configurations.items()}
     looks = _looks(ledger)
-    earlier = [look for look in looks if {*look["seeds"]} & {*evaluation.seeds}]
+    earlier = [look for look in looks if {*look["seeds"]} & {*seeds}]
     write_json(
         ledger.folder / FOLDER / f"look-{len(looks) + 1:04d}.json",
-        {"at": utc_now(), "seeds": evaluation.seeds, "chosen": chosen},
+        {"at": utc_now(), "seeds": seeds, "chosen": chosen},
     )
     return _standing(earlier, chosen)
 
@@ -36,7 +44,9 @@ def _standing(earlier: list[dict[str, Any]], chosen: dict[str, dict[str, float]]
     if not earlier:
         return "chosen before this first look at these test splits"
     times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
-    if all(look["chosen"] == chosen for look in earlier):
+    if all(
+        chosen[f] == seen for look in earlier for f, seen in look["chosen"].items() if f in chosen
+    ):
         return f"chosen before the first look at these test splits, which were seen {times} before"
     return (
         f"these test splits were seen {times} before, with other configurations: "

@@ -285,7 +285,7 @@ def evaluate_protocols(
     with step("Encoders of the best configurations on their test splits"):
         for name, searched in searches.items():
             evaluation = evaluate_chosen(searched, chosen, ledger, pairs)
-            words = caption(ledger, evaluation, record_look(ledger, evaluation))
+            words = caption(ledger, evaluation, record_look(ledger, evaluation.seeds, chosen))
             protocols.append(Protocol(name=name, evaluation=evaluation, caption=words))
     return protocols
 

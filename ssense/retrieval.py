@@ -26,9 +26,7 @@ def retrieval_metrics(queries: Tensor, candidates: Tensor, targets: Tensor) -> d
     Raises:
         ValueError: there is no query, an embedding is not finite, or a target is out of range.
     """
-    ranks = retrieval_ranks(queries, candidates, targets)
-    recalls = {f"recall@{k}": (ranks <= k).double().mean().item() for k in RECALL_AT}
-    return {**recalls, "mrr": (1 / ranks).mean().item()}
+    return metrics_of(retrieval_ranks(queries, candidates, targets))
 
 
 def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
@@ -49,14 +47,35 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Ten
         ValueError: as `retrieval_metrics`.
     """
     _check_retrieval(queries, candidates, targets)
+    return ranks_of(cosine_scores(queries, candidates), targets)
+
+
+def cosine_scores(queries: Tensor, candidates: Tensor) -> Tensor:
+    """Cosine similarity `[N, M]` float64 of `[N, D]` queries and `[M, D]` candidates.
+
+    Copies of a candidate have the same score to the bit.
+    """
     distinct, copy_of = torch.unique(candidates, dim=0, return_inverse=True)
     # float64, so that near neighbours are ordered by the embeddings and not by rounding
     similarity = normalize(queries.double(), dim=1) @ normalize(distinct.double(), dim=1).T
-    scores = similarity[:, copy_of]
+    return similarity[:, copy_of]
+
+
+def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
+    """Rank `[N]` float64 of each row's target in `[N, M]` scores, 1 the highest, ties at mid-rank.
+
+    A candidate with the score -inf is none: it ranks behind all others.
+    """
     target_score = scores.gather(1, targets[:, None])
     better = (scores > target_score).sum(dim=1)
     tied = (scores == target_score).sum(dim=1)
     return better + (tied + 1) / 2.0
+
+
+def metrics_of(ranks: Tensor) -> dict[str, float]:
+    """Recall@1, @10, @50 and mean reciprocal rank of `[N]` ranks, as fractions."""
+    recalls = {f"recall@{k}": (ranks <= k).double().mean().item() for k in RECALL_AT}
+    return {**recalls, "mrr": (1 / ranks).mean().item()}
 
 
 def chance_metrics(n_candidates: int) -> dict[str, float]:

@@ -359,13 +359,17 @@ def test_looks_tell_what_the_choice_may_know(ledger, storage):
     first = evaluated(ledger, storage)
     other = dataclasses.replace(first, chosen={"no masking": NONE, "electrode": QUARTER})
     elsewhere = dataclasses.replace(other, seeds=(100, 101))
+
+    def look_at(evaluation: Evaluation) -> str:
+        return record_look(ledger, evaluation.seeds, evaluation.chosen)
+
     first_look = "chosen before this first look at these test splits"
-    assert record_look(ledger, first) == first_look
-    assert record_look(ledger, first) == (
+    assert look_at(first) == first_look
+    assert look_at(first) == (
         "chosen before the first look at these test splits, which were seen once before"
     )
-    assert record_look(ledger, elsewhere) == first_look
-    assert record_look(ledger, other) == (
+    assert look_at(elsewhere) == first_look
+    assert look_at(other) == (
         "these test splits were seen 2 times before, with other configurations: the choice may "
         "know them"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis import controls
 from analysis.statistics import corrected_resampled_ttest
 from ssense.data.splits import seeded_split
 from ssense.data.synthetic import SyntheticSpec
@@ -71,6 +72,15 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
         for row in ledger.rows()
     ]
     assert paired == 4 * [{0, 1}]
+
+    controls.main(controls.ControlOptions(storage=str(tmp_path), permutations=20))
+    shown = capsys.readouterr().out
+    assert "Sentence duration alone, through text length, reaches" in shown
+    assert "random retrieval among these" in shown
+    (folder,) = tmp_path.glob("sweeps/*/controls")
+    assert {path.name for path in folder.iterdir()} == {
+        f"controls.{kind}" for kind in ("md", "csv", "png", "svg")
+    }
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweeps/*/cells/**/*.*")}
     main(options(tmp_path))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.baselines import (
+    best_bandwidth,
+    chance_among,
+    length_scores,
+    of_similar_duration,
+    permuted_metrics,
+    quantile_bins,
+    smoothed_text,
+)
+from ssense.retrieval import chance_metrics, metrics_of, ranks_of
+
+RNG = np.random.default_rng(0)
+
+
+def tensor(*shape: int) -> torch.Tensor:
+    return torch.from_numpy(RNG.standard_normal(shape))
+
+
+def test_lengths_are_scored_by_their_distance_from_the_line_of_least_squares():
+    train_duration, duration = tensor(40).exp(), tensor(7).exp()
+    train_length, length = 20 * train_duration + tensor(40), tensor(9).exp()
+    slope, intercept = np.polyfit(train_duration, train_length, 1)
+    expected = -np.abs(length.numpy()[None] - (slope * duration.numpy() + intercept)[:, None])
+    scores = length_scores(train_duration, train_length, duration, length)
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
+
+
+def test_smoothing_goes_from_the_nearest_neighbour_to_the_mean():
+    train_at, train_text = torch.arange(10.0).double(), tensor(10, 4)
+    at = torch.tensor([2.2, 8.9]).double()
+    torch.testing.assert_close(smoothed_text(train_at, train_text, at, 1e-3), train_text[[2, 9]])
+    everything = train_text.mean(dim=0).expand(2, 4)
+    torch.testing.assert_close(smoothed_text(train_at, train_text, at, 1e4), everything)
+
+
+def test_the_bandwidth_is_the_one_that_retrieves_best():
+    at = torch.linspace(0, 1, 200).double()
+    text = torch.stack([torch.cos(6 * at), torch.sin(6 * at)], dim=1)
+    assert best_bandwidth(at[::2], text[::2], at[1::2], text[1::2], k=3) <= 0.1
+
+
+def test_similar_durations_are_within_a_tenth_either_way():
+    duration = torch.tensor([1.0, 1.09, 1.2, 0.95, 3.0]).double()
+    scores = of_similar_duration(torch.zeros(5, 5), duration)
+    for i, own in enumerate(duration.tolist()):
+        for j, other in enumerate(duration.tolist()):
+            is_similar = max(own, other) * 0.9 <= min(own, other) or i == j
+            assert (scores[i, j] == 0) == is_similar
+
+
+def test_chance_among_candidates_is_the_mean_over_their_orders():
+    scores = torch.zeros(3, 4)
+    scores[0, 1:] = scores[1, 3] = -torch.inf  # 1, 3 and 4 candidates
+    expected = {"recall@1": 0.0, "recall@2": 0.0, "mrr": 0.0}
+    for n in (1, 3, 4):
+        ranks = [order.index(0) + 1 for order in permutations(range(n))]
+        for name, value in (
+            ("recall@1", np.mean([r <= 1 for r in ranks])),
+            ("recall@2", np.mean([r <= 2 for r in ranks])),
+            ("mrr", np.mean([1 / r for r in ranks])),
+        ):
+            expected[name] += value / 3
+    assert chance_among(scores, (1, 2)) == pytest.approx(expected)
+
+
+def test_among_all_candidates_chance_is_the_closed_form():
+    assert chance_among(torch.zeros(30, 30), (1, 10, 50)) == pytest.approx(chance_metrics(30))
+
+
+def test_permuted_pairs_reach_chance_whatever_the_scores():
+    scores, generator = tensor(60, 60), torch.Generator().manual_seed(0)
+    metrics = permuted_metrics(scores, torch.zeros(60, dtype=torch.int64), 400, generator)
+    mean = {name: np.mean([m[name] for m in metrics]) for name in metrics[0]}
+    assert mean == pytest.approx(chance_metrics(60), abs=0.02)
+
+
+def test_within_bins_nothing_is_lost_that_the_bins_know():
+    # Scores that know the bin and no more: a permutation within bins changes nothing at all.
+    bins = torch.arange(40) % 4
+    scores = (bins[:, None] == bins[None, :]).double()
+    own = metrics_of(ranks_of(scores, torch.arange(40)))
+    generator = torch.Generator().manual_seed(0)
+    assert permuted_metrics(scores, bins, 5, generator) == [own] * 5
+    assert permuted_metrics(scores, torch.zeros_like(bins), 1, generator) != [own]
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=60), st.integers(1, 12))
+def test_bins_are_of_equal_size_and_in_order(values, n):
+    bins = quantile_bins(torch.tensor(values, dtype=torch.float64), n).numpy()
+    sizes = np.bincount(bins, minlength=n)
+    assert sizes.max() - sizes.min() <= 1
+    assert len(sizes) == n
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(bins[order]) >= 0).all()
