@@ -16,7 +16,8 @@ from upath import UPath
 from ssense.errors import UserError, one_line
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
-_ABANDONED_S = 60  # a file that is still being written changes more often
+ABANDONED_S = 60.0
+"""A file that is still being written changes more often."""
 
 
 def open_storage(location: str, *, must_exist: bool = False) -> UPath:
@@ -89,13 +90,19 @@ class partial_file:  # noqa: N801 - a context manager, used like a function
             self._partial.unlink(missing_ok=True)
 
 
-def remove_partial_files(folder: UPath) -> None:
-    """Remove what processes left behind that were killed while they wrote into a local folder."""
+def remove_partial_files(folder: UPath, abandoned_s: float = ABANDONED_S) -> None:
+    """Remove what processes left behind that were killed while they wrote into a local folder.
+
+    Args:
+        folder: to look into; not below it.
+        abandoned_s: seconds without a change after which nobody writes a file any more.
+    """
     if not is_local(folder) or not folder.exists():
         return
     for path in folder.glob(".*"):
         with contextlib.suppress(OSError):  # another process may have finished or removed it
-            if _PARTIAL.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_S:
+            unchanged_s = time.time() - path.stat().st_mtime
+            if _PARTIAL.fullmatch(path.name) and unchanged_s >= abandoned_s:
                 path.unlink()
 
 
@@ -113,9 +120,13 @@ def read_json(path: UPath) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or can't be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({one_line(error)}). Check the storage.") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error

@@ -11,7 +11,7 @@ from ssense.data.splits import FRACTIONS
 from ssense.digest import digest, weights_identity
 from ssense.training import TrainingSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Configuration = Mapping[str, float]
 """Hyperparameters under comparison: fields of `TrainingSpec` by dotted name, to values."""

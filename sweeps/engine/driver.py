@@ -41,8 +41,8 @@ HEARTBEAT_S = 5.0
 STALE_S = 60.0
 """Time without a sign of life after which a claim is taken over."""
 
-# Not SIGINT: background jobs of a shell script ignore it, and Tune makes of it an end in peace.
-_OVERTAKEN = signal.SIGUSR2
+_OVERTAKEN = signal.SIGUSR2  # not SIGINT, which background jobs of a shell script ignore
+_TO_END = (_OVERTAKEN, signal.SIGTERM)  # the latter from cluster managers
 
 
 @contextmanager
@@ -50,6 +50,8 @@ def sole_driver(
     folder: UPath, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S
 ) -> Iterator[None]:
     """Work on a sweep as its only driver; call this in the main thread.
+
+    SIGTERM is an interrupt here, like SIGINT: a KeyboardInterrupt that leaves nothing behind.
 
     A claim left by a process that is dead on this machine is taken over at once, any other after
     `stale_s` without a heartbeat. The folder is made if need be, and removed again if left empty.
@@ -59,13 +61,14 @@ def sole_driver(
             folder can't be written to.
     """
     claim = Claim(folder / CLAIM, heartbeat_s, stale_s)
-    earlier = signal.signal(_OVERTAKEN, signal.default_int_handler)
+    earlier = {number: signal.signal(number, signal.default_int_handler) for number in _TO_END}
     try:
         claim.acquire()
         yield
     finally:
         claim.release()
-        signal.signal(_OVERTAKEN, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
         if claim.lost_to is not None:
             raise UserError(
                 f"{folder} was taken over by {claim.lost_to}: for {stale_s:.0f} s there was no "

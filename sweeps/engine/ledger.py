@@ -131,14 +131,19 @@ class Ledger:
         cells = self.folder / "cells"
         return len(list(cells.iterdir())) if cells.exists() else 0
 
+    def has(self, signature: str) -> bool:
+        """Whether a cell is finished, done or failed."""
+        return (self.folder / "cells" / signature / "record.json").exists()
+
     def record(self, signature: str) -> Record | None:
         """Read one cell's record, if it is finished.
 
         Raises:
             UserError: as `records`.
         """
-        path = self.folder / "cells" / signature / "record.json"
-        return _read_record(path) if path.exists() else None
+        if not self.has(signature):
+            return None
+        return _read_record(self.folder / "cells" / signature / "record.json")
 
     def checkpoint_path(self, signature: str) -> UPath:
         """Where a cell in progress keeps what it needs to go on."""
@@ -184,6 +189,7 @@ class Ledger:
         dataset: Mapping[str, Any],
         policy: str,
         decisions: Sequence[tuple[Row, Decision]],
+        code_digest: str = "",
         kept_versions: Sequence[str] = (),
     ) -> None:
         """Keep what the sweep compares, and how far it has come.
@@ -194,6 +200,7 @@ class Ledger:
             dataset: where its data is.
             policy: by which seeds are spent, by name.
             decisions: that it has taken, with their numbers.
+            code_digest: of the code that the sweep runs by.
             kept_versions: other versions of the code whose cells count, by name.
 
         Raises:
@@ -206,6 +213,7 @@ class Ledger:
             **asdict(sweep),
             "dataset": dataset,
             "policy": policy,
+            "code_digest": code_digest,
             "kept_versions": kept_versions,
             "rows": [asdict(row) for row in rows],
             "decisions": [asdict(row) | asdict(decision) for row, decision in decisions],

@@ -148,6 +148,8 @@ class SweepOptions:
             check_seeds(self.seeds)
         if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell < math.inf:
             raise UserError(f"--gpus-per-cell must be 0 or more, got {self.gpus_per_cell}.")
+        if self.gpus_per_cell and self.gpus_per_cell > 1 and self.gpus_per_cell % 1:
+            raise UserError(f"--gpus-per-cell above 1 must be whole, got {self.gpus_per_cell}.")
 
     @property
     def defaults(self) -> Defaults:

@@ -29,7 +29,7 @@ class Plan:
     """A sweep before anything runs.
 
     Attributes:
-        total: cells of the whole sweep; a race leaves some of them out.
+        to_run: cells that may still have to run; a race leaves some of them out.
         done: cells with a result.
         failed: cells to be tried again.
         given_up: cells that failed too often for that.
@@ -43,7 +43,7 @@ class Plan:
         sizes: sentences of the training and test splits.
     """
 
-    total: int
+    to_run: int
     done: int
     failed: int
     given_up: int = 0
@@ -55,13 +55,11 @@ class Plan:
     seeds: int
     sizes: tuple[int, int]
 
-    @property
-    def to_run(self) -> int:
-        """Cells that may still have to run."""
-        return self.total - self.done - self.dropped - self.given_up
+    def lines(self, slots: int | None, price: float | None = None) -> list[str]:
+        """The plan in words, for a price per device-hour.
 
-    def lines(self, slots: int, price: float | None = None) -> list[str]:
-        """The plan in words, for `slots` cells at a time and a price per device-hour."""
+        `slots` cells run at a time; None where that is not known yet, as on a cluster.
+        """
         return [self._cells(), *self._cost(slots, price), *self._power()]
 
     def _cells(self) -> str:
@@ -70,18 +68,18 @@ class Plan:
         out = f", {self.given_up} failed {MOST_ATTEMPTS} times" if self.given_up else ""
         return f"  cells: {self.done} done, {self.to_run} to train{again}{spared}{out}"
 
-    def _cost(self, slots: int, price: float | None) -> list[str]:
+    def _cost(self, slots: int | None, price: float | None) -> list[str]:
         if not self.to_run or self.seconds_per_cell is None:
             return []
         seconds = self.seconds_per_cell * self.to_run
-        at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
         hours = seconds / 3600
-        about = "roughly " if self.probed else ""
         cost = f", {price * hours:.2f} at {price:g} per device-hour" if price else ""
-        return [
-            f"  time: {about}at most {duration(seconds / slots)}, {at_a_time}; "
-            f"{hours:.2g} device-hours{cost}"
-        ]
+        spent = f"{hours:.2g} device-hours{cost}"
+        about = "roughly at most" if self.probed else "at most"
+        if slots is None:
+            return [f"  time: {about} {spent}"]
+        at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
+        return [f"  time: {about} {duration(seconds / slots)}, {at_a_time}; {spent}"]
 
     def _power(self) -> list[str]:
         own = self._detectable(self.seeds)
@@ -115,12 +113,13 @@ def plan_cells(search: Search, sizes: tuple[int, int]) -> Plan:
         search: of the sweep.
         sizes: sentences of the training and test splits.
     """
-    records = [record for _, cell in search.cells() if (record := search.record(cell))]
+    found = [record for _, cell in search.cells() if (record := search.record(cell))]
+    records = list({record.signature: record for record in found}.values())
     done = [record for record in records if record.done]
     whole = [record.timings["training"] for record in done if not record.resumed_after]
     spread = fit_additive(search.scores()).residual_sd if search.rows else math.nan
     return Plan(
-        total=search.sweep.n_cells,
+        to_run=search.left(),
         done=len(done),
         failed=sum(not record.done and not record.given_up for record in records),
         given_up=sum(record.given_up for record in records),

@@ -21,7 +21,8 @@ def slots_here(cpus: int, gpus: float) -> int:
     """How many cells of so many CPUs and GPUs this machine can train at a time; at least 1."""
     slots = (os.cpu_count() or 1) // cpus
     if gpus:
-        slots = min(slots, int(torch.cuda.device_count() / gpus))
+        count = torch.cuda.device_count()
+        slots = min(slots, count * int(1 / gpus) if gpus < 1 else int(count // gpus))
     return max(1, slots)
 
 

@@ -276,8 +276,8 @@ def _grounds(decision: Decision, leader: str) -> str:
         return "one of its cells failed"
     if decision.reason == "returned":
         return "the configurations ahead of it failed"
+    behind = f"{100 * decision.difference:.1f} points behind {leader}"
+    if decision.standard_error is None:  # another policy's, which goes by ranks
+        return behind
     error = 100 * decision.standard_error
-    return (
-        f"{100 * decision.difference:.1f} points behind {leader} "
-        f"(standard error {error:.1f}, limit {decision.threshold * error:.1f})"
-    )
+    return f"{behind} (standard error {error:.1f}, limit {decision.threshold * error:.1f})"

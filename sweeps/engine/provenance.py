@@ -55,13 +55,17 @@ class CodeVersion:
     @property
     def name(self) -> str:
         """How people call it: "3f2a1c9e"."""
-        return self.digest[:_NAME_CHARACTERS] or _UNKNOWN
+        return _version_name(self.digest)
 
     def __str__(self) -> str:
         commit = f", commit {self.commit[:7]}" + " with changes" * self.dirty if self.commit else ""
         made = "1 cell was" if self.cells == 1 else f"{self.cells} cells were"
         origin = f"({self.name}{commit}, last {self.last[:10]})"
         return f"{made} made by another version of the code {origin}"
+
+
+def _version_name(code: str) -> str:
+    return code[:_NAME_CHARACTERS] or _UNKNOWN
 
 
 def provenance(device: torch.device, split: Split) -> dict[str, Any]:
@@ -112,7 +116,7 @@ def check_versions(
 ) -> dict[str, Record]:
     """Choose the records that count in a sweep that is taken up with the current code.
 
-    Failed cells are tried again in any case, and stay.
+    A failed cell of another version does not count: it is tried again.
 
     Args:
         records: of the ledger, by signature.
@@ -136,11 +140,16 @@ def check_versions(
             f"{'; '.join(unnamed)} than {now}, which runs now. Run the sweep with --keep-version "
             "NAME to count its cells, or with --retrain-version NAME to train them again."
         )
-    dropped = {v.digest for v in others if v.name in retrain}
+    return counting(records, current, keep)
+
+
+def counting(records: Mapping[str, Record], current: str, keep: Sequence[str]) -> dict[str, Record]:
+    """The records of the current code, and the results of the versions that are kept."""
     return {
         signature: record
         for signature, record in records.items()
-        if not (record.done and record.code_digest in dropped)
+        if record.code_digest == current
+        or (record.done and _version_name(record.code_digest) in keep)
     }
 
 

@@ -154,7 +154,7 @@ def find_cell(storage: UPath, prefix: str) -> tuple[Ledger, Record]:
         shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
         raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
     ledger = Ledger(sweeps[found[0]])
-    record = ledger.records()[found[0]]
+    record = ledger.record(found[0])
     if not record.done:
         raise UserError(f"cell {found[0]} failed: {record.reason}. There is nothing to reproduce.")
     return ledger, record

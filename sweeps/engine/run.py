@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
@@ -82,18 +83,20 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
         return False
     with sole_driver(ledger.folder):
         search = _take_up(sweep, ledger, options)
+        kept = _kept_versions(ledger, options)
+        save = partial(_save, search, ledger, data, options.policy, kept)
         to_run = _show_plan(search, data, options)
         if search.missing() and not _confirmed(options):
             say("Nothing started.")
             return False
         if search.missing():
-            tracker = _train(search, ledger, data, options, to_run)
+            tracker = _train(search, ledger, data, options, to_run, save)
         else:
-            tracker = _bring_up_to_date(search, ledger, data, options)
+            tracker = _bring_up_to_date(search, ledger, data, save)
         _show_result(search, n_validation=len(seeded_split(data.shape[0], seed=0).validation))
         with step("MLflow view"):
             tracker.end(search)
-    return _is_full(search, options)
+    return _is_full(search, ledger, options)
 
 
 def _take_up(sweep: Sweep, ledger: Ledger, options: SweepOptions) -> Search:
@@ -119,17 +122,24 @@ def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
     split = seeded_split(data.shape[0], seed=0)
     plan = plan_cells(search, (len(split.train), len(split.test)))
     gpus = gpus_here(options.gpus_per_cell)
-    if plan.to_run and plan.seconds_per_cell is None and not os.environ.get("RAY_ADDRESS"):
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if plan.to_run and plan.seconds_per_cell is None and not on_cluster:
         with step("Timing a few training steps"):
             seconds = probe_seconds(sweep.training, data.shape, options.cpus_per_cell, gpus)
             plan = replace(plan, seconds_per_cell=seconds, probed=True)
-    for line in plan.lines(slots_here(options.cpus_per_cell, gpus), options.price_per_device_hour):
+    slots = None if on_cluster else slots_here(options.cpus_per_cell, gpus)
+    for line in plan.lines(slots, options.price_per_device_hour):
         say(line)
     return plan.to_run
 
 
 def _train(
-    search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions, to_run: int
+    search: Search,
+    ledger: Ledger,
+    data: DatasetPlan,
+    options: SweepOptions,
+    to_run: int,
+    save: Callable[[], None],
 ) -> Tracker:
     # Ray takes seconds to import, and a sweep that is done needs none of it.
     from sweeps.engine.workers import Budget, Resources, running_ray, train_cells
@@ -145,10 +155,10 @@ def _train(
         slots = resources.slots()
         _make_spectrograms(data)
         dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
-        _save(search, ledger, data, options)
+        save()
         tracker = _show_in_mlflow(search, ledger, data)
-        up_to = "" if options.policy == "full" else "up to "
-        say(f"Training {up_to}{to_run} cells, {slots} at a time")
+        most = min(to_run, options.budget_cells or to_run)
+        say(f"Training {'up to ' * (options.policy != 'full')}{most} cells, {slots} at a time")
         progress = CellProgress(to_run, slots, search.sweep.metric, search.matrix)
 
         def keep(record: Record, change: Change) -> None:
@@ -159,7 +169,7 @@ def _train(
                     family = search.sweep.family(out.family)
                     progress.decision(family.name, search.configurations(family), decision)
                 progress.left(search.left())
-                _save(search, ledger, data, options)
+                save()
             tracker.cell(search, record)
 
         budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
@@ -169,7 +179,7 @@ def _train(
 
 
 def _bring_up_to_date(
-    search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions
+    search: Search, ledger: Ledger, data: DatasetPlan, save: Callable[[], None]
 ) -> Tracker:
     """Renew what derives from a full ledger: spectrograms that were deleted, MLflow's view."""
     say("Nothing to train: every cell is in the ledger.")
@@ -178,18 +188,21 @@ def _bring_up_to_date(
 
         with running_ray():
             _make_spectrograms(data)
-    _save(search, ledger, data, options)
+    save()
     return _show_in_mlflow(search, ledger, data)
 
 
-def _save(search: Search, ledger: Ledger, data: DatasetPlan, options: SweepOptions) -> None:
+def _save(
+    search: Search, ledger: Ledger, data: DatasetPlan, policy: str, kept_versions: Sequence[str]
+) -> None:
     ledger.write_sweep(
         search.sweep,
-        search.rows,
+        [*search.rows, *search.surplus],
         _dataset_origin(data),
-        options.policy,
+        policy,
         search.decisions(),
-        _kept_versions(ledger, options),
+        code_digest(),
+        kept_versions,
     )
 
 
@@ -232,12 +245,15 @@ def _confirmed(options: SweepOptions) -> bool:
         return False
 
 
-def _is_full(search: Search, options: SweepOptions) -> bool:
+def _is_full(search: Search, ledger: Ledger, options: SweepOptions) -> bool:
     missing = Counter(row.family for row, _ in search.missing())
     failed = search.failed()
     for row, record in failed:
         name = label(row.family, record.configuration)
-        say(f"Failed: {name} seed {record.seed}, in {record.attempts} calls: {record.reason}")
+        times = f" {record.attempts} times, not tried again" if record.given_up else ""
+        say(f"Failed{times}: {name} seed {record.seed}: {record.reason}")
+    if any(record.given_up for _, record in failed):
+        say(f"To try them again, delete their folders in {ledger.folder / 'cells'}.")
     again = [record for _, record in failed if not record.given_up]
     if missing:
         listed = ", ".join(f"{family} {n}" for family, n in missing.items())

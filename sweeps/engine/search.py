@@ -83,6 +83,7 @@ class Search:
     Attributes:
         sweep: what is compared.
         rows: its configurations, in order of proposal; grows as the search proposes.
+        surplus: configurations of an earlier run that asked for more.
         records: finished cells by signature, of this and earlier runs.
         running: cells handed out and not finished, by signature.
     """
@@ -97,6 +98,7 @@ class Search:
         """Take up a sweep where `proposed` rows and `records` left it."""
         self.sweep = sweep
         self.rows: list[Row] = []
+        self.surplus: list[Row] = []
         self.records = dict(records or {})
         self.running: dict[str, Cell] = {}
         self._policy = policy
@@ -108,13 +110,15 @@ class Search:
         self._open: dict[str, set[str]] = defaultdict(set)  # granted, not settled; by family
         self._families_of: dict[str, list[Family]] = defaultdict(list)
         self._names: list[tuple[str, ...]] = []  # signatures by row and seed
-        self._number_of: dict[str, int] = {}  # row by signature; of several alike the first
+        self._rows_of: dict[str, list[int]] = defaultdict(list)  # by signature
         self._given_up = {name for name, r in self.records.items() if r.given_up}
         self._attempts: Counter[str] = Counter()
         for row in proposed:
             family = sweep.family(row.family)
             if len(self._numbers_of[row.family]) < sweep.wanted(family):
                 self._add(row)
+            else:
+                self.surplus.append(row)
         for family in sweep.families:
             self._advance(family)
 
@@ -153,7 +157,11 @@ class Search:
 
     def row_of(self, record: Record) -> Row:
         """The configuration that a record belongs to."""
-        return self.rows[self._number_of[record.signature]]
+        return self.rows_of(record)[0]
+
+    def rows_of(self, record: Record) -> list[Row]:
+        """All configurations that share a record: families may overlap."""
+        return [self.rows[number] for number in self._rows_of[record.signature]]
 
     def cells(self) -> Iterator[tuple[Row, Cell]]:
         """All cells of the configurations proposed so far, row by row."""
@@ -182,10 +190,19 @@ class Search:
         ]
 
     def left(self) -> int:
-        """How many cells may still have to run: neither settled nor spared by the policy."""
-        counts = self.matrix().counts()
+        """How many cells may still have to run: neither settled nor spared by the policy.
+
+        One that families share counts once, as far as configurations have been proposed.
+        """
+        rows = zip(self._names, self.matrix().rows, strict=True)
+        open_cells = {
+            name
+            for names, row in rows
+            for name, state in zip(names, row.states, strict=True)
+            if state in ("waiting", "running")
+        }
         unproposed = sum(map(self.sweep.wanted, self.sweep.families)) - len(self.rows)
-        return counts["waiting"] + counts["running"] + unproposed * len(self.sweep.seeds)
+        return len(open_cells) + unproposed * len(self.sweep.seeds)
 
     def matrix(self) -> Matrix:
         """What a person is shown; may be called from any thread."""
@@ -311,7 +328,7 @@ class Search:
         self._names.append(tuple(names))
         self._numbers_of[row.family].append(number)
         for name in names:
-            self._number_of.setdefault(name, number)
+            self._rows_of[name].append(number)
 
     def _advance(self, family: Family) -> list[tuple[Row, Decision]]:
         """Grant cells and propose configurations until one has to be awaited, or nothing is left.
@@ -351,7 +368,7 @@ class Search:
                 self._enqueue(name, Cell(self.rows[number].configuration, seed))
 
     def _enqueue(self, name: str, cell: Cell) -> None:
-        place = self.sweep.seeds.index(cell.seed), self._number_of[name], cell
+        place = self.sweep.seeds.index(cell.seed), self._rows_of[name][0], cell
         heapq.heappush(self._queue, place)
 
     def _scores(self, number: int) -> Scores:

@@ -12,6 +12,7 @@ import os
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import SWEEPS, Ledger, Record, find_ledger
 from sweeps.engine.matrix_figure import matrix_figure
 from sweeps.engine.progress import say, step
+from sweeps.engine.provenance import counting
 from sweeps.engine.race import POLICIES
 from sweeps.engine.search import Search
 from sweeps.engine.view import (
@@ -115,9 +117,8 @@ class Tracker:
 
     def cell(self, search: Search, record: Record) -> None:
         """Show a finished cell, and bring its configuration up to date."""
-        for row in search.rows:
-            if row.configuration == record.configuration:
-                self._put_runs([configuration_run(search, row), cell_run(search, row, record)])
+        for row in search.rows_of(record):
+            self._put_runs([configuration_run(search, row), cell_run(search, row, record)])
 
     def end(self, search: Search) -> None:
         """Show that the sweep has ended, and wait until all is written."""
@@ -180,6 +181,7 @@ class Tracker:
         for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
+        _create_database(self._uri)
         self._client = MlflowClient(self._uri)
         experiment = self._client.get_experiment_by_name(self._claim)
         if experiment is None:
@@ -347,13 +349,35 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
 
 def _as_it_ended(ledger: Ledger) -> Search:
     """The search when its last driver ended: a failed cell counts, not yet to be tried again."""
-    records = ledger.records()
+    description = ledger.description()
+    versions = description["code_digest"], description["kept_versions"]
+    records = counting(ledger.records(), *versions)
     done = {signature: record for signature, record in records.items() if record.done}
     search = Search(ledger.sweep(), POLICIES[ledger.policy()], ledger.rows(), done)
     for record in records.values():
         if not record.done:
             search.finish(record)
     return search
+
+
+def _create_database(uri: str) -> None:
+    """Make a local database whole or not at all: MLflow can't go on with half of its tables."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{partial}")
+    _initialize_tables(engine)
+    engine.dispose()
+    try:
+        os.link(partial, path)
+    except FileExistsError:  # another driver's, as whole as ours
+        pass
+    finally:
+        partial.unlink()
 
 
 def _reason(error: BaseException) -> str:
@@ -382,9 +406,15 @@ def main(command: _Command) -> None:
     ledgers = [find_ledger(storage, command.sweep)]
     if command.sweep is None:
         ledgers = [Ledger(path.parent) for path in sorted((storage / SWEEPS).glob("*/sweep.json"))]
+    refused = []
     for ledger in ledgers:
-        with step(f"{ledger.folder.name}: {len(ledger.records())} cells into MLflow"):
-            rebuild(storage, ledger)
+        try:
+            with step(f"{ledger.folder.name} into MLflow"):
+                rebuild(storage, ledger)
+        except UserError as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError(" ".join(refused))
 
 
 if __name__ == "__main__":

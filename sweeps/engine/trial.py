@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from functools import cached_property
 from typing import Any
 
 from ray import tune
@@ -12,13 +13,13 @@ from ray import tune
 from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import seeded_split
-from ssense.errors import one_line
+from ssense.errors import UserError, one_line
 from ssense.storage import remove_partial_files
 from ssense.training import NonFiniteLossError, TrainingSpec, fit
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import assigned_device, reset_process
-from sweeps.engine.provenance import provenance
+from sweeps.engine.provenance import code_digest, provenance
 
 
 class CellTrainable(tune.Trainable):
@@ -35,14 +36,29 @@ class CellTrainable(tune.Trainable):
         ledger: Ledger,
         threads: int,
         gpus: float,
+        code: str,
     ) -> None:
-        """Prepare the process; `dataset` comes out of the node's object store."""
-        self._pairs = dataset.on(assigned_device(gpus))
-        self._dataset_digest = dataset.digest
+        """Prepare the process; `dataset` comes out of the node's object store.
+
+        Raises:
+            UserError: the code here is not the driver's, or there is no GPU to use.
+        """
+        if code_digest() != code:
+            raise UserError(
+                f"a worker on {platform.node()} runs another version of the code than the driver. "
+                "Install the same one there; if you have edited it, run the same command again."
+            )
+        self._dataset = dataset
+        self._gpus = gpus
         self._training = training
         self._ledger = ledger
         self._threads = threads
         self._cell = Cell(**config)
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        # Only in `step`: of what goes wrong in `setup`, Ray says no more than that a worker died.
+        return self._dataset.on(assigned_device(self._gpus))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next cell."""
@@ -53,7 +69,7 @@ class CellTrainable(tune.Trainable):
         """Train the cell. An exception ends the process, which may be in no state to go on."""
         reset_process(self._cell.seed, self._threads)
         record = run_cell(
-            self._cell, self._pairs, self._training, self._dataset_digest, self._ledger
+            self._cell, self._pairs, self._training, self._dataset.digest, self._ledger
         )
         return {"done": True, "record": record}
 
@@ -91,7 +107,7 @@ def run_cell(
     checkpoint = CheckpointFile(checkpoint_path, {name: common[name] for name in circumstances})
     left_off = checkpoint.load()
     earlier = ledger.record(common["signature"])
-    if earlier is not None and not earlier.done:
+    if earlier and not earlier.done and earlier.code_digest == common["code_digest"]:
         common["attempts"] = earlier.attempts + 1
     common["resumed_after"] = len(left_off.history) if left_off else 0
     common["checkpoint_refused"] = checkpoint.refused

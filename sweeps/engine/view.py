@@ -249,7 +249,8 @@ def _configuration_key(search: Search, row: Row) -> str:
 def _place(search: Search, row: Row) -> int:
     """Family by family, and in order of proposal: unlike for any two rows."""
     family = [family.name for family in search.sweep.families].index(row.family)
-    return 1 + family * _MOST_ROWS + search.rows.index(row)
+    within = [other for other in search.rows if other.family == row.family]
+    return 1 + family * _MOST_ROWS + within.index(row)
 
 
 def _means(done: Sequence[Record]) -> dict[str, float]:

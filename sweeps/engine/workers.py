@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
 import torch
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from ssense.data.dataset import Dataset
 from ssense.errors import UserError, one_line
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.provenance import code_digest
 from sweeps.engine.search import RETRIES, Change, Search
 from sweeps.engine.trial import CellTrainable
 
@@ -53,9 +57,7 @@ class Resources:
             UserError: this machine, which no other will join, can't hold a single one.
         """
         have = ray.cluster_resources()
-        slots = int(have.get("CPU", 0) // self.cpus)
-        if self.gpus:
-            slots = min(slots, int(have.get("GPU", 0) / self.gpus))
+        slots = sum(self._fitting(node["Resources"]) for node in ray.nodes() if node["Alive"])
         if slots < 1 and not os.environ.get("RAY_ADDRESS"):
             raise UserError(
                 f"a cell of {self.cpus} CPUs and {self.gpus:g} GPUs does not fit this machine, "
@@ -63,6 +65,14 @@ class Resources:
                 "Lower --cpus-per-cell or --gpus-per-cell."
             )
         return max(1, slots)
+
+    def _fitting(self, node: Mapping[str, float]) -> int:
+        """How many cells fit one machine; no GPU is shared out over its whole."""
+        slots = int(node.get("CPU", 0) // self.cpus)
+        if not self.gpus:
+            return slots
+        gpus = int(node.get("GPU", 0))
+        return min(slots, gpus * int(1 / self.gpus) if self.gpus < 1 else int(gpus // self.gpus))
 
 
 @dataclass(kw_only=True)
@@ -95,14 +105,12 @@ class CellSearcher(Searcher):
     """Ray Tune's view of the search: a trial is a cell.
 
     Attributes:
-        obstacle: what keeps all cells from running, as a user is told; empty as long as none does.
-        finished: whether it has said that no cell will follow.
+        obstacle: what keeps all cells from running; None as long as nothing does.
     """
 
     def __init__(self, search: Search, ledger: Ledger, budget: Budget, on_record: OnRecord) -> None:
         super().__init__()  # no metric of Tune's: a failed cell has none
-        self.obstacle = ""
-        self.finished = False
+        self.obstacle: Exception | None = None
         self._search = search
         self._ledger = ledger
         self._budget = budget
@@ -111,11 +119,10 @@ class CellSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out the next cell; None to be asked again; FINISHED once nothing is left."""
-        may_start = not self.obstacle and self._budget.allows_another()
+        may_start = self.obstacle is None and self._budget.allows_another()
         cell = self._search.next_cell() if may_start else None
         if cell is None:
-            self.finished = not self._search.running
-            return Searcher.FINISHED if self.finished else None
+            return None if self._search.running else Searcher.FINISHED
         self._budget.started += 1
         self._cells[trial_id] = cell
         return vars(cell).copy()
@@ -130,15 +137,24 @@ class CellSearcher(Searcher):
 
     def lost(self, trial_id: str, error: Exception | None) -> None:
         """Try the cell of a worker that died or broke again, or record that it failed."""
-        cell = self._cells.pop(trial_id)
+        cell = self._cells.pop(trial_id, None)
+        if cell is None:  # it ended well, and its trial failed over an obstacle here
+            return
+        name = self._search.signature(cell)
         cause = getattr(error, "cause", None) or error
-        if isinstance(cause, UserError):  # of the storage or the machine, not of the cell
-            self.obstacle = self.obstacle or str(cause)
-            self._search.running.pop(self._search.signature(cell))
-        elif self._search.retry(cell):
-            self._budget.started -= 1
-        else:
-            self._take(self._ledger.write(self._failed(cell, cause)))
+        try:
+            if isinstance(cause, UserError):  # of the storage or the machine, not of the cell
+                raise cause
+            record = self._ledger.record(name)
+            if record is not None and record.done and record.code_digest == code_digest():
+                self._take(record)  # it died once it had written that, and before it could say so
+            elif self._search.retry(cell):
+                self._budget.started -= 1
+            else:
+                self._take(self._ledger.write(self._failed(cell, cause)))
+        except UserError as obstacle:
+            self._search.running.pop(name)
+            self._stop(obstacle)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the ledger is the state."""
@@ -147,15 +163,31 @@ class CellSearcher(Searcher):
         """Nothing to restore: a sweep is resumed from the ledger."""
 
     def _take(self, record: Record) -> None:
-        self._on_record(record, self._search.finish(record))
+        change = self._search.finish(record)
+        try:
+            if not self._ledger.has(record.signature):
+                raise UserError(
+                    f"{record.worker} wrote a cell to {self._ledger.folder}, and it is not there. "
+                    "Give a --storage that all machines share."
+                )
+            self._on_record(record, change)
+        except Exception as error:  # Tune would make a failed trial of it
+            self._stop(error)
+
+    def _stop(self, obstacle: Exception) -> None:
+        """Start no further cell."""
+        self.obstacle = self.obstacle or obstacle
 
     def _failed(self, cell: Cell, cause: Exception | None) -> Record:
+        earlier = self._search.record(cell)
         return Record(
             signature=self._search.signature(cell),
+            attempts=1 + (earlier.attempts if earlier and not earlier.done else 0),
             configuration=dict(cell.configuration),
             seed=cell.seed,
             status="failed",
             dataset_digest=self._search.sweep.dataset_digest,
+            code_digest=code_digest(),
             reason=f"{RETRIES + 1} times in a row, {describe_loss(cause)}",
         )
 
@@ -174,7 +206,20 @@ class LostWorkers(tune.Callback):
         **_: Any,
     ) -> None:
         """Pass on what ended the worker of a cell."""
-        self._searcher.lost(trial.trial_id, trial.get_pickled_error())
+        # Tune's own way to it looks into the storage, where it comes only later.
+        written = trial.pickled_error_file
+        error = cloudpickle.loads(Path(written).read_bytes()) if written else None
+        self._searcher.lost(trial.trial_id, error)
+
+
+class InOrder(FIFOScheduler):
+    """Starts trials in the order of Tune's queue, which holds those that wait.
+
+    Its superclass looks for the next one among all trials, finished ones too, at every event.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Prefer none."""
 
 
 def describe_loss(cause: Exception | None) -> str:
@@ -216,6 +261,7 @@ def train_cells(
         ledger=ledger,
         threads=resources.cpus,
         gpus=resources.gpus,
+        code=code_digest(),
     )
     searcher = CellSearcher(search, ledger, budget, on_record)
     with tempfile.TemporaryDirectory(prefix="ssense-tune-") as scratch:
@@ -223,6 +269,7 @@ def train_cells(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             name=search.sweep.name,
             search_alg=searcher,
+            scheduler=InOrder(),
             num_samples=-1,  # until the search says that it is finished
             max_concurrent_trials=resources.slots(),
             reuse_actors=True,
@@ -231,10 +278,8 @@ def train_cells(
             raise_on_failed_trial=False,
             verbose=0,
         )
-    if searcher.obstacle:
-        raise UserError(searcher.obstacle)
-    if not searcher.finished:
-        raise KeyboardInterrupt  # Tune ends in peace, and says so to nobody
+    if searcher.obstacle is not None:
+        raise searcher.obstacle
 
 
 @contextmanager
@@ -242,33 +287,58 @@ def running_ray() -> Iterator[None]:
     """Connect to the cluster named by RAY_ADDRESS, or start Ray on this machine alone.
 
     A process that is connected already stays so.
+
+    Raises:
+        UserError: there is no such cluster, or Ray does not start.
     """
     quiet_ray()
     if ray.is_initialized():
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    if address is None:
+    if not address:
         # A local Ray is reached by nobody else; and without this it would leave a token file
         # behind that changes how later clusters authenticate.
         os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        address=address,
-        include_dashboard=None if address else False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address=address or "local",  # else it would join what runs on this machine already
+            include_dashboard=None if address else False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except Exception as error:  # Ray raises half a dozen, among them plain ones
+        raise UserError(_why_no_ray(address, error)) from error
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process without a word
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _why_no_ray(address: str | None, error: Exception) -> str:
+    if address:
+        return (
+            f"no Ray cluster at RAY_ADDRESS={address} ({one_line(error)}). Check the address, or "
+            "unset RAY_ADDRESS to use this machine."
+        )
+    return (
+        f"Ray does not start on this machine ({one_line(error)}). Is it busy, or short of memory "
+        f"or of space in {tempfile.gettempdir()}? Run the same command again."
+    )
+
+
 def quiet_ray() -> None:
     """Turn off what Ray prints and writes beside our own progress."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would write down all its trials again and again; ours are in the ledger.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
+    # At Ctrl-C Tune would wait for workers to end their cells, for up to fifteen seconds.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     for name in ("ray", "ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -66,7 +66,7 @@ def test_an_empty_ledger_has_no_records_and_no_rows(ledger):
 
 def test_the_sweep_and_its_rows_come_back(ledger):
     rows = [Row("none", {}), Row("t", {"masking.time": 0.1})]
-    ledger.write_sweep(SWEEP, rows, {"digest": "d"}, "race", [(rows[0], OUT)], ["3f2a1c9e"])
+    ledger.write_sweep(SWEEP, rows, {"digest": "d"}, "race", [(rows[0], OUT)], "7d5e", ["3f2a1c9e"])
     assert ledger.rows() == rows
     assert ledger.sweep().name == SWEEP.name
     assert ledger.sweep().training == SWEEP.training
@@ -83,9 +83,9 @@ def test_the_sweep_and_its_rows_come_back(ledger):
     ("content", "message"),
     [
         ("{", "record.json is damaged"),
-        ("[]", "has format None, not 1"),
-        ('{"format": 0}', "has format 0, not 1"),
-        ('{"format": 1, "signature": "abc"}', "is not a record"),
+        ("[]", "has format None, not 2"),
+        ('{"format": 0}', "has format 0, not 2"),
+        ('{"format": 2, "signature": "abc"}', "is not a record"),
     ],
 )
 def test_a_damaged_record_is_named_in_one_line(ledger, content, message):

@@ -37,12 +37,12 @@ def record(search: Search, status: str, seconds: float, score: float = 0.0) -> R
 def test_cells_are_counted_by_state(sweep):
     search = Search(sweep, Full())
     empty = plan_cells(search, SIZES)
-    assert (empty.total, empty.done, empty.failed, empty.to_run) == (4, 0, 0, 4)
+    assert (empty.done, empty.failed, empty.to_run) == (0, 0, 4)
     assert (empty.seconds_per_cell, empty.noise) == (None, None)
     search.finish(record(search, "done", 10.0, 0.5))
     search.finish(record(search, "done", 30.0, 0.6))
     search.finish(record(search, "failed", 1.0))
-    plan = plan_cells(search, SIZES)
+    plan = plan_cells(Search(sweep, Full(), search.rows, search.records), SIZES)
     assert (plan.done, plan.failed, plan.to_run) == (2, 1, 2)
     assert plan.seconds_per_cell == 20.0
 
@@ -63,14 +63,14 @@ def test_a_race_spares_cells_in_the_plan(sweep):
         score = (0.6 if good else 0.1) + 0.01 * cell.seed + (0.001 if good and cell.seed else 0)
         search.finish(done(search, cell, 1.0, score))
     plan = plan_cells(search, SIZES)
-    assert (plan.total, plan.done, plan.dropped, plan.to_run) == (8, plan.done, 8 - plan.done, 0)
+    assert (plan.dropped, plan.to_run) == (8 - plan.done, 0)
     assert plan.dropped > 0
     assert f"{plan.dropped} spared by the race" in plan.lines(slots=1)[0]
 
 
 def plan_of(**changes) -> Plan:
     values = {
-        "total": 40,
+        "to_run": 30,
         "done": 10,
         "failed": 2,
         "dropped": 0,
@@ -88,7 +88,7 @@ def test_time_and_cost_come_from_the_cells_that_are_done():
         "  cells: 10 done, 30 to train (2 of them failed before)",
         "  time: at most 10 min, 3 at a time; 0.5 device-hours, 1.00 at 2 per device-hour",
     ]
-    assert len(plan_of(done=40).lines(slots=2)) == 3
+    assert len(plan_of(to_run=0).lines(slots=2)) == 3
     assert len(plan_of(seconds_per_cell=None).lines(slots=2)) == 3
 
 
@@ -105,6 +105,19 @@ def test_the_plan_says_what_differences_the_seeds_can_show():
         "  advice: --seeds with 10; more would gain little",
     ]
     assert "a single seed can show no difference" in plan_of(seeds=1).lines(1)[-1]
+
+
+def test_on_a_cluster_nobody_knows_yet_how_many_run_at_a_time():
+    assert plan_of().lines(slots=None)[1] == "  time: at most 0.5 device-hours"
+
+
+def test_a_cell_that_families_share_is_counted_once(sweep):
+    twin = dataclasses.replace(TWO, name="twin")
+    search = Search(dataclasses.replace(sweep, families=(TWO, twin)), Full())
+    assert plan_cells(search, SIZES).to_run == 4
+    search.finish(record(search, "done", 10.0, 0.5))
+    plan = plan_cells(search, SIZES)
+    assert (plan.done, plan.to_run) == (1, 3)
 
 
 def test_a_probe_is_a_rough_guide():

@@ -162,6 +162,10 @@ def test_time_left_is_that_of_the_finished_cells_on_the_slots_in_use(capsys, slo
             "  dropped  electrode 0.05  after 2 seeds: 3.1 points behind electrode 0.5 "
             "(standard error 1.0, limit 1.8)",
         ),
+        (  # Wilcoxon's test knows no standard error
+            Decision(place=1, reason="behind", after_seeds=3, leader=0, difference=0.02),
+            "  dropped  electrode 0.05  after 3 seeds: 2.0 points behind electrode 0.5",
+        ),
         (
             Decision(place=0, reason="failed", after_seeds=1),
             "  dropped  electrode 0.5  after 1 seed: one of its cells failed",

@@ -319,11 +319,10 @@ def test_cells_that_do_not_say_what_made_them_are_a_version_too():
     assert check_versions(records, NOW, retrain=["unknown"]) == cells(NOW, 1, day=2)
 
 
-def test_failed_cells_are_tried_again_anyway_and_ask_nothing():
-    found = check_versions(FAILED, NOW, ["3f2a1c9e", "0badc0de"], [])
-    assert found == FAILED
-    found = check_versions(FAILED, NOW, ["3f2a1c9e"], ["0badc0de", "failed01"])
-    assert len(found) == len(FAILED) - 2
+def test_failed_cells_of_another_version_ask_nothing_and_are_tried_again():
+    assert check_versions(FAILED, NOW, ["3f2a1c9e", "0badc0de"], []) == MIXED
+    mine = cells(NOW, 2, day=22, status="failed")
+    assert check_versions({**mine}, NOW) == mine
 
 
 def test_the_same_command_can_be_run_again_once_nothing_is_left_to_retrain():

@@ -179,6 +179,9 @@ def test_fewer_configurations_keep_the_first():
     second = Search(sweep(configurations=2), FULL, first.rows, first.records)
     assert second.next_cell() is None
     assert second.configurations(WIDE) == first.configurations(WIDE)[:2]
+    third = Search(sweep(configurations=5), FULL, [*second.rows, *second.surplus], second.records)
+    assert by_family(third) == by_family(first)  # none is forgotten meanwhile
+    assert third.next_cell() is None
 
 
 def test_a_race_spares_cells_and_its_winners_have_every_seed():
