@@ -21,7 +21,7 @@ ENOUGH_S = 1.0  # a probe of this length has left the overhead of its start behi
 
 def probe_seconds(
     training: TrainingSpec, shape: tuple[int, int, int, int], threads: int, gpus: float
-) -> float:
+) -> float | None:
     """Estimate the seconds that a cell takes at most, with all of its epochs.
 
     Trains one epoch of a few random sentences, twice as many until that takes a second or they are
@@ -32,16 +32,27 @@ def probe_seconds(
         shape: sentences, electrodes, frequencies and frames of the dataset.
         threads: of a worker.
         gpus: of a worker.
+
+    Returns:
+        None if the GPU has no memory left to try it.
     """
     n_sentences, *spectrogram = shape
     split = seeded_split(n_sentences, seed=0)
     spec = dataclasses.replace(training, encoder_weights="random", max_epochs=1)
     device = assigned_device(gpus)
     n = 2
-    with _threads(threads):
-        _epoch(spec, n, spectrogram, device)  # the first one also loads libraries
-        while (seconds := _epoch(spec, n, spectrogram, device)) < ENOUGH_S and n < len(split.train):
-            n *= 2
+    try:
+        with _threads(threads):
+            _epoch(spec, n, spectrogram, device)  # the first one also loads libraries
+            while (seconds := _epoch(spec, n, spectrogram, device)) < ENOUGH_S:
+                if n >= len(split.train):
+                    break
+                n *= 2
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # for the workers
     # Per epoch the validation split goes forward once, a third of the work of its training.
     epoch = len(split.train) + len(split.validation) / 3
     return training.max_epochs * seconds * epoch / (n + n / 3)
