@@ -51,6 +51,7 @@ from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import assigned_device, reset_process
 from sweeps.engine.progress import CellProgress, say, step
+from sweeps.engine.provenance import code_digest
 from sweeps.engine.race import POLICIES, PolicyName
 from sweeps.engine.search import Change, Search
 from sweeps.engine.sweep import Family, Sweep
@@ -158,6 +159,14 @@ class NoCell(CellTrainable):
         return {"done": True, "record": invented(self._cell, name)}
 
 
+class NoLedger(Ledger):
+    """Takes every cell as written."""
+
+    def has(self, signature: str) -> bool:  # noqa: ARG002 - as in the ledger
+        """Whether a cell has a record."""
+        return True
+
+
 class Driver:
     """What the engine's driver does with every record, and the clocks after it."""
 
@@ -182,7 +191,8 @@ class Driver:
                 family = self._search.sweep.family(out.family)
                 known = self._search.configurations(family)
                 self._progress.decision(family.name, known, decision)
-            self._progress.left(self._search.left())
+            if change.decisions:
+                self._progress.left(self._search.left())
             self.save()
         if self._tracker is not None:
             self._tracker.cell(self._search, record)
@@ -195,7 +205,7 @@ class Driver:
         """Write sweep.json."""
         decisions = self._search.decisions()
         rows, sweep = self._search.rows, self._search.sweep
-        self._ledger.write_sweep(sweep, rows, DATASET, self._policy, decisions)
+        self._ledger.write_sweep(sweep, rows, DATASET, self._policy, decisions, code_digest())
 
 
 def noise(sentences: int) -> Dataset:
@@ -371,9 +381,11 @@ def alone(search: Search, ledger: Ledger, keep: OnRecord) -> None:
             if len(running) < WORKERS:
                 continue
         if not running:
-            return
+            break
         ended, cell = running.popleft()
         searcher.on_trial_complete(ended, {"record": invented(cell, search.signature(cell))})
+    if searcher.obstacle:
+        raise searcher.obstacle
 
 
 def through_tune(search: Search, ledger: Ledger, keep: OnRecord) -> None:
@@ -408,7 +420,7 @@ def simulate(n_cells: int, n_tune: int) -> None:
     with tempfile.TemporaryDirectory(prefix="ssense-") as scratch, local_ray(Path(scratch)):
         for name, policy, sweep, run in settings:
             search = Search(sweep, POLICIES[policy])
-            ledger = Ledger(UPath(scratch) / name)
+            ledger = NoLedger(UPath(scratch) / name)
             driver = Driver(search, ledger, policy)
             with (
                 open(os.devnull, "w") as nowhere,

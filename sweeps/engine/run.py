@@ -168,7 +168,8 @@ def _train(
                 for out, decision in change.decisions:
                     family = search.sweep.family(out.family)
                     progress.decision(family.name, search.configurations(family), decision)
-                progress.left(search.left())
+                if change.decisions:  # a new row was expected already
+                    progress.left(search.left())
                 save()
             tracker.cell(search, record)
 
