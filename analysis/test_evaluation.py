@@ -217,6 +217,21 @@ def write_report(
     return [folder / name for name in contents]
 
 
+def noise_floor(ledger: Ledger) -> list[str]:
+    """Say how much cells changed that were trained once more, if any were."""
+    found = ledger.reproductions()
+    if not found:
+        return []
+    worst = max(reproduction["at_best"][PRIMARY] for reproduction in found)
+    cells = "one cell" if len(found) == 1 else f"{len(found)} cells"
+    if all(reproduction["exact"] for reproduction in found):
+        return [f"Noise floor: {cells}, trained once more, came out the same to the bit."]
+    return [
+        f"Noise floor: {cells}, trained once more, changed by up to {worst:.2f} points of "
+        f"{metric_title(PRIMARY)} on the validation split; smaller differences mean nothing."
+    ]
+
+
 def caption(ledger: Ledger, evaluation: Evaluation, origin: str) -> str:
     """Say in words what a table shows and on what; `origin` says how it was chosen."""
     dataset = ledger.description()["dataset"]
@@ -257,6 +272,7 @@ def main(options: EvaluationOptions) -> None:
         require_all(search)
     missing = missing_cells(search)
     notes = [f"Without {len(missing)} missing cells: {'; '.join(missing)}."] if missing else []
+    notes += noise_floor(ledger)
     protocols = evaluate_protocols(storage, ledger, search, options)
     files = write_report(ledger, protocols, notes)
     show(ledger, protocols, notes)

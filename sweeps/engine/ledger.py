@@ -4,6 +4,7 @@ SWEEP/sweep.json                     what is compared: families, configurations,
 SWEEP/cells/SIGNATURE/record.json    written last, whole: a cell without it is not finished
 SWEEP/cells/SIGNATURE/encoder.safetensors
 SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
+SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained once more
 """
 
 from __future__ import annotations
@@ -181,6 +182,19 @@ class Ledger:
         if hashlib.sha256(content).hexdigest() != record.encoder_digest:
             raise UserError(f"encoder {path} is damaged: its checksum does not match. {advice}")
         return safetensors.torch.load(content)
+
+    def keep_reproduction(self, signature: str, found: Mapping[str, Any]) -> None:
+        """Keep how a cell differed when it was trained once more, in place of an earlier time.
+
+        Raises:
+            UserError: the storage can't be written to.
+        """
+        write_json(self.folder / "reproductions" / f"{signature}.json", found)
+
+    def reproductions(self) -> list[dict[str, Any]]:
+        """How cells differed that were trained once more, see `reproduce.Reproduction`."""
+        folder = self.folder / "reproductions"
+        return [read_json(path) for path in sorted(folder.glob("*.json"))]
 
     def write_sweep(
         self,

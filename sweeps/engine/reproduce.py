@@ -1,7 +1,7 @@
 """Reproduce one cell: train it again, alone in this process, and compare it to the bit.
 
-Nothing is written. Where it is not the same to the bit, the largest differences are what a
-difference between configurations has to exceed to mean anything.
+The cell stays as it is. Where it is not the same to the bit, the largest differences are what a
+difference between configurations has to exceed to mean anything: the ledger keeps them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 
 import torch
@@ -110,6 +110,7 @@ def reproduce_cell(storage: UPath, prefix: str, threads: int) -> Reproduction:
     reproduction = compare(record, encoder, again)
     for line in reproduction.lines():
         say(line)
+    ledger.keep_reproduction(record.signature, asdict(reproduction))
     return reproduction
 
 

@@ -34,6 +34,7 @@ from analysis.test_evaluation import (
     difference_rows,
     main,
     mean_rows,
+    noise_floor,
     published_rows,
     table_rows,
 )
@@ -432,6 +433,17 @@ def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys)
     note = "Without 3 missing cells: electrode 0.25 seed 0; electrode 0.25 seed 1"
     assert note in capsys.readouterr().out
     assert note in (evaluation_folder(storage) / "table.md").read_text()
+
+
+def test_the_noise_floor_is_the_largest_change_of_a_cell_trained_once_more(ledger):
+    assert noise_floor(ledger) == []
+    ledger.keep_reproduction("a", {"exact": True, "at_best": {"recall@10": 0.0}})
+    assert noise_floor(ledger) == [
+        "Noise floor: one cell, trained once more, came out the same to the bit."
+    ]
+    ledger.keep_reproduction("b", {"exact": False, "at_best": {"recall@10": 0.7}})
+    (note,) = noise_floor(ledger)
+    assert "2 cells, trained once more, changed by up to 0.70 points of Recall@10" in note
 
 
 def test_the_published_table_stands_beside_the_same_recording_alone(ledger):
