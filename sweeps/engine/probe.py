@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ def probe_seconds(
     device = assigned_device(gpus)
     n = 2
     try:
-        with _threads(threads):
+        with _threads(min(threads, os.cpu_count() or 1)):  # more would only stand in line
             _epoch(spec, n, spectrogram, device)  # the first one also loads libraries
             while (seconds := _epoch(spec, n, spectrogram, device)) < ENOUGH_S:
                 if n >= len(split.train):

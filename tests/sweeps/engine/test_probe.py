@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -22,6 +23,12 @@ def test_a_probe_counts_sentences_epochs_and_electrodes():
     # Loose: other work may share the processor. Exactly it would be 10 and 100 times.
     assert 2 < more_sentences / one < 50
     assert 20 < more_epochs / one < 500
+
+
+def test_more_threads_than_cores_are_not_started():
+    before = len(os.listdir("/proc/self/task"))
+    probe_seconds(TRAINING, (20, 1, 16, 16), threads=10_000, gpus=0)
+    assert len(os.listdir("/proc/self/task")) < before + 100
 
 
 def test_a_gpu_that_is_not_there_is_one_line():
