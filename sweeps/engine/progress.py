@@ -21,7 +21,7 @@ from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
 from sweeps.engine.race import Decision
 
-_PLAIN_WIDTH = 120  # a log file has no width of its own
+_PLAIN_WIDTH = 132  # a log file has no width of its own
 _REFRESHES_PER_S = 4
 # Of the time, that making views of the matrix may take: it grows with the sweep.
 _VIEW_SHARE = 0.02
