@@ -18,7 +18,7 @@ from ssense.model.masking import masked_count
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.precompute import DatasetPlan
 from sweeps.engine.run import run
-from sweeps.engine.sweep import Family, Sweep
+from sweeps.engine.sweep import Sweep
 
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
@@ -52,14 +52,7 @@ def masking_sweep(data: DatasetPlan, options: MaskingOptions) -> Sweep:
         "frequency-time": frequency_time,
         "electrode + frequency-time": electrode | frequency_time,
     }
-    return Sweep(
-        claim="masking",
-        dataset_digest=data.digest,
-        training=options.training(),
-        families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
-        configurations=options.value("configurations"),
-        seeds=options.value("seeds"),
-    )
+    return options.sweep("masking", data, families)
 
 
 def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:

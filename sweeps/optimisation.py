@@ -13,7 +13,7 @@ from ssense.command import run_command
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.precompute import DatasetPlan
 from sweeps.engine.run import run
-from sweeps.engine.sweep import Family, Sweep
+from sweeps.engine.sweep import Sweep
 
 LEARNING_RATES = {"learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
 TEMPERATURES = {"temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
@@ -27,14 +27,7 @@ def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:
         "temperature": TEMPERATURES,
         "learning rate + temperature": LEARNING_RATES | TEMPERATURES,
     }
-    return Sweep(
-        claim="optimisation",
-        dataset_digest=data.digest,
-        training=options.training(),
-        families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
-        configurations=options.value("configurations"),
-        seeds=options.value("seeds"),
-    )
+    return options.sweep("optimisation", data, families)
 
 
 def main(options: SweepOptions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from ssense.training import TrainingSpec
 from sweeps.engine.precompute import DatasetPlan, plan_dataset
 from sweeps.engine.progress import say, step
 from sweeps.engine.race import PolicyName
-from sweeps.engine.sweep import check_seeds
+from sweeps.engine.sweep import Family, Levels, Sweep, check_seeds
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
 
@@ -172,6 +173,28 @@ class SweepOptions:
             return TrainingSpec(encoder_weights=self._weights("encoder_weights"), **values)
         except ValueError as error:
             raise UserError(f"{error}.") from error
+
+    def sweep(
+        self, claim: str, data: DatasetPlan, families: Mapping[str, Mapping[str, Levels]]
+    ) -> Sweep:
+        """The sweep of a claim on a dataset, as long and as trained as these options say.
+
+        Args:
+            claim: short name of the experiment.
+            data: of the recording.
+            families: levels by hyperparameter, by name of the family.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        return Sweep(
+            claim=claim,
+            dataset_digest=data.digest,
+            training=self.training(),
+            families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
+            configurations=self.value("configurations"),
+            seeds=self.value("seeds"),
+        )
 
     def plan_dataset(self) -> DatasetPlan:
         """Open the recording, or make the synthetic one, and choose its sentences.

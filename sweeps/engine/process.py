@@ -19,11 +19,16 @@ def gpus_here(asked: float | None) -> float:
 
 def slots_here(cpus: int, gpus: float) -> int:
     """How many cells of so many CPUs and GPUs this machine can train at a time; at least 1."""
-    slots = (os.cpu_count() or 1) // cpus
-    if gpus:
-        count = torch.cuda.device_count()
-        slots = min(slots, count * int(1 / gpus) if gpus < 1 else int(count // gpus))
-    return max(1, slots)
+    return max(1, cells_that_fit(cpus, gpus, os.cpu_count() or 1, torch.cuda.device_count()))
+
+
+def cells_that_fit(cpus: int, gpus: float, machine_cpus: float, machine_gpus: float) -> int:
+    """How many cells of so many CPUs and GPUs fit a machine; a share is of a single GPU."""
+    slots = int(machine_cpus // cpus)
+    if not gpus:
+        return slots
+    by_gpu = int(machine_gpus) * int(1 / gpus) if gpus < 1 else int(machine_gpus // gpus)
+    return min(slots, by_gpu)
 
 
 def assigned_device(gpus: float) -> torch.device:

@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from ssense.data.dataset import Dataset
 from ssense.errors import UserError, one_line
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.process import cells_that_fit
 from sweeps.engine.provenance import code_digest
 from sweeps.engine.search import RETRIES, Change, Search
 from sweeps.engine.trial import CellTrainable
@@ -57,7 +58,11 @@ class Resources:
             UserError: this machine, which no other will join, can't hold a single one.
         """
         have = ray.cluster_resources()
-        slots = sum(self._fitting(node["Resources"]) for node in ray.nodes() if node["Alive"])
+        nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
+        slots = sum(
+            cells_that_fit(self.cpus, self.gpus, node.get("CPU", 0), node.get("GPU", 0))
+            for node in nodes
+        )
         if slots < 1 and not os.environ.get("RAY_ADDRESS"):
             raise UserError(
                 f"a cell of {self.cpus} CPUs and {self.gpus:g} GPUs does not fit this machine, "
@@ -65,14 +70,6 @@ class Resources:
                 "Lower --cpus-per-cell or --gpus-per-cell."
             )
         return max(1, slots)
-
-    def _fitting(self, node: Mapping[str, float]) -> int:
-        """How many cells fit one machine; no GPU is shared out over its whole."""
-        slots = int(node.get("CPU", 0) // self.cpus)
-        if not self.gpus:
-            return slots
-        gpus = int(node.get("GPU", 0))
-        return min(slots, gpus * int(1 / self.gpus) if self.gpus < 1 else int(gpus // self.gpus))
 
 
 @dataclass(kw_only=True)
