@@ -33,7 +33,13 @@ from analysis.baselines import (
     quantile_bins,
     smoothed_text,
 )
-from analysis.evaluation import best_configurations, cell_encoder, require_all, take_up
+from analysis.evaluation import (
+    PRIMARY,
+    best_configurations,
+    cell_encoder,
+    require_all,
+    take_up,
+)
 from analysis.figures import bar_figure, figure_bytes
 from analysis.looks import record_look
 from ssense.command import run_command
@@ -61,7 +67,6 @@ from sweeps.engine.search import Search
 Metrics = Mapping[str, float]
 
 DURATION_BINS = 10
-PRIMARY = "recall@10"
 MODEL = "best configuration"
 LENGTH = "duration, as text length"
 TEXT = "duration, as text embedding"
@@ -237,14 +242,7 @@ def in_words(scores: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
 
 def table_rows(scores: Mapping[str, Mapping[str, np.ndarray]]) -> list[dict[str, str]]:
     """Lay the controls out for people, mean and sd over seeds."""
-    return [
-        {"control": name}
-        | {
-            metric_title(m): report.score(m, values.mean(), values.std(ddof=1))
-            for m, values in by_metric.items()
-        }
-        for name, by_metric in scores.items()
-    ]
+    return [{"control": name} | report.mean_scores(values) for name, values in scores.items()]
 
 
 def write_controls(

@@ -21,6 +21,9 @@ from sweeps.engine.provenance import check_versions, code_digest
 from sweeps.engine.race import POLICIES
 from sweeps.engine.search import Search
 
+PRIMARY = "recall@10"
+"""The metric that tests and controls are about."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -97,18 +100,16 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
     Raises:
         UserError: a family has none.
     """
-    chosen = {}
+    best = search.best()
     for family in search.sweep.families:
-        complete = [c for c in search.configurations(family) if search.score(c) is not None]
-        if not complete:
+        if family.name not in best:
             why = [r.reason for row, r in search.failed() if row.family == family.name]
             reason = f"; one failed: {why[0]}" if why else ""
             raise UserError(
                 f"{search.sweep.name}: no configuration of {family.name} has every seed{reason}. "
                 "Run the sweep again, or give it other values to try."
             )
-        chosen[family.name] = max(complete, key=search.score)
-    return chosen
+    return {family.name: best[family.name].configuration for family in search.sweep.families}
 
 
 def evaluate_chosen(

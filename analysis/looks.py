@@ -34,6 +34,11 @@ def record_look(
     return _standing(earlier, chosen)
 
 
+def count_looks(ledger: Ledger) -> int:
+    """How many looks at test splits of a sweep are recorded."""
+    return len(_looks(ledger))
+
+
 def _looks(ledger: Ledger) -> list[dict[str, Any]]:
     folder = ledger.folder / FOLDER
     paths = sorted(folder.glob("look-*.json")) if folder.exists() else []

@@ -6,8 +6,11 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from rich import box
 from rich.table import Table
+
+from ssense.retrieval import metric_title
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -17,6 +20,14 @@ def score(metric: str, mean: float, sd: float | None = None) -> str:
     scale, digits = (1, 4) if metric == "mrr" else (100, 2)
     shown = f"{scale * mean:.{digits}f}"
     return shown if sd is None else f"{shown} ± {scale * sd:.{digits}f}"
+
+
+def mean_scores(scores: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Show mean and sd over seeds of every metric, by its title."""
+    return {
+        metric_title(metric): score(metric, values.mean(), values.std(ddof=1))
+        for metric, values in scores.items()
+    }
 
 
 def plain(mean: float, sd: float | None = None) -> str:

@@ -27,6 +27,7 @@ from analysis import report
 from analysis.comparison import LEGEND, comparison_rows, comparison_values
 from analysis.confirmation import confirm, confirming_sweep
 from analysis.evaluation import (
+    PRIMARY,
     Evaluation,
     best_configurations,
     evaluate_chosen,
@@ -35,8 +36,7 @@ from analysis.evaluation import (
     take_up,
 )
 from analysis.figures import family_figure, figure_bytes
-from analysis.looks import FOLDER as LOOKS
-from analysis.looks import record_look
+from analysis.looks import count_looks, record_look
 from ssense.command import python, run_command
 from ssense.model.text import UNTRAINED
 from ssense.retrieval import METRICS, metric_title
@@ -47,8 +47,6 @@ from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker, tracking_uri
-
-PRIMARY = "recall@10"
 
 PUBLISHED = {
     "no masking": ("1.20 ± 0.54", "10.68 ± 1.40", "40.58 ± 2.29", "0.0498 ± 0.0049"),
@@ -106,10 +104,7 @@ def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     """Lay out Table 1 of SSENSE: mean and sd over seeds, and the chance row."""
     rows = []
     for family, by_metric in evaluation.scores.items():
-        cells = {
-            metric_title(metric): report.score(metric, values.mean(), values.std(ddof=1))
-            for metric, values in by_metric.items()
-        }
+        cells = report.mean_scores(by_metric)
         chosen = describe(evaluation.chosen[family])
         rows.append({"family": family, "best configuration": chosen, **cells})
     chance = {metric_title(m): report.score(m, value) for m, value in evaluation.chance.items()}
@@ -256,7 +251,7 @@ def log_evaluation(
         for family, by_metric in protocol.evaluation.scores.items()
         for metric, values in by_metric.items()
     }
-    number = len(list((ledger.folder / LOOKS).iterdir()))
+    number = count_looks(ledger)
     tags = {"ssense.level": "test evaluation", "look": str(number), "text": dataset["text"]}
     tracker = Tracker(storage, sweep.claim, sweep.name)
     tracker.report(f"test evaluation {number}", tags, metrics, files)

@@ -36,7 +36,7 @@ from sweeps.engine.provenance import check_versions, code_digest
 from sweeps.engine.race import POLICIES
 from sweeps.engine.reproduce import reproduce_cell
 from sweeps.engine.search import Change, Search
-from sweeps.engine.sweep import Row, Sweep
+from sweeps.engine.sweep import Sweep
 from sweeps.engine.tracking import Tracker
 
 Options = TypeVar("Options", bound=SweepOptions)
@@ -78,12 +78,13 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     ledger = Ledger(data.storage / SWEEPS / sweep.name)
     if options.dry_run:
-        _show_plan(_take_up(sweep, ledger, options), data, options)
+        kept = _kept_versions(ledger, options)
+        _show_plan(_take_up(sweep, ledger, options, kept), data, options)
         say("Dry run: nothing trained. Leave out --dry-run to start.")
         return False
     with sole_driver(ledger.folder):
-        search = _take_up(sweep, ledger, options)
         kept = _kept_versions(ledger, options)
+        search = _take_up(sweep, ledger, options, kept)
         save = partial(_save, search, ledger, data, options.policy, kept)
         to_run = _show_plan(search, data, options)
         if search.missing() and not _confirmed(options):
@@ -99,10 +100,12 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
     return _is_full(search, ledger, options)
 
 
-def _take_up(sweep: Sweep, ledger: Ledger, options: SweepOptions) -> Search:
+def _take_up(
+    sweep: Sweep, ledger: Ledger, options: SweepOptions, kept_versions: Sequence[str]
+) -> Search:
     """The search as the ledger left it, of cells that may stand together."""
     records = check_versions(
-        ledger.records(), code_digest(), _kept_versions(ledger, options), options.retrain_version
+        ledger.records(), code_digest(), kept_versions, options.retrain_version
     )
     return Search(sweep, POLICIES[options.policy], ledger.rows(), records)
 
@@ -270,7 +273,7 @@ def _is_full(search: Search, ledger: Ledger, options: SweepOptions) -> bool:
 def _show_result(search: Search, n_validation: int) -> None:
     metric = search.sweep.metric
     chance = chance_metrics(n_validation)[metric]
-    best, dropped = _best_rows(search), search.dropped()
+    best, dropped = list(search.best().values()), search.dropped()
     table = Table("family", "configuration", "seeds", _title(metric), box=box.SIMPLE_HEAD)
     names = [family.name for family in search.sweep.families]
     for row in sorted(search.rows, key=lambda row: names.index(row.family)):
@@ -289,12 +292,3 @@ def _show_result(search: Search, n_validation: int) -> None:
 
 def _title(metric: str) -> str:
     return f"validation {metric_title(metric)}, %"
-
-
-def _best_rows(search: Search) -> list[Row]:
-    best: dict[str, tuple[float, Row]] = {}
-    for row in search.rows:
-        score = search.score(row.configuration)
-        if score is not None and score > best.get(row.family, (-1.0, row))[0]:
-            best[row.family] = score, row
-    return [row for _, row in best.values()]

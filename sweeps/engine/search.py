@@ -309,6 +309,15 @@ class Search:
             return None
         return fmean(record.best[self.sweep.metric] for record in done)
 
+    def best(self) -> dict[str, Row]:
+        """By family, the configuration with the best mean, of those with every seed."""
+        best: dict[str, tuple[float, Row]] = {}
+        for row in self.rows:
+            score = self.score(row.configuration)
+            if score is not None and (row.family not in best or score > best[row.family][0]):
+                best[row.family] = score, row
+        return {family: row for family, (_, row) in best.items()}
+
     def done(self, configuration: Configuration) -> list[Record]:
         """Records of the seeds that a configuration has a result for."""
         cells = (Cell(configuration, seed) for seed in self.sweep.seeds)
