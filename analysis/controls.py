@@ -119,7 +119,7 @@ def read_sentences(folder: UPath, text: Tensor) -> Sentences:
     Raises:
         UserError: a shard is missing or damaged.
     """
-    table, _ = shards.read_shards(folder)
+    table = shards.read_sentences(folder)
     samples = torch.tensor(table["stop"]) - torch.tensor(table["start"])
     rate_hz = shards.read_manifest(folder).sampling_rate_hz
     return Sentences(

@@ -177,4 +177,4 @@ def cell_encoder(ledger: Ledger, record: Record, device: torch.device) -> Spectr
 
 
 def _advice(ledger: Ledger, record: Record) -> str:
-    return f"Delete {ledger.folder / 'cells' / record.signature} and run the sweep again."
+    return f"Delete {ledger.cell_folder(record.signature)} and run the sweep again."

@@ -199,6 +199,29 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
     return columns, spectrograms
 
 
+def read_sentences(folder: UPath) -> dict[str, list[Any]]:
+    """Read the sentence table alone, by column; nothing is verified.
+
+    Raises:
+        UserError: a shard is missing or damaged.
+    """
+    columns: dict[str, list[Any]] = {}
+    for shard in read_manifest(folder).shards:
+        path = folder / shard.name
+        try:
+            with path.open("rb") as file:
+                parquet = pq.ParquetFile(file)
+                names = [name for name in parquet.schema_arrow.names if name != "spectrogram"]
+                table = parquet.read(columns=names)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(
+                f"shard {path} can't be read: {one_line(error)}. {_advice(folder)}"
+            ) from error
+        for name in table.column_names:
+            columns.setdefault(name, []).extend(table.column(name).to_pylist())
+    return columns
+
+
 def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
     """Read one shard of a folder, verified against its manifest.
 

@@ -127,14 +127,18 @@ class Ledger:
         records = (_read_record(path) for path in paths if path.exists())
         return {record.signature: record for record in records}
 
-    def __len__(self) -> int:
+    def cell_folder(self, signature: str) -> UPath:
+        """Where a cell is kept."""
+        return self.folder / "cells" / signature
+
+    def n_begun(self) -> int:
         """How many cells were begun."""
         cells = self.folder / "cells"
         return len(list(cells.iterdir())) if cells.exists() else 0
 
     def has(self, signature: str) -> bool:
         """Whether a cell is finished, done or failed."""
-        return (self.folder / "cells" / signature / "record.json").exists()
+        return (self.cell_folder(signature) / "record.json").exists()
 
     def record(self, signature: str) -> Record | None:
         """Read one cell's record, if it is finished.
@@ -144,11 +148,11 @@ class Ledger:
         """
         if not self.has(signature):
             return None
-        return _read_record(self.folder / "cells" / signature / "record.json")
+        return _read_record(self.cell_folder(signature) / "record.json")
 
     def checkpoint_path(self, signature: str) -> UPath:
         """Where a cell in progress keeps what it needs to go on."""
-        return self.folder / "cells" / signature / "checkpoint.safetensors"
+        return self.cell_folder(signature) / "checkpoint.safetensors"
 
     def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> Record:
         """Keep a finished cell: its encoder first, then the record that makes it count.
@@ -159,7 +163,7 @@ class Ledger:
         Raises:
             UserError: the storage can't be written to.
         """
-        cell = self.folder / "cells" / record.signature
+        cell = self.cell_folder(record.signature)
         if encoder is not None:
             content = safetensors.torch.save(dict(encoder))
             write_whole(cell / "encoder.safetensors", content)
@@ -173,7 +177,7 @@ class Ledger:
         Raises:
             UserError: it is missing, or not what the record was written with.
         """
-        path = self.folder / "cells" / record.signature / "encoder.safetensors"
+        path = self.cell_folder(record.signature) / "encoder.safetensors"
         advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
         try:
             content = path.read_bytes()

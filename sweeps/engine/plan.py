@@ -144,9 +144,9 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
             other = ledger.sweep()
         except UserError:  # of another format, or damaged: nothing is asked of it
             continue
-        if other.name != sweep.name and len(ledger):
+        if other.name != sweep.name and ledger.n_begun():
             reasons = ", ".join(_differences(other, sweep))
-            lines.append(f"  not counted: {len(ledger)} cells of {other.name} ({reasons})")
+            lines.append(f"  not counted: {ledger.n_begun()} cells of {other.name} ({reasons})")
     return lines
 
 

@@ -23,6 +23,7 @@ from ssense.data.shards import (
     Shard,
     find_shard,
     read_manifest,
+    read_sentences,
     read_shards,
     rows_per_shard,
     shard_name,
@@ -368,3 +369,11 @@ def test_a_manifest_that_miscounts_rows_is_refused(folder):
     path = folder / MANIFEST
     path.write_text(path.read_text().replace('"rows": 30', '"rows": 31'))
     assert f"{folder / shard_name(1)} holds 30 rows, not the manifest's 31" in refused(folder)
+
+
+def test_the_sentence_table_is_read_without_the_spectrograms(folder):
+    columns, _ = read_shards(folder)
+    assert read_sentences(folder) == columns
+    (folder / read_manifest(folder).shards[0].name).unlink()
+    with pytest.raises(UserError, match=r"part-00000\.parquet can't be read"):
+        read_sentences(folder)
