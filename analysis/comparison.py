@@ -2,13 +2,15 @@
 
     python -m analysis.statistics results.csv --n-train 872 --n-test 292
 
-does it for results of any origin: a table of configuration, seed and score.
+does it for results of any origin: a table of configuration, seed and score; with a further column
+recording, the recordings are the unit.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -188,6 +190,10 @@ def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[di
 # ---------------------------------------------------------------- results of any origin
 
 COLUMNS = ("configuration", "seed")
+RECORDING = "recording"
+
+Table = Mapping[str, Mapping[int, float]]
+"""Scores by configuration and seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,22 +201,23 @@ class ComparisonOptions:
     """Flags; each is also an environment variable, --n-train as SSENSE_N_TRAIN."""
 
     results: str
-    """CSV with the columns configuration and seed, and one more: the score."""
+    """CSV with the columns configuration and seed, recording if there are several, and one more:
+    the score."""
     n_train: int | None = None
-    """Items of the training split; needed."""
+    """Items of the training split; needed for a single recording."""
     n_test: int | None = None
-    """Items of the test split; 0 if all seeds share their splits; needed."""
+    """Items of the test split; 0 if all seeds share their splits; needed for a single recording."""
     baseline: str | None = None
     """Configuration to compare all others with [every pair]."""
     equivalence: float = EQUIVALENCE
     """Differences up to this mean nothing in practice, in units of the score."""
 
 
-def read_scores(path: Path) -> tuple[str, dict[str, dict[int, float]]]:
+def read_scores(path: Path) -> tuple[str, dict[str, Table]]:
     """Read a table of scores.
 
     Returns:
-        The name of the score's column, and scores by configuration and seed.
+        The name of the score's column, and a table by recording; "" where there is no such column.
 
     Raises:
         UserError: it can't be read, a column is missing, or a value makes no sense.
@@ -219,26 +226,24 @@ def read_scores(path: Path) -> tuple[str, dict[str, dict[int, float]]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
-            metrics = [name for name in columns if name not in COLUMNS]
+            metrics = [name for name in columns if name not in (*COLUMNS, RECORDING)]
             if len(metrics) != 1 or not set(COLUMNS) <= set(columns):
                 found = printable(", ".join(map(str, columns)) or "nothing")
                 raise UserError(
                     f"{path} must have the columns configuration, seed and one score, got {found}."
                 )
-            return metrics[0], _by_configuration(path, reader, metrics[0])
+            return metrics[0], _by_recording(path, reader, metrics[0])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} can't be read as CSV ({one_line(error)}).") from error
 
 
-def _by_configuration(
-    path: Path, rows: Iterable[Mapping[str, str]], metric: str
-) -> dict[str, dict[int, float]]:
-    scores: dict[str, dict[int, float]] = {}
+def _by_recording(path: Path, rows: Iterable[Mapping[str, str]], metric: str) -> dict[str, Table]:
+    scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for number, row in enumerate(rows, start=2):
         name, seed, value = row["configuration"], row["seed"], row[metric]
         where = f"{path}, line {number}"
         try:
-            known, score = scores.setdefault(name, {}), float(value)
+            known, score = scores[row.get(RECORDING) or ""][name], float(value)
             place = int(seed)
         except (TypeError, ValueError):
             found = printable(f"seed {seed!r}, {metric} {value!r}")
@@ -248,10 +253,10 @@ def _by_configuration(
         if place in known:
             raise UserError(f"{where}: {name} has seed {place} twice. Keep one.")
         known[place] = score
-    return scores
+    return dict(scores)
 
 
-def paired(path: Path, scores: Mapping[str, Mapping[int, float]]) -> dict[str, np.ndarray]:
+def paired(path: Path, scores: Table) -> dict[str, np.ndarray]:
     """Put scores into the order of the seeds, which all configurations must share.
 
     Raises:
@@ -290,12 +295,18 @@ def _sizes(options: ComparisonOptions) -> tuple[int, int]:
 def main(options: ComparisonOptions) -> None:
     """Compare configurations over paired seeds, allowing for overlapping splits."""
     path = Path(options.results)
-    sizes = _sizes(options)
-    metric, known = read_scores(path)
-    scores = paired(path, known)
+    metric, tables = read_scores(path)
+    known = {recording: paired(path, table) for recording, table in (tables or {"": {}}).items()}
+    scores = next(iter(known.values()))
     if options.baseline is not None and options.baseline not in scores:
         names = printable(", ".join(scores))
         raise UserError(f"--baseline {options.baseline} is not in {path}. Found: {names}.")
+    if len(known) > 1:
+        from analysis.recordings import show_recordings  # which builds on this module
+
+        show_recordings(known, None, report.plain, options.baseline)
+        return
+    sizes = _sizes(options)
     comparisons = between(scores, *sizes, options.baseline, options.equivalence)
     means = [
         {"configuration": name, metric: report.plain(values.mean(), values.std(ddof=1))}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from analysis.comparison import Comparison, against_chance, between
-from ssense.data.dataset import Pairs
-from ssense.data.splits import seeded_split
+from ssense.data.dataset import Dataset, Pairs
 from ssense.errors import UserError
-from ssense.model.encoder import SpectrogramEncoder, trained_encoder
-from ssense.retrieval import METRICS, chance_metrics
-from ssense.training import evaluate
+from ssense.model.encoder import Precision, SpectrogramEncoder, trained_encoder
+from ssense.retrieval import (
+    METRICS,
+    chance_metrics,
+    cosine_scores,
+    metrics_of,
+    retrieval_ranks,
+)
+from ssense.training import embed
 from sweeps.engine.cell import Configuration, label
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.provenance import check_versions, code_digest
@@ -25,22 +31,50 @@ PRIMARY = "recall@10"
 """The metric that tests and controls are about."""
 
 
+FIRST = 5
+"""How many of the sentences that a query retrieves are kept."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Retrieval:
+    """What the queries of one test split retrieved, in the order of the split.
+
+    Attributes:
+        rows: `[n_test]` of the dataset: the queries, and the candidates too.
+        ranks: `[n_test]` float64, of the true sentences, 1 the best, ties at mid-rank.
+        first: `[n_test, FIRST]` rows of the dataset that were retrieved first, the best first.
+    """
+
+    rows: np.ndarray
+    ranks: np.ndarray
+    first: np.ndarray
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Scores of the chosen configurations on their seeds' test splits.
+    """What the chosen configurations retrieved on their seeds' test splits.
 
     Attributes:
         chosen: the best configuration of each family.
         seeds: at which it was evaluated.
-        scores: by family and metric, `[seeds]`, as fractions.
+        retrievals: by family, one per seed.
         n_train, n_test: sentences of the training and test splits.
     """
 
     chosen: Mapping[str, Configuration]
     seeds: tuple[int, ...]
-    scores: Mapping[str, Mapping[str, np.ndarray]]
+    retrievals: Mapping[str, Sequence[Retrieval]]
     n_train: int
     n_test: int
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, np.ndarray]]:
+        """By family and metric, `[seeds]`, as fractions."""
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for family, retrievals in self.retrievals.items():
+            by_seed = [metrics_of(torch.from_numpy(each.ranks)) for each in retrievals]
+            found[family] = {name: np.array([m[name] for m in by_seed]) for name in METRICS}
+        return found
 
     @property
     def chance(self) -> dict[str, float]:
@@ -113,7 +147,7 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
 
 
 def evaluate_chosen(
-    search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, pairs: Pairs
+    search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, dataset: Dataset
 ) -> Evaluation:
     """Evaluate a configuration of every family on the test splits of the search's seeds.
 
@@ -121,55 +155,67 @@ def evaluate_chosen(
         search: which has their cells.
         chosen: by family.
         ledger: which has their encoders.
-        pairs: of the whole dataset.
+        dataset: of the sweep.
 
     Raises:
         UserError: an encoder can't be read.
     """
-    scores: dict[str, dict[str, np.ndarray]] = {}
-    for family, configuration in chosen.items():
-        metrics = [
-            held_out_metrics(ledger, record, pairs, search.sweep.training.batch_size)
+    training = search.sweep.training
+    pairs = on_fastest_device(dataset)
+    splits = {seed: dataset.split(training.split, seed) for seed in search.sweep.seeds}
+    retrievals = {
+        family: [
+            held_out_retrieval(ledger, record, pairs, splits[record.seed].test, training.precision)
             for record in search.done(configuration)
         ]
-        scores[family] = {name: np.array([m[name] for m in metrics]) for name in METRICS}
-    split = seeded_split(len(pairs), search.sweep.seeds[0])
+        for family, configuration in chosen.items()
+    }
+    split = splits[search.sweep.seeds[0]]
     return Evaluation(
         chosen=chosen,
         seeds=search.sweep.seeds,
-        scores=scores,
+        retrievals=retrievals,
         n_train=len(split.train),
         n_test=len(split.test),
     )
 
 
-def held_out_metrics(
-    ledger: Ledger, record: Record, pairs: Pairs, batch_size: int
-) -> dict[str, float]:
-    """Metrics of one cell's encoder on its seed's test split.
+def held_out_retrieval(
+    ledger: Ledger, record: Record, pairs: Pairs, rows: np.ndarray, precision: Precision
+) -> Retrieval:
+    """What one cell's encoder retrieves on its seed's test split, which has these rows.
 
     Raises:
         UserError: the encoder is missing, damaged, or another model's.
     """
-    encoder = cell_encoder(ledger, record, pairs.text.device)
-    test = pairs.select(seeded_split(len(pairs), record.seed).test)
+    encoder = cell_encoder(ledger, record, precision).to(pairs.text.device)
+    brain, text = embed(encoder, pairs.select(rows))
     try:
-        return evaluate(encoder, test, batch_size)
+        ranks = retrieval_ranks(brain, text, torch.arange(len(rows), device=text.device))
     except ValueError as error:
         name = record.signature
         raise UserError(
             f"the encoder of cell {name} is damaged: {error}. {_advice(ledger, record)}"
         ) from error
+    # Stable: candidates of one score, such as copies of a sentence, stay in the split's order.
+    order = cosine_scores(brain, text).argsort(dim=1, descending=True, stable=True)
+    first = rows[order[:, :FIRST].cpu().numpy()]
+    return Retrieval(rows=rows, ranks=ranks.cpu().numpy(), first=first)
 
 
-def cell_encoder(ledger: Ledger, record: Record, device: torch.device) -> SpectrogramEncoder:
-    """The encoder that a cell's training ended with, on a device.
+def on_fastest_device(dataset: Dataset) -> Pairs:
+    """All pairs, on the GPU where there is one."""
+    return dataset.on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> SpectrogramEncoder:
+    """The encoder that a cell's training ended with, in the precision it was trained in.
 
     Raises:
         UserError: it is missing, damaged, or another model's.
     """
     try:
-        return trained_encoder(ledger.encoder(record)).to(device)
+        return trained_encoder(ledger.encoder(record), precision)
     except RuntimeError as error:
         raise UserError(
             f"the encoder of cell {record.signature} is another model's. {_advice(ledger, record)}"

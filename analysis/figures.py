@@ -3,33 +3,107 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle, repeat
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.transforms import ScaledTranslation
 
-from ssense.retrieval import metric_title
+from analysis.statistics import corrected_resampled_ttest
+from ssense.retrieval import RECALL_AT, metric_title
+from sweeps.engine.matrix import Matrix
+from sweeps.engine.matrix_figure import draw_matrix
 
 # Okabe and Ito's palette, without yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "os^Dvp"
 GREY = "#767676"  # dark enough on white, light enough on black
+# Words and axes; in a page it stands for the colour of the text around the figure.
+INK = "#1b1b1c"
 
 STYLE = {
     "font.size": 8,
+    "figure.titlesize": 8,
+    "figure.labelsize": 8,
+    "axes.titlesize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
     "savefig.dpi": 200,
     "svg.fonttype": "none",
     "svg.hashsalt": "ssense",
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
 }
+
+_SVG_SILENT = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+WIDTH = 7.0  # inches
+_RANK_BINS = 20
+_DECADES = 100
+"""Levels that span more than this ratio stand on a logarithmic axis."""
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
 """Family, then metric, to one value per seed, as fractions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One cell's way to its encoder.
+
+    Attributes:
+        scores: `[epochs]` validation metric, as fractions.
+        best_epoch: whose encoder was kept, counted from 1.
+    """
+
+    scores: Sequence[float]
+    best_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One configuration as the search saw it.
+
+    Attributes:
+        family: to which it belongs.
+        configuration: its swept fields by dotted name; none of the family without any.
+        scores: validation metric of the seeds that it met, as fractions; at least one.
+        complete: whether it met every seed.
+    """
+
+    family: str
+    configuration: Mapping[str, float]
+    scores: Sequence[float]
+    complete: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a family is told from others where they share a panel.
+
+    Attributes:
+        colour, marker: of its points.
+        shift: of its points to the right, in points, so that none hides another.
+    """
+
+    colour: str
+    marker: str
+    shift: float
+
+    @classmethod
+    def of(cls, place: int, n: int) -> Look:
+        """The look of one of n families, the same colour as in panels of its own."""
+        colour, marker = (each[place % len(each)] for each in (COLOURS, MARKERS))
+        return cls(colour=colour, marker=marker, shift=3 * (place - (n - 1) / 2))
 
 
 def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence[str]) -> Figure:
@@ -41,13 +115,12 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
         metrics: one panel each.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 2.9))
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = figure.subplots(1, len(metrics), squeeze=False)[0]
         for axis, metric in zip(axes, metrics, strict=True):
             by_family = {family: np.asarray(values[metric]) for family, values in scores.items()}
             _seed_panel(axis, by_family, chance[metric], metric)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        _legend_above(figure, axes[0])
     return figure
 
 
@@ -61,13 +134,14 @@ def bar_figure(scores: Mapping[str, Sequence[float]], metric: str) -> Figure:
     is_share = metric != "mrr"
     scale = 100 if is_share else 1
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 0.6 + 0.28 * len(scores)))
+        figure = Figure(figsize=(WIDTH, 0.6 + 0.28 * len(scores)), layout="constrained")
         axis = figure.subplots()
         for place, (values, colour) in enumerate(zip(scores.values(), _shades(), strict=False)):
             row = scale * np.asarray(values)
             spread = row.std(ddof=1) if len(row) > 1 else 0.0
-            axis.barh(place, row.mean(), xerr=spread, color=colour, height=0.7, capsize=2)
-            axis.plot(row, np.full(len(row), place), ".", color="black", markersize=2, alpha=0.6)
+            axis.barh(place, row.mean(), color=colour, height=0.7)
+            axis.errorbar(row.mean(), place, xerr=spread, color=INK, capsize=2, linewidth=1)
+            axis.plot(row, np.full(len(row), place), ".", color=INK, markersize=2, alpha=0.6)
         axis.set_yticks(range(len(scores)), list(scores))
         axis.invert_yaxis()
         axis.set_xlim(left=0)
@@ -75,27 +149,257 @@ def bar_figure(scores: Mapping[str, Sequence[float]], metric: str) -> Figure:
     return figure
 
 
-def _shades() -> Iterator[str]:
-    yield COLOURS[0]  # what the others are compared with
-    yield from repeat(COLOURS[5])
+def recall_curve(ranks: np.ndarray, n: int) -> np.ndarray:
+    """Recall@k `[n]` for k from 1 to n of `[queries]` ranks, as fractions."""
+    return np.searchsorted(np.sort(ranks), np.arange(1, n + 1), side="right") / len(ranks)
+
+
+def recall_figure(ranks: Mapping[str, Sequence[np.ndarray]], n_train: int, n_test: int) -> Figure:
+    """Draw Recall@k against k, a panel for each family: mean, 95 % interval, chance.
+
+    Args:
+        ranks: by family, of the true sentences, one array per seed; two seeds at least.
+        n_train: sentences of the training split, for the interval of the corrected test.
+        n_test: candidates.
+    """
+    k = np.arange(1, n_test + 1)
+    with mpl.rc_context(STYLE):
+        figure, axes = _family_panels(ranks, 2.0)
+        for axis, by_seed, colour in zip(axes, ranks.values(), cycle(COLOURS), strict=False):
+            recalls = 100 * np.stack([recall_curve(each, n_test) for each in by_seed])
+            tests = [corrected_resampled_ttest(row, n_train, n_test) for row in recalls.T]
+            low, high = ([getattr(test, end) for test in tests] for end in ("low", "high"))
+            axis.fill_between(
+                k,
+                np.clip(low, 0, 100),
+                np.clip(high, 0, 100),
+                color=colour,
+                alpha=0.25,
+                lw=0,
+                label="95 % interval",
+            )
+            axis.plot(k, recalls.mean(axis=0), color=colour, label="mean over seeds")
+            axis.plot(k, 100 * k / n_test, "--", color=GREY, linewidth=1, label="chance")
+            axis.set_xscale("log")
+            axis.set_xticks([each for each in RECALL_AT if each < n_test / 2] + [n_test])
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.xaxis.set_minor_locator(NullLocator())
+        axes[0].set_ylim(0, 100)
+        figure.supxlabel("k, candidates looked at")
+        figure.supylabel("test Recall@k (%)")
+        _legend_above(figure, axes[0])
+    return figure
+
+
+def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]], n_test: int) -> Figure:
+    """Draw how often the true sentence has which rank, relative to chance, a panel per family.
+
+    Args:
+        ranks: by family, one array per seed.
+        n_test: candidates.
+    """
+    edges = rank_edges(n_test)
+    with mpl.rc_context(STYLE):
+        figure, axes = _family_panels(ranks, 1.7)
+        for axis, by_seed, colour in zip(axes, ranks.values(), cycle(COLOURS), strict=False):
+            axis.stairs(rank_ratios(by_seed, n_test), edges, fill=True, color=colour)
+            axis.axhline(1, color=GREY, linestyle="--", linewidth=1, label="chance")
+            axis.set_xlim(edges[0], edges[-1])
+            axis.set_xticks([1, n_test])
+        figure.supxlabel(f"rank of the true sentence, of {n_test}")
+        figure.supylabel("queries, multiples of chance")
+        _legend_above(figure, axes[0])
+    return figure
+
+
+def rank_edges(n_test: int) -> np.ndarray:
+    """Edges of rank bins of equal width; the last one may be narrower."""
+    width = math.ceil(n_test / _RANK_BINS)
+    return np.minimum(np.arange(0, n_test + width, width), n_test) + 0.5
+
+
+def rank_ratios(ranks: Sequence[np.ndarray], n_test: int) -> np.ndarray:
+    """Share of all seeds' queries in each bin of ranks, in multiples of what chance puts there."""
+    edges = rank_edges(n_test)
+    counts, _ = np.histogram(np.concatenate(ranks), edges)
+    return counts / counts.sum() / (np.diff(edges) / n_test)
+
+
+def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
+    """Draw the validation metric by epoch, a panel per family and a line per seed.
+
+    Args:
+        curves: by family, one per seed.
+        metric: what they show.
+    """
+    scale, title = _unit(metric)
+    with mpl.rc_context(STYLE):
+        figure, axes = _family_panels(curves, 1.9)
+        for axis, by_seed, colour in zip(axes, curves.values(), cycle(COLOURS), strict=False):
+            for curve in by_seed:
+                scores = scale * np.asarray(curve.scores)
+                epochs = np.arange(1, len(scores) + 1)
+                axis.plot(epochs, scores, color=colour, linewidth=0.8, alpha=0.7)
+            epochs = [curve.best_epoch for curve in by_seed]
+            best = [scale * curve.scores[curve.best_epoch - 1] for curve in by_seed]
+            axis.plot(epochs, best, "o", color=colour, markersize=3.5, label="epoch chosen")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        axes[0].set_ylim(bottom=0)
+        figure.supxlabel("epoch")
+        figure.supylabel(f"validation {title}")
+        handles, _ = axes[0].get_legend_handles_labels()
+        one_seed = Line2D([], [], color=COLOURS[0], linewidth=0.8, alpha=0.7)
+        figure.legend(
+            [one_seed, *handles],
+            ["one seed", "epoch chosen"],
+            loc="outside upper center",
+            ncols=2,
+            frameon=False,
+        )
+    return figure
+
+
+def swept_fields(trials: Sequence[Trial]) -> list[str]:
+    """Fields that any configuration names, in order of appearance."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.configuration))
+
+
+def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
+    """Draw the validation metric against every field that was swept, a panel each.
+
+    Args:
+        trials: the search's configurations; one of them at least names a field.
+        metric: what the scores are.
+    """
+    fields = swept_fields(trials)
+    scale, title = _unit(metric)
+    families = list(dict.fromkeys(trial.family for trial in trials))
+    looks = {name: Look.of(place, len(families)) for place, name in enumerate(families)}
+    with mpl.rc_context(STYLE):
+        figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
+        for axis, field in zip(axes, fields, strict=True):
+            swept = {t.family for t in trials if field in t.configuration}
+            for family, look in looks.items():
+                if family in swept:
+                    mine = [t for t in trials if t.family == family]
+                    _response(axis, field, mine, scale, look)
+            for trial in trials:
+                if not trial.configuration:
+                    level = scale * np.mean(trial.scores)
+                    axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0)
+            axis.set_xlabel(field)
+            axis.margins(x=0.1)  # room for the shifts
+            if _spans_decades([t.configuration[field] for t in trials if t.family in swept]):
+                axis.set_xscale("log")
+        figure.supylabel(f"validation {title}")
+        _response_legend(figure, trials, looks)
+    return figure
+
+
+def styled_matrix(matrix: Matrix) -> Figure:
+    """Draw the matrix configuration x seed in the ink of the other figures."""
+    with mpl.rc_context(STYLE):
+        return draw_matrix(matrix)
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Render a figure as PNG or SVG; the same figure gives the same bytes."""
+    """Render a figure as PNG or SVG, dark on white; the same figure gives the same bytes."""
+    return _render(figure, kind, transparent=False)
+
+
+def page_svg(figure: Figure) -> str:
+    """Render a figure for a page: on nothing, words and axes in the colour of the text around."""
+    return _render(figure, "svg", transparent=True).decode().replace(INK, "currentColor")
+
+
+def _render(figure: Figure, kind: str, *, transparent: bool) -> bytes:
     buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {}
+    metadata = _SVG_SILENT if kind == "svg" else {}
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, metadata=metadata)
+        figure.savefig(buffer, format=kind, metadata=metadata, transparent=transparent)
     return buffer.getvalue()
 
 
+def _shades() -> Iterator[str]:
+    yield COLOURS[0]  # what the others are compared with
+    yield from repeat(GREY)
+
+
+def _unit(metric: str) -> tuple[int, str]:
+    """The factor from fractions to what is drawn, and the axis label of a metric."""
+    return (1, metric_title(metric)) if metric == "mrr" else (100, f"{metric_title(metric)} (%)")
+
+
+def _panels(n: int, height: float, per_row: int, shared_x: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with n panels of one height in inches, on a common y axis."""
+    rows, columns = math.ceil(n / per_row), min(n, per_row)
+    figure = Figure(figsize=(WIDTH, 0.7 + height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=shared_x, sharey=True)
+    axes = list(grid.ravel())
+    for axis in axes[n:]:
+        axis.remove()
+    for axis in axes[:n]:
+        axis.tick_params(labelbottom=True)
+    return figure, axes[:n]
+
+
+def _family_panels(families: Collection[str], height: float) -> tuple[Figure, list[Axes]]:
+    figure, axes = _panels(len(families), height, per_row=4, shared_x=True)
+    for axis, family in zip(axes, families, strict=True):
+        axis.set_title(textwrap.fill(family, 22))
+    return figure, axes
+
+
+def _legend_above(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+
+
+def _response(axis: Axes, field: str, trials: Sequence[Trial], scale: int, look: Look) -> None:
+    """Draw a family's configurations side by side with those of others, and its mean by level."""
+    beside = ScaledTranslation(look.shift / 72, 0, axis.figure.dpi_scale_trans)
+    style = {"color": look.colour, "transform": axis.transData + beside}
+    by_level: dict[float, list[float]] = defaultdict(list)
+    for trial in trials:
+        level, scores = trial.configuration[field], scale * np.asarray(trial.scores)
+        mean, spread = scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0.0
+        ends = (mean - spread, mean + spread) if trial.complete else (mean, mean)
+        face = look.colour if trial.complete else "none"
+        axis.plot([level, level], ends, linewidth=0.8, alpha=0.5, **style)
+        axis.plot(level, mean, look.marker, markerfacecolor=face, markersize=4, **style)
+        axis.update_datalim([(level, end) for end in ends])  # which shifted points don't count for
+        if trial.complete:
+            by_level[level].append(mean)
+    levels = sorted(by_level)
+    means = [np.mean(by_level[level]) for level in levels]
+    axis.plot(levels, means, linewidth=0.8, alpha=0.6, **style)
+
+
+def _spans_decades(levels: Sequence[float]) -> bool:
+    return min(levels) > 0 and max(levels) / min(levels) > _DECADES
+
+
+def _response_legend(figure: Figure, trials: Sequence[Trial], looks: Mapping[str, Look]) -> None:
+    swept = {trial.family for trial in trials if trial.configuration}
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, linewidth=0.8, markersize=4)
+        if family in swept
+        else Line2D([], [], color=GREY, linestyle="--", linewidth=1)
+        for family, look in looks.items()
+    ]
+    names = list(looks)
+    if not all(trial.complete for trial in trials):
+        handles.append(Line2D([], [], color=GREY, marker="o", mfc="none", ms=4, linewidth=0))
+        names.append("not every seed")
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+
+
 def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, metric: str) -> None:
-    is_share = metric != "mrr"
-    scale = 100 if is_share else 1
+    scale, title = _unit(metric)
     places = np.arange(len(scores))
     values = scale * np.stack(list(scores.values()))
     lines = axis.plot(
-        places, values, color=GREY, alpha=0.45, linewidth=0.7, marker=".", markersize=3
+        places, values, color=GREY, alpha=0.6, linewidth=0.7, marker=".", markersize=3
     )
     lines[0].set_label("one seed")
     for place, row, colour in zip(places, values, cycle(COLOURS), strict=False):
@@ -106,4 +410,4 @@ def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, met
     axis.set_xticks(places, [textwrap.fill(family, 12) for family in scores])
     axis.set_xlim(-0.4, len(scores) - 0.6)
     axis.set_ylim(bottom=0)
-    axis.set_ylabel(f"test {metric_title(metric)}" + (" (%)" if is_share else ""))
+    axis.set_ylabel(f"test {title}")

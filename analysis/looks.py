@@ -17,7 +17,8 @@ def record_look(
 ) -> str:
     """Record that test splits were looked at; say in words how often they had been before.
 
-    A look counts where it met one of these seeds: only their test splits were seen.
+    A look counts where it met one of these seeds, for only their test splits were seen, or any
+    seed where all share one test split.
 
     Args:
         ledger: of the sweep.
@@ -26,7 +27,8 @@ def record_look(
     """
     chosen = {family: dict(values) for family, values in configurations.items()}
     looks = _looks(ledger)
-    earlier = [look for look in looks if {*look["seeds"]} & {*seeds}]
+    shared = ledger.sweep().training.split == "held-out"
+    earlier = [look for look in looks if shared or {*look["seeds"]} & {*seeds}]
     write_json(
         ledger.folder / FOLDER / f"look-{len(looks) + 1:04d}.json",
         {"at": utc_now(), "seeds": seeds, "chosen": chosen},

@@ -217,6 +217,7 @@ def noise(sentences: int) -> Dataset:
         spectrograms=rng.standard_normal(shape).astype(np.float16),
         text=text / np.linalg.norm(text, axis=1, keepdims=True),
         sentences=tuple(map(str, range(sentences))),
+        spans_s=np.arange(2.0 * sentences).reshape(sentences, 2),
     )
 
 
@@ -372,7 +373,7 @@ def invented(cell: Cell, name: str) -> Record:
 
 def alone(search: Search, ledger: Ledger, keep: OnRecord) -> None:
     """Hand out and take in cells as Ray Tune would."""
-    searcher = CellSearcher(search, ledger, Budget(), keep)
+    searcher = CellSearcher(search, ledger, Budget(), keep, lambda: WORKERS)
     running: deque[tuple[str, Cell]] = deque()
     for number in map(str, itertools.count()):
         suggested = searcher.suggest(number)

@@ -12,12 +12,20 @@ import torch
 from torch import Tensor
 
 from ssense.data.dataset import Pairs
-from ssense.model.encoder import Conv1, SpectrogramEncoder, build_encoder
-from ssense.model.losses import info_nce
+from ssense.data.splits import SplitKind
+from ssense.model.encoder import (
+    BatchNorm,
+    Conv1,
+    Precision,
+    SpectrogramEncoder,
+    build_encoder,
+)
+from ssense.model.losses import backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import retrieval_metrics
 
 SELECTION_METRIC = "recall@10"
+IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU, and less than a training step's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +34,16 @@ class TrainingSpec:
 
     Attributes:
         encoder_weights: "imagenet", "random" or a file, see `build_encoder`.
+        split: how a seed divides the sentences; `fit` is given the parts.
+        chunk: pairs that pass the encoder together. The gradient of a larger batch is that of the
+            whole batch, in several passes; batch normalisation then sees a chunk at a time.
+        batch_norm: see `SpectrogramEncoder`.
+        precision: see `SpectrogramEncoder`; the loss and Adam are float32 in either.
         patience: epochs without a better validation Recall@10 before training stops.
     """
 
     masking: Masking = field(default_factory=Masking)
+    split: SplitKind = "random"
     batch_size: int = 32
     learning_rate: float = 5e-4
     temperature: float = 0.07
@@ -37,9 +51,13 @@ class TrainingSpec:
     max_epochs: int = 100
     encoder_weights: str = "imagenet"
     conv1: Conv1 = "sum"
+    chunk: int = 32
+    batch_norm: BatchNorm = "chunk"
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "learning_rate", "temperature", "patience", "max_epochs"):
+        positive = "batch_size", "learning_rate", "temperature", "patience", "max_epochs", "chunk"
+        for name in positive:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
@@ -130,7 +148,8 @@ def fit(
     """
     device = train.text.device
     torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
-    encoder = build_encoder(spec.encoder_weights, spec.conv1).to(device)
+    encoder = build_encoder(spec.encoder_weights, spec.conv1, spec.precision, spec.batch_norm)
+    encoder.to(device)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
     order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
     masks = torch.Generator(device).manual_seed(stream_seed(seed, Stream.MASKS))
@@ -146,7 +165,7 @@ def fit(
         masks.set_state(resume.masks)
     while len(history) < min(spec.max_epochs, best_epoch + spec.patience):
         loss = _train_epoch(encoder, optimiser, train, spec, order, masks)
-        metrics = evaluate(encoder, validation, spec.batch_size)
+        metrics = evaluate(encoder, validation)
         history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
         if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
             best_epoch, best_state = len(history), _cpu_copy(encoder)
@@ -164,21 +183,20 @@ def fit(
     return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
 
 
-def evaluate(encoder: SpectrogramEncoder, pairs: Pairs, batch_size: int) -> dict[str, float]:
+def evaluate(encoder: SpectrogramEncoder, pairs: Pairs) -> dict[str, float]:
     """Retrieval metrics of a split whose own sentences are the candidates."""
     targets = torch.arange(len(pairs), device=pairs.text.device)
-    brain, text = embed(encoder, pairs, batch_size)
+    brain, text = embed(encoder, pairs)
     return retrieval_metrics(brain, text, targets)
 
 
 @torch.inference_mode()
-def embed(encoder: SpectrogramEncoder, pairs: Pairs, batch_size: int) -> tuple[Tensor, Tensor]:
+def embed(encoder: SpectrogramEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode."""
     encoder.eval()
     index = torch.arange(len(pairs), device=pairs.text.device)
-    brain, text = zip(
-        *((encoder(x), t) for x, t in map(pairs.batch, index.split(batch_size))), strict=True
-    )
+    parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
+    brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
     return torch.cat(brain), torch.cat(text)
 
 
@@ -200,15 +218,33 @@ def _train_epoch(
     total = torch.zeros((), device=device)  # summed on the device: no wait inside the epoch
     for index in torch.randperm(len(train), generator=order).to(device).split(spec.batch_size):
         x, text = train.batch(index)
-        loss = info_nce(encoder(spec.masking.apply(x, masks)), text, spec.temperature)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        total += loss.detach() * len(index)
+        x = spec.masking.apply(x, masks)
+        loss = train_step(encoder, optimiser, x, text, spec)
+        total += loss * len(index)
     mean = total.item() / len(train)
     if not np.isfinite(mean):
         raise NonFiniteLossError(f"the training loss became {mean}")
     return mean
+
+
+def train_step(
+    encoder: SpectrogramEncoder,
+    optimiser: torch.optim.Optimizer,
+    x: Tensor,
+    text: Tensor,
+    spec: TrainingSpec,
+) -> Tensor:
+    """Take one step on a masked batch `[B, E, 1, F, T]` and its texts `[B, D]`.
+
+    Returns:
+        The loss of the batch before the step, on its device.
+    """
+    optimiser.zero_grad()
+    loss = backward_in_chunks(
+        encoder, x.split(spec.chunk), lambda brain: info_nce(brain, text, spec.temperature)
+    )
+    optimiser.step()
+    return loss
 
 
 def _cpu_copy(encoder: SpectrogramEncoder) -> dict[str, Tensor]:

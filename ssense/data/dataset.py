@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssense.data.splits import Split, SplitKind, split_sentences
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -19,15 +21,22 @@ class Dataset:
         spectrograms: `[N, electrodes, frequencies, frames]` float16.
         text: `[N, D]` float32, rows of length 1.
         sentences: N texts.
+        spans_s: `[N, 2]` float64, start and end of each segment's signal, context included, seconds
+            of the recording.
     """
 
     digest: str
     spectrograms: np.ndarray
     text: np.ndarray
     sentences: tuple[str, ...]
+    spans_s: np.ndarray
 
     def __len__(self) -> int:
         return len(self.spectrograms)
+
+    def split(self, kind: SplitKind, seed: int) -> Split:
+        """Divide the sentences, see `split_sentences`."""
+        return split_sentences(kind, seed, self.sentences, self.spans_s)
 
     def on(self, device: torch.device) -> Pairs:
         """All pairs on a device; on the CPU they share the arrays' memory."""
@@ -59,6 +68,6 @@ class Pairs:
         return Pairs(self.spectrograms, self.text, index if self.rows is None else self.rows[index])
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather spectrograms `[B, E, 1, F, T]` float32 and text `[B, D]` of this selection."""
+        """Gather spectrograms `[B, E, 1, F, T]` float16 and text `[B, D]` of this selection."""
         rows = index if self.rows is None else self.rows[index]
-        return self.spectrograms[rows].float().unsqueeze(2), self.text[rows]
+        return self.spectrograms[rows].unsqueeze(2), self.text[rows]

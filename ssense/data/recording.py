@@ -84,6 +84,11 @@ class Recording:
         return self.timeline.sampling_rate_hz()
 
     @property
+    def root(self) -> Path:
+        """The folder that Brain Treebank's files were unpacked in."""
+        return self.files["corrupted"].parent
+
+    @property
     def clean_electrodes(self) -> tuple[str, ...]:
         """The electrodes that are not corrupted."""
         return tuple(name for name in self.electrodes if name not in self.corrupted)

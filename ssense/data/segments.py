@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -25,7 +26,7 @@ _CHOICES = {
     "overflow": Overflow,
     "electrodes": Electrodes,
 }
-_POSITIVE = ("max_duration_s", "max_samples", "pad_to", "pad_multiple", "line_hz")
+_POSITIVE = ("max_duration_s", "max_samples", "window_s", "pad_to", "pad_multiple", "line_hz")
 
 NO_WORD = "no aligned word"
 NO_TEXT = "no text"
@@ -47,6 +48,9 @@ class SegmentSpec:
             is worded); "sample_span" keeps segments of fewer than `max_samples`, context included
             (which explains SSENSE's 1,454 sentences and 8,200 points).
         context_before_s, context_after_s: signal added around a sentence.
+        window_s: signal of every segment, from its context before the sentence on, however long
+            the sentence is, so that no segment shows its sentence's duration; rounded up to a
+            multiple of `pad_multiple`. None takes the sentence with its context.
         pad_to: samples of every segment after padding with zeros at its end; None takes the
             longest segment, rounded up to a multiple of `pad_multiple` (the superlets' decimation).
         overflow: what happens to a segment longer than `pad_to`.
@@ -64,6 +68,7 @@ class SegmentSpec:
     max_samples: int = 8192
     context_before_s: float = 0.5
     context_after_s: float = 1.0
+    window_s: float | None = None
     pad_to: int | None = None
     pad_multiple: int = 50
     overflow: Overflow = "error"
@@ -110,6 +115,13 @@ class SegmentSpec:
         if self.sampling_rate == "nominal_2048":
             return OFFICIAL_RATE_HZ
         return recording.sampling_rate_hz
+
+    def window_samples(self, recording: Recording) -> int | None:
+        """Samples of every segment, if they all have the same."""
+        if self.window_s is None:
+            return None
+        samples = self.window_s * self.sampling_rate_hz(recording)
+        return math.ceil(samples / self.pad_multiple) * self.pad_multiple
 
     def context_samples(self, recording: Recording) -> tuple[int, int]:
         """Samples of context before and after a sentence."""
@@ -199,6 +211,9 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     drop(np.array([not sentence.strip() for sentence in text], dtype=bool), NO_TEXT)
     times = (spans.onset_s, spans.offset_s, spans.onset_sample, spans.offset_sample)
     drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
+    window = spec.window_samples(recording)
+    if window is not None:
+        stop = start + window
     drop(_crosses(start, stop, recording.timeline.pauses()), STRADDLES)
     drop((start < 0) | (stop > recording.n_samples), LEAVES)
     if spec.pad_to is not None:

@@ -11,7 +11,9 @@ native fixed-shape tensor, so plain pyarrow reads it as an array.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,7 +24,7 @@ from upath import UPath
 
 from ssense.command import run_command
 from ssense.errors import UserError, one_line
-from ssense.storage import read_json, write_json, write_whole
+from ssense.storage import read_json, read_whole, write_json, write_whole
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -30,6 +32,7 @@ SHARD_BYTES = 160 * 10**6  # before compression, which leaves half to nine tenth
 # A shard is the unit of work of the precompute: a small recording too is spread over workers.
 LEAST_SHARDS = 6
 _ROW_GROUP_ROWS = 32
+_READERS = 3  # shards read at a time: faster than a local disk, and each takes memory of its own
 FIGURE = "spectrograms.png"
 _ORIGIN = b"ssense.origin"  # in a shard's schema: the folder's digest and its own name
 
@@ -157,11 +160,12 @@ def find_shard(
         sentences: columns of the sentence table that it must hold.
         row_shape: electrodes, frequencies, frames.
     """
-    if not path.exists():
-        return None
-    content = path.read_bytes()
     try:
-        table = _parse(path, content, origin)
+        content = read_whole(path)
+    except FileNotFoundError:
+        return None
+    try:
+        table = _table(path, _open(path, content, origin, verify_pages=True))
         tensor = table.schema.field("spectrogram").type
         wanted = pa.table(dict(sentences))
         is_ours = table.drop_columns("spectrogram").equals(wanted)
@@ -183,20 +187,31 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
         UserError: a shard is missing, damaged, of another origin or not the manifest's.
     """
     manifest = read_manifest(folder)
-    tables = (read_shard(folder, manifest, shard) for shard in manifest.shards)
-    columns: dict[str, list[Any]] = {}
-    spectrograms = np.empty(0, np.float16)
-    start = 0
-    for table in tables:
-        part = table.column("spectrogram").combine_chunks().to_numpy_ndarray()
-        if start == 0:
-            n_rows = sum(shard.rows for shard in manifest.shards)
-            spectrograms = np.empty((n_rows, *part.shape[1:]), part.dtype)
-        spectrograms[start : start + len(part)] = part
-        start += len(part)
-        for name in table.drop_columns("spectrogram").column_names:
-            columns.setdefault(name, []).extend(table.column(name).to_pylist())
-    return columns, spectrograms
+    stops = np.cumsum([shard.rows for shard in manifest.shards])
+    made: list[np.ndarray] = []
+    making = threading.Lock()
+
+    def spectrograms(row_shape: Sequence[int]) -> np.ndarray:
+        with making:
+            if not made:
+                made.append(np.empty((stops[-1], *row_shape), np.float16))
+        return made[0]
+
+    def read(shard: Shard, stop: int) -> pa.Table:
+        """Its sentences; the spectrograms go to their place group by group, to need no second."""
+        file = _open_shard(folder, manifest, shard)
+        start, sentences = stop - shard.rows, []
+        for group in range(file.num_row_groups):
+            table = _table(folder / shard.name, file, group)
+            part = table.column("spectrogram").combine_chunks().to_numpy_ndarray()
+            spectrograms(part.shape[1:])[start : start + len(part)] = part
+            start += len(part)
+            sentences.append(table.drop_columns("spectrogram"))
+        return pa.concat_tables(sentences)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        columns = pa.concat_tables(pool.map(read, manifest.shards, stops)).to_pydict()
+    return columns, made[0]
 
 
 def read_sentences(folder: UPath) -> dict[str, list[Any]]:
@@ -228,39 +243,55 @@ def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
     Raises:
         UserError: as `read_shards`.
     """
+    return _table(folder / shard.name, _open_shard(folder, manifest, shard))
+
+
+def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFile:
     path = folder / shard.name
-    if not path.exists():
-        raise UserError(f"shard {path} is missing. {_advice(folder)}")
-    content = path.read_bytes()
+    try:
+        content = read_whole(path)
+    except FileNotFoundError:
+        raise UserError(f"shard {path} is missing. {_advice(folder)}") from None
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         raise UserError(
             f"shard {path} is damaged: its checksum is not the manifest's. {_advice(folder)}"
         )
-    table = _parse(path, content, manifest.digest)
-    if len(table) != shard.rows:
+    file = _open(path, content, manifest.digest, verify_pages=False)
+    if file.metadata.num_rows != shard.rows:
         raise UserError(
-            f"shard {path} holds {len(table)} rows, not the manifest's {shard.rows}. "
+            f"shard {path} holds {file.metadata.num_rows} rows, not the manifest's {shard.rows}. "
             f"{_advice(folder)}"
         )
-    return table
+    return file
 
 
-def _parse(path: UPath, content: bytes, origin: str) -> pa.Table:
+def _open(path: UPath, content: bytes, origin: str, *, verify_pages: bool) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        # Arrow's threads, still starting when a short command ends, abort the process.
-        table = file.read(use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=verify_pages)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(
-            f"shard {path} is damaged: {one_line(error)}. {_advice(path.parent)}"
-        ) from error
-    found = (table.schema.metadata or {}).get(_ORIGIN, b"nothing").decode(errors="replace")
+        raise _damaged(path, error) from error
+    found = (file.schema_arrow.metadata or {}).get(_ORIGIN, b"nothing").decode(errors="replace")
     wanted = f"{origin}/{path.name}"
     if found != wanted:
         raise UserError(
             f"shard {path} is foreign: made as {found}, not {wanted}. {_advice(path.parent)}"
         )
-    return table
+    return file
+
+
+def _table(path: UPath, file: pq.ParquetFile, group: int | None = None) -> pa.Table:
+    """All rows of a file, or a group of them."""
+    try:
+        # Arrow's threads, still starting when a short command ends, abort the process.
+        if group is None:
+            return file.read(use_threads=False)
+        return file.read_row_group(group, use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: UPath, error: Exception) -> UserError:
+    return UserError(f"shard {path} is damaged: {one_line(error)}. {_advice(path.parent)}")
 
 
 def _advice(folder: UPath) -> str:

@@ -3,20 +3,72 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 FRACTIONS = (0.6, 0.2, 0.2)
+BLOCKS = 20
+"""Stretches of the recording that a blocked split deals out whole."""
+GAP_S = 7.0
+"""Seconds between parts that are apart in time: a segment's context and its filters reach less."""
+
+SplitKind = Literal["random", "grouped", "blocked", "held-out"]
+"""How a seed divides sentences.
+
+random: any sentence to any part, as in SSENSE; neighbours may share samples.
+grouped: likewise, but sentences of the same words stay together.
+blocked: whole stretches of the recording, parts at least GAP_S apart.
+held-out: the end of the recording is every seed's test split, at least GAP_S behind the others.
+"""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices of the three parts, int64, disjoint, together all rows."""
+    """Row indices of the three parts, int64, disjoint; together all rows but those in a gap."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+def split_sentences(kind: SplitKind, seed: int, text: Sequence[str], spans_s: np.ndarray) -> Split:
+    """Divide the sentences of a recording by a seed.
+
+    The test split has one size for every seed, since recall depends on the number of candidates;
+    groups of repeated sentences may make it a little smaller. What a gap costs, training pays, and
+    validation where it meets the test split.
+
+    Args:
+        kind: see `SplitKind`.
+        seed: of the division.
+        text: N sentences.
+        spans_s: `[N, 2]` start and end of their signal, context included, in seconds.
+
+    Raises:
+        ValueError: the seed is negative, or a part would be empty.
+    """
+    if kind == "random":
+        return seeded_split(len(text), seed)
+    if kind == "grouped":
+        split = _grouped(text, seed)
+    elif kind == "blocked":
+        split = _blocked(spans_s, seed)
+    else:
+        split = _end_held_out(spans_s, seed)
+    if not all(map(len, vars(split).values())):
+        raise ValueError(f"{len(text)} sentences are too few for a {kind} split")
+    return split
+
+
+def split_identity(kind: SplitKind) -> list[Any]:
+    """What a kind of split depends on beside sentences and seed, as plain values."""
+    in_time = {"blocked": [BLOCKS, GAP_S], "held-out": [GAP_S]}
+    return [kind, FRACTIONS, *in_time.get(kind, [])]
 
 
 def seeded_split(n: int, seed: int, fractions: tuple[float, float, float] = FRACTIONS) -> Split:
@@ -38,3 +90,68 @@ def seeded_split(n: int, seed: int, fractions: tuple[float, float, float] = FRAC
     order = np.random.default_rng(seed).permutation(n)
     train, validation, test = np.split(order, [n_train, n_train + n_validation])
     return Split(train, validation, test)
+
+
+def normalised(sentence: str) -> str:
+    """Keep a sentence's words alone: "Oh, yeah!" and "oh yeah" are the same."""
+    return " ".join(re.findall(r"[\w']+", sentence.casefold()))
+
+
+def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
+    """Which spans come nearer than the gap to any of the others, bool `[N]`.
+
+    Args:
+        spans: `[N, 2]` starts and ends.
+        others: `[M, 2]` likewise.
+        gap: in their unit; 0 asks for overlap.
+    """
+    begun = np.searchsorted(np.sort(others[:, 0]), spans[:, 1] + gap, side="left")
+    ended = np.searchsorted(np.sort(others[:, 1]), spans[:, 0] - gap, side="right")
+    return begun > ended
+
+
+def _grouped(text: Sequence[str], seed: int) -> Split:
+    """Whole groups in the order of the random split, into parts of its sizes.
+
+    A group goes to the first part with room for it, test before validation; what fits neither is
+    trained on.
+    """
+    random = seeded_split(len(text), seed)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row in np.concatenate([random.test, random.validation, random.train]).tolist():
+        groups[normalised(text[row])].append(row)
+    test, validation, train = [], [], []
+    for rows in groups.values():
+        if len(test) + len(rows) <= len(random.test):
+            test += rows
+        elif len(validation) + len(rows) <= len(random.validation):
+            validation += rows
+        else:
+            train += rows
+    return Split(*(np.array(rows, np.int64) for rows in (train, validation, test)))
+
+
+def _blocked(spans_s: np.ndarray, seed: int) -> Split:
+    order = np.argsort(spans_s[:, 0], kind="stable")
+    dealt = seeded_split(BLOCKS, seed)
+    length = len(order) // BLOCKS
+    # Blocks of one length; what is left at the end, less than another one, is trained on.
+    block = np.arange(len(order)) // max(length, 1)
+    test, validation = (order[np.isin(block, part)] for part in (dealt.test, dealt.validation))
+    train = np.setdiff1d(order, np.concatenate([test, validation]))
+    validation = _away(spans_s, validation, test)
+    return Split(_away(spans_s, _away(spans_s, train, test), validation), validation, test)
+
+
+def _end_held_out(spans_s: np.ndarray, seed: int) -> Split:
+    order = np.argsort(spans_s[:, 0], kind="stable")
+    train_share, validation_share, _ = FRACTIONS
+    n_train, n_validation = (math.floor(s * len(order)) for s in (train_share, validation_share))
+    before, test = np.split(order, [n_train + n_validation])
+    shuffled = np.random.default_rng(seed).permutation(before)
+    train, validation = np.split(shuffled, [n_train])
+    return Split(_away(spans_s, train, test), _away(spans_s, validation, test), test)
+
+
+def _away(spans_s: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return rows[~near(spans_s[rows], spans_s[others], GAP_S)]

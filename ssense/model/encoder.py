@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import urllib.error
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,13 @@ from torch import Tensor, nn
 from ssense.errors import UserError
 
 EMBEDDING_DIMENSIONS = 512
+# oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images
+# are one pixel wide; with more frames than this, those of the last stage are wider.
+BF16_FRAMES_ABOVE = 16
 
 Conv1 = Literal["sum", "mean", "random"]
+Precision = Literal["bf16", "float32"]
+BatchNorm = Literal["chunk", "frozen"]
 
 
 class SpectrogramEncoder(nn.Module):
@@ -23,10 +29,18 @@ class SpectrogramEncoder(nn.Module):
 
     ResNet-18 with a one-channel first convolution and a 512-d linear head embeds each electrode
     by itself; the mean over electrodes is the sample's embedding.
+
+    Args:
+        precision: "float32", or "bf16": bfloat16 in convolutions and what lies between them, with
+            weights, normalisation statistics and embeddings in float32.
+        batch_norm: what training normalises by: "chunk", the mean and variance of the images that
+            pass together; "frozen", the running ones, which then stay those of the initial weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precision: Precision = "float32", batch_norm: BatchNorm = "chunk") -> None:
         super().__init__()
+        self.precision = precision
+        self.batch_norm = batch_norm
         import torchvision  # takes as long to import as all else together
 
         self.resnet = torchvision.models.resnet18(weights=None)
@@ -35,24 +49,65 @@ class SpectrogramEncoder(nn.Module):
         self.resnet.fc = nn.Linear(self.resnet.fc.in_features, EMBEDDING_DIMENSIONS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed `[B, E, 1, F, T]` spectrograms as `[B, 512]`."""
-        n_samples, n_electrodes = x.shape[:2]
-        embeddings = self.resnet(x.flatten(0, 1))
-        return embeddings.view(n_samples, n_electrodes, -1).mean(dim=1)
+        """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, 512]` float32.
+
+        Raises:
+            UserError: there are too few frames for bf16.
+        """
+        if self.precision == "bf16" and x.shape[-1] <= BF16_FRAMES_ABOVE:
+            raise UserError(
+                f"bf16 needs spectrograms of more than {BF16_FRAMES_ABOVE} frames, these have "
+                f"{x.shape[-1]}. Give --precision float32."
+            )
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        # Channels last is how matrix units read images; the network keeps the layout of its input.
+        images = x.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            embeddings = self.resnet(images)
+        return embeddings.float().view(*x.shape[:2], -1).mean(dim=1)
+
+    def train(self, mode: bool = True) -> SpectrogramEncoder:
+        """Switch to training, with batch normalisation as chosen, or to evaluation."""
+        super().train(mode)
+        for norm in self.norms():
+            norm.train(mode and self.batch_norm == "chunk")
+        return self
+
+    @contextmanager
+    def statistics_kept(self) -> Iterator[None]:
+        """Leave the running statistics as they are while images pass in training."""
+        for norm in self.norms():
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm in self.norms():
+                norm.track_running_stats = True
+
+    def norms(self) -> Iterator[nn.BatchNorm2d]:
+        """The batch normalisations."""
+        return (module for module in self.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def build_encoder(weights: str, conv1: Conv1 = "sum") -> SpectrogramEncoder:
+def build_encoder(
+    weights: str,
+    conv1: Conv1 = "sum",
+    precision: Precision = "float32",
+    batch_norm: BatchNorm = "chunk",
+) -> SpectrogramEncoder:
     """Build an encoder; whatever stays random is drawn from torch's global generator.
 
     Args:
         weights: "imagenet" for torchvision's, "random", or the path of a ResNet-18 state
             dictionary (.safetensors, or a .pth of plain tensors).
         conv1: how three input channels of pretrained weights become one.
+        precision: see `SpectrogramEncoder`.
+        batch_norm: likewise.
 
     Raises:
         UserError: the weights can't be had or don't fit.
     """
-    encoder = SpectrogramEncoder()
+    encoder = SpectrogramEncoder(precision, batch_norm)
     if weights == "random":
         return encoder
     pretrained = dict(_pretrained_state(weights))
@@ -73,14 +128,18 @@ def build_encoder(weights: str, conv1: Conv1 = "sum") -> SpectrogramEncoder:
     return encoder
 
 
-def trained_encoder(state: Mapping[str, Tensor]) -> SpectrogramEncoder:
+def trained_encoder(state: Mapping[str, Tensor], precision: Precision) -> SpectrogramEncoder:
     """Rebuild an encoder from its state dictionary.
+
+    Args:
+        state: of the trained encoder.
+        precision: in which it was trained and selected.
 
     Raises:
         RuntimeError: the state is another model's.
     """
     with torch.device("meta"):  # no random weights that the next line would replace
-        encoder = SpectrogramEncoder()
+        encoder = SpectrogramEncoder(precision)
     encoder.load_state_dict(state, assign=True)
     return encoder
 

@@ -1,10 +1,14 @@
-"""The contrastive loss of SSENSE."""
+"""The contrastive loss of SSENSE, and its gradient for batches that don't fit the memory."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
+
+from ssense.model.encoder import SpectrogramEncoder
 
 
 def info_nce(brain: Tensor, text: Tensor, temperature: float = 0.07) -> Tensor:
@@ -33,3 +37,39 @@ def info_nce(brain: Tensor, text: Tensor, temperature: float = 0.07) -> Tensor:
     similarity = normalize(brain, dim=1) @ normalize(text, dim=1).T
     pairs = torch.arange(len(brain), device=brain.device)
     return cross_entropy(similarity / temperature, pairs)
+
+
+def backward_in_chunks(
+    encoder: SpectrogramEncoder,
+    chunks: Sequence[Tensor],
+    loss: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Add the gradient of a loss over all embeddings of a batch, in the memory of one chunk.
+
+    Gradient caching (Gao et al. 2021, "Scaling deep contrastive learning batch size under memory
+    limited setup"): a first pass embeds every chunk and keeps no graph; the loss of all embeddings
+    gives the gradient of each; a second pass embeds every chunk again and goes backward from its
+    embeddings' gradient. By the chain rule that is the gradient of one pass through all chunks,
+    within rounding. It costs one forward pass more, unless there is only one chunk.
+
+    Args:
+        encoder: which normalises every chunk by itself, or by frozen statistics; its running
+            statistics take in every chunk once.
+        chunks: `[n, E, 1, F, T]` of the batch, in order.
+        loss: of the batch's embeddings `[N, D]`, a scalar.
+
+    Returns:
+        The loss, without a graph.
+    """
+    if len(chunks) == 1:
+        value = loss(encoder(chunks[0]))
+        value.backward()
+        return value.detach()
+    with torch.no_grad(), encoder.statistics_kept():
+        parts = [encoder(chunk) for chunk in chunks]
+    embeddings = torch.cat(parts).requires_grad_()
+    value = loss(embeddings)
+    (gradient,) = torch.autograd.grad(value, embeddings)
+    for chunk, part in zip(chunks, gradient.split([len(part) for part in parts]), strict=True):
+        encoder(chunk).backward(part)
+    return value.detach()

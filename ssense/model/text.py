@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from ssense.digest import digest, weights_identity
 from ssense.errors import UserError
-from ssense.storage import write_whole
+from ssense.storage import read_whole, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +112,7 @@ def _text_tower(spec: TextSpec) -> nn.Module:
 
 def _read_cached(path: UPath, n_sentences: int) -> Tensor:
     try:
-        embeddings = safetensors.torch.load(path.read_bytes())["embeddings"]
+        embeddings = safetensors.torch.load(read_whole(path))["embeddings"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
     if len(embeddings) != n_sentences:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ssense.data.splits import FRACTIONS
+from ssense.data.splits import split_identity
 from ssense.digest import digest, weights_identity
 from ssense.training import TrainingSpec
 
@@ -51,7 +51,7 @@ def signature(cell: Cell, training: TrainingSpec, dataset_digest: str) -> str:
     left out too: it is only a name for configurations of one kind.
     """
     spec = by_content(configured(training, cell.configuration))
-    return digest(FORMAT_VERSION, dataset_digest, FRACTIONS, spec, cell.seed)
+    return digest(FORMAT_VERSION, dataset_digest, split_identity(spec.split), spec, cell.seed)
 
 
 def by_content(training: TrainingSpec) -> TrainingSpec:

@@ -5,11 +5,16 @@ SWEEP/cells/SIGNATURE/record.json    written last, whole: a cell without it is n
 SWEEP/cells/SIGNATURE/encoder.safetensors
 SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
 SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained once more
+SWEEP/records.json.gz                in an object store: a copy of many records, read at once
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +26,15 @@ from upath import UPath
 
 from ssense.errors import UserError
 from ssense.model.masking import Masking
-from ssense.storage import read_json, write_json, write_whole
+from ssense.storage import (
+    parse_json,
+    read_json,
+    read_many,
+    read_whole,
+    subfolders_with,
+    write_json,
+    write_whole,
+)
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import FORMAT_VERSION, Configuration
 from sweeps.engine.race import Decision
@@ -32,6 +45,9 @@ Status = Literal["done", "failed"]
 SWEEPS = "sweeps"
 MOST_ATTEMPTS = 3
 """Calls of a sweep in which a cell may fail before it is left alone."""
+COPIES = "records.json.gz"
+COPY_AFTER = 100
+"""Records read one by one, beyond a tenth of those there are, after which they are copied."""
 
 
 def utc_now() -> str:
@@ -114,6 +130,11 @@ class Ledger:
 
     folder: UPath
 
+    @property
+    def storage(self) -> UPath:
+        """Where it is kept, among other sweeps, spectrograms and recordings."""
+        return self.folder.parent.parent
+
     def records(self) -> dict[str, Record]:
         """Read every finished cell's record, by signature.
 
@@ -121,11 +142,36 @@ class Ledger:
             UserError: a record is damaged or of another format.
         """
         cells = self.folder / "cells"
-        if not cells.exists():
-            return {}
-        paths = (cell / "record.json" for cell in sorted(cells.iterdir()))
-        records = (_read_record(path) for path in paths if path.exists())
+        marks = subfolders_with(cells, "record.json")
+        copies = self._copies() if any(marks.values()) else {}
+        found = {
+            name: copies[name][1]
+            for name, mark in marks.items()
+            if mark and copies.get(name, [""])[0] == mark
+        }
+        others = [cells / name / "record.json" for name in marks if name not in found]
+        for path, content in zip(others, read_many(others), strict=True):
+            found[path.parent.name] = parse_json(path, content)
+        if any(marks.values()) and len(others) > COPY_AFTER + len(copies) // 10:
+            self._copy({name: [mark, found[name]] for name, mark in marks.items()})
+        records = (_as_record(cells, name, found[name]) for name in marks)
         return {record.signature: record for record in records}
+
+    def _copies(self) -> dict[str, list[Any]]:
+        """Copied records, each with the mark of the file that it was read from, by signature."""
+        try:
+            return json.loads(gzip.decompress(read_whole(self.folder / COPIES)))
+        except (FileNotFoundError, OSError, EOFError, ValueError, zlib.error):
+            return {}  # none or damaged: the records themselves are read
+
+    def _copy(self, copies: Mapping[str, Sequence[Any]]) -> None:
+        content = gzip.compress(json.dumps(copies).encode(), compresslevel=1)
+        with contextlib.suppress(UserError):  # a storage that can only be read will do
+            write_whole(self.folder / COPIES, content)
+
+    def signatures(self) -> list[str]:
+        """Signatures of the finished cells."""
+        return list(subfolders_with(self.folder / "cells", "record.json"))
 
     def cell_folder(self, signature: str) -> UPath:
         """Where a cell is kept."""
@@ -146,9 +192,11 @@ class Ledger:
         Raises:
             UserError: as `records`.
         """
-        if not self.has(signature):
+        path = self.cell_folder(signature) / "record.json"
+        try:
+            return _as_record(self.folder / "cells", signature, read_json(path))
+        except FileNotFoundError:
             return None
-        return _read_record(self.cell_folder(signature) / "record.json")
 
     def checkpoint_path(self, signature: str) -> UPath:
         """Where a cell in progress keeps what it needs to go on."""
@@ -180,7 +228,7 @@ class Ledger:
         path = self.cell_folder(record.signature) / "encoder.safetensors"
         advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
         try:
-            content = path.read_bytes()
+            content = read_whole(path)
         except FileNotFoundError:
             raise UserError(f"encoder {path} is missing. {advice}") from None
         if hashlib.sha256(content).hexdigest() != record.encoder_digest:
@@ -281,25 +329,36 @@ class Ledger:
         Raises:
             UserError: there is none, or it is damaged or of another format.
         """
-        if not self.exists():
-            raise UserError(f"no sweep in {self.folder}. Run python sweeps/masking.py first.")
-        return _checked(self.folder / "sweep.json")
+        name = "sweep.json"
+        try:
+            return _checked(self.folder, name, read_json(self.folder / name))
+        except FileNotFoundError:
+            raise UserError(
+                f"no sweep in {self.folder}. Run python sweeps/masking.py first."
+            ) from None
 
 
-def _read_record(path: UPath) -> Record:
-    content = _checked(path)
+def _as_record(cells: UPath, signature: str, content: Any) -> Record:
+    name = f"{signature}/record.json"
     try:
-        return Record(**content)
+        return Record(**_checked(cells, name, content))
     except TypeError as error:
+        path = cells / name
         raise UserError(f"{path} is not a record ({error}). Delete {path.parent}.") from error
 
 
-def _checked(path: UPath) -> dict[str, Any]:
-    content = read_json(path)
-    version = content.pop("format", None) if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete {path.parent}.")
-    return content
+def _checked(folder: UPath, name: str, content: Any) -> dict[str, Any]:
+    """The content of a file of ours, without the format that it has to have."""
+    version = content.get("format") if isinstance(content, dict) else None
+    if version == FORMAT_VERSION:
+        return {key: value for key, value in content.items() if key != "format"}
+    path = folder / name
+    raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete {path.parent}.")
+
+
+def sweep_folders(storage: UPath) -> list[UPath]:
+    """Folders of the sweeps in a storage, by name."""
+    return sorted(path.parent for path in (storage / SWEEPS).glob("*/sweep.json"))
 
 
 def find_ledger(storage: UPath, name: str | None = None) -> Ledger:
@@ -308,7 +367,7 @@ def find_ledger(storage: UPath, name: str | None = None) -> Ledger:
     Raises:
         UserError: there is none, or none of that name.
     """
-    folders = {path.parent.name: path.parent for path in (storage / SWEEPS).glob("*/sweep.json")}
+    folders = {folder.name: folder for folder in sweep_folders(storage)}
     if not folders:
         raise UserError(f"no sweep in {storage}. Run python sweeps/masking.py first.")
     if name is None:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from upath import UPath
+
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.segments import Electrodes
+from ssense.data.splits import SplitKind
 from ssense.data.synthetic import FORMAT_VERSION, SyntheticSpec, write_synthetic
 from ssense.digest import digest
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
+from ssense.model.encoder import Precision
 from ssense.model.text import UNTRAINED, TextSpec
 from ssense.signal.superlets import SuperletSpec
-from ssense.storage import is_local, open_storage
+from ssense.storage import is_local, local_copy, locate, open_storage, upload, write_whole
 from ssense.training import TrainingSpec
 from sweeps.engine.precompute import DatasetPlan, plan_dataset
 from sweeps.engine.progress import say, step
 from sweeps.engine.race import PolicyName
 from sweeps.engine.sweep import Family, Levels, Sweep, check_seeds
+
+WHOLE = "complete"
+"""Name of a file that says that a recording in an object store is all there."""
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
 
@@ -51,6 +59,7 @@ class Defaults:
     text_weights: str
     encoder_weights: str
     batch_size: int
+    precision: Precision
     max_epochs: int
     configurations: int
     seeds: tuple[int, ...]
@@ -62,6 +71,7 @@ REAL = Defaults(
     text_weights="openai",
     encoder_weights="imagenet",
     batch_size=32,
+    precision="bf16",
     max_epochs=100,
     configurations=10,
     seeds=tuple(range(10)),
@@ -72,6 +82,7 @@ SYNTHETIC = Defaults(
     text_weights=UNTRAINED,
     encoder_weights="random",
     batch_size=16,
+    precision="float32",  # fast on any processor; bf16 is not where units for it are missing
     max_epochs=5,
     configurations=3,
     seeds=tuple(range(5)),
@@ -83,7 +94,8 @@ class SweepOptions:
     """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
 
     recording: str | None = None
-    """Folder of an unpacked Brain Treebank download. Without one, a synthetic recording is made."""
+    """Folder of an unpacked Brain Treebank download, or its URL, from where every machine fetches
+    it once. Without one, a synthetic recording is made."""
     subject: str = "sub_9"
     """Subject folder name."""
     trial: str = "trial000"
@@ -101,8 +113,15 @@ class SweepOptions:
     encoder_weights: str | None = None
     """Initial ResNet-18 weights: imagenet, a local file, or random [imagenet; random if
     synthetic]."""
+    split: SplitKind = "random"
+    """How a seed divides the sentences: random, as in the paper; grouped, repeated sentences
+    together; blocked, whole stretches of the recording, apart in time; held-out, one test split for
+    all seeds, the end of the recording."""
     batch_size: int | None = None
     """Pairs per training batch; the others of a batch are a pair's negatives [32; 16 if
+    synthetic]."""
+    precision: Precision | None = None
+    """Of the encoder: bf16, for GPUs and CPUs with units for it; or float32 [bf16; float32 if
     synthetic]."""
     max_epochs: int | None = None
     """Most epochs of a cell [100; 5 if synthetic]."""
@@ -168,9 +187,11 @@ class SweepOptions:
         Raises:
             UserError: a value is out of range.
         """
-        values = {name: self.value(name) for name in ("batch_size", "max_epochs")}
+        values = {name: self.value(name) for name in ("batch_size", "precision", "max_epochs")}
         try:
-            return TrainingSpec(encoder_weights=self._weights("encoder_weights"), **values)
+            return TrainingSpec(
+                split=self.split, encoder_weights=self._weights("encoder_weights"), **values
+            )
         except ValueError as error:
             raise UserError(f"{error}.") from error
 
@@ -203,9 +224,9 @@ class SweepOptions:
             UserError: the recording can't be read, the storage can't be written to, or nothing
                 is left to train on.
         """
-        root = self._synthetic_recording() if self.recording is None else Path(self.recording)
+        source = self._synthetic_recording() if self.recording is None else self._recording()
         with step(f"Reading {self.subject} {self.trial}"):
-            recording = open_recording(root.expanduser().resolve(), self.subject, self.trial)
+            recording = open_recording(local_copy(source), self.subject, self.trial)
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
         plan = plan_dataset(
             recording,
@@ -213,6 +234,8 @@ class SweepOptions:
             SPECTROGRAMS[self.value("spectrogram")],
             TextSpec(weights=self._weights("text_weights")),
             open_storage(self.storage),
+            self.split,
+            None if is_local(source) else source,
         )
         for line in plan.report.lines():
             say(line)
@@ -223,13 +246,27 @@ class SweepOptions:
         weights = str(self.value(name))
         return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 
-    def _synthetic_recording(self) -> Path:
-        storage = open_storage(self.storage)
-        # The readers of recordings, like HDF5 itself, want local files.
-        home = Path(str(storage)) if is_local(storage) else Path.home() / ".cache" / "ssense"
-        folder = home / "recordings" / f"synthetic-{digest(FORMAT_VERSION, self.synthetic)[:8]}"
+    def _recording(self) -> UPath:
+        try:
+            return locate(self.recording)
+        except (ValueError, ImportError) as error:
+            raise UserError(
+                f"--recording {self.recording} can't be reached ({one_line(error)}). Give a folder "
+                "or a URL such as s3://BUCKET/FOLDER."
+            ) from error
+
+    def _synthetic_recording(self) -> UPath:
+        """Where the synthetic recording is: in the storage, for all machines to fetch."""
+        name = f"synthetic-{digest(FORMAT_VERSION, self.synthetic)[:8]}"
+        folder = open_storage(self.storage) / "recordings" / name
         say(f"No --recording given: using a synthetic one, in {folder}")
         say("Nothing is downloaded for it: encoder and CLIP text tower start untrained by default.")
         with step(f"  {self.synthetic.sentences} sentences, {self.synthetic.electrodes} contacts"):
-            write_synthetic(folder, self.synthetic)
+            if is_local(folder):
+                write_synthetic(Path(str(folder)), self.synthetic)
+            elif not (folder / WHOLE).exists():
+                with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
+                    write_synthetic(Path(scratch) / name, self.synthetic)
+                    upload(Path(scratch) / name, folder)
+                write_whole(folder / WHOLE, b"")  # last: without it, it is uploaded again
         return folder

@@ -26,12 +26,12 @@ from ssense.data.brain_treebank import (
 from ssense.data.data_report import DataReport, data_report
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, Shard
-from ssense.data.splits import seeded_split
+from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
-from ssense.storage import remove_partial_files, write_json, write_whole
+from ssense.storage import local_copy, remove_partial_files, write_json, write_whole
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 SELECTION_RANK = 10
@@ -44,7 +44,11 @@ OnShard = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetPlan:
-    """What a dataset will be, known before anything of it is computed."""
+    """What a dataset will be, known before anything of it is computed.
+
+    Attributes:
+        source: storage that machines fetch the recording from; None where they share its files.
+    """
 
     recording: Recording
     segments: Segments
@@ -52,6 +56,7 @@ class DatasetPlan:
     superlet_spec: SuperletSpec
     text_spec: TextSpec
     storage: UPath
+    source: UPath | None = None
 
     @cached_property
     def shard_origin(self) -> dict[str, Any]:
@@ -90,6 +95,21 @@ class DatasetPlan:
         electrodes = len(self.segments.electrodes)
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
 
+    def split(self, kind: SplitKind, seed: int) -> Split:
+        """Divide the sentences as the dataset will.
+
+        Raises:
+            ValueError: they are too few.
+        """
+        chosen = self.segments
+        spans_s = np.stack([chosen.start, chosen.stop], axis=1) / self.sampling_rate_hz
+        return split_sentences(kind, seed, chosen.text, spans_s)
+
+    @property
+    def sampling_rate_hz(self) -> float:
+        """Samples per second that the segments assume."""
+        return self.segment_spec.sampling_rate_hz(self.recording)
+
     @cached_property
     def report(self) -> DataReport:
         """What will be trained on, and what to beware of."""
@@ -106,8 +126,10 @@ def plan_dataset(
     superlet_spec: SuperletSpec,
     text_spec: TextSpec,
     storage: UPath,
+    split: SplitKind = "random",
+    source: UPath | None = None,
 ) -> DatasetPlan:
-    """Choose the sentences of a recording; compute nothing yet.
+    """Choose the sentences of a recording, to be split in a certain way; compute nothing yet.
 
     Raises:
         UserError: too few sentences are left for a split, or a specification does not fit.
@@ -119,20 +141,22 @@ def plan_dataset(
         superlet_spec=superlet_spec,
         text_spec=text_spec,
         storage=storage,
+        source=source,
     )
     where, n = f"{recording.subject} {recording.trial}", len(plan.segments)
     try:
-        n_candidates = len(seeded_split(n, seed=0).validation)
+        n_candidates = len(plan.split(split, seed=0).validation)
     except ValueError:
         n_candidates = 0
     if n_candidates <= SELECTION_RANK:
         dropped = sum(plan.segments.dropped.values())
         raise UserError(
-            f"{where}: {n} sentences are too few for a split ({dropped} were left out): Recall@10 "
-            f"among {n_candidates} validation sentences tells nothing. Give a longer recording."
+            f"{where}: {n} sentences are too few for a {split} split ({dropped} were left out): "
+            f"Recall@10 among {n_candidates} validation sentences tells nothing. Give a longer "
+            "recording."
         )
     try:
-        check_below_nyquist(superlet_spec, segment_spec.sampling_rate_hz(recording))
+        check_below_nyquist(superlet_spec, plan.sampling_rate_hz)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     return plan
@@ -157,6 +181,8 @@ class ShardTask:
         try:
             shard = self._find(number, rows)
             if shard is None:
+                if self.plan.source is not None:
+                    local_copy(self.plan.source)
                 spectrograms, entry["transform_s"] = self.spectrograms(rows)
                 # Another driver, on another kind of processor, may have made it meanwhile, and
                 # have put the checksum of its own bytes into a manifest.
@@ -173,7 +199,6 @@ class ShardTask:
         torch.set_num_threads(1)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plan = self.plan
-        rate_hz = plan.segment_spec.sampling_rate_hz(plan.recording)
         lengths = plan.segments.stop[rows] - plan.segments.start[rows]
         made = np.empty((len(rows), *plan.shape[1:]), np.float16)
         seconds = 0.0
@@ -181,7 +206,7 @@ class ShardTask:
         for place, signal in enumerate(signals):
             start = time.perf_counter()
             on_device = torch.from_numpy(signal).to(device)
-            result = spectrogram(on_device, rate_hz, plan.superlet_spec, lengths)
+            result = spectrogram(on_device, plan.sampling_rate_hz, plan.superlet_spec, lengths)
             made[:, place] = result.half().cpu().numpy()
             seconds += time.perf_counter() - start
         return made, seconds
@@ -234,7 +259,7 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard) -> Work:
         digest=folder.name,
         origin=plan.shard_origin,
         sources={role: file_digest(path) for role, path in plan.recording.files.items()},
-        sampling_rate_hz=plan.segment_spec.sampling_rate_hz(plan.recording),
+        sampling_rate_hz=plan.sampling_rate_hz,
         electrodes=plan.segments.electrodes,
         dropped=plan.segments.dropped,
         shards=[Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made],
@@ -258,16 +283,20 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
         UserError: a shard is missing or damaged, or the text weights can't be had.
     """
     folder = storage / "shards" / shard_digest
-    made_from = shards.read_manifest(folder).digest
-    if made_from != shard_digest:
-        raise UserError(f"{folder} was made from {made_from}. Delete it and run the sweep again.")
+    manifest = shards.read_manifest(folder)
+    if manifest.digest != shard_digest:
+        raise UserError(
+            f"{folder} was made from {manifest.digest}. Delete it and run the sweep again."
+        )
     columns, spectrograms = shards.read_shards(folder)
     sentences = tuple(columns["text"])
+    samples = np.array([columns["start"], columns["stop"]], dtype=float)
     return Dataset(
         digest=dataset_digest(shard_digest, sentences, text_spec),
         spectrograms=spectrograms,
         text=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
         sentences=sentences,
+        spans_s=samples.T / manifest.sampling_rate_hz,
     )
 
 

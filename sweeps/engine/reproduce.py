@@ -17,13 +17,12 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.data.dataset import Dataset
-from ssense.data.splits import seeded_split
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
 from ssense.retrieval import METRICS, metric_title
 from ssense.training import Fit, NonFiniteLossError, fit
 from sweeps.engine.cell import Cell, configured, describe, signature
-from sweeps.engine.ledger import SWEEPS, Ledger, Record
+from sweeps.engine.ledger import Ledger, Record, sweep_folders
 from sweeps.engine.precompute import load_dataset
 from sweeps.engine.process import reset_process
 from sweeps.engine.progress import say, step
@@ -130,7 +129,7 @@ def train_again(ledger: Ledger, record: Record, dataset: Dataset, threads: int) 
         )
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
-    split = seeded_split(len(pairs), cell.seed)
+    split = dataset.split(training.split, cell.seed)
     spec = configured(training, cell.configuration)
     try:
         return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
@@ -144,8 +143,8 @@ def find_cell(storage: UPath, prefix: str) -> tuple[Ledger, Record]:
     Raises:
         UserError: none or several begin so, or the cell failed.
     """
-    paths = (storage / SWEEPS).glob("*/cells/*/record.json")
-    sweeps = {path.parent.name: path.parents[2] for path in paths}
+    ledgers = map(Ledger, sweep_folders(storage))
+    sweeps = {name: ledger for ledger in ledgers for name in ledger.signatures()}
     found = sorted(name for name in sweeps if name.startswith(prefix))
     if not found:
         nearest = get_close_matches(prefix, sweeps, n=1, cutoff=0)
@@ -154,7 +153,7 @@ def find_cell(storage: UPath, prefix: str) -> tuple[Ledger, Record]:
     if len(found) > 1:
         shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
         raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
-    ledger = Ledger(sweeps[found[0]])
+    ledger = sweeps[found[0]]
     record = ledger.record(found[0])
     if not record.done:
         raise UserError(f"cell {found[0]} failed: {record.reason}. There is nothing to reproduce.")

@@ -18,7 +18,6 @@ from rich.prompt import Confirm
 from rich.table import Table
 
 from ssense.command import python
-from ssense.data.splits import seeded_split
 from ssense.model.encoder import build_encoder
 from ssense.model.text import cached_embeddings
 from ssense.retrieval import chance_metrics, metric_title
@@ -61,7 +60,10 @@ def run(define: Callable[[DatasetPlan, Options], Sweep], options: Options) -> No
         return
     data = options.plan_dataset()
     if run_sweep(define(data, options), data, options):
-        say(f"Next: {python()} analysis/test_evaluation.py --storage {options.storage}")
+        if os.environ.get("RAY_ADDRESS"):
+            say("Next: analysis/test_evaluation.py, submitted as this was")
+        else:
+            say(f"Next: {python()} analysis/test_evaluation.py --storage {options.storage}")
 
 
 def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
@@ -94,7 +96,8 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
             tracker = _train(search, ledger, data, options, to_run, save)
         else:
             tracker = _bring_up_to_date(search, ledger, data, save)
-        _show_result(search, n_validation=len(seeded_split(data.shape[0], seed=0).validation))
+        split = data.split(sweep.training.split, sweep.seeds[0])
+        _show_result(search, n_validation=len(split.validation))
         with step("MLflow view"):
             tracker.end(search)
     return _is_full(search, ledger, options)
@@ -122,7 +125,7 @@ def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
     if not search.records:
         for line in other_sweeps(data.storage, sweep):
             say(line)
-    split = seeded_split(data.shape[0], seed=0)
+    split = data.split(sweep.training.split, sweep.seeds[0])
     plan = plan_cells(search, (len(split.train), len(split.test)))
     gpus = gpus_here(options.gpus_per_cell)
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
@@ -233,6 +236,8 @@ def _dataset_origin(data: DatasetPlan) -> dict[str, Any]:
     return {
         "digest": data.digest,
         "shards": data.shard_folder.name,
+        # Where it was: for controls that need its signals. The shards say which it was.
+        "recording": str(data.recording.root),
         "subject": data.recording.subject,
         "title": data.recording.title,
         "text": f"{spec.model}, {spec.weights}",

@@ -18,16 +18,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from upath import UPath
 
 from ssense.command import run_command
+from ssense.digest import digest
 from ssense.errors import UserError, one_line, printable
-from ssense.storage import is_local, open_storage
+from ssense.storage import cache_folder, is_local, open_storage, read_whole
 from sweeps.engine.driver import sole_driver
-from sweeps.engine.ledger import SWEEPS, Ledger, Record, find_ledger
+from sweeps.engine.ledger import Ledger, Record, find_ledger, sweep_folders
 from sweeps.engine.matrix_figure import matrix_figure
 from sweeps.engine.progress import say, step
 from sweeps.engine.provenance import counting
@@ -65,12 +67,22 @@ _REASON_CHARACTERS = 100
 
 
 def tracking_uri(storage: UPath) -> str:
-    """MLFLOW_TRACKING_URI, or a database in the storage, by its absolute path."""
+    """MLFLOW_TRACKING_URI, or a database in the storage, by its absolute path.
+
+    A database needs a disk: of a storage that is none, the view is kept in the user's cache, and
+    can be made again from the ledger anywhere.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri:
         return uri
-    folder = Path(str(storage)) if is_local(storage) else Path.cwd()
-    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    return f"sqlite:///{_home(storage) / 'mlflow.db'}"
+
+
+def _home(storage: UPath) -> Path:
+    """Folder of the database and the artifacts, where no server keeps them."""
+    if is_local(storage):
+        return Path(str(storage)).resolve()
+    return cache_folder() / "mlflow" / digest(str(storage))
 
 
 class Tracker:
@@ -138,8 +150,17 @@ class Tracker:
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         files: Sequence[UPath],
+        tables: Mapping[str, Sequence[Mapping[str, object]]] = MappingProxyType({}),
     ) -> None:
-        """Write a run of its own below the sweep's, with files as artifacts, and wait for it."""
+        """Write a run of its own below the sweep's, and wait for it.
+
+        Args:
+            name: of the run.
+            tags: of the run.
+            metrics: of the run, as they are called here.
+            files: to keep as artifacts.
+            tables: to keep as MLflow's own, which its page compares across runs; rows by name.
+        """
         run = ViewRun(
             key=f"{self._sweep_name}/{name}",
             name=name,
@@ -149,7 +170,8 @@ class Tracker:
             status="FINISHED",
         )
         self._put_runs([run])
-        self._queue.put(lambda: self._keep({f.name: f.read_bytes() for f in files}, run.key))
+        self._queue.put(lambda: self._keep({f.name: read_whole(f) for f in files}, run.key))
+        self._queue.put(lambda: self._keep_tables(tables, run.key))
         self._close()
 
     def _close(self) -> None:
@@ -181,7 +203,7 @@ class Tracker:
         for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
-        _create_database(self._uri)
+        create_database(self._uri)
         self._client = MlflowClient(self._uri)
         experiment = self._client.get_experiment_by_name(self._claim)
         if experiment is None:
@@ -198,7 +220,7 @@ class Tracker:
         """Where artifacts are kept: a server may be elsewhere, and knows a place of its own."""
         if self._uri.startswith("http"):
             return None
-        return (self._storage / "mlartifacts").absolute().as_uri()
+        return (_home(self._storage) / "mlartifacts").as_uri()
 
     def _find_runs(self) -> None:
         token = None
@@ -286,7 +308,7 @@ class Tracker:
 
     def _keep_report(self, path: UPath) -> None:
         if path.exists():
-            self._keep({DATA_REPORT: path.read_bytes()})
+            self._keep({DATA_REPORT: read_whole(path)})
 
     def _keep(self, files: Mapping[str, bytes], key: str | None = None) -> None:
         """Keep files as artifacts of a run, the sweep's if none is named, in place of earlier ones.
@@ -303,6 +325,17 @@ class Tracker:
         except Exception as error:  # whatever the artifact store's client library raises
             self._client.get_run(run_id)  # fails where it is MLflow itself that is away
             say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")
+
+    def _keep_tables(self, tables: Mapping[str, Sequence[Mapping[str, object]]], key: str) -> None:
+        """Keep tables as MLflow's own; a run is shown without them as well."""
+        run_id = self._runs[key].run_id
+        try:
+            for name, rows in tables.items():
+                columns = {column: [row[column] for row in rows] for column in rows[0]}
+                self._client.log_table(run_id, columns, f"{name}.json")
+        except Exception as error:  # whatever the artifact store's client library raises
+            self._client.get_run(run_id)  # fails where it is MLflow itself that is away
+            say(f"  MLflow can't keep the tables {', '.join(tables)} ({_reason(error)})")
 
 
 @dataclass
@@ -360,7 +393,7 @@ def _as_it_ended(ledger: Ledger) -> Search:
     return search
 
 
-def _create_database(uri: str) -> None:
+def create_database(uri: str) -> None:
     """Make a local database whole or not at all: MLflow can't go on with half of its tables."""
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or path.exists():
@@ -405,7 +438,7 @@ def main(command: _Command) -> None:
     storage = open_storage(command.storage, must_exist=True)
     ledgers = [find_ledger(storage, command.sweep)]
     if command.sweep is None:
-        ledgers = [Ledger(path.parent) for path in sorted((storage / SWEEPS).glob("*/sweep.json"))]
+        ledgers = list(map(Ledger, sweep_folders(storage)))
     refused = []
     for ledger in ledgers:
         try:

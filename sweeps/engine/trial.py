@@ -12,7 +12,6 @@ from ray import tune
 
 from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
-from ssense.data.splits import seeded_split
 from ssense.errors import UserError, one_line
 from ssense.storage import remove_partial_files
 from ssense.training import NonFiniteLossError, TrainingSpec, fit
@@ -69,15 +68,15 @@ class CellTrainable(tune.Trainable):
         """Train the cell. An exception ends the process, which may be in no state to go on."""
         reset_process(self._cell.seed, self._threads)
         record = run_cell(
-            self._cell, self._pairs, self._training, self._dataset.digest, self._ledger
+            self._cell, self._dataset, self._pairs, self._training, self._ledger
         )
         return {"done": True, "record": record}
 
 
 def run_cell(
-    cell: Cell, pairs: Pairs, training: TrainingSpec, dataset_digest: str, ledger: Ledger
+    cell: Cell, dataset: Dataset, pairs: Pairs, training: TrainingSpec, ledger: Ledger
 ) -> Record:
-    """Train one cell on the device of `pairs` and keep it in the ledger.
+    """Train one cell on the device of `pairs`, the dataset's, and keep it in the ledger.
 
     A cell that a worker left unfinished goes on from its last checkpoint. Training sees the
     training and validation splits alone.
@@ -89,12 +88,12 @@ def run_cell(
         UserError: the storage can't be written to.
     """
     start = time.perf_counter()
-    split = seeded_split(len(pairs), cell.seed)
+    split = dataset.split(training.split, cell.seed)
     common = {
-        "signature": signature(cell, training, dataset_digest),
+        "signature": signature(cell, training, dataset.digest),
         "configuration": dict(cell.configuration),
         "seed": cell.seed,
-        "dataset_digest": dataset_digest,
+        "dataset_digest": dataset.digest,
         "sizes": {part: len(rows) for part, rows in vars(split).items()},
         **provenance(pairs.text.device, split),
         "worker": f"{platform.node()}:{os.getpid()}",

@@ -55,7 +55,8 @@ def write(path: Path, text: str) -> Path:
 
 def test_scores_come_back_in_the_order_of_the_seeds(tmp_path):
     path = write(tmp_path / "r.csv", "seed,recall,configuration\n2,.3,a\n1,.1,a\n1,.2,b\n2,.4,b\n")
-    metric, known = read_scores(path)
+    metric, by_recording = read_scores(path)
+    (known,) = by_recording.values()
     assert metric == "recall"
     assert {name: s.tolist() for name, s in paired(path, known).items()} == {
         "a": [0.1, 0.3],
@@ -83,9 +84,16 @@ def test_scores_come_back_in_the_order_of_the_seeds(tmp_path):
 def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
     path = write(tmp_path / "results.csv", text)
     with pytest.raises(UserError, match=message) as error:
-        paired(path, read_scores(path)[1])
+        paired(path, read_scores(path)[1].get("", {}))
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_recordings_are_told_apart_and_may_share_seeds(tmp_path):
+    text = "recording,configuration,seed,x\nr1,a,0,1\nr2,a,0,2\nr2,b,0,3\n"
+    metric, found = read_scores(write(tmp_path / "r.csv", text))
+    assert metric == "x"
+    assert found == {"r1": {"a": {0: 1.0}}, "r2": {"a": {0: 2.0}, "b": {0: 3.0}}}
 
 
 def test_binary_files_and_missing_ones_are_one_line(tmp_path):
@@ -126,7 +134,9 @@ def test_the_command_line_compares_results_of_any_origin(tmp_path):
     ],
 )
 def test_flags_that_make_no_sense_are_one_line(tmp_path, flags, message):
-    done = statistics(tmp_path / "results.csv", *flags)
+    rows = "".join(f"{name},{seed},{seed}\n" for name in "ab" for seed in range(3))
+    path = write(tmp_path / "results.csv", f"configuration,seed,x\n{rows}")
+    done = statistics(path, *flags)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,94 +1,89 @@
 from __future__ import annotations
 
-from pathlib import Path
+import csv
+import io
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import torch
-from upath import UPath
+from mlflow import MlflowClient
 
-from analysis.controls import (
-    CHANCE,
-    LENGTH,
-    METRICS,
-    MODEL,
-    ONSET,
-    Sentences,
-    in_words,
-    without_brain,
-)
-from analysis.controls import TEXT as TEXT_CONTROL
-from ssense.data.brain_treebank import SegmentSpec, open_recording
-from ssense.data.segments import select_segments
-from ssense.data.splits import seeded_split
-from ssense.data.synthetic import SyntheticSpec, write_synthetic
-from ssense.model.text import TextSpec, cached_embeddings
-from ssense.retrieval import chance_metrics
+from analysis.control_scores import ControlScores
+from analysis.controls import in_words, table_rows
+from analysis.trained_controls import TRAINED
+from analysis.untrained_controls import CHANCE, LENGTH, MODEL, ONSET, ORDER, SIMILAR, TEXT
+from ssense.retrieval import METRICS
+
+BLOCKED = TRAINED["blocked"].title
 
 
-def sentences_of(folder: Path, **spec: object) -> Sentences:
-    write_synthetic(folder / "recording", SyntheticSpec(coupling=0, **spec))
-    recording = open_recording(folder / "recording", "sub_9", "trial000")
-    segments = select_segments(recording, SegmentSpec.literal())
-    text = cached_embeddings(segments.text, TextSpec(weights="untrained"), UPath(folder / "text"))
-    return Sentences(
-        duration=torch.from_numpy(np.asarray(segments.stop - segments.start)).double(),
-        onset=torch.from_numpy(np.asarray(segments.onset_s)).double(),
-        length=torch.tensor([float(len(words)) for words in segments.text]).double(),
-        text=text.double(),
+def scored(value: float, chance: float = 0.1, overlapping: float | None = None) -> ControlScores:
+    return ControlScores(
+        scores={metric: np.full(3, value) for metric in METRICS},
+        chance=dict.fromkeys(METRICS, chance),
+        overlapping=overlapping,
     )
 
 
-def recalls(sentences: Sentences, control: str) -> tuple[float, float]:
-    """Mean Recall@10 of a control over seeds, and chance."""
-    n = len(sentences.duration)
-    splits = [seeded_split(n, seed) for seed in range(10)]
-    found = [without_brain(sentences, split)[control]["recall@10"] for split in splits]
-    return float(np.mean(found)), chance_metrics(len(splits[0].test))["recall@10"]
-
-
-def test_durations_that_vary_give_sentences_away_and_equal_ones_do_not(tmp_path):
-    varying = sentences_of(tmp_path / "varying")
-    for control in (LENGTH, TEXT_CONTROL):
-        recall, chance = recalls(varying, control)
-        assert recall > 1.5 * chance
-    equal = sentences_of(tmp_path / "equal", equal_durations=True)
-    assert equal.duration.max() - equal.duration.min() <= 2  # samples, by rounding
-    for control in (LENGTH, TEXT_CONTROL):
-        recall, chance = recalls(equal, control)
-        assert recall == pytest.approx(chance, abs=0.25 * chance)
-
-
-def test_sentences_that_follow_each_other_are_told_by_their_onset():
-    n = 200
-    onset = torch.arange(n).double()
-    scene = torch.randn(20, 16, generator=torch.Generator().manual_seed(0)).double()
-    text = scene[torch.arange(n) // 10] + 0.1 * torch.randn(
-        n, 16, generator=torch.Generator().manual_seed(1)
-    )
-    alone = Sentences(duration=torch.rand(n).double(), onset=onset, length=onset, text=text)
-    found = without_brain(alone, seeded_split(n, 0))
-    chance = chance_metrics(40)["recall@10"]
-    assert found[ONSET]["recall@10"] > 2 * chance
-    assert found[TEXT_CONTROL]["recall@10"] < 2 * chance
+SCORES = {
+    MODEL: scored(0.5, overlapping=0.67),
+    LENGTH: scored(0.48),
+    TEXT: scored(0.3),
+    ONSET: scored(0.1),
+    CHANCE: scored(0.1),
+    SIMILAR: scored(0.7, chance=0.6),
+    BLOCKED: scored(0.3, chance=0.2, overlapping=0.0),
+}
 
 
 def test_shares_are_said_in_words():
-    scores = {
-        name: {metric: np.full(3, value) for metric in METRICS}
-        for name, value in (
-            (MODEL, 0.5),
-            (CHANCE, 0.1),
-            (LENGTH, 0.48),
-            (TEXT_CONTROL, 0.3),
-            (ONSET, 0.1),
-            ("pairs permuted among similar durations", 0.1),
-            ("untrained encoder", 0.1),
-        )
-    }
-    first, second, *_ = in_words(scores)
+    first, second, _, blocked, similar = in_words(SCORES)
     assert first == (
         "Sentence duration alone, through text length, reaches 96 % of the model's Recall@10, "
         "95 % of what is above chance."
     )
-    assert "60 % of the model's Recall@10, 50 % of what is above chance." in second
+    assert second.endswith("60 % of the model's Recall@10, 50 % of what is above chance.")
+    # Its own chance is another: fewer candidates.
+    assert "60 % of the model's Recall@10, 25 % of what is above chance." in blocked
+    assert blocked.endswith(
+        " 0 % of its test segments share samples with a training segment; of the sweep's own, 67 %."
+    )
+    assert similar == (
+        "Among candidates of similar duration the model reaches Recall@10 70.0 %, where chance is "
+        "60.0 %."
+    )
+
+
+def test_a_model_at_chance_has_no_share_above_it():
+    lines = in_words(SCORES | {MODEL: scored(0.1)})
+    assert not any("above chance" in line for line in lines)
+
+
+def test_the_table_has_the_chance_of_each_control():
+    rows = {row["control"]: row for row in table_rows(SCORES)}
+    assert rows[BLOCKED]["chance Recall@10"] == "20.00"
+    assert rows[MODEL]["Recall@10"] == "50.00 ± 0.00"
+
+
+@pytest.mark.slow
+def test_the_command_writes_table_figure_and_mlflow(tiny_sweep):
+    command = ["analysis/controls.py", "--storage", str(tiny_sweep), "--permutations", "20"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tiny_sweep / "sweeps").glob("*/controls")
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".csv", ".png", ".svg"}
+    rows = list(csv.DictReader(io.StringIO((folder / "controls.csv").read_text())))
+    assert [row["control"] for row in rows[::2]] == list(ORDER)
+    assert [row["seed"] for row in rows[:2]] == ["0", "1"]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("  best conf")][:1]
+    mean, sd = (float(each) for each in re.findall(r"(\S+) ± (\S+)", line)[0])
+    at_one = [100 * float(row["recall@1"]) for row in rows[:2]]
+    assert (mean, sd) == pytest.approx((np.mean(at_one), np.std(at_one, ddof=1)), abs=0.005)
+    client = MlflowClient(f"sqlite:///{tiny_sweep / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`ssense.level` = 'controls'")
+    at_ten = np.mean([float(row["recall@10"]) for row in rows[:2]])
+    assert run.data.metrics["best configuration/recall_at_10"] == pytest.approx(at_ten)
+    assert "controls.md" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -27,17 +28,12 @@ from analysis.evaluation import (
     require_all,
     take_up,
 )
+from analysis.findings import findings
 from analysis.looks import record_look
-from analysis.test_evaluation import (
-    EvaluationOptions,
-    Protocol,
-    difference_rows,
-    main,
-    mean_rows,
-    noise_floor,
-    published_rows,
-    table_rows,
-)
+from analysis.origin import control_scores
+from analysis.protocol import Protocol, difference_rows, mean_rows, table_rows
+from analysis.sections import Material
+from analysis.test_evaluation import EvaluationOptions, main, noise_floor, write_report
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, write_shard
 from ssense.errors import UserError
@@ -75,11 +71,13 @@ def write_dataset(storage: UPath) -> Dataset:
     folder = storage / "shards" / "0123456789abcdef"
     rng = np.random.default_rng(0)
     sentences = [f"sentence {i % 90}" for i in range(N)]
+    starts = list(range(0, 600 * N, 600))
+    stops = [start + 500 for start in starts]
     shards = [
         write_shard(
             folder / f"part-{number:05d}.parquet",
             folder.name,
-            {"text": sentences[rows]},
+            {"text": sentences[rows], "start": starts[rows], "stop": stops[rows]},
             rng.standard_normal((len(sentences[rows]), 4, 8, 8)).astype(np.float16),
         )
         for number, rows in enumerate((slice(0, 64), slice(64, N)))
@@ -130,7 +128,7 @@ def trained(tmp_path_factory) -> Iterator[Path]:
     for configuration in (NONE, HALF):
         for seed in SEEDS:
             cell = Cell(configuration, seed)
-            assert run_cell(cell, dataset.on(CPU), TRAINING, dataset.digest, ledger).done
+            assert run_cell(cell, dataset, dataset.on(CPU), TRAINING, ledger).done
     yield storage
     shutil.rmtree(storage)  # encoders are large
 
@@ -154,8 +152,8 @@ def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
 
 def evaluated(ledger: Ledger, storage: UPath) -> Evaluation:
     search = take_up(ledger)
-    pairs = sweep_dataset(ledger, storage).on(CPU)
-    return evaluate_chosen(search, best_configurations(search), ledger, pairs)
+    dataset = sweep_dataset(ledger, storage)
+    return evaluate_chosen(search, best_configurations(search), ledger, dataset)
 
 
 # ---------------------------------------------------------------- which configuration
@@ -301,61 +299,6 @@ def test_scores_are_those_of_an_evaluation_by_hand(ledger, storage):
             assert scores == pytest.approx(expected, abs=1e-6)
 
 
-def small_evaluation() -> Evaluation:
-    """Scores as SSENSE reports them: 10 seeds, mean 10.68 % and sd 1.40 %; a naive t of 3.16."""
-    z = np.linspace(-1, 1, 10)
-    z /= z.std(ddof=1)
-    level = {"recall@1": 0.012, "recall@10": 0.1068, "recall@50": 0.32, "mrr": 0.0498}
-    spread = {"recall@1": 0.003, "recall@10": 0.0140, "recall@50": 0.02, "mrr": 0.0049}
-    masked = {metric: level[metric] + spread[metric] * z for metric in METRICS}
-    plain = {metric: masked[metric] - 0.01 - 0.01 * z for metric in METRICS}
-    return Evaluation(
-        chosen={"no masking": NONE, "electrode": HALF},
-        seeds=tuple(range(10)),
-        scores={"no masking": plain, "electrode": masked},
-        n_train=872,
-        n_test=292,
-    )
-
-
-def test_table_1_has_the_paper_s_form():
-    rows = table_rows(small_evaluation())
-    assert [row["family"] for row in rows] == ["no masking", "electrode", "random retrieval"]
-    assert rows[1] == {
-        "family": "electrode",
-        "best configuration": "electrode 0.5",
-        "Recall@1": "1.20 ± 0.30",
-        "Recall@10": "10.68 ± 1.40",
-        "Recall@50": "32.00 ± 2.00",
-        "MRR": "0.0498 ± 0.0049",
-    }
-    assert [rows[2][name] for name in ("Recall@1", "Recall@10", "Recall@50", "MRR")] == [
-        "0.34",
-        "3.42",
-        "17.12",
-        "0.0214",
-    ]
-
-
-def test_comparisons_are_paired_corrected_and_adjusted():
-    evaluation = small_evaluation()
-    rows = difference_rows(evaluation, "recall@10")
-    names = ["no masking – chance", "electrode – chance", "no masking – electrode"]
-    assert [row["Recall@10"] for row in rows] == names
-    _, chance, pair = evaluation.comparisons("recall@10")
-    corrected, naive = pair.corrected, pair.naive
-    assert corrected.mean == pytest.approx(-0.01)
-    assert naive.statistic == pytest.approx(-math.sqrt(10))
-    assert corrected.statistic == pytest.approx(-1 / math.sqrt(1 / 10 + 292 / 872))
-    assert rows[2]["difference"] == "-1.00"
-    assert rows[2]["naive p"] == f"{naive.pvalue:.3f}" == "0.012"
-    assert rows[2]["p"] == f"{corrected.pvalue:.3f}" == "0.164"
-    assert rows[2]["p, Holm"] == rows[2]["p"]  # the only comparison of two families
-    assert rows[1]["difference"] == "7.26"
-    low, high = 100 * chance.corrected.low, 100 * chance.corrected.high
-    assert rows[1]["95 % interval"] == f"{low:.2f} to {high:.2f}"
-
-
 def test_looks_tell_what_the_choice_may_know(ledger, storage):
     first = evaluated(ledger, storage)
     other = dataclasses.replace(first, chosen={"no masking": NONE, "electrode": QUARTER})
@@ -446,14 +389,114 @@ def test_the_noise_floor_is_the_largest_change_of_a_cell_trained_once_more(ledge
     assert "2 cells, trained once more, changed by up to 0.70 points of Recall@10" in note
 
 
-def test_the_published_table_stands_beside_the_same_recording_alone(ledger):
-    assert published_rows(ledger) == []
-    dataset = {**ledger.description()["dataset"], "title": "Ant-Man"}
-    ledger.write_sweep(ledger.sweep(), ledger.rows(), dataset, "full", [])
-    first, *_ = published_rows(ledger)
-    assert first["family"] == "no masking (SSENSE)"
-    assert first["Recall@10"] == "10.68 ± 1.40"
-    assert list(first) == list(table_rows(small_evaluation())[0])
+def gathered(ledger: Ledger, storage: UPath, written_at: str = "today") -> Material:
+    """What the command would write a report of, without a look being counted."""
+    evaluation = evaluated(ledger, storage)
+    return Material(
+        ledger=ledger,
+        search=take_up(ledger),
+        shards=storage / "shards" / "0123456789abcdef",
+        sentences=sweep_dataset(ledger, storage).sentences,
+        controls=control_scores(ledger),
+        protocols=[Protocol(name="search seeds", evaluation=evaluation, caption="caption")],
+        records=list(ledger.records().values()),
+        notes=[],
+        written_at=written_at,
+    )
+
+
+def page_of(material: Material) -> ElementTree.Element:
+    write_report(material)
+    text = (material.ledger.folder / "evaluation" / "report.html").read_text()
+    return ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+
+
+def tables_of(page: ElementTree.Element) -> list[list[list[str]]]:
+    """The cells of every table, row by row, its head too."""
+    return [
+        [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
+        for table in page.iter("table")
+    ]
+
+
+def write_controls(ledger: Ledger) -> None:
+    folder = ledger.folder / "controls"
+    folder.mkdir()
+    rows = ["control,seed,recall@1,recall@10,recall@50,mrr"]
+    rows += [f"duration alone,{seed},0.0{seed},0.25,1,0.1" for seed in SEEDS]
+    (folder / "controls.csv").write_text("\n".join(rows))
+
+
+def test_the_page_has_the_table_the_tests_and_every_figure(ledger, storage):
+    material = gathered(ledger, storage)
+    page, evaluation = page_of(material), material.last.evaluation
+    tables, text = tables_of(page), "".join(page.itertext())
+    expected = table_rows(evaluation)
+    assert tables[0] == [list(expected[0]), *(list(row.values()) for row in expected)]
+    tests = difference_rows(evaluation, "recall@10")
+    assert tables[1] == [list(tests[0]), *(list(row.values()) for row in tests)]
+    for sentence in findings(evaluation):
+        assert sentence in text
+    names = {figure.get("id") for figure in page.iter("figure")}
+    assert names == {
+        "search_seeds",
+        "search_seeds_recall",
+        "search_seeds_ranks",
+        "matrix",
+        "response",
+        "curves",
+    }
+    for name in names:
+        for kind in ("png", "svg"):
+            assert (ledger.folder / "evaluation" / f"{name}.{kind}").stat().st_size > 5000
+
+
+def test_the_page_says_what_was_run_and_shows_what_was_retrieved(ledger, storage):
+    text = "".join(page_of(gathered(ledger, storage)).itertext())
+    dataset = sweep_dataset(ledger, storage)
+    test = np.random.default_rng(0).permutation(N)[-N_TEST:]
+    assert sum(dataset.sentences[row] in text for row in test) >= 9
+    for words in (
+        "4: a, b, c, d",
+        "60 train, 20 validation, 20 test",
+        "no masking: 1 of 1 possible; electrode: 1 of 2 possible",
+        "No controls were run",
+        f"python analysis/controls.py --sweep {ledger.folder.name}",
+        "A query counts as answered by its own sentence alone.",
+        next(iter(ledger.records().values())).code_digest,
+    ):
+        assert words in text
+
+
+def test_controls_that_were_run_are_shown(ledger, storage):
+    write_controls(ledger)
+    page = page_of(gathered(ledger, storage))
+    assert "controls" in {figure.get("id") for figure in page.iter("figure")}
+    assert "No controls were run" not in "".join(page.itertext())
+    row = ["duration alone", "1.00 ± 1.00", "25.00 ± 0.00", "100.00 ± 0.00", "0.1000 ± 0.0000"]
+    assert row in [cells for table in tables_of(page) for cells in table]
+
+
+def test_words_of_the_recording_are_escaped(ledger, storage):
+    material = gathered(ledger, storage)
+    sentences = [f"<b>{sentence}</b> & \x00more" for sentence in material.sentences]
+    page = page_of(dataclasses.replace(material, sentences=sentences))
+    assert not list(page.iter("b"))
+    assert "<b>sentence" in "".join(page.itertext())
+
+
+def test_the_same_evaluation_gives_the_same_files_but_for_the_date(ledger, storage):
+    folder = ledger.folder / "evaluation"
+
+    def written(when: str) -> dict[str, bytes]:
+        write_report(gathered(ledger, storage, when))
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    first, second = written("yesterday"), written("today")
+    page = first.pop("report.html"), second.pop("report.html")
+    assert first == second
+    assert page[0] != page[1]
+    assert page[0].replace(b"yesterday", b"today") == page[1]
 
 
 # ---------------------------------------------------------------- what can be wrong
@@ -520,6 +563,13 @@ def test_text_weights_that_have_changed_are_refused(ledger, storage):
     assert f"the dataset of {ledger.folder.name} was fedcba9876543210, now it is" in message
 
 
+def test_a_damaged_table_of_controls_is_refused_before_any_look(ledger, storage):
+    write_controls(ledger)
+    path = ledger.folder / "controls" / "controls.csv"
+    replace(path, b"control,seed\nnoise,0\n")
+    assert refusal(storage).startswith(f"{path} is no table of control, seed and metrics (")
+
+
 def test_an_unknown_sweep_lists_the_known_ones(ledger, storage):
     message = refusal(storage, sweep="masking-00000000")
     assert message.startswith(f"no sweep masking-00000000 in {storage}. Found: ")
@@ -583,8 +633,12 @@ def test_the_files_hold_the_evaluation(looked_twice):
     folder = evaluation_folder(storage)
     evaluation = evaluated(Ledger(UPath(folder.parent)), UPath(storage))
     names = {path.name for path in folder.iterdir()}
-    tables = {"table.md", "table.csv", "tests.csv", "scores.csv"}
-    assert names == tables | {f"search_seeds.{kind}" for kind in ("png", "svg", "tex")}
+    figures = {"matrix", "curves", "response"}
+    figures |= {"search_seeds", "search_seeds_recall", "search_seeds_ranks"}
+    assert names == {
+        *("report.html", "table.md", "table.csv", "tests.csv", "scores.csv", "search_seeds.tex"),
+        *(f"{figure}.{kind}" for figure in figures for kind in ("png", "svg")),
+    }
     with (folder / "scores.csv").open() as file:
         scores = list(csv.DictReader(file))
     assert len(scores) == len(SEEDS) * len(FAMILIES)
@@ -645,8 +699,21 @@ def test_mlflow_has_one_run_for_each_look(looked_twice):
             assert 0 < metrics["search seeds/electrode/mrr"] < 1
             assert tags["mlflow.parentRunId"] == sweep_run[0]
             assert tags["ssense.level"] == "test evaluation"
-            logged = {path.name for path in Path(artifacts.removeprefix("file://")).iterdir()}
-            assert {"search_seeds.png", "search_seeds.tex", "table.md", "scores.csv"} <= logged
+            folder = Path(artifacts.removeprefix("file://"))
+            logged = {path.name for path in folder.iterdir()}
+            assert {"report.html", "search_seeds.png", "search_seeds.tex", "table.md"} <= logged
+            kept = json.loads(tags["mlflow.loggedArtifacts"])
+            assert kept == [
+                {"path": f"{name}.json", "type": "table"} for name in ("table", "tests", "scores")
+            ]
+            table = json.loads((folder / "scores.json").read_text())
+            with (evaluation_folder(storage) / "scores.csv").open() as file:
+                written = list(csv.DictReader(file))
+            for row, scores in zip(table["data"], written, strict=True):
+                shown = dict(zip(table["columns"], row, strict=True))
+                assert list(map(str, row[:3])) == list(scores.values())[:3]
+                for metric in METRICS:
+                    assert shown[metric] == pytest.approx(float(scores[metric]), abs=1e-9)
 
 
 def test_an_empty_storage_is_one_line_on_stderr(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -243,6 +244,24 @@ def test_sentences_are_cut_from_first_onset_to_last_end_with_context(root):
     assert segments.n_samples == 1950  # 1.9 s are 1946 samples, rounded up to a multiple of 50
     assert len(segments) == 3
     assert segments.dropped == {}
+
+
+def test_windows_of_one_length_begin_where_the_segments_do_and_need_no_padding(root):
+    recording = open_recording(root)
+    spec = dataclasses.replace(PLAIN, window_s=2.5)
+    segments, usual = select_segments(recording, spec), select_segments(recording, PLAIN)
+    assert np.array_equal(segments.start, usual.start)
+    assert set(segments.stop - segments.start) == {segments.n_samples} == {2600}  # 2,560 rounded up
+    signals = read_segments(recording, segments, spec, [0, 1, 2])
+    for row, start in enumerate(segments.start):
+        expected = noise()[:4, start : start + 2600].astype(np.float32)
+        np.testing.assert_array_equal(signals[row], expected)
+
+
+def test_windows_that_leave_the_file_are_dropped(root):
+    segments = select_segments(open_recording(root), dataclasses.replace(PLAIN, window_s=16))
+    assert len(segments) == 1
+    assert segments.dropped == {"leaves the file": 2}
 
 
 def test_identical_neighbours_stay_apart(root):

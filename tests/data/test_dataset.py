@@ -22,6 +22,7 @@ def numbered(n: int = N) -> Dataset:
         spectrograms=np.broadcast_to(rows[:, None, None, None], (n, E, F, T)).astype(np.float16),
         text=np.broadcast_to(rows[:, None], (n, D)).astype(np.float32),
         sentences=tuple(map(str, rows)),
+        spans_s=np.stack([rows, rows + 1.0], axis=1),
     )
 
 
@@ -31,11 +32,11 @@ def rows_of(pairs: Pairs) -> list[int]:
     return text[:, 0].int().tolist()
 
 
-def test_a_batch_is_float32_with_one_channel():
+def test_a_batch_has_one_channel_and_the_precision_of_the_dataset():
     x, text = numbered().on(CPU).batch(torch.tensor([7, 0, 7]))
     assert x.shape == (3, E, 1, F, T)
     assert text.shape == (3, D)
-    assert x.dtype == text.dtype == torch.float32
+    assert (x.dtype, text.dtype) == (torch.float16, torch.float32)
     assert x[:, 0, 0, 0, 0].tolist() == text[:, 0].tolist() == [7, 0, 7]
 
 

@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssense.data.splits import Split, seeded_split
+from ssense.data.splits import (
+    BLOCKS,
+    GAP_S,
+    Split,
+    SplitKind,
+    near,
+    normalised,
+    seeded_split,
+    split_identity,
+    split_sentences,
+)
 
 
 def parts(split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,3 +84,142 @@ def test_the_remainder_goes_to_the_test_split(n, fractions, sizes):
 def test_what_cannot_be_split_is_refused(n, seed, fractions, message):
     with pytest.raises(ValueError, match=message):
         seeded_split(n, seed, fractions)
+
+
+# ---------------------------------------------------------------- splits that keep things apart
+
+TIMED: tuple[SplitKind, ...] = ("blocked", "held-out")
+
+
+def ant_man() -> np.ndarray:
+    """Spans of the sentences of the real movie, with half a second before and one after."""
+    path = Path(__file__).parent / "antman_sentence_timings.csv"
+    table = np.genfromtxt(path, delimiter=",", names=True)
+    start, stop = table["onset_s"], table["offset_s"]
+    kept = stop - start < 4
+    return np.stack([start[kept] - 0.5, stop[kept] + 1.0], axis=1)
+
+
+def nearest(spans: np.ndarray, others: np.ndarray) -> float:
+    """Smallest distance between any two spans, by trying all; below 0 where they overlap."""
+    return (np.maximum(spans[:, None, 0], others[None, :, 0])
+            - np.minimum(spans[:, None, 1], others[None, :, 1])).min()  # fmt: skip
+
+
+def everyday(n: int, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Sentences among which some come again, at times that may overlap, in no order."""
+    rng = np.random.default_rng(seed)
+    start = rng.permutation(np.cumsum(rng.exponential(3.0, n)))
+    text = tuple(f"Word {rng.zipf(1.5) % 50}{rng.choice(['.', '!', ''])}" for _ in range(n))
+    return text, np.stack([start, start + rng.uniform(0.5, 6.0, n)], axis=1)
+
+
+@pytest.mark.parametrize("kind", TIMED)
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_of_the_real_movie_share_no_sample_and_keep_the_gap(kind, seed):
+    spans = ant_man()
+    split = split_sentences(kind, seed, ["a"] * len(spans), spans)
+    train, validation, test = (spans[rows] for rows in parts(split))
+    assert nearest(train, test) >= GAP_S
+    assert nearest(validation, test) >= GAP_S
+    if kind == "blocked":
+        assert nearest(train, validation) >= GAP_S
+    # What the gap costs: little of the movie, and nothing of the test split.
+    assert len(test) == pytest.approx(len(spans) / 5, abs=20)
+    assert len(train) > 0.5 * len(spans)
+
+
+@given(n=st.integers(100, 400), seed=st.integers(0, 2**32))
+@settings(deadline=None)
+def test_no_split_puts_a_sentence_in_two_parts(n, seed):
+    text, spans = everyday(n, seed)
+    for kind in get_args(SplitKind):
+        rows = np.concatenate(parts(split_sentences(kind, seed % 7, text, spans)))
+        assert len(np.unique(rows)) == len(rows)
+        if kind in ("random", "grouped"):
+            assert len(rows) == n
+
+
+@given(n=st.integers(100, 400), seed=st.integers(0, 2**32))
+@settings(deadline=None)
+def test_parts_that_are_apart_are_so_by_brute_force(n, seed):
+    text, spans = everyday(n, seed)
+    for kind in TIMED:
+        train, validation, test = (
+            spans[rows] for rows in parts(split_sentences(kind, seed % 7, text, spans))
+        )
+        assert min(nearest(train, test), nearest(validation, test)) >= GAP_S
+        if kind == "blocked":
+            assert nearest(train, validation) >= GAP_S
+
+
+@given(n=st.integers(100, 400), seed=st.integers(0, 2**32))
+@settings(deadline=None)
+def test_repeated_sentences_stay_together(n, seed):
+    text, spans = everyday(n, seed)
+    split = split_sentences("grouped", seed % 7, text, spans)
+    words = [{normalised(text[row]) for row in rows} for rows in parts(split)]
+    assert words[0].isdisjoint(words[1])
+    assert words[2].isdisjoint(words[0] | words[1])
+
+
+def test_groups_fill_the_test_split_of_the_random_one():
+    text = [f"sentence {number}" for number in range(1000)] + ["Oh, yeah!", "oh yeah"] * 200
+    spans = np.arange(2.0 * len(text)).reshape(-1, 2)
+    for seed in range(5):
+        split = split_sentences("grouped", seed, text, spans)
+        assert [len(part) for part in parts(split)] == [840, 280, 280]
+
+
+def test_the_held_out_end_is_the_same_for_every_seed_and_touched_by_none():
+    spans = ant_man()
+    splits = [split_sentences("held-out", seed, ["a"] * len(spans), spans) for seed in range(10)]
+    held_out = set(splits[0].test.tolist())
+    assert held_out == set(np.argsort(spans[:, 0])[-len(held_out) :].tolist())
+    for split in splits:
+        assert set(split.test.tolist()) == held_out
+        assert held_out.isdisjoint(split.train.tolist() + split.validation.tolist())
+    assert len({tuple(sorted(split.validation)) for split in splits}) == 10
+
+
+def test_blocks_are_whole_stretches_and_every_stretch_is_tested():
+    n = 400
+    spans = np.stack([20.0 * np.arange(n), 20.0 * np.arange(n) + 1], axis=1)  # gaps are wide
+    tested = np.zeros(n, int)
+    for seed in range(60):
+        test = np.sort(split_sentences("blocked", seed, ["a"] * n, spans).test)
+        assert len(test) == n // 5
+        blocks = test.reshape(-1, n // BLOCKS)
+        assert (np.diff(blocks, axis=1) == 1).all()
+        tested[test] += 1
+    assert tested.min() > 0
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), max_size=20),
+    others=st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), min_size=1, max_size=20),
+    gap=st.integers(0, 5),
+)
+def test_nearness_is_that_of_trying_every_pair(spans, others, gap):
+    spans, others = (
+        np.array([(start, start + length) for start, length in given], float).reshape(-1, 2)
+        for given in (spans, others)
+    )
+    brute = [
+        any(start < stop_2 + gap and start_2 < stop + gap for start_2, stop_2 in others)
+        for start, stop in spans
+    ]
+    assert near(spans, others, gap).tolist() == brute
+
+
+@pytest.mark.parametrize("kind", ["grouped", "blocked", "held-out"])
+def test_too_few_sentences_are_refused(kind):
+    spans = np.arange(12.0).reshape(6, 2)
+    with pytest.raises(ValueError, match=f"6 sentences are too few for a {kind} split"):
+        split_sentences(kind, 0, ["the same"] * 6, spans)
+
+
+def test_the_identity_of_a_split_tells_kinds_apart():
+    found = [str(split_identity(kind)) for kind in get_args(SplitKind)]
+    assert len(set(found)) == len(found)
+    assert str(GAP_S) in found[-1]

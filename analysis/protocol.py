@@ -1,0 +1,144 @@
+"""A protocol: the evaluation of the chosen configurations at some seeds, and its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from analysis import report
+from analysis.comparison import comparison_rows, comparison_values
+from analysis.evaluation import Evaluation
+from ssense.data.splits import GAP_S, SplitKind
+from ssense.model.text import UNTRAINED
+from ssense.retrieval import METRICS, metric_title
+from sweeps.engine.cell import describe
+from sweeps.engine.ledger import Ledger
+
+PUBLISHED = {
+    "no masking": ("1.20 ± 0.54", "10.68 ± 1.40", "40.58 ± 2.29", "0.0498 ± 0.0049"),
+    "electrode": ("0.72 ± 0.25", "9.00 ± 1.21", "40.00 ± 1.76", "0.0446 ± 0.0044"),
+    "frequency-time": ("0.99 ± 0.44", "9.65 ± 1.41", "38.69 ± 2.75", "0.0475 ± 0.0062"),
+    "electrode + frequency-time": (
+        "1.06 ± 0.57",
+        "9.38 ± 1.78",
+        "40.37 ± 1.78",
+        "0.0465 ± 0.0077",
+    ),
+}
+"""Table 1 of SSENSE: sub_9, Ant-Man, ten seeds; recalls in percent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One evaluation as it is reported.
+
+    Attributes:
+        name: "search seeds", at which the configurations were chosen, or "fresh seeds".
+        evaluation: its scores.
+        caption: what it shows, in words.
+    """
+
+    name: str
+    evaluation: Evaluation
+    caption: str
+
+    @property
+    def file_name(self) -> str:
+        """Of its files: "search_seeds"."""
+        return self.name.replace(" ", "_")
+
+
+SPLITS: dict[SplitKind, str] = {
+    "random": "",
+    "grouped": ", repeated ones kept together",
+    "blocked": f" in whole stretches of the recording, at least {GAP_S:g} s from all others",
+    "held-out": f" at the end of the recording, at least {GAP_S:g} s behind all others and the "
+    "same for every seed, so that claims are about these sentences",
+}
+"""What is said of test splits of each kind."""
+
+
+def caption(ledger: Ledger, evaluation: Evaluation, origin: str) -> str:
+    """Say in words what a table shows and on what; `origin` says how it was chosen."""
+    dataset = ledger.description()["dataset"]
+    seeds = " ".join(map(str, evaluation.seeds))
+    untrained = dataset["text_spec"]["weights"] == UNTRAINED
+    tower = " The text tower is untrained: a trial, not a result." if untrained else ""
+    return (
+        f"{dataset['subject']}, {dataset['title']}: held-out test splits of {evaluation.n_test} "
+        f"sentences{SPLITS[ledger.sweep().training.split]}, "
+        f"mean ± sd over {len(evaluation.seeds)} seeds ({seeds}). Each family's best "
+        f"configuration by mean validation Recall@10; {origin}. Text: {dataset['text']}.{tower}"
+    )
+
+
+def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Lay out Table 1 of SSENSE: mean and sd over seeds, and the chance row."""
+    rows = []
+    for family, by_metric in evaluation.scores.items():
+        cells = report.mean_scores(by_metric)
+        chosen = describe(evaluation.chosen[family])
+        rows.append({"family": family, "best configuration": chosen, **cells})
+    chance = {metric_title(m): report.score(m, value) for m, value in evaluation.chance.items()}
+    return [*rows, {"family": "random retrieval", "best configuration": "", **chance}]
+
+
+def published_rows(ledger: Ledger) -> list[dict[str, str]]:
+    """Table 1 as published, where it is about the recording of the sweep; else nothing."""
+    dataset = ledger.description()["dataset"]
+    if dataset["subject"] != "sub_9" or "ant-man" not in dataset["title"].lower():
+        return []
+    titles = [metric_title(metric) for metric in METRICS]
+    return [
+        {"family": f"{family} (SSENSE)", "best configuration": ""}
+        | dict(zip(titles, scores, strict=True))
+        for family, scores in PUBLISHED.items()
+    ]
+
+
+def difference_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]:
+    """Lay out the tests of one metric for people."""
+    return comparison_rows(
+        evaluation.comparisons(metric), metric_title(metric), partial(report.score, metric)
+    )
+
+
+def score_rows(protocol: Protocol) -> list[dict[str, object]]:
+    """List every score, one row per family and seed, as fractions."""
+    evaluation = protocol.evaluation
+    return [
+        {
+            "protocol": protocol.name,
+            "family": family,
+            "seed": seed,
+            **{name: values[i] for name, values in by_metric.items()},
+        }
+        for family, by_metric in evaluation.scores.items()
+        for i, seed in enumerate(evaluation.seeds)
+    ]
+
+
+def mean_rows(protocol: Protocol) -> list[dict[str, object]]:
+    """List means and sds, one row per family, as fractions."""
+    evaluation = protocol.evaluation
+    return [
+        {
+            "protocol": protocol.name,
+            "family": family,
+            "configuration": describe(evaluation.chosen[family]),
+            "seeds": len(evaluation.seeds),
+            **{name: values.mean() for name, values in by_metric.items()},
+            **{f"{name}_sd": values.std(ddof=1) for name, values in by_metric.items()},
+            **{f"{name}_chance": value for name, value in evaluation.chance.items()},
+        }
+        for family, by_metric in evaluation.scores.items()
+    ]
+
+
+def value_rows(protocol: Protocol) -> list[dict[str, object]]:
+    """List the tests of every metric as numbers; differences as fractions."""
+    return [
+        {"protocol": protocol.name, **row}
+        for metric in METRICS
+        for row in comparison_values(protocol.evaluation.comparisons(metric), metric)
+    ]

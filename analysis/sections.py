@@ -1,0 +1,304 @@
+"""The sections of the report: what an evaluation found, and what its scores are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from upath import UPath
+
+from analysis.comparison import LEGEND
+from analysis.evaluation import PRIMARY
+from analysis.examples import examples
+from analysis.figures import (
+    Curve,
+    Trial,
+    bar_figure,
+    curve_figure,
+    family_figure,
+    rank_figure,
+    recall_figure,
+    response_figure,
+    styled_matrix,
+    swept_fields,
+)
+from analysis.findings import findings, power_note, repeats_note
+from analysis.origin import control_words, data_facts, provenance_facts, sweep_facts
+from analysis.page import Block, Facts, Grid, Picture, Points, Section, Words
+from analysis.protocol import Protocol, difference_rows, published_rows, table_rows
+from analysis.report import mean_scores
+from ssense.errors import printable
+from ssense.retrieval import metric_title
+from sweeps.engine.cell import describe, label
+from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.search import Search
+
+NO_CONTROLS = (
+    "No controls were run, so nothing here says how much of the score sentence length alone or "
+    "the place in the movie would reach. Run: python analysis/controls.py --sweep {}"
+)
+
+MOST_CHARACTERS = 300
+"""Of a sentence among the examples."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """All that the report is made from.
+
+    Attributes:
+        ledger: of the sweep.
+        search: of the sweep, as far as it has come.
+        shards: folder of the recording's spectrograms.
+        sentences: N, of the dataset.
+        controls: test scores by control and metric, `[seeds]`; empty where none was run.
+        protocols: evaluations, the strictest last.
+        records: of all cells with a result that counts; one at least.
+        notes: on what is missing, and how exact it is.
+        written_at: when.
+    """
+
+    ledger: Ledger
+    search: Search
+    shards: UPath
+    sentences: Sequence[str]
+    controls: Mapping[str, Mapping[str, np.ndarray]]
+    protocols: Sequence[Protocol]
+    records: Sequence[Record]
+    notes: Sequence[str]
+    written_at: str
+
+    @property
+    def last(self) -> Protocol:
+        """The strictest protocol."""
+        return self.protocols[-1]
+
+
+def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Section]:
+    """Arrange the report.
+
+    Args:
+        material: that it is made from.
+        pictures: of that, by name.
+
+    Raises:
+        UserError: the folder of the shards is damaged.
+    """
+    ledger, search = material.ledger, material.search
+    run = Facts("The sweep", sweep_facts(ledger, search))
+    data = Facts(
+        "The data, and what to beware of",
+        data_facts(ledger, material.shards, material.records[0].sizes),
+    )
+    made = provenance_facts(ledger, material.records, material.written_at)
+    return [
+        *(_test_section(material, protocol, pictures) for protocol in material.protocols[::-1]),
+        Section("What the score is made of", _score_blocks(material, pictures)),
+        Section("What was run, and on what", [run, data]),
+        Section(
+            "The search", [pictures[n] for n in ("matrix", "response", "curves") if n in pictures]
+        ),
+        Section("Provenance", [Facts("What made this", made)]),
+    ]
+
+
+def draw_pictures(material: Material) -> dict[str, Picture]:
+    """Draw every figure of the report, by the name of its files."""
+    drawn = [_matrix_picture(material), _curve_picture(material)]
+    trials = search_trials(material.search)
+    if swept_fields(trials):
+        drawn.append(_response_picture(material, trials))
+    if material.controls:
+        drawn.append(_control_picture(material))
+    for protocol in material.protocols:
+        drawn += _protocol_pictures(protocol)
+    return {picture.name: picture for picture in drawn}
+
+
+def search_trials(search: Search) -> list[Trial]:
+    """The configurations with a result, as the search saw them."""
+    found = []
+    for row in search.rows:
+        scores = [record.best[search.sweep.metric] for record in search.done(row.configuration)]
+        if scores:
+            complete = len(scores) == len(search.sweep.seeds)
+            found.append(
+                Trial(
+                    family=row.family,
+                    configuration=row.configuration,
+                    scores=scores,
+                    complete=complete,
+                )
+            )
+    return found
+
+
+def example_rows(material: Material) -> tuple[str, list[dict[str, str | list[str]]]]:
+    """Lay out examples of the family that leads on the validation split, at the first seed.
+
+    Returns:
+        A caption, and a row for each example.
+    """
+    search, evaluation = material.search, material.last.evaluation
+    family = max(evaluation.chosen, key=lambda name: search.score(evaluation.chosen[name]) or 0)
+    retrieval, seed = evaluation.retrievals[family][0], evaluation.seeds[0]
+    rows = [
+        {
+            "query": printable(example.query, MOST_CHARACTERS),
+            "of its split": example.kind,
+            "rank": f"{example.rank:g} of {len(retrieval.ranks)}",
+            "retrieved first": [
+                printable(sentence, MOST_CHARACTERS) + (" (the true one)" if hit else "")
+                for sentence, hit in zip(example.retrieved, example.hits, strict=True)
+            ],
+        }
+        for example in examples(retrieval, material.sentences)
+    ]
+    caption = (
+        f"Sentences retrieved from the signal, best match first: {family}, "
+        f"{describe(evaluation.chosen[family])}, which leads on the validation splits, at seed "
+        f"{seed}. The queries whose true sentence ranks best, in the middle and worst; of equal "
+        "ranks the earlier in the movie."
+    )
+    return caption, rows
+
+
+def _test_section(
+    material: Material, protocol: Protocol, pictures: Mapping[str, Picture]
+) -> Section:
+    evaluation = protocol.evaluation
+    rows = [*table_rows(evaluation), *published_rows(material.ledger)]
+    title = metric_title(PRIMARY)
+    first = material.notes if protocol is material.last else ()
+    return Section(
+        f"Test at {protocol.name}",
+        [
+            Words([*first]),
+            Grid(protocol.caption, rows),
+            Points([*findings(evaluation), power_note(evaluation)]),
+            pictures[protocol.file_name],
+            pictures[f"{protocol.file_name}_recall"],
+            Grid(
+                f"Tests of {title}, differences in points. {LEGEND}",
+                difference_rows(evaluation, PRIMARY),
+            ),
+        ],
+    )
+
+
+def _score_blocks(material: Material, pictures: Mapping[str, Picture]) -> list[Block]:
+    caption, rows = example_rows(material)
+    return [
+        *_control_blocks(material, pictures),
+        Words([repeats_note(material.last.evaluation, material.sentences)]),
+        pictures[f"{material.last.file_name}_ranks"],
+        *([Grid(caption, rows)] if rows else []),
+    ]
+
+
+def _control_blocks(material: Material, pictures: Mapping[str, Picture]) -> list[Block]:
+    if not material.controls:
+        return [Words([NO_CONTROLS.format(material.ledger.folder.name)])]
+    rows = [
+        {"control": name} | mean_scores(by_metric) for name, by_metric in material.controls.items()
+    ]
+    return [
+        pictures["controls"],
+        Points(control_words(material.ledger)),
+        Grid("The same controls, mean ± sd over seeds.", rows),
+    ]
+
+
+def _protocol_pictures(protocol: Protocol) -> list[Picture]:
+    evaluation, name = protocol.evaluation, protocol.file_name
+    ranks = {
+        family: [r.ranks for r in by_seed] for family, by_seed in evaluation.retrievals.items()
+    }
+    on_what = f"{len(evaluation.seeds)} {protocol.name}"
+    return [
+        Picture(
+            name,
+            f"Test scores by family and seed, {protocol.name}",
+            f"Test scores of each family's best configuration at {on_what}. A grey line joins the "
+            "scores of one seed, which share split, initial weights and order of batches; dashed: "
+            "what a random ranking reaches.",
+            family_figure(evaluation.scores, evaluation.chance, [PRIMARY, "mrr"]),
+        ),
+        Picture(
+            f"{name}_recall",
+            f"Recall at every k by family, {protocol.name}",
+            f"Share of test queries whose true sentence is among the first k of "
+            f"{evaluation.n_test} candidates: mean over {on_what} and its 95 % interval at each k, "
+            "which allows for overlapping splits (Nadeau and Bengio); dashed: chance, k / "
+            f"{evaluation.n_test}.",
+            recall_figure(ranks, evaluation.n_train, evaluation.n_test),
+        ),
+        Picture(
+            f"{name}_ranks",
+            f"Histogram of the true sentence's rank by family, {protocol.name}",
+            f"Rank of the true sentence among {evaluation.n_test} candidates, over all queries of "
+            f"{on_what}, as multiples of what a random ranking gives (dashed).",
+            rank_figure(ranks, evaluation.n_test),
+        ),
+    ]
+
+
+def _matrix_picture(material: Material) -> Picture:
+    return Picture(
+        "matrix",
+        "Matrix configuration by seed of the search",
+        f"Every cell of the search: best validation {metric_title(material.search.sweep.metric)} "
+        "(%) by configuration and seed, with mean and sd over the seeds done. No test split is "
+        "behind this figure.",
+        styled_matrix(material.search.matrix()),
+    )
+
+
+def _curve_picture(material: Material) -> Picture:
+    search, chosen = material.search, material.last.evaluation.chosen
+    metric, training = search.sweep.metric, search.sweep.training
+    curves = {
+        family: [
+            Curve(scores=[epoch[metric] for epoch in r.history], best_epoch=r.best_epoch)
+            for r in search.done(configuration)
+        ]
+        for family, configuration in chosen.items()
+    }
+    names = "; ".join(label(*each) for each in chosen.items())
+    return Picture(
+        "curves",
+        "Validation curves by family and seed",
+        f"Validation {metric_title(metric)} by epoch, a line for each seed of the search, of each "
+        f"family's best configuration ({names}). Dots: the epoch whose encoder was kept, the "
+        f"first with the highest score; training stops {training.patience} epochs after it, and "
+        f"after {training.max_epochs} at the latest.",
+        curve_figure(curves, metric),
+    )
+
+
+def _response_picture(material: Material, trials: Sequence[Trial]) -> Picture:
+    metric = metric_title(material.search.sweep.metric)
+    unswept = " Dashed: the family without any." if any(not t.configuration for t in trials) else ""
+    return Picture(
+        "response",
+        f"Validation {metric} against each swept field",
+        f"Validation {metric} against each field of the search. A mark is a configuration, mean ± "
+        "sd over the seeds; an open one did not meet every seed, and its mean can't be compared. "
+        "Lines join a family's means at each value, whatever the other fields, over configurations "
+        f"with every seed.{unswept} The search looks where scores are high: where marks are few, "
+        "little is known.",
+        response_figure(trials, material.search.sweep.metric),
+    )
+
+
+def _control_picture(material: Material) -> Picture:
+    return Picture(
+        "controls",
+        "Test Recall@10 of the controls",
+        "Test Recall@10 of the best configuration, and of controls that lack the brain, the "
+        "training or the pairing: mean, sd and scores over seeds. What a control reaches, the "
+        "score does not owe to what the control lacks. Among fewer candidates chance is higher: "
+        "such a control is to be read against random retrieval among the same.",
+        bar_figure({name: found[PRIMARY] for name, found in material.controls.items()}, PRIMARY),
+    )

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from upath import UPath
+
+from analysis.evaluation import Evaluation, Retrieval
+from ssense.data.synthetic import SyntheticSpec
+from sweeps.engine.options import SweepOptions
+from sweeps.engine.run import run_sweep
+
+N_TEST, N_SEEDS = 292, 10
+
+
+def retrieval(found: int, seed: int) -> Retrieval:
+    """292 queries: 3 true sentences first, `found` - 3 at rank 10, 60 at rank 50, the rest last."""
+    ranks = np.repeat([1.0, 10.0, 50.0, 292.0], [3, found - 3, 60, N_TEST - found - 60])
+    rows = np.random.default_rng(seed).permutation(1454)[:N_TEST]
+    return Retrieval(rows=rows, ranks=ranks, first=np.stack([rows] * 5, axis=1))
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    """Ten seeds of SSENSE's size; without masking j queries fewer are found at seed j."""
+    return Evaluation(
+        chosen={"no masking": {}, "electrode": {"masking.electrode": 0.5}},
+        seeds=tuple(range(N_SEEDS)),
+        retrievals={
+            "no masking": [retrieval(20 + 2 * j, j) for j in range(N_SEEDS)],
+            "electrode": [retrieval(20 + 3 * j, j) for j in range(N_SEEDS)],
+        },
+        n_train=872,
+        n_test=N_TEST,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 - it runs there
+    """A storage with a sweep of one configuration and two seeds, on two hundred sentences."""
+    folder = tmp_path_factory.mktemp("tiny_sweep")
+    options = SweepOptions(
+        storage=str(folder),
+        seeds=(0, 1),
+        max_epochs=1,
+        yes=True,
+        synthetic=SyntheticSpec(sentences=200, electrodes=5, sampling_rate=256),
+    )
+    data = options.plan_dataset()
+    assert run_sweep(options.sweep("tiny", data, {"no masking": {}}), data, options)
+    yield UPath(folder)
+    shutil.rmtree(folder)  # encoders are large

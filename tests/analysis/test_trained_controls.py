@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from upath import UPath
+
+from analysis.control_scores import ControlScores, overlapping_share
+from analysis.evaluation import take_up
+from analysis.trained_controls import TRAINED, TrainedControlName, run_trained_control
+from ssense.data.splits import near
+from ssense.errors import UserError
+from ssense.retrieval import METRICS, chance_metrics
+from sweeps.engine.ledger import Ledger, find_ledger
+from sweeps.engine.reproduce import sweep_dataset
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+
+CHOSEN = {"no masking": {}}
+
+
+@pytest.fixture
+def storage(tiny_sweep) -> UPath:
+    return tiny_sweep
+
+
+def control(name: TrainedControlName, storage: UPath, recording: str | None = None):
+    ledger = find_ledger(storage)
+    dataset = sweep_dataset(ledger, storage)
+    return run_trained_control(
+        TRAINED[name], ledger, take_up(ledger), CHOSEN, dataset, recording, cpus=1, gpus=0
+    )
+
+
+def cells(storage: UPath) -> set[str]:
+    return {path.name for path in (find_ledger(storage).folder / "cells").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["noise", "window", "blocked"])
+def test_a_control_is_trained_once_at_the_sweep_s_seeds_and_evaluated(storage, name, capsys):
+    before = cells(storage)
+    found = control(name, storage)
+    assert "Training 2 cells" in capsys.readouterr().out
+    new = cells(storage) - before
+    records = [find_ledger(storage).record(signature) for signature in new]
+    assert sorted(record.seed for record in records) == [0, 1]
+    datasets = {record.dataset_digest for record in records}
+    own = find_ledger(storage).sweep().dataset_digest
+    assert (own in datasets) == (TRAINED[name].split is not None)
+    assert set(found.scores) == set(METRICS)
+    assert all(len(values) == 2 for values in found.scores.values())
+    sizes = {record.sizes["test"] for record in records}
+    assert found.chance == pytest.approx(
+        {m: np.mean([chance_metrics(n)[m] for n in sizes]) for m in METRICS}, abs=0.01
+    )
+    again = control(name, storage)
+    assert "Training" not in capsys.readouterr().out
+    assert again.scores["recall@10"].tolist() == found.scores["recall@10"].tolist()
+    if name == "blocked":
+        assert found.overlapping == 0
+
+
+def test_controls_leave_the_sweep_itself_as_it_was(storage):
+    control("grouped", storage)
+    search = take_up(find_ledger(storage))
+    assert len(search.done({})) == 2
+    assert not search.missing()
+
+
+def test_a_recording_that_has_moved_is_asked_for(storage, tmp_path):
+    kept = Path(find_ledger(storage).description()["dataset"]["recording"])
+    moved = kept.rename(kept.with_name("moved"))
+    try:
+        with pytest.raises(UserError, match="Say where it is with --recording"):
+            control("window", storage)
+        assert isinstance(control("window", storage, str(moved)), ControlScores)
+        other = shutil.copytree(moved, tmp_path / "other")
+        with (other / "corrupted_elec.json").open("a") as file:
+            file.write("\n")
+        with pytest.raises(UserError, match=r"is not the recording that tiny-[0-9a-f]+ was made"):
+            control("window", storage, str(other))
+    finally:
+        moved.rename(kept)
+
+
+def test_too_few_sentences_for_a_split_are_refused_before_anything_is_trained(storage):
+    ledger: Ledger = find_ledger(storage)
+    dataset = sweep_dataset(ledger, storage)
+    crowded = dataclasses.replace(dataset, spans_s=dataset.spans_s / 1000)
+    before = cells(storage)
+    with pytest.raises(UserError, match=r"sentences are too few for a blocked split\. Leave"):
+        run_trained_control(
+            TRAINED["blocked"], ledger, take_up(ledger), CHOSEN, crowded, None, cpus=1, gpus=0
+        )
+    assert cells(storage) == before
+
+
+def test_overlap_is_the_share_of_test_segments_that_meet_training(storage):
+    dataset = sweep_dataset(find_ledger(storage), storage)
+    split = dataset.split("random", 0)
+    brute = [
+        any(near(dataset.spans_s[[row]], dataset.spans_s[[other]], 0)[0] for other in split.train)
+        for row in split.test
+    ]
+    assert overlapping_share(dataset, [split]) == pytest.approx(np.mean(brute))
