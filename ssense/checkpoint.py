@@ -19,7 +19,7 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.errors import UserError, one_line
-from ssense.storage import is_local, write_whole
+from ssense.storage import is_local, read_whole, remove, write_whole
 from ssense.training import Checkpoint
 
 FORMAT_VERSION = 1
@@ -86,11 +86,11 @@ class CheckpointFile:
     def load(self) -> Checkpoint | None:
         """Read the checkpoint; None where there is none to trust, and `refused` says why."""
         try:
-            return _deserialised(self._path.read_bytes(), self._identity)
+            return _deserialised(read_whole(self._path), self._identity)
         except FileNotFoundError:
             return None
         except Exception as error:  # a damaged file fails in a dozen ways
-            known = isinstance(error, _UnusableError)
+            known = isinstance(error, (_UnusableError, UserError))
             self.refused = one_line(error) if known else f"it can't be read: {one_line(error)}"
             return None
         finally:
@@ -102,7 +102,7 @@ class CheckpointFile:
         A file that can't be removed is a warning.
         """
         try:
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
             if is_local(self._path):
                 for partial in self._path.parent.glob(f".{self._path.name}.*"):
                     partial.unlink(missing_ok=True)

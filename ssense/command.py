@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from ssense.errors import UserError
 Options = TypeVar("Options")
 
 PREFIX = "SSENSE_"
+_SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
@@ -28,6 +31,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
     import tyro
 
     try:
+        _check_installed()
         arguments = [*environment_arguments(options, os.environ), *sys.argv[1:]]
         by_place = (tyro.conf.PositionalRequiredArgs,)
         command(tyro.cli(options, args=arguments, description=command.__doc__, config=by_place))
@@ -38,6 +42,25 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
         print("interrupted: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def _check_installed() -> None:
+    """Refuse a script that `ray submit` copied, where the package installed there has another.
+
+    Raises:
+        UserError: they differ.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None or not os.environ.get("RAY_ADDRESS"):
+        return
+    for package in _SCRIPTS:
+        installed = importlib.util.find_spec(f"{package}.{Path(script).stem}")
+        if installed and Path(installed.origin).read_bytes() != Path(script).read_bytes():
+            raise UserError(
+                f"{script} is not the {package}/{Path(script).name} that is installed on "
+                f"{platform.node()}: the code there is another. Run `ray up --no-restart` on your "
+                "cluster file and submit it again, or give a file of your own another name."
+            )
 
 
 def python() -> str:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ssense.storage import cache_folder
+
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
 # A recording has 6 GB and is named at every start; weights are named by every cell's signature.
 _WORTH_REMEMBERING = 2**20
@@ -54,8 +56,7 @@ def _digest_of_bytes(path: Path) -> str:
 
 
 def _cache_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "ssense" / "digests"
+    return cache_folder() / "digests"
 
 
 def _remembered(name: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import time
 import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from upath import UPath
 
@@ -18,6 +21,19 @@ from ssense.errors import UserError, one_line
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
 ABANDONED_S = 60.0
 """A file that is still being written changes more often."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {
+        # A listing that is kept hides what other machines write.
+        "use_listings_cache": False,
+        # One request reads an object; more would ask for its size first.
+        "max_concurrency": 1,
+        "config_kwargs": {"max_pool_connections": 64},
+    }
+}
+"""How object stores are reached, by protocol; where and as whom is said by AWS's own variables."""
+
+_READ_AT_ONCE = 1000
 
 
 def open_storage(location: str, *, must_exist: bool = False) -> UPath:
@@ -29,15 +45,14 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
     if not location:
         raise UserError("--storage is empty. Name a folder or a URL.")
     try:
-        root = UPath(location)
-        if root.protocol in ("", "file"):
-            root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
+        root = locate(location)
         if must_exist and not root.exists():
             raise UserError(f"no storage at {root}. Check --storage, or run a sweep first.")
         probe = root / f".probe-{uuid.uuid4().hex}"
-        root.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        if is_local(root):  # in an object store it would be a bucket that is made
+            root.mkdir(parents=True, exist_ok=True)
+        _put(probe, b"")
+        remove(probe)
     except UserError:
         raise
     except Exception as error:  # an object store raises whatever its client library does
@@ -45,6 +60,19 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
         raise UserError(
             f"storage {location} can't be written to ({reason}). Check --storage."
         ) from error
+    return root
+
+
+def locate(location: str) -> UPath:
+    """Return the place that a path or URL names; nothing is looked up or made.
+
+    Raises:
+        ValueError: the URL is of no known kind.
+    """
+    protocol = location.partition("://")[0]
+    root = UPath(location, **OPTIONS.get(protocol, {}))
+    if root.protocol in ("", "file"):
+        root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
     return root
 
 
@@ -59,17 +87,185 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
     if isinstance(content, str):
         content = content.encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if is_local(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with partial_file(path) as partial:
                 partial.write_bytes(content)
         else:
-            path.write_bytes(content)
+            _put(path, bytes(content))
     except Exception as error:  # an object store raises whatever its client library does
         raise UserError(
             f"{path} can't be written ({one_line(error)}). Free space, or check the storage, and "
             "run the same command again: what is done is kept."
         ) from error
+
+
+def create(path: UPath, content: bytes) -> None:
+    """Write a file that must not be there yet: of several writers at once, one succeeds.
+
+    Raises:
+        FileExistsError: it is there. (An object store that ignores conditions never says so.)
+        OSError: it can't be written.
+    """
+    if is_local(path):
+        with path.open("xb") as file:
+            file.write(content)
+    else:
+        path.fs.pipe_file(path.path, content, mode="create")  # If-None-Match: *
+
+
+def remove(path: UPath) -> None:
+    """Remove a file, if it is there."""
+    if is_local(path):
+        path.unlink(missing_ok=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            path.fs.rm_file(path.path)
+
+
+def _put(path: UPath, content: bytes) -> None:
+    if is_local(path):
+        path.write_bytes(content)
+    else:
+        path.fs.pipe_file(path.path, content)
+
+
+def read_whole(path: UPath) -> bytes:
+    """Read a file; from an object store in one request.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UserError: it can't be read.
+    """
+    try:
+        return path.read_bytes() if is_local(path) else path.fs.cat_file(path.path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unreadable(path, error) from error
+
+
+def read_many(paths: Sequence[UPath]) -> Iterator[bytes]:
+    """Read files of one storage, many at a time where each takes a request.
+
+    Raises:
+        UserError: one can't be read.
+    """
+    if not paths or is_local(paths[0]):
+        yield from map(read_whole, paths)
+        return
+    for first in range(0, len(paths), _READ_AT_ONCE):
+        names = [path.path for path in paths[first : first + _READ_AT_ONCE]]
+        try:
+            contents = paths[0].fs.cat(names)
+        except Exception as error:
+            raise _unreadable(paths[first].parent, error) from error
+        yield from map(contents.__getitem__, names)
+
+
+def subfolders_with(folder: UPath, name: str) -> dict[str, str]:
+    """Names of the folders in `folder` that hold a file of this name, in order.
+
+    In an object store this takes a request per thousand files, not one per folder.
+
+    Returns:
+        By folder, a mark that changes with the file's content; empty where the storage has none.
+
+    Raises:
+        UserError: the storage can't be read.
+    """
+    try:
+        if is_local(folder):
+            return {path.parent.name: "" for path in sorted(folder.glob(f"*/{name}"))}
+        found = folder.fs.find(folder.path, detail=True)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unreadable(folder, error) from error
+    places = {
+        place.split("/")[-2]: file.get("ETag", "")
+        for place, file in found.items()
+        if place.endswith(f"/{name}")
+    }
+    return dict(sorted(places.items()))
+
+
+def cache_folder() -> Path:
+    """Folder of this user and machine for what can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssense"
+
+
+def local_copy(folder: UPath) -> Path:
+    """A folder on a disk of this machine: itself, or a copy in the user's cache, up to date.
+
+    HDF5 and other readers want local files. Of processes that ask at once, one fetches.
+
+    Raises:
+        UserError: it is empty, can't be read, or holds a name that leads out of it.
+    """
+    if is_local(folder):
+        return Path(str(folder))
+    copy = cache_folder() / "copies" / quote(str(folder), safe="")
+    copy.mkdir(parents=True, exist_ok=True)
+    with copy.with_name(f"{copy.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        files = relative_files(folder)
+        for name, about in files.items():
+            try:
+                _fetch(folder / name, about, copy / name)
+            except Exception as error:  # an object store raises whatever its client library does
+                raise _unreadable(folder / name, error) from error
+    if not files:
+        raise UserError(f"there is nothing at {folder}. Check its name.")
+    return copy
+
+
+def relative_files(folder: UPath) -> dict[str, dict[str, Any]]:
+    """All files below a folder that is not local, by relative path, with what is known of them.
+
+    Raises:
+        UserError: the storage can't be read, or holds a name that leads out of the folder.
+    """
+    try:
+        found = folder.fs.find(folder.path, detail=True)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unreadable(folder, error) from error
+    start = len(folder.path.rstrip("/")) + 1
+    files = {place[start:]: about for place, about in found.items()}
+    for name in files:
+        if ".." in name.split("/") or name.startswith("/"):
+            raise UserError(f"{folder} holds a file named {name}, outside of it. Remove it there.")
+    return files
+
+
+def _fetch(path: UPath, about: dict[str, Any], target: Path) -> None:
+    """Fetch one file, unless the copy is as large and as old."""
+    modified = about["LastModified"].timestamp() if "LastModified" in about else 0.0
+    if target.is_file():
+        have = target.stat()
+        if have.st_size == about["size"] and have.st_mtime == modified:
+            return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with partial_file(target) as partial:
+        path.fs.get_file(path.path, str(partial))
+        os.utime(partial, (modified, modified))
+
+
+def upload(folder: Path, to: UPath) -> None:
+    """Copy all files of a local folder into a storage.
+
+    Raises:
+        UserError: the storage can't be written to.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            write_whole(to / path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def _unreadable(path: UPath, error: Exception) -> UserError:
+    return UserError(f"{path} can't be read ({one_line(error)}). Check the storage.")
 
 
 class partial_file:  # noqa: N801 - a context manager, used like a function
@@ -120,13 +316,19 @@ def read_json(path: UPath) -> Any:
     """Read a JSON file.
 
     Raises:
+        FileNotFoundError: it is not there.
         UserError: it is damaged, or can't be read.
     """
+    return parse_json(path, read_whole(path))
+
+
+def parse_json(path: UPath, content: bytes) -> Any:
+    """Parse the content of a JSON file.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({one_line(error)}). Check the storage.") from error
+        return json.loads(content.decode())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error

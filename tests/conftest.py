@@ -1,7 +1,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import hypothesis
 import optuna
@@ -21,6 +28,83 @@ hypothesis.settings.load_profile("shared machine")
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the tests' digests out of the user's cache; processes that tests start inherit it."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A server that speaks S3's protocol, on loopback, with one bucket.
+
+    Attributes:
+        port: that it listens at.
+        log: a line for every request.
+    """
+
+    port: int
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """How a process finds it: AWS's own variables."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def requests(self) -> list[str]:
+        """Every request so far: "PUT /lab/KEY"."""
+        return re.findall(r'"(?:\x1b\[\d+m)*([A-Z]+ \S+) HTTP/1\.1', self.log.read_text())
+
+
+SERVER = """
+import sys
+from moto.server import main
+main(["-H", "127.0.0.1", "-p", "0"])
+"""
+
+
+@contextmanager
+def running_object_store(
+    log: Path, program: str = SERVER, *arguments: str
+) -> Iterator[ObjectStore]:
+    """Run a server of moto's in a process of its own."""
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments], stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not (port := re.search(r"Running on http://127\.0\.0\.1:(\d+)", log.read_text())):
+            assert time.monotonic() < deadline, log.read_text()
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield ObjectStore(int(port[1]), log)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Callable[..., AbstractContextManager[ObjectStore]]:
+    """Run a server of one's own: give the file of its log."""
+    return running_object_store
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An object store with a bucket "lab", for the whole session; the environment leads to it."""
+    import boto3
+
+    with running_object_store(tmp_path_factory.mktemp("s3") / "log") as store:
+        before = dict(os.environ)
+        os.environ.update(store.environment)
+        boto3.client("s3").create_bucket(Bucket="lab")
+        yield store
+        for name in store.environment:
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 @pytest.fixture(scope="session")

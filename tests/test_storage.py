@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import math
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,20 +14,30 @@ from upath import UPath
 
 from ssense.errors import UserError
 from ssense.storage import (
+    create,
     is_local,
+    locate,
     open_storage,
     partial_file,
     read_json,
+    read_many,
+    read_whole,
+    remove,
     remove_partial_files,
+    subfolders_with,
     write_json,
     write_whole,
 )
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def storage(request, tmp_path) -> UPath:
-    local = request.param == "local"
-    return open_storage(str(tmp_path / "store") if local else f"memory://{tmp_path.name}")
+    if request.param == "local":
+        return open_storage(str(tmp_path / "store"))
+    if request.param == "memory":
+        return open_storage(f"memory://{tmp_path.name}")
+    request.getfixturevalue("s3")
+    return open_storage(f"s3://lab/{tmp_path.name}/store")
 
 
 def names(folder: UPath) -> list[str]:
@@ -65,7 +78,7 @@ def test_urls_stay_urls(tmp_path):
         ("{file}", "File exists"),
         ("{file}/below", "Not a directory"),
         ("nowhere://bucket", "Unsupported filesystem: 'nowhere'"),
-        ("http://127.0.0.1:9/folder", "NotImplementedError"),
+        ("http://127.0.0.1:9/folder", "Connect call failed ('127.0.0.1', 9)"),
         ("a\0b", "embedded null byte"),
     ],
 )
@@ -122,6 +135,114 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
         other.write_text("other")
     assert path.read_text() == "one"  # the outer one ends last
     assert names(tmp_path) == ["file"]
+
+
+def test_of_many_who_create_a_file_at_once_one_succeeds(storage):
+    together = threading.Barrier(8)
+
+    def writer(number: int) -> bool:
+        together.wait()
+        try:
+            create(storage / "claim", str(number).encode())
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(writer, range(8)))
+    assert made.count(True) == 1
+    assert read_whole(storage / "claim") == str(made.index(True)).encode()
+
+
+def test_readers_see_what_one_of_several_writers_wrote_whole(storage):
+    contents = [bytes([letter]) * 200_000 for letter in b"abcd"]
+    write_whole(storage / "file", contents[0])
+    with ThreadPoolExecutor(4) as threads:
+        writing = [threads.submit(write_whole, storage / "file", c) for c in contents * 5]
+        while not all(write.done() for write in writing):
+            assert read_whole(storage / "file") in contents
+    assert all(write.exception() is None for write in writing)
+
+
+def test_removing_is_done_when_the_file_is_gone(storage):
+    write_whole(storage / "file", "text")
+    for _ in range(2):
+        remove(storage / "file")
+        with pytest.raises(FileNotFoundError):
+            read_whole(storage / "file")
+
+
+# ---------------------------------------------------------------- many files
+
+
+def test_many_files_are_found_and_read_in_order(storage):
+    for name in ("b", "a", "c"):
+        write_whole(storage / "cells" / name / "encoder", "large")
+        if name != "c":
+            write_whole(storage / "cells" / name / "record", name)
+    found = subfolders_with(storage / "cells", "record")
+    assert list(found) == ["a", "b"]
+    paths = [storage / "cells" / name / "record" for name in ("b", "a")]
+    assert list(read_many(paths)) == [b"b", b"a"]
+    assert subfolders_with(storage / "nowhere", "record") == {}
+    assert list(read_many([])) == []
+    with pytest.raises((UserError, FileNotFoundError)):
+        list(read_many([*paths, storage / "cells" / "c" / "record"]))
+
+
+def test_the_mark_of_a_file_follows_its_content(s3):  # noqa: ARG001
+    folder = locate("s3://lab/marks")
+    marks = []
+    for content in ("one", "two", "one"):
+        write_whole(folder / "cell" / "record", content)
+        marks.append(subfolders_with(folder, "record")["cell"])
+    assert marks[0] == marks[2] != marks[1]
+
+
+# ---------------------------------------------------------------- S3 itself
+
+
+def test_every_step_is_one_request(s3):
+    path = locate("s3://lab/steps") / "folder" / "file"
+    steps = {
+        "PUT": lambda: write_whole(path, "text"),
+        "GET": lambda: read_whole(path),
+        "HEAD": path.exists,
+        "DELETE": lambda: remove(path),
+    }
+    for method, step in steps.items():
+        before = len(s3.requests())
+        step()
+        assert s3.requests()[before:] == [f"{method} /lab/steps/folder/file"]
+
+
+def test_what_another_machine_writes_is_seen_at_once(s3):  # noqa: ARG001
+    import boto3
+
+    folder = locate("s3://lab/other")
+    assert list(folder.glob("*.json")) == []
+    assert not (folder / "a.json").exists()
+    boto3.client("s3").put_object(Bucket="lab", Key="other/a.json", Body=json.dumps([1]))
+    assert [path.name for path in folder.glob("*.json")] == ["a.json"]
+    assert read_json(folder / "a.json") == [1]
+
+
+def test_a_misspelt_bucket_is_refused_and_not_made(s3):
+    with pytest.raises(UserError) as error:
+        open_storage("s3://lba/ssense")
+    assert str(error.value) == (
+        "storage s3://lba/ssense can't be written to (The specified bucket does not exist). "
+        "Check --storage."
+    )
+    assert not [request for request in s3.requests() if request in ("PUT /lba", "PUT /lba/")]
+
+
+def test_a_store_that_is_away_is_one_line(s3, monkeypatch):  # noqa: ARG001
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    UPath("s3://lab").fs.clear_instance_cache()
+    with pytest.raises(UserError, match=r"can't be written to \(.*127\.0\.0\.1:9.*Check --storage"):
+        open_storage("s3://lab/away")
+    UPath("s3://lab").fs.clear_instance_cache()
 
 
 # ---------------------------------------------------------------- JSON

@@ -35,7 +35,7 @@ from ssense.training import (
     stream_seed,
 )
 
-N, ELECTRODES, SIDE, LATENT = 64, 2, 16, 4
+N, ELECTRODES, SIDE, LATENT = 64, 2, 17, 4
 TRAIN, VALIDATION = np.arange(40), np.arange(40, N)
 MASKED = Masking(electrode=0.5, frequency=0.25, time=0.25)
 
@@ -57,6 +57,7 @@ def separable(noise: float = 0.3) -> Pairs:
         spectrograms=x.astype(np.float16),
         text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
         sentences=tuple(map(str, range(N))),
+        spans_s=np.arange(2.0 * N).reshape(N, 2),
     ).on(torch.device("cpu"))
 
 
@@ -133,7 +134,8 @@ def test_epochs_are_those_of_a_hand_written_loop(train, short):
             loss.backward()
             optimiser.step()
             loss_sum += loss.item() * len(index)  # the last batch has 8 pairs
-        assert epoch["loss"] == pytest.approx(loss_sum / 40, rel=1e-5)
+        # Adam unfused rounds otherwise, and steps along gradients near zero tell.
+        assert epoch["loss"] == pytest.approx(loss_sum / 40, rel=1e-3)
 
 
 def test_the_history_names_epoch_loss_and_metrics(short):
@@ -145,8 +147,42 @@ def test_the_history_names_epoch_loss_and_metrics(short):
 def test_the_stored_encoder_scores_what_the_history_says(validation, short):
     encoder = SpectrogramEncoder()
     encoder.load_state_dict(short.encoder)
-    metrics = evaluate(encoder, validation, batch_size=16)
+    metrics = evaluate(encoder, validation)
     assert metrics == {name: short.best[name] for name in METRICS}
+
+
+# ---------------------------------------------------------------- precision and chunks
+
+
+@pytest.mark.slow
+def test_bf16_scores_as_float32_does_within_the_noise_between_seeds(train, validation):
+    scores = np.array(
+        [
+            [
+                fit(
+                    train,
+                    validation,
+                    spec(max_epochs=5, learning_rate=1e-3, precision=precision),
+                    seed,
+                ).best["mrr"]
+                for precision in ("bf16", "float32")
+            ]
+            for seed in range(6)
+        ]
+    )
+    assert scores.mean() > 2 * chance_metrics(len(validation))["mrr"]
+    noise = scores[:, 1].std(ddof=1) / np.sqrt(len(scores))
+    assert abs(scores[:, 0].mean() - scores[:, 1].mean()) < 2 * noise
+
+
+def test_chunks_of_a_batch_are_other_numbers_and_learn_as_well(train, validation):
+    whole, chunked = (
+        fit(train, validation, spec(max_epochs=6, learning_rate=1e-3, chunk=chunk), seed=0)
+        for chunk in (16, 6)
+    )
+    assert chunked.history[0]["loss"] != whole.history[0]["loss"]
+    assert chunked.history[-1]["loss"] < chunked.history[0]["loss"] / 2
+    assert chunked.best["recall@10"] > chance_metrics(len(validation))["recall@10"] + 0.2
 
 
 # ---------------------------------------------------------------- one seed, one result
@@ -218,10 +254,10 @@ def test_rows_outside_both_splits_change_nothing(pairs, short):
 def test_validation_pairs_are_not_masked_and_not_trained_on(train, validation):
     seen = recorded(validation)
     result = fit(train, seen, spec(masking=Masking(electrode=0.5)), seed=0)
-    assert seen.asked == [list(range(16)), list(range(16, 24))] * 2
+    assert seen.asked == [list(range(24))] * 2
     encoder = SpectrogramEncoder()
     encoder.load_state_dict(result.encoder)
-    brain, _ = embed(encoder, validation, 16)
+    brain, _ = embed(encoder, validation)
     with torch.inference_mode():
         x, _ = validation.batch(torch.arange(24))
         torch.testing.assert_close(brain, encoder.eval()(x), rtol=1e-4, atol=1e-4)
@@ -236,11 +272,14 @@ def encoder() -> SpectrogramEncoder:
     return build_encoder("random")
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 24, 100])
-def test_embeddings_do_not_depend_on_the_batch_size(encoder, validation, batch_size):
+@pytest.mark.parametrize("images", [1, 15, 24 * ELECTRODES - 1])
+def test_embeddings_do_not_depend_on_how_many_pass_together(
+    encoder, validation, images, monkeypatch
+):
     before = copied(encoder)
-    brain, sentences = embed(encoder.train(), validation, batch_size)
-    expected, _ = embed(encoder, validation, 24)
+    expected, _ = embed(encoder.train(), validation)
+    monkeypatch.setattr(training, "IMAGES_PER_PASS", images)
+    brain, sentences = embed(encoder.train(), validation)
     torch.testing.assert_close(brain, expected, rtol=1e-4, atol=1e-4)
     assert sentences.equal(validation.text[validation.rows])
     assert equal_states(copied(encoder), before)  # running statistics too
@@ -254,7 +293,7 @@ def test_a_split_s_candidates_are_its_own_sentences(validation):
             start, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + len(x)
             return validation.text[validation.rows][start : start + len(x)]
 
-    assert evaluate(Oracle(), validation, 7) == dict.fromkeys(METRICS, 1.0)
+    assert evaluate(Oracle(), validation) == dict.fromkeys(METRICS, 1.0)
 
 
 # ---------------------------------------------------------------- stopping
@@ -270,7 +309,7 @@ def scripted(train, validation, monkeypatch) -> Scripted:
     def run(scores: list[float], **settings) -> tuple[Fit, list[dict[str, Tensor]]]:
         states: list[dict[str, Tensor]] = []
 
-        def evaluate(encoder: SpectrogramEncoder, *_: object) -> dict[str, float]:
+        def evaluate(encoder: SpectrogramEncoder, _: Pairs) -> dict[str, float]:
             states.append(copied(encoder))
             return dict.fromkeys(METRICS, 0.0) | {"recall@10": scores[len(states) - 1]}
 
@@ -413,6 +452,21 @@ def test_interrupted_after_any_epoch_a_resumed_fit_is_bitwise_equal(
     file.delete()
 
 
+@pytest.mark.parametrize("batch_norm", ["chunk", "frozen"])
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_every_kind_of_training_is_bitwise_the_same_after_an_interruption(
+    precision, batch_norm, train, validation, tmp_path
+):
+    setting = spec(masking=MASKED, precision=precision, batch_norm=batch_norm, chunk=5)
+    straight = fit(train, validation, setting, seed=3)
+    file = checkpoint_file(tmp_path)
+    with pytest.raises(Interrupted):
+        fit(train, validation, setting, seed=3, on_epoch=Interruption(1, file))
+    resume = checkpoint_file(tmp_path).load()
+    assert_bitwise_equal(fit(train, validation, setting, seed=3, resume=resume), straight)
+    file.delete()
+
+
 def killed_in_the_third_epoch(folder: str) -> None:
     """What the test below runs in a process of its own: it hangs until it is killed."""
 
@@ -509,7 +563,7 @@ def test_defaults_are_the_paper_s():
 
 
 @pytest.mark.parametrize(
-    "name", ["batch_size", "learning_rate", "temperature", "patience", "max_epochs"]
+    "name", ["batch_size", "learning_rate", "temperature", "patience", "max_epochs", "chunk"]
 )
 @pytest.mark.parametrize("value", [0, -1])
 def test_values_that_are_not_positive_are_refused(name, value):

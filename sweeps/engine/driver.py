@@ -3,9 +3,10 @@
 SWEEP/driver.json    who works on the sweep; left behind only by a driver that was killed
 
 Whether a driver still works is seen by its claim changing, never by comparing clocks: those of
-machines and of storage differ. Where files can be created exclusively (local disks, NFS), the first
-to create the claim has it. An object store has no such thing, and a claim that was left behind must
-be replaced: there, whoever writes last has it, and the others see that when they read it back.
+machines and of storage differ. The first to create the claim has it: on a file system by creating
+the file exclusively, in an object store by a put that demands that there is none. A claim that was
+left behind must be replaced, and an old object store may ignore the demand: there, whoever writes
+last has it, and the others see that when they read it back.
 Should two ever work at once, as when one comes to after a long pause, the claim names one of them,
 and the other finds that out by its next heartbeat and is interrupted.
 """
@@ -29,8 +30,16 @@ from pathlib import Path
 from upath import UPath
 
 from ssense.digest import digest
-from ssense.errors import UserError
-from ssense.storage import is_local, partial_file, remove_partial_files
+from ssense.errors import UserError, one_line
+from ssense.storage import (
+    create,
+    is_local,
+    partial_file,
+    read_whole,
+    remove,
+    remove_partial_files,
+    write_whole,
+)
 from sweeps.engine.progress import say
 
 CLAIM = "driver.json"
@@ -147,8 +156,12 @@ class Claim:
                 self._made = [place for place in (folder, *folder.parents) if not place.exists()]
             while not self._try():
                 pass
-        except OSError as error:
-            raise UserError(f"{folder} can't be written to ({error}). Check --storage.") from error
+        except UserError:
+            raise
+        except Exception as error:  # an object store raises whatever its client library does
+            raise UserError(
+                f"{folder} can't be written to ({one_line(error)}). Check --storage."
+            ) from error
         remove_partial_files(folder)
         self._heart.start()
 
@@ -159,20 +172,26 @@ class Claim:
             self._heart.join()
         with suppress(Exception):  # the storage is away: the claim will go stale
             if self._is_ours(self._read()):
-                self._path.unlink()
+                remove(self._path)
             for place in self._made:
                 place.rmdir()
 
     def _try(self) -> bool:
         """Try to get the claim; return False where it has just changed hands: try again."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        on_disk = is_local(self._path)
+        if on_disk:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         found = self._read()
         if found is None:
             try:
-                self._create()
-            except (FileExistsError, FileNotFoundError):  # by now someone came, or cleaned up
+                create(self._path, self._content())
+            except FileExistsError:  # by now someone came
                 return False
-            if is_local(self._path):
+            except FileNotFoundError:
+                if on_disk:  # someone cleaned up the folder
+                    return False
+                raise
+            if on_disk:
                 return True
         else:
             if self._is_gone(found):
@@ -219,7 +238,7 @@ class Claim:
         found = self._read()
         holder = _parsed(found or b"")
         if found is None:
-            self._create()
+            create(self._path, self._content())
         elif holder is None or holder.id == self._us.id:
             self._replace()
         else:
@@ -228,17 +247,9 @@ class Claim:
 
     def _read(self) -> bytes | None:
         try:
-            if is_local(self._path):
-                return self._path.read_bytes()
-            # Opening it would trust what a listing of the folder said some time ago.
-            return self._path.fs.cat_file(self._path.path)
+            return read_whole(self._path)
         except FileNotFoundError:
             return None
-
-    def _create(self) -> None:
-        """Write the claim where there was none; on a file system, fail if there is one by now."""
-        with self._path.open("xb" if is_local(self._path) else "wb") as file:
-            file.write(self._content())
 
     def _replace(self) -> None:
         """Write the claim whole, and make no folder: there is none where a mount is away."""
@@ -246,7 +257,7 @@ class Claim:
             with partial_file(self._path) as partial:
                 partial.write_bytes(self._content())
         else:
-            self._path.write_bytes(self._content())
+            write_whole(self._path, self._content())
 
     def _content(self) -> bytes:
         return json.dumps(asdict(replace(self._us, heartbeat=_now())), indent=1).encode()

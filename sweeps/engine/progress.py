@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -39,7 +40,20 @@ _STYLES: Mapping[State, str] = {
     "dropped": "dim",
 }
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+
+def _has_size() -> bool:
+    """Whether somebody looks: at the end of `ray submit ... | tee log` is a terminal of no size."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns > 0
+    except (OSError, ValueError):  # no terminal, or not even a file
+        return False
+
+
+console = Console(
+    highlight=False,
+    width=None if _has_size() else _PLAIN_WIDTH,
+    force_terminal=None if _has_size() else False,
+)
 
 
 def say(text: str) -> None:

@@ -36,6 +36,9 @@ PROPOSALS_AT_ONCE = 3
 _DRAWS = 50
 # How often a cell whose worker died is tried again in one run.
 RETRIES = 2
+# Machines on spot are taken away as a matter of course, and the cell has its checkpoint; and yet
+# one that brings down every machine that it comes to must not go on for ever.
+LOST_MACHINES = 20
 
 Scored = tuple[Configuration, float | None]
 """A configuration and what the sampler learns from it; None where it is not to know."""
@@ -112,7 +115,7 @@ class Search:
         self._names: list[tuple[str, ...]] = []  # signatures by row and seed
         self._rows_of: dict[str, list[int]] = defaultdict(list)  # by signature
         self._given_up = {name for name, r in self.records.items() if r.given_up}
-        self._attempts: Counter[str] = Counter()
+        self._attempts: Counter[tuple[str, int]] = Counter()
         for row in proposed:
             family = sweep.family(row.family)
             if len(self._numbers_of[row.family]) < sweep.wanted(family):
@@ -144,16 +147,28 @@ class Search:
             first, decisions = len(self.rows), list(chain(*map(self._advance, families)))
             return Change(self.rows[first:], decisions)
 
-    def retry(self, cell: Cell) -> bool:
-        """Take back a cell whose worker died or broke; say whether it will be tried again."""
+    def retry(self, cell: Cell, most: int = RETRIES) -> bool:
+        """Take back a cell whose worker was lost; say whether it will be tried again.
+
+        Args:
+            cell: that was handed out.
+            most: how often it is tried again after a loss of this kind.
+        """
         name = self.signature(cell)
         with self._lock:
-            self._attempts[name] += 1
-            if self._attempts[name] > RETRIES:
+            self._attempts[name, most] += 1
+            if self._attempts[name, most] > most:
                 return False
             self.running.pop(name, None)
             self._enqueue(name, cell)
             return True
+
+    def take_back(self, cell: Cell) -> None:
+        """Take back a cell that was handed out and has not begun."""
+        name = self.signature(cell)
+        with self._lock:
+            self.running.pop(name, None)
+            self._enqueue(name, cell)
 
     def row_of(self, record: Record) -> Row:
         """The configuration that a record belongs to."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ import torch
 from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -28,8 +31,12 @@ from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import cells_that_fit
 from sweeps.engine.provenance import code_digest
-from sweeps.engine.search import RETRIES, Change, Search
+from sweeps.engine.search import LOST_MACHINES, RETRIES, Change, Search
 from sweeps.engine.trial import CellTrainable
+
+LEAST_WAITING = 16
+"""Cells that wait on a cluster that has no machine yet."""
+_COUNT_NODES_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +78,15 @@ class Resources:
             )
         return max(1, slots)
 
+    def at_once(self) -> int:
+        """How many cells to hand out at a time: on a cluster more than fit, so that it grows.
+
+        An autoscaler starts machines for what waits. As much waits as runs, and enough for a first
+        few machines: the cluster doubles until it has its maximum, or the sweep no further cells.
+        """
+        slots = self.slots()
+        return slots + max(LEAST_WAITING, slots) if os.environ.get("RAY_ADDRESS") else slots
+
 
 @dataclass(kw_only=True)
 class Budget:
@@ -92,7 +108,11 @@ class Budget:
         """Whether a further cell may start."""
         if self.cells is not None and self.started >= self.cells:
             return False
-        return self.hours is None or time.monotonic() - self.since < 3600 * self.hours
+        return not self.out_of_time()
+
+    def out_of_time(self) -> bool:
+        """Whether not even a cell that was handed out may start."""
+        return self.hours is not None and time.monotonic() - self.since >= 3600 * self.hours
 
 
 OnRecord = Callable[[Record, Change], None]
@@ -105,7 +125,15 @@ class CellSearcher(Searcher):
         obstacle: what keeps all cells from running; None as long as nothing does.
     """
 
-    def __init__(self, search: Search, ledger: Ledger, budget: Budget, on_record: OnRecord) -> None:
+    def __init__(
+        self,
+        search: Search,
+        ledger: Ledger,
+        budget: Budget,
+        on_record: OnRecord,
+        at_once: Callable[[], int],
+    ) -> None:
+        """Hand out the cells of a search, `at_once` at a time, which is asked every few seconds."""
         super().__init__()  # no metric of Tune's: a failed cell has none
         self.obstacle: Exception | None = None
         self._search = search
@@ -113,9 +141,19 @@ class CellSearcher(Searcher):
         self._budget = budget
         self._on_record = on_record
         self._cells: dict[str, Cell] = {}
+        self._at_once = at_once
+        self._most = 0
+        self._counted = -math.inf  # time.monotonic
+
+    @property
+    def is_over(self) -> bool:
+        """Whether cells that wait for a machine are not to start any more."""
+        return self.obstacle is not None or self._budget.out_of_time()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out the next cell; None to be asked again; FINISHED once nothing is left."""
+        if len(self._cells) >= self._most_cells():
+            return None
         may_start = self.obstacle is None and self._budget.allows_another()
         cell = self._search.next_cell() if may_start else None
         if cell is None:
@@ -124,11 +162,24 @@ class CellSearcher(Searcher):
         self._cells[trial_id] = cell
         return vars(cell).copy()
 
+    def _most_cells(self) -> int:
+        """How many cells may be handed out; machines come and go, and asking takes a while."""
+        if time.monotonic() - self._counted > _COUNT_NODES_S:
+            self._most, self._counted = self._at_once(), time.monotonic()
+        return self._most
+
+    def take_back(self, trial_id: str) -> None:
+        """Take back a cell that waits for a machine: it is not to start any more."""
+        cell = self._cells.pop(trial_id, None)
+        if cell is not None:
+            self._search.take_back(cell)
+            self._budget.started -= 1
+
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Take in the record; of a worker that died or broke, `lost` is told next."""
-        if not error and result:
+        if not error and result and trial_id in self._cells:
             del self._cells[trial_id]
             self._take(result["record"])
 
@@ -139,16 +190,17 @@ class CellSearcher(Searcher):
             return
         name = self._search.signature(cell)
         cause = getattr(error, "cause", None) or error
+        most = LOST_MACHINES if lost_machine(cause) else RETRIES
         try:
             if isinstance(cause, UserError):  # of the storage or the machine, not of the cell
                 raise cause
             record = self._ledger.record(name)
             if record is not None and record.done and record.code_digest == code_digest():
                 self._take(record)  # it died once it had written that, and before it could say so
-            elif self._search.retry(cell):
+            elif self._search.retry(cell, most):
                 self._budget.started -= 1
             else:
-                self._take(self._ledger.write(self._failed(cell, cause)))
+                self._take(self._ledger.write(self._failed(cell, cause, most)))
         except UserError as obstacle:
             self._search.running.pop(name)
             self._stop(obstacle)
@@ -175,7 +227,7 @@ class CellSearcher(Searcher):
         """Start no further cell."""
         self.obstacle = self.obstacle or obstacle
 
-    def _failed(self, cell: Cell, cause: Exception | None) -> Record:
+    def _failed(self, cell: Cell, cause: Exception | None, retries: int) -> Record:
         earlier = self._search.record(cell)
         return Record(
             signature=self._search.signature(cell),
@@ -185,15 +237,25 @@ class CellSearcher(Searcher):
             status="failed",
             dataset_digest=self._search.sweep.dataset_digest,
             code_digest=code_digest(),
-            reason=f"{RETRIES + 1} times in a row, {describe_loss(cause)}",
+            reason=f"{retries + 1} times in a row, {describe_loss(cause)}",
         )
 
 
-class LostWorkers(tune.Callback):
-    """Tells the searcher of workers that died or broke, which Tune does without the reason."""
+class LostWorkers(TrialProgressCallback):
+    """Tells the searcher of workers that died or broke, which Tune does without the reason.
+
+    It takes the place of the callback by which Tune prints what our own progress shows.
+    """
 
     def __init__(self, searcher: CellSearcher) -> None:
+        super().__init__()
         self._searcher = searcher
+
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
+        """Print nothing."""
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Print nothing."""
 
     def on_trial_error(
         self,
@@ -210,13 +272,31 @@ class LostWorkers(tune.Callback):
 
 
 class InOrder(FIFOScheduler):
-    """Starts trials in the order of Tune's queue, which holds those that wait.
+    """Starts trials in the order of Tune's queue, and none once no cell is to start any more.
 
     Its superclass looks for the next one among all trials, finished ones too, at every event.
     """
 
+    def __init__(self, searcher: CellSearcher) -> None:
+        super().__init__()
+        self._searcher = searcher
+
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Prefer none."""
+        """Prefer none; at the end, stop those that wait."""
+        if not self._searcher.is_over:
+            return
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.status == Trial.PENDING:
+                self._searcher.take_back(trial.trial_id)
+                tune_controller.stop_trial(trial)
+
+
+def lost_machine(cause: Exception | None) -> bool:
+    """Whether a worker was lost with its machine, and not because of the cell that it trained.
+
+    Ray says so in words alone: of a process that died, the machine lives on to tell.
+    """
+    return isinstance(cause, RayActorError) and "worker process has died" not in str(cause)
 
 
 def describe_loss(cause: Exception | None) -> str:
@@ -260,15 +340,14 @@ def train_cells(
         gpus=resources.gpus,
         code=code_digest(),
     )
-    searcher = CellSearcher(search, ledger, budget, on_record)
+    searcher = CellSearcher(search, ledger, budget, on_record, resources.at_once)
     with tempfile.TemporaryDirectory(prefix="ssense-tune-") as scratch:
         tune.run(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             name=search.sweep.name,
             search_alg=searcher,
-            scheduler=InOrder(),
+            scheduler=InOrder(searcher),
             num_samples=-1,  # until the search says that it is finished
-            max_concurrent_trials=resources.slots(),
             reuse_actors=True,
             storage_path=scratch,
             callbacks=[LostWorkers(searcher)],
@@ -334,6 +413,8 @@ def quiet_ray() -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would write down all its trials again and again; ours are in the ledger.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
+    # How many trials wait is the searcher's business; of its own accord Tune lets one wait.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(sys.maxsize))
     # At Ctrl-C Tune would wait for workers to end their cells, for up to fifteen seconds.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     for name in ("ray", "ray.data", "ray.tune"):

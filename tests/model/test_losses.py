@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssense.model.losses import info_nce
+from ssense.model.encoder import BatchNorm, Precision, SpectrogramEncoder, build_encoder
+from ssense.model.losses import backward_in_chunks, info_nce
 
 
 def gaussian(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -115,3 +118,115 @@ def test_shapes_that_are_no_pairs_are_refused(brain, text):
 def test_a_temperature_that_is_not_positive_is_refused(tau):
     with pytest.raises(ValueError, match=f"temperature must be positive, got {tau}"):
         info_nce(torch.ones(2, 2), torch.ones(2, 2), tau)
+
+
+# ---------------------------------------------------------------- in chunks
+
+X, TEXT = (
+    torch.rand(11, 3, 1, 24, 32, generator=torch.Generator().manual_seed(0)),
+    gaussian(11, 512),
+)
+
+
+def batch_loss(brain: Tensor) -> Tensor:
+    return info_nce(brain, TEXT.float())
+
+
+def encoder_in_training(batch_norm: BatchNorm, precision: Precision) -> SpectrogramEncoder:
+    """With running statistics of images like these, as pretrained weights have of theirs."""
+    torch.manual_seed(1)
+    encoder = build_encoder("random", precision=precision, batch_norm=batch_norm)
+    for norm in encoder.norms():
+        norm.train()
+    with torch.no_grad():
+        for _ in range(20):
+            encoder(X)
+    return encoder.train()
+
+
+def gradients(encoder: SpectrogramEncoder) -> Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in encoder.parameters()])
+
+
+def statistics(encoder: SpectrogramEncoder) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in encoder.named_buffers()}
+
+
+def relative_distance(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-5), ("bf16", 3e-2)])
+@pytest.mark.parametrize("chunk", [1, 4, 10])
+def test_with_frozen_statistics_chunks_have_the_gradient_of_one_pass(chunk, precision, rounding):
+    one_pass = encoder_in_training("frozen", precision)
+    before = statistics(one_pass)
+    expected = batch_loss(one_pass(X))
+    expected.backward()
+    chunked = encoder_in_training("frozen", precision)
+    loss = backward_in_chunks(chunked, X.split(chunk), batch_loss)
+    assert loss.item() == pytest.approx(expected.item(), rel=rounding)
+    assert not loss.requires_grad
+    assert relative_distance(gradients(chunked), gradients(one_pass)) < rounding
+    after = statistics(chunked)
+    assert all(after[name].equal(before[name]) for name in before)
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-5), ("bf16", 1e-2)])
+def test_chunks_that_normalise_themselves_have_the_gradient_of_one_graph_of_them(
+    precision, rounding
+):
+    one_graph = encoder_in_training("chunk", precision)
+    batch_loss(torch.cat([one_graph(chunk) for chunk in X.split(4)])).backward()
+    chunked = encoder_in_training("chunk", precision)
+    backward_in_chunks(chunked, X.split(4), batch_loss)
+    assert relative_distance(gradients(chunked), gradients(one_graph)) < rounding
+    expected, found = statistics(one_graph), statistics(chunked)
+    assert all(found[name].equal(expected[name]) for name in expected)  # taken in once, not twice
+    whole = encoder_in_training("chunk", precision)
+    batch_loss(whole(X)).backward()
+    assert relative_distance(gradients(chunked), gradients(whole)) > 10 * rounding
+
+
+def test_a_batch_of_one_chunk_is_one_pass():
+    one_pass, chunked = (encoder_in_training("chunk", "float32") for _ in range(2))
+    batch_loss(one_pass(X)).backward()
+    backward_in_chunks(chunked, [X], batch_loss)
+    assert gradients(chunked).equal(gradients(one_pass))
+
+
+def saved_bytes_at_most(work: Callable[[], object]) -> int:
+    """The most bytes that graphs keep at a time while `work` runs, every storage counted once."""
+    held: Counter[int] = Counter()
+    sizes: dict[int, int] = {}
+    most = 0
+
+    class Held:
+        def __init__(self, tensor: Tensor) -> None:
+            nonlocal most
+            self.tensor, self.key = tensor, tensor.untyped_storage().data_ptr()
+            sizes[self.key] = tensor.untyped_storage().nbytes()
+            held[self.key] += 1
+            most = max(most, sum(sizes[key] for key, n in held.items() if n))
+
+        def __del__(self) -> None:
+            held[self.key] -= 1
+
+    with torch.autograd.graph.saved_tensors_hooks(Held, lambda kept: kept.tensor):
+        work()
+    return most
+
+
+def test_a_batch_in_chunks_keeps_the_graph_of_one_chunk():
+    encoder = encoder_in_training("chunk", "float32")
+    parameters = sum(parameter.nbytes for parameter in encoder.parameters())
+
+    def kept(n: int) -> int:
+        x = X[0].expand(n, -1, -1, -1, -1)
+        text = gaussian(n, 512).float()
+        return saved_bytes_at_most(
+            lambda: backward_in_chunks(encoder, x.split(4), lambda brain: info_nce(brain, text))
+        )
+
+    assert kept(16) - parameters < 1.1 * (kept(4) - parameters)
+    assert kept(4) - parameters > 1.8 * (kept(2) - parameters)

@@ -169,7 +169,9 @@ def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float
         split = seeded_split(len(pairs), seed)
         trained = fit(pairs.select(split.train), pairs.select(split.validation), training, seed)
         recalls.append(
-            evaluate(trained_encoder(trained.encoder), pairs.select(split.test), 32)["recall@10"]
+            evaluate(
+                trained_encoder(trained.encoder, training.precision), pairs.select(split.test)
+            )["recall@10"]
         )
     return recalls, len(split.train), len(split.test)
 

@@ -16,6 +16,7 @@ import pytest
 from upath import UPath
 
 from ssense.errors import UserError
+from ssense.storage import locate, write_whole
 from sweeps.engine.driver import CLAIM, sole_driver
 
 pytestmark = pytest.mark.timeout(120)  # for a driver that never answers
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.timeout(120)  # for a driver that never answers
 # A driver in a process of its own: told folder and starting time, it says how it fares.
 DRIVER = """
 import signal, sys, time
-from upath import UPath
 from ssense.errors import UserError
+from ssense.storage import locate
 from sweeps.engine.driver import sole_driver
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell script
@@ -33,7 +34,7 @@ while line := sys.stdin.readline():
     folder, start, heartbeat_s, stale_s = line.split()
     time.sleep(max(0, float(start) - time.time()))
     try:
-        with sole_driver(UPath(folder), heartbeat_s=float(heartbeat_s), stale_s=float(stale_s)):
+        with sole_driver(locate(folder), heartbeat_s=float(heartbeat_s), stale_s=float(stale_s)):
             print("works", flush=True)
             sys.stdin.readline()
     except UserError as error:
@@ -79,7 +80,7 @@ class Driver:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[list[Driver]]:
+def pool(s3) -> Iterator[list[Driver]]:  # noqa: ARG001 - its environment is inherited
     """Three processes that have imported everything."""
     drivers = [Driver() for _ in range(3)]
     assert [driver.says() for driver in drivers] == 3 * ["ready"]
@@ -146,10 +147,19 @@ def test_of_drivers_that_start_in_the_same_instant_one_works(pool, tmp_path):
         race(pool, UPath(tmp_path / str(number)), beat_s=BEAT_S)
 
 
-def test_so_it_is_where_files_cannot_be_created_exclusively(pool, tmp_path):
-    # Reached by URL, a folder is to fsspec what an object store is.
+def test_so_it_is_in_an_object_store(pool, tmp_path):
     for number in range(4):
-        race(pool, UPath(f"file://{tmp_path}/{number}"), beat_s=2.5)
+        race(pool, locate(f"s3://lab/{tmp_path.name}/{number}"), beat_s=1.0)
+
+
+def test_so_it_is_in_one_that_ignores_conditions(pool, tmp_path):
+    folder = locate(f"s3://lab/{tmp_path.name}/ignores")
+    claim_of_dead_process(tmp_path / "sweep", machine="elsewhere", pid=1)
+    other = (tmp_path / "sweep" / CLAIM).read_bytes()
+    pool[0].start(folder, beat_s=20)
+    eventually((folder / CLAIM).exists)
+    write_whole(folder / CLAIM, other)  # at the same moment, and later than ours
+    assert "is being worked on by process 1 on" in pool[0].says()
 
 
 @pytest.mark.parametrize("where", ["memory:/{}", "{}"])

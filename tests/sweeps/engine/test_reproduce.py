@@ -28,6 +28,11 @@ from sweeps.engine.sweep import Family, Row, Sweep
 TEXT = TextSpec(weights="untrained")
 TRAINING = TrainingSpec(encoder_weights="random", max_epochs=2, batch_size=8)
 CONFIGURATION = {"masking.electrode": 0.5}
+SENTENCES = {
+    "text": [f"sentence {number}" for number in range(30)],
+    "start": list(range(0, 30_000, 1000)),
+    "stop": list(range(900, 30_900, 1000)),
+}
 
 # A worker: one process that trains one cell on two threads.
 WORKER = """
@@ -43,17 +48,16 @@ dataset = load_dataset(shards, TextSpec(weights="untrained"), folder.parents[1])
 reset_process(3, threads=2)
 ledger = Ledger(folder)
 pairs = dataset.on(torch.device("cpu"))
-run_cell(Cell(configuration, 3), pairs, ledger.sweep().training, dataset.digest, ledger)
+run_cell(Cell(configuration, 3), dataset, pairs, ledger.sweep().training, ledger)
 """
 
 
 def write_dataset(storage: UPath) -> dict[str, object]:
     """Write shards and embeddings of thirty sentences; return what a sweep notes of them."""
-    sentences = [f"sentence {number}" for number in range(30)]
     spectrograms = np.random.default_rng(0).standard_normal((30, 2, 16, 16))
     origin = {"made": "at random"}
     folder = storage / "shards" / digest(origin)
-    shard = write_shard(folder / shard_name(0), folder.name, {"text": sentences}, spectrograms)
+    shard = write_shard(folder / shard_name(0), folder.name, SENTENCES, spectrograms)
     Manifest(
         digest=folder.name,
         origin=origin,
@@ -178,8 +182,7 @@ def test_a_training_that_fails_now_is_one_line(storage):
     _, record = only_cell(storage)
     (shard,) = storage.glob("shards/*/*.parquet")
     spoilt = np.full((30, 2, 16, 16), np.nan)
-    sentences = [f"sentence {number}" for number in range(30)]
-    made = write_shard(shard, shard.parent.name, {"text": sentences}, spoilt)
+    made = write_shard(shard, shard.parent.name, SENTENCES, spoilt)
     manifest = shard.parent / "manifest.json"
     content = json.loads(manifest.read_text()) | {"shards": [dataclasses.asdict(made)]}
     manifest.write_text(json.dumps(content))

@@ -369,14 +369,19 @@ def test_a_report_is_a_run_below_the_sweep_with_its_files(storage, search):
     (storage / "table.md").write_text("| a |")
     tracker = Tracker(storage, "masking", search.sweep.name)
     tags = {LEVEL: "test evaluation"}
-    tracker.report("test evaluation 1", tags, {"a/recall@10": 0.5}, [storage / "table.md"])
+    tables = {"scores": [{"family": "a", "mrr": 0.25}, {"family": "b", "mrr": 0.5}]}
+    metrics = {"a/recall@10": 0.5}
+    tracker.report("test evaluation 1", tags, metrics, [storage / "table.md"], tables)
     rebuild(storage, ledger_of(storage, search))
     levels = runs_by_level(storage)
     (run,) = levels["test evaluation"]
     assert run.data.tags[PARENT] == levels["sweep"][0].info.run_id
     assert run.data.metrics == {"a/recall_at_10": 0.5}
     assert run.info.status == "FINISHED"
-    assert artifacts(client_of(storage), run) == {"table.md": b"| a |"}
+    table = b'{"columns":["family","mrr"],"data":[["a",0.25],["b",0.5]]}'
+    assert artifacts(client_of(storage), run) == {"table.md": b"| a |", "scores.json": table}
+    logged = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+    assert logged == [{"path": "scores.json", "type": "table"}]
 
 
 def test_the_page_offers_views_of_columns_that_there_are(storage, search):

@@ -32,8 +32,9 @@ from sweeps.engine.trial import reset_process, run_cell
 configuration, seed, folder = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 reset_process(seed, threads=1)
 training = TrainingSpec(encoder_weights="random", max_epochs=2, batch_size=8)
-pairs = make_dataset().on(torch.device("cpu"))
-run_cell(Cell(configuration, seed), pairs, training, "tiny", Ledger(UPath(folder)))
+dataset = make_dataset()
+pairs = dataset.on(torch.device("cpu"))
+run_cell(Cell(configuration, seed), dataset, pairs, training, Ledger(UPath(folder)))
 """
 
 

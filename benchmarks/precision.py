@@ -1,0 +1,80 @@
+"""Retrieval of cells trained in bf16 against the same cells in float32, in one run.
+
+    python benchmarks/precision.py
+
+The default job without masks on its synthetic recording: every seed is trained in both precisions,
+on the same split, weights and batches. The difference of a pair stands beside the spread between
+seeds, the noise that every comparison of a sweep has to live with anyway.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+
+from ssense.command import run_command
+from ssense.model.encoder import Precision, trained_encoder
+from ssense.training import evaluate, fit
+from sweeps.engine.options import SweepOptions
+from sweeps.engine.precompute import load_dataset, make_shards
+from sweeps.engine.process import reset_process
+from sweeps.engine.workers import running_ray
+
+METRICS = ("recall@10", "mrr")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    seeds: int = 10
+    """Trained in both precisions."""
+    max_epochs: int = 5
+    """Of a cell."""
+
+
+def main(options: Options) -> None:
+    """Train the pairs of cells and compare their metrics on the test splits."""
+    with tempfile.TemporaryDirectory() as storage:
+        sweep = SweepOptions(storage=storage, max_epochs=options.max_epochs)
+        plan = sweep.plan_dataset()
+        with running_ray():
+            make_shards(plan, on_shard=lambda *_: None)
+        dataset = load_dataset(plan.shard_folder.name, plan.text_spec, plan.storage)
+    training = sweep.training()
+    pairs = dataset.on(torch.device("cpu"))
+    found: dict[str, list[list[float]]] = {precision: [] for precision in get_args(Precision)}
+    for seed in range(options.seeds):
+        split = dataset.split(training.split, seed)
+        for precision, rows in found.items():
+            reset_process(seed, threads=1)
+            spec = dataclasses.replace(training, precision=precision)
+            train, validation, test = (
+                pairs.select(part) for part in (split.train, split.validation, split.test)
+            )
+            trained = fit(train, validation, spec, seed)
+            metrics = evaluate(trained_encoder(trained.encoder, spec.precision), test)
+            rows.append([metrics[name] for name in METRICS])
+    bf16, float32 = (np.array(found[precision]) for precision in ("bf16", "float32"))
+    difference = bf16 - float32
+    result = {
+        name: {
+            "float32": round(float32[:, i].mean(), 4),
+            "bf16": round(bf16[:, i].mean(), 4),
+            "sd_between_seeds": round(float32[:, i].std(ddof=1), 4),
+            "difference": round(difference[:, i].mean(), 4),
+            "standard_error": round(difference[:, i].std(ddof=1) / np.sqrt(options.seeds), 4),
+        }
+        for i, name in enumerate(METRICS)
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run_command(Options, main)

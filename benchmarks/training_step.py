@@ -1,0 +1,291 @@
+"""A training step and epoch against the bare encoder and against a plain script, in one run.
+
+    python benchmarks/training_step.py
+    python benchmarks/training_step.py --precision float32 --electrodes 8
+
+The bound is forward and backward of the same encoder, on images that lie where it wants them; of an
+evaluation, forward alone. The plain script is the same recipe the way it is usually written:
+float32, a DataLoader, masks sample by sample. Every round times all of them, so that a busy moment
+of the machine meets all. On a CPU seconds are those of the process, on one thread, as a cell has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
+
+from ssense.command import run_command
+from ssense.data.dataset import Pairs
+from ssense.model.encoder import Precision, SpectrogramEncoder, build_encoder
+from ssense.model.masking import Masking
+from ssense.training import Checkpoint, TrainingSpec, fit, train_step
+from sweeps.engine.process import reset_process
+from sweeps.engine.provenance import device_name
+
+SHAPE = (40, 154)  # frequencies and frames of the paper's spectrograms
+MASKING = Masking(electrode=0.25, frequency=0.1, time=0.1)
+MATRIX = 4096  # rows of a square product, whose rate stands beside the step's
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    precision: Precision = "bf16"
+    """Of our training."""
+    electrodes: int | None = None
+    """Of a sentence [99; 8 on a CPU]."""
+    sentences: int | None = None
+    """Of an epoch, a quarter more for validation [872; 64 on a CPU]."""
+    batch_size: int = 32
+    """Pairs per batch."""
+    threads: int = 1
+    """On a CPU."""
+    rounds: int = 3
+    """How often everything is timed."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The recipe as a script: its encoder, optimiser and data."""
+
+    encoder: nn.Module
+    optimiser: torch.optim.Optimizer
+    train: DataLoader[tuple[Tensor, ...]]
+    validation: DataLoader[tuple[Tensor, ...]]
+    device: torch.device
+
+    @classmethod
+    def of(cls, train: Pairs, validation: Pairs, spec: TrainingSpec) -> Plain:
+        """Fresh, on the device of the pairs."""
+        device = train.text.device
+        encoder = resnet18(weights=None)
+        encoder.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        encoder.fc = nn.Linear(512, 512)
+        encoder.to(device)
+        loaders = (
+            DataLoader(
+                TensorDataset(part.spectrograms.float().unsqueeze(2).cpu(), part.text.cpu()),
+                spec.batch_size,
+                shuffle=part is train,
+            )
+            for part in (train, validation)
+        )
+        optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate)
+        return cls(encoder, optimiser, *loaders, device)
+
+    def epoch(self) -> None:
+        """Train on all batches, then rank the validation split."""
+        self.encoder.train()
+        losses = []
+        for x, text in self.train:
+            brain = self._embed(masked(x).to(self.device))
+            similarity = normalize(brain, dim=1) @ text.to(self.device).T / 0.07
+            loss = cross_entropy(similarity, torch.arange(len(x), device=self.device))
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            losses.append(loss.item())
+        self.encoder.eval()
+        with torch.no_grad():
+            brain = torch.cat([self._embed(x.to(self.device)) for x, _ in self.validation])
+            text = torch.cat([text for _, text in self.validation]).to(self.device)
+            scores = normalize(brain, dim=1) @ text.T
+            ((scores > scores.diagonal()[:, None]).sum(dim=1) < 10).float().mean().item()
+
+    def _embed(self, x: Tensor) -> Tensor:
+        return self.encoder(x.flatten(0, 1)).view(*x.shape[:2], -1).mean(dim=1)
+
+
+def masked(x: Tensor) -> Tensor:
+    """Algorithms 1 and 2 of SSENSE, sample by sample."""
+    x = x.clone()
+    _, n_electrodes, _, n_frequencies, n_frames = x.shape
+    for sample in x:
+        for f in random.sample(range(n_frequencies), math.floor(MASKING.frequency * n_frequencies)):
+            sample[:, :, f, :] = 0
+        for t in random.sample(range(n_frames), math.floor(MASKING.time * n_frames)):
+            sample[:, :, :, t] = 0
+        for e in random.sample(range(n_electrodes), math.floor(MASKING.electrode * n_electrodes)):
+            sample[e] = 0
+    return x
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds of work on a device."""
+
+    device: torch.device
+
+    def now(self) -> float:
+        """The time by which everything asked for is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """Seconds of a call."""
+        start = self.now()
+        work()
+        return self.now() - start
+
+
+def random_pairs(n: int, electrodes: int, device: torch.device) -> Pairs:
+    spectrograms = torch.randn(n, electrodes, *SHAPE, device=device).half()
+    return Pairs(spectrograms, normalize(torch.randn(n, 512, device=device)))
+
+
+def bare(encoder: SpectrogramEncoder, images: Tensor) -> None:
+    """Forward and backward, and nothing else; of an encoder in evaluation, forward."""
+    with torch.autocast(images.device.type, images.dtype, enabled=images.dtype != torch.float32):
+        if encoder.training:
+            encoder.resnet(images).sum().backward()
+            encoder.zero_grad()
+        else:
+            with torch.inference_mode():
+                encoder.resnet(images)
+
+
+def epoch_seconds(train: Pairs, validation: Pairs, spec: TrainingSpec, clock: Clock) -> float:
+    """The second epoch of a training, from one report to the next."""
+    ends: list[float] = []
+
+    def note(_: Checkpoint) -> None:
+        ends.append(clock.now())
+
+    fit(train, validation, dataclasses.replace(spec, max_epochs=2), seed=0, on_epoch=note)
+    return ends[1] - ends[0]
+
+
+def flops_per_image() -> int:
+    """Of forward and backward: additions and multiplications of convolutions and products."""
+    with FlopCounterMode(display=False) as counter:
+        build_encoder("random")(torch.zeros(1, 1, 1, *SHAPE)).sum().backward()
+    return counter.get_total_flops()
+
+
+def workloads(
+    train: Pairs, validation: Pairs, spec: TrainingSpec, clock: Clock
+) -> dict[str, Callable[[], float]]:
+    """What is timed, by name; each returns its seconds."""
+    device = clock.device
+    encoder = build_encoder("random", precision=spec.precision).to(device)
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
+    masks = torch.Generator(device).manual_seed(0)
+    index = torch.arange(spec.batch_size, device=device)
+    dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+    images = train.batch(index)[0].flatten(0, 1).to(dtype, memory_format=torch.channels_last)
+    matrix = torch.randn(MATRIX, MATRIX, device=device, dtype=dtype)
+    script = Plain.of(train, validation, spec)
+
+    def step() -> None:
+        x, text = train.batch(index)
+        train_step(encoder, optimiser, spec.masking.apply(x, masks), text, spec)
+
+    def bound() -> float:
+        encoder.train()
+        return clock.seconds(lambda: bare(encoder, images))
+
+    def forward() -> float:
+        encoder.eval()
+        return clock.seconds(lambda: bare(encoder, images))
+
+    def whole_step() -> float:
+        encoder.train()
+        return clock.seconds(step)
+
+    def plain() -> float:
+        torch.use_deterministic_algorithms(False)
+        seconds = clock.seconds(script.epoch)
+        torch.use_deterministic_algorithms(True)
+        return seconds
+
+    return {
+        "bound": bound,
+        "forward": forward,
+        "step": whole_step,
+        "epoch": lambda: epoch_seconds(train, validation, spec, clock),
+        "plain": plain,
+        "product": lambda: clock.seconds(lambda: matrix @ matrix),
+    }
+
+
+def figures(
+    seconds: dict[str, float], images: int, train_images: int, validation_images: int
+) -> dict[str, float]:
+    """Rates and ratios, of `images` in a batch and as many in each part of an epoch."""
+    s = seconds
+    epoch_bound = (s["bound"] * train_images + s["forward"] * validation_images) / images
+    flops = flops_per_image()
+    return {
+        "bound_images_per_s": round(images / s["bound"], 1),
+        "forward_images_per_s": round(images / s["forward"], 1),
+        "step_images_per_s": round(images / s["step"], 1),
+        "epoch_s": round(s["epoch"], 2),
+        "plain_s": round(s["plain"], 2),
+        "step_over_bound": round(s["step"] / s["bound"], 3),
+        "epoch_over_bound": round(s["epoch"] / epoch_bound, 3),
+        "plain_over_epoch": round(s["plain"] / s["epoch"], 2),
+        "gflops_per_image": round(flops / 1e9, 3),
+        "step_gflops": round(flops * images / s["step"] / 1e9, 1),
+        "product_gflops": round(2 * MATRIX**3 / s["product"] / 1e9, 1),
+    }
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Largest memory so far: on a GPU what tensors took, on a CPU that of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main(options: Options) -> None:
+    """Time the bound, a step, an epoch and the plain script; print one line of JSON."""
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    electrodes = options.electrodes or (99 if on_gpu else 8)
+    sentences = options.sentences or (872 if on_gpu else 64)
+    spec = TrainingSpec(
+        masking=MASKING,
+        batch_size=options.batch_size,
+        precision=options.precision,
+        encoder_weights="random",
+    )
+    reset_process(0, options.threads)
+    train = random_pairs(sentences, electrodes, device)
+    validation = random_pairs(sentences // 4, electrodes, device)
+    work = workloads(train, validation, spec, Clock(device))
+    for name in ("bound", "forward", "step", "product"):
+        work[name]()  # loads libraries and chooses kernels
+    rounds = [{name: timed() for name, timed in work.items()} for _ in range(options.rounds)]
+    seconds = {name: statistics.median(r[name] for r in rounds) for name in work}
+    images = [electrodes * n for n in (spec.batch_size, len(train), len(validation))]
+    result = {
+        "device": device_name(device),
+        "threads": options.threads,
+        "precision": spec.precision,
+        "batch": [spec.batch_size, electrodes, *SHAPE],
+        "epoch": [len(train), len(validation)],
+        **figures(seconds, *images),
+        "peak_memory_gb": round(peak_bytes(device) / 1e9, 2),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run_command(Options, main)
