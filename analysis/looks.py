@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssense.storage import read_json, write_json
+from ssense.storage import read_json, write_next
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger, utc_now
 
@@ -29,10 +30,9 @@ def record_look(
     looks = _looks(ledger)
     shared = ledger.sweep().training.split == "held-out"
     earlier = [look for look in looks if shared or {*look["seeds"]} & {*seeds}]
-    write_json(
-        ledger.folder / FOLDER / f"look-{len(looks) + 1:04d}.json",
-        {"at": utc_now(), "seeds": seeds, "chosen": chosen},
-    )
+    look = {"at": utc_now(), "seeds": seeds, "chosen": chosen}
+    content = json.dumps(look, indent=1) + "\n"
+    write_next(ledger.folder / FOLDER, "look-{:04d}.json", len(looks) + 1, content)
     return _standing(earlier, chosen)
 
 

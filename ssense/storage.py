@@ -94,10 +94,7 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
         else:
             _put(path, bytes(content))
     except Exception as error:  # an object store raises whatever its client library does
-        raise UserError(
-            f"{path} can't be written ({one_line(error)}). Free space, or check the storage, and "
-            "run the same command again: what is done is kept."
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 def create(path: UPath, content: bytes) -> None:
@@ -112,6 +109,30 @@ def create(path: UPath, content: bytes) -> None:
             file.write(content)
     else:
         path.fs.pipe_file(path.path, content, mode="create")  # If-None-Match: *
+
+
+def write_next(folder: UPath, name: str, number: int, content: str) -> None:
+    """Write a file under the first free number from `number` on; who writes at once takes another.
+
+    Args:
+        folder: made if need be.
+        name: with a place for the number, "look-{:04d}.json".
+        number: to begin with.
+        content: of the file.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    try:
+        if is_local(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                return create(folder / name.format(number), content.encode())
+            except FileExistsError:
+                number += 1
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unwritable(folder, error) from error
 
 
 def remove(path: UPath) -> None:
@@ -262,6 +283,13 @@ def upload(folder: Path, to: UPath) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             write_whole(to / path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def _unwritable(path: UPath, error: Exception) -> UserError:
+    return UserError(
+        f"{path} can't be written ({one_line(error)}). Free space, or check the storage, and "
+        "run the same command again: what is done is kept."
+    )
 
 
 def _unreadable(path: UPath, error: Exception) -> UserError:

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from ssense.errors import UserError
 from ssense.storage import (
     create,
     is_local,
+    local_copy,
     locate,
     open_storage,
     partial_file,
@@ -25,7 +27,9 @@ from ssense.storage import (
     remove,
     remove_partial_files,
     subfolders_with,
+    upload,
     write_json,
+    write_next,
     write_whole,
 )
 
@@ -154,6 +158,16 @@ def test_of_many_who_create_a_file_at_once_one_succeeds(storage):
     assert read_whole(storage / "claim") == str(made.index(True)).encode()
 
 
+def test_numbered_files_of_many_writers_are_all_kept(storage):
+    write = partial(write_next, storage / "looks", "look-{:02d}", 1)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, "abcdefgh"))
+    assert names(storage / "looks") == [f"look-{number:02d}" for number in range(1, 9)]
+    assert sorted(read_whole(path) for path in (storage / "looks").iterdir()) == [
+        bytes([letter]) for letter in b"abcdefgh"
+    ]
+
+
 def test_readers_see_what_one_of_several_writers_wrote_whole(storage):
     contents = [bytes([letter]) * 200_000 for letter in b"abcd"]
     write_whole(storage / "file", contents[0])
@@ -243,6 +257,60 @@ def test_a_store_that_is_away_is_one_line(s3, monkeypatch):  # noqa: ARG001
     with pytest.raises(UserError, match=r"can't be written to \(.*127\.0\.0\.1:9.*Check --storage"):
         open_storage("s3://lab/away")
     UPath("s3://lab").fs.clear_instance_cache()
+
+
+# ---------------------------------------------------------------- copies on this machine
+
+
+def test_a_local_folder_is_its_own_copy(tmp_path):
+    assert local_copy(locate(str(tmp_path))) == tmp_path
+
+
+@pytest.fixture
+def remote(s3, tmp_path, monkeypatch) -> UPath:  # noqa: ARG001
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = tmp_path / "source"
+    (source / "labels").mkdir(parents=True)
+    (source / "signals.h5").write_bytes(b"1234")
+    (source / "labels" / "a.json").write_text("[]")
+    folder = locate(f"s3://lab/{tmp_path.name}/recording")
+    upload(source, folder)
+    return folder
+
+
+def test_a_folder_of_an_object_store_is_fetched_once_and_what_changed_again(remote, s3):
+    copy = local_copy(remote)
+    assert (copy / "signals.h5").read_bytes() == b"1234"
+    assert (copy / "labels" / "a.json").read_text() == "[]"
+    before = len(s3.requests())
+    assert local_copy(remote) == copy
+    assert len(s3.requests()) == before + 1  # the listing
+    write_whole(remote / "signals.h5", b"12345")
+    assert (local_copy(remote) / "signals.h5").read_bytes() == b"12345"
+
+
+def test_of_processes_that_want_a_copy_at_once_one_fetches(remote, s3):
+    before = len(s3.requests())
+    with ThreadPoolExecutor(4) as threads:
+        copies = set(threads.map(local_copy, [remote] * 4))
+    assert len(copies) == 1
+    fetched = [r for r in s3.requests()[before:] if r.startswith("GET") and "signals.h5" in r]
+    assert len(fetched) == 1
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(remote, tmp_path):
+    import boto3
+
+    key = f"{remote.path.partition('/')[2]}/../../outside"
+    boto3.client("s3").put_object(Bucket="lab", Key=key, Body=b"evil")
+    with pytest.raises(UserError, match=r"holds a file named \.\./\.\./outside, outside of it"):
+        local_copy(remote)
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_nothing_to_fetch_is_one_line(remote):
+    with pytest.raises(UserError, match=r"there is nothing at s3://lab/.*nowhere\. Check its name"):
+        local_copy(remote.parent / "nowhere")
 
 
 # ---------------------------------------------------------------- JSON

@@ -19,6 +19,7 @@ from ssense.data.shards import Manifest, shard_name, write_shard
 from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.model.text import TextSpec, cached_embeddings
+from ssense.storage import write_json
 from ssense.training import Fit, TrainingSpec
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.precompute import load_dataset
@@ -67,7 +68,7 @@ def write_dataset(storage: UPath) -> dict[str, object]:
         dropped={},
         shards=[shard],
     ).write(folder)
-    cached_embeddings(sentences, TEXT, storage / "text")
+    cached_embeddings(SENTENCES["text"], TEXT, storage / "text")
     dataset = load_dataset(folder.name, TEXT, storage)
     spec = dataclasses.asdict(TEXT)
     return {"digest": dataset.digest, "shards": folder.name, "text_spec": spec}
@@ -208,9 +209,9 @@ def write_cells(storage: UPath, *signatures: str, **changes: object) -> None:
             history=[{"epoch": 1}],
             best_epoch=1,
         )
-        Ledger(storage / SWEEPS / f"sweep-{signature[0]}").write(
-            dataclasses.replace(record, **changes)
-        )
+        ledger = Ledger(storage / SWEEPS / f"sweep-{signature[0]}")
+        ledger.write(dataclasses.replace(record, **changes))
+        write_json(ledger.folder / "sweep.json", {})
 
 
 @pytest.mark.parametrize(("prefix", "found"), [("12", "1234"), ("12f", "12ff"), ("5", "5678")])

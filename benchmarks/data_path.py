@@ -1,0 +1,142 @@
+"""From shards to tensors: speed, memory, and copies on a node with two workers, in one run.
+
+    python benchmarks/data_path.py
+
+Shards of white noise, which compresses least, of the paper's size. They are read in a process of
+its own, whose memory at its highest stands against the size of the tensor. Then two workers take
+the dataset out of Ray's object store and read every value of it: what is theirs alone, and the
+share of it that each process is charged with, summed over all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+import torch
+from upath import UPath
+
+from ssense.command import run_command
+from ssense.data.dataset import Dataset
+from ssense.data.shards import Manifest, read_shards, rows_per_shard, shard_name, write_shard
+from sweeps.engine.workers import running_ray
+
+ORIGIN = "noise"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    sentences: int = 1454
+    """Of the dataset."""
+    electrodes: int = 99
+    """Of a sentence."""
+
+
+def write_noise(folder: UPath, n: int, row_shape: tuple[int, int, int]) -> None:
+    """A folder of shards of unit normal noise."""
+    rng = np.random.default_rng(0)
+    rows = rows_per_shard(n, row_shape)
+    shards = []
+    for number, start in enumerate(range(0, n, rows)):
+        count = min(rows, n - start)
+        noise = rng.standard_normal((count, *row_shape), dtype=np.float32)
+        sentences = {"text": [f"sentence {start + row}" for row in range(count)]}
+        shards.append(write_shard(folder / shard_name(number), ORIGIN, sentences, noise))
+    Manifest(
+        digest=ORIGIN,
+        origin={},
+        sources={},
+        sampling_rate_hz=1024.0,
+        electrodes=[],
+        dropped={},
+        shards=shards,
+    ).write(folder)
+
+
+def read_alone(folder: str) -> dict[str, float]:
+    """Seconds, bytes of the tensor, and the peak of this process above its start."""
+    before = psutil.Process().memory_info().rss
+    start, cpu_start = time.perf_counter(), time.process_time()
+    _, spectrograms = read_shards(UPath(folder))
+    return {
+        "wall_s": time.perf_counter() - start,
+        "cpu_s": time.process_time() - cpu_start,
+        "bytes": spectrograms.nbytes,
+        "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before,
+    }
+
+
+@ray.remote
+class Worker:
+    """Takes the dataset as a cell's worker does."""
+
+    def private_bytes(self, dataset: Dataset | None) -> int:
+        """Memory of this process alone, once every value of the dataset was read."""
+        if dataset is not None:
+            self._pairs = dataset.on(torch.device("cpu"))
+            self._sums = [float(row.float().sum()) for row in self._pairs.spectrograms]
+        return psutil.Process().memory_full_info().uss
+
+
+def charged_bytes() -> int:
+    """Memory of all processes here and below, what several share counted once."""
+    here = psutil.Process()
+    processes = (here, *here.children(recursive=True))
+    return sum(process.memory_full_info().pss for process in processes)
+
+
+def copies(folder: UPath) -> dict[str, float]:
+    """Memory that two workers need beyond what they start with, in sizes of the dataset."""
+    columns, spectrograms = read_shards(folder)
+    n, size = len(spectrograms), spectrograms.nbytes
+    dataset = Dataset(
+        digest=ORIGIN,
+        spectrograms=spectrograms,
+        text=np.zeros((n, 512), np.float32),
+        sentences=tuple(columns["text"]),
+        spans_s=np.zeros((n, 2)),
+    )
+    with running_ray():
+        workers = [Worker.options(num_cpus=1).remote() for _ in range(2)]
+        before = sum(ray.get([worker.private_bytes.remote(None) for worker in workers]))
+        shared = ray.put(dataset)
+        del dataset, spectrograms
+        charged = charged_bytes()
+        after = sum(ray.get([worker.private_bytes.remote(shared) for worker in workers]))
+        return {
+            "private_to_two_workers": round((after - before) / size, 3),
+            "added_by_two_workers": round((charged_bytes() - charged) / size, 3),
+        }
+
+
+def main(options: Options) -> None:
+    """Write noise, read it, share it; print one line of JSON."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = UPath(Path(scratch) / "shards")
+        write_noise(folder, options.sentences, (options.electrodes, 40, 154))
+        spawn = multiprocessing.get_context("spawn")
+        with spawn.Pool(1) as pool:
+            found: dict[str, Any] = pool.apply(read_alone, (str(folder),))
+        result = {
+            "dataset_gb": round(found["bytes"] / 1e9, 2),
+            "gb_per_s": round(found["bytes"] / found["wall_s"] / 1e9, 2),
+            "gb_per_core_second": round(found["bytes"] / found["cpu_s"] / 1e9, 2),
+            "peak_over_size": round(found["peak"] / found["bytes"], 2),
+            **copies(folder),
+        }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run_command(Options, main)
