@@ -52,7 +52,10 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
     Returns:
         `[N, D]`, to be compared with candidates.
     """
-    distance = (at[:, None] - train_at[None, :]) / (bandwidth * train_at.std())
+    spread = train_at.std()
+    if not spread:  # nothing to smooth over: every sentence is as near as any other
+        return train_text.mean(dim=0).expand(len(at), -1)
+    distance = (at[:, None] - train_at[None, :]) / (bandwidth * spread)
     return torch.softmax(-0.5 * distance**2, dim=1) @ train_text
 
 

@@ -1,20 +1,11 @@
-"""Comparisons of configurations over paired seeds: each against chance, and each with each.
-
-    python -m analysis.statistics results.csv --n-train 872 --n-test 292
-
-does it for results of any origin: a table of configuration, seed and score; with a further column
-recording, the recordings are the unit.
-"""
+"""Comparisons of configurations over paired seeds: each against chance, and each with each."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
@@ -32,9 +23,6 @@ from analysis.statistics import (
     wilcoxon_signed_rank,
     win_probability,
 )
-from ssense.errors import UserError, one_line, printable
-from sweeps.engine.power import smallest_detectable_effect
-from sweeps.engine.progress import console, say
 
 LEGEND = (
     "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
@@ -44,6 +32,9 @@ LEGEND = (
 
 EQUIVALENCE = 0.005
 """Differences of half a point mean nothing in practice."""
+
+ROUNDING = 1e-12
+"""Of a score: less than that is an error of rounding, which subtracting and averaging leave."""
 
 Scores = Mapping[str, np.ndarray]
 """By name of what is compared: `[J]`, one score per seed, in the same order everywhere."""
@@ -121,22 +112,41 @@ def _compare(
     n_test: int,
     equivalence: float,
 ) -> list[Comparison]:
-    tests = [corrected_resampled_ttest(a - b, n_train, n_test) for _, a, b in pairs]
+    differences = [(name, paired_differences(a, b)) for name, a, b in pairs]
+    tests = [corrected_resampled_ttest(d, n_train, n_test) for _, d in differences]
     return [
         Comparison(
             name=name,
             corrected=test,
-            naive=naive_ttest(a - b),
+            naive=naive_ttest(d),
             p_holm=float(adjusted),
-            effect_size=effect_size(a - b),
-            wins=win_probability(a, b),
-            ranks=wilcoxon_signed_rank(a - b),
-            posterior=correlated_bayesian_ttest(a - b, n_train, n_test, equivalence),
+            effect_size=effect_size(d),
+            wins=win_probability(d, np.zeros_like(d)),
+            ranks=wilcoxon_signed_rank(d),
+            posterior=correlated_bayesian_ttest(d, n_train, n_test, equivalence),
         )
-        for (name, a, b), test, adjusted in zip(
-            pairs, tests, holm([test.pvalue for test in tests]), strict=True
+        for (name, d), test, adjusted in zip(
+            differences, tests, holm([test.pvalue for test in tests]), strict=True
         )
     ]
+
+
+def paired_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Subtract scores `[J]` of the same seeds; 0, or all alike, where they are but for rounding.
+
+    Else 0.6 - 0.5 and 0.5 - 0.4 would differ, and by next to nothing: a difference of no spread
+    would be 1e16 standard deviations large.
+    """
+    d = first - second
+    rounding = ROUNDING * max(np.abs(first).max(), np.abs(second).max())
+    d[np.abs(d) <= rounding] = 0.0
+    return np.full_like(d, d[0]) if np.ptp(d) <= rounding else d
+
+
+def spread(values: np.ndarray) -> float:
+    """Standard deviation of `[J]` (ddof 1); 0 where all are alike but for rounding."""
+    sd = float(values.std(ddof=1))
+    return sd if sd > ROUNDING * np.abs(values).max() else 0.0
 
 
 def comparison_rows(
@@ -156,12 +166,52 @@ def comparison_rows(
             "95 % interval": f"{shown(c.corrected.low)} to {shown(c.corrected.high)}",
             "p": report.p_value(c.corrected.pvalue),
             "p, Holm": report.p_value(c.p_holm),
-            "d": f"{c.effect_size:.2f}",
+            "d": f"{c.effect_size:.2f}" if math.isfinite(c.effect_size) else "sd 0",
             "P(A > B)": f"{c.wins.value:.2f}",
             "naive p": report.p_value(c.naive.pvalue),
         }
         for c in comparisons
     ]
+
+
+def further_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
+    """Lay out what other tests say of the same differences; `further_legend` explains it."""
+    return [
+        {
+            "comparison": c.name,
+            "P(A > B)": "{:.2f} ({:.2f} to {:.2f})".format(*c.wins),
+            "Wilcoxon p": f"{report.p_value(c.ranks.pvalue)} ({c.ranks.smallest:.3g})",
+            "P(below)": f"{c.posterior.below:.3f}",
+            "P(equivalent)": f"{c.posterior.equivalent:.3f}",
+            "P(above)": f"{c.posterior.above:.3f}",
+        }
+        for c in comparisons
+    ]
+
+
+def further_legend(
+    comparisons: Iterable[Comparison], equivalence: float, shown: Callable[[float], str]
+) -> str:
+    """Explain `further_rows`, and name the differences without spread.
+
+    Args:
+        comparisons: in the table.
+        equivalence: differences up to this mean nothing in practice.
+        shown: writes a difference.
+    """
+    words = (
+        "P(A > B): share of pairs that A wins, with its 95 % bootstrap interval. Wilcoxon's p "
+        "takes pairs for independent and can't be smaller than in brackets. P(below), "
+        "P(equivalent), P(above): probability that the true difference is below, within or above "
+        f"±{shown(equivalence)} (Bayesian correlated t-test)."
+    )
+    without = [c.name for c in comparisons if c.corrected.low == c.corrected.high]
+    if not without:
+        return words
+    return (
+        f"{words} The same difference in every pair, with standard deviation 0: "
+        f"{', '.join(without)}. Its p and interval allow for no error at all."
+    )
 
 
 def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[dict[str, object]]:
@@ -185,136 +235,3 @@ def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[di
         }
         for c in comparisons
     ]
-
-
-# ---------------------------------------------------------------- results of any origin
-
-COLUMNS = ("configuration", "seed")
-RECORDING = "recording"
-
-Table = Mapping[str, Mapping[int, float]]
-"""Scores by configuration and seed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparisonOptions:
-    """Flags; each is also an environment variable, --n-train as SSENSE_N_TRAIN."""
-
-    results: str
-    """CSV with the columns configuration and seed, recording if there are several, and one more:
-    the score."""
-    n_train: int | None = None
-    """Items of the training split; needed for a single recording."""
-    n_test: int | None = None
-    """Items of the test split; 0 if all seeds share their splits; needed for a single recording."""
-    baseline: str | None = None
-    """Configuration to compare all others with [every pair]."""
-    equivalence: float = EQUIVALENCE
-    """Differences up to this mean nothing in practice, in units of the score."""
-
-
-def read_scores(path: Path) -> tuple[str, dict[str, Table]]:
-    """Read a table of scores.
-
-    Returns:
-        The name of the score's column, and a table by recording; "" where there is no such column.
-
-    Raises:
-        UserError: it can't be read, a column is missing, or a value makes no sense.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            metrics = [name for name in columns if name not in (*COLUMNS, RECORDING)]
-            if len(metrics) != 1 or not set(COLUMNS) <= set(columns):
-                found = printable(", ".join(map(str, columns)) or "nothing")
-                raise UserError(
-                    f"{path} must have the columns configuration, seed and one score, got {found}."
-                )
-            return metrics[0], _by_recording(path, reader, metrics[0])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} can't be read as CSV ({one_line(error)}).") from error
-
-
-def _by_recording(path: Path, rows: Iterable[Mapping[str, str]], metric: str) -> dict[str, Table]:
-    scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    for number, row in enumerate(rows, start=2):
-        name, seed, value = row["configuration"], row["seed"], row[metric]
-        where = f"{path}, line {number}"
-        try:
-            known, score = scores[row.get(RECORDING) or ""][name], float(value)
-            place = int(seed)
-        except (TypeError, ValueError):
-            found = printable(f"seed {seed!r}, {metric} {value!r}")
-            raise UserError(f"{where}: expected a whole seed and a number, got {found}.") from None
-        if not math.isfinite(score):
-            raise UserError(f"{where}: {metric} is {value}. Leave out what has no result.")
-        if place in known:
-            raise UserError(f"{where}: {name} has seed {place} twice. Keep one.")
-        known[place] = score
-    return dict(scores)
-
-
-def paired(path: Path, scores: Table) -> dict[str, np.ndarray]:
-    """Put scores into the order of the seeds, which all configurations must share.
-
-    Raises:
-        UserError: they don't, or there is a single configuration or seed.
-    """
-    if len(scores) < 2:
-        raise UserError(f"{path} has {len(scores)} configurations. Comparing takes at least two.")
-    seeds = sorted(set().union(*scores.values()))
-    for name, known in scores.items():
-        missing = [seed for seed in seeds if seed not in known]
-        if missing:
-            listed = printable(" ".join(map(str, missing)))
-            raise UserError(
-                f"{path}: {printable(name)} lacks seed {listed}, which others have. Run it, or "
-                "leave that seed out everywhere: comparisons are paired."
-            )
-    if len(seeds) < 2:
-        raise UserError(f"{path} has the single seed {seeds[0]}: nothing can be tested. Run more.")
-    return {name: np.array([known[seed] for seed in seeds]) for name, known in scores.items()}
-
-
-def _sizes(options: ComparisonOptions) -> tuple[int, int]:
-    if options.n_train is None or options.n_test is None:
-        raise UserError(
-            "the test depends on how far splits overlap. Give --n-train and --n-test, the items of "
-            "the training and test splits; --n-test 0 if all seeds share their splits."
-        )
-    if options.n_train < 1 or options.n_test < 0:
-        found = f"{options.n_train}, {options.n_test}"
-        raise UserError(f"--n-train must be at least 1 and --n-test at least 0, got {found}.")
-    if not options.equivalence >= 0:
-        raise UserError(f"--equivalence must be at least 0, got {options.equivalence}.")
-    return options.n_train, options.n_test
-
-
-def main(options: ComparisonOptions) -> None:
-    """Compare configurations over paired seeds, allowing for overlapping splits."""
-    path = Path(options.results)
-    metric, tables = read_scores(path)
-    known = {recording: paired(path, table) for recording, table in (tables or {"": {}}).items()}
-    scores = next(iter(known.values()))
-    if options.baseline is not None and options.baseline not in scores:
-        names = printable(", ".join(scores))
-        raise UserError(f"--baseline {options.baseline} is not in {path}. Found: {names}.")
-    if len(known) > 1:
-        from analysis.recordings import show_recordings  # which builds on this module
-
-        show_recordings(known, None, report.plain, options.baseline)
-        return
-    sizes = _sizes(options)
-    comparisons = between(scores, *sizes, options.baseline, options.equivalence)
-    means = [
-        {"configuration": name, metric: report.plain(values.mean(), values.std(ddof=1))}
-        for name, values in scores.items()
-    ]
-    console.print(report.screen_table(means))
-    console.print(report.screen_table(comparison_rows(comparisons, "comparison", report.plain)))
-    n_seeds = len(next(iter(scores.values())))
-    detectable = smallest_detectable_effect(n_seeds, *sizes)
-    say(f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power).")
-    say(LEGEND)

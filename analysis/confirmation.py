@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from analysis.further_cells import single_configurations
 from ssense.errors import UserError
 from sweeps.engine.cell import Configuration
+from sweeps.engine.ledger import Record
 from sweeps.engine.sweep import Sweep, check_seeds
 
 FRESH = "at fresh seeds"
 
 
 def confirming_sweep(
-    sweep: Sweep, chosen: Mapping[str, Configuration], seeds: Sequence[int]
+    sweep: Sweep,
+    chosen: Mapping[str, Configuration],
+    seeds: Sequence[int],
+    records: Iterable[Record],
 ) -> Sweep:
     """The sweep of the chosen configurations alone, over fresh seeds.
 
+    Args:
+        sweep: in which they were chosen.
+        chosen: by family.
+        seeds: to confirm at.
+        records: of the ledger: another configuration's cell shows a seed that a search has seen.
+
     Raises:
-        UserError: a seed is one of the search, repeated or out of range, or there is only one.
+        UserError: a seed is one of a search, repeated or out of range, or there is only one.
     """
     check_seeds(seeds)
-    known = [seed for seed in seeds if seed in sweep.seeds]
+    configurations = [dict(configuration) for configuration in chosen.values()]
+    searched = {
+        record.seed
+        for record in records
+        if record.dataset_digest == sweep.dataset_digest
+        and dict(record.configuration) not in configurations
+    }
+    known = [seed for seed in seeds if seed in searched.union(sweep.seeds)]
     if known:
         raise UserError(
             f"--confirm-seeds: the search has seen seed {known[0]}. Give fresh ones, such as "

@@ -9,7 +9,6 @@ import numpy as np
 
 from ssense.data.dataset import Dataset
 from ssense.data.splits import Split, near
-from ssense.retrieval import METRICS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,24 +17,16 @@ class ControlScores:
 
     Attributes:
         scores: by metric, `[seeds]`, as fractions.
-        chance: by metric, what a random order of the same candidates reaches, mean over the seeds.
+        chance: by metric, `[seeds]`, what a random order of the same candidates reaches.
         overlapping: share of test segments that share samples with a training segment, mean over
             the seeds; None where it is the sweep's own.
+        reaching: of permutations, the share that reaches the model's Recall@10; None otherwise.
     """
 
     scores: Mapping[str, np.ndarray]
-    chance: Mapping[str, float]
+    chance: Mapping[str, np.ndarray]
     overlapping: float | None = None
-
-
-def by_metric(metrics: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """Gather the metrics of several seeds, `[seeds]` each."""
-    return {name: np.array([each[name] for each in metrics]) for name in METRICS}
-
-
-def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average metrics."""
-    return {name: float(values.mean()) for name, values in by_metric(metrics).items()}
+    reaching: float | None = None
 
 
 def overlapping_share(dataset: Dataset, splits: Sequence[Split]) -> float:

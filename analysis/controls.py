@@ -24,15 +24,22 @@ from upath import UPath
 
 from analysis import report
 from analysis.control_scores import ControlScores
-from analysis.evaluation import PRIMARY, best_configurations, require_all, take_up
+from analysis.evaluation import PRIMARY, best_configurations, mean_sizes, require_all, take_up
 from analysis.figures import bar_figure, figure_bytes
 from analysis.looks import record_look
-from analysis.trained_controls import TRAINED, TrainedControlName, run_trained_control
+from analysis.statistics import corrected_resampled_ttest
+from analysis.trained_controls import (
+    TRAINED,
+    TrainedControlName,
+    plan_control,
+    run_trained_control,
+)
 from analysis.untrained_controls import (
     BINNED,
     LENGTH,
     MODEL,
     ONSET,
+    PERMUTED,
     SIMILAR,
     TEXT,
     UNTRAINED,
@@ -40,15 +47,18 @@ from analysis.untrained_controls import (
     run_untrained_controls,
 )
 from ssense.command import run_command
-from ssense.data.dataset import Dataset
+from ssense.errors import UserError
 from ssense.retrieval import metric_title
 from ssense.storage import open_storage, write_whole
-from sweeps.engine.cell import Configuration, label
+from sweeps.engine.cell import Configuration, describe, label
 from sweeps.engine.ledger import Ledger, find_ledger
+from sweeps.engine.power import ALPHA
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker
+
+TITLE = metric_title(PRIMARY)
 
 WORDS = {
     LENGTH: "Sentence duration alone, through text length,",
@@ -69,6 +79,8 @@ class ControlOptions:
     """Where the sweep was kept."""
     sweep: str | None = None
     """Name of the sweep [the one worked on last]."""
+    allow_missing: bool = False
+    """Go without the cells that are missing."""
     permutations: int = 1000
     """Permutations of the pairing at each seed."""
     train: tuple[TrainedControlName, ...] = ()
@@ -81,53 +93,76 @@ class ControlOptions:
     gpus_per_cell: float | None = None
     """GPU share of one cell [1 where there are GPUs]."""
 
-
-def run_trained_controls(
-    options: ControlOptions,
-    ledger: Ledger,
-    search: Search,
-    chosen: Mapping[str, Configuration],
-    dataset: Dataset,
-) -> dict[str, ControlScores]:
-    """Train and evaluate the controls that were asked for; what each reaches, by title."""
-    return {
-        TRAINED[name].title: run_trained_control(
-            TRAINED[name],
-            ledger,
-            search,
-            chosen,
-            dataset,
-            options.recording,
-            options.cpus_per_cell,
-            options.gpus_per_cell,
-        )
-        for name in dict.fromkeys(options.train)
-    }
+    def __post_init__(self) -> None:
+        """Refuse no permutations."""
+        if self.permutations < 1:
+            raise UserError(f"--permutations must be at least 1, got {self.permutations}.")
 
 
-def in_words(scores: Mapping[str, ControlScores]) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """Everything that was controlled.
+
+    Attributes:
+        family, configuration: what the controls are compared with.
+        seeds: at which.
+        sizes: what tests over the seeds are to allow for.
+        scores: by name of the control.
+    """
+
+    family: str
+    configuration: Configuration
+    seeds: Sequence[int]
+    sizes: tuple[int, int]
+    scores: Mapping[str, ControlScores]
+
+
+def in_words(controls: Controls) -> list[str]:
     """Say how much of the score each control reaches, altogether and above its own chance."""
-    model, model_above = _mean_and_above(scores[MODEL])
-    title = metric_title(PRIMARY)
-    lines = []
+    scores = controls.scores
+    lines = [_standing(controls)]
     for name, found in scores.items():
-        if name not in WORDS:
-            continue
-        score, above_chance = _mean_and_above(found)
-        share = f"{100 * score / model:.0f} %" if model else "–"
-        above = (
-            f", {100 * above_chance / model_above:.0f} % of what is above chance"
-            if model_above > 0
-            else ""
-        )
-        overlap = _overlap_in_words(found.overlapping, scores[MODEL].overlapping)
-        lines.append(f"{WORDS[name]} reaches {share} of the model's {title}{above}.{overlap}")
+        if name in WORDS:
+            overlap = _overlap_in_words(found.overlapping, scores[MODEL].overlapping)
+            lines.append(f"{WORDS[name]} reaches {_shares(found, scores[MODEL])}.{overlap}")
     similar = scores[SIMILAR]
-    reached, chance = similar.scores[PRIMARY].mean(), similar.chance[PRIMARY]
+    reached, chance = similar.scores[PRIMARY].mean(), similar.chance[PRIMARY].mean()
     return [
         *lines,
-        f"Among candidates of similar duration the model reaches {title} {100 * reached:.1f} %, "
+        *_permutations_in_words(scores),
+        f"Among candidates of similar duration the model reaches {TITLE} {100 * reached:.1f} %, "
         f"where chance is {100 * chance:.1f} %.",
+    ]
+
+
+def _standing(controls: Controls) -> str:
+    """Whether there is anything above chance to explain."""
+    model = controls.scores[MODEL]
+    above = model.scores[PRIMARY] - model.chance[PRIMARY]
+    test = corrected_resampled_ttest(above, *controls.sizes)
+    words = (
+        f"The model is {100 * test.mean:.1f} points above chance in {TITLE} "
+        f"(corrected p {report.p_value(test.pvalue)})"
+    )
+    if test.pvalue < ALPHA and test.mean > 0:
+        return f"{words}."
+    return f"{words}: it is not shown to be above chance, and shares of its score mean little."
+
+
+def _shares(found: ControlScores, model: ControlScores) -> str:
+    (score, above), (of, of_above) = _mean_and_above(found), _mean_and_above(model)
+    share = f"{100 * score / of:.0f} %" if of else "–"
+    words = f"{share} of the model's {TITLE}"
+    if of_above <= 0:
+        return words
+    return f"{words}, {100 * above / of_above:.0f} % of what is above chance"
+
+
+def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:
+    return [
+        f"With {name}, {100 * scores[name].reaching:.1f} % of the permutations reach the model's "
+        f"{TITLE}."
+        for name in (PERMUTED, BINNED)
     ]
 
 
@@ -136,27 +171,37 @@ def table_rows(scores: Mapping[str, ControlScores]) -> list[dict[str, str]]:
     return [
         {"control": name}
         | report.mean_scores(found.scores)
-        | {f"chance {metric_title(PRIMARY)}": report.score(PRIMARY, found.chance[PRIMARY])}
+        | {f"chance {TITLE}": report.score(PRIMARY, found.chance[PRIMARY].mean())}
         for name, found in scores.items()
     ]
 
 
-def write_controls(
-    ledger: Ledger, words: Sequence[str], scores: Mapping[str, ControlScores], caption: str
-) -> list[UPath]:
+def value_rows(controls: Controls) -> list[dict[str, object]]:
+    """List every score and its chance, one row per control and seed, as fractions."""
+    return [
+        {
+            "control": name,
+            "family": controls.family,
+            "configuration": describe(controls.configuration),
+            "seed": seed,
+            **{metric: values[i] for metric, values in found.scores.items()},
+            **{f"{metric}_chance": values[i] for metric, values in found.chance.items()},
+        }
+        for name, found in controls.scores.items()
+        for i, seed in enumerate(controls.seeds)
+    ]
+
+
+def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPath]:
     """Write the controls as Markdown, CSV and figure beside the ledger; return their paths."""
-    table = report.markdown_table(table_rows(scores))
+    words, table = in_words(controls), report.markdown_table(table_rows(controls.scores))
     parts = [f"# Controls of {ledger.folder.name}", caption, table, *words]
-    values = [
-        {"control": name, "seed": seed, **{m: v[i] for m, v in found.scores.items()}}
-        for name, found in scores.items()
-        for i, seed in enumerate(ledger.sweep().seeds)
-    ]
-    figure = bar_figure({name: found.scores[PRIMARY] for name, found in scores.items()}, PRIMARY)
+    bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
+    figure = bar_figure(bars, PRIMARY)
     contents = {
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
-        "controls.csv": report.csv_table(values),
+        "controls.csv": report.csv_table(value_rows(controls)),
         **{f"controls.{kind}": figure_bytes(figure, kind) for kind in ("png", "svg")},
     }
     folder = ledger.folder / "controls"
@@ -165,53 +210,81 @@ def write_controls(
     return [folder / name for name in contents]
 
 
-def log_controls(
-    storage: UPath, ledger: Ledger, scores: Mapping[str, ControlScores], files: Sequence[UPath]
-) -> None:
+def log_controls(ledger: Ledger, controls: Controls, files: Sequence[UPath]) -> None:
     """Write the controls to MLflow, as a run of its own below the sweep's."""
     metrics = {
         f"{name.replace(',', '')}/{metric}": float(values.mean())
-        for name, found in scores.items()
+        for name, found in controls.scores.items()
         for metric, values in found.scores.items()
     }
     sweep = ledger.sweep()
-    tracker = Tracker(storage, sweep.claim, sweep.name)
-    tracker.report("controls", {"ssense.level": "controls"}, metrics, files)
+    tracker = Tracker(ledger.storage, sweep.claim, sweep.name)
+    tables = {"controls": value_rows(controls)}
+    tracker.report("controls", {"ssense.level": "controls"}, metrics, files, tables)
+
+
+def run_controls(
+    options: ControlOptions, ledger: Ledger, search: Search, best: Mapping[str, Configuration]
+) -> tuple[Controls, str]:
+    """Run the controls of the family that leads on the validation splits.
+
+    Returns:
+        What they reach, and in words what the choice may know of the test splits.
+
+    Raises:
+        UserError: a control is not possible, or an encoder can't be read, or a cell fails.
+    """
+    sweep = search.sweep
+    family = max(best, key=lambda name: search.score(best[name]))
+    chosen = {family: best[family]}
+    dataset = sweep_dataset(ledger, ledger.storage)
+    plans = [
+        plan_control(TRAINED[name], ledger, dataset, options.recording)
+        for name in dict.fromkeys(options.train)
+    ]
+    folder = ledger.storage / "shards" / ledger.description()["dataset"]["shards"]
+    sentences = read_sentences(folder, dataset)
+    with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
+        scores = run_untrained_controls(
+            ledger, search, best[family], dataset, sentences, options.permutations
+        )
+    for plan in plans:
+        resources = options.cpus_per_cell, options.gpus_per_cell
+        trained, found = run_trained_control(plan, ledger, search, chosen, dataset, *resources)
+        scores[plan.control.title] = found
+        if (trained.dataset_digest, trained.training) != (sweep.dataset_digest, sweep.training):
+            record_look(ledger, sweep.seeds, best, trained)
+    controls = Controls(
+        family=family,
+        configuration=best[family],
+        seeds=sweep.seeds,
+        sizes=mean_sizes(dataset, sweep),
+        scores=scores,
+    )
+    return controls, record_look(ledger, sweep.seeds, best)
 
 
 def main(options: ControlOptions) -> None:
     """Show what the score of a sweep is made of."""
-    storage = open_storage(options.storage, must_exist=True)
-    ledger = find_ledger(storage, options.sweep)
+    ledger = find_ledger(open_storage(options.storage, must_exist=True), options.sweep)
     say(f"Controls of {ledger.folder.name}")
     search = take_up(ledger)
-    require_all(search)
-    best = best_configurations(search)
-    family = max(best, key=lambda name: search.score(best[name]))
-    chosen = {family: best[family]}
-    dataset = sweep_dataset(ledger, storage)
-    folder = storage / "shards" / ledger.description()["dataset"]["shards"]
-    sentences = read_sentences(folder, dataset.text)
-    with step(f"{len(search.sweep.seeds)} seeds, {options.permutations} permutations each"):
-        scores = run_untrained_controls(
-            ledger, search, chosen[family], dataset, sentences, options.permutations
-        )
-    scores |= run_trained_controls(options, ledger, search, chosen, dataset)
-    look = record_look(ledger, search.sweep.seeds, chosen)
-    caption = f"Best configuration: {label(family, chosen[family])}; {look}."
-    words = in_words(scores)
-    files = write_controls(ledger, words, scores, caption)
-    console.print(report.screen_table(table_rows(scores)))
-    for line in (caption, *words):
+    if not options.allow_missing:
+        require_all(search)
+    controls, look = run_controls(options, ledger, search, best_configurations(search))
+    caption = f"Best configuration: {label(controls.family, controls.configuration)}; {look}."
+    files = write_controls(ledger, controls, caption)
+    console.print(report.screen_table(table_rows(controls.scores)))
+    for line in (caption, *in_words(controls)):
         say(line)
     with step("MLflow"):
-        log_controls(storage, ledger, scores, files)
+        log_controls(ledger, controls, files)
     say(f"Table and figure: {files[0].parent}")
 
 
 def _mean_and_above(found: ControlScores) -> tuple[float, float]:
-    score = found.scores[PRIMARY].mean()
-    return score, round(score - found.chance[PRIMARY], 12)  # equal but for rounding is equal
+    score, chance = found.scores[PRIMARY].mean(), found.chance[PRIMARY].mean()
+    return score, round(score - chance, 12)  # equal but for rounding is equal
 
 
 def _overlap_in_words(overlapping: float | None, own: float | None) -> str:

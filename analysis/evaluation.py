@@ -8,24 +8,21 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from analysis.comparison import Comparison, against_chance, between
 from ssense.data.dataset import Dataset, Pairs
+from ssense.data.splits import Split, resampled_sizes
 from ssense.errors import UserError
 from ssense.model.encoder import Precision, SpectrogramEncoder, trained_encoder
-from ssense.retrieval import (
-    METRICS,
-    chance_metrics,
-    cosine_scores,
-    metrics_of,
-    retrieval_ranks,
-)
+from ssense.retrieval import METRICS, chance_metrics, cosine_scores, metrics_of, ranks_of
 from ssense.training import embed
 from sweeps.engine.cell import Configuration, label
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.provenance import check_versions, code_digest
 from sweeps.engine.race import POLICIES
 from sweeps.engine.search import Search
+from sweeps.engine.sweep import Sweep
 
 PRIMARY = "recall@10"
 """The metric that tests and controls are about."""
@@ -33,6 +30,16 @@ PRIMARY = "recall@10"
 
 FIRST = 5
 """How many of the sentences that a query retrieves are kept."""
+
+
+def by_metric(metrics: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Gather the metrics of several seeds, `[seeds]` each."""
+    return {name: np.array([each[name] for each in metrics]) for name in METRICS}
+
+
+def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average metrics over seeds."""
+    return {name: float(values.mean()) for name, values in by_metric(metrics).items()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +65,8 @@ class Evaluation:
         chosen: the best configuration of each family.
         seeds: at which it was evaluated.
         retrievals: by family, one per seed.
-        n_train, n_test: sentences of the training and test splits.
+        n_train, n_test: sentences of the training and test splits, means over seeds.
+        sizes: what tests over seeds are to allow for, see `resampled_sizes`.
     """
 
     chosen: Mapping[str, Configuration]
@@ -66,26 +74,27 @@ class Evaluation:
     retrievals: Mapping[str, Sequence[Retrieval]]
     n_train: int
     n_test: int
+    sizes: tuple[int, int]
 
     @cached_property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
         """By family and metric, `[seeds]`, as fractions."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for family, retrievals in self.retrievals.items():
-            by_seed = [metrics_of(torch.from_numpy(each.ranks)) for each in retrievals]
-            found[family] = {name: np.array([m[name] for m in by_seed]) for name in METRICS}
+            found[family] = by_metric([metrics_of(torch.from_numpy(r.ranks)) for r in retrievals])
         return found
 
     @property
     def chance(self) -> dict[str, float]:
-        """What a random ranking of the test sentences reaches."""
-        return chance_metrics(self.n_test)
+        """What a random ranking of the test sentences reaches, mean over the seeds."""
+        tests = next(iter(self.retrievals.values()))
+        return mean_metrics([chance_metrics(len(test.rows)) for test in tests])
 
     def comparisons(self, metric: str) -> list[Comparison]:
         """Compare each family with chance, and families in pairs; Holm within each kind."""
         scores = {family: by_metric[metric] for family, by_metric in self.scores.items()}
-        sizes = self.n_train, self.n_test
-        return against_chance(scores, self.chance[metric], *sizes) + between(scores, *sizes)
+        above = against_chance(scores, self.chance[metric], *self.sizes)
+        return above + between(scores, *self.sizes)
 
 
 def take_up(ledger: Ledger) -> Search:
@@ -162,7 +171,7 @@ def evaluate_chosen(
     """
     training = search.sweep.training
     pairs = on_fastest_device(dataset)
-    splits = {seed: dataset.split(training.split, seed) for seed in search.sweep.seeds}
+    splits = _splits(dataset, search.sweep)
     retrievals = {
         family: [
             held_out_retrieval(ledger, record, pairs, splits[record.seed].test, training.precision)
@@ -170,14 +179,26 @@ def evaluate_chosen(
         ]
         for family, configuration in chosen.items()
     }
-    split = splits[search.sweep.seeds[0]]
     return Evaluation(
         chosen=chosen,
         seeds=search.sweep.seeds,
         retrievals=retrievals,
-        n_train=len(split.train),
-        n_test=len(split.test),
+        n_train=round(np.mean([len(split.train) for split in splits.values()])),
+        n_test=round(np.mean([len(split.test) for split in splits.values()])),
+        sizes=mean_sizes(dataset, search.sweep),
     )
+
+
+def mean_sizes(dataset: Dataset, sweep: Sweep) -> tuple[int, int]:
+    """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
+    splits = _splits(dataset, sweep).values()
+    sizes = [resampled_sizes(sweep.training.split, split) for split in splits]
+    n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
+    return n_train, n_test
+
+
+def _splits(dataset: Dataset, sweep: Sweep) -> dict[int, Split]:
+    return {seed: dataset.split(sweep.training.split, seed) for seed in sweep.seeds}
 
 
 def held_out_retrieval(
@@ -188,19 +209,29 @@ def held_out_retrieval(
     Raises:
         UserError: the encoder is missing, damaged, or another model's.
     """
+    scores = held_out_scores(ledger, record, pairs, rows, precision)
+    ranks = ranks_of(scores, torch.arange(len(rows)))
+    # Stable: candidates of one score, such as copies of a sentence, stay in the split's order.
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return Retrieval(rows=rows, ranks=ranks.numpy(), first=rows[order[:, :FIRST].numpy()])
+
+
+def held_out_scores(
+    ledger: Ledger, record: Record, pairs: Pairs, rows: np.ndarray, precision: Precision
+) -> Tensor:
+    """Scores `[n_test, n_test]` of queries and candidates on one cell's test split, on the CPU.
+
+    Raises:
+        UserError: the encoder is missing, damaged, or another model's.
+    """
     encoder = cell_encoder(ledger, record, precision).to(pairs.text.device)
     brain, text = embed(encoder, pairs.select(rows))
-    try:
-        ranks = retrieval_ranks(brain, text, torch.arange(len(rows), device=text.device))
-    except ValueError as error:
-        name = record.signature
+    if not brain.isfinite().all():
         raise UserError(
-            f"the encoder of cell {name} is damaged: {error}. {_advice(ledger, record)}"
-        ) from error
-    # Stable: candidates of one score, such as copies of a sentence, stay in the split's order.
-    order = cosine_scores(brain, text).argsort(dim=1, descending=True, stable=True)
-    first = rows[order[:, :FIRST].cpu().numpy()]
-    return Retrieval(rows=rows, ranks=ranks.cpu().numpy(), first=first)
+            f"the encoder of cell {record.signature} is damaged: its embeddings must be finite; "
+            f"found NaN or infinity. {_advice(ledger, record)}"
+        )
+    return cosine_scores(brain, text).cpu()
 
 
 def on_fastest_device(dataset: Dataset) -> Pairs:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, repeat
+from types import MappingProxyType
 
 import matplotlib as mpl
 import numpy as np
@@ -124,28 +125,34 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
     return figure
 
 
-def bar_figure(scores: Mapping[str, Sequence[float]], metric: str) -> Figure:
-    """Draw one metric as a bar each: the mean over seeds, its sd, and the seeds as points.
+def bar_figure(
+    scores: Mapping[str, Sequence[float]],
+    metric: str,
+    chance: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Figure:
+    """Draw one metric as a bar each: mean over seeds, sd, the seeds as points, mean chance.
 
     Args:
         scores: by name, one value per seed, as fractions.
         metric: what they are.
+        chance: by the names that have a mark for it, likewise.
     """
-    is_share = metric != "mrr"
-    scale = 100 if is_share else 1
+    scale, title = _unit(metric)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.6 + 0.28 * len(scores)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.85 + 0.28 * len(scores)), layout="constrained")
         axis = figure.subplots()
         for place, (values, colour) in enumerate(zip(scores.values(), _shades(), strict=False)):
-            row = scale * np.asarray(values)
-            spread = row.std(ddof=1) if len(row) > 1 else 0.0
-            axis.barh(place, row.mean(), color=colour, height=0.7)
-            axis.errorbar(row.mean(), place, xerr=spread, color=INK, capsize=2, linewidth=1)
-            axis.plot(row, np.full(len(row), place), ".", color=INK, markersize=2, alpha=0.6)
+            _bar(axis, place, scale * np.asarray(values), colour, names_marks=place == 0)
+        places = np.array([list(scores).index(name) for name in chance])
+        levels = [scale * np.mean(values) for values in chance.values()]
+        if chance:
+            style = {"color": COLOURS[1], "linewidth": 1.8, "label": "chance"}
+            axis.vlines(levels, places - 0.45, places + 0.45, **style)
         axis.set_yticks(range(len(scores)), list(scores))
         axis.invert_yaxis()
         axis.set_xlim(left=0)
-        axis.set_xlabel(f"test {metric_title(metric)}" + (" (%)" if is_share else ""))
+        axis.set_xlabel(f"test {title}")
+        _legend_above(figure, axis)
     return figure
 
 
@@ -154,20 +161,22 @@ def recall_curve(ranks: np.ndarray, n: int) -> np.ndarray:
     return np.searchsorted(np.sort(ranks), np.arange(1, n + 1), side="right") / len(ranks)
 
 
-def recall_figure(ranks: Mapping[str, Sequence[np.ndarray]], n_train: int, n_test: int) -> Figure:
+def recall_figure(ranks: Mapping[str, Sequence[np.ndarray]], sizes: tuple[int, int]) -> Figure:
     """Draw Recall@k against k, a panel for each family: mean, 95 % interval, chance.
 
     Args:
         ranks: by family, of the true sentences, one array per seed; two seeds at least.
-        n_train: sentences of the training split, for the interval of the corrected test.
-        n_test: candidates.
+        sizes: sentences for training and testing, for the interval of the corrected test.
     """
-    k = np.arange(1, n_test + 1)
+    n_candidates = candidates_by_seed(ranks)
+    most = max(n_candidates)
+    k = np.arange(1, most + 1)
+    chance = np.mean([np.minimum(k / n, 1) for n in n_candidates], axis=0)
     with mpl.rc_context(STYLE):
         figure, axes = _family_panels(ranks, 2.0)
         for axis, by_seed, colour in zip(axes, ranks.values(), cycle(COLOURS), strict=False):
-            recalls = 100 * np.stack([recall_curve(each, n_test) for each in by_seed])
-            tests = [corrected_resampled_ttest(row, n_train, n_test) for row in recalls.T]
+            recalls = 100 * np.stack([recall_curve(each, most) for each in by_seed])
+            tests = [corrected_resampled_ttest(row, *sizes) for row in recalls.T]
             low, high = ([getattr(test, end) for test in tests] for end in ("low", "high"))
             axis.fill_between(
                 k,
@@ -179,9 +188,9 @@ def recall_figure(ranks: Mapping[str, Sequence[np.ndarray]], n_train: int, n_tes
                 label="95 % interval",
             )
             axis.plot(k, recalls.mean(axis=0), color=colour, label="mean over seeds")
-            axis.plot(k, 100 * k / n_test, "--", color=GREY, linewidth=1, label="chance")
+            axis.plot(k, 100 * chance, "--", color=GREY, linewidth=1, label="chance")
             axis.set_xscale("log")
-            axis.set_xticks([each for each in RECALL_AT if each < n_test / 2] + [n_test])
+            axis.set_xticks([each for each in RECALL_AT if each < most / 2] + [most])
             axis.xaxis.set_major_formatter(ScalarFormatter())
             axis.xaxis.set_minor_locator(NullLocator())
         axes[0].set_ylim(0, 100)
@@ -191,38 +200,47 @@ def recall_figure(ranks: Mapping[str, Sequence[np.ndarray]], n_train: int, n_tes
     return figure
 
 
-def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]], n_test: int) -> Figure:
+def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     """Draw how often the true sentence has which rank, relative to chance, a panel per family.
 
     Args:
         ranks: by family, one array per seed.
-        n_test: candidates.
     """
-    edges = rank_edges(n_test)
+    most = max(candidates_by_seed(ranks))
+    edges = rank_edges(most)
     with mpl.rc_context(STYLE):
         figure, axes = _family_panels(ranks, 1.7)
         for axis, by_seed, colour in zip(axes, ranks.values(), cycle(COLOURS), strict=False):
-            axis.stairs(rank_ratios(by_seed, n_test), edges, fill=True, color=colour)
+            axis.stairs(rank_ratios(by_seed), edges, fill=True, color=colour)
             axis.axhline(1, color=GREY, linestyle="--", linewidth=1, label="chance")
             axis.set_xlim(edges[0], edges[-1])
-            axis.set_xticks([1, n_test])
-        figure.supxlabel(f"rank of the true sentence, of {n_test}")
+            axis.set_xticks([1, most])
+        figure.supxlabel(f"rank of the true sentence, of {most}")
         figure.supylabel("queries, multiples of chance")
         _legend_above(figure, axes[0])
     return figure
 
 
-def rank_edges(n_test: int) -> np.ndarray:
-    """Edges of rank bins of equal width; the last one may be narrower."""
-    width = math.ceil(n_test / _RANK_BINS)
-    return np.minimum(np.arange(0, n_test + width, width), n_test) + 0.5
+def candidates_by_seed(ranks: Mapping[str, Sequence[np.ndarray]]) -> list[int]:
+    """Candidates of each seed: the queries' own sentences, whose ranks these are, by family."""
+    return [len(of_seed) for of_seed in next(iter(ranks.values()))]
 
 
-def rank_ratios(ranks: Sequence[np.ndarray], n_test: int) -> np.ndarray:
-    """Share of all seeds' queries in each bin of ranks, in multiples of what chance puts there."""
-    edges = rank_edges(n_test)
+def rank_edges(most: int) -> np.ndarray:
+    """Edges of bins of equal width for ranks from 1 to `most`; the last one may be narrower."""
+    width = math.ceil(most / _RANK_BINS)
+    return np.minimum(np.arange(0, most + width, width), most) + 0.5
+
+
+def rank_ratios(ranks: Sequence[np.ndarray]) -> np.ndarray:
+    """All seeds' queries in each bin of ranks, in multiples of what chance puts there.
+
+    Args:
+        ranks: `[queries]` of each seed, among as many candidates; seeds may differ in them.
+    """
+    edges = rank_edges(max(map(len, ranks)))
     counts, _ = np.histogram(np.concatenate(ranks), edges)
-    return counts / counts.sum() / (np.diff(edges) / n_test)
+    return counts / sum(np.diff(np.minimum(edges, len(each) + 0.5)) for each in ranks)
 
 
 def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
@@ -318,6 +336,16 @@ def _render(figure: Figure, kind: str, *, transparent: bool) -> bytes:
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format=kind, metadata=metadata, transparent=transparent)
     return buffer.getvalue()
+
+
+def _bar(axis: Axes, place: int, row: np.ndarray, colour: str, *, names_marks: bool) -> None:
+    spread = row.std(ddof=1) if len(row) > 1 else 0.0
+    spread_name, seed_name = ("mean ± sd over seeds", "one seed") if names_marks else (None, None)
+    style = {"color": INK, "capsize": 2, "linewidth": 1}
+    axis.barh(place, row.mean(), color=colour, height=0.7)
+    axis.errorbar(row.mean(), place, xerr=spread, label=spread_name, **style)
+    places = np.full(len(row), place)
+    axis.plot(row, places, ".", color=INK, markersize=2, alpha=0.6, label=seed_name)
 
 
 def _shades() -> Iterator[str]:

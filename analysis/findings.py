@@ -11,6 +11,7 @@ from analysis import report
 from analysis.comparison import Comparison
 from analysis.evaluation import PRIMARY, Evaluation
 from analysis.examples import repeated
+from analysis.protocol import candidates
 from ssense.retrieval import metric_title
 from sweeps.engine.power import ALPHA, POWER, smallest_detectable_effect
 
@@ -29,7 +30,7 @@ def findings(evaluation: Evaluation) -> list[str]:
 def power_note(evaluation: Evaluation) -> str:
     """Say which differences between two families these seeds would have shown."""
     n_seeds = len(evaluation.seeds)
-    effect = smallest_detectable_effect(n_seeds, evaluation.n_train, evaluation.n_test)
+    effect = smallest_detectable_effect(n_seeds, *evaluation.sizes)
     words = (
         f"With {n_seeds} seeds the corrected test finds a difference between two families "
         f"({100 * POWER:.0f} % power, two-sided {100 * ALPHA:.0f} %, before Holm) from "
@@ -60,8 +61,9 @@ def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
     if not any(counts):
         return f"{rule} No test sentence has such a double among its candidates."
     return (
-        f"{rule} Of {evaluation.n_test} test sentences {np.mean(counts):.1f} have such a double "
-        f"among their candidates (mean over {len(counts)} seeds; {min(counts)} to {max(counts)})."
+        f"{rule} Of {candidates(evaluation)} test sentences {np.mean(counts):.1f} have such a "
+        f"double among their candidates (mean over {len(counts)} seeds; "
+        f"{min(counts)} to {max(counts)})."
     )
 
 
@@ -75,9 +77,8 @@ def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
 
 
 def _difference(evaluation: Evaluation, first: str, second: str, test: Comparison) -> str:
-    detectable = smallest_detectable_effect(
-        len(evaluation.seeds), evaluation.n_train, evaluation.n_test
-    ) * _spread(evaluation, first, second)
+    effect = smallest_detectable_effect(len(evaluation.seeds), *evaluation.sizes)
+    detectable = effect * _spread(evaluation, first, second)
     words = (
         f"{_capital(first)} is {_points(test, f'above {second}', f'below {second}')} in "
         f"{metric_title(PRIMARY)} ({_evidence(test)})"

@@ -1,4 +1,9 @@
-"""Looks at test splits: each is recorded, so that a report can say what the choice may know."""
+"""Looks at test splits: each is recorded, so that a report can say what the choice may know.
+
+A test split is one of a dataset, a kind of split and a seed, whichever sweep looked at it:
+
+STORAGE/looks/DATASET-KIND/look-0001.json
+"""
 
 from __future__ import annotations
 
@@ -6,56 +11,57 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from upath import UPath
+
 from ssense.storage import read_json, write_next
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger, utc_now
+from sweeps.engine.sweep import Sweep
 
 FOLDER = "looks"
 
 
 def record_look(
-    ledger: Ledger, seeds: Sequence[int], configurations: Mapping[str, Configuration]
+    ledger: Ledger,
+    seeds: Sequence[int],
+    choice: Mapping[str, Configuration],
+    sweep: Sweep | None = None,
 ) -> str:
     """Record that test splits were looked at; say in words how often they had been before.
-
-    A look counts where it met one of these seeds, for only their test splits were seen, or any
-    seed where all share one test split.
 
     Args:
         ledger: of the sweep.
         seeds: whose test splits were looked at.
-        configurations: that were, by family.
+        choice: every family's configuration at that time, whichever were looked at.
+        sweep: whose test splits they are, if not the ledger's: a control has its own.
     """
-    chosen = {family: dict(values) for family, values in configurations.items()}
-    looks = _looks(ledger)
-    shared = ledger.sweep().training.split == "held-out"
+    chosen = {family: dict(values) for family, values in choice.items()}
+    folder, looks = _looks(ledger, sweep)
+    shared = (sweep or ledger.sweep()).training.split == "held-out"
     earlier = [look for look in looks if shared or {*look["seeds"]} & {*seeds}]
-    look = {"at": utc_now(), "seeds": seeds, "chosen": chosen}
-    content = json.dumps(look, indent=1) + "\n"
-    write_next(ledger.folder / FOLDER, "look-{:04d}.json", len(looks) + 1, content)
-    return _standing(earlier, chosen)
+    look = {"at": utc_now(), "sweep": ledger.folder.name, "seeds": seeds, "chosen": chosen}
+    write_next(folder, "look-{:04d}.json", len(looks) + 1, json.dumps(look, indent=1) + "\n")
+    most = max(sum(shared or seed in look["seeds"] for look in earlier) for seed in seeds)
+    return _standing(earlier, chosen, most)
 
 
 def count_looks(ledger: Ledger) -> int:
-    """How many looks at test splits of a sweep are recorded."""
-    return len(_looks(ledger))
+    """How many looks are recorded at test splits like those of a sweep."""
+    return len(_looks(ledger)[1])
 
 
-def _looks(ledger: Ledger) -> list[dict[str, Any]]:
-    folder = ledger.folder / FOLDER
+def _looks(ledger: Ledger, sweep: Sweep | None = None) -> tuple[UPath, list[dict[str, Any]]]:
+    sweep = sweep or ledger.sweep()
+    folder = ledger.storage / FOLDER / f"{sweep.dataset_digest}-{sweep.training.split}"
     paths = sorted(folder.glob("look-*.json")) if folder.exists() else []
-    return [read_json(path) for path in paths]
+    return folder, [read_json(path) for path in paths]
 
 
-def _standing(earlier: list[dict[str, Any]], chosen: dict[str, dict[str, float]]) -> str:
+def _standing(earlier: list[dict[str, Any]], chosen: dict[str, Any], most: int) -> str:
+    """What a choice may know of test splits, one of which was seen `most` times before."""
     if not earlier:
         return "chosen before this first look at these test splits"
-    times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
-    if all(
-        chosen[f] == seen for look in earlier for f, seen in look["chosen"].items() if f in chosen
-    ):
+    times = "once" if most == 1 else f"up to {most} times"
+    if all(look["chosen"].get(family) == c for look in earlier for family, c in chosen.items()):
         return f"chosen before the first look at these test splits, which were seen {times} before"
-    return (
-        f"these test splits were seen {times} before, with other configurations: "
-        "the choice may know them"
-    )
+    return f"these test splits were seen {times} before it was made: the choice may know them"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from upath import UPath
 
+from analysis.control_scores import ControlScores
 from analysis.looks import count_looks
+from ssense.command import python
 from ssense.data.shards import read_manifest
 from ssense.digest import digest
 from ssense.errors import UserError, one_line
@@ -31,6 +35,24 @@ CONTROLS_IN_WORDS = "controls/controls.txt"
 _DATA_LINE = re.compile(r"\*\*(?P<name>[^*\n]+):\*\* (?P<words>.+)")
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeptControls:
+    """The controls of a sweep as they were run last.
+
+    Attributes:
+        scores: by control.
+        origins: by control, what it was run for: family, configuration in words, seed.
+    """
+
+    scores: Mapping[str, ControlScores]
+    origins: Mapping[str, Sequence[tuple[str, str, int]]]
+
+    def belong_to(self, family: str, configuration: str, seeds: Sequence[int]) -> bool:
+        """Whether every control was run for this configuration at these seeds."""
+        wanted = sorted((family, configuration, seed) for seed in seeds)
+        return all(sorted(found) == wanted for found in self.origins.values())
+
+
 def sweep_facts(ledger: Ledger, search: Search) -> Facts:
     """What was run: families, configurations, seeds, policy, and how far it came."""
     sweep, counts = search.sweep, search.matrix().counts()
@@ -48,23 +70,23 @@ def sweep_facts(ledger: Ledger, search: Search) -> Facts:
     ]
 
 
-def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, int]) -> Facts:
+def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Facts:
     """On what: recording, sentences, electrodes, and the lines of the data report, warnings too.
 
     Args:
         ledger: of the sweep.
         folder: of its shards.
-        sizes: sentences in each part of the split.
+        sizes: sentences in parts of the split, means over seeds.
 
     Raises:
         UserError: the shard folder is damaged.
     """
     dataset, manifest = ledger.description()["dataset"], read_manifest(folder)
-    parts = ", ".join(f"{n} {part}" for part, n in sizes.items())
+    parts = ", ".join(f"{n:.0f} {part}" for part, n in sizes.items())
     return [
         ("Recording", f"{dataset['subject']}, {dataset['title']}"),
         ("Text tower", dataset["text"]),
-        ("Split", f"{ledger.sweep().training.split}, by seed: {parts}"),
+        ("Split", f"{ledger.sweep().training.split}, by seed: {parts} (means over seeds)"),
         ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
         *_data_report(folder / DATA_REPORT),
     ]
@@ -75,7 +97,7 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
 
     Args:
         ledger: of the sweep.
-        records: of the cells that count.
+        records: of the cells that were evaluated, or that the evaluated ones were chosen among.
         written_at: when the report is written.
     """
     done = [record for record in records if record.done]
@@ -102,31 +124,31 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
     ]
 
 
-def control_scores(ledger: Ledger) -> dict[str, dict[str, np.ndarray]]:
-    """Test scores by control and metric, `[seeds]`, as fractions; empty where none was run.
+def controls_command(ledger: Ledger) -> str:
+    """What to type to run the controls of a sweep."""
+    return (
+        f"{python()} analysis/controls.py --storage {ledger.storage} --sweep {ledger.folder.name}"
+    )
+
+
+def read_controls(ledger: Ledger) -> KeptControls | None:
+    """Read the table of the controls; None where none were run.
 
     Raises:
-        UserError: the table of the controls is not one.
+        UserError: it is not such a table, or a value is no finite number.
     """
     path = ledger.folder / CONTROLS
     try:
         text = read_whole(path).decode()
     except FileNotFoundError:
-        return {}
-    found: dict[str, list[list[float]]] = {}
+        return None
     try:
-        for row in csv.DictReader(io.StringIO(text)):
-            values = [float(row[metric]) for metric in METRICS]
-            found.setdefault(row["control"], []).append(values)
+        return _controls(csv.DictReader(io.StringIO(text)))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} is no table of control, seed and metrics ({one_line(error)}). Delete it, or "
-            "run python analysis/controls.py again."
+            f"{path} is no table of controls, seeds and metrics ({one_line(error)}). Delete it, or "
+            f"run {controls_command(ledger)} again."
         ) from error
-    return {
-        control: dict(zip(METRICS, np.array(values).T, strict=True))
-        for control, values in found.items()
-    }
 
 
 def control_words(ledger: Ledger) -> list[str]:
@@ -135,6 +157,35 @@ def control_words(ledger: Ledger) -> list[str]:
         return read_whole(ledger.folder / CONTROLS_IN_WORDS).decode().splitlines()
     except FileNotFoundError:
         return []
+
+
+def _controls(rows: Iterable[Mapping[str, str]]) -> KeptControls:
+    by_name: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        by_name[row["control"]].append(row)
+    if not by_name:
+        raise ValueError("it has no rows")
+    return KeptControls(
+        scores={name: _scores(found) for name, found in by_name.items()},
+        origins={
+            name: [(row["family"], row["configuration"], int(row["seed"])) for row in found]
+            for name, found in by_name.items()
+        },
+    )
+
+
+def _scores(rows: Sequence[Mapping[str, str]]) -> ControlScores:
+    return ControlScores(
+        scores={m: np.array([_finite(row, m) for row in rows]) for m in METRICS},
+        chance={m: np.array([_finite(row, f"{m}_chance") for row in rows]) for m in METRICS},
+    )
+
+
+def _finite(row: Mapping[str, str], column: str) -> float:
+    value = float(row[column])
+    if not math.isfinite(value):
+        raise ValueError(f"{column} of {row['control']}, seed {row['seed']}, is {value}")
+    return value
 
 
 def _data_report(path: UPath) -> Facts:

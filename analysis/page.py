@@ -34,7 +34,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Facts:
+class FactTable:
     """Names and what is known under them."""
 
     kind: ClassVar = "facts"
@@ -73,7 +73,7 @@ class Picture:
         return inline_svg(page_svg(self.figure), self.name, self.title)
 
 
-Block = Words | Points | Facts | Grid | Picture
+Block = Words | Points | FactTable | Grid | Picture
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,18 @@ PUBLISHED = {
 """Table 1 of SSENSE: sub_9, Ant-Man, ten seeds; recalls in percent."""
 
 
+SEARCH_SEEDS = "search seeds"
+"""The protocol of the seeds at which the configurations were chosen."""
+FRESH_SEEDS = "fresh seeds"
+"""The protocol of seeds that the search has not met."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """One evaluation as it is reported.
 
     Attributes:
-        name: "search seeds", at which the configurations were chosen, or "fresh seeds".
+        name: SEARCH_SEEDS or FRESH_SEEDS.
         evaluation: its scores.
         caption: what it shows, in words.
     """
@@ -58,18 +64,41 @@ SPLITS: dict[SplitKind, str] = {
 """What is said of test splits of each kind."""
 
 
-def caption(ledger: Ledger, evaluation: Evaluation, origin: str) -> str:
-    """Say in words what a table shows and on what; `origin` says how it was chosen."""
-    dataset = ledger.description()["dataset"]
+AGAIN = (
+    " Fresh seeds deal out the same sentences anew, and the search has trained and validated on "
+    "most of these; a sweep with --split held-out has a test split that none of its seeds touches."
+)
+"""What is said of fresh seeds whose test splits are not apart from the search."""
+
+
+def caption(ledger: Ledger, name: str, evaluation: Evaluation, origin: str) -> str:
+    """Say in words what the table of a protocol shows and on what.
+
+    Args:
+        ledger: of the sweep.
+        name: of the protocol.
+        evaluation: its scores.
+        origin: says how the configurations were chosen.
+    """
+    dataset, split = ledger.description()["dataset"], ledger.sweep().training.split
     seeds = " ".join(map(str, evaluation.seeds))
     untrained = dataset["text_spec"]["weights"] == UNTRAINED
     tower = " The text tower is untrained: a trial, not a result." if untrained else ""
     return (
-        f"{dataset['subject']}, {dataset['title']}: held-out test splits of {evaluation.n_test} "
-        f"sentences{SPLITS[ledger.sweep().training.split]}, "
+        f"{dataset['subject']}, {dataset['title']}: held-out test splits of "
+        f"{candidates(evaluation)} sentences{SPLITS[split]}, "
         f"mean ± sd over {len(evaluation.seeds)} seeds ({seeds}). Each family's best "
-        f"configuration by mean validation Recall@10; {origin}. Text: {dataset['text']}.{tower}"
+        f"configuration by mean validation Recall@10; {origin}."
+        f"{AGAIN if name == FRESH_SEEDS and split != 'held-out' else ''}"
+        f" Text: {dataset['text']}.{tower}"
     )
+
+
+def candidates(evaluation: Evaluation) -> str:
+    """How many sentences a test split has: "292", or "290 to 292" where seeds differ."""
+    sizes = [len(retrieval.rows) for retrieval in next(iter(evaluation.retrievals.values()))]
+    low, high = min(sizes), max(sizes)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:

@@ -1,10 +1,9 @@
-"""Several recordings or subjects: the recording is the unit, its seeds are averaged first.
+"""Sweeps of several subjects' recordings, compared over subjects.
 
     python analysis/recordings.py --storage DIR --sweeps SWEEP SWEEP SWEEP
 
-Seeds of one recording say nothing of another (Demsar 2006, with recordings for data sets). The
-sweeps must have been evaluated, each by `python analysis/test_evaluation.py --sweep SWEEP`; no test
-split is looked at again.
+The sweeps must have been evaluated, each by `python analysis/test_evaluation.py --sweep SWEEP`, all
+by one protocol and on splits of one kind; no test split is looked at again.
 """
 
 from __future__ import annotations
@@ -17,149 +16,34 @@ if __name__ == "__main__" and not __package__:
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
-from upath import UPath
 
 from analysis import report
-from analysis.comparison import (
-    Comparison,
-    Scores,
-    against_chance,
-    between,
-    comparison_values,
-)
+from analysis.comparison import EQUIVALENCE, Scores, comparison_values
 from analysis.evaluation import PRIMARY
-from analysis.statistics import interquartile_mean
-from ssense.command import run_command
-from ssense.errors import UserError
+from analysis.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
+from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
+from ssense.command import python, run_command
+from ssense.data.splits import SplitKind
+from ssense.errors import UserError, one_line
 from ssense.retrieval import metric_title
-from ssense.storage import open_storage, write_whole
+from ssense.storage import open_storage, read_whole, write_whole
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.progress import console, say
 
-LEGEND = (
-    "The unit is the recording: its seeds are averaged, and the t-test is over recordings, which "
-    "are independent. Holm: for this number of comparisons. Wilcoxon's p can't be smaller than in "
-    "brackets. Interquartile mean: of the middle half of all runs, with a bootstrap over the seeds "
-    "of these recordings."
-)
-FEWEST = 2
+PROTOCOLS = {
+    SEARCH_SEEDS: "the search seeds, at which the configurations were chosen",
+    FRESH_SEEDS: "fresh seeds, at which nothing was chosen",
+}
 
-ByRecording = Mapping[str, Scores]
-"""By recording and then configuration: `[J]`, one score per seed."""
-
-
-def means_by_configuration(scores: ByRecording) -> dict[str, np.ndarray]:
-    """Average the seeds of each recording; by configuration, `[recordings]`.
-
-    Raises:
-        UserError: there is a single recording, or one lacks a configuration of the others.
-    """
-    if len(scores) < FEWEST:
-        raise UserError(f"only {', '.join(scores)}: claims about others take more recordings.")
-    wanted = list(next(iter(scores.values())))
-    for recording, found in scores.items():
-        odd = set(wanted) ^ set(found)
-        if odd:
-            raise UserError(
-                f"{recording} and {next(iter(scores))} don't have the same configurations: "
-                f"{', '.join(sorted(odd))} is in one of them only. Comparisons are paired."
-            )
-    return {name: np.array([found[name].mean() for found in scores.values()]) for name in wanted}
-
-
-def compare_recordings(
-    scores: ByRecording, chance: Mapping[str, float] | None, baseline: str | None = None
-) -> list[Comparison]:
-    """Compare configurations over recordings, and with chance where it is known.
-
-    Args:
-        scores: by recording and configuration.
-        chance: by recording.
-        baseline: a configuration to compare all others with; every pair without one.
-
-    Raises:
-        UserError: as `means_by_configuration`.
-    """
-    means = means_by_configuration(scores)
-    # Recordings share neither training nor test items: nothing is to be corrected.
-    pairs = between(means, n_train=1, n_test=0, baseline=baseline)
-    if chance is None:
-        return pairs
-    levels = np.array([chance[recording] for recording in scores])
-    above = {name: values - levels for name, values in means.items()}
-    return against_chance(above, 0.0, n_train=1, n_test=0) + pairs
-
-
-def mean_rows(scores: ByRecording, shown: Callable[..., str]) -> list[dict[str, str]]:
-    """Lay out each configuration's mean by recording, over recordings, and of the middle half."""
-    rows = []
-    for name, means in means_by_configuration(scores).items():
-        by_recording = {
-            recording: shown(found[name].mean(), found[name].std(ddof=1))
-            for recording, found in scores.items()
-        }
-        rows.append(
-            {
-                "configuration": name,
-                **by_recording,
-                "over recordings": shown(means.mean(), means.std(ddof=1)),
-                "interquartile mean": _middle(scores, name, shown),
-            }
-        )
-    return rows
-
-
-def difference_rows(
-    comparisons: Sequence[Comparison], shown: Callable[[float], str]
-) -> list[dict[str, str]]:
-    """Lay the tests over recordings out for people."""
-    return [
-        {
-            "comparison": c.name,
-            "difference": shown(c.corrected.mean),
-            "95 % interval": f"{shown(c.corrected.low)} to {shown(c.corrected.high)}",
-            "p": report.p_value(c.corrected.pvalue),
-            "p, Holm": report.p_value(c.p_holm),
-            "d": f"{c.effect_size:.2f}",
-            "P(A > B)": f"{c.wins.value:.2f}",
-            "Wilcoxon p": f"{report.p_value(c.ranks.pvalue)} ({c.ranks.smallest:.3g})",
-        }
-        for c in comparisons
-    ]
-
-
-def show_recordings(
-    scores: ByRecording,
-    chance: Mapping[str, float] | None,
-    shown: Callable[..., str],
-    baseline: str | None = None,
-) -> tuple[list[dict[str, str]], list[dict[str, str]], list[Comparison]]:
-    """Print means and tests over recordings; return the rows of both and the tests.
-
-    Raises:
-        UserError: as `means_by_configuration`.
-    """
-    comparisons = compare_recordings(scores, chance, baseline)
-    means, differences = mean_rows(scores, shown), difference_rows(comparisons, shown)
-    for rows in (means, differences):
-        console.print(report.screen_table(rows))
-    say(LEGEND)
-    return means, differences, comparisons
-
-
-def _middle(scores: ByRecording, name: str, shown: Callable[[float], str]) -> str:
-    table = [found[name] for found in scores.values()]
-    fewest = min(map(len, table))
-    found = interquartile_mean([row[:fewest] for row in table])
-    return f"{shown(found.value)} ({shown(found.low)} to {shown(found.high)})"
-
-
-# ---------------------------------------------------------------- sweeps that were evaluated
+Row = Mapping[str, str]
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,66 +53,195 @@ class RecordingsOptions:
     storage: str = "storage"
     """Where the sweeps were kept."""
     sweeps: tuple[str, ...] = ()
-    """Names of sweeps, one per recording."""
+    """Names of sweeps, one per recording, of at least two subjects."""
 
 
-def read_evaluation(ledger: Ledger, metric: str) -> tuple[str, dict[str, np.ndarray], float]:
-    """Read the scores of a sweep's last test evaluation, at fresh seeds if there were any.
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """A sweep's last test evaluation, at fresh seeds if there were any.
 
-    Returns:
-        Name of the recording; scores by family, `[J]`; and chance.
+    Attributes:
+        ledger: of the sweep.
+        subject, title: whose recording, and of what.
+        split: kind of its splits.
+        protocol: FRESH_SEEDS or SEARCH_SEEDS.
+        seeds: of the protocol.
+        scores: by family, `[J]`, in the order of the seeds.
+        chance: of the same metric.
+        missing: cells that the sweep lacked, so that the choice was between fewer.
+    """
+
+    ledger: Ledger
+    subject: str
+    title: str
+    split: SplitKind
+    protocol: str
+    seeds: tuple[int, ...]
+    scores: Scores
+    chance: float
+    missing: int
+
+
+def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
+    """Read what a sweep's last test evaluation left.
 
     Raises:
-        UserError: the sweep was not evaluated.
+        UserError: the sweep was not evaluated, or a file of the evaluation is damaged.
     """
-    folder = ledger.folder / "evaluation"
-    if not (folder / "scores.csv").exists():
-        raise UserError(
-            f"{ledger.folder.name} was not evaluated. Run python analysis/test_evaluation.py "
-            f"--sweep {ledger.folder.name} first."
-        )
-    rows = _read_csv(folder / "scores.csv")
-    protocol = (
-        "fresh seeds" if any(r["protocol"] == "fresh seeds" for r in rows) else "search seeds"
+    protocol, seeds, scores = _parsed(ledger, "scores.csv", partial(_last_protocol, metric=metric))
+    chance, missing = _parsed(
+        ledger, "table.csv", partial(_chance_and_missing, protocol=protocol, metric=metric)
     )
-    rows = [row for row in rows if row["protocol"] == protocol]
-    families = dict.fromkeys(row["family"] for row in rows)
-    scores = {
-        family: np.array([float(row[metric]) for row in rows if row["family"] == family])
-        for family in families
-    }
-    (chance, *_) = (float(row[f"{metric}_chance"]) for row in _read_csv(folder / "table.csv"))
     dataset = ledger.description()["dataset"]
-    return f"{dataset['subject']}, {dataset['title']}", scores, chance
+    return Evaluated(
+        ledger=ledger,
+        subject=dataset["subject"],
+        title=dataset["title"],
+        split=ledger.sweep().training.split,
+        protocol=protocol,
+        seeds=seeds,
+        scores=scores,
+        chance=chance,
+        missing=missing,
+    )
 
 
-def _read_csv(path: UPath) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text())))
+def _parsed(ledger: Ledger, file: str, parse: Callable[[list[Row]], Parsed]) -> Parsed:
+    path = ledger.folder / "evaluation" / file
+    try:
+        return parse(list(csv.DictReader(io.StringIO(read_whole(path).decode()), strict=True)))
+    except FileNotFoundError:
+        name = ledger.folder.name
+        raise UserError(f"{name} was not evaluated. Run {_evaluation(ledger)} first.") from None
+    except KeyError as error:
+        problem = f"no column {error}"
+    except (TypeError, ValueError, csv.Error) as error:
+        problem = one_line(error)
+    raise UserError(f"{path} is damaged ({problem}). Run {_evaluation(ledger)} again.")
+
+
+def _last_protocol(
+    rows: Sequence[Row], metric: str
+) -> tuple[str, tuple[int, ...], dict[str, np.ndarray]]:
+    """The strictest protocol, its seeds, and scores by family."""
+    fresh = any(row["protocol"] == FRESH_SEEDS for row in rows)
+    protocol = FRESH_SEEDS if fresh else SEARCH_SEEDS
+    table: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if row["protocol"] == protocol:
+            table[row["family"]][int(row["seed"])] = _fraction(row[metric])
+    if not table:
+        raise ValueError(f"nothing at {protocol}")
+    seeds = tuple(next(iter(table.values())))
+    for family, known in table.items():
+        if tuple(known) != seeds:
+            raise ValueError(f"{family} has other seeds than {next(iter(table))}")
+    scores = {family: np.array(list(known.values())) for family, known in table.items()}
+    return protocol, seeds, scores
+
+
+def _chance_and_missing(rows: Sequence[Row], protocol: str, metric: str) -> tuple[float, int]:
+    for row in rows:
+        if row["protocol"] == protocol:
+            return _fraction(row[f"{metric}_chance"]), int(row["missing_cells"])
+    raise ValueError(f"nothing at {protocol}")
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(f"expected a fraction, got {text}")
+    return value
+
+
+def _evaluation(ledger: Ledger) -> str:
+    """The command that evaluates a sweep."""
+    where = f"--storage {ledger.storage} --sweep {ledger.folder.name}"
+    return f"{python()} analysis/test_evaluation.py {where}"
+
+
+def check_alike(found: Sequence[Evaluated]) -> None:
+    """Refuse evaluations that say different things of their configurations.
+
+    Raises:
+        UserError: two are of one recording, or they differ in protocol or kind of split.
+    """
+    known: dict[tuple[str, str], str] = {}
+    for each in found:
+        name, recording = each.ledger.folder.name, (each.subject, each.title)
+        if recording in known:
+            raise UserError(
+                f"--sweeps: {known[recording]} and {name} are both of {', '.join(recording)}. "
+                "Give one sweep of each recording."
+            )
+        known[recording] = name
+    fresh = [each for each in found if each.protocol == FRESH_SEEDS]
+    search = [each for each in found if each.protocol != FRESH_SEEDS]
+    if fresh and search:
+        seeds = " ".join(map(str, fresh[0].seeds))
+        raise UserError(
+            f"{search[0].ledger.folder.name} was evaluated at search seeds alone, "
+            f"{fresh[0].ledger.folder.name} at fresh ones, and they can't be mixed. Run "
+            f"{_evaluation(search[0])} --confirm-seeds {seeds}."
+        )
+    for each in found:
+        if each.split != found[0].split:
+            raise UserError(
+                f"{found[0].ledger.folder.name} has {found[0].split} splits, "
+                f"{each.ledger.folder.name} {each.split} ones, and they can't be mixed. Run the "
+                f"sweep of {each.subject}, {each.title} with --split {found[0].split}, evaluate "
+                "it, and give that one."
+            )
+
+
+def by_subject(found: Sequence[Evaluated]) -> tuple[BySubject, dict[str, float]]:
+    """Gather scores by subject and recording, and chance by subject, mean over its recordings."""
+    scores: dict[str, dict[str, Scores]] = defaultdict(dict)
+    levels: dict[str, list[float]] = defaultdict(list)
+    for each in found:
+        scores[each.subject][each.title] = each.scores
+        levels[each.subject].append(each.chance)
+    return scores, {subject: float(np.mean(values)) for subject, values in levels.items()}
+
+
+def caption(found: Sequence[Evaluated]) -> str:
+    """Say in words what was compared; all are of one protocol and kind of split."""
+    recordings = "; ".join(f"{each.subject}, {each.title}" for each in found)
+    first = found[0]
+    lacking = [f"{each.ledger.folder.name} lacks {each.missing}" for each in found if each.missing]
+    missing = f" Cells missing from the search: {', '.join(lacking)}." if lacking else ""
+    return (
+        f"{recordings}: held-out test splits ({first.split}){SPLITS[first.split]}, at "
+        f"{PROTOCOLS[first.protocol]}.{missing}"
+    )
 
 
 def main(options: RecordingsOptions) -> None:
-    """Compare families over recordings, which are the unit."""
+    """Compare families over subjects, which are the unit."""
     storage = open_storage(options.storage, must_exist=True)
-    found = [
-        read_evaluation(find_ledger(storage, name), PRIMARY)
-        for name in dict.fromkeys(options.sweeps)
-    ]
-    scores = {recording: by_family for recording, by_family, _ in found}
-    if len(scores) < max(len(found), FEWEST):
-        raise UserError(
-            f"--sweeps names {len(found)} sweeps of {len(scores)} recordings. Give one of each of "
-            "at least two recordings."
-        )
-    chance = {recording: level for recording, _, level in found}
+    names = dict.fromkeys(options.sweeps)
+    found = [read_evaluation(find_ledger(storage, name), PRIMARY) for name in names]
+    check_alike(found)
+    scores, chance = by_subject(found)
+    comparisons = compare_subjects(scores, chance)
     shown = partial(report.score, PRIMARY)
-    means, differences, comparisons = show_recordings(scores, chance, shown)
+    tables = subject_tables(scores, comparisons, shown)
+    protocol, split = found[0].protocol, found[0].split
+    title = f"{metric_title(PRIMARY)} over {len(scores)} subjects at {protocol}, {split} splits"
+    words = [caption(found), legend(comparisons, EQUIVALENCE, shown)]
+    say(title)
+    for rows in tables:
+        console.print(report.screen_table(rows))
+    for line in words:
+        say(line)
     folder = storage / "recordings_compared"
-    title = f"# {metric_title(PRIMARY)} over {len(scores)} recordings"
-    parts = [title, LEGEND, *map(report.markdown_table, (means, differences))]
+    parts = [f"# {title}", *words, *map(report.markdown_table, tables)]
     write_whole(folder / "recordings.md", "\n\n".join(parts))
-    write_whole(
-        folder / "recordings.csv", report.csv_table(comparison_values(comparisons, PRIMARY))
-    )
+    values = [
+        {"protocol": protocol, "split": split, **row}
+        for row in comparison_values(comparisons, PRIMARY)
+    ]
+    write_whole(folder / "recordings.csv", report.csv_table(values))
     say(f"Tables: {folder}")
 
 

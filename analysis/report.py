@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ssense.retrieval import metric_title
 
@@ -41,10 +42,15 @@ def p_value(p: float) -> str:
 
 
 def screen_table(rows: Rows) -> Table:
-    """Lay rows out for the terminal; the columns are the first row's keys."""
-    table = Table(*map(str, rows[0]), box=box.SIMPLE_HEAD)
+    """Lay rows out for the terminal; the columns are the first row's keys.
+
+    Names are a user's: what looks like markup in them, as in "[/mask]", is text.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in rows[0]:
+        table.add_column(Text(str(title)))
     for row in rows:
-        table.add_row(*map(str, row.values()))
+        table.add_row(*(Text(str(cell)) for cell in row.values()))
     return table
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from upath import UPath
 
+from analysis import controls
 from analysis.comparison import LEGEND
 from analysis.evaluation import PRIMARY
 from analysis.examples import examples
@@ -24,10 +24,16 @@ from analysis.figures import (
     swept_fields,
 )
 from analysis.findings import findings, power_note, repeats_note
-from analysis.origin import control_words, data_facts, provenance_facts, sweep_facts
-from analysis.page import Block, Facts, Grid, Picture, Points, Section, Words
-from analysis.protocol import Protocol, difference_rows, published_rows, table_rows
-from analysis.report import mean_scores
+from analysis.origin import (
+    KeptControls,
+    control_words,
+    controls_command,
+    data_facts,
+    provenance_facts,
+    sweep_facts,
+)
+from analysis.page import Block, FactTable, Grid, Picture, Points, Section, Words
+from analysis.protocol import Protocol, candidates, difference_rows, published_rows, table_rows
 from ssense.errors import printable
 from ssense.retrieval import metric_title
 from sweeps.engine.cell import describe, label
@@ -36,7 +42,11 @@ from sweeps.engine.search import Search
 
 NO_CONTROLS = (
     "No controls were run, so nothing here says how much of the score sentence length alone or "
-    "the place in the movie would reach. Run: python analysis/controls.py --sweep {}"
+    "the place in the movie would reach. Run: {}"
+)
+OLD_CONTROLS = (
+    "The controls that were run last are of another configuration or of other seeds than the best "
+    "configuration of the search, and are left out. Run again: {}"
 )
 
 MOST_CHARACTERS = 300
@@ -52,10 +62,12 @@ class Material:
         search: of the sweep, as far as it has come.
         shards: folder of the recording's spectrograms.
         sentences: N, of the dataset.
-        controls: test scores by control and metric, `[seeds]`; empty where none was run.
+        controls: as they were run last; None where they were not.
         protocols: evaluations, the strictest last.
-        records: of all cells with a result that counts; one at least.
-        notes: on what is missing, and how exact it is.
+        records: of all cells that were evaluated or that the evaluated ones were chosen among; one
+            at least.
+        missing: cells that the choice went without, by name.
+        notes: on how exact it is.
         written_at: when.
     """
 
@@ -63,9 +75,10 @@ class Material:
     search: Search
     shards: UPath
     sentences: Sequence[str]
-    controls: Mapping[str, Mapping[str, np.ndarray]]
+    controls: KeptControls | None
     protocols: Sequence[Protocol]
     records: Sequence[Record]
+    missing: Sequence[str]
     notes: Sequence[str]
     written_at: str
 
@@ -73,6 +86,26 @@ class Material:
     def last(self) -> Protocol:
         """The strictest protocol."""
         return self.protocols[-1]
+
+    @property
+    def leader(self) -> str:
+        """The family whose configuration leads on the validation splits."""
+        chosen = self.last.evaluation.chosen
+        return max(chosen, key=lambda family: self.search.score(chosen[family]) or 0)
+
+    @property
+    def own_controls(self) -> KeptControls | None:
+        """The controls, where they are of the leading configuration at the search's seeds."""
+        configuration = describe(self.last.evaluation.chosen[self.leader])
+        wanted = self.leader, configuration, self.search.sweep.seeds
+        return self.controls if self.controls and self.controls.belong_to(*wanted) else None
+
+    @property
+    def missing_note(self) -> list[str]:
+        """Name the cells that the choice went without, if there were any."""
+        n = len(self.missing)
+        cells = "one missing cell" if n == 1 else f"{n} missing cells"
+        return [f"Without {cells}: {'; '.join(self.missing)}."] if n else []
 
 
 def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Section]:
@@ -86,11 +119,10 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
         UserError: the folder of the shards is damaged.
     """
     ledger, search = material.ledger, material.search
-    run = Facts("The sweep", sweep_facts(ledger, search))
-    data = Facts(
-        "The data, and what to beware of",
-        data_facts(ledger, material.shards, material.records[0].sizes),
-    )
+    evaluation = material.last.evaluation
+    sizes = {"train": evaluation.n_train, "test": evaluation.n_test}
+    run = FactTable("The sweep", sweep_facts(ledger, search))
+    data = FactTable("The data, and what to beware of", data_facts(ledger, material.shards, sizes))
     made = provenance_facts(ledger, material.records, material.written_at)
     return [
         *(_test_section(material, protocol, pictures) for protocol in material.protocols[::-1]),
@@ -99,7 +131,7 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
         Section(
             "The search", [pictures[n] for n in ("matrix", "response", "curves") if n in pictures]
         ),
-        Section("Provenance", [Facts("What made this", made)]),
+        Section("Provenance", [FactTable("What made this", made)]),
     ]
 
 
@@ -109,8 +141,8 @@ def draw_pictures(material: Material) -> dict[str, Picture]:
     trials = search_trials(material.search)
     if swept_fields(trials):
         drawn.append(_response_picture(material, trials))
-    if material.controls:
-        drawn.append(_control_picture(material))
+    if material.own_controls:
+        drawn.append(_control_picture(material.own_controls))
     for protocol in material.protocols:
         drawn += _protocol_pictures(protocol)
     return {picture.name: picture for picture in drawn}
@@ -140,8 +172,7 @@ def example_rows(material: Material) -> tuple[str, list[dict[str, str | list[str
     Returns:
         A caption, and a row for each example.
     """
-    search, evaluation = material.search, material.last.evaluation
-    family = max(evaluation.chosen, key=lambda name: search.score(evaluation.chosen[name]) or 0)
+    evaluation, family = material.last.evaluation, material.leader
     retrieval, seed = evaluation.retrievals[family][0], evaluation.seeds[0]
     rows = [
         {
@@ -170,11 +201,12 @@ def _test_section(
     evaluation = protocol.evaluation
     rows = [*table_rows(evaluation), *published_rows(material.ledger)]
     title = metric_title(PRIMARY)
-    first = material.notes if protocol is material.last else ()
+    notes = [*material.missing_note, *material.notes]
+    first = notes if protocol is material.last else []
     return Section(
         f"Test at {protocol.name}",
         [
-            Words([*first]),
+            Words(first),
             Grid(protocol.caption, rows),
             Points([*findings(evaluation), power_note(evaluation)]),
             pictures[protocol.file_name],
@@ -198,15 +230,15 @@ def _score_blocks(material: Material, pictures: Mapping[str, Picture]) -> list[B
 
 
 def _control_blocks(material: Material, pictures: Mapping[str, Picture]) -> list[Block]:
-    if not material.controls:
-        return [Words([NO_CONTROLS.format(material.ledger.folder.name)])]
-    rows = [
-        {"control": name} | mean_scores(by_metric) for name, by_metric in material.controls.items()
-    ]
+    kept = material.own_controls
+    if kept is None:
+        words = OLD_CONTROLS if material.controls else NO_CONTROLS
+        return [Words([words.format(controls_command(material.ledger))])]
+    rows = controls.table_rows(kept.scores)
     return [
         pictures["controls"],
         Points(control_words(material.ledger)),
-        Grid("The same controls, mean ± sd over seeds.", rows),
+        Grid("The same controls, mean ± sd over the seeds of the search.", rows),
     ]
 
 
@@ -215,7 +247,7 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
     ranks = {
         family: [r.ranks for r in by_seed] for family, by_seed in evaluation.retrievals.items()
     }
-    on_what = f"{len(evaluation.seeds)} {protocol.name}"
+    on_what, n_test = f"{len(evaluation.seeds)} {protocol.name}", candidates(evaluation)
     return [
         Picture(
             name,
@@ -228,18 +260,17 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
         Picture(
             f"{name}_recall",
             f"Recall at every k by family, {protocol.name}",
-            f"Share of test queries whose true sentence is among the first k of "
-            f"{evaluation.n_test} candidates: mean over {on_what} and its 95 % interval at each k, "
-            "which allows for overlapping splits (Nadeau and Bengio); dashed: chance, k / "
-            f"{evaluation.n_test}.",
-            recall_figure(ranks, evaluation.n_train, evaluation.n_test),
+            f"Share of test queries whose true sentence is among the first k of {n_test} "
+            f"candidates: mean over {on_what} and its 95 % interval at each k, which allows for "
+            "overlapping splits (Nadeau and Bengio); dashed: chance, k of all candidates.",
+            recall_figure(ranks, evaluation.sizes),
         ),
         Picture(
             f"{name}_ranks",
             f"Histogram of the true sentence's rank by family, {protocol.name}",
-            f"Rank of the true sentence among {evaluation.n_test} candidates, over all queries of "
-            f"{on_what}, as multiples of what a random ranking gives (dashed).",
-            rank_figure(ranks, evaluation.n_test),
+            f"Rank of the true sentence among {n_test} candidates, over all queries of {on_what}, "
+            "as multiples of what a random ranking gives (dashed).",
+            rank_figure(ranks),
         ),
     ]
 
@@ -292,13 +323,15 @@ def _response_picture(material: Material, trials: Sequence[Trial]) -> Picture:
     )
 
 
-def _control_picture(material: Material) -> Picture:
+def _control_picture(kept: KeptControls) -> Picture:
+    scores = {name: found.scores[PRIMARY] for name, found in kept.scores.items()}
+    chance = {name: found.chance[PRIMARY] for name, found in kept.scores.items()}
     return Picture(
         "controls",
         "Test Recall@10 of the controls",
         "Test Recall@10 of the best configuration, and of controls that lack the brain, the "
         "training or the pairing: mean, sd and scores over seeds. What a control reaches, the "
-        "score does not owe to what the control lacks. Among fewer candidates chance is higher: "
-        "such a control is to be read against random retrieval among the same.",
-        bar_figure({name: found[PRIMARY] for name, found in material.controls.items()}, PRIMARY),
+        "score does not owe to what the control lacks. Chance is that of the control's own "
+        "candidates: among fewer it is higher.",
+        bar_figure(scores, PRIMARY, chance),
     )

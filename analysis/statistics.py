@@ -137,30 +137,32 @@ def win_probability(
     return Estimate(float(wins.mean()), *_percentiles(wins[chosen].mean(axis=1)))
 
 
-def interquartile_mean(scores: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> Estimate:
+def interquartile_mean(
+    scores: Sequence[ArrayLike], *, resamples: int = 10_000, seed: int = 0
+) -> Estimate:
     """Mean of the middle half of all runs (Agarwal et al. 2021), over recordings and seeds.
 
-    The bootstrap is stratified: it draws seeds anew within each recording, so it tells how sure
-    the value is for these recordings, not for others.
+    Each run counts once, so a recording of more seeds counts for more. The bootstrap is stratified:
+    it draws seeds anew within each recording, so it tells how sure the value is for these
+    recordings, not for others.
 
     Args:
-        scores: `[recordings, seeds]`.
+        scores: by recording, `[J]` each; recordings may differ in J, their number of seeds.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: not a table of finite scores.
+        ValueError: a recording has no score, or one that is not finite, or there is no recording.
     """
-    table = np.asarray(scores, dtype=np.float64)
-    if table.ndim != 2 or not table.size:
-        raise ValueError(f"expected recordings x seeds, got an array of shape {table.shape}")
-    if not np.isfinite(table).all():
-        raise ValueError("scores must be finite")
-    n_recordings, n_seeds = table.shape
-    chosen = np.random.default_rng(seed).integers(n_seeds, size=(resamples, *table.shape))
-    drawn = table[np.arange(n_recordings)[:, None], chosen].reshape(resamples, -1)
-    means = stats.trim_mean(drawn, 0.25, axis=1)
-    return Estimate(float(stats.trim_mean(table, 0.25, axis=None)), *_percentiles(means))
+    recordings = [_finite_vector(row) for row in scores]
+    sizes = [len(row) for row in recordings]
+    if not sizes or not all(sizes):
+        raise ValueError(f"expected scores of every recording, got {sizes}")
+    generator = np.random.default_rng(seed)
+    drawn = [row[generator.integers(len(row), size=(resamples, len(row)))] for row in recordings]
+    means = stats.trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
+    value = float(stats.trim_mean(np.concatenate(recordings), 0.25))
+    return Estimate(value, *_percentiles(means))
 
 
 class SignedRankTest(NamedTuple):
@@ -241,7 +243,7 @@ def _finite_vector(values: ArrayLike) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    from analysis.comparison import ComparisonOptions, main
+    from analysis.results_table import ResultsOptions, main
     from ssense.command import run_command
 
-    run_command(ComparisonOptions, main)
+    run_command(ResultsOptions, main)

@@ -5,7 +5,9 @@
 
 Per family, the configuration with the best mean validation Recall@10; each of its seeds' encoders
 on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice was not
-made: their table is free of selection. Every look at test splits is recorded.
+made: their table is free of selection by seed. Yet fresh seeds deal out the sentences of one
+recording anew, and the search has seen them in other splits; only a sweep with --split held-out
+keeps its test sentences from all seeds. Every look at test splits is recorded.
 report.html holds it all, with figures; tables and figures stand beside it.
 """
 
@@ -17,7 +19,7 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from upath import UPath
@@ -36,9 +38,11 @@ from analysis.evaluation import (
 from analysis.figures import figure_bytes
 from analysis.further_cells import train_further
 from analysis.looks import count_looks, record_look
-from analysis.origin import control_scores
+from analysis.origin import read_controls
 from analysis.page import html_page
 from analysis.protocol import (
+    FRESH_SEEDS,
+    SEARCH_SEEDS,
     Protocol,
     caption,
     difference_rows,
@@ -54,7 +58,7 @@ from ssense.data.dataset import Dataset
 from ssense.retrieval import METRICS, metric_title
 from ssense.storage import open_storage, write_whole
 from sweeps.engine.cell import Configuration, describe
-from sweeps.engine.ledger import Ledger, find_ledger, utc_now
+from sweeps.engine.ledger import Ledger, Record, find_ledger, utc_now
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
@@ -88,7 +92,7 @@ def markdown(material: Material) -> str:
     """Write the tables as Markdown: for each protocol its scores and the tests of every metric."""
     ledger = material.ledger
     parts = [f"# Test evaluation of {ledger.folder.name}\n"]
-    parts += [f"{note}\n" for note in material.notes]
+    parts += [f"{note}\n" for note in (*material.missing_note, *material.notes)]
     for protocol in material.protocols:
         evaluation = protocol.evaluation
         rows = [*table_rows(evaluation), *published_rows(ledger)]
@@ -98,12 +102,13 @@ def markdown(material: Material) -> str:
     return "\n".join([*parts, f"{LEGEND}\n"])
 
 
-def number_tables(protocols: Sequence[Protocol]) -> dict[str, report.Rows]:
+def number_tables(material: Material) -> dict[str, report.Rows]:
     """List means, tests and scores as numbers, by the name of their file."""
+    protocols, missing = material.protocols, {"missing_cells": len(material.missing)}
+    listed = {"table": mean_rows, "tests": value_rows, "scores": score_rows}
     return {
-        "table": [row for protocol in protocols for row in mean_rows(protocol)],
-        "tests": [row for protocol in protocols for row in value_rows(protocol)],
-        "scores": [row for protocol in protocols for row in score_rows(protocol)],
+        name: [row | missing for protocol in protocols for row in rows(protocol)]
+        for name, rows in listed.items()
     }
 
 
@@ -120,11 +125,12 @@ def write_report(material: Material) -> list[UPath]:
         "report.html": html_page(title, sections(material, pictures)),
         "table.md": markdown(material),
     }
-    for name, rows in number_tables(material.protocols).items():
+    for name, rows in number_tables(material).items():
         contents[f"{name}.csv"] = report.csv_table(rows)
     for protocol in material.protocols:
         rows = [*table_rows(protocol.evaluation), *published_rows(ledger)]
-        contents[f"{protocol.file_name}.tex"] = report.latex_table(rows, protocol.caption)
+        words = " ".join([protocol.caption, *material.missing_note])
+        contents[f"{protocol.file_name}.tex"] = report.latex_table(rows, words)
     for name, picture in pictures.items():
         for kind in ("png", "svg"):
             contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
@@ -132,12 +138,6 @@ def write_report(material: Material) -> list[UPath]:
     for name, content in contents.items():
         write_whole(folder / name, content)
     return [folder / name for name in contents]
-
-
-def missing_note(search: Search) -> list[str]:
-    """Name the cells that the evaluation goes without, if there are any."""
-    missing = missing_cells(search)
-    return [f"Without {len(missing)} missing cells: {'; '.join(missing)}."] if missing else []
 
 
 def noise_floor(ledger: Ledger) -> list[str]:
@@ -167,7 +167,8 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
     }
     number = count_looks(ledger)
     tags = {"ssense.level": "test evaluation", "look": str(number), "text": dataset["text"]}
-    tables = number_tables(material.protocols)
+    tags["missing cells"] = "; ".join(material.missing) or "none"
+    tables = number_tables(material)
     tracker = Tracker(storage, sweep.claim, sweep.name)
     tracker.report(f"test evaluation {number}", tags, metrics, files, tables)
 
@@ -199,15 +200,17 @@ def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOp
         UserError: a family has no configuration to evaluate, a seed is not fresh, a cell failed,
             or data, encoders or the table of controls can't be read.
     """
-    chosen, controls = best_configurations(search), control_scores(ledger)
+    chosen, controls = best_configurations(search), read_controls(ledger)
     confirming = None
     if options.confirm_seeds:
-        confirming = confirming_sweep(search.sweep, chosen, options.confirm_seeds)
+        confirming = confirming_sweep(
+            search.sweep, chosen, options.confirm_seeds, search.records.values()
+        )
     data = sweep_dataset(ledger, storage)
-    searches = {"search seeds": search}
+    searches = {SEARCH_SEEDS: search}
     if confirming is not None:
         resources = options.cpus_per_cell, options.gpus_per_cell
-        searches["fresh seeds"] = train_further(
+        searches[FRESH_SEEDS] = train_further(
             FRESH, confirming, search.records, ledger, data, *resources
         )
     with step("Encoders of the best configurations on their test splits"):
@@ -215,7 +218,6 @@ def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOp
             evaluate_protocol(name, searched, chosen, ledger, data)
             for name, searched in searches.items()
         ]
-    records = {name: r for searched in searches.values() for name, r in searched.records.items()}
     return Material(
         ledger=ledger,
         search=search,
@@ -223,10 +225,22 @@ def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOp
         sentences=data.sentences,
         controls=controls,
         protocols=protocols,
-        records=tuple(record for record in records.values() if record.done),
-        notes=[*missing_note(search), *noise_floor(ledger)],
+        records=searched_records(searches.values()),
+        missing=missing_cells(search),
+        notes=noise_floor(ledger),
         written_at=utc_now(),
     )
+
+
+def searched_records(searches: Iterable[Search]) -> list[Record]:
+    """Records of the searches' own cells; a ledger has those of controls and other seeds too."""
+    found = {
+        record.signature: record
+        for search in searches
+        for row in search.rows
+        for record in search.done(row.configuration)
+    }
+    return list(found.values())
 
 
 def evaluate_protocol(
@@ -239,13 +253,14 @@ def evaluate_protocol(
     """
     evaluation = evaluate_chosen(search, chosen, ledger, data)
     look = record_look(ledger, evaluation.seeds, chosen)
-    return Protocol(name=name, evaluation=evaluation, caption=caption(ledger, evaluation, look))
+    words = caption(ledger, name, evaluation, look)
+    return Protocol(name=name, evaluation=evaluation, caption=words)
 
 
 def show(material: Material) -> None:
     """Print the tables, and the tests of the last protocol, the strictest."""
     published, last = published_rows(material.ledger), material.last.evaluation
-    for note in material.notes:
+    for note in (*material.missing_note, *material.notes):
         say(note)
     for protocol in material.protocols:
         rows = [*table_rows(protocol.evaluation), *published]

@@ -5,35 +5,36 @@ Their cells are trained by the sweep's own engine and kept in its ledger, at its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from analysis.control_scores import (
-    ControlScores,
-    by_metric,
-    mean_metrics,
-    overlapping_share,
-)
-from analysis.evaluation import held_out_retrieval, on_fastest_device
+from analysis.control_scores import ControlScores, overlapping_share
+from analysis.evaluation import by_metric, evaluate_chosen
 from analysis.further_cells import single_configurations, train_further
 from ssense.data import shards
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.dataset import Dataset
-from ssense.data.splits import SplitKind
+from ssense.data.splits import Split, SplitKind
 from ssense.data.surrogate import SURROGATES, Surrogate
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
-from ssense.retrieval import chance_metrics, metrics_of
+from ssense.retrieval import chance_metrics
 from ssense.signal.superlets import SuperletSpec
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger
-from sweeps.engine.precompute import load_dataset, make_shards, plan_dataset
+from sweeps.engine.precompute import (
+    SELECTION_RANK,
+    DatasetPlan,
+    load_dataset,
+    make_shards,
+    plan_dataset,
+)
 from sweeps.engine.progress import count, step
 from sweeps.engine.search import Search
+from sweeps.engine.sweep import Sweep
 
 TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 
@@ -89,36 +90,77 @@ TRAINED: dict[TrainedControlName, TrainedControl] = {
 }
 
 
-def run_trained_control(
-    control: TrainedControl,
-    ledger: Ledger,
-    search: Search,
-    chosen: Mapping[str, Configuration],
-    dataset: Dataset,
-    recording: str | None,
-    cpus: int,
-    gpus: float | None,
-) -> ControlScores:
-    """Train what the ledger lacks of a control, and evaluate it on its own test splits.
+@dataclass(frozen=True)
+class ControlPlan:
+    """A control that was found to be possible, before anything of it is computed.
+
+    Attributes:
+        control: which.
+        data: other data to make; None for the sweep's own.
+    """
+
+    control: TrainedControl
+    data: DatasetPlan | None
+
+
+def plan_control(
+    control: TrainedControl, ledger: Ledger, dataset: Dataset, recording: str | None
+) -> ControlPlan:
+    """Check that a control can be trained.
 
     Args:
         control: which.
         ledger: of the sweep.
+        dataset: of the sweep.
+        recording: folder that it was made from, if it is no longer where the ledger says.
+
+    Raises:
+        UserError: the recording is missing or another, or its sentences are too few for a split.
+    """
+    sweep = ledger.sweep()
+    kind = control.split or sweep.training.split
+    data = None
+    if control.surrogate or control.window_s:
+        data = _other_data(control, ledger, recording, kind)
+    split_of = partial((data or dataset).split, kind)
+    for seed in sweep.seeds:
+        n_candidates = _n_candidates(split_of, seed)
+        if n_candidates <= SELECTION_RANK:
+            raise UserError(
+                f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, "
+                f"too few for Recall@{SELECTION_RANK}. Leave this control out."
+            )
+    return ControlPlan(control, data)
+
+
+def run_trained_control(
+    plan: ControlPlan,
+    ledger: Ledger,
+    search: Search,
+    chosen: Mapping[str, Configuration],
+    dataset: Dataset,
+    cpus: int,
+    gpus: float | None,
+) -> tuple[Sweep, ControlScores]:
+    """Train what the ledger lacks of a control, and evaluate it on its own test splits.
+
+    Args:
+        plan: of the control.
+        ledger: of the sweep.
         search: of the sweep, done.
         chosen: the one configuration, by family.
         dataset: of the sweep.
-        recording: folder that it was made from, if it is no longer where the ledger says.
         cpus: of one cell.
         gpus: share of a GPU of one cell; None for one where there are GPUs.
 
+    Returns:
+        The sweep of its cells, and what it reaches.
+
     Raises:
-        UserError: the recording is missing or another, its sentences are too few for the split, or
-            a cell fails.
+        UserError: a cell fails, or the storage can't be written to.
     """
-    if control.surrogate or control.window_s:
-        dataset = _other_dataset(control, ledger, recording)
-    training = search.sweep.training
-    _check_splits(control, dataset, search.sweep.seeds)
+    control, training = plan.control, search.sweep.training
+    dataset = dataset if plan.data is None else _made(control, plan.data)
     sweep = replace(
         search.sweep,
         dataset_digest=dataset.digest,
@@ -126,44 +168,42 @@ def run_trained_control(
         families=single_configurations(chosen),
         configurations=1,
     )
-    trained = train_further(
-        f"for {control.title}", sweep, search.records, ledger, dataset, cpus, gpus
+    what = f"for {control.title}"
+    trained = train_further(what, sweep, search.records, ledger, dataset, cpus, gpus)
+    evaluation = evaluate_chosen(trained, chosen, ledger, dataset)
+    tests = next(iter(evaluation.retrievals.values()))
+    splits = [dataset.split(sweep.training.split, seed) for seed in sweep.seeds]
+    overlapping = overlapping_share(dataset, splits)
+    if sweep.training.split == "blocked" and overlapping:
+        raise AssertionError(f"blocked splits of {dataset.digest} share samples")
+    return sweep, ControlScores(
+        scores=next(iter(evaluation.scores.values())),
+        chance=by_metric([chance_metrics(len(test.rows)) for test in tests]),
+        overlapping=overlapping,
     )
-    (configuration,) = chosen.values()
-    return _evaluate(trained, configuration, ledger, dataset)
 
 
-def _check_splits(control: TrainedControl, dataset: Dataset, seeds: Sequence[int]) -> None:
+def _n_candidates(split_of: Callable[[int], Split], seed: int) -> int:
     try:
-        for seed in seeds if control.split else ():
-            dataset.split(control.split, seed)
-    except ValueError as error:
-        raise UserError(f"{control.title}: {error}. Leave this control out.") from error
+        return len(split_of(seed).validation)
+    except ValueError:
+        return 0
 
 
-def _evaluate(
-    search: Search, configuration: Configuration, ledger: Ledger, dataset: Dataset
-) -> ControlScores:
-    training = search.sweep.training
-    pairs = on_fastest_device(dataset)
-    metrics, chances, splits = [], [], []
-    for record in search.done(configuration):
-        split = dataset.split(training.split, record.seed)
-        found = held_out_retrieval(ledger, record, pairs, split.test, training.precision)
-        splits.append(split)
-        metrics.append(metrics_of(torch.from_numpy(found.ranks)))
-        chances.append(chance_metrics(len(split.test)))
-    return ControlScores(
-        scores=by_metric(metrics),
-        chance=mean_metrics(chances),
-        overlapping=overlapping_share(dataset, splits),
-    )
-
-
-def _other_dataset(control: TrainedControl, ledger: Ledger, recording: str | None) -> Dataset:
-    """The dataset of a sweep made again, with other signals or other windows."""
+def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
+    """The dataset of a plan, computed where it is not there."""
     from sweeps.engine.workers import running_ray
 
+    if not data.has_shards():
+        with step(f"Spectrograms: {control.title}"), running_ray():
+            make_shards(data, on_shard=count("shards"))
+    return load_dataset(data.shard_folder.name, data.text_spec, data.storage)
+
+
+def _other_data(
+    control: TrainedControl, ledger: Ledger, recording: str | None, kind: SplitKind
+) -> DatasetPlan:
+    """The data of a sweep once more, with other signals or other windows."""
     kept, storage = ledger.description()["dataset"], ledger.storage
     origin = shards.read_manifest(storage / "shards" / kept["shards"]).origin
     root = Path(recording or kept["recording"]).expanduser().resolve()
@@ -181,15 +221,11 @@ def _other_dataset(control: TrainedControl, ledger: Ledger, recording: str | Non
     segments = SegmentSpec(**origin["segments"])
     if control.window_s:
         segments = replace(segments, window_s=control.window_s, pad_to=None)
-    surrogate = SURROGATES[control.surrogate].of(found) if control.surrogate else found
-    plan = plan_dataset(
-        surrogate,
+    return plan_dataset(
+        SURROGATES[control.surrogate].of(found) if control.surrogate else found,
         segments,
         SuperletSpec(**origin["superlets"]),
         TextSpec(**kept["text_spec"]),
         storage,
+        kind,
     )
-    if not plan.has_shards():
-        with step(f"Spectrograms: {control.title}"), running_ray():
-            make_shards(plan, on_shard=count("shards"))
-    return load_dataset(plan.shard_folder.name, plan.text_spec, storage)

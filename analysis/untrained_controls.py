@@ -6,7 +6,7 @@ Each is evaluated on the test splits of a sweep's seeds, beside its best configu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,25 +22,26 @@ from analysis.baselines import (
     quantile_bins,
     smoothed_text,
 )
-from analysis.control_scores import (
-    ControlScores,
+from analysis.control_scores import ControlScores, overlapping_share
+from analysis.evaluation import (
+    PRIMARY,
     by_metric,
+    held_out_scores,
     mean_metrics,
-    overlapping_share,
+    on_fastest_device,
 )
-from analysis.evaluation import cell_encoder, on_fastest_device
 from ssense.data import shards
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
-from ssense.model.encoder import SpectrogramEncoder, build_encoder
 from ssense.retrieval import (
     RECALL_AT,
     chance_metrics,
     cosine_scores,
     metrics_of,
     ranks_of,
+    retrieval_metrics,
 )
-from ssense.training import TrainingSpec, embed
+from ssense.training import TrainingSpec, embed, initial_encoder
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.search import Search
@@ -83,20 +84,17 @@ class Sentences:
         return Sentences(**{name: values[index] for name, values in vars(self).items()})
 
 
-def read_sentences(folder: UPath, text: np.ndarray) -> Sentences:
-    """Read the sentence table of a shard folder.
+def read_sentences(folder: UPath, dataset: Dataset) -> Sentences:
+    """Gather what is known of the sentences of a dataset, and of its shard folder.
 
     Raises:
         UserError: a shard is missing or damaged.
     """
-    table = shards.read_sentences(folder)
-    samples = torch.tensor(table["stop"]) - torch.tensor(table["start"])
-    rate_hz = shards.read_manifest(folder).sampling_rate_hz
     return Sentences(
-        duration=samples.double() / rate_hz,
-        onset=torch.tensor(table["onset_s"]).double(),
-        length=torch.tensor([float(len(words)) for words in table["text"]]).double(),
-        text=torch.tensor(text).double(),
+        duration=torch.from_numpy(dataset.spans_s[:, 1] - dataset.spans_s[:, 0]),
+        onset=torch.tensor(shards.read_sentences(folder)["onset_s"]).double(),
+        length=torch.tensor([float(len(words)) for words in dataset.sentences]).double(),
+        text=torch.tensor(dataset.text).double(),
     )
 
 
@@ -116,31 +114,42 @@ def without_brain(sentences: Sentences, split: Split) -> dict[str, Metrics]:
     return found
 
 
-def of_encoder(
-    encoder: SpectrogramEncoder, test: Pairs, duration: Tensor, permutations: int, seed: int
-) -> dict[str, Metrics]:
-    """Metrics of a trained encoder on one test split, and of what is left of it under control."""
-    brain, text = embed(encoder, test)
-    scores, own = cosine_scores(brain.cpu(), text.cpu()), torch.arange(len(test))
+def of_scores(
+    scores: Tensor, duration: Tensor, permutations: int, seed: int
+) -> tuple[dict[str, Metrics], dict[str, float]]:
+    """What a trained encoder reaches on one test split, and what is left of it under control.
+
+    Args:
+        scores: `[N, N]`, the i-th candidate the i-th query's own.
+        duration: `[N]` seconds.
+        permutations: of the pairing.
+        seed: of the permutations.
+
+    Returns:
+        Metrics by control, and by kind of permutation the share that reaches the model's Recall@10.
+    """
+    own = torch.arange(len(scores))
     generator = torch.Generator().manual_seed(seed)
     similar = of_similar_duration(scores, duration)
-    everything = torch.zeros_like(own)
-    bins = quantile_bins(duration, DURATION_BINS)
-    return {
-        MODEL: metrics_of(ranks_of(scores, own)),
-        PERMUTED: mean_metrics(permuted_metrics(scores, everything, permutations, generator)),
-        BINNED: mean_metrics(permuted_metrics(scores, bins, permutations, generator)),
+    model = metrics_of(ranks_of(scores, own))
+    found = {
+        MODEL: model,
         SIMILAR: metrics_of(ranks_of(similar, own)),
         SIMILAR_CHANCE: chance_among(similar, RECALL_AT),
     }
+    reaching = {}
+    bins = {PERMUTED: torch.zeros_like(own), BINNED: quantile_bins(duration, DURATION_BINS)}
+    for name, within in bins.items():
+        permuted = permuted_metrics(scores, within, permutations, generator)
+        found[name] = mean_metrics(permuted)
+        reaching[name] = float(np.mean([each[PRIMARY] >= model[PRIMARY] for each in permuted]))
+    return found, reaching
 
 
 def untrained(training: TrainingSpec, test: Pairs, seed: int) -> Metrics:
     """Metrics of an encoder that starts as the cell did and learns nothing."""
-    torch.manual_seed(seed)
-    encoder = build_encoder(training.encoder_weights, training.conv1, training.precision)
-    brain, text = embed(encoder.to(test.text.device), test)
-    return metrics_of(ranks_of(cosine_scores(brain.cpu(), text.cpu()), torch.arange(len(test))))
+    brain, text = embed(initial_encoder(training, seed).to(test.text.device), test)
+    return retrieval_metrics(brain, text, torch.arange(len(test), device=text.device))
 
 
 def run_untrained_controls(
@@ -155,30 +164,38 @@ def run_untrained_controls(
 
     Returns:
         What each reaches, by name.
+
+    Raises:
+        UserError: an encoder can't be read.
     """
     training, pairs = search.sweep.training, on_fastest_device(dataset)
     found: list[dict[str, Metrics]] = []
-    splits = []
+    reaching, splits = [], []
     for record in search.done(configuration):
         split = dataset.split(training.split, record.seed)
-        splits.append(split)
-        test = pairs.select(split.test)
+        scores = held_out_scores(ledger, record, pairs, split.test, training.precision)
         duration = sentences.duration[torch.from_numpy(split.test)]
-        encoder = cell_encoder(ledger, record, training.precision).to(pairs.text.device)
+        of_model, reached = of_scores(scores, duration, permutations, record.seed)
+        splits.append(split)
+        reaching.append(reached)
         found.append(
             {
-                **of_encoder(encoder, test, duration, permutations, record.seed),
+                **of_model,
                 **without_brain(sentences, split),
-                UNTRAINED: untrained(training, test, record.seed),
-                CHANCE: chance_metrics(len(test)),
+                UNTRAINED: untrained(training, pairs.select(split.test), record.seed),
+                CHANCE: chance_metrics(len(split.test)),
             }
         )
-    scores = {}
+    shared = overlapping_share(dataset, splits)
+    gathered = {}
     for name in ORDER:
         chance = SIMILAR_CHANCE if name in (SIMILAR, SIMILAR_CHANCE) else CHANCE
-        scores[name] = ControlScores(
+        gathered[name] = ControlScores(
             scores=by_metric([each[name] for each in found]),
-            chance=mean_metrics([each[chance] for each in found]),
+            chance=by_metric([each[chance] for each in found]),
+            overlapping=shared if name == MODEL else None,
+            reaching=(
+                float(np.mean([each[name] for each in reaching])) if name in reaching[0] else None
+            ),
         )
-    shared = overlapping_share(dataset, splits)
-    return scores | {MODEL: replace(scores[MODEL], overlapping=shared)}
+    return gathered

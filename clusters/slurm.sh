@@ -29,8 +29,10 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 
 # `ray symmetric-run` ends all of the user's Ray processes on a node: hence --exclusive above.
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}'):6379
+# Not through `head`, which would end scontrol by a signal, and so the script.
+read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+read -r ip _ < <(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address)
+address=$ip:6379
 export RAY_ADDRESS=$address
 
 # Not every node is there within Ray's 30 seconds.

@@ -65,7 +65,12 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     """Rank `[N]` float64 of each row's target in `[N, M]` scores, 1 the highest, ties at mid-rank.
 
     A candidate with the score -inf is none: it ranks behind all others.
+
+    Raises:
+        ValueError: a score is NaN, which has no rank.
     """
+    if scores.isnan().any():
+        raise ValueError("scores must be numbers; found NaN")
     target_score = scores.gather(1, targets[:, None])
     better = (scores > target_score).sum(dim=1)
     tied = (scores == target_score).sum(dim=1)

@@ -147,9 +147,7 @@ def fit(
         NonFiniteLossError: the loss of an epoch is not finite.
     """
     device = train.text.device
-    torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
-    encoder = build_encoder(spec.encoder_weights, spec.conv1, spec.precision, spec.batch_norm)
-    encoder.to(device)
+    encoder = initial_encoder(spec, seed).to(device)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
     order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
     masks = torch.Generator(device).manual_seed(stream_seed(seed, Stream.MASKS))
@@ -181,6 +179,12 @@ def fit(
             )
         )
     return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
+
+
+def initial_encoder(spec: TrainingSpec, seed: int) -> SpectrogramEncoder:
+    """The encoder that a training starts from, on the CPU."""
+    torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
+    return build_encoder(spec.encoder_weights, spec.conv1, spec.precision, spec.batch_norm)
 
 
 def evaluate(encoder: SpectrogramEncoder, pairs: Pairs) -> dict[str, float]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -14,6 +15,8 @@ import tyro
 
 from ssense.command import environment_arguments
 from ssense.errors import UserError
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,21 @@ def test_a_wrong_flag_is_exit_code_2_without_traceback(run, arguments):
     assert (done.returncode, done.stdout) == (2, "")
     assert arguments[0] in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("edit", "code"), [("", 0), ("# edited\n", 2)])
+def test_on_a_cluster_a_copied_file_has_to_be_the_installed_one(edit, code, tmp_path):
+    script = tmp_path / "masking.py"
+    script.write_text((REPOSITORY / "sweeps" / "masking.py").read_text() + edit)
+    environment = os.environ | {"RAY_ADDRESS": "auto", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, str(script), "--help"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    if edit:
+        assert done.stderr.startswith(
+            f"error: {script} is not the sweeps/masking.py that is installed on "
+        )
+        assert "Run `ray up --no-restart`" in done.stderr
 
 
 def test_our_own_errors_keep_their_traceback(run):

@@ -120,7 +120,7 @@ class SegmentSpec:
         """Samples of every segment, if they all have the same."""
         if self.window_s is None:
             return None
-        samples = self.window_s * self.sampling_rate_hz(recording)
+        samples = self.window_s * recording.sampling_rate_hz  # seconds as they passed
         return math.ceil(samples / self.pad_multiple) * self.pad_multiple
 
     def context_samples(self, recording: Recording) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,7 +33,8 @@ SHARD_BYTES = 160 * 10**6  # before compression, which leaves half to nine tenth
 # A shard is the unit of work of the precompute: a small recording too is spread over workers.
 LEAST_SHARDS = 6
 _ROW_GROUP_ROWS = 32
-_READERS = 3  # shards read at a time: faster than a local disk, and each takes memory of its own
+_BATCH_ROWS = 8
+_READERS = 3  # shards read at a time; each takes the memory of a file
 FIGURE = "spectrograms.png"
 _ORIGIN = b"ssense.origin"  # in a shard's schema: the folder's digest and its own name
 
@@ -95,8 +97,10 @@ def read_manifest(folder: UPath) -> Manifest:
         raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete the folder.")
     try:
         shards = tuple(Shard(**shard) for shard in content["shards"])
+        if outside := [shard.name for shard in shards if "/" in shard.name]:
+            raise ValueError(f"{outside[0]} is not in this folder")
         return Manifest(**{**content, "shards": shards})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}). Delete the folder.") from error
 
 
@@ -165,7 +169,8 @@ def find_shard(
     except FileNotFoundError:
         return None
     try:
-        table = _table(path, _open(path, content, origin, verify_pages=True))
+        with _damage_of(path):
+            table = _open(path, content, origin, verify_pages=True).read(use_threads=False)
         tensor = table.schema.field("spectrogram").type
         wanted = pa.table(dict(sentences))
         is_ours = table.drop_columns("spectrogram").equals(wanted)
@@ -198,16 +203,16 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
         return made[0]
 
     def read(shard: Shard, stop: int) -> pa.Table:
-        """Its sentences; the spectrograms go to their place group by group, to need no second."""
-        file = _open_shard(folder, manifest, shard)
-        start, sentences = stop - shard.rows, []
-        for group in range(file.num_row_groups):
-            table = _table(folder / shard.name, file, group)
-            part = table.column("spectrogram").combine_chunks().to_numpy_ndarray()
-            spectrograms(part.shape[1:])[start : start + len(part)] = part
-            start += len(part)
-            sentences.append(table.drop_columns("spectrogram"))
-        return pa.concat_tables(sentences)
+        """Its sentences; the spectrograms go to their place, few at a time, to need no second."""
+        path, start, sentences = folder / shard.name, stop - shard.rows, []
+        with _damage_of(path):
+            file = _open_shard(folder, manifest, shard)
+            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+                part = batch.column("spectrogram").to_numpy_ndarray()
+                spectrograms(part.shape[1:])[start : start + len(part)] = part
+                start += len(part)
+                sentences.append(batch.drop_columns("spectrogram"))
+        return pa.Table.from_batches(sentences)
 
     with ThreadPoolExecutor(_READERS) as pool:
         columns = pa.concat_tables(pool.map(read, manifest.shards, stops)).to_pydict()
@@ -243,7 +248,9 @@ def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
     Raises:
         UserError: as `read_shards`.
     """
-    return _table(folder / shard.name, _open_shard(folder, manifest, shard))
+    with _damage_of(folder / shard.name):
+        # Arrow's threads, still starting when a short command ends, abort the process.
+        return _open_shard(folder, manifest, shard).read(use_threads=False)
 
 
 def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFile:
@@ -266,10 +273,7 @@ def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFi
 
 
 def _open(path: UPath, content: bytes, origin: str, *, verify_pages: bool) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=verify_pages)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=verify_pages)
     found = (file.schema_arrow.metadata or {}).get(_ORIGIN, b"nothing").decode(errors="replace")
     wanted = f"{origin}/{path.name}"
     if found != wanted:
@@ -279,19 +283,15 @@ def _open(path: UPath, content: bytes, origin: str, *, verify_pages: bool) -> pq
     return file
 
 
-def _table(path: UPath, file: pq.ParquetFile, group: int | None = None) -> pa.Table:
-    """All rows of a file, or a group of them."""
+@contextmanager
+def _damage_of(path: UPath) -> Iterator[None]:
+    """Name the shard that can't be parsed."""
     try:
-        # Arrow's threads, still starting when a short command ends, abort the process.
-        if group is None:
-            return file.read(use_threads=False)
-        return file.read_row_group(group, use_threads=False)
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: UPath, error: Exception) -> UserError:
-    return UserError(f"shard {path} is damaged: {one_line(error)}. {_advice(path.parent)}")
+        raise UserError(
+            f"shard {path} is damaged: {one_line(error)}. {_advice(path.parent)}"
+        ) from error
 
 
 def _advice(folder: UPath) -> str:

@@ -65,6 +65,15 @@ def split_sentences(kind: SplitKind, seed: int, text: Sequence[str], spans_s: np
     return split
 
 
+def resampled_sizes(kind: SplitKind, split: Split) -> tuple[int, int]:
+    """Training sentences, and test sentences as far as seeds draw them anew.
+
+    They are what Nadeau and Bengio's correction allows for. Where all seeds share one test split,
+    nothing of it is drawn anew, and claims are about its sentences alone.
+    """
+    return len(split.train), 0 if kind == "held-out" else len(split.test)
+
+
 def split_identity(kind: SplitKind) -> list[Any]:
     """What a kind of split depends on beside sentences and seed, as plain values."""
     in_time = {"blocked": [BLOCKS, GAP_S], "held-out": [GAP_S]}
@@ -111,17 +120,20 @@ def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
 
 
 def _grouped(text: Sequence[str], seed: int) -> Split:
-    """Whole groups in the order of the random split, into parts of its sizes.
+    """Whole groups, shuffled, into parts of the random split's sizes.
 
     A group goes to the first part with room for it, test before validation; what fits neither is
     trained on.
     """
     random = seeded_split(len(text), seed)
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row in np.concatenate([random.test, random.validation, random.train]).tolist():
-        groups[normalised(text[row])].append(row)
+    by_words: dict[str, list[int]] = defaultdict(list)
+    for row, sentence in enumerate(text):
+        by_words[normalised(sentence)].append(row)
+    groups = list(by_words.values())
     test, validation, train = [], [], []
-    for rows in groups.values():
+    # Not in the order of shuffled rows: the larger a group, the sooner one of its rows comes.
+    for number in np.random.default_rng(seed).permutation(len(groups)):
+        rows = groups[number]
         if len(test) + len(rows) <= len(random.test):
             test += rows
         elif len(validation) + len(rows) <= len(random.validation):

@@ -6,7 +6,7 @@ Each step is kept under a name that hashes its whole origin, so a second run fin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -71,6 +71,7 @@ class DatasetPlan:
             # Readers may come to choose or place sentences otherwise under the same specification.
             "sentences": self._sentences_digest(),
             "superlets": asdict(self.superlet_spec),
+            "recording_rate_hz": self.recording.sampling_rate_hz,
         }
 
     def _sentences_digest(self) -> str:
@@ -102,8 +103,29 @@ class DatasetPlan:
             ValueError: they are too few.
         """
         chosen = self.segments
-        spans_s = np.stack([chosen.start, chosen.stop], axis=1) / self.sampling_rate_hz
+        # Seconds as they passed, whatever rate the segments assume.
+        spans_s = np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
         return split_sentences(kind, seed, chosen.text, spans_s)
+
+    def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
+        """Refuse seeds with too few validation sentences to choose by.
+
+        Raises:
+            UserError: with their number.
+        """
+        where = f"{self.recording.subject} {self.recording.trial}"
+        dropped = sum(self.segments.dropped.values())
+        for seed in seeds:
+            try:
+                n_candidates = len(self.split(kind, seed).validation)
+            except ValueError:
+                n_candidates = 0
+            if n_candidates <= SELECTION_RANK:
+                raise UserError(
+                    f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
+                    f"({dropped} were left out): Recall@10 among {n_candidates} validation "
+                    f"sentences, at seed {seed}, tells nothing. Give a longer recording."
+                )
 
     @property
     def sampling_rate_hz(self) -> float:
@@ -143,22 +165,11 @@ def plan_dataset(
         storage=storage,
         source=source,
     )
-    where, n = f"{recording.subject} {recording.trial}", len(plan.segments)
-    try:
-        n_candidates = len(plan.split(split, seed=0).validation)
-    except ValueError:
-        n_candidates = 0
-    if n_candidates <= SELECTION_RANK:
-        dropped = sum(plan.segments.dropped.values())
-        raise UserError(
-            f"{where}: {n} sentences are too few for a {split} split ({dropped} were left out): "
-            f"Recall@10 among {n_candidates} validation sentences tells nothing. Give a longer "
-            "recording."
-        )
+    plan.check_splits(split, seeds=(0,))
     try:
         check_below_nyquist(superlet_spec, plan.sampling_rate_hz)
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{recording.subject} {recording.trial}: {error}") from error
     return plan
 
 
@@ -296,7 +307,7 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
         spectrograms=spectrograms,
         text=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
         sentences=sentences,
-        spans_s=samples.T / manifest.sampling_rate_hz,
+        spans_s=samples.T / manifest.origin["recording_rate_hz"],
     )
 
 

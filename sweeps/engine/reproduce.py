@@ -125,7 +125,8 @@ def train_again(ledger: Ledger, record: Record, dataset: Dataset, threads: int) 
     if now != record.signature:
         raise UserError(
             f"cell {record.signature} would be {now} today: the weights {training.encoder_weights} "
-            "or the meaning of its configuration have changed. Restore what made it."
+            "or the meaning of its configuration have changed, or it is a control's, on other data "
+            "or splits. Restore what made it, or choose a cell of the sweep itself."
         )
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))

@@ -18,6 +18,7 @@ from rich.prompt import Confirm
 from rich.table import Table
 
 from ssense.command import python
+from ssense.data.splits import resampled_sizes
 from ssense.model.encoder import build_encoder
 from ssense.model.text import cached_embeddings
 from ssense.retrieval import chance_metrics, metric_title
@@ -78,6 +79,7 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
         SystemExit: without a budget, cells are still without a result; the exit code is 1.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    data.check_splits(sweep.training.split, sweep.seeds)
     ledger = Ledger(data.storage / SWEEPS / sweep.name)
     if options.dry_run:
         kept = _kept_versions(ledger, options)
@@ -126,7 +128,7 @@ def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
         for line in other_sweeps(data.storage, sweep):
             say(line)
     split = data.split(sweep.training.split, sweep.seeds[0])
-    plan = plan_cells(search, (len(split.train), len(split.test)))
+    plan = plan_cells(search, resampled_sizes(sweep.training.split, split))
     gpus = gpus_here(options.gpus_per_cell)
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if plan.to_run and plan.seconds_per_cell is None and not on_cluster:

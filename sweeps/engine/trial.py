@@ -67,9 +67,7 @@ class CellTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train the cell. An exception ends the process, which may be in no state to go on."""
         reset_process(self._cell.seed, self._threads)
-        record = run_cell(
-            self._cell, self._dataset, self._pairs, self._training, self._ledger
-        )
+        record = run_cell(self._cell, self._dataset, self._pairs, self._training, self._ledger)
         return {"done": True, "record": record}
 
 

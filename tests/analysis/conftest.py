@@ -34,6 +34,7 @@ def evaluation() -> Evaluation:
         },
         n_train=872,
         n_test=N_TEST,
+        sizes=(872, N_TEST),
     )
 
 

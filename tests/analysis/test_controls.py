@@ -5,15 +5,27 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from analysis.control_scores import ControlScores
-from analysis.controls import in_words, table_rows
+from analysis.controls import ControlOptions, Controls, in_words, table_rows, value_rows
 from analysis.trained_controls import TRAINED
-from analysis.untrained_controls import CHANCE, LENGTH, MODEL, ONSET, ORDER, SIMILAR, TEXT
+from analysis.untrained_controls import (
+    BINNED,
+    CHANCE,
+    LENGTH,
+    MODEL,
+    ONSET,
+    ORDER,
+    PERMUTED,
+    SIMILAR,
+    TEXT,
+)
+from ssense.errors import UserError
 from ssense.retrieval import METRICS
 
 BLOCKED = TRAINED["blocked"].title
@@ -21,25 +33,36 @@ BLOCKED = TRAINED["blocked"].title
 
 def scored(value: float, chance: float = 0.1, overlapping: float | None = None) -> ControlScores:
     return ControlScores(
-        scores={metric: np.full(3, value) for metric in METRICS},
-        chance=dict.fromkeys(METRICS, chance),
+        scores={metric: value + np.array([-0.01, 0.0, 0.01]) for metric in METRICS},
+        chance={metric: np.full(3, chance) for metric in METRICS},
         overlapping=overlapping,
     )
 
 
-SCORES = {
-    MODEL: scored(0.5, overlapping=0.67),
-    LENGTH: scored(0.48),
-    TEXT: scored(0.3),
-    ONSET: scored(0.1),
-    CHANCE: scored(0.1),
-    SIMILAR: scored(0.7, chance=0.6),
-    BLOCKED: scored(0.3, chance=0.2, overlapping=0.0),
-}
+def controls(**changes: ControlScores) -> Controls:
+    scores = {
+        MODEL: scored(0.5, overlapping=0.67),
+        LENGTH: scored(0.48),
+        TEXT: scored(0.3),
+        ONSET: scored(0.1),
+        PERMUTED: replace(scored(0.1), reaching=0.0),
+        BINNED: replace(scored(0.2), reaching=0.125),
+        CHANCE: scored(0.1),
+        SIMILAR: scored(0.7, chance=0.6),
+        BLOCKED: scored(0.3, chance=0.2, overlapping=0.0),
+    }
+    return Controls(
+        family="electrode",
+        configuration={"masking.electrode": 0.5},
+        seeds=(0, 1, 2),
+        sizes=(872, 292),
+        scores=scores | changes,
+    )
 
 
 def test_shares_are_said_in_words():
-    first, second, _, blocked, similar = in_words(SCORES)
+    standing, first, second, _, _, blocked, _, binned, similar = in_words(controls())
+    assert standing == "The model is 40.0 points above chance in Recall@10 (corrected p < 0.001)."
     assert first == (
         "Sentence duration alone, through text length, reaches 96 % of the model's Recall@10, "
         "95 % of what is above chance."
@@ -50,21 +73,38 @@ def test_shares_are_said_in_words():
     assert blocked.endswith(
         " 0 % of its test segments share samples with a training segment; of the sweep's own, 67 %."
     )
+    assert binned == (
+        "With pairs permuted among similar durations, 12.5 % of the permutations reach the model's "
+        "Recall@10."
+    )
     assert similar == (
         "Among candidates of similar duration the model reaches Recall@10 70.0 %, where chance is "
         "60.0 %."
     )
 
 
-def test_a_model_at_chance_has_no_share_above_it():
-    lines = in_words(SCORES | {MODEL: scored(0.1)})
-    assert not any("above chance" in line for line in lines)
+@pytest.mark.parametrize("score", [0.1, 0.05, 0.101])
+def test_a_model_that_may_be_at_chance_is_said_to_be(score):
+    standing, first, *_ = in_words(controls(**{MODEL: scored(score)}))
+    assert standing.endswith(
+        ": it is not shown to be above chance, and shares of its score mean little."
+    )
+    assert ("above chance" in first) == (score > 0.1)
 
 
-def test_the_table_has_the_chance_of_each_control():
-    rows = {row["control"]: row for row in table_rows(SCORES)}
+def test_the_tables_have_the_chance_of_each_control():
+    rows = {row["control"]: row for row in table_rows(controls().scores)}
     assert rows[BLOCKED]["chance Recall@10"] == "20.00"
-    assert rows[MODEL]["Recall@10"] == "50.00 ± 0.00"
+    assert rows[MODEL]["Recall@10"] == "50.00 ± 1.00"
+    values = {(row["control"], row["seed"]): row for row in value_rows(controls())}
+    assert values[BLOCKED, 1]["recall@10_chance"] == 0.2
+    assert values[MODEL, 2]["recall@10"] == pytest.approx(0.51)
+    assert {row["configuration"] for row in values.values()} == {"electrode 0.5"}
+
+
+def test_no_permutations_are_refused():
+    with pytest.raises(UserError, match="--permutations must be at least 1, got 0"):
+        ControlOptions(permutations=0)
 
 
 @pytest.mark.slow
@@ -73,7 +113,7 @@ def test_the_command_writes_table_figure_and_mlflow(tiny_sweep):
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (folder,) = (tiny_sweep / "sweeps").glob("*/controls")
-    assert {path.suffix for path in folder.iterdir()} == {".md", ".csv", ".png", ".svg"}
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".txt", ".csv", ".png", ".svg"}
     rows = list(csv.DictReader(io.StringIO((folder / "controls.csv").read_text())))
     assert [row["control"] for row in rows[::2]] == list(ORDER)
     assert [row["seed"] for row in rows[:2]] == ["0", "1"]

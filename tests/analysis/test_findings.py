@@ -95,6 +95,7 @@ def test_numbers_and_signs_agree_whatever_the_scores(first, second):
         retrievals={"a": retrievals(first), "b": retrievals(second)},
         n_train=872,
         n_test=N,
+        sizes=(872, N),
     )
     sentence = findings(evaluation)[2]
     points, side, low, high = re.match(

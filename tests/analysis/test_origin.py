@@ -43,7 +43,7 @@ def shards(tmp_path) -> UPath:
     folder = UPath(tmp_path) / "0123"
     manifest = Manifest(
         digest="0123",
-        origin={},
+        origin={"recording_rate_hz": 512},
         sources={},
         sampling_rate_hz=512,
         electrodes=("LT1", "<b>"),

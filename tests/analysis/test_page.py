@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from analysis.figures import bar_figure
-from analysis.page import Facts, Grid, Picture, Points, Section, Words, html_page
+from analysis.page import FactTable, Grid, Picture, Points, Section, Words, html_page
 
 NASTY = '<script>alert("&")</script>'
 SVG = "{http://www.w3.org/2000/svg}"
@@ -25,7 +25,7 @@ def page() -> str:
     blocks = [
         Words(["First.", NASTY]),
         Points(["one", NASTY]),
-        Facts(NASTY, [("name", NASTY)]),
+        FactTable(NASTY, [("name", NASTY)]),
         Grid("A table", [{"row": "a", NASTY: NASTY, "list": ["x", NASTY]}]),
         Picture("one", NASTY, NASTY, figure(NASTY)),
         Picture("two", "the same again", "Caption", figure(NASTY)),

@@ -84,7 +84,7 @@ def write_dataset(storage: UPath) -> Dataset:
     ]
     Manifest(
         digest=folder.name,
-        origin={},
+        origin={"recording_rate_hz": 512},
         sources={},
         sampling_rate_hz=512,
         electrodes=("a", "b", "c", "d"),
@@ -299,33 +299,10 @@ def test_scores_are_those_of_an_evaluation_by_hand(ledger, storage):
             assert scores == pytest.approx(expected, abs=1e-6)
 
 
-def test_looks_tell_what_the_choice_may_know(ledger, storage):
-    first = evaluated(ledger, storage)
-    other = dataclasses.replace(first, chosen={"no masking": NONE, "electrode": QUARTER})
-    elsewhere = dataclasses.replace(other, seeds=(100, 101))
-
-    def look_at(evaluation: Evaluation) -> str:
-        return record_look(ledger, evaluation.seeds, evaluation.chosen)
-
-    first_look = "chosen before this first look at these test splits"
-    assert look_at(first) == first_look
-    assert look_at(first) == (
-        "chosen before the first look at these test splits, which were seen once before"
-    )
-    assert look_at(elsewhere) == first_look
-    assert look_at(other) == (
-        "these test splits were seen 2 times before, with other configurations: the choice may "
-        "know them"
-    )
-    looks = sorted((ledger.folder / "looks").iterdir())
-    assert [path.name for path in looks] == [f"look-000{i}.json" for i in (1, 2, 3, 4)]
-    assert json.loads(looks[1].read_text())["chosen"]["electrode"] == HALF
-
-
 def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
     sweep = ledger.sweep()
     chosen = {"no masking": NONE, "electrode": HALF}
-    confirming = confirming_sweep(sweep, chosen, (100, 101))
+    confirming = confirming_sweep(sweep, chosen, (100, 101), ())
     search = Search(confirming, Full())
     assert [row.configuration for row in search.rows] == [NONE, HALF]
     assert confirming.n_cells == 4
@@ -344,7 +321,7 @@ def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
 )
 def test_seeds_that_confirm_nothing_are_refused(ledger, seeds, message):
     with pytest.raises(UserError, match=message):
-        confirming_sweep(ledger.sweep(), {"no masking": NONE}, seeds)
+        confirming_sweep(ledger.sweep(), {"no masking": NONE}, seeds, ())
 
 
 @pytest.mark.usefixtures("local_ray")

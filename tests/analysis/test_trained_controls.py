@@ -10,12 +10,17 @@ from upath import UPath
 
 from analysis.control_scores import ControlScores, overlapping_share
 from analysis.evaluation import take_up
-from analysis.trained_controls import TRAINED, TrainedControlName, run_trained_control
-from ssense.data.splits import near
+from analysis.trained_controls import (
+    TRAINED,
+    TrainedControlName,
+    plan_control,
+    run_trained_control,
+)
 from ssense.errors import UserError
 from ssense.retrieval import METRICS, chance_metrics
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.reproduce import sweep_dataset
+from sweeps.engine.sweep import Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -27,12 +32,13 @@ def storage(tiny_sweep) -> UPath:
     return tiny_sweep
 
 
-def control(name: TrainedControlName, storage: UPath, recording: str | None = None):
+def control(
+    name: TrainedControlName, storage: UPath, recording: str | None = None
+) -> tuple[Sweep, ControlScores]:
     ledger = find_ledger(storage)
     dataset = sweep_dataset(ledger, storage)
-    return run_trained_control(
-        TRAINED[name], ledger, take_up(ledger), CHOSEN, dataset, recording, cpus=1, gpus=0
-    )
+    plan = plan_control(TRAINED[name], ledger, dataset, recording)
+    return run_trained_control(plan, ledger, take_up(ledger), CHOSEN, dataset, cpus=1, gpus=0)
 
 
 def cells(storage: UPath) -> set[str]:
@@ -42,7 +48,7 @@ def cells(storage: UPath) -> set[str]:
 @pytest.mark.parametrize("name", ["noise", "window", "blocked"])
 def test_a_control_is_trained_once_at_the_sweep_s_seeds_and_evaluated(storage, name, capsys):
     before = cells(storage)
-    found = control(name, storage)
+    sweep, found = control(name, storage)
     assert "Training 2 cells" in capsys.readouterr().out
     new = cells(storage) - before
     records = [find_ledger(storage).record(signature) for signature in new]
@@ -53,10 +59,10 @@ def test_a_control_is_trained_once_at_the_sweep_s_seeds_and_evaluated(storage, n
     assert set(found.scores) == set(METRICS)
     assert all(len(values) == 2 for values in found.scores.values())
     sizes = {record.sizes["test"] for record in records}
-    assert found.chance == pytest.approx(
-        {m: np.mean([chance_metrics(n)[m] for n in sizes]) for m in METRICS}, abs=0.01
-    )
-    again = control(name, storage)
+    for metric in METRICS:
+        assert set(found.chance[metric]) == {chance_metrics(n)[metric] for n in sizes}
+    assert {sweep.dataset_digest} == datasets
+    _, again = control(name, storage)
     assert "Training" not in capsys.readouterr().out
     assert again.scores["recall@10"].tolist() == found.scores["recall@10"].tolist()
     if name == "blocked":
@@ -76,7 +82,8 @@ def test_a_recording_that_has_moved_is_asked_for(storage, tmp_path):
     try:
         with pytest.raises(UserError, match="Say where it is with --recording"):
             control("window", storage)
-        assert isinstance(control("window", storage, str(moved)), ControlScores)
+        _, found = control("window", storage, str(moved))
+        assert isinstance(found, ControlScores)
         other = shutil.copytree(moved, tmp_path / "other")
         with (other / "corrupted_elec.json").open("a") as file:
             file.write("\n")
@@ -91,10 +98,9 @@ def test_too_few_sentences_for_a_split_are_refused_before_anything_is_trained(st
     dataset = sweep_dataset(ledger, storage)
     crowded = dataclasses.replace(dataset, spans_s=dataset.spans_s / 1000)
     before = cells(storage)
-    with pytest.raises(UserError, match=r"sentences are too few for a blocked split\. Leave"):
-        run_trained_control(
-            TRAINED["blocked"], ledger, take_up(ledger), CHOSEN, crowded, None, cpus=1, gpus=0
-        )
+    message = "blocked splits with a gap: at seed 0 0 validation sentences are left, too few"
+    with pytest.raises(UserError, match=message):
+        plan_control(TRAINED["blocked"], ledger, crowded, None)
     assert cells(storage) == before
 
 
@@ -102,7 +108,10 @@ def test_overlap_is_the_share_of_test_segments_that_meet_training(storage):
     dataset = sweep_dataset(find_ledger(storage), storage)
     split = dataset.split("random", 0)
     brute = [
-        any(near(dataset.spans_s[[row]], dataset.spans_s[[other]], 0)[0] for other in split.train)
-        for row in split.test
+        any(
+            start < dataset.spans_s[other, 1] and dataset.spans_s[other, 0] < stop
+            for other in split.train
+        )
+        for start, stop in dataset.spans_s[split.test]
     ]
     assert overlapping_share(dataset, [split]) == pytest.approx(np.mean(brute))

@@ -62,3 +62,19 @@ def test_sentences_that_follow_each_other_are_told_by_their_onset():
     chance = chance_metrics(40)["recall@10"]
     assert found[ONSET]["recall@10"] > 2 * chance
     assert found[TEXT_CONTROL]["recall@10"] < 2 * chance
+
+
+def test_durations_that_are_all_the_same_give_nothing_away():
+    n = 200
+    text = torch.randn(n, 16, generator=torch.Generator().manual_seed(0)).double()
+    same = Sentences(
+        duration=torch.full((n,), 3.5).double(),
+        onset=torch.arange(n).double(),
+        length=torch.arange(n).double() % 40,
+        text=text,
+    )
+    found = [without_brain(same, seeded_split(n, seed)) for seed in range(10)]
+    chance = chance_metrics(40)["recall@10"]
+    for control in (LENGTH, TEXT_CONTROL):
+        mean = np.mean([each[control]["recall@10"] for each in found])
+        assert mean == pytest.approx(chance, abs=0.3 * chance)

@@ -41,6 +41,10 @@ SWEEP = {
     "SSENSE_SEEDS": "0 1",
 }
 N_CELLS = 8
+PROJECT = (
+    *("ssense", "sweeps", "analysis", "clusters", "pyproject.toml", "requirements.lock"),
+    *("README.md", "LICENSE", ".gitignore"),
+)
 OTHER_NODE = "127.0.0.2"
 NEEDED = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync")
 
@@ -69,12 +73,18 @@ RAY = """#!{python}
 import os, sys
 import psutil
 if sys.argv[1:2] == ["stop"]:
-    for process in psutil.process_iter(["cmdline"]):
-        if "{root}/ray" in " ".join(process.info["cmdline"] or []):
+    ours = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "{root}/ray" in " ".join(process.info["cmdline"] or [])
+    ]
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in ours:
             try:
-                process.terminate()
+                end(process)
             except psutil.Error:
                 pass
+        _, ours = psutil.wait_procs(ours, timeout=10)
 else:
     os.execv("{python}", ["{python}", "-m", "ray.scripts.scripts", *sys.argv[1:]])
 """
@@ -126,6 +136,11 @@ class Loopback:
         return self.root / "home"
 
     @property
+    def project(self) -> Path:
+        """The project as it was when the test began: others may be editing it."""
+        return self.root / "laptop" / "project"
+
+    @property
     def file(self) -> Path:
         return self.root / "lab.yaml"
 
@@ -146,6 +161,13 @@ class Loopback:
         for folder in (self.home, self.root / "bin", self.root / "laptop" / ".ray"):
             folder.mkdir(parents=True)
         (self.home / ".bashrc").touch()
+        for name in PROJECT:
+            source, target = REPOSITORY / name, self.project / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
         for key in ("hostkey", "userkey"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.root / key)]
             subprocess.run(command, check=True)
@@ -172,8 +194,7 @@ class Loopback:
             "ssh_proxy_command": str(self.root / "bin" / "connect"),
         }
         token = str(self.root / "laptop" / ".ray" / "auth_token")
-        config["file_mounts"] = {"~/ssense-source": str(REPOSITORY), "~/.ray/auth_token": token}
-        config["rsync_exclude"] = [".git", "docs"]
+        config["file_mounts"] = {"~/ssense-source": str(self.project), "~/.ray/auth_token": token}
         config["setup_commands"] = [
             self.without_network(command, variables) for command in config["setup_commands"]
         ]
@@ -225,7 +246,7 @@ class Loopback:
         """Start a `ray` command; its output and errors are one."""
         return subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", *command.split(), *arguments],
-            cwd=REPOSITORY,
+            cwd=self.project,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -364,7 +385,7 @@ def test_a_job_takes_the_whole_repository_along(cluster, ledger):
 
 def test_a_file_that_is_not_the_installed_one_is_refused_with_what_to_do(cluster, swept, tmp_path):  # noqa: ARG001
     edited = tmp_path / "masking.py"
-    edited.write_text((REPOSITORY / "sweeps" / "masking.py").read_text() + "# edited\n")
+    edited.write_text((cluster.project / "sweeps" / "masking.py").read_text() + "# edited\n")
     shown = cluster.ray("submit --no-config-cache", str(cluster.file), str(edited), check=False)
     assert "is not the sweeps/masking.py that is installed on" in shown
     assert "Run `ray up --no-restart`" in shown

@@ -320,6 +320,13 @@ def test_a_manifest_with_other_fields_is_one_line(folder, damage):
     assert f"{folder / MANIFEST} is damaged" in run.stderr
 
 
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder):
+    content = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(content.replace(shard_name(0), "../../etc/passwd"))
+    with pytest.raises(UserError, match=r"manifest\.json is damaged \(\.\./\.\./etc/passwd is not"):
+        read_manifest(folder)
+
+
 def test_the_command_line_refuses_damage_in_one_line(folder, tmp_path):
     (folder / shard_name(1)).unlink()
     for where in (folder, tmp_path / "nowhere"):

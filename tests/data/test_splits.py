@@ -15,6 +15,7 @@ from ssense.data.splits import (
     SplitKind,
     near,
     normalised,
+    resampled_sizes,
     seeded_split,
     split_identity,
     split_sentences,
@@ -161,6 +162,25 @@ def test_repeated_sentences_stay_together(n, seed):
     words = [{normalised(text[row]) for row in rows} for rows in parts(split)]
     assert words[0].isdisjoint(words[1])
     assert words[2].isdisjoint(words[0] | words[1])
+
+
+def test_a_group_is_as_likely_to_be_tested_as_a_single_sentence():
+    text = [f"sentence {number}" for number in range(400)] + ["Oh, yeah!"] * 30
+    spans = np.arange(2.0 * len(text)).reshape(-1, 2)
+    seeds = 400
+    tested = np.zeros(len(text))
+    for seed in range(seeds):
+        tested[split_sentences("grouped", seed, text, spans).test] += 1
+    deviation = (seeds * 0.2 * 0.8) ** 0.5
+    assert abs(tested - seeds * 0.2).max() < 4.5 * deviation
+
+
+def test_tests_allow_for_what_seeds_draw_anew():
+    text, spans = everyday(300, 0)
+    for kind in get_args(SplitKind):
+        split = split_sentences(kind, 0, text, spans)
+        drawn = 0 if kind == "held-out" else len(split.test)
+        assert resampled_sizes(kind, split) == (len(split.train), drawn)
 
 
 def test_groups_fill_the_test_split_of_the_random_one():

@@ -60,7 +60,7 @@ def test_it_leaves_results_and_nothing_else(ledger):
     assert not (ledger.folder / "driver.json").exists()
 
 
-def test_a_cell_takes_few_requests(ledger, requests):
+def test_a_cell_takes_few_requests(requests):
     of_cells = [request for request in requests if re.search(r"/cells/\w{16}/", request)]
     kinds = Counter(request.split()[0] for request in of_cells)
     # Record and checkpoint are looked for, encoder and record written, the driver sees the record.

@@ -156,9 +156,11 @@ def test_so_it_is_in_one_that_ignores_conditions(pool, tmp_path):
     folder = locate(f"s3://lab/{tmp_path.name}/ignores")
     claim_of_dead_process(tmp_path / "sweep", machine="elsewhere", pid=1)
     other = (tmp_path / "sweep" / CLAIM).read_bytes()
-    pool[0].start(folder, beat_s=20)
+    pool[0].start(folder, beat_s=20, stale_s=200)
     eventually((folder / CLAIM).exists)
     write_whole(folder / CLAIM, other)  # at the same moment, and later than ours
+    time.sleep(7)
+    write_whole(folder / CLAIM, other + b"\n")  # a sign of life
     assert "is being worked on by process 1 on" in pool[0].says()
 
 

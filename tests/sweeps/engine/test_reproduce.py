@@ -56,7 +56,7 @@ run_cell(Cell(configuration, 3), dataset, pairs, ledger.sweep().training, ledger
 def write_dataset(storage: UPath) -> dict[str, object]:
     """Write shards and embeddings of thirty sentences; return what a sweep notes of them."""
     spectrograms = np.random.default_rng(0).standard_normal((30, 2, 16, 16))
-    origin = {"made": "at random"}
+    origin = {"made": "at random", "recording_rate_hz": 2048.0}
     folder = storage / "shards" / digest(origin)
     shard = write_shard(folder / shard_name(0), folder.name, SENTENCES, spectrograms)
     Manifest(
