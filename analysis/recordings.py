@@ -182,7 +182,7 @@ def check_alike(found: Sequence[Evaluated]) -> None:
         raise UserError(
             f"{search[0].ledger.folder.name} was evaluated at search seeds alone, "
             f"{fresh[0].ledger.folder.name} at fresh ones, and they can't be mixed. Run "
-            f"{_evaluation(search[0])} --confirm-seeds {seeds}."
+            f"{_evaluation(search[0].ledger)} --confirm-seeds {seeds}."
         )
     for each in found:
         if each.split != found[0].split:

@@ -71,7 +71,7 @@ def test_a_difference_that_is_the_same_everywhere_has_no_spread():
 
 
 def test_scores_that_differ_by_rounding_alone_are_equal():
-    b = STEPS + [1e-16, -1e-16, 0, 2e-16, 0]
+    b = STEPS + np.array([1e-16, -1e-16, 0, 2e-16, 0])
     assert (b != STEPS).any()
     (found,) = between({"a": STEPS, "b": b}, *SIZES)
     assert (found.corrected.mean, found.corrected.pvalue, found.effect_size) == (0, 1, 0)

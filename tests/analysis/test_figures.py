@@ -169,7 +169,7 @@ def test_the_recall_curve_passes_through_the_metrics(ranks):
 
 def test_recall_is_drawn_with_the_interval_of_the_corrected_test():
     ranks = ranks_by_family()
-    drawn = recall_figure(ranks, N_TRAIN, N_TEST)
+    drawn = recall_figure(ranks, (N_TRAIN, N_TEST))
     for axis, by_seed in zip(drawn.axes, ranks.values(), strict=True):
         mean, chance = axis.lines
         at_10 = 100 * np.array([np.mean(each <= 10) for each in by_seed])
@@ -199,13 +199,25 @@ def test_rank_bins_hold_every_rank_once(n_test):
 
 @given(st.integers(1, 400))
 def test_a_perfectly_random_ranking_is_at_chance_in_every_bin(n_test):
-    assert rank_ratios([np.arange(1.0, n_test + 1)], n_test) == pytest.approx(1)
+    assert rank_ratios([np.arange(1.0, n_test + 1)]) == pytest.approx(1)
 
 
-@given(st.lists(MID_RANKS, min_size=1, max_size=3))
-def test_rank_ratios_account_for_every_query(by_seed):
-    ranks = [np.array(each) for each in by_seed]
-    shares = rank_ratios(ranks, N_TEST) * np.diff(rank_edges(N_TEST)) / N_TEST
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=5))
+def test_seeds_with_fewer_candidates_are_at_their_own_chance(sizes):
+    ranks = [np.arange(1.0, n + 1) for n in sizes]
+    assert rank_ratios(ranks) == pytest.approx(1)
+    (axis,) = recall_figure({"a": ranks}, (60, 20)).axes
+    mean, chance = axis.lines
+    assert mean.get_ydata() == pytest.approx(chance.get_ydata())
+    assert list(mean.get_xdata()) == list(range(1, max(sizes) + 1))
+
+
+@given(st.integers(1, 3), st.randoms(use_true_random=False))
+def test_rank_ratios_account_for_every_query(n_seeds, random):
+    ranks = [
+        np.array(random.choices(range(2, 2 * N_TEST + 1), k=N_TEST)) / 2 for _ in range(n_seeds)
+    ]
+    shares = rank_ratios(ranks) * np.diff(rank_edges(N_TEST)) / N_TEST
     assert shares.sum() == pytest.approx(1)
     first = sum((each < rank_edges(N_TEST)[1]).sum() for each in ranks)
     assert shares[0] == pytest.approx(first / sum(map(len, ranks)))
@@ -213,7 +225,7 @@ def test_rank_ratios_account_for_every_query(by_seed):
 
 @pytest.mark.parametrize("families", [1, 4, 7])
 def test_families_have_a_panel_and_a_colour_each(families):
-    drawn = rank_figure(ranks_by_family(families), N_TEST)
+    drawn = rank_figure(ranks_by_family(families))
     assert [axis.get_title() for axis in drawn.axes] == [f"family {i}" for i in range(families)]
     colours = [axis.patches[0].get_facecolor() for axis in drawn.axes]
     assert len(set(colours)) == min(families, len(COLOURS))
@@ -320,6 +332,20 @@ def test_bars_are_means_with_every_seed_as_a_point(metric):
     points = [line.get_xdata() for line in axis.lines if line.get_marker() == "."]
     assert points[0] == pytest.approx([0.1 * scale, 0.3 * scale])
     assert axis.get_xlabel() == ("test MRR" if metric == "mrr" else "test Recall@10 (%)")
+    (legend,) = drawn.legends
+    names = sorted(text.get_text() for text in legend.get_texts())
+    assert names == ["mean ± sd over seeds", "one seed"]
+
+
+def test_each_bar_has_a_mark_at_its_own_chance():
+    scores = {"a": [0.1, 0.3], "b": [0.2, 0.2], "c": [0.3, 0.5]}
+    drawn = bar_figure(scores, "recall@10", {"c": [0.05, 0.15], "a": [0.2, 0.3]})
+    (axis,) = drawn.axes
+    (marks,) = (lines for lines in axis.collections if lines.get_label() == "chance")
+    ends = [segment.tolist() for segment in marks.get_segments()]
+    assert np.ravel(ends) == pytest.approx([10, 1.55, 10, 2.45, 25, -0.45, 25, 0.45])
+    (legend,) = drawn.legends
+    assert "chance" in {text.get_text() for text in legend.get_texts()}
 
 
 def test_the_matrix_is_drawn_without_a_layout_that_moves_it():

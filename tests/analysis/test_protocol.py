@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ from scipy import stats
 from upath import UPath
 
 from analysis.protocol import (
+    FRESH_SEEDS,
+    SEARCH_SEEDS,
     Protocol,
+    candidates,
     caption,
     difference_rows,
     mean_rows,
@@ -17,6 +21,7 @@ from analysis.protocol import (
     table_rows,
     value_rows,
 )
+from ssense.data.splits import SplitKind
 from ssense.retrieval import METRICS, chance_metrics
 from ssense.training import TrainingSpec
 from sweeps.engine.ledger import Ledger
@@ -25,11 +30,13 @@ from sweeps.engine.sweep import Family, Sweep
 N, J = 292, np.arange(10)
 
 
-def ledger_on(folder: UPath, subject: str = "sub_9", title: str = "Ant-Man") -> Ledger:
+def ledger_on(
+    folder: UPath, subject: str = "sub_9", title: str = "Ant-Man", split: SplitKind = "random"
+) -> Ledger:
     sweep = Sweep(
         claim="masking",
         dataset_digest="dataset",
-        training=TrainingSpec(),
+        training=TrainingSpec(split=split),
         families=(Family(name="no masking", levels={}),),
         configurations=1,
         seeds=(0, 1),
@@ -98,7 +105,7 @@ def test_number_tables_keep_every_score(evaluation):
     (plain, masked) = mean_rows(protocol)
     assert masked["recall@10"] == pytest.approx(33.5 / N)
     assert plain["recall@10_sd"] == pytest.approx(2 * math.sqrt(55 / 6) / N)
-    assert plain["mrr_chance"] == chance_metrics(N)["mrr"]
+    assert plain["mrr_chance"] == pytest.approx(chance_metrics(N)["mrr"])
     tests = value_rows(protocol)
     assert [(row["metric"], row["protocol"]) for row in tests] == [
         (metric, "search seeds") for metric in METRICS for _ in range(3)
@@ -121,9 +128,52 @@ def test_the_published_table_stands_beside_the_same_recording_alone(
 
 
 def test_a_caption_says_on_what_and_how_chosen(tmp_path, evaluation):
-    words = caption(ledger_on(UPath(tmp_path)), evaluation, "chosen before")
+    words = caption(ledger_on(UPath(tmp_path)), SEARCH_SEEDS, evaluation, "chosen before")
     assert words == (
         "sub_9, Ant-Man: held-out test splits of 292 sentences, mean ± sd over 10 seeds "
         "(0 1 2 3 4 5 6 7 8 9). Each family's best configuration by mean validation Recall@10; "
         "chosen before. Text: ViT-B-32-quickgelu, openai."
     )
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("grouped", " of 292 sentences, repeated ones kept together, mean ± sd over"),
+        (
+            "blocked",
+            " of 292 sentences in whole stretches of the recording, at least 7 s from all others, "
+            "mean ± sd over",
+        ),
+        (
+            "held-out",
+            " of 292 sentences at the end of the recording, at least 7 s behind all others and the "
+            "same for every seed, so that claims are about these sentences, mean ± sd over",
+        ),
+    ],
+)
+def test_a_caption_says_what_kind_of_split_it_is(tmp_path, evaluation, split, words):
+    ledger = ledger_on(UPath(tmp_path), split=split)
+    assert words in caption(ledger, SEARCH_SEEDS, evaluation, "chosen before")
+
+
+@pytest.mark.parametrize("split", ["random", "grouped", "blocked", "held-out"])
+def test_the_caption_of_fresh_seeds_says_what_the_search_has_seen(tmp_path, evaluation, split):
+    ledger = ledger_on(UPath(tmp_path), split=split)
+    search, fresh = (
+        caption(ledger, name, evaluation, "chosen before") for name in (SEARCH_SEEDS, FRESH_SEEDS)
+    )
+    limit = (
+        " Fresh seeds deal out the same sentences anew, and the search has trained and validated "
+        "on most of these;"
+    )
+    assert limit not in search
+    assert (limit in fresh) == (split != "held-out")
+
+
+def test_test_splits_of_several_sizes_are_shown_as_a_range(evaluation):
+    assert candidates(evaluation) == "292"
+    (first, *others) = evaluation.retrievals["no masking"]
+    smaller = replace(first, rows=first.rows[:290], ranks=first.ranks[:290])
+    mixed = replace(evaluation, retrievals={"no masking": [*others, smaller]})
+    assert candidates(mixed) == "290 to 292"

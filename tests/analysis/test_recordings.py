@@ -1,158 +1,228 @@
 from __future__ import annotations
 
-import json
+import csv
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
+from upath import UPath
 
-from analysis.recordings import compare_recordings, mean_rows, means_by_configuration
-from analysis.report import plain
+from analysis.recordings import RecordingsOptions, main
 from ssense.errors import UserError
+from ssense.training import TrainingSpec
+from sweeps.engine.ledger import SWEEPS, Ledger
+from sweeps.engine.sweep import Family, Sweep
 
-RNG = np.random.default_rng(0)
-RECORDINGS = [f"sub_{number}" for number in range(1, 7)]
-SCORES = {
-    name: {"a": 0.2 + level + RNG.normal(0, 0.01, 5), "b": 0.17 + level + RNG.normal(0, 0.01, 5)}
-    for name, level in zip(RECORDINGS, RNG.normal(0, 0.05, 6), strict=True)
-}
-CHANCE = dict(zip(RECORDINGS, [0.03, 0.04, 0.05] * 2, strict=True))
-
-
-def test_seeds_are_averaged_and_the_test_is_over_recordings():
-    means = means_by_configuration(SCORES)
-    (found,) = compare_recordings(SCORES, None)
-    expected = stats.ttest_rel(means["a"], means["b"])
-    assert found.name == "a – b"
-    assert found.corrected.pvalue == pytest.approx(expected.pvalue)
-    assert found.corrected.df == len(RECORDINGS) - 1
-    interval = expected.confidence_interval(0.95)
-    assert (found.corrected.low, found.corrected.high) == pytest.approx(tuple(interval))
-    wilcoxon = stats.wilcoxon(means["a"] - means["b"])
-    assert found.ranks.pvalue == pytest.approx(wilcoxon.pvalue)
-    assert found.ranks.smallest == 2 / 2**6
-
-
-def test_more_seeds_of_the_same_recordings_make_nothing_more_certain():
-    repeated = {r: {name: np.tile(s, 10) for name, s in f.items()} for r, f in SCORES.items()}
-    (few,), (many,) = compare_recordings(SCORES, None), compare_recordings(repeated, None)
-    assert many.corrected.pvalue == pytest.approx(few.corrected.pvalue)
-
-
-def test_each_recording_is_compared_with_its_own_chance():
-    first, _, pair = compare_recordings(SCORES, CHANCE)
-    above = [SCORES[name]["a"].mean() - CHANCE[name] for name in RECORDINGS]
-    assert first.name == "a – chance"
-    assert first.corrected.pvalue == pytest.approx(stats.ttest_1samp(above, 0).pvalue)
-    assert first.corrected.mean == pytest.approx(np.mean(above))
-    assert pair.name == "a – b"
-
-
-def test_recordings_of_no_difference_seldom_show_one():
-    # Subjects differ from each other in what a configuration gains; on average it gains nothing.
-    rng = np.random.default_rng(1)
-    found = 0
-    for _ in range(400):
-        gains = rng.normal(0, 0.03, 8)
-        scores = {
-            str(r): {"a": gain + rng.normal(0, 0.01, 10), "b": rng.normal(0, 0.01, 10)}
-            for r, gain in enumerate(gains)
-        }
-        (comparison,) = compare_recordings(scores, None)
-        found += comparison.corrected.pvalue < 0.05
-    assert stats.binomtest(found, 400, 0.05).pvalue > 0.001
-
-
-def test_the_middle_half_ignores_a_recording_that_fails():
-    scores = {str(r): {"a": np.full(4, 0.2)} for r in range(7)} | {"odd": {"a": np.full(4, 9.0)}}
-    (row,) = mean_rows(scores, plain)
-    assert row["interquartile mean"].startswith("0.2 (")
-    assert row["odd"] == plain(9.0, 0.0)
-    assert row["over recordings"].startswith("1.3")
-
-
-@pytest.mark.parametrize(
-    ("scores", "message"),
-    [
-        ({"sub_1": SCORES["sub_1"]}, "only sub_1: claims about others take more recordings"),
-        (
-            {"sub_1": SCORES["sub_1"], "sub_2": {"a": np.ones(3)}},
-            "sub_2 and sub_1 don't have the same configurations: b is in one of them only",
-        ),
-    ],
+SWEEP = Sweep(
+    claim="masking",
+    dataset_digest="d",
+    training=TrainingSpec(),
+    families=(Family(name="no masking", levels={}),),
+    configurations=1,
+    seeds=(0, 1, 2),
 )
-def test_recordings_that_cannot_be_compared_are_refused(scores, message):
-    with pytest.raises(UserError, match=message):
-        compare_recordings(scores, None)
+PROTOCOLS = ("search seeds", "fresh seeds")
+GAINS = {"no masking": 0.0, "electrode": 0.1}
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_a_table_with_recordings_is_compared_over_them(tmp_path):
-    lines = [
-        f"{recording},{name},{seed},{score}"
-        for recording, found in SCORES.items()
-        for name, values in found.items()
-        for seed, score in enumerate(values)
-    ]
-    path = tmp_path / "results.csv"
-    path.write_text("\n".join(["recording,configuration,seed,recall", *lines]))
-    done = run("-m", "analysis.statistics", path)
-    assert done.returncode == 0, done.stderr
-    assert "The unit is the recording" in done.stdout
-    assert "(0.0312)" in done.stdout  # the smallest p of Wilcoxon's test over six
-
-
-def write_evaluated(storage: Path, name: str, subject: str, level: float) -> None:
-    """What a test evaluation of a sweep leaves behind, as far as it is read here."""
-    folder = storage / "sweeps" / name
-    (folder / "evaluation").mkdir(parents=True)
-    description = {"format": 2, "updated_at": "2026", "dataset": {"subject": subject, "title": "T"}}
-    (folder / "sweep.json").write_text(json.dumps(description))
+def write_evaluated(
+    storage: Path,
+    name: str,
+    subject: str,
+    level: float,
+    *,
+    title: str = "Cars",
+    protocols: tuple[str, ...] = PROTOCOLS,
+    split: str = "random",
+    missing: int = 0,
+) -> Path:
+    """What a sweep and its test evaluation leave behind, as far as it is read here."""
+    ledger = Ledger(UPath(storage) / SWEEPS / name)
+    training = replace(SWEEP.training, split=split)
+    dataset = {"subject": subject, "title": title}
+    ledger.write_sweep(replace(SWEEP, training=training), [], dataset, "grid", [])
+    folder = Path(ledger.folder) / "evaluation"
+    folder.mkdir()
     scores = [
-        f"{protocol},{family},{seed},{level + gain + seed / 1000}"
-        for protocol, shift in (("search seeds", 0.5), ("fresh seeds", 0.0))
-        for family, gain in (("no masking", shift), ("electrode", shift + level / 10))
+        f"{protocol},{family},{100 + seed},{level * (1 + gain) + seed / 1000},{missing}"
+        for protocol in protocols
+        for family, gain in (
+            GAINS if protocol == "fresh seeds" else dict.fromkeys(GAINS, 0.5)
+        ).items()
         for seed in range(3)
     ]
-    (folder / "evaluation" / "scores.csv").write_text(
-        "\n".join(["protocol,family,seed,recall@10", *scores])
-    )
-    (folder / "evaluation" / "table.csv").write_text("protocol,recall@10_chance\nx,0.05\n")
+    head = "protocol,family,seed,recall@10,missing_cells"
+    (folder / "scores.csv").write_text("\n".join([head, *scores]))
+    chance = [f"{protocol},0.05,{missing}" for protocol in protocols]
+    head = "protocol,recall@10_chance,missing_cells"
+    (folder / "table.csv").write_text("\n".join([head, *chance]))
+    return folder
+
+
+def compare(storage: Path, *names: str) -> None:
+    main(RecordingsOptions(storage=str(storage), sweeps=names))
+
+
+@pytest.fixture
+def refused(tmp_path, capsys) -> Callable[..., str]:
+    """The one line that refuses to compare sweeps, before anything is written."""
+
+    def refused(*names: str) -> str:
+        with pytest.raises(UserError) as error:
+            compare(tmp_path, *names)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "recordings_compared").exists()
+        assert not capsys.readouterr().out
+        return str(error.value)
+
+    return refused
 
 
 def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
-    for number, level in enumerate((0.2, 0.3, 0.5), start=1):
+    levels = (0.2, 0.3, 0.5)
+    for number, level in enumerate(levels, start=1):
         write_evaluated(tmp_path, f"masking-{number}", f"sub_{number}", level)
-    names = [f"masking-{number}" for number in (1, 2, 3)]
-    done = run("analysis/recordings.py", "--storage", tmp_path, "--sweeps", *names)
-    assert done.returncode == 0, done.stderr
-    table = (tmp_path / "recordings_compared" / "recordings.csv").read_text().splitlines()
-    rows = {line.split(",")[1]: float(line.split(",")[2]) for line in table[1:]}
-    assert rows["no masking – chance"] == pytest.approx(np.mean([0.2, 0.3, 0.5]) + 0.001 - 0.05)
-    assert rows["no masking – electrode"] == pytest.approx(-np.mean([0.02, 0.03, 0.05]))
-
-
-def test_sweeps_of_one_recording_are_no_two(tmp_path):
-    for number in (1, 2):
-        write_evaluated(tmp_path, f"masking-{number}", "sub_9", 0.2)
-    done = run(
-        "analysis/recordings.py", "--storage", tmp_path, "--sweeps", "masking-1", "masking-2"
+    command = [sys.executable, "analysis/recordings.py", "--storage", str(tmp_path), "--sweeps"]
+    done = subprocess.run(
+        [*command, *(f"masking-{number}" for number in (1, 2, 3))],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --sweeps names 2 sweeps of 1 recordings.")
+    assert done.returncode == 0, done.stderr
+    assert "Recall@10 over 3 subjects at fresh seeds, random splits" in done.stdout
+    table = tmp_path / "recordings_compared" / "recordings.csv"
+    with table.open(newline="") as file:
+        rows = {row["comparison"]: row for row in csv.DictReader(file)}
+    chance, pair = rows["no masking – chance"], rows["no masking – electrode"]
+    assert float(chance["mean"]) == pytest.approx(np.mean(levels) + 0.001 - 0.05)
+    assert float(pair["mean"]) == pytest.approx(-0.1 * np.mean(levels))
+    d = -0.1 * np.array(levels)
+    assert float(pair["p"]) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+    assert (pair["protocol"], pair["split"]) == ("fresh seeds", "random")
+    page = (tmp_path / "recordings_compared" / "recordings.md").read_text()
+    assert page.startswith("# Recall@10 over 3 subjects at fresh seeds, random splits\n")
+    assert "sub_3, Cars: held-out test splits (random), at fresh seeds, at which nothing" in page
+    assert "P(equivalent)" in page
+    assert "±0.50" in page
 
 
-def test_a_sweep_that_was_not_evaluated_says_how(tmp_path):
-    write_evaluated(tmp_path, "masking-1", "sub_9", 0.2)
-    (tmp_path / "sweeps" / "masking-1" / "evaluation" / "scores.csv").unlink()
-    done = run("analysis/recordings.py", "--storage", tmp_path, "--sweeps", "masking-1")
-    assert done.returncode == 2
-    assert "masking-1 was not evaluated. Run python analysis/test_evaluation.py" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_recordings_of_a_subject_are_averaged(tmp_path):
+    write_evaluated(tmp_path, "m-1", "sub_1", 0.2)
+    write_evaluated(tmp_path, "m-2", "sub_1", 0.4, title="Up")
+    write_evaluated(tmp_path, "m-3", "sub_2", 0.5)
+    compare(tmp_path, "m-1", "m-2", "m-3")
+    page = (tmp_path / "recordings_compared" / "recordings.md").read_text()
+    assert "| configuration | sub_1 | sub_2 | over subjects |" in page
+    sd = 100 * np.std([0.3, 0.5], ddof=1)
+    assert f"| no masking | 30.10 | 50.10 | 40.10 ± {sd:.2f} |" in page
+
+
+def test_search_seeds_and_missing_cells_are_named(tmp_path, capsys):
+    for number in (1, 2):
+        write_evaluated(
+            tmp_path,
+            f"m-{number}",
+            f"sub_{number}",
+            0.2,
+            protocols=PROTOCOLS[:1],
+            split="held-out",
+            missing=number - 1,
+        )
+    compare(tmp_path, "m-1", "m-2")
+    for shown in (
+        capsys.readouterr().out,
+        (tmp_path / "recordings_compared" / "recordings.md").read_text(),
+    ):
+        assert "over 2 subjects at search seeds, held-out splits" in shown
+        assert "the search seeds, at which the configurations were chosen" in shown
+        assert "Cells missing from the search: m-2 lacks 1." in shown
+
+
+def test_protocols_are_not_mixed(tmp_path, refused):
+    write_evaluated(tmp_path, "m-1", "sub_1", 0.2)
+    write_evaluated(tmp_path, "m-2", "sub_2", 0.3, protocols=PROTOCOLS[:1])
+    message = refused("m-1", "m-2")
+    assert message.startswith("m-2 was evaluated at search seeds alone, m-1 at fresh ones")
+    assert message.endswith(
+        f"analysis/test_evaluation.py --storage {tmp_path} --sweep m-2 --confirm-seeds 100 101 102."
+    )
+
+
+def test_kinds_of_splits_are_not_mixed(tmp_path, refused):
+    write_evaluated(tmp_path, "m-1", "sub_1", 0.2)
+    write_evaluated(tmp_path, "m-2", "sub_2", 0.3, split="blocked")
+    message = refused("m-1", "m-2")
+    assert message.startswith("m-1 has random splits, m-2 blocked ones, and they can't be mixed.")
+    assert "Run the sweep of sub_2, Cars with --split random" in message
+
+
+def test_a_recording_is_given_once(tmp_path, refused):
+    for number in (1, 2):
+        write_evaluated(tmp_path, f"m-{number}", "sub_9", 0.2)
+    assert refused("m-1", "m-2") == (
+        "--sweeps: m-1 and m-2 are both of sub_9, Cars. Give one sweep of each recording."
+    )
+
+
+def test_one_subject_is_not_enough(tmp_path, refused):
+    write_evaluated(tmp_path, "m-1", "sub_9", 0.2)
+    write_evaluated(tmp_path, "m-2", "sub_9", 0.2, title="Up")
+    for names in ((), ("m-1",), ("m-1", "m-1"), ("m-1", "m-2")):
+        assert "the subject is the unit" in refused(*names)
+
+
+def test_a_sweep_that_was_not_evaluated_says_how(tmp_path, refused):
+    folder = write_evaluated(tmp_path, "m-1", "sub_9", 0.2)
+    (folder / "scores.csv").unlink()
+    message = refused("m-1")
+    assert message.startswith("m-1 was not evaluated. Run ")
+    assert message.endswith(f" analysis/test_evaluation.py --storage {tmp_path} --sweep m-1 first.")
+
+
+DAMAGES = [
+    (b"", "damaged"),
+    (b"\xff\xfe\x00", "damaged"),
+    (b'"protocol', "unexpected end of data"),
+    (b"protocol,family\nfresh seeds,electrode", "no column"),
+    (b"a,b\n1,2", "no column 'protocol'"),
+]
+SCORES_HEAD = b"protocol,family,seed,recall@10,missing_cells\n"
+TABLE_HEAD = b"protocol,recall@10_chance,missing_cells\n"
+DAMAGED_SCORES = [
+    (SCORES_HEAD, "nothing at search seeds"),
+    (SCORES_HEAD + b"fresh seeds,electrode,1", "damaged"),
+    (SCORES_HEAD + b"fresh seeds,electrode,one,0.2,0", "invalid literal"),
+    (SCORES_HEAD + b"fresh seeds,electrode,1,nan,0", "expected a fraction, got nan"),
+    (SCORES_HEAD + b"fresh seeds,electrode,1,1.2,0", "expected a fraction, got 1.2"),
+    (
+        SCORES_HEAD + b"fresh seeds,a,1,0.2,0\nfresh seeds,a,2,0.2,0\nfresh seeds,b,1,0.2,0",
+        "b has other seeds than a",
+    ),
+]
+DAMAGED_TABLES = [
+    (TABLE_HEAD + b"search seeds,0.05,0", "nothing at fresh seeds"),
+    (TABLE_HEAD + b"fresh seeds,inf,0", "expected a fraction, got inf"),
+    (TABLE_HEAD + b"fresh seeds,0.05", "damaged"),
+]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        *(("scores.csv", *damage) for damage in DAMAGES + DAMAGED_SCORES),
+        *(("table.csv", *damage) for damage in DAMAGES + DAMAGED_TABLES),
+    ],
+)
+def test_a_damaged_evaluation_is_one_line(tmp_path, refused, file, content, message):
+    folder = write_evaluated(tmp_path, "m-1", "sub_9", 0.2)
+    (folder / file).write_bytes(content)
+    found = refused("m-1")
+    assert found.startswith(f"{folder / file} is damaged (")
+    assert message in found
+    assert found.endswith(" --sweep m-1 again.")

@@ -86,3 +86,12 @@ def test_the_screen_shows_every_cell():
     shown = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert list(ROWS[0]) in shown
     assert all([cell for cell in row.values() if cell] in shown for row in ROWS)
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[bold]", "a[red]b[/]", ":smile:", "back\\", "\\[x]"])
+def test_the_screen_shows_names_as_they_are(name):
+    console = Console(width=100, file=io.StringIO())
+    console.print(screen_table([{"configuration": name, f"{name}!": "1"}]))
+    shown = console.file.getvalue().split()
+    assert name in shown
+    assert f"{name}!" in shown

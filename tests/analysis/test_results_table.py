@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.results_table import paired, read_scores
-from analysis.statistics import win_probability
+from analysis.results_table import ResultsOptions, main, paired, read_scores
 from ssense.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -106,54 +107,145 @@ def test_the_command_line_compares_results_of_any_origin(tmp_path):
     assert "none – a" in done.stdout
     assert f"{SCORES['a'].mean():.4g}" in done.stdout
     assert "10 seeds show differences from 2.0" in done.stdout
-    d = SCORES["none"] - SCORES["a"]
-    wins = win_probability(SCORES["none"], SCORES["a"])
-    assert f"{wins.value:.2f} ({wins.low:.2f} to {wins.high:.2f})" in done.stdout
-    assert f"{stats.wilcoxon(d).pvalue:.3f} (0.00195)" in done.stdout
     refused = statistics(path, "--n-train", 872, "--n-test", 292, "--baseline", "c")
     assert refused.returncode == 2
     assert refused.stderr == f"error: --baseline c is not in {path}. Found: none, a, b.\n"
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ((), "Give --n-train and --n-test, the items of the training and test splits"),
-        (("--n-train", 0, "--n-test", 1), "--n-train must be at least 1, got 0."),
-        (("--n-train", 1, "--n-test", -1), "--n-test must be at least 0, got -1."),
-        (("--n-train", 1, "--n-test", 1, "--equivalence", -1), "at least 0, got -1.0"),
-        (("--equivalence", "nan"), "--equivalence must be at least 0, got nan."),
-    ],
-)
-@pytest.mark.parametrize("recordings", [1, 2])
-def test_flags_that_make_no_sense_are_one_line(tmp_path, capsys, recordings, flags, message):
-    if not flags and recordings > 1:
-        return  # sizes of splits are needed for a single recording alone
-    lines = [f"r{r},{name},{seed},{seed}" for r in range(recordings) for name in "ab" for seed in (0, 1)]
-    path = write(tmp_path / "results.csv", "\n".join(["recording,configuration,seed,x", *lines]))
-    assert message in refused(capsys, path, *flags)
+@pytest.fixture
+def compare(tmp_path, capsys) -> Callable[..., list[str]]:
+    """Run the command in this process on the lines of a table; return those it prints."""
+
+    def compare(*lines: str, **flags: object) -> list[str]:
+        path = write(tmp_path / "results.csv", "\n".join(lines))
+        main(ResultsOptions(results=str(path), **flags))
+        return capsys.readouterr().out.splitlines()
+
+    return compare
 
 
-def test_equal_scores_are_a_stated_answer(tmp_path):
-    rows = "".join(f"{name},{seed},0.5\n" for name in "ab" for seed in range(3))
-    path = write(tmp_path / "results.csv", f"configuration,seed,x\n{rows}")
-    done = statistics(path, "--n-train", 10, "--n-test", 5)
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if "a – b" in line]
-    assert line.split()[3:5] == ["0", "0"]
-    assert "1.000" in line
-    assert "standard deviation 0: a – b." in done.stdout
+def between_rows(printed: list[str]) -> list[str]:
+    """The rows of "a – b": of the tests, and of what other tests say."""
+    return [line for line in printed if line.strip().startswith("a – b")]
 
 
-def test_scores_without_spread_have_an_sd_of_0(tmp_path):
-    values = {"a": [0.1, 0.1, 0.1], "b": [0.3, 0.3, 0.3]}
-    assert np.std(values["a"], ddof=1) > 0  # but for rounding it is 0
-    rows = "".join(f"{name},{i},{x}\n" for name, xs in values.items() for i, x in enumerate(xs))
-    done = statistics(
-        write(tmp_path / "r.csv", f"configuration,seed,x\n{rows}"), "--n-train", 10, "--n-test", 5
+def table(scores: dict[str, list[float]]) -> list[str]:
+    rows = [f"{name},{seed},{x}" for name, xs in scores.items() for seed, x in enumerate(xs)]
+    return ["configuration,seed,x", *rows]
+
+
+PAIR = {"a": [0.31, 0.33, 0.30, 0.36], "b": [0.30, 0.31, 0.31, 0.32]}
+
+
+def test_equivalence_changes_what_is_shown(compare):
+    d = np.subtract(PAIR["a"], PAIR["b"])
+    posterior = stats.t(3, d.mean(), np.sqrt((1 / 4 + 5 / 10) * d.var(ddof=1)))
+    for equivalence in (0.005, 0.03):
+        printed = compare(*table(PAIR), n_train=10, n_test=5, equivalence=equivalence)
+        _, further = between_rows(printed)
+        below, above = posterior.cdf(-equivalence), posterior.sf(equivalence)
+        expected = [f"{p:.3f}" for p in (below, 1 - below - above, above)]
+        assert further.split()[-3:] == expected
+        assert any(f"within or above ±{equivalence}" in line for line in printed)
+        assert f"{stats.wilcoxon(d).pvalue:.3f} (0.125)" in further
+
+
+BAD_FLAGS = [
+    ({"n_train": 0}, "--n-train must be at least 1, got 0."),
+    ({"n_test": -1}, "--n-test must be at least 0, got -1."),
+    ({"equivalence": -3.0}, "--equivalence must be at least 0, got -3.0."),
+    ({"equivalence": math.nan}, "--equivalence must be at least 0, got nan."),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD_FLAGS)
+@pytest.mark.parametrize("names", [("r1",), ("r1", "r2")])
+def test_flags_that_make_no_sense_are_refused_for_any_number_of_recordings(
+    compare, names, flags, message
+):
+    head, *rows = table(PAIR)
+    lines = [f"{name},{row}" for name in names for row in rows]
+    with pytest.raises(UserError) as error:
+        compare(f"recording,{head}", *lines, **({"n_train": 10, "n_test": 5} | flags))
+    assert str(error.value) == message
+
+
+def test_a_single_recording_takes_the_sizes_of_its_splits(compare):
+    with pytest.raises(UserError, match="Give --n-train and --n-test, the items of the training"):
+        compare(*table(PAIR), n_train=10)
+
+
+def test_a_single_seed_of_a_single_recording_is_refused(compare):
+    with pytest.raises(UserError, match="has a single seed: nothing can be tested"):
+        compare(*table({"a": [0.1], "b": [0.2]}), n_train=10, n_test=5)
+
+
+def test_equal_scores_are_a_stated_answer(compare):
+    printed = compare(*table({"a": [0.5] * 3, "b": [0.5] * 3}), n_train=10, n_test=5)
+    tests, _ = between_rows(printed)
+    assert tests.split()[3:7] == ["0", "0", "to", "0"]
+    assert "1.000" in tests
+    assert any("standard deviation 0: a – b." in line for line in printed)
+
+
+def test_scores_without_spread_have_an_sd_of_0(compare):
+    scores = {"a": [0.1] * 3, "b": [0.3] * 3}
+    assert np.std(scores["a"], ddof=1) > 0  # but for rounding it is 0
+    printed = compare(*table(scores), n_train=10, n_test=5)
+    assert any("0.1 ± 0 " in line for line in printed)
+    assert "sd 0" in between_rows(printed)[0]
+    assert not any("inf" in line or "e-1" in line for line in printed)
+    assert any("standard deviation 0: a – b." in line for line in printed)
+
+
+def test_names_with_markup_are_shown_as_they_are(compare):
+    printed = compare(*table({"[/x]": PAIR["a"], "[red]:bug:": PAIR["b"]}), n_train=10, n_test=5)
+    assert any("[/x] – [red]:bug:" in line for line in printed)
+
+
+def test_one_seed_of_each_recording_is_enough(compare):
+    rows = [f"r{i},{name},7,{x}" for name, xs in PAIR.items() for i, x in enumerate(xs)]
+    printed = compare("recording,configuration,seed,x", *rows)
+    expected = stats.ttest_rel(PAIR["a"], PAIR["b"])
+    tests, _ = between_rows(printed)
+    assert f"{expected.pvalue:.3f}" in tests.split()
+    assert "There is no column subject: each recording was taken for a subject of its own." in (
+        printed
     )
-    assert done.returncode == 0, done.stderr
-    assert "0.1 ± 0 " in done.stdout
-    assert "sd 0" in done.stdout
-    assert "inf" not in done.stdout
-    assert "e-1" not in done.stdout
+
+
+def test_seeds_and_recordings_are_averaged_within_subjects(compare):
+    # Subject i has i + 1 recordings, and recording j has j + 1 seeds.
+    generator = np.random.default_rng(3)
+    lines, means = [], {"a": [], "b": []}
+    for i in range(4):
+        for name, of_subjects in means.items():
+            recordings = [generator.normal(0.3, 0.1, j + 1) for j in range(i + 1)]
+            of_subjects.append(np.mean([scores.mean() for scores in recordings]))
+            lines += [
+                f"s{i},r{j},{name},{seed},{score}"
+                for j, scores in enumerate(recordings)
+                for seed, score in enumerate(scores)
+            ]
+    printed = compare("subject,recording,configuration,seed,x", *lines)
+    expected = stats.ttest_rel(means["a"], means["b"])
+    tests, _ = between_rows(printed)
+    assert f"{expected.pvalue:.3f}" in tests.split()
+    assert f"{np.mean(means['a']) - np.mean(means['b']):.4g}" in tests.split()
+    assert any(line.startswith("The unit is the subject") for line in printed)
+    assert not any("no column subject" in line for line in printed)
+
+
+def test_recordings_of_one_subject_are_no_two_subjects(compare):
+    head, *rows = table(PAIR)
+    lines = [f"sub_9,{recording},{row}" for recording in ("r1", "r2") for row in rows]
+    with pytest.raises(UserError, match="takes recordings of at least two, got sub_9"):
+        compare(f"subject,recording,{head}", *lines)
+
+
+def test_a_recording_that_is_not_paired_is_named(compare, tmp_path):
+    head, *rows = table(PAIR)
+    lines = [f"s,r1,{row}" for row in rows] + [f"t,r2,{row}" for row in rows[:-1]]
+    with pytest.raises(UserError) as error:
+        compare(f"subject,recording,{head}", *lines)
+    assert str(error.value).startswith(f"{tmp_path / 'results.csv'}, t, r2: b lacks seed 3")

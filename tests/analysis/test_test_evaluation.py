@@ -29,13 +29,21 @@ from analysis.evaluation import (
     take_up,
 )
 from analysis.findings import findings
-from analysis.looks import record_look
-from analysis.origin import control_scores
-from analysis.protocol import Protocol, difference_rows, mean_rows, table_rows
+from analysis.origin import controls_command, read_controls
+from analysis.protocol import SEARCH_SEEDS, Protocol, difference_rows, mean_rows, table_rows
 from analysis.sections import Material
-from analysis.test_evaluation import EvaluationOptions, main, noise_floor, write_report
+from analysis.test_evaluation import (
+    EvaluationOptions,
+    evaluate_protocol,
+    gather,
+    main,
+    noise_floor,
+    searched_records,
+    write_report,
+)
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, write_shard
+from ssense.data.splits import SplitKind
 from ssense.errors import UserError
 from ssense.model.encoder import SpectrogramEncoder
 from ssense.model.text import TextSpec
@@ -71,7 +79,7 @@ def write_dataset(storage: UPath) -> Dataset:
     folder = storage / "shards" / "0123456789abcdef"
     rng = np.random.default_rng(0)
     sentences = [f"sentence {i % 90}" for i in range(N)]
-    starts = list(range(0, 600 * N, 600))
+    starts = list(range(0, 2048 * N, 2048))  # 4 s apart, so that a gap leaves some of each block
     stops = [start + 500 for start in starts]
     shards = [
         write_shard(
@@ -95,12 +103,16 @@ def write_dataset(storage: UPath) -> Dataset:
 
 
 def write_sweep(
-    storage: UPath, dataset_digest: str, configurations: int, seeds: tuple[int, ...] = SEEDS
+    storage: UPath,
+    dataset_digest: str,
+    configurations: int,
+    seeds: tuple[int, ...] = SEEDS,
+    training: TrainingSpec = TRAINING,
 ) -> Ledger:
     sweep = Sweep(
         claim="masking",
         dataset_digest=dataset_digest,
-        training=TRAINING,
+        training=training,
         families=FAMILIES,
         configurations=configurations,
         seeds=seeds,
@@ -146,7 +158,8 @@ def ledger(storage) -> Ledger:
 
 
 def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
-    name = signature(Cell(configuration, seed), TRAINING, ledger.sweep().dataset_digest)
+    sweep = ledger.sweep()
+    name = signature(Cell(configuration, seed), sweep.training, sweep.dataset_digest)
     return ledger.folder / "cells" / name
 
 
@@ -168,20 +181,31 @@ def write_score(
     attempts: int = 1,
 ) -> None:
     digest = ledger.sweep().dataset_digest
+    name = cell_of(ledger, configuration, seed).name
+    ledger.write(scored_record(name, digest, configuration, seed, score, status, attempts))
+
+
+def scored_record(
+    name: str,
+    dataset_digest: str,
+    configuration: Configuration,
+    seed: int,
+    score: float,
+    status: str = "done",
+    attempts: int = 1,
+) -> Record:
     epochs = [{"epoch": 1, "recall@10": 0.0}, {"epoch": 2, "recall@10": score}]
-    ledger.write(
-        Record(
-            signature=signature(Cell(configuration, seed), TRAINING, digest),
-            configuration=configuration,
-            seed=seed,
-            status=status,
-            reason="" if status == "done" else "NaN",
-            attempts=attempts,
-            dataset_digest=digest,
-            history=epochs if status == "done" else (),
-            best_epoch=2 if status == "done" else 0,
-            timings={"training": 1.0},
-        )
+    return Record(
+        signature=name,
+        configuration=configuration,
+        seed=seed,
+        status=status,
+        reason="" if status == "done" else "NaN",
+        attempts=attempts,
+        dataset_digest=dataset_digest,
+        history=epochs if status == "done" else (),
+        best_epoch=2 if status == "done" else 0,
+        timings={"training": 1.0},
     )
 
 
@@ -266,12 +290,13 @@ def test_a_single_seed_is_refused(tmp_path):
 # ---------------------------------------------------------------- the evaluation itself
 
 
-def by_hand(ledger: Ledger, dataset: Dataset, configuration: Configuration, seed: int) -> dict:
+def by_hand(
+    ledger: Ledger, dataset: Dataset, configuration: Configuration, seed: int, test: np.ndarray
+) -> dict:
     """Rank the test sentences one by one, from the encoder's file and the definition."""
     encoder = SpectrogramEncoder().eval()
     file = cell_of(ledger, configuration, seed) / "encoder.safetensors"
     encoder.load_state_dict(safetensors.torch.load_file(file))
-    test = np.random.default_rng(seed).permutation(N)[-N_TEST:]
     with torch.inference_mode():
         x = torch.from_numpy(dataset.spectrograms[test]).float().unsqueeze(2)
         brain = encoder(x).double().numpy()
@@ -291,12 +316,57 @@ def test_scores_are_those_of_an_evaluation_by_hand(ledger, storage):
     evaluation = evaluated(ledger, storage)
     assert evaluation.chosen == {"no masking": NONE, "electrode": HALF}
     assert (evaluation.n_train, evaluation.n_test) == (60, N_TEST)
-    assert evaluation.chance == chance_metrics(N_TEST)
+    assert evaluation.chance == pytest.approx(chance_metrics(N_TEST))
     for family, configuration in evaluation.chosen.items():
         for i, seed in enumerate(SEEDS):
-            expected = by_hand(ledger, dataset, configuration, seed)
+            test = np.random.default_rng(seed).permutation(N)[-N_TEST:]
+            expected = by_hand(ledger, dataset, configuration, seed, test)
             scores = {metric: evaluation.scores[family][metric][i] for metric in METRICS}
             assert scores == pytest.approx(expected, abs=1e-6)
+
+
+def is_test_split(kind: SplitKind, rows: set[int], dataset: Dataset) -> bool:
+    """Whether rows may be a seed's test split, by what is promised of each kind."""
+    if kind == "held-out":
+        return rows == set(range(N - N_TEST, N))
+    if kind == "blocked":
+        blocks = {row // 5 for row in rows}
+        return rows == {5 * block + i for block in blocks for i in range(5)} and len(blocks) == 4
+    texts = {dataset.sentences[row] for row in rows}
+    return rows == {row for row, text in enumerate(dataset.sentences) if text in texts}
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_train", "words"),
+    [
+        ("grouped", range(60, 64), " sentences, repeated ones kept together, mean ± sd"),
+        ("blocked", range(40, 60), "of 20 sentences in whole stretches of the recording, at least"),
+        ("held-out", range(59, 61), "of 20 sentences at the end of the recording, at least 7 s"),
+    ],
+)
+def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
+    tmp_path, kind, n_train, words
+):
+    storage, chosen = UPath(tmp_path), {"no masking": NONE}
+    dataset = write_dataset(storage)
+    training = dataclasses.replace(TRAINING, split=kind)
+    ledger = write_sweep(storage, dataset.digest, 1, seeds=(0, 1), training=training)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        name = cell_of(ledger, NONE, seed).name
+        record = scored_record(name, dataset.digest, NONE, seed, 0.1)
+        ledger.write(record, SpectrogramEncoder().state_dict())
+    protocol = evaluate_protocol(SEARCH_SEEDS, search_of(ledger), chosen, ledger, dataset)
+    evaluation = protocol.evaluation
+    splits = [retrieval.rows for retrieval in evaluation.retrievals["no masking"]]
+    assert (set(splits[0]) == set(splits[1])) == (kind == "held-out")
+    for seed, test in enumerate(splits):
+        assert len(test) == len(set(test)) <= N_TEST
+        assert is_test_split(kind, set(test.tolist()), dataset)
+        scores = {metric: evaluation.scores["no masking"][metric][seed] for metric in METRICS}
+        assert scores == pytest.approx(by_hand(ledger, dataset, NONE, seed, test), abs=1e-6)
+    assert evaluation.n_train in n_train
+    assert words in protocol.caption
 
 
 def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
@@ -335,8 +405,12 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
     fresh = {r.seed for r in ledger.records().values()} - set(SEEDS)
     assert fresh == {100, 101}
     folder = evaluation_folder(storage)
-    assert "## Fresh seeds" in (folder / "table.md").read_text()
-    assert (folder / "fresh_seeds.tex").exists()
+    text = (folder / "table.md").read_text()
+    search, fresh_seeds = text.split("## Fresh seeds")
+    limit = "a sweep with --split held-out has a test split that none of its seeds touches."
+    assert limit in fresh_seeds
+    assert limit not in search
+    assert limit in (folder / "fresh_seeds.tex").read_text()
     with (folder / "scores.csv").open() as file:
         protocols = Counter(row["protocol"] for row in csv.DictReader(file))
     assert protocols == {"search seeds": 6, "fresh seeds": 4}
@@ -352,7 +426,15 @@ def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys)
     main(EvaluationOptions(storage=str(storage), allow_missing=True))
     note = "Without 3 missing cells: electrode 0.25 seed 0; electrode 0.25 seed 1"
     assert note in capsys.readouterr().out
-    assert note in (evaluation_folder(storage) / "table.md").read_text()
+    folder = evaluation_folder(storage)
+    for name in ("table.md", "report.html", "search_seeds.tex"):
+        assert note in (folder / name).read_text(), name
+    for name in ("table.csv", "tests.csv", "scores.csv"):
+        with (folder / name).open() as file:
+            assert {row["missing_cells"] for row in csv.DictReader(file)} == {"3"}, name
+    with sqlite3.connect(storage / "mlflow.db") as database:
+        ((tag,),) = database.execute("select value from tags where key = 'missing cells'")
+    assert tag == "; ".join(f"electrode 0.25 seed {seed}" for seed in SEEDS)
 
 
 def test_the_noise_floor_is_the_largest_change_of_a_cell_trained_once_more(ledger):
@@ -374,9 +456,10 @@ def gathered(ledger: Ledger, storage: UPath, written_at: str = "today") -> Mater
         search=take_up(ledger),
         shards=storage / "shards" / "0123456789abcdef",
         sentences=sweep_dataset(ledger, storage).sentences,
-        controls=control_scores(ledger),
-        protocols=[Protocol(name="search seeds", evaluation=evaluation, caption="caption")],
-        records=list(ledger.records().values()),
+        controls=read_controls(ledger),
+        protocols=[Protocol(name=SEARCH_SEEDS, evaluation=evaluation, caption="caption")],
+        records=searched_records([take_up(ledger)]),
+        missing=[],
         notes=[],
         written_at=written_at,
     )
@@ -396,12 +479,29 @@ def tables_of(page: ElementTree.Element) -> list[list[list[str]]]:
     ]
 
 
-def write_controls(ledger: Ledger) -> None:
+def leading(ledger: Ledger) -> tuple[str, str]:
+    """The family and configuration with the best validation mean, in words."""
+    by_family = {"no masking": NONE, "electrode": HALF}
+    means = {
+        family: np.mean(
+            [ledger.record(cell_of(ledger, c, s).name).best["recall@10"] for s in SEEDS]
+        )
+        for family, c in by_family.items()
+    }
+    family = max(means, key=means.get)
+    return family, {"no masking": "–", "electrode": "electrode 0.5"}[family]
+
+
+def write_controls(ledger: Ledger, origin: tuple[str, str], seeds: tuple[int, ...] = SEEDS) -> None:
     folder = ledger.folder / "controls"
-    folder.mkdir()
-    rows = ["control,seed,recall@1,recall@10,recall@50,mrr"]
-    rows += [f"duration alone,{seed},0.0{seed},0.25,1,0.1" for seed in SEEDS]
+    folder.mkdir(exist_ok=True)
+    columns = ["control", "family", "configuration", "seed", *METRICS]
+    rows = [",".join([*columns, *(f"{metric}_chance" for metric in METRICS)])]
+    for seed in seeds:
+        scores = f"0.0{seed},0.25,1,0.1,0.05,0.{40 + seed},1,0.2"
+        rows.append(f"duration alone,{','.join(origin)},{seed},{scores}")
     (folder / "controls.csv").write_text("\n".join(rows))
+    (folder / "controls.txt").write_text("Duration alone reaches it all.\n")
 
 
 def test_the_page_has_the_table_the_tests_and_every_figure(ledger, storage):
@@ -435,10 +535,10 @@ def test_the_page_says_what_was_run_and_shows_what_was_retrieved(ledger, storage
     assert sum(dataset.sentences[row] in text for row in test) >= 9
     for words in (
         "4: a, b, c, d",
-        "60 train, 20 validation, 20 test",
+        "random, by seed: 60 train, 20 test (means over seeds)",
         "no masking: 1 of 1 possible; electrode: 1 of 2 possible",
         "No controls were run",
-        f"python analysis/controls.py --sweep {ledger.folder.name}",
+        f" analysis/controls.py --storage {storage} --sweep {ledger.folder.name}",
         "A query counts as answered by its own sentence alone.",
         next(iter(ledger.records().values())).code_digest,
     ):
@@ -446,12 +546,50 @@ def test_the_page_says_what_was_run_and_shows_what_was_retrieved(ledger, storage
 
 
 def test_controls_that_were_run_are_shown(ledger, storage):
-    write_controls(ledger)
+    write_controls(ledger, leading(ledger))
     page = page_of(gathered(ledger, storage))
     assert "controls" in {figure.get("id") for figure in page.iter("figure")}
-    assert "No controls were run" not in "".join(page.itertext())
+    text = "".join(page.itertext())
+    assert "No controls were run" not in text
+    assert "are left out" not in text
+    assert "Duration alone reaches it all." in text
     row = ["duration alone", "1.00 ± 1.00", "25.00 ± 0.00", "100.00 ± 0.00", "0.1000 ± 0.0000"]
-    assert row in [cells for table in tables_of(page) for cells in table]
+    tables = [table for table in tables_of(page) if table[-1] == [*row, "41.00"]]
+    assert [table[0][-1] for table in tables] == ["chance Recall@10"]
+
+
+def test_controls_of_another_configuration_or_other_seeds_are_left_out(ledger, storage):
+    write_controls(ledger, leading(ledger), (0, 1))
+    material = gathered(ledger, storage)
+    page = page_of(material)
+    text = "".join(page.itertext())
+    assert f"are left out. Run again: {controls_command(ledger)}" in text
+    assert "controls" not in {figure.get("id") for figure in page.iter("figure")}
+    assert "uration alone" not in text
+    assert not (ledger.folder / "evaluation" / "controls.png").exists()
+    for origin, seeds, is_own in (
+        (leading(ledger), SEEDS, True),
+        (leading(ledger), SEEDS[::-1], True),
+        (leading(ledger), (0, 1, 3), False),
+        (leading(ledger), (0, 1, 2, 3), False),
+        (("electrode", "electrode 0.25"), SEEDS, False),
+        (("frequency-time", "–"), SEEDS, False),
+    ):
+        write_controls(ledger, origin, seeds)
+        kept = dataclasses.replace(material, controls=read_controls(ledger)).own_controls
+        assert (kept is not None) == is_own, (origin, seeds)
+
+
+def test_cells_of_controls_and_earlier_fresh_seeds_are_not_in_the_report(ledger, storage):
+    own = {record.signature: record for record in ledger.records().values()}
+    further = dataclasses.replace(next(iter(own.values())), device="elsewhere", seed=77)
+    ledger.write(dataclasses.replace(further, signature="f" * 16))
+    material = gather(storage, ledger, take_up(ledger), EvaluationOptions(storage=str(storage)))
+    assert {record.signature for record in material.records} == own.keys()
+    text = "".join(page_of(material).itertext())
+    assert f"{further.code_digest}, " in text
+    assert "6 cells" in text
+    assert "elsewhere" not in text
 
 
 def test_words_of_the_recording_are_escaped(ledger, storage):
@@ -521,7 +659,7 @@ def test_an_encoder_of_nan_is_refused(ledger, storage):
     state = ledger.encoder(record)
     state["resnet.fc.bias"][0] = math.nan
     ledger.write(record, state)
-    assert f"the encoder of cell {cell.name} is damaged: embeddings must be finite" in refusal(
+    assert f"the encoder of cell {cell.name} is damaged: its embeddings must be finite" in refusal(
         storage
     )
 
@@ -541,10 +679,10 @@ def test_text_weights_that_have_changed_are_refused(ledger, storage):
 
 
 def test_a_damaged_table_of_controls_is_refused_before_any_look(ledger, storage):
-    write_controls(ledger)
+    write_controls(ledger, leading(ledger))
     path = ledger.folder / "controls" / "controls.csv"
     replace(path, b"control,seed\nnoise,0\n")
-    assert refusal(storage).startswith(f"{path} is no table of control, seed and metrics (")
+    assert refusal(storage).startswith(f"{path} is no table of controls, seeds and metrics (")
 
 
 def test_an_unknown_sweep_lists_the_known_ones(ledger, storage):
@@ -625,8 +763,9 @@ def test_the_files_hold_the_evaluation(looked_twice):
             assert float(row[metric]) == pytest.approx(expected, abs=1e-6)
     with (folder / "table.csv").open() as file:
         means = list(csv.DictReader(file))
-    protocol = Protocol(name="search seeds", evaluation=evaluation, caption="")
-    assert means == [{k: str(v) for k, v in row.items()} for row in mean_rows(protocol)]
+    protocol = Protocol(name=SEARCH_SEEDS, evaluation=evaluation, caption="")
+    rows = [row | {"missing_cells": 0} for row in mean_rows(protocol)]
+    assert means == [{k: str(v) for k, v in row.items()} for row in rows]
     with (folder / "tests.csv").open() as file:
         tests = list(csv.DictReader(file))
     expected = [(metric, c) for metric in METRICS for c in evaluation.comparisons(metric)]
@@ -676,6 +815,7 @@ def test_mlflow_has_one_run_for_each_look(looked_twice):
             assert 0 < metrics["search seeds/electrode/mrr"] < 1
             assert tags["mlflow.parentRunId"] == sweep_run[0]
             assert tags["ssense.level"] == "test evaluation"
+            assert tags["missing cells"] == "none"
             folder = Path(artifacts.removeprefix("file://"))
             logged = {path.name for path in folder.iterdir()}
             assert {"report.html", "search_seeds.png", "search_seeds.tex", "table.md"} <= logged
