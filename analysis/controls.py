@@ -197,7 +197,8 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
     words, table = in_words(controls), report.markdown_table(table_rows(controls.scores))
     parts = [f"# Controls of {ledger.folder.name}", caption, table, *words]
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
-    figure = bar_figure(bars, PRIMARY)
+    chance = {name: found.chance[PRIMARY] for name, found in controls.scores.items()}
+    figure = bar_figure(bars, PRIMARY, chance)
     contents = {
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, repeat
-from types import MappingProxyType
 
 import matplotlib as mpl
 import numpy as np
@@ -128,7 +127,7 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
 def bar_figure(
     scores: Mapping[str, Sequence[float]],
     metric: str,
-    chance: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    chance: Mapping[str, Sequence[float]],
 ) -> Figure:
     """Draw one metric as a bar each: mean over seeds, sd, the seeds as points, mean chance.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from ssense.data.dataset import Dataset
 from ssense.errors import UserError
 from sweeps.engine.cell import Configuration, describe
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.precompute import SELECTION_RANK, poor_splits
 from sweeps.engine.progress import CellProgress, say
 from sweeps.engine.race import Full
 from sweeps.engine.search import Change, Search
@@ -51,8 +53,15 @@ def train_further(
         Its search, with a result for every cell.
 
     Raises:
-        UserError: a cell failed, or the storage can't be written to.
+        UserError: a seed leaves too few validation sentences, a cell failed, or the storage can't
+            be written to.
     """
+    split_of = partial(dataset.split, sweep.training.split)
+    for seed, n_candidates in poor_splits(split_of, sweep.seeds):
+        raise UserError(
+            f"at seed {seed} a {sweep.training.split} split leaves {n_candidates} validation "
+            f"sentences, too few for Recall@{SELECTION_RANK}. Choose another seed."
+        )
     search = Search(sweep, Full(), (), records)
     if search.left():
         _train(what, search, ledger, dataset, cpus, gpus)

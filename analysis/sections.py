@@ -331,7 +331,7 @@ def _control_picture(kept: KeptControls) -> Picture:
         "Test Recall@10 of the controls",
         "Test Recall@10 of the best configuration, and of controls that lack the brain, the "
         "training or the pairing: mean, sd and scores over seeds. What a control reaches, the "
-        "score does not owe to what the control lacks. Chance is that of the control's own "
-        "candidates: among fewer it is higher.",
+        "score does not owe to what the control lacks. The upright mark on a bar is the chance of "
+        "its own candidates: among fewer it is higher.",
         bar_figure(scores, PRIMARY, chance),
     )

@@ -5,7 +5,7 @@ Their cells are trained by the sweep's own engine and kept in its ledger, at its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from analysis.further_cells import single_configurations, train_further
 from ssense.data import shards
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.dataset import Dataset
-from ssense.data.splits import Split, SplitKind
+from ssense.data.splits import SplitKind
 from ssense.data.surrogate import SURROGATES, Surrogate
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
@@ -31,6 +31,7 @@ from sweeps.engine.precompute import (
     load_dataset,
     make_shards,
     plan_dataset,
+    poor_splits,
 )
 from sweeps.engine.progress import count, step
 from sweeps.engine.search import Search
@@ -122,14 +123,11 @@ def plan_control(
     data = None
     if control.surrogate or control.window_s:
         data = _other_data(control, ledger, recording, kind)
-    split_of = partial((data or dataset).split, kind)
-    for seed in sweep.seeds:
-        n_candidates = _n_candidates(split_of, seed)
-        if n_candidates <= SELECTION_RANK:
-            raise UserError(
-                f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, "
-                f"too few for Recall@{SELECTION_RANK}. Leave this control out."
-            )
+    for seed, n_candidates in poor_splits(partial((data or dataset).split, kind), sweep.seeds):
+        raise UserError(
+            f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, too "
+            f"few for Recall@{SELECTION_RANK}. Leave this control out."
+        )
     return ControlPlan(control, data)
 
 
@@ -181,13 +179,6 @@ def run_trained_control(
         chance=by_metric([chance_metrics(len(test.rows)) for test in tests]),
         overlapping=overlapping,
     )
-
-
-def _n_candidates(split_of: Callable[[int], Split], seed: int) -> int:
-    try:
-        return len(split_of(seed).validation)
-    except ValueError:
-        return 0
 
 
 def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:

@@ -6,9 +6,9 @@ Each step is kept under a name that hashes its whole origin, so a second run fin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -115,17 +115,12 @@ class DatasetPlan:
         """
         where = f"{self.recording.subject} {self.recording.trial}"
         dropped = sum(self.segments.dropped.values())
-        for seed in seeds:
-            try:
-                n_candidates = len(self.split(kind, seed).validation)
-            except ValueError:
-                n_candidates = 0
-            if n_candidates <= SELECTION_RANK:
-                raise UserError(
-                    f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
-                    f"({dropped} were left out): Recall@10 among {n_candidates} validation "
-                    f"sentences, at seed {seed}, tells nothing. Give a longer recording."
-                )
+        for seed, n_candidates in poor_splits(partial(self.split, kind), seeds):
+            raise UserError(
+                f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
+                f"({dropped} were left out): Recall@10 among {n_candidates} validation "
+                f"sentences, at seed {seed}, tells nothing. Give a longer recording."
+            )
 
     @property
     def sampling_rate_hz(self) -> float:
@@ -140,6 +135,24 @@ class DatasetPlan:
     def has_shards(self) -> bool:
         """Whether the spectrograms are there already."""
         return (self.shard_folder / shards.MANIFEST).exists()
+
+
+def poor_splits(
+    split_of: Callable[[int], Split], seeds: Iterable[int]
+) -> Iterator[tuple[int, int]]:
+    """Seeds with too few validation sentences to choose an epoch by, and their number.
+
+    Args:
+        split_of: divides the sentences by a seed; it may raise ValueError where they are too few.
+        seeds: to look at.
+    """
+    for seed in seeds:
+        try:
+            n_candidates = len(split_of(seed).validation)
+        except ValueError:
+            n_candidates = 0
+        if n_candidates <= SELECTION_RANK:
+            yield seed, n_candidates
 
 
 def plan_dataset(

@@ -325,7 +325,7 @@ def test_every_mark_lies_within_its_panel():
 
 @pytest.mark.parametrize("metric", ["recall@10", "mrr"])
 def test_bars_are_means_with_every_seed_as_a_point(metric):
-    drawn = bar_figure({"a": [0.1, 0.3], "b": [0.2, 0.2]}, metric)
+    drawn = bar_figure({"a": [0.1, 0.3], "b": [0.2, 0.2]}, metric, {})
     (axis,) = drawn.axes
     scale = 1 if metric == "mrr" else 100
     assert [bar.get_width() for bar in axis.patches] == pytest.approx([0.2 * scale] * 2)

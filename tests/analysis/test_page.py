@@ -17,7 +17,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def figure(name: str = "a bar") -> Figure:
-    return bar_figure({name: [0.1, 0.2], "another": [0.3, 0.4]}, "recall@10")
+    return bar_figure({name: [0.1, 0.2], "another": [0.3, 0.4]}, "recall@10", {})
 
 
 @functools.cache
