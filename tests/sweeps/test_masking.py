@@ -79,7 +79,7 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     assert "random retrieval among these" in shown
     (folder,) = tmp_path.glob("sweeps/*/controls")
     assert {path.name for path in folder.iterdir()} == {
-        f"controls.{kind}" for kind in ("md", "csv", "png", "svg")
+        f"controls.{kind}" for kind in ("md", "txt", "csv", "png", "svg")
     }
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweeps/*/cells/**/*.*")}

@@ -79,4 +79,4 @@ def test_the_test_evaluation_reads_and_writes_it(ledger, capsys):
     test_evaluation.main(test_evaluation.EvaluationOptions(storage=STORAGE))
     assert "random retrieval" in capsys.readouterr().out
     assert "random retrieval" in (ledger.folder / "evaluation" / "table.md").read_text()
-    assert len(list((ledger.folder / "looks").glob("look-*.json"))) == 1
+    assert len(list((ledger.storage / "looks").glob("*/look-*.json"))) == 1

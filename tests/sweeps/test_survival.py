@@ -335,7 +335,7 @@ def test_no_cell_is_trained_twice_and_some_went_on_from_a_checkpoint(killed):
     assert written_once(killed.drivers)
     assert len(states(killed.storage)) == N_CELLS
     resumed = [record.resumed_after for record in ledger_of(killed.storage).records().values()]
-    assert 0 < max(resumed) < EPOCHS
+    assert 0 < max(resumed) <= EPOCHS  # all of them: killed before the record was written
 
 
 # ---------------------------------------------------------------- signals
