@@ -14,7 +14,8 @@
 #SBATCH --exclusive
 #SBATCH --gpus-per-node=1
 #SBATCH --time=12:00:00
-# An interrupt before the end: the driver leaves checkpoints and a free claim behind.
+# An interrupt before the end; Ray gives the driver a moment only. A claim that it leaves behind is
+# taken over within a minute, and cells go on from their last checkpoint.
 #SBATCH --signal=INT@120
 #SBATCH --requeue
 set -euo pipefail

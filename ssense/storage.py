@@ -254,7 +254,12 @@ def relative_files(folder: UPath) -> dict[str, dict[str, Any]]:
     except Exception as error:  # an object store raises whatever its client library does
         raise _unreadable(folder, error) from error
     start = len(folder.path.rstrip("/")) + 1
-    files = {place[start:]: about for place, about in found.items()}
+    # Tools that show folders leave empty objects for them, whose names end so.
+    files = {
+        place[start:]: about
+        for place, about in found.items()
+        if place[start:] and not place.endswith("/")
+    }
     for name in files:
         if ".." in name.split("/") or name.startswith("/"):
             raise UserError(f"{folder} holds a file named {name}, outside of it. Remove it there.")

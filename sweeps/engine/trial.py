@@ -37,16 +37,11 @@ class CellTrainable(tune.Trainable):
         gpus: float,
         code: str,
     ) -> None:
-        """Prepare the process; `dataset` comes out of the node's object store.
+        """Keep what is given; `dataset` comes out of the node's object store.
 
-        Raises:
-            UserError: the code here is not the driver's, or there is no GPU to use.
+        Of what goes wrong here, Ray says no more than that a worker died: all else is in `step`.
         """
-        if code_digest() != code:
-            raise UserError(
-                f"a worker on {platform.node()} runs another version of the code than the driver. "
-                "Install the same one there; if you have edited it, run the same command again."
-            )
+        self._code = code
         self._dataset = dataset
         self._gpus = gpus
         self._training = training
@@ -56,7 +51,6 @@ class CellTrainable(tune.Trainable):
 
     @cached_property
     def _pairs(self) -> Pairs:
-        # Only in `step`: of what goes wrong in `setup`, Ray says no more than that a worker died.
         return self._dataset.on(assigned_device(self._gpus))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -65,7 +59,17 @@ class CellTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the cell. An exception ends the process, which may be in no state to go on."""
+        """Train the cell. An exception ends the process, which may be in no state to go on.
+
+        Raises:
+            UserError: the code here is not the driver's, there is no GPU to use, or the storage
+                can't be written to.
+        """
+        if code_digest() != self._code:
+            raise UserError(
+                f"a worker on {platform.node()} runs another version of the code than the driver. "
+                "Install the same one there; if you have edited it, run the same command again."
+            )
         reset_process(self._cell.seed, self._threads)
         record = run_cell(self._cell, self._dataset, self._pairs, self._training, self._ledger)
         return {"done": True, "record": record}

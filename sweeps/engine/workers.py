@@ -294,9 +294,12 @@ class InOrder(FIFOScheduler):
 def lost_machine(cause: Exception | None) -> bool:
     """Whether a worker was lost with its machine, and not because of the cell that it trained.
 
-    Ray says so in words alone: of a process that died, the machine lives on to tell.
+    Ray says so in words alone: of a process that died, the machine lives on to tell, and of one
+    that could not be set up it names the creation task.
     """
-    return isinstance(cause, RayActorError) and "worker process has died" not in str(cause)
+    words = str(cause)
+    of_the_process = "worker process has died" in words or "creation task" in words
+    return isinstance(cause, RayActorError) and not of_the_process
 
 
 def describe_loss(cause: Exception | None) -> str:

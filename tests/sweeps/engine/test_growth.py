@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -132,7 +133,9 @@ def test_from_no_machine_at_all_every_cell_asks_for_one(empty_cluster, tmp_path)
 @pytest.mark.slow
 def test_a_lost_machine_is_told_from_a_process_that_died():
     done = subprocess.run([sys.executable, "-c", LOSSES], capture_output=True, text=True)
-    assert done.stdout.split("\n")[:2] == ["process False", "machine True"], done.stderr
+    # Ray may write of the loss between our lines.
+    told = re.findall(r"^(?:process|machine) \w+$", done.stdout, re.MULTILINE)
+    assert told == ["process False", "machine True"], done.stdout + done.stderr
 
 
 def test_a_cell_whose_machines_are_taken_away_has_patience_but_not_for_ever():

@@ -12,6 +12,7 @@ import torch
 from upath import UPath
 
 from ssense.data.splits import seeded_split
+from ssense.errors import UserError
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
@@ -64,6 +65,16 @@ def test_every_cell_is_trained_once_and_is_in_the_ledger(sweep, dataset, tmp_pat
     assert all(r.done and len(r.history) == 2 for r in records)
     assert all(r.sizes == {"train": 18, "validation": 6, "test": 6} for r in records)
     assert train(Search(sweep, Full(), search.rows, ledger.records()), dataset, ledger) == []
+
+
+def test_a_worker_with_other_code_stops_the_sweep_in_one_line(
+    sweep, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sweeps.engine.workers.code_digest", lambda: "of the driver")
+    ledger = Ledger(UPath(tmp_path))
+    with pytest.raises(UserError, match="runs another version of the code than the driver"):
+        train(Search(sweep, Full()), dataset, ledger)
+    assert not ledger.records()
 
 
 def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(sweep, dataset, tmp_path):
