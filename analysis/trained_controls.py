@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from analysis.control_scores import ControlScores, overlapping_share
@@ -23,11 +22,13 @@ from ssense.errors import UserError
 from ssense.model.text import TextSpec
 from ssense.retrieval import chance_metrics
 from ssense.signal.superlets import SuperletSpec
+from ssense.storage import is_local, locate
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.precompute import (
     SELECTION_RANK,
     DatasetPlan,
+    fetch_recording,
     load_dataset,
     make_shards,
     plan_dataset,
@@ -197,17 +198,18 @@ def _other_data(
     """The data of a sweep once more, with other signals or other windows."""
     kept, storage = ledger.description()["dataset"], ledger.storage
     origin = shards.read_manifest(storage / "shards" / kept["shards"]).origin
-    root = Path(recording or kept["recording"]).expanduser().resolve()
-    if not root.is_dir():
+    source = locate(recording or kept["recording"])
+    if is_local(source) and not source.is_dir():
         raise UserError(
-            f"the recording of {ledger.folder.name} is not in {root}, and {control.title} need its "
-            "signals. Say where it is with --recording."
+            f"the recording of {ledger.folder.name} is not in {source}, and {control.title} need "
+            "its signals. Say where it is with --recording."
         )
-    found = open_recording(root, origin["subject"], origin["trial"])
+    names = origin["subject"], origin["trial"]
+    found = open_recording(fetch_recording(source, *names), *names)
     if found.digest != origin["recording"]:
         raise UserError(
-            f"{root} is not the recording that {ledger.folder.name} was made from: its files have "
-            "changed. Give that one with --recording."
+            f"{source} is not the recording that {ledger.folder.name} was made from: its files "
+            "have changed. Give that one with --recording."
         )
     segments = SegmentSpec(**origin["segments"])
     if control.window_s:
@@ -219,4 +221,5 @@ def _other_data(
         TextSpec(**kept["text_spec"]),
         storage,
         kind,
+        None if is_local(source) else source,
     )

@@ -9,7 +9,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -216,10 +216,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssense"
 
 
-def local_copy(folder: UPath) -> Path:
+def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) -> Path:
     """A folder on a disk of this machine: itself, or a copy in the user's cache, up to date.
 
     HDF5 and other readers want local files. Of processes that ask at once, one fetches.
+
+    Args:
+        folder: anywhere.
+        wanted: whether a file of this relative path is to be fetched.
 
     Raises:
         UserError: it is empty, can't be read, or holds a name that leads out of it.
@@ -232,10 +236,15 @@ def local_copy(folder: UPath) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         files = relative_files(folder)
         for name, about in files.items():
+            if not wanted(name):
+                continue
             try:
                 _fetch(folder / name, about, copy / name)
             except Exception as error:  # an object store raises whatever its client library does
                 raise _unreadable(folder / name, error) from error
+        for path in list(copy.rglob("*")):
+            if path.is_file() and path.relative_to(copy).as_posix() not in files:
+                path.unlink()
     if not files:
         raise UserError(f"there is nothing at {folder}. Check its name.")
     return copy

@@ -24,6 +24,7 @@ from ssense.storage import (
     read_json,
     read_many,
     read_whole,
+    relative_files,
     remove,
     remove_partial_files,
     subfolders_with,
@@ -287,6 +288,23 @@ def test_a_folder_of_an_object_store_is_fetched_once_and_what_changed_again(remo
     assert len(s3.requests()) == before + 1  # the listing
     write_whole(remote / "signals.h5", b"12345")
     assert (local_copy(remote) / "signals.h5").read_bytes() == b"12345"
+
+
+def test_only_what_is_wanted_is_fetched_and_what_has_gone_goes(remote):
+    copy = local_copy(remote, lambda name: name.endswith(".json"))
+    assert not (copy / "signals.h5").exists()
+    assert (copy / "labels" / "a.json").exists()
+    remove(remote / "labels" / "a.json")
+    local_copy(remote)
+    assert (copy / "signals.h5").exists()
+    assert not (copy / "labels" / "a.json").exists()
+
+
+def test_objects_that_stand_for_folders_are_no_files(remote):
+    for name in ("", "labels/"):
+        remote.fs.pipe_file(f"{remote.path}/{name}", b"")
+    assert set(relative_files(remote)) == {"signals.h5", "labels/a.json"}
+    assert (local_copy(remote) / "labels" / "a.json").read_text() == "[]"
 
 
 def test_of_processes_that_want_a_copy_at_once_one_fetches(remote, s3):

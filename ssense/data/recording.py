@@ -17,9 +17,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import h5py
 import numpy as np
@@ -88,6 +89,11 @@ class Recording:
         """The folder that Brain Treebank's files were unpacked in."""
         return self.files["corrupted"].parent
 
+    def moved(self, root: Path) -> Self:
+        """The same recording with its files in another folder; they are not looked at."""
+        files = {role: root / path.relative_to(self.root) for role, path in self.files.items()}
+        return replace(self, files=files)
+
     @property
     def clean_electrodes(self) -> tuple[str, ...]:
         """The electrodes that are not corrupted."""
@@ -119,6 +125,18 @@ class Recording:
                     "the download."
                 )
         return signals
+
+
+def of_recording(subject: str, trial: str, name: str) -> bool:
+    """Whether a file of a download may be needed for one recording: signals of others are not.
+
+    Args:
+        subject: of the recording.
+        trial: of the recording.
+        name: path of the file within the download.
+    """
+    signals = name.endswith((".h5", ".zip"))
+    return not signals or Path(name).name == f"{subject}_{trial}.h5"
 
 
 def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") -> Recording:

@@ -21,9 +21,9 @@ from ssense.errors import UserError, one_line
 from ssense.model.encoder import Precision
 from ssense.model.text import UNTRAINED, TextSpec
 from ssense.signal.superlets import SuperletSpec
-from ssense.storage import is_local, local_copy, locate, open_storage, upload, write_whole
+from ssense.storage import is_local, locate, open_storage, upload, write_whole
 from ssense.training import TrainingSpec
-from sweeps.engine.precompute import DatasetPlan, plan_dataset
+from sweeps.engine.precompute import DatasetPlan, fetch_recording, plan_dataset
 from sweeps.engine.progress import say, step
 from sweeps.engine.race import PolicyName
 from sweeps.engine.sweep import Family, Levels, Sweep, check_seeds
@@ -226,7 +226,9 @@ class SweepOptions:
         """
         source = self._synthetic_recording() if self.recording is None else self._recording()
         with step(f"Reading {self.subject} {self.trial}"):
-            recording = open_recording(local_copy(source), self.subject, self.trial)
+            recording = open_recording(
+                fetch_recording(source, self.subject, self.trial), self.subject, self.trial
+            )
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
         plan = plan_dataset(
             recording,

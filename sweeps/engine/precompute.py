@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from ssense.data.brain_treebank import (
 )
 from ssense.data.data_report import DataReport, data_report
 from ssense.data.dataset import Dataset
+from ssense.data.recording import of_recording
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.digest import digest, file_digest
@@ -186,6 +188,15 @@ def plan_dataset(
     return plan
 
 
+def fetch_recording(source: UPath, subject: str, trial: str) -> Path:
+    """The folder of a recording on this machine: itself, or a copy of what belongs to it.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    return local_copy(source, partial(of_recording, subject, trial))
+
+
 @dataclass(frozen=True)
 class ShardTask:
     """All that a worker needs to make one shard."""
@@ -205,8 +216,6 @@ class ShardTask:
         try:
             shard = self._find(number, rows)
             if shard is None:
-                if self.plan.source is not None:
-                    local_copy(self.plan.source)
                 spectrograms, entry["transform_s"] = self.spectrograms(rows)
                 # Another driver, on another kind of processor, may have made it meanwhile, and
                 # have put the checksum of its own bytes into a manifest.
@@ -226,7 +235,7 @@ class ShardTask:
         lengths = plan.segments.stop[rows] - plan.segments.start[rows]
         made = np.empty((len(rows), *plan.shape[1:]), np.float16)
         seconds = 0.0
-        signals = electrode_signals(plan.recording, plan.segments, plan.segment_spec, rows)
+        signals = electrode_signals(self._recording(), plan.segments, plan.segment_spec, rows)
         for place, signal in enumerate(signals):
             start = time.perf_counter()
             on_device = torch.from_numpy(signal).to(device)
@@ -234,6 +243,19 @@ class ShardTask:
             made[:, place] = result.half().cpu().numpy()
             seconds += time.perf_counter() - start
         return made, seconds
+
+    def _recording(self) -> Recording:
+        """The recording as this machine has it: fetched, where machines don't share its files."""
+        recording, source = self.plan.recording, self.plan.source
+        if source is None:
+            return recording
+        fetched = recording.moved(fetch_recording(source, recording.subject, recording.trial))
+        if fetched.digest != recording.digest:
+            raise UserError(
+                f"the recording in {source} is no longer the one that the sweep began with. Run "
+                "the same command again."
+            )
+        return fetched
 
     def _find(self, number: int, rows: range) -> Shard | None:
         folder, row_shape = self.plan.shard_folder, self.plan.shape[1:]

@@ -239,7 +239,7 @@ def _dataset_origin(data: DatasetPlan) -> dict[str, Any]:
         "digest": data.digest,
         "shards": data.shard_folder.name,
         # Where it was: for controls that need its signals. The shards say which it was.
-        "recording": str(data.recording.root),
+        "recording": str(data.source or data.recording.root),
         "subject": data.recording.subject,
         "title": data.recording.title,
         "text": f"{spec.model}, {spec.weights}",

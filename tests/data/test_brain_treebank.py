@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import h5py
@@ -17,7 +18,7 @@ from ssense.data.brain_treebank import (
     read_segments,
     select_segments,
 )
-from ssense.data.recording import clean_label
+from ssense.data.recording import clean_label, of_recording
 from ssense.data.timeline import timeline_of
 from ssense.errors import UserError
 from ssense.signal.superlets import SuperletSpec, spectrogram
@@ -165,6 +166,31 @@ def test_the_digest_changes_with_every_file(root, file):
     else:
         (root / file).write_text((root / file).read_text() + "\n")
     assert open_recording(root).digest != before
+
+
+def test_a_recording_whose_files_have_moved_is_the_same(root, tmp_path):
+    recording = open_recording(root)
+    elsewhere = shutil.copytree(root, tmp_path / "elsewhere")
+    moved = recording.moved(elsewhere)
+    assert {path.is_relative_to(elsewhere) for path in moved.files.values()} == {True}
+    assert moved.digest == recording.digest
+    shutil.rmtree(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("sub_9_trial000.h5", True),
+        ("all_subject_data/sub_9_trial000.h5", True),
+        ("sub_9_trial001.h5", False),
+        ("all_subject_data/sub_1_trial000.h5", False),
+        ("sub_9_trial000.h5.zip", False),
+        ("transcripts/ant-man/features.csv", True),
+        ("subject_metadata/sub_1_trial000_metadata.json", True),
+    ],
+)
+def test_of_a_download_other_signals_are_not_needed(name, needed):
+    assert of_recording("sub_9", "trial000", name) == needed
 
 
 def test_datasets_without_a_label_are_tolerated_and_ignored(root):
