@@ -11,8 +11,6 @@ from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Record
 from sweeps.engine.sweep import Sweep, check_seeds
 
-FRESH = "at fresh seeds"
-
 
 def confirming_sweep(
     sweep: Sweep,

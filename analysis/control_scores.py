@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ class ControlScores:
     reaching: float | None = None
 
 
-def overlapping_share(dataset: Dataset, splits: Sequence[Split]) -> float:
+def overlapping_share(dataset: Dataset, splits: Iterable[Split]) -> float:
     """Share of test segments that share samples with a training segment, mean over splits."""
     spans = dataset.spans_s
     return float(np.mean([near(spans[s.test], spans[s.train], gap=0).mean() for s in splits]))

@@ -24,7 +24,14 @@ from upath import UPath
 
 from analysis import report
 from analysis.control_scores import ControlScores
-from analysis.evaluation import PRIMARY, best_configurations, mean_sizes, require_all, take_up
+from analysis.evaluation import (
+    PRIMARY,
+    best_configurations,
+    mean_sizes,
+    require_all,
+    splits_of,
+    take_up,
+)
 from analysis.figures import bar_figure, figure_bytes
 from analysis.looks import record_look
 from analysis.statistics import corrected_resampled_ttest
@@ -238,7 +245,7 @@ def run_controls(
     sweep = search.sweep
     family = max(best, key=lambda name: search.score(best[name]))
     chosen = {family: best[family]}
-    dataset = sweep_dataset(ledger, ledger.storage)
+    dataset = sweep_dataset(ledger)
     plans = [
         plan_control(TRAINED[name], ledger, dataset, options.recording)
         for name in dict.fromkeys(options.train)
@@ -259,7 +266,7 @@ def run_controls(
         family=family,
         configuration=best[family],
         seeds=sweep.seeds,
-        sizes=mean_sizes(dataset, sweep),
+        sizes=mean_sizes(sweep, splits_of(dataset, sweep)),
         scores=scores,
     )
     return controls, record_look(ledger, sweep.seeds, best)

@@ -85,10 +85,15 @@ class Evaluation:
         return found
 
     @property
+    def chance_by_seed(self) -> dict[str, np.ndarray]:
+        """What a random ranking of the test sentences reaches, by metric, `[seeds]`."""
+        tests = next(iter(self.retrievals.values()))
+        return by_metric([chance_metrics(len(test.rows)) for test in tests])
+
+    @property
     def chance(self) -> dict[str, float]:
         """What a random ranking of the test sentences reaches, mean over the seeds."""
-        tests = next(iter(self.retrievals.values()))
-        return mean_metrics([chance_metrics(len(test.rows)) for test in tests])
+        return {name: float(values.mean()) for name, values in self.chance_by_seed.items()}
 
     def comparisons(self, metric: str) -> list[Comparison]:
         """Compare each family with chance, and families in pairs; Holm within each kind."""
@@ -171,7 +176,7 @@ def evaluate_chosen(
     """
     training = search.sweep.training
     pairs = on_fastest_device(dataset)
-    splits = _splits(dataset, search.sweep)
+    splits = splits_of(dataset, search.sweep)
     retrievals = {
         family: [
             held_out_retrieval(ledger, record, pairs, splits[record.seed].test, training.precision)
@@ -185,19 +190,19 @@ def evaluate_chosen(
         retrievals=retrievals,
         n_train=round(np.mean([len(split.train) for split in splits.values()])),
         n_test=round(np.mean([len(split.test) for split in splits.values()])),
-        sizes=mean_sizes(dataset, search.sweep),
+        sizes=mean_sizes(search.sweep, splits),
     )
 
 
-def mean_sizes(dataset: Dataset, sweep: Sweep) -> tuple[int, int]:
+def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
     """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
-    splits = _splits(dataset, sweep).values()
-    sizes = [resampled_sizes(sweep.training.split, split) for split in splits]
+    sizes = [resampled_sizes(sweep.training.split, split) for split in splits.values()]
     n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
     return n_train, n_test
 
 
-def _splits(dataset: Dataset, sweep: Sweep) -> dict[int, Split]:
+def splits_of(dataset: Dataset, sweep: Sweep) -> dict[int, Split]:
+    """The splits of a dataset by the seeds of a sweep."""
     return {seed: dataset.split(sweep.training.split, seed) for seed in sweep.seeds}
 
 

@@ -26,7 +26,7 @@ from upath import UPath
 
 from analysis import report
 from analysis.comparison import LEGEND
-from analysis.confirmation import FRESH, confirming_sweep
+from analysis.confirmation import confirming_sweep
 from analysis.evaluation import (
     PRIMARY,
     best_configurations,
@@ -206,12 +206,12 @@ def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOp
         confirming = confirming_sweep(
             search.sweep, chosen, options.confirm_seeds, search.records.values()
         )
-    data = sweep_dataset(ledger, storage)
+    data = sweep_dataset(ledger)
     searches = {SEARCH_SEEDS: search}
     if confirming is not None:
         resources = options.cpus_per_cell, options.gpus_per_cell
         searches[FRESH_SEEDS] = train_further(
-            FRESH, confirming, search.records, ledger, data, *resources
+            f"at {FRESH_SEEDS}", confirming, search.records, ledger, data, *resources
         )
     with step("Encoders of the best configurations on their test splits"):
         protocols = [

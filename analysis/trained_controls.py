@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal
 
 from analysis.control_scores import ControlScores, overlapping_share
-from analysis.evaluation import by_metric, evaluate_chosen
+from analysis.evaluation import evaluate_chosen, splits_of
 from analysis.further_cells import single_configurations, train_further
 from ssense.data import shards
 from ssense.data.brain_treebank import SegmentSpec, open_recording
@@ -20,7 +20,6 @@ from ssense.data.splits import SplitKind
 from ssense.data.surrogate import SURROGATES, Surrogate
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
-from ssense.retrieval import chance_metrics
 from ssense.signal.superlets import SuperletSpec
 from ssense.storage import is_local, locate
 from sweeps.engine.cell import Configuration
@@ -170,14 +169,12 @@ def run_trained_control(
     what = f"for {control.title}"
     trained = train_further(what, sweep, search.records, ledger, dataset, cpus, gpus)
     evaluation = evaluate_chosen(trained, chosen, ledger, dataset)
-    tests = next(iter(evaluation.retrievals.values()))
-    splits = [dataset.split(sweep.training.split, seed) for seed in sweep.seeds]
-    overlapping = overlapping_share(dataset, splits)
+    overlapping = overlapping_share(dataset, splits_of(dataset, sweep).values())
     if sweep.training.split == "blocked" and overlapping:
         raise AssertionError(f"blocked splits of {dataset.digest} share samples")
     return sweep, ControlScores(
         scores=next(iter(evaluation.scores.values())),
-        chance=by_metric([chance_metrics(len(test.rows)) for test in tests]),
+        chance=evaluation.chance_by_seed,
         overlapping=overlapping,
     )
 

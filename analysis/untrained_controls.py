@@ -29,6 +29,7 @@ from analysis.evaluation import (
     held_out_scores,
     mean_metrics,
     on_fastest_device,
+    splits_of,
 )
 from ssense.data import shards
 from ssense.data.dataset import Dataset, Pairs
@@ -170,13 +171,12 @@ def run_untrained_controls(
     """
     training, pairs = search.sweep.training, on_fastest_device(dataset)
     found: list[dict[str, Metrics]] = []
-    reaching, splits = [], []
+    reaching, splits = [], splits_of(dataset, search.sweep)
     for record in search.done(configuration):
-        split = dataset.split(training.split, record.seed)
+        split = splits[record.seed]
         scores = held_out_scores(ledger, record, pairs, split.test, training.precision)
         duration = sentences.duration[torch.from_numpy(split.test)]
         of_model, reached = of_scores(scores, duration, permutations, record.seed)
-        splits.append(split)
         reaching.append(reached)
         found.append(
             {
@@ -186,7 +186,7 @@ def run_untrained_controls(
                 CHANCE: chance_metrics(len(split.test)),
             }
         )
-    shared = overlapping_share(dataset, splits)
+    shared = overlapping_share(dataset, splits.values())
     gathered = {}
     for name in ORDER:
         chance = SIMILAR_CHANCE if name in (SIMILAR, SIMILAR_CHANCE) else CHANCE

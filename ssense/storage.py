@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -308,6 +309,43 @@ def _unwritable(path: UPath, error: Exception) -> UserError:
 
 def _unreadable(path: UPath, error: Exception) -> UserError:
     return UserError(f"{path} can't be read ({one_line(error)}). Check the storage.")
+
+
+def write_folder(
+    root: Path, what: str, write: Callable[[Path], None], is_there: Callable[[], bool]
+) -> None:
+    """Write a new local folder: all its files or none. One that is there already stays as it is.
+
+    Args:
+        root: of the folder.
+        what: it holds, for messages.
+        write: puts the files into an empty folder.
+        is_there: whether `root` holds them; another process may be faster.
+
+    Raises:
+        UserError: the folder holds something else or cannot be written.
+    """
+    if is_there():
+        return
+    try:
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise UserError(
+                f"{root} already exists and is not this {what}. "
+                "Choose another folder, or remove it first."
+            )
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary:
+            unfinished = Path(temporary) / root.name
+            unfinished.mkdir()
+            write(unfinished)
+            unfinished.replace(root)
+    except OSError as error:
+        if is_there():
+            return
+        raise UserError(
+            f"cannot write the {what} {root}: {one_line(error)}. "
+            "Choose a folder that can be written."
+        ) from error
 
 
 class partial_file:  # noqa: N801 - a context manager, used like a function

@@ -18,9 +18,9 @@ import dataclasses
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -44,7 +44,8 @@ from ssense.data.screenplay import (
 )
 from ssense.data.sentence_timings import SentenceTimings, read_sentence_timings
 from ssense.data.tables import read_json
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError
+from ssense.storage import write_folder
 
 SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
 FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
@@ -144,26 +145,12 @@ def write_synthetic(
             `timings`.
     """
     spec = settled(spec, timings)
-    if holds_synthetic(root, spec, timings):
-        return
-    try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UserError(
-                f"{root} already exists and is not this synthetic recording. "
-                "Choose another folder, or remove it first."
-            )
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary:
-            unfinished = Path(temporary) / root.name
-            _write_files(unfinished, spec, timings)
-            unfinished.replace(root)
-    except OSError as error:
-        if holds_synthetic(root, spec, timings):
-            return  # another process was faster
-        raise UserError(
-            f"cannot write the synthetic recording {root}: {one_line(error)}. "
-            "Choose a folder that can be written."
-        ) from error
+    write_folder(
+        root,
+        "synthetic recording",
+        partial(_write_files, spec=spec, timings=timings),
+        partial(holds_synthetic, root, spec, timings),
+    )
 
 
 def holds_synthetic(

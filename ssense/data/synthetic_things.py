@@ -16,9 +16,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,8 @@ from ssense.command import run_command
 from ssense.data.tables import read_json
 from ssense.data.things_images import METADATA, Part
 from ssense.data.things_responses import INFO, POSTERIOR
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError
+from ssense.storage import write_folder
 
 FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
 RECORD = "synthetic.json"
@@ -130,27 +131,12 @@ def write_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> None:
     Raises:
         UserError: the folder holds something else or cannot be written.
     """
-    if holds_synthetic_things(root, spec):
-        return
-    try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UserError(
-                f"{root} already exists and is not this synthetic data. "
-                "Choose another folder, or remove it first."
-            )
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary:
-            unfinished = Path(temporary) / root.name
-            unfinished.mkdir()
-            _write_files(unfinished, spec)
-            unfinished.replace(root)
-    except OSError as error:
-        if holds_synthetic_things(root, spec):
-            return  # another process was faster
-        raise UserError(
-            f"cannot write the synthetic data {root}: {one_line(error)}. "
-            "Choose a folder that can be written."
-        ) from error
+    write_folder(
+        root,
+        "synthetic data",
+        partial(_write_files, spec=spec),
+        partial(holds_synthetic_things, root, spec),
+    )
 
 
 def holds_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> bool:

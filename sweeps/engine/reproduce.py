@@ -98,7 +98,7 @@ def reproduce_cell(storage: UPath, prefix: str, threads: int) -> Reproduction:
     """
     ledger, record = find_cell(storage, prefix)
     encoder = ledger.encoder(record)
-    dataset = sweep_dataset(ledger, storage)
+    dataset = sweep_dataset(ledger)
     name = f"{describe(record.configuration)}, seed {record.seed}"
     say(f"Cell {record.signature} of {ledger.folder.name}: {name}")
     say(f"  trained by {record.worker} on {record.device}, {record.finished_at[:10]}")
@@ -161,14 +161,14 @@ def find_cell(storage: UPath, prefix: str) -> tuple[Ledger, Record]:
     return ledger, record
 
 
-def sweep_dataset(ledger: Ledger, storage: UPath) -> Dataset:
+def sweep_dataset(ledger: Ledger) -> Dataset:
     """Load the dataset that a sweep was trained on.
 
     Raises:
         UserError: it can't be read, or it is no longer the same.
     """
     origin = ledger.description()["dataset"]
-    data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), storage)
+    data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), ledger.storage)
     if data.digest != origin["digest"]:
         raise UserError(
             f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "

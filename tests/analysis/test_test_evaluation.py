@@ -163,9 +163,9 @@ def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
     return ledger.folder / "cells" / name
 
 
-def evaluated(ledger: Ledger, storage: UPath) -> Evaluation:
+def evaluated(ledger: Ledger) -> Evaluation:
     search = take_up(ledger)
-    dataset = sweep_dataset(ledger, storage)
+    dataset = sweep_dataset(ledger)
     return evaluate_chosen(search, best_configurations(search), ledger, dataset)
 
 
@@ -311,9 +311,9 @@ def by_hand(
     return {**recalls, "mrr": np.mean([1 / rank for rank in ranks])}
 
 
-def test_scores_are_those_of_an_evaluation_by_hand(ledger, storage):
-    dataset = sweep_dataset(ledger, storage)
-    evaluation = evaluated(ledger, storage)
+def test_scores_are_those_of_an_evaluation_by_hand(ledger):
+    dataset = sweep_dataset(ledger)
+    evaluation = evaluated(ledger)
     assert evaluation.chosen == {"no masking": NONE, "electrode": HALF}
     assert (evaluation.n_train, evaluation.n_test) == (60, N_TEST)
     assert evaluation.chance == pytest.approx(chance_metrics(N_TEST))
@@ -416,7 +416,7 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
     assert protocols == {"search seeds": 6, "fresh seeds": 4}
     main(options)
     assert "Training" not in capsys.readouterr().out
-    assert evaluated(ledger, storage).seeds == SEEDS  # the search is as it was
+    assert evaluated(ledger).seeds == SEEDS  # the search is as it was
 
 
 def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys):
@@ -450,12 +450,12 @@ def test_the_noise_floor_is_the_largest_change_of_a_cell_trained_once_more(ledge
 
 def gathered(ledger: Ledger, storage: UPath, written_at: str = "today") -> Material:
     """What the command would write a report of, without a look being counted."""
-    evaluation = evaluated(ledger, storage)
+    evaluation = evaluated(ledger)
     return Material(
         ledger=ledger,
         search=take_up(ledger),
         shards=storage / "shards" / "0123456789abcdef",
-        sentences=sweep_dataset(ledger, storage).sentences,
+        sentences=sweep_dataset(ledger).sentences,
         controls=read_controls(ledger),
         protocols=[Protocol(name=SEARCH_SEEDS, evaluation=evaluation, caption="caption")],
         records=searched_records([take_up(ledger)]),
@@ -530,7 +530,7 @@ def test_the_page_has_the_table_the_tests_and_every_figure(ledger, storage):
 
 def test_the_page_says_what_was_run_and_shows_what_was_retrieved(ledger, storage):
     text = "".join(page_of(gathered(ledger, storage)).itertext())
-    dataset = sweep_dataset(ledger, storage)
+    dataset = sweep_dataset(ledger)
     test = np.random.default_rng(0).permutation(N)[-N_TEST:]
     assert sum(dataset.sentences[row] in text for row in test) >= 9
     for words in (
@@ -746,7 +746,7 @@ def test_file_and_module_print_the_same_tables(looked_twice):
 def test_the_files_hold_the_evaluation(looked_twice):
     storage, _ = looked_twice
     folder = evaluation_folder(storage)
-    evaluation = evaluated(Ledger(UPath(folder.parent)), UPath(storage))
+    evaluation = evaluated(Ledger(UPath(folder.parent)))
     names = {path.name for path in folder.iterdir()}
     figures = {"matrix", "curves", "response"}
     figures |= {"search_seeds", "search_seeds_recall", "search_seeds_ranks"}

@@ -36,7 +36,7 @@ def control(
     name: TrainedControlName, storage: UPath, recording: str | None = None
 ) -> tuple[Sweep, ControlScores]:
     ledger = find_ledger(storage)
-    dataset = sweep_dataset(ledger, storage)
+    dataset = sweep_dataset(ledger)
     plan = plan_control(TRAINED[name], ledger, dataset, recording)
     return run_trained_control(plan, ledger, take_up(ledger), CHOSEN, dataset, cpus=1, gpus=0)
 
@@ -95,7 +95,7 @@ def test_a_recording_that_has_moved_is_asked_for(storage, tmp_path):
 
 def test_too_few_sentences_for_a_split_are_refused_before_anything_is_trained(storage):
     ledger: Ledger = find_ledger(storage)
-    dataset = sweep_dataset(ledger, storage)
+    dataset = sweep_dataset(ledger)
     crowded = dataclasses.replace(dataset, spans_s=dataset.spans_s / 1000)
     before = cells(storage)
     message = "blocked splits with a gap: at seed 0 0 validation sentences are left, too few"
@@ -105,7 +105,7 @@ def test_too_few_sentences_for_a_split_are_refused_before_anything_is_trained(st
 
 
 def test_overlap_is_the_share_of_test_segments_that_meet_training(storage):
-    dataset = sweep_dataset(find_ledger(storage), storage)
+    dataset = sweep_dataset(find_ledger(storage))
     split = dataset.split("random", 0)
     brute = [
         any(

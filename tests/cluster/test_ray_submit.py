@@ -353,7 +353,7 @@ def test_the_sweep_says_readably_how_far_it_is_and_what_came_out(swept):
 
 
 def test_its_results_are_those_of_a_sweep_that_lost_no_node(ledger):
-    records, dataset = ledger.records(), sweep_dataset(ledger, locate(STORAGE))
+    records, dataset = ledger.records(), sweep_dataset(ledger)
     assert len(records) == N_CELLS
     undisturbed = Search(ledger.sweep(), POLICIES[ledger.policy()])
     while cell := undisturbed.next_cell():
