@@ -8,12 +8,13 @@ STORAGE/looks/DATASET-KIND/look-0001.json
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from upath import UPath
 
-from ssense.storage import read_json, write_next
+from ssense.storage import names_in, read_json, write_next
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger, utc_now
 from sweeps.engine.sweep import Sweep
@@ -34,27 +35,40 @@ def record_look(
         seeds: whose test splits were looked at.
         choice: every family's configuration at that time, whichever were looked at.
         sweep: whose test splits they are, if not the ledger's: a control has its own.
+
+    Raises:
+        UserError: the storage can't be read or written to.
     """
     chosen = {family: dict(values) for family, values in choice.items()}
     folder, looks = _looks(ledger, sweep)
     shared = (sweep or ledger.sweep()).training.split == "held-out"
     earlier = [look for look in looks if shared or {*look["seeds"]} & {*seeds}]
-    look = {"at": utc_now(), "sweep": ledger.folder.name, "seeds": seeds, "chosen": chosen}
+    look = {
+        "id": uuid.uuid4().hex,  # two looks at once are two, however alike
+        "at": utc_now(),
+        "sweep": ledger.folder.name,
+        "seeds": seeds,
+        "chosen": chosen,
+    }
     write_next(folder, "look-{:04d}.json", len(looks) + 1, json.dumps(look, indent=1) + "\n")
     most = max(sum(shared or seed in look["seeds"] for look in earlier) for seed in seeds)
     return _standing(earlier, chosen, most)
 
 
 def count_looks(ledger: Ledger) -> int:
-    """How many looks are recorded at test splits like those of a sweep."""
+    """How many looks are recorded at test splits like those of a sweep.
+
+    Raises:
+        UserError: the storage can't be read.
+    """
     return len(_looks(ledger)[1])
 
 
 def _looks(ledger: Ledger, sweep: Sweep | None = None) -> tuple[UPath, list[dict[str, Any]]]:
     sweep = sweep or ledger.sweep()
     folder = ledger.storage / FOLDER / f"{sweep.dataset_digest}-{sweep.training.split}"
-    paths = sorted(folder.glob("look-*.json")) if folder.exists() else []
-    return folder, [read_json(path) for path in paths]
+    names = [name for name in names_in(folder) if name.startswith("look-")]
+    return folder, [read_json(folder / name) for name in names]
 
 
 def _standing(earlier: list[dict[str, Any]], chosen: dict[str, Any], most: int) -> str:

@@ -5,8 +5,12 @@
 
 Cells take simulated time: machines differ in speed, one cell in a hundred takes five times as long,
 and machines on spot are taken away, which costs the epoch in progress. The clock is simulated; what
-the driver does with every cell is not, and is what is measured. The storage is an object store in
-memory, which counts what S3 would be asked.
+the driver does with every cell is not, and is what is measured. The seconds that it takes pass on
+the simulated clock too, and cells that end meanwhile wait.
+
+The storage is an object store in memory, which counts what S3 would be asked. A request takes
+20 ms, which the driver waits for; where the code asks for many, 64 are under way at once. The
+requests of workers are counted and take none of their time.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import resource
 import time
 import warnings
 from collections import Counter, deque
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, ClassVar
@@ -47,6 +52,9 @@ SPEED_SD = 0.3  # of the logarithm of a machine's speed
 STRAGGLERS, STRAGGLER_FACTOR = 0.01, 5.0
 MACHINE_H = 4.0  # for which a machine on spot is left, on average
 NEW_MACHINE_S = 240.0
+REQUEST_S = 0.02
+REQUESTS_AT_ONCE = 64  # connections, as in ssense.storage
+NAMES_AT_ONCE = 1000  # of a listing, as S3 has it
 
 
 @dataclass(frozen=True)
@@ -106,32 +114,64 @@ class CountedStore(AbstractFileSystem):
     protocol = "counted"
     objects: ClassVar[dict[str, bytes]] = {}
     requests: ClassVar[Counter[str]] = Counter()
+    waited_s: ClassVar[float] = 0.0
+
+    def _ask(self, method: str, n: int = 1, at_once: int = 1) -> None:
+        self.requests[method] += n
+        CountedStore.waited_s += REQUEST_S * -(-n // at_once)
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         """PUT."""
-        self.requests["PUT"] += 1
+        self._ask("PUT")
         if mode == "create" and path in self.objects:
             raise FileExistsError(path)
         self.objects[path] = value
 
     def cat_file(self, path: str, **_: Any) -> bytes:
         """GET."""
-        self.requests["GET"] += 1
+        self._ask("GET")
         if path not in self.objects:
             raise FileNotFoundError(path)
         return self.objects[path]
 
+    def cat(self, path: Sequence[str], **_: Any) -> dict[str, bytes]:
+        """GET, many at once."""
+        self._ask("GET", len(path), REQUESTS_AT_ONCE)
+        return {name: self.objects[name] for name in path}
+
+    def find(self, path: str, **_: Any) -> dict[str, dict[str, Any]]:
+        """GET of listings, one after the other."""
+        names = [name for name in self.objects if name.startswith(f"{path}/")]
+        self._ask("LIST", max(1, -(-len(names) // NAMES_AT_ONCE)))
+        return {name: {"ETag": str(hash(self.objects[name]))} for name in names}
+
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """HEAD."""
-        self.requests["HEAD"] += 1
+        self._ask("HEAD")
         if path not in self.objects:
             raise FileNotFoundError(path)
         return {"name": path, "size": len(self.objects[path]), "type": "file"}
 
     def rm_file(self, path: str) -> None:
         """DELETE, which on S3 succeeds where nothing is."""
-        self.requests["DELETE"] += 1
+        self._ask("DELETE")
         self.objects.pop(path, None)
+
+
+@dataclass
+class Meter:
+    """What a process does: seconds of each piece of work, CPU's and the store's, and requests."""
+
+    seconds: list[float] = field(default_factory=list)
+    requests: int = 0
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Measure a piece of work."""
+        start, requests = time.process_time() + CountedStore.waited_s, CountedStore.requests.total()
+        yield
+        self.seconds.append(time.process_time() + CountedStore.waited_s - start)
+        self.requests += CountedStore.requests.total() - requests
 
 
 def train(ledger: Ledger, record: Record) -> None:
@@ -144,34 +184,37 @@ def train(ledger: Ledger, record: Record) -> None:
 
 
 def simulate(sweep: Sweep, policy: PolicyName, workers: int) -> str:
-    """Run a sweep to its end; return a line of figures."""
+    """Run a sweep to its end, and take it up again; return a line of figures."""
     CountedStore.objects.clear()
     CountedStore.requests.clear()
     ledger, search = Ledger(UPath("counted://sweep")), Search(sweep, POLICIES[policy])
     driver, cluster = Driver(search, ledger, policy), Cluster(workers)
+    meter, ending, again = Meter(), Meter(), Meter()
     at_once = workers + max(LEAST_WAITING, workers)
     searcher = CellSearcher(search, ledger, Budget(), driver.keep, lambda: at_once)
-    driver_s: list[float] = []
-    end = _run(search, searcher, ledger, cluster, driver_s)
+    end = _run(search, searcher, ledger, cluster, meter)
     assert not search.left()
+    with ending.work():
+        ledger.copy_records()
+    requests = CountedStore.requests.total()
+    with again.work():
+        assert ledger.records().keys() == search.records.keys()
     n = len(driver.records)
-    tenth = max(1, len(driver_s) // 10)
-    first, last = fmean(driver_s[:tenth]), fmean(driver_s[-tenth:])
+    tenth = max(1, len(meter.seconds) // 10)
+    first, last = fmean(meter.seconds[:tenth]), fmean(meter.seconds[-tenth:])
     memory_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return (
-        f"{n:7} {1e3 * sum(driver_s) / n:6.2f} {1e3 * first:6.2f} {1e3 * last:6.2f} "
-        f"{max(driver_s):8.2f} {memory_gb:7.1f} {CountedStore.requests.total() / n:9.1f} "
+        f"{n:7} {1e3 * sum(meter.seconds) / n:6.2f} {1e3 * first:6.2f} {1e3 * last:6.2f} "
+        f"{max(meter.seconds):8.2f} {sum(meter.seconds) / end:6.1%} {memory_gb:6.1f} "
+        f"{requests / n:6.2f} {(meter.requests + ending.requests) / n:6.2f} "
         f"{cluster.busy_s / (workers * end):6.1%} {cluster.preempted:6} "
-        f"{cluster.lost_s / cluster.busy_s:6.2%} {end / 3600:6.1f}"
+        f"{cluster.lost_s / cluster.busy_s:6.2%} {end / 3600:6.1f} "
+        f"{ending.seconds[0]:6.1f} {again.requests:5} {again.seconds[0]:6.1f}"
     )
 
 
 def _run(
-    search: Search,
-    searcher: CellSearcher,
-    ledger: Ledger,
-    cluster: Cluster,
-    driver_s: list[float],
+    search: Search, searcher: CellSearcher, ledger: Ledger, cluster: Cluster, meter: Meter
 ) -> float:
     """Hand out and take in cells until nothing is left; return the simulated seconds."""
     numbers = map(str, itertools.count())
@@ -180,41 +223,45 @@ def _run(
     events: list[tuple[float, int, int, tuple[str, Cell] | None, bool]] = []
     order = itertools.count()
     now = 0.0
-    finished = False
+    _hand_out(searcher, numbers, waiting)
     while True:
-        start = time.perf_counter()
-        while not finished:
-            trial = next(numbers)
-            suggested = searcher.suggest(trial)
-            if not isinstance(suggested, dict):
-                finished = suggested is not None
-                break
-            waiting.append((trial, Cell(**suggested)))
-        spent = time.perf_counter() - start
         while free and waiting:
             worker, (trial, cell) = free.popleft(), waiting.popleft()
             seconds, ended = cluster.train(worker, cell)
             heapq.heappush(events, (now + seconds, next(order), worker, (trial, cell), ended))
         if not events:
             return now
-        now, _, worker, job, ended = heapq.heappop(events)
+        then, _, worker, job, ended = heapq.heappop(events)
+        now = max(now, then)  # later, where the driver was busy
         if job is None:  # a new machine
             free.append(worker)
             continue
         trial, cell = job
+        record = invented(cell, search.signature(cell))
+        record = replace(record, code_digest="simulated", worker=f"machine {worker}")
         if ended:
-            record = replace(invented(cell, search.signature(cell)), code_digest="simulated")
             train(ledger, record)
-            start = time.perf_counter()
-            searcher.on_trial_complete(trial, {"record": record})
+        with meter.work():
+            if ended:
+                searcher.on_trial_complete(trial, {"record": record})
+            else:
+                searcher.lost(trial, RayActorError(error_msg="The node was terminated."))
+            _hand_out(searcher, numbers, waiting)
+        now += meter.seconds[-1]
+        if ended:
             free.append(worker)
         else:
-            start = time.perf_counter()
-            searcher.lost(trial, RayActorError(error_msg="The node was terminated."))
             heapq.heappush(events, (now + NEW_MACHINE_S, next(order), worker, None, True))
-        driver_s.append(spent + time.perf_counter() - start)
         if searcher.obstacle:
             raise searcher.obstacle
+
+
+def _hand_out(
+    searcher: CellSearcher, numbers: Iterator[str], waiting: deque[tuple[str, Cell]]
+) -> None:
+    """Take all that the searcher gives."""
+    while isinstance(suggested := searcher.suggest(trial := next(numbers)), dict):
+        waiting.append((trial, Cell(**suggested)))
 
 
 def main(options: Options) -> None:
@@ -222,13 +269,13 @@ def main(options: Options) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", "UPath 'counted'")
     fsspec.register_implementation("counted", CountedStore)
+    print(f"{options.workers} workers. Cells; driver's ms per cell: mean, of the first and last")
     print(
-        f"{options.workers} workers. Driver's ms per cell: mean, of the first and last tenth; its"
+        "tenth; its longest pause, s; share of the time that it is busy; memory, GB; requests per"
     )
-    print(
-        "longest pause, s; memory, GB; requests per cell; share of the workers' time in epochs that"
-    )
-    print("count; machines lost, and the share of time lost with them; simulated hours")
+    print("cell: all, and the driver's; share of the workers' time in epochs that count; machines")
+    print("lost, and the share of time lost with them; simulated hours. To copy the records at the")
+    print("end: s. To take the sweep up again: requests, s")
     settings: tuple[tuple[str, PolicyName, Sweep], ...] = (
         ("full", "full", given(1, options.cells)),
         ("race", "race", given(4, options.cells)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -12,8 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import IO, Any
 
 from upath import UPath
 
@@ -35,6 +36,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """How object stores are reached, by protocol; where and as whom is said by AWS's own variables."""
 
 _READ_AT_ONCE = 1000
+
+# Of S3 and its like: 412, whether or not it says which condition; 409, another writer is at it.
+_TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 def open_storage(location: str, *, must_exist: bool = False) -> UPath:
@@ -99,17 +104,47 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
 
 
 def create(path: UPath, content: bytes) -> None:
-    """Write a file that must not be there yet: of several writers at once, one succeeds.
+    """Write a file that must not be there yet, whole: of several writers at once, one succeeds.
+
+    Args:
+        path: its place.
+        content: unlike any other writer's. A client repeats a request whose answer was lost, and
+            then finds its own file there, which it knows by its content.
 
     Raises:
         FileExistsError: it is there. (An object store that ignores conditions never says so.)
         OSError: it can't be written.
     """
-    if is_local(path):
-        with path.open("xb") as file:
-            file.write(content)
-    else:
-        path.fs.pipe_file(path.path, content, mode="create")  # If-None-Match: *
+    try:
+        if is_local(path):
+            with partial_file(path, _link) as partial:
+                partial.write_bytes(content)
+        else:
+            path.fs.pipe_file(path.path, content, mode="create")  # If-None-Match: *
+    except Exception as error:  # an object store raises whatever its client library does
+        if not isinstance(error, FileExistsError) and _s3_code(error) not in _TAKEN:
+            raise
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            if read_whole(path) == content:
+                return
+        raise FileExistsError(errno.EEXIST, "it is there already", str(path)) from error
+
+
+def _link(partial: Path, path: Path) -> None:
+    """Give a whole file its name, which must be free."""
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with path.open("xb") as file:  # such a file system shows the file while it is written
+            file.write(partial.read_bytes())
+
+
+def _s3_code(error: Exception) -> str:
+    """What an object store called an error; empty where it is none of a store's."""
+    response = getattr(error.__cause__ or error, "response", None) or {}
+    return response.get("Error", {}).get("Code", "")
 
 
 def write_next(folder: UPath, name: str, number: int, content: str) -> None:
@@ -119,7 +154,7 @@ def write_next(folder: UPath, name: str, number: int, content: str) -> None:
         folder: made if need be.
         name: with a place for the number, "look-{:04d}.json".
         number: to begin with.
-        content: of the file.
+        content: of the file, unlike any other writer's, as in `create`.
 
     Raises:
         UserError: it can't be written.
@@ -165,6 +200,53 @@ def read_whole(path: UPath) -> bytes:
         raise
     except Exception as error:  # an object store raises whatever its client library does
         raise _unreadable(path, error) from error
+
+
+@contextlib.contextmanager
+def reading(path: UPath) -> Iterator[IO[bytes]]:
+    """Open a file to read parts of it.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UserError: the storage can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield file
+    except (FileNotFoundError, UserError):
+        raise
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unreadable(path, error) from error
+
+
+def exists(path: UPath) -> bool:
+    """Whether a file or folder is there.
+
+    Raises:
+        UserError: the storage can't be read.
+    """
+    try:
+        return path.exists()
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unreadable(path, error) from error
+
+
+def names_in(folder: UPath) -> list[str]:
+    """Names of the files and folders directly in a folder, in order; none where it is not there.
+
+    Raises:
+        UserError: the storage can't be read.
+    """
+    try:
+        if is_local(folder):
+            return sorted(os.listdir(folder))
+        places = [place.rstrip("/") for place in folder.fs.ls(folder.path, detail=False)]
+    except FileNotFoundError:
+        return []
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unreadable(folder, error) from error
+    # Tools that show folders leave empty objects for them, whose names are the folders' own.
+    return sorted(place.rpartition("/")[2] for place in places if place != folder.path.rstrip("/"))
 
 
 def read_many(paths: Sequence[UPath]) -> Iterator[bytes]:
@@ -227,28 +309,44 @@ def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) ->
         wanted: whether a file of this relative path is to be fetched.
 
     Raises:
-        UserError: it is empty, can't be read, or holds a name that leads out of it.
+        UserError: it is empty, can't be read, or holds a name that leads out of it; or the cache
+            can't be written.
     """
     if is_local(folder):
         return Path(str(folder))
-    copy = cache_folder() / "copies" / quote(str(folder), safe="")
-    copy.mkdir(parents=True, exist_ok=True)
-    with copy.with_name(f"{copy.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        files = relative_files(folder)
-        for name, about in files.items():
-            if not wanted(name):
-                continue
-            try:
-                _fetch(folder / name, about, copy / name)
-            except Exception as error:  # an object store raises whatever its client library does
-                raise _unreadable(folder / name, error) from error
-        for path in list(copy.rglob("*")):
-            if path.is_file() and path.relative_to(copy).as_posix() not in files:
-                path.unlink()
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]  # a URL may be too long
+    copy = cache_folder() / "copies" / name
+    try:
+        copy.mkdir(parents=True, exist_ok=True)
+        with copy.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _bring_up_to_date(copy, folder, wanted)
+    except OSError as error:
+        raise UserError(
+            f"{copy}, a copy of {folder}, can't be written ({one_line(error)}). Free space, or "
+            "set XDG_CACHE_HOME to a folder that can be written."
+        ) from error
+    return copy
+
+
+def _bring_up_to_date(copy: Path, folder: UPath, wanted: Callable[[str], bool]) -> None:
+    """Fetch what is wanted and missing or changed, and remove what has gone.
+
+    Beside the copy, COPY.json keeps the mark of each file that was fetched.
+    """
+    files = relative_files(folder)
     if not files:
         raise UserError(f"there is nothing at {folder}. Check its name.")
-    return copy
+    marks_file = copy.with_suffix(".json")
+    marks = read_json(marks_file) if marks_file.exists() else {}
+    for name, about in files.items():
+        mark = " ".join(str(about.get(key)) for key in ("ETag", "size", "LastModified"))
+        if wanted(name) and not (marks.get(name) == mark and _size(copy / name) == about["size"]):
+            _fetch(folder / name, copy / name)
+            write_json(marks_file, marks := marks | {name: mark})
+    for path in list(copy.rglob("*")):
+        if path.is_file() and path.relative_to(copy).as_posix() not in files:
+            path.unlink()
 
 
 def relative_files(folder: UPath) -> dict[str, dict[str, Any]]:
@@ -276,17 +374,19 @@ def relative_files(folder: UPath) -> dict[str, dict[str, Any]]:
     return files
 
 
-def _fetch(path: UPath, about: dict[str, Any], target: Path) -> None:
-    """Fetch one file, unless the copy is as large and as old."""
-    modified = about["LastModified"].timestamp() if "LastModified" in about else 0.0
-    if target.is_file():
-        have = target.stat()
-        if have.st_size == about["size"] and have.st_mtime == modified:
-            return
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _fetch(path: UPath, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with partial_file(target) as partial:
-        path.fs.get_file(path.path, str(partial))
-        os.utime(partial, (modified, modified))
+        try:
+            path.fs.get_file(path.path, str(partial))
+        except Exception as error:  # an object store raises whatever its client library does
+            if isinstance(error, OSError) and error.errno and not _s3_code(error):
+                raise  # of the disk here
+            raise _unreadable(path, error) from error
 
 
 def upload(folder: Path, to: UPath) -> None:
@@ -349,10 +449,16 @@ def write_folder(
 
 
 class partial_file:  # noqa: N801 - a context manager, used like a function
-    """Yield a local path beside `path` to write to; on success it is moved onto `path`."""
+    """Yield a local path beside `path` to write to; on success it is moved onto `path`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        place: moves it there, or else gives it that name.
+    """
+
+    def __init__(self, path: Path, place: Callable[[Path, Path], None] = os.replace) -> None:
         self._path = Path(path)
+        self._place = place
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
 
     def __enter__(self) -> Path:
@@ -361,7 +467,7 @@ class partial_file:  # noqa: N801 - a context manager, used like a function
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                os.replace(self._partial, self._path)
+                self._place(self._partial, self._path)
         finally:
             self._partial.unlink(missing_ok=True)
 

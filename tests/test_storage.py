@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import errno
+import http.client
 import json
 import math
 import os
+import resource
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,14 +22,17 @@ from upath import UPath
 from ssense.errors import UserError
 from ssense.storage import (
     create,
+    exists,
     is_local,
     local_copy,
     locate,
+    names_in,
     open_storage,
     partial_file,
     read_json,
     read_many,
     read_whole,
+    reading,
     relative_files,
     remove,
     remove_partial_files,
@@ -159,6 +168,35 @@ def test_of_many_who_create_a_file_at_once_one_succeeds(storage):
     assert read_whole(storage / "claim") == str(made.index(True)).encode()
 
 
+def test_a_file_that_is_created_is_never_seen_in_part(tmp_path):
+    """As it would be left by a writer that is killed."""
+    path, size = UPath(tmp_path) / "claim", 200 * 2**20
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(create, path, bytes(size))
+        while not path.exists():
+            assert not writing.done() or path.exists()
+        assert path.stat().st_size == size
+    assert writing.result() is None
+    assert names(tmp_path) == ["claim"]
+
+
+def test_on_a_file_system_without_links_one_creates_too(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")  # as FAT does
+
+    monkeypatch.setattr("os.link", refuse)
+    create(UPath(tmp_path) / "claim", b"first")
+    with pytest.raises(FileExistsError):
+        create(UPath(tmp_path) / "claim", b"second")
+    assert (tmp_path / "claim").read_bytes() == b"first"
+    assert names(tmp_path) == ["claim"]
+
+
+def test_in_a_folder_that_is_not_there_nothing_is_created(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        create(UPath(tmp_path) / "nowhere" / "claim", b"text")
+
+
 def test_numbered_files_of_many_writers_are_all_kept(storage):
     write = partial(write_next, storage / "looks", "look-{:02d}", 1)
     with ThreadPoolExecutor(4) as threads:
@@ -203,6 +241,21 @@ def test_many_files_are_found_and_read_in_order(storage):
     assert list(read_many([])) == []
     with pytest.raises((UserError, FileNotFoundError)):
         list(read_many([*paths, storage / "cells" / "c" / "record"]))
+
+
+def test_names_in_a_folder(storage):
+    for name in ("b", "a", "c/d/e"):
+        write_whole(storage / "folder" / name, name)
+    assert names_in(storage / "folder") == ["a", "b", "c"]
+    assert names_in(storage / "nowhere") == []
+    assert exists(storage / "folder")
+    assert exists(storage / "folder" / "c" / "d" / "e")
+    assert not exists(storage / "folder" / "e")
+    with reading(storage / "folder" / "c" / "d" / "e") as file:
+        file.seek(2)
+        assert file.read() == b"d/e"
+    with pytest.raises(FileNotFoundError), reading(storage / "folder" / "e"):
+        pass
 
 
 def test_the_mark_of_a_file_follows_its_content(s3):  # noqa: ARG001
@@ -254,10 +307,153 @@ def test_a_misspelt_bucket_is_refused_and_not_made(s3):
 
 def test_a_store_that_is_away_is_one_line(s3, monkeypatch):  # noqa: ARG001
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     UPath("s3://lab").fs.clear_instance_cache()
     with pytest.raises(UserError, match=r"can't be written to \(.*127\.0\.0\.1:9.*Check --storage"):
         open_storage("s3://lab/away")
     UPath("s3://lab").fs.clear_instance_cache()
+
+
+STEPS: dict[str, Callable[[UPath], object]] = {
+    "exists": exists,
+    "names_in": names_in,
+    "subfolders_with": lambda path: subfolders_with(path, "record.json"),
+    "read_whole": read_whole,
+    "read_many": lambda path: list(read_many([path, path])),
+    "reading": lambda path: reading(path).__enter__(),
+    "local_copy": local_copy,
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_a_store_that_is_away_or_nobody_may_read_is_one_line(s3, step, monkeypatch):  # noqa: ARG001
+    path = locate("s3://lab/away/file")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    path.fs.clear_instance_cache()
+    with pytest.raises(UserError, match=r"can't be read \(.*127\.0\.0\.1:9.*Check the storage"):
+        step(locate("s3://lab/away/file"))
+    without_credentials(monkeypatch)
+    with pytest.raises(UserError, match=r"can't be read \(.*credentials\)\. Check the storage"):
+        step(locate("s3://lab/away/file"))
+    path.fs.clear_instance_cache()
+
+
+def without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    UPath("s3://lab").fs.clear_instance_cache()
+
+
+# ---------------------------------------------------------------- other stores, lost answers
+
+
+class Relay(BaseHTTPRequestHandler):
+    """Passes requests on to a store, and lets conditional ones meet what stands in `faults`."""
+
+    protocol_version = "HTTP/1.1"
+    store = 0  # its port
+    faults: deque[str]
+    conditional = 0
+
+    def relay(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = ""
+        if "If-None-Match" in self.headers:
+            type(self).conditional += 1
+            fault = self.faults.popleft() if self.faults else ""
+        if fault.startswith("<"):
+            return self.answer(409, fault.encode())
+        status, content = self.passed_on(body)
+        if fault == "lost":
+            self.close_connection = True
+            return self.connection.close()
+        if fault == "terse":  # names no condition, as stores other than Amazon's do
+            content = content.replace(b"<Condition>If-None-Match</Condition>", b"")
+        return self.answer(status, content)
+
+    def passed_on(self, body: bytes) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.store)
+        headers = {k: v for k, v in self.headers.items() if k != "Expect"}
+        connection.request(self.command, self.path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+    def answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = relay  # noqa: N815 - names of the library's
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def relay(s3, monkeypatch) -> Iterator[type[Relay]]:
+    """A store that is reached through a relay; conditional puts meet its `faults`, in order."""
+    handler = type("Handler", (Relay,), {"store": s3.port, "faults": deque(), "conditional": 0})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    UPath("s3://lab").fs.clear_instance_cache()
+    yield handler
+    UPath("s3://lab").fs.clear_instance_cache()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+CONFLICT = "<Error><Code>ConditionalRequestConflict</Code><Message>Busy.</Message></Error>"
+REFUSAL = "<Error><Code>InvalidRequest</Code><Message>Not here.</Message></Error>"
+
+
+@pytest.mark.parametrize("fault", ["", "terse", CONFLICT], ids=["412", "terse 412", "409"])
+def test_a_file_that_another_writer_made_is_there_in_any_stores_words(relay, fault, tmp_path):
+    path = locate(f"s3://lab/{tmp_path.name}/claim")
+    write_whole(path, "theirs")
+    relay.faults.append(fault)
+    with pytest.raises(FileExistsError):
+        create(path, b"ours")
+    assert not relay.faults
+    assert read_whole(path) == b"theirs"
+
+
+def test_a_conflict_with_a_writer_that_fails_leaves_the_next_to_try_again(relay, tmp_path):
+    path = locate(f"s3://lab/{tmp_path.name}/claim")
+    relay.faults.append(CONFLICT)
+    with pytest.raises(FileExistsError):
+        create(path, b"ours")
+    create(path, b"ours")
+    assert read_whole(path) == b"ours"
+
+
+def test_a_put_that_is_repeated_since_its_answer_was_lost_knows_its_own_file(relay, tmp_path):
+    path = locate(f"s3://lab/{tmp_path.name}/claim")
+    relay.faults.append("lost")
+    create(path, b"ours")
+    assert relay.conditional == 2
+    assert read_whole(path) == b"ours"
+
+
+def test_numbered_files_take_one_number_though_an_answer_was_lost(relay, tmp_path):
+    folder = locate(f"s3://lab/{tmp_path.name}")
+    relay.faults.append("lost")
+    write_next(folder, "look-{:04d}.json", 1, "a look")
+    assert names_in(folder) == ["look-0001.json"]
+
+
+def test_other_refusals_are_not_taken_for_another_writer(relay, tmp_path):
+    relay.faults.append(REFUSAL)
+    with pytest.raises(OSError, match="Not here") as error:
+        create(locate(f"s3://lab/{tmp_path.name}/claim"), b"ours")
+    assert not isinstance(error.value, FileExistsError)
 
 
 # ---------------------------------------------------------------- copies on this machine
@@ -288,6 +484,48 @@ def test_a_folder_of_an_object_store_is_fetched_once_and_what_changed_again(remo
     assert len(s3.requests()) == before + 1  # the listing
     write_whole(remote / "signals.h5", b"12345")
     assert (local_copy(remote) / "signals.h5").read_bytes() == b"12345"
+
+
+def test_what_changed_within_a_second_to_the_same_size_is_fetched_again(remote):
+    local_copy(remote)
+    for content in (b"abcd", b"efgh", b"ijkl"):
+        write_whole(remote / "signals.h5", content)
+        assert (local_copy(remote) / "signals.h5").read_bytes() == content
+
+
+def test_what_was_damaged_here_is_fetched_again(remote):
+    (local_copy(remote) / "signals.h5").write_bytes(b"1")
+    assert (local_copy(remote) / "signals.h5").read_bytes() == b"1234"
+
+
+def test_a_folder_whose_name_is_too_long_for_a_disk_is_fetched(remote):
+    folder = remote / "/".join(["long" * 50] * 3)
+    write_whole(folder / "file", "text")
+    assert (local_copy(folder) / "file").read_text() == "text"
+    write_whole(folder.parent / "other" / "file", "other")
+    assert (local_copy(folder.parent / "other") / "file").read_text() == "other"
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(remote, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError) as error:
+        local_copy(remote)
+    assert str(error.value).startswith(f"{tmp_path}/file/ssense/copies/")
+    assert "can't be written ([Errno 20] Not a directory" in str(error.value)
+    assert str(error.value).endswith("set XDG_CACHE_HOME to a folder that can be written.")
+
+
+def test_a_disk_without_room_for_a_copy_is_one_line(remote):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3, limits[1]))  # the signals have four bytes
+    try:
+        with pytest.raises(UserError) as error:
+            local_copy(remote)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "can't be written ([Errno 27] File too large). Free space, or" in str(error.value)
+    assert (local_copy(remote) / "signals.h5").read_bytes() == b"1234"
 
 
 def test_only_what_is_wanted_is_fetched_and_what_has_gone_goes(remote):

@@ -11,7 +11,7 @@ from upath import UPath
 
 from ssense.errors import UserError
 from ssense.retrieval import metric_title
-from sweeps.engine.ledger import MOST_ATTEMPTS, SWEEPS, Ledger
+from sweeps.engine.ledger import MOST_ATTEMPTS, Ledger, sweep_folders
 from sweeps.engine.power import smallest_detectable_effect
 from sweeps.engine.progress import duration, say
 from sweeps.engine.race import fit_additive
@@ -136,17 +136,21 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
     """Name the sweeps of the same claim whose cells don't count in this one, and why, a line each.
 
     They were run on other data, with another training or over another space.
+
+    Raises:
+        UserError: the storage can't be read.
     """
     lines = []
-    for path in sorted((storage / SWEEPS).glob(f"{sweep.claim}-*/sweep.json")):
-        ledger = Ledger(path.parent)
+    for ledger in map(Ledger, sweep_folders(storage)):
         try:
             other = ledger.sweep()
         except UserError:  # of another format, or damaged: nothing is asked of it
             continue
-        if other.name != sweep.name and ledger.n_begun():
+        if other.claim != sweep.claim or other.name == sweep.name:
+            continue
+        if n := ledger.n_begun():
             reasons = ", ".join(_differences(other, sweep))
-            lines.append(f"  not counted: {ledger.n_begun()} cells of {other.name} ({reasons})")
+            lines.append(f"  not counted: {n} cells of {other.name} ({reasons})")
     return lines
 
 

@@ -156,21 +156,22 @@ class Race:
     def _explore(self, matrix: _Matrix) -> Verdict:
         n, n_seeds = matrix.scores.shape
         granted = np.full(n, min(self.rung, n_seeds))
-        estimates: list[float | None] = []
+        end = 0
         for end in range(self.startup, n + 1, self.batch):
             # What was known before the next batch was proposed, whatever has come since.
             known = matrix.rows(end)
             if not known.is_settled(granted[:end]):
                 return _verdict(granted, [None] * n)
             granted[self._best(known, granted[:end])] += 1
-            estimates = known.estimates(granted[:end])
-        return _verdict(granted, estimates + [None] * (n - len(estimates)))
+        estimates = matrix.rows(end).estimates(granted[:end])
+        return _verdict(granted, estimates + [None] * (n - end))
 
-    def _best(self, matrix: _Matrix, granted: NDArray[np.intp]) -> list[int]:
+    def _best(self, matrix: _Matrix, granted: NDArray[np.intp]) -> NDArray[np.intp]:
         """Places of the best configurations that have seeds left."""
-        effects = matrix.effects(granted)
         left = ~matrix.failed(granted).any(axis=1) & (granted < matrix.scores.shape[1])
-        return sorted(np.flatnonzero(left), key=lambda place: -effects[place])[: self.leaders]
+        places = np.flatnonzero(left)
+        order = np.argsort(-matrix.effects(granted)[places], kind="stable")
+        return places[order][: self.leaders]
 
     def _race(self, matrix: _Matrix) -> Verdict:
         n, n_seeds = matrix.scores.shape

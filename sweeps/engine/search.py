@@ -209,15 +209,15 @@ class Search:
 
         One that families share counts once, as far as configurations have been proposed.
         """
-        rows = zip(self._names, self.matrix().rows, strict=True)
-        open_cells = {
-            name
-            for names, row in rows
-            for name, state in zip(names, row.states, strict=True)
-            if state in ("waiting", "running")
-        }
-        unproposed = sum(map(self.sweep.wanted, self.sweep.families)) - len(self.rows)
-        return len(open_cells) + unproposed * len(self.sweep.seeds)
+        with self._lock:
+            open_cells = {
+                name
+                for names, states in zip(self._names, self._states(), strict=True)
+                for name, state in zip(names, states, strict=True)
+                if state in ("waiting", "running")
+            }
+            unproposed = sum(map(self.sweep.wanted, self.sweep.families)) - len(self.rows)
+            return len(open_cells) + unproposed * len(self.sweep.seeds)
 
     def matrix(self) -> Matrix:
         """What a person is shown; may be called from any thread."""
@@ -225,11 +225,7 @@ class Search:
             return self._matrix()
 
     def _matrix(self) -> Matrix:
-        granted = {
-            number: cells
-            for name, numbers in self._numbers_of.items()
-            for number, cells in zip(numbers, self._verdicts[name].granted, strict=True)
-        }
+        states = self._states()
         out = {id(row) for row in self.dropped()}
         leaders = {id(row) for row in self.leaders()}
         return Matrix(
@@ -239,7 +235,7 @@ class Search:
                 MatrixRow(
                     family=row.family,
                     name=label(row.family, row.configuration),
-                    states=self._states(number, granted[number], is_out=id(row) in out),
+                    states=states[number],
                     scores=tuple(map(self._score_of, self._names[number])),
                     dropped=id(row) in out,
                     leads=id(row) in leaders,
@@ -261,8 +257,8 @@ class Search:
     def leaders(self) -> list[Row]:
         """The configuration with the best mean of each family, of those with the most seeds."""
         best: dict[str, tuple[int, float, Row]] = {}
-        for row in self.rows:
-            scores = [r.best[self.sweep.metric] for r in self.done(row.configuration)]
+        for row, names in zip(self.rows, self._names, strict=True):
+            scores = [score for score in map(self._score_of, names) if score is not None]
             if not scores:
                 continue
             found = len(scores), fmean(scores), row
@@ -270,11 +266,21 @@ class Search:
                 best[row.family] = found
         return [row for _, _, row in best.values()]
 
-    def _states(self, number: int, granted: int, *, is_out: bool) -> tuple[State, ...]:
-        return tuple(
-            self._state(name, place < granted or not is_out)
-            for place, name in enumerate(self._names[number])
-        )
+    def _states(self) -> list[tuple[State, ...]]:
+        """Of every configuration's cells, row by row."""
+        granted = {
+            number: cells
+            for name, numbers in self._numbers_of.items()
+            for number, cells in zip(numbers, self._verdicts[name].granted, strict=True)
+        }
+        out = {id(row) for row in self.dropped()}
+        return [
+            tuple(
+                self._state(name, place < granted[number] or id(row) not in out)
+                for place, name in enumerate(self._names[number])
+            )
+            for number, row in enumerate(self.rows)
+        ]
 
     def _state(self, name: str, is_wanted: bool) -> State:
         if self._is_done(name):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from analysis import test_evaluation
 from ssense.storage import locate
-from sweeps.engine.ledger import Ledger, find_ledger
+from sweeps.engine.ledger import COPIES, Ledger, find_ledger
 from sweeps.engine.reproduce import reproduce_cell
 
 REPOSITORY = Path(__file__).parents[2]
@@ -61,13 +63,15 @@ def test_it_leaves_results_and_nothing_else(ledger):
 
 
 def test_a_cell_takes_few_requests(requests):
-    of_cells = [request for request in requests if re.search(r"/cells/\w{16}/", request)]
+    # Where training takes seconds, a checkpoint of it may be worth its writing.
+    requests = [request for request in requests if not re.match(r"PUT .*/checkpoint", request)]
+    of_cells = [request for request in requests if re.search(r"/whole/.*/cells/\w{16}/", request)]
     kinds = Counter(request.split()[0] for request in of_cells)
-    # Record and checkpoint are looked for, encoder and record written, the driver sees the record.
-    assert kinds == dict.fromkeys(("GET", "PUT"), 2 * N_CELLS) | {
-        "DELETE": N_CELLS,
-        "HEAD": N_CELLS,
-    }
+    # Record and checkpoint are looked for, encoder and record written, the checkpoint removed; in
+    # the end the record is read into the copy. The driver sees the first record of each worker.
+    heads = kinds.pop("HEAD")
+    assert 1 <= heads <= (os.cpu_count() or 1)
+    assert kinds == {"GET": 3 * N_CELLS, "PUT": 2 * N_CELLS, "DELETE": N_CELLS}
 
 
 def test_a_cell_is_reproduced_from_what_is_stored(ledger):
@@ -80,3 +84,27 @@ def test_the_test_evaluation_reads_and_writes_it(ledger, capsys):
     assert "random retrieval" in capsys.readouterr().out
     assert "random retrieval" in (ledger.folder / "evaluation" / "table.md").read_text()
     assert len(list((ledger.storage / "looks").glob("*/look-*.json"))) == 1
+
+
+def test_an_interrupted_sweep_has_copied_all_its_records(ledger, s3, tmp_path):
+    before = ledger.signatures()
+    script = str(REPOSITORY / "sweeps" / "masking.py")
+    seeds = ["--seeds", *map(str, range(20))]
+    with (tmp_path / "log").open("w") as log:
+        sweep = subprocess.Popen(
+            [sys.executable, script, *ARGUMENTS, *seeds],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        while len(ledger.signatures()) < len(before) + 2:
+            assert sweep.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        sweep.send_signal(signal.SIGINT)
+        assert sweep.wait(timeout=60) != 0
+    n_requests = len(s3.requests())
+    found = ledger.records()
+    assert len(before) + 2 <= len(found) < 4 * 20
+    asked = [request.split("?")[0] for request in s3.requests()[n_requests:]]
+    assert asked == ["GET /lab", f"GET /{ledger.folder.path}/{COPIES}"]
