@@ -45,7 +45,8 @@ from upath import UPath
 from ssense.command import run_command
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
-from ssense.training import TrainingSpec, fit
+from ssense.fitting import fit
+from ssense.training import TrainingSpec
 from sweeps.engine import progress, trial, workers
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
@@ -86,7 +87,8 @@ import numpy as np, safetensors.torch, torch
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.masking import Masking
-from ssense.training import TrainingSpec, fit
+from ssense.fitting import fit
+from ssense.training import TrainingSpec
 from sweeps.engine.process import reset_process
 folder, data = sys.argv[1], np.load(f"{sys.argv[1]}/data.npz")
 pairs = Pairs(torch.from_numpy(data["spectrograms"]), torch.from_numpy(data["text"]))
@@ -180,7 +182,7 @@ class Driver:
         self._search, self._ledger, self._policy = search, ledger, policy
         self._tracker = tracker
         sweep = search.sweep
-        self._progress = CellProgress(sweep.n_cells, WORKERS, sweep.metric, search.matrix)
+        self._progress = CellProgress(sweep.n_cells, lambda: WORKERS, sweep.metric, search.matrix)
 
     def keep(self, record: Record, change: Change) -> None:
         """Take in a record, as `sweeps.engine.run` does."""

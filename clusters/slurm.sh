@@ -5,18 +5,20 @@
 #   sbatch clusters/slurm.sh analysis/test_evaluation.py
 #   tail -f ssense-JOB.log
 #
-# When the time is up, submit it again: it goes on where it was. Run it from the folder of the
-# project, after `make .venv/installed` there; the folder and --storage lie on a shared disk.
+# When the time is up, or the job is preempted, it puts itself into the queue again and goes on where
+# it was; `scancel JOB` ends it. Run it from the folder of the project, after `make .venv/installed`
+# there; the folder and --storage lie on a shared disk.
 #SBATCH --job-name=ssense
 #SBATCH --output=ssense-%j.log
+#SBATCH --open-mode=append
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
 #SBATCH --gpus-per-node=1
 #SBATCH --time=12:00:00
-# An interrupt before the end; Ray gives the driver a moment only. A claim that it leaves behind is
-# taken over within a minute, and cells go on from their last checkpoint.
-#SBATCH --signal=INT@120
+# An interrupt before the end, to this script alone (B): `ray symmetric-run` would give the sweep a
+# quarter of a second. On preemption it comes where the site has set `send_user_signal`.
+#SBATCH --signal=B:INT@120
 #SBATCH --requeue
 set -euo pipefail
 
@@ -36,7 +38,36 @@ read -r ip _ < <(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-addr
 address=$ip:6379
 export RAY_ADDRESS=$address
 
+# This script runs on the first node, as the sweep does: it can signal it past srun and Ray.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+go_on_later() {
+  if [ -e "$scratch/pid" ]; then
+    sweep=$(cat "$scratch/pid")
+    # TERM is an interrupt to the sweep, too, and also where INT is ignored. Is there none any more,
+    # then it is done, and so is this job.
+    kill -TERM "$sweep" 2>/dev/null || return 0
+    for _ in {1..90}; do  # until it has given up its claim; not until Slurm ends us
+      kill -0 "$sweep" 2>/dev/null || break
+      sleep 1
+    done
+  fi
+  echo "interrupted: into the queue again"
+  scontrol requeue "$SLURM_JOB_ID"
+}
+trap go_on_later INT
+
 # Not every node is there within Ray's 30 seconds.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
+# In the background, or a signal would wait for its end.
 srun ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
-  --num-cpus "${SLURM_CPUS_ON_NODE:-1}" -- python "${1:-sweeps/masking.py}" "${@:2}"
+  --num-cpus "${SLURM_CPUS_ON_NODE:-1}" -- \
+  bash -c 'echo $$ > "$0" && exec python "$@"' "$scratch/pid" "${1:-sweeps/masking.py}" "${@:2}" &
+status=0
+wait $! || status=$?
+while kill -0 $! 2>/dev/null; do  # a signal has ended the waiting, and not the sweep
+  status=0
+  wait $! || status=$?
+done
+exit "$status"

@@ -47,6 +47,9 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
 def _check_installed() -> None:
     """Refuse a script that `ray submit` copied, where the package installed there has another.
 
+    That one file is all that it copies: of other edits at home, nothing gets here to be compared.
+    A job that brings the whole repository uses it; each worker compares the code of all packages.
+
     Raises:
         UserError: they differ.
     """
@@ -54,10 +57,11 @@ def _check_installed() -> None:
     if script is None or not os.environ.get("RAY_ADDRESS"):
         return
     for package in _SCRIPTS:
-        installed = importlib.util.find_spec(f"{package}.{Path(script).stem}")
-        if installed and Path(installed.origin).read_bytes() != Path(script).read_bytes():
+        found = importlib.util.find_spec(package)
+        installed = Path(next(iter(found.submodule_search_locations))) / Path(script).name
+        if installed.is_file() and installed.read_bytes() != Path(script).read_bytes():
             raise UserError(
-                f"{script} is not the {package}/{Path(script).name} that is installed on "
+                f"{script} is not the {package}/{installed.name} that is installed on "
                 f"{platform.node()}: the code there is another. Run `ray up --no-restart` on your "
                 "cluster file and submit it again, or give a file of your own another name."
             )

@@ -199,6 +199,15 @@ def test_on_a_cluster_a_copied_file_has_to_be_the_installed_one(edit, code, tmp_
         assert "Run `ray up --no-restart`" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["my.masking.py", "sweep-2.py", "masking", "nothing.like.it"])
+def test_on_a_cluster_a_file_of_one_s_own_may_have_any_name(tmp_path, name):
+    (tmp_path / name).write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / name)]
+    environment = os.environ | {"RAY_ADDRESS": "auto", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_our_own_errors_keep_their_traceback(run):
     done = run(SSENSE_OUTCOME="bug")
     assert done.returncode == 1

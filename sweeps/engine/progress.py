@@ -98,10 +98,13 @@ class CellProgress:
     What would be lost with the live display, failures and decisions, is printed on both.
     """
 
-    def __init__(self, total: int, slots: int, metric: str, matrix: Callable[[], Matrix]) -> None:
-        """Follow `total` cells, trained `slots` at a time, judged by a validation metric.
+    def __init__(
+        self, total: int, slots: Callable[[], int], metric: str, matrix: Callable[[], Matrix]
+    ) -> None:
+        """Follow `total` cells, judged by a validation metric.
 
-        `matrix` is asked for the state of the sweep from a thread of the live display.
+        `slots` is asked how many are trained at a time: machines come and go. `matrix` is asked for
+        the state of the sweep from a thread of the live display.
         """
         self._total = total
         self._slots = slots
@@ -174,7 +177,7 @@ class CellProgress:
 
     def _rate(self) -> float:
         """Cells per second, by those finished in this run; 0 while none is."""
-        busy = min(self._slots, self._total - self._finished)  # at the end some slots are idle
+        busy = min(self._slots(), self._total - self._finished)  # at the end some slots are idle
         return max(0, busy) * self._timed / self._seconds if self._seconds else 0.0
 
     def _time_left(self) -> str:

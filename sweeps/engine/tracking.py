@@ -27,7 +27,7 @@ from upath import UPath
 from ssense.command import run_command
 from ssense.digest import digest
 from ssense.errors import UserError, one_line, printable
-from ssense.storage import cache_folder, is_local, open_storage, read_whole
+from ssense.storage import cache_folder, exists, is_local, open_storage, read_whole
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import Ledger, Record, find_ledger, sweep_folders
 from sweeps.engine.matrix_figure import matrix_figure
@@ -61,6 +61,9 @@ DATA_REPORT = "data_report.md"
 
 # A server that does not answer is given up after twice this time, and is then left alone.
 _HTTP = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# A server with a new database takes half a minute to answer, and may have been started with us.
+_STARTING_S = 120.0
+_TRY_AGAIN_S = 5.0
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 _REASON_CHARACTERS = 100
@@ -88,7 +91,8 @@ def _home(storage: UPath) -> Path:
 class Tracker:
     """Writes one sweep into MLflow, in a thread of its own: nobody waits before the end.
 
-    If MLflow fails, it says so once and writes nothing more.
+    A server that is still starting is tried again for two minutes, or until the sweep ends. If
+    MLflow fails, it says so once and writes nothing more.
 
     Attributes:
         failure: what MLflow failed with, once it has; else empty.
@@ -104,7 +108,8 @@ class Tracker:
         self._description: Mapping[str, Any] = {}
         self._runs: dict[str, _Known] = {}
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._queue.put(self._connect)
+        self._queue.put(self._connect_in_time)
+        self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -124,8 +129,9 @@ class Tracker:
                 runs += [cell_run(search, row, record) for record in records]
         self._put_runs(runs)
         self._queue.put(lambda: self._delete_others({run.key for run in runs}))
-        report = self._storage / "shards" / description["dataset"]["shards"] / DATA_REPORT
-        self._queue.put(lambda: self._keep_report(report))
+        if "shards" in description["dataset"]:
+            report = self._storage / "shards" / description["dataset"]["shards"] / DATA_REPORT
+            self._queue.put(lambda: self._keep_report(report))
 
     def cell(self, search: Search, record: Record) -> None:
         """Show a finished cell, and bring its configuration up to date."""
@@ -175,6 +181,7 @@ class Tracker:
         self._close()
 
     def _close(self) -> None:
+        self._is_ending.set()
         self._queue.put(None)
         self._thread.join()
 
@@ -192,6 +199,16 @@ class Tracker:
             except Exception as error:  # whatever the server or database does, training goes on
                 self.failure = _reason(error)
                 say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
+
+    def _connect_in_time(self) -> None:
+        deadline = time.monotonic() + _STARTING_S
+        while True:
+            try:
+                return self._connect()
+            except Exception:
+                may_start = self._uri.startswith("http") and time.monotonic() < deadline
+                if not may_start or self._is_ending.wait(_TRY_AGAIN_S):
+                    raise
 
     def _connect(self) -> None:
         warnings.filterwarnings("ignore", module="mlflow")
@@ -223,6 +240,7 @@ class Tracker:
         return (_home(self._storage) / "mlartifacts").as_uri()
 
     def _find_runs(self) -> None:
+        self._runs.clear()  # an earlier try may have found some
         token = None
         while True:
             page = self._client.search_runs(
@@ -307,7 +325,7 @@ class Tracker:
                 self._delete(key)
 
     def _keep_report(self, path: UPath) -> None:
-        if path.exists():
+        if exists(path):
             self._keep({DATA_REPORT: read_whole(path)})
 
     def _keep(self, files: Mapping[str, bytes], key: str | None = None) -> None:

@@ -9,7 +9,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,21 +28,24 @@ from ray.tune.search import Searcher
 
 from ssense.data.dataset import Dataset
 from ssense.errors import UserError, one_line
-from sweeps.engine.cell import Cell
-from sweeps.engine.ledger import Ledger, Record
+from ssense.storage import is_local
+from sweeps.engine.cell import Cell, label
+from sweeps.engine.ledger import COPY_AFTER, Ledger, Record
 from sweeps.engine.process import cells_that_fit
+from sweeps.engine.progress import say
 from sweeps.engine.provenance import code_digest
 from sweeps.engine.search import LOST_MACHINES, RETRIES, Change, Search
 from sweeps.engine.trial import CellTrainable
 
 LEAST_WAITING = 16
 """Cells that wait on a cluster that has no machine yet."""
-_COUNT_NODES_S = 5.0
+_COUNT_MACHINES_S = 5.0  # asking Ray takes a while
+_SAY_AGAIN_S = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Resources:
-    """What one cell is given.
+    """What one cell is given, and how many such cells the machines hold.
 
     Attributes:
         cpus: CPU cores, and threads of its process.
@@ -50,6 +54,9 @@ class Resources:
 
     cpus: int
     gpus: float
+    _slots: int = field(default=0, init=False)
+    _counted: float = field(default=-math.inf, init=False)  # time.monotonic, as the next
+    _said: float = field(default=-math.inf, init=False)
 
     @classmethod
     def of_cell(cls, cpus: int, gpus: float | None) -> Resources:
@@ -59,24 +66,20 @@ class Resources:
         return cls(cpus=cpus, gpus=gpus)
 
     def slots(self) -> int:
-        """How many cells the running Ray can train at a time.
+        """How many cells the running Ray can train at a time, counted every few seconds.
+
+        Where no machine of a cluster holds one, it says so once a minute: one that does may join.
 
         Raises:
             UserError: this machine, which no other will join, can't hold a single one.
         """
-        have = ray.cluster_resources()
-        nodes = (node["Resources"] for node in ray.nodes() if node["Alive"])
-        slots = sum(
-            cells_that_fit(self.cpus, self.gpus, node.get("CPU", 0), node.get("GPU", 0))
-            for node in nodes
-        )
-        if slots < 1 and not os.environ.get("RAY_ADDRESS"):
-            raise UserError(
-                f"a cell of {self.cpus} CPUs and {self.gpus:g} GPUs does not fit this machine, "
-                f"which has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}. "
-                "Lower --cpus-per-cell or --gpus-per-cell."
-            )
-        return max(1, slots)
+        if time.monotonic() - self._counted > _COUNT_MACHINES_S:
+            machines = _machines()
+            self._slots = sum(cells_that_fit(self.cpus, self.gpus, *each) for each in machines)
+            self._counted = time.monotonic()
+            if not self._slots:
+                self._say_what_is_missing(machines)
+        return self._slots
 
     def at_once(self) -> int:
         """How many cells to hand out at a time: on a cluster more than fit, so that it grows.
@@ -86,6 +89,35 @@ class Resources:
         """
         slots = self.slots()
         return slots + max(LEAST_WAITING, slots) if os.environ.get("RAY_ADDRESS") else slots
+
+    def _say_what_is_missing(self, machines: Sequence[tuple[float, float]]) -> None:
+        asked = _amount(self.cpus, self.gpus)
+        if machines and not os.environ.get("RAY_ADDRESS"):
+            raise UserError(
+                f"a cell of {asked} does not fit this machine, which has {_amount(*machines[0])}. "
+                "Lower --cpus-per-cell or --gpus-per-cell."
+            )
+        if time.monotonic() - self._said > _SAY_AGAIN_S:
+            self._said = time.monotonic()
+            kinds = Counter(_amount(*each) for each in machines).items()
+            have = ", ".join(f"{n} of {amount}" for amount, n in kinds) or "none yet"
+            say(
+                f"  waiting for a machine: a cell asks for {asked}; machines there are: {have}. "
+                "If none is to join, lower --cpus-per-cell or --gpus-per-cell."
+            )
+
+
+def _machines() -> list[tuple[float, float]]:
+    """CPUs and GPUs of every machine of the running Ray that trains at all; a head may not."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(each["CPU"], each.get("GPU", 0.0)) for each in alive if each.get("CPU")]
+
+
+def _amount(cpus: float, gpus: float) -> str:
+    parts = [f"{cpus:g} CPU" + "s" * (cpus != 1)]
+    if gpus:
+        parts.append(f"{gpus:g} GPU" + "s" * (gpus > 1))
+    return " and ".join(parts)
 
 
 @dataclass(kw_only=True)
@@ -133,7 +165,7 @@ class CellSearcher(Searcher):
         on_record: OnRecord,
         at_once: Callable[[], int],
     ) -> None:
-        """Hand out the cells of a search, `at_once` at a time, which is asked every few seconds."""
+        """Hand out the cells of a search, `at_once` at a time, which is asked again and again."""
         super().__init__()  # no metric of Tune's: a failed cell has none
         self.obstacle: Exception | None = None
         self._search = search
@@ -142,8 +174,8 @@ class CellSearcher(Searcher):
         self._on_record = on_record
         self._cells: dict[str, Cell] = {}
         self._at_once = at_once
-        self._most = 0
-        self._counted = -math.inf  # time.monotonic
+        self._reaching: set[str] = set()  # workers whose records arrive
+        self._uncopied = 0
 
     @property
     def is_over(self) -> bool:
@@ -152,7 +184,7 @@ class CellSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Hand out the next cell; None to be asked again; FINISHED once nothing is left."""
-        if len(self._cells) >= self._most_cells():
+        if len(self._cells) >= self._at_once():
             return None
         may_start = self.obstacle is None and self._budget.allows_another()
         cell = self._search.next_cell() if may_start else None
@@ -161,12 +193,6 @@ class CellSearcher(Searcher):
         self._budget.started += 1
         self._cells[trial_id] = cell
         return vars(cell).copy()
-
-    def _most_cells(self) -> int:
-        """How many cells may be handed out; machines come and go, and asking takes a while."""
-        if time.monotonic() - self._counted > _COUNT_NODES_S:
-            self._most, self._counted = self._at_once(), time.monotonic()
-        return self._most
 
     def take_back(self, trial_id: str) -> None:
         """Take back a cell that waits for a machine: it is not to start any more."""
@@ -199,6 +225,7 @@ class CellSearcher(Searcher):
                 self._take(record)  # it died once it had written that, and before it could say so
             elif self._search.retry(cell, most):
                 self._budget.started -= 1
+                self._say_lost(cell, cause)
             else:
                 self._take(self._ledger.write(self._failed(cell, cause, most)))
         except UserError as obstacle:
@@ -214,18 +241,38 @@ class CellSearcher(Searcher):
     def _take(self, record: Record) -> None:
         change = self._search.finish(record)
         try:
-            if not self._ledger.has(record.signature):
+            if not self._has_arrived(record):
                 raise UserError(
                     f"{record.worker} wrote a cell to {self._ledger.folder}, and it is not there. "
                     "Give a --storage that all machines share."
                 )
             self._on_record(record, change)
+            self._uncopied += 1
+            if 2 * self._uncopied > COPY_AFTER + len(self._search.records):
+                self._ledger.copy_records()
+                self._uncopied = 0
         except Exception as error:  # Tune would make a failed trial of it
             self._stop(error)
+
+    def _has_arrived(self, record: Record) -> bool:
+        """Whether a record is where the driver looks: the worker's storage may be another.
+
+        On a disk, where looking is cheap and a mount may go away, every record is looked for; in an
+        object store, where it takes a request, the first of each worker.
+        """
+        if record.worker in self._reaching and not is_local(self._ledger.folder):
+            return True
+        self._reaching.add(record.worker)
+        return self._ledger.has(record.signature)
 
     def _stop(self, obstacle: Exception) -> None:
         """Start no further cell."""
         self.obstacle = self.obstacle or obstacle
+
+    def _say_lost(self, cell: Cell, cause: Exception | None) -> None:
+        row = self._search.row_of(self._failed(cell, cause, 0))
+        name = label(row.family, row.configuration)
+        say(f"  lost  {name}  seed {cell.seed}: {describe_loss(cause)}; it is tried again")
 
     def _failed(self, cell: Cell, cause: Exception | None, retries: int) -> Record:
         earlier = self._search.record(cell)
@@ -304,6 +351,8 @@ def lost_machine(cause: Exception | None) -> bool:
 
 def describe_loss(cause: Exception | None) -> str:
     """Say what ended a worker, with advice where memory did not suffice."""
+    if lost_machine(cause):
+        return "its machine was lost"
     if cause is None or isinstance(cause, RayActorError):
         return "its worker died: killed, out of memory, or with its machine"
     reason = f"{type(cause).__name__}: {one_line(cause)}"
@@ -420,6 +469,8 @@ def quiet_ray() -> None:
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(sys.maxsize))
     # At Ctrl-C Tune would wait for workers to end their cells, for up to fifteen seconds.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    # Ray colours what it has to say of lost nodes, also where the output is a file.
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     for name in ("ray", "ray.data", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
+import shlex
+import signal
 import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import boto3
+import jsonschema
 import pytest
 import yaml
 from moto import mock_aws
+from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -86,7 +96,7 @@ def test_the_environment_reaches_the_sweep_and_asks_for_this_cluster(name):
     environment = exported(read(name))
     assert environment["RAY_ADDRESS"] == "auto"
     assert environment["RAY_AUTH_MODE"] == "token"
-    assert environment["PATH"].startswith("/home/someone/ssense-venv/bin:")
+    assert re.match(r"/home/someone/ssense-venv[^:]*/bin:", environment["PATH"])
     arguments = environment_arguments(MaskingOptions, environment)
     flags = [argument.partition("=")[0] for argument in arguments]
     assert {"--storage", "--recording", "--yes"} <= {*flags}
@@ -100,6 +110,56 @@ def test_nothing_listens_beyond_the_cluster_and_no_folder_hides_the_package(name
     assert "0.0.0.0" not in str(config)
     assert not {"~/ssense", "~/sweeps", "~/analysis"} & config["file_mounts"].keys()
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_what_is_sent_is_what_the_package_is_built_from(name):
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    packages = [
+        found.removesuffix("*")
+        for found in project["tool"]["setuptools"]["packages"]["find"]["include"]
+    ]
+    named = [project["project"]["readme"], *project["project"]["license-files"]]
+    wanted = {*packages, *named, "pyproject.toml", "requirements.lock"}
+    mounts = read(name)["file_mounts"]
+    assert {t: s for t, s in mounts.items() if "token" not in t} == {
+        f"~/ssense-source/{part}": part for part in wanted
+    }
+
+
+def line_for_bashrc(home: Path) -> Path:
+    """Run the set-up command of clusters/lab.yaml that changes .bashrc."""
+    (command,) = [c for c in read("clusters/lab.yaml")["setup_commands"] if "cat ~/.bashrc" in c]
+    in_home = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    subprocess.run(["bash", "-c", command], env=in_home, check=True)
+    return home / ".bashrc"
+
+
+@pytest.mark.parametrize("before", [None, "", "export MINE=1\n"])
+def test_in_a_laboratory_the_environment_is_there_for_ray_s_commands_alone(before, tmp_path):
+    if before is not None:
+        (tmp_path / ".bashrc").write_text(before)
+    (tmp_path / "ssense.env").write_text("export RAY_ADDRESS=auto\n")
+    once = line_for_bashrc(tmp_path).read_text()
+    assert line_for_bashrc(tmp_path).read_text() == once  # again at every `ray up`
+    assert once.endswith(before or "")
+    assert not list(tmp_path.glob(".bashrc.*"))
+    show = "echo $RAY_ADDRESS,$MINE"
+    mine = "1" if before else ""
+    shells = {
+        shlex.join(["bash", "-i", "-c", show]): f",{mine}",
+        shlex.join(["bash", "-c", f". ~/.bashrc; {show}"]): f",{mine}",  # as over SSH
+        " ".join(_with_interactive(show)): f"auto,{mine}",
+    }
+    for shell, expected in shells.items():
+        done = subprocess.run(
+            ["bash", "-c", shell],
+            env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == f"{expected}\n", (shell, done.stderr)
 
 
 def test_what_the_set_up_installs_is_the_lock_and_this_project():
@@ -142,6 +202,20 @@ def test_on_aws_only_ssh_is_open_and_nothing_goes_on_billing(home, monkeypatch):
         assert kind["node_config"]["MetadataOptions"] == {"HttpTokens": "required"}
 
 
+def test_the_policy_to_paste_is_one_and_covers_the_profiles_and_the_image():
+    (text,) = re.findall(
+        r"^    \{\"Version\".*?\]\}$", (REPOSITORY / "README.md").read_text(), re.M | re.S
+    )
+    bucket, machines, image, role = json.loads(text)["Statement"]
+    assert all(one["Effect"] == "Allow" for one in (bucket, machines, image, role))
+    assert bucket["Resource"] == ["arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/*"]
+    types = read("cluster.yaml")["available_node_types"]
+    worker = types["gpu"]["node_config"]["IamInstanceProfile"]["Name"]
+    assert role["Resource"].endswith(f":role/{worker}")
+    parameter = types["gpu"]["node_config"]["ImageId"].removeprefix("resolve:ssm:/")
+    assert fnmatch(f"arn:aws:ssm:us-east-1::parameter/{parameter}", image["Resource"])
+
+
 # ---------------------------------------------------------------- Slurm and Kubernetes
 
 
@@ -153,89 +227,220 @@ def test_the_slurm_script_is_valid_and_asks_for_what_it_uses():
     given = dict(directive.partition("=")[::2] for directive in directives)
     assert given["ntasks-per-node"] == "1"  # one Ray for each node
     assert "exclusive" in given
+    # To the script alone, which queues again: that has to be allowed, and the log to be kept.
+    assert given["signal"].startswith("B:INT@")
+    assert {"requeue"} <= given.keys()
+    assert given["open-mode"] == "append"
 
 
+# A sweep of Slurm's that runs here: what `srun` starts is Ray's own symmetric-run, which finds no
+# Ray to start or stop, and takes other tests' for none of its own.
+SYMMETRIC_RUN = """
+import sys
+from ray.scripts import symmetric_run
+symmetric_run.check_ray_already_started = lambda: False
+sys.argv[:2] = ["ray"]
+symmetric_run.symmetric_run()
+"""
 SLURM = {
-    "scontrol": "printf 'node1\\nnode2\\n'",
+    "ray": "",
+    "scontrol": """
+case "$1" in
+  show) printf 'node1\nnode2\n' ;;
+  *) { echo "$@"; ls "$OUT" | grep driver.json || true; } > "$OUT/requeued" ;;
+esac""",
     "srun": """
 case "$*" in
-  *hostname*) echo 10.0.0.1 10.0.0.2 ;;
-  *) printf '%s\\n' "$@" "token=${#RAY_AUTH_TOKEN}" "address=$RAY_ADDRESS" \\
-       "storage=$SSENSE_STORAGE" > "$OUT" ;;
+  *hostname*) echo 127.0.0.1 10.0.0.2 ;;
+  *)
+    printf '%s\n' "$@" "token=${#RAY_AUTH_TOKEN}" "address=$RAY_ADDRESS" \
+      "storage=$SSENSE_STORAGE" > "$OUT/started"
+    shift
+    exec python "$OUT/symmetric_run.py" "$@"
+    ;;
 esac""",
 }
+# A sweep as far as its claim is concerned.
+SWEEP = """
+import sys, time
+from upath import UPath
+from ssense.command import run_command
+from sweeps.engine.driver import sole_driver
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Options:
+    folder: str
+    seconds: float
+    status: int
+
+def main(options: Options) -> None:
+    with sole_driver(UPath(options.folder)):
+        time.sleep(options.seconds)
+    raise SystemExit(options.status)
+
+run_command(Options, main)
+"""
 
 
-def test_the_slurm_script_starts_one_ray_over_the_nodes(tmp_path):
+@pytest.fixture
+def job(tmp_path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Start the script as Slurm would, with a sweep of so many seconds and such a status."""
     for name, script in SLURM.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    environment = {
-        "PATH": f"{tmp_path}:{REPOSITORY / '.venv' / 'bin'}:{os.environ['PATH']}",
-        "OUT": str(tmp_path / "out"),
+    (tmp_path / "symmetric_run.py").write_text(SYMMETRIC_RUN)
+    (tmp_path / "sweep.py").write_text(SWEEP)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "OUT": str(tmp_path),
         "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_JOB_ID": "42",
         "SLURM_JOB_NODELIST": "node[1-2]",
-        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_JOB_NUM_NODES": "1",
         "SLURM_CPUS_ON_NODE": "16",
     }
-    script = REPOSITORY / "clusters" / "slurm.sh"
-    subprocess.run(["bash", script, "a.py", "--seeds", "0 1"], env=environment, check=True)
-    assert (tmp_path / "out").read_text().splitlines() == [
-        *("ray", "symmetric-run", "--address", "10.0.0.1:6379", "--min-nodes", "2"),
-        *("--num-cpus", "16", "--", "python", "a.py", "--seeds", "0 1"),
-        "token=64",
-        "address=10.0.0.1:6379",
-        f"storage={tmp_path}/storage",
+    # Whoever runs the tests in the background lets them ignore interrupts.
+    bash = ["env", "--default-signal=INT", "bash"]
+    script = [str(REPOSITORY / "clusters" / "slurm.sh"), "sweep.py", str(tmp_path)]
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*bash, *script, *arguments], env=environment)
+
+    return start
+
+
+def test_the_slurm_script_starts_one_ray_over_the_nodes(job, tmp_path):
+    assert job("0", "3").wait(120) == 3
+    started = (tmp_path / "started").read_text().splitlines()
+    assert started[:9] == [
+        *("ray", "symmetric-run", "--address", "127.0.0.1:6379", "--min-nodes", "1"),
+        *("--num-cpus", "16", "--"),
     ]
+    assert (
+        started[-6:]
+        == [
+            *("sweep.py", str(tmp_path), "0", "3", "token=64", "address=127.0.0.1:6379"),
+            f"storage={tmp_path}/storage",
+        ][-6:]
+    )
+    assert not (tmp_path / "requeued").exists()  # it has ended of its own accord
 
 
-# Fields of ray.io/v1 that the file may use, from KubeRay's API reference (v1.6):
-# https://ray-project.github.io/kuberay/reference/api/
-RAY_JOB = {
-    "entrypoint",
-    "runtimeEnvYAML",
-    "submissionMode",
-    "backoffLimit",
-    "shutdownAfterJobFinishes",
-    "ttlSecondsAfterFinished",
-    "activeDeadlineSeconds",
-    "rayClusterSpec",
+def test_a_slurm_job_that_is_interrupted_ends_its_sweep_and_goes_on_later(job, tmp_path):
+    running, claim = job("600", "0"), tmp_path / "driver.json"
+    deadline = time.monotonic() + 120
+    while not claim.exists():
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+    assert (tmp_path / "requeued").read_text() == "requeue 42\n"  # and there was no claim by then
+    assert not claim.exists()
+
+
+def fields(*required: str, **known: Any) -> dict[str, Any]:
+    """JSON Schema of an object that has these fields and no others."""
+    closed = {"type": "object", "additionalProperties": False}
+    return closed | {"properties": known, "required": list(required)}
+
+
+def items(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
+STRING, SWITCH, WHOLE = {"type": "string"}, {"type": "boolean"}, {"type": "integer", "minimum": 0}
+STRINGS = {"type": "object", "additionalProperties": STRING}
+QUANTITIES = {
+    "type": "object",
+    "additionalProperties": STRING | {"pattern": r"^[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?$"},
 }
-RAY_CLUSTER = {
-    "rayVersion",
-    "authOptions",
-    "enableInTreeAutoscaling",
-    "autoscalerOptions",
+# What of Kubernetes' core/v1 and KubeRay's ray.io/v1 the file uses, by name, type and values, as
+# in their Go types: ray-operator/apis/ray/v1/{rayjob,raycluster}_types.go of ray-project/kuberay
+# (authOptions since 1.6, from its API reference).
+CONTAINER = fields(
+    "name",
+    "image",
+    name=STRING,
+    image=STRING,
+    env=items(fields("name", name=STRING, value=STRING)),
+    envFrom=items(fields(secretRef=fields("name", name=STRING, optional=SWITCH))),
+    resources=fields(requests=QUANTITIES, limits=QUANTITIES),
+    volumeMounts=items(fields("name", "mountPath", name=STRING, mountPath=STRING)),
+)
+VOLUME = fields(
+    "name",
+    name=STRING,
+    emptyDir=fields(medium={"enum": ["", "Memory"]}, sizeLimit=QUANTITIES["additionalProperties"]),
+)
+POD = fields(
+    "spec",
+    metadata=fields(labels=STRINGS),
+    spec=fields("containers", containers=items(CONTAINER), volumes=items(VOLUME)),
+)
+WORKERS = fields(
+    *("groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"),
+    groupName=STRING,
+    replicas=WHOLE,
+    minReplicas=WHOLE,
+    maxReplicas=WHOLE,
+    rayStartParams=STRINGS,
+    template=POD,
+)
+CLUSTER = fields(
     "headGroupSpec",
-    "workerGroupSpecs",
-}
-HEAD_GROUP = {"rayStartParams", "template", "serviceType"}
-WORKER_GROUP = {
-    *("groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"),
-    "numOfHosts",
-}
+    rayVersion=STRING,
+    authOptions=fields(mode={"enum": ["disabled", "token"]}),
+    enableInTreeAutoscaling=SWITCH,
+    autoscalerOptions=fields(
+        idleTimeoutSeconds=WHOLE,
+        upscalingMode={"enum": ["Default", "Aggressive", "Conservative"]},
+    ),
+    headGroupSpec=fields("rayStartParams", "template", rayStartParams=STRINGS, template=POD),
+    workerGroupSpecs=items(WORKERS),
+)
+RAY_JOB = fields(
+    *("apiVersion", "kind", "metadata", "spec"),
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=fields("name", name=STRING),
+    spec=fields(
+        "entrypoint",
+        entrypoint=STRING,
+        runtimeEnvYAML=STRING,
+        submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
+        backoffLimit=WHOLE,
+        shutdownAfterJobFinishes=SWITCH,
+        ttlSecondsAfterFinished=WHOLE,
+        rayClusterSpec=CLUSTER,
+    ),
+)
 
 
 def test_the_kubernetes_job_has_the_published_structure():
     job = read("clusters/kuberay.yaml")
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    jsonschema.validate(job, RAY_JOB)
     spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
-    assert spec.keys() <= RAY_JOB
-    assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
-    assert cluster.keys() <= RAY_CLUSTER
     assert cluster["authOptions"] == {"mode": "token"}
-    assert cluster["headGroupSpec"].keys() <= HEAD_GROUP
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert spec["ttlSecondsAfterFinished"] == 0 or spec["shutdownAfterJobFinishes"]
+    given = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
+    assert all(isinstance(value, str) for value in given.values())
     for group in cluster["workerGroupSpecs"]:
-        assert group.keys() <= WORKER_GROUP
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    for group in groups:
-        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
         pod = group["template"]["spec"]
         names = {volume["name"] for volume in pod.get("volumes", [])}
         for container in pod["containers"]:
             assert {mount["name"] for mount in container.get("volumeMounts", [])} <= names
             variables = {entry["name"]: entry["value"] for entry in container["env"]}
-            assert environment_arguments(MaskingOptions, variables)
-            assert all(isinstance(value, str) for value in variables.values())
+            flags = {
+                argument.partition("=")[0]
+                for argument in environment_arguments(MaskingOptions, variables | given)
+            }
+            assert {"--storage", "--recording", "--yes"} <= flags
+            limits = container["resources"]["limits"]
+            asked = container["resources"]["requests"]
+            assert limits.get("nvidia.com/gpu") == asked.get("nvidia.com/gpu")  # as it has to be

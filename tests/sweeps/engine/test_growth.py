@@ -15,6 +15,7 @@ from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.cluster_utils import Cluster
 from upath import UPath
 
+from ssense.errors import UserError
 from ssense.training import TrainingSpec
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import Full
@@ -157,6 +158,25 @@ def test_on_a_machine_of_its_own_no_more_are_handed_out_than_fit(monkeypatch):
     assert resources.at_once() == 2 + LEAST_WAITING
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_a_cell_that_no_machine_holds_is_said_once_a_minute(monkeypatch, capsys):
+    monkeypatch.setattr("sweeps.engine.workers._COUNT_MACHINES_S", -1.0)
+    too_large = Resources(cpus=1, gpus=2)
+    with pytest.raises(UserError, match="1 CPU and 2 GPUs does not fit this machine, which has 2 "):
+        too_large.slots()
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert [too_large.slots() for _ in range(3)] == [0, 0, 0]
+    assert too_large.at_once() == LEAST_WAITING  # for machines to come
+    line = (
+        "  waiting for a machine: a cell asks for 1 CPU and 2 GPUs; machines there are: "
+        "1 of 2 CPUs. If none is to join, lower --cpus-per-cell or --gpus-per-cell.\n"
+    )
+    assert capsys.readouterr().out == line
+    monkeypatch.setattr("sweeps.engine.workers._SAY_AGAIN_S", -1.0)  # the minute is over
+    too_large.slots()
+    assert capsys.readouterr().out == line
+
+
 def test_never_are_more_handed_out_than_the_policy_grants(tmp_path):
     ledger = Ledger(UPath(tmp_path))
     search = Search(wide(2), Full())
@@ -167,9 +187,8 @@ def test_never_are_more_handed_out_than_the_policy_grants(tmp_path):
     assert len(search.running) == 2 * N_SEEDS
 
 
-def test_the_number_handed_out_follows_the_machines(tmp_path, monkeypatch):
+def test_the_number_handed_out_follows_the_machines(tmp_path):
     machines = 1
-    monkeypatch.setattr("sweeps.engine.workers._COUNT_NODES_S", -1.0)
     search = Search(wide(), Full())
     searcher = CellSearcher(
         search, Ledger(UPath(tmp_path)), Budget(), lambda *_: None, lambda: machines

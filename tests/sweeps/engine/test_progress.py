@@ -113,7 +113,7 @@ def screen(written: str) -> list[str]:
 
 
 def test_a_finished_cell_is_one_line_with_its_score_and_the_time_left(capsys):
-    with CellProgress(4, 2, "recall@10", matrix) as progress:
+    with CellProgress(4, lambda: 2, "recall@10", matrix) as progress:
         progress.cell("electrode", done())
         progress.cell("no masking", failed())
     first, second = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
@@ -122,7 +122,7 @@ def test_a_finished_cell_is_one_line_with_its_score_and_the_time_left(capsys):
 
 
 def test_without_a_terminal_a_matrix_is_not_shown(capsys):
-    with CellProgress(10, 2, "recall@10", matrix) as progress:
+    with CellProgress(10, lambda: 2, "recall@10", matrix) as progress:
         progress.left(7)
         progress.cell("electrode", done())
     (line,) = capsys.readouterr().out.splitlines()
@@ -140,10 +140,23 @@ def test_without_a_terminal_a_matrix_is_not_shown(capsys):
     ],
 )
 def test_time_left_is_that_of_the_finished_cells_on_the_slots_in_use(capsys, slots, total, left):
-    with CellProgress(100, slots, "recall@10", matrix) as progress:
+    with CellProgress(100, lambda: slots, "recall@10", matrix) as progress:
         progress.left(total)
         progress.cell("electrode", done(seconds=40))
     assert capsys.readouterr().out.strip().endswith(left)
+
+
+def test_time_left_follows_machines_that_come_and_go(capsys):
+    slots = 1
+    with CellProgress(9, lambda: slots, "recall@10", matrix) as progress:
+        for slots in (1, 7, 0):  # noqa: B007 - the progress asks for it
+            progress.cell("electrode", done(seconds=40))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("40 s")[2].strip() for line in lines] == [
+        "about 5 min left",  # 8 cells, one after the other
+        "about 40 s left",  # 7 at a time
+        "",  # nobody knows when a machine comes
+    ]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +190,7 @@ def test_time_left_is_that_of_the_finished_cells_on_the_slots_in_use(capsys, slo
     ],
 )
 def test_a_decision_is_one_line_with_its_grounds(capsys, decision, line):
-    with CellProgress(4, 2, "recall@10", matrix) as progress:
+    with CellProgress(4, lambda: 2, "recall@10", matrix) as progress:
         progress.decision(
             "electrode", [{"masking.electrode": 0.5}, {"masking.electrode": 0.05}], decision
         )
@@ -253,7 +266,7 @@ def test_names_of_the_paper_s_sweep_fit_80_columns():
 
 def test_a_terminal_shows_the_matrix_and_how_fast_it_fills(terminal):
     shown = matrix(row("electrode 0.25", "done", "running", leads=True))
-    with CellProgress(9, 2, "recall@10", lambda: shown) as progress:
+    with CellProgress(9, lambda: 2, "recall@10", lambda: shown) as progress:
         progress.cell("electrode", done(seconds=40))
         progress.left(7)
     written = re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", terminal.file.getvalue())
@@ -263,7 +276,7 @@ def test_a_terminal_shows_the_matrix_and_how_fast_it_fills(terminal):
 
 
 def test_slow_cells_are_counted_per_hour(terminal):
-    with CellProgress(9, 1, "recall@10", matrix) as progress:
+    with CellProgress(9, lambda: 1, "recall@10", matrix) as progress:
         progress.cell("electrode", done(seconds=1800))
     assert "2.0 per hour, about 4 h left" in terminal.file.getvalue()
 
@@ -271,7 +284,7 @@ def test_slow_cells_are_counted_per_hour(terminal):
 def test_a_terminal_is_left_with_failures_and_decisions_alone(terminal):
     decision = Decision(place=0, reason="failed", after_seeds=1)
     shown = matrix(row("electrode 0.25", "done", "failed"))
-    with CellProgress(4, 2, "recall@10", lambda: shown) as progress:
+    with CellProgress(4, lambda: 2, "recall@10", lambda: shown) as progress:
         progress.cell("electrode", done())
         progress.cell("no masking", failed())
         progress.decision("electrode", [{"masking.electrode": 0.25}], decision)
@@ -285,7 +298,7 @@ def test_a_terminal_is_left_with_failures_and_decisions_alone(terminal):
 
 def test_an_error_ends_the_display_and_goes_on(terminal):
     def train() -> None:
-        with CellProgress(4, 2, "mrr", lambda: matrix(row("electrode 0.25", "running"))):
+        with CellProgress(4, lambda: 2, "mrr", lambda: matrix(row("electrode 0.25", "running"))):
             raise RuntimeError("out of disk")
 
     with pytest.raises(RuntimeError, match="out of disk"):
@@ -297,7 +310,7 @@ def test_an_error_ends_the_display_and_goes_on(terminal):
 
 def test_lines_per_refresh_do_not_grow_with_the_sweep(terminal):
     rows = [row(f"electrode {i}", "running", "waiting") for i in range(2000)]
-    with CellProgress(4000, 2, "recall@10", lambda: matrix(*rows)):
+    with CellProgress(4000, lambda: 2, "recall@10", lambda: matrix(*rows)):
         pass
     written = terminal.file.getvalue()
     assert "1985 configurations not shown" in written
