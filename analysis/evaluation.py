@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analysis.comparison import Comparison, against_chance, between
 from ssense.data.dataset import Dataset, Pairs
-from ssense.data.splits import Split, resampled_sizes
+from ssense.data.splits import Split
 from ssense.errors import UserError
 from ssense.model.encoder import Precision, SpectrogramEncoder, trained_encoder
 from ssense.retrieval import METRICS, chance_metrics, cosine_scores, metrics_of, ranks_of
@@ -196,7 +196,7 @@ def evaluate_chosen(
 
 def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
     """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
-    sizes = [resampled_sizes(sweep.training.split, split) for split in splits.values()]
+    sizes = [sweep.training.resampled_sizes(split) for split in splits.values()]
     n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
     return n_train, n_test
 

@@ -83,9 +83,9 @@ def _train(
 
     with sole_driver(ledger.folder), running_ray():
         resources = Resources.of_cell(cpus, gpus)
-        to_run, slots = search.left(), resources.slots()
-        say(f"Training {to_run} cells {what}, {slots} at a time")
-        progress = CellProgress(to_run, slots, search.sweep.metric, search.matrix)
+        to_run = search.left()
+        say(f"Training {to_run} cells {what}, {resources.slots()} at a time")
+        progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
 
         def keep(record: Record, _: Change) -> None:
             progress.cell(search.row_of(record).family, record)

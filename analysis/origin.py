@@ -85,7 +85,7 @@ def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Fac
     parts = ", ".join(f"{n:.0f} {part}" for part, n in sizes.items())
     return [
         ("Recording", f"{dataset['subject']}, {dataset['title']}"),
-        ("Text tower", dataset["text"]),
+        ("Text tower", dataset["tower"]),
         ("Split", f"{ledger.sweep().training.split}, by seed: {parts} (means over seeds)"),
         ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
         *_data_report(folder / DATA_REPORT),

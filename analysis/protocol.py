@@ -9,7 +9,7 @@ from analysis import report
 from analysis.comparison import comparison_rows, comparison_values
 from analysis.evaluation import Evaluation
 from ssense.data.splits import GAP_S, SplitKind
-from ssense.model.text import UNTRAINED
+from ssense.model.clip import UNTRAINED
 from ssense.retrieval import METRICS, metric_title
 from sweeps.engine.cell import describe
 from sweeps.engine.ledger import Ledger
@@ -90,7 +90,7 @@ def caption(ledger: Ledger, name: str, evaluation: Evaluation, origin: str) -> s
         f"mean ± sd over {len(evaluation.seeds)} seeds ({seeds}). Each family's best "
         f"configuration by mean validation Recall@10; {origin}."
         f"{AGAIN if name == FRESH_SEEDS and split != 'held-out' else ''}"
-        f" Text: {dataset['text']}.{tower}"
+        f" Text: {dataset['tower']}.{tower}"
     )
 
 

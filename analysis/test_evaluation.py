@@ -166,7 +166,7 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
         for metric, values in by_metric.items()
     }
     number = count_looks(ledger)
-    tags = {"ssense.level": "test evaluation", "look": str(number), "text": dataset["text"]}
+    tags = {"ssense.level": "test evaluation", "look": str(number), "tower": dataset["tower"]}
     tags["missing cells"] = "; ".join(material.missing) or "none"
     tables = number_tables(material)
     tracker = Tracker(storage, sweep.claim, sweep.name)

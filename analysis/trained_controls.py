@@ -183,7 +183,7 @@ def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
     """The dataset of a plan, computed where it is not there."""
     from sweeps.engine.workers import running_ray
 
-    if not data.has_shards():
+    if not data.is_made():
         with step(f"Spectrograms: {control.title}"), running_ray():
             make_shards(data, on_shard=count("shards"))
     return load_dataset(data.shard_folder.name, data.text_spec, data.storage)

@@ -34,6 +34,7 @@ from analysis.evaluation import (
 from ssense.data import shards
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
+from ssense.fitting import initial_model
 from ssense.retrieval import (
     RECALL_AT,
     chance_metrics,
@@ -42,7 +43,7 @@ from ssense.retrieval import (
     ranks_of,
     retrieval_metrics,
 )
-from ssense.training import TrainingSpec, embed, initial_encoder
+from ssense.training import TrainingSpec, embed
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.search import Search
@@ -149,7 +150,7 @@ def of_scores(
 
 def untrained(training: TrainingSpec, test: Pairs, seed: int) -> Metrics:
     """Metrics of an encoder that starts as the cell did and learns nothing."""
-    brain, text = embed(initial_encoder(training, seed).to(test.text.device), test)
+    brain, text = embed(initial_model(training, test, seed), test)
     return retrieval_metrics(brain, text, torch.arange(len(test), device=text.device))
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.errors import UserError, one_line
+from ssense.fitting import Checkpoint
 from ssense.storage import is_local, read_whole, remove, write_whole
-from ssense.training import Checkpoint
 
 FORMAT_VERSION = 1
 

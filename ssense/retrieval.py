@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 RECALL_AT = (1, 10, 50)
+"""Of the sentences of SSENSE."""
 METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr")
 
 
@@ -15,18 +18,21 @@ def metric_title(metric: str) -> str:
     return "MRR" if metric == "mrr" else metric.capitalize()
 
 
-def retrieval_metrics(queries: Tensor, candidates: Tensor, targets: Tensor) -> dict[str, float]:
+def retrieval_metrics(
+    queries: Tensor, candidates: Tensor, targets: Tensor, recall_at: Sequence[int] = RECALL_AT
+) -> dict[str, float]:
     """Recall@1, @10, @50 and mean reciprocal rank by cosine similarity, as fractions.
 
     Args:
         queries: `[N, D]` brain embeddings.
-        candidates: `[M, D]` sentence embeddings.
+        candidates: `[M, D]` embeddings of sentences or images.
         targets: `[N]` index of each query's true candidate.
+        recall_at: other ranks to take the recall at.
 
     Raises:
         ValueError: there is no query, an embedding is not finite, or a target is out of range.
     """
-    return metrics_of(retrieval_ranks(queries, candidates, targets))
+    return metrics_of(retrieval_ranks(queries, candidates, targets), recall_at)
 
 
 def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
@@ -77,13 +83,13 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     return better + (tied + 1) / 2.0
 
 
-def metrics_of(ranks: Tensor) -> dict[str, float]:
+def metrics_of(ranks: Tensor, recall_at: Sequence[int] = RECALL_AT) -> dict[str, float]:
     """Recall@1, @10, @50 and mean reciprocal rank of `[N]` ranks, as fractions."""
-    recalls = {f"recall@{k}": (ranks <= k).double().mean().item() for k in RECALL_AT}
+    recalls = {f"recall@{k}": (ranks <= k).double().mean().item() for k in recall_at}
     return {**recalls, "mrr": (1 / ranks).mean().item()}
 
 
-def chance_metrics(n_candidates: int) -> dict[str, float]:
+def chance_metrics(n_candidates: int, recall_at: Sequence[int] = RECALL_AT) -> dict[str, float]:
     """Expected metrics of a uniformly random ranking of `n_candidates`, as fractions.
 
     Recall@k is k / n; the mean reciprocal rank is the harmonic number H_n / n.
@@ -93,7 +99,7 @@ def chance_metrics(n_candidates: int) -> dict[str, float]:
     """
     if n_candidates < 1:
         raise ValueError(f"n_candidates must be at least 1, got {n_candidates}")
-    recalls = {f"recall@{k}": min(k / n_candidates, 1.0) for k in RECALL_AT}
+    recalls = {f"recall@{k}": min(k / n_candidates, 1.0) for k in recall_at}
     harmonic = sum(1 / rank for rank in range(1, n_candidates + 1))
     return {**recalls, "mrr": harmonic / n_candidates}
 

@@ -1,18 +1,16 @@
-"""One cell: an encoder trained on one split with one configuration, until it stops improving."""
+"""How SSENSE trains: masked batches, InfoNCE, Adam, judged by retrieval (sections 2.4 and 2.5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ssense.data.dataset import Pairs
-from ssense.data.splits import SplitKind
+from ssense.data.splits import Split, SplitKind, resampled_sizes, split_identity
 from ssense.model.encoder import (
     BatchNorm,
     Conv1,
@@ -24,7 +22,6 @@ from ssense.model.losses import backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import retrieval_metrics
 
-SELECTION_METRIC = "recall@10"
 IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU, and less than a training step's
 
 
@@ -61,174 +58,52 @@ class TrainingSpec:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
+    def by_content(self) -> TrainingSpec:
+        """Name weights from a file by their content, wherever the file lies."""
+        from ssense.digest import weights_identity  # reaches into storages, training does not
 
-@dataclass(frozen=True, kw_only=True)
-class Fit:
-    """A trained cell: the history of its epochs and the encoder of the best one.
+        return dataclasses.replace(self, encoder_weights=weights_identity(self.encoder_weights))
 
-    Attributes:
-        history: per epoch, from 1: training loss and the validation metrics.
-        best_epoch: the first epoch with the highest validation Recall@10.
-        encoder: state dictionary of that epoch, on the CPU.
-    """
+    def untrained(self) -> TrainingSpec:
+        """The same from random weights, which need no download."""
+        return dataclasses.replace(self, encoder_weights="random")
 
-    history: list[dict[str, float]]
-    best_epoch: int
-    encoder: dict[str, Tensor]
+    def split_identity(self) -> list[Any]:
+        """What the split depends on beside the sentences and the seed, as plain values."""
+        return split_identity(self.split)
 
-    @property
-    def best(self) -> dict[str, float]:
-        """Metrics of the best epoch."""
-        return self.history[self.best_epoch - 1]
+    def resampled_sizes(self, split: Split) -> tuple[int, int]:
+        """Sentences that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        return resampled_sizes(self.split, split)
 
+    def initial(self, train: Pairs) -> SpectrogramEncoder:  # noqa: ARG002 - of any size
+        """The encoder that a training starts from, on the CPU."""
+        return build_encoder(self.encoder_weights, self.conv1, self.precision, self.batch_norm)
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Checkpoint:
-    """Where a training stands after an epoch: all that `fit` needs to go on bitwise the same.
+    def optimiser(self, encoder: SpectrogramEncoder) -> torch.optim.Adam:
+        """Adam (SSENSE, section 2.5)."""
+        return torch.optim.Adam(encoder.parameters(), lr=self.learning_rate, fused=True)
 
-    Its tensors are those of the running training, not copies, so that making one is free. They
-    change with the next epoch: write them down before `on_epoch` returns.
+    def step(
+        self,
+        encoder: SpectrogramEncoder,
+        optimiser: torch.optim.Optimizer,
+        train: Pairs,
+        index: Tensor,
+        masks: torch.Generator,
+    ) -> Tensor:
+        """Mask the pairs of an index, and take one step on them.
 
-    Attributes:
-        history: as in `Fit`, up to this epoch.
-        best_epoch: as in `Fit`, up to this epoch.
-        best_encoder: state dictionary of the best epoch, on the CPU.
-        encoder: state dictionary of this epoch.
-        moments: Adam's state by "key/parameter": "exp_avg/resnet.conv1.weight".
-        order: state of the generator of the batches' order, uint8.
-        masks: state of the generator of the masks, uint8.
-    """
-
-    history: tuple[dict[str, float], ...]
-    best_epoch: int
-    best_encoder: Mapping[str, Tensor]
-    encoder: Mapping[str, Tensor]
-    moments: Mapping[str, Tensor]
-    order: Tensor
-    masks: Tensor
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The training loss became NaN or infinite."""
-
-
-class Stream(IntEnum):
-    """Independent random streams of a seed, so that masks don't shift the order of batches."""
-
-    WEIGHTS = 1
-    ORDER = 2
-    MASKS = 3
-
-
-def fit(
-    train: Pairs,
-    validation: Pairs,
-    spec: TrainingSpec,
-    seed: int,
-    *,
-    on_epoch: Callable[[Checkpoint], Any] = lambda _: None,
-    resume: Checkpoint | None = None,
-) -> Fit:
-    """Train an encoder with early stopping on validation Recall@10 (SSENSE, section 2.5).
-
-    The same seed gives every configuration the same initial weights and order of batches. An
-    interrupted training, resumed from a checkpoint, ends as it would have without interruption.
-
-    Args:
-        train: the training split, on the device to train on.
-        validation: the validation split, on the same device.
-        spec: hyperparameters.
-        seed: seeds weights, order and masks.
-        on_epoch: called after each epoch with where the training stands.
-        resume: where to go on, reached with the same splits, specification and seed on the same
-            kind of device; it is not changed.
-
-    Raises:
-        NonFiniteLossError: the loss of an epoch is not finite.
-    """
-    device = train.text.device
-    encoder = initial_encoder(spec, seed).to(device)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
-    order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
-    masks = torch.Generator(device).manual_seed(stream_seed(seed, Stream.MASKS))
-
-    history: list[dict[str, float]] = []
-    best_epoch, best_state = 0, {}
-    if resume is not None:
-        history += resume.history
-        best_epoch, best_state = resume.best_epoch, dict(resume.best_encoder)
-        encoder.load_state_dict(resume.encoder)
-        _set_moments(optimiser, encoder, resume.moments)
-        order.set_state(resume.order)
-        masks.set_state(resume.masks)
-    while len(history) < min(spec.max_epochs, best_epoch + spec.patience):
-        loss = _train_epoch(encoder, optimiser, train, spec, order, masks)
-        metrics = evaluate(encoder, validation)
-        history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
-        if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
-            best_epoch, best_state = len(history), _cpu_copy(encoder)
-        on_epoch(
-            Checkpoint(
-                history=tuple(history),
-                best_epoch=best_epoch,
-                best_encoder=best_state,
-                encoder=encoder.state_dict(),
-                moments=_moments(optimiser, encoder),
-                order=order.get_state(),
-                masks=masks.get_state(),
-            )
-        )
-    return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
-
-
-def initial_encoder(spec: TrainingSpec, seed: int) -> SpectrogramEncoder:
-    """The encoder that a training starts from, on the CPU."""
-    torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
-    return build_encoder(spec.encoder_weights, spec.conv1, spec.precision, spec.batch_norm)
-
-
-def evaluate(encoder: SpectrogramEncoder, pairs: Pairs) -> dict[str, float]:
-    """Retrieval metrics of a split whose own sentences are the candidates."""
-    targets = torch.arange(len(pairs), device=pairs.text.device)
-    brain, text = embed(encoder, pairs)
-    return retrieval_metrics(brain, text, targets)
-
-
-@torch.inference_mode()
-def embed(encoder: SpectrogramEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode."""
-    encoder.eval()
-    index = torch.arange(len(pairs), device=pairs.text.device)
-    parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
-    brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
-    return torch.cat(brain), torch.cat(text)
-
-
-def stream_seed(seed: int, stream: Stream) -> int:
-    """Derive the seed of one random stream; distinct (seed, stream) pairs are independent."""
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
-
-
-def _train_epoch(
-    encoder: SpectrogramEncoder,
-    optimiser: torch.optim.Optimizer,
-    train: Pairs,
-    spec: TrainingSpec,
-    order: torch.Generator,
-    masks: torch.Generator,
-) -> float:
-    device = train.text.device
-    encoder.train()
-    total = torch.zeros((), device=device)  # summed on the device: no wait inside the epoch
-    for index in torch.randperm(len(train), generator=order).to(device).split(spec.batch_size):
+        Returns:
+            The loss of the batch before the step, on its device.
+        """
         x, text = train.batch(index)
-        x = spec.masking.apply(x, masks)
-        loss = train_step(encoder, optimiser, x, text, spec)
-        total += loss * len(index)
-    mean = total.item() / len(train)
-    if not np.isfinite(mean):
-        raise NonFiniteLossError(f"the training loss became {mean}")
-    return mean
+        return train_step(encoder, optimiser, self.masking.apply(x, masks), text, self)
+
+    def evaluate(self, encoder: SpectrogramEncoder, pairs: Pairs) -> dict[str, float]:
+        """Retrieval metrics of a split whose own sentences are the candidates."""
+        brain, text = embed(encoder, pairs)
+        return retrieval_metrics(brain, text, torch.arange(len(pairs), device=pairs.device))
 
 
 def train_step(
@@ -251,22 +126,11 @@ def train_step(
     return loss
 
 
-def _cpu_copy(encoder: SpectrogramEncoder) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in encoder.state_dict().items()}
-
-
-def _moments(optimiser: torch.optim.Adam, encoder: SpectrogramEncoder) -> dict[str, Tensor]:
-    return {
-        f"{key}/{name}": tensor
-        for name, parameter in encoder.named_parameters()
-        for key, tensor in optimiser.state[parameter].items()
-    }
-
-
-def _set_moments(
-    optimiser: torch.optim.Adam, encoder: SpectrogramEncoder, moments: Mapping[str, Tensor]
-) -> None:
-    for label, tensor in moments.items():
-        key, _, name = label.partition("/")
-        parameter = encoder.get_parameter(name)
-        optimiser.state[parameter][key] = tensor.to(parameter.device, copy=True)
+@torch.inference_mode()
+def embed(encoder: SpectrogramEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode."""
+    encoder.eval()
+    index = torch.arange(len(pairs), device=pairs.device)
+    parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
+    brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
+    return torch.cat(brain), torch.cat(text)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -117,3 +118,23 @@ def local_ray() -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+NO_TEXT = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+TINY_TOWERS = {
+    "tiny-vit": {"image_size": 32, "layers": 3, "width": 48, "head_width": 16, "patch_size": 8},
+    "tiny-resnet": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Names of small models that open_clip builds within milliseconds: a ViT and a ResNet."""
+    import open_clip  # takes seconds
+
+    folder = tmp_path_factory.mktemp("models")
+    for name, vision in TINY_TOWERS.items():
+        config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": NO_TEXT}
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+    return tuple(TINY_TOWERS)

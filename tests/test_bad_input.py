@@ -286,7 +286,7 @@ def test_samples_that_are_not_finite(refused, recording, storage):
 @pytest.mark.usefixtures("local_ray")
 def test_a_cell_larger_than_the_machine(refused, storage):
     message = refused("--cpus-per-cell", "9999")
-    assert message.startswith("a cell of 9999 CPUs and 0 GPUs does not fit this machine")
+    assert message.startswith("a cell of 9999 CPUs does not fit this machine, which has")
     assert no_sweep(storage)
 
 

@@ -15,8 +15,8 @@ from upath import UPath
 
 from ssense import checkpoint as module
 from ssense.checkpoint import FIRST_BYTES_PER_SECOND, WRITING_SHARE, CheckpointFile
+from ssense.fitting import Checkpoint
 from ssense.storage import partial_file, write_whole
-from ssense.training import Checkpoint
 
 IDENTITY = {"cell": "0123456789abcdef", "device": "CPU", "threads": 1}
 

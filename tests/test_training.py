@@ -19,21 +19,12 @@ from upath import UPath
 from ssense import training
 from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
+from ssense.fitting import Checkpoint, Fit, NonFiniteLossError, Stream, fit, stream_seed
 from ssense.model.encoder import SpectrogramEncoder, build_encoder
 from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import METRICS, chance_metrics
-from ssense.training import (
-    Checkpoint,
-    Fit,
-    NonFiniteLossError,
-    Stream,
-    TrainingSpec,
-    embed,
-    evaluate,
-    fit,
-    stream_seed,
-)
+from ssense.training import TrainingSpec, embed
 
 N, ELECTRODES, SIDE, LATENT = 64, 2, 17, 4
 TRAIN, VALIDATION = np.arange(40), np.arange(40, N)
@@ -147,7 +138,7 @@ def test_the_history_names_epoch_loss_and_metrics(short):
 def test_the_stored_encoder_scores_what_the_history_says(validation, short):
     encoder = SpectrogramEncoder()
     encoder.load_state_dict(short.encoder)
-    metrics = evaluate(encoder, validation)
+    metrics = spec().evaluate(encoder, validation)
     assert metrics == {name: short.best[name] for name in METRICS}
 
 
@@ -293,7 +284,7 @@ def test_a_split_s_candidates_are_its_own_sentences(validation):
             start, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + len(x)
             return validation.text[validation.rows][start : start + len(x)]
 
-    assert evaluate(Oracle(), validation) == dict.fromkeys(METRICS, 1.0)
+    assert spec().evaluate(Oracle(), validation) == dict.fromkeys(METRICS, 1.0)
 
 
 # ---------------------------------------------------------------- stopping
@@ -309,11 +300,11 @@ def scripted(train, validation, monkeypatch) -> Scripted:
     def run(scores: list[float], **settings) -> tuple[Fit, list[dict[str, Tensor]]]:
         states: list[dict[str, Tensor]] = []
 
-        def evaluate(encoder: SpectrogramEncoder, _: Pairs) -> dict[str, float]:
+        def evaluate(_: TrainingSpec, encoder: SpectrogramEncoder, __: Pairs) -> dict[str, float]:
             states.append(copied(encoder))
             return dict.fromkeys(METRICS, 0.0) | {"recall@10": scores[len(states) - 1]}
 
-        monkeypatch.setattr(training, "evaluate", evaluate)
+        monkeypatch.setattr(TrainingSpec, "evaluate", evaluate)
         few = train.select(np.arange(8))
         return fit(few, validation, spec(**{"max_epochs": 100} | settings), seed=0), states
 
@@ -409,12 +400,13 @@ def five_epochs(train: Pairs, validation: Pairs, **settings) -> Fit:
     """Fit until it stops early, with validation Recall@10 as scripted and all else real."""
     resume: Checkpoint | None = settings.get("resume")
     scores = iter(SCORES[len(resume.history) if resume else 0 :])
+    evaluate = TrainingSpec.evaluate
 
     def scripted_recall(*arguments) -> dict[str, float]:
         return evaluate(*arguments) | {"recall@10": next(scores)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "evaluate", scripted_recall)
+        patch.setattr(TrainingSpec, "evaluate", scripted_recall)
         few = train.select(np.arange(12))
         setting = spec(masking=MASKED, batch_size=8, patience=2, max_epochs=100)
         return fit(few, validation, setting, seed=1, **settings)

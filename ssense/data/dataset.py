@@ -62,9 +62,14 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.text if self.rows is None else self.rows)
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.text.device
+
     def select(self, rows: np.ndarray) -> Pairs:
         """Restrict to some rows, counted in this selection."""
-        index = torch.from_numpy(rows).to(self.text.device)
+        index = torch.from_numpy(rows).to(self.device)
         return Pairs(self.spectrograms, self.text, index if self.rows is None else self.rows[index])
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:

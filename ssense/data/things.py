@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
+from upath import UPath
 
 from ssense.data.tables import listing
 from ssense.data.things_images import ImageSet, Part, read_image_set, require_zero_shot
@@ -20,6 +22,7 @@ from ssense.data.things_responses import (
 )
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError, printable
+from ssense.storage import exists, read_whole, write_whole
 
 FORMAT_VERSION = 1  # raise it when the same files come to give other responses
 
@@ -56,30 +59,40 @@ class Things:
 
 
 def read_things(
-    responses: Path, images: Path, spec: ResponseSpec, subjects: Sequence[str] = ()
+    responses: Path,
+    images: Path,
+    spec: ResponseSpec,
+    subjects: Sequence[str] = (),
+    cache: UPath | None = None,
 ) -> Things:
     """Read the responses of several subjects and list the images they are to.
+
+    With a cache, the averages of a file are kept there: the repetitions of THINGS-EEG2 are a
+    hundred times as large.
 
     Args:
         responses: folder with a folder of each subject, "sub-01" and so on.
         images: folder with the image folders, see `read_image_set`.
         spec: channels and window.
         subjects: names; all that are there when none is given.
+        cache: folder of averages.
 
     Raises:
         UserError: something is missing or damaged, or subjects, parts and images don't fit
             together.
     """
     try:
-        return _read(responses, images, spec, subjects)
+        return _read(responses, images, spec, subjects, cache)
     except OSError as error:
         raise UserError(
             f"cannot read {error.filename or responses}: {error.strerror}. Check its permissions."
         ) from error
 
 
-def _read(responses: Path, images: Path, spec: ResponseSpec, wanted: Sequence[str]) -> Things:
-    subjects = _subjects(responses, wanted)
+def _read(
+    responses: Path, images: Path, spec: ResponseSpec, wanted: Sequence[str], cache: UPath | None
+) -> Things:
+    subjects = subject_names(responses, wanted)
     training_images, test_images = (read_image_set(images, part) for part in ("training", "test"))
     require_zero_shot(training_images, test_images)
     training = [open_responses(responses / subject, "training") for subject in subjects]
@@ -90,14 +103,19 @@ def _read(responses: Path, images: Path, spec: ResponseSpec, wanted: Sequence[st
         subjects=subjects,
         channels=channels,
         times_s=times_s,
-        training=_stacked(training, training_images, spec),
-        test=_stacked(test, test_images, spec),
+        training=_stacked(training, training_images, spec, cache),
+        test=_stacked(test, test_images, spec, cache),
         training_images=training_images,
         test_images=test_images,
     )
 
 
-def _subjects(root: Path, wanted: Sequence[str]) -> tuple[str, ...]:
+def subject_names(root: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """The subjects whose responses are in a folder, or those wanted of them.
+
+    Raises:
+        UserError: there is none, one wanted is missing, or is named twice.
+    """
     found = sorted(path.name for path in root.glob("sub-*") if path.is_dir())
     if not found:
         raise UserError(
@@ -133,13 +151,32 @@ def _shared_axes(files: list[Responses], spec: ResponseSpec) -> tuple[tuple[str,
     return channels, times_s
 
 
-def _stacked(files: list[Responses], images: ImageSet, spec: ResponseSpec) -> np.ndarray:
-    first = average(files[0], images, spec)
+def _stacked(
+    files: list[Responses], images: ImageSet, spec: ResponseSpec, cache: UPath | None
+) -> np.ndarray:
+    first = _averages(files[0], images, spec, cache)
     stacked = np.empty((len(files), *first.shape), np.float32)
     stacked[0] = first
     for file, out in zip(files[1:], stacked[1:], strict=True):
-        average(file, images, spec, out)
+        out[:] = _averages(file, images, spec, cache)
     return stacked
+
+
+def _averages(
+    file: Responses, images: ImageSet, spec: ResponseSpec, cache: UPath | None
+) -> np.ndarray:
+    if cache is None:
+        return average(file, images, spec)
+    origin = digest("averages", FORMAT_VERSION, file_digest(file.path), spec, images.files)
+    path = cache / f"{origin}.safetensors"
+    if exists(path):
+        try:
+            return safetensors.numpy.load(read_whole(path))["averages"]
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+    made = average(file, images, spec)
+    write_whole(path, safetensors.numpy.save({"averages": made}))
+    return made
 
 
 def _digest(

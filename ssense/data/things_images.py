@@ -88,8 +88,8 @@ def require_zero_shot(training: ImageSet, test: ImageSet) -> None:
     Raises:
         UserError: naming them.
     """
-    known = {_concept_name(concept) for concept in training.concepts}
-    shared = [concept for concept in test.concepts if _concept_name(concept) in known]
+    known = {concept_name(concept) for concept in training.concepts}
+    shared = [concept for concept in test.concepts if concept_name(concept) in known]
     if shared:
         raise UserError(
             f"{len(shared)} concepts of {test.folder} are in {training.folder} too: "
@@ -97,8 +97,8 @@ def require_zero_shot(training: ImageSet, test: ImageSet) -> None:
         )
 
 
-def _concept_name(folder: str) -> str:
-    """Drop the number of "00001_aardvark", which the two parts count apart."""
+def concept_name(folder: str) -> str:
+    """The concept of a folder "00001_aardvark", whose number the two parts count apart."""
     number, _, name = folder.partition("_")
     return name if number.isdigit() and name else folder
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ssense.digest import digest, weights_identity
-from ssense.errors import UserError
-from ssense.storage import read_whole, write_whole
+from ssense.model.clip import frozen_clip, read_embeddings, write_embeddings
+from ssense.storage import exists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from upath import UPath
 
-UNTRAINED = "untrained"
-_UNTRAINED_SEED = 0
 _BATCH = 64
 
 
@@ -46,10 +42,10 @@ def cached_embeddings(sentences: Sequence[str], spec: TextSpec, folder: UPath) -
     """
     origin = embedding_origin(sentences, spec)
     path = folder / f"{spec.model}-{digest(origin)}.safetensors"
-    if path.exists():
-        return _read_cached(path, len(sentences))
+    if exists(path):
+        return read_embeddings(path, len(sentences))
     embeddings = embed_sentences(sentences, spec)
-    write_whole(path, safetensors.torch.save({"embeddings": embeddings}, metadata=origin))
+    write_embeddings(path, embeddings, origin)
     return embeddings
 
 
@@ -91,30 +87,4 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
 
 
 def _text_tower(spec: TextSpec) -> nn.Module:
-    import open_clip
-
-    pretrained = None if spec.weights == UNTRAINED else spec.weights
-    logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_UNTRAINED_SEED)
-            tower = open_clip.create_model(spec.model, pretrained=pretrained)
-    except Exception as error:  # open_clip raises whatever its hub, pickle or tensor reader does
-        raise UserError(
-            f"text weights {spec.weights} of {spec.model} can't be had ({type(error).__name__}). "
-            "Go online once to fill the cache, or pass a local file with --text-weights FILE, "
-            "or run a trial with --text-weights untrained."
-        ) from error
-    finally:
-        logging.disable(logging.NOTSET)
-    return tower.eval().requires_grad_(False)
-
-
-def _read_cached(path: UPath, n_sentences: int) -> Tensor:
-    try:
-        embeddings = safetensors.torch.load(read_whole(path))["embeddings"]
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
-    if len(embeddings) != n_sentences:
-        raise UserError(f"{path} holds {len(embeddings)} rows, not {n_sentences}. Delete it.")
-    return embeddings
+    return frozen_clip(spec.model, spec.weights, "text")

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ssense.data.splits import split_identity
-from ssense.digest import digest, weights_identity
-from ssense.training import TrainingSpec
+from ssense.digest import digest
+from ssense.fitting import Method
 
 FORMAT_VERSION = 2
 
-Configuration = Mapping[str, float]
-"""Hyperparameters under comparison: fields of `TrainingSpec` by dotted name, to values."""
+Configuration = Mapping[str, float | str]
+"""Hyperparameters under comparison: fields of the cell's specification by dotted name, to values.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Cell:
     seed: int
 
 
-def configured(training: TrainingSpec, configuration: Configuration) -> TrainingSpec:
+def configured(training: Method, configuration: Configuration) -> Method:
     """Replace the fields that a configuration names, such as `masking.electrode`.
 
     Raises:
@@ -35,7 +35,8 @@ def configured(training: TrainingSpec, configuration: Configuration) -> Training
     for name, value in configuration.items():
         field, _, inner = name.partition(".")
         if not hasattr(training, field):
-            raise ValueError(f"a configuration names {name}, which is no field of TrainingSpec")
+            kind = type(training).__name__
+            raise ValueError(f"a configuration names {name}, which is no field of {kind}")
         if inner:
             value = dataclasses.replace(
                 changes.get(field, getattr(training, field)), **{inner: value}
@@ -44,26 +45,23 @@ def configured(training: TrainingSpec, configuration: Configuration) -> Training
     return dataclasses.replace(training, **changes)
 
 
-def signature(cell: Cell, training: TrainingSpec, dataset_digest: str) -> str:
+def signature(cell: Cell, training: Method, dataset_digest: str) -> str:
     """Hash everything that changes a cell's result, and nothing else.
 
     Workers, devices and paths stay out; weights from a file count by their content. The family is
     left out too: it is only a name for configurations of one kind.
     """
-    spec = by_content(configured(training, cell.configuration))
-    return digest(FORMAT_VERSION, dataset_digest, split_identity(spec.split), spec, cell.seed)
-
-
-def by_content(training: TrainingSpec) -> TrainingSpec:
-    """Name weights from a file by their content, wherever the file lies."""
-    weights = weights_identity(training.encoder_weights)
-    return dataclasses.replace(training, encoder_weights=weights)
+    spec = configured(training, cell.configuration).by_content()
+    return digest(FORMAT_VERSION, dataset_digest, spec.split_identity(), spec, cell.seed)
 
 
 def describe(configuration: Configuration) -> str:
-    """Show a configuration in a few words: "electrode 0.25, time 0.1"."""
+    """Show a configuration in a few words: "electrode 0.25, time 0.1", "ssr, mask ratio 0.5"."""
     names = (name.rpartition(".")[2].replace("_", " ") for name in configuration)
-    parts = map("{} {:g}".format, names, configuration.values())
+    parts = (
+        value if isinstance(value, str) else f"{name} {value:g}"
+        for name, value in zip(names, configuration.values(), strict=True)
+    )
     return ", ".join(parts) or "–"
 
 

@@ -5,7 +5,7 @@ SWEEP/cells/SIGNATURE/record.json    written last, whole: a cell without it is n
 SWEEP/cells/SIGNATURE/encoder.safetensors
 SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
 SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained once more
-SWEEP/records.json.gz                in an object store: a copy of many records, read at once
+SWEEP/records.json.gz                in an object store: a copy of the records, read at once
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.errors import UserError
-from ssense.model.masking import Masking
 from ssense.storage import (
+    exists,
+    is_local,
+    names_in,
     parse_json,
     read_json,
     read_many,
@@ -35,8 +37,8 @@ from ssense.storage import (
     write_json,
     write_whole,
 )
-from ssense.training import TrainingSpec
 from sweeps.engine.cell import FORMAT_VERSION, Configuration
+from sweeps.engine.methods import method_name, specification
 from sweeps.engine.race import Decision
 from sweeps.engine.sweep import Family, Row, Sweep
 
@@ -46,8 +48,8 @@ SWEEPS = "sweeps"
 MOST_ATTEMPTS = 3
 """Calls of a sweep in which a cell may fail before it is left alone."""
 COPIES = "records.json.gz"
-COPY_AFTER = 100
-"""Records read one by one, beyond a tenth of those there are, after which they are copied."""
+COPY_AFTER = 50
+"""Cells that a driver finishes, beyond as many as there were, until it copies the records."""
 
 
 def utc_now() -> str:
@@ -138,33 +140,45 @@ class Ledger:
     def records(self) -> dict[str, Record]:
         """Read every finished cell's record, by signature.
 
+        In an object store, those that had to be read one by one are in the copy from then on.
+
         Raises:
             UserError: a record is damaged or of another format.
         """
         cells = self.folder / "cells"
         marks = subfolders_with(cells, "record.json")
         copies = self._copies() if any(marks.values()) else {}
-        found = {
-            name: copies[name][1]
-            for name, mark in marks.items()
-            if mark and copies.get(name, [""])[0] == mark
-        }
+        found = {name: copies[name, mark] for name, mark in marks.items() if (name, mark) in copies}
         others = [cells / name / "record.json" for name in marks if name not in found]
         for path, content in zip(others, read_many(others), strict=True):
             found[path.parent.name] = parse_json(path, content)
-        if any(marks.values()) and len(others) > COPY_AFTER + len(copies) // 10:
-            self._copy({name: [mark, found[name]] for name, mark in marks.items()})
-        records = (_as_record(cells, name, found[name]) for name in marks)
-        return {record.signature: record for record in records}
+        records = {name: _as_record(cells, name, found[name]) for name in marks}
+        if others and any(marks.values()):
+            self._write_copies([(name, mark, found[name]) for name, mark in marks.items() if mark])
+        return {record.signature: record for record in records.values()}
 
-    def _copies(self) -> dict[str, list[Any]]:
-        """Copied records, each with the mark of the file that it was read from, by signature."""
+    def copy_records(self) -> None:
+        """Copy what is not copied yet, so that whoever takes up the sweep need not read it singly.
+
+        On a disk, which is as quick without, nothing is done; nor where the storage is away.
+        """
+        if not is_local(self.folder):
+            with contextlib.suppress(UserError):
+                self.records()
+
+    def _copies(self) -> dict[tuple[str, str], Any]:
+        """Copied records by signature and mark of the file that each was read from."""
         try:
-            return json.loads(gzip.decompress(read_whole(self.folder / COPIES)))
-        except (FileNotFoundError, OSError, EOFError, ValueError, zlib.error):
-            return {}  # none or damaged: the records themselves are read
+            copies = json.loads(gzip.decompress(read_whole(self.folder / COPIES)))
+            return {
+                (name, mark): content
+                for name, mark, content in copies
+                if Record(**_checked(self.folder, COPIES, content)).signature == name
+            }
+        except (OSError, EOFError, ValueError, TypeError, zlib.error, UserError):
+            return {}  # none, or damaged: the records themselves are read
 
-    def _copy(self, copies: Mapping[str, Sequence[Any]]) -> None:
+    def _write_copies(self, copies: Sequence[tuple[str, str, Any]]) -> None:
         content = gzip.compress(json.dumps(copies).encode(), compresslevel=1)
         with contextlib.suppress(UserError):  # a storage that can only be read will do
             write_whole(self.folder / COPIES, content)
@@ -178,13 +192,20 @@ class Ledger:
         return self.folder / "cells" / signature
 
     def n_begun(self) -> int:
-        """How many cells were begun."""
-        cells = self.folder / "cells"
-        return len(list(cells.iterdir())) if cells.exists() else 0
+        """How many cells were begun.
+
+        Raises:
+            UserError: the storage can't be read.
+        """
+        return len(names_in(self.folder / "cells"))
 
     def has(self, signature: str) -> bool:
-        """Whether a cell is finished, done or failed."""
-        return (self.cell_folder(signature) / "record.json").exists()
+        """Whether a cell is finished, done or failed.
+
+        Raises:
+            UserError: the storage can't be read.
+        """
+        return exists(self.cell_folder(signature) / "record.json")
 
     def record(self, signature: str) -> Record | None:
         """Read one cell's record, if it is finished.
@@ -244,9 +265,14 @@ class Ledger:
         write_json(self.folder / "reproductions" / f"{signature}.json", found)
 
     def reproductions(self) -> list[dict[str, Any]]:
-        """How cells differed that were trained once more, see `reproduce.Reproduction`."""
+        """How cells differed that were trained once more, see `reproduce.Reproduction`.
+
+        Raises:
+            UserError: one is damaged, or the storage can't be read.
+        """
         folder = self.folder / "reproductions"
-        return [read_json(path) for path in sorted(folder.glob("*.json"))]
+        paths = [folder / name for name in names_in(folder) if name.endswith(".json")]
+        return [parse_json(*each) for each in zip(paths, read_many(paths), strict=True)]
 
     def write_sweep(
         self,
@@ -276,13 +302,14 @@ class Ledger:
             "format": FORMAT_VERSION,
             "name": sweep.name,
             "updated_at": utc_now(),
+            "method": method_name(sweep.training),
             **asdict(sweep),
             "dataset": dataset,
             "policy": policy,
             "code_digest": code_digest,
             "kept_versions": kept_versions,
-            "rows": [asdict(row) for row in rows],
-            "decisions": [asdict(row) | asdict(decision) for row, decision in decisions],
+            "rows": [vars(row) for row in rows],
+            "decisions": [vars(row) | vars(decision) for row, decision in decisions],
         }
         write_json(self.folder / "sweep.json", content)
 
@@ -293,20 +320,30 @@ class Ledger:
             UserError: as `description`.
         """
         content = self.description()
-        training = dict(content["training"])
-        training["masking"] = Masking(**training["masking"])
         return Sweep(
             claim=content["claim"],
             dataset_digest=content["dataset_digest"],
-            training=TrainingSpec(**training),
+            training=specification(content["method"], content["training"]),
             families=tuple(Family(**family) for family in content["families"]),
             configurations=content["configurations"],
             seeds=tuple(content["seeds"]),
             metric=content["metric"],
         )
 
+    def method(self) -> str:
+        """Name of what its cells train, see `METHODS`.
+
+        Raises:
+            UserError: as `description`.
+        """
+        return self.description()["method"]
+
     def rows(self) -> list[Row]:
-        """Configurations proposed so far, in order."""
+        """Configurations proposed so far, in order.
+
+        Raises:
+            UserError: as `description`.
+        """
         if not self.exists():
             return []
         return [Row(**row) for row in self.description()["rows"]]
@@ -320,8 +357,12 @@ class Ledger:
         return self.description()["kept_versions"] if self.exists() else []
 
     def exists(self) -> bool:
-        """Whether a sweep was ever started here."""
-        return (self.folder / "sweep.json").exists()
+        """Whether a sweep was ever started here.
+
+        Raises:
+            UserError: the storage can't be read.
+        """
+        return exists(self.folder / "sweep.json")
 
     def description(self) -> dict[str, Any]:
         """Read sweep.json.
@@ -357,8 +398,13 @@ def _checked(folder: UPath, name: str, content: Any) -> dict[str, Any]:
 
 
 def sweep_folders(storage: UPath) -> list[UPath]:
-    """Folders of the sweeps in a storage, by name."""
-    return sorted(path.parent for path in (storage / SWEEPS).glob("*/sweep.json"))
+    """Folders of the sweeps in a storage, by name.
+
+    Raises:
+        UserError: the storage can't be read.
+    """
+    folders = (storage / SWEEPS / name for name in names_in(storage / SWEEPS))
+    return [folder for folder in folders if exists(folder / "sweep.json")]
 
 
 def find_ledger(storage: UPath, name: str | None = None) -> Ledger:

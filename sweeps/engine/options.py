@@ -1,14 +1,13 @@
-"""The command line that every sweep shares, and what its defaults are for which recording."""
+"""The command line of sweeps on a recording, and what its defaults are for which."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from upath import UPath
 
@@ -18,15 +17,15 @@ from ssense.data.splits import SplitKind
 from ssense.data.synthetic import FORMAT_VERSION, SyntheticSpec, write_synthetic
 from ssense.digest import digest
 from ssense.errors import UserError, one_line
-from ssense.model.encoder import Precision
-from ssense.model.text import UNTRAINED, TextSpec
+from ssense.model.clip import UNTRAINED
+from ssense.model.encoder import BatchNorm, Precision
+from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.storage import is_local, locate, open_storage, upload, write_whole
 from ssense.training import TrainingSpec
+from sweeps.engine.engine_options import EngineOptions
 from sweeps.engine.precompute import DatasetPlan, fetch_recording, plan_dataset
 from sweeps.engine.progress import say, step
-from sweeps.engine.race import PolicyName
-from sweeps.engine.sweep import Family, Levels, Sweep, check_seeds
 
 WHOLE = "complete"
 """Name of a file that says that a recording in an object store is all there."""
@@ -90,7 +89,7 @@ SYNTHETIC = Defaults(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions:
+class SweepOptions(EngineOptions):
     """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
 
     recording: str | None = None
@@ -100,8 +99,6 @@ class SweepOptions:
     """Subject folder name."""
     trial: str = "trial000"
     """Which of the subject's recordings."""
-    storage: str = "storage"
-    """Where everything is kept: spectrograms, ledger, encoders, MLflow database."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
     electrodes: Electrodes = "clean-laplacian"
@@ -121,65 +118,19 @@ class SweepOptions:
     """Pairs per training batch; the others of a batch are a pair's negatives [32; 16 if
     synthetic]."""
     precision: Precision | None = None
-    """Of the encoder: bf16, for GPUs and CPUs with units for it; or float32 [bf16; float32 if
-    synthetic]."""
-    max_epochs: int | None = None
-    """Most epochs of a cell [100; 5 if synthetic]."""
-    configurations: int | None = None
-    """Configurations to try in each family [10; 3 if synthetic]."""
-    seeds: tuple[int, ...] | None = None
-    """Seeds that every configuration meets [0 to 9; 0 to 4 if synthetic]."""
-    policy: PolicyName = "race"
-    """How seeds are spent: a race without configurations that are clearly behind; full, every
-    cell; or wilcoxon, Optuna's pruner, for comparison."""
-    budget_cells: int | None = None
-    """Most cells to train now; the same command goes on later."""
-    budget_hours: float | None = None
-    """Hours after which no cell is started; the same command goes on later."""
-    keep_version: tuple[str, ...] = ()
-    """Other versions of the code whose cells count here, by name; remembered."""
-    retrain_version: tuple[str, ...] = ()
-    """Other versions of the code whose cells are trained again, by name."""
-    cell: str | None = None
-    """Signature of a finished cell, or its beginning: train it again, alone, and say whether it is
-    the same to the bit."""
-    price_per_device_hour: float | None = None
-    """What an hour of one cell's device costs, for the plan."""
-    cpus_per_cell: int = 1
-    """CPU cores of one cell."""
-    gpus_per_cell: float | None = None
-    """GPU share of one cell [1 where there are GPUs]."""
+    """Of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32 [bf16;
+    float32 if synthetic]."""
+    batch_norm: BatchNorm = "chunk"
+    """What batch normalisation goes by. A batch above 32 pairs passes the encoder in chunks of 32,
+    with the gradient of the whole batch: chunk, each by its own statistics, as the paper's batch
+    of 32; frozen, all by those of the initial weights, as in one pass; for pretrained weights."""
     synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
     """The synthetic recording to make."""
-    dry_run: bool = False
-    """Show the plan and stop."""
-    yes: bool = False
-    """Start without asking."""
-
-    def __post_init__(self) -> None:
-        """Refuse a cell without a core, and shares of GPUs that mean nothing."""
-        if self.cpus_per_cell < 1:
-            raise UserError(f"--cpus-per-cell must be at least 1, got {self.cpus_per_cell}.")
-        for name in ("budget_cells", "budget_hours", "price_per_device_hour"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}.")
-        if self.seeds is not None:
-            check_seeds(self.seeds)
-        if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell < math.inf:
-            raise UserError(f"--gpus-per-cell must be 0 or more, got {self.gpus_per_cell}.")
-        if self.gpus_per_cell and self.gpus_per_cell > 1 and self.gpus_per_cell % 1:
-            raise UserError(f"--gpus-per-cell above 1 must be whole, got {self.gpus_per_cell}.")
 
     @property
     def defaults(self) -> Defaults:
         """What stands in for options left out."""
         return SYNTHETIC if self.recording is None else REAL
-
-    def value(self, name: str) -> Any:
-        """An option's value, or what stands in for it."""
-        given = getattr(self, name)
-        return getattr(self.defaults, name) if given is None else given
 
     def training(self) -> TrainingSpec:
         """How a cell is trained.
@@ -190,32 +141,17 @@ class SweepOptions:
         values = {name: self.value(name) for name in ("batch_size", "precision", "max_epochs")}
         try:
             return TrainingSpec(
-                split=self.split, encoder_weights=self._weights("encoder_weights"), **values
+                split=self.split,
+                encoder_weights=self._weights("encoder_weights"),
+                batch_norm=self.batch_norm,
+                **values,
             )
         except ValueError as error:
             raise UserError(f"{error}.") from error
 
-    def sweep(
-        self, claim: str, data: DatasetPlan, families: Mapping[str, Mapping[str, Levels]]
-    ) -> Sweep:
-        """The sweep of a claim on a dataset, as long and as trained as these options say.
-
-        Args:
-            claim: short name of the experiment.
-            data: of the recording.
-            families: levels by hyperparameter, by name of the family.
-
-        Raises:
-            UserError: a value is out of range.
-        """
-        return Sweep(
-            claim=claim,
-            dataset_digest=data.digest,
-            training=self.training(),
-            families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
-            configurations=self.value("configurations"),
-            seeds=self.value("seeds"),
-        )
+    def datasets(self) -> Iterator[DatasetPlan]:
+        """The recording's, see `plan_dataset`."""
+        yield self.plan_dataset()
 
     def plan_dataset(self) -> DatasetPlan:
         """Open the recording, or make the synthetic one, and choose its sentences.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 from upath import UPath
 
 from ssense.data import shards
@@ -25,15 +26,25 @@ from ssense.data.brain_treebank import (
     select_segments,
 )
 from ssense.data.data_report import DataReport, data_report
-from ssense.data.dataset import Dataset
+from ssense.data.dataset import Dataset, Pairs
 from ssense.data.recording import of_recording
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError
+from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
-from ssense.storage import local_copy, remove_partial_files, write_json, write_whole
+from ssense.storage import (
+    exists,
+    local_copy,
+    names_in,
+    remove_partial_files,
+    write_json,
+    write_whole,
+)
+from ssense.training import TrainingSpec
+from sweeps.engine.progress import count, say, step
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 SELECTION_RANK = 10
@@ -134,9 +145,60 @@ class DatasetPlan:
         """What will be trained on, and what to beware of."""
         return data_report(self.recording, self.segments, self.segment_spec)
 
-    def has_shards(self) -> bool:
+    def n_candidates(self, split: Split) -> int:
+        """Sentences of the validation split, of which each query has to find its own."""
+        return len(split.validation)
+
+    def examples(self, n: int, device: torch.device) -> Pairs:
+        """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
+        spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
+        return Pairs(spectrograms, normalize(torch.randn(n, EMBEDDING_DIMENSIONS, device=device)))
+
+    def warm(self, training: TrainingSpec) -> None:
+        """Get the encoder's initial weights, and embed the sentences.
+
+        Raises:
+            UserError: weights can't be had or don't fit.
+        """
+        if training.encoder_weights != "random":
+            build_encoder(training.encoder_weights, training.conv1)
+        with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
+            cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")
+
+    def is_made(self) -> bool:
         """Whether the spectrograms are there already."""
-        return (self.shard_folder / shards.MANIFEST).exists()
+        return exists(self.shard_folder / shards.MANIFEST)
+
+    def make(self, *, use_gpus: bool | None = None) -> None:
+        """Compute the spectrograms on the running Ray, see `make_shards`."""
+        sentences, electrodes, frequencies, frames = self.shape
+        size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
+        if self.is_made():
+            say(f"Spectrograms: {size}, there already")
+            return
+        with step(f"Spectrograms: {size}"):
+            work = make_shards(self, on_shard=count("shards"), use_gpus=use_gpus)
+            if work.transform_s:
+                share = work.transform_s / work.worker_s
+                say(f"  {share:.0%} of the workers' time in the transform")
+
+    def load(self) -> Dataset:
+        """The dataset, see `load_dataset`."""
+        return load_dataset(self.shard_folder.name, self.text_spec, self.storage)
+
+    def origin(self) -> dict[str, Any]:
+        """Where the dataset comes from, as plain values."""
+        spec = self.text_spec
+        return {
+            "digest": self.digest,
+            "shards": self.shard_folder.name,
+            # Where it was: for controls that need its signals. The shards say which it was.
+            "recording": str(self.source or self.recording.root),
+            "subject": self.recording.subject,
+            "title": self.recording.title,
+            "tower": f"{spec.model}, {spec.weights}",
+            "text_spec": asdict(spec),
+        }
 
 
 def poor_splits(
@@ -287,20 +349,26 @@ class Work:
     worker_s: float
 
 
-def make_shards(plan: DatasetPlan, on_shard: OnShard) -> Work:
+def make_shards(plan: DatasetPlan, on_shard: OnShard, *, use_gpus: bool | None = None) -> Work:
     """Compute the spectrograms of a dataset on the running Ray, as far as they are not there.
 
     Shards are written whole under their final names and the manifest last, so that this may be
     interrupted at any moment, and may run several times at once on the same storage.
+
+    Args:
+        plan: of the dataset.
+        on_shard: told of progress.
+        use_gpus: whether to ask for shares of GPUs, also of those that are still to join; None to
+            do so where Ray has any by now.
 
     Raises:
         UserError: the recording can't be read.
     """
     folder = plan.shard_folder
     remove_partial_files(folder)
-    if plan.has_shards():
+    if plan.is_made():
         return Work(0.0, 0.0)
-    made = _stream_shards(ShardTask(plan), on_shard)
+    made = _stream_shards(ShardTask(plan), on_shard, use_gpus)
     manifest = Manifest(
         digest=folder.name,
         origin=plan.shard_origin,
@@ -351,7 +419,9 @@ def dataset_digest(shard_digest: str, sentences: Sequence[str], text_spec: TextS
     return digest(shard_digest, embedding_origin(sentences, text_spec))
 
 
-def _stream_shards(task: ShardTask, on_shard: OnShard) -> list[dict[str, Any]]:
+def _stream_shards(
+    task: ShardTask, on_shard: OnShard, use_gpus: bool | None
+) -> list[dict[str, Any]]:
     """Make all shards, one on each free core; their entries in order."""
     import ray
     import ray.data
@@ -362,11 +432,13 @@ def _stream_shards(task: ShardTask, on_shard: OnShard) -> list[dict[str, Any]]:
         {"shard": number, "first": first, "last": min(first + size, n_sentences)}
         for number, first in enumerate(range(0, n_sentences, size))
     ]
-    paths = [task.plan.shard_folder / shards.shard_name(row["shard"]) for row in wanted]
-    missing = sum(not path.exists() for path in paths)
+    names = {shards.shard_name(row["shard"]) for row in wanted}
+    missing = len(names.difference(names_in(task.plan.shard_folder)))
     made: list[dict[str, Any]] = []
     # Reading and filtering need a core each; where there is a GPU, several cores share it.
-    gpus = 1 / _WORKERS_PER_GPU if ray.cluster_resources().get("GPU") else 0
+    if use_gpus is None:
+        use_gpus = "GPU" in ray.cluster_resources()
+    gpus = 1 / _WORKERS_PER_GPU if use_gpus else 0
     stream = ray.data.from_items(wanted, override_num_blocks=len(wanted))
     for row in stream.map(task, num_cpus=1, num_gpus=gpus).iter_rows():
         if row["error"]:

@@ -17,11 +17,13 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.data.dataset import Dataset
+from ssense.data.image_dataset import ImageDataset
 from ssense.errors import UserError
+from ssense.fitting import Fit, NonFiniteLossError, fit
 from ssense.model.text import TextSpec
-from ssense.retrieval import METRICS, metric_title
-from ssense.training import Fit, NonFiniteLossError, fit
+from ssense.retrieval import metric_title
 from sweeps.engine.cell import Cell, configured, describe, signature
+from sweeps.engine.image_plan import ImageSource, plan_images
 from sweeps.engine.ledger import Ledger, Record, sweep_folders
 from sweeps.engine.precompute import load_dataset
 from sweeps.engine.process import reset_process
@@ -124,9 +126,9 @@ def train_again(ledger: Ledger, record: Record, dataset: Dataset, threads: int) 
     now = signature(cell, training, dataset.digest)
     if now != record.signature:
         raise UserError(
-            f"cell {record.signature} would be {now} today: the weights {training.encoder_weights} "
-            "or the meaning of its configuration have changed, or it is a control's, on other data "
-            "or splits. Restore what made it, or choose a cell of the sweep itself."
+            f"cell {record.signature} would be {now} today: the weights it starts from or the "
+            "meaning of its configuration have changed, or it is a control's, on other data or "
+            "splits. Restore what made it, or choose a cell of the sweep itself."
         )
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
@@ -161,18 +163,23 @@ def find_cell(storage: UPath, prefix: str) -> tuple[Ledger, Record]:
     return ledger, record
 
 
-def sweep_dataset(ledger: Ledger) -> Dataset:
+def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
     """Load the dataset that a sweep was trained on.
 
     Raises:
         UserError: it can't be read, or it is no longer the same.
     """
     origin = ledger.description()["dataset"]
-    data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), ledger.storage)
+    if ledger.method() == "images":
+        data = plan_images(ImageSource.of(origin), ledger.storage).load()
+        changed = "responses, images or tower"
+    else:
+        data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), ledger.storage)
+        changed = f"the text weights {origin['text_spec']['weights']}"
     if data.digest != origin["digest"]:
         raise UserError(
             f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
-            f"the text weights {origin['text_spec']['weights']} have changed. Restore them."
+            f"{changed} have changed. Restore them."
         )
     return data
 
@@ -207,7 +214,8 @@ def _device(record: Record) -> torch.device:
 
 
 def _points(then: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    return {name: 100 * abs(then[name] - now[name]) for name in METRICS}
+    names = [name for name in then if name not in ("epoch", "loss")]
+    return {name: 100 * abs(then[name] - now[name]) for name in names}
 
 
 def _same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -7,10 +7,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from statistics import fmean, stdev
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import optuna
 from rich import box
@@ -18,20 +18,17 @@ from rich.prompt import Confirm
 from rich.table import Table
 
 from ssense.command import python
-from ssense.data.splits import resampled_sizes
-from ssense.model.encoder import build_encoder
-from ssense.model.text import cached_embeddings
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.storage import open_storage
 from sweeps.engine.cell import describe, label
+from sweeps.engine.data_plan import DataPlan
 from sweeps.engine.driver import sole_driver
+from sweeps.engine.engine_options import EngineOptions
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
-from sweeps.engine.options import SweepOptions
 from sweeps.engine.plan import other_sweeps, plan_cells, show_sweep
-from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards
 from sweeps.engine.probe import probe_seconds
-from sweeps.engine.process import gpus_here, slots_here
-from sweeps.engine.progress import CellProgress, console, count, say, step
+from sweeps.engine.process import gpus_here, slots_here, slow_precision
+from sweeps.engine.progress import CellProgress, console, say, step
 from sweeps.engine.provenance import check_versions, code_digest
 from sweeps.engine.race import POLICIES
 from sweeps.engine.reproduce import reproduce_cell
@@ -39,10 +36,10 @@ from sweeps.engine.search import Change, Search
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.tracking import Tracker
 
-Options = TypeVar("Options", bound=SweepOptions)
+Options = TypeVar("Options", bound=EngineOptions)
 
 
-def run(define: Callable[[DatasetPlan, Options], Sweep], options: Options) -> None:
+def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
     """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
 
     Args:
@@ -59,15 +56,15 @@ def run(define: Callable[[DatasetPlan, Options], Sweep], options: Options) -> No
         if not reproduce_cell(storage, options.cell, options.cpus_per_cell).exact:
             raise SystemExit(1)
         return
-    data = options.plan_dataset()
-    if run_sweep(define(data, options), data, options):
+    full = [run_sweep(define(data, options), data, options) for data in options.datasets()]
+    if all(full):
         if os.environ.get("RAY_ADDRESS"):
-            say("Next: analysis/test_evaluation.py, submitted as this was")
+            say(f"Next: {options.next_step}, submitted as this was")
         else:
-            say(f"Next: {python()} analysis/test_evaluation.py --storage {options.storage}")
+            say(f"Next: {python()} {options.next_step} --storage {options.storage}")
 
 
-def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
+def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions) -> bool:
     """Show the plan, train every cell that the ledger lacks, and show the result.
 
     Returns:
@@ -95,18 +92,21 @@ def run_sweep(sweep: Sweep, data: DatasetPlan, options: SweepOptions) -> bool:
             say("Nothing started.")
             return False
         if search.missing():
-            tracker = _train(search, ledger, data, options, to_run, save)
+            try:
+                tracker = _train(search, ledger, data, options, to_run, save)
+            finally:  # also when it is interrupted
+                ledger.copy_records()
         else:
             tracker = _bring_up_to_date(search, ledger, data, save)
         split = data.split(sweep.training.split, sweep.seeds[0])
-        _show_result(search, n_validation=len(split.validation))
+        _show_result(search, n_candidates=data.n_candidates(split))
         with step("MLflow view"):
             tracker.end(search)
     return _is_full(search, ledger, options)
 
 
 def _take_up(
-    sweep: Sweep, ledger: Ledger, options: SweepOptions, kept_versions: Sequence[str]
+    sweep: Sweep, ledger: Ledger, options: EngineOptions, kept_versions: Sequence[str]
 ) -> Search:
     """The search as the ledger left it, of cells that may stand together."""
     records = check_versions(
@@ -115,12 +115,12 @@ def _take_up(
     return Search(sweep, POLICIES[options.policy], ledger.rows(), records)
 
 
-def _kept_versions(ledger: Ledger, options: SweepOptions) -> list[str]:
+def _kept_versions(ledger: Ledger, options: EngineOptions) -> list[str]:
     kept = {*ledger.kept_versions()} - {*options.retrain_version}
     return sorted(kept | {*options.keep_version})
 
 
-def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
+def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     """Say what will run; return how many cells at most."""
     sweep = search.sweep
     show_sweep(sweep)
@@ -128,12 +128,20 @@ def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
         for line in other_sweeps(data.storage, sweep):
             say(line)
     split = data.split(sweep.training.split, sweep.seeds[0])
-    plan = plan_cells(search, resampled_sizes(sweep.training.split, split))
+    plan = plan_cells(search, sweep.training.resampled_sizes(split))
     gpus = gpus_here(options.gpus_per_cell)
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if not on_cluster and (warning := slow_precision(sweep.training.precision, gpus)):
+        say(warning)
     if plan.to_run and plan.seconds_per_cell is None and not on_cluster:
         with step("Timing a few training steps"):
-            seconds = probe_seconds(sweep.training, data.shape, options.cpus_per_cell, gpus)
+            seconds = probe_seconds(
+                sweep.training,
+                (len(split.train), len(split.validation)),
+                data.examples,
+                options.cpus_per_cell,
+                gpus,
+            )
             plan = replace(plan, seconds_per_cell=seconds, probed=True)
     slots = None if on_cluster else slots_here(options.cpus_per_cell, gpus)
     for line in plan.lines(slots, options.price_per_device_hour):
@@ -144,8 +152,8 @@ def _show_plan(search: Search, data: DatasetPlan, options: SweepOptions) -> int:
 def _train(
     search: Search,
     ledger: Ledger,
-    data: DatasetPlan,
-    options: SweepOptions,
+    data: DataPlan,
+    options: EngineOptions,
     to_run: int,
     save: Callable[[], None],
 ) -> Tracker:
@@ -153,21 +161,20 @@ def _train(
     from sweeps.engine.workers import Budget, Resources, running_ray, train_cells
 
     # Weights first: they may be missing, and by then nothing has been started or written.
-    build_encoder(search.sweep.training.encoder_weights, search.sweep.training.conv1)
-    with step(f"Text embeddings: {data.text_spec.model}, {data.text_spec.weights} weights"):
-        cached_embeddings(data.segments.text, data.text_spec, data.storage / "text")
+    data.warm(search.sweep.training)
     with ExitStack() as stack:
         with step("Starting Ray"):
             stack.enter_context(running_ray())
         resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
-        slots = resources.slots()
-        _make_spectrograms(data)
-        dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
+        resources.slots()  # before anything is made: a cell that does not fit is refused
+        data.make(use_gpus=resources.gpus > 0)
+        dataset = data.load()
         save()
         tracker = _show_in_mlflow(search, ledger, data)
         most = min(to_run, options.budget_cells or to_run)
-        say(f"Training {'up to ' * (options.policy != 'full')}{most} cells, {slots} at a time")
-        progress = CellProgress(to_run, slots, search.sweep.metric, search.matrix)
+        at_a_time = f"{resources.slots()} at a time" + " now" * bool(os.environ.get("RAY_ADDRESS"))
+        say(f"Training {'up to ' * (options.policy != 'full')}{most} cells, {at_a_time}")
+        progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
 
         def keep(record: Record, change: Change) -> None:
             row = search.row_of(record)
@@ -188,26 +195,26 @@ def _train(
 
 
 def _bring_up_to_date(
-    search: Search, ledger: Ledger, data: DatasetPlan, save: Callable[[], None]
+    search: Search, ledger: Ledger, data: DataPlan, save: Callable[[], None]
 ) -> Tracker:
-    """Renew what derives from a full ledger: spectrograms that were deleted, MLflow's view."""
+    """Renew what a full ledger's evaluation needs: data that was deleted, MLflow's view."""
     say("Nothing to train: every cell is in the ledger.")
-    if not data.has_shards():  # the test evaluation reads them
+    if not data.is_made():  # the test evaluation reads it
         from sweeps.engine.workers import running_ray
 
         with running_ray():
-            _make_spectrograms(data)
+            data.make()
     save()
     return _show_in_mlflow(search, ledger, data)
 
 
 def _save(
-    search: Search, ledger: Ledger, data: DatasetPlan, policy: str, kept_versions: Sequence[str]
+    search: Search, ledger: Ledger, data: DataPlan, policy: str, kept_versions: Sequence[str]
 ) -> None:
     ledger.write_sweep(
         search.sweep,
         [*search.rows, *search.surplus],
-        _dataset_origin(data),
+        data.origin(),
         policy,
         search.decisions(),
         code_digest(),
@@ -215,39 +222,13 @@ def _save(
     )
 
 
-def _make_spectrograms(data: DatasetPlan) -> None:
-    sentences, electrodes, frequencies, frames = data.shape
-    size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
-    if data.has_shards():
-        say(f"Spectrograms: {size}, there already")
-        return
-    with step(f"Spectrograms: {size}"):
-        work = make_shards(data, on_shard=count("shards"))
-        if work.transform_s:
-            say(f"  {work.transform_s / work.worker_s:.0%} of the workers' time in the transform")
-
-
-def _show_in_mlflow(search: Search, ledger: Ledger, data: DatasetPlan) -> Tracker:
+def _show_in_mlflow(search: Search, ledger: Ledger, data: DataPlan) -> Tracker:
     tracker = Tracker(data.storage, search.sweep.claim, search.sweep.name)
     tracker.start(search, ledger.description())
     return tracker
 
 
-def _dataset_origin(data: DatasetPlan) -> dict[str, Any]:
-    spec = data.text_spec
-    return {
-        "digest": data.digest,
-        "shards": data.shard_folder.name,
-        # Where it was: for controls that need its signals. The shards say which it was.
-        "recording": str(data.source or data.recording.root),
-        "subject": data.recording.subject,
-        "title": data.recording.title,
-        "text": f"{spec.model}, {spec.weights}",
-        "text_spec": asdict(spec),
-    }
-
-
-def _confirmed(options: SweepOptions) -> bool:
+def _confirmed(options: EngineOptions) -> bool:
     if options.yes or not (console.is_terminal and sys.stdin.isatty()):
         return True
     try:
@@ -256,7 +237,7 @@ def _confirmed(options: SweepOptions) -> bool:
         return False
 
 
-def _is_full(search: Search, ledger: Ledger, options: SweepOptions) -> bool:
+def _is_full(search: Search, ledger: Ledger, options: EngineOptions) -> bool:
     missing = Counter(row.family for row, _ in search.missing())
     failed = search.failed()
     for row, record in failed:
@@ -277,9 +258,9 @@ def _is_full(search: Search, ledger: Ledger, options: SweepOptions) -> bool:
     return True
 
 
-def _show_result(search: Search, n_validation: int) -> None:
+def _show_result(search: Search, n_candidates: int) -> None:
     metric = search.sweep.metric
-    chance = chance_metrics(n_validation)[metric]
+    chance = chance_metrics(n_candidates)[metric]
     best, dropped = list(search.best().values()), search.dropped()
     table = Table("family", "configuration", "seeds", _title(metric), box=box.SIMPLE_HEAD)
     names = [family.name for family in search.sweep.families]
@@ -291,7 +272,7 @@ def _show_result(search: Search, n_validation: int) -> None:
         mark = " *" if row in best else " out" if row in dropped else ""
         table.add_row(row.family, describe(row.configuration), seeds, shown + mark)
     console.print(table)
-    say(f"* best of its family. Chance among {n_validation} candidates: {100 * chance:.1f} %.")
+    say(f"* best of its family. Chance among {n_candidates} candidates: {100 * chance:.1f} %.")
     if dropped:
         spared = search.matrix().counts()["dropped"]
         say(f"out: clearly behind after these seeds; {spared} cells spared.")

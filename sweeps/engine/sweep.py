@@ -8,10 +8,10 @@ from math import prod
 
 from ssense.digest import digest
 from ssense.errors import UserError
-from ssense.training import SELECTION_METRIC, TrainingSpec
-from sweeps.engine.cell import FORMAT_VERSION, Configuration, by_content
+from ssense.fitting import SELECTION_METRIC, Method
+from sweeps.engine.cell import FORMAT_VERSION, Configuration
 
-Levels = Sequence[float]
+Levels = Sequence[float | str]
 """The values a hyperparameter may take, in increasing order."""
 
 
@@ -21,7 +21,7 @@ class Family:
 
     Attributes:
         name: as shown to people.
-        levels: by dotted field of `TrainingSpec`; none for the family's single configuration {}.
+        levels: by dotted field of the specification; none for the family's single configuration {}.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Sweep:
 
     claim: str
     dataset_digest: str
-    training: TrainingSpec
+    training: Method
     families: tuple[Family, ...]
     configurations: int
     seeds: tuple[int, ...]
@@ -74,7 +74,7 @@ class Sweep:
         another sweep.
         """
         levels = {family.name: dict(family.levels) for family in self.families}
-        origin = digest(FORMAT_VERSION, self.dataset_digest, by_content(self.training), levels)
+        origin = digest(FORMAT_VERSION, self.dataset_digest, self.training.by_content(), levels)
         return f"{self.claim}-{origin[:8]}"
 
     def wanted(self, family: Family) -> int:

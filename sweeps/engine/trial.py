@@ -12,9 +12,10 @@ from ray import tune
 
 from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
+from ssense.data.image_dataset import ImageDataset, ImageResponses
 from ssense.errors import UserError, one_line
+from ssense.fitting import Method, NonFiniteLossError, fit
 from ssense.storage import remove_partial_files
-from ssense.training import NonFiniteLossError, TrainingSpec, fit
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import assigned_device, reset_process
@@ -30,8 +31,8 @@ class CellTrainable(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        dataset: Dataset,
-        training: TrainingSpec,
+        dataset: Dataset | ImageDataset,
+        training: Method,
         ledger: Ledger,
         threads: int,
         gpus: float,
@@ -50,7 +51,7 @@ class CellTrainable(tune.Trainable):
         self._cell = Cell(**config)
 
     @cached_property
-    def _pairs(self) -> Pairs:
+    def _pairs(self) -> Pairs | ImageResponses:
         return self._dataset.on(assigned_device(self._gpus))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -76,7 +77,11 @@ class CellTrainable(tune.Trainable):
 
 
 def run_cell(
-    cell: Cell, dataset: Dataset, pairs: Pairs, training: TrainingSpec, ledger: Ledger
+    cell: Cell,
+    dataset: Dataset | ImageDataset,
+    pairs: Pairs | ImageResponses,
+    training: Method,
+    ledger: Ledger,
 ) -> Record:
     """Train one cell on the device of `pairs`, the dataset's, and keep it in the ledger.
 
@@ -97,7 +102,7 @@ def run_cell(
         "seed": cell.seed,
         "dataset_digest": dataset.digest,
         "sizes": {part: len(rows) for part, rows in vars(split).items()},
-        **provenance(pairs.text.device, split),
+        **provenance(pairs.device, split),
         "worker": f"{platform.node()}:{os.getpid()}",
     }
     # The bits of a result depend on all of this; a checkpoint of other circumstances is not used.

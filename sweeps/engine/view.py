@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
 from ssense.digest import digest
-from ssense.retrieval import METRICS, metric_title
+from ssense.retrieval import metric_title
 from sweeps.engine.cell import Cell, describe, label
 from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import Matrix, MatrixRow, mean_and_sd
@@ -131,7 +131,7 @@ def sweep_run(search: Search, description: Mapping[str, Any], status: Status | N
         "configurations": str(sweep.configurations),
         "policy": description["policy"],
         "code": " ".join(versions),
-        **{name: str(dataset[name]) for name in ("digest", "subject", "title", "text")},
+        **{name: str(dataset[name]) for name in ("digest", "subject", "title", "tower")},
         NOTE: note(matrix, description),
     }
     return ViewRun(
@@ -225,7 +225,7 @@ def note(matrix: Matrix, description: Mapping[str, Any]) -> str:
         "",
         f"{len(matrix.rows)} configurations in {len(matrix.families)} families x "
         f"{len(matrix.seeds)} seeds ({' '.join(map(str, matrix.seeds))}) on {dataset['subject']}, "
-        f"{dataset['title']}. Text: {dataset['text']}. Seeds are spent by the policy "
+        f"{dataset['title']}. Frozen tower: {dataset['tower']}. Seeds are spent by the policy "
         f"`{description['policy']}`. Cells: {cells}; all of them are in `{MATRIX_FILE}`, under "
         "Artifacts.",
     ]
@@ -255,7 +255,7 @@ def _place(search: Search, row: Row) -> int:
 
 def _means(done: Sequence[Record]) -> dict[str, float]:
     values = {"n": float(len(done))}
-    for name in METRICS:
+    for name in _metrics(done[0]):
         scores = [record.best[name] for record in done]
         values[metric_key(name)] = fmean(scores)
         values[f"{metric_key(name)}_sd"] = stdev(scores) if len(done) > 1 else 0.0
@@ -263,8 +263,12 @@ def _means(done: Sequence[Record]) -> dict[str, float]:
 
 
 def _result(record: Record) -> dict[str, float]:
-    best = {metric_key(name): record.best[name] for name in METRICS}
+    best = {metric_key(name): record.best[name] for name in _metrics(record)}
     return best | {"best_epoch": record.best_epoch, "training_s": record.timings["training"]}
+
+
+def _metrics(record: Record) -> list[str]:
+    return [name for name in record.best if name not in ("epoch", "loss")]
 
 
 def _started(record: Record) -> int:

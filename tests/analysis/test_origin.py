@@ -16,7 +16,7 @@ ORIGIN = {
     "shards": "0123",
     "subject": "sub_9",
     "title": "Tiny",
-    "text": "ViT-B-32-quickgelu, untrained",
+    "tower": "ViT-B-32-quickgelu, untrained",
 }
 
 

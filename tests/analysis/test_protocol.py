@@ -41,7 +41,7 @@ def ledger_on(
         configurations=1,
         seeds=(0, 1),
     )
-    text = {"text": "ViT-B-32-quickgelu, openai", "text_spec": {"weights": "openai"}}
+    text = {"tower": "ViT-B-32-quickgelu, openai", "text_spec": {"weights": "openai"}}
     ledger = Ledger(folder)
     ledger.write_sweep(sweep, [], {"subject": subject, "title": title, **text}, "full", [])
     return ledger

@@ -124,7 +124,7 @@ def write_sweep(
         "shards": "0123456789abcdef",
         "subject": "sub_9",
         "title": "Tiny",
-        "text": "ViT-B-32-quickgelu, untrained",
+        "tower": "ViT-B-32-quickgelu, untrained",
         "text_spec": dataclasses.asdict(TEXT),
     }
     ledger.write_sweep(sweep, rows[: configurations + 1], origin, "full", [])

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from ssense.data import shards
 from ssense.data.shards import (
     FIGURE,
     LEAST_SHARDS,
@@ -83,6 +87,16 @@ def write_folder(folder: UPath) -> UPath:
     return folder
 
 
+def read_by_the_docstring(path: Path) -> np.ndarray:
+    """Spectrograms of a shard, by the lines that the module gives to a newcomer."""
+    lines = re.findall(r"^ {4}((?:table|values)\b.*)", shards.__doc__, re.MULTILINE)
+    assert len(lines) == 3
+    *statements, expression = "\n".join(lines).replace("part-00000.parquet", str(path)).split("\n")
+    names = {"pyarrow": pa, "numpy": np, "json": json}
+    exec("\n".join(statements), names)
+    return eval(expression, names)
+
+
 def contents(folder: UPath) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -119,27 +133,33 @@ def test_two_writings_are_the_same_bytes(folder, tmp_path):
 
 
 def test_plain_pyarrow_reads_a_shard(folder):
-    column = pq.read_table(folder / "part-00001.parquet").column("spectrogram")
-    assert column.type == pa.fixed_shape_tensor(pa.float16(), [E, F, T])
-    assert np.array_equal(column.combine_chunks().to_numpy_ndarray(), values()[40:])
+    path = Path(folder / "part-00001.parquet")
+    assert np.array_equal(read_by_the_docstring(path), values()[40:])
+    about = pq.read_schema(path).metadata
+    assert (about[b"dtype"], about[b"shape"]) == (b"float16", b"[2, 3, 4]")
 
 
-def test_shards_are_zstd_in_row_groups_of_32(folder):
-    metadata = pq.read_metadata(folder / "part-00000.parquet")
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    assert [group.num_rows for group in groups] == [32, 8]
-    codecs = {group.column(i).compression for group in groups for i in range(metadata.num_columns)}
-    assert codecs == {"ZSTD"}
+def test_the_memory_of_a_shard_is_that_of_a_row_group(folder):
+    metadata = pq.read_metadata(folder / "part-00001.parquet")
+    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert rows == [8, 8, 8, 6]
+
+
+def test_values_that_repeat_take_no_room(tmp_path):
+    padded = np.zeros((8, 2, 40, 150), np.float16)
+    padded[:, :, :, :75] = np.random.default_rng(0).standard_normal((8, 2, 40, 75))
+    path = UPath(tmp_path / "part")
+    write_shard(path, ORIGIN, {"row": range(8)}, padded)
+    assert path.stat().st_size < 0.6 * padded.nbytes
+    assert np.array_equal(read_by_the_docstring(path), padded)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_wider_and_transposed_spectrograms_are_stored_as_float16(dtype, tmp_path):
     wide = values().astype(dtype).transpose(0, 1, 3, 2)
     shard = write_shard(UPath(tmp_path / "part"), ORIGIN, {"row": range(N)}, wide)
-    column = pq.read_table(tmp_path / shard.name).column("spectrogram")
-    assert np.array_equal(
-        column.combine_chunks().to_numpy_ndarray(), values().transpose(0, 1, 3, 2)
-    )
+    read = read_by_the_docstring(tmp_path / shard.name)
+    assert np.array_equal(read, values().transpose(0, 1, 3, 2))
 
 
 # ---------------------------------------------------------------- shard sizes
@@ -258,7 +278,7 @@ def test_a_missing_foreign_exchanged_or_other_shard_is_not_found(folder):
     deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_a_damaged_shard_is_not_found_or_has_the_same_content(folder, data):
+def test_a_damaged_shard_is_not_found(folder, data):
     path = folder / shard_name(1)
     whole = path.read_bytes()
     at = data.draw(st.integers(0, len(whole) - 1))
@@ -266,13 +286,7 @@ def test_a_damaged_shard_is_not_found_or_has_the_same_content(folder, data):
     flipped = bytes([whole[at] ^ 1 << data.draw(st.integers(0, 7))])
     path.write_bytes(whole[:at] + (flipped + whole[at + 1 :] if damage == "flip" else b""))
     try:
-        # The footer has no checksum of its own: a flip there may change what nobody reads.
-        if found(path) is not None:
-            assert damage == "flip"
-            read = pq.read_table(path)
-            assert read.drop_columns("spectrogram").to_pydict() == rows_of(CUTS[1])
-            column = read.column("spectrogram").combine_chunks()
-            assert np.array_equal(column.to_numpy_ndarray(), values()[40:])
+        assert found(path) is None
     finally:
         path.write_bytes(whole)
 
@@ -356,15 +370,16 @@ def test_a_folder_without_manifest_is_no_shard_folder(folder):
     ("content", "message"),
     [
         ("", "is damaged"),
-        ('{"format": 2, "sha', "is damaged"),
-        ("[]", "has format None, not 2"),
-        ("3", "has format None, not 2"),
-        ("{}", "has format None, not 2"),
-        ('{"format": 99, "shards": []}', "has format 99, not 2"),
-        ('{"format": 2}', "is damaged"),
-        ('{"format": 2, "shards": 5}', "is damaged"),
-        ('{"format": 2, "shards": []}', "is damaged"),
-        ('{"format": 2, "shards": [{"name": "part"}]}', "is damaged"),
+        ('{"format": 3, "sha', "is damaged"),
+        ("[]", "has format None, not 3"),
+        ("3", "has format None, not 3"),
+        ("{}", "has format None, not 3"),
+        ('{"format": 2, "shards": []}', "has format 2, not 3. Delete the folder."),
+        ('{"format": 99, "shards": []}', "has format 99, not 3"),
+        ('{"format": 3}', "is damaged"),
+        ('{"format": 3, "shards": 5}', "is damaged"),
+        ('{"format": 3, "shards": []}', "is damaged"),
+        ('{"format": 3, "shards": [{"name": "part"}]}', "is damaged"),
     ],
 )
 def test_a_manifest_that_is_not_ours_is_refused(folder, content, message):
@@ -382,5 +397,5 @@ def test_the_sentence_table_is_read_without_the_spectrograms(folder):
     columns, _ = read_shards(folder)
     assert read_sentences(folder) == columns
     (folder / read_manifest(folder).shards[0].name).unlink()
-    with pytest.raises(UserError, match=r"part-00000\.parquet can't be read"):
+    with pytest.raises(UserError, match=r"part-00000\.parquet is missing"):
         read_sentences(folder)

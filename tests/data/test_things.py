@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from upath import UPath
 
 from ssense.data.synthetic_things import SyntheticThingsSpec, write_synthetic_things
 from ssense.data.things import read_things
@@ -114,3 +116,24 @@ def test_a_concept_of_training_in_the_test_is_refused(root, tmp_path):
         tmp_path / "test_images/00001_synthetic00001"
     )
     assert "1 concepts of" in message(tmp_path, tmp_path, ResponseSpec())
+
+
+def test_averages_are_kept_and_a_damaged_one_is_refused(root, tmp_path):
+    cache = UPath(tmp_path / "averages")
+    first = read_things(root, root, ResponseSpec(), ["sub-01"], cache)
+    kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert len(kept) == 2  # training and test
+    again = read_things(root, root, ResponseSpec(), ["sub-01", "sub-02"], cache)
+    assert np.array_equal(again.training[0], first.training[0])
+    assert np.array_equal(again.training, read_things(root, root, ResponseSpec()).training[:2])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(cache.iterdir())) == 4
+    other = read_things(root, root, ResponseSpec(start_s=0.2), ["sub-01"], cache)
+    assert np.array_equal(other.test[0], first.test[0][..., 50:])
+
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-8])
+    text = message(root, root, ResponseSpec(), ["sub-01"], cache)
+    assert re.search(
+        r"averages/\w+\.safetensors is damaged \(.*\)\. Delete it and run again\.", text
+    )

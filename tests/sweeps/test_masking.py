@@ -14,10 +14,10 @@ from analysis.statistics import corrected_resampled_ttest
 from ssense.data.splits import seeded_split
 from ssense.data.synthetic import SyntheticSpec
 from ssense.errors import UserError
+from ssense.fitting import fit
 from ssense.model.encoder import trained_encoder
 from ssense.retrieval import chance_metrics
 from ssense.storage import open_storage
-from ssense.training import evaluate, fit
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.options import SYNTHETIC
 from sweeps.engine.precompute import load_dataset, make_shards
@@ -168,11 +168,8 @@ def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float
     for seed in SYNTHETIC.seeds:
         split = seeded_split(len(pairs), seed)
         trained = fit(pairs.select(split.train), pairs.select(split.validation), training, seed)
-        recalls.append(
-            evaluate(
-                trained_encoder(trained.encoder, training.precision), pairs.select(split.test)
-            )["recall@10"]
-        )
+        encoder = trained_encoder(trained.encoder, training.precision)
+        recalls.append(training.evaluate(encoder, pairs.select(split.test))["recall@10"])
     return recalls, len(split.train), len(split.test)
 
 

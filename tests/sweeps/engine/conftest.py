@@ -16,7 +16,8 @@ def make_dataset() -> Dataset:
     text = rng.standard_normal((N_PAIRS, 512)).astype(np.float32)
     return Dataset(
         digest="tiny",
-        spectrograms=rng.standard_normal((N_PAIRS, N_ELECTRODES, 16, 16)).astype(np.float16),
+        # As many frames as bf16 needs.
+        spectrograms=rng.standard_normal((N_PAIRS, N_ELECTRODES, 16, 17)).astype(np.float16),
         text=text / np.linalg.norm(text, axis=1, keepdims=True),
         sentences=tuple(map(str, range(N_PAIRS))),
         spans_s=np.arange(2.0 * N_PAIRS).reshape(N_PAIRS, 2),

@@ -107,8 +107,8 @@ def test_the_manifest_says_where_the_shards_come_from(recording_folder, tmp_path
     assert stored == sorted(FOR_PEOPLE | {"manifest.json", *(s.name for s in manifest.shards)})
     report = json.loads((plan.shard_folder / "data_report.json").read_text())
     assert report["sentences"]["kept"] == len(plan.segments)
-    schema = pq.read_schema(Path(str(plan.shard_folder)) / "part-00000.parquet")
-    assert "fixed_shape_tensor" in str(schema.field("spectrogram").type)
+    about = pq.read_schema(Path(str(plan.shard_folder)) / "part-00000.parquet").metadata
+    assert tuple(json.loads(about[b"shape"])) == plan.shape[1:]
 
 
 def test_a_second_run_reuses_them_and_another_storage_gets_the_same_bytes(
@@ -135,7 +135,7 @@ def test_only_what_is_missing_damaged_or_foreign_is_made_again(recording_folder,
     (folder / shard_name(1)).write_bytes(whole[shard_name(1)][:-100])
     shutil.copy(folder / shard_name(4), folder / shard_name(2))
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert not plan.has_shards()
+    assert not plan.is_made()
     make_shards(plan, on_shard=lambda *_: None)
     assert contents(folder) == whole
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -263,7 +263,7 @@ def test_an_unreadable_signal_is_one_line_out_of_the_workers(recording_folder, t
     with pytest.raises(UserError, match="electrode_1") as error:
         make_shards(plan, on_shard=lambda *_: None)
     assert "\n" not in str(error.value)
-    assert not plan.has_shards()
+    assert not plan.is_made()
 
 
 def test_the_digest_follows_recording_and_specifications(recording_folder, tmp_path):

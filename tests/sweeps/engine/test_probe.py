@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from ssense.data.dataset import Pairs
 from ssense.errors import UserError
 from ssense.training import TrainingSpec
 from sweeps.engine.probe import probe_seconds
@@ -13,21 +14,25 @@ from sweeps.engine.probe import probe_seconds
 TRAINING = TrainingSpec(encoder_weights="imagenet", batch_size=8, max_epochs=3)
 
 
-def test_a_probe_counts_sentences_epochs_and_electrodes():
+def examples(n: int, device: torch.device) -> Pairs:
+    return Pairs(torch.rand(n, 1, 16, 16, device=device), torch.randn(n, 512, device=device))
+
+
+def test_a_probe_counts_examples_and_epochs():
     before = torch.get_num_threads()
-    one = probe_seconds(TRAINING, (500, 1, 16, 16), threads=1, gpus=0)
-    more_sentences = probe_seconds(TRAINING, (5000, 1, 16, 16), threads=1, gpus=0)
+    one = probe_seconds(TRAINING, (300, 100), examples, threads=1, gpus=0)
+    more_examples = probe_seconds(TRAINING, (3000, 1000), examples, threads=1, gpus=0)
     longer = dataclasses.replace(TRAINING, max_epochs=300)
-    more_epochs = probe_seconds(longer, (500, 1, 16, 16), threads=1, gpus=0)
+    more_epochs = probe_seconds(longer, (300, 100), examples, threads=1, gpus=0)
     assert torch.get_num_threads() == before
     # Loose: other work may share the processor. Exactly it would be 10 and 100 times.
-    assert 2 < more_sentences / one < 50
-    assert 20 < more_epochs / one < 500
+    assert 2 < more_examples / one < 50
+    assert 20 < more_epochs / one < 2000
 
 
 def test_more_threads_than_cores_are_not_started():
     before = len(os.listdir("/proc/self/task"))
-    probe_seconds(TRAINING, (20, 1, 16, 16), threads=10_000, gpus=0)
+    probe_seconds(TRAINING, (12, 4), examples, threads=10_000, gpus=0)
     assert len(os.listdir("/proc/self/task")) < before + 100
 
 
@@ -35,4 +40,4 @@ def test_a_gpu_that_is_not_there_is_one_line():
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(UserError, match=r"was given 0\.5 GPUs, and PyTorch .* finds none to use"):
-        probe_seconds(TRAINING, (500, 1, 16, 16), threads=1, gpus=0.5)
+        probe_seconds(TRAINING, (300, 100), examples, threads=1, gpus=0.5)

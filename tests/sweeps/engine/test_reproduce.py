@@ -18,9 +18,10 @@ from upath import UPath
 from ssense.data.shards import Manifest, shard_name, write_shard
 from ssense.digest import digest
 from ssense.errors import UserError
+from ssense.fitting import Fit
 from ssense.model.text import TextSpec, cached_embeddings
 from ssense.storage import write_json
-from ssense.training import Fit, TrainingSpec
+from ssense.training import TrainingSpec
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.precompute import load_dataset
 from sweeps.engine.reproduce import compare, find_cell, reproduce_cell

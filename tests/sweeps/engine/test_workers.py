@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from upath import UPath
 
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
+from ssense.model.encoder import Precision
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
@@ -32,7 +34,9 @@ from sweeps.engine.ledger import Ledger
 from sweeps.engine.trial import reset_process, run_cell
 configuration, seed, folder = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 reset_process(seed, threads=1)
-training = TrainingSpec(encoder_weights="random", max_epochs=2, batch_size=8)
+training = TrainingSpec(
+    encoder_weights="random", max_epochs=2, batch_size=8, precision=sys.argv[4]
+)
 dataset = make_dataset()
 pairs = dataset.on(torch.device("cpu"))
 run_cell(Cell(configuration, seed), dataset, pairs, training, Ledger(UPath(folder)))
@@ -48,10 +52,10 @@ def train(search: Search, dataset, ledger: Ledger) -> list[Record]:
     return records
 
 
-def fresh_process(record: Record, folder: Path) -> Record:
+def fresh_process(record: Record, folder: Path, precision: Precision) -> Record:
     """Train the cell of a record alone, in a process of its own."""
     script = FRESH_PROCESS.format(tests=str(Path(__file__).parent))
-    arguments = [json.dumps(record.configuration), str(record.seed), str(folder)]
+    arguments = [json.dumps(record.configuration), str(record.seed), str(folder), precision]
     subprocess.run([sys.executable, "-c", script, *arguments], check=True)
     return Ledger(UPath(folder)).records()[record.signature]
 
@@ -77,12 +81,17 @@ def test_a_worker_with_other_code_stops_the_sweep_in_one_line(
     assert not ledger.records()
 
 
-def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(sweep, dataset, tmp_path):
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(
+    precision, sweep, dataset, tmp_path
+):
+    training = dataclasses.replace(sweep.training, precision=precision)
+    sweep = dataclasses.replace(sweep, training=training)
     ledger = Ledger(UPath(tmp_path / "reused"))
     records = train(Search(sweep, Full()), dataset, ledger)
     last = records[-1]
     assert any(record.worker == last.worker for record in records[:-1]), "no worker was reused"
-    again = fresh_process(last, tmp_path / "fresh")
+    again = fresh_process(last, tmp_path / "fresh", precision)
     assert again.worker != last.worker
     assert again.history == last.history
     ours = ledger.encoder(last)

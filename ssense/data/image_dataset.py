@@ -1,0 +1,169 @@
+"""A dataset of responses to images: a subject's fold of THINGS beside features of the images.
+
+Rows count through the training responses of all subjects, see `things_folds`, and then through the
+test responses; images count through the training images and then the test images.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssense.data.splits import Split
+from ssense.data.things import Things
+from ssense.data.things_folds import FoldKind, make_fold
+from ssense.model.image_features import FeatureKind
+from ssense.model.objectives.objective import Batch
+
+ImageSplitKind = Literal[
+    "intra-subject",
+    "leave-one-subject-out",
+    "intra-subject, best test epoch",
+    "leave-one-subject-out, best test epoch",
+]
+"""Whom a cell trains on, and what chooses its epoch.
+
+Held-out concepts choose, unless the test does: most peers report the best epoch of the test, which
+is no estimate of anything, and is here to reproduce them under its name.
+"""
+
+BEST_TEST_EPOCH = ", best test epoch"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageDataset:
+    """One subject's fold, in NumPy arrays that the processes of a node and all folds share.
+
+    Attributes:
+        digest: names the whole origin: responses, images, their features, the subject.
+        things: responses of all subjects.
+        subject: that is tested.
+        n_validation: concepts that validation holds out.
+        features: of all images `[I, F]` float32, by kind.
+        pixels: of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
+    """
+
+    digest: str
+    things: Things
+    subject: str
+    n_validation: int
+    features: Mapping[FeatureKind, np.ndarray]
+    pixels: np.ndarray | None = None
+
+    def split(self, kind: ImageSplitKind, seed: int) -> Split:
+        """Divide the responses: who is trained on, which concepts are held out, and the test.
+
+        Raises:
+            UserError: too few subjects or concepts, see `make_fold`.
+        """
+        whom: FoldKind = kind.removesuffix(BEST_TEST_EPOCH)
+        fold = make_fold(whom, self.things, self.subject, seed, self.n_validation)
+        test = len(self.things.rows("training")) + fold.test
+        return Split(fold.train, test if kind.endswith(BEST_TEST_EPOCH) else fold.validation, test)
+
+    def on(self, device: torch.device) -> ImageResponses:
+        """All responses on a device; on the CPU they share the arrays' memory."""
+        training, test = self.things.rows("training"), self.things.rows("test")
+        return ImageResponses(
+            training=_tensor(training, device),
+            test=_tensor(test, device),
+            n_training_images=len(self.things.training_images),
+            n_test_images=len(self.things.test_images),
+            features={kind: _tensor(rows, device) for kind, rows in self.features.items()},
+            pixels=None if self.pixels is None else _tensor(self.pixels, device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageResponses:
+    """The tensors of a dataset on one device.
+
+    Attributes:
+        training: `[R, C, T]` float32.
+        test: `[Q, C, T]` float32.
+        n_training_images: that the training responses repeat through, in order.
+        n_test_images: that the test responses repeat through, in order.
+        features: `[I, F]` float32 by kind.
+        pixels: `[I, 3, S, S]` uint8 or None.
+    """
+
+    training: Tensor
+    test: Tensor
+    n_training_images: int
+    n_test_images: int
+    features: Mapping[FeatureKind, Tensor]
+    pixels: Tensor | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.training.device
+
+    def select(self, rows: np.ndarray) -> ImagePairs:
+        """Restrict to rows of the training responses, or to rows of the test.
+
+        Raises:
+            ValueError: both are among them.
+        """
+        test = rows >= len(self.training)
+        if test.all():
+            rows = rows - len(self.training)
+            signals, images = self.test, self.n_training_images + rows % self.n_test_images
+        elif not test.any():
+            signals, images = self.training, rows % self.n_training_images
+        else:
+            raise ValueError("rows must be all of the training responses or all of the test")
+        index = (torch.from_numpy(numbers).to(self.device) for numbers in (rows, images))
+        return ImagePairs(self, signals, *index)
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePairs:
+    """Selected responses, each with the image it is to.
+
+    Attributes:
+        responses: the dataset's tensors.
+        signals: of the part that the rows count through.
+        rows: of the responses, `[N]`.
+        images: of each response, `[N]`.
+    """
+
+    responses: ImageResponses
+    signals: Tensor
+    rows: Tensor
+    images: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.rows.device
+
+    def batch(self, index: Tensor) -> Batch:
+        """Gather pairs of this selection."""
+        images = self.images[index]
+        features, pixels = self.responses.features, self.responses.pixels
+        return Batch(
+            signals=self.signals[self.rows[index]],
+            features={kind: rows[images] for kind, rows in features.items()},
+            pixels=None if pixels is None else pixels[images],
+        )
+
+    def gallery(self) -> tuple[Tensor, Tensor]:
+        """The distinct images of the selection `[M]`, and each pair's place among them `[N]`."""
+        return torch.unique(self.images, return_inverse=True)
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    with warnings.catch_warnings():
+        # Arrays out of Ray's object store are read-only, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).to(device)

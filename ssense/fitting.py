@@ -1,0 +1,269 @@
+"""The loop of every training: epochs, validation, early stopping, and what it takes to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssense.data.splits import Split
+
+SELECTION_METRIC = "recall@10"
+
+
+class Examples(Protocol):
+    """A part of a split on one device: pairs of brain signals and what they answer to."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        ...
+
+    def __len__(self) -> int:
+        """How many pairs."""
+        ...
+
+
+Model = TypeVar("Model", bound=nn.Module)
+Part = TypeVar("Part", bound=Examples)
+
+
+class Method(Protocol[Model, Part]):
+    """A way of decoding: the specification of a cell, a dataclass of plain values.
+
+    Attributes:
+        split: how a seed divides the data.
+        precision: that its matrix products are computed in.
+        batch_size: pairs of a step.
+        patience: epochs without a better selection metric before training stops.
+        max_epochs: most epochs.
+    """
+
+    @property
+    def split(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def patience(self) -> int: ...  # noqa: D102
+    @property
+    def max_epochs(self) -> int: ...  # noqa: D102
+
+    def by_content(self) -> Self:
+        """The same, with weights from a file named by their content."""
+        ...
+
+    def untrained(self) -> Self:
+        """The same from random weights, which need no download."""
+        ...
+
+    def split_identity(self) -> list[Any]:
+        """What the split depends on beside the dataset and the seed, as plain values."""
+        ...
+
+    def resampled_sizes(self, split: Split) -> tuple[int, int]:
+        """Examples that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        ...
+
+    def initial(self, train: Part) -> Model:
+        """What the training starts from; random weights are drawn from the global generator."""
+        ...
+
+    def optimiser(self, model: Model) -> torch.optim.Optimizer:
+        """Of all that is trained in the model."""
+        ...
+
+    def step(
+        self,
+        model: Model,
+        optimiser: torch.optim.Optimizer,
+        train: Part,
+        index: Tensor,
+        masks: torch.Generator,
+    ) -> Tensor:
+        """Take one step on the pairs of an index; return the loss before it, on the device."""
+        ...
+
+    def evaluate(self, model: Model, examples: Part) -> dict[str, float]:
+        """Retrieval metrics of a part, the selection metric among them."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A trained cell: the history of its epochs and the model of the best one.
+
+    Attributes:
+        history: per epoch, from 1: training loss and the validation metrics.
+        best_epoch: the first epoch with the highest validation Recall@10.
+        encoder: state dictionary of that epoch, on the CPU.
+    """
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    encoder: dict[str, Tensor]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Metrics of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """Where a training stands after an epoch: all that `fit` needs to go on bitwise the same.
+
+    Its tensors are those of the running training, not copies, so that making one is free. They
+    change with the next epoch: write them down before `on_epoch` returns.
+
+    Attributes:
+        history: as in `Fit`, up to this epoch.
+        best_epoch: as in `Fit`, up to this epoch.
+        best_encoder: state dictionary of the best epoch, on the CPU.
+        encoder: state dictionary of this epoch.
+        moments: Adam's state by "key/parameter": "exp_avg/resnet.conv1.weight".
+        order: state of the generator of the batches' order, uint8.
+        masks: state of the generator of the masks, uint8.
+    """
+
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    best_encoder: Mapping[str, Tensor]
+    encoder: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    order: Tensor
+    masks: Tensor
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+class Stream(IntEnum):
+    """Independent random streams of a seed, so that masks don't shift the order of batches.
+
+    NOISE is the global generator's in an epoch, for dropout and the like.
+    """
+
+    WEIGHTS = 1
+    ORDER = 2
+    MASKS = 3
+    NOISE = 4
+
+
+def fit(
+    train: Part,
+    validation: Part,
+    method: Method[Model, Part],
+    seed: int,
+    *,
+    on_epoch: Callable[[Checkpoint], Any] = lambda _: None,
+    resume: Checkpoint | None = None,
+) -> Fit:
+    """Train with early stopping on validation Recall@10 (SSENSE, section 2.5).
+
+    The same seed gives every configuration the same initial weights and order of batches. An
+    interrupted training, resumed from a checkpoint, ends as it would have without interruption.
+
+    Args:
+        train: the training split, on the device to train on.
+        validation: the validation split, on the same device.
+        method: what is trained, and how.
+        seed: seeds weights, order and masks.
+        on_epoch: called after each epoch with where the training stands.
+        resume: where to go on, reached with the same splits, method and seed on the same kind of
+            device; it is not changed.
+
+    Raises:
+        NonFiniteLossError: the loss of an epoch is not finite.
+    """
+    model = initial_model(method, train, seed)
+    optimiser = method.optimiser(model)
+    order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
+    masks = torch.Generator(train.device).manual_seed(stream_seed(seed, Stream.MASKS))
+
+    history: list[dict[str, float]] = []
+    best_epoch, best_state = 0, {}
+    if resume is not None:
+        history += resume.history
+        best_epoch, best_state = resume.best_epoch, dict(resume.best_encoder)
+        model.load_state_dict(resume.encoder)
+        _set_moments(optimiser, model, resume.moments)
+        order.set_state(resume.order)
+        masks.set_state(resume.masks)
+    while len(history) < min(method.max_epochs, best_epoch + method.patience):
+        torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
+        loss = _train_epoch(model, optimiser, train, method, order, masks)
+        metrics = method.evaluate(model, validation)
+        history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
+        if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
+            best_epoch, best_state = len(history), _cpu_copy(model)
+        on_epoch(
+            Checkpoint(
+                history=tuple(history),
+                best_epoch=best_epoch,
+                best_encoder=best_state,
+                encoder=model.state_dict(),
+                moments=_moments(optimiser, model),
+                order=order.get_state(),
+                masks=masks.get_state(),
+            )
+        )
+    return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
+
+
+def initial_model(method: Method[Model, Part], train: Part, seed: int) -> Model:
+    """The model that the training of a seed starts from, on the device of the examples."""
+    torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
+    return method.initial(train).to(train.device)
+
+
+def stream_seed(seed: int, stream: Stream, epoch: int = 0) -> int:
+    """Derive the seed of a random stream; those of distinct arguments are independent."""
+    return int(np.random.SeedSequence([seed, stream, epoch]).generate_state(1, np.uint64)[0])
+
+
+def _train_epoch(
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    train: Part,
+    method: Method[Model, Part],
+    order: torch.Generator,
+    masks: torch.Generator,
+) -> float:
+    model.train()
+    total = torch.zeros((), device=train.device)  # summed on the device: no wait inside the epoch
+    shuffled = torch.randperm(len(train), generator=order).to(train.device)
+    for index in shuffled.split(method.batch_size):
+        total += method.step(model, optimiser, train, index, masks) * len(index)
+    mean = total.item() / len(train)
+    if not np.isfinite(mean):
+        raise NonFiniteLossError(f"the training loss became {mean}")
+    return mean
+
+
+def _cpu_copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _moments(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{key}/{name}": tensor
+        for name, parameter in model.named_parameters()
+        for key, tensor in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def _set_moments(
+    optimiser: torch.optim.Optimizer, model: nn.Module, moments: Mapping[str, Tensor]
+) -> None:
+    for label, tensor in moments.items():
+        key, _, name = label.partition("/")
+        parameter = model.get_parameter(name)
+        optimiser.state[parameter][key] = tensor.to(parameter.device, copy=True)

@@ -1,0 +1,153 @@
+"""How image decoding trains: an objective around a brain encoder, judged by retrieval of images."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ssense.data.image_dataset import ImagePairs, ImageSplitKind
+from ssense.data.splits import Split
+from ssense.digest import weights_identity
+from ssense.model.brain_encoders import BRAIN_DIMENSIONS, BRAIN_ENCODERS, BrainEncoderName
+from ssense.model.clip import UNTRAINED
+from ssense.model.image_features import FeatureKind, ImageTowerSpec, image_tower
+from ssense.model.objectives.infonce import InfoNCESpec
+from ssense.model.objectives.neuroclip import NeuroCLIPSpec
+from ssense.model.objectives.objective import Objective, ObjectiveSpec
+from ssense.model.objectives.ssr import SSRSpec
+from ssense.retrieval import retrieval_metrics
+
+ObjectiveName = Literal["infonce", "ssr", "neuroclip"]
+
+RECALL_AT = (1, 5, 10)
+"""Top-1 and Top-5 are what the papers report; the search goes by the 10th."""
+
+IMAGES_PER_PASS = 64  # of a gallery that passes a tower
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTrainingSpec:
+    """How a cell of image decoding is trained; the defaults are NeuroBridge's within a subject.
+
+    Attributes:
+        objective: which of the three below is trained.
+        infonce: fields of the objective of that name.
+        ssr: likewise.
+        neuroclip: likewise.
+        encoder: of the brain's responses.
+        tower: frozen, of the images.
+        gallery: what validation and test retrieve: features of that kind. Where the objective has
+            the images in the loop, the images themselves.
+        split: whom a cell trains on, and what chooses its epoch.
+        weight_decay: of AdamW.
+        patience: epochs without a better validation Recall@10 before training stops.
+    """
+
+    objective: ObjectiveName = "infonce"
+    infonce: InfoNCESpec = field(default_factory=InfoNCESpec)
+    ssr: SSRSpec = field(default_factory=SSRSpec)
+    neuroclip: NeuroCLIPSpec = field(default_factory=NeuroCLIPSpec)
+    encoder: BrainEncoderName = "eeg-project"
+    tower: ImageTowerSpec = field(default_factory=ImageTowerSpec)
+    gallery: FeatureKind = "original"
+    split: ImageSplitKind = "intra-subject"
+    batch_size: int = 1024
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    patience: int = 10
+    max_epochs: int = 50
+
+    precision: ClassVar[Literal["float32"]] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "learning_rate", "patience", "max_epochs"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+
+    @property
+    def objective_spec(self) -> ObjectiveSpec:
+        """Of the objective that is trained."""
+        return getattr(self, self.objective)
+
+    def by_content(self) -> ImageTrainingSpec:
+        """Name weights from a file by their content, wherever the file lies."""
+        weights = weights_identity(self.tower.weights)
+        return dataclasses.replace(self, tower=dataclasses.replace(self.tower, weights=weights))
+
+    def untrained(self) -> ImageTrainingSpec:
+        """The same with a random tower, which needs no download."""
+        tower = dataclasses.replace(self.tower, weights=UNTRAINED)
+        return dataclasses.replace(self, tower=tower)
+
+    def split_identity(self) -> list[Any]:
+        """What the split depends on beside the dataset and the seed, as plain values."""
+        return [self.split]
+
+    def resampled_sizes(self, split: Split) -> tuple[int, int]:
+        """Responses that are trained on, and none for the test: all seeds share it."""
+        return len(split.train), 0
+
+    def initial(self, train: ImagePairs) -> Objective:
+        """The objective that a training starts from, around a new encoder, on the CPU.
+
+        Raises:
+            UserError: the responses don't fit the encoder, or the tower's weights can't be had.
+        """
+        encoder = BRAIN_ENCODERS[self.encoder](*train.signals.shape[1:])
+        return self.objective_spec.build(
+            encoder,
+            n_brain=BRAIN_DIMENSIONS,
+            n_features=train.responses.features[self.gallery].shape[1],
+            tower=partial(image_tower, self.tower),
+        )
+
+    def optimiser(self, model: Objective) -> torch.optim.AdamW:
+        """AdamW over all that is trained."""
+        return torch.optim.AdamW(
+            model.trained().values(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+    def step(
+        self,
+        model: Objective,
+        optimiser: torch.optim.Optimizer,
+        train: ImagePairs,
+        index: Tensor,
+        masks: torch.Generator,  # noqa: ARG002 - objectives draw from the global generator
+    ) -> Tensor:
+        """Take one step on the pairs of an index.
+
+        Returns:
+            The loss of the batch before the step, on its device.
+        """
+        optimiser.zero_grad()
+        loss = model.loss(train.batch(index))
+        loss.backward()
+        optimiser.step()
+        return loss.detach()
+
+    def evaluate(self, model: Objective, pairs: ImagePairs) -> dict[str, float]:
+        """Retrieval metrics of a part among its own images."""
+        queries, candidates, targets = self.embed(model, pairs)
+        return retrieval_metrics(queries, candidates, targets, RECALL_AT)
+
+    @torch.inference_mode()
+    def embed(self, model: Objective, pairs: ImagePairs) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of responses `[N, D]` and images `[M, D]`, and each response's image `[N]`."""
+        model.eval()
+        queries = [model.brain(pairs.signals[rows]) for rows in pairs.rows.split(self.batch_size)]
+        images, targets = pairs.gallery()
+        spec, responses = self.objective_spec, pairs.responses
+        shown = responses.pixels if spec.pixels else responses.features[self.gallery]
+        candidates = [model.gallery(shown[part]) for part in images.split(IMAGES_PER_PASS)]
+        return torch.cat(queries), torch.cat(candidates), targets

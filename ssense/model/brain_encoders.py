@@ -1,0 +1,120 @@
+"""Encoders of averaged EEG and MEG responses: NeuroBridge's projection and its convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv1d, conv2d, pad
+
+from ssense.errors import UserError
+
+BRAIN_DIMENSIONS = 1024
+"""Of a response's representation, before it is projected to that of the images."""
+
+BrainEncoderName = Literal["eeg-project", "ts-conv"]
+"""Which encoder: NeuroBridge takes the first within EEG subjects with the 17 posterior channels,
+the second for everything else, with all channels.
+"""
+
+# Of `TSConv`, as in the code of NICE and NeuroBridge.
+_FILTERS, _KERNEL, _POOL, _STRIDE = 40, 25, 51, 5
+LEAST_SAMPLES = _KERNEL + _POOL - 1
+
+
+class _Residual(nn.Sequential):
+    """x + GELU, linear, dropout."""
+
+    def __init__(self, dimensions: int, dropout: float) -> None:
+        super().__init__(nn.GELU(), nn.Linear(dimensions, dimensions), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class _SmoothedConvolution(nn.Conv2d):
+    """Filters over time, `[N, 1, C, T]` to `[N, 40, C, means]`, then their running means.
+
+    Both are linear: a filter of 25 samples and a mean over 51 are one filter of 75, computed only
+    where a mean is wanted. That saves nine tenths of the time, and the largest tensor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1, _FILTERS, (1, _KERNEL))
+
+    def forward(self, x: Tensor) -> Tensor:
+        box = torch.full((1, 1, _POOL), 1 / _POOL, dtype=x.dtype, device=x.device)
+        smoothed = conv1d(pad(self.weight.flatten(1, 2), [_POOL - 1] * 2), box)
+        return conv2d(x, smoothed.unsqueeze(2), self.bias, stride=(1, _STRIDE))
+
+
+class EEGProject(nn.Sequential):
+    """Maps a response, all channels and samples at once, to a vector: UBP's projection encoder.
+
+    Linear, x + [GELU, linear, dropout 0.3], layer normalisation; as NeuroBridge's code has it.
+    Maps `[N, C, T]` to `[N, dimensions]`.
+
+    Args:
+        n_channels: C.
+        n_samples: T.
+        dimensions: of the result.
+    """
+
+    def __init__(self, n_channels: int, n_samples: int, dimensions: int = BRAIN_DIMENSIONS) -> None:
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(n_channels * n_samples, dimensions),
+            _Residual(dimensions, dropout=0.3),
+            nn.LayerNorm(dimensions),
+        )
+
+
+class TSConv(nn.Sequential):
+    """Filters a response over time, then over channels, and projects: NICE's TSConv.
+
+    40 filters of 25 samples, means over 51 samples in steps of 5, batch normalisation, ELU; 40
+    filters over all channels, batch normalisation, ELU, dropout 0.5; a 1x1 convolution; then
+    linear, x + [GELU, linear, dropout 0.5], layer normalisation; as NeuroBridge's code has it.
+    What is projected has 1440 values for 250 samples, 1040 for 200. Maps `[N, C, T]` to
+    `[N, dimensions]`.
+
+    Args:
+        n_channels: C.
+        n_samples: T, at least 75.
+        dimensions: of the result.
+
+    Raises:
+        UserError: there are too few samples.
+    """
+
+    def __init__(self, n_channels: int, n_samples: int, dimensions: int = BRAIN_DIMENSIONS) -> None:
+        n_means = (n_samples - LEAST_SAMPLES) // _STRIDE + 1
+        if n_means < 1:
+            raise UserError(
+                f"ts-conv needs responses of at least {LEAST_SAMPLES} samples, these have "
+                f"{n_samples}. Give a longer window with --start-s and --stop-s, or use "
+                "eeg-project."
+            )
+        super().__init__(
+            nn.Unflatten(1, (1, n_channels)),
+            _SmoothedConvolution(),
+            nn.BatchNorm2d(_FILTERS),
+            nn.ELU(),
+            nn.Conv2d(_FILTERS, _FILTERS, (n_channels, 1)),
+            nn.BatchNorm2d(_FILTERS),
+            nn.ELU(),
+            nn.Dropout(0.5),
+            nn.Conv2d(_FILTERS, _FILTERS, 1),
+            nn.Flatten(),
+            nn.Linear(_FILTERS * n_means, dimensions),
+            _Residual(dimensions, dropout=0.5),
+            nn.LayerNorm(dimensions),
+        )
+
+
+BRAIN_ENCODERS: dict[BrainEncoderName, Callable[..., nn.Module]] = {
+    "eeg-project": EEGProject,
+    "ts-conv": TSConv,
+}

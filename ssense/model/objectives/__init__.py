@@ -1,0 +1,1 @@
+"""What brain encoders are trained for on images: InfoNCE, SSR and NeuroCLIP."""

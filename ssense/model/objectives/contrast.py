@@ -1,0 +1,79 @@
+"""Similarities of brain and image, and the symmetric contrastive losses over them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize, softplus
+
+from ssense.model.objectives.objective import ObjectiveSpec
+
+LARGEST_SCALE = 100.0
+"""As in CLIP, so that training cannot lower the temperature below 0.01."""
+
+
+class Similarity(nn.Module):
+    """Scaled products of brain and image embeddings, with norm and scale as specified.
+
+    Attributes:
+        parameter: p, of which the scale is made; a buffer where it is not trained.
+    """
+
+    def __init__(self, spec: ObjectiveSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        parameter = torch.tensor(math.log(1 / spec.temperature))
+        if spec.learnable:
+            self.parameter = nn.Parameter(parameter)
+        else:
+            self.register_buffer("parameter", parameter)
+
+    def scale(self) -> Tensor:
+        """What similarities are multiplied with, a scalar, at most 100."""
+        made = {"exp": torch.exp, "softplus": softplus, "raw": torch.clone}[self.spec.scale]
+        return made(self.parameter).clamp(max=LARGEST_SCALE)
+
+    def forward(self, brain: Tensor, image: Tensor) -> Tensor:
+        """Logits `[N, M]` of `[N, D]` brain (or other anchoring) and `[M, D]` image embeddings."""
+        if self.spec.norm == "both":
+            brain = normalize(brain, dim=1)
+        return self.scale() * brain @ normalize(image, dim=1).T
+
+
+def symmetric_cross_entropy(logits: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Cross-entropy of rows and of columns, halved: InfoNCE in both directions.
+
+    Args:
+        logits: `[N, N]`, row i and column i being a pair.
+        targets: `[N, N]` whose rows sum to 1, what share of row i belongs to column j; each pair
+            alone where none is given. Of the transpose, each row is made to sum to 1 again.
+
+    Returns:
+        The mean over the batch, a scalar, in nats.
+    """
+    if targets is None:
+        pairs = torch.arange(len(logits), device=logits.device)
+        return (cross_entropy(logits, pairs) + cross_entropy(logits.T, pairs)) / 2
+    transposed = targets.T / targets.T.sum(dim=1, keepdim=True)
+    return (cross_entropy(logits, targets) + cross_entropy(logits.T, transposed)) / 2
+
+
+def softened_targets(features: Tensor, share: float, temperature: float) -> Tensor:
+    """What share of each image's match goes to the images like it, after SoftCLIP.
+
+    (1 - share) I + share softmax(S / temperature), S being the cosine of the features (Gao et al.
+    2023, "SoftCLIP: Softer cross-modal alignment makes CLIP stronger").
+
+    Args:
+        features: of the batch's images, `[N, F]`; no gradient goes there.
+        share: that is given away, in [0, 1].
+        temperature: of the softmax.
+
+    Returns:
+        `[N, N]`, rows sum to 1.
+    """
+    unit = normalize(features.detach(), dim=1)
+    alike = torch.softmax(unit @ unit.T / temperature, dim=1)
+    return (1 - share) * torch.eye(len(unit), device=unit.device) + share * alike

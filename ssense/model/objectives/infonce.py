@@ -1,0 +1,88 @@
+"""InfoNCE between responses and cached image features: the objective of NICE, UBP, NeuroBridge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+from torch import Tensor, nn
+
+from ssense.model.image_features import FeatureKind, ImageTower
+from ssense.model.objectives.contrast import Similarity, symmetric_cross_entropy
+from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec, require_choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoNCESpec(ObjectiveSpec):
+    """One contrastive term between the response and one kind of feature.
+
+    NeuroBridge's code: a linear layer of either side, cross-entropy in both directions, halved.
+    Norm, scale and what is embedded differ between the peers, hence the fields; the defaults are
+    CLIP's, ours.
+
+    Attributes:
+        image: kind of the features that are trained on.
+    """
+
+    image: FeatureKind = "original"
+
+    def __post_init__(self) -> None:
+        """Refuse values that the objective cannot have."""
+        super().__post_init__()
+        require_choice("image", self.image, get_args(FeatureKind))
+
+    @classmethod
+    def neurobridge(cls) -> InfoNCESpec:
+        """As NeuroBridge's code runs: only the image normalised, a scale of 2.73 that is fixed."""
+        return cls(norm="image", scale="softplus", learnable=False, image="augmented-mean")
+
+    @property
+    def features(self) -> tuple[FeatureKind, ...]:
+        """The one kind."""
+        return (self.image,)
+
+    def build(
+        self,
+        encoder: nn.Module,
+        *,
+        n_brain: int,
+        n_features: int,
+        tower: Callable[[], ImageTower],  # noqa: ARG002
+    ) -> InfoNCE:
+        """Build the objective, see `ObjectiveSpec.build`."""
+        return InfoNCE(self, encoder, n_brain=n_brain, n_features=n_features)
+
+
+class InfoNCE(Objective):
+    """Encoder, a projection of either side to one space, and the scale.
+
+    Args:
+        spec: of the objective.
+        encoder: maps signals to `[N, n_brain]`.
+        n_brain: dimensions of its result.
+        n_features: dimensions of the cached features.
+    """
+
+    def __init__(
+        self, spec: InfoNCESpec, encoder: nn.Module, *, n_brain: int, n_features: int
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder
+        self.project_brain = nn.Linear(n_brain, spec.embedding)
+        self.project_image = nn.Linear(n_features, spec.embedding)
+        self.similarity = Similarity(spec)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Symmetric InfoNCE, a scalar."""
+        image = self.gallery(batch.features[self.spec.image])
+        return symmetric_cross_entropy(self.similarity(self.brain(batch.signals), image))
+
+    def brain(self, signals: Tensor) -> Tensor:
+        """Embed signals `[N, C, T]` as `[N, D]`."""
+        return self.project_brain(self.encoder(signals))
+
+    def gallery(self, images: Tensor) -> Tensor:
+        """Embed cached features `[M, F]` as `[M, D]`."""
+        return self.project_image(images)

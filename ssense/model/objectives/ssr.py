@@ -1,0 +1,210 @@
+"""SSR: contrast anchored in the original image, and masked reconstruction across modalities.
+
+Reimplemented from the paper's description: "Semantic-anchored Cross-modal Reconstruction for
+Generalizable Brain Decoding" has no public code, but an abstract, a method figure and tables.
+
+From them: a triple of brain, original and augmented image; three contrastive terms with the
+original as the anchor; two reconstructions, of the masked augmented image from the brain and of
+the masked brain from the augmented image; retrieval of original images without the reconstructors.
+
+Our reading: the base is NeuroBridge's (its four augmentations, linear projections), both sides
+normalised with a learnable scale, one projection for both kinds of image features, what is masked
+(of the embeddings before they are normalised), the reconstructors, their loss, and all weights.
+Those are fields of the specification.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, smooth_l1_loss
+
+from ssense.model.image_features import FeatureKind, ImageTower
+from ssense.model.masking import masked_count
+from ssense.model.objectives.contrast import Similarity, symmetric_cross_entropy
+from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec, require_choice
+from ssense.model.objectives.reconstruction import AttentionReconstructor, MLPReconstructor
+
+Reconstruct = Literal["none", "image", "brain", "both"]
+Ablation = Literal["none", "+ original anchor", "+ R_v", "+ R_e", "full"]
+
+ABLATIONS: dict[Ablation, dict[str, Any]] = {
+    "none": {"original_brain": 0.0, "augmented_original": 0.0, "reconstruct": "none"},
+    "+ original anchor": {"reconstruct": "none"},
+    "+ R_v": {"reconstruct": "image"},
+    "+ R_e": {"reconstruct": "brain"},
+    "full": {},
+}
+"""What each row of the ablation changes: NeuroBridge's pair of brain and augmented image; the three
+contrastive terms; those and one reconstruction; all.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSRSpec(ObjectiveSpec):
+    """Weights of the terms, and what is masked and reconstructed how.
+
+    Attributes:
+        original_brain: weight of the contrast between brain and original image.
+        augmented_brain: of that between brain and augmented image.
+        augmented_original: of that between the two kinds of image features.
+        reconstruction: weight of the reconstructions, lambda.
+        reconstruct: which are done: the masked image from the brain (R_v), the masked brain from
+            the image (R_e), or both.
+        mask_ratio: share of the tokens that are masked, rounded down.
+        tokens: runs of an embedding's values that are masked together.
+        reconstructor: one block of cross-attention over the tokens, or a cheap perceptron.
+        distance: one minus the cosine of the whole vectors, or smooth L1 on what was masked.
+        share_image_projection: whether original and augmented features pass one projection.
+    """
+
+    original_brain: float = 1.0
+    augmented_brain: float = 1.0
+    augmented_original: float = 1.0
+    reconstruction: float = 0.5
+    reconstruct: Reconstruct = "both"
+    mask_ratio: float = 0.5
+    tokens: int = 16
+    reconstructor: Literal["attention", "mlp"] = "attention"
+    distance: Literal["cosine", "smooth-l1"] = "cosine"
+    share_image_projection: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that the objective cannot have."""
+        super().__post_init__()
+        require_choice("reconstruct", self.reconstruct, get_args(Reconstruct))
+        require_choice("reconstructor", self.reconstructor, ("attention", "mlp"))
+        require_choice("distance", self.distance, ("cosine", "smooth-l1"))
+        weights = ("original_brain", "augmented_brain", "augmented_original", "reconstruction")
+        for name in weights:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not self.original_brain + self.augmented_brain:
+            raise ValueError("original_brain and augmented_brain are 0: no brain meets its image")
+        if self.tokens < 1 or self.embedding % self.tokens:
+            raise ValueError(f"tokens must divide embedding {self.embedding}, got {self.tokens}")
+        if not 0 < self.mask_ratio < 1 or not masked_count(self.mask_ratio, self.tokens):
+            raise ValueError(
+                f"mask_ratio must mask one of {self.tokens} tokens or more and not all, "
+                f"got {self.mask_ratio}"
+            )
+
+    @classmethod
+    def ablation(cls, name: Ablation) -> SSRSpec:
+        """The specification of one row of the ablation."""
+        return cls(**ABLATIONS[name])
+
+    @property
+    def features(self) -> tuple[FeatureKind, ...]:
+        """The two image members of the triple."""
+        return ("original", "augmented-mean")
+
+    def build(
+        self,
+        encoder: nn.Module,
+        *,
+        n_brain: int,
+        n_features: int,
+        tower: Callable[[], ImageTower],  # noqa: ARG002
+    ) -> SSR:
+        """Build the objective, see `ObjectiveSpec.build`."""
+        return SSR(self, encoder, n_brain=n_brain, n_features=n_features)
+
+
+class SSR(Objective):
+    """Encoder, projections, scale and the reconstructors that are wanted.
+
+    What is built in every variant is built first, in the order of `InfoNCE`: from one seed, all
+    rows of the ablation start with the same encoder and projections.
+
+    Args:
+        spec: of the objective.
+        encoder: maps signals to `[N, n_brain]`.
+        n_brain: dimensions of its result.
+        n_features: dimensions of the cached features.
+    """
+
+    def __init__(self, spec: SSRSpec, encoder: nn.Module, *, n_brain: int, n_features: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder
+        self.project_brain = nn.Linear(n_brain, spec.embedding)
+        self.project_image = nn.Linear(n_features, spec.embedding)
+        self.project_augmented: nn.Linear | None = None
+        if not spec.share_image_projection:
+            self.project_augmented = nn.Linear(n_features, spec.embedding)
+        self.similarity = Similarity(spec)
+        made = {"attention": AttentionReconstructor, "mlp": MLPReconstructor}[spec.reconstructor]
+        self.reconstructors = nn.ModuleDict(
+            {
+                side: made(spec.embedding, spec.tokens)
+                for side in ("image", "brain")
+                if spec.reconstruct in (side, "both")
+            }
+        )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Contrast of the triple plus lambda times the reconstructions, a scalar."""
+        brain = self.brain(batch.signals)
+        original = self.gallery(batch.features["original"])
+        project_augmented = self.project_augmented or self.project_image
+        augmented = project_augmented(batch.features["augmented-mean"])
+        loss = self.contrast(brain, original, augmented)
+        if self.reconstructors:
+            loss = loss + self.spec.reconstruction * self.reconstruction(brain, augmented)
+        return loss
+
+    def contrast(self, brain: Tensor, original: Tensor, augmented: Tensor) -> Tensor:
+        """Weighted sum of the three contrastive terms over embeddings `[N, D]`."""
+        terms = (
+            (self.spec.original_brain, brain, original),
+            (self.spec.augmented_brain, brain, augmented),
+            (self.spec.augmented_original, augmented, original),
+        )
+        losses = [
+            weight * symmetric_cross_entropy(self.similarity(one, other))
+            for weight, one, other in terms
+            if weight
+        ]
+        return torch.stack(losses).sum()
+
+    def reconstruction(self, brain: Tensor, augmented: Tensor) -> Tensor:
+        """Sum of the wanted reconstructions of embeddings `[N, D]`.
+
+        The gradient reaches what is seen, the rest of the vector and the other modality, and not
+        what is to be reconstructed: that could win by moving towards what is easily guessed.
+        """
+        partner = {"image": brain, "brain": augmented}
+        target = {"image": augmented, "brain": brain}
+        losses = []
+        for side, reconstructor in self.reconstructors.items():
+            mask = token_mask(len(brain), self.spec.tokens, self.spec.mask_ratio, brain.device)
+            found = reconstructor(target[side], mask, partner[side])
+            losses.append(self._distance(found, target[side].detach(), mask))
+        return torch.stack(losses).sum()
+
+    def _distance(self, found: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        if self.spec.distance == "cosine":
+            return 1 - cosine_similarity(found, target, dim=1).mean()
+        masked = mask.repeat_interleave(target.shape[1] // mask.shape[1], dim=1)
+        # Not an index by the mask: that would wait for the device.
+        return (smooth_l1_loss(found, target, reduction="none") * masked).sum() / masked.sum()
+
+    def brain(self, signals: Tensor) -> Tensor:
+        """Embed signals `[N, C, T]` as `[N, D]`."""
+        return self.project_brain(self.encoder(signals))
+
+    def gallery(self, images: Tensor) -> Tensor:
+        """Embed cached features `[M, F]` as `[M, D]`, as the original image's are."""
+        return self.project_image(images)
+
+
+def token_mask(n: int, tokens: int, ratio: float, device: torch.device) -> Tensor:
+    """Draw which tokens of each of n vectors are masked, `[n, tokens]` bool, as many in each."""
+    order = torch.rand(n, tokens, device=device).argsort(dim=1)
+    return order < masked_count(ratio, tokens)

@@ -1,0 +1,118 @@
+"""The command line that every sweep shares, whatever its cells train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ssense.errors import UserError
+from ssense.fitting import Method
+from sweeps.engine.data_plan import DataPlan
+from sweeps.engine.race import PolicyName
+from sweeps.engine.sweep import Family, Levels, Sweep, check_seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
+
+    next_step: ClassVar[str] = "analysis/test_evaluation.py"
+    """What is run on a sweep that is done."""
+
+    storage: str = "storage"
+    """Where everything is kept: data made ready, ledger, encoders, MLflow database."""
+    max_epochs: int | None = None
+    """Most epochs of a cell [100; 5 if synthetic]."""
+    configurations: int | None = None
+    """Configurations to try in each family [10; 3 if synthetic]."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds that every configuration meets [0 to 9; 0 to 4 if synthetic]."""
+    policy: PolicyName = "race"
+    """How seeds are spent: a race without configurations that are clearly behind; full, every
+    cell; or wilcoxon, Optuna's pruner, for comparison."""
+    budget_cells: int | None = None
+    """Most cells to train now; the same command goes on later."""
+    budget_hours: float | None = None
+    """Hours after which no cell is started; the same command goes on later."""
+    keep_version: tuple[str, ...] = ()
+    """Other versions of the code whose cells count here, by name; remembered."""
+    retrain_version: tuple[str, ...] = ()
+    """Other versions of the code whose cells are trained again, by name."""
+    cell: str | None = None
+    """Signature of a finished cell, or its beginning: train it again, alone, and say whether it is
+    the same to the bit."""
+    price_per_device_hour: float | None = None
+    """What an hour of one cell's device costs, for the plan."""
+    cpus_per_cell: int = 1
+    """CPU cores of one cell."""
+    gpus_per_cell: float | None = None
+    """GPU share of one cell [1 where there are GPUs]."""
+    dry_run: bool = False
+    """Show the plan and stop."""
+    yes: bool = False
+    """Start without asking."""
+
+    def __post_init__(self) -> None:
+        """Refuse a cell without a core, and shares of GPUs that mean nothing."""
+        if self.cpus_per_cell < 1:
+            raise UserError(f"--cpus-per-cell must be at least 1, got {self.cpus_per_cell}.")
+        for name in ("budget_cells", "budget_hours", "price_per_device_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}.")
+        if self.seeds is not None:
+            check_seeds(self.seeds)
+        if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell < math.inf:
+            raise UserError(f"--gpus-per-cell must be 0 or more, got {self.gpus_per_cell}.")
+        if self.gpus_per_cell and self.gpus_per_cell > 1 and self.gpus_per_cell % 1:
+            raise UserError(f"--gpus-per-cell above 1 must be whole, got {self.gpus_per_cell}.")
+
+    @property
+    def defaults(self) -> Any:
+        """What stands in for options left out: an object with their names."""
+        raise NotImplementedError
+
+    def value(self, name: str) -> Any:
+        """An option's value, or what stands in for it."""
+        given = getattr(self, name)
+        return getattr(self.defaults, name) if given is None else given
+
+    def training(self) -> Method:
+        """How a cell is trained.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        raise NotImplementedError
+
+    def datasets(self) -> Iterator[DataPlan]:
+        """The datasets to sweep, one after another.
+
+        Raises:
+            UserError: one can't be read, or the storage can't be written to.
+        """
+        raise NotImplementedError
+
+    def sweep(
+        self, claim: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
+    ) -> Sweep:
+        """The sweep of a claim on a dataset, as long and as trained as these options say.
+
+        Args:
+            claim: short name of the experiment.
+            data: that is trained on.
+            families: levels by hyperparameter, by name of the family.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        return Sweep(
+            claim=claim,
+            dataset_digest=data.digest,
+            training=self.training(),
+            families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
+            configurations=self.value("configurations"),
+            seeds=self.value("seeds"),
+        )

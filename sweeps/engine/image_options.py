@@ -1,0 +1,203 @@
+"""The command line of sweeps on responses to images, and what its defaults are for which data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from ssense.data.image_dataset import ImageSplitKind
+from ssense.data.synthetic_things import SyntheticThingsSpec, write_synthetic_things
+from ssense.data.things import subject_names
+from ssense.data.things_responses import ResponseSpec
+from ssense.digest import digest
+from ssense.errors import UserError
+from ssense.image_training import ImageTrainingSpec, ObjectiveName
+from ssense.model.brain_encoders import BrainEncoderName
+from ssense.model.clip import SMALL_VIT, UNTRAINED
+from ssense.model.image_features import FeatureKind, ImageTowerSpec, tower_layers
+from ssense.storage import is_local, open_storage
+from sweeps.engine.engine_options import EngineOptions
+from sweeps.engine.image_plan import ImagePlan, ImageSource, plan_images
+from sweeps.engine.progress import say, step
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDefaults:
+    """Values of the options that are left out."""
+
+    tower: str
+    image_weights: str
+    batch_size: int
+    learning_rate: float
+    max_epochs: int
+    configurations: int
+    seeds: tuple[int, ...]
+
+
+# NeuroBridge within a subject, with a tower that prompts can be trained in.
+REAL = ImageDefaults(
+    tower="ViT-B-16-quickgelu",
+    image_weights="openai",
+    batch_size=1024,
+    learning_rate=1e-4,
+    max_epochs=50,
+    configurations=10,
+    seeds=tuple(range(5)),
+)
+# The same code at a size for two cores and a few minutes, with nothing to download.
+SYNTHETIC = ImageDefaults(
+    tower=SMALL_VIT,
+    image_weights=UNTRAINED,
+    batch_size=128,
+    learning_rate=5e-4,
+    max_epochs=6,
+    configurations=2,
+    seeds=(0, 1, 2),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(EngineOptions):
+    """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
+
+    next_step: ClassVar[str] = "analysis/image_evaluation.py"
+
+    responses: str | None = None
+    """Folder with a folder of responses for each subject, as THINGS-EEG2, THINGS-MEG, UBP or
+    NeuroBridge have them. Without one, synthetic responses are made."""
+    images: str | None = None
+    """Folder with the image folders [--responses]."""
+    subjects: tuple[str, ...] = ()
+    """Subjects to sweep [all]."""
+    objectives: tuple[ObjectiveName, ...] = ("infonce", "ssr", "neuroclip")
+    """What to compare; neuroclip needs a ViT as tower, and has the images in the loop."""
+    split: ImageSplitKind = "intra-subject"
+    """Whom a cell trains on: the subject, or all others. Held-out concepts choose its epoch;
+    ", best test epoch" chooses by the test, as many papers do, to reproduce them."""
+    encoder: BrainEncoderName = "eeg-project"
+    """Brain encoder: a projection, or convolutions over time and channels."""
+    channels: Literal["posterior", "all"] = "posterior"
+    """Channels over occipital and parietal cortex, or all; MEG has no others."""
+    start_s: float = 0.0
+    """Start of the window, seconds from the image's onset."""
+    stop_s: float = 1.0
+    """End of the window; THINGS-EEG2's own files end at 0.8 s."""
+    gallery: FeatureKind = "original"
+    """What stands for an image to be retrieved, where its features are cached."""
+    tower: str | None = None
+    """open_clip's name of the frozen image tower [ViT-B-16-quickgelu; small-vit if synthetic]."""
+    image_weights: str | None = None
+    """Its weights: a tag of open_clip, a local file, or untrained [openai; untrained if
+    synthetic]."""
+    batch_size: int | None = None
+    """Pairs per training batch [1024; 128 if synthetic]."""
+    learning_rate: float | None = None
+    """Of AdamW [1e-4; 5e-4 if synthetic]."""
+    synthetic: SyntheticThingsSpec = field(
+        default_factory=lambda: SyntheticThingsSpec(subjects=2, test_concepts=100, image_px=64)
+    )
+    """The synthetic data to make."""
+
+    def __post_init__(self) -> None:
+        """Refuse responses without images, and objectives that are missing or repeated."""
+        super().__post_init__()
+        if self.responses is None and self.images is not None:
+            raise UserError("--images is given without --responses. Give both, or neither.")
+        if not self.objectives or len({*self.objectives}) < len(self.objectives):
+            given = " ".join(self.objectives)
+            raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
+
+    @property
+    def defaults(self) -> ImageDefaults:
+        """What stands in for options left out."""
+        return SYNTHETIC if self.responses is None else REAL
+
+    def image_tower(self) -> ImageTowerSpec:
+        """The frozen tower."""
+        weights = self.value("image_weights")
+        local = str(Path(weights).resolve()) if Path(weights).is_file() else weights
+        return ImageTowerSpec(model=self.value("tower"), weights=local)
+
+    def n_layers(self) -> int:
+        """Layers of the tower, a Transformer.
+
+        Raises:
+            UserError: it is none.
+        """
+        return tower_layers(self.value("tower"))
+
+    def training(self) -> ImageTrainingSpec:
+        """How a cell is trained, of the objective that takes longest: what the plan goes by.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        values = {name: self.value(name) for name in ("batch_size", "learning_rate", "max_epochs")}
+        longest = max(self.objectives, key=("infonce", "ssr", "neuroclip").index)
+        try:
+            return ImageTrainingSpec(
+                objective=longest,
+                encoder=self.encoder,
+                tower=self.image_tower(),
+                gallery=self.gallery,
+                split=self.split,
+                **values,
+            )
+        except ValueError as error:
+            raise UserError(f"{error}.") from error
+
+    def datasets(self) -> Iterator[ImagePlan]:
+        """A dataset for each subject.
+
+        Raises:
+            UserError: responses or images can't be read, or the storage can't be written to.
+        """
+        responses = self._synthetic_data() if self.responses is None else Path(self.responses)
+        found = subject_names(responses, self.subjects)
+        training = self.training()
+        kinds = {self.gallery}
+        for name in self.objectives:
+            kinds |= {*getattr(training, name).features}
+        alone = self.split.startswith("intra-subject")
+        plan: ImagePlan | None = None
+        for subject in self.subjects or found:
+            source = ImageSource(
+                responses=str(responses.resolve()),
+                images=str(Path(self.images or responses).resolve()),
+                subject=subject,
+                # Others are trained on as well where one is left out, whichever are swept.
+                subjects=(subject,) if alone else subject_names(responses),
+                responses_taken=ResponseSpec(
+                    channels=self.channels, start_s=self.start_s, stop_s=self.stop_s
+                ),
+                image_tower=training.tower,
+                kinds=tuple(sorted(kinds)),
+                pixels="neuroclip" in self.objectives,
+            )
+            if plan is None or alone:
+                with step(f"Reading {', '.join(source.subjects)}"):
+                    plan = plan_images(source, open_storage(self.storage))
+            else:
+                plan = dataclasses.replace(plan, source=source)  # all folds share one copy
+            yield plan
+
+    def _synthetic_data(self) -> Path:
+        storage = open_storage(self.storage)
+        if not is_local(storage):
+            raise UserError(
+                f"synthetic responses need a local --storage, not {storage}. Make them by python "
+                "-m ssense.data.synthetic_things FOLDER, and give --responses FOLDER."
+            )
+        folder = (
+            Path(str(storage)) / "recordings" / f"synthetic-things-{digest(self.synthetic)[:8]}"
+        )
+        say(f"No --responses given: using synthetic ones, in {folder}")
+        say("Nothing is downloaded for it: the image tower is small and untrained by default.")
+        made = self.synthetic
+        n_images = made.concepts * made.images_per_concept + made.test_concepts
+        with step(f"  {made.subjects} subjects, {n_images} images"):
+            write_synthetic_things(folder, made)
+        return folder

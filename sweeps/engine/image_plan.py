@@ -1,0 +1,226 @@
+"""From responses to images to a dataset: averages, features and pixels, each kept by its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from upath import UPath
+
+from ssense.data.image_dataset import ImageDataset, ImagePairs, ImageSplitKind
+from ssense.data.image_pixels import cached_pixels, images_digest
+from ssense.data.splits import Split
+from ssense.data.things import Things, read_things
+from ssense.data.things_folds import VALIDATION_CONCEPTS
+from ssense.data.things_images import ImageSet
+from ssense.data.things_responses import ResponseSpec
+from ssense.digest import digest, weights_identity
+from ssense.errors import UserError
+from ssense.image_training import ImageTrainingSpec
+from ssense.model.image_features import FeatureKind, ImageTowerSpec, cached_features, image_tower
+from sweeps.engine.precompute import SELECTION_RANK, poor_splits
+from sweeps.engine.progress import step
+
+_VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Where the data of one subject's sweep comes from: plain values, kept with the sweep.
+
+    Attributes:
+        responses: folder of the subjects' folders.
+        images: folder of the image folders.
+        subject: that is tested.
+        subjects: whose responses are read.
+        responses_taken: channels and window.
+        image_tower: frozen, of the features.
+        kinds: of features.
+        pixels: whether an objective has the images in the loop.
+    """
+
+    responses: str
+    images: str
+    subject: str
+    subjects: tuple[str, ...]
+    responses_taken: ResponseSpec
+    image_tower: ImageTowerSpec
+    kinds: tuple[FeatureKind, ...]
+    pixels: bool
+
+    @classmethod
+    def of(cls, origin: dict[str, Any]) -> ImageSource:
+        """As it was kept, see `ImagePlan.origin`."""
+        values = {name: origin[name] for name in cls.__dataclass_fields__}
+        return cls(
+            **values
+            | {
+                "subjects": tuple(values["subjects"]),
+                "kinds": tuple(values["kinds"]),
+                "responses_taken": ResponseSpec(**values["responses_taken"]),
+                "image_tower": ImageTowerSpec(**values["image_tower"]),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImagePlan:
+    """What a dataset of image decoding will be, known before its images are embedded.
+
+    Attributes:
+        source: where it comes from.
+        things: responses and names of images.
+        storage: of what is made.
+    """
+
+    source: ImageSource
+    things: Things
+    storage: UPath
+
+    @cached_property
+    def digest(self) -> str:
+        """The dataset's digest: responses, images, their features, the subject."""
+        source, tower = self.source, self.source.image_tower
+        pictures = map(images_digest, (self.things.training_images, self.things.test_images))
+        weights = weights_identity(tower.weights)
+        made = (tower.model, weights, tower.fit, tower.image_px, source.kinds, source.pixels)
+        return digest(self.things.digest, *pictures, *made, source.subject, self.n_validation)
+
+    @property
+    def n_validation(self) -> int:
+        """Concepts that validation holds out: as many as the test has, or fewer of a small set."""
+        concepts = len(self.things.training_images.concepts)
+        return min(VALIDATION_CONCEPTS, concepts // _VALIDATION_SHARE)
+
+    def split(self, kind: ImageSplitKind, seed: int) -> Split:
+        """Divide the responses as the dataset will.
+
+        Raises:
+            UserError: too few subjects or concepts.
+        """
+        return self._dataset({}, None).split(kind, seed)
+
+    def check_splits(self, kind: ImageSplitKind, seeds: Iterable[int]) -> None:
+        """Refuse too few images to choose an epoch among.
+
+        Raises:
+            UserError: with their number.
+        """
+        for seed, n_candidates in poor_splits(partial(self.split, kind), seeds):
+            raise UserError(
+                f"{self.source.images}: {len(self.things.training_images.concepts)} concepts are "
+                f"too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones, at seed "
+                f"{seed}, tells nothing. Give more images."
+            )
+
+    def n_candidates(self, split: Split) -> int:  # noqa: ARG002 - whoever saw them
+        """Images of the validation, of which each query has to find its own."""
+        return self.n_validation
+
+    def examples(self, n: int, device: torch.device) -> ImagePairs:
+        """The first n training responses with random features and pixels, to time a training."""
+        n_images = len(self.things.training_images) + len(self.things.test_images)
+        drawn = np.random.default_rng(0)
+        features = {
+            kind: drawn.standard_normal((n_images, 512), np.float32) for kind in self.source.kinds
+        }
+        pixels = None
+        if self.source.pixels:
+            size = self._image_px
+            pixels = np.zeros((n_images, 3, size, size), np.uint8)
+        dataset = self._dataset(features, pixels)
+        return dataset.on(device).select(np.arange(n) % len(self.things.rows("training")))
+
+    def warm(self, training: ImageTrainingSpec) -> None:
+        """Embed the images, so that no cell has to.
+
+        Raises:
+            UserError: the tower's weights can't be had, or an image is damaged.
+        """
+        assert training.tower == self.source.image_tower
+        name = f"{self.source.image_tower.model}, {self.source.image_tower.weights} weights"
+        with step(f"Image features: {name}"):
+            self._features()
+
+    def is_made(self) -> bool:
+        """Nothing is left to make: responses were read, and `warm` embeds the images."""
+        return True
+
+    def make(self, *, use_gpus: bool | None = None) -> None:
+        """Nothing, see `is_made`."""
+
+    def load(self) -> ImageDataset:
+        """The dataset, with everything that its cells need.
+
+        Raises:
+            UserError: the tower's weights can't be had, or a file is damaged.
+        """
+        pixels = None
+        if self.source.pixels:
+            size, folder = self._image_px, self.storage / "pixels"
+            parts = [
+                cached_pixels(i, size, self.source.image_tower.fit, folder) for i in self._images
+            ]
+            pixels = torch.cat(parts).numpy()
+        return self._dataset(self._features(), pixels)
+
+    def origin(self) -> dict[str, Any]:
+        """What `ImageSource.of` needs, and what people want to know."""
+        folder = Path(self.source.responses).name
+        tower = f"{self.source.image_tower.model}, {self.source.image_tower.weights}"
+        return {
+            **asdict(self.source),
+            "digest": self.digest,
+            "title": folder,
+            "tower": tower,
+        }
+
+    def _features(self) -> dict[FeatureKind, np.ndarray]:
+        source, folder = self.source, self.storage / "features"
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        parts = [
+            cached_features(i, source.kinds, source.image_tower, folder, device)
+            for i in self._images
+        ]
+        return {kind: torch.cat([part[kind] for part in parts]).numpy() for kind in source.kinds}
+
+    def _dataset(
+        self, features: dict[FeatureKind, np.ndarray], pixels: np.ndarray | None
+    ) -> ImageDataset:
+        return ImageDataset(
+            digest=self.digest,
+            things=self.things,
+            subject=self.source.subject,
+            n_validation=self.n_validation,
+            features=features,
+            pixels=pixels,
+        )
+
+    @property
+    def _images(self) -> tuple[ImageSet, ImageSet]:
+        return self.things.training_images, self.things.test_images
+
+    @cached_property
+    def _image_px(self) -> int:
+        return image_tower(self.source.image_tower).image_px
+
+
+def plan_images(source: ImageSource, storage: UPath) -> ImagePlan:
+    """Read the responses of a source, or their averages from the storage.
+
+    Raises:
+        UserError: something is missing or damaged.
+    """
+    things = read_things(
+        Path(source.responses),
+        Path(source.images),
+        source.responses_taken,
+        source.subjects,
+        storage / "responses",
+    )
+    return ImagePlan(source=source, things=things, storage=storage)

@@ -1,0 +1,40 @@
+"""The methods that the engine trains, by the names that ledgers keep them under."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from ssense.errors import UserError
+from ssense.fitting import Method
+from ssense.image_training import ImageTrainingSpec
+from ssense.training import TrainingSpec
+
+METHODS: Mapping[str, type[Method]] = {"sentences": TrainingSpec, "images": ImageTrainingSpec}
+
+
+def method_name(training: Method) -> str:
+    """The name of a specification's method."""
+    return next(name for name, kind in METHODS.items() if isinstance(training, kind))
+
+
+def specification(name: str, values: Mapping[str, Any]) -> Method:
+    """Rebuild a specification from plain values, as `dataclasses.asdict` gives them.
+
+    Args:
+        name: of the method.
+        values: by field; specifications within it are mappings.
+
+    Raises:
+        UserError: this version knows no such method.
+    """
+    if name not in METHODS:
+        raise UserError(
+            f"a sweep of {name}, which this version of ssense can't train. Use a newer one."
+        )
+    kind = METHODS[name]
+    inner = {f.name: f.default_factory for f in fields(kind) if f.default_factory is not MISSING}
+    return kind(
+        **{name: inner[name](**value) if name in inner else value for name, value in values.items()}
+    )

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sweeps.engine.options import SweepOptions
+from sweeps.engine.process import BF16_UNITS, reset_process, slow_precision
+
+PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
+
+
+def backend(name: str):
+    group, kind = name.split(".")
+    return getattr(getattr(torch.backends, group), kind)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_float32_is_not_rounded_whatever_a_process_did_before(name):
+    backend(name).fp32_precision = "tf32"
+    reset_process(seed=0, threads=1)
+    assert backend(name).fp32_precision == "ieee"
+
+
+def test_a_process_that_takes_no_orders_from_the_last_cell_multiplies_the_same():
+    factors = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    reset_process(seed=0, threads=1)
+    expected = factors[0] @ factors[1]
+    torch.set_float32_matmul_precision("medium")  # bfloat16 factors, where there are units for it
+    reset_process(seed=0, threads=1)
+    assert torch.equal(factors[0] @ factors[1], expected)
+
+
+@pytest.mark.parametrize("unit", BF16_UNITS)
+def test_processors_with_units_for_bf16_are_known(unit, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, unit: True})
+    assert not slow_precision("bf16", gpus=0)
+
+
+def test_bf16_without_units_is_a_warning_of_one_line(monkeypatch):
+    about = {"avx2": True, "avx512_bf16": False, "cpu_name": "Old Processor"}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: about)
+    warning = slow_precision("bf16", gpus=0)
+    assert warning.startswith("Warning: Old Processor has no units for bf16, which takes about 8")
+    assert "\n" not in warning
+    assert not slow_precision("float32", gpus=0)
+    assert not slow_precision("bf16", gpus=0.5)
+
+
+def test_the_choices_of_a_training_reach_it():
+    chosen = SweepOptions(batch_size=256, precision="bf16", batch_norm="frozen").training()
+    assert (chosen.batch_size, chosen.chunk, chosen.batch_norm) == (256, 32, "frozen")
+    assert SweepOptions().training().batch_norm == "chunk"

@@ -1,0 +1,133 @@
+"""The sweep of image decoding through the whole engine, on synthetic responses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from upath import UPath
+
+from ssense.data.synthetic_things import SyntheticThingsSpec
+from ssense.errors import UserError
+from ssense.image_training import ImageTrainingSpec
+from sweeps.engine.image_options import ImageOptions
+from sweeps.engine.ledger import Ledger, sweep_folders
+from sweeps.engine.reproduce import reproduce_cell, sweep_dataset
+from sweeps.images import depths, image_sweep, main
+
+SYNTHETIC = SyntheticThingsSpec(subjects=3, concepts=60, test_concepts=12, image_px=16)
+
+
+def options(storage: Path, **changes: object) -> ImageOptions:
+    values = {
+        "storage": str(storage),
+        "synthetic": SYNTHETIC,
+        "subjects": ("sub-02",),
+        "objectives": ("infonce", "ssr"),
+        "seeds": (0, 1),
+        "configurations": 1,
+        "max_epochs": 1,
+        "yes": True,
+    }
+    return ImageOptions(**values | changes)
+
+
+def ledgers(storage: Path) -> list[Ledger]:
+    return [Ledger(folder) for folder in sweep_folders(UPath(storage))]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_every_objective_is_swept_and_a_second_call_trains_nothing(tmp_path, capsys):
+    everything = options(tmp_path, objectives=("infonce", "ssr", "neuroclip"))
+    main(everything)
+    shown = capsys.readouterr().out
+    assert "No --responses given: using synthetic ones" in shown
+    assert "6 to train" in shown
+    assert "Next: " in shown
+    assert "analysis/image_evaluation.py" in shown
+    (ledger,) = ledgers(tmp_path)
+    records = ledger.records().values()
+    assert len(records) == 6
+    assert all(record.done for record in records)
+    assert {record.configuration["objective"] for record in records} == {
+        *("infonce", "ssr", "neuroclip")
+    }
+    assert {record.seed for record in records} == {0, 1}
+    assert isinstance(ledger.sweep().training, ImageTrainingSpec)
+    assert sweep_dataset(ledger).digest == ledger.description()["dataset"]["digest"]
+
+    main(everything)
+    assert "Nothing to train: every cell is in the ledger." in capsys.readouterr().out
+    signature = next(iter(ledger.records()))
+    assert reproduce_cell(UPath(tmp_path), signature, threads=1).exact
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_each_subject_left_out_is_a_sweep_that_trains_on_all_others(tmp_path, capsys):
+    main(
+        options(
+            tmp_path,
+            subjects=(),
+            objectives=("infonce",),
+            split="leave-one-subject-out",
+        )
+    )
+    assert capsys.readouterr().out.count("2 to train") == 3
+    found = ledgers(tmp_path)
+    assert {ledger.description()["dataset"]["subject"] for ledger in found} == {
+        *("sub-01", "sub-02", "sub-03")
+    }
+    for ledger in found:
+        dataset = sweep_dataset(ledger)
+        split = dataset.split("leave-one-subject-out", 0)
+        assert dataset.things.subjects == ("sub-01", "sub-02", "sub-03")
+        images = len(dataset.things.training_images)
+        tested = dataset.things.subjects.index(dataset.subject)
+        assert tested not in {*np.concatenate([split.train, split.validation]) // images}
+        sizes = {(r.sizes["train"], r.sizes["validation"]) for r in ledger.records().values()}
+        assert sizes == {(2 * (60 - 12) * 2, 2 * 12)}  # two subjects; two images of a concept
+
+
+def test_the_plan_names_families_by_objective(tmp_path, capsys):
+    chosen = options(tmp_path, objectives=("infonce", "ssr", "neuroclip"), dry_run=True)
+    main(chosen)
+    shown = capsys.readouterr().out
+    assert "neuroclip: 1 of 40 possible" in shown
+    assert "Dry run: nothing trained" in shown
+    assert not ledgers(tmp_path)
+    (plan,) = chosen.datasets()
+    sweep = image_sweep(plan, chosen)
+    assert [family.name for family in sweep.families] == ["infonce", "ssr", "neuroclip"]
+    assert sweep.family("ssr").levels["objective"] == ("ssr",)
+    assert sweep.training.objective == "neuroclip"  # which takes longest
+
+
+def test_prompts_go_into_the_first_half_or_all_of_the_layers():
+    assert depths(12) == (1, 6, 12)
+    assert depths(3) == (1, 3)
+    assert depths(1) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"images": "somewhere"}, "--images is given without --responses"),
+        ({"objectives": ()}, "--objectives  is empty or names one twice"),
+        ({"objectives": ("ssr", "ssr")}, "--objectives ssr ssr is empty or names one twice"),
+        ({"subjects": ("sub-09",)}, r"no subject sub-09 in .*Found: sub-01, sub-02, sub-03"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"tower": "RN50"}, "RN50 is no Transformer that takes prompts"),
+        ({"tower": "no-such"}, "open_clip knows no model no-such"),
+        ({"stop_s": 3.0}, "3"),
+        ({"synthetic": SyntheticThingsSpec(subjects=1, concepts=30, image_px=8)}, "too few"),
+    ],
+)
+def test_what_a_user_may_get_wrong_is_one_line(tmp_path, changes, problem):
+    asked = {"objectives": ("neuroclip",), "subjects": ()} | changes
+    with pytest.raises(UserError, match=problem) as error:
+        main(options(tmp_path, dry_run=True, **asked))
+    assert "\n" not in str(error.value)
+    assert not ledgers(tmp_path)
