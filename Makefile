@@ -11,7 +11,7 @@ sweep: .venv/installed
 	$(BIN)/python analysis/test_evaluation.py --storage $(STORAGE)
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ from upath import UPath
 from analysis import report
 from analysis.comparison import EQUIVALENCE, comparison_values
 from analysis.evaluation import best_configurations, require_all, take_up
-from analysis.looks import record_look
+from analysis.looks import count_looks, record_look
 from analysis.published_images import MEANS, SSR, Modality, Task
 from analysis.subjects import BySubject, compare_subjects, legend, subject_rows, subject_tables
 from ssense.command import run_command
@@ -42,6 +42,7 @@ from sweeps.engine.cell import Configuration, configured, describe
 from sweeps.engine.ledger import Ledger, Record, find_ledger, sweep_folders
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
+from sweeps.engine.tracking import Tracker
 
 TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
 PRIMARY = "recall@1"
@@ -287,9 +288,8 @@ def words(found: Sequence[Evaluated]) -> list[str]:
         f"at Top-1, a mean over {len(found)} subjects one of {100 * over:.1f}.",
         *(f"{each.subject}: {each.standing}." for each in found),
         *(
-            f"{each.subject}, {name}: {describe(configuration)}."
+            f"{each.subject}, chosen: {'; '.join(map(describe, each.chosen.values()))}."
             for each in found
-            for name, configuration in each.chosen.items()
         ),
     ]
 
@@ -308,6 +308,21 @@ def score_rows(found: Sequence[Evaluated]) -> report.Rows:
         for name, scores in each.scores.items()
         for place, seed in enumerate(each.seeds)
     ]
+
+
+def log_evaluation(storage: UPath, found: Evaluated, folder: UPath) -> None:
+    """Write a subject's evaluation to MLflow, as a run of its own below the sweep's."""
+    sweep, number = found.ledger.sweep(), count_looks(found.ledger)
+    metrics = {
+        f"{name}/{metric}": float(values.mean())
+        for name, scores in found.scores.items()
+        for metric, values in scores.items()
+    }
+    tags = {"ssense.level": "test evaluation", "look": str(number), "subject": found.subject}
+    files = [folder / "tables.md", folder / "scores.csv"]
+    tables = {"scores": score_rows([found])}
+    tracker = Tracker(storage, sweep.claim, sweep.name)
+    tracker.report(f"test evaluation {number}", tags, metrics, files, tables)
 
 
 def main(options: ImageEvaluationOptions) -> None:
@@ -345,6 +360,9 @@ def main(options: ImageEvaluationOptions) -> None:
     write_whole(folder / "scores.csv", report.csv_table(score_rows(found)))
     if values:
         write_whole(folder / "tests.csv", report.csv_table(values))
+    with step("MLflow"):
+        for each in found:
+            log_evaluation(storage, each, folder)
     say(f"Tables: {folder}")
 
 

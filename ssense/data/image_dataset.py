@@ -45,6 +45,7 @@ class ImageDataset:
         things: responses of all subjects.
         subject: that is tested.
         n_validation: concepts that validation holds out.
+        split_seed: that draws them for every cell; None for each cell's own seed.
         features: of all images `[I, F]` float32, by kind.
         pixels: of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
     """
@@ -55,6 +56,7 @@ class ImageDataset:
     n_validation: int
     features: Mapping[FeatureKind, np.ndarray]
     pixels: np.ndarray | None = None
+    split_seed: int | None = None
 
     def split(self, kind: ImageSplitKind, seed: int) -> Split:
         """Divide the responses: who is trained on, which concepts are held out, and the test.
@@ -63,7 +65,8 @@ class ImageDataset:
             UserError: too few subjects or concepts, see `make_fold`.
         """
         whom: FoldKind = kind.removesuffix(BEST_TEST_EPOCH)
-        fold = make_fold(whom, self.things, self.subject, seed, self.n_validation)
+        drawn_by = seed if self.split_seed is None else self.split_seed
+        fold = make_fold(whom, self.things, self.subject, drawn_by, self.n_validation)
         test = len(self.things.rows("training")) + fold.test
         return Split(fold.train, test if kind.endswith(BEST_TEST_EPOCH) else fold.validation, test)
 

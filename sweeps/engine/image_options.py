@@ -77,6 +77,9 @@ class ImageOptions(EngineOptions):
     split: ImageSplitKind = "intra-subject"
     """Whom a cell trains on: the subject, or all others. Held-out concepts choose its epoch;
     ", best test epoch" chooses by the test, as many papers do, to reproduce them."""
+    split_seed: int | None = None
+    """Draws the held-out concepts of every cell, so that seeds vary weights, order and masks alone
+    [each cell's seed]."""
     encoder: BrainEncoderName = "eeg-project"
     """Brain encoder: a projection, or convolutions over time and channels."""
     channels: Literal["posterior", "all"] = "posterior"
@@ -109,6 +112,8 @@ class ImageOptions(EngineOptions):
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
+        if self.split_seed is not None and self.split_seed < 0:
+            raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
 
     @property
     def defaults(self) -> ImageDefaults:
@@ -176,6 +181,7 @@ class ImageOptions(EngineOptions):
                 image_tower=training.tower,
                 kinds=tuple(sorted(kinds)),
                 pixels="neuroclip" in self.objectives,
+                split_seed=self.split_seed,
             )
             if plan is None or alone:
                 with step(f"Reading {', '.join(source.subjects)}"):

@@ -42,6 +42,7 @@ class ImageSource:
         image_tower: frozen, of the features.
         kinds: of features.
         pixels: whether an objective has the images in the loop.
+        split_seed: that draws the held-out concepts of every cell; None for each cell's own seed.
     """
 
     responses: str
@@ -52,6 +53,7 @@ class ImageSource:
     image_tower: ImageTowerSpec
     kinds: tuple[FeatureKind, ...]
     pixels: bool
+    split_seed: int | None = None
 
     @classmethod
     def of(cls, origin: dict[str, Any]) -> ImageSource:
@@ -89,7 +91,8 @@ class ImagePlan:
         pictures = map(images_digest, (self.things.training_images, self.things.test_images))
         weights = weights_identity(tower.weights)
         made = (tower.model, weights, tower.fit, tower.image_px, source.kinds, source.pixels)
-        return digest(self.things.digest, *pictures, *made, source.subject, self.n_validation)
+        split = source.subject, self.n_validation, source.split_seed
+        return digest(self.things.digest, *pictures, *made, *split)
 
     @property
     def n_validation(self) -> int:
@@ -199,6 +202,7 @@ class ImagePlan:
             n_validation=self.n_validation,
             features=features,
             pixels=pixels,
+            split_seed=self.source.split_seed,
         )
 
     @property

@@ -25,6 +25,9 @@ from scipy.special import ndtr, stdtrit
 Scores = Mapping[int, float | None]
 """A configuration's validation metric by seed; None: the cell failed; absent: not run yet."""
 
+_NO_SPREAD = 1e-9
+"""Residuals below this are rounding: they say nothing of the noise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
@@ -205,6 +208,8 @@ class Race:
         means = {place: fmean(matrix.scores[place, :rung]) for place in live}
         leader = max(live, key=lambda place: means[place])  # the first of equals
         fit = fit_additive(matrix.seen(np.minimum(granted, rung))[:, :rung])
+        if fit.residual_sd < _NO_SPREAD:  # a recall has few values, and few cells may agree
+            return []
         error = fit.residual_sd * math.sqrt(2 / rung)
         quantile = float(-stdtrit(fit.degrees_of_freedom, ndtr(-self.z)))
         threshold = quantile * math.sqrt(self.rung / rung)

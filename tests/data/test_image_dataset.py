@@ -91,6 +91,16 @@ def test_nothing_that_chooses_has_been_trained_on(dataset, things):
         assert (split.test - SUBJECTS * IMAGES).tolist() == list(range(TEST, 2 * TEST))
 
 
+def test_one_split_seed_holds_the_concepts_fixed_for_all_seeds(dataset):
+    fixed = dataclasses.replace(dataset, split_seed=7)
+    alone = dataset.split("intra-subject", 7)
+    for seed in (0, 1, 7):
+        split = fixed.split("intra-subject", seed)
+        assert np.array_equal(split.train, alone.train)
+        assert np.array_equal(split.validation, alone.validation)
+    assert not np.array_equal(dataset.split("intra-subject", 1).train, alone.train)
+
+
 def test_the_peers_choice_by_the_test_has_a_name_of_its_own(dataset):
     honest = dataset.split("intra-subject", seed=1)
     peers = dataset.split("intra-subject, best test epoch", seed=1)

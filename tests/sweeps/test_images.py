@@ -122,6 +122,7 @@ def test_prompts_go_into_the_first_half_or_all_of_the_layers():
         ({"tower": "RN50"}, "RN50 is no Transformer that takes prompts"),
         ({"tower": "no-such"}, "open_clip knows no model no-such"),
         ({"stop_s": 3.0}, "3"),
+        ({"split_seed": -1}, "--split-seed must be 0 or more, got -1"),
         ({"synthetic": SyntheticThingsSpec(subjects=1, concepts=30, image_px=8)}, "too few"),
     ],
 )

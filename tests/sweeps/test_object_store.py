@@ -102,7 +102,7 @@ def test_an_interrupted_sweep_has_copied_all_its_records(ledger, s3, tmp_path):
             assert sweep.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
         sweep.send_signal(signal.SIGINT)
-        assert sweep.wait(timeout=60) != 0
+        assert sweep.wait(timeout=300) != 0
     n_requests = len(s3.requests())
     found = ledger.records()
     assert len(before) + 2 <= len(found) < 4 * 20

@@ -82,6 +82,8 @@ def raced_by_hand(
         sums = {place: table[place, :rung].sum() for place in live}
         leader = min(place for place in live if sums[place] == max(sums.values()))
         _, squares, degrees = dummy_regression(known)
+        if squares < 1e-15:  # nothing is known of the noise
+            continue
         # The same sum of differences at every rung.
         allowed = stats.t.isf(stats.norm.sf(z), degrees) * math.sqrt(squares / degrees * 2 * step)
         for place in sorted(live):
@@ -200,9 +202,8 @@ def test_a_winner_has_every_seed_unless_every_configuration_fails(table):
 def test_seeds_added_later_change_no_earlier_decision(table, fewer):
     before = judge(Race(), table[:, :fewer])
     after = judge(Race(), table)
-    if fewer >= Race().rung:
-        assert after.decisions[: len(before.decisions)] == before.decisions
-    assert set(before.decisions) <= set(after.decisions)
+    # In their order; of cells that fail at one rung, more seeds may show others between them.
+    assert tuple(d for d in after.decisions if d in before.decisions) == before.decisions
     assert all(new >= old for new, old in zip(after.granted, before.granted, strict=True))
 
 
@@ -256,11 +257,12 @@ def test_the_first_of_equal_leaders_leads():
     assert {d.leader for d in judge(Race(), table).decisions} == {1}
 
 
-def test_without_noise_the_best_is_known_after_the_first_seeds():
+def test_without_spread_nothing_is_known_of_the_noise_and_all_get_every_seed():
     table = np.array([[0.5], [0.75], [0.25]]) + np.array([0.0, 0.125, 0.5, 0.25])
-    verdict = judge(Race(), table)
-    assert verdict.granted == (2, 4, 2)
-    assert [d.place for d in verdict.decisions] == [0, 2]
+    assert judge(Race(), table).granted == (4, 4, 4)
+    # Two coarse scores that agree by chance, and a third that does not.
+    table = np.array([[0.75, 0.5, 0.5], [0.5, 0.25, 0.75]])
+    assert judge(Race(), table).granted == (3, 3)
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2, 3, 7])
