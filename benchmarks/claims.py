@@ -30,10 +30,11 @@ from ssense.command import run_command
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.dataset import Dataset
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.fitting import fit
 from ssense.model.encoder import trained_encoder
 from ssense.model.text import TextSpec, cached_embeddings
 from ssense.retrieval import chance_metrics
-from ssense.training import TrainingSpec, evaluate, fit
+from ssense.training import TrainingSpec
 from sweeps.engine.options import SMALL
 from sweeps.engine.precompute import ShardTask, plan_dataset
 
@@ -96,7 +97,7 @@ def claim(spec: SyntheticSpec, options: Options) -> Comparison:
         split = dataset.split("random", seed)
         found = fit(pairs.select(split.train), pairs.select(split.validation), training, seed)
         encoder = trained_encoder(found.encoder, training.precision)
-        scores.append(evaluate(encoder, pairs.select(split.test))[METRIC])
+        scores.append(training.evaluate(encoder, pairs.select(split.test))[METRIC])
     sizes = len(split.train), len(split.test)
     level = chance_metrics(len(split.test))[METRIC]
     (comparison,) = against_chance({"encoder": np.array(scores)}, level, *sizes)

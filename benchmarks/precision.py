@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from ssense.command import run_command
+from ssense.fitting import fit
 from ssense.model.encoder import Precision, trained_encoder
-from ssense.training import evaluate, fit
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.precompute import load_dataset, make_shards
 from sweeps.engine.process import reset_process
@@ -59,7 +59,7 @@ def main(options: Options) -> None:
                 pairs.select(part) for part in (split.train, split.validation, split.test)
             )
             trained = fit(train, validation, spec, seed)
-            metrics = evaluate(trained_encoder(trained.encoder, spec.precision), test)
+            metrics = spec.evaluate(trained_encoder(trained.encoder, spec.precision), test)
             rows.append([metrics[name] for name in METRICS])
     bf16, float32 = (np.array(found[precision]) for precision in ("bf16", "float32"))
     difference = bf16 - float32

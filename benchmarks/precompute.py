@@ -48,10 +48,16 @@ class Options:
 
 
 class MemoryWatch:
-    """The highest sum of private memory of this process and all below it, in bytes."""
+    """What this process and all below it take: the highest sum of memory, and processor seconds.
+
+    Attributes:
+        peak: bytes; what several processes share is counted once.
+    """
 
     def __init__(self) -> None:
         self.peak = 0
+        self._cpu_s: dict[int, float] = {}
+        self._before_s = time.process_time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -63,6 +69,13 @@ class MemoryWatch:
         self._stop.set()
         self._thread.join()
 
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds since the beginning, of processes that began after it or are this."""
+        here = os.getpid()
+        others = sum(seconds for pid, seconds in self._cpu_s.items() if pid != here)
+        return others + time.process_time() - self._before_s
+
     def _watch(self) -> None:
         here = psutil.Process()
         while not self._stop.wait(SAMPLE_EVERY_S):
@@ -70,6 +83,8 @@ class MemoryWatch:
             for process in (here, *here.children(recursive=True)):
                 try:
                     total += process.memory_full_info().pss
+                    times = process.cpu_times()
+                    self._cpu_s[process.pid] = times.user + times.system
                 except psutil.Error:
                     continue  # it ended meanwhile
             self.peak = max(self.peak, total)

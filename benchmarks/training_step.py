@@ -30,9 +30,10 @@ from torchvision.models import resnet18
 
 from ssense.command import run_command
 from ssense.data.dataset import Pairs
+from ssense.fitting import Checkpoint, fit
 from ssense.model.encoder import Precision, SpectrogramEncoder, build_encoder
 from ssense.model.masking import Masking
-from ssense.training import Checkpoint, TrainingSpec, fit, train_step
+from ssense.training import TrainingSpec, train_step
 from sweeps.engine.process import reset_process
 from sweeps.engine.provenance import device_name
 
@@ -146,7 +147,7 @@ class Clock:
 
 
 def random_pairs(n: int, electrodes: int, device: torch.device) -> Pairs:
-    spectrograms = torch.randn(n, electrodes, *SHAPE, device=device).half()
+    spectrograms = torch.randn(n, electrodes, *SHAPE, dtype=torch.float16, device=device)
     return Pairs(spectrograms, normalize(torch.randn(n, 512, device=device)))
 
 

@@ -4,13 +4,20 @@
 
 A shard folder holds `part-00000.parquet`, ... and, once all of them are there, `manifest.json`,
 which says where they came from and what they hash to. Every shard carries its origin and checksums
-of its pages, so that a folder without manifest can be completed. The spectrogram column is Arrow's
-native fixed-shape tensor, so plain pyarrow reads it as an array.
+of its pages, so that a folder without manifest can be completed. A spectrogram is stored as the
+bytes of its values, whose type and shape the file states; plain pyarrow reads it:
+
+    table = pyarrow.parquet.read_table("part-00000.parquet")
+    values = numpy.frombuffer(b"".join(table["spectrogram"].to_pylist()), numpy.float16)
+    values.reshape(-1, *json.loads(table.schema.metadata[b"shape"]))
+
+Values one by one would be read at a tenth of the speed, and compressed well take nearly the room.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,16 +32,15 @@ from upath import UPath
 
 from ssense.command import run_command
 from ssense.errors import UserError, one_line
-from ssense.storage import read_json, read_whole, write_json, write_whole
+from ssense.storage import is_local, read_json, read_whole, reading, write_json, write_whole
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
-SHARD_BYTES = 160 * 10**6  # before compression, which leaves half to nine tenths
+SHARD_BYTES = 160 * 10**6
 # A shard is the unit of work of the precompute: a small recording too is spread over workers.
 LEAST_SHARDS = 6
-_ROW_GROUP_ROWS = 32
-_BATCH_ROWS = 8
-_READERS = 3  # shards read at a time; each takes the memory of a file
+_ROW_GROUP_ROWS = 8  # read at a time; at the paper's size they stay in a processor's cache
+_READERS = 3  # shards read at a time; from an object store each takes the memory of a file
 FIGURE = "spectrograms.png"
 _ORIGIN = b"ssense.origin"  # in a shard's schema: the folder's digest and its own name
 
@@ -84,14 +90,15 @@ def read_manifest(folder: UPath) -> Manifest:
     """Read a folder's manifest.
 
     Raises:
-        UserError: it is missing, damaged or of another format version.
+        UserError: it is missing, damaged or of another format version, or can't be read.
     """
     path = folder / MANIFEST
-    if not path.exists():
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
         raise UserError(
             f"{folder} is not a shard folder: no {MANIFEST}. Delete it and run the sweep again."
-        )
-    content = read_json(path)
+        ) from None
     version = content.pop("format", None) if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete the folder.")
@@ -130,27 +137,46 @@ def write_shard(
     Raises:
         UserError: the storage can't be written to.
     """
-    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(
-        np.ascontiguousarray(spectrograms, dtype=np.float16)
+    content = _content(path, origin, sentences, spectrograms)
+    write_whole(path, memoryview(content))
+    return _shard(path, len(spectrograms), content)
+
+
+def _content(
+    path: UPath, origin: str, sentences: Mapping[str, Sequence[Any]], spectrograms: np.ndarray
+) -> pa.Buffer:
+    """Bytes of a shard; the same arguments give the same bytes."""
+    values = np.ascontiguousarray(spectrograms, dtype=np.float16)
+    table = pa.table(dict(sentences))
+    schema = _schema(path, origin, table.schema, values.shape[1:])
+    column = pa.FixedSizeBinaryArray.from_buffers(
+        schema.field("spectrogram").type, len(values), [None, pa.py_buffer(values)]
     )
-    table = pa.table({**sentences, "spectrogram": tensor})
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata({_ORIGIN: f"{origin}/{path.name}"}),
+        pa.table([*table.columns, column], schema=schema),
         sink,
-        compression="zstd",
-        compression_level=1,
-        # Noise repeats no value, and its exponents compress well once they stand together: three
-        # times as fast as the defaults, and smaller.
         use_dictionary=list(sentences),
         write_statistics=list(sentences),
-        use_byte_stream_split=["spectrogram.list.element"],
         row_group_size=_ROW_GROUP_ROWS,
         write_page_checksum=True,
     )
-    content = memoryview(sink.getvalue())
-    write_whole(path, content)
-    return Shard(name=path.name, rows=len(table), sha256=hashlib.sha256(content).hexdigest())
+    return sink.getvalue()
+
+
+def _shard(path: UPath, rows: int, content: pa.Buffer) -> Shard:
+    return Shard(name=path.name, rows=rows, sha256=hashlib.sha256(content).hexdigest())
+
+
+def _schema(path: UPath, origin: str, sentences: pa.Schema, row_shape: Sequence[int]) -> pa.Schema:
+    """Of a shard: the sentence table's columns, then the values of a spectrogram as bytes."""
+    values = pa.field("spectrogram", pa.binary(2 * int(np.prod(row_shape))), nullable=False)
+    about = {
+        _ORIGIN: f"{origin}/{path.name}",
+        "dtype": "float16",
+        "shape": json.dumps(list(row_shape)),
+    }
+    return sentences.append(values).with_metadata(about)
 
 
 def find_shard(
@@ -165,20 +191,23 @@ def find_shard(
         row_shape: electrodes, frequencies, frames.
     """
     try:
-        content = read_whole(path)
+        content = pa.py_buffer(read_whole(path))
     except FileNotFoundError:
         return None
+    wanted = pa.table(dict(sentences))
+    schema = _schema(path, origin, wanted.schema, row_shape)
     try:
         with _damage_of(path):
-            table = _open(path, content, origin, verify_pages=True).read(use_threads=False)
-        tensor = table.schema.field("spectrogram").type
-        wanted = pa.table(dict(sentences))
-        is_ours = table.drop_columns("spectrogram").equals(wanted)
-        is_ours &= tensor == pa.fixed_shape_tensor(pa.float16(), list(row_shape))
-    except (UserError, KeyError):
+            table = _open(path, pa.BufferReader(content), origin).read(use_threads=False)
+    except UserError:
         return None
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Shard(name=path.name, rows=len(table), sha256=sha256) if is_ours else None
+    is_ours = table.schema.equals(schema, check_metadata=True)
+    if not is_ours or not table.drop_columns("spectrogram").equals(wanted):
+        return None
+    # Not all of a file has a checksum: what was read, written again, must give the same bytes.
+    (batch,) = table.combine_chunks().to_batches()
+    again = _content(path, origin, sentences, _spectrograms(batch))
+    return _shard(path, len(table), content) if again.equals(content) else None
 
 
 def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
@@ -207,8 +236,8 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
         path, start, sentences = folder / shard.name, stop - shard.rows, []
         with _damage_of(path):
             file = _open_shard(folder, manifest, shard)
-            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
-                part = batch.column("spectrogram").to_numpy_ndarray()
+            for batch in _batches(file):
+                part = _spectrograms(batch)
                 spectrograms(part.shape[1:])[start : start + len(part)] = part
                 start += len(part)
                 sentences.append(batch.drop_columns("spectrogram"))
@@ -219,24 +248,36 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
     return columns, made[0]
 
 
+def _batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """Rows of a shard, few at a time; pyarrow's own iteration takes the whole file into memory."""
+    for group in range(file.num_row_groups):
+        # Arrow's threads, still starting when a short command ends, abort the process.
+        yield from file.read_row_group(group, use_threads=False).to_batches()
+
+
+def _spectrograms(batch: pa.RecordBatch) -> np.ndarray:
+    """`[rows, electrodes, frequencies, frames]` float16, in the memory of a shard's rows."""
+    shape = json.loads(batch.schema.metadata[b"shape"])
+    start, values = batch.column("spectrogram").offset, batch.column("spectrogram").buffers()[1]
+    return np.frombuffer(values, np.float16).reshape(-1, *shape)[start : start + len(batch)]
+
+
 def read_sentences(folder: UPath) -> dict[str, list[Any]]:
     """Read the sentence table alone, by column; nothing is verified.
 
     Raises:
-        UserError: a shard is missing or damaged.
+        UserError: a shard is missing or damaged, or the storage can't be read.
     """
     columns: dict[str, list[Any]] = {}
     for shard in read_manifest(folder).shards:
         path = folder / shard.name
         try:
-            with path.open("rb") as file:
+            with reading(path) as file, _damage_of(path):
                 parquet = pq.ParquetFile(file)
                 names = [name for name in parquet.schema_arrow.names if name != "spectrogram"]
                 table = parquet.read(columns=names)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(
-                f"shard {path} can't be read: {one_line(error)}. {_advice(folder)}"
-            ) from error
+        except FileNotFoundError:
+            raise UserError(f"shard {path} is missing. {_advice(folder)}") from None
         for name in table.column_names:
             columns.setdefault(name, []).extend(table.column(name).to_pylist())
     return columns
@@ -256,14 +297,14 @@ def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
 def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFile:
     path = folder / shard.name
     try:
-        content = read_whole(path)
+        source = _source(path)
     except FileNotFoundError:
         raise UserError(f"shard {path} is missing. {_advice(folder)}") from None
-    if hashlib.sha256(content).hexdigest() != shard.sha256:
+    if _sha256(source) != shard.sha256:
         raise UserError(
             f"shard {path} is damaged: its checksum is not the manifest's. {_advice(folder)}"
         )
-    file = _open(path, content, manifest.digest, verify_pages=False)
+    file = _open(path, source, manifest.digest)
     if file.metadata.num_rows != shard.rows:
         raise UserError(
             f"shard {path} holds {file.metadata.num_rows} rows, not the manifest's {shard.rows}. "
@@ -272,8 +313,27 @@ def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFi
     return file
 
 
-def _open(path: UPath, content: bytes, origin: str, *, verify_pages: bool) -> pq.ParquetFile:
-    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=verify_pages)
+def _source(path: UPath) -> pa.NativeFile:
+    """Its bytes; a local file stays where it is, to be read in parts."""
+    if not is_local(path):
+        return pa.BufferReader(read_whole(path))
+    try:
+        return pa.OSFile(str(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({one_line(error)}). Check the storage.") from error
+
+
+def _sha256(source: pa.NativeFile) -> str:
+    """Of all that is left of a file, which is wound back."""
+    checksum = hashlib.file_digest(source, "sha256").hexdigest()
+    source.seek(0)
+    return checksum
+
+
+def _open(path: UPath, source: pa.NativeFile, origin: str) -> pq.ParquetFile:
+    file = pq.ParquetFile(source)
     found = (file.schema_arrow.metadata or {}).get(_ORIGIN, b"nothing").decode(errors="replace")
     wanted = f"{origin}/{path.name}"
     if found != wanted:
@@ -307,8 +367,8 @@ def save_figure(folder: UPath, manifest: Manifest) -> UPath:
     from ssense.data.spectrogram_figure import spectrogram_figure
     from ssense.signal.superlets import SuperletSpec
 
-    table = read_shard(folder, manifest, manifest.shards[0])
-    spectrograms = table.column("spectrogram").combine_chunks().to_numpy_ndarray()
+    table = read_shard(folder, manifest, manifest.shards[0]).combine_chunks()
+    spectrograms = _spectrograms(table.to_batches()[0])
     spec = SuperletSpec(**manifest.origin["superlets"])
     frame_s = spec.decimation / manifest.sampling_rate_hz
     times_s = (spec.edge_clip + np.arange(spectrograms.shape[-1])) * frame_s
@@ -334,7 +394,7 @@ def summary_lines(folder: UPath) -> list[str]:
     origin = manifest.origin
     shape: Sequence[int] = ()
     for shard in manifest.shards:
-        shape = read_shard(folder, manifest, shard).schema.field("spectrogram").type.shape
+        shape = json.loads(read_shard(folder, manifest, shard).schema.metadata[b"shape"])
     electrodes, frequencies, frames = shape
     rows = sum(shard.rows for shard in manifest.shards)
     size = sum((folder / shard.name).stat().st_size for shard in manifest.shards)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import random
+from typing import Any
 
 import numpy as np
 import torch
 
 from ssense.errors import UserError
+from ssense.model.encoder import Precision
+
+BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
+"""What PyTorch calls them: two of x86, one of ARM."""
 
 
 def gpus_here(asked: float | None) -> float:
@@ -52,14 +57,35 @@ def assigned_device(gpus: float) -> torch.device:
     return torch.device("cuda")
 
 
+def slow_precision(precision: Precision, gpus: float) -> str:
+    """A warning where bf16 is asked of a processor that has no units for it; else empty."""
+    about = torch.cpu.get_capabilities()
+    if precision == "float32" or gpus or any(about.get(name) for name in BF16_UNITS):
+        return ""
+    return (
+        f"Warning: {about.get('cpu_name', 'the processor')} has no units for bf16, which takes "
+        "about 8 times as long here as --precision float32."
+    )
+
+
 def reset_process(seed: int, threads: int) -> None:
-    """Undo whatever an earlier cell left in the process: its result must not depend on it."""
+    """Undo whatever an earlier cell left in the process: its result must not depend on it.
+
+    Float32 is float32 then: no product or convolution rounds its factors to TF32, as cuDNN does by
+    default, or to bfloat16.
+    """
     # cuBLAS is deterministic only with a workspace of fixed size, set before its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory before it is written; filling it costs a tenth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
+    backends: Any = torch.backends
+    for products in (
+        *(backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn),
+        *(backends.mkldnn.matmul, backends.mkldnn.conv),
+    ):
+        products.fp32_precision = "ieee"
     torch.set_default_dtype(torch.float32)
     # Ray leaves OMP_NUM_THREADS=1 behind; and the order of a sum depends on the thread count.
     torch.set_num_threads(threads)
