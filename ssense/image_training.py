@@ -15,7 +15,8 @@ from ssense.data.splits import Split
 from ssense.digest import weights_identity
 from ssense.model.brain_encoders import BRAIN_DIMENSIONS, BRAIN_ENCODERS, BrainEncoderName
 from ssense.model.clip import UNTRAINED
-from ssense.model.image_features import FeatureKind, ImageTowerSpec, image_tower
+from ssense.model.galleries import GalleryName
+from ssense.model.image_features import ImageTowerSpec, image_tower
 from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
@@ -41,8 +42,8 @@ class ImageTrainingSpec:
         neuroclip: likewise.
         encoder: of the brain's responses.
         tower: frozen, of the images.
-        gallery: what validation and test retrieve: features of that kind. Where the objective has
-            the images in the loop, the images themselves.
+        gallery: what validation and test retrieve. Where the objective has the images in the loop,
+            it is the images themselves.
         split: whom a cell trains on, and what chooses its epoch.
         weight_decay: of AdamW.
         patience: epochs without a better validation Recall@10 before training stops.
@@ -54,7 +55,7 @@ class ImageTrainingSpec:
     neuroclip: NeuroCLIPSpec = field(default_factory=NeuroCLIPSpec)
     encoder: BrainEncoderName = "eeg-project"
     tower: ImageTowerSpec = field(default_factory=ImageTowerSpec)
-    gallery: FeatureKind = "original"
+    gallery: GalleryName = "original"
     split: ImageSplitKind = "intra-subject"
     batch_size: int = 1024
     learning_rate: float = 1e-4

@@ -18,7 +18,7 @@ from torch import Tensor
 from ssense.data.splits import Split
 from ssense.data.things import Things
 from ssense.data.things_folds import FoldKind, make_fold
-from ssense.model.image_features import FeatureKind
+from ssense.model.galleries import GalleryName
 from ssense.model.objectives.objective import Batch
 
 ImageSplitKind = Literal[
@@ -46,7 +46,7 @@ class ImageDataset:
         subject: that is tested.
         n_validation: concepts that validation holds out.
         split_seed: that draws them for every cell; None for each cell's own seed.
-        features: of all images `[I, F]` float32, by kind.
+        features: of all images `[I, F]` float32, by kind; a class centre counts as one.
         pixels: of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
     """
 
@@ -54,7 +54,7 @@ class ImageDataset:
     things: Things
     subject: str
     n_validation: int
-    features: Mapping[FeatureKind, np.ndarray]
+    features: Mapping[GalleryName, np.ndarray]
     pixels: np.ndarray | None = None
     split_seed: int | None = None
 
@@ -100,7 +100,7 @@ class ImageResponses:
     test: Tensor
     n_training_images: int
     n_test_images: int
-    features: Mapping[FeatureKind, Tensor]
+    features: Mapping[GalleryName, Tensor]
     pixels: Tensor | None
 
     @property

@@ -55,7 +55,18 @@ def read_image_set(root: Path, part: Part) -> ImageSet:
         UserError: a folder is missing or empty, or the metadata file is damaged or has another
             order.
     """
-    folder = _folder(root, part)
+    image_set = list_images(_folder(root, part))
+    if (root / METADATA).exists():
+        _compare(image_set, root / METADATA, part)
+    return image_set
+
+
+def list_images(folder: Path) -> ImageSet:
+    """List the images of a folder with a folder for each concept, both in the order of names.
+
+    Raises:
+        UserError: the folder or one of a concept is missing or empty.
+    """
     try:
         concepts = _visible(path for path in folder.iterdir() if path.is_dir())
         images = [_visible(_images(folder / concept)) for concept in concepts]
@@ -69,7 +80,7 @@ def read_image_set(root: Path, part: Part) -> ImageSet:
             f"{folder / printable(empty[0]) if empty else folder} holds no image. "
             "Unpack the images there, or remove the folder."
         )
-    image_set = ImageSet(
+    return ImageSet(
         folder=folder,
         files=tuple(
             f"{c}/{name}" for c, names in zip(concepts, images, strict=True) for name in names
@@ -77,9 +88,6 @@ def read_image_set(root: Path, part: Part) -> ImageSet:
         concepts=tuple(concepts),
         concept=np.repeat(np.arange(len(concepts)), [len(names) for names in images]),
     )
-    if (root / METADATA).exists():
-        _compare(image_set, root / METADATA, part)
-    return image_set
 
 
 def require_zero_shot(training: ImageSet, test: ImageSet) -> None:

@@ -17,7 +17,8 @@ from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec, ObjectiveName
 from ssense.model.brain_encoders import BrainEncoderName
 from ssense.model.clip import SMALL_VIT, UNTRAINED
-from ssense.model.image_features import FeatureKind, ImageTowerSpec, tower_layers
+from ssense.model.galleries import GalleryName
+from ssense.model.image_features import ImageTowerSpec, tower_layers
 from ssense.storage import is_local, open_storage
 from sweeps.engine.engine_options import EngineOptions
 from sweeps.engine.image_plan import ImagePlan, ImageSource, plan_images
@@ -88,8 +89,11 @@ class ImageOptions(EngineOptions):
     """Start of the window, seconds from the image's onset."""
     stop_s: float = 1.0
     """End of the window; THINGS-EEG2's own files end at 0.8 s."""
-    gallery: FeatureKind = "original"
-    """What stands for an image to be retrieved, where its features are cached."""
+    gallery: GalleryName = "original"
+    """What stands for an image to be retrieved, where its features are cached; class-centre, the
+    mean of others of its concept, is another task."""
+    more_images: str | None = None
+    """Folder with other images of the test concepts, for class centres."""
     tower: str | None = None
     """open_clip's name of the frozen image tower [ViT-B-16-quickgelu; small-vit if synthetic]."""
     image_weights: str | None = None
@@ -163,7 +167,7 @@ class ImageOptions(EngineOptions):
         responses = self._synthetic_data() if self.responses is None else Path(self.responses)
         found = subject_names(responses, self.subjects)
         training = self.training()
-        kinds = {self.gallery}
+        kinds = {"original" if self.gallery == "class-centre" else self.gallery}
         for name in self.objectives:
             kinds |= {*getattr(training, name).features}
         alone = self.split.startswith("intra-subject")
@@ -181,6 +185,8 @@ class ImageOptions(EngineOptions):
                 image_tower=training.tower,
                 kinds=tuple(sorted(kinds)),
                 pixels="neuroclip" in self.objectives,
+                gallery=self.gallery,
+                more_images=str(Path(self.more_images).resolve()) if self.more_images else "",
                 split_seed=self.split_seed,
             )
             if plan is None or alone:

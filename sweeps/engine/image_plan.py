@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from upath import UPath
 
 from ssense.data.image_dataset import ImageDataset, ImagePairs, ImageSplitKind
@@ -17,11 +18,12 @@ from ssense.data.image_pixels import cached_pixels, images_digest
 from ssense.data.splits import Split
 from ssense.data.things import Things, read_things
 from ssense.data.things_folds import VALIDATION_CONCEPTS
-from ssense.data.things_images import ImageSet
+from ssense.data.things_images import ImageSet, list_images
 from ssense.data.things_responses import ResponseSpec
 from ssense.digest import digest, weights_identity
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
+from ssense.model.galleries import GalleryName, class_centres
 from ssense.model.image_features import FeatureKind, ImageTowerSpec, cached_features, image_tower
 from sweeps.engine.precompute import SELECTION_RANK, poor_splits
 from sweeps.engine.progress import step
@@ -42,6 +44,8 @@ class ImageSource:
         image_tower: frozen, of the features.
         kinds: of features.
         pixels: whether an objective has the images in the loop.
+        gallery: what stands for an image.
+        more_images: folder of other images, for class centres of the test; empty without.
         split_seed: that draws the held-out concepts of every cell; None for each cell's own seed.
     """
 
@@ -53,6 +57,8 @@ class ImageSource:
     image_tower: ImageTowerSpec
     kinds: tuple[FeatureKind, ...]
     pixels: bool
+    gallery: GalleryName = "original"
+    more_images: str = ""
     split_seed: int | None = None
 
     @classmethod
@@ -91,6 +97,8 @@ class ImagePlan:
         pictures = map(images_digest, (self.things.training_images, self.things.test_images))
         weights = weights_identity(tower.weights)
         made = (tower.model, weights, tower.fit, tower.image_px, source.kinds, source.pixels)
+        if source.gallery == "class-centre":
+            made += (source.gallery, images_digest(self._more_images))
         split = source.subject, self.n_validation, source.split_seed
         return digest(self.things.digest, *pictures, *made, *split)
 
@@ -130,7 +138,8 @@ class ImagePlan:
         n_images = len(self.things.training_images) + len(self.things.test_images)
         drawn = np.random.default_rng(0)
         features = {
-            kind: drawn.standard_normal((n_images, 512), np.float32) for kind in self.source.kinds
+            kind: drawn.standard_normal((n_images, 512), np.float32)
+            for kind in (*self.source.kinds, self.source.gallery)
         }
         pixels = None
         if self.source.pixels:
@@ -183,17 +192,35 @@ class ImagePlan:
             "tower": tower,
         }
 
-    def _features(self) -> dict[FeatureKind, np.ndarray]:
+    def _features(self) -> dict[GalleryName, np.ndarray]:
         source, folder = self.source, self.storage / "features"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         parts = [
             cached_features(i, source.kinds, source.image_tower, folder, device)
             for i in self._images
         ]
-        return {kind: torch.cat([part[kind] for part in parts]).numpy() for kind in source.kinds}
+        made = {kind: torch.cat([part[kind] for part in parts]) for kind in source.kinds}
+        if source.gallery == "class-centre":
+            made["class-centre"] = self._class_centres(parts[0]["original"], folder, device)
+        return {kind: features.numpy() for kind, features in made.items()}
+
+    def _class_centres(self, training: Tensor, folder: UPath, device: torch.device) -> Tensor:
+        shown, test = self._images
+        more, tower = self._more_images, self.source.image_tower
+        others = cached_features(more, ("original",), tower, folder, device)["original"]
+        return torch.cat([class_centres(shown, shown, training), class_centres(test, more, others)])
+
+    @cached_property
+    def _more_images(self) -> ImageSet:
+        if not self.source.more_images:
+            raise UserError(
+                "--gallery class-centre averages other images of the test concepts, and there are "
+                "none. Give a folder with a folder of images for each concept by --more-images."
+            )
+        return list_images(Path(self.source.more_images))
 
     def _dataset(
-        self, features: dict[FeatureKind, np.ndarray], pixels: np.ndarray | None
+        self, features: dict[GalleryName, np.ndarray], pixels: np.ndarray | None
     ) -> ImageDataset:
         return ImageDataset(
             digest=self.digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
 from sweeps.engine.image_options import ImageOptions
+from sweeps.engine.image_plan import ImageSource
 from sweeps.engine.ledger import Ledger, sweep_folders
 from sweeps.engine.reproduce import reproduce_cell, sweep_dataset
 from sweeps.images import depths, image_sweep, main
@@ -105,6 +107,25 @@ def test_the_plan_names_families_by_objective(tmp_path, capsys):
     assert sweep.training.objective == "neuroclip"  # which takes longest
 
 
+def test_class_centres_come_from_other_images_of_the_concepts(tmp_path):
+    (plan,) = options(tmp_path).datasets()
+    _, test = plan.things.training_images, plan.things.test_images
+    more = tmp_path / "more"
+    for number, name in enumerate(test.files):
+        folder = more / name.split("/")[0]
+        folder.mkdir(parents=True)
+        for copy in range(2):  # of the next concept's image, so that each centre is known
+            shutil.copy(test.folder / test.files[number - 1], folder / f"other{copy}.jpg")
+    chosen = options(tmp_path, gallery="class-centre", more_images=str(more))
+    (plan,) = chosen.datasets()
+    dataset = plan.load()
+    centres, original = dataset.features["class-centre"], dataset.features["original"]
+    n = len(plan.things.training_images)
+    assert np.allclose(centres[n:], np.roll(original[n:], 1, axis=0), atol=1e-5)
+    assert np.allclose(centres[0], original[1])  # two images of a concept: the other one
+    assert ImageSource.of(plan.origin()) == plan.source
+
+
 def test_prompts_go_into_the_first_half_or_all_of_the_layers():
     assert depths(12) == (1, 6, 12)
     assert depths(3) == (1, 3)
@@ -122,6 +143,7 @@ def test_prompts_go_into_the_first_half_or_all_of_the_layers():
         ({"tower": "RN50"}, "RN50 is no Transformer that takes prompts"),
         ({"tower": "no-such"}, "open_clip knows no model no-such"),
         ({"stop_s": 3.0}, "3"),
+        ({"gallery": "class-centre"}, "--gallery class-centre averages other images"),
         ({"split_seed": -1}, "--split-seed must be 0 or more, got -1"),
         ({"synthetic": SyntheticThingsSpec(subjects=1, concepts=30, image_px=8)}, "too few"),
     ],
