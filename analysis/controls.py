@@ -274,7 +274,7 @@ def run_controls(
 
 def main(options: ControlOptions) -> None:
     """Show what the score of a sweep is made of."""
-    ledger = find_ledger(open_storage(options.storage, must_exist=True), options.sweep)
+    ledger = find_ledger(open_storage(options.storage, must_exist=True), options.sweep, "sentences")
     say(f"Controls of {ledger.folder.name}")
     search = take_up(ledger)
     if not options.allow_missing:

@@ -17,7 +17,7 @@ if __name__ == "__main__" and not __package__:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
@@ -28,13 +28,13 @@ from analysis import report
 from analysis.comparison import EQUIVALENCE, comparison_values
 from analysis.evaluation import best_configurations, require_all, take_up
 from analysis.looks import count_looks, record_look
-from analysis.published_images import MEANS, SSR, Modality, Task
+from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
 from analysis.subjects import BySubject, compare_subjects, legend, subject_rows, subject_tables
 from ssense.command import run_command
-from ssense.data.image_dataset import ImageDataset
+from ssense.data.image_dataset import BEST_TEST_EPOCH, ImageDataset
 from ssense.data.synthetic_things import RECORD
 from ssense.data.things_responses import POSTERIOR
-from ssense.errors import UserError
+from ssense.errors import UserError, printable
 from ssense.image_training import ImageTrainingSpec
 from ssense.retrieval import chance_metrics
 from ssense.storage import locate, open_storage, write_whole
@@ -46,6 +46,8 @@ from sweeps.engine.tracking import Tracker
 
 TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
 PRIMARY = "recall@1"
+N_TEST = 200  # images, of the published tests
+OVER = "over subjects"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
         UserError: there is none, one is no sweep of images, or two are of one subject.
     """
     if names:
-        ledgers = [find_ledger(storage, name) for name in dict.fromkeys(names)]
+        ledgers = [find_ledger(storage, name, "images") for name in dict.fromkeys(names)]
     else:
         found = [Ledger(folder) for folder in sweep_folders(storage)]
         last = sorted(found, key=lambda ledger: ledger.description()["updated_at"])
@@ -108,10 +110,6 @@ def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
         raise UserError(f"{storage} has no sweep of images. Run sweeps/images.py first.")
     subjects: dict[str, str] = {}
     for ledger in ledgers:
-        if ledger.method() != "images":
-            raise UserError(
-                f"{ledger.folder.name} is no sweep of images. Use analysis/test_evaluation.py."
-            )
         other = subjects.setdefault(_subject(ledger), ledger.folder.name)
         if other != ledger.folder.name:
             raise UserError(
@@ -125,28 +123,33 @@ def _subject(ledger: Ledger) -> str:
     return ledger.description()["dataset"]["subject"]
 
 
-def check_alike(trainings: Mapping[str, ImageTrainingSpec]) -> None:
-    """Refuse to put sweeps into one table that are trained or tested differently.
-
-    Args:
-        trainings: by name of the sweep.
+def check_alike(ledgers: Sequence[Ledger]) -> None:
+    """Refuse to put sweeps into one table that differ in more than their subjects.
 
     Raises:
-        UserError: with the field in which two differ.
+        UserError: with what two differ in.
     """
-    (first, wanted), *others = trainings.items()
-    for name, training in others:
-        for field in ("split", "gallery", "encoder", "tower"):
-            one, other = getattr(wanted, field), getattr(training, field)
-            if one != other:
+    first, *others = ledgers
+    wanted = _circumstances(first)
+    for other in others:
+        for name, value in _circumstances(other).items():
+            if value != wanted[name]:
                 raise UserError(
-                    f"{first} and {name} differ in their {field}: {_short(one)} and "
-                    f"{_short(other)}. Name the sweeps of one table with --sweeps."
+                    f"{first.folder.name} and {other.folder.name} differ in their {name}: "
+                    f"{printable(str(wanted[name]))} and {printable(str(value))}. Name the sweeps "
+                    "of one table with --sweeps."
                 )
 
 
-def _short(value: object) -> str:
-    return value if isinstance(value, str) else f"{value.model}, {value.weights}"
+def _circumstances(ledger: Ledger) -> dict[str, object]:
+    """All that the sweeps of one table must share, by name."""
+    sweep, dataset = ledger.sweep(), ledger.description()["dataset"]
+    data = ("responses", "images", "responses_taken", "split_seed", "more_images")
+    return {
+        "seeds": sweep.seeds,
+        **{field.name: getattr(sweep.training, field.name) for field in fields(sweep.training)},
+        **{name: dataset[name] for name in data},
+    }
 
 
 def evaluate_sweep(ledger: Ledger, *, allow_missing: bool) -> Evaluated:
@@ -176,7 +179,9 @@ def evaluate_sweep(ledger: Ledger, *, allow_missing: bool) -> Evaluated:
         scores=scores,
         n_test=len(dataset.things.test_images),
         task=_task(ledger, dataset, training),
-        standing=record_look(ledger, search.sweep.seeds, chosen),
+        standing="the test chose"
+        if _by_test(training)
+        else record_look(ledger, search.sweep.seeds, chosen),
     )
 
 
@@ -202,7 +207,7 @@ def _scores(
 
 def _task(ledger: Ledger, dataset: ImageDataset, training: ImageTrainingSpec) -> Task | None:
     folder = locate(ledger.description()["dataset"]["responses"])
-    if (folder / RECORD).exists() or training.split.partition(",")[2]:
+    if (folder / RECORD).exists() or _by_test(training):
         return None
     modality: Modality = "EEG" if {*POSTERIOR} <= {*dataset.things.channels} else "MEG"
     return modality, training.split
@@ -219,40 +224,41 @@ def by_subject(found: Sequence[Evaluated], metric: str) -> BySubject:
 def table_rows(found: Sequence[Evaluated], metric: str) -> report.Rows:
     """Lay out means over seeds by objective and subject as the papers do, and what they publish."""
     shown = partial(report.score, metric)
-    rows = []
     if len(found) > 1:
-        for row in subject_rows(by_subject(found, metric), shown):
-            del row["interquartile mean"]
-            rows.append({"objective": row.pop("configuration"), **row})
+        rows = subject_rows(by_subject(found, metric), shown)
+        ours = [
+            {"objective": row["configuration"], **{e.subject: row[e.subject] for e in found}}
+            | {OVER: row[OVER]}
+            for row in rows
+        ]
     else:
-        for name, scores in found[0].scores.items():
-            values = scores[metric]
-            rows.append(
-                {"objective": name, found[0].subject: shown(values.mean(), values.std(ddof=1))}
-            )
-    return [*rows, *published_rows(found, metric)]
+        scores = {name: known[metric] for name, known in found[0].scores.items()}
+        ours = [
+            {"objective": name, found[0].subject: shown(values.mean(), values.std(ddof=1))}
+            for name, values in scores.items()
+        ]
+    return [*ours, *published_rows(found, metric)]
 
 
 def published_rows(found: Sequence[Evaluated], metric: str) -> report.Rows:
-    """What was published on the same task, where all subjects are those of the papers."""
-    task = found[0].task
-    if task is None or found[0].n_test != 200:
+    """What was published on the same task, where the subjects are those of the papers."""
+    task, subjects = found[0].task, [each.subject for each in found]
+    if task is None or found[0].n_test != N_TEST or subjects != paper_subjects(task):
         return []
     place = list(TOPS).index(metric)
     rows = []
     for method, means in MEANS[task].items():
-        row = {"objective": f"{method} (published)"}
-        if method == "SSR":
-            row |= {
-                each.subject: f"{SSR[task][place][_number(each.subject) - 1]:.1f}" for each in found
-            }
-        mean = means[place]
-        rows.append(row | {"over subjects": "–" if mean is None else f"{mean:.1f}"})
+        alone = SSR[task][place] if method == "SSR" else [None] * len(subjects)
+        cells = [*alone, means[place]]
+        shown = ["–" if value is None else f"{value:.1f}" for value in cells]
+        named = f"{method} (published; gallery {GALLERIES[method]})"
+        rows.append({"objective": named, **dict(zip([*subjects, OVER], shown, strict=True))})
     return rows
 
 
-def _number(subject: str) -> int:
-    return int(subject.removeprefix("sub-"))
+def paper_subjects(task: Task) -> list[str]:
+    """The subjects that a task's published results are of."""
+    return [f"sub-{number:02d}" for number in range(1, len(SSR[task][0]) + 1)]
 
 
 def binomial_floor(mean: float, n_test: int, n_subjects: int) -> tuple[float, float]:
@@ -271,18 +277,12 @@ def words(found: Sequence[Evaluated]) -> list[str]:
     best = max(scores[PRIMARY].mean() for each in found for scores in each.scores.values())
     alone, over = binomial_floor(best, first.n_test, len(found))
     chance = chance_metrics(first.n_test, (1, 5))
-    peers = (
-        " The test chose the epoch, as in many papers: these numbers estimate nothing."
-        if "best test epoch" in first.training.split
-        else ""
-    )
     seeds = " ".join(map(str, first.seeds))
     return [
         f"{first.n_test}-way retrieval of test images by {first.training.split} training, gallery "
         f"{first.training.gallery}, {first.training.tower.model} ({first.training.tower.weights}), "
-        f"{first.training.encoder}; mean over seeds {seeds}. The configuration was chosen by "
-        f"validation Recall@10 on held-out concepts.{peers} SSR and NeuroCLIP are reimplemented "
-        "from the papers' descriptions.",
+        f"{first.training.encoder}; mean over seeds {seeds}. {_choice(first)} SSR and NeuroCLIP "
+        "are reimplemented from the papers' descriptions.",
         f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. One run on "
         f"{first.n_test} queries has a binomial standard error of up to {100 * alone:.1f} points "
         f"at Top-1, a mean over {len(found)} subjects one of {100 * over:.1f}.",
@@ -292,6 +292,19 @@ def words(found: Sequence[Evaluated]) -> list[str]:
             for each in found
         ),
     ]
+
+
+def _choice(found: Evaluated) -> str:
+    if _by_test(found.training):
+        return (
+            "The test itself chose epochs and configurations, as many papers' does: these numbers "
+            "reproduce theirs and estimate nothing."
+        )
+    return "Configurations and epochs were chosen by validation Recall@10 on held-out concepts."
+
+
+def _by_test(training: ImageTrainingSpec) -> bool:
+    return training.split.endswith(BEST_TEST_EPOCH)
 
 
 def score_rows(found: Sequence[Evaluated]) -> report.Rows:
@@ -329,7 +342,7 @@ def main(options: ImageEvaluationOptions) -> None:
     """Evaluate the objectives of image decoding on the test images."""
     storage = open_storage(options.storage, must_exist=True)
     ledgers = subject_ledgers(storage, options.sweeps)
-    check_alike({ledger.folder.name: ledger.sweep().training for ledger in ledgers})
+    check_alike(ledgers)
     found = []
     for ledger in ledgers:
         with step(f"Test images of {_subject(ledger)}"):

@@ -3,6 +3,8 @@
 A test split is one of a dataset, a kind of split and a seed, whichever sweep looked at it:
 
 STORAGE/looks/DATASET-KIND/look-0001.json
+
+The test images of a subject are the same for all datasets, kinds and seeds.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def record_look(
     """
     chosen = {family: dict(values) for family, values in choice.items()}
     folder, looks = _looks(ledger, sweep)
-    shared = (sweep or ledger.sweep()).training.split == "held-out"
+    shared = (sweep or ledger.sweep()).training.shares_test
     earlier = [look for look in looks if shared or {*look["seeds"]} & {*seeds}]
     look = {
         "id": uuid.uuid4().hex,  # two looks at once are two, however alike
@@ -66,7 +68,9 @@ def count_looks(ledger: Ledger) -> int:
 
 def _looks(ledger: Ledger, sweep: Sweep | None = None) -> tuple[UPath, list[dict[str, Any]]]:
     sweep = sweep or ledger.sweep()
-    folder = ledger.storage / FOLDER / f"{sweep.dataset_digest}-{sweep.training.split}"
+    test = ledger.description()["dataset"].get("test")
+    named = test or f"{sweep.dataset_digest}-{sweep.training.split}"
+    folder = ledger.storage / FOLDER / named
     names = [name for name in names_in(folder) if name.startswith("look-")]
     return folder, [read_json(folder / name) for name in names]
 

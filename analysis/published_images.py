@@ -49,6 +49,16 @@ MEANS: Mapping[Task, Mapping[str, tuple[float, float | None]]] = {
 }
 """Top-1 and Top-5 over subjects, by method; None where no table has it."""
 
+GALLERIES = {
+    "NICE": "class-centre",
+    "ATM": "original",
+    "UBP": "blurred",
+    "NeuroBridge": "augmented-mean",
+    "NeuroCLIP": "not stated",
+    "SSR": "original",
+}
+"""What each method retrieves from, as its code or paper has it."""
+
 SSR: Mapping[Task, tuple[tuple[float, ...], tuple[float, ...]]] = {
     EEG_WITHIN: (
         (60.1, 67.4, 62.8, 63.6, 60.1, 73.7, 66.1, 73.1, 65.4, 76.7),

@@ -220,7 +220,7 @@ def main(options: RecordingsOptions) -> None:
     """Compare families over subjects, which are the unit."""
     storage = open_storage(options.storage, must_exist=True)
     names = dict.fromkeys(options.sweeps)
-    found = [read_evaluation(find_ledger(storage, name), PRIMARY) for name in names]
+    found = [read_evaluation(find_ledger(storage, name, "sentences"), PRIMARY) for name in names]
     check_alike(found)
     scores, chance = by_subject(found)
     comparisons = compare_subjects(scores, chance)

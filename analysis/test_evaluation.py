@@ -176,7 +176,7 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
 def main(options: EvaluationOptions) -> None:
     """Evaluate the best configurations of a sweep on their held-out test splits."""
     storage = open_storage(options.storage, must_exist=True)
-    ledger = find_ledger(storage, options.sweep)
+    ledger = find_ledger(storage, options.sweep, "sentences")
     say(f"Test evaluation of {ledger.folder.name}")
     search = take_up(ledger)
     if not options.allow_missing:

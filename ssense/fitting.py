@@ -38,6 +38,7 @@ class Method(Protocol[Model, Part]):
 
     Attributes:
         split: how a seed divides the data.
+        shares_test: whether all seeds share one test split.
         precision: that its matrix products are computed in.
         batch_size: pairs of a step.
         patience: epochs without a better selection metric before training stops.
@@ -46,6 +47,8 @@ class Method(Protocol[Model, Part]):
 
     @property
     def split(self) -> str: ...  # noqa: D102
+    @property
+    def shares_test(self) -> bool: ...  # noqa: D102
     @property
     def precision(self) -> str: ...  # noqa: D102
     @property
@@ -197,8 +200,8 @@ def fit(
         _set_moments(optimiser, model, resume.moments)
         order.set_state(resume.order)
         masks.set_state(resume.masks)
+    torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     while len(history) < min(method.max_epochs, best_epoch + method.patience):
-        torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
         loss = _train_epoch(model, optimiser, train, method, order, masks)
         metrics = method.evaluate(model, validation)
         history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
@@ -215,6 +218,7 @@ def fit(
                 masks=masks.get_state(),
             )
         )
+        torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
 
 

@@ -35,6 +35,8 @@ IMAGES_PER_PASS = 64  # of a gallery that passes a tower
 class ImageTrainingSpec:
     """How a cell of image decoding is trained; the defaults are NeuroBridge's within a subject.
 
+    Without NeuroBridge's smoothing of the responses, and the last, smaller batch is kept.
+
     Attributes:
         objective: which of the three below is trained.
         infonce: fields of the objective of that name.
@@ -63,6 +65,7 @@ class ImageTrainingSpec:
     patience: int = 10
     max_epochs: int = 50
 
+    shares_test: ClassVar[bool] = True
     precision: ClassVar[Literal["float32"]] = "float32"
 
     def __post_init__(self) -> None:
@@ -132,7 +135,8 @@ class ImageTrainingSpec:
             The loss of the batch before the step, on its device.
         """
         optimiser.zero_grad()
-        loss = model.loss(train.batch(index))
+        spec = self.objective_spec
+        loss = model.loss(train.batch(index, spec.features, pixels=spec.pixels))
         loss.backward()
         optimiser.step()
         return loss.detach()

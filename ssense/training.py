@@ -58,6 +58,11 @@ class TrainingSpec:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
+    @property
+    def shares_test(self) -> bool:
+        """Whether all seeds share one test split."""
+        return self.split == "held-out"
+
     def by_content(self) -> TrainingSpec:
         """Name weights from a file by their content, wherever the file lies."""
         from ssense.digest import weights_identity  # reaches into storages, training does not

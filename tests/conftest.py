@@ -129,10 +129,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 def local_ray() -> Iterator[None]:
     import ray
 
-    from sweeps.engine.workers import quiet_ray
+    from sweeps.engine.workers import on_loopback, quiet_ray
 
     quiet_ray()
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    with on_loopback():
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

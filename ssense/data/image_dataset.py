@@ -7,7 +7,7 @@ test responses; images count through the training images and then the test image
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from ssense.data.splits import Split
 from ssense.data.things import Things
 from ssense.data.things_folds import FoldKind, make_fold
 from ssense.model.galleries import GalleryName
+from ssense.model.image_features import FeatureKind
 from ssense.model.objectives.objective import Batch
 
 ImageSplitKind = Literal[
@@ -68,7 +69,13 @@ class ImageDataset:
         drawn_by = seed if self.split_seed is None else self.split_seed
         fold = make_fold(whom, self.things, self.subject, drawn_by, self.n_validation)
         test = len(self.things.rows("training")) + fold.test
-        return Split(fold.train, test if kind.endswith(BEST_TEST_EPOCH) else fold.validation, test)
+        if not kind.endswith(BEST_TEST_EPOCH):
+            return Split(fold.train, fold.validation, test)
+        # The peers hold no concept out.
+        n_images = len(self.things.training_images)
+        subjects = np.unique(fold.train // n_images)
+        everything = (subjects[:, None] * n_images + np.arange(n_images)).ravel()
+        return Split(everything, test, test)
 
     def on(self, device: torch.device) -> ImageResponses:
         """All responses on a device; on the CPU they share the arrays' memory."""
@@ -150,14 +157,13 @@ class ImagePairs:
         """Where they are."""
         return self.rows.device
 
-    def batch(self, index: Tensor) -> Batch:
-        """Gather pairs of this selection."""
+    def batch(self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool) -> Batch:
+        """Gather pairs of this selection, with some kinds of features, with or without pixels."""
         images = self.images[index]
-        features, pixels = self.responses.features, self.responses.pixels
         return Batch(
             signals=self.signals[self.rows[index]],
-            features={kind: rows[images] for kind, rows in features.items()},
-            pixels=None if pixels is None else pixels[images],
+            features={kind: self.responses.features[kind][images] for kind in kinds},
+            pixels=self.responses.pixels[images] if pixels else None,
         )
 
     def gallery(self) -> tuple[Tensor, Tensor]:

@@ -167,7 +167,8 @@ def _averages(
 ) -> np.ndarray:
     if cache is None:
         return average(file, images, spec)
-    origin = digest("averages", FORMAT_VERSION, file_digest(file.path), spec, images.files)
+    axes = file.channels, file.times_s.round(6).tolist()  # of an array, another file tells them
+    origin = digest("averages", FORMAT_VERSION, file_digest(file.path), axes, spec, images.files)
     path = cache / f"{origin}.safetensors"
     if exists(path):
         try:
@@ -188,6 +189,6 @@ def _digest(
 ) -> str:
     return digest(
         *("things", FORMAT_VERSION, spec, channels, times_s.round(6).tolist()),
-        [file_digest(file.path) for file in files],
+        [(file_digest(file.path), file.channels) for file in files],
         [image_set.files for image_set in images],
     )

@@ -135,6 +135,16 @@ def tower_layers(model: str) -> int:
     return layers
 
 
+def tower_px(model: str) -> int:
+    """Side of the images that an open_clip model takes.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    size = model_config(model)["vision_cfg"]["image_size"]
+    return size if isinstance(size, int) else min(size)
+
+
 def cached_features(
     images: ImageSet,
     kinds: Sequence[FeatureKind],
@@ -210,6 +220,7 @@ def embed_images(
         UserError: the weights can't be had, or an image is damaged.
     """
     tower = image_tower(spec).to(device)
+    torch.backends.cudnn.allow_tf32 = False  # the cache has one key for every device
     parts: dict[Augmentation, list[Tensor]] = {view: [] for view in views}
     for first in range(0, len(images), _BATCH):
         rows = range(first, min(first + _BATCH, len(images)))

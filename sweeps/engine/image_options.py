@@ -116,6 +116,11 @@ class ImageOptions(EngineOptions):
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
+        if "neuroclip" in self.objectives and self.gallery != "original":
+            raise UserError(
+                f"--gallery {self.gallery}: neuroclip retrieves the images themselves, and "
+                "galleries don't mix in a table. Leave it out of --objectives."
+            )
         if self.split_seed is not None and self.split_seed < 0:
             raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
 

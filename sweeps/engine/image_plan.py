@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.data.image_dataset import ImageDataset, ImagePairs, ImageSplitKind
+from ssense.data.image_pixels import FORMAT_VERSION as PIXELS_VERSION
 from ssense.data.image_pixels import cached_pixels, images_digest
 from ssense.data.splits import Split
 from ssense.data.things import Things, read_things
@@ -24,8 +25,15 @@ from ssense.digest import digest, weights_identity
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
 from ssense.model.galleries import GalleryName, class_centres
-from ssense.model.image_features import FeatureKind, ImageTowerSpec, cached_features, image_tower
-from sweeps.engine.precompute import SELECTION_RANK, poor_splits
+from ssense.model.image_features import FORMAT_VERSION as FEATURES_VERSION
+from ssense.model.image_features import (
+    VIEWS,
+    FeatureKind,
+    ImageTowerSpec,
+    cached_features,
+    tower_px,
+)
+from sweeps.engine.precompute import SELECTION_RANK
 from sweeps.engine.progress import step
 
 _VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
@@ -96,7 +104,9 @@ class ImagePlan:
         source, tower = self.source, self.source.image_tower
         pictures = map(images_digest, (self.things.training_images, self.things.test_images))
         weights = weights_identity(tower.weights)
-        made = (tower.model, weights, tower.fit, tower.image_px, source.kinds, source.pixels)
+        views = [(kind, VIEWS[kind]) for kind in source.kinds]
+        made = (tower.model, weights, tower.fit, tower.image_px, views, source.pixels)
+        made += (FEATURES_VERSION, PIXELS_VERSION)
         if source.gallery == "class-centre":
             made += (source.gallery, images_digest(self._more_images))
         split = source.subject, self.n_validation, source.split_seed
@@ -122,16 +132,21 @@ class ImagePlan:
         Raises:
             UserError: with their number.
         """
-        for seed, n_candidates in poor_splits(partial(self.split, kind), seeds):
-            raise UserError(
-                f"{self.source.images}: {len(self.things.training_images.concepts)} concepts are "
-                f"too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones, at seed "
-                f"{seed}, tells nothing. Give more images."
-            )
+        for seed in seeds:
+            n_candidates = self.n_candidates(self.split(kind, seed))
+            if n_candidates <= SELECTION_RANK:
+                raise UserError(
+                    f"{self.source.images}: {len(self.things.training_images.concepts)} concepts "
+                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones "
+                    "tells nothing. Give more images."
+                )
 
-    def n_candidates(self, split: Split) -> int:  # noqa: ARG002 - whoever saw them
-        """Images of the validation, of which each query has to find its own."""
-        return self.n_validation
+    def n_candidates(self, split: Split) -> int:
+        """Images of the validation, of which each query has to find its own, whoever saw them."""
+        rows, n_training = split.validation, len(self.things.rows("training"))
+        test = bool((rows >= n_training).any())
+        n = len(self.things.test_images if test else self.things.training_images)
+        return len(np.unique((rows - n_training * test) % n))
 
     def examples(self, n: int, device: torch.device) -> ImagePairs:
         """The first n training responses with random features and pixels, to time a training."""
@@ -188,6 +203,8 @@ class ImagePlan:
         return {
             **asdict(self.source),
             "digest": self.digest,
+            # What a look at the test is a look at, whatever else changes.
+            "test": digest(images_digest(self.things.test_images), self.source.subject),
             "title": folder,
             "tower": tower,
         }
@@ -238,7 +255,8 @@ class ImagePlan:
 
     @cached_property
     def _image_px(self) -> int:
-        return image_tower(self.source.image_tower).image_px
+        tower = self.source.image_tower
+        return tower.image_px or tower_px(tower.model)
 
 
 def plan_images(source: ImageSource, storage: UPath) -> ImagePlan:

@@ -323,7 +323,7 @@ class Ledger:
         return Sweep(
             claim=content["claim"],
             dataset_digest=content["dataset_digest"],
-            training=specification(content["method"], content["training"]),
+            training=specification(self.method(), content["training"]),
             families=tuple(Family(**family) for family in content["families"]),
             configurations=content["configurations"],
             seeds=tuple(content["seeds"]),
@@ -336,7 +336,7 @@ class Ledger:
         Raises:
             UserError: as `description`.
         """
-        return self.description()["method"]
+        return self.description().get("method", "sentences")  # once there was no other
 
     def rows(self) -> list[Row]:
         """Configurations proposed so far, in order.
@@ -407,17 +407,28 @@ def sweep_folders(storage: UPath) -> list[UPath]:
     return [folder for folder in folders if exists(folder / "sweep.json")]
 
 
-def find_ledger(storage: UPath, name: str | None = None) -> Ledger:
+def find_ledger(storage: UPath, name: str | None = None, method: str | None = None) -> Ledger:
     """Return the ledger of a sweep by name, or of the sweep that was worked on last.
 
+    Args:
+        storage: of the sweeps.
+        name: of the sweep.
+        method: that its cells must train; None for any.
+
     Raises:
-        UserError: there is none, or none of that name.
+        UserError: there is none, none of that name, or it trains something else.
     """
     folders = {folder.name: folder for folder in sweep_folders(storage)}
     if not folders:
         raise UserError(f"no sweep in {storage}. Run python sweeps/masking.py first.")
     if name is None:
-        return max(map(Ledger, folders.values()), key=lambda led: led.description()["updated_at"])
+        ledgers = [led for led in map(Ledger, folders.values()) if method in (None, led.method())]
+        if not ledgers:
+            raise UserError(f"no sweep of {method} in {storage}. Name another --storage.")
+        return max(ledgers, key=lambda led: led.description()["updated_at"])
     if name not in folders:
         raise UserError(f"no sweep {name} in {storage}. Found: {', '.join(sorted(folders))}.")
-    return Ledger(folders[name])
+    found = Ledger(folders[name])
+    if method not in (None, found.method()):
+        raise UserError(f"{name} is a sweep of {found.method()}, not of {method}. Name another.")
+    return found

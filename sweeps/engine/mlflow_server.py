@@ -154,7 +154,7 @@ def _command(store: Store, port: int) -> list[str]:
 def _back_up(store: Store) -> None:
     try:
         store.back_up()
-    except UserError as error:  # the storage may be away for a while
+    except (UserError, OSError, sqlite3.Error) as error:  # either may be away for a while
         say(f"MLflow's store is not backed up: {error}")
 
 

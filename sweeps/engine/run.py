@@ -20,6 +20,7 @@ from rich.table import Table
 from ssense.command import python
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.storage import open_storage
+from sweeps.engine.budget import Budget
 from sweeps.engine.cell import describe, label
 from sweeps.engine.data_plan import DataPlan
 from sweeps.engine.driver import sole_driver
@@ -56,7 +57,20 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
         if not reproduce_cell(storage, options.cell, options.cpus_per_cell).exact:
             raise SystemExit(1)
         return
-    full = [run_sweep(define(data, options), data, options) for data in options.datasets()]
+    budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
+    full, failed = [], None
+    for data in options.datasets():
+        if budget.started and not budget.allows_another():
+            full.append(False)
+            break
+        try:
+            full.append(run_sweep(define(data, options), data, options, budget))
+        except SystemExit as end:  # the sweeps of other subjects may do better
+            failed = end
+        if budget.started:
+            options = replace(options, yes=True)  # was asked
+    if failed is not None:
+        raise failed
     if all(full):
         if os.environ.get("RAY_ADDRESS"):
             say(f"Next: {options.next_step}, submitted as this was")
@@ -64,8 +78,14 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
             say(f"Next: {python()} {options.next_step} --storage {options.storage}")
 
 
-def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions) -> bool:
+def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budget) -> bool:
     """Show the plan, train every cell that the ledger lacks, and show the result.
+
+    Args:
+        sweep: to run.
+        data: of the sweep.
+        options: of the command line.
+        budget: which other sweeps of the call may have spent a part of.
 
     Returns:
         Whether the ledger is full: not after a dry run or a spent budget, nor where the user did
@@ -93,7 +113,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions) -> bool:
             return False
         if search.missing():
             try:
-                tracker = _train(search, ledger, data, options, to_run, save)
+                tracker = _train(search, ledger, data, options, budget, to_run, save)
             finally:  # also when it is interrupted
                 ledger.copy_records()
         else:
@@ -154,11 +174,12 @@ def _train(
     ledger: Ledger,
     data: DataPlan,
     options: EngineOptions,
+    budget: Budget,
     to_run: int,
     save: Callable[[], None],
 ) -> Tracker:
     # Ray takes seconds to import, and a sweep that is done needs none of it.
-    from sweeps.engine.workers import Budget, Resources, running_ray, train_cells
+    from sweeps.engine.workers import Resources, running_ray, train_cells
 
     # Weights first: they may be missing, and by then nothing has been started or written.
     data.warm(search.sweep.training)
@@ -171,7 +192,7 @@ def _train(
         dataset = data.load()
         save()
         tracker = _show_in_mlflow(search, ledger, data)
-        most = min(to_run, options.budget_cells or to_run)
+        most = to_run if budget.cells is None else min(to_run, budget.cells - budget.started)
         at_a_time = f"{resources.slots()} at a time" + " now" * bool(os.environ.get("RAY_ADDRESS"))
         say(f"Training {'up to ' * (options.policy != 'full')}{most} cells, {at_a_time}")
         progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
@@ -188,7 +209,6 @@ def _train(
                 save()
             tracker.cell(search, record)
 
-        budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
         with progress:
             train_cells(search, dataset, ledger, resources, budget, keep)
     return tracker

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import ray
 import ray.data
 import torch
 from ray import cloudpickle, tune
+from ray._private import ray_constants
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -29,6 +30,7 @@ from ray.tune.search import Searcher
 from ssense.data.dataset import Dataset
 from ssense.errors import UserError, one_line
 from ssense.storage import is_local
+from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Cell, label
 from sweeps.engine.ledger import COPY_AFTER, Ledger, Record
 from sweeps.engine.process import cells_that_fit
@@ -37,6 +39,8 @@ from sweeps.engine.provenance import code_digest
 from sweeps.engine.search import LOST_MACHINES, RETRIES, Change, Search
 from sweeps.engine.trial import CellTrainable
 
+_NFS_REMEMBERS_S = 65.0
+"""An NFS client may go by for up to a minute that a file was not there."""
 LEAST_WAITING = 16
 """Cells that wait on a cluster that has no machine yet."""
 _COUNT_MACHINES_S = 5.0  # asking Ray takes a while
@@ -118,33 +122,6 @@ def _amount(cpus: float, gpus: float) -> str:
     if gpus:
         parts.append(f"{gpus:g} GPU" + "s" * (gpus > 1))
     return " and ".join(parts)
-
-
-@dataclass(kw_only=True)
-class Budget:
-    """What one call may spend.
-
-    Attributes:
-        cells: most cells to start; None for any number.
-        hours: after which no cell is started; None for any time.
-        started: cells that were.
-        since: when the call began, seconds of `time.monotonic`.
-    """
-
-    cells: int | None = None
-    hours: float | None = None
-    started: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-    def allows_another(self) -> bool:
-        """Whether a further cell may start."""
-        if self.cells is not None and self.started >= self.cells:
-            return False
-        return not self.out_of_time()
-
-    def out_of_time(self) -> bool:
-        """Whether not even a cell that was handed out may start."""
-        return self.hours is not None and time.monotonic() - self.since >= 3600 * self.hours
 
 
 OnRecord = Callable[[Record, Change], None]
@@ -263,7 +240,12 @@ class CellSearcher(Searcher):
         if record.worker in self._reaching and not is_local(self._ledger.folder):
             return True
         self._reaching.add(record.worker)
-        return self._ledger.has(record.signature)
+        deadline = time.monotonic() + (_NFS_REMEMBERS_S if is_local(self._ledger.folder) else 0)
+        while not self._ledger.has(record.signature):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+        return True
 
     def _stop(self, obstacle: Exception) -> None:
         """Start no further cell."""
@@ -431,12 +413,13 @@ def running_ray() -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=address or "local",  # else it would join what runs on this machine already
-            include_dashboard=None if address else False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with nullcontext() if address else on_loopback():
+            ray.init(
+                address=address or "local",  # else it would join what runs here already
+                include_dashboard=None if address else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except Exception as error:  # Ray raises half a dozen, among them plain ones
         raise UserError(_why_no_ray(address, error)) from error
     finally:
@@ -445,6 +428,20 @@ def running_ray() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Let a Ray that starts meanwhile listen on loopback alone, as it does on Windows and macOS.
+
+    Elsewhere it would take connections from anybody on the network.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _why_no_ray(address: str | None, error: Exception) -> str:

@@ -9,6 +9,7 @@ from upath import UPath
 
 from analysis.evaluation import Evaluation, Retrieval
 from ssense.data.synthetic import SyntheticSpec
+from sweeps.engine.budget import Budget
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.run import run_sweep
 
@@ -50,6 +51,6 @@ def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 
         synthetic=SyntheticSpec(sentences=200, electrodes=5, sampling_rate=256),
     )
     data = options.plan_dataset()
-    assert run_sweep(options.sweep("tiny", data, {"no masking": {}}), data, options)
+    assert run_sweep(options.sweep("tiny", data, {"no masking": {}}), data, options, Budget())
     yield UPath(folder)
     shutil.rmtree(folder)  # encoders are large

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,23 @@ from upath import UPath
 
 from analysis import image_evaluation
 from analysis.image_evaluation import (
+    OVER,
+    Evaluated,
     ImageEvaluationOptions,
     binomial_floor,
     check_alike,
     main,
+    paper_subjects,
     subject_ledgers,
+    table_rows,
 )
-from analysis.published_images import EEG_WITHIN, MEANS, SSR
+from analysis.published_images import EEG_WITHIN, MEANS, SSR, Task
 from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
+from ssense.storage import write_json
 from sweeps.engine.image_options import ImageOptions
-from sweeps.engine.ledger import SWEEPS, Ledger, find_ledger
+from sweeps.engine.ledger import FORMAT_VERSION, SWEEPS, Ledger, find_ledger
 from sweeps.engine.race import Full
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
@@ -121,32 +125,98 @@ def test_a_second_look_is_counted(storage, evaluated):  # noqa: ARG001
     assert "seen once before" in found.standing or "up to" in found.standing
 
 
-@cache
-def trainings() -> dict[str, ImageTrainingSpec]:
-    return {"one": ImageTrainingSpec(), "other": ImageTrainingSpec()}
-
-
 @pytest.mark.parametrize(
-    ("field", "value", "problem"),
+    ("changes", "problem"),
     [
-        ("gallery", "blurred", "differ in their gallery: original and blurred"),
-        ("split", "leave-one-subject-out", "split: intra-subject and leave-one-subject-out"),
-        ("encoder", "ts-conv", "encoder: eeg-project and ts-conv"),
+        ({"gallery": "blurred"}, "differ in their gallery: original and blurred"),
+        ({"encoder": "ts-conv"}, "differ in their encoder: eeg-project and ts-conv"),
+        ({"start_s": 0.2}, "differ in their res"),
+        ({"seeds": (0, 2)}, r"differ in their seeds: \(0, 1\) and \(0, 2\)"),
     ],
 )
-def test_what_is_tested_differently_is_not_put_into_one_table(field, value, problem):
-    check_alike(trainings())
-    other = dataclasses.replace(trainings()["other"], **{field: value})
+def test_what_is_made_differently_is_not_put_into_one_table(storage, tmp_path, changes, problem):
+    (first, _) = subject_ledgers(UPath(storage), ())
+    options = ImageOptions(
+        **{"storage": str(tmp_path), "synthetic": SYNTHETIC, "objectives": OBJECTIVES}
+        | {"seeds": (0, 1), "configurations": 1, "max_epochs": 2, "subjects": ("sub-02",)}
+        | changes
+    )
+    (plan,) = options.datasets()
+    other = Ledger(plan.storage / SWEEPS / "other")
+    other.write_sweep(image_sweep(plan, options), [], plan.origin(), "full", [])
+    check_alike([first])
     with pytest.raises(UserError, match=problem):
-        check_alike(trainings() | {"other": other})
+        check_alike([first, other])
 
 
-def test_two_sweeps_of_a_subject_are_refused_and_the_last_is_taken(storage, evaluated, tmp_path):  # noqa: ARG001
-    names = [ledger.folder.name for ledger in subject_ledgers(UPath(storage), ())]
+def test_the_last_sweep_of_a_subject_is_taken_and_two_of_one_are_refused(storage, evaluated):  # noqa: ARG001
+    storage = UPath(storage)
+    found = subject_ledgers(storage, ())
+    names = [ledger.folder.name for ledger in found]
     assert [name.partition("-sub-")[2][:2] for name in names] == ["01", "02"]
-    assert subject_ledgers(UPath(storage), names[:1])[0].folder.name == names[0]
+    assert subject_ledgers(storage, names[:1])[0].folder.name == names[0]
+    later = Ledger(storage / SWEEPS / "later")
+    content = found[0].description()
+    changed = {"format": FORMAT_VERSION, "updated_at": "2999-01-01T00:00:00+00:00"}
+    write_json(later.folder / "sweep.json", content | changed)
+    try:
+        assert [led.folder.name for led in subject_ledgers(storage, ())] == ["later", names[1]]
+        with pytest.raises(UserError, match=r"are both of sub-01\. Give one sweep of each subject"):
+            subject_ledgers(storage, (names[0], "later"))
+    finally:
+        (later.folder / "sweep.json").unlink()
+
+
+def test_a_storage_without_images_is_refused(tmp_path):
     with pytest.raises(UserError, match="has no sweep of images"):
         subject_ledgers(UPath(tmp_path), ())
+
+
+def test_sweeps_of_images_and_of_sentences_are_told_apart(storage):
+    (ledger, _) = subject_ledgers(UPath(storage), ())
+    name = ledger.folder.name
+    with pytest.raises(UserError, match=f"{name} is a sweep of images, not of sentences"):
+        find_ledger(UPath(storage), name, "sentences")
+    with pytest.raises(UserError, match="no sweep of sentences in"):
+        find_ledger(UPath(storage), method="sentences")
+
+
+def papers(task: Task) -> list[Evaluated]:
+    """An evaluation of the papers' subjects, of made-up scores."""
+    return [
+        Evaluated(
+            ledger=Ledger(UPath("none")),
+            subject=subject,
+            training=ImageTrainingSpec(split=task[1]),
+            chosen={"ssr": {}},
+            seeds=(0, 1),
+            scores={"ssr": {name: np.array([0.5, 0.6]) for name in ("recall@1", "recall@5")}},
+            n_test=200,
+            task=task,
+            standing="",
+        )
+        for subject in paper_subjects(task)
+    ]
+
+
+@pytest.mark.parametrize("task", SSR, ids=" ".join)
+def test_published_rows_stand_in_the_columns_of_ours(task):
+    found = papers(task)
+    for place, metric in enumerate(("recall@1", "recall@5")):
+        rows = table_rows(found, metric)
+        assert {tuple(row) for row in rows} == {("objective", *paper_subjects(task), OVER)}
+        (ssr,) = (row for row in rows if row["objective"].startswith("SSR (published"))
+        assert [float(ssr[name]) for name in paper_subjects(task)] == [*SSR[task][place]]
+        for row in rows[1:]:
+            mean = MEANS[task][row["objective"].partition(" (")[0]][place]
+            assert row[OVER] == ("–" if mean is None else f"{mean:.1f}")
+    assert len(rows) == 1 + len(MEANS[task])
+
+
+def test_nothing_published_stands_beside_other_subjects():
+    found = papers(EEG_WITHIN)
+    assert len(table_rows(found[:9], "recall@1")) == 1
+    assert len(table_rows(found[:1], "recall@1")) == 1
 
 
 def test_the_binomial_floor_is_what_a_simulation_finds():
@@ -164,8 +234,3 @@ def test_published_means_are_those_of_their_subjects():
         assert np.mean(top1) == pytest.approx(mean1, abs=0.06)
         assert np.mean(top5) == pytest.approx(mean5, abs=0.06)
     assert len(SSR[EEG_WITHIN][0]) == 10
-
-
-def test_a_sweep_of_sentences_is_refused(storage):
-    with pytest.raises(UserError, match="no sweep"):
-        find_ledger(UPath(storage), "masking-00000000")

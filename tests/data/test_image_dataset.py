@@ -59,7 +59,9 @@ def test_every_response_comes_with_the_image_it_is_to(dataset, things):
             test = signals is things.test
             pairs = responses.select(rows + test * SUBJECTS * IMAGES)
             n = TEST if test else IMAGES
-            batch = pairs.batch(torch.arange(len(pairs)))
+            batch = pairs.batch(torch.arange(len(pairs)), ["original"], pixels=True)
+            bare = pairs.batch(torch.arange(len(pairs)), [], pixels=False)
+            assert (bare.features, bare.pixels) == ({}, None)
             for row, signal, feature, image in zip(
                 rows, batch.signals, batch.features["original"], batch.pixels, strict=True
             ):
@@ -105,7 +107,7 @@ def test_the_peers_choice_by_the_test_has_a_name_of_its_own(dataset):
     honest = dataset.split("intra-subject", seed=1)
     peers = dataset.split("intra-subject, best test epoch", seed=1)
     assert np.array_equal(peers.validation, honest.test)
-    assert np.array_equal(peers.train, honest.train)
+    assert {*peers.train} == {*range(IMAGES, 2 * IMAGES)}  # every concept of the subject
     assert np.array_equal(peers.test, honest.test)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -69,15 +70,15 @@ def test_every_objective_is_swept_and_a_second_call_trains_nothing(tmp_path, cap
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_each_subject_left_out_is_a_sweep_that_trains_on_all_others(tmp_path, capsys):
-    main(
-        options(
-            tmp_path,
-            subjects=(),
-            objectives=("infonce",),
-            split="leave-one-subject-out",
-        )
-    )
-    assert capsys.readouterr().out.count("2 to train") == 3
+    chosen = options(tmp_path, subjects=(), objectives=("infonce",), split="leave-one-subject-out")
+    main(dataclasses.replace(chosen, budget_cells=2))  # of the whole call
+    shown = capsys.readouterr().out
+    assert shown.count("2 to train") == 1
+    assert "Next:" not in shown
+    main(chosen)
+    shown = capsys.readouterr().out
+    assert (shown.count("2 done, 0 to train"), shown.count("0 done, 2 to train")) == (1, 2)
+    assert "Next:" in shown
     found = ledgers(tmp_path)
     assert {ledger.description()["dataset"]["subject"] for ledger in found} == {
         *("sub-01", "sub-02", "sub-03")
@@ -142,8 +143,12 @@ def test_prompts_go_into_the_first_half_or_all_of_the_layers():
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"tower": "RN50"}, "RN50 is no Transformer that takes prompts"),
         ({"tower": "no-such"}, "open_clip knows no model no-such"),
-        ({"stop_s": 3.0}, "3"),
-        ({"gallery": "class-centre"}, "--gallery class-centre averages other images"),
+        ({"stop_s": 3.0}, "0 to 3 s"),
+        (
+            {"gallery": "class-centre", "objectives": ("ssr",)},
+            "--gallery class-centre averages other images",
+        ),
+        ({"gallery": "blurred"}, "--gallery blurred: neuroclip retrieves the images themselves"),
         ({"split_seed": -1}, "--split-seed must be 0 or more, got -1"),
         ({"synthetic": SyntheticThingsSpec(subjects=1, concepts=30, image_px=8)}, "too few"),
     ],

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ssense.errors import UserError
 from ssense.model.image_features import FeatureKind, ImageTower
@@ -30,6 +31,9 @@ from ssense.model.objectives.contrast import (
 )
 from ssense.model.objectives.image_prompts import DynamicFilter, Fusion, PromptTokens
 from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec
+
+IMAGES_PER_PASS = 64
+"""Images whose activations are kept at a time: 6 GB of a ViT-B-16's, by arithmetic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +132,23 @@ class NeuroCLIP(Objective):
 
     def loss(self, batch: Batch) -> Tensor:
         """Softened InfoNCE in both directions, a scalar."""
-        logits = self.similarity(self.brain(batch.signals), self.gallery(batch.pixels))
+        logits = self.similarity(self.brain(batch.signals), self._images(batch.pixels))
         if not self.spec.softening:
             return symmetric_cross_entropy(logits)
         alike = batch.features["original"]
         targets = softened_targets(alike, self.spec.softening, self.spec.softening_temperature)
         return symmetric_cross_entropy(logits, targets)
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        """Embed a batch's images, with the activations of a few at a time in memory.
+
+        They pass the tower once more on the way back, with the same dropout, so the gradient is
+        that of one pass.
+        """
+        parts = pixels.split(IMAGES_PER_PASS)
+        if len(parts) == 1:
+            return self.gallery(pixels)
+        return torch.cat([checkpoint(self.gallery, part, use_reentrant=False) for part in parts])
 
     def brain(self, signals: Tensor) -> Tensor:
         """Embed signals `[N, C, T]` as `[N, D]`."""

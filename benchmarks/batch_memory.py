@@ -1,0 +1,81 @@
+"""Memory that a training step on a large batch needs beside its dataset, on the device it runs on.
+
+    python benchmarks/batch_memory.py
+
+The step of a cell, with gathering, masks, loss and Adam, on a random dataset of the paper's size
+that lies on the device. On a CPU it is the memory of the process above what it had with libraries
+loaded; on a GPU what PyTorch took of the device, without the context of the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from dataclasses import dataclass
+
+import torch
+from training_step import MASKING, random_pairs
+
+from ssense.command import run_command
+from ssense.fitting import initial_model
+from ssense.model.encoder import Precision, build_encoder
+from ssense.training import TrainingSpec
+from sweeps.engine.process import reset_process
+from sweeps.engine.provenance import device_name
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    batch_size: int = 256
+    """Pairs of the step."""
+    electrodes: int = 99
+    """Of a sentence."""
+    sentences: int = 1454
+    """Of the dataset."""
+    precision: Precision = "bf16"
+    """Of the training."""
+
+
+def memory_bytes(device: torch.device) -> int:
+    """The most that was taken so far, on a CPU by the process, on a GPU by PyTorch."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main(options: Options) -> None:
+    """Take one step; print one line of JSON."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reset_process(0, threads=1)
+    build_encoder("random")  # loads libraries
+    before = memory_bytes(device)
+    pairs = random_pairs(options.sentences, options.electrodes, device)
+    spec = TrainingSpec(
+        masking=MASKING,
+        batch_size=options.batch_size,
+        precision=options.precision,
+        encoder_weights="random",
+    )
+    encoder = initial_model(spec, pairs, seed=0).train()
+    masks = torch.Generator(device).manual_seed(0)
+    index = torch.arange(options.batch_size, device=device)
+    start = time.perf_counter()
+    loss = spec.step(encoder, spec.optimiser(encoder), pairs, index, masks)
+    result = {
+        "device": device_name(device),
+        "batch": [*pairs.batch(index)[0].shape],
+        "chunk": spec.chunk,
+        "precision": spec.precision,
+        "dataset_gib": round(pairs.spectrograms.nbytes / 2**30, 2),
+        "peak_gib": round((memory_bytes(device) - before) / 2**30, 2),
+        "loss": round(loss.item(), 3),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run_command(Options, main)

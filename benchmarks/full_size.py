@@ -1,0 +1,144 @@
+r"""One cell at the paper's size, from recording to test evaluation: what each stage takes.
+
+    python -m ssense.data.synthetic OUT --timings tests/data/antman_sentence_timings.csv \
+        --electrodes 106 --sampling-rate 1024
+    python benchmarks/full_size.py OUT
+
+Every stage is that of a sweep; the cell trains a single epoch, with its validation, on one thread,
+as each core's cell does. Beside the wall time stand the processor's seconds, since other work may
+share it, the highest memory of all processes together, and the load average at the end. From them
+follows what the paper's experiment takes on this machine, in the words and assumptions printed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from precompute import MemoryWatch
+from upath import UPath
+
+from analysis.evaluation import held_out_retrieval
+from ssense.command import run_command
+from ssense.data.brain_treebank import SegmentSpec, open_recording
+from ssense.model.text import TextSpec, cached_embeddings
+from ssense.signal.superlets import SuperletSpec
+from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell
+from sweeps.engine.ledger import Ledger
+from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
+from sweeps.engine.process import reset_process
+from sweeps.engine.trial import run_cell
+from sweeps.engine.workers import running_ray
+
+SEED = 0
+CELLS = (1 + 3 * 10) * 10  # no masking, ten configurations of each other family; ten seeds
+EPOCHS = 20  # of a cell, assumed; the most are 100
+REFERENCE_MS = (627, 908)  # of the authors' superlets, per channel and segment
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure on."""
+
+    recording: Annotated[str, tyro.conf.Positional]
+    """Folder of the recording."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage took."""
+
+    name: str
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    load: float
+
+    def row(self) -> str:
+        """Of a table in Markdown."""
+        memory = f"{self.peak_bytes / 1e9:.1f}"
+        return (
+            f"| {self.name} | {self.wall_s:.1f} | {self.cpu_s:.1f} | {memory} | {self.load:.1f} |"
+        )
+
+
+@contextmanager
+def stage(name: str, stages: dict[str, Stage]) -> Iterator[None]:
+    """Measure a stage, show it, and keep it by its name."""
+    start = time.perf_counter()
+    with MemoryWatch() as watch:
+        yield
+        wall_s, cpu_s = time.perf_counter() - start, watch.cpu_s
+    stages[name] = Stage(name, wall_s, cpu_s, watch.peak, os.getloadavg()[0])
+    print(stages[name].row(), flush=True)
+
+
+def planned(recording: str, storage: UPath) -> DatasetPlan:
+    """The paper's segments and spectrograms of all clean contacts."""
+    segments = replace(SegmentSpec.paper(), electrodes="clean")
+    text = TextSpec(weights="untrained")
+    return plan_dataset(
+        open_recording(Path(recording)), segments, SuperletSpec.brainbert(), text, storage
+    )
+
+
+def run_stages(recording: str, storage: UPath) -> tuple[DatasetPlan, dict[str, Stage]]:
+    """All stages of a sweep with one cell of one epoch."""
+    stages: dict[str, Stage] = {}
+    print("| stage | wall, s | processor, s | peak memory, GB | load |")
+    print("| --- | --- | --- | --- | --- |")
+    with stage("plan", stages):
+        plan = planned(recording, storage)
+    with stage("precompute", stages), running_ray():
+        make_shards(plan, on_shard=lambda *_: None)
+    with stage("text", stages):
+        cached_embeddings(plan.segments.text, plan.text_spec, storage / "text")
+    with stage("load", stages):
+        dataset = load_dataset(plan.shard_folder.name, plan.text_spec, storage)
+    ledger = Ledger(storage / "sweeps" / "full-size")
+    spec = TrainingSpec(encoder_weights="random", precision="bf16", max_epochs=1)
+    pairs = dataset.on(torch.device("cpu"))
+    with stage("epoch", stages):
+        reset_process(SEED, threads=1)
+        record = run_cell(Cell({}, SEED), dataset, pairs, spec, ledger)
+    with stage("test", stages):
+        test = dataset.split(spec.split, SEED).test
+        held_out_retrieval(ledger, record, pairs, test, spec.precision)
+    return plan, stages
+
+
+def estimate(plan: DatasetPlan, stages: dict[str, Stage]) -> list[str]:
+    """The paper's experiment on this machine, were it free, from the processor's seconds."""
+    cores = os.cpu_count() or 1
+    sentences, electrodes, *_ = plan.shape
+    once = sum(stages[name].cpu_s for name in ("precompute", "text", "load"))
+    cell = EPOCHS * stages["epoch"].cpu_s + stages["test"].cpu_s
+    reference = [ms / 1e3 * sentences * electrodes / cores / 3600 for ms in REFERENCE_MS]
+    return [
+        f"{sentences} sentences x {electrodes} electrodes. {CELLS} cells of {EPOCHS} epochs (an "
+        f"assumption), on {cores} cores with nothing else on them:",
+        f"  precompute, text, load {once / cores / 60:.1f} min; the authors' superlets would take "
+        f"{reference[0]:.0f} to {reference[1]:.0f} h",
+        f"  cells {CELLS * cell / cores / 3600:.0f} h, {cell / 3600:.2f} core-hours each",
+    ]
+
+
+def main(options: Options) -> None:
+    """Print the table of stages and what follows from it; what was computed is deleted."""
+    with tempfile.TemporaryDirectory() as scratch:
+        plan, stages = run_stages(options.recording, UPath(scratch))
+    for line in estimate(plan, stages):
+        print(line)
+
+
+if __name__ == "__main__":
+    run_command(Options, main)
