@@ -3,6 +3,7 @@
     python sweeps/images.py                                       # on synthetic responses
     python sweeps/images.py --responses DIR --images DIR --subjects sub-01 sub-02
     python sweeps/images.py --responses DIR --images DIR --split leave-one-subject-out
+    python sweeps/images.py --responses DIR --images DIR --ablation     # the parts of SSR
     python sweeps/images.py --dry-run                             # the plan alone
 
 Every subject is a sweep of its own: the families are objectives, the seeds draw the concepts that
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 
 from ssense.command import run_command
 from ssense.image_training import ObjectiveName
+from ssense.model.objectives.ssr import ABLATIONS
 from sweeps.engine.image_options import ImageOptions
 from sweeps.engine.image_plan import ImagePlan
 from sweeps.engine.run import run
@@ -38,13 +40,23 @@ LEVELS: dict[ObjectiveName, Mapping[str, Levels]] = {
 
 
 def image_sweep(data: ImagePlan, options: ImageOptions) -> Sweep:
-    """Define the sweep of a subject: a family for each objective."""
+    """Define the sweep of a subject: a family for each objective, or for each part of SSR."""
+    if options.ablation:
+        return options.sweep(f"ablation-{data.source.subject}", data, ablation())
     families = {}
     for objective in options.objectives:
         families[objective] = {"objective": (objective,), **LEVELS[objective]}
         if objective == "neuroclip":
             families[objective]["neuroclip.depth"] = depths(options.n_layers())
     return options.sweep(f"images-{data.source.subject}", data, families)
+
+
+def ablation() -> dict[str, Mapping[str, Levels]]:
+    """A family of a single configuration for each row of SSR's ablation."""
+    return {
+        f"ssr, {name}": {"objective": ("ssr",)} | {f"ssr.{k}": (v,) for k, v in changes.items()}
+        for name, changes in ABLATIONS.items()
+    }
 
 
 def depths(layers: int) -> tuple[int, ...]:

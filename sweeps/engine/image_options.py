@@ -75,6 +75,8 @@ class ImageOptions(EngineOptions):
     """Subjects to sweep [all]."""
     objectives: tuple[ObjectiveName, ...] = ("infonce", "ssr", "neuroclip")
     """What to compare; neuroclip needs a ViT as tower, and has the images in the loop."""
+    ablation: bool = False
+    """Compare the rows of SSR's ablation instead."""
     split: ImageSplitKind = "intra-subject"
     """Whom a cell trains on: the subject, or all others. Held-out concepts choose its epoch;
     ", best test epoch" chooses by the test, as many papers do, to reproduce them."""
@@ -116,13 +118,17 @@ class ImageOptions(EngineOptions):
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
-        if "neuroclip" in self.objectives and self.gallery != "original":
+        if "neuroclip" in self._compared and self.gallery != "original":
             raise UserError(
                 f"--gallery {self.gallery}: neuroclip retrieves the images themselves, and "
                 "galleries don't mix in a table. Leave it out of --objectives."
             )
         if self.split_seed is not None and self.split_seed < 0:
             raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
+
+    @property
+    def _compared(self) -> tuple[ObjectiveName, ...]:
+        return ("ssr",) if self.ablation else self.objectives
 
     @property
     def defaults(self) -> ImageDefaults:
@@ -150,7 +156,7 @@ class ImageOptions(EngineOptions):
             UserError: a value is out of range.
         """
         values = {name: self.value(name) for name in ("batch_size", "learning_rate", "max_epochs")}
-        longest = max(self.objectives, key=("infonce", "ssr", "neuroclip").index)
+        longest = max(self._compared, key=("infonce", "ssr", "neuroclip").index)
         try:
             return ImageTrainingSpec(
                 objective=longest,
@@ -173,7 +179,7 @@ class ImageOptions(EngineOptions):
         found = subject_names(responses, self.subjects)
         training = self.training()
         kinds = {"original" if self.gallery == "class-centre" else self.gallery}
-        for name in self.objectives:
+        for name in self._compared:
             kinds |= {*getattr(training, name).features}
         alone = self.split.startswith("intra-subject")
         plan: ImagePlan | None = None
@@ -189,7 +195,7 @@ class ImageOptions(EngineOptions):
                 ),
                 image_tower=training.tower,
                 kinds=tuple(sorted(kinds)),
-                pixels="neuroclip" in self.objectives,
+                pixels="neuroclip" in self._compared,
                 gallery=self.gallery,
                 more_images=str(Path(self.more_images).resolve()) if self.more_images else "",
                 split_seed=self.split_seed,

@@ -13,6 +13,8 @@ from upath import UPath
 from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
+from ssense.model.objectives.ssr import ABLATIONS, SSRSpec
+from sweeps.engine.cell import configured
 from sweeps.engine.image_options import ImageOptions
 from sweeps.engine.image_plan import ImageSource
 from sweeps.engine.ledger import Ledger, sweep_folders
@@ -125,6 +127,18 @@ def test_class_centres_come_from_other_images_of_the_concepts(tmp_path):
     assert np.allclose(centres[n:], np.roll(original[n:], 1, axis=0), atol=1e-5)
     assert np.allclose(centres[0], original[1])  # two images of a concept: the other one
     assert ImageSource.of(plan.origin()) == plan.source
+
+
+def test_the_ablation_of_ssr_is_a_family_for_each_row(tmp_path):
+    chosen = options(tmp_path, ablation=True)
+    (plan,) = chosen.datasets()
+    sweep = image_sweep(plan, chosen)
+    assert [family.size for family in sweep.families] == [1] * len(ABLATIONS)
+    for family, name in zip(sweep.families, ABLATIONS, strict=True):
+        (configuration,) = ({k: v for k, (v,) in family.levels.items()},)
+        spec = configured(sweep.training, configuration)
+        assert (spec.objective, spec.ssr) == ("ssr", SSRSpec.ablation(name))
+    assert not plan.source.pixels
 
 
 def test_prompts_go_into_the_first_half_or_all_of_the_layers():
