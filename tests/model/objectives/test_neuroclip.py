@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, normalize
 from ssense.errors import UserError
 from ssense.model.brain_encoders import EEGProject
 from ssense.model.image_features import ImageTower, ImageTowerSpec, image_tower
+from ssense.model.objectives import neuroclip
 from ssense.model.objectives.contrast import softened_targets
 from ssense.model.objectives.neuroclip import NeuroCLIP, NeuroCLIPSpec
 
@@ -207,3 +208,25 @@ def test_a_tower_that_averages_its_tokens_is_one_line(tiny_towers):
     tower.visual.pool_type = "avg"
     with pytest.raises(UserError, match="a ViT that reads its class token"):
         NeuroCLIP(NeuroCLIPSpec(), nn.Identity(), n_brain=4, tower=tower)
+
+
+def test_images_a_few_at_a_time_have_the_gradient_of_one_pass(tower, batch, monkeypatch):
+    """Without dropout, which draws in another order."""
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 16))
+    model = NeuroCLIPSpec(prompts=2).build(encoder, n_brain=16, n_features=24, tower=lambda: tower)
+    model.eval()
+
+    def gradients() -> tuple[float, dict[str, torch.Tensor]]:
+        model.zero_grad()
+        loss = model.loss(batch)
+        loss.backward()
+        return loss.item(), {name: p.grad.clone() for name, p in model.trained().items()}
+
+    at_once, expected = gradients()
+    monkeypatch.setattr(neuroclip, "IMAGES_PER_PASS", 4)  # six images: four, and two
+    in_parts, found = gradients()
+    assert in_parts == pytest.approx(at_once, rel=1e-6)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-7), name
