@@ -144,6 +144,11 @@ class Checkpoint:
     masks: Tensor
 
 
+def validation_metrics(epoch: Mapping[str, float]) -> dict[str, float]:
+    """The metrics among what a history says of an epoch."""
+    return {name: value for name, value in epoch.items() if name not in ("epoch", "loss")}
+
+
 class NonFiniteLossError(ArithmeticError):
     """The training loss became NaN or infinite."""
 

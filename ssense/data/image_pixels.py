@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,7 +15,8 @@ from upath import UPath
 from ssense.data.things_images import ImageSet
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError, one_line
-from ssense.storage import exists, read_whole, write_whole
+from ssense.storage import exists
+from ssense.tensor_file import read_tensor, write_tensor
 
 FORMAT_VERSION = 1  # raise it when the same images come to give other pixels
 
@@ -61,12 +61,9 @@ def cached_pixels(images: ImageSet, size: int, fit: Fit, folder: UPath) -> Tenso
     path = folder / f"{digest(images_digest(images), size, fit, FORMAT_VERSION)}.safetensors"
     if not exists(path):
         pixels = read_pixels(images, size, fit)
-        write_whole(path, safetensors.torch.save({"pixels": pixels}))
+        write_tensor(path, "pixels", pixels)
         return pixels
-    try:
-        return safetensors.torch.load(read_whole(path))["pixels"]
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+    return read_tensor(path, "pixels")
 
 
 def images_digest(images: ImageSet) -> str:

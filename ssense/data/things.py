@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
+import torch
 from upath import UPath
 
 from ssense.data.tables import listing
@@ -22,7 +22,8 @@ from ssense.data.things_responses import (
 )
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError, printable
-from ssense.storage import exists, read_whole, write_whole
+from ssense.storage import exists
+from ssense.tensor_file import read_tensor, write_tensor
 
 FORMAT_VERSION = 1  # raise it when the same files come to give other responses
 
@@ -171,12 +172,9 @@ def _averages(
     origin = digest("averages", FORMAT_VERSION, file_digest(file.path), axes, spec, images.files)
     path = cache / f"{origin}.safetensors"
     if exists(path):
-        try:
-            return safetensors.numpy.load(read_whole(path))["averages"]
-        except (safetensors.SafetensorError, KeyError) as error:
-            raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+        return read_tensor(path, "averages").numpy()
     made = average(file, images, spec)
-    write_whole(path, safetensors.numpy.save({"averages": made}))
+    write_tensor(path, "averages", torch.from_numpy(made))
     return made
 
 

@@ -6,12 +6,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ssense.errors import UserError, printable
-from ssense.storage import read_whole, write_whole
+from ssense.tensor_file import read_tensor, write_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +81,7 @@ def write_embeddings(path: UPath, embeddings: Tensor, origin: Mapping[str, str])
     Raises:
         UserError: it can't be written.
     """
-    write_whole(path, safetensors.torch.save({"embeddings": embeddings}, metadata=dict(origin)))
+    write_tensor(path, "embeddings", embeddings, origin)
 
 
 def read_embeddings(path: UPath, n: int) -> Tensor:
@@ -91,10 +90,7 @@ def read_embeddings(path: UPath, n: int) -> Tensor:
     Raises:
         UserError: the file is damaged or holds another number of rows.
     """
-    try:
-        embeddings = safetensors.torch.load(read_whole(path))["embeddings"]
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+    embeddings = read_tensor(path, "embeddings")
     if len(embeddings) != n:
         raise UserError(f"{path} holds {len(embeddings)} rows, not {n}. Delete it.")
     return embeddings

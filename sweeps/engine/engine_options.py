@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ssense.errors import UserError
@@ -78,6 +79,11 @@ class EngineOptions:
         """An option's value, or what stands in for it."""
         given = getattr(self, name)
         return getattr(self.defaults, name) if given is None else given
+
+    def weights(self, name: str) -> str:
+        """Weights by an option's name; a file by its whole path: workers run in other folders."""
+        weights = str(self.value(name))
+        return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 
     def training(self) -> Method:
         """How a cell is trained.

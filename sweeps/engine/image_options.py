@@ -137,9 +137,7 @@ class ImageOptions(EngineOptions):
 
     def image_tower(self) -> ImageTowerSpec:
         """The frozen tower."""
-        weights = self.value("image_weights")
-        local = str(Path(weights).resolve()) if Path(weights).is_file() else weights
-        return ImageTowerSpec(model=self.value("tower"), weights=local)
+        return ImageTowerSpec(model=self.value("tower"), weights=self.weights("image_weights"))
 
     def n_layers(self) -> int:
         """Layers of the tower, a Transformer.

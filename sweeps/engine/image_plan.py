@@ -102,7 +102,6 @@ class ImagePlan:
     def digest(self) -> str:
         """The dataset's digest: responses, images, their features, the subject."""
         source, tower = self.source, self.source.image_tower
-        pictures = map(images_digest, (self.things.training_images, self.things.test_images))
         weights = weights_identity(tower.weights)
         views = [(kind, VIEWS[kind]) for kind in source.kinds]
         made = (tower.model, weights, tower.fit, tower.image_px, views, source.pixels)
@@ -110,7 +109,7 @@ class ImagePlan:
         if source.gallery == "class-centre":
             made += (source.gallery, images_digest(self._more_images))
         split = source.subject, self.n_validation, source.split_seed
-        return digest(self.things.digest, *pictures, *made, *split)
+        return digest(self.things.digest, *self._pictures, *made, *split)
 
     @property
     def n_validation(self) -> int:
@@ -204,7 +203,7 @@ class ImagePlan:
             **asdict(self.source),
             "digest": self.digest,
             # What a look at the test is a look at, whatever else changes.
-            "test": digest(images_digest(self.things.test_images), self.source.subject),
+            "test": digest(self._pictures[1], self.source.subject),
             "title": folder,
             "tower": tower,
         }
@@ -248,6 +247,11 @@ class ImagePlan:
             pixels=pixels,
             split_seed=self.source.split_seed,
         )
+
+    @cached_property
+    def _pictures(self) -> tuple[str, str]:
+        training, test = self._images
+        return images_digest(training), images_digest(test)
 
     @property
     def _images(self) -> tuple[ImageSet, ImageSet]:

@@ -142,7 +142,7 @@ class SweepOptions(EngineOptions):
         try:
             return TrainingSpec(
                 split=self.split,
-                encoder_weights=self._weights("encoder_weights"),
+                encoder_weights=self.weights("encoder_weights"),
                 batch_norm=self.batch_norm,
                 **values,
             )
@@ -170,7 +170,7 @@ class SweepOptions(EngineOptions):
             recording,
             dataclasses.replace(preset, electrodes=self.electrodes),
             SPECTROGRAMS[self.value("spectrogram")],
-            TextSpec(weights=self._weights("text_weights")),
+            TextSpec(weights=self.weights("text_weights")),
             open_storage(self.storage),
             self.split,
             None if is_local(source) else source,
@@ -178,11 +178,6 @@ class SweepOptions(EngineOptions):
         for line in plan.report.lines():
             say(line)
         return plan
-
-    def _weights(self, name: str) -> str:
-        """Weights by name; a file by its whole path, since workers run in folders of their own."""
-        weights = str(self.value(name))
-        return str(Path(weights).resolve()) if Path(weights).is_file() else weights
 
     def _recording(self) -> UPath:
         try:

@@ -19,7 +19,7 @@ from upath import UPath
 from ssense.data.dataset import Dataset
 from ssense.data.image_dataset import ImageDataset
 from ssense.errors import UserError
-from ssense.fitting import Fit, NonFiniteLossError, fit
+from ssense.fitting import Fit, NonFiniteLossError, fit, validation_metrics
 from ssense.model.text import TextSpec
 from ssense.retrieval import metric_title
 from sweeps.engine.cell import Cell, configured, describe, signature
@@ -214,8 +214,7 @@ def _device(record: Record) -> torch.device:
 
 
 def _points(then: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    names = [name for name in then if name not in ("epoch", "loss")]
-    return {name: 100 * abs(then[name] - now[name]) for name in names}
+    return {name: 100 * abs(then[name] - now[name]) for name in validation_metrics(then)}
 
 
 def _same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
 from ssense.digest import digest
+from ssense.fitting import validation_metrics
 from ssense.retrieval import metric_title
 from sweeps.engine.cell import Cell, describe, label
 from sweeps.engine.ledger import Record
@@ -255,7 +256,7 @@ def _place(search: Search, row: Row) -> int:
 
 def _means(done: Sequence[Record]) -> dict[str, float]:
     values = {"n": float(len(done))}
-    for name in _metrics(done[0]):
+    for name in validation_metrics(done[0].best):
         scores = [record.best[name] for record in done]
         values[metric_key(name)] = fmean(scores)
         values[f"{metric_key(name)}_sd"] = stdev(scores) if len(done) > 1 else 0.0
@@ -263,12 +264,8 @@ def _means(done: Sequence[Record]) -> dict[str, float]:
 
 
 def _result(record: Record) -> dict[str, float]:
-    best = {metric_key(name): record.best[name] for name in _metrics(record)}
+    best = {metric_key(name): score for name, score in validation_metrics(record.best).items()}
     return best | {"best_epoch": record.best_epoch, "training_s": record.timings["training"]}
-
-
-def _metrics(record: Record) -> list[str]:
-    return [name for name in record.best if name not in ("epoch", "loss")]
 
 
 def _started(record: Record) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, softplus
 
-from ssense.model.objectives.objective import ObjectiveSpec
+from ssense.model.objectives.objective import Objective, ObjectiveSpec
 
 LARGEST_SCALE = 100.0
 """As in CLIP, so that training cannot lower the temperature below 0.01."""
@@ -40,6 +40,35 @@ class Similarity(nn.Module):
         if self.spec.norm == "both":
             brain = normalize(brain, dim=1)
         return self.scale() * brain @ normalize(image, dim=1).T
+
+
+class Contrastive(Objective):
+    """Encoder, a projection of either side to one space, and the scale.
+
+    Args:
+        spec: of the objective.
+        encoder: maps signals to `[N, n_brain]`.
+        n_brain: dimensions of its result.
+        n_features: dimensions of the cached features.
+    """
+
+    def __init__(
+        self, spec: ObjectiveSpec, encoder: nn.Module, *, n_brain: int, n_features: int
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder
+        self.project_brain = nn.Linear(n_brain, spec.embedding)
+        self.project_image = nn.Linear(n_features, spec.embedding)
+        self.similarity = Similarity(spec)
+
+    def brain(self, signals: Tensor) -> Tensor:
+        """Embed signals `[N, C, T]` as `[N, D]`."""
+        return self.project_brain(self.encoder(signals))
+
+    def gallery(self, images: Tensor) -> Tensor:
+        """Embed cached features `[M, F]` as `[M, D]`."""
+        return self.project_image(images)
 
 
 def symmetric_cross_entropy(logits: Tensor, targets: Tensor | None = None) -> Tensor:

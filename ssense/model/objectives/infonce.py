@@ -9,8 +9,8 @@ from typing import get_args
 from torch import Tensor, nn
 
 from ssense.model.image_features import FeatureKind, ImageTower
-from ssense.model.objectives.contrast import Similarity, symmetric_cross_entropy
-from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec, require_choice
+from ssense.model.objectives.contrast import Contrastive, symmetric_cross_entropy
+from ssense.model.objectives.objective import Batch, ObjectiveSpec, require_choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,35 +54,12 @@ class InfoNCESpec(ObjectiveSpec):
         return InfoNCE(self, encoder, n_brain=n_brain, n_features=n_features)
 
 
-class InfoNCE(Objective):
-    """Encoder, a projection of either side to one space, and the scale.
+class InfoNCE(Contrastive):
+    """The one contrastive term, see `Contrastive`."""
 
-    Args:
-        spec: of the objective.
-        encoder: maps signals to `[N, n_brain]`.
-        n_brain: dimensions of its result.
-        n_features: dimensions of the cached features.
-    """
-
-    def __init__(
-        self, spec: InfoNCESpec, encoder: nn.Module, *, n_brain: int, n_features: int
-    ) -> None:
-        super().__init__()
-        self.spec = spec
-        self.encoder = encoder
-        self.project_brain = nn.Linear(n_brain, spec.embedding)
-        self.project_image = nn.Linear(n_features, spec.embedding)
-        self.similarity = Similarity(spec)
+    spec: InfoNCESpec
 
     def loss(self, batch: Batch) -> Tensor:
         """Symmetric InfoNCE, a scalar."""
         image = self.gallery(batch.features[self.spec.image])
         return symmetric_cross_entropy(self.similarity(self.brain(batch.signals), image))
-
-    def brain(self, signals: Tensor) -> Tensor:
-        """Embed signals `[N, C, T]` as `[N, D]`."""
-        return self.project_brain(self.encoder(signals))
-
-    def gallery(self, images: Tensor) -> Tensor:
-        """Embed cached features `[M, F]` as `[M, D]`."""
-        return self.project_image(images)

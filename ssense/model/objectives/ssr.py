@@ -26,8 +26,8 @@ from torch.nn.functional import cosine_similarity, smooth_l1_loss
 
 from ssense.model.image_features import FeatureKind, ImageTower
 from ssense.model.masking import masked_count
-from ssense.model.objectives.contrast import Similarity, symmetric_cross_entropy
-from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec, require_choice
+from ssense.model.objectives.contrast import Contrastive, symmetric_cross_entropy
+from ssense.model.objectives.objective import Batch, ObjectiveSpec, require_choice
 from ssense.model.objectives.reconstruction import AttentionReconstructor, MLPReconstructor
 
 Reconstruct = Literal["none", "image", "brain", "both"]
@@ -116,11 +116,11 @@ class SSRSpec(ObjectiveSpec):
         return SSR(self, encoder, n_brain=n_brain, n_features=n_features)
 
 
-class SSR(Objective):
+class SSR(Contrastive):
     """Encoder, projections, scale and the reconstructors that are wanted.
 
-    What is built in every variant is built first, in the order of `InfoNCE`: from one seed, all
-    rows of the ablation start with the same encoder and projections.
+    What is built in every variant is built first, as in `InfoNCE`: from one seed, all rows of the
+    ablation start with the same encoder and projections.
 
     Args:
         spec: of the objective.
@@ -129,16 +129,13 @@ class SSR(Objective):
         n_features: dimensions of the cached features.
     """
 
+    spec: SSRSpec
+
     def __init__(self, spec: SSRSpec, encoder: nn.Module, *, n_brain: int, n_features: int) -> None:
-        super().__init__()
-        self.spec = spec
-        self.encoder = encoder
-        self.project_brain = nn.Linear(n_brain, spec.embedding)
-        self.project_image = nn.Linear(n_features, spec.embedding)
+        super().__init__(spec, encoder, n_brain=n_brain, n_features=n_features)
         self.project_augmented: nn.Linear | None = None
         if not spec.share_image_projection:
             self.project_augmented = nn.Linear(n_features, spec.embedding)
-        self.similarity = Similarity(spec)
         made = {"attention": AttentionReconstructor, "mlp": MLPReconstructor}[spec.reconstructor]
         self.reconstructors = nn.ModuleDict(
             {
@@ -194,14 +191,6 @@ class SSR(Objective):
         masked = mask.repeat_interleave(target.shape[1] // mask.shape[1], dim=1)
         # Not an index by the mask: that would wait for the device.
         return (smooth_l1_loss(found, target, reduction="none") * masked).sum() / masked.sum()
-
-    def brain(self, signals: Tensor) -> Tensor:
-        """Embed signals `[N, C, T]` as `[N, D]`."""
-        return self.project_brain(self.encoder(signals))
-
-    def gallery(self, images: Tensor) -> Tensor:
-        """Embed cached features `[M, F]` as `[M, D]`, as the original image's are."""
-        return self.project_image(images)
 
 
 def token_mask(n: int, tokens: int, ratio: float, device: torch.device) -> Tensor:

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+import safetensors
+import torch
+from upath import UPath
+
+from ssense.errors import UserError
+from ssense.tensor_file import read_tensor, write_tensor
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8])
+def test_a_tensor_comes_back_as_it_was_with_its_origin_beside_it(tmp_path, dtype):
+    path, tensor = UPath(tmp_path / "deep" / "file"), torch.arange(24).view(2, 3, 4).to(dtype)
+    write_tensor(path, "name", tensor, {"made": "here"})
+    found = read_tensor(path, "name")
+    assert found.dtype == dtype
+    assert torch.equal(found, tensor)
+    with safetensors.safe_open(str(path), "pt") as file:
+        assert file.metadata() == {"made": "here"}
+
+
+def test_what_is_damaged_or_something_else_is_one_line(tmp_path):
+    path = UPath(tmp_path / "file")
+    write_tensor(path, "name", torch.ones(8))
+    with pytest.raises(UserError, match=r"file is damaged \('other'\)\. Delete it and run again\."):
+        read_tensor(path, "other")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"file is damaged \(.*\)\. Delete it and run again\."):
+        read_tensor(path, "name")
