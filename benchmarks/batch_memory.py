@@ -4,7 +4,8 @@
 
 The step of a cell, with gathering, masks, loss and Adam, on a random dataset of the paper's size
 that lies on the device. On a CPU it is the memory of the process above what it had with libraries
-loaded; on a GPU what PyTorch took of the device, without the context of the driver.
+loaded, when it gives back what is freed, as it does by default; a cell keeps it, which is faster
+(`keep_freed_memory`). On a GPU it is what PyTorch took of the device, without the driver's context.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from ssense.command import run_command
 from ssense.fitting import initial_model
 from ssense.model.encoder import Precision, build_encoder
 from ssense.training import TrainingSpec
-from sweeps.engine.process import reset_process
 from sweeps.engine.provenance import device_name
 
 
@@ -49,7 +49,7 @@ def memory_bytes(device: torch.device) -> int:
 def main(options: Options) -> None:
     """Take one step; print one line of JSON."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reset_process(0, threads=1)
+    torch.set_num_threads(1)
     build_encoder("random")  # loads libraries
     before = memory_bytes(device)
     pairs = random_pairs(options.sentences, options.electrodes, device)

@@ -11,6 +11,8 @@ from torch.nn.functional import normalize
 RECALL_AT = (1, 10, 50)
 """Of the sentences of SSENSE."""
 METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr")
+QUERIES_PER_BLOCK = 1024
+"""Whose scores are in memory at a time: all of them would grow with the square of a split."""
 
 
 def metric_title(metric: str) -> str:
@@ -53,7 +55,8 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Ten
         ValueError: as `retrieval_metrics`.
     """
     _check_retrieval(queries, candidates, targets)
-    return ranks_of(cosine_scores(queries, candidates), targets)
+    blocks = zip(queries.split(QUERIES_PER_BLOCK), targets.split(QUERIES_PER_BLOCK), strict=True)
+    return torch.cat([ranks_of(cosine_scores(some, candidates), own) for some, own in blocks])
 
 
 def cosine_scores(queries: Tensor, candidates: Tensor) -> Tensor:

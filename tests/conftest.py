@@ -15,6 +15,7 @@ import hypothesis
 import optuna
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 for name in [name for name in os.environ if name.startswith("SSENSE_")]:
@@ -46,6 +47,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the tests' digests out of the user's cache; processes that tests start inherit it."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+READS = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2"}
+
+
+class HostReads(TorchDispatchMode):
+    """Counts how often values are read: on a GPU, whoever reads one waits for all work before."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ in READS
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def host_reads() -> type[HostReads]:
+    return HostReads
 
 
 @dataclass(frozen=True)

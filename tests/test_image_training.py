@@ -103,6 +103,19 @@ def test_every_objective_goes_on_to_the_bit_after_an_interruption(data, objectiv
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_value_is_read_within_an_epoch(data, objective, host_reads):
+    counts = []
+    for batch_size in (50, 10):
+        spec = dataclasses.replace(
+            data.spec, objective=objective, batch_size=batch_size, max_epochs=1
+        )
+        with host_reads() as reads:
+            data.fit(spec)
+        counts.append(reads.count)
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_learns_concepts_it_has_never_seen(data, objective):
     found = data.fit(dataclasses.replace(data.spec, objective=objective, max_epochs=12))
     assert found.best["mrr"] > 2 * chance_metrics(N_VALIDATION)["mrr"]

@@ -7,8 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from ssense.retrieval import METRICS, chance_metrics, retrieval_metrics, retrieval_ranks
+from ssense.retrieval import (
+    METRICS,
+    QUERIES_PER_BLOCK,
+    chance_metrics,
+    cosine_scores,
+    ranks_of,
+    retrieval_metrics,
+    retrieval_ranks,
+)
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:
@@ -62,6 +72,37 @@ def test_ties_get_the_mean_of_their_places(data):
     targets = torch.tensor([data.draw(st.integers(0, len(candidates) - 1)) for _ in queries])
     ranks = mid_ranks(queries, candidates, targets)
     assert retrieval_ranks(queries, candidates, targets).tolist() == ranks
+
+
+@pytest.mark.parametrize("n", [QUERIES_PER_BLOCK - 1, QUERIES_PER_BLOCK, 2 * QUERIES_PER_BLOCK + 1])
+def test_ranks_are_the_same_in_blocks_of_queries(n):
+    queries, candidates = gaussian(n, 6), gaussian(40, 6, seed=1)[torch.arange(n) % 40]
+    own = torch.arange(n)
+    whole = ranks_of(cosine_scores(queries, candidates), own)
+    assert retrieval_ranks(queries, candidates, own).equal(whole)
+
+
+def test_memory_grows_with_the_candidates_and_not_with_their_square():
+    sizes = [4 * QUERIES_PER_BLOCK, 8 * QUERIES_PER_BLOCK]
+    small, large = (largest_tensor(gaussian(n, 4)) for n in sizes)
+    assert large <= 2 * small
+
+
+def largest_tensor(embeddings: Tensor) -> int:
+    """Bytes of the largest result of an operation while each embedding finds itself."""
+    with Largest() as largest:
+        retrieval_ranks(embeddings, embeddings, torch.arange(len(embeddings)))
+    return largest.bytes
+
+
+class Largest(TorchDispatchMode):
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = (each for each in tree_leaves(result) if isinstance(each, Tensor))
+        self.bytes = max(self.bytes, *(each.nbytes for each in tensors), 0)
+        return result
 
 
 def test_copies_of_a_candidate_tie_exactly():

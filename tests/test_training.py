@@ -221,6 +221,18 @@ def test_every_epoch_sees_each_pair_once_in_its_own_order(train, validation):
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize("chunk", [4, 8])
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_no_value_is_read_within_an_epoch(pairs, validation, host_reads, precision, chunk):
+    setting = spec(masking=MASKED, batch_size=8, chunk=chunk, precision=precision, max_epochs=1)
+    counts = []
+    for batches in (1, 4):
+        with host_reads() as reads:
+            fit(pairs.select(TRAIN[: 8 * batches]), validation, setting, seed=0)
+        counts.append(reads.count)
+    assert counts[0] == counts[1] > 0
+
+
 def test_streams_of_all_seeds_differ():
     seeds = {stream_seed(*pair) for pair in product(range(300), Stream)}
     assert len(seeds) == 300 * len(Stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import random
@@ -15,6 +16,7 @@ from ssense.model.encoder import Precision
 
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
 """What PyTorch calls them: two of x86, one of ARM."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def gpus_here(asked: float | None) -> float:
@@ -69,7 +71,7 @@ def slow_precision(precision: Precision, gpus: float) -> str:
 
 
 def reset_process(seed: int, threads: int) -> None:
-    """Undo whatever an earlier cell left in the process: its result must not depend on it.
+    """Make the process what every cell finds, whatever an earlier one left in it.
 
     Float32 is float32 then: no product or convolution rounds its factors to TF32, as cuDNN does by
     default, or to bfloat16.
@@ -89,6 +91,19 @@ def reset_process(seed: int, threads: int) -> None:
     torch.set_default_dtype(torch.float32)
     # Ray leaves OMP_NUM_THREADS=1 behind; and the order of a sum depends on the thread count.
     torch.set_num_threads(threads)
+    keep_freed_memory()
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries draw from the legacy generator
     torch.manual_seed(seed)
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep what one tensor frees for the next, as PyTorch does on a GPU.
+
+    Left to itself, glibc gives every large block back to the system, which has to clear it page by
+    page when the next step asks for it again. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)

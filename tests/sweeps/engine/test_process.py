@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -28,6 +32,31 @@ def test_a_process_that_takes_no_orders_from_the_last_cell_multiplies_the_same()
     torch.set_float32_matmul_precision("medium")  # bfloat16 factors, where there are units for it
     reset_process(seed=0, threads=1)
     assert torch.equal(factors[0] @ factors[1], expected)
+
+
+FREED_AND_ASKED_FOR = """
+import resource, torch
+from sweeps.engine.process import keep_freed_memory
+{first}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40):
+    torch.ones(25_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(first: str) -> int:
+    """Of 100 MB that are taken and freed again and again, in a process of their own."""
+    code = FREED_AND_ASKED_FOR.format(first=first)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return int(ended.stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_memory_that_is_kept_is_seldom_asked_for_again():
+    assert page_faults("keep_freed_memory()") < page_faults("") / 4
 
 
 @pytest.mark.parametrize("unit", BF16_UNITS)
