@@ -44,6 +44,7 @@ from ssense.storage import (
     write_whole,
 )
 from ssense.training import TrainingSpec
+from sweeps.engine.process import keep_freed_memory
 from sweeps.engine.progress import count, say, step
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
@@ -292,6 +293,7 @@ class ShardTask:
         One electrode at a time: beside the result, a worker holds about ten channels of these rows.
         """
         torch.set_num_threads(1)
+        keep_freed_memory()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         plan = self.plan
         lengths = plan.segments.stop[rows] - plan.segments.start[rows]
