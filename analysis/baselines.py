@@ -59,15 +59,20 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
     return torch.softmax(-0.5 * distance**2, dim=1) @ train_text
 
 
-def best_bandwidth(
-    train_at: Tensor, train_text: Tensor, at: Tensor, text: Tensor, k: int = 10
-) -> float:
-    """The bandwidth with the best Recall@k on validation sentences; the first of equals."""
+def best_bandwidth(train_at: Tensor, train_text: Tensor, at: Tensor, text: Tensor) -> float:
+    """The bandwidth with the best Recall@10 on validation sentences; the first of equals.
+
+    Args:
+        train_at: `[K]`, as in `smoothed_text`.
+        train_text: `[K, D]`.
+        at: `[N]`, of the validation sentences.
+        text: `[N, D]`, of these.
+    """
 
     def recall(bandwidth: float) -> float:
         queries = smoothed_text(train_at, train_text, at, bandwidth)
         ranks = ranks_of(cosine_scores(queries, text), torch.arange(len(text)))
-        return (ranks <= k).double().mean().item()
+        return (ranks <= 10).double().mean().item()
 
     return max(BANDWIDTHS, key=recall)
 

@@ -66,18 +66,18 @@ class Comparison:
 
 
 def against_chance(
-    scores: Scores, chance: float, n_train: int, n_test: int, equivalence: float = EQUIVALENCE
+    scores: Scores, chance: np.ndarray, n_train: int, n_test: int, equivalence: float = EQUIVALENCE
 ) -> list[Comparison]:
     """Compare each with what guessing reaches; Holm over all of them.
 
     Args:
         scores: by name.
-        chance: of the same metric.
+        chance: `[J]`, of the same metric at the same seeds, for test splits may differ in size.
         n_train: sentences of the training split.
         n_test: sentences of the test split; 0 where all seeds share their splits.
         equivalence: differences up to this mean nothing in practice.
     """
-    pairs = [(f"{name} – chance", s, np.full(len(s), chance)) for name, s in scores.items()]
+    pairs = [(f"{name} – chance", values, chance) for name, values in scores.items()]
     return _compare(pairs, n_train, n_test, equivalence)
 
 

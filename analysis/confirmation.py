@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from analysis.further_cells import single_configurations
+from ssense.data.dataset import Dataset
 from ssense.errors import UserError
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Record
+from sweeps.engine.precompute import SELECTION_RANK, first_poor_split
 from sweeps.engine.sweep import Sweep, check_seeds
 
 
@@ -17,6 +20,7 @@ def confirming_sweep(
     chosen: Mapping[str, Configuration],
     seeds: Sequence[int],
     records: Iterable[Record],
+    dataset: Dataset,
 ) -> Sweep:
     """The sweep of the chosen configurations alone, over fresh seeds.
 
@@ -25,11 +29,13 @@ def confirming_sweep(
         chosen: by family.
         seeds: to confirm at.
         records: of the ledger: another configuration's cell shows a seed that a search has seen.
+        dataset: of the sweep.
 
     Raises:
-        UserError: a seed is one of a search, repeated or out of range, or there is only one.
+        UserError: a seed is one of a search, repeated or out of range, or leaves too few validation
+            sentences, or there is only one.
     """
-    check_seeds(seeds)
+    check_seeds(seeds, "--confirm-seeds")
     configurations = [dict(configuration) for configuration in chosen.values()]
     searched = {
         record.seed
@@ -45,5 +51,12 @@ def confirming_sweep(
         )
     if len(seeds) < 2:
         raise UserError(f"--confirm-seeds {seeds[0]}: one seed can't be tested. Give more.")
+    kind = sweep.training.split
+    if poor := first_poor_split(partial(dataset.split, kind), seeds):
+        seed, n_candidates = poor
+        raise UserError(
+            f"--confirm-seeds: at seed {seed} a {kind} split leaves {n_candidates} validation "
+            f"sentences, too few for Recall@{SELECTION_RANK}. Choose another seed."
+        )
     families = single_configurations(chosen)
     return replace(sweep, families=families, configurations=1, seeds=tuple(seeds))

@@ -19,7 +19,7 @@ class ControlScores:
         scores: by metric, `[seeds]`, as fractions.
         chance: by metric, `[seeds]`, what a random order of the same candidates reaches.
         overlapping: share of test segments that share samples with a training segment, mean over
-            the seeds; None where it is the sweep's own.
+            the seeds; None where the best configuration says it, whose splits they are.
         reaching: of permutations, the share that reaches the model's Recall@10; None otherwise.
     """
 

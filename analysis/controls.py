@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from upath import UPath
 
 from analysis import report
+from analysis.comparison import against_chance
 from analysis.control_scores import ControlScores
 from analysis.evaluation import (
     PRIMARY,
     best_configurations,
+    leading_family,
     mean_sizes,
     require_all,
     splits_of,
@@ -34,7 +36,6 @@ from analysis.evaluation import (
 )
 from analysis.figures import bar_figure, figure_bytes
 from analysis.looks import record_look
-from analysis.statistics import corrected_resampled_ttest
 from analysis.trained_controls import (
     TRAINED,
     TrainedControlName,
@@ -60,6 +61,7 @@ from ssense.storage import open_storage, write_whole
 from sweeps.engine.cell import Configuration, describe, label
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.power import ALPHA
+from sweeps.engine.process import check_shares
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
@@ -101,7 +103,8 @@ class ControlOptions:
     """GPU share of one cell [1 where there are GPUs]."""
 
     def __post_init__(self) -> None:
-        """Refuse no permutations."""
+        """Refuse no permutations, and a cell without a core or with an odd share of GPUs."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
         if self.permutations < 1:
             raise UserError(f"--permutations must be at least 1, got {self.permutations}.")
 
@@ -145,8 +148,9 @@ def in_words(controls: Controls) -> list[str]:
 def _standing(controls: Controls) -> str:
     """Whether there is anything above chance to explain."""
     model = controls.scores[MODEL]
-    above = model.scores[PRIMARY] - model.chance[PRIMARY]
-    test = corrected_resampled_ttest(above, *controls.sizes)
+    scores, chance = {MODEL: model.scores[PRIMARY]}, model.chance[PRIMARY]
+    (comparison,) = against_chance(scores, chance, *controls.sizes)
+    test = comparison.corrected
     words = (
         f"The model is {100 * test.mean:.1f} points above chance in {TITLE} "
         f"(corrected p {report.p_value(test.pvalue)})"
@@ -243,7 +247,7 @@ def run_controls(
         UserError: a control is not possible, or an encoder can't be read, or a cell fails.
     """
     sweep = search.sweep
-    family = max(best, key=lambda name: search.score(best[name]))
+    family = leading_family(search, best)
     chosen = {family: best[family]}
     dataset = sweep_dataset(ledger)
     plans = [

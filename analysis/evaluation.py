@@ -19,6 +19,7 @@ from ssense.retrieval import METRICS, chance_metrics, cosine_scores, metrics_of,
 from ssense.training import embed
 from sweeps.engine.cell import Configuration, label
 from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.process import any_device
 from sweeps.engine.provenance import check_versions, code_digest
 from sweeps.engine.race import POLICIES
 from sweeps.engine.search import Search
@@ -98,7 +99,7 @@ class Evaluation:
     def comparisons(self, metric: str) -> list[Comparison]:
         """Compare each family with chance, and families in pairs; Holm within each kind."""
         scores = {family: by_metric[metric] for family, by_metric in self.scores.items()}
-        above = against_chance(scores, self.chance[metric], *self.sizes)
+        above = against_chance(scores, self.chance_by_seed[metric], *self.sizes)
         return above + between(scores, *self.sizes)
 
 
@@ -160,6 +161,16 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
     return {family.name: best[family.name].configuration for family in search.sweep.families}
 
 
+def leading_family(search: Search, chosen: Mapping[str, Configuration]) -> str:
+    """The family whose chosen configuration has the best mean validation metric.
+
+    Args:
+        search: which has a result of these at every seed.
+        chosen: by family.
+    """
+    return max(chosen, key=lambda family: search.score(chosen[family]))
+
+
 def evaluate_chosen(
     search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, dataset: Dataset
 ) -> Evaluation:
@@ -175,7 +186,7 @@ def evaluate_chosen(
         UserError: an encoder can't be read.
     """
     training = search.sweep.training
-    pairs = on_fastest_device(dataset)
+    pairs = dataset.on(any_device())
     splits = splits_of(dataset, search.sweep)
     retrievals = {
         family: [
@@ -239,11 +250,6 @@ def held_out_scores(
     return cosine_scores(brain, text).cpu()
 
 
-def on_fastest_device(dataset: Dataset) -> Pairs:
-    """All pairs, on the GPU where there is one."""
-    return dataset.on(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> SpectrogramEncoder:
     """The encoder that a cell's training ended with, in the precision it was trained in.
 
@@ -253,9 +259,14 @@ def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> Spectr
     try:
         return trained_encoder(ledger.encoder(record), precision)
     except RuntimeError as error:
-        raise UserError(
-            f"the encoder of cell {record.signature} is another model's. {_advice(ledger, record)}"
-        ) from error
+        raise another_models(ledger, record) from error
+
+
+def another_models(ledger: Ledger, record: Record) -> UserError:
+    """The refusal of a cell's encoder whose weights don't fit the model that they are for."""
+    return UserError(
+        f"the encoder of cell {record.signature} is another model's. {_advice(ledger, record)}"
+    )
 
 
 def _advice(ledger: Ledger, record: Record) -> str:

@@ -33,16 +33,15 @@ class Example:
     hits: tuple[bool, ...]
 
 
-def examples(retrieval: Retrieval, sentences: Sequence[str], each: int = EACH) -> list[Example]:
+def examples(retrieval: Retrieval, sentences: Sequence[str]) -> list[Example]:
     """Choose queries by the rank of the truth, nothing else; of equals the earlier in the movie.
 
     Args:
         retrieval: of one test split.
         sentences: N, of the dataset.
-        each: how many of each kind, fewer where the split is small.
     """
     order = np.lexsort((retrieval.rows, retrieval.ranks))
-    each = min(each, len(order) // 3)
+    each = min(EACH, len(order) // 3)  # fewer where the split is small
     middle = (len(order) - each) // 2
     kinds = {
         "best": order[:each],

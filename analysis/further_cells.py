@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from ssense.data.dataset import Dataset
 from ssense.errors import UserError
 from sweeps.engine.cell import Configuration, describe
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import Ledger, Record
-from sweeps.engine.precompute import SELECTION_RANK, poor_splits
 from sweeps.engine.progress import CellProgress, say
 from sweeps.engine.race import Full
 from sweeps.engine.search import Change, Search
@@ -45,7 +43,7 @@ def train_further(
         sweep: all of whose cells are wanted.
         records: of the ledger, that count.
         ledger: of the sweep that the cells belong to; it keeps the new ones too.
-        dataset: of the sweep.
+        dataset: of the sweep; its splits leave enough to choose an epoch by.
         cpus: of one cell.
         gpus: share of a GPU of one cell; None for one where there are GPUs.
 
@@ -53,15 +51,8 @@ def train_further(
         Its search, with a result for every cell.
 
     Raises:
-        UserError: a seed leaves too few validation sentences, a cell failed, or the storage can't
-            be written to.
+        UserError: a cell failed, or the storage can't be written to.
     """
-    split_of = partial(dataset.split, sweep.training.split)
-    for seed, n_candidates in poor_splits(split_of, sweep.seeds):
-        raise UserError(
-            f"at seed {seed} a {sweep.training.split} split leaves {n_candidates} validation "
-            f"sentences, too few for Recall@{SELECTION_RANK}. Choose another seed."
-        )
     search = Search(sweep, Full(), (), records)
     if search.left():
         _train(what, search, ledger, dataset, cpus, gpus)
@@ -88,7 +79,7 @@ def _train(
         progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
 
         def keep(record: Record, _: Change) -> None:
-            progress.cell(search.row_of(record).family, record)
+            progress.cell(search.rows_of(record.signature)[0].family, record)
 
         with progress:
             train_cells(search, dataset, ledger, resources, Budget(), keep)

@@ -5,6 +5,7 @@
 Of each subject's sweep, and of each objective, the configuration with the best mean validation
 Recall@10; each of its seeds' encoders retrieves the test images. Nothing is trained. All seeds
 share the test: the unit of the tests is the subject. Every look is recorded.
+Tables are in STORAGE/image_evaluation/, in a folder of their own for each choice of sweeps.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
-import torch
 from upath import UPath
 
 from analysis import report
 from analysis.comparison import EQUIVALENCE, comparison_values
-from analysis.evaluation import best_configurations, require_all, take_up
+from analysis.evaluation import another_models, best_configurations, require_all, take_up
 from analysis.looks import count_looks, record_look
 from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
 from analysis.subjects import BySubject, compare_subjects, legend, subject_rows, subject_tables
@@ -34,14 +34,17 @@ from ssense.command import run_command
 from ssense.data.image_dataset import BEST_TEST_EPOCH, ImageDataset
 from ssense.data.synthetic_things import RECORD
 from ssense.data.things_responses import POSTERIOR
+from ssense.digest import digest
 from ssense.errors import UserError, printable
 from ssense.image_training import ImageTrainingSpec
 from ssense.retrieval import chance_metrics
 from ssense.storage import locate, open_storage, write_whole
 from sweeps.engine.cell import Configuration, configured, describe
-from sweeps.engine.ledger import Ledger, Record, find_ledger, sweep_folders
+from sweeps.engine.ledger import Ledger, Record, find_ledger, readable_ledgers, sweep_folders
+from sweeps.engine.process import any_device
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
+from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker
 
 TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
@@ -75,7 +78,6 @@ class Evaluated:
         scores: by objective and metric, `[J]`, one for each seed.
         n_test: images of the test.
         task: what was published of the same; None for synthetic data.
-        standing: what the choice may know of the test.
     """
 
     ledger: Ledger
@@ -86,7 +88,6 @@ class Evaluated:
     scores: Mapping[str, Mapping[str, np.ndarray]]
     n_test: int
     task: Task | None
-    standing: str
 
 
 def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
@@ -102,10 +103,8 @@ def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
     if names:
         ledgers = [find_ledger(storage, name, "images") for name in dict.fromkeys(names)]
     else:
-        found = [Ledger(folder) for folder in sweep_folders(storage)]
-        last = sorted(found, key=lambda ledger: ledger.description()["updated_at"])
-        ledgers = [ledger for ledger in last if ledger.method() == "images"]
-        ledgers = list({_subject(ledger): ledger for ledger in ledgers}.values())
+        found = readable_ledgers(map(Ledger, sweep_folders(storage)), "images")
+        ledgers = list({_subject(ledger): ledger for ledger in found}.values())
     if not ledgers:
         raise UserError(f"{storage} has no sweep of images. Run sweeps/images.py first.")
     subjects: dict[str, str] = {}
@@ -147,21 +146,39 @@ def _circumstances(ledger: Ledger) -> dict[str, object]:
     data = ("responses", "images", "responses_taken", "split_seed", "more_images")
     return {
         "seeds": sweep.seeds,
+        "objectives": ", ".join(sorted(family.name for family in sweep.families)),
         **{field.name: getattr(sweep.training, field.name) for field in fields(sweep.training)},
         **{name: dataset[name] for name in data},
     }
 
 
-def evaluate_sweep(ledger: Ledger, *, allow_missing: bool) -> Evaluated:
-    """Evaluate the best configurations of a subject's sweep, and record the look.
+def evaluate_all(ledgers: Sequence[Ledger], *, allow_missing: bool) -> list[Evaluated]:
+    """Evaluate each sweep's best configurations; all are chosen before any test image is read.
 
     Raises:
-        UserError: cells are missing, or data or an encoder can't be read.
+        UserError: cells are missing, an objective has no configuration with every seed, or data or
+            an encoder can't be read.
     """
-    search = take_up(ledger)
+    searches = [take_up(ledger) for ledger in ledgers]
     if not allow_missing:
-        require_all(search)
-    chosen = best_configurations(search)
+        for search in searches:
+            require_all(search)
+    choices = list(map(best_configurations, searches))
+    found = []
+    for ledger, search, chosen in zip(ledgers, searches, choices, strict=True):
+        with step(f"Test images of {_subject(ledger)}"):
+            found.append(evaluate_sweep(ledger, search, chosen))
+    return found
+
+
+def evaluate_sweep(
+    ledger: Ledger, search: Search, chosen: Mapping[str, Configuration]
+) -> Evaluated:
+    """Evaluate a configuration of each objective on the test images of a sweep's subject.
+
+    Raises:
+        UserError: data or an encoder can't be read.
+    """
     dataset = sweep_dataset(ledger)
     training = search.sweep.training
     scores = {
@@ -179,16 +196,24 @@ def evaluate_sweep(ledger: Ledger, *, allow_missing: bool) -> Evaluated:
         scores=scores,
         n_test=len(dataset.things.test_images),
         task=_task(ledger, dataset, training),
-        standing="the test chose"
-        if _by_test(training)
-        else record_look(ledger, search.sweep.seeds, chosen),
     )
+
+
+def look_in_words(found: Evaluated) -> str:
+    """Record the look at a subject's test images; say what the choice may know of them.
+
+    Raises:
+        UserError: the storage can't be read or written to.
+    """
+    if _by_test(found.training):
+        return f"{found.subject}: the test chose."
+    return f"{found.subject}: {record_look(found.ledger, found.seeds, found.chosen)}."
 
 
 def _scores(
     records: Sequence[Record], training: ImageTrainingSpec, dataset: ImageDataset, ledger: Ledger
 ) -> dict[str, np.ndarray]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = any_device()
     responses = dataset.on(device)
     found = []
     for record in records:
@@ -197,10 +222,7 @@ def _scores(
             model = training.initial(test)
             model.load_state_dict(ledger.encoder(record))
         except RuntimeError as error:
-            raise UserError(
-                f"the encoder of cell {record.signature} is another model's. Delete "
-                f"{ledger.cell_folder(record.signature)} and run the sweep again."
-            ) from error
+            raise another_models(ledger, record) from error
         found.append(training.evaluate(model.to(device), test))
     return {name: np.array([each[name] for each in found]) for name in found[0]}
 
@@ -272,7 +294,7 @@ def binomial_floor(mean: float, n_test: int, n_subjects: int) -> tuple[float, fl
 
 
 def words(found: Sequence[Evaluated]) -> list[str]:
-    """Say what the tables show, what their numbers cannot tell, and what the choices may know."""
+    """Say what the tables show, what their numbers cannot tell, and what was chosen."""
     first = found[0]
     best = max(scores[PRIMARY].mean() for each in found for scores in each.scores.values())
     alone, over = binomial_floor(best, first.n_test, len(found))
@@ -286,9 +308,9 @@ def words(found: Sequence[Evaluated]) -> list[str]:
         f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. One run on "
         f"{first.n_test} queries has a binomial standard error of up to {100 * alone:.1f} points "
         f"at Top-1, a mean over {len(found)} subjects one of {100 * over:.1f}.",
-        *(f"{each.subject}: {each.standing}." for each in found),
         *(
-            f"{each.subject}, chosen: {'; '.join(map(describe, each.chosen.values()))}."
+            f"{each.subject}, chosen in {each.ledger.folder.name}: "
+            f"{'; '.join(map(describe, each.chosen.values()))}."
             for each in found
         ),
     ]
@@ -343,13 +365,11 @@ def main(options: ImageEvaluationOptions) -> None:
     storage = open_storage(options.storage, must_exist=True)
     ledgers = subject_ledgers(storage, options.sweeps)
     check_alike(ledgers)
-    found = []
-    for ledger in ledgers:
-        with step(f"Test images of {_subject(ledger)}"):
-            found.append(evaluate_sweep(ledger, allow_missing=options.allow_missing))
+    found = evaluate_all(ledgers, allow_missing=options.allow_missing)
+    looks = list(map(look_in_words, found))  # not before, for a run that is refused shows nothing
     parts = ["# Image decoding on the test images"]
     tables = [(title, table_rows(found, metric)) for metric, title in TOPS.items()]
-    texts = words(found)
+    texts = [*words(found), *looks]
     values: report.Rows = []
     if len(found) > 1:
         chance = dict.fromkeys((e.subject for e in found), 1 / found[0].n_test)
@@ -368,7 +388,7 @@ def main(options: ImageEvaluationOptions) -> None:
         parts += [f"## {title}", report.markdown_table(rows)]
     for line in texts:
         say(line)
-    folder = storage / "image_evaluation"
+    folder = storage / "image_evaluation" / digest([ledger.folder.name for ledger in ledgers])
     write_whole(folder / "tables.md", "\n\n".join([*parts, *texts]) + "\n")
     write_whole(folder / "scores.csv", report.csv_table(score_rows(found)))
     if values:

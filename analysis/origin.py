@@ -139,12 +139,12 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
     """
     path = ledger.folder / CONTROLS
     try:
-        text = read_whole(path).decode()
+        content = read_whole(path)
     except FileNotFoundError:
         return None
     try:
-        return _controls(csv.DictReader(io.StringIO(text)))
-    except (KeyError, TypeError, ValueError) as error:
+        return _controls(csv.DictReader(io.StringIO(content.decode())))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
             f"{path} is no table of controls, seeds and metrics ({one_line(error)}). Delete it, or "
             f"run {controls_command(ledger)} again."

@@ -3,7 +3,8 @@
     python analysis/recordings.py --storage DIR --sweeps SWEEP SWEEP SWEEP
 
 The sweeps must have been evaluated, each by `python analysis/test_evaluation.py --sweep SWEEP`, all
-by one protocol and on splits of one kind; no test split is looked at again.
+by one protocol and on splits of one kind; no test split is looked at again. Tables are in
+STORAGE/recordings_compared/, in a folder of their own for each choice of sweeps.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from analysis.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
 from ssense.command import python, run_command
 from ssense.data.splits import SplitKind
+from ssense.digest import digest
 from ssense.errors import UserError, one_line
 from ssense.retrieval import metric_title
 from ssense.storage import open_storage, read_whole, write_whole
@@ -206,7 +208,9 @@ def by_subject(found: Sequence[Evaluated]) -> tuple[BySubject, dict[str, float]]
 
 def caption(found: Sequence[Evaluated]) -> str:
     """Say in words what was compared; all are of one protocol and kind of split."""
-    recordings = "; ".join(f"{each.subject}, {each.title}" for each in found)
+    recordings = "; ".join(
+        f"{each.subject}, {each.title} ({each.ledger.folder.name})" for each in found
+    )
     first = found[0]
     lacking = [f"{each.ledger.folder.name} lacks {each.missing}" for each in found if each.missing]
     missing = f" Cells missing from the search: {', '.join(lacking)}." if lacking else ""
@@ -234,7 +238,8 @@ def main(options: RecordingsOptions) -> None:
         console.print(report.screen_table(rows))
     for line in words:
         say(line)
-    folder = storage / "recordings_compared"
+    # In any order they are the same comparison.
+    folder = storage / "recordings_compared" / digest(sorted(names))
     parts = [f"# {title}", *words, *map(report.markdown_table, tables)]
     write_whole(folder / "recordings.md", "\n\n".join(parts))
     values = [

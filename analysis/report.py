@@ -1,4 +1,4 @@
-"""The tables of a test evaluation: on screen, as Markdown and as CSV."""
+"""Tables of any analysis: on screen, as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 

@@ -83,10 +83,12 @@ def read_scores(path: Path) -> Results:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
             metrics = [name for name in columns if name not in (*COLUMNS, *UNITS)]
-            if len(metrics) != 1 or not set(COLUMNS) <= set(columns):
+            once = len(set(columns)) == len(columns)
+            if len(metrics) != 1 or not set(COLUMNS) <= set(columns) or not once:
                 found = printable(", ".join(map(str, columns)) or "nothing")
                 raise UserError(
-                    f"{path} must have the columns configuration, seed and one score, got {found}."
+                    f"{path} must have the columns configuration, seed and one score, each once, "
+                    f"got {found}."
                 )
             return Results(metrics[0], SUBJECT in columns, _tables(path, reader, metrics[0]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -101,6 +103,8 @@ def _tables(
     )
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
+        if None in row:  # as of 0,1 for 0.1
+            raise UserError(f"{where}: more values than columns. Write decimals with a point.")
         recording = _named(where, row, RECORDING) if RECORDING in row else ""
         subject = _named(where, row, SUBJECT) if SUBJECT in row else recording
         name = _named(where, row, "configuration")

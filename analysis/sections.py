@@ -9,7 +9,7 @@ from upath import UPath
 
 from analysis import controls
 from analysis.comparison import LEGEND
-from analysis.evaluation import PRIMARY
+from analysis.evaluation import PRIMARY, leading_family
 from analysis.examples import examples
 from analysis.figures import (
     Curve,
@@ -90,8 +90,7 @@ class Material:
     @property
     def leader(self) -> str:
         """The family whose configuration leads on the validation splits."""
-        chosen = self.last.evaluation.chosen
-        return max(chosen, key=lambda family: self.search.score(chosen[family]) or 0)
+        return leading_family(self.search, self.last.evaluation.chosen)
 
     @property
     def own_controls(self) -> KeptControls | None:

@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+RESAMPLES = 10_000
+"""Of the bootstrap; its generator has seed 0, so that a report comes out the same again."""
+
 
 class TTest(NamedTuple):
     """A two-sided t-test of mean(d) = 0.
@@ -112,9 +115,7 @@ def effect_size(differences: ArrayLike) -> float:
     return naive_ttest(differences).statistic / np.sqrt(len(np.asarray(differences)))
 
 
-def win_probability(
-    first: ArrayLike, second: ArrayLike, *, resamples: int = 10_000, seed: int = 0
-) -> Estimate:
+def win_probability(first: ArrayLike, second: ArrayLike) -> Estimate:
     """P(A > B): the share of seeds at which A beats B (Bouthillier et al. 2021, section 4).
 
     A tie counts half. The interval is the percentile bootstrap over seeds; the authors call A
@@ -123,8 +124,6 @@ def win_probability(
     Args:
         first: `[J]`, scores of A by seed.
         second: `[J]`, scores of B at the same seeds.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: the scores are not paired, or not finite, or none.
@@ -133,13 +132,11 @@ def win_probability(
     if len(a) != len(b) or not len(a):
         raise ValueError(f"expected scores at the same seeds, got {len(a)} and {len(b)}")
     wins = (1 + np.sign(a - b)) / 2
-    chosen = np.random.default_rng(seed).integers(len(wins), size=(resamples, len(wins)))
+    chosen = np.random.default_rng(0).integers(len(wins), size=(RESAMPLES, len(wins)))
     return Estimate(float(wins.mean()), *_percentiles(wins[chosen].mean(axis=1)))
 
 
-def interquartile_mean(
-    scores: Sequence[ArrayLike], *, resamples: int = 10_000, seed: int = 0
-) -> Estimate:
+def interquartile_mean(scores: Sequence[ArrayLike]) -> Estimate:
     """Mean of the middle half of all runs (Agarwal et al. 2021), over recordings and seeds.
 
     Each run counts once, so a recording of more seeds counts for more. The bootstrap is stratified:
@@ -148,8 +145,6 @@ def interquartile_mean(
 
     Args:
         scores: by recording, `[J]` each; recordings may differ in J, their number of seeds.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: a recording has no score, or one that is not finite, or there is no recording.
@@ -158,8 +153,8 @@ def interquartile_mean(
     sizes = [len(row) for row in recordings]
     if not sizes or not all(sizes):
         raise ValueError(f"expected scores of every recording, got {sizes}")
-    generator = np.random.default_rng(seed)
-    drawn = [row[generator.integers(len(row), size=(resamples, len(row)))] for row in recordings]
+    generator = np.random.default_rng(0)
+    drawn = [row[generator.integers(len(row), size=(RESAMPLES, len(row)))] for row in recordings]
     means = stats.trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
     value = float(stats.trim_mean(np.concatenate(recordings), 0.25))
     return Estimate(value, *_percentiles(means))

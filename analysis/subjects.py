@@ -92,8 +92,7 @@ def compare_subjects(
     if chance is None:
         return pairs
     levels = np.array([chance[subject] for subject in scores])
-    above = {name: values - levels for name, values in means.items()}
-    return against_chance(above, 0.0, n_train=1, n_test=0, equivalence=equivalence) + pairs
+    return against_chance(means, levels, n_train=1, n_test=0, equivalence=equivalence) + pairs
 
 
 def subject_rows(scores: BySubject, shown: Callable[..., str]) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from upath import UPath
@@ -29,6 +29,7 @@ from analysis.comparison import LEGEND
 from analysis.confirmation import confirming_sweep
 from analysis.evaluation import (
     PRIMARY,
+    Evaluation,
     best_configurations,
     evaluate_chosen,
     missing_cells,
@@ -54,15 +55,18 @@ from analysis.protocol import (
 )
 from analysis.sections import Material, draw_pictures, sections
 from ssense.command import python, run_command
-from ssense.data.dataset import Dataset
 from ssense.retrieval import METRICS, metric_title
-from ssense.storage import open_storage, write_whole
-from sweeps.engine.cell import Configuration, describe
+from ssense.storage import names_in, open_storage, remove, write_whole
+from sweeps.engine.cell import describe
 from sweeps.engine.ledger import Ledger, Record, find_ledger, utc_now
+from sweeps.engine.process import check_shares
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker, tracking_uri
+
+SOMETIMES = ("fresh_seeds", "controls.", "response.")
+"""Names of files that not every evaluation writes, or their beginnings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,10 @@ class EvaluationOptions:
     """CPU cores of one cell at fresh seeds; as in the sweep, for the same results."""
     gpus_per_cell: float | None = None
     """GPU share of one cell at fresh seeds [1 where there are GPUs]."""
+
+    def __post_init__(self) -> None:
+        """Refuse a cell without a core or with an odd share of GPUs."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
 
 
 def screen_rows(rows: report.Rows) -> report.Rows:
@@ -115,6 +123,8 @@ def number_tables(material: Material) -> dict[str, report.Rows]:
 def write_report(material: Material) -> list[UPath]:
     """Write tables, figures and the page of both beside the ledger; return their paths.
 
+    What an earlier evaluation had and this one has not is removed.
+
     Raises:
         UserError: the storage can't be written to, or the folder of the shards is damaged.
     """
@@ -137,6 +147,9 @@ def write_report(material: Material) -> list[UPath]:
     folder = ledger.folder / "evaluation"
     for name, content in contents.items():
         write_whole(folder / name, content)
+    for name in names_in(folder):
+        if name.startswith(SOMETIMES) and name not in contents:
+            remove(folder / name)
     return [folder / name for name in contents]
 
 
@@ -194,30 +207,29 @@ def main(options: EvaluationOptions) -> None:
 def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOptions) -> Material:
     """Evaluate the best configurations at the seeds of the search and, if asked, at fresh ones.
 
-    All that can be refused is looked at before the test splits are.
+    Looks are recorded when all is evaluated, so that a run that is refused is none.
 
     Raises:
-        UserError: a family has no configuration to evaluate, a seed is not fresh, a cell failed,
-            or data, encoders or the table of controls can't be read.
+        UserError: a family has no configuration to evaluate, a seed is not fresh or leaves too few
+            validation sentences, a cell failed, or data, encoders or the table of controls can't
+            be read.
     """
     chosen, controls = best_configurations(search), read_controls(ledger)
-    confirming = None
-    if options.confirm_seeds:
-        confirming = confirming_sweep(
-            search.sweep, chosen, options.confirm_seeds, search.records.values()
-        )
     data = sweep_dataset(ledger)
     searches = {SEARCH_SEEDS: search}
-    if confirming is not None:
+    if options.confirm_seeds:
+        confirming = confirming_sweep(
+            search.sweep, chosen, options.confirm_seeds, search.records.values(), data
+        )
         resources = options.cpus_per_cell, options.gpus_per_cell
         searches[FRESH_SEEDS] = train_further(
             f"at {FRESH_SEEDS}", confirming, search.records, ledger, data, *resources
         )
     with step("Encoders of the best configurations on their test splits"):
-        protocols = [
-            evaluate_protocol(name, searched, chosen, ledger, data)
-            for name, searched in searches.items()
-        ]
+        evaluations = {
+            name: evaluate_chosen(each, chosen, ledger, data) for name, each in searches.items()
+        }
+    protocols = [looked_at(ledger, *each) for each in evaluations.items()]
     return Material(
         ledger=ledger,
         search=search,
@@ -243,16 +255,13 @@ def searched_records(searches: Iterable[Search]) -> list[Record]:
     return list(found.values())
 
 
-def evaluate_protocol(
-    name: str, search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, data: Dataset
-) -> Protocol:
-    """Evaluate the chosen configurations at a search's seeds, and record the look at their splits.
+def looked_at(ledger: Ledger, name: str, evaluation: Evaluation) -> Protocol:
+    """Record the look at the test splits of an evaluation, and say what it shows.
 
     Raises:
-        UserError: an encoder can't be read.
+        UserError: the storage can't be read or written to.
     """
-    evaluation = evaluate_chosen(search, chosen, ledger, data)
-    look = record_look(ledger, evaluation.seeds, chosen)
+    look = record_look(ledger, evaluation.seeds, evaluation.chosen)
     words = caption(ledger, name, evaluation, look)
     return Protocol(name=name, evaluation=evaluation, caption=words)
 

@@ -28,10 +28,10 @@ from sweeps.engine.precompute import (
     SELECTION_RANK,
     DatasetPlan,
     fetch_recording,
+    first_poor_split,
     load_dataset,
     make_shards,
     plan_dataset,
-    poor_splits,
 )
 from sweeps.engine.progress import count, step
 from sweeps.engine.search import Search
@@ -123,7 +123,8 @@ def plan_control(
     data = None
     if control.surrogate or control.window_s:
         data = _other_data(control, ledger, recording, kind)
-    for seed, n_candidates in poor_splits(partial((data or dataset).split, kind), sweep.seeds):
+    if poor := first_poor_split(partial((data or dataset).split, kind), sweep.seeds):
+        seed, n_candidates = poor
         raise UserError(
             f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, too "
             f"few for Recall@{SELECTION_RANK}. Leave this control out."

@@ -28,7 +28,6 @@ from analysis.evaluation import (
     by_metric,
     held_out_scores,
     mean_metrics,
-    on_fastest_device,
     splits_of,
 )
 from ssense.data import shards
@@ -46,6 +45,7 @@ from ssense.retrieval import (
 from ssense.training import TrainingSpec, embed
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger
+from sweeps.engine.process import any_device
 from sweeps.engine.search import Search
 
 Metrics = Mapping[str, float]
@@ -170,7 +170,7 @@ def run_untrained_controls(
     Raises:
         UserError: an encoder can't be read.
     """
-    training, pairs = search.sweep.training, on_fastest_device(dataset)
+    training, pairs = search.sweep.training, dataset.on(any_device())
     found: list[dict[str, Metrics]] = []
     reaching, splits = [], splits_of(dataset, search.sweep)
     for record in search.done(configuration):

@@ -99,8 +99,8 @@ def claim(spec: SyntheticSpec, options: Options) -> Comparison:
         encoder = trained_encoder(found.encoder, training.precision)
         scores.append(training.evaluate(encoder, pairs.select(split.test))[METRIC])
     sizes = len(split.train), len(split.test)
-    level = chance_metrics(len(split.test))[METRIC]
-    (comparison,) = against_chance({"encoder": np.array(scores)}, level, *sizes)
+    chance = np.full(options.seeds, chance_metrics(len(split.test))[METRIC])
+    (comparison,) = against_chance({"encoder": np.array(scores)}, chance, *sizes)
     return comparison
 
 

@@ -5,7 +5,8 @@
 Shards of white noise, which compresses least, of the paper's size. They are read in processes of
 their own, whose memory at its highest stands against the size of the tensor. Such a process first
 writes once to memory of that size and gives it back: a virtual machine may have to get it from its
-host, at a speed that stands beside and is none of the reader's. Then two workers take the dataset
+host, at a speed that stands beside and is none of the reader's. The files were just written and are
+in the system's cache: a disk may be slower. Then two workers take the dataset
 out of Ray's object store and read every value of it: what is theirs alone, and the share of it that
 each process is charged with, summed over all of them.
 """

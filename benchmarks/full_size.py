@@ -40,7 +40,7 @@ from sweeps.engine.trial import run_cell
 from sweeps.engine.workers import running_ray
 
 SEED = 0
-CELLS = (1 + 3 * 10) * 10  # no masking, ten configurations of each other family; ten seeds
+CELLS = (1 + 7 + 2 * 10) * 10  # no masking, seven ratios, ten configurations of two; ten seeds
 EPOCHS = 20  # of a cell, assumed; the most are 100
 REFERENCE_MS = (627, 908)  # of the authors' superlets, per channel and segment
 

@@ -4,8 +4,9 @@
 
 The size of THINGS-EEG2 within a subject: 16,540 averaged responses of 17 channels and 250 samples,
 batches of 1,024, features of 1,024 values. Prints the time of an epoch of SSR beside one of
-InfoNCE, and what handing the folds of all ten subjects to their cells takes when they share one
-copy, beside reading the averages again for every fold. Folds are on the CPU.
+InfoNCE, on a CPU in seconds of the process on one thread, and what handing the folds of all ten
+subjects to their cells takes when they share one copy, beside reading the averages again for every
+fold; folds are on the CPU.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 import torch
+from training_step import Clock, epoch_seconds
 
 from ssense.command import run_command
 from ssense.data.image_dataset import ImageDataset
 from ssense.data.things import Things
 from ssense.data.things_images import ImageSet
-from ssense.fitting import fit
 from ssense.image_training import ImageTrainingSpec
+from sweeps.engine.process import reset_process
 
 N_CHANNELS, N_SAMPLES, N_FEATURES, N_VALIDATION = 17, 250, 1024, 200
 KINDS = ("original", "augmented-mean")
@@ -42,9 +44,7 @@ class Options:
     subjects: int = 10
     """Whose responses are shared."""
     rounds: int = 3
-    """Epochs of each objective; the fastest counts."""
-    threads: int = 1
-    """Of PyTorch."""
+    """Trainings of each objective; the fastest counts."""
 
 
 def images(concepts: int, each: int) -> ImageSet:
@@ -67,7 +67,6 @@ def noise(options: Options, subjects: int) -> ImageDataset:
         digest="noise",
         subjects=tuple(f"sub-{number:02d}" for number in range(1, subjects + 1)),
         channels=tuple(map(str, range(N_CHANNELS))),
-        times_s=np.arange(N_SAMPLES) / N_SAMPLES,
         training=drawn.standard_normal((subjects, len(training), *shape), np.float32),
         test=drawn.standard_normal((subjects, len(test), *shape), np.float32),
         training_images=training,
@@ -92,13 +91,13 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
     return min(found)
 
 
-def epoch_seconds(dataset: ImageDataset, objective: str, rounds: int) -> float:
-    """An epoch with its validation, of a whole cell's training."""
-    spec = ImageTrainingSpec(objective=objective, max_epochs=1)
+def objective_seconds(dataset: ImageDataset, objective: str, rounds: int) -> float:
+    """An epoch with its validation; the fastest of several trainings."""
+    spec = ImageTrainingSpec(objective=objective)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     responses, split = dataset.on(device), dataset.split(spec.split, 0)
     parts = responses.select(split.train), responses.select(split.validation)
-    return seconds(lambda: fit(*parts, spec, 0), rounds)
+    return min(epoch_seconds(*parts, spec, Clock(device)) for _ in range(rounds))
 
 
 def folds_seconds(dataset: ImageDataset, folder: Path) -> tuple[float, float]:
@@ -110,7 +109,9 @@ def folds_seconds(dataset: ImageDataset, folder: Path) -> tuple[float, float]:
     def fold(of: ImageDataset, subject: str) -> None:
         one = dataclasses.replace(of, subject=subject)
         split = one.split("leave-one-subject-out", 0)
-        one.on(torch.device("cpu")).select(split.train).batch(torch.arange(1024))
+        one.on(torch.device("cpu")).select(split.train).batch(
+            torch.arange(1024), KINDS, pixels=False
+        )
 
     def shared() -> None:
         for subject in things.subjects:
@@ -128,9 +129,9 @@ def folds_seconds(dataset: ImageDataset, folder: Path) -> tuple[float, float]:
 
 def main(options: Options) -> None:
     """Time epochs and folds, and print them with their ratios."""
-    torch.set_num_threads(options.threads)
+    reset_process(0, threads=1)
     alone = noise(options, subjects=1)
-    found = {name: epoch_seconds(alone, name, options.rounds) for name in ("infonce", "ssr")}
+    found = {name: objective_seconds(alone, name, options.rounds) for name in ("infonce", "ssr")}
     with tempfile.TemporaryDirectory() as folder:
         shared, again = folds_seconds(noise(options, options.subjects), Path(folder))
     n_train = 10 * (options.concepts - N_VALIDATION)

@@ -5,7 +5,7 @@
 
 Cells are processes, as in a sweep, that train the same random data by the loop of every cell. On a
 GPU each has its share of the memory, as by `--gpus-per-cell`; on a CPU they divide its cores, as by
-`--cpus-per-cell`. All begin together, and what each has done when the time is over counts.
+`--cpus-per-cell`. All begin together, and each goes on, uncounted, until the time of all is over.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.synchronize import Barrier
+from multiprocessing.managers import BarrierProxy
 from typing import Literal
 
 import image_cell
@@ -55,71 +55,69 @@ class Options:
     """Of each measurement."""
 
 
-Data = Callable[[torch.device], tuple[Examples, Examples]]
-
-
-def cell(options: Options) -> tuple[Method, Data, int]:
-    """What a cell trains, its data on a device, and how many examples an epoch trains on."""
-    if options.method != "ssense":
-        dataset = image_cell.noise(image_cell.Options(), subjects=1)
-        images = ImageTrainingSpec(objective=options.method)
-        split = dataset.split(images.split, seed=0)
-
-        def responses(device: torch.device) -> tuple[Examples, Examples]:
-            on = dataset.on(device)
-            return on.select(split.train), on.select(split.validation)
-
-        return images, responses, len(split.train)
-
-    on_gpu = torch.cuda.is_available()
-    electrodes = options.electrodes or (99 if on_gpu else 8)
-    n = options.sentences or (872 if on_gpu else 32)
-
-    def spectrograms(device: torch.device) -> tuple[Examples, Examples]:
-        return random_pairs(n, electrodes, device), random_pairs(n // 4, electrodes, device)
-
-    spec = TrainingSpec(masking=MASKING, precision=options.precision, encoder_weights="random")
-    return spec, spectrograms, n
-
-
 class TimeIsOver(Exception):  # noqa: N818 - not an error
     """The end of a measurement."""
 
 
-def rate(options: Options, at_once: int, begin: Barrier) -> float:
-    """Examples that this process trains on per second, beside others that do the same."""
-    method, data, n = cell(options)
-    gpus = 1 / at_once if torch.cuda.is_available() else 0
+def cell(options: Options, device: torch.device) -> tuple[Method, Examples, Examples]:
+    """What a cell trains, and the random data that it trains and validates on."""
+    if options.method == "ssense":
+        on_gpu = device.type == "cuda"
+        electrodes = options.electrodes or (99 if on_gpu else 8)
+        n = options.sentences or (872 if on_gpu else 32)
+        pairs = (random_pairs(size, electrodes, device) for size in (n, n // 4))
+        spec = TrainingSpec(masking=MASKING, precision=options.precision, encoder_weights="random")
+        return spec, *pairs
+    dataset = image_cell.noise(image_cell.Options(), subjects=1)
+    images = ImageTrainingSpec(objective=options.method)
+    responses, split = dataset.on(device), dataset.split(images.split, seed=0)
+    return images, responses.select(split.train), responses.select(split.validation)
+
+
+def train(options: Options, at_once: int, begin: BarrierProxy, rates: list[float]) -> None:
+    """Train until the time of all is over.
+
+    Args:
+        options: of the measurement.
+        at_once: processes that do this.
+        begin: where they wait for each other.
+        rates: shared by them: the examples per second of each whose own time is over.
+    """
     reset_process(0, threads=max(1, (os.cpu_count() or 1) // at_once))
-    train, validation = data(assigned_device(gpus))
+    device = assigned_device(1 / at_once if torch.cuda.is_available() else 0)
+    method, training, validation = cell(options, device)
     ends: list[float] = []
+    counted = False
 
     def note(_: Checkpoint) -> None:
+        nonlocal counted
         if not ends:
             begin.wait(PATIENCE_S)  # the first epoch loads libraries and chooses kernels
         ends.append(time.perf_counter())
-        if ends[-1] - ends[0] > options.seconds:
+        seconds = ends[-1] - ends[0]
+        if not counted and seconds > options.seconds:
+            rates.append(len(training) * (len(ends) - 1) / seconds)
+            counted = True
+        if len(rates) == at_once:
             raise TimeIsOver
 
     endless = dataclasses.replace(method, max_epochs=ENDLESS, patience=ENDLESS)
-    try:
-        fit(train, validation, endless, seed=0, on_epoch=note)
-    except TimeIsOver:
-        return n * (len(ends) - 1) / (ends[-1] - ends[0])
-    raise AssertionError("the training ended by itself")
+    with suppress(TimeIsOver):
+        fit(training, validation, endless, seed=0, on_epoch=note)
 
 
-def rates(options: Options, at_once: int) -> list[float]:
-    """Of every one of so many cells."""
+def examples_per_second(options: Options, at_once: int) -> float:
+    """Of so many cells together."""
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, spawn.Pool(at_once) as pool:
-        begin = manager.Barrier(at_once)
-        return pool.starmap(rate, [(options, at_once, begin)] * at_once, chunksize=1)
+        begin, rates = manager.Barrier(at_once), manager.list()
+        pool.starmap(train, [(options, at_once, begin, rates)] * at_once, chunksize=1)
+        return sum(rates)
 
 
 def main(options: Options) -> None:
     """Measure every number of cells at a time; print one line of JSON."""
-    found = [sum(rates(options, at_once)) for at_once in options.at_once]
+    found = [examples_per_second(options, at_once) for at_once in options.at_once]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     result = {
         "device": device_name(device),

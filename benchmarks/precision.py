@@ -48,7 +48,8 @@ def main(options: Options) -> None:
             make_shards(plan, on_shard=lambda *_: None)
         dataset = load_dataset(plan.shard_folder.name, plan.text_spec, plan.storage)
     training = sweep.training()
-    pairs = dataset.on(torch.device("cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pairs = dataset.on(device)
     found: dict[str, list[list[float]]] = {precision: [] for precision in get_args(Precision)}
     for seed in range(options.seeds):
         split = dataset.split(training.split, seed)
@@ -59,7 +60,8 @@ def main(options: Options) -> None:
                 pairs.select(part) for part in (split.train, split.validation, split.test)
             )
             trained = fit(train, validation, spec, seed)
-            metrics = spec.evaluate(trained_encoder(trained.encoder, spec.precision), test)
+            encoder = trained_encoder(trained.encoder, spec.precision).to(device)
+            metrics = spec.evaluate(encoder, test)
             rows.append([metrics[name] for name in METRICS])
     bf16, float32 = (np.array(found[precision]) for precision in ("bf16", "float32"))
     difference = bf16 - float32

@@ -35,6 +35,7 @@ from sweeps.engine.workers import running_ray
 
 BARE_BLOCKS = 8  # of one electrode of a shard each, in every process
 SAMPLE_EVERY_S = 0.2
+RARELY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,14 @@ class MemoryWatch:
     def cpu_s(self) -> float:
         """Processor seconds since the beginning, of processes that began after it or are this."""
         here = os.getpid()
-        others = sum(seconds for pid, seconds in self._cpu_s.items() if pid != here)
+        others = sum(seconds for pid, seconds in list(self._cpu_s.items()) if pid != here)
         return others + time.process_time() - self._before_s
 
     def _watch(self) -> None:
         here = psutil.Process()
-        while not self._stop.wait(SAMPLE_EVERY_S):
-            total = 0
+        pause_s = SAMPLE_EVERY_S
+        while not self._stop.wait(pause_s):
+            start, total = time.perf_counter(), 0
             for process in (here, *here.children(recursive=True)):
                 try:
                     total += process.memory_full_info().pss
@@ -88,6 +90,8 @@ class MemoryWatch:
                 except psutil.Error:
                     continue  # it ended meanwhile
             self.peak = max(self.peak, total)
+            # Counting the pages of many gigabytes holds up whoever asks for more of them.
+            pause_s = min(max(SAMPLE_EVERY_S, 20 * (time.perf_counter() - start)), RARELY_S)
 
 
 def bare_seconds(channels: int, samples: int, rate_hz: float, spec: SuperletSpec) -> float:

@@ -22,8 +22,16 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from sweeps.engine.race import Full, Policy, Race, Scores, Wilcoxon
-from sweeps.engine.search import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, propose
+from sweeps.engine.race import (
+    PROPOSALS_AT_ONCE,
+    STARTUP_PROPOSALS,
+    Full,
+    Policy,
+    Race,
+    Scores,
+    Wilcoxon,
+)
+from sweeps.engine.search import propose
 from sweeps.engine.sweep import Family
 
 CONFIGURATION_SD, SPLIT_SD, NOISE_SD = 0.7, 1.1, 0.9  # points

@@ -186,7 +186,7 @@ class Driver:
 
     def keep(self, record: Record, change: Change) -> None:
         """Take in a record, as `sweeps.engine.run` does."""
-        row = self._search.row_of(record)
+        row = self._search.rows_of(record.signature)[0]
         self._progress.cell(row.family, record)
         if any(change):
             for out, decision in change.decisions:
@@ -207,7 +207,7 @@ class Driver:
         """Write sweep.json."""
         decisions = self._search.decisions()
         rows, sweep = self._search.rows, self._search.sweep
-        self._ledger.write_sweep(sweep, rows, DATASET, self._policy, decisions, code_digest())
+        self._ledger.write_sweep(sweep, rows, DATASET, self._policy, decisions, code_digest(), ())
 
 
 def noise(sentences: int) -> Dataset:

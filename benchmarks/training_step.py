@@ -34,10 +34,10 @@ from torchvision.models import resnet18
 
 from ssense.command import run_command
 from ssense.data.dataset import Pairs
-from ssense.fitting import Checkpoint, fit
+from ssense.fitting import Checkpoint, Examples, Method, fit
 from ssense.model.encoder import Precision, SpectrogramEncoder, build_encoder
 from ssense.model.masking import Masking
-from ssense.training import TrainingSpec, train_step
+from ssense.training import TrainingSpec
 from sweeps.engine.process import reset_process
 from sweeps.engine.provenance import device_name
 
@@ -58,8 +58,6 @@ class Options:
     """Of an epoch, a quarter more for validation [872; 64 on a CPU]."""
     batch_size: int = 32
     """Pairs per batch."""
-    threads: int = 1
-    """On a CPU."""
     rounds: int = 3
     """How often everything is timed."""
 
@@ -87,6 +85,8 @@ class Plain:
                 TensorDataset(part.spectrograms.float().unsqueeze(2).cpu(), part.text.cpu()),
                 spec.batch_size,
                 shuffle=part is train,
+                num_workers=4 if device.type == "cuda" else 0,
+                pin_memory=device.type == "cuda",
             )
             for part in (train, validation)
         )
@@ -144,10 +144,14 @@ class Clock:
         return time.process_time()
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """Seconds of a call."""
-        start = self.now()
-        work()
-        return self.now() - start
+        """Seconds of a call; twice as many until they take one: a GPU has to wake up."""
+        calls, taken = 1, 0.0
+        while taken < 1:
+            start = self.now()
+            for _ in range(calls):
+                work()
+            taken, calls = self.now() - start, 2 * calls
+        return taken / (calls // 2)
 
 
 def random_pairs(n: int, electrodes: int, device: torch.device) -> Pairs:
@@ -166,7 +170,7 @@ def bare(encoder: SpectrogramEncoder, images: Tensor) -> None:
                 encoder.resnet(images)
 
 
-def epoch_seconds(train: Pairs, validation: Pairs, spec: TrainingSpec, clock: Clock) -> float:
+def epoch_seconds(train: Examples, validation: Examples, spec: Method, clock: Clock) -> float:
     """The second epoch of a training, from one report to the next."""
     ends: list[float] = []
 
@@ -202,8 +206,9 @@ def data(options: Options) -> tuple[Pairs, Pairs, TrainingSpec]:
 
 def serve_plain(options: Options, orders: Connection) -> None:
     """Run an epoch of the plain script at every order, and answer with its seconds."""
-    torch.set_num_threads(options.threads)
     train, validation, spec = data(options)
+    if train.device.type == "cpu":
+        torch.set_num_threads(1)
     script, clock = Plain.of(train, validation, spec), Clock(train.device)
     while orders.recv():
         orders.send(clock.seconds(script.epoch))
@@ -216,6 +221,7 @@ def plain_script(options: Options) -> Iterator[Callable[[], float]]:
     orders, there = spawn.Pipe()
     process = spawn.Process(target=serve_plain, args=(options, there), daemon=True)
     process.start()
+    there.close()  # so that its end is an error here, and no silence
 
     def epoch() -> float:
         orders.send(True)
@@ -232,7 +238,7 @@ def workloads(
     """What is timed, by name; each returns its seconds."""
     device = clock.device
     encoder = build_encoder("random", precision=spec.precision).to(device)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate, fused=True)
+    optimiser = spec.optimiser(encoder)
     masks = torch.Generator(device).manual_seed(0)
     index = torch.arange(spec.batch_size, device=device)
     dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
@@ -240,8 +246,7 @@ def workloads(
     matrix = torch.randn(MATRIX, MATRIX, device=device, dtype=dtype)
 
     def step() -> None:
-        x, text = train.batch(index)
-        train_step(encoder, optimiser, spec.masking.apply(x, masks), text, spec)
+        spec.step(encoder, optimiser, train, index, masks)
 
     def bound() -> float:
         encoder.train()
@@ -295,7 +300,7 @@ def peak_bytes(device: torch.device) -> int:
 
 def main(options: Options) -> None:
     """Time the bound, a step, an epoch and the plain script; print one line of JSON."""
-    reset_process(0, options.threads)
+    reset_process(0, threads=1)
     train, validation, spec = data(options)
     device, electrodes = train.device, train.spectrograms.shape[1]
     with plain_script(options) as plain:
@@ -307,7 +312,6 @@ def main(options: Options) -> None:
     images = [electrodes * n for n in (spec.batch_size, len(train), len(validation))]
     result = {
         "device": device_name(device),
-        "threads": options.threads,
         "precision": spec.precision,
         "batch": [spec.batch_size, electrodes, *SHAPE],
         "epoch": [len(train), len(validation)],

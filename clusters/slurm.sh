@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A sweep on Slurm: one Ray over all nodes of the job, and the sweep on the first of them.
 #
-#   sbatch clusters/slurm.sh                                    # sweeps/masking.py
+#   sbatch clusters/slurm.sh sweeps/masking.py --recording DIR    # without one: a synthetic trial
 #   sbatch clusters/slurm.sh analysis/test_evaluation.py
 #   tail -f ssense-JOB.log
 #

@@ -113,11 +113,10 @@ def _flags(options: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Flag names of a dataclass, nested ones dotted, and their types."""
     types = get_type_hints(options)
     for field in dataclasses.fields(options):
-        name = prefix + field.name.replace("_", "-")
-        nested = field.default_factory
-        if field.default is nested is dataclasses.MISSING:
+        name, kind = prefix + field.name.replace("_", "-"), types[field.name]
+        if field.default is field.default_factory is dataclasses.MISSING:
             continue  # given by its place
-        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
-            yield from _flags(nested, f"{name}.")
+        if dataclasses.is_dataclass(kind):
+            yield from _flags(kind, f"{name}.")
         else:
-            yield name, types[field.name]
+            yield name, kind

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ssense.errors import UserError, printable
 from ssense.storage import cache_folder
 
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
@@ -45,9 +46,32 @@ def file_digest(path: Path) -> str:
 
 
 def weights_identity(weights: str) -> str:
-    """Name weights by what they are: a file by its content, anything else by its own name."""
+    """Name weights by what they are: a file by its content, anything else by its own name.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    path = weights_file(weights)
+    return f"file {file_digest(path)}" if path else weights
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that weights are in; None where they are named otherwise ("openai").
+
+    Raises:
+        UserError: it can't be read.
+    """
     path = Path(weights)
-    return f"file {file_digest(path)}" if path.is_file() else weights
+    try:
+        if not path.is_file():
+            return None
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(
+            f"weights {printable(weights)} can't be read ({error.strerror}). Check the name of the "
+            "file and its permissions."
+        ) from error
+    return path
 
 
 def _digest_of_bytes(path: Path) -> str:
@@ -62,13 +86,13 @@ def _cache_folder() -> Path:
 def _remembered(name: str) -> str:
     try:
         return (_cache_folder() / name).read_text()
-    except (OSError, RuntimeError, ValueError):
+    except (OSError, UserError, ValueError):
         return ""
 
 
 def _remember(name: str, known: str) -> None:
     """Keep a digest for later; where nothing can be kept, the file is read again next time."""
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, UserError):
         note = _cache_folder() / name
         partial = note.with_name(f"{name}.{os.getpid()}")
         note.parent.mkdir(parents=True, exist_ok=True)

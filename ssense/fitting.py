@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssense.data.splits import Split
+from ssense.retrieval import NonFiniteError
 
 SELECTION_METRIC = "recall@10"
 
@@ -94,7 +95,11 @@ class Method(Protocol[Model, Part]):
         ...
 
     def evaluate(self, model: Model, examples: Part) -> dict[str, float]:
-        """Retrieval metrics of a part, the selection metric among them."""
+        """Retrieval metrics of a part, the selection metric among them.
+
+        Raises:
+            NonFiniteError: an embedding is not finite.
+        """
         ...
 
 
@@ -149,10 +154,6 @@ def validation_metrics(epoch: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in epoch.items() if name not in ("epoch", "loss")}
 
 
-class NonFiniteLossError(ArithmeticError):
-    """The training loss became NaN or infinite."""
-
-
 class Stream(IntEnum):
     """Independent random streams of a seed, so that masks don't shift the order of batches.
 
@@ -189,7 +190,7 @@ def fit(
             device; it is not changed.
 
     Raises:
-        NonFiniteLossError: the loss of an epoch is not finite.
+        NonFiniteError: the loss of an epoch, or an embedding of its validation, is not finite.
     """
     model = initial_model(method, train, seed)
     optimiser = method.optimiser(model)
@@ -253,12 +254,13 @@ def _train_epoch(
         total += method.step(model, optimiser, train, index, masks) * len(index)
     mean = total.item() / len(train)
     if not np.isfinite(mean):
-        raise NonFiniteLossError(f"the training loss became {mean}")
+        raise NonFiniteError(f"the training loss became {mean}")
     return mean
 
 
 def _cpu_copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
 
 
 def _moments(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

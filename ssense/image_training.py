@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -21,6 +22,7 @@ from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
 from ssense.model.objectives.ssr import SSRSpec
+from ssense.precision import full_precision
 from ssense.retrieval import retrieval_metrics
 
 ObjectiveName = Literal["infonce", "ssr", "neuroclip"]
@@ -70,9 +72,9 @@ class ImageTrainingSpec:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "learning_rate", "patience", "max_epochs"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 
     @property
@@ -148,11 +150,16 @@ class ImageTrainingSpec:
 
     @torch.inference_mode()
     def embed(self, model: Objective, pairs: ImagePairs) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of responses `[N, D]` and images `[M, D]`, and each response's image `[N]`."""
+        """Embeddings of responses `[N, D]` and images `[M, D]`, and each response's image `[N]`.
+
+        Float32 is float32 here as it was in the training, whatever the process allows.
+        """
         model.eval()
-        queries = [model.brain(pairs.signals[rows]) for rows in pairs.rows.split(self.batch_size)]
         images, targets = pairs.gallery()
         spec, responses = self.objective_spec, pairs.responses
         shown = responses.pixels if spec.pixels else responses.features[self.gallery]
-        candidates = [model.gallery(shown[part]) for part in images.split(IMAGES_PER_PASS)]
+        with full_precision(pairs.device.type):
+            signals = (pairs.signals[rows] for rows in pairs.rows.split(self.batch_size))
+            queries = list(map(model.brain, signals))
+            candidates = [model.gallery(shown[part]) for part in images.split(IMAGES_PER_PASS)]
         return torch.cat(queries), torch.cat(candidates), targets

@@ -11,8 +11,12 @@ from torch.nn.functional import normalize
 RECALL_AT = (1, 10, 50)
 """Of the sentences of SSENSE."""
 METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr")
-QUERIES_PER_BLOCK = 1024
+QUERIES_PER_BLOCK = 512
 """Whose scores are in memory at a time: all of them would grow with the square of a split."""
+
+
+class NonFiniteError(ValueError):
+    """A training diverged: its loss, or an embedding that it is judged by, is NaN or infinite."""
 
 
 def metric_title(metric: str) -> str:
@@ -32,7 +36,8 @@ def retrieval_metrics(
         recall_at: other ranks to take the recall at.
 
     Raises:
-        ValueError: there is no query, an embedding is not finite, or a target is out of range.
+        NonFiniteError: an embedding is not finite.
+        ValueError: there is no query, or a target is out of range.
     """
     return metrics_of(retrieval_ranks(queries, candidates, targets), recall_at)
 
@@ -55,8 +60,9 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Ten
         ValueError: as `retrieval_metrics`.
     """
     _check_retrieval(queries, candidates, targets)
+    distinct, copy_of = _distinct_directions(candidates)
     blocks = zip(queries.split(QUERIES_PER_BLOCK), targets.split(QUERIES_PER_BLOCK), strict=True)
-    return torch.cat([ranks_of(cosine_scores(some, candidates), own) for some, own in blocks])
+    return torch.cat([ranks_of(_scores(some, distinct, copy_of), own) for some, own in blocks])
 
 
 def cosine_scores(queries: Tensor, candidates: Tensor) -> Tensor:
@@ -64,10 +70,18 @@ def cosine_scores(queries: Tensor, candidates: Tensor) -> Tensor:
 
     Copies of a candidate have the same score to the bit.
     """
+    return _scores(queries, *_distinct_directions(candidates))
+
+
+def _distinct_directions(candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors float64 `[K, D]` of the distinct candidates, and which each is, `[M]`."""
     distinct, copy_of = torch.unique(candidates, dim=0, return_inverse=True)
     # float64, so that near neighbours are ordered by the embeddings and not by rounding
-    similarity = normalize(queries.double(), dim=1) @ normalize(distinct.double(), dim=1).T
-    return similarity[:, copy_of]
+    return normalize(distinct.double(), dim=1), copy_of
+
+
+def _scores(queries: Tensor, distinct: Tensor, copy_of: Tensor) -> Tensor:
+    return (normalize(queries.double(), dim=1) @ distinct.T)[:, copy_of]
 
 
 def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
@@ -111,7 +125,7 @@ def _check_retrieval(queries: Tensor, candidates: Tensor, targets: Tensor) -> No
     if len(queries) == 0 or len(queries) != len(targets):
         raise ValueError(f"got {len(queries)} queries for {len(targets)} targets; need one each")
     if not (queries.isfinite().all() and candidates.isfinite().all()):
-        raise ValueError("embeddings must be finite; found NaN or infinity")
+        raise NonFiniteError("embeddings must be finite; found NaN or infinity")
     if targets.min() < 0 or targets.max() >= len(candidates):
         raise ValueError(
             f"targets must be in [0, {len(candidates)}), got {targets.min()} to {targets.max()}"

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from upath import UPath
 
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError, one_line, printable
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
 ABANDONED_S = 60.0
@@ -73,12 +73,18 @@ def locate(location: str) -> UPath:
     """Return the place that a path or URL names; nothing is looked up or made.
 
     Raises:
-        ValueError: the URL is of no known kind.
+        UserError: the URL is of no known kind, or the path can't be one.
     """
     protocol = location.partition("://")[0]
-    root = UPath(location, **OPTIONS.get(protocol, {}))
-    if root.protocol in ("", "file"):
-        root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
+    try:
+        root = UPath(location, **OPTIONS.get(protocol, {}))
+        if root.protocol in ("", "file"):
+            root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{printable(location)} can't be reached ({one_line(error)}). Give a folder or a URL "
+            "such as s3://BUCKET/FOLDER."
+        ) from error
     return root
 
 
@@ -253,16 +259,21 @@ def read_many(paths: Sequence[UPath]) -> Iterator[bytes]:
     """Read files of one storage, many at a time where each takes a request.
 
     Raises:
-        UserError: one can't be read.
+        UserError: one is not there, or can't be read.
     """
     if not paths or is_local(paths[0]):
-        yield from map(read_whole, paths)
+        for path in paths:
+            try:
+                content = read_whole(path)
+            except FileNotFoundError as error:
+                raise _unreadable(path, error) from error
+            yield content
         return
     for first in range(0, len(paths), _READ_AT_ONCE):
         names = [path.path for path in paths[first : first + _READ_AT_ONCE]]
         try:
             contents = paths[0].fs.cat(names)
-        except Exception as error:
+        except Exception as error:  # an object store raises whatever its client library does
             raise _unreadable(paths[first].parent, error) from error
         yield from map(contents.__getitem__, names)
 
@@ -295,8 +306,18 @@ def subfolders_with(folder: UPath, name: str) -> dict[str, str]:
 
 
 def cache_folder() -> Path:
-    """Folder of this user and machine for what can be made or fetched again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssense"
+    """Folder of this user and machine for what can be made or fetched again.
+
+    Raises:
+        UserError: the user has no home to keep it in.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssense"
+    except RuntimeError as error:
+        raise UserError(
+            f"there is no home folder for a cache ({one_line(error)}). Set XDG_CACHE_HOME to a "
+            "folder that can be written."
+        ) from error
 
 
 def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) -> Path:

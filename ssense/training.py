@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +21,10 @@ from ssense.model.encoder import (
 )
 from ssense.model.losses import backward_in_chunks, info_nce
 from ssense.model.masking import Masking
+from ssense.precision import full_precision
 from ssense.retrieval import retrieval_metrics
 
-IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU, and less than a training step's
+IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class TrainingSpec:
     def __post_init__(self) -> None:
         positive = "batch_size", "learning_rate", "temperature", "patience", "max_epochs", "chunk"
         for name in positive:
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
     @property
@@ -133,9 +135,13 @@ def train_step(
 
 @torch.inference_mode()
 def embed(encoder: SpectrogramEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode."""
+    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode.
+
+    Float32 is float32 here as it was in the training, whatever the process allows.
+    """
     encoder.eval()
     index = torch.arange(len(pairs), device=pairs.device)
     parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
-    brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
+    with full_precision(pairs.device.type):
+        brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
     return torch.cat(brain), torch.cat(text)

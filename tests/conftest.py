@@ -49,7 +49,7 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
-READS = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2"}
+READS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "unique_dim", "_unique2"}
 
 
 class HostReads(TorchDispatchMode):

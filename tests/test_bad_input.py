@@ -207,6 +207,8 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
         ("--storage=", "--storage is empty"),
         ("--spectrogram brainbert", "trial000: maximum_hz must be below half the sampling rate"),
         ("--encoder-weights no-such.pth", "no-such.pth: no such file. Check --encoder-weights"),
+        (f"--text-weights {'x' * 300}", "can't be read (File name too long). Check the name"),
+        ("--recording nowhere://x", "nowhere://x can't be reached (Unsupported filesystem"),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_one_line_and_leaves_nothing(

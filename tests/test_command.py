@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ import tyro
 
 from ssense.command import environment_arguments
 from ssense.errors import UserError
+from sweeps.engine.image_options import ImageOptions
+from sweeps.masking import MaskingOptions
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -85,6 +88,15 @@ def test_the_command_line_wins(environment, arguments, values):
 def test_a_switch_that_is_neither_on_nor_off_is_refused():
     with pytest.raises(UserError, match="SSENSE_DRY_RUN=maybe: a switch is on with 1 and off with"):
         environment_arguments(Options, {"SSENSE_DRY_RUN": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [(ImageOptions, "subjects"), (MaskingOptions, "sentences")]
+)
+def test_what_sweeps_make_up_is_named_by_variables_too(options, name):
+    arguments = environment_arguments(options, {f"SSENSE_SYNTHETIC_{name.upper()}": "37"})
+    made = tyro.cli(options, args=arguments).synthetic
+    assert made == dataclasses.replace(options().synthetic, **{name: 37})
 
 
 def test_options_of_a_module_with_evaluated_annotations_work_too():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssense.digest import DIGEST_CHARACTERS, digest, file_digest, weights_identity
+from ssense.errors import UserError
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -124,6 +125,11 @@ def test_weights_that_change_on_disk_change_their_name(tmp_path):
 
 def test_weights_that_are_no_file_are_named_by_their_tag():
     assert weights_identity("openai") == "openai"
+
+
+def test_weights_whose_name_no_file_can_have_are_one_line():
+    with pytest.raises(UserError, match=r"weights x*… can't be read \(File name too long\)"):
+        weights_identity("x" * 300)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from itertools import count
 from pathlib import Path
 
@@ -146,7 +147,14 @@ def test_the_frozen_tower_is_no_part_of_what_is_kept(data):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("batch_size", 0), ("learning_rate", -1.0), ("weight_decay", -0.1)]
+    ("field", "value"),
+    [
+        ("batch_size", 0),
+        ("learning_rate", -1.0),
+        ("learning_rate", math.nan),
+        ("weight_decay", -0.1),
+        ("weight_decay", math.inf),
+    ],
 )
 def test_values_that_mean_nothing_are_refused(field, value):
     with pytest.raises(ValueError, match=rf"{field} must .*{value}"):

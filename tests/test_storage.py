@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from ssense.errors import UserError
+from ssense.errors import UserError, printable
 from ssense.storage import (
     create,
     exists,
@@ -91,9 +91,7 @@ def test_urls_stay_urls(tmp_path):
     [
         ("{file}", "File exists"),
         ("{file}/below", "Not a directory"),
-        ("nowhere://bucket", "Unsupported filesystem: 'nowhere'"),
         ("http://127.0.0.1:9/folder", "Connect call failed ('127.0.0.1', 9)"),
-        ("a\0b", "embedded null byte"),
     ],
 )
 def test_storage_that_cannot_be_written_to_is_one_line(location, reason, tmp_path):
@@ -103,6 +101,24 @@ def test_storage_that_cannot_be_written_to_is_one_line(location, reason, tmp_pat
         open_storage(location)
     assert str(error.value) == (
         f"storage {location} can't be written to ({reason}). Check --storage."
+    )
+
+
+@pytest.mark.parametrize("find", [locate, open_storage])
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("nowhere://bucket", "Unsupported filesystem: 'nowhere'"),
+        ("~no-such-user/folder", "Could not determine home directory"),
+        ("a\0b", "embedded null byte"),
+    ],
+)
+def test_what_names_no_place_is_one_line(find, location, reason):
+    with pytest.raises(UserError) as error:
+        find(location)
+    assert str(error.value) == (
+        f"{printable(location)} can't be reached ({reason}). "
+        "Give a folder or a URL such as s3://BUCKET/FOLDER."
     )
 
 
@@ -239,7 +255,7 @@ def test_many_files_are_found_and_read_in_order(storage):
     assert list(read_many(paths)) == [b"b", b"a"]
     assert subfolders_with(storage / "nowhere", "record") == {}
     assert list(read_many([])) == []
-    with pytest.raises((UserError, FileNotFoundError)):
+    with pytest.raises(UserError, match=r"record can't be read|cells/b can't be read"):
         list(read_many([*paths, storage / "cells" / "c" / "record"]))
 
 
@@ -514,6 +530,13 @@ def test_a_cache_that_cannot_be_written_is_one_line(remote, tmp_path, monkeypatc
     assert str(error.value).startswith(f"{tmp_path}/file/ssense/copies/")
     assert "can't be written ([Errno 20] Not a directory" in str(error.value)
     assert str(error.value).endswith("set XDG_CACHE_HOME to a folder that can be written.")
+
+
+def test_a_cache_without_a_home_is_one_line(remote, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(UserError, match=r"no home folder for a cache .* Set XDG_CACHE_HOME to a"):
+        local_copy(remote)
 
 
 def test_a_disk_without_room_for_a_copy_is_one_line(remote):

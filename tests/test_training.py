@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import signal
 import subprocess
@@ -19,11 +20,18 @@ from upath import UPath
 from ssense import training
 from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
-from ssense.fitting import Checkpoint, Fit, NonFiniteLossError, Stream, fit, stream_seed
+from ssense.fitting import (
+    Checkpoint,
+    Fit,
+    Stream,
+    fit,
+    initial_model,
+    stream_seed,
+)
 from ssense.model.encoder import SpectrogramEncoder, build_encoder
 from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
-from ssense.retrieval import METRICS, chance_metrics
+from ssense.retrieval import METRICS, NonFiniteError, chance_metrics
 from ssense.training import TrainingSpec, embed
 
 N, ELECTRODES, SIDE, LATENT = 64, 2, 17, 4
@@ -288,6 +296,20 @@ def test_embeddings_do_not_depend_on_how_many_pass_together(
     assert equal_states(copied(encoder), before)  # running statistics too
 
 
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_embeddings_do_not_depend_on_what_the_process_allows(validation, precision):
+    encoder = build_encoder("random", precision=precision)
+    expected, _ = embed(encoder, validation)
+    allowed = torch.backends.mkldnn.conv.fp32_precision
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+    try:
+        found, _ = embed(encoder, validation)
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+    finally:
+        torch.backends.mkldnn.conv.fp32_precision = allowed
+    assert found.equal(expected)
+
+
 def test_a_split_s_candidates_are_its_own_sentences(validation):
     class Oracle(SpectrogramEncoder):
         """Knows the sentence of each validation pair, in their order."""
@@ -374,8 +396,14 @@ def test_a_report_can_end_the_training(train, validation):
 def test_a_loss_that_is_not_finite_is_an_error(pairs, value):
     broken = Pairs(pairs.spectrograms.clone(), pairs.text)
     broken.spectrograms[7, 0, 3, 3] = value
-    with pytest.raises(NonFiniteLossError, match="the training loss became nan"):
+    with pytest.raises(NonFiniteError, match="the training loss became nan"):
         fit(broken.select(TRAIN), broken.select(VALIDATION), spec(), seed=0)
+
+
+def test_so_is_a_last_step_whose_weights_the_validation_meets_first(train, validation):
+    diverging = spec(batch_size=len(TRAIN), learning_rate=1e38)
+    with pytest.raises(NonFiniteError, match="embeddings must be finite"):
+        fit(train, validation, diverging, seed=0)
 
 
 # ---------------------------------------------------------------- resuming
@@ -540,6 +568,22 @@ def test_global_random_states_change_nothing(train, validation, short):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_on_cuda_no_step_waits_for_the_device(pairs, precision):
+    on_cuda = Pairs(pairs.spectrograms.cuda(), pairs.text.cuda())
+    setting = spec(masking=MASKED, precision=precision, chunk=4)
+    encoder = initial_model(setting, on_cuda, seed=0)
+    optimiser = setting.optimiser(encoder)
+    index, masks = torch.arange(8, device="cuda"), torch.Generator("cuda").manual_seed(0)
+    setting.step(encoder, optimiser, on_cuda, index, masks)  # loads libraries, makes the moments
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        setting.step(encoder, optimiser, on_cuda, index, masks)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_resumed_fit_on_cuda_draws_the_same_batches_and_masks(pairs, tmp_path):
     on_cuda = Pairs(pairs.spectrograms.cuda(), pairs.text.cuda())
     splits = on_cuda.select(TRAIN), on_cuda.select(VALIDATION)
@@ -569,7 +613,7 @@ def test_defaults_are_the_paper_s():
 @pytest.mark.parametrize(
     "name", ["batch_size", "learning_rate", "temperature", "patience", "max_epochs", "chunk"]
 )
-@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 def test_values_that_are_not_positive_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
         TrainingSpec(**{name: value})

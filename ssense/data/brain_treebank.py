@@ -16,13 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ssense.data.recording import Recording, open_recording
-from ssense.data.segments import (
-    Segments,
-    SegmentSpec,
-    kept_by_length,
-    neighbours_of,
-    select_segments,
-)
+from ssense.data.segments import Segments, SegmentSpec, neighbours_of, select_segments
 from ssense.errors import UserError
 from ssense.signal.filtering import laplacian, notch_filter, notch_warm_up_seconds
 
@@ -31,7 +25,6 @@ __all__ = [
     "SegmentSpec",
     "Segments",
     "electrode_signals",
-    "kept_by_length",
     "open_recording",
     "read_segments",
     "select_segments",

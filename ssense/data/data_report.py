@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import string
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 from ssense.data.overlap import SPLIT_SEEDS, inside_shares, split_overlap
 from ssense.data.recording import NOT_NEURAL, Recording, clean_label
 from ssense.data.segments import Segments, SegmentSpec
-from ssense.data.splits import FRACTIONS
+from ssense.data.splits import FRACTIONS, normalised
 from ssense.data.tables import listing, read_json
 from ssense.data.timeline import (
     KNOWN_RATES_HZ,
@@ -49,7 +48,6 @@ _BIN_EDGES_S = np.arange(0, 5.5, 0.5)  # the same for every recording, so that r
 _BAR_WIDTH = 40
 _MOST_FREQUENT = 5
 _TEXT_WIDTH = 40
-_FINAL_PUNCTUATION = string.punctuation + string.whitespace + "…–—‘’“”"
 _RATE_NAME = re.compile(r"(fs|sr|s?_?rate|s?_?freq)(_?hz)?|.*sampl.*(rate|freq|hz|per).*", re.I)
 
 Attributes = dict[str, tuple[float | str, ...]]
@@ -134,7 +132,7 @@ class Sentences:
 
     Attributes:
         in_transcript, kept, dropped: how many; the dropped ones by reason.
-        repeated: how many of the kept share their text, see `normalised`, with another one.
+        repeated: how many of the kept have the words of another one, see `normalised`.
         most_frequent: such texts, shortened, with their counts.
     """
 
@@ -264,12 +262,6 @@ def data_report(recording: Recording, segments: Segments, spec: SegmentSpec) -> 
         durations=_durations(segments),
         overlap=_overlap(segments),
     )
-
-
-def normalised(text: str) -> str:
-    """Write a sentence as repetition counts it: no case, single spaces, no final punctuation."""
-    folded = " ".join(text.casefold().split())
-    return folded.rstrip(_FINAL_PUNCTUATION) or folded
 
 
 def _look_into(path: Path) -> tuple[list[str], Attributes]:

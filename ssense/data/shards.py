@@ -32,7 +32,15 @@ from upath import UPath
 
 from ssense.command import run_command
 from ssense.errors import UserError, one_line
-from ssense.storage import is_local, read_json, read_whole, reading, write_json, write_whole
+from ssense.storage import (
+    is_local,
+    locate,
+    read_json,
+    read_whole,
+    reading,
+    write_json,
+    write_whole,
+)
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -425,7 +433,7 @@ class _Command:
 
 def main(command: _Command) -> None:
     """Show what a folder of shards contains and where it came from; draw a few spectrograms."""
-    folder = UPath(command.folder)
+    folder = locate(command.folder)
     try:
         for line in summary_lines(folder):
             print(line)

@@ -17,7 +17,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ import h5py
 import numpy as np
 from scipy import fft
 
+from ssense.command import run_command
 from ssense.data.montage import Channel, corrupted_list, lay_out
 from ssense.data.movie_times import MovieTimes, run_movie, timing_rows
 from ssense.data.quirks import (
@@ -114,9 +114,7 @@ class SyntheticSpec:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= lowest):
                 why = " with quirks" if self.quirks and name in LEAST_WITH_QUIRKS else ""
-                raise UserError(
-                    f"{name} must be at least {lowest:g}{why}, got {value}. Check {_flag(name)}."
-                )
+                raise UserError(f"{name} must be at least {lowest:g}{why}, got {value}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +177,7 @@ def settled(spec: SyntheticSpec, timings: SentenceTimings | None) -> SyntheticSp
         if getattr(spec, name) not in (value, getattr(SyntheticSpec, name)):
             raise UserError(
                 f"{name} is {getattr(spec, name)}, but {timings.path} makes it {value}. "
-                f"Leave {_flag(name)} out."
+                f"Leave {name} out."
             )
     try:
         return dataclasses.replace(spec, **decided)
@@ -381,35 +379,25 @@ def _metadata(spec: SyntheticSpec, timings: SentenceTimings | None) -> dict[str,
     return {"title": "Synthetic", "filename": MOVIE, "synthetic": settings}
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-@dataclass(frozen=True)
-class _Command:
-    """Write a synthetic recording in Brain Treebank's layout to the folder OUT."""
-
+@dataclass(frozen=True, kw_only=True)
+class _Command(SyntheticSpec):
     out: Path
-    spec: SyntheticSpec = SyntheticSpec()
+    """Folder to write, new."""
     timings: Path | None = None
     """A table of sentence timings (CSV: onset_s, offset_s, onset_sample, offset_sample, n_words)
     whose sentences and pauses to take over, instead of --sentences, --pauses and --lead-in-s."""
 
+    def spec(self) -> SyntheticSpec:
+        names = (field.name for field in dataclasses.fields(SyntheticSpec))
+        return SyntheticSpec(**{name: getattr(self, name) for name in names})
 
-def main() -> None:
-    """Write a synthetic recording from the command line."""
-    import tyro
 
-    shape = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
-    try:
-        command = tyro.cli(_Command, config=shape)
-        table = None if command.timings is None else read_sentence_timings(command.timings)
-        spec = settled(command.spec, table)
-        there = holds_synthetic(command.out, spec, table)
-        write_synthetic(command.out, spec, table)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+def main(command: _Command) -> None:
+    """Write a synthetic recording in Brain Treebank's layout to the folder OUT."""
+    table = None if command.timings is None else read_sentence_timings(command.timings)
+    spec = settled(command.spec(), table)
+    there = holds_synthetic(command.out, spec, table)
+    write_synthetic(command.out, spec, table)
     print(
         f"{command.out}: {'was already there' if there else 'written'}, {spec.sentences} sentences,"
         f" {spec.electrodes} contacts, coupling {spec.coupling:g}, {spec.sampling_rate:g} Hz, "
@@ -418,4 +406,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(_Command, main)

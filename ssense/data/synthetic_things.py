@@ -108,12 +108,11 @@ class SyntheticThingsSpec:
         for name, lowest in LEAST.items():
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= lowest):
-                flag = f"--{name.replace('_', '-')}"
-                raise UserError(f"{name} must be at least {lowest}, got {value}. Check {flag}.")
+                raise UserError(f"{name} must be at least {lowest}, got {value}.")
         if self.modality == "meg" and self.variant not in MEG_VARIANTS:
             raise UserError(
                 f"there are no MEG files of the variant {self.variant}. "
-                f"Use --variant {' or '.join(MEG_VARIANTS)}."
+                f"Choose {' or '.join(MEG_VARIANTS)}."
             )
 
     def n_images(self, part: Part) -> tuple[int, int, int]:

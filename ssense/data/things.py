@@ -37,7 +37,6 @@ class Things:
             the images show is named by the key of their features.
         subjects: S names, "sub-01".
         channels: C names.
-        times_s: of the samples, seconds from the image's onset.
         training: `[S, N, C, T]` float32.
         test: `[S, M, C, T]` float32.
         training_images: the N images that all subjects saw.
@@ -47,7 +46,6 @@ class Things:
     digest: str
     subjects: tuple[str, ...]
     channels: tuple[str, ...]
-    times_s: np.ndarray
     training: np.ndarray
     test: np.ndarray
     training_images: ImageSet
@@ -103,7 +101,6 @@ def _read(
         digest=_digest([*training, *test], spec, channels, times_s, training_images, test_images),
         subjects=subjects,
         channels=channels,
-        times_s=times_s,
         training=_stacked(training, training_images, spec, cache),
         test=_stacked(test, test_images, spec, cache),
         training_images=training_images,

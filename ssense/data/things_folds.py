@@ -7,11 +7,11 @@ subjects, subject after subject: row `s·N + i` is subject s, image i, see `Thin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from ssense.data.splits import Split
 from ssense.data.things import Things
 from ssense.data.things_images import ImageSet
 from ssense.errors import UserError
@@ -27,37 +27,13 @@ VALIDATION_CONCEPTS = 200
 """As many as the test has, so that recall in validation and test can be compared."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Fold:
-    """Row numbers, int64, and what a query of each must retrieve.
-
-    Attributes:
-        train: rows of the training responses.
-        validation: rows of the training responses; their concepts have no row in `train`.
-        test: rows of the test responses. For the test evaluation alone.
-        train_images: of each row in `train`, its training image.
-        gallery: training images that validation retrieves from, one of each held-out concept.
-        validation_targets: of each row in `validation`, its place in `gallery`.
-        test_targets: of each row in `test`, its place among the test images, all of them the
-            test's gallery.
-    """
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    train_images: np.ndarray
-    gallery: np.ndarray
-    validation_targets: np.ndarray
-    test_targets: np.ndarray
-
-
 def make_fold(
     kind: FoldKind,
     things: Things,
     subject: str,
     seed: int,
     n_validation: int = VALIDATION_CONCEPTS,
-) -> Fold:
+) -> Split:
     """Make the fold that tests one subject.
 
     The seed draws the held-out concepts and the one image of each, the same for every subject and
@@ -71,6 +47,10 @@ def make_fold(
         seed: of the split, apart from those of loader and model.
         n_validation: concepts to hold out.
 
+    Returns:
+        Of the training responses the rows to train on, and those to one image of each held-out
+        concept; of the test responses the subject's rows, for the test evaluation alone.
+
     Raises:
         UserError: there is no such subject, nobody else to train on, or too few concepts.
     """
@@ -83,18 +63,14 @@ def make_fold(
             f"{subject} is the only subject, so leave-one-subject-out has none to train on. "
             "Give more of them with --subjects."
         )
-    gallery = held_out_images(things.training_images, seed, n_validation)
-    held_out = things.training_images.concept[gallery]
-    images = np.flatnonzero(~np.isin(things.training_images.concept, held_out))
+    held_out = held_out_images(things.training_images, seed, n_validation)
+    concept = things.training_images.concept
+    images = np.flatnonzero(~np.isin(concept, concept[held_out]))
     n_images, n_test = len(things.training_images), len(things.test_images)
-    return Fold(
+    return Split(
         train=_rows(sources, images, n_images),
-        validation=_rows(sources, gallery, n_images),
+        validation=_rows(sources, held_out, n_images),
         test=_rows(np.array([tested]), np.arange(n_test), n_test),
-        train_images=np.tile(images, len(sources)),
-        gallery=gallery,
-        validation_targets=np.tile(np.arange(len(gallery)), len(sources)),
-        test_targets=np.arange(n_test),
     )
 
 

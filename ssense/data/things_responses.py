@@ -107,16 +107,13 @@ def open_responses(folder: Path, part: Part) -> Responses:
     )
 
 
-def average(
-    responses: Responses, images: ImageSet, spec: ResponseSpec, out: np.ndarray | None = None
-) -> np.ndarray:
+def average(responses: Responses, images: ImageSet, spec: ResponseSpec) -> np.ndarray:
     """Average the repetitions of each image, in single precision.
 
     Args:
         responses: as opened.
         images: that were shown; row i of the result is the response to image i.
         spec: channels and window.
-        out: to write to, float32 `[images, channels, samples]`.
 
     Returns:
         Float32 `[images, channels, samples]`.
@@ -128,15 +125,15 @@ def average(
     order = _order(responses, images)
     channels, window = pick_channels(responses, spec), pick_window(responses, spec)
     signals = responses.signals[:, :, _as_slice(channels), window]
-    if out is None:
-        out = np.empty((len(signals), *signals.shape[2:]), np.float32)
+    averaged = np.empty((len(signals), *signals.shape[2:]), np.float32)
     at_once = max(1, _CHUNK_BYTES // signals[0].nbytes)
     for first in range(0, len(signals), at_once):
         rows = _as_slice(order[first : first + at_once])
         with np.errstate(all="ignore"):  # what is too large for single precision is found below
-            np.mean(signals[rows], axis=1, dtype=np.float32, out=out[first : first + at_once])
-    _require_finite(out, responses, images, [responses.channels[channel] for channel in channels])
-    return out
+            np.mean(signals[rows], axis=1, dtype=np.float32, out=averaged[first : first + at_once])
+    names = [responses.channels[channel] for channel in channels]
+    _require_finite(averaged, responses, images, names)
+    return averaged
 
 
 def pick_channels(responses: Responses, spec: ResponseSpec) -> np.ndarray:

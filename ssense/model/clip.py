@@ -40,13 +40,16 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     """
     import open_clip
 
-    open_clip.add_model_config(_TOWERS)
     pretrained = None if weights == UNTRAINED else weights
+    level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
     try:
+        model_config(model)  # which says that there is no such model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_UNTRAINED_SEED)
             clip = open_clip.create_model(model, pretrained=pretrained, force_image_size=image_px)
+    except UserError:
+        raise
     except Exception as error:  # open_clip raises whatever its hub, pickle or tensor reader does
         raise UserError(
             f"{what} weights {weights} of {model} can't be had ({type(error).__name__}). "
@@ -54,7 +57,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
             f"or run a trial with --{what}-weights untrained."
         ) from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(level)
     return clip.eval().requires_grad_(False)
 
 

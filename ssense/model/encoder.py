@@ -52,14 +52,15 @@ class SpectrogramEncoder(nn.Module):
         """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, 512]` float32.
 
         Raises:
-            UserError: there are too few frames for bf16.
+            UserError: there are too few frames to train in bf16 on a CPU.
         """
-        if self.precision == "bf16" and x.shape[-1] <= BF16_FRAMES_ABOVE:
+        bf16 = self.precision == "bf16"
+        if bf16 and self.training and x.is_cpu and x.shape[-1] <= BF16_FRAMES_ABOVE:
             raise UserError(
                 f"bf16 needs spectrograms of more than {BF16_FRAMES_ABOVE} frames, these have "
                 f"{x.shape[-1]}. Give --precision float32."
             )
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        dtype = torch.bfloat16 if bf16 else torch.float32
         # Channels last is how matrix units read images; the network keeps the layout of its input.
         images = x.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):

@@ -20,6 +20,7 @@ from ssense.data.things_images import ImageSet
 from ssense.digest import digest, weights_identity
 from ssense.errors import UserError, printable
 from ssense.model.clip import frozen_clip, model_config, read_embeddings, write_embeddings
+from ssense.precision import full_precision
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -220,12 +221,12 @@ def embed_images(
         UserError: the weights can't be had, or an image is damaged.
     """
     tower = image_tower(spec).to(device)
-    torch.backends.cudnn.allow_tf32 = False  # the cache has one key for every device
     parts: dict[Augmentation, list[Tensor]] = {view: [] for view in views}
     for first in range(0, len(images), _BATCH):
         rows = range(first, min(first + _BATCH, len(images)))
         names = [images.files[row] for row in rows]
         pixels = read_pixels(images, tower.image_px, spec.fit, rows).to(device)
-        for view in views:
-            parts[view].append(tower(view.apply(pixels, names)).cpu())
+        with full_precision(pixels.device.type):  # the cache has one key for every device
+            for view in views:
+                parts[view].append(tower(view.apply(pixels, names)).cpu())
     return {view: torch.cat(features) for view, features in parts.items()}

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from ssense.precision import full_precision
 
 CYCLES_PER_SD = 5  # a wavelet of c cycles has a time sd of c / 5 periods
 TAIL_SD = {torch.float32: 6.0, torch.float64: 8.5}  # exp(-sd² / 2) is then below the rounding step
@@ -183,7 +184,8 @@ def amplitude(signal: torch.Tensor, plan: Plan) -> torch.Tensor:
     peak = torch.maximum(scaled.amax(-1, keepdim=True), -scaled.amin(-1, keepdim=True))
     scaled /= torch.where(peak == 0, 1.0, peak)
     logarithms = signal.new_zeros((plan.rows, channels * plan.frames), dtype=plan.dtype)
-    with _full_precision(signal.device.type):
+    # A training script may allow TF32 or bfloat16 products; here they would cost three digits.
+    with full_precision(signal.device.type):
         for fold in plan.folds:
             spectrum = _needed_bins(padded[:, : fold.fft_length], fold, plan.dtype)
             for group in fold.groups:
@@ -194,24 +196,6 @@ def amplitude(signal: torch.Tensor, plan: Plan) -> torch.Tensor:
             logarithms[wavelets.row, None].addmm_(wavelets.weights, _logarithm(powers))
     means = logarithms.exp_().view(plan.rows, channels, plan.frames).transpose(0, 1)
     return means.mul_((peak / HEADROOM).to(plan.dtype)[:, None])
-
-
-@contextmanager
-def _full_precision(device_type: str) -> Iterator[None]:
-    """A training script may allow TF32 or bfloat16 products; here they would cost three digits."""
-    backends = (
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-    )
-    allowed = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, allowed, strict=True):
-            backend.fp32_precision = precision
 
 
 def _needed_bins(signal: torch.Tensor, fold: _Fold, dtype: torch.dtype) -> torch.Tensor:

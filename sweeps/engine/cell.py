@@ -34,15 +34,20 @@ def configured(training: Method, configuration: Configuration) -> Method:
     changes: dict[str, Any] = {}
     for name, value in configuration.items():
         field, _, inner = name.partition(".")
-        if not hasattr(training, field):
-            kind = type(training).__name__
-            raise ValueError(f"a configuration names {name}, which is no field of {kind}")
+        _check_field(training, field, name)
         if inner:
-            value = dataclasses.replace(
-                changes.get(field, getattr(training, field)), **{inner: value}
-            )
+            group = changes.get(field, getattr(training, field))
+            _check_field(group, inner, name)
+            value = dataclasses.replace(group, **{inner: value})
         changes[field] = value
     return dataclasses.replace(training, **changes)
+
+
+def _check_field(spec: Any, field: str, name: str) -> None:
+    known = dataclasses.fields(spec) if dataclasses.is_dataclass(spec) else ()
+    if field not in [each.name for each in known]:
+        kind = type(spec).__name__
+        raise ValueError(f"a configuration names {name}, which is no field of {kind}")
 
 
 def signature(cell: Cell, training: Method, dataset_digest: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
+from ssense.digest import weights_file
 from ssense.errors import UserError
 from ssense.fitting import Method
 from sweeps.engine.data_plan import DataPlan
+from sweeps.engine.process import check_shares
 from sweeps.engine.race import PolicyName
 from sweeps.engine.sweep import Family, Levels, Sweep, check_seeds
 
@@ -45,11 +46,13 @@ class EngineOptions:
     """Signature of a finished cell, or its beginning: train it again, alone, and say whether it is
     the same to the bit."""
     price_per_device_hour: float | None = None
-    """What an hour of one cell's device costs, for the plan."""
+    """What an hour of one cell costs, for the plan: its machine's price by the cells it trains at a
+    time."""
     cpus_per_cell: int = 1
-    """CPU cores of one cell."""
+    """CPU cores of one cell; without GPUs, a machine trains as many cells as its cores hold."""
     gpus_per_cell: float | None = None
-    """GPU share of one cell [1 where there are GPUs]."""
+    """GPUs of one cell; 0.5 trains two on each, both in half of its memory [1 where there are
+    GPUs]."""
     dry_run: bool = False
     """Show the plan and stop."""
     yes: bool = False
@@ -57,18 +60,13 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         """Refuse a cell without a core, and shares of GPUs that mean nothing."""
-        if self.cpus_per_cell < 1:
-            raise UserError(f"--cpus-per-cell must be at least 1, got {self.cpus_per_cell}.")
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
         for name in ("budget_cells", "budget_hours", "price_per_device_hour"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}.")
         if self.seeds is not None:
             check_seeds(self.seeds)
-        if self.gpus_per_cell is not None and not 0 <= self.gpus_per_cell < math.inf:
-            raise UserError(f"--gpus-per-cell must be 0 or more, got {self.gpus_per_cell}.")
-        if self.gpus_per_cell and self.gpus_per_cell > 1 and self.gpus_per_cell % 1:
-            raise UserError(f"--gpus-per-cell above 1 must be whole, got {self.gpus_per_cell}.")
 
     @property
     def defaults(self) -> Any:
@@ -81,9 +79,14 @@ class EngineOptions:
         return getattr(self.defaults, name) if given is None else given
 
     def weights(self, name: str) -> str:
-        """Weights by an option's name; a file by its whole path: workers run in other folders."""
+        """Weights by an option's name; a file by its whole path: workers run in other folders.
+
+        Raises:
+            UserError: the file can't be read.
+        """
         weights = str(self.value(name))
-        return str(Path(weights).resolve()) if Path(weights).is_file() else weights
+        path = weights_file(weights)
+        return str(path.resolve()) if path else weights
 
     def training(self) -> Method:
         """How a cell is trained.

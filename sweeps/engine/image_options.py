@@ -66,6 +66,12 @@ class ImageOptions(EngineOptions):
 
     next_step: ClassVar[str] = "analysis/image_evaluation.py"
 
+    max_epochs: int | None = None
+    """Most epochs of a cell [50; 6 if synthetic]."""
+    configurations: int | None = None
+    """Configurations to try in each family [10; 2 if synthetic]."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds that every configuration meets [0 to 4; 0 to 2 if synthetic]."""
     responses: str | None = None
     """Folder with a folder of responses for each subject, as THINGS-EEG2, THINGS-MEG, UBP or
     NeuroBridge have them. Without one, synthetic responses are made."""

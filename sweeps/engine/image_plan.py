@@ -34,6 +34,7 @@ from ssense.model.image_features import (
     tower_px,
 )
 from sweeps.engine.precompute import SELECTION_RANK
+from sweeps.engine.process import any_device
 from sweeps.engine.progress import step
 
 _VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
@@ -72,7 +73,8 @@ class ImageSource:
     @classmethod
     def of(cls, origin: dict[str, Any]) -> ImageSource:
         """As it was kept, see `ImagePlan.origin`."""
-        values = {name: origin[name] for name in cls.__dataclass_fields__}
+        # An earlier version of the code may not have known what has a default.
+        values = {name: origin[name] for name in cls.__dataclass_fields__ if name in origin}
         return cls(
             **values
             | {
@@ -210,7 +212,7 @@ class ImagePlan:
 
     def _features(self) -> dict[GalleryName, np.ndarray]:
         source, folder = self.source, self.storage / "features"
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = any_device()
         parts = [
             cached_features(i, source.kinds, source.image_tower, folder, device)
             for i in self._images

@@ -15,16 +15,17 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Literal
 
 import safetensors.torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from ssense.storage import (
     exists,
     is_local,
@@ -65,7 +66,8 @@ class Record:
         history: per epoch: loss and validation metrics; empty where the cell failed.
         best_epoch: the epoch whose encoder is kept; 0 where the cell failed.
         reason: why it failed, in one line; empty where it is done.
-        attempts: calls of the sweep in which it failed, this one included; 1 where it is done.
+        attempts: calls of the sweep in which it was tried, this one included: it failed in the
+            others.
         sizes: sentences in each part of the split.
         timings: seconds by stage.
         versions: of Python, this package and the libraries that compute.
@@ -281,8 +283,8 @@ class Ledger:
         dataset: Mapping[str, Any],
         policy: str,
         decisions: Sequence[tuple[Row, Decision]],
-        code_digest: str = "",
-        kept_versions: Sequence[str] = (),
+        code_digest: str,
+        kept_versions: Sequence[str],
     ) -> None:
         """Keep what the sweep compares, and how far it has come.
 
@@ -317,18 +319,24 @@ class Ledger:
         """What the sweep compares, as it was last asked for.
 
         Raises:
-            UserError: as `description`.
+            UserError: as `description`, or another version of the code wrote it.
         """
         content = self.description()
-        return Sweep(
-            claim=content["claim"],
-            dataset_digest=content["dataset_digest"],
-            training=specification(self.method(), content["training"]),
-            families=tuple(Family(**family) for family in content["families"]),
-            configurations=content["configurations"],
-            seeds=tuple(content["seeds"]),
-            metric=content["metric"],
-        )
+        try:
+            return Sweep(
+                claim=content["claim"],
+                dataset_digest=content["dataset_digest"],
+                training=specification(self.method(), content["training"]),
+                families=tuple(Family(**family) for family in content["families"]),
+                configurations=content["configurations"],
+                seeds=tuple(content["seeds"]),
+                metric=content["metric"],
+            )
+        except (KeyError, TypeError, ValueError) as error:  # a field or value unknown here
+            raise UserError(
+                f"{self.folder / 'sweep.json'} was written by another version of the code "
+                f"({one_line(error)}). Use that version, or name another sweep."
+            ) from error
 
     def method(self) -> str:
         """Name of what its cells train, see `METHODS`.
@@ -407,6 +415,39 @@ def sweep_folders(storage: UPath) -> list[UPath]:
     return [folder for folder in folders if exists(folder / "sweep.json")]
 
 
+def all_ledgers(storage: UPath) -> list[Ledger]:
+    """Ledgers of the sweeps in a storage, by name.
+
+    Raises:
+        UserError: there is none, or the storage can't be read.
+    """
+    ledgers = list(map(Ledger, sweep_folders(storage)))
+    if not ledgers:
+        raise UserError(f"no sweep in {storage}. Run python sweeps/masking.py first.")
+    return ledgers
+
+
+def readable_ledgers(ledgers: Iterable[Ledger], method: str | None = None) -> list[Ledger]:
+    """Those of ledgers that can be read, the one that was worked on last at the end.
+
+    It says which are left out: they are damaged or of another format, and may be what was meant.
+
+    Args:
+        ledgers: of sweeps.
+        method: that their cells must train; None for any.
+    """
+    from sweeps.engine.progress import say  # it knows records, so it imports this module
+
+    found: list[tuple[str, Ledger]] = []
+    for ledger in ledgers:
+        try:
+            if method in (None, ledger.method()):
+                found.append((ledger.description()["updated_at"], ledger))
+        except UserError as error:
+            say(f"Left out: {error}")
+    return [ledger for _, ledger in sorted(found, key=itemgetter(0))]
+
+
 def find_ledger(storage: UPath, name: str | None = None, method: str | None = None) -> Ledger:
     """Return the ledger of a sweep by name, or of the sweep that was worked on last.
 
@@ -418,17 +459,16 @@ def find_ledger(storage: UPath, name: str | None = None, method: str | None = No
     Raises:
         UserError: there is none, none of that name, or it trains something else.
     """
-    folders = {folder.name: folder for folder in sweep_folders(storage)}
-    if not folders:
-        raise UserError(f"no sweep in {storage}. Run python sweeps/masking.py first.")
+    ledgers = {ledger.folder.name: ledger for ledger in all_ledgers(storage)}
     if name is None:
-        ledgers = [led for led in map(Ledger, folders.values()) if method in (None, led.method())]
-        if not ledgers:
-            raise UserError(f"no sweep of {method} in {storage}. Name another --storage.")
-        return max(ledgers, key=lambda led: led.description()["updated_at"])
-    if name not in folders:
-        raise UserError(f"no sweep {name} in {storage}. Found: {', '.join(sorted(folders))}.")
-    found = Ledger(folders[name])
+        readable = readable_ledgers(ledgers.values(), method)
+        if not readable:
+            kind = f"sweep of {method}" if method else "readable sweep"
+            raise UserError(f"no {kind} in {storage}. Name another --storage.")
+        return readable[-1]
+    if name not in ledgers:
+        raise UserError(f"no sweep {name} in {storage}. Found: {', '.join(sorted(ledgers))}.")
+    found = ledgers[name]
     if method not in (None, found.method()):
         raise UserError(f"{name} is a sweep of {found.method()}, not of {method}. Name another.")
     return found

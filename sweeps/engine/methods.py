@@ -28,6 +28,8 @@ def specification(name: str, values: Mapping[str, Any]) -> Method:
 
     Raises:
         UserError: this version knows no such method.
+        TypeError: it knows no such field of it.
+        ValueError: it refuses a value.
     """
     if name not in METHODS:
         raise UserError(

@@ -16,7 +16,7 @@ from ssense.data.segments import Electrodes
 from ssense.data.splits import SplitKind
 from ssense.data.synthetic import FORMAT_VERSION, SyntheticSpec, write_synthetic
 from ssense.digest import digest
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError
 from ssense.model.clip import UNTRAINED
 from ssense.model.encoder import BatchNorm, Precision
 from ssense.model.text import TextSpec
@@ -103,8 +103,11 @@ class SweepOptions(EngineOptions):
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
     electrodes: Electrodes = "clean-laplacian"
     """Clean contacts minus the mean of two clean neighbours; clean contacts; or all contacts."""
+    line_hz: Literal[50, 60] = 60
+    """Frequency of the mains where it was recorded, removed with its harmonics."""
     spectrogram: SpectrogramName | None = None
-    """Superlet recipe [brainbert; small for the synthetic recording]."""
+    """Superlet recipe: brainbert; brainbert-50, what BrainBERT's function computes without its
+    settings file; or small, for trials [brainbert; small if synthetic]."""
     text_weights: str | None = None
     """CLIP text weights: openai, a local file, or untrained [openai; untrained if synthetic]."""
     encoder_weights: str | None = None
@@ -160,7 +163,7 @@ class SweepOptions(EngineOptions):
             UserError: the recording can't be read, the storage can't be written to, or nothing
                 is left to train on.
         """
-        source = self._synthetic_recording() if self.recording is None else self._recording()
+        source = self._synthetic_recording() if self.recording is None else locate(self.recording)
         with step(f"Reading {self.subject} {self.trial}"):
             recording = open_recording(
                 fetch_recording(source, self.subject, self.trial), self.subject, self.trial
@@ -168,7 +171,7 @@ class SweepOptions(EngineOptions):
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
         plan = plan_dataset(
             recording,
-            dataclasses.replace(preset, electrodes=self.electrodes),
+            dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz)),
             SPECTROGRAMS[self.value("spectrogram")],
             TextSpec(weights=self.weights("text_weights")),
             open_storage(self.storage),
@@ -178,15 +181,6 @@ class SweepOptions(EngineOptions):
         for line in plan.report.lines():
             say(line)
         return plan
-
-    def _recording(self) -> UPath:
-        try:
-            return locate(self.recording)
-        except (ValueError, ImportError) as error:
-            raise UserError(
-                f"--recording {self.recording} can't be reached ({one_line(error)}). Give a folder "
-                "or a URL such as s3://BUCKET/FOLDER."
-            ) from error
 
     def _synthetic_recording(self) -> UPath:
         """Where the synthetic recording is: in the storage, for all machines to fetch."""

@@ -90,7 +90,8 @@ class Plan:
         shown += [f"{n} seeds from {self._amount(self._detectable(n))}" for n in more]
         power = f"  power: {', '.join(shown)} (80 %, corrected test)"
         if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
-            return [power, f"  advice: --seeds with {ENOUGH_SEEDS}; more would gain little"]
+            seeds = " ".join(map(str, range(ENOUGH_SEEDS)))
+            return [power, f"  advice: --seeds {seeds}; more than these would gain little"]
         limit = self._amount(self._detectable(ENDLESS_SEEDS))
         return [power, f"  advice: enough seeds; as splits overlap, none show less than {limit}"]
 

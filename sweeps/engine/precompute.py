@@ -5,8 +5,9 @@ Each step is kept under a name that hashes its whole origin, so a second run fin
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from ssense.data.recording import of_recording
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.digest import digest, file_digest
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
@@ -44,7 +45,7 @@ from ssense.storage import (
     write_whole,
 )
 from ssense.training import TrainingSpec
-from sweeps.engine.process import keep_freed_memory
+from sweeps.engine.process import any_device, keep_freed_memory
 from sweeps.engine.progress import count, say, step
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
@@ -129,11 +130,12 @@ class DatasetPlan:
         """
         where = f"{self.recording.subject} {self.recording.trial}"
         dropped = sum(self.segments.dropped.values())
-        for seed, n_candidates in poor_splits(partial(self.split, kind), seeds):
+        if poor := first_poor_split(partial(self.split, kind), seeds):
+            seed, n_candidates = poor
             raise UserError(
                 f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
-                f"({dropped} were left out): Recall@10 among {n_candidates} validation "
-                f"sentences, at seed {seed}, tells nothing. Give a longer recording."
+                f"({dropped} were left out): Recall@{SELECTION_RANK} among {n_candidates} "
+                f"validation sentences, at seed {seed}, tells nothing. Give a longer recording."
             )
 
     @property
@@ -202,10 +204,10 @@ class DatasetPlan:
         }
 
 
-def poor_splits(
+def first_poor_split(
     split_of: Callable[[int], Split], seeds: Iterable[int]
-) -> Iterator[tuple[int, int]]:
-    """Seeds with too few validation sentences to choose an epoch by, and their number.
+) -> tuple[int, int] | None:
+    """The first seed with too few validation sentences to choose an epoch by, and their number.
 
     Args:
         split_of: divides the sentences by a seed; it may raise ValueError where they are too few.
@@ -217,7 +219,8 @@ def poor_splits(
         except ValueError:
             n_candidates = 0
         if n_candidates <= SELECTION_RANK:
-            yield seed, n_candidates
+            return seed, n_candidates
+    return None
 
 
 def plan_dataset(
@@ -285,6 +288,13 @@ class ShardTask:
                 shard = self._find(number, rows) or self._write(number, rows, spectrograms)
         except UserError as error:
             return {**entry, "error": str(error)}
+        except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            problem = (
+                f"a worker on {platform.node()} can't compute spectrograms ({one_line(error)}). If "
+                "something else takes the memory there, end it, and run the same command again: "
+                "what is done is kept."
+            )
+            return {**entry, "error": problem}
         return {**entry, **asdict(shard), "worker_s": time.perf_counter() - start}
 
     def spectrograms(self, rows: range) -> tuple[np.ndarray, float]:
@@ -294,7 +304,7 @@ class ShardTask:
         """
         torch.set_num_threads(1)
         keep_freed_memory()
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = any_device()
         plan = self.plan
         lengths = plan.segments.stop[rows] - plan.segments.start[rows]
         made = np.empty((len(rows), *plan.shape[1:]), np.float16)

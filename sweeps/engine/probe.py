@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from ssense.fitting import Examples, Method, fit
+from ssense.retrieval import NonFiniteError
 from sweeps.engine.process import assigned_device
 
 ENOUGH_S = 1.0  # a probe of this length has left the overhead of its start behind
@@ -26,7 +27,9 @@ def probe_seconds(
     """Estimate the seconds that a cell takes at most, with all of its epochs.
 
     Trains one epoch of a few made-up examples, twice as many until that takes a second or they are
-    all that a cell trains on, and goes by the number of an epoch.
+    all that a cell trains on, and goes by the number of an epoch. This process is not set up as a
+    worker's is, see `reset_process`: deterministic kernels, float32 without TF32 and kept memory
+    make a cell a little slower or faster.
 
     Args:
         training: of the cell; its initial weights are not needed.
@@ -36,23 +39,23 @@ def probe_seconds(
         gpus: of a worker.
 
     Returns:
-        None if the GPU has no memory left to try it.
+        None if it can't be tried: the GPU has no memory left, or the training diverges.
     """
     n_train, n_validation = sizes
     spec = dataclasses.replace(training.untrained(), max_epochs=2, patience=2)
-    device = assigned_device(gpus)
     n = 2
     try:
+        device = assigned_device(gpus)
         with _threads(min(threads, os.cpu_count() or 1)):  # more would only stand in line
             while (seconds := _epoch(spec, examples(n, device))) < ENOUGH_S:
                 if n >= n_train:
                     break
                 n *= 2
-    except torch.OutOfMemoryError:
+    # On a GPU that is full already, its context fails by another name than a tensor.
+    except (torch.OutOfMemoryError, torch.AcceleratorError, NonFiniteError):
         return None
     finally:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # for the workers
+        torch.cuda.empty_cache()  # for the workers; nothing to do where no GPU was used
     # Per epoch the validation split goes forward once, a third of the work of its training.
     epoch = n_train + n_validation / 3
     return training.max_epochs * seconds * epoch / (n + n / 3)

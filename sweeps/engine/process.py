@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import random
-from typing import Any
 
 import numpy as np
 import torch
 
 from ssense.errors import UserError
 from ssense.model.encoder import Precision
+from ssense.precision import float32_backends
 
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
 """What PyTorch calls them: two of x86, one of ARM."""
+TENSORS_SHARE = 0.9
+"""Of a worker's share of a GPU's memory. PyTorch limits its tensors alone; the CUDA context of
+every process, the driver's too, takes about half a gigabyte beside them."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def check_shares(cpus: int, gpus: float | None) -> None:
+    """Refuse a cell without a core, and shares of GPUs that mean nothing.
+
+    Args:
+        cpus: of one cell.
+        gpus: of one cell; None where nothing is asked for.
+
+    Raises:
+        UserError: with the flag and its value.
+    """
+    if cpus < 1:
+        raise UserError(f"--cpus-per-cell must be at least 1, got {cpus}.")
+    if gpus is not None and not 0 <= gpus < math.inf:
+        raise UserError(f"--gpus-per-cell must be 0 or more, got {gpus}.")
+    if gpus and gpus > 1 and gpus % 1:
+        raise UserError(f"--gpus-per-cell above 1 must be whole, got {gpus}.")
 
 
 def gpus_here(asked: float | None) -> float:
     """GPUs that a cell gets on this machine: as asked for, or else one if there is any."""
     return float(torch.cuda.is_available()) if asked is None else asked
+
+
+def any_device() -> torch.device:
+    """A GPU of this machine where there is one, or else its CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def slots_here(cpus: int, gpus: float) -> int:
@@ -39,9 +66,9 @@ def cells_that_fit(cpus: int, gpus: float, machine_cpus: float, machine_gpus: fl
 
 
 def assigned_device(gpus: float) -> torch.device:
-    """The device of a worker that was given so many GPUs; of a share, it can use no more memory.
+    """The device of a worker that was given so many GPUs; a share is one of its memory too.
 
-    Without the limit, a cell that grows takes the memory of its neighbours, and they fail.
+    Without a limit, a cell that grows takes the memory of its neighbours, and they fail.
 
     Raises:
         UserError: a GPU was given, and PyTorch can't use it.
@@ -55,7 +82,7 @@ def assigned_device(gpus: float) -> torch.device:
             "--gpus-per-cell 0."
         )
     if gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(gpus)
+        torch.cuda.set_per_process_memory_fraction(TENSORS_SHARE * gpus)
     return torch.device("cuda")
 
 
@@ -82,12 +109,8 @@ def reset_process(seed: int, threads: int) -> None:
     # Nothing here reads memory before it is written; filling it costs a tenth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
-    backends: Any = torch.backends
-    for products in (
-        *(backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn),
-        *(backends.mkldnn.matmul, backends.mkldnn.conv),
-    ):
-        products.fp32_precision = "ieee"
+    for backend in float32_backends():
+        backend.fp32_precision = "ieee"
     torch.set_default_dtype(torch.float32)
     # Ray leaves OMP_NUM_THREADS=1 behind; and the order of a sum depends on the thread count.
     torch.set_num_threads(threads)

@@ -25,6 +25,11 @@ from scipy.special import ndtr, stdtrit
 Scores = Mapping[int, float | None]
 """A configuration's validation metric by seed; None: the cell failed; absent: not run yet."""
 
+# TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
+# default of 10 would leave nothing to learn from in families of ten configurations.
+STARTUP_PROPOSALS = 4
+# Later proposals come by threes, from the results before all three: enough to keep workers busy.
+PROPOSALS_AT_ONCE = 3
 _NO_SPREAD = 1e-9
 """Residuals below this are rounding: they say nothing of the noise."""
 
@@ -135,8 +140,8 @@ class Race:
     z: float = 1.8
     rung: int = 2
     leaders: int = 3
-    startup: int = 4
-    batch: int = 3
+    startup: int = STARTUP_PROPOSALS
+    batch: int = PROPOSALS_AT_ONCE
 
     def __post_init__(self) -> None:
         if not self.z > 0:

@@ -19,9 +19,9 @@ from upath import UPath
 from ssense.data.dataset import Dataset
 from ssense.data.image_dataset import ImageDataset
 from ssense.errors import UserError
-from ssense.fitting import Fit, NonFiniteLossError, fit, validation_metrics
+from ssense.fitting import Fit, fit, validation_metrics
 from ssense.model.text import TextSpec
-from ssense.retrieval import metric_title
+from ssense.retrieval import NonFiniteError, metric_title
 from sweeps.engine.cell import Cell, configured, describe, signature
 from sweeps.engine.image_plan import ImageSource, plan_images
 from sweeps.engine.ledger import Ledger, Record, sweep_folders
@@ -115,7 +115,9 @@ def reproduce_cell(storage: UPath, prefix: str, threads: int) -> Reproduction:
     return reproduction
 
 
-def train_again(ledger: Ledger, record: Record, dataset: Dataset, threads: int) -> Fit:
+def train_again(
+    ledger: Ledger, record: Record, dataset: Dataset | ImageDataset, threads: int
+) -> Fit:
     """Train the cell of a record in this process, as a worker would; write nothing.
 
     Raises:
@@ -136,7 +138,7 @@ def train_again(ledger: Ledger, record: Record, dataset: Dataset, threads: int) 
     spec = configured(training, cell.configuration)
     try:
         return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
-    except NonFiniteLossError as error:
+    except NonFiniteError as error:
         raise UserError(f"cell {now} is done in the ledger, but fails here: {error}.") from error
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from statistics import fmean, stdev
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import optuna
 from rich import box
@@ -39,6 +39,10 @@ from sweeps.engine.tracking import Tracker
 
 Options = TypeVar("Options", bound=EngineOptions)
 
+Outcome = Literal["full", "stopped", "incomplete"]
+"""How a call leaves a sweep: every cell has a result or is given up; as much was done as was asked
+for; or cells are without a result."""
+
 
 def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
     """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
@@ -58,27 +62,24 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
             raise SystemExit(1)
         return
     budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
-    full, failed = [], None
+    outcomes: set[Outcome] = set()
     for data in options.datasets():
         if budget.started and not budget.allows_another():
-            full.append(False)
+            outcomes.add("stopped")
             break
-        try:
-            full.append(run_sweep(define(data, options), data, options, budget))
-        except SystemExit as end:  # the sweeps of other subjects may do better
-            failed = end
+        outcomes.add(run_sweep(define(data, options), data, options, budget))
         if budget.started:
             options = replace(options, yes=True)  # was asked
-    if failed is not None:
-        raise failed
-    if all(full):
+    if "incomplete" in outcomes:
+        raise SystemExit(1)
+    if outcomes <= {"full"}:
         if os.environ.get("RAY_ADDRESS"):
             say(f"Next: {options.next_step}, submitted as this was")
         else:
             say(f"Next: {python()} {options.next_step} --storage {options.storage}")
 
 
-def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budget) -> bool:
+def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budget) -> Outcome:
     """Show the plan, train every cell that the ledger lacks, and show the result.
 
     Args:
@@ -88,12 +89,11 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
         budget: which other sweeps of the call may have spent a part of.
 
     Returns:
-        Whether the ledger is full: not after a dry run or a spent budget, nor where the user did
-        not want to start.
+        How it is left: "stopped" after a dry run or a spent budget, and where the user did not
+        want to start.
 
     Raises:
         UserError: the recording, the weights or the storage fail, or another driver works on it.
-        SystemExit: without a budget, cells are still without a result; the exit code is 1.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     data.check_splits(sweep.training.split, sweep.seeds)
@@ -102,7 +102,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
         kept = _kept_versions(ledger, options)
         _show_plan(_take_up(sweep, ledger, options, kept), data, options)
         say("Dry run: nothing trained. Leave out --dry-run to start.")
-        return False
+        return "stopped"
     with sole_driver(ledger.folder):
         kept = _kept_versions(ledger, options)
         search = _take_up(sweep, ledger, options, kept)
@@ -110,7 +110,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
         to_run = _show_plan(search, data, options)
         if search.missing() and not _confirmed(options):
             say("Nothing started.")
-            return False
+            return "stopped"
         if search.missing():
             try:
                 tracker = _train(search, ledger, data, options, budget, to_run, save)
@@ -122,7 +122,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
         _show_result(search, n_candidates=data.n_candidates(split))
         with step("MLflow view"):
             tracker.end(search)
-    return _is_full(search, ledger, options)
+    return _say_what_is_left(search, ledger, options)
 
 
 def _take_up(
@@ -198,7 +198,7 @@ def _train(
         progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
 
         def keep(record: Record, change: Change) -> None:
-            row = search.row_of(record)
+            row = search.rows_of(record.signature)[0]
             progress.cell(row.family, record)
             if any(change):
                 for out, decision in change.decisions:
@@ -257,25 +257,27 @@ def _confirmed(options: EngineOptions) -> bool:
         return False
 
 
-def _is_full(search: Search, ledger: Ledger, options: EngineOptions) -> bool:
-    missing = Counter(row.family for row, _ in search.missing())
-    failed = search.failed()
-    for row, record in failed:
-        name = label(row.family, record.configuration)
+def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) -> Outcome:
+    """Say which cells have no result, and what to do; return how the sweep is left."""
+    # By signature: families may share a cell.
+    missing = {search.signature(cell): row.family for row, cell in search.missing()}
+    failed = {record.signature: (row.family, record) for row, record in search.failed()}
+    for family, record in failed.values():
+        name = label(family, record.configuration)
         times = f" {record.attempts} times, not tried again" if record.given_up else ""
         say(f"Failed{times}: {name} seed {record.seed}: {record.reason}")
-    if any(record.given_up for _, record in failed):
+    if any(record.given_up for _, record in failed.values()):
         say(f"To try them again, delete their folders in {ledger.folder / 'cells'}.")
-    again = [record for _, record in failed if not record.given_up]
+    again = any(not record.given_up for _, record in failed.values())
     if missing:
-        listed = ", ".join(f"{family} {n}" for family, n in missing.items())
-        say(f"{missing.total()} cells are missing ({listed}); others may follow from them.")
-    if missing or again:
-        say("Run the same command again to go on.")
-        if again or (options.budget_cells is None and options.budget_hours is None):
-            raise SystemExit(1)
-        return False  # as much as was asked for
-    return True
+        by_family = Counter(missing.values()).items()
+        listed = ", ".join(f"{family} {n}" for family, n in by_family)
+        say(f"{len(missing)} cells are missing ({listed}); others may follow from them.")
+    if not missing and not again:
+        return "full"
+    say("Run the same command again to go on.")
+    has_budget = options.budget_cells is not None or options.budget_hours is not None
+    return "stopped" if has_budget and not again else "incomplete"
 
 
 def _show_result(search: Search, n_candidates: int) -> None:

@@ -24,14 +24,16 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from sweeps.engine.cell import Cell, Configuration, label, signature
 from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import Matrix, MatrixRow, State
-from sweeps.engine.race import Decision, Policy, Scores, Verdict
+from sweeps.engine.race import (
+    PROPOSALS_AT_ONCE,
+    STARTUP_PROPOSALS,
+    Decision,
+    Policy,
+    Scores,
+    Verdict,
+)
 from sweeps.engine.sweep import Family, Row, Sweep
 
-# TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
-# default of 10 would leave nothing to learn from in families of ten configurations.
-STARTUP_PROPOSALS = 4
-# Later proposals come by threes, from the results before all three: enough to keep workers busy.
-PROPOSALS_AT_ONCE = 3
 # The sampler may repeat itself. After this many repeats the remaining combinations are listed.
 _DRAWS = 50
 # How often a cell whose worker died is tried again in one run.
@@ -170,13 +172,9 @@ class Search:
             self.running.pop(name, None)
             self._enqueue(name, cell)
 
-    def row_of(self, record: Record) -> Row:
-        """The configuration that a record belongs to."""
-        return self.rows_of(record)[0]
-
-    def rows_of(self, record: Record) -> list[Row]:
-        """All configurations that share a record: families may overlap."""
-        return [self.rows[number] for number in self._rows_of[record.signature]]
+    def rows_of(self, signature: str) -> list[Row]:
+        """All configurations that share a cell: families may overlap."""
+        return [self.rows[number] for number in self._rows_of[signature]]
 
     def cells(self) -> Iterator[tuple[Row, Cell]]:
         """All cells of the configurations proposed so far, row by row."""

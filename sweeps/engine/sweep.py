@@ -99,19 +99,23 @@ class Row:
     configuration: Configuration
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
+def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
     """Refuse seeds that are missing, negative, too large or repeated.
+
+    Args:
+        seeds: to check.
+        flag: that they were given by.
 
     Raises:
         UserError: with the offending seed.
     """
-    given = " ".join(map(str, seeds))
+    given = f"{flag} {' '.join(map(str, seeds))}"
     if not seeds:
-        raise UserError("--seeds is empty. Give at least one.")
+        raise UserError(f"{flag} is empty. Give at least one.")
     for seed in seeds:
         if seed < 0:
-            raise UserError(f"--seeds {given}: {seed} is negative. Seeds are 0 or more.")
+            raise UserError(f"{given}: {seed} is negative. Seeds are 0 or more.")
         if seed >= 2**32:  # NumPy's legacy generator takes no more
-            raise UserError(f"--seeds {given}: {seed} is too large. Seeds are below 2^32.")
+            raise UserError(f"{given}: {seed} is too large. Seeds are below 2^32.")
         if seeds.count(seed) > 1:
-            raise UserError(f"--seeds {given}: {seed} appears twice. Remove one.")
+            raise UserError(f"{given}: {seed} appears twice. Remove one.")

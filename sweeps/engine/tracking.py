@@ -29,7 +29,7 @@ from ssense.digest import digest
 from ssense.errors import UserError, one_line, printable
 from ssense.storage import cache_folder, exists, is_local, open_storage, read_whole
 from sweeps.engine.driver import sole_driver
-from sweeps.engine.ledger import Ledger, Record, find_ledger, sweep_folders
+from sweeps.engine.ledger import Ledger, Record, all_ledgers, find_ledger
 from sweeps.engine.matrix_figure import matrix_figure
 from sweeps.engine.progress import say, step
 from sweeps.engine.provenance import counting
@@ -135,7 +135,7 @@ class Tracker:
 
     def cell(self, search: Search, record: Record) -> None:
         """Show a finished cell, and bring its configuration up to date."""
-        for row in search.rows_of(record):
+        for row in search.rows_of(record.signature):
             self._put_runs([configuration_run(search, row), cell_run(search, row, record)])
 
     def end(self, search: Search) -> None:
@@ -454,9 +454,10 @@ def main(command: _Command) -> None:
     """Bring MLflow's view of sweeps up to date with their ledgers, in any database."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(command.storage, must_exist=True)
-    ledgers = [find_ledger(storage, command.sweep)]
     if command.sweep is None:
-        ledgers = list(map(Ledger, sweep_folders(storage)))
+        ledgers = all_ledgers(storage)
+    else:
+        ledgers = [find_ledger(storage, command.sweep)]
     refused = []
     for ledger in ledgers:
         try:

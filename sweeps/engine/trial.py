@@ -14,7 +14,8 @@ from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.image_dataset import ImageDataset, ImageResponses
 from ssense.errors import UserError, one_line
-from ssense.fitting import Method, NonFiniteLossError, fit
+from ssense.fitting import Method, fit
+from ssense.retrieval import NonFiniteError
 from ssense.storage import remove_partial_files
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
@@ -89,7 +90,7 @@ def run_cell(
     training and validation splits alone.
 
     Returns:
-        Its record. It failed where the loss was not finite, which it would be again.
+        Its record. It failed where the training diverged, which it would do again.
 
     Raises:
         UserError: the storage can't be written to.
@@ -128,7 +129,7 @@ def run_cell(
             on_epoch=checkpoint.save_if_worthwhile,
             resume=left_off,
         )
-    except NonFiniteLossError as error:
+    except NonFiniteError as error:
         outcome: dict[str, Any] = {"status": "failed", "reason": one_line(error)}
     else:
         encoder = trained.encoder

@@ -28,6 +28,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from ssense.data.dataset import Dataset
+from ssense.data.image_dataset import ImageDataset
 from ssense.errors import UserError, one_line
 from ssense.storage import is_local
 from sweeps.engine.budget import Budget
@@ -252,7 +253,7 @@ class CellSearcher(Searcher):
         self.obstacle = self.obstacle or obstacle
 
     def _say_lost(self, cell: Cell, cause: Exception | None) -> None:
-        row = self._search.row_of(self._failed(cell, cause, 0))
+        row = self._search.rows_of(self._search.signature(cell))[0]
         name = label(row.family, row.configuration)
         say(f"  lost  {name}  seed {cell.seed}: {describe_loss(cause)}; it is tried again")
 
@@ -345,7 +346,7 @@ def describe_loss(cause: Exception | None) -> str:
 
 def train_cells(
     search: Search,
-    dataset: Dataset,
+    dataset: Dataset | ImageDataset,
     ledger: Ledger,
     resources: Resources,
     budget: Budget,

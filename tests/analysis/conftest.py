@@ -51,6 +51,7 @@ def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 
         synthetic=SyntheticSpec(sentences=200, electrodes=5, sampling_rate=256),
     )
     data = options.plan_dataset()
-    assert run_sweep(options.sweep("tiny", data, {"no masking": {}}), data, options, Budget())
+    sweep = options.sweep("tiny", data, {"no masking": {}})
+    assert run_sweep(sweep, data, options, Budget()) == "full"
     yield UPath(folder)
     shutil.rmtree(folder)  # encoders are large

@@ -46,7 +46,7 @@ def test_smoothing_goes_from_the_nearest_neighbour_to_the_mean():
 def test_the_bandwidth_is_the_one_that_retrieves_best():
     at = torch.linspace(0, 1, 200).double()
     text = torch.stack([torch.cos(6 * at), torch.sin(6 * at)], dim=1)
-    assert best_bandwidth(at[::2], text[::2], at[1::2], text[1::2], k=3) <= 0.1
+    assert best_bandwidth(at[::2], text[::2], at[1::2], text[1::2]) <= 0.1
 
 
 def test_similar_durations_are_within_a_tenth_either_way():

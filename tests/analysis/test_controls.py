@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 
 from analysis.control_scores import ControlScores
 from analysis.controls import ControlOptions, Controls, in_words, table_rows, value_rows
+from analysis.evaluation import Retrieval
+from analysis.test_evaluation import EvaluationOptions
 from analysis.trained_controls import TRAINED
 from analysis.untrained_controls import (
     BINNED,
@@ -83,6 +85,21 @@ def test_shares_are_said_in_words():
     )
 
 
+def test_the_report_and_the_controls_test_the_same_difference_from_chance(evaluation):
+    # Of unequal test splits, as grouped ones are, the smaller have the higher chance.
+    rng, sizes = np.random.default_rng(5), range(250, 50, -20)
+    unequal = [
+        Retrieval(rows=np.arange(n), ranks=rng.integers(1, n, n).astype(float), first=np.empty(0))
+        for n in sizes
+    ]
+    report = replace(evaluation, retrievals={"electrode": unequal})
+    (above,) = report.comparisons("recall@10")
+    model = ControlScores(scores=report.scores["electrode"], chance=report.chance_by_seed)
+    control, *_ = in_words(replace(controls(**{MODEL: model}), seeds=report.seeds))
+    assert f"{100 * above.corrected.mean:.1f} points above" in control
+    assert f"(corrected p {above.corrected.pvalue:.3f})" in control
+
+
 @pytest.mark.parametrize("score", [0.1, 0.05, 0.101])
 def test_a_model_that_may_be_at_chance_is_said_to_be(score):
     standing, first, *_ = in_words(controls(**{MODEL: scored(score)}))
@@ -105,6 +122,14 @@ def test_the_tables_have_the_chance_of_each_control():
 def test_no_permutations_are_refused():
     with pytest.raises(UserError, match="--permutations must be at least 1, got 0"):
         ControlOptions(permutations=0)
+
+
+@pytest.mark.parametrize("options", [ControlOptions, EvaluationOptions])
+def test_a_cell_without_a_core_or_with_an_odd_share_is_refused(options):
+    with pytest.raises(UserError, match="--cpus-per-cell must be at least 1, got 0"):
+        options(cpus_per_cell=0)
+    with pytest.raises(UserError, match="--gpus-per-cell must be 0 or more, got -1"):
+        options(gpus_per_cell=-1)
 
 
 @pytest.mark.slow

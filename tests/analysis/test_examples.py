@@ -29,7 +29,7 @@ def test_examples_are_the_best_the_middle_and_the_worst():
 
 def test_an_example_shows_its_query_and_what_came_first():
     retrieval = retrieval_of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    for example in examples(retrieval, SENTENCES, each=2):
+    for example in examples(retrieval, SENTENCES):
         place = int(example.rank) - 1
         assert example.query == SENTENCES[retrieval.rows[place]]
         assert list(example.retrieved) == [SENTENCES[row] for row in retrieval.first[place]]

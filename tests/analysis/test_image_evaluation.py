@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,6 @@ import pytest
 import torch
 from upath import UPath
 
-from analysis import image_evaluation
 from analysis.image_evaluation import (
     OVER,
     Evaluated,
@@ -58,7 +59,7 @@ def sweep_all(storage: Path, **changes: object) -> None:
         responses = dataset.on(torch.device("cpu"))
         while cell := search.next_cell():
             search.finish(run_cell(cell, dataset, responses, sweep.training, ledger))
-        ledger.write_sweep(sweep, search.rows, plan.origin(), "full", [])
+        ledger.write_sweep(sweep, search.rows, plan.origin(), "full", [], "", ())
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,12 @@ def storage(tmp_path_factory) -> Path:
 def evaluated(storage) -> Path:
     """Where the tables are."""
     main(ImageEvaluationOptions(storage=str(storage)))
-    return storage / "image_evaluation"
+    (folder,) = (storage / "image_evaluation").iterdir()
+    return folder
+
+
+def looks_at(storage: Path) -> int:
+    return len(list(storage.glob("looks/*/look-*.json")))
 
 
 def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
@@ -116,13 +122,34 @@ def test_the_tables_stand_side_by_side_in_the_papers_layout(evaluated):
     assert "reimplemented from the papers' descriptions" in shown
 
 
-def test_a_second_look_is_counted(storage, evaluated):  # noqa: ARG001
+def test_a_subject_alone_is_another_look_with_tables_of_its_own(storage, evaluated, capsys):
     (ledger, _) = subject_ledgers(UPath(storage), ())
-    folder = UPath(storage) / "looks"
-    before = len(list(folder.glob("*/look-*.json")))
-    found = image_evaluation.evaluate_sweep(ledger, allow_missing=False)
-    assert len(list(folder.glob("*/look-*.json"))) == before + 1
-    assert "seen once before" in found.standing or "up to" in found.standing
+    before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
+    assert set(before) == {"tables.md", "scores.csv", "tests.csv"}
+    looks = looks_at(storage)
+    main(ImageEvaluationOptions(storage=str(storage), sweeps=(ledger.folder.name,)))
+    assert looks_at(storage) == looks + 1
+    assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
+    (alone,) = (path for path in evaluated.parent.iterdir() if path != evaluated)
+    assert {path.name for path in alone.iterdir()} == {"tables.md", "scores.csv"}
+    tables = (alone / "tables.md").read_text()
+    assert f"sub-01, chosen in {ledger.folder.name}: " in tables
+    assert "which were seen once before" in tables
+    assert f"Tables: {alone}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lost", "problem"),
+    [("record.json", "lacks 1 of its 4 cells"), ("encoder.safetensors", "is missing")],
+)
+def test_a_run_that_the_second_subject_spoils_is_no_look(storage, tmp_path, lost, problem):
+    copy = UPath(shutil.copytree(storage, tmp_path / "copy", copy_function=os.link))
+    (_, second) = subject_ledgers(copy, ())
+    next(second.folder.glob(f"cells/*/{lost}")).unlink()
+    looks = looks_at(copy)
+    with pytest.raises(UserError, match=problem):
+        main(ImageEvaluationOptions(storage=str(copy)))
+    assert looks_at(copy) == looks
 
 
 @pytest.mark.parametrize(
@@ -132,6 +159,8 @@ def test_a_second_look_is_counted(storage, evaluated):  # noqa: ARG001
         ({"encoder": "ts-conv"}, "differ in their encoder: eeg-project and ts-conv"),
         ({"start_s": 0.2}, "differ in their res"),
         ({"seeds": (0, 2)}, r"differ in their seeds: \(0, 1\) and \(0, 2\)"),
+        ({"objectives": ("ssr",)}, "differ in their objectives: infonce, ssr and ssr"),
+        ({"ablation": True}, "differ in their objectives: infonce, ssr and ssr, "),
     ],
 )
 def test_what_is_made_differently_is_not_put_into_one_table(storage, tmp_path, changes, problem):
@@ -143,7 +172,7 @@ def test_what_is_made_differently_is_not_put_into_one_table(storage, tmp_path, c
     )
     (plan,) = options.datasets()
     other = Ledger(plan.storage / SWEEPS / "other")
-    other.write_sweep(image_sweep(plan, options), [], plan.origin(), "full", [])
+    other.write_sweep(image_sweep(plan, options), [], plan.origin(), "full", [], "", ())
     check_alike([first])
     with pytest.raises(UserError, match=problem):
         check_alike([first, other])
@@ -193,7 +222,6 @@ def papers(task: Task) -> list[Evaluated]:
             scores={"ssr": {name: np.array([0.5, 0.6]) for name in ("recall@1", "recall@5")}},
             n_test=200,
             task=task,
-            standing="",
         )
         for subject in paper_subjects(task)
     ]

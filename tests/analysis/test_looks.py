@@ -16,7 +16,7 @@ BOTH = {"none": {}, "electrode": {"masking.electrode": 0.5}}
 
 def written(storage: UPath, sweep: Sweep) -> Ledger:
     ledger = Ledger(storage / "sweeps" / sweep.name)
-    ledger.write_sweep(sweep, [], {}, "full", [])
+    ledger.write_sweep(sweep, [], {}, "full", [], "", ())
     return ledger
 
 

@@ -31,7 +31,7 @@ def ledger(tmp_path) -> Ledger:
         seeds=(0, 1),
     )
     ledger = Ledger(UPath(tmp_path) / "sweep")
-    ledger.write_sweep(sweep, [], ORIGIN, "full", [])
+    ledger.write_sweep(sweep, [], ORIGIN, "full", [], "", ())
     return ledger
 
 

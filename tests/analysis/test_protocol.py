@@ -43,7 +43,7 @@ def ledger_on(
     )
     text = {"tower": "ViT-B-32-quickgelu, openai", "text_spec": {"weights": "openai"}}
     ledger = Ledger(folder)
-    ledger.write_sweep(sweep, [], {"subject": subject, "title": title, **text}, "full", [])
+    ledger.write_sweep(sweep, [], {"subject": subject, "title": title, **text}, "full", [], "", ())
     return ledger
 
 

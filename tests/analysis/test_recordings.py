@@ -45,7 +45,7 @@ def write_evaluated(
     ledger = Ledger(UPath(storage) / SWEEPS / name)
     training = replace(SWEEP.training, split=split)
     dataset = {"subject": subject, "title": title}
-    ledger.write_sweep(replace(SWEEP, training=training), [], dataset, "grid", [])
+    ledger.write_sweep(replace(SWEEP, training=training), [], dataset, "grid", [], "", ())
     folder = Path(ledger.folder) / "evaluation"
     folder.mkdir()
     scores = [
@@ -64,6 +64,11 @@ def write_evaluated(
     return folder
 
 
+def written(storage: Path, name: str = "*") -> list[Path]:
+    """Files of this name of every comparison."""
+    return list((storage / "recordings_compared").glob(f"*/{name}"))
+
+
 def compare(storage: Path, *names: str) -> None:
     main(RecordingsOptions(storage=str(storage), sweeps=names))
 
@@ -76,7 +81,7 @@ def refused(tmp_path, capsys) -> Callable[..., str]:
         with pytest.raises(UserError) as error:
             compare(tmp_path, *names)
         assert "\n" not in str(error.value)
-        assert not (tmp_path / "recordings_compared").exists()
+        assert not written(tmp_path)
         assert not capsys.readouterr().out
         return str(error.value)
 
@@ -96,7 +101,8 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Recall@10 over 3 subjects at fresh seeds, random splits" in done.stdout
-    table = tmp_path / "recordings_compared" / "recordings.csv"
+    (table,) = written(tmp_path, "recordings.csv")
+    assert f"Tables: {table.parent}" in done.stdout
     with table.open(newline="") as file:
         rows = {row["comparison"]: row for row in csv.DictReader(file)}
     chance, pair = rows["no masking – chance"], rows["no masking – electrode"]
@@ -105,9 +111,10 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     d = -0.1 * np.array(levels)
     assert float(pair["p"]) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
     assert (pair["protocol"], pair["split"]) == ("fresh seeds", "random")
-    page = (tmp_path / "recordings_compared" / "recordings.md").read_text()
+    page = table.with_suffix(".md").read_text()
     assert page.startswith("# Recall@10 over 3 subjects at fresh seeds, random splits\n")
-    assert "sub_3, Cars: held-out test splits (random), at fresh seeds, at which nothing" in page
+    assert "sub_2, Cars (masking-2); sub_3, Cars (masking-3): held-out test splits (ran" in page
+    assert "at fresh seeds, at which nothing" in page
     assert "P(equivalent)" in page
     assert "±0.50" in page
 
@@ -117,10 +124,23 @@ def test_recordings_of_a_subject_are_averaged(tmp_path):
     write_evaluated(tmp_path, "m-2", "sub_1", 0.4, title="Up")
     write_evaluated(tmp_path, "m-3", "sub_2", 0.5)
     compare(tmp_path, "m-1", "m-2", "m-3")
-    page = (tmp_path / "recordings_compared" / "recordings.md").read_text()
+    (page,) = (file.read_text() for file in written(tmp_path, "recordings.md"))
     assert "| configuration | sub_1 | sub_2 | over subjects |" in page
     sd = 100 * np.std([0.3, 0.5], ddof=1)
     assert f"| no masking | 30.10 | 50.10 | 40.10 ± {sd:.2f} |" in page
+
+
+def test_each_choice_of_sweeps_has_tables_of_its_own(tmp_path):
+    for number in (1, 2, 3):
+        write_evaluated(tmp_path, f"m-{number}", f"sub_{number}", 0.1 * number)
+    compare(tmp_path, "m-1", "m-2")
+    (first,) = written(tmp_path, "recordings.csv")
+    before = first.read_bytes()
+    compare(tmp_path, "m-1", "m-3")
+    assert first.read_bytes() == before
+    assert len(written(tmp_path, "recordings.csv")) == 2
+    compare(tmp_path, "m-2", "m-1")  # once more, and in another order
+    assert len(written(tmp_path, "recordings.csv")) == 2
 
 
 def test_search_seeds_and_missing_cells_are_named(tmp_path, capsys):
@@ -137,7 +157,7 @@ def test_search_seeds_and_missing_cells_are_named(tmp_path, capsys):
     compare(tmp_path, "m-1", "m-2")
     for shown in (
         capsys.readouterr().out,
-        (tmp_path / "recordings_compared" / "recordings.md").read_text(),
+        *(file.read_text() for file in written(tmp_path, "recordings.md")),
     ):
         assert "over 2 subjects at search seeds, held-out splits" in shown
         assert "the search seeds, at which the configurations were chosen" in shown

@@ -40,7 +40,9 @@ def test_scores_come_back_in_the_order_of_the_seeds(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must have the columns configuration, seed and one score, got nothing"),
+        ("", "must have the columns configuration, seed and one score, each once, got nothing"),
+        ("configuration,seed,seed,x\na,0,1,1\n", "each once, got configuration, seed, seed, x"),
+        ("configuration,seed,x\na,0,0,1\n", "line 2: more values than columns"),
         ("configuration,seed\na,1\n", "got configuration, seed"),
         ("configuration,seed,x,y\na,1,2,3\n", "got configuration, seed, x, y"),
         ("configuration,seed,x\na,1,nan\n", "line 2: x is nan. Leave out what has no result"),

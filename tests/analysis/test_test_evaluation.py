@@ -34,8 +34,8 @@ from analysis.protocol import SEARCH_SEEDS, Protocol, difference_rows, mean_rows
 from analysis.sections import Material
 from analysis.test_evaluation import (
     EvaluationOptions,
-    evaluate_protocol,
     gather,
+    looked_at,
     main,
     noise_floor,
     searched_records,
@@ -127,7 +127,7 @@ def write_sweep(
         "tower": "ViT-B-32-quickgelu, untrained",
         "text_spec": dataclasses.asdict(TEXT),
     }
-    ledger.write_sweep(sweep, rows[: configurations + 1], origin, "full", [])
+    ledger.write_sweep(sweep, rows[: configurations + 1], origin, "full", [], "", ())
     return ledger
 
 
@@ -265,7 +265,7 @@ def test_a_family_without_a_complete_configuration_is_refused(scored):
 
 def test_configurations_not_yet_proposed_are_missing_too(tmp_path):
     ledger = write_sweep(UPath(tmp_path), "dataset", configurations=2)
-    ledger.write_sweep(ledger.sweep(), [Row("electrode", HALF)], {}, "full", [])
+    ledger.write_sweep(ledger.sweep(), [Row("electrode", HALF)], {}, "full", [], "", ())
     for seed in SEEDS:
         write_score(ledger, HALF, seed, 0.2)
     with pytest.raises(UserError, match="lacks 6 of its 9 cells: no masking seed 0; no"):
@@ -356,8 +356,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
         name = cell_of(ledger, NONE, seed).name
         record = scored_record(name, dataset.digest, NONE, seed, 0.1)
         ledger.write(record, SpectrogramEncoder().state_dict())
-    protocol = evaluate_protocol(SEARCH_SEEDS, search_of(ledger), chosen, ledger, dataset)
-    evaluation = protocol.evaluation
+    evaluation = evaluate_chosen(search_of(ledger), chosen, ledger, dataset)
     splits = [retrieval.rows for retrieval in evaluation.retrievals["no masking"]]
     assert (set(splits[0]) == set(splits[1])) == (kind == "held-out")
     for seed, test in enumerate(splits):
@@ -366,13 +365,13 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
         scores = {metric: evaluation.scores["no masking"][metric][seed] for metric in METRICS}
         assert scores == pytest.approx(by_hand(ledger, dataset, NONE, seed, test), abs=1e-6)
     assert evaluation.n_train in n_train
-    assert words in protocol.caption
+    assert words in looked_at(ledger, SEARCH_SEEDS, evaluation).caption
 
 
 def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
     sweep = ledger.sweep()
     chosen = {"no masking": NONE, "electrode": HALF}
-    confirming = confirming_sweep(sweep, chosen, (100, 101), ())
+    confirming = confirming_sweep(sweep, chosen, (100, 101), (), sweep_dataset(ledger))
     search = Search(confirming, Full())
     assert [row.configuration for row in search.rows] == [NONE, HALF]
     assert confirming.n_cells == 4
@@ -385,13 +384,24 @@ def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
     [
         ((100, 2), "--confirm-seeds: the search has seen seed 2. Give fresh ones"),
         ((100,), "--confirm-seeds 100: one seed can't be tested"),
-        ((100, 100), "100 appears twice"),
+        ((100, 100), "--confirm-seeds 100 100: 100 appears twice"),
         ((-1, 100), "-1 is negative"),
     ],
 )
 def test_seeds_that_confirm_nothing_are_refused(ledger, seeds, message):
     with pytest.raises(UserError, match=message):
-        confirming_sweep(ledger.sweep(), {"no masking": NONE}, seeds, ())
+        confirming_sweep(ledger.sweep(), {"no masking": NONE}, seeds, (), sweep_dataset(ledger))
+
+
+def test_fresh_seeds_that_leave_too_little_to_choose_by_are_refused(ledger):
+    sweep, dataset = ledger.sweep(), sweep_dataset(ledger)
+    blocked = dataclasses.replace(
+        sweep, training=dataclasses.replace(sweep.training, split="blocked")
+    )
+    crowded = dataclasses.replace(dataset, spans_s=dataset.spans_s / 1000)
+    message = "--confirm-seeds: at seed 100 a blocked split leaves 0 validation sentences, too few"
+    with pytest.raises(UserError, match=message):
+        confirming_sweep(blocked, {"no masking": NONE}, (100, 101), (), crowded)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -417,12 +427,22 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
     main(options)
     assert "Training" not in capsys.readouterr().out
     assert evaluated(ledger).seeds == SEEDS  # the search is as it was
+    (folder / "notes.txt").touch()
+    write_report(gathered(ledger, storage))
+    assert not list(folder.glob("fresh_seeds*"))
+    assert (folder / "search_seeds.tex").exists()
+    assert (folder / "notes.txt").exists()
+    looks = set(storage.rglob("look-*.json"))
+    (cell_of(ledger, HALF, 101) / "encoder.safetensors").unlink()
+    with pytest.raises(UserError, match=r"encoder\.safetensors is missing"):
+        main(options)
+    assert set(storage.rglob("look-*.json")) == looks  # not even at the splits of the search
 
 
 def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys):
     more = dataclasses.replace(ledger.sweep(), configurations=2)
     rows = [*ledger.rows(), Row("electrode", QUARTER)]
-    ledger.write_sweep(more, rows, ledger.description()["dataset"], "full", [])
+    ledger.write_sweep(more, rows, ledger.description()["dataset"], "full", [], "", ())
     main(EvaluationOptions(storage=str(storage), allow_missing=True))
     note = "Without 3 missing cells: electrode 0.25 seed 0; electrode 0.25 seed 1"
     assert note in capsys.readouterr().out
@@ -678,10 +698,11 @@ def test_text_weights_that_have_changed_are_refused(ledger, storage):
     assert f"the dataset of {ledger.folder.name} was fedcba9876543210, now it is" in message
 
 
-def test_a_damaged_table_of_controls_is_refused_before_any_look(ledger, storage):
+@pytest.mark.parametrize("content", [b"control,seed\nnoise,0\n", b"\xff\xfe", b"control\0\n"])
+def test_a_damaged_table_of_controls_is_refused_before_any_look(ledger, storage, content):
     write_controls(ledger, leading(ledger))
     path = ledger.folder / "controls" / "controls.csv"
-    replace(path, b"control,seed\nnoise,0\n")
+    replace(path, content)
     assert refusal(storage).startswith(f"{path} is no table of controls, seeds and metrics (")
 
 

@@ -204,7 +204,9 @@ def test_on_aws_only_ssh_is_open_and_nothing_goes_on_billing(home, monkeypatch):
 
 def test_the_policy_to_paste_is_one_and_covers_the_profiles_and_the_image():
     (text,) = re.findall(
-        r"^    \{\"Version\".*?\]\}$", (REPOSITORY / "README.md").read_text(), re.M | re.S
+        r"^    \{\"Version\".*?\]\}$",
+        (REPOSITORY / "docs" / "clusters.md").read_text(),
+        re.M | re.S,
     )
     bucket, machines, image, role = json.loads(text)["Statement"]
     assert all(one["Effect"] == "Allow" for one in (bucket, machines, image, role))

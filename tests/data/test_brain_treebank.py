@@ -13,12 +13,12 @@ import pytest
 
 from ssense.data.brain_treebank import (
     SegmentSpec,
-    kept_by_length,
     open_recording,
     read_segments,
     select_segments,
 )
 from ssense.data.recording import clean_label, of_recording
+from ssense.data.segments import kept_by_length
 from ssense.data.timeline import timeline_of
 from ssense.errors import UserError
 from ssense.signal.superlets import SuperletSpec, spectrogram

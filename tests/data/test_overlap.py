@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.data.brain_treebank import SegmentSpec, kept_by_length
+from ssense.data.brain_treebank import SegmentSpec
 from ssense.data.overlap import inside_shares, split_overlap
+from ssense.data.segments import kept_by_length
 from ssense.data.splits import seeded_split
 
 windows = st.lists(

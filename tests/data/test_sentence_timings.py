@@ -186,10 +186,10 @@ def test_the_table_is_named_by_its_content(tmp_path, short):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sentences": 4}, r"sentences is 4, but .*table.csv makes it 3. Leave --sentences out."),
-        ({"pauses": 3}, r"pauses is 3, but .*table.csv makes it 1. Leave --pauses out."),
-        ({"lead_in_s": 9}, r"lead_in_s is 9.0, but .* makes it 0.977. Leave --lead-in-s out."),
-        ({"equal_durations": True}, "equal_durations is True, .* Leave --equal-durations out."),
+        ({"sentences": 4}, r"sentences is 4, but .*table.csv makes it 3. Leave sentences out."),
+        ({"pauses": 3}, r"pauses is 3, but .*table.csv makes it 1. Leave pauses out."),
+        ({"lead_in_s": 9}, r"lead_in_s is 9.0, but .* makes it 0.977. Leave lead_in_s out."),
+        ({"equal_durations": True}, "equal_durations is True, .* Leave equal_durations out."),
         ({"quirks": True}, r"table.csv does not fit: sentences must be at least 30 with quirks"),
     ],
 )
@@ -209,7 +209,7 @@ def test_the_command_takes_a_table(tmp_path):
 
     contradiction = run("--sentences=2")
     assert (contradiction.returncode, contradiction.stdout) == (2, "")
-    expected = f"sentences is 2, but {path} makes it 3. Leave --sentences out.\n"
+    expected = f"error: sentences is 2, but {path} makes it 3. Leave sentences out.\n"
     assert contradiction.stderr == expected
     done = run("--sentences=3")
     assert (done.returncode, done.stderr) == (0, "")

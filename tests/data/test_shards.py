@@ -341,6 +341,11 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder):
         read_manifest(folder)
 
 
+def test_the_command_line_refuses_a_place_that_is_none():
+    with pytest.raises(UserError, match=r"nowhere://x can't be reached \(Unsupported filesystem"):
+        shards.main(shards._Command("nowhere://x"))
+
+
 def test_the_command_line_refuses_damage_in_one_line(folder, tmp_path):
     (folder / shard_name(1)).unlink()
     for where in (folder, tmp_path / "nowhere"):

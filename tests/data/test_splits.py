@@ -164,6 +164,20 @@ def test_repeated_sentences_stay_together(n, seed):
     assert words[2].isdisjoint(words[0] | words[1])
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("  Gon na   GO .", "gon na go"),
+        ("“Oh, yeah!”", "oh yeah"),
+        ("Straße?!", "strasse"),
+        ("It's 3.5", "it's 3 5"),
+        ("?!", ""),
+    ],
+)
+def test_sentences_are_compared_by_their_words_alone(text, words):
+    assert normalised(text) == words
+
+
 def test_a_group_is_as_likely_to_be_tested_as_a_single_sentence():
     text = [f"sentence {number}" for number in range(400)] + ["Oh, yeah!"] * 30
     spans = np.arange(2.0 * len(text)).reshape(-1, 2)

@@ -192,8 +192,7 @@ def test_another_process_gives_the_same_bytes(tmp_path):
     assert "was already there" in again.stdout
     refused = subprocess.run([*command, "--coupling=-1"], capture_output=True, text=True)
     assert (refused.returncode, refused.stdout) == (2, "")
-    expected = "coupling must be at least 0, got -1.0. Check --coupling.\n"
-    assert refused.stderr == expected
+    assert refused.stderr == "error: coupling must be at least 0, got -1.0.\n"
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):

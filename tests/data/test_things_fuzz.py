@@ -59,7 +59,7 @@ def outcome(root: Path) -> str:
     assert things.training.shape[:2] == (len(things.subjects), n)
     assert things.test.shape[:2] == (len(things.subjects), m)
     assert things.training.shape[2:] == things.test.shape[2:]
-    assert things.training.shape[2:] == (17, len(things.times_s))
+    assert things.training.shape[2] == 17
     assert things.training.dtype == things.test.dtype == np.float32
     assert np.isfinite(things.training).all()
     assert np.isfinite(things.test).all()

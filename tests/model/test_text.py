@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from upath import UPath
 
 from ssense.errors import UserError
 from ssense.model import text
+from ssense.model.clip import frozen_clip
 from ssense.model.text import TextSpec, cached_embeddings, embed_sentences, embedding_origin
 
 UNTRAINED = TextSpec(weights="untrained")
@@ -185,13 +187,7 @@ def test_a_foreign_pickle_is_refused_unexecuted(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spec",
-    [
-        TextSpec(),
-        TextSpec(weights="no-such-tag"),
-        TextSpec(weights="no/such/file.pt"),
-        TextSpec(model="no-such-model"),
-    ],
+    "spec", [TextSpec(), TextSpec(weights="no-such-tag"), TextSpec(weights="no/such/file.pt")]
 )
 def test_weights_that_cannot_be_had_name_three_ways_out(spec, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -200,6 +196,21 @@ def test_weights_that_cannot_be_had_name_three_ways_out(spec, tmp_path, monkeypa
     assert message.startswith(f"text weights {spec.weights} of {spec.model} can't be had (")
     for way_out in ("Go online once", "--text-weights FILE", "--text-weights untrained"):
         assert way_out in message
+
+
+@pytest.mark.parametrize("weights", ["openai", "untrained"])
+def test_a_model_that_there_is_not_is_said_to_be_none(weights):
+    message = refused(TextSpec(model="no-such-model", weights=weights))
+    assert message == "open_clip knows no model no-such-model. See open_clip.list_models()."
+
+
+def test_logging_stays_as_quiet_as_it_was(tiny):
+    logging.disable(logging.INFO)
+    try:
+        frozen_clip(tiny, "untrained", "text")
+        assert logging.root.manager.disable == logging.INFO
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 # ---------------------------------------------------------------- the cache

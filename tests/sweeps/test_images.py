@@ -129,15 +129,22 @@ def test_class_centres_come_from_other_images_of_the_concepts(tmp_path):
     assert ImageSource.of(plan.origin()) == plan.source
 
 
+def test_what_an_earlier_version_did_not_note_of_its_data_has_its_default(tmp_path):
+    (plan,) = options(tmp_path).datasets()
+    later = {"gallery", "more_images", "split_seed"}
+    noted = {name: value for name, value in plan.origin().items() if name not in later}
+    assert ImageSource.of(noted) == plan.source
+
+
 def test_the_ablation_of_ssr_is_a_family_for_each_row(tmp_path):
     chosen = options(tmp_path, ablation=True)
     (plan,) = chosen.datasets()
     sweep = image_sweep(plan, chosen)
     assert [family.size for family in sweep.families] == [1] * len(ABLATIONS)
-    for family, name in zip(sweep.families, ABLATIONS, strict=True):
+    for family, changes in zip(sweep.families, ABLATIONS.values(), strict=True):
         (configuration,) = ({k: v for k, (v,) in family.levels.items()},)
         spec = configured(sweep.training, configuration)
-        assert (spec.objective, spec.ssr) == ("ssr", SSRSpec.ablation(name))
+        assert (spec.objective, spec.ssr) == ("ssr", SSRSpec(**changes))
     assert not plan.source.pixels
 
 

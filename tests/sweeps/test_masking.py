@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 
 from analysis import controls
 from analysis.statistics import corrected_resampled_ttest
@@ -47,6 +48,16 @@ def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
 def test_a_ratio_outside_the_unit_interval_is_refused(ratio):
     with pytest.raises(UserError, match=rf"--ratios: {ratio} is outside \[0, 1\)"):
         MaskingOptions(ratios=(0.1, ratio))
+
+
+def test_the_frequency_of_the_mains_reaches_the_shards(tmp_path):
+    given = ["--storage", str(tmp_path), "--synthetic.sentences", "60"]
+    plans = [
+        tyro.cli(MaskingOptions, args=[*given, *more]).plan_dataset()
+        for more in ([], ["--line-hz", "50"])
+    ]
+    assert [plan.segment_spec.line_hz for plan in plans] == [60, 50]
+    assert plans[0].shard_folder != plans[1].shard_folder
 
 
 @pytest.mark.usefixtures("local_ray")

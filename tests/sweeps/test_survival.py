@@ -581,7 +581,7 @@ def test_a_worker_with_a_share_of_a_gpu_can_use_no_more_of_its_memory():
     device = assigned_device(0.25)
     try:
         with pytest.raises(torch.OutOfMemoryError) as error:
-            torch.empty(int(0.3 * total), dtype=torch.uint8, device=device)
+            torch.empty(int(0.24 * total), dtype=torch.uint8, device=device)
         assert "Raise --gpus-per-cell" in describe_loss(error.value)
         torch.empty(int(0.2 * total), dtype=torch.uint8, device=device)
     finally:

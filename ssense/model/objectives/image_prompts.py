@@ -16,6 +16,7 @@ from torch.nn.functional import conv2d, pad
 KERNELS, KERNEL_PX = 4, 7
 _GATE = 16  # width of the network that mixes the kernels
 _BOTTLENECK = 16  # how many times narrower the fusion is than the tower
+_DROPOUT = 0.1  # of the values of the prompts
 
 
 class DynamicFilter(nn.Module):
@@ -87,15 +88,14 @@ class PromptTokens(nn.Module):
         depth: layers with prompts of their own.
         width: D of the tokens.
         patch: pixels of one patch.
-        dropout: of the values of the prompts.
     """
 
-    def __init__(self, n: int, depth: int, width: int, patch: int, dropout: float = 0.1) -> None:
+    def __init__(self, n: int, depth: int, width: int, patch: int) -> None:
         super().__init__()
         bound = math.sqrt(6 / (3 * patch + width))
         self.n = n
         self.tokens = nn.Parameter(torch.empty(depth, n, width).uniform_(-bound, bound))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(_DROPOUT)
 
     def before(self, layer: int, x: Tensor) -> Tensor:
         """Insert the prompts of the first layer into `[B, 1 + N, D]`, or replace a later one's.

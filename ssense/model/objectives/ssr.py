@@ -94,11 +94,6 @@ class SSRSpec(ObjectiveSpec):
                 f"got {self.mask_ratio}"
             )
 
-    @classmethod
-    def ablation(cls, name: Ablation) -> SSRSpec:
-        """The specification of one row of the ablation."""
-        return cls(**ABLATIONS[name])
-
     @property
     def features(self) -> tuple[FeatureKind, ...]:
         """The two image members of the triple."""

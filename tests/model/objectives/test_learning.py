@@ -14,9 +14,10 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.data.image_pixels import read_pixels
+from ssense.data.splits import Split
 from ssense.data.synthetic_things import SyntheticThingsSpec, write_synthetic_things
 from ssense.data.things import read_things
-from ssense.data.things_folds import Fold, make_fold
+from ssense.data.things_folds import make_fold
 from ssense.data.things_responses import ResponseSpec
 from ssense.model.brain_encoders import BRAIN_ENCODERS
 from ssense.model.image_features import ImageTower, ImageTowerSpec, cached_features, image_tower
@@ -41,15 +42,15 @@ class Data:
     signals: Tensor
     features: dict[str, Tensor]
     pixels: Tensor
-    fold: Fold
+    fold: Split  # of the one subject: a row is an image
     tower: ImageTower
 
     def batch(self, spec: ObjectiveSpec, index: Tensor) -> Batch:
-        images = torch.from_numpy(self.fold.train_images)[index]
+        rows = torch.from_numpy(self.fold.train)[index]
         return Batch(
-            signals=self.signals[torch.from_numpy(self.fold.train)[index]],
-            features={kind: self.features[kind][images] for kind in spec.features},
-            pixels=self.pixels[images] if spec.pixels else None,
+            signals=self.signals[rows],
+            features={kind: self.features[kind][rows] for kind in spec.features},
+            pixels=self.pixels[rows] if spec.pixels else None,
         )
 
 
@@ -108,10 +109,11 @@ def n_retrieved(objective: Objective, data: Data) -> float:
     """How many of the held-out responses have their image among the first ten."""
     objective.eval()
     candidates = data.pixels if objective.spec.pixels else data.features["original"]
+    rows = torch.from_numpy(data.fold.validation)
     metrics = retrieval_metrics(
-        objective.brain(data.signals[torch.from_numpy(data.fold.validation)]),
-        objective.gallery(candidates[torch.from_numpy(data.fold.gallery)]),
-        torch.from_numpy(data.fold.validation_targets),
+        objective.brain(data.signals[rows]),
+        objective.gallery(candidates[rows]),
+        torch.arange(len(rows)),
     )
     return metrics["recall@10"] * N_VALIDATION
 

@@ -127,7 +127,7 @@ def test_masks_hide_the_floor_of_the_ratio_evenly(ratio):
 
 def test_the_ablation_adds_one_part_at_a_time():
     assert tuple(ABLATIONS) == get_args(Ablation)
-    specs = {name: SSRSpec.ablation(name) for name in ABLATIONS}
+    specs = {name: SSRSpec(**changes) for name, changes in ABLATIONS.items()}
     weights = {
         name: (spec.original_brain, spec.augmented_brain, spec.augmented_original)
         for name, spec in specs.items()

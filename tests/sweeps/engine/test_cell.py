@@ -23,9 +23,20 @@ def test_configuration_replaces_the_fields_that_it_names():
     assert spec == dataclasses.replace(TRAINING, masking=spec.masking, learning_rate=1e-3)
 
 
-def test_unknown_field_is_refused():
-    with pytest.raises(ValueError, match="names momentum, which is no field of TrainingSpec"):
-        configured(TRAINING, {"momentum": 0.9})
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("momentum", "TrainingSpec"),
+        ("step", "TrainingSpec"),  # a method
+        ("shares_test", "TrainingSpec"),  # a property
+        ("masking.phase", "Masking"),
+        ("masking.time.start", "Masking"),
+        ("learning_rate.decay", "float"),
+    ],
+)
+def test_unknown_field_is_refused(name, kind):
+    with pytest.raises(ValueError, match=f"names {name}, which is no field of {kind}$"):
+        configured(TRAINING, {name: 0.9})
 
 
 def test_value_out_of_range_is_refused():

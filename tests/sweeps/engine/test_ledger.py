@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -80,6 +81,23 @@ def test_the_sweep_and_its_rows_come_back(ledger):
 
 
 @pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"warmup": 3}, r"sweep.json was written by another version of the code \(.*warmup"),
+        ({"masking": {"time": 2}}, r"sweep.json was written by another version .*got 2"),
+    ],
+)
+def test_a_sweep_of_another_version_of_the_code_is_one_line(ledger, training, message):
+    ledger.write_sweep(SWEEP, [], {}, "race", [], "", ())
+    path = ledger.folder / "sweep.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"training": content["training"] | training}))
+    with pytest.raises(UserError, match=message) as error:
+        ledger.sweep()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "record.json is damaged"),
@@ -114,13 +132,26 @@ def test_the_sweep_worked_on_last_is_found(tmp_path):
     storage = UPath(tmp_path)
     for name, at in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
         ledger = Ledger(storage / SWEEPS / name)
-        ledger.write_sweep(SWEEP, [], {}, "race", [])
+        ledger.write_sweep(SWEEP, [], {}, "race", [], "", ())
         path = ledger.folder / "sweep.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"updated_at": at}))
     assert find_ledger(storage).folder.name == "b"
     assert find_ledger(storage, "c").folder.name == "c"
     with pytest.raises(UserError, match=r"no sweep d in .*Found: a, b, c"):
         find_ledger(storage, "d")
+
+
+def test_a_sweep_that_cannot_be_read_is_left_out_and_said(tmp_path, capsys):
+    storage = UPath(tmp_path)
+    for name in ("whole", "damaged"):
+        Ledger(storage / SWEEPS / name).write_sweep(SWEEP, [], {}, "race", [], "", ())
+    (storage / SWEEPS / "damaged" / "sweep.json").write_text("{")
+    assert find_ledger(storage).folder.name == "whole"
+    assert re.match("Left out: .*damaged/sweep.json is damaged", capsys.readouterr().out)
+    (storage / SWEEPS / "whole" / "sweep.json").write_text('{"format": 1}')
+    with pytest.raises(UserError, match="no readable sweep in"):
+        find_ledger(storage)
+    assert capsys.readouterr().out.count("Left out: ") == 2
 
 
 def test_no_sweep_at_all_is_said(tmp_path):

@@ -193,7 +193,7 @@ def test_a_worker_with_another_storage_is_found_out_by_its_first_record(ledger):
 def closed(s3, tmp_path, monkeypatch) -> Iterator[UPath]:  # noqa: ARG001
     """A storage that nobody may read any more."""
     storage = locate(f"s3://lab/{tmp_path.name}")
-    Ledger(storage / SWEEPS / SWEEP.name).write_sweep(SWEEP, [], {}, "race", [])
+    Ledger(storage / SWEEPS / SWEEP.name).write_sweep(SWEEP, [], {}, "race", [], "", ())
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
@@ -254,7 +254,7 @@ def test_sweeps_are_found(ledger):
     storage = ledger.folder.parent.parent
     with pytest.raises(UserError, match="no sweep in s3://lab/"):
         find_ledger(storage)
-    ledger.write_sweep(SWEEP, [], {"digest": "d"}, "race", [])
+    ledger.write_sweep(SWEEP, [], {"digest": "d"}, "race", [], "", ())
     assert find_ledger(storage).folder.name == "masking-1234"
     assert find_ledger(storage).sweep() == SWEEP
 

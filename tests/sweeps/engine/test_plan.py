@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from upath import UPath
 
 from sweeps.engine.cell import Cell
-from sweeps.engine.ledger import Record
-from sweeps.engine.plan import Plan, plan_cells, show_sweep
+from sweeps.engine.ledger import SWEEPS, Ledger, Record
+from sweeps.engine.plan import Plan, other_sweeps, plan_cells, show_sweep
 from sweeps.engine.race import Full, Race
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family
@@ -102,7 +103,7 @@ def test_the_plan_says_what_differences_the_seeds_can_show():
     assert plan_of(noise=None, seeds=5).lines(1)[-2:] == [
         "  power: 5 seeds show differences from 2.8 sd of paired differences, 10 seeds from 2.1, "
         "20 seeds from 1.8 (80 %, corrected test)",
-        "  advice: --seeds with 10; more would gain little",
+        "  advice: --seeds 0 1 2 3 4 5 6 7 8 9; more than these would gain little",
     ]
     assert "a single seed can show no difference" in plan_of(seeds=1).lines(1)[-1]
 
@@ -118,6 +119,21 @@ def test_a_cell_that_families_share_is_counted_once(sweep):
     search.finish(record(search, "done", 10.0, 0.5))
     plan = plan_cells(search, SIZES)
     assert (plan.done, plan.to_run) == (1, 3)
+
+
+def test_sweeps_that_do_not_count_are_named_and_those_of_another_version_are_not(sweep, tmp_path):
+    storage = UPath(tmp_path)
+    longer = dataclasses.replace(sweep.training, max_epochs=9)
+    other = dataclasses.replace(sweep, training=longer)
+    for name in (other.name, "of-another-version"):
+        ledger = Ledger(storage / SWEEPS / name)
+        ledger.write_sweep(other, [], {}, "race", [], "", ())
+        ledger.write(done(Search(other, Full()), Cell({}, 0), 1.0, 0.5))
+    path = ledger.folder / "sweep.json"
+    path.write_text(path.read_text().replace('"patience"', '"tolerance"'))
+    assert other_sweeps(storage, sweep) == [
+        f"  not counted: 1 cells of {other.name} (max_epochs 9, now 2)"
+    ]
 
 
 def test_a_probe_is_a_rough_guide():

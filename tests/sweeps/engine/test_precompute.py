@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import torch
 from upath import UPath
 
 from ssense.data.brain_treebank import SegmentSpec, open_recording, read_segments
@@ -26,7 +27,13 @@ from ssense.errors import UserError
 from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
 from sweeps.engine.options import SMALL
-from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
+from sweeps.engine.precompute import (
+    DatasetPlan,
+    ShardTask,
+    load_dataset,
+    make_shards,
+    plan_dataset,
+)
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -153,6 +160,17 @@ def test_other_sentences_or_samples_under_the_same_specification_are_other_shard
     assert (
         dataclasses.replace(plan, segments=dataclasses.replace(plan.segments)).digest == plan.digest
     )
+
+
+def test_memory_that_does_not_suffice_is_one_line(recording_folder, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("sweeps.engine.precompute.spectrogram", full)
+    task = ShardTask(plan_of(recording_folder, tmp_path))
+    error = task({"shard": 0, "first": 0, "last": 2})["error"]
+    assert "can't compute spectrograms (CUDA out of memory. Tried to allocate 2.00 GiB). " in error
+    assert "\n" not in error
 
 
 def test_shards_under_a_false_name_are_not_loaded(recording_folder, tmp_path):

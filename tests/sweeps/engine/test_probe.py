@@ -36,6 +36,19 @@ def test_more_threads_than_cores_are_not_started():
     assert len(os.listdir("/proc/self/task")) < before + 100
 
 
+def test_a_gpu_without_room_for_its_context_is_not_tried(monkeypatch):
+    def full(_: float) -> torch.device:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr("sweeps.engine.probe.assigned_device", full)
+    assert probe_seconds(TRAINING, (300, 100), examples, threads=1, gpus=0.5) is None
+
+
+def test_a_training_that_diverges_is_not_timed():
+    diverging = dataclasses.replace(TRAINING, learning_rate=1e38)
+    assert probe_seconds(diverging, (12, 4), examples, threads=1, gpus=0) is None
+
+
 def test_a_gpu_that_is_not_there_is_one_line():
     if torch.cuda.is_available():
         pytest.skip("there is one")

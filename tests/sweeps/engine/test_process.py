@@ -25,6 +25,12 @@ def test_float32_is_not_rounded_whatever_a_process_did_before(name):
     assert backend(name).fp32_precision == "ieee"
 
 
+def test_kernels_are_deterministic_whatever_a_process_did_before():
+    torch.use_deterministic_algorithms(False)
+    reset_process(seed=0, threads=1)
+    assert torch.are_deterministic_algorithms_enabled()
+
+
 def test_a_process_that_takes_no_orders_from_the_last_cell_multiplies_the_same():
     factors = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
     reset_process(seed=0, threads=1)
@@ -36,7 +42,7 @@ def test_a_process_that_takes_no_orders_from_the_last_cell_multiplies_the_same()
 
 FREED_AND_ASKED_FOR = """
 import resource, torch
-from sweeps.engine.process import keep_freed_memory
+from sweeps.engine.process import reset_process
 {first}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(40):
@@ -56,7 +62,7 @@ def page_faults(first: str) -> int:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 def test_memory_that_is_kept_is_seldom_asked_for_again():
-    assert page_faults("keep_freed_memory()") < page_faults("") / 4
+    assert page_faults("reset_process(0, 1)") < page_faults("") / 4
 
 
 @pytest.mark.parametrize("unit", BF16_UNITS)

@@ -14,7 +14,6 @@ from optuna.exceptions import ExperimentalWarning
 from scipy import stats
 
 from sweeps.engine.race import Decision, Full, Policy, Race, Wilcoxon, fit_additive
-from sweeps.engine.search import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS
 
 POLICIES: list[Policy] = [Race(), Race(rung=3, z=2.5, leaders=1, startup=2, batch=1), Full()]
 
@@ -489,10 +488,6 @@ def test_the_leaders_get_a_seed_more_before_each_batch():
         (2, 4, 3, 2, 3, 2),
         (2, 4, 3, 3, 4, 2, 2),  # place 1 has every seed: the next best are 4 and 3
     ]
-
-
-def test_its_batches_are_those_of_the_search():
-    assert (Race().startup, Race().batch) == (STARTUP_PROPOSALS, PROPOSALS_AT_ONCE)
 
 
 def test_none_of_a_batch_is_told_of_nor_changes_what_is_told():

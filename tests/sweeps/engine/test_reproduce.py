@@ -89,7 +89,7 @@ def trained(tmp_path_factory) -> Path:
         seeds=(3,),
     )
     ledger = Ledger(storage / SWEEPS / sweep.name)
-    ledger.write_sweep(sweep, [Row("electrode", CONFIGURATION)], origin, "race", [])
+    ledger.write_sweep(sweep, [Row("electrode", CONFIGURATION)], origin, "race", [], "", ())
     arguments = [ledger.folder, origin["shards"], json.dumps(CONFIGURATION)]
     subprocess.run([sys.executable, "-c", WORKER, *map(str, arguments)], check=True)
     return storage

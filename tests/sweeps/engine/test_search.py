@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import MOST_ATTEMPTS, Record
-from sweeps.engine.race import Full, Race, Wilcoxon
-from sweeps.engine.search import RETRIES, STARTUP_PROPOSALS, Search, propose
+from sweeps.engine.race import STARTUP_PROPOSALS, Full, Race, Wilcoxon
+from sweeps.engine.search import RETRIES, Search, propose
 from sweeps.engine.sweep import Family, Sweep
 
 WIDE = Family(

@@ -27,7 +27,7 @@ from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.matrix_figure import matrix_figure
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
-from sweeps.engine.tracking import KEY, PARENT, Tracker, rebuild, tracking_uri
+from sweeps.engine.tracking import KEY, PARENT, Tracker, _Command, main, rebuild, tracking_uri
 from sweeps.engine.view import LEVEL, metric_key
 
 ROOT = Path(__file__).parents[3]
@@ -551,6 +551,15 @@ def test_a_server_may_start_late_and_killed_mid_sweep_costs_one_warning_until_a_
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     rebuild(storage, ledger)
     assert len(runs_by_level(storage)["seed"]) == 4
+
+
+def test_a_damaged_sweep_keeps_no_other_from_being_rebuilt(storage, search, capsys):
+    ledger_of(storage, search).write(next_record(search))
+    write_whole(storage / SWEEPS / "damaged" / "sweep.json", "{")
+    with pytest.raises(UserError, match=r"damaged/sweep\.json is damaged"):
+        main(_Command(storage=str(storage)))
+    assert "Left out" not in capsys.readouterr().out  # the error says it
+    assert len(runs_by_level(storage)["seed"]) == 1
 
 
 def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

@@ -17,9 +17,11 @@ from upath import UPath
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
 from ssense.model.encoder import Precision
+from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
+from sweeps.engine.trial import run_cell
 from sweeps.engine.workers import Budget, Resources, train_cells
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -117,6 +119,13 @@ def test_a_cell_that_fails_is_recorded_with_its_reason_and_the_others_go_on(
     failed = next(record for record in records if not record.done)
     assert failed.reason == "the training loss became nan"
     assert ledger.records()[failed.signature] == failed
+
+
+def test_a_cell_that_diverges_in_its_last_step_fails_like_any_other(sweep, dataset, tmp_path):
+    training = dataclasses.replace(sweep.training, learning_rate=1e38, batch_size=len(dataset))
+    ledger, pairs = Ledger(UPath(tmp_path)), dataset.on(torch.device("cpu"))
+    record = run_cell(Cell({}, seed=0), dataset, pairs, training, ledger)
+    assert (record.status, record.reason[:25]) == ("failed", "embeddings must be finite")
 
 
 def row_in_train_of_one_seed_alone(n: int) -> int:

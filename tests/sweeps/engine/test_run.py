@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from upath import UPath
+
+from sweeps.engine.engine_options import EngineOptions
+from sweeps.engine.ledger import MOST_ATTEMPTS, Ledger, Record
+from sweeps.engine.race import Full
+from sweeps.engine.run import _say_what_is_left
+from sweeps.engine.search import Search
+
+
+def failed(search: Search, attempts: int) -> Record:
+    cell = search.next_cell()
+    return Record(
+        signature=search.signature(cell),
+        configuration=cell.configuration,
+        seed=cell.seed,
+        status="failed",
+        dataset_digest="tiny",
+        reason="NaN",
+        attempts=attempts,
+    )
+
+
+def test_a_cell_that_families_share_is_listed_and_counted_once(sweep, tmp_path, capsys):
+    half = sweep.family("electrode")
+    twins = (half, dataclasses.replace(half, name="twin"))
+    search = Search(dataclasses.replace(sweep, families=twins), Full())
+    search.finish(failed(search, MOST_ATTEMPTS))
+    _say_what_is_left(search, Ledger(UPath(tmp_path)), EngineOptions())
+    shown = capsys.readouterr().out
+    assert shown.count("Failed 3 times, not tried again: electrode 0.5 seed 0: NaN") == 1
+    assert "1 cells are missing (twin 1)" in shown
+
+
+@pytest.mark.parametrize(
+    ("attempts", "budget", "outcome"),
+    [
+        ((MOST_ATTEMPTS, MOST_ATTEMPTS), None, "full"),  # nothing is left to try
+        ((1, MOST_ATTEMPTS), 2, "incomplete"),
+        ((MOST_ATTEMPTS,), 1, "stopped"),
+        ((MOST_ATTEMPTS,), None, "incomplete"),
+    ],
+)
+def test_how_a_sweep_is_left(attempts, budget, outcome, sweep, tmp_path):
+    alone = dataclasses.replace(sweep, families=(sweep.family("electrode"),))
+    search = Search(alone, Full())
+    for number in attempts:
+        search.finish(failed(search, number))
+    options = EngineOptions(budget_cells=budget)
+    assert _say_what_is_left(search, Ledger(UPath(tmp_path)), options) == outcome
