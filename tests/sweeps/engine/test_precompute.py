@@ -254,9 +254,9 @@ def test_a_killed_driver_is_taken_up_and_a_killed_worker_does_not_matter(
         while not (busy := working(second.pid)):
             assert second.poll() is None, "it was over before a worker could be killed"
         busy[0].kill()
-        shown = second.stdout.read()
-    assert shown.startswith("1\n")  # shards that are there do not count
-    assert shown.endswith("finished\n")
+        shown = [line for line in second.stdout.read().splitlines() if "raylet" not in line]
+    assert shown[0] == "1"  # shards that are there do not count
+    assert shown[-1] == "finished"
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
     assert kept == kept | left
     # What a process killed in the middle of a write leaves behind goes once it is a minute old.
