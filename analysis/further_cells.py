@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ssense.data.dataset import Dataset
 from ssense.errors import UserError
+from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Configuration, describe
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import Ledger, Record
@@ -70,7 +71,7 @@ def train_further(
 def _train(
     what: str, search: Search, ledger: Ledger, dataset: Dataset, cpus: int, gpus: float | None
 ) -> None:
-    from sweeps.engine.workers import Budget, Resources, running_ray, train_cells
+    from sweeps.engine.workers import Resources, running_ray, train_cells
 
     with sole_driver(ledger.folder), running_ray():
         resources = Resources.of_cell(cpus, gpus)

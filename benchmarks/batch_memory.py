@@ -22,7 +22,7 @@ from ssense.command import run_command
 from ssense.fitting import initial_model
 from ssense.model.encoder import Precision, build_encoder
 from ssense.training import TrainingSpec
-from sweeps.engine.process import reset_process
+from sweeps.engine.process import any_device, reset_process
 from sweeps.engine.provenance import device_name
 
 
@@ -49,7 +49,7 @@ def memory_bytes(device: torch.device) -> int:
 
 def main(options: Options) -> None:
     """Take one step; print one line of JSON."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = any_device()
     if device.type == "cuda":
         reset_process(0, threads=1)
     torch.set_num_threads(1)

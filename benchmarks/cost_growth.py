@@ -30,7 +30,7 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.encoder import Precision
 from ssense.training import TrainingSpec
-from sweeps.engine.process import reset_process
+from sweeps.engine.process import any_device, reset_process
 
 CHUNK = 32
 
@@ -84,7 +84,7 @@ def train(size: Size, precision: Precision, clock: Clock) -> float:
 
 def cost(size: Size, precision: Precision) -> tuple[float, int]:
     """Seconds of an epoch, and bytes above those of a tiny training."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = any_device()
     reset_process(0, threads=1)
     train(TINY, precision, Clock(device))
     before = peak_bytes(device)

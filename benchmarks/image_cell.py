@@ -29,7 +29,7 @@ from ssense.data.image_dataset import ImageDataset
 from ssense.data.things import Things
 from ssense.data.things_images import ImageSet
 from ssense.image_training import ImageTrainingSpec
-from sweeps.engine.process import reset_process
+from sweeps.engine.process import any_device, reset_process
 
 N_CHANNELS, N_SAMPLES, N_FEATURES, N_VALIDATION = 17, 250, 1024, 200
 KINDS = ("original", "augmented-mean")
@@ -94,7 +94,7 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
 def objective_seconds(dataset: ImageDataset, objective: str, rounds: int) -> float:
     """An epoch with its validation; the fastest of several trainings."""
     spec = ImageTrainingSpec(objective=objective)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = any_device()
     responses, split = dataset.on(device), dataset.split(spec.split, 0)
     parts = responses.select(split.train), responses.select(split.validation)
     return min(epoch_seconds(*parts, spec, Clock(device)) for _ in range(rounds))

@@ -30,7 +30,7 @@ from ssense.fitting import Checkpoint, Examples, Method, fit
 from ssense.image_training import ImageTrainingSpec
 from ssense.model.encoder import Precision
 from ssense.training import TrainingSpec
-from sweeps.engine.process import assigned_device, reset_process
+from sweeps.engine.process import any_device, assigned_device, reset_process
 from sweeps.engine.provenance import device_name
 
 ENDLESS = 10**6  # epochs
@@ -118,7 +118,7 @@ def examples_per_second(options: Options, at_once: int) -> float:
 def main(options: Options) -> None:
     """Measure every number of cells at a time; print one line of JSON."""
     found = [examples_per_second(options, at_once) for at_once in options.at_once]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = any_device()
     result = {
         "device": device_name(device),
         "method": options.method,

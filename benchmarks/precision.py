@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-import torch
 
 from ssense.command import run_command
 from ssense.fitting import fit
 from ssense.model.encoder import Precision, trained_encoder
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.precompute import load_dataset, make_shards
-from sweeps.engine.process import reset_process
+from sweeps.engine.process import any_device, reset_process
 from sweeps.engine.workers import running_ray
 
 METRICS = ("recall@10", "mrr")
@@ -48,7 +47,7 @@ def main(options: Options) -> None:
             make_shards(plan, on_shard=lambda *_: None)
         dataset = load_dataset(plan.shard_folder.name, plan.text_spec, plan.storage)
     training = sweep.training()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = any_device()
     pairs = dataset.on(device)
     found: dict[str, list[list[float]]] = {precision: [] for precision in get_args(Precision)}
     for seed in range(options.seeds):

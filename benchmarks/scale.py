@@ -39,12 +39,13 @@ from upath import UPath
 
 from ssense.command import run_command
 from ssense.storage import read_whole, remove
+from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import POLICIES, PolicyName
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Sweep
-from sweeps.engine.workers import LEAST_WAITING, Budget, CellSearcher
+from sweeps.engine.workers import LEAST_WAITING, CellSearcher
 
 EPOCHS = (10, 60)  # of a cell, fewest and most
 EPOCH_S = 5.0  # on a machine of middling speed

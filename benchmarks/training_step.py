@@ -38,7 +38,7 @@ from ssense.fitting import Checkpoint, Examples, Method, fit
 from ssense.model.encoder import Precision, SpectrogramEncoder, build_encoder
 from ssense.model.masking import Masking
 from ssense.training import TrainingSpec
-from sweeps.engine.process import reset_process
+from sweeps.engine.process import any_device, reset_process
 from sweeps.engine.provenance import device_name
 
 SHAPE = (40, 154)  # frequencies and frames of the paper's spectrograms
@@ -190,8 +190,8 @@ def flops_per_image() -> int:
 
 def data(options: Options) -> tuple[Pairs, Pairs, TrainingSpec]:
     """Training and validation pairs on the device, and how they are trained on."""
-    on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
+    device = any_device()
+    on_gpu = device.type == "cuda"
     electrodes = options.electrodes or (99 if on_gpu else 8)
     sentences = options.sentences or (872 if on_gpu else 64)
     spec = TrainingSpec(

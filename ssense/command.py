@@ -44,6 +44,11 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
     raise SystemExit(0)
 
 
+def inherited(options: Any, base: type[Options]) -> Options:
+    """The part of options that they have from a base class, as an instance of it."""
+    return base(**{field.name: getattr(options, field.name) for field in dataclasses.fields(base)})
+
+
 def _check_installed() -> None:
     """Refuse a script that `ray submit` copied, where the package installed there has another.
 

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 from scipy import fft
 
-from ssense.command import run_command
+from ssense.command import inherited, run_command
 from ssense.data.montage import Channel, corrupted_list, lay_out
 from ssense.data.movie_times import MovieTimes, run_movie, timing_rows
 from ssense.data.quirks import (
@@ -387,15 +387,11 @@ class _Command(SyntheticSpec):
     """A table of sentence timings (CSV: onset_s, offset_s, onset_sample, offset_sample, n_words)
     whose sentences and pauses to take over, instead of --sentences, --pauses and --lead-in-s."""
 
-    def spec(self) -> SyntheticSpec:
-        names = (field.name for field in dataclasses.fields(SyntheticSpec))
-        return SyntheticSpec(**{name: getattr(self, name) for name in names})
-
 
 def main(command: _Command) -> None:
     """Write a synthetic recording in Brain Treebank's layout to the folder OUT."""
     table = None if command.timings is None else read_sentence_timings(command.timings)
-    spec = settled(command.spec(), table)
+    spec = settled(inherited(command, SyntheticSpec), table)
     there = holds_synthetic(command.out, spec, table)
     write_synthetic(command.out, spec, table)
     print(

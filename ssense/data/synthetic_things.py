@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssense.command import run_command
+from ssense.command import inherited, run_command
 from ssense.data.tables import read_json
 from ssense.data.things_images import METADATA, Part
 from ssense.data.things_responses import INFO, POSTERIOR
@@ -330,14 +330,10 @@ class _Command(SyntheticThingsSpec):
     out: Path
     """Folder to write to."""
 
-    def spec(self) -> SyntheticThingsSpec:
-        names = (field.name for field in dataclasses.fields(SyntheticThingsSpec))
-        return SyntheticThingsSpec(**{name: getattr(self, name) for name in names})
-
 
 def main(command: _Command) -> None:
     """Write made-up THINGS-EEG2 or THINGS-MEG data to the folder OUT."""
-    spec = command.spec()
+    spec = inherited(command, SyntheticThingsSpec)
     there = holds_synthetic_things(command.out, spec)
     write_synthetic_things(command.out, spec)
     print(

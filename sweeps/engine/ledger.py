@@ -326,7 +326,7 @@ class Ledger:
             return Sweep(
                 claim=content["claim"],
                 dataset_digest=content["dataset_digest"],
-                training=specification(self.method(), content["training"]),
+                training=specification(_method(content), content["training"]),
                 families=tuple(Family(**family) for family in content["families"]),
                 configurations=content["configurations"],
                 seeds=tuple(content["seeds"]),
@@ -344,7 +344,7 @@ class Ledger:
         Raises:
             UserError: as `description`.
         """
-        return self.description().get("method", "sentences")  # once there was no other
+        return _method(self.description())
 
     def rows(self) -> list[Row]:
         """Configurations proposed so far, in order.
@@ -385,6 +385,10 @@ class Ledger:
             raise UserError(
                 f"no sweep in {self.folder}. Run python sweeps/masking.py first."
             ) from None
+
+
+def _method(description: Mapping[str, Any]) -> str:
+    return description.get("method", "sentences")  # once there was no other
 
 
 def _as_record(cells: UPath, signature: str, content: Any) -> Record:
@@ -441,8 +445,9 @@ def readable_ledgers(ledgers: Iterable[Ledger], method: str | None = None) -> li
     found: list[tuple[str, Ledger]] = []
     for ledger in ledgers:
         try:
-            if method in (None, ledger.method()):
-                found.append((ledger.description()["updated_at"], ledger))
+            description = ledger.description()
+            if method in (None, _method(description)):
+                found.append((description["updated_at"], ledger))
         except UserError as error:
             say(f"Left out: {error}")
     return [ledger for _, ledger in sorted(found, key=itemgetter(0))]

@@ -32,13 +32,14 @@ from ssense.data.synthetic import SyntheticSpec
 from ssense.errors import UserError
 from ssense.storage import open_storage, write_whole
 from ssense.training import TrainingSpec
+from sweeps.engine.budget import Budget
 from sweeps.engine.driver import CLAIM
 from sweeps.engine.ledger import Ledger, Record, find_ledger
 from sweeps.engine.process import assigned_device
 from sweeps.engine.race import Full
 from sweeps.engine.search import Change, Search
 from sweeps.engine.sweep import Family, Sweep
-from sweeps.engine.workers import Budget, OnRecord, Resources, describe_loss, train_cells
+from sweeps.engine.workers import OnRecord, Resources, describe_loss, train_cells
 from sweeps.masking import MaskingOptions, main
 
 REPOSITORY = Path(__file__).parents[2]

@@ -17,11 +17,12 @@ from upath import UPath
 
 from ssense.errors import UserError
 from ssense.training import TrainingSpec
+from sweeps.engine.budget import Budget
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import Full
 from sweeps.engine.search import LOST_MACHINES, RETRIES, Change, Search
 from sweeps.engine.sweep import Family, Sweep
-from sweeps.engine.workers import LEAST_WAITING, Budget, CellSearcher, Resources, train_cells
+from sweeps.engine.workers import LEAST_WAITING, CellSearcher, Resources, train_cells
 
 N_LEVELS, N_SEEDS = 5, 2
 N_CELLS = N_LEVELS * N_SEEDS
@@ -32,10 +33,11 @@ sys.path.insert(0, {tests!r})
 from test_growth import wide
 from conftest import make_dataset
 from upath import UPath
+from sweeps.engine.budget import Budget
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
-from sweeps.engine.workers import Budget, Resources, running_ray, train_cells
+from sweeps.engine.workers import Resources, running_ray, train_cells
 with running_ray():
     train_cells(Search(wide(), Full()), make_dataset(), Ledger(UPath(sys.argv[1])),
                 Resources(cpus=1, gpus=0), Budget(), lambda *_: None)

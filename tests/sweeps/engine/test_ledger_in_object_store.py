@@ -17,13 +17,14 @@ from ssense.data.shards import read_manifest, read_sentences
 from ssense.errors import UserError
 from ssense.storage import locate, read_whole, remove, write_whole
 from ssense.training import TrainingSpec
+from sweeps.engine.budget import Budget
 from sweeps.engine.cell import FORMAT_VERSION, Cell
 from sweeps.engine.ledger import COPIES, COPY_AFTER, SWEEPS, Ledger, Record, find_ledger
 from sweeps.engine.plan import other_sweeps
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family, Sweep
-from sweeps.engine.workers import Budget, CellSearcher
+from sweeps.engine.workers import CellSearcher
 
 N = 1200
 SWEEP = Sweep(

@@ -17,12 +17,13 @@ from upath import UPath
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
 from ssense.model.encoder import Precision
+from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import Full
 from sweeps.engine.search import Search
 from sweeps.engine.trial import run_cell
-from sweeps.engine.workers import Budget, Resources, train_cells
+from sweeps.engine.workers import Resources, train_cells
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
