@@ -1,4 +1,4 @@
-"""Comparisons of configurations over paired seeds: each against chance, and each with each."""
+"""Comparisons of configurations at the same seeds: each with chance, and each with each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from analysis import report
 from analysis.statistics import (
-    Estimate,
     Posterior,
     SignedRankTest,
     TTest,
@@ -20,8 +19,9 @@ from analysis.statistics import (
     effect_size,
     holm,
     naive_ttest,
+    stimulus_test,
     wilcoxon_signed_rank,
-    win_probability,
+    win_share,
 )
 
 LEGEND = (
@@ -30,14 +30,42 @@ LEGEND = (
     "shown for comparison with papers only."
 )
 
+STIMULI_LEGEND = (
+    "p: all seeds share these sentences, so the unit is the sentence, averaged over seeds. Blocks "
+    "of neighbours change sign together (subset means, Hartigan 1969); what is above chance also "
+    "exceeds permuted pairs of responses and sentences. Holm: for this number of comparisons. "
+    "More seeds do not make it a claim about other sentences. The naive p takes seeds for "
+    "independent and is shown for comparison with papers only."
+)
+
 EQUIVALENCE = 0.005
 """Differences of half a point mean nothing in practice."""
 
 ROUNDING = 1e-12
 """Of a score: less than that is an error of rounding, which subtracting and averaging leave."""
 
+NOT_TESTABLE = "not testable"
+"""Stands in place of a p-value where nothing estimates the spread of a difference."""
+
 Scores = Mapping[str, np.ndarray]
 """By name of what is compared: `[J]`, one score per seed, in the same order everywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One difference between scores, and the test of it.
+
+    Attributes:
+        name: What is compared, "A vs B".
+        by_seed: `[J]`, one difference per seed.
+        test: The test to go by, which knows what the seeds share.
+        effect_size: The mean difference in standard deviations over the units of the test.
+    """
+
+    name: str
+    by_seed: np.ndarray
+    test: TTest
+    effect_size: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +73,24 @@ class Comparison:
     """One difference between scores at the same seeds, and what it shows.
 
     Attributes:
-        name: "A – B".
-        corrected: the test to go by.
-        naive: the test that takes seeds for independent.
-        p_holm: corrected p, adjusted for all comparisons of its kind.
-        effect_size: mean difference in standard deviations.
-        wins: P(A > B).
+        name: What is compared, "A vs B".
+        corrected: The test to go by.
+        naive: The test that takes seeds for independent.
+        p_holm: The p-value of the test to go by, adjusted for all comparisons of its kind.
+        n_comparisons: How many comparisons of its kind there are.
+        effect_size: The mean difference in standard deviations over the units of the test.
+        wins: P(A > B), the share of seeds at which A wins.
         ranks: Wilcoxon's test, which takes seeds for independent too.
-        posterior: of the difference, with a region of practical equivalence.
+        posterior: The posterior of the difference, with a region of practical equivalence.
     """
 
     name: str
     corrected: TTest
     naive: TTest
     p_holm: float
+    n_comparisons: int
     effect_size: float
-    wins: Estimate
+    wins: float
     ranks: SignedRankTest
     posterior: Posterior
 
@@ -71,14 +101,17 @@ def against_chance(
     """Compare each with what guessing reaches; Holm over all of them.
 
     Args:
-        scores: by name.
+        scores: Scores by name.
         chance: `[J]`, of the same metric at the same seeds, for test splits may differ in size.
-        n_train: sentences of the training split.
-        n_test: sentences of the test split; 0 where all seeds share their splits.
-        equivalence: differences up to this mean nothing in practice.
+        n_train: Sentences of the training split.
+        n_test: Sentences of the test split; 0 where the units are independent.
+        equivalence: Differences up to this mean nothing in practice.
     """
-    pairs = [(f"{name} – chance", values, chance) for name, values in scores.items()]
-    return _compare(pairs, n_train, n_test, equivalence)
+    differences = [
+        difference_over_seeds(f"{name} vs chance", values, chance, n_train, n_test)
+        for name, values in scores.items()
+    ]
+    return compare(differences, equivalence)
 
 
 def between(
@@ -91,43 +124,82 @@ def between(
     """Compare in pairs, or all with a baseline; Holm over all of them.
 
     Args:
-        scores: by name.
-        n_train: sentences of the training split.
-        n_test: sentences of the test split; 0 where all seeds share their splits.
-        baseline: one of the names.
-        equivalence: differences up to this mean nothing in practice.
+        scores: Scores by name.
+        n_train: Sentences of the training split.
+        n_test: Sentences of the test split; 0 where the units are independent.
+        baseline: One of the names, that all others are compared with.
+        equivalence: Differences up to this mean nothing in practice.
     """
-    chosen = (
-        combinations(scores, 2)
-        if baseline is None
-        else ((name, baseline) for name in scores if name != baseline)
-    )
-    pairs = [(f"{a} – {b}", scores[a], scores[b]) for a, b in chosen]
-    return _compare(pairs, n_train, n_test, equivalence)
+    differences = [
+        difference_over_seeds(f"{a} vs {b}", scores[a], scores[b], n_train, n_test)
+        for a, b in pairs_of(scores, baseline)
+    ]
+    return compare(differences, equivalence)
 
 
-def _compare(
-    pairs: Sequence[tuple[str, np.ndarray, np.ndarray]],
+def pairs_of(names: Iterable[str], baseline: str | None = None) -> list[tuple[str, str]]:
+    """List the pairs to compare: each with each, or all with a baseline."""
+    if baseline is None:
+        return list(combinations(names, 2))
+    return [(name, baseline) for name in names if name != baseline]
+
+
+def difference_over_seeds(
+    name: str,
+    first: np.ndarray,
+    second: np.ndarray,
     n_train: int,
     n_test: int,
-    equivalence: float,
+    smallest_variance: float = 0.0,
+) -> Difference:
+    """Test the difference of scores `[J]` over their seeds, see `corrected_resampled_ttest`."""
+    d = paired_differences(first, second)
+    test = corrected_resampled_ttest(d, n_train, n_test, smallest_variance)
+    return Difference(name=name, by_seed=d, test=test, effect_size=effect_size(d))
+
+
+def difference_over_stimuli(
+    name: str, by_seed: np.ndarray, by_stimulus: np.ndarray, n_blocks: int, p_chance: float = 0.0
+) -> Difference:
+    """Test a difference over the stimuli that all seeds share, see `stimulus_test`.
+
+    Args:
+        name: What is compared.
+        by_seed: `[J]`, the difference at each seed.
+        by_stimulus: `[n]`, the difference at each stimulus, in the order of time.
+        n_blocks: Blocks of neighbours that change sign together.
+        p_chance: The p-value of permuted pairs, for a comparison with chance: a difference has to
+            show in both tests. Blocks shorter than a drift let permutations show what is none.
+    """
+    test = stimulus_test(by_stimulus, n_blocks)
+    test = test._replace(pvalue=max(test.pvalue, p_chance))
+    effect = test.statistic / math.sqrt(test.df + 1)
+    return Difference(name=name, by_seed=by_seed, test=test, effect_size=effect)
+
+
+def compare(
+    differences: Sequence[Difference], equivalence: float = EQUIVALENCE
 ) -> list[Comparison]:
-    differences = [(name, paired_differences(a, b)) for name, a, b in pairs]
-    tests = [corrected_resampled_ttest(d, n_train, n_test) for _, d in differences]
+    """Say what differences of one kind show; Holm over all of them.
+
+    Args:
+        differences: Every comparison of the kind.
+        equivalence: Differences up to this mean nothing in practice.
+    """
+    adjusted = holm([difference.test.pvalue for difference in differences])
     return [
         Comparison(
-            name=name,
-            corrected=test,
-            naive=naive_ttest(d),
-            p_holm=float(adjusted),
-            effect_size=effect_size(d),
-            wins=win_probability(d, np.zeros_like(d)),
-            ranks=wilcoxon_signed_rank(d),
-            posterior=correlated_bayesian_ttest(d, n_train, n_test, equivalence),
+            name=difference.name,
+            corrected=difference.test,
+            naive=naive_ttest(difference.by_seed),
+            p_holm=float(p_holm),
+            n_comparisons=len(differences),
+            effect_size=difference.effect_size,
+            wins=win_share(difference.by_seed, np.zeros_like(difference.by_seed)),
+            ranks=wilcoxon_signed_rank(difference.by_seed),
+            posterior=correlated_bayesian_ttest(difference.test, equivalence),
         )
-        for (name, d), test, adjusted in zip(
-            differences, tests, holm([test.pvalue for test in tests]), strict=True
-        )
+        for difference, p_holm in zip(differences, adjusted, strict=True)
     ]
 
 
@@ -155,23 +227,35 @@ def comparison_rows(
     """Lay comparisons out for people.
 
     Args:
-        comparisons: a line each.
-        title: of the column of their names.
-        shown: writes a difference.
+        comparisons: The comparisons, a line each.
+        title: The title of the column of their names.
+        shown: Writes a difference.
     """
     return [
         {
             title: c.name,
             "difference": shown(c.corrected.mean),
-            "95 % interval": f"{shown(c.corrected.low)} to {shown(c.corrected.high)}",
-            "p": report.p_value(c.corrected.pvalue),
-            "p, Holm": report.p_value(c.p_holm),
-            "d": f"{c.effect_size:.2f}" if math.isfinite(c.effect_size) else "sd 0",
-            "P(A > B)": f"{c.wins.value:.2f}",
-            "naive p": report.p_value(c.naive.pvalue),
+            "95 % interval": interval(c.corrected, shown),
+            "p": p_of(c.corrected, c.corrected.pvalue),
+            "p, Holm": p_of(c.corrected, c.p_holm),
+            "d": "–" if math.isnan(c.effect_size) else f"{c.effect_size:.2f}",
+            "P(A > B)": f"{c.wins:.2f}",
+            "naive p": p_of(c.naive, c.naive.pvalue),
         }
         for c in comparisons
     ]
+
+
+def interval(test: TTest, shown: Callable[[float], str]) -> str:
+    """Write the interval of a difference; a dash where nothing bounds it."""
+    if math.isinf(test.low) or math.isinf(test.high):
+        return "–"
+    return f"{shown(test.low)} to {shown(test.high)}"
+
+
+def p_of(test: TTest, pvalue: float) -> str:
+    """Write a p-value of a test, or that there is none."""
+    return report.p_value(pvalue) if test.testable else NOT_TESTABLE
 
 
 def further_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
@@ -179,11 +263,12 @@ def further_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
     return [
         {
             "comparison": c.name,
-            "P(A > B)": "{:.2f} ({:.2f} to {:.2f})".format(*c.wins),
+            "P(A > B)": f"{c.wins:.2f}",
             "Wilcoxon p": f"{report.p_value(c.ranks.pvalue)} ({c.ranks.smallest:.3g})",
-            "P(below)": f"{c.posterior.below:.3f}",
-            "P(equivalent)": f"{c.posterior.equivalent:.3f}",
-            "P(above)": f"{c.posterior.above:.3f}",
+            **{
+                f"P({name})": "–" if math.isnan(value) else f"{value:.3f}"
+                for name, value in c.posterior._asdict().items()
+            },
         }
         for c in comparisons
     ]
@@ -195,43 +280,53 @@ def further_legend(
     """Explain `further_rows`, and name the differences without spread.
 
     Args:
-        comparisons: in the table.
-        equivalence: differences up to this mean nothing in practice.
-        shown: writes a difference.
+        comparisons: The comparisons in the table.
+        equivalence: Differences up to this mean nothing in practice.
+        shown: Writes a difference.
     """
     words = (
-        "P(A > B): share of pairs that A wins, with its 95 % bootstrap interval. Wilcoxon's p "
-        "takes pairs for independent and can't be smaller than in brackets. P(below), "
-        "P(equivalent), P(above): probability that the true difference is below, within or above "
+        "P(A > B): share of pairs that A wins. It and Wilcoxon's p take pairs for independent; "
+        "that p can't be smaller than in brackets. P(below), P(equivalent), P(above): "
+        "probability that the true difference is below, within or above "
         f"±{shown(equivalence)} (Bayesian correlated t-test)."
     )
-    without = [c.name for c in comparisons if c.corrected.low == c.corrected.high]
-    if not without:
-        return words
-    return (
-        f"{words} The same difference in every pair, with standard deviation 0: "
-        f"{', '.join(without)}. Its p and interval allow for no error at all."
-    )
+    return " ".join([words, *untestable(comparisons)])
+
+
+def untestable(comparisons: Iterable[Comparison]) -> list[str]:
+    """Name the comparisons that nothing can be tested of, and say why, if there are any."""
+    names = [c.name for c in comparisons if not c.corrected.testable]
+    if not names:
+        return []
+    return [
+        f"Not testable, for all its differences are the same, so that nothing estimates their "
+        f"spread: {', '.join(names)}."
+    ]
 
 
 def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[dict[str, object]]:
-    """List comparisons as numbers; differences in the metric's own unit."""
+    """List comparisons as numbers; differences in the metric's own unit.
+
+    What there is no number for, as the p-value of a difference that is not testable, is None.
+    """
     return [
         {
             "metric": metric,
             "comparison": c.name,
-            **{field: getattr(c.corrected, field) for field in ("mean", "low", "high")},
-            "t": c.corrected.statistic,
+            **{field: _finite(getattr(c.corrected, field)) for field in ("mean", "low", "high")},
+            "t": _finite(c.corrected.statistic),
             "df": c.corrected.df,
-            "p": c.corrected.pvalue,
-            "p_holm": c.p_holm,
-            "effect_size": c.effect_size,
-            "win_probability": c.wins.value,
-            "win_low": c.wins.low,
-            "win_high": c.wins.high,
-            **{f"posterior_{name}": value for name, value in c.posterior._asdict().items()},
-            "p_naive": c.naive.pvalue,
+            "p": c.corrected.pvalue if c.corrected.testable else None,
+            "p_holm": c.p_holm if c.corrected.testable else None,
+            "effect_size": _finite(c.effect_size),
+            "win_share": c.wins,
+            **{f"posterior_{k}": _finite(value) for k, value in c.posterior._asdict().items()},
+            "p_naive": c.naive.pvalue if c.naive.testable else None,
             "p_wilcoxon": c.ranks.pvalue,
         }
         for c in comparisons
     ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -8,14 +8,33 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
-from analysis.comparison import Comparison, against_chance, between
+from analysis.comparison import (
+    LEGEND,
+    STIMULI_LEGEND,
+    Comparison,
+    Difference,
+    compare,
+    difference_over_seeds,
+    difference_over_stimuli,
+    paired_differences,
+    pairs_of,
+)
+from analysis.statistics import pairing_test, variance_of_stimuli
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
 from ssense.errors import UserError
 from ssense.model.encoder import Precision, SpectrogramEncoder, trained_encoder
-from ssense.retrieval import METRICS, chance_metrics, cosine_scores, metrics_of, ranks_of
+from ssense.retrieval import (
+    METRICS,
+    chance_metrics,
+    cosine_scores,
+    metric_values,
+    metrics_of,
+    ranks_of,
+)
 from ssense.training import embed
 from sweeps.engine.cell import Configuration, label
 from sweeps.engine.ledger import Ledger, Record
@@ -51,11 +70,14 @@ class Retrieval:
         rows: `[n_test]` of the dataset: the queries, and the candidates too.
         ranks: `[n_test]` float64, of the true sentences, 1 the best, ties at mid-rank.
         first: `[n_test, FIRST]` rows of the dataset that were retrieved first, the best first.
+        all_ranks: `[n_test, n_test]` float32, of every candidate for every query; only where all
+            seeds share the test split, whose pairs can then be permuted.
     """
 
     rows: np.ndarray
     ranks: np.ndarray
     first: np.ndarray
+    all_ranks: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +90,9 @@ class Evaluation:
         retrievals: by family, one per seed.
         n_train, n_test: sentences of the training and test splits, means over seeds.
         sizes: what tests over seeds are to allow for, see `resampled_sizes`.
+        test_blocks: Where all seeds share one test split: the blocks of neighbours that are the
+            units of the tests, or 0 where each stimulus is one. None where seeds draw test splits
+            anew, and are the units.
     """
 
     chosen: Mapping[str, Configuration]
@@ -76,6 +101,7 @@ class Evaluation:
     n_train: int
     n_test: int
     sizes: tuple[int, int]
+    test_blocks: int | None = None
 
     @cached_property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
@@ -98,9 +124,55 @@ class Evaluation:
 
     def comparisons(self, metric: str) -> list[Comparison]:
         """Compare each family with chance, and families in pairs; Holm within each kind."""
-        scores = {family: by_metric[metric] for family, by_metric in self.scores.items()}
-        above = against_chance(scores, self.chance_by_seed[metric], *self.sizes)
-        return above + between(scores, *self.sizes)
+        with_chance, in_pairs = (
+            (self._chance_over_stimuli, self._pair_over_stimuli)
+            if self.test_blocks is not None
+            else (self._chance_over_seeds, self._pair_over_seeds)
+        )
+        above = compare([with_chance(metric, family) for family in self.retrievals])
+        return above + compare([in_pairs(metric, *pair) for pair in pairs_of(self.retrievals)])
+
+    @property
+    def legend(self) -> str:
+        """Explains the tests."""
+        return LEGEND if self.test_blocks is None else STIMULI_LEGEND
+
+    def values(self, metric: str, family: str) -> list[np.ndarray]:
+        """What each query contributes to a metric, by seed `[n_test]`."""
+        return [metric_values(metric, each.ranks) for each in self.retrievals[family]]
+
+    @property
+    def _n_blocks(self) -> int:
+        """Blocks of the shared test split; as many as it has stimuli, where each is a unit."""
+        return self.test_blocks or self.n_test
+
+    def _pair_over_seeds(self, metric: str, first: str, second: str) -> Difference:
+        pairs = zip(self.values(metric, first), self.values(metric, second), strict=True)
+        smallest = variance_of_stimuli([a - b for a, b in pairs], *self.sizes)
+        a, b = self.scores[first][metric], self.scores[second][metric]
+        return difference_over_seeds(f"{first} vs {second}", a, b, *self.sizes, smallest)
+
+    def _chance_over_seeds(self, metric: str, family: str) -> Difference:
+        values, a = self.values(metric, family), self.scores[family][metric]
+        guesses = [metric_values(metric, np.arange(1.0, len(row) + 1)) for row in values]
+        smallest = max(variance_of_stimuli(rows, *self.sizes) for rows in (values, guesses))
+        chance = self.chance_by_seed[metric]
+        return difference_over_seeds(f"{family} vs chance", a, chance, *self.sizes, smallest)
+
+    def _pair_over_stimuli(self, metric: str, first: str, second: str) -> Difference:
+        by_seed = paired_differences(self.scores[first][metric], self.scores[second][metric])
+        a, b = (np.mean(self.values(metric, family), axis=0) for family in (first, second))
+        by_stimulus = paired_differences(a, b)
+        return difference_over_stimuli(f"{first} vs {second}", by_seed, by_stimulus, self._n_blocks)
+
+    def _chance_over_stimuli(self, metric: str, family: str) -> Difference:
+        chance = self.chance_by_seed[metric]
+        by_seed = paired_differences(self.scores[family][metric], chance)
+        all_ranks = (each.all_ranks for each in self.retrievals[family])
+        if_own = np.mean([metric_values(metric, ranks) for ranks in all_ranks], axis=0)
+        p_permuted, own = pairing_test(if_own, self._n_blocks), if_own.diagonal()
+        name = f"{family} vs chance"
+        return difference_over_stimuli(name, by_seed, own - chance[0], self._n_blocks, p_permuted)
 
 
 def take_up(ledger: Ledger) -> Search:
@@ -190,7 +262,14 @@ def evaluate_chosen(
     splits = splits_of(dataset, search.sweep)
     retrievals = {
         family: [
-            held_out_retrieval(ledger, record, pairs, splits[record.seed].test, training.precision)
+            held_out_retrieval(
+                ledger,
+                record,
+                pairs,
+                splits[record.seed].test,
+                training.precision,
+                training.shares_test,
+            )
             for record in search.done(configuration)
         ]
         for family, configuration in chosen.items()
@@ -202,6 +281,7 @@ def evaluate_chosen(
         n_train=round(np.mean([len(split.train) for split in splits.values()])),
         n_test=round(np.mean([len(split.test) for split in splits.values()])),
         sizes=mean_sizes(search.sweep, splits),
+        test_blocks=training.test_blocks if training.shares_test else None,
     )
 
 
@@ -218,18 +298,46 @@ def splits_of(dataset: Dataset, sweep: Sweep) -> dict[int, Split]:
 
 
 def held_out_retrieval(
-    ledger: Ledger, record: Record, pairs: Pairs, rows: np.ndarray, precision: Precision
+    ledger: Ledger,
+    record: Record,
+    pairs: Pairs,
+    rows: np.ndarray,
+    precision: Precision,
+    shared: bool = False,
 ) -> Retrieval:
-    """What one cell's encoder retrieves on its seed's test split, which has these rows.
+    """What one cell's encoder retrieves on its seed's test split.
+
+    Args:
+        ledger: The sweep's ledger, which has the encoder.
+        record: The record of the cell.
+        pairs: All pairs of the dataset.
+        rows: `[n_test]` of the dataset, the test split.
+        precision: The precision that the encoder was trained in.
+        shared: Whether all seeds share this split.
 
     Raises:
         UserError: the encoder is missing, damaged, or another model's.
     """
-    scores = held_out_scores(ledger, record, pairs, rows, precision)
+    return retrieval_of(held_out_scores(ledger, record, pairs, rows, precision), rows, shared)
+
+
+def retrieval_of(scores: Tensor, rows: np.ndarray, shared: bool) -> Retrieval:
+    """What scores `[n_test, n_test]` of queries and candidates retrieve; true pairs are diagonal.
+
+    Args:
+        scores: Scores of queries and candidates, higher is nearer.
+        rows: `[n_test]` of the dataset.
+        shared: Whether all seeds share this split.
+    """
     ranks = ranks_of(scores, torch.arange(len(rows)))
     # Stable: candidates of one score, such as copies of a sentence, stay in the split's order.
     order = scores.argsort(dim=1, descending=True, stable=True)
-    return Retrieval(rows=rows, ranks=ranks.numpy(), first=rows[order[:, :FIRST].numpy()])
+    return Retrieval(
+        rows=rows,
+        ranks=ranks.numpy(),
+        first=rows[order[:, :FIRST].numpy()],
+        all_ranks=rankdata(-scores.numpy(), axis=1).astype(np.float32) if shared else None,
+    )
 
 
 def held_out_scores(

@@ -1,7 +1,8 @@
-"""The findings of an evaluation: its tests as sentences that a reader can quote."""
+"""The findings of an evaluation: a verdict in one paragraph, and tests as sentences to quote."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -13,7 +14,7 @@ from analysis.evaluation import PRIMARY, Evaluation
 from analysis.examples import repeated
 from analysis.protocol import candidates
 from ssense.retrieval import metric_title
-from sweeps.engine.power import ALPHA, POWER, smallest_detectable_effect
+from sweeps.engine.power import ALPHA, POWER, detectable_errors
 
 
 def findings(evaluation: Evaluation) -> list[str]:
@@ -23,25 +24,68 @@ def findings(evaluation: Evaluation) -> list[str]:
     pairs = zip(combinations(families, 2), tests[len(families) :], strict=True)
     return [
         *map(_above_chance, [evaluation] * len(families), families, tests),
-        *(_difference(evaluation, *names, test) for names, test in pairs),
+        *(_difference(*names, test) for names, test in pairs),
     ]
 
 
+def verdict(evaluation: Evaluation, explained: str = "") -> str:
+    """Say in a paragraph to quote what is above chance, what is better, and what explains it.
+
+    Args:
+        evaluation: The scores at the strictest seeds.
+        explained: What the controls say, as a clause; empty for what this evaluation alone shows.
+    """
+    families = list(evaluation.scores)
+    tests = evaluation.comparisons(PRIMARY)
+    clauses = [_chance_clause(families, tests), _pairs_clause(families, tests[len(families) :])]
+    words = "; ".join(filter(None, [*clauses, explained]))
+    return f"In {metric_title(PRIMARY)}, {words}."
+
+
+def _chance_clause(families: Sequence[str], tests: Sequence[Comparison]) -> str:
+    above = [f for f, t in zip(families, tests, strict=False) if shown(t) and not _is_below(t)]
+    whole = {1: "the one family is", 2: "both families are"}
+    if len(above) == len(families):
+        return f"{whole.get(len(families), f'all {len(families)} families are')} above chance"
+    if not above:
+        one = "the one family is not" if len(families) == 1 else "no family is"
+        return f"{one} shown to be above chance"
+    verb = "is" if len(above) == 1 else "are"
+    return f"{in_list(above)} {verb} above chance, the others are not shown to be"
+
+
+def _pairs_clause(families: Sequence[str], tests: Sequence[Comparison]) -> str:
+    better = [
+        f"{b} is better than {a}" if _is_below(test) else f"{a} is better than {b}"
+        for (a, b), test in zip(combinations(families, 2), tests, strict=True)
+        if shown(test)
+    ]
+    if better:
+        return in_list(better)
+    return "none is shown to be better than another" if tests else ""
+
+
 def power_note(evaluation: Evaluation) -> str:
-    """Say which differences between two families these seeds would have shown."""
-    n_seeds = len(evaluation.seeds)
-    effect = smallest_detectable_effect(n_seeds, *evaluation.sizes)
-    words = (
-        f"With {n_seeds} seeds the corrected test finds a difference between two families "
-        f"({100 * POWER:.0f} % power, two-sided {100 * ALPHA:.0f} %, before Holm) from "
-        f"{effect:.1f} standard deviations of the paired differences on"
+    """Say which differences between two families this test would have shown."""
+    tests = evaluation.comparisons(PRIMARY)[len(evaluation.scores) :]
+    if not tests:
+        return "There is a single family: no difference between families is tested."
+    unit = (
+        f"{len(evaluation.seeds)} seeds that share one test split, whose sentences are the unit,"
+        if evaluation.test_blocks is not None
+        else f"{len(evaluation.seeds)} seeds"
     )
-    spreads = [_spread(evaluation, *names) for names in combinations(evaluation.scores, 2)]
-    if not spreads:
-        return f"{words}."
-    low, high = (f"{100 * effect * spread:.1f}" for spread in (min(spreads), max(spreads)))
-    points = f"{low} points" if low == high else f"{low} to {high} points, by the pair"
-    return f"{words}; in {metric_title(PRIMARY)} that is {points}. Smaller ones may not show."
+    words = (
+        f"With {unit} the test finds a difference between two families "
+        f"({100 * POWER:.0f} % power, two-sided {100 * ALPHA:.0f} %, after Holm over "
+        f"{len(tests)}) in {metric_title(PRIMARY)} from"
+    )
+    found = [_detectable(test) for test in tests if test.corrected.testable]
+    if not found:
+        return "No difference between two families is testable here."
+    low, high = (f"{100 * each:.1f}" for each in (min(found), max(found)))
+    points = f"{low} points" if low == high else f"{low} to {high} points, by the pair,"
+    return f"{words} {points} on. Smaller ones may not show."
 
 
 def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
@@ -70,27 +114,33 @@ def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
 def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
     score = 100 * evaluation.scores[family][PRIMARY].mean()
     words = (
-        f"{_capital(family)} reaches {score:.1f} % {metric_title(PRIMARY)}, "
+        f"{capital(family)} reaches {score:.1f} % {metric_title(PRIMARY)}, "
         f"{_points(test, 'above chance', 'below chance')} ({_evidence(test)})"
     )
-    return f"{words}." if test.p_holm < ALPHA else f"{words}: this may be chance."
+    return f"{words}." if shown(test) else f"{words}: this may be chance."
 
 
-def _difference(evaluation: Evaluation, first: str, second: str, test: Comparison) -> str:
-    effect = smallest_detectable_effect(len(evaluation.seeds), *evaluation.sizes)
-    detectable = effect * _spread(evaluation, first, second)
+def _difference(first: str, second: str, test: Comparison) -> str:
     words = (
-        f"{_capital(first)} is {_points(test, f'above {second}', f'below {second}')} in "
+        f"{capital(first)} is {_points(test, f'above {second}', f'below {second}')} in "
         f"{metric_title(PRIMARY)} ({_evidence(test)})"
     )
-    if test.p_holm < ALPHA:
+    if shown(test):
         return f"{words}."
-    return f"{words}: no difference is shown; {100 * detectable:.1f} points or more would be."
+    if not test.corrected.testable:
+        return f"{words}: no difference is shown."
+    would = f"{100 * _detectable(test):.1f} points or more would be, {100 * POWER:.0f} % of times"
+    return f"{words}: no difference is shown; {would}."
 
 
-def _spread(evaluation: Evaluation, first: str, second: str) -> float:
-    one, other = (evaluation.scores[family][PRIMARY] for family in (first, second))
-    return float((one - other).std(ddof=1))
+def shown(test: Comparison) -> bool:
+    """Whether a test shows a difference, after Holm's adjustment."""
+    return test.p_holm < ALPHA
+
+
+def _detectable(test: Comparison) -> float:
+    """The difference that a test of this error shows, after Holm's adjustment."""
+    return detectable_errors(test.corrected.df, test.n_comparisons) * test.corrected.error
 
 
 def _points(test: Comparison, above: str, below: str) -> str:
@@ -99,9 +149,18 @@ def _points(test: Comparison, above: str, below: str) -> str:
 
 def _evidence(test: Comparison) -> str:
     t = test.corrected
+    if not t.testable:
+        return "not testable: the difference is the same at every seed"
+    return f"{_interval(test)}corrected p {_p(t.pvalue)}, after Holm p {_p(test.p_holm)}"
+
+
+def _interval(test: Comparison) -> str:
+    t = test.corrected
+    if not math.isfinite(t.high - t.low):
+        return ""
     ends = (-t.high, -t.low) if _is_below(test) else (t.low, t.high)
     low, high = (f"{100 * end:z.1f}" for end in ends)
-    return f"95 % CI {low} to {high}, corrected p {_p(t.pvalue)}, after Holm p {_p(test.p_holm)}"
+    return f"95 % CI {low} to {high}, "
 
 
 def _is_below(test: Comparison) -> bool:
@@ -113,5 +172,12 @@ def _p(p: float) -> str:
     return shown if shown.startswith("<") else f"= {shown}"
 
 
-def _capital(name: str) -> str:
+def capital(name: str) -> str:
+    """Begin a sentence with a name."""
     return name[:1].upper() + name[1:]
+
+
+def in_list(names: Sequence[str]) -> str:
+    """Join names: "a, b and c"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

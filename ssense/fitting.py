@@ -40,6 +40,8 @@ class Method(Protocol[Model, Part]):
     Attributes:
         split: how a seed divides the data.
         shares_test: whether all seeds share one test split.
+        test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
+            0 where each stands for itself.
         precision: that its matrix products are computed in.
         batch_size: pairs of a step.
         patience: epochs without a better selection metric before training stops.
@@ -50,6 +52,8 @@ class Method(Protocol[Model, Part]):
     def split(self) -> str: ...  # noqa: D102
     @property
     def shares_test(self) -> bool: ...  # noqa: D102
+    @property
+    def test_blocks(self) -> int: ...  # noqa: D102
     @property
     def precision(self) -> str: ...  # noqa: D102
     @property

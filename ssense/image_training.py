@@ -68,6 +68,7 @@ class ImageTrainingSpec:
     max_epochs: int = 50
 
     shares_test: ClassVar[bool] = True
+    test_blocks: ClassVar[int] = 0  # images are shown in random order
     precision: ClassVar[Literal["float32"]] = "float32"
 
     def __post_init__(self) -> None:

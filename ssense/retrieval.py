@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -104,6 +105,21 @@ def metrics_of(ranks: Tensor, recall_at: Sequence[int] = RECALL_AT) -> dict[str,
     """Recall@1, @10, @50 and mean reciprocal rank of `[N]` ranks, as fractions."""
     recalls = {f"recall@{k}": (ranks <= k).double().mean().item() for k in recall_at}
     return {**recalls, "mrr": (1 / ranks).mean().item()}
+
+
+def metric_values(metric: str, ranks: np.ndarray) -> np.ndarray:
+    """What each query contributes to a metric, whose mean over queries is the metric.
+
+    Args:
+        metric: "mrr" or "recall@k".
+        ranks: Ranks of true candidates, of any shape.
+
+    Returns:
+        Float64 of the same shape: 1 / rank, or 1 where the rank is at most k.
+    """
+    if metric == "mrr":
+        return 1 / ranks
+    return (ranks <= int(metric.removeprefix("recall@"))).astype(np.float64)
 
 
 def chance_metrics(n_candidates: int, recall_at: Sequence[int] = RECALL_AT) -> dict[str, float]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ssense.data.dataset import Pairs
-from ssense.data.splits import Split, SplitKind, resampled_sizes, split_identity
+from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_identity
 from ssense.model.encoder import (
     BatchNorm,
     Conv1,
@@ -53,6 +53,8 @@ class TrainingSpec:
     chunk: int = 32
     batch_norm: BatchNorm = "chunk"
     precision: Precision = "float32"
+
+    test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
 
     def __post_init__(self) -> None:
         positive = "batch_size", "learning_rate", "temperature", "patience", "max_epochs", "chunk"

@@ -9,19 +9,14 @@ from statistics import median
 
 from upath import UPath
 
+from ssense.data.splits import Split
 from ssense.errors import UserError
-from ssense.retrieval import metric_title
 from sweeps.engine.ledger import MOST_ATTEMPTS, Ledger, sweep_folders
-from sweeps.engine.power import smallest_detectable_effect
+from sweeps.engine.power import Power
 from sweeps.engine.progress import duration, say
 from sweeps.engine.race import fit_additive
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Sweep
-
-SEEDS = (10, 20)  # shown beside the sweep's own number
-ENOUGH_SEEDS = 10  # twice as many detect effects a tenth smaller
-ENDLESS_SEEDS = 10**6
-LITTLE_GAIN = 0.95  # seeds that detect no less than this share of an effect are no advice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +31,9 @@ class Plan:
         dropped: cells that the race has spared already.
         seconds_per_cell: median of the cells that are done, or an estimate; None where unknown.
         probed: whether that is an estimate of a short probe, without what each cell takes beside.
-        noise: standard deviation of paired differences between configurations, in the metric,
-            from the cells that are done; None where that is unknown.
-        metric: the validation metric that configurations are judged by.
-        seeds: how many every configuration meets.
-        sizes: sentences of the training and test splits.
+        parts: How many examples the first seed trains on, validates with and tests with.
+        kind: How a seed divides the examples.
+        power: What the tests can show.
     """
 
     to_run: int
@@ -50,17 +43,16 @@ class Plan:
     dropped: int
     seconds_per_cell: float | None
     probed: bool = False
-    noise: float | None
-    metric: str
-    seeds: int
-    sizes: tuple[int, int]
+    parts: tuple[int, int, int]
+    kind: str
+    power: Power
 
     def lines(self, slots: int | None, price: float | None = None) -> list[str]:
         """The plan in words, for a price per device-hour.
 
         `slots` cells run at a time; None where that is not known yet, as on a cluster.
         """
-        return [self._cells(), *self._cost(slots, price), *self._power()]
+        return [self._cells(), *self._cost(slots, price), self._split(), *self.power.lines()]
 
     def _cells(self) -> str:
         again = f" ({self.failed} of them failed before)" if self.failed else ""
@@ -81,38 +73,17 @@ class Plan:
         at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
         return [f"  time: {about} {duration(seconds / slots)}, {at_a_time}; {spent}"]
 
-    def _power(self) -> list[str]:
-        own = self._detectable(self.seeds)
-        if math.isinf(own):
-            return ["  power: a single seed can show no difference; give more --seeds"]
-        shown = [f"{self.seeds} seeds show differences from {self._amount(own)} {self._unit()}"]
-        more = (n for n in SEEDS if n > self.seeds)
-        shown += [f"{n} seeds from {self._amount(self._detectable(n))}" for n in more]
-        power = f"  power: {', '.join(shown)} (80 %, corrected test)"
-        if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
-            seeds = " ".join(map(str, range(ENOUGH_SEEDS)))
-            return [power, f"  advice: --seeds {seeds}; more than these would gain little"]
-        limit = self._amount(self._detectable(ENDLESS_SEEDS))
-        return [power, f"  advice: enough seeds; as splits overlap, none show less than {limit}"]
-
-    def _detectable(self, n_seeds: int) -> float:
-        return smallest_detectable_effect(n_seeds, *self.sizes)
-
-    def _amount(self, effect: float) -> str:
-        return f"{effect:.1f}" if self.noise is None else f"{100 * effect * self.noise:.1f}"
-
-    def _unit(self) -> str:
-        if self.noise is None:
-            return "sd of paired differences"
-        return f"points of {metric_title(self.metric)}"
+    def _split(self) -> str:
+        train, validation, test = self.parts
+        return f"  split: {self.kind}; {train} to train, {validation} to validate, {test} to test"
 
 
-def plan_cells(search: Search, sizes: tuple[int, int]) -> Plan:
+def plan_cells(search: Search, split: Split) -> Plan:
     """Count the cells of a sweep against its ledger, and learn cost and noise from it.
 
     Args:
-        search: of the sweep.
-        sizes: sentences of the training and test splits.
+        search: The search of the sweep.
+        split: The split of its first seed.
     """
     found = [record for _, cell in search.cells() if (record := search.record(cell))]
     records = list({record.signature: record for record in found}.values())
@@ -126,10 +97,22 @@ def plan_cells(search: Search, sizes: tuple[int, int]) -> Plan:
         given_up=sum(record.given_up for record in records),
         dropped=sum(row.states.count("dropped") for row in search.matrix().rows),
         seconds_per_cell=median(whole) if whole else None,
-        noise=math.sqrt(2) * spread if spread > 0 else None,
-        metric=search.sweep.metric,
-        seeds=len(search.sweep.seeds),
-        sizes=sizes,
+        parts=(len(split.train), len(split.validation), len(split.test)),
+        kind=search.sweep.training.split,
+        power=_power(search.sweep, split, math.sqrt(2) * spread if spread > 0 else None),
+    )
+
+
+def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
+    training, n_test = sweep.training, len(split.test)
+    blocks = min(training.test_blocks or n_test, n_test)
+    return Power(
+        seeds=len(sweep.seeds),
+        sizes=training.resampled_sizes(split),
+        comparisons=max(1, math.comb(len(sweep.families), 2)),
+        noise=noise,
+        metric=sweep.metric,
+        shared_test=(n_test, blocks) if training.shares_test else None,
     )
 
 

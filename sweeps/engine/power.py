@@ -3,38 +3,147 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 from scipy import optimize, stats
+
+from ssense.retrieval import metric_title
 
 ALPHA = 0.05  # two-sided
 POWER = 0.8
 
+SEEDS = (10, 20)  # shown beside the sweep's own number
+ENOUGH_SEEDS = 10  # twice as many detect effects a tenth smaller
+ENDLESS_SEEDS = 10**6
+LITTLE_GAIN = 0.95  # seeds that detect no less than this share of an effect are no advice
+SHOWN_RECALL = 0.2  # at which the power of a shared test split is said in points
 
-def smallest_detectable_effect(n_seeds: int, n_train: int, n_test: int) -> float:
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """What the tests of a sweep can show, before it runs.
+
+    Attributes:
+        seeds: How many seeds every configuration meets.
+        sizes: Sentences of the training and test splits, as far as seeds draw them anew.
+        comparisons: How many pairs of families are compared, which Holm's adjustment allows for.
+        noise: Standard deviation of paired differences between configurations, in the metric, from
+            the cells that are done; None where that is unknown.
+        metric: The validation metric that configurations are judged by.
+        shared_test: Stimuli of the one test split that all seeds share, and the blocks of them
+            that are the unit of the test; None where seeds draw test splits anew.
+    """
+
+    seeds: int
+    sizes: tuple[int, int]
+    comparisons: int
+    noise: float | None
+    metric: str
+    shared_test: tuple[int, int] | None = None
+
+    def lines(self) -> list[str]:
+        """What can be shown, in words, and what would show more."""
+        if self.seeds < 2:
+            return ["  power: a single seed can show no difference; give more --seeds"]
+        if self.shared_test:
+            return self._of_stimuli(*self.shared_test)
+        own = self._detectable(self.seeds)
+        shown = [f"{self.seeds} seeds show differences from {self._amount(own)} {self._unit()}"]
+        more = (n for n in SEEDS if n > self.seeds)
+        shown += [f"{n} seeds from {self._amount(self._detectable(n))}" for n in more]
+        power = f"  power: {', '.join(shown)} (80 %, corrected test{self._holm()})"
+        return [power, *self._of_two_seeds(), self._advice(own)]
+
+    def _advice(self, own: float) -> str:
+        if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
+            seeds = " ".join(map(str, range(ENOUGH_SEEDS)))
+            return f"  advice: --seeds {seeds}; more than these would gain little"
+        limit = self._amount(self._detectable(ENDLESS_SEEDS))
+        return f"  advice: enough seeds; as splits overlap, none show less than {limit}"
+
+    def _of_two_seeds(self) -> list[str]:
+        """Two seeds have one degree of freedom: they must agree almost to the digit."""
+        if self.seeds != 2:
+            return []
+        n_train, n_test = self.sizes
+        errors = critical_value(1, self.comparisons) * math.sqrt(1 / 2 + n_test / n_train)
+        return [
+            "  beware: 2 seeds show a difference only if it is the same at both to within "
+            f"{100 * math.sqrt(2) / errors:.0f} %, and not if it is exactly the same: next to none"
+        ]
+
+    def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
+        errors = detectable_errors(blocks - 1, self.comparisons)
+        # Hits of two configurations differ most where they are independent.
+        spread = math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / stimuli)
+        unit = f"in {blocks} blocks, " if blocks < stimuli else ""
+        return [
+            f"  power: all seeds share {stimuli} test stimuli; they, {unit}show differences from "
+            f"at most {100 * errors * spread:.1f} points on where {100 * SHOWN_RECALL:.0f} % are "
+            f"hits (80 %{self._holm()})",
+            "  advice: more seeds average out training alone; only more stimuli show less",
+        ]
+
+    def _holm(self) -> str:
+        return f", Holm over {self.comparisons} pairs" if self.comparisons > 1 else ""
+
+    def _detectable(self, n_seeds: int) -> float:
+        return smallest_detectable_effect(n_seeds, *self.sizes, self.comparisons)
+
+    def _amount(self, effect: float) -> str:
+        return f"{effect:.1f}" if self.noise is None else f"{100 * effect * self.noise:.1f}"
+
+    def _unit(self) -> str:
+        if self.noise is None:
+            return "sd of paired differences"
+        return f"points of {metric_title(self.metric)}"
+
+
+def smallest_detectable_effect(
+    n_seeds: int, n_train: int, n_test: int, comparisons: int = 1
+) -> float:
     """Difference that the corrected resampled t-test finds at `ALPHA` with probability `POWER`.
 
     The test of Nadeau and Bengio (2003) has the standard error sd * sqrt(1/J + n_test/n_train) with
-    J seeds and J - 1 degrees of freedom; under an effect its statistic follows a noncentral t.
+    J seeds and J - 1 degrees of freedom.
 
     Args:
         n_seeds: J, seeds that both configurations met.
-        n_train: sentences of the training split.
-        n_test: sentences of the test split.
+        n_train: Sentences of the training split.
+        n_test: Sentences of the test split.
+        comparisons: How many comparisons Holm's adjustment allows for.
 
     Returns:
         The effect in standard deviations of the paired differences; infinite for a single seed.
     """
-    freedom = n_seeds - 1
-    if freedom < 1:
+    errors = detectable_errors(n_seeds - 1, comparisons)
+    return errors * math.sqrt(1 / n_seeds + n_test / n_train)
+
+
+def detectable_errors(df: float, comparisons: int = 1) -> float:
+    """Difference, in its standard errors, that a t-test finds at `ALPHA` with probability `POWER`.
+
+    Under an effect the statistic follows a noncentral t. Whatever the other comparisons show,
+    Holm's adjustment finds what is found at `ALPHA` over their number.
+
+    Args:
+        df: Degrees of freedom of the test.
+        comparisons: How many comparisons Holm's adjustment allows for.
+    """
+    if df <= 0:
         return math.inf
-    critical = stats.t.isf(ALPHA / 2, freedom)
+    critical = critical_value(df, comparisons)
 
     def missing(noncentrality: float) -> float:
-        # The other tail adds less than 1e-4, and SciPy's turns to NaN there.
-        return float(stats.nct.sf(critical, freedom, noncentrality)) - POWER
+        # Mean over the distribution of the standard error; the other tail adds less than 1e-4.
+        return float(stats.norm.sf(critical * spread - noncentrality).mean()) - POWER
 
-    highest = 1.0
-    while missing(highest) < 0:
-        highest *= 1.3
-    noncentrality = optimize.brentq(missing, 0.0, highest)
-    return noncentrality * math.sqrt(1 / n_seeds + n_test / n_train)
+    # Midpoints of equal probability; SciPy's noncentral t turns to NaN for few degrees of freedom.
+    spread = np.sqrt(stats.chi2.ppf((np.arange(5_000) + 0.5) / 5_000, df) / df)
+    return float(optimize.brentq(missing, 0.0, 2 * critical * spread[-1] + 10))
+
+
+def critical_value(df: float, comparisons: int = 1) -> float:
+    """How many standard errors a difference must exceed to be shown, two-sided."""
+    return float(stats.t.isf(ALPHA / (2 * comparisons), df))

@@ -148,7 +148,7 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
         for line in other_sweeps(data.storage, sweep):
             say(line)
     split = data.split(sweep.training.split, sweep.seeds[0])
-    plan = plan_cells(search, sweep.training.resampled_sizes(split))
+    plan = plan_cells(search, split)
     gpus = gpus_here(options.gpus_per_cell)
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if not on_cluster and (warning := slow_precision(sweep.training.precision, gpus)):

@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.statistics import (
-    TTest,
     corrected_resampled_ttest,
     correlated_bayesian_ttest,
+    crossed_ttest,
     effect_size,
     holm,
     interquartile_mean,
     naive_ttest,
+    pairing_test,
+    stimulus_test,
+    variance_of_stimuli,
     wilcoxon_signed_rank,
-    win_probability,
+    win_share,
 )
 
 SSENSE_SEEDS, SSENSE_TRAIN, SSENSE_TEST = 10, 872, 292
@@ -120,15 +123,65 @@ def test_swapping_the_two_sides_changes_the_sign_alone(d):
     assert (other.low, other.high) == (-one.high, -one.low)
 
 
-@pytest.mark.parametrize(("value", "t"), [(0.5, math.inf), (-0.1, -math.inf), (0.1, math.inf)])
+@pytest.mark.parametrize("value", [0.5, -0.1, 0.1, 0.0, -1 / 59])
 @pytest.mark.parametrize("n", [2, 3, 10])
-def test_equal_differences_leave_no_doubt(value, t, n):
-    test = corrected_resampled_ttest([value] * n, 872, 292)
-    assert test == TTest(t, 0.0, n - 1, value, value, value)
+@pytest.mark.parametrize("n_test", [0, 292])
+def test_equal_differences_are_not_testable(value, n, n_test):
+    test = corrected_resampled_ttest([value] * n, 872, n_test)
+    assert not test.testable
+    assert (test.pvalue, test.df, test.mean) == (1.0, n - 1, value)
+    assert (test.low, test.high) == (-math.inf, math.inf)
+    assert math.isnan(test.statistic)
 
 
-def test_no_difference_at_all_is_no_evidence():
-    assert corrected_resampled_ttest(np.zeros(4), 872, 292) == TTest(0.0, 1.0, 3, 0.0, 0.0, 0.0)
+def test_a_known_smallest_variance_makes_equal_differences_testable():
+    test = corrected_resampled_ttest([3, 3, 3], n_train=12, n_test=5, smallest_variance=1)
+    spread = corrected_resampled_ttest([2, 3, 4], n_train=12, n_test=5)  # its variance is 1
+    assert test == spread
+    assert test.error == pytest.approx(math.sqrt(3 / 4))
+    # Where seeds vary more than that, it changes nothing.
+    assert corrected_resampled_ttest([2, 3, 4], 12, 5, 0.9) == spread
+
+
+def test_the_variance_of_stimuli_is_mcnemar_s_for_hits():
+    # 100 stimuli: 12 hits of the first alone, 7 of the second alone.
+    d = np.repeat([1.0, -1.0, 0.0], [12, 7, 81])
+    mcnemar = (12 + 7 - (12 - 7) ** 2 / 100) / 100**2
+    assert variance_of_stimuli([d, d], n_train=1, n_test=0) == pytest.approx(mcnemar)
+    # Between seeds that share part of their stimuli it is a share of it.
+    assert variance_of_stimuli([d], n_train=300, n_test=100) == pytest.approx(0.75 * mcnemar)
+
+
+def test_seeds_that_draw_from_few_stimuli_vary_as_much_as_said():
+    # Test splits of 100 from 400 stimuli, nothing trained: only sampling varies the mean.
+    generator = np.random.default_rng(0)
+    d = generator.choice([-1.0, 0.0, 1.0], size=400, p=[0.1, 0.7, 0.2])
+    drawn = [generator.permutation(d)[:100] for _ in range(4000)]
+    between = np.var([row.mean() for row in drawn], ddof=1)
+    assert variance_of_stimuli(drawn, n_train=300, n_test=100) == pytest.approx(between, rel=0.06)
+
+
+def reports_with_a_claim(n_seeds: int, n_subjects: int, generator: np.random.Generator) -> float:
+    """Share of reports on nothing that show a difference: four families, 59 sentences."""
+    found = 0
+    for _ in range(400):
+        hits = generator.binomial(59, 10 / 59, size=(n_subjects, 4, n_seeds)) / 59
+        scores = hits[0] if n_subjects == 1 else hits.mean(axis=2).T
+        sizes = (176, 59) if n_subjects == 1 else (1, 0)
+        pairs = [
+            corrected_resampled_ttest(a - b, *sizes).pvalue
+            for a, b in itertools.combinations(scores, 2)
+        ]
+        chance = [corrected_resampled_ttest(a - 10 / 59, *sizes).pvalue for a in scores]
+        found += bool((holm(pairs) < 0.05).any() or (holm(chance) < 0.05).any())
+    return found / 400
+
+
+@pytest.mark.parametrize(("n_seeds", "n_subjects"), [(2, 1), (3, 1), (5, 1), (10, 1), (10, 2)])
+def test_reports_on_nothing_claim_nothing_though_scores_are_coarse(n_seeds, n_subjects):
+    generator = np.random.default_rng(n_seeds)
+    share = reports_with_a_claim(n_seeds, n_subjects, generator)
+    assert share <= (0.05 if n_subjects == 1 else 0.13)  # Holm within each of two kinds
 
 
 @pytest.mark.parametrize(
@@ -251,27 +304,19 @@ def test_the_effect_size_is_the_mean_in_standard_deviations(d):
 
 
 def test_effects_without_spread():
-    assert effect_size([0.0, 0.0]) == 0
-    assert effect_size([-0.1, -0.1, -0.1]) == -math.inf
+    assert math.isnan(effect_size([0.0, 0.0]))
+    assert math.isnan(effect_size([-0.1, -0.1, -0.1]))
 
 
 def test_wins_are_counted_by_seed_and_a_tie_is_half():
-    assert win_probability([1, 2, 3, 4], [0, 2, 4, 3]).value == (1 + 0.5 + 0 + 1) / 4
-    assert win_probability([1, 1], [0, 0]) == (1.0, 1.0, 1.0)
-
-
-def test_the_interval_of_wins_is_the_binomial_s():
-    # Resampling 0s and 1s draws from a binomial distribution: its quantiles are known.
-    first = np.r_[np.ones(14), np.zeros(6)]
-    estimate = win_probability(first, 0.5 * np.ones(20))
-    low, high = stats.binom(20, 0.7).interval(0.95)
-    assert (estimate.low, estimate.high) == pytest.approx((low / 20, high / 20), abs=0.05)
+    assert win_share([1, 2, 3, 4], [0, 2, 4, 3]) == (1 + 0.5 + 0 + 1) / 4
+    assert win_share([1, 1], [0, 0]) == 1
 
 
 @pytest.mark.parametrize("pair", [([1.0], [1.0, 2.0]), ([], []), ([math.nan], [1.0])])
 def test_scores_that_are_not_paired_are_refused(pair):
     with pytest.raises(ValueError, match=r"same seeds|finite"):
-        win_probability(*pair)
+        win_share(*pair)
 
 
 def test_the_interquartile_mean_is_that_of_the_middle_half():
@@ -307,7 +352,8 @@ def test_without_a_difference_the_signed_rank_test_shows_nothing():
 
 @given(d=varied, equivalence=st.floats(0, 0.1), n_test=st.integers(0, 500))
 def test_the_posterior_is_student_s_distribution(d, equivalence, n_test):
-    posterior = correlated_bayesian_ttest(d, 872, n_test, equivalence)
+    test = corrected_resampled_ttest(d, 872, n_test)
+    posterior = correlated_bayesian_ttest(test, equivalence)
     n, deviations = len(d), np.asarray(d) - np.mean(d)
     scale = math.sqrt((1 / n + n_test / 872) * (deviations**2).sum() / (n - 1))
     expected = stats.t.cdf((np.array([-equivalence, equivalence]) - np.mean(d)) / scale, n - 1)
@@ -317,20 +363,141 @@ def test_the_posterior_is_student_s_distribution(d, equivalence, n_test):
 
 
 def test_without_a_region_the_posterior_agrees_with_the_test():
-    d = [0.02, 0.05, -0.01, 0.03, 0.04]
-    posterior = correlated_bayesian_ttest(d, 872, 292, 0)
+    test = corrected_resampled_ttest([0.02, 0.05, -0.01, 0.03, 0.04], 872, 292)
+    posterior = correlated_bayesian_ttest(test, 0)
     assert posterior.equivalent == pytest.approx(0, abs=1e-12)
-    p = corrected_resampled_ttest(d, 872, 292).pvalue
-    assert 2 * min(posterior.below, posterior.above) == pytest.approx(p)
+    assert 2 * min(posterior.below, posterior.above) == pytest.approx(test.pvalue)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(0.0, (0, 1, 0)), (0.02, (0, 0, 1)), (-0.02, (1, 0, 0))]
-)
-def test_differences_without_spread_are_certain(value, expected):
-    assert correlated_bayesian_ttest([value] * 4, 872, 292, 0.005) == expected
+@pytest.mark.parametrize("value", [0.0, 0.02, -0.02])
+def test_differences_without_spread_have_no_posterior(value):
+    test = corrected_resampled_ttest([value] * 4, 872, 292)
+    assert all(map(math.isnan, correlated_bayesian_ttest(test, 0.005)))
 
 
 def test_a_negative_region_is_refused():
     with pytest.raises(ValueError, match=r"must not be negative, got -0\.1"):
-        correlated_bayesian_ttest([0.1, 0.2], 10, 5, -0.1)
+        correlated_bayesian_ttest(corrected_resampled_ttest([0.1, 0.2], 10, 5), -0.1)
+
+
+# ---------------------------------------------------------------- one test split for all seeds
+
+
+def test_the_sign_changes_of_few_blocks_are_all_of_them():
+    d = np.array([0.3, -0.1, 0.4, 0.2, 0.5, 0.1, -0.2, 0.6, 0.3, 0.2, 0.1])
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(d))))
+    exact = np.mean(signs @ d >= d.sum() - 1e-12)
+    test = stimulus_test(d, n_blocks=len(d))
+    assert test.pvalue == pytest.approx(2 * exact, abs=0.006)
+    assert test.mean == pytest.approx(d.mean())
+
+
+def test_the_interval_holds_what_sign_changes_do_not_refuse():
+    d = np.random.default_rng(1).normal(0.2, 0.5, 60)
+    test = stimulus_test(d, 12)
+    for end, inside in ((test.low, 1e-3), (test.high, -1e-3)):
+        # Subtracting an end of the interval makes p about 5 %.
+        assert stimulus_test(d - end, 12).pvalue == pytest.approx(0.05, abs=0.005)
+        assert stimulus_test(d - end - inside, 12).pvalue > 0.05 - 0.005
+
+
+def test_with_many_independent_stimuli_it_is_student_s_test():
+    d = np.random.default_rng(2).normal(0.1, 1, 400)
+    test, student = stimulus_test(d, 400), stats.ttest_1samp(d, 0)
+    assert test.statistic == pytest.approx(student.statistic)
+    assert test.pvalue == pytest.approx(student.pvalue, abs=0.01)
+    low, high = student.confidence_interval()
+    assert (test.low, test.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_five_blocks_can_not_show_anything_at_5_percent():
+    test = stimulus_test([1, 2, 3, 1.5, 2], 5)
+    assert test.pvalue == pytest.approx(2 / 2**5, abs=0.006)
+    assert (test.low, test.high) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_equal_stimuli_are_not_testable(value):
+    assert not stimulus_test(np.full(30, value), 10).testable
+
+
+@pytest.mark.parametrize("d", [[], [0.5], [0.5, math.nan]])
+def test_what_is_no_test_over_stimuli_is_refused(d):
+    with pytest.raises(ValueError, match=r"at least 2|finite"):
+        stimulus_test(d, 10)
+
+
+def test_neighbours_that_are_alike_count_once():
+    # 20 runs of 15 equal values: as if there were 20 values.
+    generator = np.random.default_rng(3)
+    runs = generator.standard_normal((200, 20))
+    alike = np.repeat(runs, 15, axis=1)
+    assert np.mean([stimulus_test(d, 20).pvalue < 0.05 for d in alike]) <= 0.08
+    assert np.mean([stimulus_test(d, 300).pvalue < 0.05 for d in alike[:30]]) > 0.4
+
+
+def test_the_pairing_test_of_single_candidates_is_the_permutation_test():
+    generator = np.random.default_rng(4)
+    values = generator.random((7, 7)) + 0.3 * np.eye(7)
+    means = [values[np.arange(7), list(p)].mean() for p in itertools.permutations(range(7))]
+    exact = np.mean(np.array(means) >= values.diagonal().mean() - 1e-12)
+    assert pairing_test(values, n_blocks=7) == pytest.approx(2 * exact, abs=0.02)
+
+
+def test_the_pairing_test_knows_that_some_candidates_come_first_for_all():
+    # Every query ranks the candidates alike: exactly k of n are hits, whatever the pairing.
+    values = np.zeros((40, 40))
+    values[:, :8] = 1
+    assert pairing_test(values, 20) == 1
+
+
+def test_permuted_blocks_keep_neighbours_together():
+    # Queries and candidates of a stretch of ten answer each other: that is no evidence of pairs
+    # for blocks of ten, and much for single ones.
+    stretch = np.arange(60) // 10
+    by_chance = np.random.default_rng(5).permutation(6)
+    values = (stretch[:, None] == by_chance[stretch]).astype(float)
+    found = pairing_test(values, 6), pairing_test(values, 60)
+    assert found[0] > found[1]
+
+
+def test_a_world_without_signal_is_not_above_chance():
+    generator = np.random.default_rng(6)
+    p = [pairing_test(generator.random((30, 30)) < 0.2, 10) for _ in range(300)]
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+# ---------------------------------------------------------------- subjects who met the same stimuli
+
+
+def test_the_crossed_test_is_clark_s_min_f():
+    d = np.random.default_rng(7).normal(0.3, 1, (8, 30))
+    by_subject, by_stimulus = d.mean(axis=1), d.mean(axis=0)
+    f1, f2 = (stats.ttest_1samp(margin, 0).statistic ** 2 for margin in (by_subject, by_stimulus))
+    df = (f1 + f2) ** 2 / (f1**2 / 29 + f2**2 / 7)
+    test = crossed_ttest(d)
+    assert test.statistic**2 == pytest.approx(f1 * f2 / (f1 + f2))
+    assert test.df == pytest.approx(df)
+    assert test.pvalue == pytest.approx(stats.f.sf(f1 * f2 / (f1 + f2), 1, df))
+
+
+def test_methods_that_differ_stimulus_by_stimulus_are_not_told_apart():
+    # Ten subjects, 200 images; either method is better at some images, equally good at all.
+    generator, found = np.random.default_rng(8), {"crossed": 0, "subjects alone": 0}
+    for _ in range(300):
+        able = generator.normal(0.3, 0.35, (10, 1)) + generator.normal(0, 1, 200)
+        hits = [
+            generator.random((10, 200)) < 1 / (1 + np.exp(-able - generator.normal(0, 1, 200)))
+            for _ in range(2)
+        ]
+        d = hits[0].astype(float) - hits[1]
+        found["crossed"] += crossed_ttest(d).pvalue < 0.05
+        found["subjects alone"] += naive_ttest(d.mean(axis=1)).pvalue < 0.05
+    assert found["crossed"] / 300 <= 0.06
+    assert found["subjects alone"] / 300 >= 0.12
+
+
+def test_a_crossed_test_without_any_spread_is_none():
+    assert not crossed_ttest(np.full((3, 4), 0.1)).testable
+    with pytest.raises(ValueError, match=r"at least, got \(1, 4\)"):
+        crossed_ttest(np.zeros((1, 4)))

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from upath import UPath
 
+from ssense.data.splits import Split
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.plan import Plan, other_sweeps, plan_cells, show_sweep
+from sweeps.engine.power import Power
 from sweeps.engine.race import Full, Race
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family
 
-SIZES = (18, 6)
+SPLIT = Split(np.arange(18), np.arange(18, 24), np.arange(24, 30))
 TWO = Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)})
 
 
@@ -37,13 +39,13 @@ def record(search: Search, status: str, seconds: float, score: float = 0.0) -> R
 
 def test_cells_are_counted_by_state(sweep):
     search = Search(sweep, Full())
-    empty = plan_cells(search, SIZES)
+    empty = plan_cells(search, SPLIT)
     assert (empty.done, empty.failed, empty.to_run) == (0, 0, 4)
-    assert (empty.seconds_per_cell, empty.noise) == (None, None)
+    assert (empty.seconds_per_cell, empty.power.noise) == (None, None)
     search.finish(record(search, "done", 10.0, 0.5))
     search.finish(record(search, "done", 30.0, 0.6))
     search.finish(record(search, "failed", 1.0))
-    plan = plan_cells(Search(sweep, Full(), search.rows, search.records), SIZES)
+    plan = plan_cells(Search(sweep, Full(), search.rows, search.records), SPLIT)
     assert (plan.done, plan.failed, plan.to_run) == (2, 1, 2)
     assert plan.seconds_per_cell == 20.0
 
@@ -53,7 +55,7 @@ def test_the_noise_is_the_sd_of_paired_differences(sweep):
     scores = iter([0.5, 0.7, 0.6, 0.9])  # breadth first: differences of 0.2 and 0.3
     for score in scores:
         search.finish(record(search, "done", 1.0, score))
-    assert plan_cells(search, SIZES).noise == pytest.approx(np.std([0.2, 0.3], ddof=1))
+    assert plan_cells(search, SPLIT).power.noise == pytest.approx(np.std([0.2, 0.3], ddof=1))
 
 
 def test_a_race_spares_cells_in_the_plan(sweep):
@@ -63,7 +65,7 @@ def test_a_race_spares_cells_in_the_plan(sweep):
         good = cell.configuration["masking.electrode"] == 0.5
         score = (0.6 if good else 0.1) + 0.01 * cell.seed + (0.001 if good and cell.seed else 0)
         search.finish(done(search, cell, 1.0, score))
-    plan = plan_cells(search, SIZES)
+    plan = plan_cells(search, SPLIT)
     assert (plan.dropped, plan.to_run) == (8 - plan.done, 0)
     assert plan.dropped > 0
     assert f"{plan.dropped} spared by the race" in plan.lines(slots=1)[0]
@@ -76,10 +78,9 @@ def plan_of(**changes) -> Plan:
         "failed": 2,
         "dropped": 0,
         "seconds_per_cell": 60.0,
-        "noise": 0.0127,
-        "metric": "recall@10",
-        "seeds": 10,
-        "sizes": (872, 292),
+        "parts": (872, 290, 292),
+        "kind": "random",
+        "power": Power(seeds=10, sizes=(872, 292), comparisons=1, noise=0.0127, metric="recall@10"),
     }
     return Plan(**(values | changes))
 
@@ -89,23 +90,22 @@ def test_time_and_cost_come_from_the_cells_that_are_done():
         "  cells: 10 done, 30 to train (2 of them failed before)",
         "  time: at most 10 min, 3 at a time; 0.5 device-hours, 1.00 at 2 per device-hour",
     ]
-    assert len(plan_of(to_run=0).lines(slots=2)) == 3
-    assert len(plan_of(seconds_per_cell=None).lines(slots=2)) == 3
+    assert len(plan_of(to_run=0).lines(slots=2)) == 4
+    assert len(plan_of(seconds_per_cell=None).lines(slots=2)) == 4
 
 
-def test_the_plan_says_what_differences_the_seeds_can_show():
-    # 2.07 standard deviations of a paired difference for 10 seeds at 872 and 292 sentences.
-    assert plan_of().lines(1)[-2:] == [
-        "  power: 10 seeds show differences from 2.6 points of Recall@10, 20 seeds from 2.3 "
-        "(80 %, corrected test)",
-        "  advice: enough seeds; as splits overlap, none show less than 2.1",
-    ]
-    assert plan_of(noise=None, seeds=5).lines(1)[-2:] == [
-        "  power: 5 seeds show differences from 2.8 sd of paired differences, 10 seeds from 2.1, "
-        "20 seeds from 1.8 (80 %, corrected test)",
-        "  advice: --seeds 0 1 2 3 4 5 6 7 8 9; more than these would gain little",
-    ]
-    assert "a single seed can show no difference" in plan_of(seeds=1).lines(1)[-1]
+def test_the_plan_says_how_many_examples_there_are_to_train_on():
+    assert plan_of().lines(1)[2] == "  split: random; 872 to train, 290 to validate, 292 to test"
+
+
+def test_the_plan_of_a_sweep_knows_what_its_seeds_share(sweep):
+    assert plan_cells(Search(sweep, Full()), SPLIT).power == Power(
+        seeds=2, sizes=(18, 6), comparisons=1, noise=None, metric="recall@10"
+    )
+    training = dataclasses.replace(sweep.training, split="held-out")
+    held_out = Search(dataclasses.replace(sweep, training=training), Full())
+    power = plan_cells(held_out, SPLIT).power
+    assert (power.sizes, power.shared_test) == ((18, 0), (6, 6))
 
 
 def test_on_a_cluster_nobody_knows_yet_how_many_run_at_a_time():
@@ -115,9 +115,9 @@ def test_on_a_cluster_nobody_knows_yet_how_many_run_at_a_time():
 def test_a_cell_that_families_share_is_counted_once(sweep):
     twin = dataclasses.replace(TWO, name="twin")
     search = Search(dataclasses.replace(sweep, families=(TWO, twin)), Full())
-    assert plan_cells(search, SIZES).to_run == 4
+    assert plan_cells(search, SPLIT).to_run == 4
     search.finish(record(search, "done", 10.0, 0.5))
-    plan = plan_cells(search, SIZES)
+    plan = plan_cells(search, SPLIT)
     assert (plan.done, plan.to_run) == (1, 3)
 
 

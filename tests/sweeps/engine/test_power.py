@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from analysis.statistics import corrected_resampled_ttest
-from sweeps.engine.power import smallest_detectable_effect
+from analysis.statistics import corrected_resampled_ttest, stimulus_test
+from sweeps.engine.power import Power, detectable_errors, smallest_detectable_effect
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,61 @@ def test_an_effect_of_that_size_is_found_four_times_in_five(n_seeds):
         for row in effect + own + shared
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("comparisons", [1, 6])
+@pytest.mark.parametrize("df", [4, 9, 30])
+def test_detectable_errors_are_those_of_the_noncentral_t(df, comparisons):
+    noncentrality = detectable_errors(df, comparisons)
+    critical = stats.t.isf(0.05 / (2 * comparisons), df)
+    assert stats.nct.sf(critical, df, noncentrality) == pytest.approx(0.8, abs=1e-3)
+
+
+def power(**changes) -> Power:
+    values = {"seeds": 10, "sizes": (872, 292), "comparisons": 1, "noise": 0.0127}
+    return Power(**{**values, "metric": "recall@10", **changes})
+
+
+def test_the_plan_says_what_differences_the_seeds_can_show():
+    # 2.08 standard deviations of a paired difference for 10 seeds at 872 and 292 sentences.
+    assert power().lines() == [
+        "  power: 10 seeds show differences from 2.6 points of Recall@10, 20 seeds from 2.3 "
+        "(80 %, corrected test)",
+        "  advice: enough seeds; as splits overlap, none show less than 2.1",
+    ]
+    assert power(noise=None, seeds=5).lines() == [
+        "  power: 5 seeds show differences from 2.8 sd of paired differences, 10 seeds from 2.1, "
+        "20 seeds from 1.8 (80 %, corrected test)",
+        "  advice: --seeds 0 1 2 3 4 5 6 7 8 9; more than these would gain little",
+    ]
+    assert "a single seed can show no difference" in power(seeds=1).lines()[0]
+
+
+def test_the_power_of_many_comparisons_is_that_after_holm():
+    (line, _) = power(noise=None, comparisons=6).lines()
+    assert line.startswith("  power: 10 seeds show differences from 2.9 sd")
+    assert line.endswith("(80 %, corrected test, Holm over 6 pairs)")
+
+
+@pytest.mark.parametrize("comparisons", [1, 6])
+def test_two_seeds_are_said_to_show_next_to_nothing(comparisons):
+    beware = power(seeds=2, comparisons=comparisons).lines()[1]
+    share = int(re.search(r"to within (\d+) %", beware)[1]) / 100
+    # Differences of 1 and 1 + x are shown where x is smaller, and not where it is larger.
+    for apart, wanted in ((0.8 * share, True), (1.3 * share, False)):
+        test = corrected_resampled_ttest([1 - apart / 2, 1 + apart / 2], 872, 292)
+        assert (comparisons * test.pvalue < 0.05) == wanted
+
+
+def test_a_shared_test_split_has_the_power_of_its_stimuli():
+    lines = power(shared_test=(300, 20), sizes=(872, 0)).lines()
+    assert "all seeds share 300 test stimuli; they, in 20 blocks, show differences" in lines[0]
+    assert lines == power(shared_test=(300, 20), sizes=(872, 0), seeds=50).lines()
+    points = float(re.search(r"at most ([\d.]+) points", lines[0])[1]) / 100
+    # Two configurations whose hits are independent, one of them better by that much.
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        a, b = (generator.random(300) < p for p in (0.2 + points / 2, 0.2 - points / 2))
+        found.append(stimulus_test(a.astype(float) - b, 20).pvalue < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
