@@ -236,11 +236,11 @@ def comparison_rows(
             title: c.name,
             "difference": shown(c.corrected.mean),
             "95 % interval": interval(c.corrected, shown),
-            "p": p_of(c.corrected, c.corrected.pvalue),
-            "p, Holm": p_of(c.corrected, c.p_holm),
+            "p": report.p_value(c.corrected.pvalue) if c.corrected.testable else NOT_TESTABLE,
+            "p, Holm": report.p_value(c.p_holm) if c.corrected.testable else "–",
             "d": "–" if math.isnan(c.effect_size) else f"{c.effect_size:.2f}",
             "P(A > B)": f"{c.wins:.2f}",
-            "naive p": p_of(c.naive, c.naive.pvalue),
+            "naive p": report.p_value(c.naive.pvalue) if c.naive.testable else "–",
         }
         for c in comparisons
     ]
@@ -251,11 +251,6 @@ def interval(test: TTest, shown: Callable[[float], str]) -> str:
     if math.isinf(test.low) or math.isinf(test.high):
         return "–"
     return f"{shown(test.low)} to {shown(test.high)}"
-
-
-def p_of(test: TTest, pvalue: float) -> str:
-    """Write a p-value of a test, or that there is none."""
-    return report.p_value(pvalue) if test.testable else NOT_TESTABLE
 
 
 def further_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:

@@ -22,7 +22,13 @@ from analysis.comparison import (
     paired_differences,
     pairs_of,
 )
-from analysis.statistics import pairing_test, variance_of_stimuli
+from analysis.statistics import (
+    TTest,
+    corrected_resampled_ttest,
+    pairing_test,
+    stimulus_test,
+    variance_of_stimuli,
+)
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
 from ssense.errors import UserError
@@ -140,6 +146,15 @@ class Evaluation:
     def values(self, metric: str, family: str) -> list[np.ndarray]:
         """What each query contributes to a metric, by seed `[n_test]`."""
         return [metric_values(metric, each.ranks) for each in self.retrievals[family]]
+
+    def mean(self, metric: str, family: str) -> TTest:
+        """A family's mean of a metric, with the interval that its tests allow it."""
+        values = self.values(metric, family)
+        if self.test_blocks is not None:
+            return stimulus_test(np.mean(values, axis=0), self._n_blocks)
+        means = np.array([row.mean() for row in values])
+        smallest = variance_of_stimuli(values, *self.sizes)
+        return corrected_resampled_ttest(means, *self.sizes, smallest)
 
     @property
     def _n_blocks(self) -> int:

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.statistics import corrected_resampled_ttest
+from analysis.statistics import TTest
 from ssense.retrieval import RECALL_AT, metric_title
 from sweeps.engine.matrix import Matrix
 from sweeps.engine.matrix_figure import draw_matrix
@@ -155,28 +155,23 @@ def bar_figure(
     return figure
 
 
-def recall_curve(ranks: np.ndarray, n: int) -> np.ndarray:
-    """Recall@k `[n]` for k from 1 to n of `[queries]` ranks, as fractions."""
-    return np.searchsorted(np.sort(ranks), np.arange(1, n + 1), side="right") / len(ranks)
-
-
-def recall_figure(ranks: Mapping[str, Sequence[np.ndarray]], sizes: tuple[int, int]) -> Figure:
+def recall_figure(recalls: Mapping[str, Sequence[TTest]], n_candidates: Sequence[int]) -> Figure:
     """Draw Recall@k against k, a panel for each family: mean, 95 % interval, chance.
 
+    Where nothing bounds a mean, as that of all candidates, which is 1, there is no interval.
+
     Args:
-        ranks: by family, of the true sentences, one array per seed; two seeds at least.
-        sizes: sentences for training and testing, for the interval of the corrected test.
+        recalls: By family, the mean of Recall@k and its interval for k = 1, 2, ...
+        n_candidates: How many candidates a query has, by seed.
     """
-    n_candidates = candidates_by_seed(ranks)
     most = max(n_candidates)
     k = np.arange(1, most + 1)
     chance = np.mean([np.minimum(k / n, 1) for n in n_candidates], axis=0)
     with mpl.rc_context(STYLE):
-        figure, axes = _family_panels(ranks, 2.0)
-        for axis, by_seed, colour in zip(axes, ranks.values(), cycle(COLOURS), strict=False):
-            recalls = 100 * np.stack([recall_curve(each, most) for each in by_seed])
-            tests = [corrected_resampled_ttest(row, *sizes) for row in recalls.T]
-            low, high = ([getattr(test, end) for test in tests] for end in ("low", "high"))
+        figure, axes = _family_panels(recalls, 2.0)
+        for axis, tests, colour in zip(axes, recalls.values(), cycle(COLOURS), strict=False):
+            mean, low, high = 100 * np.array([(t.mean, t.low, t.high) for t in tests]).T
+            low, high = (np.where(np.isinf(end), np.nan, end) for end in (low, high))
             axis.fill_between(
                 k,
                 np.clip(low, 0, 100),
@@ -186,7 +181,7 @@ def recall_figure(ranks: Mapping[str, Sequence[np.ndarray]], sizes: tuple[int, i
                 lw=0,
                 label="95 % interval",
             )
-            axis.plot(k, recalls.mean(axis=0), color=colour, label="mean over seeds")
+            axis.plot(k, mean, color=colour, label="mean over seeds")
             axis.plot(k, 100 * chance, "--", color=GREY, linewidth=1, label="chance")
             axis.set_xscale("log")
             axis.set_xticks([each for each in RECALL_AT if each < most / 2] + [most])

@@ -4,7 +4,8 @@
 
 Of each subject's sweep, and of each objective, the configuration with the best mean validation
 Recall@10; each of its seeds' encoders retrieves the test images. Nothing is trained. All seeds
-share the test: the unit of the tests is the subject. Every look is recorded.
+share the test, and so do all subjects: tests take both subjects and images for some of many. Every
+look is recorded.
 Tables are in STORAGE/image_evaluation/, in a folder of their own for each choice of sweeps.
 """
 
@@ -25,11 +26,22 @@ import numpy as np
 from upath import UPath
 
 from analysis import report
-from analysis.comparison import EQUIVALENCE, comparison_values
+from analysis.comparison import (
+    EQUIVALENCE,
+    Comparison,
+    Difference,
+    compare,
+    comparison_rows,
+    comparison_values,
+    further_legend,
+    further_rows,
+    pairs_of,
+)
 from analysis.evaluation import another_models, best_configurations, require_all, take_up
 from analysis.looks import count_looks, record_look
 from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
-from analysis.subjects import BySubject, compare_subjects, legend, subject_rows, subject_tables
+from analysis.statistics import crossed_ttest, effect_size
+from analysis.subjects import BySubject, subject_rows
 from ssense.command import run_command
 from ssense.data.image_dataset import BEST_TEST_EPOCH, ImageDataset
 from ssense.data.synthetic_things import RECORD
@@ -37,7 +49,7 @@ from ssense.data.things_responses import POSTERIOR
 from ssense.digest import digest
 from ssense.errors import UserError, printable
 from ssense.image_training import ImageTrainingSpec
-from ssense.retrieval import chance_metrics
+from ssense.retrieval import chance_metrics, metric_values, retrieval_ranks
 from ssense.storage import locate, open_storage, write_whole
 from sweeps.engine.cell import Configuration, configured, describe
 from sweeps.engine.ledger import Ledger, Record, find_ledger, readable_ledgers, sweep_folders
@@ -46,6 +58,12 @@ from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker
+
+LEGEND = (
+    "The units are subjects and images, both some of many: p is of min F' (Clark 1973), whose "
+    "standard error has a part of either. ± is the sd over subjects. Holm: for this number of "
+    "comparisons. The naive p is over subjects alone, and takes these images for all there are."
+)
 
 TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
 PRIMARY = "recall@1"
@@ -75,8 +93,8 @@ class Evaluated:
         training: what its cells share.
         chosen: configuration of each objective.
         seeds: of the sweep.
-        scores: by objective and metric, `[J]`, one for each seed.
-        n_test: images of the test.
+        by_image: By objective and metric, `[J, n]`, what each seed's encoder reaches at each test
+            image, in an order that all subjects share.
         task: what was published of the same; None for synthetic data.
     """
 
@@ -85,9 +103,21 @@ class Evaluated:
     training: ImageTrainingSpec
     chosen: Mapping[str, Configuration]
     seeds: tuple[int, ...]
-    scores: Mapping[str, Mapping[str, np.ndarray]]
-    n_test: int
+    by_image: Mapping[str, Mapping[str, np.ndarray]]
     task: Task | None
+
+    @property
+    def scores(self) -> dict[str, dict[str, np.ndarray]]:
+        """By objective and metric, `[J]`, one for each seed."""
+        return {
+            name: {metric: values.mean(axis=1) for metric, values in by_metric.items()}
+            for name, by_metric in self.by_image.items()
+        }
+
+    @property
+    def n_test(self) -> int:
+        """How many test images there are."""
+        return next(iter(self.by_image.values()))[PRIMARY].shape[1]
 
 
 def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
@@ -181,8 +211,8 @@ def evaluate_sweep(
     """
     dataset = sweep_dataset(ledger)
     training = search.sweep.training
-    scores = {
-        family: _scores(
+    by_image = {
+        family: _by_image(
             search.done(configuration), configured(training, configuration), dataset, ledger
         )
         for family, configuration in chosen.items()
@@ -193,8 +223,7 @@ def evaluate_sweep(
         training=training,
         chosen=chosen,
         seeds=search.sweep.seeds,
-        scores=scores,
-        n_test=len(dataset.things.test_images),
+        by_image=by_image,
         task=_task(ledger, dataset, training),
     )
 
@@ -210,9 +239,10 @@ def look_in_words(found: Evaluated) -> str:
     return f"{found.subject}: {record_look(found.ledger, found.seeds, found.chosen)}."
 
 
-def _scores(
+def _by_image(
     records: Sequence[Record], training: ImageTrainingSpec, dataset: ImageDataset, ledger: Ledger
 ) -> dict[str, np.ndarray]:
+    """What each seed's encoder reaches at each test image, by metric `[J, n]`."""
     device = any_device()
     responses = dataset.on(device)
     found = []
@@ -223,8 +253,18 @@ def _scores(
             model.load_state_dict(ledger.encoder(record))
         except RuntimeError as error:
             raise another_models(ledger, record) from error
-        found.append(training.evaluate(model.to(device), test))
-    return {name: np.array([each[name] for each in found]) for name in found[0]}
+        queries, candidates, images = training.embed(model.to(device), test)
+        ranks = retrieval_ranks(queries, candidates, images).cpu().numpy()
+        found.append((ranks, images.cpu().numpy()))
+    return {
+        metric: np.stack([_mean_of_images(metric_values(metric, r), i) for r, i in found])
+        for metric in TOPS
+    }
+
+
+def _mean_of_images(values: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Average over the responses to each image, `[n]`."""
+    return np.bincount(images, weights=values) / np.bincount(images)
 
 
 def _task(ledger: Ledger, dataset: ImageDataset, training: ImageTrainingSpec) -> Task | None:
@@ -283,21 +323,57 @@ def paper_subjects(task: Task) -> list[str]:
     return [f"sub-{number:02d}" for number in range(1, len(SSR[task][0]) + 1)]
 
 
-def binomial_floor(mean: float, n_test: int, n_subjects: int) -> tuple[float, float]:
-    """Standard error of one run's share of hits among n queries, and of a mean over subjects.
+def compare_objectives(found: Sequence[Evaluated], metric: str) -> list[Comparison]:
+    """Compare each objective with chance, and objectives in pairs, over subjects and images.
 
-    The square root of p (1 - p) / n: what remains of differences if nothing but the test images
-    were drawn anew.
+    Subjects met the same images, so a test over subjects alone would take these for all there are,
+    see `crossed_ttest`.
+
+    Args:
+        found: At least two subjects.
+        metric: One of TOPS.
     """
-    alone = math.sqrt(mean * (1 - mean) / n_test)
-    return alone, alone / math.sqrt(n_subjects)
+    tables = {
+        name: np.stack([each.by_image[name][metric].mean(axis=0) for each in found])
+        for name in found[0].by_image
+    }
+    chance = chance_metrics(found[0].n_test, (1, 5))[metric]
+    above = [_crossed(f"{name} vs chance", table - chance) for name, table in tables.items()]
+    pairs = [_crossed(f"{a} vs {b}", tables[a] - tables[b]) for a, b in pairs_of(tables)]
+    return compare(above) + compare(pairs)
+
+
+def _crossed(name: str, differences: np.ndarray) -> Difference:
+    by_subject = differences.mean(axis=1)
+    test = crossed_ttest(differences)
+    return Difference(name=name, by_seed=by_subject, test=test, effect_size=effect_size(by_subject))
+
+
+def standard_errors(by_image: np.ndarray) -> tuple[float, float]:
+    """Standard errors of a mean if the test images were drawn anew, the subjects being the same.
+
+    Subjects find the same images easy, so averaging over subjects takes little of it away.
+
+    Args:
+        by_image: `[subjects, n]`, what each subject reaches at each image.
+
+    Returns:
+        The error of one subject's mean (of their mean variance), and that of the mean over all.
+    """
+    n = by_image.shape[1]
+    alone = float(by_image.var(axis=1, ddof=1).mean())
+    over = float(by_image.mean(axis=0).var(ddof=1))
+    return math.sqrt(alone / n), math.sqrt(over / n)
 
 
 def words(found: Sequence[Evaluated]) -> list[str]:
     """Say what the tables show, what their numbers cannot tell, and what was chosen."""
     first = found[0]
-    best = max(scores[PRIMARY].mean() for each in found for scores in each.scores.values())
-    alone, over = binomial_floor(best, first.n_test, len(found))
+    errors = [
+        standard_errors(np.stack([each.by_image[name][PRIMARY].mean(axis=0) for each in found]))
+        for name in first.by_image
+    ]
+    alone, over = map(max, zip(*errors, strict=True))
     chance = chance_metrics(first.n_test, (1, 5))
     seeds = " ".join(map(str, first.seeds))
     return [
@@ -305,9 +381,10 @@ def words(found: Sequence[Evaluated]) -> list[str]:
         f"{first.training.gallery}, {first.training.tower.model} ({first.training.tower.weights}), "
         f"{first.training.encoder}; mean over seeds {seeds}. {_choice(first)} SSR and NeuroCLIP "
         "are reimplemented from the papers' descriptions.",
-        f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. One run on "
-        f"{first.n_test} queries has a binomial standard error of up to {100 * alone:.1f} points "
-        f"at Top-1, a mean over {len(found)} subjects one of {100 * over:.1f}.",
+        f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. If "
+        f"{first.n_test} other images were drawn, one subject's Top-1 would have a standard error "
+        f"of up to {100 * alone:.1f} points, the mean over {len(found)} subjects one of "
+        f"{100 * over:.1f}.",
         *(
             f"{each.subject}, chosen in {each.ledger.folder.name}: "
             f"{'; '.join(map(describe, each.chosen.values()))}."
@@ -372,13 +449,14 @@ def main(options: ImageEvaluationOptions) -> None:
     texts = [*words(found), *looks]
     values: report.Rows = []
     if len(found) > 1:
-        chance = dict.fromkeys((e.subject for e in found), 1 / found[0].n_test)
-        scores = by_subject(found, PRIMARY)
-        comparisons = compare_subjects(scores, chance)
+        comparisons = compare_objectives(found, PRIMARY)
         shown = partial(report.score, PRIMARY)
-        _, tests, further = subject_tables(scores, comparisons, shown)
-        tables += [("Top-1, over subjects", tests), ("Top-1, further measures", further)]
-        texts.append(legend(comparisons, EQUIVALENCE, shown))
+        tests = comparison_rows(comparisons, "comparison", shown)
+        tables += [
+            ("Top-1, over subjects and images", tests),
+            ("Top-1, further measures", further_rows(comparisons)),
+        ]
+        texts += [LEGEND, further_legend(comparisons, EQUIVALENCE, shown)]
         values = comparison_values(comparisons, PRIMARY)
     else:
         texts.append("One subject: nothing is claimed beyond it. Tests need at least two.")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from upath import UPath
 
 from analysis import controls
-from analysis.comparison import LEGEND
 from analysis.evaluation import PRIMARY, leading_family
 from analysis.examples import examples
 from analysis.figures import (
     Curve,
     Trial,
     bar_figure,
+    candidates_by_seed,
     curve_figure,
     family_figure,
     rank_figure,
@@ -23,7 +23,7 @@ from analysis.figures import (
     styled_matrix,
     swept_fields,
 )
-from analysis.findings import findings, power_note, repeats_note
+from analysis.findings import findings, power_note, repeats_note, verdict
 from analysis.origin import (
     KeptControls,
     control_words,
@@ -100,6 +100,11 @@ class Material:
         return self.controls if self.controls and self.controls.belong_to(*wanted) else None
 
     @property
+    def verdict(self) -> str:
+        """What all of it shows, in a paragraph to quote: at the strictest seeds."""
+        return verdict(self.last.evaluation)
+
+    @property
     def missing_note(self) -> list[str]:
         """Name the cells that the choice went without, if there were any."""
         n = len(self.missing)
@@ -124,6 +129,7 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
     data = FactTable("The data, and what to beware of", data_facts(ledger, material.shards, sizes))
     made = provenance_facts(ledger, material.records, material.written_at)
     return [
+        Section("What it shows", [Words([material.verdict])]),
         *(_test_section(material, protocol, pictures) for protocol in material.protocols[::-1]),
         Section("What the score is made of", _score_blocks(material, pictures)),
         Section("What was run, and on what", [run, data]),
@@ -211,7 +217,7 @@ def _test_section(
             pictures[protocol.file_name],
             pictures[f"{protocol.file_name}_recall"],
             Grid(
-                f"Tests of {title}, differences in points. {LEGEND}",
+                f"Tests of {title}, differences in points. {evaluation.legend}",
                 difference_rows(evaluation, PRIMARY),
             ),
         ],
@@ -246,6 +252,11 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
     ranks = {
         family: [r.ranks for r in by_seed] for family, by_seed in evaluation.retrievals.items()
     }
+    sizes = candidates_by_seed(ranks)
+    recalls = {
+        family: [evaluation.mean(f"recall@{k}", family) for k in range(1, max(sizes) + 1)]
+        for family in ranks
+    }
     on_what, n_test = f"{len(evaluation.seeds)} {protocol.name}", candidates(evaluation)
     return [
         Picture(
@@ -260,9 +271,9 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
             f"{name}_recall",
             f"Recall at every k by family, {protocol.name}",
             f"Share of test queries whose true sentence is among the first k of {n_test} "
-            f"candidates: mean over {on_what} and its 95 % interval at each k, which allows for "
-            "overlapping splits (Nadeau and Bengio); dashed: chance, k of all candidates.",
-            recall_figure(ranks, evaluation.sizes),
+            f"candidates: mean over {on_what} and its 95 % interval at each k, by the same units "
+            "as the tests; dashed: chance, k of all candidates.",
+            recall_figure(recalls, sizes),
         ),
         Picture(
             f"{name}_ranks",

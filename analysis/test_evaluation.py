@@ -5,9 +5,9 @@
 
 Per family, the configuration with the best mean validation Recall@10; each of its seeds' encoders
 on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice was not
-made: their table is free of selection by seed. Yet fresh seeds deal out the sentences of one
-recording anew, and the search has seen them in other splits; only a sweep with --split held-out
-keeps its test sentences from all seeds. Every look at test splits is recorded.
+made: they lessen what the choice owes to its seeds. They do not undo that it was made among
+configurations on these sentences, which fresh seeds deal out anew; only a sweep with --split
+held-out keeps its test sentences from all seeds. Every look at test splits is recorded.
 report.html holds it all, with figures; tables and figures stand beside it.
 """
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from upath import UPath
 
 from analysis import report
-from analysis.comparison import LEGEND
+from analysis.comparison import untestable
 from analysis.confirmation import confirming_sweep
 from analysis.evaluation import (
     PRIMARY,
@@ -99,7 +99,7 @@ def screen_rows(rows: report.Rows) -> report.Rows:
 def markdown(material: Material) -> str:
     """Write the tables as Markdown: for each protocol its scores and the tests of every metric."""
     ledger = material.ledger
-    parts = [f"# Test evaluation of {ledger.folder.name}\n"]
+    parts = [f"# Test evaluation of {ledger.folder.name}\n", f"{material.verdict}\n"]
     parts += [f"{note}\n" for note in (*material.missing_note, *material.notes)]
     for protocol in material.protocols:
         evaluation = protocol.evaluation
@@ -107,7 +107,7 @@ def markdown(material: Material) -> str:
         parts += [f"## {protocol.name.capitalize()}\n", f"{protocol.caption}\n"]
         parts.append(report.markdown_table(rows))
         parts += [report.markdown_table(difference_rows(evaluation, m)) for m in METRICS]
-    return "\n".join([*parts, f"{LEGEND}\n"])
+    return "\n".join([*parts, f"{material.last.evaluation.legend}\n"])
 
 
 def number_tables(material: Material) -> dict[str, report.Rows]:
@@ -267,8 +267,9 @@ def looked_at(ledger: Ledger, name: str, evaluation: Evaluation) -> Protocol:
 
 
 def show(material: Material) -> None:
-    """Print the tables, and the tests of the last protocol, the strictest."""
+    """Print the verdict, the tables, and the tests of the last protocol, the strictest."""
     published, last = published_rows(material.ledger), material.last.evaluation
+    say(material.verdict)
     for note in (*material.missing_note, *material.notes):
         say(note)
     for protocol in material.protocols:
@@ -279,7 +280,8 @@ def show(material: Material) -> None:
         if configuration:
             say(f"Best of {family}: {describe(configuration)}.")
     console.print(report.screen_table(difference_rows(last, PRIMARY)))
-    say(LEGEND)
+    for words in (last.legend, *untestable(last.comparisons(PRIMARY))):
+        say(words)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     assert f"Tables: {table.parent}" in done.stdout
     with table.open(newline="") as file:
         rows = {row["comparison"]: row for row in csv.DictReader(file)}
-    chance, pair = rows["no masking – chance"], rows["no masking – electrode"]
+    chance, pair = rows["no masking vs chance"], rows["no masking vs electrode"]
     assert float(chance["mean"]) == pytest.approx(np.mean(levels) + 0.001 - 0.05)
     assert float(pair["mean"]) == pytest.approx(-0.1 * np.mean(levels))
     d = -0.1 * np.array(levels)

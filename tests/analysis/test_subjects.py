@@ -41,7 +41,7 @@ def test_the_test_is_over_subjects():
     means = subject_means(SCORES)
     (found,) = compare_subjects(SCORES)
     expected = stats.ttest_rel(means["a"], means["b"])
-    assert found.name == "a – b"
+    assert found.name == "a vs b"
     assert found.corrected.pvalue == pytest.approx(expected.pvalue)
     assert found.corrected.df == len(SUBJECTS) - 1
     interval = expected.confidence_interval(0.95)
@@ -69,10 +69,10 @@ def test_more_seeds_or_recordings_of_the_same_subjects_make_nothing_more_certain
 def test_each_subject_is_compared_with_its_own_chance():
     first, _, pair = compare_subjects(SCORES, CHANCE)
     above = subject_means(SCORES)["a"] - [CHANCE[name] for name in SUBJECTS]
-    assert first.name == "a – chance"
+    assert first.name == "a vs chance"
     assert first.corrected.pvalue == pytest.approx(stats.ttest_1samp(above, 0).pvalue)
     assert first.corrected.mean == pytest.approx(np.mean(above))
-    assert pair.name == "a – b"
+    assert pair.name == "a vs b"
 
 
 def test_equivalence_reaches_the_posterior():
@@ -152,7 +152,7 @@ def test_the_tables_say_no_naive_p():
     means, tests, further = subject_tables(SCORES, comparisons, plain)
     assert [row["configuration"] for row in means] == ["a", "b"]
     assert "naive p" not in tests[0]
-    assert further[0]["comparison"] == tests[0]["comparison"] == "a – b"
+    assert further[0]["comparison"] == tests[0]["comparison"] == "a vs b"
 
 
 @pytest.mark.parametrize(
