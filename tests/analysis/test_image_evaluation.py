@@ -16,16 +16,19 @@ from upath import UPath
 
 from analysis.image_evaluation import (
     OVER,
+    TOPS,
     Evaluated,
     ImageEvaluationOptions,
-    binomial_floor,
     check_alike,
+    compare_objectives,
     main,
     paper_subjects,
+    standard_errors,
     subject_ledgers,
     table_rows,
 )
 from analysis.published_images import EEG_WITHIN, MEANS, SSR, Task
+from analysis.statistics import crossed_ttest
 from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
@@ -219,8 +222,7 @@ def papers(task: Task) -> list[Evaluated]:
             training=ImageTrainingSpec(split=task[1]),
             chosen={"ssr": {}},
             seeds=(0, 1),
-            scores={"ssr": {name: np.array([0.5, 0.6]) for name in ("recall@1", "recall@5")}},
-            n_test=200,
+            by_image={"ssr": {name: np.eye(2).repeat(100, 1) for name in TOPS}},
             task=task,
         )
         for subject in paper_subjects(task)
@@ -247,12 +249,43 @@ def test_nothing_published_stands_beside_other_subjects():
     assert len(table_rows(found[:1], "recall@1")) == 1
 
 
-def test_the_binomial_floor_is_what_a_simulation_finds():
-    hits = np.random.default_rng(0).binomial(200, 0.2, size=20_000) / 200
-    alone, over = binomial_floor(0.2, 200, 10)
-    assert alone == pytest.approx(hits.std(), rel=0.02)
-    assert over == pytest.approx(hits.reshape(-1, 10).mean(axis=1).std(), rel=0.05)
-    assert 100 * alone == pytest.approx(2.8, abs=0.05)  # as the literature's tables would need
+def hits_of(generator: np.random.Generator, sd_of_images: float) -> np.ndarray:
+    """Hits `[10 subjects, 200 images]`, where images are as easy for one subject as for another."""
+    easy = generator.normal(0.3, 0.35, (10, 1)) + generator.normal(0, sd_of_images, 200)
+    return (generator.random((10, 200)) < 1 / (1 + np.exp(-easy))).astype(float)
+
+
+def test_the_standard_errors_are_those_of_images_drawn_anew():
+    able = np.random.default_rng(1).normal(0.3, 0.35, (10, 1))
+    generator = np.random.default_rng(2)
+    drawn = []
+    for _ in range(1500):
+        easy = able + generator.normal(0, 1, 200)
+        drawn.append((generator.random((10, 200)) < 1 / (1 + np.exp(-easy))).astype(float))
+    means = np.array([hits.mean(axis=1) for hits in drawn])
+    alone, over = np.mean([standard_errors(hits) for hits in drawn], axis=0)
+    assert over == pytest.approx(means.mean(axis=1).std(ddof=1), rel=0.06)
+    assert alone == pytest.approx(means.std(axis=0, ddof=1).mean(), rel=0.06)
+    assert 1.7 < 100 * over < 2.1  # where sqrt(p (1 - p) / 2000) is 1.1
+    assert 100 * alone == pytest.approx(3.5, abs=0.2)
+
+
+def test_objectives_are_compared_over_subjects_and_images():
+    generator = np.random.default_rng(3)
+    tables = {name: hits_of(generator, 1) for name in ("infonce", "ssr")}
+    found = [
+        dataclasses.replace(
+            each, by_image={n: {m: t[[i, i]] for m in TOPS} for n, t in tables.items()}
+        )
+        for i, each in enumerate(papers(EEG_WITHIN))
+    ]
+    *above, pair = compare_objectives(found, "recall@1")
+    assert [c.name for c in (*above, pair)] == [
+        *("infonce vs chance", "ssr vs chance", "infonce vs ssr"),
+    ]
+    assert pair.corrected == crossed_ttest(tables["infonce"] - tables["ssr"])
+    assert above[0].corrected == crossed_ttest(tables["infonce"] - 1 / 200)
+    assert pair.naive.pvalue < pair.corrected.pvalue
 
 
 def test_published_means_are_those_of_their_subjects():
