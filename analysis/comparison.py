@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -70,29 +71,54 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One difference between scores at the same seeds, and what it shows.
+    """One of several differences of a kind, and what it shows.
 
     Attributes:
-        name: What is compared, "A vs B".
-        corrected: The test to go by.
-        naive: The test that takes seeds for independent.
-        p_holm: The p-value of the test to go by, adjusted for all comparisons of its kind.
-        n_comparisons: How many comparisons of its kind there are.
-        effect_size: The mean difference in standard deviations over the units of the test.
-        wins: P(A > B), the share of seeds at which A wins.
-        ranks: Wilcoxon's test, which takes seeds for independent too.
-        posterior: The posterior of the difference, with a region of practical equivalence.
+        difference: The difference and the test to go by.
+        p_holm: The p-value of that test, adjusted for all comparisons of the kind.
+        n_comparisons: How many comparisons of the kind there are.
+        equivalence: Differences up to this mean nothing in practice.
     """
 
-    name: str
-    corrected: TTest
-    naive: TTest
+    difference: Difference
     p_holm: float
     n_comparisons: int
-    effect_size: float
-    wins: float
-    ranks: SignedRankTest
-    posterior: Posterior
+    equivalence: float
+
+    @property
+    def name(self) -> str:
+        """What is compared, "A vs B"."""
+        return self.difference.name
+
+    @property
+    def corrected(self) -> TTest:
+        """The test to go by."""
+        return self.difference.test
+
+    @property
+    def effect_size(self) -> float:
+        """The mean difference in standard deviations over the units of the test."""
+        return self.difference.effect_size
+
+    @cached_property
+    def naive(self) -> TTest:
+        """The test that takes seeds for independent."""
+        return naive_ttest(self.difference.by_seed)
+
+    @property
+    def wins(self) -> float:
+        """P(A > B), the share of seeds at which A wins."""
+        return win_share(self.difference.by_seed, np.zeros_like(self.difference.by_seed))
+
+    @cached_property
+    def ranks(self) -> SignedRankTest:
+        """Wilcoxon's test, which takes seeds for independent too."""
+        return wilcoxon_signed_rank(self.difference.by_seed)
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior of the difference, with a region of practical equivalence."""
+        return correlated_bayesian_ttest(self.corrected, self.equivalence)
 
 
 def against_chance(
@@ -189,15 +215,10 @@ def compare(
     adjusted = holm([difference.test.pvalue for difference in differences])
     return [
         Comparison(
-            name=difference.name,
-            corrected=difference.test,
-            naive=naive_ttest(difference.by_seed),
+            difference=difference,
             p_holm=float(p_holm),
             n_comparisons=len(differences),
-            effect_size=difference.effect_size,
-            wins=win_share(difference.by_seed, np.zeros_like(difference.by_seed)),
-            ranks=wilcoxon_signed_rank(difference.by_seed),
-            posterior=correlated_bayesian_ttest(difference.test, equivalence),
+            equivalence=equivalence,
         )
         for difference, p_holm in zip(differences, adjusted, strict=True)
     ]

@@ -130,6 +130,16 @@ class Evaluation:
 
     def comparisons(self, metric: str) -> list[Comparison]:
         """Compare each family with chance, and families in pairs; Holm within each kind."""
+        if metric not in self._compared:
+            self._compared[metric] = self._compare(metric)
+        return self._compared[metric]
+
+    @cached_property
+    def _compared(self) -> dict[str, list[Comparison]]:
+        """Comparisons by metric, as far as they were asked for."""
+        return {}
+
+    def _compare(self, metric: str) -> list[Comparison]:
         with_chance, in_pairs = (
             (self._chance_over_stimuli, self._pair_over_stimuli)
             if self.test_blocks is not None

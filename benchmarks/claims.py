@@ -1,12 +1,21 @@
-"""How often the claim "above chance" is right: on null recordings, and on coupled ones.
+"""How often a report claims what is not there: on simulated reports, and on null recordings.
 
     python benchmarks/claims.py
-    python benchmarks/claims.py --null 100 --coupled 40 --coupling 0.5
+    python benchmarks/claims.py --worlds 1000 --null 0 --coupled 0
+    python benchmarks/claims.py --worlds 0 --null 100 --coupled 40 --coupling 0.5
 
-Every recording is written, read, cut, transformed, trained on at each seed and evaluated on the
-held-out splits, as a cell of a sweep is, and tested by the corrected resampled t-test at 5 %. There
-is one configuration, so nothing is chosen. All sentences are of one length: in null recordings
-nothing at all tells them apart, in coupled ones only what words evoke.
+Worlds: four families of equally good configurations, decoded by ridge regression and tested by the
+functions that write a report. In "nothing" no signal has anything to do with a sentence, in "equal"
+each family measures the same signal with noise of its own, in "drift" signals and sentences change
+slowly, each for itself. A claim is a p below 5 % after Holm, within either kind of comparison: with
+chance, and in pairs. Coarse: reports of 59 sentences whose hits are drawn at chance, so that whole
+sentences often make the same difference at every seed; one recording, or two subjects of ten seeds.
+Images: ten subjects who find the same images easy, two methods that are better at some of them.
+
+Recordings: each is written, read, cut, transformed, trained on at each seed and evaluated on the
+held-out splits, as a cell of a sweep is. There is one configuration, so nothing is chosen. All
+sentences are of one length: in null recordings nothing at all tells them apart, in coupled ones
+only what words evoke.
 """
 
 from __future__ import annotations
@@ -14,6 +23,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,19 +32,24 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import signal, stats
 from upath import UPath
 
 from analysis.comparison import Comparison, against_chance
+from analysis.evaluation import Evaluation, Retrieval, retrieval_of
+from analysis.statistics import crossed_ttest, holm, naive_ttest
+from analysis.subjects import compare_subjects
 from ssense.command import run_command
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.dataset import Dataset
+from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_sentences
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.fitting import fit
 from ssense.model.encoder import trained_encoder
 from ssense.model.text import TextSpec, cached_embeddings
-from ssense.retrieval import chance_metrics
+from ssense.retrieval import chance_metrics, cosine_scores
 from ssense.training import TrainingSpec
+from sweeps.engine.cell import Configuration
 from sweeps.engine.options import SMALL
 from sweeps.engine.precompute import ShardTask, plan_dataset
 
@@ -44,8 +59,10 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How many recordings, and how large."""
+    """How many worlds and recordings, and how large."""
 
+    worlds: int = 200
+    """Simulated worlds of each kind."""
     null: int = 40
     """Recordings without anything in them."""
     coupled: int = 20
@@ -60,6 +77,147 @@ class Options:
     """Most epochs of a training."""
     processes: int = 2
     """Recordings at a time."""
+
+
+SENTENCES, ROWS, TEXT_ROWS, FAMILIES = 288, 8, 32, 4
+SPANS = np.stack([np.arange(SENTENCES) * 2.3, np.arange(SENTENCES) * 2.3 + 2.2], axis=1)
+WORLDS = ("nothing", "equal", "drift")
+SPLITS: tuple[SplitKind, ...] = ("random", "blocked", "held-out")
+
+Claims = dict[str, bool]
+"""Whether a report makes a claim, by what it is about."""
+
+
+def drifting(generator: np.random.Generator, rows: int) -> np.ndarray:
+    """Rows `[SENTENCES, rows]` that keep .95 of themselves from one sentence to the next."""
+    fresh = generator.standard_normal((SENTENCES, rows)) * np.sqrt(1 - 0.95**2)
+    fresh[0] /= np.sqrt(1 - 0.95**2)
+    return signal.lfilter([1], [1, -0.95], fresh, axis=0)
+
+
+def world(kind: str, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Signals `[FAMILIES, SENTENCES, ROWS]` and sentences `[SENTENCES, TEXT_ROWS]`."""
+    text = generator.standard_normal((SENTENCES, TEXT_ROWS))
+    evoked = text @ generator.standard_normal((TEXT_ROWS, ROWS)) / np.sqrt(TEXT_ROWS)
+    if kind == "drift":
+        text = drifting(generator, TEXT_ROWS) + text
+        evoked = drifting(generator, ROWS)
+    noise = generator.standard_normal((FAMILIES, SENTENCES, ROWS))
+    return {"nothing": 0, "equal": 1, "drift": 1}[kind] * evoked + 2 * noise, text
+
+
+def decoded(signals: np.ndarray, text: np.ndarray, split: Split, shared: bool) -> Retrieval:
+    """What a ridge regression retrieves on a test split."""
+    x, y = signals[split.train], text[split.train]
+    weights = np.linalg.solve(x.T @ x + 5 * np.eye(ROWS), x.T @ (y - y.mean(axis=0)))
+    queries, candidates = (
+        torch.from_numpy(v) for v in (signals[split.test] @ weights, text[split.test])
+    )
+    return retrieval_of(cosine_scores(queries, candidates), split.test, shared)
+
+
+def evaluation_of(
+    signals: np.ndarray, text: np.ndarray, kind: SplitKind, seeds: range
+) -> Evaluation:
+    """The evaluation that a report is written from."""
+    names = list(map(str, range(SENTENCES)))
+    splits = [split_sentences(kind, seed, names, SPANS) for seed in seeds]
+    shared = kind == "held-out"
+    n_train, n_test = np.mean([resampled_sizes(kind, s) for s in splits], axis=0).round()
+    return Evaluation(
+        chosen={f"family {i}": {} for i in range(FAMILIES)},
+        seeds=tuple(seeds),
+        retrievals={
+            f"family {i}": [decoded(of_family, text, split, shared) for split in splits]
+            for i, of_family in enumerate(signals)
+        },
+        n_train=int(n_train),
+        n_test=len(splits[0].test),
+        sizes=(int(n_train), int(n_test)),
+        test_blocks=BLOCKS if shared else None,
+    )
+
+
+def claims_of(comparisons: Sequence[Comparison], about: str) -> Claims:
+    """What a report claims of comparisons, of which the first are with chance."""
+    kinds = {"above chance": comparisons[:FAMILIES], "a pair": comparisons[FAMILIES:]}
+    return {
+        f"{about}, {name}{by}": any(
+            p < LEVEL and (name == "a pair" or c.corrected.mean > 0)
+            for c, p in zip(found, adjusted, strict=True)
+        )
+        for name, found in kinds.items()
+        for by, adjusted in (
+            ("", [c.p_holm for c in found]),
+            (", naive", holm([c.naive.pvalue for c in found])),
+        )
+    }
+
+
+def world_claims(seed: int) -> Claims:
+    """What reports on one world of each kind claim, at five and at ten seeds."""
+    found: Claims = {}
+    for kind in WORLDS:
+        signals, text = world(kind, np.random.default_rng([seed, WORLDS.index(kind)]))
+        for split in SPLITS:
+            for n_seeds in (5, 10):
+                evaluation = evaluation_of(signals, text, split, range(n_seeds))
+                about = f"{kind}, {split} splits, {n_seeds} seeds"
+                found |= claims_of(evaluation.comparisons(METRIC), about)
+    return {k: v for k, v in found.items() if not (k.startswith("equal") and "chance" in k)}
+
+
+def coarse_evaluation(generator: np.random.Generator, n_seeds: int) -> Evaluation:
+    """Families at chance, whose hits among 59 sentences are drawn anew at each seed."""
+    rows = np.arange(59)
+    retrievals = {
+        f"family {i}": [
+            Retrieval(rows=rows, ranks=generator.integers(1, 60, 59) * 1.0, first=rows[:, None])
+            for _ in range(n_seeds)
+        ]
+        for i in range(FAMILIES)
+    }
+    chosen: dict[str, Configuration] = {name: {} for name in retrievals}
+    seeds, sizes = tuple(range(n_seeds)), (176, 59)
+    return Evaluation(
+        chosen=chosen, seeds=seeds, retrievals=retrievals, n_train=176, n_test=59, sizes=sizes
+    )
+
+
+def coarse_claims(seed: int) -> Claims:
+    """What reports on families at chance claim, of few seeds and of two subjects."""
+    generator, found = np.random.default_rng([seed, 7]), {}
+    for n_seeds in (2, 3, 5, 10):
+        evaluation = coarse_evaluation(generator, n_seeds)
+        about = f"coarse, random splits, {n_seeds} seeds"
+        found |= claims_of(evaluation.comparisons(METRIC), about)
+    subjects = [coarse_evaluation(generator, 10) for _ in range(2)]
+    scores = {
+        f"subject {i}": {"": {name: by[METRIC] for name, by in evaluation.scores.items()}}
+        for i, evaluation in enumerate(subjects)
+    }
+    chance = {f"subject {i}": e.chance[METRIC] for i, e in enumerate(subjects)}
+    return found | claims_of(compare_subjects(scores, chance), "coarse, two subjects of 10 seeds")
+
+
+def image_claims(seed: int) -> Claims:
+    """Whether two methods that are better at some images each are told apart."""
+    generator = np.random.default_rng([seed, 8])
+    easy = generator.normal(0.3, 0.35, (10, 1)) + generator.normal(0, 1, 200)
+    hits = [
+        generator.random((10, 200)) < 1 / (1 + np.exp(-easy - generator.normal(0, 1, 200)))
+        for _ in range(2)
+    ]
+    d = hits[0].astype(float) - hits[1]
+    about = "images, ten subjects, a pair"
+    alone = naive_ttest(d.mean(axis=1)).pvalue < LEVEL
+    return {about: crossed_ttest(d).pvalue < LEVEL, f"{about}, over subjects alone": alone}
+
+
+def simulated_claims(seed: int) -> Claims:
+    """What all simulated reports of one number claim."""
+    torch.set_num_threads(1)
+    return world_claims(seed) | coarse_claims(seed) | image_claims(seed)
 
 
 def dataset_of(spec: SyntheticSpec, folder: Path) -> Dataset:
@@ -122,7 +280,17 @@ def above(tests: list[Comparison]) -> float:
     return fmean(test.corrected.mean for test in tests) if tests else 0.0
 
 
-def main(options: Options) -> None:
+def show_worlds(options: Options, pool: ProcessPoolExecutor) -> None:
+    """Simulate reports and print how often they claim what is not there."""
+    reports = list(pool.map(simulated_claims, range(options.worlds), chunksize=4))
+    for about in reports[0]:
+        print(f"{about}: {share([report[about] for report in reports])}")
+    wrong = {about: fmean(report[about] for report in reports) for about in reports[0]}
+    print(json.dumps({"worlds": len(reports), "claims": wrong}))
+
+
+def show_recordings(options: Options, pool: ProcessPoolExecutor) -> None:
+    """Train on recordings and print how often reports claim that they are above chance."""
     common = {"sentences": options.sentences, "electrodes": 5, "sampling_rate": 256.0}
     null = [
         SyntheticSpec(seed=seed, coupling=0.0, equal_durations=True, **common)
@@ -132,9 +300,7 @@ def main(options: Options) -> None:
         SyntheticSpec(seed=seed, coupling=options.coupling, equal_durations=True, **common)
         for seed in range(1000, 1000 + options.coupled)
     ]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
-        tests = list(pool.map(partial(claim, options=options), [*null, *coupled]))
+    tests = list(pool.map(partial(claim, options=options), [*null, *coupled]))
     nothing, something = tests[: len(null)], tests[len(null) :]
     wrong = [claimed(each) for each in nothing]
     naive = [each.naive.pvalue < LEVEL and each.naive.mean > 0 for each in nothing]
@@ -153,6 +319,15 @@ def main(options: Options) -> None:
             }
         )
     )
+
+
+def main(options: Options) -> None:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
+        if options.worlds:
+            show_worlds(options, pool)
+        if options.null or options.coupled:
+            show_recordings(options, pool)
 
 
 if __name__ == "__main__":
