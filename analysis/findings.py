@@ -28,28 +28,35 @@ def findings(evaluation: Evaluation) -> list[str]:
     ]
 
 
-def verdict(evaluation: Evaluation, explained: str = "") -> str:
+def verdict(
+    names: Sequence[str],
+    tests: Sequence[Comparison],
+    metric: str,
+    explained: str = "",
+    kind: str = "families",
+) -> str:
     """Say in a paragraph to quote what is above chance, what is better, and what explains it.
 
     Args:
-        evaluation: The scores at the strictest seeds.
-        explained: What the controls say, as a clause; empty for what this evaluation alone shows.
+        names: What is compared.
+        tests: The comparison of each with chance, and then of each pair.
+        metric: The title of the metric.
+        explained: What the controls say, as a clause; empty where they say nothing.
+        kind: What is compared, in the plural.
     """
-    families = list(evaluation.scores)
-    tests = evaluation.comparisons(PRIMARY)
-    clauses = [_chance_clause(families, tests), _pairs_clause(families, tests[len(families) :])]
-    words = "; ".join(filter(None, [*clauses, explained]))
-    return f"In {metric_title(PRIMARY)}, {words}."
+    above, pairs = tests[: len(names)], tests[len(names) :]
+    clauses = [_chance_clause(names, above, kind), _pairs_clause(names, pairs), explained]
+    return f"In {metric}, {'; '.join(filter(None, clauses))}."
 
 
-def _chance_clause(families: Sequence[str], tests: Sequence[Comparison]) -> str:
-    above = [f for f, t in zip(families, tests, strict=False) if shown(t) and not _is_below(t)]
-    whole = {1: "the one family is", 2: "both families are"}
-    if len(above) == len(families):
-        return f"{whole.get(len(families), f'all {len(families)} families are')} above chance"
+def _chance_clause(names: Sequence[str], tests: Sequence[Comparison], kind: str) -> str:
+    above = [n for n, t in zip(names, tests, strict=True) if is_shown(t) and not _is_below(t)]
+    if len(names) == 1:
+        return f"{names[0]} is {'above' if above else 'not shown to be above'} chance"
     if not above:
-        one = "the one family is not" if len(families) == 1 else "no family is"
-        return f"{one} shown to be above chance"
+        return f"none of the {len(names)} {kind} is shown to be above chance"
+    if len(above) == len(names):
+        return f"{'both' if len(names) == 2 else f'all {len(names)}'} {kind} are above chance"
     verb = "is" if len(above) == 1 else "are"
     return f"{in_list(above)} {verb} above chance, the others are not shown to be"
 
@@ -58,7 +65,7 @@ def _pairs_clause(families: Sequence[str], tests: Sequence[Comparison]) -> str:
     better = [
         f"{b} is better than {a}" if _is_below(test) else f"{a} is better than {b}"
         for (a, b), test in zip(combinations(families, 2), tests, strict=True)
-        if shown(test)
+        if is_shown(test)
     ]
     if better:
         return in_list(better)
@@ -117,7 +124,7 @@ def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
         f"{capital(family)} reaches {score:.1f} % {metric_title(PRIMARY)}, "
         f"{_points(test, 'above chance', 'below chance')} ({_evidence(test)})"
     )
-    return f"{words}." if shown(test) else f"{words}: this may be chance."
+    return f"{words}." if is_shown(test) else f"{words}: this may be chance."
 
 
 def _difference(first: str, second: str, test: Comparison) -> str:
@@ -125,7 +132,7 @@ def _difference(first: str, second: str, test: Comparison) -> str:
         f"{capital(first)} is {_points(test, f'above {second}', f'below {second}')} in "
         f"{metric_title(PRIMARY)} ({_evidence(test)})"
     )
-    if shown(test):
+    if is_shown(test):
         return f"{words}."
     if not test.corrected.testable:
         return f"{words}: no difference is shown."
@@ -133,7 +140,7 @@ def _difference(first: str, second: str, test: Comparison) -> str:
     return f"{words}: no difference is shown; {would}."
 
 
-def shown(test: Comparison) -> bool:
+def is_shown(test: Comparison) -> bool:
     """Whether a test shows a difference, after Holm's adjustment."""
     return test.p_holm < ALPHA
 

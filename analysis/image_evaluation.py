@@ -38,6 +38,7 @@ from analysis.comparison import (
     pairs_of,
 )
 from analysis.evaluation import another_models, best_configurations, require_all, take_up
+from analysis.findings import verdict
 from analysis.looks import count_looks, record_look
 from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
 from analysis.statistics import crossed_ttest, effect_size
@@ -456,18 +457,22 @@ def main(options: ImageEvaluationOptions) -> None:
             ("Top-1, over subjects and images", tests),
             ("Top-1, further measures", further_rows(comparisons)),
         ]
+        names = list(found[0].by_image)
+        texts.insert(0, verdict(names, comparisons, TOPS[PRIMARY], kind="objectives"))
         texts += [LEGEND, further_legend(comparisons, EQUIVALENCE, shown)]
         values = comparison_values(comparisons, PRIMARY)
     else:
         texts.append("One subject: nothing is claimed beyond it. Tests need at least two.")
+    first, *others = texts
+    say(first)
     for title, rows in tables:
         say(title)
         console.print(report.screen_table(rows))
-        parts += [f"## {title}", report.markdown_table(rows)]
-    for line in texts:
+    for line in others:
         say(line)
+    parts += [first, *(f"## {title}\n\n{report.markdown_table(rows)}" for title, rows in tables)]
     folder = storage / "image_evaluation" / digest([ledger.folder.name for ledger in ledgers])
-    write_whole(folder / "tables.md", "\n\n".join([*parts, *texts]) + "\n")
+    write_whole(folder / "tables.md", "\n\n".join([*parts, *others]) + "\n")
     write_whole(folder / "scores.csv", report.csv_table(score_rows(found)))
     if values:
         write_whole(folder / "tests.csv", report.csv_table(values))

@@ -102,7 +102,9 @@ class Material:
     @property
     def verdict(self) -> str:
         """What all of it shows, in a paragraph to quote: at the strictest seeds."""
-        return verdict(self.last.evaluation)
+        evaluation = self.last.evaluation
+        tests = evaluation.comparisons(PRIMARY)
+        return verdict(list(evaluation.retrievals), tests, metric_title(PRIMARY))
 
     @property
     def missing_note(self) -> list[str]:

@@ -155,7 +155,8 @@ def of_hits(counts: list[int], n: int = N) -> list[Retrieval]:
 def verdict_of(evaluation: Evaluation, **hits: list[int]) -> str:
     retrievals = {name.replace("_", " "): of_hits(counts) for name, counts in hits.items()}
     seeds = tuple(range(len(next(iter(hits.values())))))
-    return verdict(dataclasses.replace(evaluation, retrievals=retrievals, seeds=seeds))
+    found = dataclasses.replace(evaluation, retrievals=retrievals, seeds=seeds)
+    return verdict(list(retrievals), found.comparisons("recall@10"), "Recall@10")
 
 
 HIGH, LOW, CHANCE = (list(range(n, n + 20, 2)) for n in (150, 80, 1))
@@ -172,7 +173,16 @@ def test_a_verdict_says_what_is_above_chance_and_what_is_better(evaluation):
         "In Recall@10, b is above chance, the others are not shown to be; b is better than a and"
     )
     assert verdict_of(evaluation, no_masking=CHANCE) == (
-        "In Recall@10, the one family is not shown to be above chance."
+        "In Recall@10, no masking is not shown to be above chance."
+    )
+
+
+def test_a_verdict_names_its_kind_and_takes_a_clause(evaluation):
+    tests = evaluation.comparisons("recall@10")
+    words = verdict(["a", "b"], tests, "Top-1", "duration alone explains the score", "objectives")
+    assert words == (
+        "In Top-1, both objectives are above chance; none is shown to be better than another; "
+        "duration alone explains the score."
     )
 
 

@@ -115,6 +115,7 @@ def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
 
 def test_the_tables_stand_side_by_side_in_the_papers_layout(evaluated):
     shown = (evaluated / "tables.md").read_text()
+    assert shown.startswith("# Image decoding on the test images\n\nIn Top-1, ")
     assert "## Top-1\n" in shown
     assert "## Top-5\n" in shown
     assert "| objective | sub-01 | sub-02 | over subjects |" in shown
