@@ -148,7 +148,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 def local_ray() -> Iterator[None]:
     import ray
 
-    from sweeps.engine.workers import on_loopback, quiet_ray
+    from sweeps.engine.own_ray import on_loopback
+    from sweeps.engine.workers import quiet_ray
 
     quiet_ray()
     with on_loopback():

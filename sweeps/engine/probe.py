@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import torch
 
 from ssense.fitting import Examples, Method, fit
 from ssense.retrieval import NonFiniteError
-from sweeps.engine.process import assigned_device
+from sweeps.engine.process import assigned_device, usable_cores
 
 ENOUGH_S = 1.0  # a probe of this length has left the overhead of its start behind
 
@@ -46,7 +45,7 @@ def probe_seconds(
     n = 2
     try:
         device = assigned_device(gpus)
-        with _threads(min(threads, os.cpu_count() or 1)):  # more would only stand in line
+        with _threads(min(threads, usable_cores())):  # more would only stand in line
             while (seconds := _epoch(spec, examples(n, device))) < ENOUGH_S:
                 if n >= n_train:
                     break

@@ -7,6 +7,9 @@ import math
 import os
 import platform
 import random
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,13 +50,71 @@ def gpus_here(asked: float | None) -> float:
 
 
 def any_device() -> torch.device:
-    """A GPU of this machine where there is one, or else its CPU."""
+    """A GPU of this machine where there is one, or else its CPU, on the cores that we may use."""
+    if torch.get_num_threads() > usable_cores():  # PyTorch heeds affinity, and no quota
+        torch.set_num_threads(usable_cores())
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def slots_here(cpus: int, gpus: float) -> int:
     """How many cells of so many CPUs and GPUs this machine can train at a time; at least 1."""
-    return max(1, cells_that_fit(cpus, gpus, os.cpu_count() or 1, torch.cuda.device_count()))
+    return max(1, cells_that_fit(cpus, gpus, usable_cores(), torch.cuda.device_count()))
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """CPU cores that this process may use, which on a shared machine are fewer than there are.
+
+    They are those of its affinity (taskset, cpusets), and no more than the whole cores that the
+    time quota of its control groups amounts to (containers, batch systems); at least 1.
+
+    Args:
+        root: The file system in which to look for the control groups.
+    """
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        allowed = os.cpu_count() or 1
+    return max(1, int(min([allowed, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Cores that each control group around this process grants, where it limits them.
+
+    Version 2 keeps them in cpu.max, "QUOTA PERIOD" or "max PERIOD"; version 1 in two files, where a
+    quota of -1 is none. See cgroups(7) and the kernel's documentation of both.
+    """
+    for mount, group in _control_groups(root):
+        for folder in (mount / group, *(mount / group).parents):
+            if not folder.is_relative_to(mount):
+                break
+            for quota, period in _limits(folder):
+                with suppress(ValueError):  # "max"
+                    if float(quota) > 0:
+                        yield float(quota) / float(period)
+
+
+def _limits(folder: Path) -> Iterator[list[str]]:
+    with suppress(OSError):
+        yield (folder / "cpu.max").read_text().split()
+    with suppress(OSError):
+        yield [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
+
+
+def _control_groups(root: Path) -> Iterator[tuple[Path, str]]:
+    """Where control groups that can limit CPU time are mounted, and which of each we are in.
+
+    In a container the group's name may be the host's; then its own is the mounted root.
+    """
+    with suppress(OSError):
+        groups = {}
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            groups.update(dict.fromkeys(controllers.split(","), path))
+        for line in (root / "proc/self/mounts").read_text().splitlines():
+            _, mount, kind, options, *_ = line.split()
+            controller = {"cgroup": "cpu", "cgroup2": ""}.get(kind)
+            if controller in groups and (not controller or controller in options.split(",")):
+                yield root / mount.lstrip("/"), groups[controller].lstrip("/")
 
 
 def cells_that_fit(cpus: int, gpus: float, machine_cpus: float, machine_gpus: float) -> int:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import ray
 import ray.data
 import torch
 from ray import cloudpickle, tune
-from ray._private import ray_constants
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -34,6 +33,7 @@ from ssense.storage import is_local
 from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Cell, label
 from sweeps.engine.ledger import COPY_AFTER, Ledger, Record
+from sweeps.engine.own_ray import own_home, own_ray
 from sweeps.engine.process import cells_that_fit
 from sweeps.engine.progress import say
 from sweeps.engine.provenance import code_digest
@@ -376,7 +376,7 @@ def train_cells(
         code=code_digest(),
     )
     searcher = CellSearcher(search, ledger, budget, on_record, resources.at_once)
-    with tempfile.TemporaryDirectory(prefix="ssense-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="ssense-tune-", dir=own_home()) as scratch:
         tune.run(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             name=search.sweep.name,
@@ -400,61 +400,34 @@ def running_ray() -> Iterator[None]:
     A process that is connected already stays so.
 
     Raises:
-        UserError: there is no such cluster, or Ray does not start.
+        UserError: there is no such cluster, or Ray does not start or dies.
     """
     quiet_ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         yield
-        return
-    address = os.environ.get("RAY_ADDRESS")
-    if not address:
-        # A local Ray is reached by nobody else; and without this it would leave a token file
-        # behind that changes how later clusters authenticate.
-        os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    else:
+        with _cluster(address) if address else own_ray():
+            yield
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with nullcontext() if address else on_loopback():
-            ray.init(
-                address=address or "local",  # else it would join what runs here already
-                include_dashboard=None if address else False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray raises half a dozen, among them plain ones
-        raise UserError(_why_no_ray(address, error)) from error
+        raise UserError(
+            f"no Ray cluster at RAY_ADDRESS={address} ({one_line(error)}). Check the address, or "
+            "unset RAY_ADDRESS to use this machine."
+        ) from error
     finally:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process without a word
     try:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def on_loopback() -> Iterator[None]:
-    """Let a Ray that starts meanwhile listen on loopback alone, as it does on Windows and macOS.
-
-    Elsewhere it would take connections from anybody on the network.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _why_no_ray(address: str | None, error: Exception) -> str:
-    if address:
-        return (
-            f"no Ray cluster at RAY_ADDRESS={address} ({one_line(error)}). Check the address, or "
-            "unset RAY_ADDRESS to use this machine."
-        )
-    return (
-        f"Ray does not start on this machine ({one_line(error)}). Is it busy, or short of memory "
-        f"or of space in {tempfile.gettempdir()}? Run the same command again."
-    )
 
 
 def quiet_ray() -> None:
