@@ -99,8 +99,8 @@ class Resources:
         asked = _amount(self.cpus, self.gpus)
         if machines and not os.environ.get("RAY_ADDRESS"):
             raise UserError(
-                f"a cell of {asked} does not fit this machine, which has {_amount(*machines[0])}. "
-                "Lower --cpus-per-cell or --gpus-per-cell."
+                f"a cell of {asked} does not fit this machine, which has {_amount(*machines[0])} "
+                "for this process. Lower --cpus-per-cell or --gpus-per-cell."
             )
         if time.monotonic() - self._said > _SAY_AGAIN_S:
             self._said = time.monotonic()

@@ -35,6 +35,7 @@ from ssense.training import TrainingSpec
 from sweeps.engine.budget import Budget
 from sweeps.engine.driver import CLAIM
 from sweeps.engine.ledger import Ledger, Record, find_ledger
+from sweeps.engine.own_ray import PREFIX
 from sweeps.engine.process import assigned_device
 from sweeps.engine.race import Full
 from sweeps.engine.search import Change, Search
@@ -53,6 +54,7 @@ ARGUMENTS = (
 ).split()
 # Of a record: when, where and how fast the cell was trained, and by code from which folder.
 INCIDENTAL = ("finished_at", "worker", "timings", "resumed_after")
+HOME = re.compile(rf"/\S*?/{PREFIX}\w+")  # of a driver's own Ray
 FOLDER = ("code_digest", "commit", "dirty", "requirements_digest")
 
 
@@ -176,6 +178,7 @@ class Driver:
         self.written: dict[str, set[tuple[int, int]]] = defaultdict(set)
         self._storage = storage
         self._family: set[psutil.Process] = set()
+        self._homes: set[str] = set()
         script = str(code / "sweeps" / "masking.py")
         self.process = subprocess.Popen(
             [sys.executable, script, *ARGUMENTS, "--storage", str(storage), *arguments],
@@ -212,6 +215,9 @@ class Driver:
         end = time.monotonic() + seconds
         self.until(lambda: time.monotonic() > end)
         self._family.update(descendants(self.process.pid))
+        self._homes.update(
+            home for process in self._family for home in HOME.findall(name_of(process))
+        )
 
     def workers(self) -> list[psutil.Process]:
         """Processes that train, once there are any, where Ray is the driver's own."""
@@ -226,11 +232,15 @@ class Driver:
         print(f"exit code {self.process.returncode}", errors)
         return self.process.returncode, shown, errors
 
-    def leaves_nothing_running(self, seconds: float = 60) -> bool:
-        """Whether the processes below it are gone that there were after the last pause."""
+    def leaves_nothing(self, seconds: float = 10) -> bool:
+        """Whether what there was after the last pause is gone: processes, and Ray's folder."""
         assert self._family
+        assert len(self._homes) == 1
         deadline = time.monotonic() + seconds
-        while left := [name_of(process) for process in self._family if is_running(process)]:
+        while left := [
+            *(name_of(process) for process in self._family if is_running(process)),
+            *(home for home in self._homes if Path(home).exists()),
+        ]:
             if time.monotonic() > deadline:
                 print("left:", *left)
                 return False
@@ -316,7 +326,7 @@ def killed(undisturbed, other_code, tmp_path_factory) -> Killed:
         kill(second.workers())
         code, shown, errors = second.end()
     assert (code, errors) == (0, "")
-    assert first.leaves_nothing_running()
+    assert first.leaves_nothing()
     return Killed(storage, (first, second), shown)
 
 
@@ -363,6 +373,30 @@ def test_an_interrupted_driver_leaves_nothing_behind_and_the_next_goes_on(storag
     assert_nothing_is_left_but_results(storage)
 
 
+def test_a_ray_whose_server_dies_ends_the_sweep_in_one_line(storage, undisturbed):
+    with Driver(storage) as driver:
+        driver.until_records(1)
+        driver.pause(random.Random(3), most=0.5)
+        children = psutil.Process(driver.process.pid).children()
+        start = time.monotonic()
+        kill([child for child in children if child.name() == "gcs_server"])
+        code, _, errors = driver.end()
+    seconds = time.monotonic() - start
+    print(f"ended within {seconds:.1f} s")
+    assert seconds < 30  # Ray itself waits for a minute
+    assert code == 2
+    assert re.fullmatch(
+        r"error: Ray's gcs_server \(process \d+\) died: killed, or out of memory\. .* run the "
+        r"same command again: what is done is kept\.\n",
+        errors,
+    )
+    assert driver.leaves_nothing()
+    assert not list(storage.glob(f"sweeps/*/{CLAIM}"))
+    assert final_table(swept(storage)) == final_table(undisturbed[1])
+    assert results(storage) == results(undisturbed[0])
+    assert written_once([driver])
+
+
 def assert_ends_in_peace(driver: Driver, storage: Path) -> None:
     start = time.monotonic()
     code, _, errors = driver.end()
@@ -370,7 +404,7 @@ def assert_ends_in_peace(driver: Driver, storage: Path) -> None:
     print(f"ended within {seconds:.1f} s")
     assert (code, errors) == (130, "interrupted: run the same command again to go on\n")
     assert seconds < 60
-    assert driver.leaves_nothing_running()
+    assert driver.leaves_nothing()
     assert not list(storage.glob(f"sweeps/*/{CLAIM}"))
     assert len(states(storage)) < N_CELLS
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from sweeps.engine.options import SweepOptions
-from sweeps.engine.process import BF16_UNITS, reset_process, slow_precision
+from sweeps.engine.process import BF16_UNITS, reset_process, slow_precision, usable_cores
 
 PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
 
@@ -85,3 +87,66 @@ def test_the_choices_of_a_training_reach_it():
     chosen = SweepOptions(batch_size=256, precision="bf16", batch_norm="frozen").training()
     assert (chosen.batch_size, chosen.chunk, chosen.batch_norm) == (256, 32, "frozen")
     assert SweepOptions().training().batch_norm == "chunk"
+
+
+def control_groups(root: Path, mounts: str, groups: str, files: dict[str, str]) -> Path:
+    """A file system with the files that say what a process may use."""
+    for name, content in {"proc/self/mounts": mounts, "proc/self/cgroup": groups, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+V1 = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpuacct,cpu 0 0\n"
+V2 = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", 8), ("400000 100000", 4), ("250000 100000", 2), ("50000 100000", 1)],
+)
+def test_the_cores_that_a_quota_amounts_to_count(quota, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    files = {"sys/fs/cgroup/slurm/job/cpu.max": quota, "sys/fs/cgroup/slurm/cpu.max": "max 100000"}
+    assert usable_cores(control_groups(tmp_path, V2, "0::/slurm/job\n", files)) == cores
+
+
+def test_the_least_quota_of_all_groups_around_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    files = {"sys/fs/cgroup/a/cpu.max": "200000 100000", "sys/fs/cgroup/a/b/cpu.max": "7 1"}
+    assert usable_cores(control_groups(tmp_path, V2, "0::/a/b\n", files)) == 2
+
+
+@pytest.mark.parametrize("group", ["/docker/abc", "/"])  # the host's name, in a container
+@pytest.mark.parametrize(("quota", "cores"), [("-1\n", 8), ("300000\n", 3)])
+def test_version_1_has_its_quota_in_two_files(group, quota, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    cpu = "sys/fs/cgroup/cpu/cpu.cfs_"
+    files = {f"{cpu}quota_us": quota, f"{cpu}period_us": "100000\n"}
+    groups = f"9:memory:/x\n4:cpu,cpuacct:{group}\n0::/\n"
+    assert usable_cores(control_groups(tmp_path, V1, groups, files)) == cores
+
+
+def test_without_control_groups_affinity_counts(tmp_path):
+    assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_the_quota_of_this_machine_counts():
+    parent = Path("/sys/fs/cgroup/cpu")
+    group = parent / f"ssense-test-{os.getpid()}"
+    code = (
+        "import os; from pathlib import Path; from sweeps.engine.process import usable_cores;"
+        f"Path('{group}/tasks').write_text(str(os.getpid())); print(usable_cores())"
+    )
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("takes the right to make a control group of version 1")
+    try:
+        (group / "cpu.cfs_quota_us").write_text("150000")
+        shown = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+        assert shown == "1\n"
+    finally:
+        group.rmdir()

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -132,32 +130,3 @@ def test_a_cell_that_diverges_in_its_last_step_fails_like_any_other(sweep, datas
 def row_in_train_of_one_seed_alone(n: int) -> int:
     """Return a row that seed 0 trains on and seed 1 keeps for its test."""
     return int(np.intersect1d(seeded_split(n, 0).train, seeded_split(n, 1).test)[0])
-
-
-LOOPBACK = """
-import psutil, ray
-from sweeps.engine.workers import running_ray
-
-with running_ray():
-    ray.get(ray.remote(lambda: 1).remote())
-    me = psutil.Process()
-    for process in (me, *me.children(recursive=True)):
-        for connection in process.net_connections(kind="inet"):
-            if connection.status == psutil.CONN_LISTEN:
-                print(connection.laddr.ip)
-"""
-
-
-def test_a_ray_of_one_machine_listens_on_loopback_alone():
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    shown = subprocess.run(
-        [sys.executable, "-c", LOOPBACK],
-        cwd=Path(__file__).parents[3],
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    addresses = [ipaddress.ip_address(line.removeprefix("::ffff:")) for line in shown.split()]
-    assert len(addresses) > 3
-    assert all(address.is_loopback for address in addresses)
