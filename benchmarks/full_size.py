@@ -35,7 +35,7 @@ from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
-from sweeps.engine.process import reset_process
+from sweeps.engine.process import reset_process, usable_cores
 from sweeps.engine.trial import run_cell
 from sweeps.engine.workers import running_ray
 
@@ -118,7 +118,7 @@ def run_stages(recording: str, storage: UPath) -> tuple[DatasetPlan, dict[str, S
 
 def estimate(plan: DatasetPlan, stages: dict[str, Stage]) -> list[str]:
     """The paper's experiment on this machine, were it free, from the processor's seconds."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     sentences, electrodes, *_ = plan.shape
     once = sum(stages[name].cpu_s for name in ("precompute", "text", "load"))
     cell = EPOCHS * stages["epoch"].cpu_s + stages["test"].cpu_s

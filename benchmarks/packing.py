@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from ssense.fitting import Checkpoint, Examples, Method, fit
 from ssense.image_training import ImageTrainingSpec
 from ssense.model.encoder import Precision
 from ssense.training import TrainingSpec
-from sweeps.engine.process import any_device, assigned_device, reset_process
+from sweeps.engine.process import any_device, assigned_device, reset_process, usable_cores
 from sweeps.engine.provenance import device_name
 
 ENDLESS = 10**6  # epochs
@@ -83,7 +82,7 @@ def train(options: Options, at_once: int, begin: BarrierProxy, rates: list[float
         begin: where they wait for each other.
         rates: shared by them: the examples per second of each whose own time is over.
     """
-    reset_process(0, threads=max(1, (os.cpu_count() or 1) // at_once))
+    reset_process(0, threads=max(1, usable_cores() // at_once))
     device = assigned_device(1 / at_once if torch.cuda.is_available() else 0)
     method, training, validation = cell(options, device)
     ends: list[float] = []

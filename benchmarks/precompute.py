@@ -30,6 +30,7 @@ from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
 from sweeps.engine.precompute import DatasetPlan, make_shards, plan_dataset
+from sweeps.engine.process import usable_cores
 from sweeps.engine.progress import count, say, step
 from sweeps.engine.workers import running_ray
 
@@ -132,7 +133,7 @@ def main(options: Options) -> None:
             UPath(scratch) / "storage",
         )
         plan.shard_origin  # noqa: B018 - hashes the recording, outside the time measured
-        workers = os.cpu_count() or 1
+        workers = usable_cores()
         bare = bare_seconds_together(plan, workers)
         with running_ray(), MemoryWatch() as memory:
             start = time.perf_counter()

@@ -68,7 +68,7 @@ def own_ray() -> Iterator[None]:
         with _guarded(home, lock):
             try:
                 _start(home)
-                signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends us without a word
+                signal.signal(signal.SIGTERM, on_sigterm)
                 with _ending_with_ray():
                     yield
             finally:
@@ -104,6 +104,8 @@ def _start(home: Path) -> None:
                 _temp_dir=str(home / "r"),
                 _system_config=_QUIET,
             )
+    except SystemExit as sigterm:  # Ray's own handler of it, which ends us without a word
+        raise KeyboardInterrupt from sigterm
     except Exception as error:  # Ray raises half a dozen, among them plain ones
         raise UserError(_why_not(error)) from error
 
