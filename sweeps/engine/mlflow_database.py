@@ -104,27 +104,41 @@ def prepare_database(uri: str, *, own: bool) -> None:
     path = database_path(uri)
     if path is None:
         return
+    found = _schema(path) if path.exists() else None
+    wanted = _wanted_schema()
+    if found == wanted:
+        return
     if not path.exists():
         _make(path)
-        return
-    schema, wanted = _schema(path), _wanted_schema()
-    if schema == wanted:
-        return
-    if not own:
+    elif not own:
         upgrade = f"{shlex.quote(python())} -m mlflow db upgrade {shlex.quote(uri)}"
         raise UserError(
-            f"{path} was made by another MLflow (its schema is {schema or 'unfinished'}, this "
+            f"{path} was made by another MLflow (its schema is {found or 'unfinished'}, this "
             f"one's {wanted}). Back it up and run {upgrade}, or name another database in "
             "MLFLOW_TRACKING_URI."
         )
-    if not _upgrade(path):
-        aside = path.with_name(f"{path.stem}-{schema or 'unfinished'}{path.suffix}")
-        path.replace(aside)
-        _make(path)
-        say(
-            f"  {path.name} was made by another MLflow and is kept as {aside.name}; a new one is "
-            "made. python -m sweeps.engine.tracking shows all sweeps in it."
-        )
+    elif not _upgrade(path):
+        _replace(path, found or "unfinished")
+    _forget_connections(uri)
+
+
+def _replace(path: Path, schema: str) -> None:
+    aside = path.with_name(f"{path.stem}-{schema}{path.suffix}")
+    path.replace(aside)
+    _make(path)
+    say(
+        f"  {path.name} was made by another MLflow and is kept as {aside.name}; a new one is "
+        "made. python -m sweeps.engine.tracking shows all sweeps in it."
+    )
+
+
+def _forget_connections(uri: str) -> None:
+    """Let MLflow open a database anew: it keeps connections, which lead to the file of before."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    engine = SqlAlchemyStore._engine_map.get(uri)
+    if engine is not None:
+        engine.dispose()
 
 
 def is_another_place(found: str, wanted: str) -> bool:

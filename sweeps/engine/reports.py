@@ -11,12 +11,12 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 
 from upath import UPath
 
 from ssense.errors import UserError, one_line
 from ssense.storage import names_in, read_many, write_whole
-from sweeps.engine.ledger import utc_now
 
 FOLDER = "reports"
 _ABOUT = "about.json"
@@ -25,6 +25,10 @@ _SUFFIX = ".zip"
 
 Table = Sequence[Mapping[str, object]]
 """Rows of values by column; all rows have the columns of the first."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +40,14 @@ class Report:
         tags: Of the run.
         metrics: Of the run, by MLflow's names.
         files: Its artifacts by name.
-        written_at: ISO 8601.
+        written_at: ISO 8601, to the microsecond: it tells apart two reports of one name.
     """
 
     name: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     files: Mapping[str, bytes]
-    written_at: str = field(default_factory=utc_now)
+    written_at: str = field(default_factory=_now)
 
 
 def keep_report(folder: UPath, report: Report) -> None:

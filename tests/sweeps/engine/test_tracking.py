@@ -560,6 +560,15 @@ def test_a_database_of_a_later_mlflow_is_kept_aside_and_all_is_shown_in_a_new_on
     ]
 
 
+def test_a_database_that_was_deleted_is_made_again_in_the_same_process_too(storage, search):
+    run_live(storage, search)
+    whole = shown(storage)
+    (storage / "mlflow.db").unlink()
+    rebuild(storage, ledger_of(storage, search))
+    assert (storage / "mlflow.db").exists()
+    assert shown(storage) == whole
+
+
 def test_another_s_database_of_another_mlflow_is_left_as_it_is(
     storage, search, older_database, monkeypatch
 ):
