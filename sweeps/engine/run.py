@@ -40,6 +40,9 @@ from sweeps.engine.tracking import Tracker
 
 Options = TypeVar("Options", bound=EngineOptions)
 
+_INTERRUPTED_S = 5.0
+"""What a person who stops a sweep waits for MLflow at most."""
+
 Outcome = Literal["full", "stopped", "incomplete"]
 """How a call leaves a sweep: every cell has a result or is given up; as much was done as was asked
 for; or cells are without a result."""
@@ -215,7 +218,8 @@ def _train(
             with progress:
                 train_cells(search, dataset, ledger, resources, budget, keep)
         except BaseException:
-            tracker.end(search)  # in MLflow, what was interrupted must not seem to go on
+            # In MLflow, what was interrupted must not seem to go on.
+            tracker.end(search, most_s=_INTERRUPTED_S)
             raise
     return tracker
 

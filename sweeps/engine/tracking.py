@@ -142,8 +142,13 @@ class Tracker:
                 self._put_runs([configuration_run(search, row, order)])
         self._put_runs([cell_run(search, row, record) for row in own])
 
-    def end(self, search: Search) -> None:
-        """Show that the sweep has ended, and wait until all is written."""
+    def end(self, search: Search, most_s: float | None = None) -> None:
+        """Show that the sweep has ended, and wait until all is written.
+
+        Args:
+            search: Of the sweep.
+            most_s: Seconds to wait at most; None for as long as it takes.
+        """
         matrix = search.matrix()
         runs = [
             configuration_run(search, row, order, shown)
@@ -153,7 +158,7 @@ class Tracker:
         self._put_runs([*runs, sweep_run(search, self._description, "FINISHED")])
         files = {MATRIX_FILE: matrix_figure(matrix), CELLS_FILE: cells_csv(search)}
         self._queue.put(lambda: self._keep(files))
-        self._close()
+        self._close(most_s)
 
     def report(
         self,
@@ -194,10 +199,10 @@ class Tracker:
         self._put_runs([run])
         self._queue.put(lambda: self._keep(report.files, run.key))
 
-    def _close(self) -> None:
+    def _close(self, most_s: float | None = None) -> None:
         self._is_ending.set()
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(most_s)
 
     def _put_runs(self, runs: Sequence[ViewRun]) -> None:
         for run in runs:
