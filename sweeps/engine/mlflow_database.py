@@ -104,22 +104,23 @@ def prepare_database(uri: str, *, own: bool) -> None:
     path = database_path(uri)
     if path is None:
         return
-    found = _schema(path) if path.exists() else None
-    wanted = _wanted_schema()
-    if found == wanted:
-        return
     if not path.exists():
         _make(path)
-    elif not own:
+        _forget_connections(uri)
+        return
+    found, wanted = _schema(path), _wanted_schema()
+    if found == wanted:
+        return
+    if own:
+        if not _upgrade(path):
+            _replace(path, found or "unfinished")
+        _forget_connections(uri)
+    elif found is not None:  # MLflow itself puts tables where there are none
         upgrade = f"{shlex.quote(python())} -m mlflow db upgrade {shlex.quote(uri)}"
         raise UserError(
-            f"{path} was made by another MLflow (its schema is {found or 'unfinished'}, this "
-            f"one's {wanted}). Back it up and run {upgrade}, or name another database in "
-            "MLFLOW_TRACKING_URI."
+            f"{path} was made by another MLflow (its schema is {found}, this one's {wanted}). "
+            f"Back it up and run {upgrade}, or name another database in MLFLOW_TRACKING_URI."
         )
-    elif not _upgrade(path):
-        _replace(path, found or "unfinished")
-    _forget_connections(uri)
 
 
 def _replace(path: Path, schema: str) -> None:
