@@ -18,7 +18,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 ui: .venv/installed
-	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db
 
 # Run after a change of the dependencies in pyproject.toml.
 lock: .venv/bin/uv

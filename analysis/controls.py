@@ -34,7 +34,7 @@ from analysis.evaluation import (
     splits_of,
     take_up,
 )
-from analysis.figures import bar_figure, figure_bytes
+from analysis.figures import FIGURE_KINDS, bar_figure, figure_bytes
 from analysis.looks import record_look
 from analysis.trained_controls import (
     TRAINED,
@@ -214,7 +214,7 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
         "controls.csv": report.csv_table(value_rows(controls)),
-        **{f"controls.{kind}": figure_bytes(figure, kind) for kind in ("png", "svg")},
+        **{f"controls.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS},
     }
     folder = ledger.folder / "controls"
     for name, content in contents.items():
@@ -225,7 +225,7 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
 def log_controls(ledger: Ledger, controls: Controls, files: Sequence[UPath]) -> None:
     """Write the controls to MLflow, as a run of its own below the sweep's."""
     metrics = {
-        f"{name.replace(',', '')}/{metric}": float(values.mean())
+        f"{name}/{metric}": float(values.mean())
         for name, found in controls.scores.items()
         for metric, values in found.scores.items()
     }

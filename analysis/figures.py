@@ -40,12 +40,21 @@ STYLE = {
     "savefig.dpi": 200,
     "svg.fonttype": "none",
     "svg.hashsalt": "ssense",
+    "pdf.fonttype": 42,  # whole TrueType fonts: journals take no others, and words stay words
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
     ),
 }
 
-_SVG_SILENT = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+FIGURE_KINDS = ("png", "svg", "pdf")
+"""Formats that every figure is written in."""
+
+# What differs from one rendering to the next, or from one version of Matplotlib to the next.
+_SILENT = {
+    "png": {"Software": None},
+    "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
+}
 
 WIDTH = 7.0  # inches
 _RANK_BINS = 20
@@ -315,7 +324,7 @@ def styled_matrix(matrix: Matrix) -> Figure:
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Render a figure as PNG or SVG, dark on white; the same figure gives the same bytes."""
+    """Render a figure as PNG, SVG or PDF, dark on white; the same figure gives the same bytes."""
     return _render(figure, kind, transparent=False)
 
 
@@ -326,9 +335,8 @@ def page_svg(figure: Figure) -> str:
 
 def _render(figure: Figure, kind: str, *, transparent: bool) -> bytes:
     buffer = io.BytesIO()
-    metadata = _SVG_SILENT if kind == "svg" else {}
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, metadata=metadata, transparent=transparent)
+        figure.savefig(buffer, format=kind, metadata=_SILENT[kind], transparent=transparent)
     return buffer.getvalue()
 
 

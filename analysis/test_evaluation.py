@@ -36,7 +36,7 @@ from analysis.evaluation import (
     require_all,
     take_up,
 )
-from analysis.figures import figure_bytes
+from analysis.figures import FIGURE_KINDS, figure_bytes
 from analysis.further_cells import train_further
 from analysis.looks import count_looks, record_look
 from analysis.origin import read_controls
@@ -54,16 +54,18 @@ from analysis.protocol import (
     value_rows,
 )
 from analysis.sections import Material, draw_pictures, sections
-from ssense.command import python, run_command
+from ssense.command import run_command
 from ssense.retrieval import METRICS, metric_title
 from ssense.storage import names_in, open_storage, remove, write_whole
 from sweeps.engine.cell import describe
+from sweeps.engine.cell_table import CELLS_FILE, cells_csv
 from sweeps.engine.ledger import Ledger, Record, find_ledger, utc_now
+from sweeps.engine.mlflow_database import browse_command
 from sweeps.engine.process import check_shares
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
-from sweeps.engine.tracking import Tracker, tracking_uri
+from sweeps.engine.tracking import Tracker
 
 SOMETIMES = ("fresh_seeds", "controls.", "response.")
 """Names of files that not every evaluation writes, or their beginnings."""
@@ -134,6 +136,7 @@ def write_report(material: Material) -> list[UPath]:
     contents: dict[str, str | bytes] = {
         "report.html": html_page(title, sections(material, pictures)),
         "table.md": markdown(material),
+        CELLS_FILE: cells_csv(material.search),
     }
     for name, rows in number_tables(material).items():
         contents[f"{name}.csv"] = report.csv_table(rows)
@@ -142,7 +145,7 @@ def write_report(material: Material) -> list[UPath]:
         words = " ".join([protocol.caption, *material.missing_note])
         contents[f"{protocol.file_name}.tex"] = report.latex_table(rows, words)
     for name, picture in pictures.items():
-        for kind in ("png", "svg"):
+        for kind in FIGURE_KINDS:
             contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
     folder = ledger.folder / "evaluation"
     for name, content in contents.items():
@@ -173,7 +176,7 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
     ledger = material.ledger
     sweep, dataset = ledger.sweep(), ledger.description()["dataset"]
     metrics = {
-        f"{protocol.name}/{family.replace(' + ', ' and ')}/{metric}": float(values.mean())
+        f"{protocol.name}/{family}/{metric}": float(values.mean())
         for protocol in material.protocols
         for family, by_metric in protocol.evaluation.scores.items()
         for metric, values in by_metric.items()
@@ -201,7 +204,7 @@ def main(options: EvaluationOptions) -> None:
     with step("MLflow"):
         log_evaluation(storage, material, files)
     say(f"Report, tables and figures: {files[0]}")
-    say(f"Browse every run: {python()} -m mlflow ui --backend-store-uri {tracking_uri(storage)}")
+    say(f"Browse every run: {browse_command(storage)}")
 
 
 def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOptions) -> Material:

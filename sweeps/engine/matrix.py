@@ -131,6 +131,11 @@ class Matrix:
         return fmean(differences) if differences else None
 
 
+def standing(row: MatrixRow) -> str:
+    """What has become of a configuration, in a word."""
+    return "leads" if row.leads else "dropped" if row.dropped else "–"
+
+
 def mean_and_sd(row: MatrixRow) -> str:
     """Show a row's mean and sd in percent: "57.9 ± 10.5"; one seed has no sd."""
     if row.mean is None:

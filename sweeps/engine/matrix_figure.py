@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 # Lighter is better, to colour-blind readers and in print too.
 _COLOURS = "viridis"
-# Okabe and Ito's vermillion is not on that map, and neither are white and light grey.
-_BACKGROUND: Mapping[State, str] = {
-    "running": "white",
+# What has no colour shows the page, light or dark, and so does half of the grey.
+_NOTHING = "none"
+# Okabe and Ito's vermillion is not on that map, and neither is grey.
+_BACKGROUND: Mapping[State, ColorType] = {
+    "running": _NOTHING,
     "failed": "#D55E00",
-    "waiting": "white",
-    "dropped": "#E6E6E6",
+    "waiting": _NOTHING,
+    "dropped": (0.5, 0.5, 0.5, 0.2),
 }
 _GREY = "#767676"
 
 # In inches. Lines and columns are as large as their text needs: the page grows with the sweep.
 _LINE = 0.19
+_APART = 0.012  # boxes
 _SEED = 0.42  # a column, unless the seed has more than six digits
 _MEAN = 0.95
 _NUMBER = 0.6
@@ -119,7 +122,7 @@ def _draw_row(
         _draw_box(axis, column * width, top, width, shown, colour)
     left = _after_seeds(matrix)
     is_whole = row.mean is not None and row.n_done == len(row.states)
-    colour = colours.to_rgba(100 * row.mean) if is_whole else "white"
+    colour = colours.to_rgba(100 * row.mean) if is_whole else _NOTHING
     _draw_box(axis, left, top, _MEAN, mean_and_sd(row), colour)
     _write(axis, left + _MEAN + _NUMBER, top, f"{row.n_done} of {len(row.states)}", ha="right")
     behind = matrix.behind(row)
@@ -130,14 +133,17 @@ def _draw_row(
 def _draw_box(
     axis: Axes, left: float, top: float, width: float, text: str, colour: ColorType
 ) -> None:
-    from matplotlib.colors import to_rgb
+    from matplotlib.colors import to_rgba
     from matplotlib.patches import Rectangle
 
-    axis.add_patch(Rectangle((left, top), width, _LINE, fc=colour, ec="white", lw=0.8))
-    red, green, blue = (channel**2.2 for channel in to_rgb(colour))
+    corner = left + _APART / 2, top + _APART / 2
+    axis.add_patch(Rectangle(corner, width - _APART, _LINE - _APART, fc=colour, ec="none"))
+    *channels, alpha = to_rgba(colour)
+    red, green, blue = (channel**2.2 for channel in channels)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     # Black and white contrast equally with a luminance of 0.18 (WCAG 2, contrast ratio).
-    _write(axis, left + width / 2, top, text, color="black" if luminance > 0.18 else "white")
+    contrast = {"color": "black" if luminance > 0.18 else "white"} if alpha == 1 else {}
+    _write(axis, left + width / 2, top, text, **contrast)
 
 
 def _write(

@@ -10,6 +10,7 @@ is lost between two copies comes back from the ledger, by `python -m sweeps.engi
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -33,8 +34,8 @@ from ssense.storage import (
     relative_files,
     write_whole,
 )
+from sweeps.engine.mlflow_database import NO_JOBS, database_uri, prepare_database
 from sweeps.engine.progress import say
-from sweeps.engine.tracking import create_database
 
 BACK_UP_S = 300.0
 _DATABASE, _ARTIFACTS = "mlflow.db", "artifacts"
@@ -56,7 +57,7 @@ class Store:
     @property
     def uri(self) -> str:
         """Of the database."""
-        return f"sqlite:///{self.home / _DATABASE}"
+        return database_uri(self.home / _DATABASE)
 
     @property
     def artifacts(self) -> Path:
@@ -127,10 +128,10 @@ def main(options: ServerOptions) -> None:
     store = Store(cache_folder() / "mlflow-server" / digest(str(storage)), storage / "mlflow")
     if store.restore():
         say(f"MLflow's store comes from {store.copies}")
-    create_database(store.uri)
+    prepare_database(store.uri, own=True)
     store.artifacts.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, _end)
-    server = subprocess.Popen(_command(store, options.port))
+    server = subprocess.Popen(_command(store, options.port), env=os.environ | NO_JOBS)
     try:
         while not _has_ended(server, BACK_UP_S):
             _back_up(store)

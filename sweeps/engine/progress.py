@@ -283,7 +283,8 @@ class MatrixView:
 def _legend(counts: Counter[State]) -> Text:
     """Every mark with its meaning and how many cells have it."""
     parts = (
-        Text(f"{mark} {counts[state]} {state}", _STYLES[state]) for state, mark in MARKS.items()
+        Text(f"{mark} {counts[state]} {state}", _STYLES[state] if counts[state] else "dim")
+        for state, mark in MARKS.items()
     )
     return Text("   ").join(parts)
 

@@ -19,9 +19,10 @@ from rich.table import Table
 
 from ssense.command import python
 from ssense.retrieval import chance_metrics, metric_title
-from ssense.storage import open_storage
+from ssense.storage import open_storage, write_whole
 from sweeps.engine.budget import Budget
 from sweeps.engine.cell import describe, label
+from sweeps.engine.cell_table import CELLS_FILE, cells_csv
 from sweeps.engine.data_plan import DataPlan
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.engine_options import EngineOptions
@@ -38,6 +39,9 @@ from sweeps.engine.sweep import Sweep
 from sweeps.engine.tracking import Tracker
 
 Options = TypeVar("Options", bound=EngineOptions)
+
+_INTERRUPTED_S = 5.0
+"""What a person who stops a sweep waits for MLflow at most."""
 
 Outcome = Literal["full", "stopped", "incomplete"]
 """How a call leaves a sweep: every cell has a result or is given up; as much was done as was asked
@@ -120,6 +124,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
             tracker = _bring_up_to_date(search, ledger, data, save)
         split = data.split(sweep.training.split, sweep.seeds[0])
         _show_result(search, n_candidates=data.n_candidates(split))
+        write_whole(ledger.folder / CELLS_FILE, cells_csv(search))
         with step("MLflow view"):
             tracker.end(search)
     return _say_what_is_left(search, ledger, options)
@@ -209,8 +214,13 @@ def _train(
                 save()
             tracker.cell(search, record)
 
-        with progress:
-            train_cells(search, dataset, ledger, resources, budget, keep)
+        try:
+            with progress:
+                train_cells(search, dataset, ledger, resources, budget, keep)
+        except BaseException:
+            # In MLflow, what was interrupted must not seem to go on.
+            tracker.end(search, most_s=_INTERRUPTED_S)
+            raise
     return tracker
 
 
@@ -286,7 +296,8 @@ def _show_result(search: Search, n_candidates: int) -> None:
     best, dropped = list(search.best().values()), search.dropped()
     table = Table("family", "configuration", "seeds", _title(metric), box=box.SIMPLE_HEAD)
     names = [family.name for family in search.sweep.families]
-    for row in sorted(search.rows, key=lambda row: names.index(row.family)):
+    places = zip(search.rows, search.orders(), strict=True)
+    for row, _ in sorted(places, key=lambda place: (names.index(place[0].family), -place[1])):
         scores = [100 * record.best[metric] for record in search.done(row.configuration)]
         spread = f" ± {stdev(scores):.1f}" if len(scores) > 1 else ""
         shown = f"{fmean(scores):.1f}{spread}" if scores else "–"

@@ -13,7 +13,7 @@ import threading
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, product
+from itertools import chain, product, takewhile
 from statistics import fmean
 from typing import NamedTuple
 
@@ -41,6 +41,9 @@ RETRIES = 2
 # Machines on spot are taken away as a matter of course, and the cell has its checkpoint; and yet
 # one that brings down every machine that it comes to must not go on for ever.
 LOST_MACHINES = 20
+
+# Of equal configurations the one proposed first comes first.
+_TIE = 1e-12
 
 Scored = tuple[Configuration, float | None]
 """A configuration and what the sampler learns from it; None where it is not to know."""
@@ -253,16 +256,35 @@ class Search:
         return list(out.values())
 
     def leaders(self) -> list[Row]:
-        """The configuration with the best mean of each family, of those with the most seeds."""
-        best: dict[str, tuple[int, float, Row]] = {}
-        for row, names in zip(self.rows, self._names, strict=True):
-            scores = [score for score in map(self._score_of, names) if score is not None]
-            if not scores:
-                continue
-            found = len(scores), fmean(scores), row
-            if row.family not in best or found[:2] > best[row.family][:2]:
-                best[row.family] = found
-        return [row for _, _, row in best.values()]
+        """The first of each family by `orders`, of those that the policy has not taken out."""
+        out = {id(row) for row in self.dropped()}
+        found: dict[str, tuple[float, Row]] = {}
+        for number, (row, order) in enumerate(zip(self.rows, self.orders(), strict=True)):
+            stays = id(row) not in out and self._first_scores(number)
+            if stays and (row.family not in found or order > found[row.family][0]):
+                found[row.family] = order, row
+        return [row for _, row in found.values()]
+
+    def orders(self) -> list[float]:
+        """By what configurations are listed, the highest first: a number for each of the rows.
+
+        The mean over the seeds where all are done. Other means can't be compared: for each of the
+        first seeds that a configuration lacks it is behind all that have it, and one that the
+        policy has taken out is behind all others. So only means over the same seeds decide.
+        """
+        out = {id(row) for row in self.dropped()}
+        return [self._order(number, id(row) in out) for number, row in enumerate(self.rows)]
+
+    def _order(self, number: int, is_out: bool) -> float:
+        scores, n_seeds = self._first_scores(number), len(self.sweep.seeds)
+        lacking = n_seeds - len(scores) + is_out * (n_seeds + 1)
+        mean = fmean(scores) if scores else 0.0  # between 0 and 1, as all validation metrics
+        return mean - 2 * lacking - _TIE * number
+
+    def _first_scores(self, number: int) -> list[float]:
+        """Scores of a row at the first seeds, up to one that is not done."""
+        scores = map(self._score_of, self._names[number])
+        return list(takewhile(lambda score: score is not None, scores))
 
     def _states(self) -> list[tuple[State, ...]]:
         """Of every configuration's cells, row by row."""
@@ -329,13 +351,10 @@ class Search:
         return fmean(record.best[self.sweep.metric] for record in done)
 
     def best(self) -> dict[str, Row]:
-        """By family, the configuration with the best mean, of those with every seed."""
-        best: dict[str, tuple[float, Row]] = {}
-        for row in self.rows:
-            score = self.score(row.configuration)
-            if score is not None and (row.family not in best or score > best[row.family][0]):
-                best[row.family] = score, row
-        return {family: row for family, (_, row) in best.items()}
+        """By family, the configuration that leads, where it has every seed."""
+        return {
+            row.family: row for row in self.leaders() if self.score(row.configuration) is not None
+        }
 
     def done(self, configuration: Configuration) -> list[Record]:
         """Records of the seeds that a configuration has a result for."""

@@ -7,14 +7,15 @@ brings the view of every sweep up to date with its ledger, in any database, as o
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
 import threading
 import time
-import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,15 +26,28 @@ import optuna
 from upath import UPath
 
 from ssense.command import run_command
-from ssense.digest import digest
 from ssense.errors import UserError, one_line, printable
-from ssense.storage import cache_folder, exists, is_local, open_storage, read_whole
+from ssense.storage import exists, open_storage, read_whole
+from sweeps.engine.cell_table import CELLS_FILE, cells_csv
 from sweeps.engine.driver import sole_driver
-from sweeps.engine.ledger import Ledger, Record, all_ledgers, find_ledger
+from sweeps.engine.ledger import SWEEPS, Ledger, Record, all_ledgers, find_ledger
 from sweeps.engine.matrix_figure import matrix_figure
+from sweeps.engine.mlflow_database import (
+    ARTIFACTS,
+    DATABASE,
+    home,
+    is_another_place,
+    is_database,
+    is_own,
+    place_experiment,
+    place_runs,
+    prepare_database,
+    tracking_uri,
+)
 from sweeps.engine.progress import say, step
 from sweeps.engine.provenance import counting
 from sweeps.engine.race import POLICIES
+from sweeps.engine.reports import Report, Table, keep_report, kept_reports, table_file
 from sweeps.engine.search import Search
 from sweeps.engine.view import (
     FINISHED_AT,
@@ -43,7 +57,8 @@ from sweeps.engine.view import (
     ViewRun,
     cell_run,
     configuration_run,
-    metric_key,
+    metric_keys,
+    report_run,
     row_records,
     saved_views,
     sweep_run,
@@ -56,6 +71,7 @@ KEY = "ssense.key"
 SWEEP = "ssense.sweep"
 PARENT = "mlflow.parentRunId"
 NAME = "mlflow.runName"
+TABLES = "mlflow.loggedArtifacts"
 
 DATA_REPORT = "data_report.md"
 
@@ -67,25 +83,6 @@ _TRY_AGAIN_S = 5.0
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 _REASON_CHARACTERS = 100
-
-
-def tracking_uri(storage: UPath) -> str:
-    """MLFLOW_TRACKING_URI, or a database in the storage, by its absolute path.
-
-    A database needs a disk: of a storage that is none, the view is kept in the user's cache, and
-    can be made again from the ledger anywhere.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
-        return uri
-    return f"sqlite:///{_home(storage) / 'mlflow.db'}"
-
-
-def _home(storage: UPath) -> Path:
-    """Folder of the database and the artifacts, where no server keeps them."""
-    if is_local(storage):
-        return Path(str(storage)).resolve()
-    return cache_folder() / "mlflow" / digest(str(storage))
 
 
 class Tracker:
@@ -107,6 +104,7 @@ class Tracker:
         self._sweep_name = sweep_name
         self._description: Mapping[str, Any] = {}
         self._runs: dict[str, _Known] = {}
+        self._orders: list[float] = []  # as they were shown last
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._queue.put(self._connect_in_time)
         self._is_ending = threading.Event()
@@ -121,11 +119,12 @@ class Tracker:
             description: of its ledger.
         """
         self._description = description
+        self._orders = search.orders()
         runs = [sweep_run(search, description, "RUNNING")]
-        for row in search.rows:
+        for row, order in zip(search.rows, self._orders, strict=True):
             records = row_records(search, row)
             if records:
-                runs.append(configuration_run(search, row))
+                runs.append(configuration_run(search, row, order))
                 runs += [cell_run(search, row, record) for record in records]
         self._put_runs(runs)
         self._queue.put(lambda: self._delete_others({run.key for run in runs}))
@@ -134,21 +133,32 @@ class Tracker:
             self._queue.put(lambda: self._keep_report(report))
 
     def cell(self, search: Search, record: Record) -> None:
-        """Show a finished cell, and bring its configuration up to date."""
-        for row in search.rows_of(record.signature):
-            self._put_runs([configuration_run(search, row), cell_run(search, row, record)])
+        """Show a finished cell, and bring configurations that it changes up to date."""
+        own, shown = search.rows_of(record.signature), self._orders
+        self._orders = search.orders()
+        for number, (row, order) in enumerate(zip(search.rows, self._orders, strict=True)):
+            is_new = number >= len(shown) or order != shown[number]
+            if row in own or (is_new and row_records(search, row)):
+                self._put_runs([configuration_run(search, row, order)])
+        self._put_runs([cell_run(search, row, record) for row in own])
 
-    def end(self, search: Search) -> None:
-        """Show that the sweep has ended, and wait until all is written."""
+    def end(self, search: Search, most_s: float | None = None) -> None:
+        """Show that the sweep has ended, and wait until all is written.
+
+        Args:
+            search: Of the sweep.
+            most_s: Seconds to wait at most; None for as long as it takes.
+        """
         matrix = search.matrix()
         runs = [
-            configuration_run(search, row, shown)
-            for row, shown in zip(search.rows, matrix.rows, strict=True)
+            configuration_run(search, row, order, shown)
+            for row, order, shown in zip(search.rows, search.orders(), matrix.rows, strict=True)
             if row_records(search, row)
         ]
         self._put_runs([*runs, sweep_run(search, self._description, "FINISHED")])
-        self._queue.put(lambda: self._keep({MATRIX_FILE: matrix_figure(matrix)}))
-        self._close()
+        files = {MATRIX_FILE: matrix_figure(matrix), CELLS_FILE: cells_csv(search)}
+        self._queue.put(lambda: self._keep(files))
+        self._close(most_s)
 
     def report(
         self,
@@ -156,9 +166,9 @@ class Tracker:
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
         files: Sequence[UPath],
-        tables: Mapping[str, Sequence[Mapping[str, object]]] = MappingProxyType({}),
+        tables: Mapping[str, Table] = MappingProxyType({}),
     ) -> None:
-        """Write a run of its own below the sweep's, and wait for it.
+        """Keep a report beside the ledger, show it as a run below the sweep's, and wait for it.
 
         Args:
             name: of the run.
@@ -166,24 +176,33 @@ class Tracker:
             metrics: of the run, as they are called here.
             files: to keep as artifacts.
             tables: to keep as MLflow's own, which its page compares across runs; rows by name.
+
+        Raises:
+            UserError: the storage can't be read or written to.
         """
-        run = ViewRun(
-            key=f"{self._sweep_name}/{name}",
+        contents = {f"{table}.json": table_file(rows) for table, rows in tables.items()}
+        shown = json.dumps([{"path": file, "type": "table"} for file in contents])
+        keys = metric_keys(metrics)
+        report = Report(
             name=name,
-            parent=self._sweep_name,
-            tags=tags,
-            metrics={metric_key(metric): value for metric, value in metrics.items()},
-            status="FINISHED",
+            tags={**tags, TABLES: shown} if contents else tags,
+            metrics={keys[metric]: value for metric, value in metrics.items()},
+            files={**{file.name: read_whole(file) for file in files}, **contents},
         )
-        self._put_runs([run])
-        self._queue.put(lambda: self._keep({f.name: read_whole(f) for f in files}, run.key))
-        self._queue.put(lambda: self._keep_tables(tables, run.key))
+        keep_report(self._storage / SWEEPS / self._sweep_name, report)
+        self.show_report(report)
         self._close()
 
-    def _close(self) -> None:
+    def show_report(self, report: Report) -> None:
+        """Show a report as a run below the sweep's."""
+        run = report_run(self._sweep_name, report)
+        self._put_runs([run])
+        self._queue.put(lambda: self._keep(report.files, run.key))
+
+    def _close(self, most_s: float | None = None) -> None:
         self._is_ending.set()
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(most_s)
 
     def _put_runs(self, runs: Sequence[ViewRun]) -> None:
         for run in runs:
@@ -199,6 +218,17 @@ class Tracker:
             except Exception as error:  # whatever the server or database does, training goes on
                 self.failure = _reason(error)
                 say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """Let no run seem to go on that nothing will be written to any more, if that is possible.
+
+        The next sweep, or the view that is made again, takes them up.
+        """
+        with suppress(Exception):
+            for known in self._runs.values():
+                if known.status == "RUNNING":
+                    self._client.set_terminated(known.run_id, "FAILED")
 
     def _connect_in_time(self) -> None:
         deadline = time.monotonic() + _STARTING_S
@@ -220,37 +250,70 @@ class Tracker:
         for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
-        create_database(self._uri)
+        prepare_database(self._uri, own=is_own())
         self._client = MlflowClient(self._uri)
+        self._find_experiment()
+        self._find_runs()
+        self._place_artifacts()
+
+    def _find_experiment(self) -> None:
+        """Find the experiment of the claim, or make one; one deleted in MLflow's page returns."""
         experiment = self._client.get_experiment_by_name(self._claim)
         if experiment is None:
-            self._experiment_id = self._client.create_experiment(self._claim, self._artifacts())
-        else:
-            self._experiment_id = experiment.experiment_id
-        known = experiment.tags if experiment else {}
+            experiment_id = self._client.create_experiment(self._claim, self._artifacts())
+            experiment = self._client.get_experiment(experiment_id)
+        elif experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        self._experiment = experiment
         for name, tag in saved_views().items():
-            if known.get(name) != tag:
-                self._client.set_experiment_tag(self._experiment_id, name, tag)
-        self._find_runs()
+            if experiment.tags.get(name) != tag:
+                self._client.set_experiment_tag(experiment.experiment_id, name, tag)
 
-    def _artifacts(self) -> str | None:
-        """Where artifacts are kept: a server may be elsewhere, and knows a place of its own."""
+    def _artifacts(self, run_id: str | None = None) -> str | None:
+        """Where artifacts are kept, of all runs or of one.
+
+        None where a server is asked: it may be elsewhere, and knows a place of its own.
+        """
         if self._uri.startswith("http"):
             return None
-        return (_home(self._storage) / "mlartifacts").as_uri()
+        place = (home(self._storage) / ARTIFACTS).as_uri()
+        return place if run_id is None else f"{place}/{run_id}/artifacts"
+
+    def _place_artifacts(self) -> None:
+        """Let artifacts be where the storage is now: it may have been moved or copied."""
+        if not is_database(self._uri):
+            return
+        experiment, place = self._experiment, self._artifacts()
+        if is_own() and is_another_place(experiment.artifact_location, place):
+            place_experiment(self._uri, experiment.experiment_id, place)
+        self._place_runs(self._runs.values())
+
+    def _place_runs(self, runs: Iterable[_Known]) -> None:
+        elsewhere = [
+            known
+            for known in runs
+            if is_another_place(known.artifacts, self._artifacts(known.run_id))
+        ]
+        for known in elsewhere:
+            known.artifacts = self._artifacts(known.run_id)
+        place_runs(self._uri, {known.run_id: known.artifacts for known in elsewhere})
 
     def _find_runs(self) -> None:
         self._runs.clear()  # an earlier try may have found some
         token = None
         while True:
+            # In quotes, a quote can't be written: "_" stands for any character.
+            pattern = self._sweep_name.replace("'", "_")
             page = self._client.search_runs(
-                [self._experiment_id],
-                f"tags.`{SWEEP}` = '{self._sweep_name}'",
+                [self._experiment.experiment_id],
+                f"tags.`{SWEEP}` LIKE '{pattern}'",
                 max_results=5000,
                 page_token=token,
             )
             for run in page:
-                key = run.data.tags[KEY]
+                key = run.data.tags.get(KEY)
+                if key is None or run.data.tags[SWEEP] != self._sweep_name:
+                    continue
                 if key in self._runs:  # made twice, by a request that was repeated
                     self._client.delete_run(run.info.run_id)
                 else:
@@ -280,8 +343,10 @@ class Tracker:
         start = run.start
         if run.place is not None:
             start = self._runs[run.parent].start + run.place
-        made = self._client.create_run(self._experiment_id, start, dict(tags))
+        made = self._client.create_run(self._experiment.experiment_id, start, dict(tags))
         known = self._runs[run.key] = _Known.of(made)
+        if is_database(self._uri):
+            self._place_runs([known])  # another storage may share the experiment
         return known
 
     def _update(
@@ -333,27 +398,20 @@ class Tracker:
 
         Runs are shown without them as well.
         """
-        run_id = self._runs[key or self._sweep_name].run_id
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        known = self._runs[key or self._sweep_name]
         try:
+            # Not the client's own way, which remembers where the artifacts of a run were.
+            artifacts = get_artifact_repository(known.artifacts, tracking_uri=self._uri)
             with tempfile.TemporaryDirectory(prefix="ssense-") as folder:
                 for name, content in files.items():
                     path = Path(folder) / name
                     path.write_bytes(content)
-                    self._client.log_artifact(run_id, str(path))
+                    artifacts.log_artifact(str(path))
         except Exception as error:  # whatever the artifact store's client library raises
-            self._client.get_run(run_id)  # fails where it is MLflow itself that is away
+            self._client.get_run(known.run_id)  # fails where it is MLflow itself that is away
             say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")
-
-    def _keep_tables(self, tables: Mapping[str, Sequence[Mapping[str, object]]], key: str) -> None:
-        """Keep tables as MLflow's own; a run is shown without them as well."""
-        run_id = self._runs[key].run_id
-        try:
-            for name, rows in tables.items():
-                columns = {column: [row[column] for row in rows] for column in rows[0]}
-                self._client.log_table(run_id, columns, f"{name}.json")
-        except Exception as error:  # whatever the artifact store's client library raises
-            self._client.get_run(run_id)  # fails where it is MLflow itself that is away
-            say(f"  MLflow can't keep the tables {', '.join(tables)} ({_reason(error)})")
 
 
 @dataclass
@@ -363,6 +421,7 @@ class _Known:
     run_id: str
     status: str
     start: int
+    artifacts: str
     params: dict[str, str]
     tags: dict[str, str]
     metrics: dict[str, float]
@@ -371,11 +430,11 @@ class _Known:
     def of(cls, run: Run) -> _Known:
         info, data = run.info, run.data
         known = dict(data.params), dict(data.tags), dict(data.metrics)
-        return cls(info.run_id, info.status, info.start_time, *known)
+        return cls(info.run_id, info.status, info.start_time, info.artifact_uri, *known)
 
     def is_of_another_record(self, tags: Mapping[str, str]) -> bool:
-        """Whether it is a cell's, and half written or of a record that has been replaced since."""
-        if tags.get(LEVEL) != "seed":
+        """Whether it is half written, or of a record or report that has been replaced since."""
+        if FINISHED_AT not in tags:  # of what grows with the sweep
             return False
         return self.status == "RUNNING" or self.tags.get(FINISHED_AT) != tags[FINISHED_AT]
 
@@ -389,13 +448,17 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
     with sole_driver(ledger.folder):
         search = _as_it_ended(ledger)
         tracker = Tracker(storage, search.sweep.claim, search.sweep.name)
+        reports = kept_reports(ledger.folder)
         tracker.start(search, ledger.description())
+        for report in reports:
+            tracker.show_report(report)
         tracker.end(search)
     if tracker.failure:
-        raise UserError(
-            f"MLflow can't be written ({tracker.failure}). Check MLFLOW_TRACKING_URI if it is set, "
-            "else mlflow.db in the storage."
-        )
+        database = home(storage) / DATABASE
+        advice = f"If {database} is damaged, delete it: it is made again from the ledger."
+        if not is_own():
+            advice = "Check MLFLOW_TRACKING_URI."
+        raise UserError(f"MLflow can't be written ({tracker.failure}). {advice}")
 
 
 def _as_it_ended(ledger: Ledger) -> Search:
@@ -411,28 +474,10 @@ def _as_it_ended(ledger: Ledger) -> Search:
     return search
 
 
-def create_database(uri: str) -> None:
-    """Make a local database whole or not at all: MLflow can't go on with half of its tables."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
-        return
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{partial}")
-    _initialize_tables(engine)
-    engine.dispose()
-    try:
-        os.link(partial, path)
-    except FileExistsError:  # another driver's, as whole as ours
-        pass
-    finally:
-        partial.unlink()
-
-
 def _reason(error: BaseException) -> str:
     """What an error began with: libraries wrap a refused connection several times over."""
+    if isinstance(error, UserError):
+        return str(error).rstrip(".")
     while error.__context__ is not None:
         error = error.__context__
     return printable(one_line(error), _REASON_CHARACTERS)

@@ -7,9 +7,11 @@ and one that was rebuilt later are the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import count
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
@@ -18,14 +20,18 @@ from ssense.fitting import validation_metrics
 from ssense.retrieval import metric_title
 from sweeps.engine.cell import Cell, describe, label
 from sweeps.engine.ledger import Record
-from sweeps.engine.matrix import Matrix, MatrixRow, mean_and_sd
+from sweeps.engine.matrix import Matrix, MatrixRow, mean_and_sd, standing
 from sweeps.engine.provenance import code_versions
+from sweeps.engine.reports import Report
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Row
 
 LEVEL = "ssense.level"
 FINISHED_AT = "finished"
 MATRIX_FILE = "matrix.png"
+
+ORDER = "best_first"
+"""Metric of a configuration by which MLflow's page sorts, see `Search.orders`."""
 
 # MLflow's page shows this tag as the description.
 NOTE = "mlflow.note.content"
@@ -38,6 +44,11 @@ _NAME_PIXELS = 330
 _MOST_ROWS = 1000
 _VERSION_CHARACTERS = 8
 _COMMIT_CHARACTERS = 7
+
+# MLflow refuses the name of a metric that has other characters, is longer, or is no plain path.
+_REFUSED = re.compile(r"[^\w.\-: ]+")
+_KEY_CHARACTERS = 250
+_METRIC_CHARACTERS = 100
 
 Status = Literal["RUNNING", "FINISHED", "FAILED"]
 
@@ -81,9 +92,36 @@ class ViewRun:
     place: int | None = None
 
 
-def metric_key(metric: str) -> str:
-    """Spell a metric as MLflow allows: "recall@10" becomes "recall_at_10"."""
-    return metric.replace("@", "_at_")
+def metric_key(name: str, number: int = 1) -> str:
+    """Spell the name of a metric, or a path of names, as MLflow allows.
+
+    "time + space/recall@10" becomes "time and space/recall_at_10".
+
+    Args:
+        name: As it is called here.
+        number: Tells apart names that would be spelt alike, from 2 on.
+    """
+    spelt = name.replace("@", "_at_").replace(" + ", " and ").replace("+", " plus ")
+    words = (" ".join(_REFUSED.sub(" ", part).split()) for part in spelt.split("/"))
+    # Dots at the beginning could lead up the path.
+    *parts, last = [part for each in words if (part := each.strip(" ."))] or ["_"]
+    last = last[:_METRIC_CHARACTERS]
+    again = f" {number}" if number > 1 else ""
+    if not parts:
+        return last + again
+    tail = f"{again}/{last}"
+    return "/".join(parts)[: _KEY_CHARACTERS - len(tail)].rstrip(" ./") + tail
+
+
+def metric_keys(names: Iterable[str]) -> dict[str, str]:
+    """Spell names of metrics as MLflow allows, each unlike all others, whatever their case."""
+    keys: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        spellings = (metric_key(name, number) for number in count(1))
+        keys[name] = next(key for key in spellings if key.casefold() not in taken)
+        taken.add(keys[name].casefold())
+    return keys
 
 
 def saved_views() -> dict[str, str]:
@@ -94,7 +132,7 @@ def saved_views() -> dict[str, str]:
     by_start = {"orderByKey": "attributes.start_time", "orderByAsc": True}
     best_first = {
         "searchFilter": f"tags.`{LEVEL}` = 'configuration'",
-        "orderByKey": "metrics.`recall_at_10`",
+        "orderByKey": f"metrics.`{ORDER}`",
         "orderByAsc": False,
     }
     return {
@@ -147,17 +185,20 @@ def sweep_run(search: Search, description: Mapping[str, Any], status: Status | N
     )
 
 
-def configuration_run(search: Search, row: Row, ended: MatrixRow | None = None) -> ViewRun:
+def configuration_run(
+    search: Search, row: Row, order: float, ended: MatrixRow | None = None
+) -> ViewRun:
     """The run of a configuration: mean and sd of every metric over the seeds done so far.
 
     Args:
         search: of the sweep.
         row: the configuration.
+        order: Its place among all others: the one of `Search.orders`.
         ended: how it stands at the end of the sweep.
     """
     tags = {**_labels(row), LEVEL: "configuration"}
     if ended is not None:
-        tags["standing"] = "leads" if ended.leads else "dropped" if ended.dropped else "–"
+        tags["standing"] = standing(ended)
     records = row_records(search, row)
     done = [record for record in records if record.done]
     return ViewRun(
@@ -167,7 +208,7 @@ def configuration_run(search: Search, row: Row, ended: MatrixRow | None = None) 
         # "all" keeps these means apart from the seeds where the UI groups by seed.
         tags={**tags, "seed": "all"},
         params={"family": row.family, **row.configuration},
-        metrics=_means(done) if done else {},
+        metrics=(_means(done) if done else {}) | {ORDER: order},
         status=None if ended is None else "FINISHED",
         place=_place(search, row),
         end=max(map(_finished, records), default=None),
@@ -194,6 +235,26 @@ def cell_run(search: Search, row: Row, record: Record) -> ViewRun:
         status="FINISHED" if record.done else "FAILED",
         start=_started(record),
         end=_finished(record),
+    )
+
+
+def report_run(sweep: str, report: Report) -> ViewRun:
+    """The run of a report on a sweep.
+
+    Args:
+        sweep: Its name.
+        report: That is shown.
+    """
+    at = _milliseconds(report.written_at)
+    return ViewRun(
+        key=f"{sweep}/{report.name}",
+        name=report.name,
+        parent=sweep,
+        tags={**report.tags, FINISHED_AT: report.written_at},
+        metrics=report.metrics,
+        status="FINISHED",
+        start=at,
+        end=at,
     )
 
 
@@ -273,4 +334,9 @@ def _started(record: Record) -> int:
 
 
 def _finished(record: Record) -> int:
-    return int(datetime.fromisoformat(record.finished_at).timestamp() * 1000)
+    return _milliseconds(record.finished_at)
+
+
+def _milliseconds(time: str) -> int:
+    """Since 1970, of a time as ISO 8601."""
+    return int(datetime.fromisoformat(time).timestamp() * 1000)

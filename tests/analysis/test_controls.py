@@ -138,7 +138,10 @@ def test_the_command_writes_table_figure_and_mlflow(tiny_sweep):
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (folder,) = (tiny_sweep / "sweeps").glob("*/controls")
-    assert {path.suffix for path in folder.iterdir()} == {".md", ".txt", ".csv", ".png", ".svg"}
+    assert {path.suffix for path in folder.iterdir()} == {
+        *(".md", ".txt", ".csv"),
+        *(".png", ".svg", ".pdf"),
+    }
     rows = list(csv.DictReader(io.StringIO((folder / "controls.csv").read_text())))
     assert [row["control"] for row in rows[::2]] == list(ORDER)
     assert [row["seed"] for row in rows[:2]] == ["0", "1"]

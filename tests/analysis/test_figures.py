@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,6 +15,7 @@ from matplotlib.image import imread
 
 from analysis.figures import (
     COLOURS,
+    FIGURE_KINDS,
     INK,
     Curve,
     Trial,
@@ -98,7 +102,29 @@ def test_the_legend_names_each_kind_of_mark_once(figure):
     assert sorted(names) == ["chance", "mean ± sd over seeds", "one seed"]
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_pdf_has_the_same_bytes_in_every_process_and_whole_fonts_in_it():
+    code = (
+        "import sys; from analysis.figures import bar_figure, figure_bytes; "
+        "figure = bar_figure({'a': [0.1, 0.2], 'b – ±': [0.3, 0.4]}, 'mrr', {'a': [0.1]}); "
+        "sys.stdout.buffer.write(figure_bytes(figure, 'pdf'))"
+    )
+    pdfs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    ]
+    assert pdfs[0] == pdfs[1]
+    assert pdfs[0].startswith(b"%PDF")
+    assert b"/FontFile2" in pdfs[0]  # TrueType, in the file
+    assert b"/Type3" not in pdfs[0]
+    assert b"Date" not in pdfs[0]
+
+
+@pytest.mark.parametrize("kind", FIGURE_KINDS)
 def test_the_same_scores_give_the_same_bytes(kind, figure):
     again = family_figure(scores(), CHANCE, ["recall@10", "mrr"])
     assert figure_bytes(figure, kind) == figure_bytes(again, kind)

@@ -547,7 +547,7 @@ def test_the_page_has_the_table_the_tests_and_every_figure(ledger, storage):
         "curves",
     }
     for name in names:
-        for kind in ("png", "svg"):
+        for kind in ("png", "svg", "pdf"):
             assert (ledger.folder / "evaluation" / f"{name}.{kind}").stat().st_size > 5000
 
 
@@ -776,7 +776,8 @@ def test_the_files_hold_the_evaluation(looked_twice):
     figures |= {"search_seeds", "search_seeds_recall", "search_seeds_ranks"}
     assert names == {
         *("report.html", "table.md", "table.csv", "tests.csv", "scores.csv", "search_seeds.tex"),
-        *(f"{figure}.{kind}" for figure in figures for kind in ("png", "svg")),
+        "cells.csv",
+        *(f"{figure}.{kind}" for figure in figures for kind in ("png", "svg", "pdf")),
     }
     with (folder / "scores.csv").open() as file:
         scores = list(csv.DictReader(file))
@@ -785,6 +786,12 @@ def test_the_files_hold_the_evaluation(looked_twice):
         for metric in METRICS:
             expected = evaluation.scores[row["family"]][metric][SEEDS.index(int(row["seed"]))]
             assert float(row[metric]) == pytest.approx(expected, abs=1e-6)
+    with (folder / "cells.csv").open() as file:
+        cells = list(csv.DictReader(file))
+    searched = search_of(Ledger(UPath(folder.parent)))
+    assert [row["signature"] for row in cells] == [
+        searched.signature(cell) for _, cell in searched.cells()
+    ]
     with (folder / "table.csv").open() as file:
         means = list(csv.DictReader(file))
     protocol = Protocol(name=SEARCH_SEEDS, evaluation=evaluation, caption="")
@@ -844,7 +851,7 @@ def test_mlflow_has_one_run_for_each_look(looked_twice):
             assert tags["missing cells"] == "none"
             folder = Path(artifacts.removeprefix("file://"))
             logged = {path.name for path in folder.iterdir()}
-            assert {"report.html", "search_seeds.png", "search_seeds.tex", "table.md"} <= logged
+            assert {"report.html", "search_seeds.png", "search_seeds.pdf", "cells.csv"} <= logged
             kept = json.loads(tags["mlflow.loggedArtifacts"])
             assert kept == [
                 {"path": f"{name}.json", "type": "table"} for name in ("table", "tests", "scores")

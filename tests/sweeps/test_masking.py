@@ -19,9 +19,12 @@ from ssense.fitting import fit
 from ssense.model.encoder import trained_encoder
 from ssense.retrieval import chance_metrics
 from ssense.storage import open_storage
+from sweeps.engine.cell_table import cells_csv
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.options import SYNTHETIC
 from sweeps.engine.precompute import load_dataset, make_shards
+from sweeps.engine.race import Race
+from sweeps.engine.search import Search
 from sweeps.masking import MaskingOptions, distinct_ratios, main, masking_sweep
 
 REPOSITORY = Path(__file__).parents[2]
@@ -86,13 +89,16 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     ]
     assert paired == 4 * [{0, 1}]
 
+    (table,) = tmp_path.glob("sweeps/*/cells.csv")
+    assert table.read_bytes() == cells_csv(Search(ledger.sweep(), Race(), ledger.rows(), records))
+
     controls.main(controls.ControlOptions(storage=str(tmp_path), permutations=20))
     shown = capsys.readouterr().out
     assert "Sentence duration alone, through text length, reaches" in shown
     assert "random retrieval among these" in shown
     (folder,) = tmp_path.glob("sweeps/*/controls")
     assert {path.name for path in folder.iterdir()} == {
-        f"controls.{kind}" for kind in ("md", "txt", "csv", "png", "svg")
+        f"controls.{kind}" for kind in ("md", "txt", "csv", "png", "svg", "pdf")
     }
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweeps/*/cells/**/*.*")}

@@ -121,7 +121,7 @@ def final_table(shown: str) -> str:
 def assert_nothing_is_left_but_results(storage: Path) -> None:
     """No claim, no checkpoint, nothing half-written; a record and an encoder in every cell."""
     folder = ledger_of(storage).folder
-    assert sorted(path.name for path in folder.iterdir()) == ["cells", "sweep.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["cells", "cells.csv", "sweep.json"]
     for cell in (folder / "cells").iterdir():
         found = sorted(path.name for path in cell.iterdir())
         assert found == ["encoder.safetensors", "record.json"], cell

@@ -6,11 +6,12 @@ import sys
 from collections import defaultdict
 from itertools import pairwise
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.image import imread
 
 from sweeps.engine.matrix import Matrix, MatrixRow
@@ -103,7 +104,23 @@ def test_cells_without_a_score_differ_from_every_score_and_from_each_other():
 def test_a_mean_with_a_seed_missing_is_not_coloured():
     rows = (row("electrode", "electrode 0.5", (0.5, 0.6, "failed")),)
     figure = draw_matrix(Matrix(metric="mrr", seeds=(0, 1, 2), rows=rows))
-    assert ("55.0 ± 7.1", to_rgb("white"), to_rgb("black")) in boxes(figure)
+    (whole,) = [patch for patch in figure.axes[0].patches if patch.get_width() > 0.9]
+    assert to_rgba(whole.get_facecolor())[3] == 0
+
+
+def test_a_dark_page_shows_through_where_there_is_no_score():
+    with mpl.rc_context({"text.color": "#123456"}):
+        figure = draw_matrix(small())
+    axis = figure.axes[0]
+    at = {tuple(np.round(text.get_position(), 6)): text for text in axis.texts}
+    for patch in axis.patches:
+        text = at[tuple(np.round(patch.get_center(), 6))]
+        see_through = to_rgba(patch.get_facecolor())[3] < 0.3
+        is_mean_of_some = patch.get_width() > 0.9 and "±" not in text.get_text()
+        assert see_through == (text.get_text() in (">", "·", "–") or is_mean_of_some)
+        assert patch.get_edgecolor()[3] == 0
+        if see_through:  # in the ink of the page around it
+            assert to_rgb(text.get_color()) == to_rgb("#123456")
 
 
 @pytest.mark.parametrize("matrix", [small(), large(1, 1), large(4, 5), large(40, 10)])
@@ -139,7 +156,7 @@ def test_text_contrasts_with_its_box():
         linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
         return linear @ (0.2126, 0.7152, 0.0722)
 
-    for _, *colours in boxes(draw_matrix(large(40, 10))):
+    for _, *colours in boxes(draw_matrix(large(40, 10))):  # all of which have a score
         dark, light = sorted(map(luminance, colours))
         assert (light + 0.05) / (dark + 0.05) > 4.4  # WCAG asks for 4.5, which grey can't give
 

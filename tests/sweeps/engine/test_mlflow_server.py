@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from upath import UPath
 
@@ -105,6 +107,9 @@ def test_the_server_listens_on_loopback_and_leaves_a_copy(tmp_path, s3):  # noqa
             time.sleep(0.2)
         run = MlflowClient(f"http://127.0.0.1:{port}").create_run("0")
         MlflowClient(f"http://127.0.0.1:{port}").log_text(run.info.run_id, "hello", "a.txt")
+        commands = [p.cmdline() for p in psutil.Process(server.pid).children(recursive=True)]
+        assert commands
+        assert not [c for c in commands if re.search("job|huey|periodic", " ".join(c))]
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
     finally:

@@ -215,6 +215,18 @@ def test_a_configuration_is_a_line_of_marks_and_numbers():
     ]
 
 
+@pytest.mark.parametrize(("failures", "colour"), [(0, "dim"), (1, "bold red")])
+def test_a_count_of_none_has_no_colour(failures, colour):
+    shown = matrix(row("time 0.1", "done", *["failed"] * failures, "waiting"))
+    legend = MatrixView(shown).lines(20)[-1]
+    (style,) = {
+        str(span.style)
+        for span in legend.spans
+        if legend.plain[span.start : span.end] == f"× {failures} failed"
+    }
+    assert style == colour
+
+
 @st.composite
 def sweeps(draw) -> Matrix:
     n_seeds = draw(st.integers(1, 10))

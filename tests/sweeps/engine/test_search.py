@@ -4,17 +4,18 @@ import dataclasses
 import math
 import random
 from collections import Counter
+from statistics import fmean
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssense.training import TrainingSpec
-from sweeps.engine.cell import Cell
+from sweeps.engine.cell import Cell, label
 from sweeps.engine.ledger import MOST_ATTEMPTS, Record
 from sweeps.engine.race import STARTUP_PROPOSALS, Full, Race, Wilcoxon
 from sweeps.engine.search import RETRIES, Search, propose
-from sweeps.engine.sweep import Family, Sweep
+from sweeps.engine.sweep import Family, Row, Sweep
 
 WIDE = Family(
     name="wide",
@@ -198,6 +199,81 @@ def test_a_race_spares_cells_and_its_winners_have_every_seed():
     assert counts["done"] == len(handed)
     assert counts["dropped"] == 10 * len(search.rows) - len(handed)
     assert {row.family for row in search.leaders()} == {f.name for f in search.sweep.families}
+
+
+LINE = Family(name="line", levels={"masking.time": (0.1, 0.2, 0.3, 0.4, 0.5)})
+
+
+def played(draw, policy) -> Search:
+    """A made-up ledger: scores by chance, cells that fail, ended wherever it is looked at.
+
+    All cells may be there before, as of an earlier run that spent every seed.
+    """
+    wanted = sweep(families=(LINE, SMALL, NONE), configurations=5, seeds=(0, 1, 2, 3))
+    random_scores = random.Random(draw(st.integers(0, 10**6)))
+    fails = draw(st.sampled_from([0.0, 0.0, 0.05, 0.3]))
+
+    def play(search: Search, cells: int) -> None:
+        while cells and (cell := search.next_cell()) is not None:
+            score = round(random_scores.random(), draw(st.sampled_from([1, 3])))
+            record = record_of(search, cell)
+            record = dataclasses.replace(record, history=[{"epoch": 1, "recall@10": score}])
+            search.finish(failed(record) if random_scores.random() < fails else record)
+            cells -= 1
+
+    earlier = Search(wanted, FULL)
+    if draw(st.booleans()):
+        play(earlier, -1)
+    search = Search(wanted, policy, earlier.rows, earlier.records)
+    play(search, draw(st.integers(0, 40)))
+    return search
+
+
+def listed(search: Search, family: str | None = None) -> list[Row]:
+    """Configurations with a result, the best first, as lists that people see have them."""
+    places = sorted(zip(search.orders(), range(len(search.rows)), strict=True), reverse=True)
+    rows = [search.rows[number] for _, number in places]
+    return [r for r in rows if family in (None, r.family) and search.done(r.configuration)]
+
+
+def first_scores(search: Search, row: Row) -> list[float]:
+    """Scores at the first seeds, up to one that is missing."""
+    found = []
+    for seed in search.sweep.seeds:
+        record = search.record(Cell(row.configuration, seed))
+        if record is None or not record.done:
+            break
+        found.append(record.best["recall@10"])
+    return found
+
+
+@settings(max_examples=60)
+@given(st.data(), st.sampled_from(POLICIES))
+def test_none_that_was_dropped_leads_a_list_and_only_means_over_the_same_seeds_decide(data, policy):
+    search = played(data.draw, policy)
+    matrix, dropped = search.matrix(), search.dropped()
+    n_seeds = len(search.sweep.seeds)
+    leaders = {row.family: row for row in search.leaders()}
+    assert {f: r.name for f, r in matrix.leaders.items()} == {
+        family: label(row.family, row.configuration) for family, row in leaders.items()
+    }
+    for family in search.sweep.families:
+        stay = [r for r in search.rows if r.family == family.name and r not in dropped]
+        known = {id(r): first_scores(search, r) for r in stay}
+        most = max(map(len, known.values()), default=0)
+        if most == 0:
+            assert family.name not in leaders
+            assert family.name not in search.best()
+            continue
+        first = listed(search, family.name)[0]
+        assert first == leaders[family.name]
+        assert first not in dropped
+        assert len(known[id(first)]) == most
+        means = [fmean(scores) for scores in known.values() if len(scores) == most]
+        assert fmean(known[id(first)]) == max(means)
+        assert search.best().get(family.name) == (first if most == n_seeds else None)
+    if leaders:
+        assert listed(search)[0] in leaders.values()
 
 
 def test_decisions_are_told_once_when_they_are_taken():

@@ -3,17 +3,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from statistics import mean, stdev
 from urllib.error import URLError
+from urllib.parse import unquote
 
 import pytest
 from mlflow import MlflowClient
@@ -22,11 +27,15 @@ from upath import UPath
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
 from ssense.storage import write_whole
+from sweeps.engine.cell import Cell
+from sweeps.engine.cell_table import cells_csv
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.matrix_figure import matrix_figure
-from sweeps.engine.race import Full
+from sweeps.engine.mlflow_database import NO_JOBS, browse_command, database_path
+from sweeps.engine.race import Full, Race
 from sweeps.engine.search import Search
+from sweeps.engine.sweep import Family
 from sweeps.engine.tracking import KEY, PARENT, Tracker, _Command, main, rebuild, tracking_uri
 from sweeps.engine.view import LEVEL, metric_key
 
@@ -92,7 +101,10 @@ def ledger_of(storage: UPath, search: Search) -> Ledger:
 
 def next_record(search: Search, epochs: int = 2, **changes) -> Record:
     """What a worker would make of the next cell; the k-th of a sweep has the score k / 10."""
-    cell = search.next_cell()
+    return next_record_of(search, search.next_cell(), epochs, **changes)
+
+
+def next_record_of(search: Search, cell: Cell, epochs: int = 2, **changes) -> Record:
     number = len(search.records)
     history = [
         {"epoch": e, "loss": 3.0 / e, "recall@1": 0.0, "recall@10": 0.1 * number * e / epochs}
@@ -178,7 +190,7 @@ def shown(storage: UPath) -> dict[str, tuple]:
 
 def artifacts(client: MlflowClient, run) -> dict[str, bytes]:
     names = [file.path for file in client.list_artifacts(run.info.run_id)]
-    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    folder = Path(unquote(run.info.artifact_uri.removeprefix("file://")))
     return {name: (folder / name).read_bytes() for name in names}
 
 
@@ -215,7 +227,11 @@ def test_matrix_and_data_report_are_artifacts_of_the_sweep_in_their_latest_state
     run_live(storage, search, cells=2)
     (run,) = runs_by_level(storage)["sweep"]
     kept = artifacts(client, run)
-    assert kept == {"data_report.md": b"# Data", "matrix.png": matrix_figure(search.matrix())}
+    assert kept == {
+        "data_report.md": b"# Data",
+        "matrix.png": matrix_figure(search.matrix()),
+        "cells.csv": cells_csv(search),
+    }
     run_live(storage, search, cells=1)
     assert artifacts(client, run)["matrix.png"] == matrix_figure(search.matrix())
     assert artifacts(client, run)["matrix.png"] != kept["matrix.png"]
@@ -372,7 +388,6 @@ def test_a_report_is_a_run_below_the_sweep_with_its_files(storage, search):
     tables = {"scores": [{"family": "a", "mrr": 0.25}, {"family": "b", "mrr": 0.5}]}
     metrics = {"a/recall@10": 0.5}
     tracker.report("test evaluation 1", tags, metrics, [storage / "table.md"], tables)
-    rebuild(storage, ledger_of(storage, search))
     levels = runs_by_level(storage)
     (run,) = levels["test evaluation"]
     assert run.data.tags[PARENT] == levels["sweep"][0].info.run_id
@@ -382,6 +397,248 @@ def test_a_report_is_a_run_below_the_sweep_with_its_files(storage, search):
     assert artifacts(client_of(storage), run) == {"table.md": b"| a |", "scores.json": table}
     logged = json.loads(run.data.tags["mlflow.loggedArtifacts"])
     assert logged == [{"path": "scores.json", "type": "table"}]
+
+
+def log_reports(storage: UPath, search: Search) -> None:
+    """Log two evaluations and, twice, controls: of these only the latter are shown."""
+    (storage / "table.md").write_text("| a |")
+    rows = [{"family": "a", "mrr": 0.25}]
+
+    def log(name: str, metrics: dict[str, float]) -> None:
+        tracker = Tracker(storage, "masking", search.sweep.name)
+        tracker.report(name, {LEVEL: name}, metrics, [storage / "table.md"], {"scores": rows})
+        assert not tracker.failure
+
+    log("test evaluation 1", {"a/mrr": 0.1})
+    log("test evaluation 2", {"a/mrr": 0.2, "b/mrr": 0.3})
+    log("controls", {"noise/mrr": 0.1, "shifted/mrr": 0.1})
+    rows.append({"family": "b", "mrr": 0.5})
+    log("controls", {"noise/mrr": 0.2})
+
+
+def test_reports_come_back_with_the_view_as_often_as_it_is_made(
+    storage, search, in_a_fresh_database
+):
+    run_live(storage, search)
+    log_reports(storage, search)
+    live = shown(storage)
+    (controls,) = runs_by_level(storage)["controls"]
+    assert controls.data.metrics == {"noise/mrr": 0.2}
+    (storage / "table.md").unlink()  # as of an evaluation that has been replaced since
+    in_a_fresh_database()
+    for _ in range(2):
+        rebuild(storage, ledger_of(storage, search))
+        assert shown(storage) == live
+
+
+def test_a_damaged_report_is_named(storage, search):
+    run_live(storage, search)
+    log_reports(storage, search)
+    path = storage / SWEEPS / search.sweep.name / "reports" / "controls.zip"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=re.escape(f"{path} is damaged (")):
+        rebuild(storage, ledger_of(storage, search))
+
+
+def test_a_report_of_any_names_ends_finished_and_one_that_is_refused_failed(
+    storage, search, capsys
+):
+    run_live(storage, search)
+    names = ["ssr, original + masked", "ssr original and masked", "../a", "NICE+", "é = 1/2 (%)"]
+    metrics = {f"seeds/{name}/recall@1": place / 10 for place, name in enumerate(names)}
+    Tracker(storage, "masking", search.sweep.name).report("odd", {LEVEL: "odd"}, metrics, [])
+    (run,) = runs_by_level(storage)["odd"]
+    assert run.info.status == "FINISHED"
+    assert sorted(run.data.metrics.values()) == list(metrics.values())
+    assert run.data.metrics["seeds/ssr original and masked/recall_at_1"] == 0
+    assert not warnings_in(capsys)
+    refused = {"mrr": "high"}
+    Tracker(storage, "masking", search.sweep.name).report("bad", {LEVEL: "bad"}, refused, [])
+    (run,) = runs_by_level(storage)["bad"]
+    assert run.info.status == "FAILED"
+    assert len(warnings_in(capsys)) == 1
+
+
+def test_an_experiment_deleted_in_the_page_comes_back_whole(storage, search):
+    run_live(storage, search)
+    log_reports(storage, search)
+    whole = shown(storage)
+    client = client_of(storage)
+    for _ in range(2):
+        client.delete_experiment(client.get_experiment_by_name("masking").experiment_id)
+        rebuild(storage, ledger_of(storage, search))
+        assert shown(storage) == whole
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
+def test_a_storage_that_was_moved_or_copied_has_its_artifacts_where_it_is_now(
+    storage, search, how, tmp_path
+):
+    run_live(storage, search)
+    log_reports(storage, search)
+    whole = shown(storage)
+    moved = UPath(tmp_path / "other" / "100% moved?")
+    moved.parent.mkdir()
+    how(str(storage), str(moved))
+    before = files_of(Path(str(storage)))
+    rebuild(moved, ledger_of(moved, search))
+    assert shown(moved) == whole
+    Tracker(moved, "masking", search.sweep.name).report("more", {LEVEL: "more"}, {}, [])
+    runs = [run for runs in runs_by_level(moved).values() for run in runs]
+    here = (Path(str(moved)) / "mlartifacts").as_uri()
+    assert {run.info.artifact_uri for run in runs} == {
+        f"{here}/{run.info.run_id}/artifacts" for run in runs
+    }
+    assert client_of(moved).get_experiment_by_name("masking").artifact_location == here
+    assert files_of(Path(str(storage))) == before
+    assert [path.name for path in moved.parent.iterdir()] == [moved.name]
+
+
+def test_storages_that_share_a_database_keep_their_artifacts_apart(
+    storage, search, in_a_fresh_database, tmp_path
+):
+    in_a_fresh_database()
+    run_live(storage, search)
+    before = files_of(Path(str(storage)))
+    other = UPath(tmp_path / "other")
+    run_live(other, Search(dataclasses.replace(search.sweep, dataset_digest="other"), Full()))
+    assert files_of(Path(str(storage))) == before
+    assert [*other.rglob("mlartifacts/*/artifacts/matrix.png")]
+
+
+@pytest.fixture(scope="module")
+def older_database(tmp_path_factory) -> Path:
+    """A database of the MLflow before the last change of its tables."""
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import InitialBase, _get_alembic_config
+    from sqlalchemy import create_engine
+
+    path = tmp_path_factory.mktemp("older") / "mlflow.db"
+    engine = create_engine(f"sqlite:///{path}")
+    InitialBase.metadata.create_all(engine)
+    config = _get_alembic_config(f"sqlite:///{path}")
+    scripts = ScriptDirectory.from_config(config)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, scripts.get_revision(scripts.get_current_head()).down_revision)
+    engine.dispose()
+    return path
+
+
+def test_a_database_of_an_older_mlflow_is_brought_up_to_date(storage, search, older_database):
+    with closing(sqlite3.connect(older_database)) as database, database:
+        database.execute(
+            "insert or ignore into experiments (experiment_id, name, lifecycle_stage, workspace) "
+            "values (7, 'mine', 'active', 'default')"
+        )
+    shutil.copy(older_database, storage / "mlflow.db")
+    run_live(storage, search)
+    assert len(runs_by_level(storage)["seed"]) == 4
+    assert client_of(storage).get_experiment_by_name("mine").experiment_id == "7"
+    assert [path.name for path in storage.glob("*.db")] == ["mlflow.db"]
+
+
+def test_a_database_of_a_later_mlflow_is_kept_aside_and_all_is_shown_in_a_new_one(
+    storage, search, capsys
+):
+    run_live(storage, search)
+    log_reports(storage, search)
+    whole = shown(storage)
+    with closing(sqlite3.connect(storage / "mlflow.db")) as database, database:
+        database.execute("update alembic_version set version_num = 'fedcba987654'")
+    rebuild(storage, ledger_of(storage, search))
+    assert shown(storage) == whole
+    assert "is kept as mlflow-fedcba987654.db; a new one is made" in capsys.readouterr().out
+    assert sorted(path.name for path in storage.glob("*.db")) == [
+        "mlflow-fedcba987654.db",
+        "mlflow.db",
+    ]
+
+
+def test_a_database_that_was_deleted_is_made_again_in_the_same_process_too(storage, search):
+    run_live(storage, search)
+    whole = shown(storage)
+    (storage / "mlflow.db").unlink()
+    rebuild(storage, ledger_of(storage, search))
+    assert (storage / "mlflow.db").exists()
+    assert shown(storage) == whole
+
+
+def test_another_s_database_of_another_mlflow_is_left_as_it_is(
+    storage, search, older_database, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{older_database}")
+    before = older_database.read_bytes()
+    ledger_of(storage, search)
+    with pytest.raises(UserError, match=r"was made by another MLflow .* mlflow db upgrade sqlite"):
+        rebuild(storage, ledger_of(storage, search))
+    assert older_database.read_bytes() == before
+    assert [*older_database.parent.iterdir()] == [older_database]
+
+
+def test_a_path_of_any_characters_holds_the_view_and_nothing_is_written_beside_it(
+    tmp_path, search, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    storage = UPath(tmp_path / "labs" / "My%20Drive? #1 'it''s' \"é\" & $HOME;")
+    run_live(storage, search)
+    assert (storage / "mlflow.db").exists()
+    assert len(runs_by_level(storage)["seed"]) == 4
+    assert all(artifacts(client_of(storage), run) for run in runs_by_level(storage)["sweep"])
+    assert [*tmp_path.iterdir()] == [tmp_path / "labs"]
+    assert [path.name for path in (tmp_path / "labs").iterdir()] == [storage.name]
+    job, _, *command = shlex.split(browse_command(storage))
+    assert job == "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
+    assert command == ["-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(storage)]
+    assert database_path(tracking_uri(storage)) == Path(str(storage / "mlflow.db"))
+
+
+def test_a_sweep_may_have_quotes_in_its_name(storage, search):
+    claim = 'Broca\'s "area" 100%'
+    renamed = Search(dataclasses.replace(search.sweep, claim=claim), Full())
+    for _ in range(2):
+        tracker = Tracker(storage, claim, renamed.sweep.name)
+        tracker.start(renamed, ledger_of(storage, renamed).description())
+        tracker.end(renamed)
+        assert not tracker.failure
+    client = client_of(storage)
+    experiment = client.get_experiment_by_name(claim)
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+
+
+def test_in_the_view_best_first_none_that_was_dropped_comes_first(storage, search):
+    """Its mean is over the first seeds, at which all reach more."""
+    line = Family(name="line", levels={"masking.time": (0.1, 0.2, 0.3)})
+    wanted = dataclasses.replace(search.sweep, families=(line,), configurations=3, seeds=(0, 1, 2))
+    raced = Search(wanted, Race())
+    scores = {0.1: (0.8, 0.81, 0.3), 0.2: (0.79, 0.81, 0.2), 0.3: (0.6, 0.61, 0.9)}
+    tracker = Tracker(storage, "masking", wanted.name)
+    tracker.start(raced, ledger_of(storage, raced).description())
+    names: list[list[str]] = []
+    while (cell := raced.next_cell()) is not None:
+        score = scores[cell.configuration["masking.time"]][cell.seed]
+        record = dataclasses.replace(
+            next_record_of(raced, cell), history=[{"epoch": 1, "recall@10": score}], best_epoch=1
+        )
+        raced.finish(record)
+        tracker.cell(raced, record)
+        names.append([row.configuration["masking.time"] for row in raced.dropped()])
+    assert names[-1] == [0.3]
+    tracker.end(raced)
+    client = client_of(storage)
+    experiment = client.get_experiment_by_name("masking")
+    (view,) = [json.loads(v) for v in experiment.tags.values() if "best first" in v]
+    state = json.loads(view["state"])
+    order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
+    runs = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=[order])
+    assert [run.info.run_name for run in runs] == ["time 0.1", "time 0.2", "time 0.3"]
+    assert [run.data.tags["standing"] for run in runs] == ["leads", "–", "dropped"]
+    assert runs[2].data.metrics["recall_at_10"] > runs[1].data.metrics["recall_at_10"]
 
 
 def test_the_page_offers_views_of_columns_that_there_are(storage, search):
@@ -484,6 +741,7 @@ def server(tmp_path) -> Iterator[tuple[str, subprocess.Popen]]:
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
+        env=os.environ | NO_JOBS,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -531,7 +789,7 @@ def test_a_server_may_start_late_and_killed_mid_sweep_costs_one_warning_until_a_
     names = [
         file.path for file in client_of(storage).list_artifacts(levels["sweep"][0].info.run_id)
     ]
-    assert sorted(names) == ["data_report.md", "matrix.png"]
+    assert sorted(names) == ["cells.csv", "data_report.md", "matrix.png"]
 
     ledger = ledger_of(storage, search)
     tracker = Tracker(storage, "masking", search.sweep.name)
