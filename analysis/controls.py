@@ -4,9 +4,10 @@
     python analysis/controls.py --storage DIR --train noise shifted window blocked grouped
 
 Each control is evaluated on held-out test splits of the sweep's seeds and stands beside the best
-configuration of the sweep. Without training: duration or onset alone, an untrained encoder,
-permuted pairings, and the score among candidates of similar duration. With training, where asked
-for: other signals, windows or splits, see `trained_controls`.
+configuration of the sweep. Without training: duration and onset, alone and together, and the sound
+of the words, all without a brain; an untrained encoder; permuted pairings; and the score among
+candidates of similar duration. With training, where asked for: other signals, windows or splits,
+see `trained_controls`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from upath import UPath
 
 from analysis import report
-from analysis.comparison import against_chance
+from analysis.comparison import Comparison, against_chance, between
 from analysis.control_scores import ControlScores
 from analysis.evaluation import (
     PRIMARY,
@@ -43,7 +44,9 @@ from analysis.trained_controls import (
     run_trained_control,
 )
 from analysis.untrained_controls import (
+    ACOUSTIC,
     BINNED,
+    BOTH,
     LENGTH,
     MODEL,
     ONSET,
@@ -51,13 +54,14 @@ from analysis.untrained_controls import (
     SIMILAR,
     TEXT,
     UNTRAINED,
+    WITHOUT_BRAIN,
     read_sentences,
     run_untrained_controls,
 )
 from ssense.command import run_command
 from ssense.errors import UserError
 from ssense.retrieval import metric_title
-from ssense.storage import open_storage, write_whole
+from ssense.storage import locate, open_storage, write_whole
 from sweeps.engine.cell import Configuration, describe, label
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.power import ALPHA
@@ -73,11 +77,19 @@ WORDS = {
     LENGTH: "Sentence duration alone, through text length,",
     TEXT: "Sentence duration alone, through text embeddings,",
     ONSET: "The place in the movie alone",
+    BOTH: "Sentence duration and place in the movie together",
+    ACOUSTIC: "The sound of the words alone, through rms, pitch and mel,",
     BINNED: "The model with pairs permuted among similar durations",
     UNTRAINED: "The untrained encoder",
     **{control.title: control.subject for control in TRAINED.values()},
 }
 """What a sentence about a control begins with."""
+BRAINLESS = (*WITHOUT_BRAIN, TRAINED["noise"].title)
+"""Controls that nothing of the brain goes into, evaluated on the sweep's own test splits."""
+NO_SOUND = (
+    "Left out: the control by the sound of the words, for neither the shards nor a features.csv of "
+    "this recording in {} have rms, pitch or mel as numbers."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +130,7 @@ class Controls:
         seeds: at which.
         sizes: what tests over the seeds are to allow for.
         scores: by name of the control.
+        left_out: controls that were not possible and why, a sentence each.
     """
 
     family: str
@@ -125,16 +138,51 @@ class Controls:
     seeds: Sequence[int]
     sizes: tuple[int, int]
     scores: Mapping[str, ControlScores]
+    left_out: Sequence[str] = ()
+
+
+def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, ControlScores] | None:
+    """The control without a brain that reaches the highest mean Recall@10.
+
+    The highest of several is chosen by the very scores that it is then compared by, and flattered
+    by that. So a claim that the model is better than it is conservative; a claim that it is better
+    than the model would not be, and none is made.
+
+    Args:
+        scores: By name of the control, others among them.
+
+    Returns:
+        Its name and what it reaches; None where no such control was run.
+    """
+    found = [(name, scores[name]) for name in BRAINLESS if name in scores]
+    return max(found, key=lambda each: each[1].scores[PRIMARY].mean(), default=None)
+
+
+def against_control(scores: Mapping[str, ControlScores], name: str, *sizes: int) -> Comparison:
+    """Compare the model with a control over the same seeds, test split by test split.
+
+    Args:
+        scores: By name of the control, the model's among them.
+        name: Of the control, whose test splits are the model's.
+        sizes: Training and test sentences that the test allows for, see `between`.
+    """
+    compared = {each: scores[each].scores[PRIMARY] for each in (MODEL, name)}
+    (comparison,) = between(compared, *sizes)
+    return comparison
 
 
 def in_words(controls: Controls) -> list[str]:
-    """Say how much of the score each control reaches, altogether and above its own chance."""
+    """Say what the controls reach: the strongest without a brain first, then all from the highest.
+
+    Shares are of the model's score, altogether and above the control's own chance.
+    """
     scores = controls.scores
-    lines = [_standing(controls)]
-    for name, found in scores.items():
-        if name in WORDS:
-            overlap = _overlap_in_words(found.overlapping, scores[MODEL].overlapping)
-            lines.append(f"{WORDS[name]} reaches {_shares(found, scores[MODEL])}.{overlap}")
+    lines = [_standing(controls), *_strongest_in_words(controls)]
+    of_words = [name for name in scores if name in WORDS]
+    for name in sorted(of_words, key=lambda name: -scores[name].scores[PRIMARY].mean()):
+        found = scores[name]
+        overlap = _overlap_in_words(found.overlapping, scores[MODEL].overlapping)
+        lines.append(f"{WORDS[name]} reaches {_shares(found, scores[MODEL])}.{overlap}")
     similar = scores[SIMILAR]
     reached, chance = similar.scores[PRIMARY].mean(), similar.chance[PRIMARY].mean()
     return [
@@ -142,6 +190,25 @@ def in_words(controls: Controls) -> list[str]:
         *_permutations_in_words(scores),
         f"Among candidates of similar duration the model reaches {TITLE} {100 * reached:.1f} %, "
         f"where chance is {100 * chance:.1f} %.",
+        *controls.left_out,
+    ]
+
+
+def _strongest_in_words(controls: Controls) -> list[str]:
+    """Whether the model is better than the strongest control without a brain."""
+    strongest = strongest_control(controls.scores)
+    if strongest is None:
+        return []
+    name, found = strongest
+    test = against_control(controls.scores, name, *controls.sizes).corrected
+    mean, low, high = (100 * value for value in (test.mean, test.low, test.high))
+    better = test.pvalue < ALPHA and mean > 0
+    standing = "is better than" if better else "is not shown to be better than"
+    control = WORDS[name][0].lower() + WORDS[name][1:].rstrip(",")
+    return [
+        f"The model {standing} {control}, the strongest control without a brain at "
+        f"{100 * found.scores[PRIMARY].mean():.1f} % (difference {mean:.1f} points, 95 % CI "
+        f"{low:.1f} to {high:.1f}, corrected p {report.p_value(test.pvalue)})."
     ]
 
 
@@ -171,8 +238,8 @@ def _shares(found: ControlScores, model: ControlScores) -> str:
 
 def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:
     return [
-        f"With {name}, {100 * scores[name].reaching:.1f} % of the permutations reach the model's "
-        f"{TITLE}."
+        f"With {name}, p of the model's {TITLE} is {report.p_value(scores[name].pvalue)} "
+        "(permutation test, mean over the seeds)."
         for name in (PERMUTED, BINNED)
     ]
 
@@ -254,8 +321,9 @@ def run_controls(
         plan_control(TRAINED[name], ledger, dataset, options.recording)
         for name in dict.fromkeys(options.train)
     ]
-    folder = ledger.storage / "shards" / ledger.description()["dataset"]["shards"]
-    sentences = read_sentences(folder, dataset)
+    kept = ledger.description()["dataset"]
+    recording = locate(options.recording or kept["recording"])
+    sentences = read_sentences(ledger.storage / "shards" / kept["shards"], dataset, recording)
     with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations
@@ -272,6 +340,7 @@ def run_controls(
         seeds=sweep.seeds,
         sizes=mean_sizes(sweep, splits_of(dataset, sweep)),
         scores=scores,
+        left_out=() if ACOUSTIC in scores else (NO_SOUND.format(recording),),
     )
     return controls, record_look(ledger, sweep.seeds, best)
 
