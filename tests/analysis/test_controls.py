@@ -12,12 +12,25 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis.control_scores import ControlScores
-from analysis.controls import ControlOptions, Controls, in_words, table_rows, value_rows
-from analysis.evaluation import Retrieval
+from analysis.controls import (
+    BRAINLESS,
+    NO_SOUND,
+    ControlOptions,
+    Controls,
+    against_control,
+    in_words,
+    strongest_control,
+    table_rows,
+    value_rows,
+)
+from analysis.evaluation import PRIMARY, Retrieval
+from analysis.statistics import corrected_resampled_ttest
 from analysis.test_evaluation import EvaluationOptions
 from analysis.trained_controls import TRAINED
 from analysis.untrained_controls import (
+    ACOUSTIC,
     BINNED,
+    BOTH,
     CHANCE,
     LENGTH,
     MODEL,
@@ -47,8 +60,8 @@ def controls(**changes: ControlScores) -> Controls:
         LENGTH: scored(0.48),
         TEXT: scored(0.3),
         ONSET: scored(0.1),
-        PERMUTED: replace(scored(0.1), reaching=0.0),
-        BINNED: replace(scored(0.2), reaching=0.125),
+        PERMUTED: replace(scored(0.1), pvalue=1 / 1001),
+        BINNED: replace(scored(0.2), pvalue=0.125),
         CHANCE: scored(0.1),
         SIMILAR: scored(0.7, chance=0.6),
         BLOCKED: scored(0.3, chance=0.2, overlapping=0.0),
@@ -63,8 +76,14 @@ def controls(**changes: ControlScores) -> Controls:
 
 
 def test_shares_are_said_in_words():
-    standing, first, second, _, _, blocked, _, binned, similar = in_words(controls())
+    standing, strongest, first, second, blocked, _, onset, permuted, binned, similar = in_words(
+        controls()
+    )
     assert standing == "The model is 40.0 points above chance in Recall@10 (corrected p < 0.001)."
+    assert strongest.startswith(
+        "The model is better than sentence duration alone, through text length, the strongest "
+        "control without a brain at 48.0 % (difference 2.0 points, 95 % CI "
+    )
     assert first == (
         "Sentence duration alone, through text length, reaches 96 % of the model's Recall@10, "
         "95 % of what is above chance."
@@ -75,13 +94,76 @@ def test_shares_are_said_in_words():
     assert blocked.endswith(
         " 0 % of its test segments share samples with a training segment; of the sweep's own, 67 %."
     )
+    assert onset.startswith("The place in the movie alone reaches 20 %")
+    assert permuted == (
+        "With pairs permuted, p of the model's Recall@10 is < 0.001 (permutation test, mean over "
+        "the seeds)."
+    )
     assert binned == (
-        "With pairs permuted among similar durations, 12.5 % of the permutations reach the model's "
-        "Recall@10."
+        "With pairs permuted among similar durations, p of the model's Recall@10 is 0.125 "
+        "(permutation test, mean over the seeds)."
     )
     assert similar == (
         "Among candidates of similar duration the model reaches Recall@10 70.0 %, where chance is "
         "60.0 %."
+    )
+
+
+def test_the_strongest_control_comes_first_and_the_others_in_order():
+    noise = TRAINED["noise"].title
+    _, verdict, *words = in_words(
+        controls(**{BOTH: scored(0.62), ACOUSTIC: scored(0.15), noise: scored(0.55)})
+    )
+    assert "than sentence duration and place in the movie together, the strongest" in verdict
+    beginnings = [line.partition(" reaches ")[0] for line in words if " reaches " in line]
+    assert beginnings[:4] == [
+        "Sentence duration and place in the movie together",
+        "The same training on Gaussian noise of the same lengths",
+        "Sentence duration alone, through text length,",
+        "Sentence duration alone, through text embeddings,",
+    ]
+    shares = [float(re.search(r"reaches (\d+) %", line)[1]) for line in words if "s model" in line]
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize("control", [0.4, 0.49, 0.5, 0.6])
+def test_the_model_is_compared_with_the_strongest_control_seed_by_seed(control):
+    rng = np.random.default_rng(0)
+    own = {m: 0.5 + np.array([-0.01, 0.0, 0.01]) for m in METRICS}
+    other = {m: control + rng.normal(0, 0.004, 3) for m in METRICS}
+    chance = {m: np.full(3, 0.1) for m in METRICS}
+    found = controls(
+        **{
+            MODEL: ControlScores(scores=own, chance=chance),
+            LENGTH: ControlScores(scores=other, chance=chance),
+        }
+    )
+    test = corrected_resampled_ttest(own[PRIMARY] - other[PRIMARY], 872, 292)
+    compared = against_control(found.scores, LENGTH, *found.sizes)
+    assert compared.name == f"{MODEL} – {LENGTH}"
+    assert compared.corrected.mean == pytest.approx(test.mean)
+    _, verdict, *_ = in_words(found)
+    shown = test.pvalue < 0.05 and test.mean > 0
+    assert ("is better than" in verdict) == shown
+    assert ("is not shown to be better than" in verdict) == (not shown)
+    assert f"(difference {100 * test.mean:.1f} points, 95 % CI {100 * test.low:.1f} to " in verdict
+    assert "worse" not in verdict  # the control was chosen for being high
+
+
+def test_the_strongest_control_is_one_without_a_brain_on_the_sweep_s_own_splits():
+    scores = controls(**{BLOCKED: scored(0.9), SIMILAR: scored(0.95)}).scores
+    assert strongest_control(scores) == (LENGTH, scores[LENGTH])
+    assert TRAINED["noise"].title in BRAINLESS
+    noise = {TRAINED["noise"].title: scored(0.97)}
+    assert strongest_control({**scores, **noise}) == (*noise, *noise.values())
+    assert strongest_control({BLOCKED: scored(0.9), "of a later version": scored(1.0)}) is None
+
+
+def test_a_control_that_was_left_out_is_said_to_be():
+    *_, last = in_words(replace(controls(), left_out=(NO_SOUND.format("DIR"),)))
+    assert last == (
+        "Left out: the control by the sound of the words, for neither the shards nor a "
+        "features.csv of this recording in DIR have rms, pitch or mel as numbers."
     )
 
 
@@ -95,14 +177,16 @@ def test_the_report_and_the_controls_test_the_same_difference_from_chance(evalua
     report = replace(evaluation, retrievals={"electrode": unequal})
     (above,) = report.comparisons("recall@10")
     model = ControlScores(scores=report.scores["electrode"], chance=report.chance_by_seed)
-    control, *_ = in_words(replace(controls(**{MODEL: model}), seeds=report.seeds))
+    alone = replace(controls(**{MODEL: model}), seeds=report.seeds)
+    scores = {name: found for name, found in alone.scores.items() if name not in BRAINLESS}
+    control, *_ = in_words(replace(alone, scores=scores))
     assert f"{100 * above.corrected.mean:.1f} points above" in control
     assert f"(corrected p {above.corrected.pvalue:.3f})" in control
 
 
 @pytest.mark.parametrize("score", [0.1, 0.05, 0.101])
 def test_a_model_that_may_be_at_chance_is_said_to_be(score):
-    standing, first, *_ = in_words(controls(**{MODEL: scored(score)}))
+    standing, _, first, *_ = in_words(controls(**{MODEL: scored(score)}))
     assert standing.endswith(
         ": it is not shown to be above chance, and shares of its score mean little."
     )
