@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.evaluation import Retrieval
 from ssense.data.dataset import Dataset
 from ssense.data.splits import Split, near
 
@@ -22,12 +23,14 @@ class ControlScores:
             the seeds; None where the best configuration says it, whose splits they are.
         pvalue: of a permutation test of the model's Recall@10, see `permutation_pvalue`, mean over
             the seeds; None where nothing is permuted.
+        retrievals: what the queries of each seed's test split retrieve; empty where nobody asks.
     """
 
     scores: Mapping[str, np.ndarray]
     chance: Mapping[str, np.ndarray]
     overlapping: float | None = None
     pvalue: float | None = None
+    retrievals: Sequence[Retrieval] = ()
 
 
 def permutation_pvalue(model: float, permuted: Sequence[float]) -> float:

@@ -19,15 +19,17 @@ if __name__ == "__main__" and not __package__:
     sys.path.pop(0)
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from upath import UPath
 
 from analysis import report
-from analysis.comparison import Comparison, against_chance, between
+from analysis.comparison import Comparison, comparison_values, interval, p_of
 from analysis.control_scores import ControlScores
 from analysis.evaluation import (
     PRIMARY,
+    Evaluation,
     best_configurations,
     leading_family,
     mean_sizes,
@@ -59,6 +61,7 @@ from analysis.untrained_controls import (
     run_untrained_controls,
 )
 from ssense.command import run_command
+from ssense.data.dataset import Dataset
 from ssense.errors import UserError
 from ssense.retrieval import metric_title
 from ssense.storage import locate, open_storage, write_whole
@@ -69,6 +72,7 @@ from sweeps.engine.process import check_shares
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
+from sweeps.engine.sweep import Sweep
 from sweeps.engine.tracking import Tracker
 
 TITLE = metric_title(PRIMARY)
@@ -128,7 +132,7 @@ class Controls:
     Attributes:
         family, configuration: what the controls are compared with.
         seeds: at which.
-        sizes: what tests over the seeds are to allow for.
+        evaluation: what the configuration, as MODEL, and the controls without a brain retrieve.
         scores: by name of the control.
         left_out: controls that were not possible and why, a sentence each.
     """
@@ -136,7 +140,7 @@ class Controls:
     family: str
     configuration: Configuration
     seeds: Sequence[int]
-    sizes: tuple[int, int]
+    evaluation: Evaluation
     scores: Mapping[str, ControlScores]
     left_out: Sequence[str] = ()
 
@@ -158,17 +162,15 @@ def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, Control
     return max(found, key=lambda each: each[1].scores[PRIMARY].mean(), default=None)
 
 
-def against_control(scores: Mapping[str, ControlScores], name: str, *sizes: int) -> Comparison:
-    """Compare the model with a control over the same seeds, test split by test split.
+def compared(evaluation: Evaluation, *names: str) -> list[Comparison]:
+    """Test Recall@10 as a test evaluation does: each with chance, and then in pairs.
 
     Args:
-        scores: By name of the control, the model's among them.
-        name: Of the control, whose test splits are the model's.
-        sizes: Training and test sentences that the test allows for, see `between`.
+        evaluation: Of the model and of controls on the same test splits.
+        names: MODEL and controls, that alone are compared.
     """
-    compared = {each: scores[each].scores[PRIMARY] for each in (MODEL, name)}
-    (comparison,) = between(compared, *sizes)
-    return comparison
+    retrievals = {name: evaluation.retrievals[name] for name in names}
+    return replace(evaluation, retrievals=retrievals).comparisons(PRIMARY)
 
 
 def in_words(controls: Controls) -> list[str]:
@@ -200,31 +202,33 @@ def _strongest_in_words(controls: Controls) -> list[str]:
     if strongest is None:
         return []
     name, found = strongest
-    test = against_control(controls.scores, name, *controls.sizes).corrected
-    mean, low, high = (100 * value for value in (test.mean, test.low, test.high))
-    better = test.pvalue < ALPHA and mean > 0
+    *_, comparison = compared(controls.evaluation, MODEL, name)
+    test = comparison.corrected
+    better = test.pvalue < ALPHA and test.mean > 0
     standing = "is better than" if better else "is not shown to be better than"
     control = WORDS[name][0].lower() + WORDS[name][1:].rstrip(",")
     return [
         f"The model {standing} {control}, the strongest control without a brain at "
-        f"{100 * found.scores[PRIMARY].mean():.1f} % (difference {mean:.1f} points, 95 % CI "
-        f"{low:.1f} to {high:.1f}, corrected p {report.p_value(test.pvalue)})."
+        f"{_points(found.scores[PRIMARY].mean())} % (difference {_points(test.mean)} points, "
+        f"95 % CI {interval(test, _points)}, corrected p {p_of(test, test.pvalue)})."
     ]
 
 
 def _standing(controls: Controls) -> str:
     """Whether there is anything above chance to explain."""
-    model = controls.scores[MODEL]
-    scores, chance = {MODEL: model.scores[PRIMARY]}, model.chance[PRIMARY]
-    (comparison,) = against_chance(scores, chance, *controls.sizes)
+    (comparison,) = compared(controls.evaluation, MODEL)
     test = comparison.corrected
     words = (
-        f"The model is {100 * test.mean:.1f} points above chance in {TITLE} "
-        f"(corrected p {report.p_value(test.pvalue)})"
+        f"The model is {_points(test.mean)} points above chance in {TITLE} "
+        f"(corrected p {p_of(test, test.pvalue)})"
     )
     if test.pvalue < ALPHA and test.mean > 0:
         return f"{words}."
     return f"{words}: it is not shown to be above chance, and shares of its score mean little."
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _shares(found: ControlScores, model: ControlScores) -> str:
@@ -270,10 +274,19 @@ def value_rows(controls: Controls) -> list[dict[str, object]]:
     ]
 
 
+def compared_rows(controls: Controls) -> list[dict[str, object]]:
+    """List the tests as numbers: the model with chance, and with the strongest control."""
+    tests = compared(controls.evaluation, MODEL)
+    if strongest := strongest_control(controls.scores):
+        tests.append(compared(controls.evaluation, MODEL, strongest[0])[-1])
+    return comparison_values(tests, PRIMARY)
+
+
 def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPath]:
     """Write the controls as Markdown, CSV and figure beside the ledger; return their paths."""
     words, table = in_words(controls), report.markdown_table(table_rows(controls.scores))
     parts = [f"# Controls of {ledger.folder.name}", caption, table, *words]
+    parts.append(f"As for tests, {controls.evaluation.legend}")
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
     chance = {name: found.chance[PRIMARY] for name, found in controls.scores.items()}
     figure = bar_figure(bars, PRIMARY, chance)
@@ -281,6 +294,7 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
         "controls.csv": report.csv_table(value_rows(controls)),
+        "tests.csv": report.csv_table(compared_rows(controls)),
         **{f"controls.{kind}": figure_bytes(figure, kind) for kind in ("png", "svg")},
     }
     folder = ledger.folder / "controls"
@@ -338,11 +352,31 @@ def run_controls(
         family=family,
         configuration=best[family],
         seeds=sweep.seeds,
-        sizes=mean_sizes(sweep, splits_of(dataset, sweep)),
+        evaluation=_evaluation(sweep, chosen, dataset, scores),
         scores=scores,
         left_out=() if ACOUSTIC in scores else (NO_SOUND.format(recording),),
     )
     return controls, record_look(ledger, sweep.seeds, best)
+
+
+def _evaluation(
+    sweep: Sweep,
+    chosen: Mapping[str, Configuration],
+    dataset: Dataset,
+    scores: Mapping[str, ControlScores],
+) -> Evaluation:
+    splits, training = splits_of(dataset, sweep), sweep.training
+    return Evaluation(
+        chosen=chosen,
+        seeds=sweep.seeds,
+        retrievals={
+            name: scores[name].retrievals for name in (MODEL, *BRAINLESS) if name in scores
+        },
+        n_train=round(np.mean([len(split.train) for split in splits.values()])),
+        n_test=round(np.mean([len(split.test) for split in splits.values()])),
+        sizes=mean_sizes(sweep, splits),
+        test_blocks=training.test_blocks if training.shares_test else None,
+    )
 
 
 def main(options: ControlOptions) -> None:

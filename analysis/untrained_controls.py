@@ -31,9 +31,11 @@ from analysis.baselines import (
 from analysis.control_scores import ControlScores, overlapping_share, permutation_pvalue
 from analysis.evaluation import (
     PRIMARY,
+    Retrieval,
     by_metric,
     held_out_scores,
     mean_metrics,
+    retrieval_of,
     splits_of,
 )
 from ssense.data import shards
@@ -162,9 +164,19 @@ class _Parts(NamedTuple):
 
 
 def without_brain(sentences: Sentences, split: Split) -> dict[str, Metrics]:
-    """Metrics of the controls that see no signal, on one test split.
+    """Metrics of the controls that see no signal, on one test split."""
+    own = torch.arange(len(split.test))
+    found = brainless_scores(sentences, split)
+    return {name: metrics_of(ranks_of(scores, own)) for name, scores in found.items()}
+
+
+def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
+    """Scores of the controls that see no signal, on one test split.
 
     Bandwidths and weights are those that are best on the validation split.
+
+    Returns:
+        By name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
     """
     parts = _Parts(*map(sentences.of, (split.train, split.validation, split.test)))
     scored = {
@@ -177,8 +189,7 @@ def without_brain(sentences: Sentences, split: Split) -> dict[str, Metrics]:
         known = parts.train.acoustics
         at = [standardised(known, part.acoustics) for part in parts]
         scored[ACOUSTIC] = _by_neighbours(parts, at)
-    own = torch.arange(len(split.test))
-    return {name: metrics_of(ranks_of(each.test, own)) for name, each in scored.items()}
+    return {name: each.test for name, each in scored.items()}
 
 
 def together(durations: Sequence[Scored], onset: Scored) -> Scored:
@@ -284,6 +295,7 @@ def run_untrained_controls(
     """
     training, pairs = search.sweep.training, dataset.on(any_device())
     found: list[dict[str, Metrics]] = []
+    retrievals: list[dict[str, Retrieval]] = []
     pvalues, splits = [], splits_of(dataset, search.sweep)
     for record in search.done(configuration):
         split = splits[record.seed]
@@ -291,10 +303,16 @@ def run_untrained_controls(
         duration = sentences.duration[torch.from_numpy(split.test)]
         of_model, by_permuting = of_scores(scores, duration, permutations, record.seed)
         pvalues.append(by_permuting)
+        brainless = brainless_scores(sentences, split)
+        retrieved = {
+            name: retrieval_of(each, split.test, training.shares_test)
+            for name, each in {MODEL: scores, **brainless}.items()
+        }
+        retrievals.append(retrieved)
         found.append(
             {
                 **of_model,
-                **without_brain(sentences, split),
+                **{name: metrics_of(torch.from_numpy(r.ranks)) for name, r in retrieved.items()},
                 UNTRAINED: untrained(training, pairs.select(split.test), record.seed),
                 CHANCE: chance_metrics(len(split.test)),
             }
@@ -303,12 +321,12 @@ def run_untrained_controls(
     gathered = {}
     for name in (name for name in ORDER if name in found[0]):
         chance = SIMILAR_CHANCE if name in (SIMILAR, SIMILAR_CHANCE) else CHANCE
+        permuted = [each[name] for each in pvalues if name in each]
         gathered[name] = ControlScores(
             scores=by_metric([each[name] for each in found]),
             chance=by_metric([each[chance] for each in found]),
             overlapping=shared if name == MODEL else None,
-            pvalue=(
-                float(np.mean([each[name] for each in pvalues])) if name in pvalues[0] else None
-            ),
+            pvalue=float(np.mean(permuted)) if permuted else None,
+            retrievals=[each[name] for each in retrievals if name in each],
         )
     return gathered

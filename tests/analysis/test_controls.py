@@ -17,14 +17,14 @@ from analysis.controls import (
     NO_SOUND,
     ControlOptions,
     Controls,
-    against_control,
+    compared,
+    compared_rows,
     in_words,
     strongest_control,
     table_rows,
     value_rows,
 )
-from analysis.evaluation import PRIMARY, Retrieval
-from analysis.statistics import corrected_resampled_ttest
+from analysis.evaluation import PRIMARY, Evaluation, Retrieval
 from analysis.test_evaluation import EvaluationOptions
 from analysis.trained_controls import TRAINED
 from analysis.untrained_controls import (
@@ -54,6 +54,32 @@ def scored(value: float, chance: float = 0.1, overlapping: float | None = None) 
     )
 
 
+N_TEST = 100  # of which chance finds a tenth among the first ten
+
+
+def retrieval(recall: float) -> Retrieval:
+    """Some queries that find their sentence first, and all others last."""
+    ranks = np.full(N_TEST, float(N_TEST))
+    ranks[: round(recall * N_TEST)] = 1
+    return Retrieval(rows=np.arange(N_TEST), ranks=ranks, first=np.empty(0))
+
+
+def evaluated(scores: dict[str, ControlScores], test_blocks: int | None = None) -> Evaluation:
+    return Evaluation(
+        chosen={},
+        seeds=(0, 1, 2),
+        retrievals={
+            name: [retrieval(recall) for recall in scores[name].scores[PRIMARY]]
+            for name in (MODEL, *BRAINLESS)
+            if name in scores
+        },
+        n_train=872,
+        n_test=N_TEST,
+        sizes=(872, N_TEST),
+        test_blocks=test_blocks,
+    )
+
+
 def controls(**changes: ControlScores) -> Controls:
     scores = {
         MODEL: scored(0.5, overlapping=0.67),
@@ -65,13 +91,13 @@ def controls(**changes: ControlScores) -> Controls:
         CHANCE: scored(0.1),
         SIMILAR: scored(0.7, chance=0.6),
         BLOCKED: scored(0.3, chance=0.2, overlapping=0.0),
-    }
+    } | changes
     return Controls(
         family="electrode",
         configuration={"masking.electrode": 0.5},
         seeds=(0, 1, 2),
-        sizes=(872, 292),
-        scores=scores | changes,
+        evaluation=evaluated(scores),
+        scores=scores,
     )
 
 
@@ -79,10 +105,12 @@ def test_shares_are_said_in_words():
     standing, strongest, first, second, blocked, _, onset, permuted, binned, similar = in_words(
         controls()
     )
-    assert standing == "The model is 40.0 points above chance in Recall@10 (corrected p < 0.001)."
+    assert re.fullmatch(
+        r"The model is 40\.0 points above chance in Recall@10 \(corrected p 0\.0\d\d\)\.", standing
+    )
     assert strongest.startswith(
-        "The model is better than sentence duration alone, through text length, the strongest "
-        "control without a brain at 48.0 % (difference 2.0 points, 95 % CI "
+        "The model is not shown to be better than sentence duration alone, through text length, "
+        "the strongest control without a brain at 48.0 % (difference 2.0 points, 95 % CI -"
     )
     assert first == (
         "Sentence duration alone, through text length, reaches 96 % of the model's Recall@10, "
@@ -126,28 +154,44 @@ def test_the_strongest_control_comes_first_and_the_others_in_order():
     assert shares == sorted(shares, reverse=True)
 
 
-@pytest.mark.parametrize("control", [0.4, 0.49, 0.5, 0.6])
-def test_the_model_is_compared_with_the_strongest_control_seed_by_seed(control):
-    rng = np.random.default_rng(0)
-    own = {m: 0.5 + np.array([-0.01, 0.0, 0.01]) for m in METRICS}
-    other = {m: control + rng.normal(0, 0.004, 3) for m in METRICS}
-    chance = {m: np.full(3, 0.1) for m in METRICS}
-    found = controls(
-        **{
-            MODEL: ControlScores(scores=own, chance=chance),
-            LENGTH: ControlScores(scores=other, chance=chance),
+@pytest.mark.parametrize(("control", "better"), [(0.2, True), (0.49, False), (0.8, False)])
+@pytest.mark.parametrize("test_blocks", [None, 20])
+def test_the_model_is_compared_with_the_strongest_control_as_families_are(
+    control, better, test_blocks
+):
+    found = controls(**{LENGTH: scored(control), TEXT: scored(0.1)})
+    evaluation = evaluated(found.scores, test_blocks)
+    if test_blocks:  # shared by all seeds: their pairs can be permuted
+        ranks = {
+            name: [replace(each, all_ranks=np.tile(each.ranks, (N_TEST, 1))) for each in of_seeds]
+            for name, of_seeds in evaluation.retrievals.items()
         }
+        evaluation = replace(evaluation, retrievals=ranks)
+    found = replace(found, evaluation=evaluation)
+    alone = replace(
+        evaluation, retrievals={name: evaluation.retrievals[name] for name in (MODEL, LENGTH)}
     )
-    test = corrected_resampled_ttest(own[PRIMARY] - other[PRIMARY], 872, 292)
-    compared = against_control(found.scores, LENGTH, *found.sizes)
-    assert compared.name == f"{MODEL} – {LENGTH}"
-    assert compared.corrected.mean == pytest.approx(test.mean)
+    *_, expected = alone.comparisons(PRIMARY)
+    *_, test = compared(evaluation, MODEL, LENGTH)
+    assert (test.name, test.corrected) == (expected.name, expected.corrected)
+    assert test.n_comparisons == 1
     _, verdict, *_ = in_words(found)
-    shown = test.pvalue < 0.05 and test.mean > 0
-    assert ("is better than" in verdict) == shown
-    assert ("is not shown to be better than" in verdict) == (not shown)
-    assert f"(difference {100 * test.mean:.1f} points, 95 % CI {100 * test.low:.1f} to " in verdict
+    assert ("is better than" in verdict) == better
+    assert ("is not shown to be better than" in verdict) == (not better)
+    assert f"(difference {100 * (0.5 - control):.1f} points, 95 % CI " in verdict
     assert "worse" not in verdict  # the control was chosen for being high
+
+
+def test_the_tests_are_written_as_numbers():
+    found = controls(**{BOTH: scored(0.6)})
+    chance, pair = compared_rows(found)
+    assert (chance["comparison"], pair["comparison"]) == (
+        f"{MODEL} vs chance",
+        f"{MODEL} vs {BOTH}",
+    )
+    assert chance["mean"] == pytest.approx(0.4)
+    assert pair["mean"] == pytest.approx(-0.1)
+    assert pair["low"] < -0.1 < pair["high"]
 
 
 def test_the_strongest_control_is_one_without_a_brain_on_the_sweep_s_own_splits():
@@ -177,9 +221,15 @@ def test_the_report_and_the_controls_test_the_same_difference_from_chance(evalua
     report = replace(evaluation, retrievals={"electrode": unequal})
     (above,) = report.comparisons("recall@10")
     model = ControlScores(scores=report.scores["electrode"], chance=report.chance_by_seed)
-    alone = replace(controls(**{MODEL: model}), seeds=report.seeds)
-    scores = {name: found for name, found in alone.scores.items() if name not in BRAINLESS}
-    control, *_ = in_words(replace(alone, scores=scores))
+    alone = {name: each for name, each in controls().scores.items() if name not in BRAINLESS}
+    found = Controls(
+        family="electrode",
+        configuration={},
+        seeds=report.seeds,
+        evaluation=replace(report, retrievals={MODEL: unequal}),
+        scores=alone | {MODEL: model},
+    )
+    control, *_ = in_words(found)
     assert f"{100 * above.corrected.mean:.1f} points above" in control
     assert f"(corrected p {above.corrected.pvalue:.3f})" in control
 
@@ -223,6 +273,8 @@ def test_the_command_writes_table_figure_and_mlflow(tiny_sweep):
     assert done.returncode == 0, done.stderr
     (folder,) = (tiny_sweep / "sweeps").glob("*/controls")
     assert {path.suffix for path in folder.iterdir()} == {".md", ".txt", ".csv", ".png", ".svg"}
+    tests = list(csv.DictReader(io.StringIO((folder / "tests.csv").read_text())))
+    assert [row["comparison"].partition(" vs ")[0] for row in tests] == [MODEL, MODEL]
     rows = list(csv.DictReader(io.StringIO((folder / "controls.csv").read_text())))
     assert [row["control"] for row in rows[::2]] == list(ORDER)
     assert [row["seed"] for row in rows[:2]] == ["0", "1"]
