@@ -5,6 +5,7 @@ Each is evaluated on the test splits of a sweep's seeds, beside its best configu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,9 +140,11 @@ def _summaries(folder: UPath, table: Mapping[str, list[Any]], recording: UPath) 
     # Shards that were made before they had such columns: their transcript may still be there.
     transcript = shards.read_manifest(folder).sources.get("transcript")
     root = Path(str(recording)) if is_local(recording) else None
-    for path in root.glob("transcripts/*/features.csv") if root else ():
-        if file_digest(path) == transcript:
-            return list(read_transcript(path).acoustics(np.array(table["sentence_idx"])).values())
+    with contextlib.suppress(OSError):  # what can't be read is as good as gone
+        for path in root.glob("transcripts/*/features.csv") if root else ():
+            if file_digest(path) == transcript:
+                found = read_transcript(path).acoustics(np.array(table["sentence_idx"]))
+                return list(found.values())
     return []
 
 
