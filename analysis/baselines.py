@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from ssense.retrieval import cosine_scores, metrics_of, ranks_of
@@ -181,7 +182,10 @@ def permuted_metrics(
         generator: of the permutations.
     """
     shuffle = _within(bins, generator)
-    return [metrics_of(ranks_of(scores, shuffle())) for _ in range(permutations)]
+    # Ranked once: a permutation only chooses which candidate's rank counts.
+    ranks = torch.from_numpy(rankdata(-scores.numpy(), axis=1)).float()  # as `ranks_of` has them
+    own = torch.arange(len(scores))
+    return [metrics_of(ranks[own, shuffle()]) for _ in range(permutations)]
 
 
 def quantile_bins(values: Tensor, n: int) -> Tensor:

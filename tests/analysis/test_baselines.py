@@ -159,6 +159,21 @@ def test_permuted_pairs_reach_chance_whatever_the_scores():
     assert mean == pytest.approx(chance_metrics(60), abs=0.02)
 
 
+def test_a_permutation_changes_the_candidate_that_each_query_looks_for():
+    scores = tensor(12, 12).round()  # with ties
+    bins = torch.arange(12) % 3
+    found = permuted_metrics(scores, bins, 30, torch.Generator().manual_seed(0))
+    possible = [
+        sorted(ranks_of(scores, torch.full((12,), j))[i].item() for j in range(i % 3, 12, 3))
+        for i in range(12)
+    ]
+    lowest, highest = (np.mean([1 / ranks[k] for ranks in possible]) for k in (-1, 0))
+    assert all(lowest <= each["mrr"] <= highest for each in found)
+    assert len({each["mrr"] for each in found}) > 20
+    everything = permuted_metrics(scores, torch.arange(12), 1, torch.Generator())  # nowhere to go
+    assert everything == [metrics_of(ranks_of(scores, torch.arange(12)))]
+
+
 def test_within_bins_nothing_is_lost_that_the_bins_know():
     # Scores that know the bin and no more: a permutation within bins changes nothing at all.
     bins = torch.arange(40) % 4
