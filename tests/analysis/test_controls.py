@@ -132,8 +132,8 @@ def test_shares_are_said_in_words():
         "(permutation test, mean over the seeds)."
     )
     assert similar == (
-        "Among candidates of similar duration the model reaches Recall@10 70.0 %, where chance is "
-        "60.0 %."
+        "Among candidates of similar duration the model reaches Recall@10 70.0 % and Recall@1 "
+        "70.0 %, where chance is 60.0 % and 60.0 %."
     )
 
 
@@ -142,10 +142,10 @@ def test_the_strongest_control_comes_first_and_the_others_in_order():
     _, verdict, *words = in_words(
         controls(**{BOTH: scored(0.62), ACOUSTIC: scored(0.15), noise: scored(0.55)})
     )
-    assert "than sentence duration and place in the movie together, the strongest" in verdict
+    assert "than the combination of sentence duration and place in the movie, the strongest" in verdict
     beginnings = [line.partition(" reaches ")[0] for line in words if " reaches " in line]
     assert beginnings[:4] == [
-        "Sentence duration and place in the movie together",
+        "The combination of sentence duration and place in the movie",
         "The same training on Gaussian noise of the same lengths",
         "Sentence duration alone, through text length,",
         "Sentence duration alone, through text embeddings,",

@@ -91,7 +91,7 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     controls.main(controls.ControlOptions(storage=str(tmp_path), permutations=20))
     shown = capsys.readouterr().out
     assert "Sentence duration alone, through text length, reaches" in shown
-    assert "Sentence duration and place in the movie together reaches" in shown
+    assert "The combination of sentence duration and place in the movie reaches" in shown
     assert "The sound of the words alone, through rms, pitch and mel, reaches" in shown
     assert "the strongest control without a brain at" in shown
     assert "Left out" not in shown
