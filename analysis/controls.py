@@ -25,7 +25,7 @@ import numpy as np
 from upath import UPath
 
 from analysis import report
-from analysis.comparison import Comparison, comparison_values, interval, p_of
+from analysis.comparison import NOT_TESTABLE, Comparison, comparison_values, interval
 from analysis.control_scores import ControlScores
 from analysis.evaluation import (
     PRIMARY,
@@ -39,6 +39,7 @@ from analysis.evaluation import (
 )
 from analysis.figures import bar_figure, figure_bytes
 from analysis.looks import record_look
+from analysis.statistics import TTest
 from analysis.trained_controls import (
     TRAINED,
     TrainedControlName,
@@ -207,7 +208,7 @@ def _strongest_in_words(controls: Controls) -> list[str]:
     return [
         f"The model {standing} {control}, the strongest control without a brain at "
         f"{_points(found.scores[PRIMARY].mean())} % (difference {_points(test.mean)} points, "
-        f"95 % CI {interval(test, _points)}, corrected p {p_of(test, test.pvalue)})."
+        f"95 % CI {interval(test, _points)}, {_evidence(test)})."
     ]
 
 
@@ -226,13 +227,14 @@ def _standing(controls: Controls) -> str:
     """Whether there is anything above chance to explain."""
     (comparison,) = compared(controls.evaluation, MODEL)
     test = comparison.corrected
-    words = (
-        f"The model is {_points(test.mean)} points above chance in {TITLE} "
-        f"(corrected p {p_of(test, test.pvalue)})"
-    )
+    words = f"The model is {_points(test.mean)} points above chance in {TITLE} ({_evidence(test)})"
     if test.pvalue < ALPHA and test.mean > 0:
         return f"{words}."
     return f"{words}: it is not shown to be above chance, and shares of its score mean little."
+
+
+def _evidence(test: TTest) -> str:
+    return f"corrected p {report.p_value(test.pvalue)}" if test.testable else NOT_TESTABLE
 
 
 def _points(share: float) -> str:
