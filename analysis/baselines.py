@@ -1,4 +1,4 @@
-"""What can be retrieved without the brain: from a sentence's duration or its place in the movie.
+"""What can be retrieved without the brain: from a sentence's duration, place in the movie or sound.
 
 Plain tensors in, scores of candidates out; nothing here has seen a signal.
 """
@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from ssense.retrieval import cosine_scores, metrics_of, ranks_of
 
 # Of the standard deviation of what is smoothed over: from almost nearest neighbours to almost all.
 BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+ROUNDING = 1e-12
+"""Relative to the values, a spread of no more than this is none."""
+WEIGHTS = tuple(i / 10 for i in range(11))
+"""Of the first of two scores that are mixed: 0 leaves the second alone, 1 the first."""
 SIMILAR = 0.1
-"""Durations within a tenth of each other are similar."""
+"""Spoken durations within a tenth of each other are similar."""
 
 
 def length_scores(
@@ -43,19 +48,25 @@ def length_scores(
 def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: float) -> Tensor:
     """Average the training sentences' embeddings around a value (Nadaraya and Watson, 1964).
 
+    What is the same for all training sentences counts for nothing; where that is everything, the
+    average is over all of them.
+
     Args:
-        train_at: `[K]`, such as durations or onsets.
+        train_at: `[K]`, such as durations or onsets, or `[K, F]` of several features.
         train_text: `[K, D]`.
-        at: `[N]`, of the queries.
+        at: `[N]` or `[N, F]`, of the queries.
         bandwidth: of the Gaussian kernel, in standard deviations of `train_at`.
 
     Returns:
         `[N, D]`, to be compared with candidates.
     """
-    spread = train_at.std()
-    if not spread:  # nothing to smooth over: every sentence is as near as any other
-        return train_text.mean(dim=0).expand(len(at), -1)
-    distance = (at[:, None] - train_at[None, :]) / (bandwidth * spread)
+    known, asked = (values.reshape(len(values), -1) for values in (train_at, at))
+    spread = known.std(dim=0)
+    varies = spread > 0
+    scale = bandwidth * spread[varies]
+    # Products would round the small distances away that a narrow kernel goes by.
+    exactly = "donot_use_mm_for_euclid_dist"
+    distance = torch.cdist(asked[:, varies] / scale, known[:, varies] / scale, compute_mode=exactly)
     return torch.softmax(-0.5 * distance**2, dim=1) @ train_text
 
 
@@ -63,18 +74,75 @@ def best_bandwidth(train_at: Tensor, train_text: Tensor, at: Tensor, text: Tenso
     """The bandwidth with the best Recall@10 on validation sentences; the first of equals.
 
     Args:
-        train_at: `[K]`, as in `smoothed_text`.
+        train_at: `[K]` or `[K, F]`, as in `smoothed_text`.
         train_text: `[K, D]`.
-        at: `[N]`, of the validation sentences.
+        at: `[N]` or `[N, F]`, of the validation sentences.
         text: `[N, D]`, of these.
     """
+    return max(
+        BANDWIDTHS,
+        key=lambda bandwidth: own_recall(
+            cosine_scores(smoothed_text(train_at, train_text, at, bandwidth), text)
+        ),
+    )
 
-    def recall(bandwidth: float) -> float:
-        queries = smoothed_text(train_at, train_text, at, bandwidth)
-        ranks = ranks_of(cosine_scores(queries, text), torch.arange(len(text)))
-        return (ranks <= 10).double().mean().item()
 
-    return max(BANDWIDTHS, key=recall)
+def own_recall(scores: Tensor) -> float:
+    """Recall@10 of `[N, N]` scores, the i-th candidate the i-th query's own."""
+    return (ranks_of(scores, torch.arange(len(scores))) <= 10).double().mean().item()
+
+
+def standardised(train: Tensor, values: Tensor) -> Tensor:
+    """Features in standard deviations of the training sentences; an unknown one is their mean.
+
+    Args:
+        train: `[K, F]`, NaN where unknown.
+        values: `[N, F]` likewise.
+
+    Returns:
+        `[N, F]`, finite; 0 in a feature that is the same, or unknown, for all of training.
+    """
+    mean = train.nanmean(dim=0)
+    spread = (train - mean).square().nanmean(dim=0).sqrt()
+    scale = spread.where(spread > ROUNDING * mean.abs(), torch.inf)
+    return ((values - mean) / scale).nan_to_num(nan=0.0)
+
+
+def mixed_scores(first: Tensor, second: Tensor, weight: float) -> Tensor:
+    """Add two scores of the same candidates, each made comparable first.
+
+    The scores have units of their own, characters and cosines, so each query's are divided by
+    their standard deviation over its candidates. Ranks would do that too, but would make the
+    candidates that one score takes for equal, or nearly so, as far apart as all others.
+
+    Args:
+        first: `[N, M]`, higher is better.
+        second: `[N, M]` likewise.
+        weight: of the first, from 0 to 1; the second has the rest.
+
+    Returns:
+        `[N, M]`; at 0 and 1 in the order of one of them alone.
+    """
+    return weight * _per_query(first) + (1 - weight) * _per_query(second)
+
+
+def best_weight(first: Tensor, second: Tensor) -> float:
+    """The weight that mixes two scores for the best Recall@10; the first of equals.
+
+    It reaches at least what either score reaches alone, on the sentences that it is chosen on.
+
+    Args:
+        first: `[N, N]` of validation sentences, the i-th candidate the i-th query's own.
+        second: `[N, N]` likewise.
+    """
+    return max(WEIGHTS, key=lambda weight: own_recall(mixed_scores(first, second, weight)))
+
+
+def _per_query(scores: Tensor) -> Tensor:
+    centred = scores - scores.mean(dim=1, keepdim=True)
+    spread = centred.square().mean(dim=1, keepdim=True).sqrt()
+    largest = scores.abs().amax(dim=1, keepdim=True)
+    return centred / spread.where(spread > ROUNDING * largest, torch.inf)  # all alike: none better
 
 
 def of_similar_duration(scores: Tensor, duration: Tensor) -> Tensor:
@@ -82,10 +150,10 @@ def of_similar_duration(scores: Tensor, duration: Tensor) -> Tensor:
 
     Args:
         scores: `[N, N]`, the i-th candidate the i-th query's own.
-        duration: `[N]` seconds.
+        duration: `[N]` seconds from the first word's onset to the last one's offset.
     """
-    ratio = duration[None, :] / duration[:, None]
-    similar = (ratio >= 1 - SIMILAR) & (ratio <= 1 / (1 - SIMILAR))
+    pairs = duration[None, :], duration[:, None]
+    similar = torch.minimum(*pairs) >= (1 - SIMILAR) * torch.maximum(*pairs)
     return scores.masked_fill(~similar, -torch.inf)
 
 
@@ -114,7 +182,10 @@ def permuted_metrics(
         generator: of the permutations.
     """
     shuffle = _within(bins, generator)
-    return [metrics_of(ranks_of(scores, shuffle())) for _ in range(permutations)]
+    # Ranked once: a permutation only chooses which candidate's rank counts.
+    ranks = torch.from_numpy(rankdata(-scores.numpy(), axis=1)).float()  # as `ranks_of` has them
+    own = torch.arange(len(scores))
+    return [metrics_of(ranks[own, shuffle()]) for _ in range(permutations)]
 
 
 def quantile_bins(values: Tensor, n: int) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.evaluation import Retrieval
 from ssense.data.dataset import Dataset
 from ssense.data.splits import Split, near
 
@@ -20,13 +21,29 @@ class ControlScores:
         chance: by metric, `[seeds]`, what a random order of the same candidates reaches.
         overlapping: share of test segments that share samples with a training segment, mean over
             the seeds; None where the best configuration says it, whose splits they are.
-        reaching: of permutations, the share that reaches the model's Recall@10; None otherwise.
+        pvalue: of a permutation test of the model's Recall@10, see `permutation_pvalue`, mean over
+            the seeds; None where nothing is permuted.
+        retrievals: what the queries of each seed's test split retrieve; empty where nobody asks.
     """
 
     scores: Mapping[str, np.ndarray]
     chance: Mapping[str, np.ndarray]
     overlapping: float | None = None
-    reaching: float | None = None
+    pvalue: float | None = None
+    retrievals: Sequence[Retrieval] = ()
+
+
+def permutation_pvalue(model: float, permuted: Sequence[float]) -> float:
+    """Probability of so high a score by chance: (k + 1) / (n + 1) of k among n permutations.
+
+    The pairing that was found is one of those possible, so p is never 0 (Phipson and Smyth 2010).
+
+    Args:
+        model: Score with the true pairing.
+        permuted: Scores with permuted pairings; those that equal it count as reaching it.
+    """
+    reaching = int(np.sum(np.asarray(permuted) >= model))
+    return (reaching + 1) / (len(permuted) + 1)
 
 
 def overlapping_share(dataset: Dataset, splits: Iterable[Split]) -> float:

@@ -4,9 +4,10 @@
     python analysis/controls.py --storage DIR --train noise shifted window blocked grouped
 
 Each control is evaluated on held-out test splits of the sweep's seeds and stands beside the best
-configuration of the sweep. Without training: duration or onset alone, an untrained encoder,
-permuted pairings, and the score among candidates of similar duration. With training, where asked
-for: other signals, windows or splits, see `trained_controls`.
+configuration of the sweep. Without training: duration and onset, alone and together, and the sound
+of the words, all without a brain; an untrained encoder; permuted pairings; and the score among
+candidates of similar duration. With training, where asked for: other signals, windows or splits,
+see `trained_controls`.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ if __name__ == "__main__" and not __package__:
     sys.path.pop(0)
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from upath import UPath
 
 from analysis import report
-from analysis.comparison import against_chance
+from analysis.comparison import NOT_TESTABLE, Comparison, comparison_values, interval
 from analysis.control_scores import ControlScores
 from analysis.evaluation import (
     PRIMARY,
+    Evaluation,
     best_configurations,
     leading_family,
     mean_sizes,
@@ -36,6 +39,7 @@ from analysis.evaluation import (
 )
 from analysis.figures import FIGURE_KINDS, bar_figure, figure_bytes
 from analysis.looks import record_look
+from analysis.statistics import TTest
 from analysis.trained_controls import (
     TRAINED,
     TrainedControlName,
@@ -43,7 +47,9 @@ from analysis.trained_controls import (
     run_trained_control,
 )
 from analysis.untrained_controls import (
+    ACOUSTIC,
     BINNED,
+    BOTH,
     LENGTH,
     MODEL,
     ONSET,
@@ -51,13 +57,15 @@ from analysis.untrained_controls import (
     SIMILAR,
     TEXT,
     UNTRAINED,
+    WITHOUT_BRAIN,
     read_sentences,
     run_untrained_controls,
 )
 from ssense.command import run_command
+from ssense.data.dataset import Dataset
 from ssense.errors import UserError
 from ssense.retrieval import metric_title
-from ssense.storage import open_storage, write_whole
+from ssense.storage import locate, open_storage, write_whole
 from sweeps.engine.cell import Configuration, describe, label
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.power import ALPHA
@@ -65,6 +73,7 @@ from sweeps.engine.process import check_shares
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
+from sweeps.engine.sweep import Sweep
 from sweeps.engine.tracking import Tracker
 
 TITLE = metric_title(PRIMARY)
@@ -73,11 +82,19 @@ WORDS = {
     LENGTH: "Sentence duration alone, through text length,",
     TEXT: "Sentence duration alone, through text embeddings,",
     ONSET: "The place in the movie alone",
+    BOTH: "The combination of sentence duration and place in the movie",
+    ACOUSTIC: "The sound of the words alone, through rms, pitch and mel,",
     BINNED: "The model with pairs permuted among similar durations",
     UNTRAINED: "The untrained encoder",
     **{control.title: control.subject for control in TRAINED.values()},
 }
 """What a sentence about a control begins with."""
+BRAINLESS = (*WITHOUT_BRAIN, TRAINED["noise"].title)
+"""Controls that nothing of the brain goes into, evaluated on the sweep's own test splits."""
+NO_SOUND = (
+    "Left out: the control by the sound of the words, for neither the shards nor a features.csv of "
+    "this recording in {} have rms, pitch or mel as numbers."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,48 +133,134 @@ class Controls:
     Attributes:
         family, configuration: what the controls are compared with.
         seeds: at which.
-        sizes: what tests over the seeds are to allow for.
+        evaluation: what the configuration, as MODEL, and the controls without a brain retrieve.
         scores: by name of the control.
+        left_out: controls that were not possible and why, a sentence each.
     """
 
     family: str
     configuration: Configuration
     seeds: Sequence[int]
-    sizes: tuple[int, int]
+    evaluation: Evaluation
     scores: Mapping[str, ControlScores]
+    left_out: Sequence[str] = ()
+
+
+def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, ControlScores] | None:
+    """The control without a brain that reaches the highest mean Recall@10.
+
+    The highest of several is chosen by the very scores that it is then compared by, and flattered
+    by that. So a claim that the model is better than it is conservative; a claim that it is better
+    than the model would not be, and none is made.
+
+    Args:
+        scores: By name of the control, others among them.
+
+    Returns:
+        Its name and what it reaches; None where no such control was run.
+    """
+    found = [(name, scores[name]) for name in BRAINLESS if name in scores]
+    return max(found, key=lambda each: each[1].scores[PRIMARY].mean(), default=None)
+
+
+def compared(evaluation: Evaluation, *names: str) -> list[Comparison]:
+    """Test Recall@10 as a test evaluation does: each with chance, and then in pairs.
+
+    Args:
+        evaluation: Of the model and of controls on the same test splits.
+        names: MODEL and controls, that alone are compared.
+    """
+    retrievals = {name: evaluation.retrievals[name] for name in names}
+    return replace(evaluation, retrievals=retrievals).comparisons(PRIMARY)
 
 
 def in_words(controls: Controls) -> list[str]:
-    """Say how much of the score each control reaches, altogether and above its own chance."""
+    """Say what the controls reach: the strongest without a brain first, then all from the highest.
+
+    Shares are of the model's score, altogether and above the control's own chance.
+    """
     scores = controls.scores
-    lines = [_standing(controls)]
-    for name, found in scores.items():
-        if name in WORDS:
-            overlap = _overlap_in_words(found.overlapping, scores[MODEL].overlapping)
-            lines.append(f"{WORDS[name]} reaches {_shares(found, scores[MODEL])}.{overlap}")
-    similar = scores[SIMILAR]
-    reached, chance = similar.scores[PRIMARY].mean(), similar.chance[PRIMARY].mean()
+    lines = [_standing(controls), *_strongest_in_words(controls)]
+    of_words = [name for name in scores if name in WORDS]
+    for name in sorted(of_words, key=lambda name: -scores[name].scores[PRIMARY].mean()):
+        found = scores[name]
+        overlap = _overlap_in_words(found.overlapping, scores[MODEL].overlapping)
+        lines.append(f"{WORDS[name]} reaches {_shares(found, scores[MODEL])}.{overlap}")
     return [
         *lines,
         *_permutations_in_words(scores),
-        f"Among candidates of similar duration the model reaches {TITLE} {100 * reached:.1f} %, "
-        f"where chance is {100 * chance:.1f} %.",
+        _similar_in_words(scores[SIMILAR]),
+        *controls.left_out,
     ]
+
+
+def _strongest_in_words(controls: Controls) -> list[str]:
+    """Whether the model is better than the strongest control without a brain."""
+    strongest = strongest_control(controls.scores)
+    if strongest is None:
+        return []
+    name, found = strongest
+    *_, comparison = compared(controls.evaluation, MODEL, name)
+    test = comparison.corrected
+    better = test.pvalue < ALPHA and test.mean > 0
+    standing = "is better than" if better else "is not shown to be better than"
+    return [
+        f"The model {standing} {_in_a_sentence(name)}, the strongest control without a brain at "
+        f"{_points(found.scores[PRIMARY].mean())} % (difference {_points(test.mean)} points, "
+        f"95 % CI {interval(test, _points)}, {_evidence(test)})."
+    ]
+
+
+def _similar_in_words(similar: ControlScores) -> str:
+    """Candidates of similar duration may be so few that ten are nearly all: Recall@1 tells more."""
+    metrics = (PRIMARY, "recall@1")
+    reached = (f"{metric_title(m)} {_points(similar.scores[m].mean())} %" for m in metrics)
+    chance = (f"{_points(similar.chance[m].mean())} %" for m in metrics)
+    return (
+        f"Among candidates of similar duration the model reaches {' and '.join(reached)}, where "
+        f"chance is {' and '.join(chance)}."
+    )
+
+
+def explanation(controls: Controls) -> str:
+    """Say as a clause of a verdict whether a control without a brain explains the score.
+
+    The strongest explains it where it reaches as much, and may where the model is not shown to be
+    better.
+    """
+    strongest = strongest_control(controls.scores)
+    if strongest is None:
+        return ""
+    name, _ = strongest
+    *_, comparison = compared(controls.evaluation, MODEL, name)
+    test, control = comparison.corrected, _in_a_sentence(name)
+    if test.mean <= 0:
+        return f"{control} explains the score without a brain"
+    if test.pvalue >= ALPHA:
+        return f"{control} may explain the score without a brain: it is not shown to be better"
+    return f"it is better than {control}, the strongest control without a brain"
+
+
+def _in_a_sentence(name: str) -> str:
+    return WORDS[name][0].lower() + WORDS[name][1:].rstrip(",")
 
 
 def _standing(controls: Controls) -> str:
     """Whether there is anything above chance to explain."""
-    model = controls.scores[MODEL]
-    scores, chance = {MODEL: model.scores[PRIMARY]}, model.chance[PRIMARY]
-    (comparison,) = against_chance(scores, chance, *controls.sizes)
+    (comparison,) = compared(controls.evaluation, MODEL)
     test = comparison.corrected
-    words = (
-        f"The model is {100 * test.mean:.1f} points above chance in {TITLE} "
-        f"(corrected p {report.p_value(test.pvalue)})"
-    )
+    words = f"The model is {_points(test.mean)} points above chance in {TITLE} ({_evidence(test)})"
     if test.pvalue < ALPHA and test.mean > 0:
         return f"{words}."
     return f"{words}: it is not shown to be above chance, and shares of its score mean little."
+
+
+def _evidence(test: TTest) -> str:
+    return f"corrected p {report.p_value(test.pvalue)}" if test.testable else NOT_TESTABLE
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _shares(found: ControlScores, model: ControlScores) -> str:
@@ -171,8 +274,8 @@ def _shares(found: ControlScores, model: ControlScores) -> str:
 
 def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:
     return [
-        f"With {name}, {100 * scores[name].reaching:.1f} % of the permutations reach the model's "
-        f"{TITLE}."
+        f"With {name}, p of the model's {TITLE} is {report.p_value(scores[name].pvalue)} "
+        "(permutation test, mean over the seeds)."
         for name in (PERMUTED, BINNED)
     ]
 
@@ -203,17 +306,28 @@ def value_rows(controls: Controls) -> list[dict[str, object]]:
     ]
 
 
+def compared_rows(controls: Controls) -> list[dict[str, object]]:
+    """List the tests as numbers: the model with chance, and with the strongest control."""
+    tests = compared(controls.evaluation, MODEL)
+    if strongest := strongest_control(controls.scores):
+        tests.append(compared(controls.evaluation, MODEL, strongest[0])[-1])
+    return comparison_values(tests, PRIMARY)
+
+
 def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPath]:
     """Write the controls as Markdown, CSV and figure beside the ledger; return their paths."""
     words, table = in_words(controls), report.markdown_table(table_rows(controls.scores))
     parts = [f"# Controls of {ledger.folder.name}", caption, table, *words]
+    parts.append(f"As for tests, {controls.evaluation.legend}")
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
     chance = {name: found.chance[PRIMARY] for name, found in controls.scores.items()}
     figure = bar_figure(bars, PRIMARY, chance)
     contents = {
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
+        "verdict.txt": explanation(controls) + "\n",
         "controls.csv": report.csv_table(value_rows(controls)),
+        "tests.csv": report.csv_table(compared_rows(controls)),
         **{f"controls.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS},
     }
     folder = ledger.folder / "controls"
@@ -254,8 +368,9 @@ def run_controls(
         plan_control(TRAINED[name], ledger, dataset, options.recording)
         for name in dict.fromkeys(options.train)
     ]
-    folder = ledger.storage / "shards" / ledger.description()["dataset"]["shards"]
-    sentences = read_sentences(folder, dataset)
+    kept = ledger.description()["dataset"]
+    recording = locate(options.recording or kept["recording"])
+    sentences = read_sentences(ledger.storage / "shards" / kept["shards"], dataset, recording)
     with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations
@@ -270,10 +385,31 @@ def run_controls(
         family=family,
         configuration=best[family],
         seeds=sweep.seeds,
-        sizes=mean_sizes(sweep, splits_of(dataset, sweep)),
+        evaluation=_evaluation(sweep, chosen, dataset, scores),
         scores=scores,
+        left_out=() if ACOUSTIC in scores else (NO_SOUND.format(recording),),
     )
     return controls, record_look(ledger, sweep.seeds, best)
+
+
+def _evaluation(
+    sweep: Sweep,
+    chosen: Mapping[str, Configuration],
+    dataset: Dataset,
+    scores: Mapping[str, ControlScores],
+) -> Evaluation:
+    splits, training = splits_of(dataset, sweep), sweep.training
+    return Evaluation(
+        chosen=chosen,
+        seeds=sweep.seeds,
+        retrievals={
+            name: scores[name].retrievals for name in (MODEL, *BRAINLESS) if name in scores
+        },
+        n_train=round(np.mean([len(split.train) for split in splits.values()])),
+        n_test=round(np.mean([len(split.test) for split in splits.values()])),
+        sizes=mean_sizes(sweep, splits),
+        test_blocks=training.test_blocks if training.shares_test else None,
+    )
 
 
 def main(options: ControlOptions) -> None:

@@ -31,6 +31,7 @@ Facts = Sequence[tuple[str, str]]
 
 CONTROLS = "controls/controls.csv"
 CONTROLS_IN_WORDS = "controls/controls.txt"
+CONTROLS_VERDICT = "controls/verdict.txt"
 
 _DATA_LINE = re.compile(r"\*\*(?P<name>[^*\n]+):\*\* (?P<words>.+)")
 
@@ -153,8 +154,17 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
 
 def control_words(ledger: Ledger) -> list[str]:
     """How much of the score each control reaches, a sentence each; empty where none was run."""
+    return _lines(ledger.folder / CONTROLS_IN_WORDS)
+
+
+def control_verdict(ledger: Ledger) -> str:
+    """Whether a control without a brain explains the score, as a clause; empty where none ran."""
+    return " ".join(_lines(ledger.folder / CONTROLS_VERDICT))
+
+
+def _lines(path: UPath) -> list[str]:
     try:
-        return read_whole(ledger.folder / CONTROLS_IN_WORDS).decode().splitlines()
+        return read_whole(path).decode().splitlines()
     except FileNotFoundError:
         return []
 

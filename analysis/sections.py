@@ -26,6 +26,7 @@ from analysis.figures import (
 from analysis.findings import findings, power_note, repeats_note, verdict
 from analysis.origin import (
     KeptControls,
+    control_verdict,
     control_words,
     controls_command,
     data_facts,
@@ -48,6 +49,9 @@ OLD_CONTROLS = (
     "The controls that were run last are of another configuration or of other seeds than the best "
     "configuration of the search, and are left out. Run again: {}"
 )
+
+NOT_EXPLAINED = "whether sentence length alone explains the score was not asked (no controls)"
+"""Stands in a verdict in place of what the controls say."""
 
 MOST_CHARACTERS = 300
 """Of a sentence among the examples."""
@@ -104,7 +108,10 @@ class Material:
         """What all of it shows, in a paragraph to quote: at the strictest seeds."""
         evaluation = self.last.evaluation
         tests = evaluation.comparisons(PRIMARY)
-        return verdict(list(evaluation.retrievals), tests, metric_title(PRIMARY))
+        explained = NOT_EXPLAINED
+        if self.own_controls:
+            explained = f"of {self.leader}, {control_verdict(self.ledger)}"
+        return verdict(list(evaluation.retrievals), tests, metric_title(PRIMARY), explained)
 
     @property
     def missing_note(self) -> list[str]:

@@ -177,6 +177,7 @@ def run_trained_control(
         scores=next(iter(evaluation.scores.values())),
         chance=evaluation.chance_by_seed,
         overlapping=overlapping,
+        retrievals=next(iter(evaluation.retrievals.values())),
     )
 
 

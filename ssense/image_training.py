@@ -75,6 +75,11 @@ class ImageTrainingSpec:
         for name in ("batch_size", "learning_rate", "patience", "max_epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.batch_size == 1:
+            raise ValueError(
+                "batch_size must be at least 2, got 1: the other images of a "
+                "batch are a response's negatives"
+            )
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
 

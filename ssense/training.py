@@ -61,6 +61,11 @@ class TrainingSpec:
         for name in positive:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.batch_size == 1:
+            raise ValueError(
+                "batch_size must be at least 2, got 1: the other pairs of a batch "
+                "are a pair's negatives, and without any its loss is 0"
+            )
 
     @property
     def shares_test(self) -> bool:
@@ -124,15 +129,32 @@ def train_step(
 ) -> Tensor:
     """Take one step on a masked batch `[B, E, 1, F, T]` and its texts `[B, D]`.
 
+    A single pair has no negatives: its loss and gradient are 0, whatever its embedding. Where it
+    can't pass the encoder by itself, there is no step.
+
     Returns:
         The loss of the batch before the step, on its device.
     """
+    if len(x) == 1 and not encoder.trains_on_one(x):
+        return torch.zeros((), device=x.device)
     optimiser.zero_grad()
     loss = backward_in_chunks(
-        encoder, x.split(spec.chunk), lambda brain: info_nce(brain, text, spec.temperature)
+        encoder,
+        _chunks(encoder, x, spec.chunk),
+        lambda brain: info_nce(brain, text, spec.temperature),
     )
     optimiser.step()
     return loss
+
+
+def _chunks(encoder: SpectrogramEncoder, x: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Parts of a batch; one pair that can't pass by itself joins the part before it."""
+    if encoder.trains_on_one(x):
+        return x.split(size)
+    *others, last = x.split(max(size, 2))
+    if others and len(last) == 1:
+        return *others[:-1], torch.cat([others[-1], last])
+    return *others, last
 
 
 @torch.inference_mode()

@@ -137,6 +137,73 @@ def test_epochs_are_those_of_a_hand_written_loop(train, short):
         assert epoch["loss"] == pytest.approx(loss_sum / 40, rel=1e-3)
 
 
+# ---------------------------------------------------------------- a single pair
+
+
+def one_electrode(pairs: Pairs) -> Pairs:
+    return Pairs(pairs.spectrograms[:, :1], pairs.text)
+
+
+@pytest.mark.parametrize("electrodes", [1, 2])
+def test_a_last_batch_of_one_pair_ends_no_training(pairs, electrodes):
+    some = Pairs(pairs.spectrograms[:, :electrodes], pairs.text)
+    train, validation = some.select(np.arange(33)), some.select(VALIDATION)
+    result = fit(train, validation, spec(max_epochs=1), seed=0)
+    assert np.isfinite(result.history[0]["loss"])
+    assert result.history[0]["loss"] > 1
+
+
+def test_a_pair_that_cannot_pass_by_itself_has_a_loss_of_0_and_changes_nothing(pairs):
+    training, alone = spec(), one_electrode(pairs)
+    encoder = build_encoder("random").train()
+    optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
+    training.step(encoder, optimiser, alone, torch.arange(8), masks)
+    before = copied(encoder)
+    loss = training.step(encoder, optimiser, alone, torch.tensor([9]), masks)
+    assert (loss.shape, loss.item()) == ((), 0)
+    assert equal_states(copied(encoder), before)
+
+
+def test_a_pair_that_can_pass_by_itself_has_a_loss_of_0_and_takes_adam_s_step(pairs):
+    """As the paper's loop would: the gradient is 0, the moments of earlier steps are not."""
+    training = spec()
+    encoder = build_encoder("random").train()
+    optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
+    training.step(encoder, optimiser, pairs, torch.arange(8), masks)
+    before = copied(encoder)
+    loss = training.step(encoder, optimiser, pairs, torch.tensor([9]), masks)
+    assert loss.item() == 0
+    assert all(not parameter.grad.any() for parameter in encoder.parameters())
+    assert not equal_states(copied(encoder), before)
+
+
+@pytest.mark.parametrize(("n", "chunk", "parts"), [(9, 4, [4, 5]), (5, 1, [2, 3]), (8, 4, [4, 4])])
+def test_a_pair_left_over_by_chunks_joins_the_chunk_before_it(pairs, n, chunk, parts):
+    alone, seen = one_electrode(pairs), []
+    encoder = build_encoder("random").train()
+    encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    training = spec(chunk=chunk)
+    optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
+    loss = training.step(encoder, optimiser, alone, torch.arange(n), masks)
+    assert loss > 0
+    assert seen == 2 * parts  # without a graph, then with one
+
+
+def test_chunks_stay_as_they_are_where_a_single_pair_can_pass(pairs):
+    seen: list[int] = []
+    encoder = build_encoder("random").train()
+    encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    training = spec(chunk=4)
+    optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
+    training.step(encoder, optimiser, pairs, torch.arange(9), masks)
+    assert seen == 2 * [4, 4, 1]
+
+
+def test_a_batch_size_of_one_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at least 2, got 1: the other pairs"):
+        TrainingSpec(batch_size=1)
+
+
 def test_the_history_names_epoch_loss_and_metrics(short):
     assert [epoch["epoch"] for epoch in short.history] == [1, 2]
     assert {tuple(epoch) for epoch in short.history} == {("epoch", "loss", *METRICS)}

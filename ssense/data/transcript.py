@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,12 @@ import pyarrow as pa
 
 from ssense.data.tables import WHOLE_NUMBERS, csv_columns, read_csv, require_columns
 from ssense.errors import UserError
+
+ACOUSTIC_COLUMNS = ("rms", "pitch", "mel")
+"""What `features.csv` may say of how loud, how high and of what spectrum a word is."""
+ACOUSTIC_SUMMARIES = tuple(f"{name}_{of}" for name in ACOUSTIC_COLUMNS for of in ("mean", "sd"))
+"""What they say of a sentence."""
+_LOUDEST = 1e30  # beyond it a value says nothing of a sound, and its square may overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +28,37 @@ class Transcript:
         sentence_idx: int64 [tokens].
         start_s, end_s: movie seconds [tokens], NaN for particles and words without a known time.
         sentences: text of every sentence, by `sentence_idx`; blank where no token has one.
+        sound: float64 [tokens], by name those of `ACOUSTIC_COLUMNS` that there are as numbers; NaN
+            or infinite where a token has none.
     """
 
     sentence_idx: np.ndarray
     start_s: np.ndarray
     end_s: np.ndarray
     sentences: dict[int, str]
+    sound: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def acoustics(self, sentence_idx: np.ndarray) -> dict[str, np.ndarray]:
+        """Summarise how sentences sound: mean and standard deviation over the tokens of each.
+
+        Args:
+            sentence_idx: int64 [rows], numbers of the sentences.
+
+        Returns:
+            Float64 [rows] by name, as "rms_mean" and "rms_sd", for every column there is; NaN
+            where no token of a sentence has a sensible value. The sd of a single token is 0.
+        """
+        numbers, row = np.unique(sentence_idx, return_inverse=True)
+        place = np.searchsorted(numbers, self.sentence_idx).clip(max=len(numbers) - 1)
+        wanted = numbers[place] == self.sentence_idx
+        found: dict[str, np.ndarray] = {}
+        for name, values in self.sound.items():
+            known = wanted & (np.abs(values) < _LOUDEST)
+            of = place[known]
+            mean = _mean_by(of, values[known], len(numbers))
+            variance = _mean_by(of, (values[known] - mean[of]) ** 2, len(numbers))
+            found |= {f"{name}_mean": mean[row], f"{name}_sd": np.sqrt(variance)[row]}
+        return found
 
 
 def read_transcript(path: Path) -> Transcript:
@@ -57,7 +90,24 @@ def read_transcript(path: Path) -> Transcript:
         start_s=table["start"].to_numpy()[numbered],
         end_s=table["end"].to_numpy()[numbered],
         sentences=_first_text(sentence_idx, texts),
+        sound={name: values[numbered] for name, values in _sound(path).items()},
     )
+
+
+def _sound(path: Path) -> dict[str, np.ndarray]:
+    """The acoustic columns that hold numbers. Only a control wants them: no other is refused."""
+    found: dict[str, np.ndarray] = {}
+    for name in ACOUSTIC_COLUMNS:
+        with contextlib.suppress(UserError):
+            found[name] = read_csv(path, {name: pa.float64()})[name].to_numpy()
+    return found
+
+
+def _mean_by(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Mean of the values of each of n groups, NaN for one without values."""
+    count = np.bincount(group, minlength=n)
+    total = np.bincount(group, weights=values, minlength=n)
+    return np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
 
 
 def _grouping_column(path: Path) -> str:

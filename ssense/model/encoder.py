@@ -18,6 +18,7 @@ EMBEDDING_DIMENSIONS = 512
 # oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images
 # are one pixel wide; with more frames than this, those of the last stage are wider.
 BF16_FRAMES_ABOVE = 16
+_STRIDE = 32  # of the last stage of ResNet-18
 
 Conv1 = Literal["sum", "mean", "random"]
 Precision = Literal["bf16", "float32"]
@@ -84,6 +85,16 @@ class SpectrogramEncoder(nn.Module):
         finally:
             for norm in self.norms():
                 norm.track_running_stats = True
+
+    def trains_on_one(self, x: Tensor) -> bool:
+        """Whether a single one of `[B, E, 1, F, T]` can pass by itself in training.
+
+        Batch normalisation needs two values of a channel. Where an image ends as a single pixel,
+        a 32nd of it in either direction, one image of one electrode has but one.
+        """
+        electrodes, (frequencies, frames) = x.shape[1], x.shape[-2:]
+        pixels = -(-frequencies // _STRIDE) * -(-frames // _STRIDE)
+        return self.batch_norm == "frozen" or electrodes * pixels > 1
 
     def norms(self) -> Iterator[nn.BatchNorm2d]:
         """The batch normalisations."""

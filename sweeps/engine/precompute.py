@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.nn.functional import normalize
 from upath import UPath
@@ -137,6 +138,14 @@ class DatasetPlan:
                 f"({dropped} were left out): Recall@{SELECTION_RANK} among {n_candidates} "
                 f"validation sentences, at seed {seed}, tells nothing. Give a longer recording."
             )
+
+    @cached_property
+    def acoustics(self) -> dict[str, np.ndarray]:
+        """How the sentences sound, see `Transcript.acoustics`; kept with the shards for a control.
+
+        No part of the origin: what is trained does not depend on it.
+        """
+        return self.recording.transcript.acoustics(self.segments.sentence_idx)
 
     @property
     def sampling_rate_hz(self) -> float:
@@ -345,7 +354,11 @@ class ShardTask:
         columns = ("sentence_idx", "text", "onset_s", "offset_s", "start", "stop")
         segments = self.plan.segments
         values = {name: list(getattr(segments, name)) for name in columns}
-        return {name: [values[name][row] for row in rows] for name in columns}
+        return {name: [values[name][row] for row in rows] for name in columns} | {
+            # Null, not NaN, which is not even equal to itself.
+            name: pa.array(summary[rows], pa.float64(), from_pandas=True)
+            for name, summary in self.plan.acoustics.items()
+        }
 
 
 @dataclass(frozen=True)

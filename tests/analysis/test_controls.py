@@ -12,12 +12,26 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis.control_scores import ControlScores
-from analysis.controls import ControlOptions, Controls, in_words, table_rows, value_rows
-from analysis.evaluation import Retrieval
+from analysis.controls import (
+    BRAINLESS,
+    NO_SOUND,
+    ControlOptions,
+    Controls,
+    compared,
+    compared_rows,
+    explanation,
+    in_words,
+    strongest_control,
+    table_rows,
+    value_rows,
+)
+from analysis.evaluation import PRIMARY, Evaluation, Retrieval
 from analysis.test_evaluation import EvaluationOptions
 from analysis.trained_controls import TRAINED
 from analysis.untrained_controls import (
+    ACOUSTIC,
     BINNED,
+    BOTH,
     CHANCE,
     LENGTH,
     MODEL,
@@ -41,30 +55,64 @@ def scored(value: float, chance: float = 0.1, overlapping: float | None = None) 
     )
 
 
+N_TEST = 100  # of which chance finds a tenth among the first ten
+
+
+def retrieval(recall: float) -> Retrieval:
+    """Some queries that find their sentence first, and all others last."""
+    ranks = np.full(N_TEST, float(N_TEST))
+    ranks[: round(recall * N_TEST)] = 1
+    return Retrieval(rows=np.arange(N_TEST), ranks=ranks, first=np.empty(0))
+
+
+def evaluated(scores: dict[str, ControlScores], test_blocks: int | None = None) -> Evaluation:
+    return Evaluation(
+        chosen={},
+        seeds=(0, 1, 2),
+        retrievals={
+            name: [retrieval(recall) for recall in scores[name].scores[PRIMARY]]
+            for name in (MODEL, *BRAINLESS)
+            if name in scores
+        },
+        n_train=872,
+        n_test=N_TEST,
+        sizes=(872, N_TEST),
+        test_blocks=test_blocks,
+    )
+
+
 def controls(**changes: ControlScores) -> Controls:
     scores = {
         MODEL: scored(0.5, overlapping=0.67),
         LENGTH: scored(0.48),
         TEXT: scored(0.3),
         ONSET: scored(0.1),
-        PERMUTED: replace(scored(0.1), reaching=0.0),
-        BINNED: replace(scored(0.2), reaching=0.125),
+        PERMUTED: replace(scored(0.1), pvalue=1 / 1001),
+        BINNED: replace(scored(0.2), pvalue=0.125),
         CHANCE: scored(0.1),
         SIMILAR: scored(0.7, chance=0.6),
         BLOCKED: scored(0.3, chance=0.2, overlapping=0.0),
-    }
+    } | changes
     return Controls(
         family="electrode",
         configuration={"masking.electrode": 0.5},
         seeds=(0, 1, 2),
-        sizes=(872, 292),
-        scores=scores | changes,
+        evaluation=evaluated(scores),
+        scores=scores,
     )
 
 
 def test_shares_are_said_in_words():
-    standing, first, second, _, _, blocked, _, binned, similar = in_words(controls())
-    assert standing == "The model is 40.0 points above chance in Recall@10 (corrected p < 0.001)."
+    standing, strongest, first, second, blocked, _, onset, permuted, binned, similar = in_words(
+        controls()
+    )
+    assert re.fullmatch(
+        r"The model is 40\.0 points above chance in Recall@10 \(corrected p 0\.0\d\d\)\.", standing
+    )
+    assert strongest.startswith(
+        "The model is not shown to be better than sentence duration alone, through text length, "
+        "the strongest control without a brain at 48.0 % (difference 2.0 points, 95 % CI -"
+    )
     assert first == (
         "Sentence duration alone, through text length, reaches 96 % of the model's Recall@10, "
         "95 % of what is above chance."
@@ -75,13 +123,106 @@ def test_shares_are_said_in_words():
     assert blocked.endswith(
         " 0 % of its test segments share samples with a training segment; of the sweep's own, 67 %."
     )
+    assert onset.startswith("The place in the movie alone reaches 20 %")
+    assert permuted == (
+        "With pairs permuted, p of the model's Recall@10 is < 0.001 (permutation test, mean over "
+        "the seeds)."
+    )
     assert binned == (
-        "With pairs permuted among similar durations, 12.5 % of the permutations reach the model's "
-        "Recall@10."
+        "With pairs permuted among similar durations, p of the model's Recall@10 is 0.125 "
+        "(permutation test, mean over the seeds)."
     )
     assert similar == (
-        "Among candidates of similar duration the model reaches Recall@10 70.0 %, where chance is "
-        "60.0 %."
+        "Among candidates of similar duration the model reaches Recall@10 70.0 % and Recall@1 "
+        "70.0 %, where chance is 60.0 % and 60.0 %."
+    )
+
+
+def test_a_verdict_says_whether_a_control_explains_the_score():
+    length = "sentence duration alone, through text length"
+    assert explanation(controls()) == (
+        f"{length} may explain the score without a brain: it is not shown to be better"
+    )
+    assert explanation(controls(**{LENGTH: scored(0.5)})) == (
+        f"{length} explains the score without a brain"
+    )
+    weak = {LENGTH: scored(0.12), TEXT: scored(0.11)}
+    assert explanation(controls(**weak)) == (
+        f"it is better than {length}, the strongest control without a brain"
+    )
+
+
+def test_the_strongest_control_comes_first_and_the_others_in_order():
+    noise = TRAINED["noise"].title
+    _, verdict, *words = in_words(
+        controls(**{BOTH: scored(0.62), ACOUSTIC: scored(0.15), noise: scored(0.55)})
+    )
+    assert "than the combination of sentence duration and place in the movie, the str" in verdict
+    beginnings = [line.partition(" reaches ")[0] for line in words if " reaches " in line]
+    assert beginnings[:4] == [
+        "The combination of sentence duration and place in the movie",
+        "The same training on Gaussian noise of the same lengths",
+        "Sentence duration alone, through text length,",
+        "Sentence duration alone, through text embeddings,",
+    ]
+    shares = [float(re.search(r"reaches (\d+) %", line)[1]) for line in words if "s model" in line]
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize(("control", "better"), [(0.2, True), (0.49, False), (0.8, False)])
+@pytest.mark.parametrize("test_blocks", [None, 20])
+def test_the_model_is_compared_with_the_strongest_control_as_families_are(
+    control, better, test_blocks
+):
+    found = controls(**{LENGTH: scored(control), TEXT: scored(0.1)})
+    evaluation = evaluated(found.scores, test_blocks)
+    if test_blocks:  # shared by all seeds: their pairs can be permuted
+        ranks = {
+            name: [replace(each, all_ranks=np.tile(each.ranks, (N_TEST, 1))) for each in of_seeds]
+            for name, of_seeds in evaluation.retrievals.items()
+        }
+        evaluation = replace(evaluation, retrievals=ranks)
+    found = replace(found, evaluation=evaluation)
+    alone = replace(
+        evaluation, retrievals={name: evaluation.retrievals[name] for name in (MODEL, LENGTH)}
+    )
+    *_, expected = alone.comparisons(PRIMARY)
+    *_, test = compared(evaluation, MODEL, LENGTH)
+    assert (test.name, test.corrected) == (expected.name, expected.corrected)
+    assert test.n_comparisons == 1
+    _, verdict, *_ = in_words(found)
+    assert ("is better than" in verdict) == better
+    assert ("is not shown to be better than" in verdict) == (not better)
+    assert f"(difference {100 * (0.5 - control):.1f} points, 95 % CI " in verdict
+    assert "worse" not in verdict  # the control was chosen for being high
+
+
+def test_the_tests_are_written_as_numbers():
+    found = controls(**{BOTH: scored(0.6)})
+    chance, pair = compared_rows(found)
+    assert (chance["comparison"], pair["comparison"]) == (
+        f"{MODEL} vs chance",
+        f"{MODEL} vs {BOTH}",
+    )
+    assert chance["mean"] == pytest.approx(0.4)
+    assert pair["mean"] == pytest.approx(-0.1)
+    assert pair["low"] < -0.1 < pair["high"]
+
+
+def test_the_strongest_control_is_one_without_a_brain_on_the_sweep_s_own_splits():
+    scores = controls(**{BLOCKED: scored(0.9), SIMILAR: scored(0.95)}).scores
+    assert strongest_control(scores) == (LENGTH, scores[LENGTH])
+    assert TRAINED["noise"].title in BRAINLESS
+    noise = {TRAINED["noise"].title: scored(0.97)}
+    assert strongest_control({**scores, **noise}) == (*noise, *noise.values())
+    assert strongest_control({BLOCKED: scored(0.9), "of a later version": scored(1.0)}) is None
+
+
+def test_a_control_that_was_left_out_is_said_to_be():
+    *_, last = in_words(replace(controls(), left_out=(NO_SOUND.format("DIR"),)))
+    assert last == (
+        "Left out: the control by the sound of the words, for neither the shards nor a "
+        "features.csv of this recording in DIR have rms, pitch or mel as numbers."
     )
 
 
@@ -95,14 +236,22 @@ def test_the_report_and_the_controls_test_the_same_difference_from_chance(evalua
     report = replace(evaluation, retrievals={"electrode": unequal})
     (above,) = report.comparisons("recall@10")
     model = ControlScores(scores=report.scores["electrode"], chance=report.chance_by_seed)
-    control, *_ = in_words(replace(controls(**{MODEL: model}), seeds=report.seeds))
+    alone = {name: each for name, each in controls().scores.items() if name not in BRAINLESS}
+    found = Controls(
+        family="electrode",
+        configuration={},
+        seeds=report.seeds,
+        evaluation=replace(report, retrievals={MODEL: unequal}),
+        scores=alone | {MODEL: model},
+    )
+    control, *_ = in_words(found)
     assert f"{100 * above.corrected.mean:.1f} points above" in control
     assert f"(corrected p {above.corrected.pvalue:.3f})" in control
 
 
 @pytest.mark.parametrize("score", [0.1, 0.05, 0.101])
 def test_a_model_that_may_be_at_chance_is_said_to_be(score):
-    standing, first, *_ = in_words(controls(**{MODEL: scored(score)}))
+    standing, _, first, *_ = in_words(controls(**{MODEL: scored(score)}))
     assert standing.endswith(
         ": it is not shown to be above chance, and shares of its score mean little."
     )
@@ -142,6 +291,8 @@ def test_the_command_writes_table_figure_and_mlflow(tiny_sweep):
         *(".md", ".txt", ".csv"),
         *(".png", ".svg", ".pdf"),
     }
+    tests = list(csv.DictReader(io.StringIO((folder / "tests.csv").read_text())))
+    assert [row["comparison"].partition(" vs ")[0] for row in tests] == [MODEL, MODEL]
     rows = list(csv.DictReader(io.StringIO((folder / "controls.csv").read_text())))
     assert [row["control"] for row in rows[::2]] == list(ORDER)
     assert [row["seed"] for row in rows[:2]] == ["0", "1"]

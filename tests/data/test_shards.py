@@ -404,3 +404,14 @@ def test_the_sentence_table_is_read_without_the_spectrograms(folder):
     (folder / read_manifest(folder).shards[0].name).unlink()
     with pytest.raises(UserError, match=r"part-00000\.parquet is missing"):
         read_sentences(folder)
+
+
+def test_a_shard_with_values_that_nobody_knows_is_found_again(tmp_path):
+    path, rows = UPath(tmp_path) / shard_name(0), CUTS[1]
+    part = {name: column[rows.start : rows.stop] for name, column in table().items()}
+    sound = np.where(np.arange(len(rows)) % 3, 0.5, np.nan)
+    part["rms_mean"] = pa.array(sound, pa.float64(), from_pandas=True)
+    written = write_shard(path, ORIGIN, part, values()[rows.start : rows.stop])
+    assert find_shard(path, ORIGIN, part, (E, F, T)) == written
+    without = {name: column for name, column in part.items() if name != "rms_mean"}
+    assert find_shard(path, ORIGIN, without, (E, F, T)) is None

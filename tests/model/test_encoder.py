@@ -20,6 +20,7 @@ from ssense.model.encoder import (
 )
 
 State = dict[str, Tensor]
+TINY = {(1, 16, 26), (1, 32, 32)}  # end as a single value per channel
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,25 @@ def test_kept_statistics_change_no_embedding_and_count_again_afterwards():
 
 
 # ---------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("batch_norm", ["chunk", "frozen"])
+@pytest.mark.parametrize(
+    ("electrodes", "frequencies", "frames"),
+    [(1, 16, 26), (1, 32, 32), (1, 33, 32), (1, 32, 33), (2, 16, 26), (1, 40, 154)],
+)
+def test_it_is_known_beforehand_whether_a_single_sample_can_be_normalised(
+    electrodes, frequencies, frames, batch_norm
+):
+    encoder = SpectrogramEncoder(batch_norm=batch_norm).train()
+    x = torch.rand(1, electrodes, 1, frequencies, frames)
+    passes = batch_norm == "frozen" or (electrodes, frequencies, frames) not in TINY
+    assert encoder.trains_on_one(x) == passes
+    if passes:
+        assert encoder(x).isfinite().all()
+    else:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            encoder(x)
 
 
 def test_random_weights_come_from_the_global_seed():

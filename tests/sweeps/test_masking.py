@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -21,8 +22,9 @@ from ssense.retrieval import chance_metrics
 from ssense.storage import open_storage
 from sweeps.engine.cell_table import cells_csv
 from sweeps.engine.ledger import Ledger, find_ledger
-from sweeps.engine.options import SYNTHETIC
+from sweeps.engine.options import SYNTHETIC, SweepOptions
 from sweeps.engine.precompute import load_dataset, make_shards
+from sweeps.engine.probe import probe_seconds
 from sweeps.engine.race import Race
 from sweeps.engine.search import Search
 from sweeps.masking import MaskingOptions, distinct_ratios, main, masking_sweep
@@ -95,9 +97,13 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     controls.main(controls.ControlOptions(storage=str(tmp_path), permutations=20))
     shown = capsys.readouterr().out
     assert "Sentence duration alone, through text length, reaches" in shown
+    assert "The combination of sentence duration and place in the movie reaches" in shown
+    assert "The sound of the words alone, through rms, pitch and mel, reaches" in shown
+    assert "the strongest control without a brain at" in shown
+    assert "Left out" not in shown
     assert "random retrieval among these" in shown
     (folder,) = tmp_path.glob("sweeps/*/controls")
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} == {"tests.csv", "verdict.txt"} | {
         f"controls.{kind}" for kind in ("md", "txt", "csv", "png", "svg", "pdf")
     }
 
@@ -189,3 +195,27 @@ def test_only_what_is_in_the_signal_is_retrieved(tmp_path, synthetic, above_chan
     test = corrected_resampled_ttest([r - chance for r in recalls], n_train, n_test)
     print(f"test Recall@10 {recalls}, chance {chance:.3f}, p = {test.pvalue:.4f}")
     assert (test.pvalue < 0.05 and test.mean > 0) == above_chance
+
+
+def test_one_electrode_and_a_batch_size_that_leaves_one_pair_over_are_trained(tmp_path):
+    chosen = SweepOptions(
+        storage=str(tmp_path),
+        synthetic=SyntheticSpec(sentences=80, electrodes=3, sampling_rate=256),
+        max_epochs=1,
+    )
+    plan = chosen.plan_dataset()
+    split = plan.split("random", 0)
+    assert plan.shape[1] == 1
+    training = dataclasses.replace(chosen, batch_size=len(split.train) - 1).training()
+    cpu = torch.device("cpu")
+    train, validation = (plan.examples(len(part), cpu) for part in (split.train, split.validation))
+    assert fit(train, validation, training, seed=0).best_epoch == 1
+    odd = dataclasses.replace(chosen, batch_size=3).training()  # a probe's 4 examples leave one
+    sizes = len(split.train), len(split.validation)
+    assert probe_seconds(odd, sizes, plan.examples, threads=1, gpus=0) > 0
+
+
+def test_a_batch_without_negatives_is_refused(tmp_path):
+    with pytest.raises(UserError, match="batch_size must be at least 2, got 1: the other pairs"):
+        SweepOptions(storage=str(tmp_path), batch_size=1).training()
+    assert not list(tmp_path.iterdir())

@@ -23,6 +23,7 @@ from upath import UPath
 from ssense.data.brain_treebank import SegmentSpec, open_recording, read_segments
 from ssense.data.shards import FIGURE, LEAST_SHARDS, read_manifest, read_shards, shard_name
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.data.transcript import ACOUSTIC_SUMMARIES
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
@@ -79,6 +80,10 @@ def test_shards_hold_the_spectrograms_of_the_segments(recording_folder, tmp_path
     assert spectrograms.shape == plan.shape
     assert tuple(columns["text"]) == plan.segments.text
     assert columns["onset_s"] == plan.segments.onset_s.tolist()
+    sound = plan.recording.transcript.acoustics(plan.segments.sentence_idx)
+    assert set(sound) == set(ACOUSTIC_SUMMARIES)
+    for name, values in sound.items():
+        np.testing.assert_array_equal(np.array(columns[name], np.float64), values)
     rows = [0, 70, len(plan.segments) - 1]
     signals = read_segments(plan.recording, plan.segments, plan.segment_spec, rows)
     wanted = spectrogram(signals, plan.recording.sampling_rate_hz, SMALL).numpy()
