@@ -7,6 +7,7 @@ runs the sample number jumps and the movie time does not.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,14 @@ from ssense.errors import UserError
 
 Alignment = Literal["interpolate", "official_nearest_2048"]
 
-KNOWN_RATES_HZ = (512.0, 1000.0, 1024.0, 2000.0, 2048.0)
-SNAP_TOLERANCE = 0.01  # triggers jitter by tens of samples; the known rates lie > 2 % apart
+_TUCKER_DAVIS_HZ = 24414.0625  # its amplifiers divide 200 MHz / 8192
+KNOWN_RATES_HZ = (
+    *(512.0, 1000.0, 1024.0, 2000.0, 2048.0),
+    *(_TUCKER_DAVIS_HZ / divisor for divisor in (48, 24, 16, 12, 8)),
+)
+STANDARD_ERRORS = 3.0  # a known rate is taken for the measured one if it lies no farther away
+CLOCKS = 2e-4  # by which the clocks of two computers differ, 100 ppm each
+SNAP_TOLERANCE = 0.01  # at most, however few the triggers
 CHUNK_S = 10.0  # long enough to make that jitter small against the chunk's own samples
 JUMP_S = 0.5  # between triggers; pauses last over a second, jitter some hundredths
 PLAUSIBLE_RATES_HZ = (1.0, 1e6)
@@ -79,11 +86,12 @@ class Timeline:
         """Samples per second of unpaused movie: the recording's true rate.
 
         The median over chunks of at least ten seconds (or over whole runs where none is that
-        long), set to the nearest of `KNOWN_RATES_HZ` within one per cent.
+        long), set to the one of `KNOWN_RATES_HZ` that lies within the error of the measurement,
+        see `rate_tolerance_hz`. Where there are none or several, it stays as measured.
         """
-        measured = _measured_rate_hz(self.runs)
-        nearest = min(KNOWN_RATES_HZ, key=lambda known: abs(known - measured))
-        return nearest if abs(nearest - measured) <= SNAP_TOLERANCE * nearest else measured
+        measured, tolerance = _measured_rate_hz(self.runs), rate_tolerance_hz(self.runs)
+        near = [known for known in KNOWN_RATES_HZ if abs(known - measured) <= tolerance]
+        return near[0] if len(near) == 1 else measured
 
     def _between_triggers(self, movie_time_s: np.ndarray) -> np.ndarray:
         samples = np.full(len(movie_time_s), np.nan)
@@ -210,6 +218,37 @@ def rate_chunks(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
     seconds = np.concatenate([np.diff(run.movie_time_s[places]) for run, places in pairs])
     samples = np.concatenate([np.diff(run.sample[places]) for run, places in pairs])
     return seconds, samples
+
+
+def rate_tolerance_hz(runs: Sequence[Run]) -> float:
+    """How far the measured rate may lie from the true one, Hz.
+
+    Three standard errors of the median over the chunks, and what two clocks may differ by; at most
+    one per cent. The error of a chunk is the spread of the chunks, or what the triggers scatter
+    about a straight line through it, if few chunks should agree by chance.
+    """
+    seconds, samples = rate_chunks(runs)
+    rates_hz = samples / seconds
+    measured = float(np.median(rates_hz))
+    spread_hz = _robust_sd(rates_hz - measured)
+    scatter = np.concatenate([_scatter(run) for run in runs])
+    jitter_hz = math.sqrt(2) * _robust_sd(scatter) / float(np.median(seconds))
+    # The median's standard error is 1.25 times the mean's (normal errors).
+    error_hz = 1.2533 * max(spread_hz, jitter_hz) / math.sqrt(len(rates_hz))
+    return min(STANDARD_ERRORS * error_hz + CLOCKS * measured, SNAP_TOLERANCE * measured)
+
+
+def _scatter(run: Run) -> np.ndarray:
+    """Samples by which triggers lie off the straight line through their chunk, [triggers]."""
+    edges = _chunk_edges(run)
+    edges = edges if len(edges) > 1 else [0, -1]
+    times_s, sample = run.movie_time_s, run.sample
+    return sample - np.interp(times_s, times_s[edges], sample[edges])
+
+
+def _robust_sd(deviations: np.ndarray) -> float:
+    """Standard deviation by the median of what lies off zero: outliers do not count."""
+    return 1.4826 * float(np.median(np.abs(deviations)))
 
 
 def _measured_rate_hz(runs: Sequence[Run]) -> float:

@@ -20,12 +20,14 @@ class Transcript:
         sentence_idx: int64 [tokens].
         start_s, end_s: movie seconds [tokens], NaN for particles and words without a known time.
         sentences: text of every sentence, by `sentence_idx`; blank where no token has one.
+        several_texts: first and second text of the sentences whose tokens have different ones.
     """
 
     sentence_idx: np.ndarray
     start_s: np.ndarray
     end_s: np.ndarray
     sentences: dict[int, str]
+    several_texts: dict[int, tuple[str, str]]
 
 
 def read_transcript(path: Path) -> Transcript:
@@ -52,11 +54,13 @@ def read_transcript(path: Path) -> Transcript:
         )
     sentence_idx = number[numbered].astype(np.int64)
     texts = np.array(table["sentence"].to_pylist(), dtype=object)[numbered]
+    sentences = _first_text(sentence_idx, texts)
     return Transcript(
         sentence_idx=sentence_idx,
         start_s=table["start"].to_numpy()[numbered],
         end_s=table["end"].to_numpy()[numbered],
-        sentences=_first_text(sentence_idx, texts),
+        sentences=sentences,
+        several_texts=_several_texts(sentence_idx, texts, sentences),
     )
 
 
@@ -78,3 +82,14 @@ def _first_text(sentence_idx: np.ndarray, texts: np.ndarray) -> dict[int, str]:
         if not sentences.get(number, "").strip():
             sentences[number] = text
     return sentences
+
+
+def _several_texts(
+    sentence_idx: np.ndarray, texts: np.ndarray, sentences: dict[int, str]
+) -> dict[int, tuple[str, str]]:
+    """The text taken and the first other one, but for blanks, of each sentence that has another."""
+    several: dict[int, tuple[str, str]] = {}
+    for number, text in zip(sentence_idx.tolist(), texts.tolist(), strict=True):
+        if text.split() and text.split() != sentences[number].split():
+            several.setdefault(number, (sentences[number], text))
+    return several

@@ -29,12 +29,13 @@ from ssense.data.brain_treebank import (
 from ssense.data.data_report import DataReport, data_report
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.recording import of_recording
+from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError, one_line
 from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
-from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
+from ssense.model.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.storage import (
     exists,
@@ -120,7 +121,12 @@ class DatasetPlan:
         chosen = self.segments
         # Seconds as they passed, whatever rate the segments assume.
         spans_s = np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
-        return split_sentences(kind, seed, chosen.text, spans_s)
+        return split_sentences(kind, seed, repeat_groups(chosen.text, self.tower), spans_s)
+
+    @cached_property
+    def tower(self) -> TowerTexts:
+        """The sentences as the text tower reads them."""
+        return tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")
 
     def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
         """Refuse seeds with too few validation sentences to choose by.
@@ -146,7 +152,7 @@ class DatasetPlan:
     @cached_property
     def report(self) -> DataReport:
         """What will be trained on, and what to beware of."""
-        return data_report(self.recording, self.segments, self.segment_spec)
+        return data_report(self.recording, self.segments, self.segment_spec, self.tower)
 
     def n_candidates(self, split: Split) -> int:
         """Sentences of the validation split, of which each query has to find its own."""
@@ -423,6 +429,7 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
         text=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
         sentences=sentences,
         spans_s=samples.T / manifest.origin["recording_rate_hz"],
+        tower=tower_texts(sentences, text_spec.model, storage / "text"),
     )
 
 
