@@ -25,7 +25,7 @@ import numpy as np
 from ssense.data.overlap import SPLIT_SEEDS, inside_shares, split_overlap
 from ssense.data.recording import Recording, clean_label
 from ssense.data.repeats import TowerTexts, normalised, repeat_groups
-from ssense.data.segments import Segments, SegmentSpec, left_out
+from ssense.data.segments import REASONS, Segments, SegmentSpec, left_out
 from ssense.data.signal_file import open_signals
 from ssense.data.signal_quality import CELL_S, CLIPPED_SHARE, PROBE_S, PROBES, REFERENCES
 from ssense.data.splits import FRACTIONS
@@ -33,6 +33,7 @@ from ssense.data.tables import listing, read_json
 from ssense.data.timeline import (
     KNOWN_RATES_HZ,
     OFFICIAL_RATE_HZ,
+    USUAL_RATES_HZ,
     Run,
     rate_chunks,
     rate_tolerance_hz,
@@ -348,13 +349,12 @@ def _channels(
 ) -> Channels:
     labels = [clean_label(label) for label in read_json(recording.files["labels"], list)]
     reasons = left_out(recording, spec.electrodes)
-    unused: dict[str, list[str]] = {}
+    unused: dict[str, list[str]] = {reason: [] for reason in (AUXILIARY, *REASONS, UNLABELLED)}
     for label in labels:
         if label not in recording.channel_of:
-            unused.setdefault(AUXILIARY, []).append(label)
-    for label in labels:
-        if label in reasons:
-            unused.setdefault(reasons[label], []).append(label)
+            unused[AUXILIARY].append(label)
+        elif label in reasons:
+            unused[reasons[label]].append(label)
     labelled = {f"electrode_{number}" for number in range(len(labels))}
     unused[UNLABELLED] = [name for name in datasets if name not in labelled]
     return Channels(
@@ -412,8 +412,11 @@ def _contradictions(
 ) -> Iterator[str]:
     rate_hz = recording.sampling_rate_hz
     if rate_hz not in KNOWN_RATES_HZ:
-        known = ", ".join(f"{known:g}" for known in KNOWN_RATES_HZ)
-        yield f"{rate_hz:g} Hz is near none of the usual rates ({known}); check the timings"
+        usual = ", ".join(f"{usual:g}" for usual in USUAL_RATES_HZ)
+        yield (
+            f"{rate_hz:g} Hz is near none of the usual rates ({usual}, and those of Tucker-Davis); "
+            "check the timings"
+        )
     official_hz, stretch = OFFICIAL_RATE_HZ, OFFICIAL_RATE_HZ / rate_hz
     if spec.sampling_rate == "nominal_2048" and rate_hz != official_hz:
         yield (

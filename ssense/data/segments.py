@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ssense.data.recording import Recording
+from ssense.data.signal_quality import CLIPPED, CONSTANT, IDENTICAL, SILENT
 from ssense.data.tables import listing
 from ssense.data.timeline import OFFICIAL_RATE_HZ, Alignment
 from ssense.errors import UserError
@@ -43,6 +44,8 @@ PAIR = "pair of contacts"
 UNSPLIT = "not named by shaft and number"
 ON_GRID = "on a grid"
 NO_NEIGHBOUR = "lacks a clean neighbour"
+BY_LAPLACIAN = (PAIR, UNSPLIT, ON_GRID, NO_NEIGHBOUR)
+REASONS = (CORRUPTED, CONSTANT, SILENT, IDENTICAL, CLIPPED, *BY_LAPLACIAN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,11 +301,11 @@ def _kept_electrodes(recording: Recording, spec: SegmentSpec) -> tuple[str, ...]
     reasons = left_out(recording, spec.electrodes)
     kept = tuple(name for name in recording.electrodes if name not in reasons)
     if not kept:
-        counts = [f"{why}: {count}" for why, count in Counter(reasons.values()).items()]
-        by_laplacian = {PAIR, UNSPLIT, ON_GRID, NO_NEIGHBOUR}.intersection(reasons.values())
+        count = Counter(reasons.values())
+        counts = [f"{why}: {count[why]}" for why in REASONS if why in count]
         advice = (
             "Choose electrodes = clean, which needs no neighbours on a shaft"
-            if by_laplacian
+            if set(BY_LAPLACIAN).intersection(reasons.values())
             else "Check the signals, or choose another value of electrodes"
         )
         raise UserError(

@@ -22,12 +22,12 @@ from ssense.errors import UserError
 
 Alignment = Literal["interpolate", "official_nearest_2048"]
 
-_TUCKER_DAVIS_HZ = 24414.0625  # its amplifiers divide 200 MHz / 8192
-KNOWN_RATES_HZ = (
-    *(512.0, 1000.0, 1024.0, 2000.0, 2048.0),
-    *(_TUCKER_DAVIS_HZ / divisor for divisor in (48, 24, 16, 12, 8)),
-)
+USUAL_RATES_HZ = (512.0, 1000.0, 1024.0, 2000.0, 2048.0)
+# Tucker-Davis's amplifiers divide 200 MHz / 8192: 508.63, 1017.25, 1525.88, 2034.51, 3051.76 Hz.
+TUCKER_DAVIS_HZ = tuple(200e6 / 8192 / divisor for divisor in (48, 24, 16, 12, 8))
+KNOWN_RATES_HZ = (*USUAL_RATES_HZ, *TUCKER_DAVIS_HZ)
 STANDARD_ERRORS = 3.0  # a known rate is taken for the measured one if it lies no farther away
+LIKELIER = 20.0  # times, than any other known rate
 CLOCKS = 2e-4  # by which the clocks of two computers differ, 100 ppm each
 SNAP_TOLERANCE = 0.01  # at most, however few the triggers
 CHUNK_S = 10.0  # long enough to make that jitter small against the chunk's own samples
@@ -87,11 +87,16 @@ class Timeline:
 
         The median over chunks of at least ten seconds (or over whole runs where none is that
         long), set to the one of `KNOWN_RATES_HZ` that lies within the error of the measurement,
-        see `rate_tolerance_hz`. Where there are none or several, it stays as measured.
+        see `rate_tolerance_hz`. Where none does, or two are about as likely, it stays as measured.
         """
-        measured, tolerance = _measured_rate_hz(self.runs), rate_tolerance_hz(self.runs)
-        near = [known for known in KNOWN_RATES_HZ if abs(known - measured) <= tolerance]
-        return near[0] if len(near) == 1 else measured
+        measured = _measured_rate_hz(self.runs)
+        nearest, second = sorted(KNOWN_RATES_HZ, key=lambda known: abs(known - measured))[:2]
+        if abs(nearest - measured) > rate_tolerance_hz(self.runs):
+            return measured
+        deviations = (np.array([nearest, second]) - measured) / _rate_error_hz(self.runs)
+        # Half the difference of the squares is the logarithm of how much likelier the nearest is.
+        clear = np.diff(deviations**2)[0] / 2 > math.log(LIKELIER)
+        return nearest if clear else measured
 
     def _between_triggers(self, movie_time_s: np.ndarray) -> np.ndarray:
         samples = np.full(len(movie_time_s), np.nan)
@@ -224,18 +229,28 @@ def rate_tolerance_hz(runs: Sequence[Run]) -> float:
     """How far the measured rate may lie from the true one, Hz.
 
     Three standard errors of the median over the chunks, and what two clocks may differ by; at most
-    one per cent. The error of a chunk is the spread of the chunks, or what the triggers scatter
-    about a straight line through it, if few chunks should agree by chance.
+    one per cent.
+    """
+    measured = _measured_rate_hz(runs)
+    tolerance_hz = STANDARD_ERRORS * _rate_error_hz(runs) + CLOCKS * measured
+    return min(tolerance_hz, SNAP_TOLERANCE * measured)
+
+
+def _rate_error_hz(runs: Sequence[Run]) -> float:
+    """Standard error of the measured rate, Hz.
+
+    That of a chunk is the spread of the chunks, or comes from how the triggers scatter about a
+    straight line through it, if few chunks should agree by chance. Samples are whole numbers: it
+    is never zero.
     """
     seconds, samples = rate_chunks(runs)
     rates_hz = samples / seconds
-    measured = float(np.median(rates_hz))
-    spread_hz = _robust_sd(rates_hz - measured)
+    spread_hz = _robust_sd(rates_hz - np.median(rates_hz))
     scatter = np.concatenate([_scatter(run) for run in runs])
-    jitter_hz = math.sqrt(2) * _robust_sd(scatter) / float(np.median(seconds))
+    jitter = max(_robust_sd(scatter), 1 / math.sqrt(12))
+    jitter_hz = math.sqrt(2) * jitter / float(np.median(seconds))
     # The median's standard error is 1.25 times the mean's (normal errors).
-    error_hz = 1.2533 * max(spread_hz, jitter_hz) / math.sqrt(len(rates_hz))
-    return min(STANDARD_ERRORS * error_hz + CLOCKS * measured, SNAP_TOLERANCE * measured)
+    return 1.2533 * max(spread_hz, jitter_hz) / math.sqrt(len(rates_hz))
 
 
 def _scatter(run: Run) -> np.ndarray:
