@@ -303,11 +303,11 @@ def _kept_electrodes(recording: Recording, spec: SegmentSpec) -> tuple[str, ...]
     if not kept:
         count = Counter(reasons.values())
         counts = [f"{why}: {count[why]}" for why in REASONS if why in count]
-        advice = (
-            "Choose electrodes = clean, which needs no neighbours on a shaft"
-            if set(BY_LAPLACIAN).intersection(reasons.values())
-            else "Check the signals, or choose another value of electrodes"
-        )
+        advice = "Choose another value of electrodes"
+        if any(count[why] for why in (CONSTANT, SILENT, IDENTICAL, CLIPPED)):
+            advice = f"Check the signals in {recording.files['signals'].name}"
+        elif any(count[why] for why in BY_LAPLACIAN):
+            advice = "Choose electrodes = clean, which needs no neighbours on a shaft"
         raise UserError(
             f"no electrode left of the {len(recording.electrodes)} in {recording.files['labels']} "
             f"by electrodes = {spec.electrodes}; {listing(counts)}. {advice}."

@@ -27,21 +27,21 @@ _FILTERS = {
 _CAUSES = (
     (
         r"already open for|consistency flags",
-        "The program that wrote it did not close it. If none has it open any more, run h5clear -s "
-        "{path}, or write it again.",
+        "the program that wrote it did not close it. If none has it open any more, run h5clear -s "
+        "{path} there, or write it again.",
     ),
     (
         r"unable to lock|Resource temporarily unavailable",
-        "Another program has it open for writing: close it there. On a file system without locks, "
+        "another program has it open for writing: close it there. On a file system without locks, "
         "set HDF5_USE_FILE_LOCKING=FALSE.",
     ),
-    (r"Permission denied", "Check its permissions."),
+    (r"Permission denied", "permission denied. Check its permissions."),
     (
         r"file signature not found",
-        "It is no HDF5 file: download and unzip it again, or write it as HDF5.",
+        "it is none. Download and unzip it again, or write it as HDF5.",
     ),
 )
-_CUT_SHORT = "The file may be cut short: download and unzip it again."
+_CUT_SHORT = "The file may be cut short: download and unzip it again, or write it again."
 
 
 @contextmanager
@@ -58,8 +58,8 @@ def open_signals(path: Path) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # h5py raises half of the built-in ones on a damaged file
         found = (way_out for cause, way_out in _CAUSES if re.search(cause, str(error)))
-        advice = next(found, _CUT_SHORT).format(path=path)
-        raise UserError(f"cannot read {path} as HDF5: {one_line(error)}. {advice}") from error
+        advice = next(found, f"{one_line(error)}. {_CUT_SHORT}").format(path=path.name)
+        raise UserError(f"cannot read {path} as HDF5: {advice}") from error
 
 
 def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
@@ -99,7 +99,7 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
     for name in ("data", *(f"data/{name}" for name in numbered.values())):
         if elsewhere := _other_file(file, name):
             raise UserError(
-                f"{path}: the samples of {name} lie in another file, {printable(elsewhere)}, whose "
+                f"{path}: the samples of {name} lie in another file, {printable(Path(elsewhere).name)}, whose "
                 "changes would go unnoticed. Write the samples themselves into the file."
             )
     channels = {number: group[name] for number, name in numbered.items()}

@@ -135,12 +135,12 @@ class DatasetPlan:
             UserError: with their number.
         """
         where = f"{self.recording.subject} {self.recording.trial}"
-        dropped = sum(self.segments.dropped.values())
+        dropped = ", ".join(f"{why}: {n}" for why, n in self.segments.dropped.items()) or "none"
         if poor := first_poor_split(partial(self.split, kind), seeds):
             seed, n_candidates = poor
             raise UserError(
                 f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
-                f"({dropped} were left out): Recall@{SELECTION_RANK} among {n_candidates} "
+                f"(left out: {dropped}): Recall@{SELECTION_RANK} among {n_candidates} "
                 f"validation sentences, at seed {seed}, tells nothing. Give a longer recording."
             )
 

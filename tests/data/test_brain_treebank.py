@@ -840,6 +840,56 @@ def test_specifications_outside_the_choices(field, value, expected):
     refuse(lambda: SegmentSpec(**{field: value}), f"{field} {expected}")
 
 
+LEFT_AND_RIGHT = ["A1", "A2", "A3", "A\u20191", "A\u20192", "A\u20193"]
+
+
+def test_a_corrupted_contact_is_found_however_it_is_spelt(root):
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", LEFT_AND_RIGHT)
+    write_json(root / "corrupted_elec.json", {"sub_9": ["A'2", "POL A1"]})
+    assert open_recording(root).corrupted == {"A\u20192", "A1"}
+
+
+def test_names_that_say_nothing_of_shafts_are_told(root):
+    labels = ["1", "2", "3", "A1-A2", "A2-A3", "Cz"]
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    recording = open_recording(root)
+    refuse(
+        lambda: select_segments(recording, SegmentSpec()),
+        "pair of contacts: 2, not named by shaft and number: 4. Choose electrodes = clean",
+    )
+    assert select_segments(recording, SegmentSpec(electrodes="clean")).electrodes == tuple(labels)
+
+
+def test_an_underscore_between_two_contacts_of_a_shaft_makes_a_pair():
+    assert clean_label("A1_A2") == "A1-A2"
+    assert clean_label("A'1_A'2#") == "A'1-A'2"
+    assert (clean_label("F1_a3"), clean_label("A_1")) == ("F1a3", "A1")
+
+
+def test_a_grid_has_no_laplacian(root):
+    labels = [f"G{number:02}" for number in range(1, 21)]
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
+    recording = open_recording(root)
+    refuse(lambda: select_segments(recording, SegmentSpec()), "on a grid: 20. Choose electrodes")
+    assert len(select_segments(recording, SegmentSpec(electrodes="clean")).electrodes) == 20
+
+
+def test_coordinates_on_a_sheet_tell_a_small_grid(root):
+    labels = ["A1", "A2", "A3", "S1", "S2", "S3", "S4"]
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
+    assert select_segments(open_recording(root), SegmentSpec()).electrodes == ("A2", "S2", "S3")
+    path = root / "localization/elec_coords_full.csv"
+    before = open_recording(root).digest
+    rows = [["sub_9", f"A{n}", 3.5 * n, 0, 0] for n in range(1, 4)]
+    rows += [["sub_9", f"S{n + 1}", 10 * (n % 2), 10 * (n // 2), 0] for n in range(4)]
+    write_rows(path, ["Subject", "Electrode", "X", "Y", "Z"], rows)
+    recording = open_recording(root)
+    assert select_segments(recording, SegmentSpec()).electrodes == ("A2",)
+    assert recording.digest == before  # the electrodes are in the dataset's
+
+
 def test_two_names_for_one_contact(root):
     labels = ["F1a1", "F1a2", "F1a02", "F1a3", "DC4", "DC10"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)

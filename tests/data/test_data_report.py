@@ -17,6 +17,7 @@ from ssense.data.data_report import (
     data_report,
 )
 from ssense.data.overlap import split_overlap
+from ssense.data.repeats import TowerTexts
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.errors import UserError
 
@@ -227,6 +228,31 @@ def test_sentences_are_kept_or_dropped_for_a_reason(root):
     assert sentences.most_frequent == (("back it up", 3),)
 
 
+def test_a_sentence_number_with_several_texts_is_said(root):
+    rows = [[1.0, 1.5, "One text.", 0], [1.6, 2.0, "Another text.", 0], [5.0, 6.0, "Alone.", 1]]
+    rows += [["", "", "", 1], [6.1, 6.2, "Alone. ", 1]]  # blanks are no other text
+    path = root / "transcripts/made-up/features.csv"
+    write_rows(path, ["start", "end", "sentence", "sentence_idx"], rows)
+    (doubt,) = report_on(root).sentences.doubts
+    assert doubt.startswith("1 sentence number with several texts, of which the first is taken: 0")
+    assert "“One text.” and “Another text.”" in doubt
+    assert any("Attention  1 sentence number" in line for line in report_on(root).lines())
+
+
+def test_what_the_text_tower_makes_of_the_sentences(root):
+    recording, spec = open_recording(root), SegmentSpec.literal()
+    segments = select_segments(recording, spec)
+    assert len(segments) == 4
+    # The third has the tokens of the second; the last is too long.
+    tower = TowerTexts(np.array([0, 1, 1, 3]), np.array([False, False, False, True]), 77)
+    sentences = data_report(recording, segments, spec, tower).sentences
+    assert (sentences.repeated, sentences.most_frequent) == (4, (("back it up", 4),))
+    assert sentences.cut == 1
+    assert sentences.doubts == (
+        "1 text longer than the 77 tokens that the text tower reads: the rest is cut off",
+    )
+
+
 def test_durations_and_padding(root):
     durations = report_on(root).durations
     samples = [round((s + 1.5) * RATE_HZ) for s in (0.4, 0.5, 2.0, 2.75)]
@@ -354,7 +380,7 @@ def test_timings_against_the_file(both):
 
 def test_it_fits_the_screen(both):
     lines = both[2].lines()
-    assert 12 <= len(lines) <= 15
+    assert 12 <= len(lines) <= 16
     assert all(len(line) <= 110 and line.isprintable() for line in lines)
     assert not any(line.endswith("…") for line in lines)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssense.data.repeats import normalised, repeat_groups
+from ssense.data.repeats import TowerTexts, normalised, repeat_groups
 from ssense.data.splits import (
     BLOCKS,
     GAP_S,
@@ -177,6 +177,26 @@ def test_repeated_sentences_stay_together(n, seed):
 )
 def test_sentences_are_compared_by_their_words_alone(text, words):
     assert normalised(text) == words
+
+
+def test_texts_that_the_tower_cannot_tell_apart_stay_together():
+    text = [f"sentence {number}" for number in range(100)]
+    same_as = np.arange(100)
+    same_as[50:] -= 50  # each of the second half has the tokens of one of the first
+    tower = TowerTexts(same_as, np.zeros(100, bool), 77)
+    repeats = repeat_groups(text, tower)
+    for seed in range(5):
+        split = split_sentences("grouped", seed, repeats, np.zeros((100, 2)))
+        for rows in parts(split):
+            assert set(rows % 50) == set(rows[rows < 50])
+    assert not np.array_equal(
+        split.test, split_sentences("grouped", 4, repeat_groups(text), np.zeros((100, 2))).test
+    )
+
+
+def test_a_grouped_split_is_named_by_what_makes_sentences_the_same():
+    assert split_identity("grouped")[2:] == ["same words or tokens"]
+    assert len(split_identity("random")) == 2  # as it has been
 
 
 def test_a_group_is_as_likely_to_be_tested_as_a_single_sentence():
