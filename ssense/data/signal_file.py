@@ -98,8 +98,9 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
     numbered = {int(match[1]): match[0] for match in map(_CHANNEL.fullmatch, names) if match}
     for name in ("data", *(f"data/{name}" for name in numbered.values())):
         if elsewhere := _other_file(file, name):
+            other = printable(Path(elsewhere).name)
             raise UserError(
-                f"{path}: the samples of {name} lie in another file, {printable(Path(elsewhere).name)}, whose "
+                f"{path}: the samples of {name} lie in another file, {other}, whose "
                 "changes would go unnoticed. Write the samples themselves into the file."
             )
     channels = {number: group[name] for number, name in numbered.items()}
