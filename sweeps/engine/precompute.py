@@ -121,7 +121,8 @@ class DatasetPlan:
         chosen = self.segments
         # Seconds as they passed, whatever rate the segments assume.
         spans_s = np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
-        return split_sentences(kind, seed, repeat_groups(chosen.text, self.tower), spans_s)
+        tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
+        return split_sentences(kind, seed, repeat_groups(chosen.text, tower), spans_s)
 
     @cached_property
     def tower(self) -> TowerTexts:
