@@ -62,16 +62,27 @@ def embedding_origin(sentences: Sequence[str], spec: TextSpec) -> dict[str, str]
     }
 
 
-def tower_texts(sentences: Sequence[str], model: str, folder: UPath) -> TowerTexts:
-    """The sentences as a model's tokeniser has them, from the cache in `folder` or into it.
+def tower_texts(
+    sentences: Sequence[str], model: str, folder: UPath, *, keep: bool = True
+) -> TowerTexts:
+    """The sentences as a model's tokeniser has them, from the cache in `folder` if they are there.
+
+    Args:
+        sentences: N texts.
+        model: open_clip's name of it.
+        folder: Of the cache.
+        keep: Whether to write what is not there.
 
     Raises:
         UserError: the model is unknown, its tokeniser can't be had, or the cached file is damaged.
     """
     path = folder / f"{model}-tokens-{digest(_tokeniser(model), list(sentences))}.safetensors"
-    if not exists(path):
-        write_tensor(path, "tokens", _tokens(sentences, model))
-    tokens = read_tensor(path, "tokens")
+    if exists(path):
+        tokens = read_tensor(path, "tokens")
+    else:
+        tokens = _tokens(sentences, model)
+        if keep:
+            write_tensor(path, "tokens", tokens)
     if len(tokens) != len(sentences):
         raise UserError(f"{path} holds {len(tokens)} rows, not {len(sentences)}. Delete it.")
     whole, cut = tokens[:, :-1].numpy(), tokens[:, -1].numpy().astype(bool)

@@ -127,7 +127,8 @@ class DatasetPlan:
     @cached_property
     def tower(self) -> TowerTexts:
         """The sentences as the text tower reads them."""
-        return tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")
+        folder = self.storage / "text"  # a plan writes nothing: the sweep may be refused yet
+        return tower_texts(self.segments.text, self.text_spec.model, folder, keep=False)
 
     def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
         """Refuse seeds with too few validation sentences to choose by.
@@ -174,6 +175,7 @@ class DatasetPlan:
             build_encoder(training.encoder_weights, training.conv1)
         with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
             cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")
+            tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")
 
     def is_made(self) -> bool:
         """Whether the spectrograms are there already."""
