@@ -120,8 +120,7 @@ def evaluation_of(
     signals: np.ndarray, text: np.ndarray, kind: SplitKind, seeds: range
 ) -> Evaluation:
     """The evaluation that a report is written from."""
-    names = list(map(str, range(SENTENCES)))
-    splits = [split_sentences(kind, seed, names, SPANS) for seed in seeds]
+    splits = [split_sentences(kind, seed, np.arange(SENTENCES), SPANS) for seed in seeds]
     shared = kind == "held-out"
     n_train, n_test = np.mean([resampled_sizes(kind, s) for s in splits], axis=0).round()
     return Evaluation(

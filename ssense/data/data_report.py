@@ -4,7 +4,8 @@
     for line in report.lines():
         print(line)
 
-It reads the labels again, and what the HDF5 file holds by name, but no signal.
+It reads the labels again, and what the HDF5 file holds by name; of the signals it tells what
+`Recording.quality` found.
 """
 
 from __future__ import annotations
@@ -22,23 +23,26 @@ import h5py
 import numpy as np
 
 from ssense.data.overlap import SPLIT_SEEDS, inside_shares, split_overlap
-from ssense.data.recording import NOT_NEURAL, Recording, clean_label
-from ssense.data.segments import Segments, SegmentSpec
-from ssense.data.splits import FRACTIONS, normalised
+from ssense.data.recording import Recording, clean_label
+from ssense.data.repeats import TowerTexts, normalised, repeat_groups
+from ssense.data.segments import REASONS, Segments, SegmentSpec, left_out
+from ssense.data.signal_file import open_signals
+from ssense.data.signal_quality import CELL_S, CLIPPED_SHARE, PROBE_S, PROBES, REFERENCES
+from ssense.data.splits import FRACTIONS
 from ssense.data.tables import listing, read_json
 from ssense.data.timeline import (
     KNOWN_RATES_HZ,
     OFFICIAL_RATE_HZ,
-    SNAP_TOLERANCE,
+    USUAL_RATES_HZ,
     Run,
     rate_chunks,
+    rate_tolerance_hz,
 )
 from ssense.data.transcript import Transcript
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import printable
+from ssense.signal.contacts import MOST_ON_A_SHAFT
 
 AUXILIARY = "not neural"
-CORRUPTED = "corrupted"
-NO_NEIGHBOUR = "lacks a clean neighbour"
 UNLABELLED = "unlabelled"
 
 LINE_WIDTH = 110
@@ -48,6 +52,9 @@ _BIN_EDGES_S = np.arange(0, 5.5, 0.5)  # the same for every recording, so that r
 _BAR_WIDTH = 40
 _MOST_FREQUENT = 5
 _TEXT_WIDTH = 40
+LONGER_THAN_TIMINGS = 2  # times: what was recorded besides the movie is mostly minutes
+# Of the standard deviation of an electrode, tens of microvolts in a brain: from, to, and unit.
+_UNITS = ((0.0, 1e-3, "volts"), (1e-3, 0.5, "millivolts"), (5e3, np.inf, "nanovolts"))
 _RATE_NAME = re.compile(r"(fs|sr|s?_?rate|s?_?freq)(_?hz)?|.*sampl.*(rate|freq|hz|per).*", re.I)
 
 Attributes = dict[str, tuple[float | str, ...]]
@@ -72,7 +79,8 @@ class Rate:
     """The sampling rate and its evidence.
 
     Attributes:
-        rate_hz: the recording's rate: `measured_hz`, set to a usual rate within 1 %.
+        rate_hz: the recording's rate: `measured_hz`, or the usual rate within `tolerance_hz`.
+        tolerance_hz: what the measurement may be off by.
         measured_hz: median over chunks of the triggers' sample numbers against movie time.
         lowest_hz, highest_hz: the extremes among the chunks.
         chunks, minutes: how many there are, none with a pause in it, and their length together.
@@ -83,6 +91,7 @@ class Rate:
 
     rate_hz: float
     measured_hz: float
+    tolerance_hz: float
     lowest_hz: float
     highest_hz: float
     chunks: int
@@ -90,6 +99,24 @@ class Rate:
     assumed_hz: float
     attributes: Attributes
     contradictions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """What was found in the samples.
+
+    Attributes:
+        spread_uv: standard deviation of an electrode, median over the electrodes of use, in
+            microvolts if the file is; None where no electrode is.
+        dead_s: for how long in all the recording is without signal.
+        flat_share: share of the other time that a kept electrode is without signal, where notable.
+        doubts: what does not look like the signals of a brain in microvolts.
+    """
+
+    spread_uv: float | None
+    dead_s: float
+    flat_share: dict[str, float]
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +142,7 @@ class Movie:
         transcript_end_s: movie time at which the last word ends.
         sentences_beyond: how many sentences begin after the last trigger.
         pauses: in order.
+        doubts: what does not fit together.
     """
 
     recording_s: float
@@ -124,6 +152,7 @@ class Movie:
     transcript_end_s: float
     sentences_beyond: int
     pauses: tuple[Pause, ...]
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +161,10 @@ class Sentences:
 
     Attributes:
         in_transcript, kept, dropped: how many; the dropped ones by reason.
-        repeated: how many of the kept have the words of another one, see `normalised`.
+        repeated: how many of the kept are the same as another one, see `repeat_groups`.
         most_frequent: such texts, shortened, with their counts.
+        cut: how many of the kept have a text longer than the text tower reads.
+        doubts: what does not fit together.
     """
 
     in_transcript: int
@@ -141,6 +172,8 @@ class Sentences:
     dropped: dict[str, int]
     repeated: int
     most_frequent: tuple[tuple[str, int], ...]
+    cut: int
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +226,7 @@ class DataReport:
     trial: str
     title: str
     channels: Channels
+    signals: Signals
     rate: Rate
     movie: Movie
     sentences: Sentences
@@ -221,11 +255,15 @@ class DataReport:
     def _summary(self) -> Iterator[tuple[str, str]]:
         """Label and sentence, without a full stop, of each line."""
         yield "Channels", _channels_text(self.channels)
+        yield "Signals", _signals_text(self.signals)
+        yield from (("Attention", text) for text in self.signals.doubts)
         yield "Rate", _rate_text(self.rate)
         yield from (("Attention", text) for text in self.rate.contradictions)
         yield "Movie", _movie_text(self.movie)
         yield "Triggers", _triggers_text(self.movie)
+        yield from (("Attention", text) for text in self.movie.doubts)
         yield "Sentences", _sentences_text(self.sentences)
+        yield from (("Attention", text) for text in self.sentences.doubts)
         yield "Repeats", _repeats_text(self.sentences)
         yield "Durations", _durations_text(self.durations)
         yield "Padding", _padding_text(self.durations)
@@ -236,6 +274,7 @@ class DataReport:
         """Blocks of Markdown that belong below a line of the summary."""
         return {
             "Channels": _channels_details(self.channels),
+            "Signals": _signals_details(self.signals),
             "Rate": _rate_details(self.rate),
             "Movie": _movie_details(self.movie),
             "Repeats": _repeats_details(self.sentences),
@@ -244,8 +283,19 @@ class DataReport:
         }
 
 
-def data_report(recording: Recording, segments: Segments, spec: SegmentSpec) -> DataReport:
+def data_report(
+    recording: Recording,
+    segments: Segments,
+    spec: SegmentSpec,
+    tower: TowerTexts | None = None,
+) -> DataReport:
     """Report on a recording and the segments that `select_segments` chose by this very spec.
+
+    Args:
+        recording: What was read.
+        segments: Its sentences that are kept.
+        spec: By which they were chosen.
+        tower: The kept sentences as the text tower reads them, where one is known.
 
     Raises:
         UserError: the labels or the HDF5 file can't be read.
@@ -255,10 +305,11 @@ def data_report(recording: Recording, segments: Segments, spec: SegmentSpec) -> 
         subject=recording.subject,
         trial=recording.trial,
         title=printable(recording.title, _TEXT_WIDTH),
-        channels=_channels(recording, segments, datasets),
+        channels=_channels(recording, segments, spec, datasets),
+        signals=_signals(recording, segments),
         rate=_rate(recording, spec, attributes),
         movie=_movie(recording),
-        sentences=_sentences(recording, segments),
+        sentences=_sentences(recording, segments, tower),
         durations=_durations(segments),
         overlap=_overlap(segments),
     )
@@ -272,15 +323,10 @@ def _look_into(path: Path) -> tuple[list[str], Attributes]:
         for name in filter(_RATE_NAME.fullmatch, item.attrs):
             found.setdefault(name, []).append(_plain(item.attrs[name]))
 
-    try:
-        with h5py.File(path, "r") as file:
-            look("/", file)
-            file.visititems(look)
-            datasets = list(file["data"])
-    except Exception as error:  # h5py raises half of the built-in ones on a damaged file
-        raise UserError(
-            f"cannot list what {path} holds: {one_line(error)}. Download and unzip it again."
-        ) from error
+    with open_signals(path) as file:
+        look("/", file)
+        file.visititems(look)
+        datasets = list(file["data"])
     return datasets, {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
 
 
@@ -298,21 +344,50 @@ def _plain(value: object) -> float | str:
     return printable(text, _TEXT_WIDTH)
 
 
-def _channels(recording: Recording, segments: Segments, datasets: list[str]) -> Channels:
+def _channels(
+    recording: Recording, segments: Segments, spec: SegmentSpec, datasets: list[str]
+) -> Channels:
     labels = [clean_label(label) for label in read_json(recording.files["labels"], list)]
-    left_out: dict[str, list[str]] = {AUXILIARY: [], CORRUPTED: [], NO_NEIGHBOUR: []}
-    kept = set(segments.electrodes)
+    reasons = left_out(recording, spec.electrodes)
+    unused: dict[str, list[str]] = {reason: [] for reason in (AUXILIARY, *REASONS, UNLABELLED)}
     for label in labels:
-        if label.upper().startswith(NOT_NEURAL):
-            left_out[AUXILIARY].append(label)
-        elif label not in kept:
-            left_out[CORRUPTED if label in recording.corrupted else NO_NEIGHBOUR].append(label)
+        if label not in recording.channel_of:
+            unused[AUXILIARY].append(label)
+        elif label in reasons:
+            unused[reasons[label]].append(label)
     labelled = {f"electrode_{number}" for number in range(len(labels))}
-    left_out[UNLABELLED] = [name for name in datasets if name not in labelled]
+    unused[UNLABELLED] = [name for name in datasets if name not in labelled]
     return Channels(
         kept=segments.electrodes,
-        left_out={why: tuple(names) for why, names in left_out.items() if names},
+        left_out={why: tuple(names) for why, names in unused.items() if names},
     )
+
+
+def _signals(recording: Recording, segments: Segments) -> Signals:
+    quality = recording.quality
+    known = math.isfinite(quality.spread_uv)
+    dead = np.diff(quality.dead, axis=1).sum() / recording.sampling_rate_hz
+    flat = {
+        name: quality.flat_share[name] for name in segments.electrodes if name in quality.flat_share
+    }
+    return Signals(
+        spread_uv=quality.spread_uv if known else None,
+        dead_s=float(dead),
+        flat_share=flat,
+        doubts=tuple(_signal_doubts(quality.spread_uv, flat)),
+    )
+
+
+def _signal_doubts(spread_uv: float, flat_share: dict[str, float]) -> Iterator[str]:
+    for least, most, unit in _UNITS:
+        if least <= spread_uv < most:
+            yield (
+                f"a standard deviation of {spread_uv:.3g} µV is no brain's: the file seems to be "
+                f"in {unit}. Spectrograms are z-scored, so that results are the same"
+            )
+    if flat_share:
+        shown = [f"{name} {_percent(share)}" for name, share in flat_share.items()]
+        yield f"kept, but without signal for part of the time: {listing(shown, most=6)}"
 
 
 def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Rate:
@@ -321,20 +396,27 @@ def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Ra
     return Rate(
         rate_hz=float(recording.sampling_rate_hz),
         measured_hz=float(np.median(rates_hz)),
+        tolerance_hz=rate_tolerance_hz(recording.timeline.runs),
         lowest_hz=float(rates_hz.min()),
         highest_hz=float(rates_hz.max()),
         chunks=len(rates_hz),
         minutes=float(seconds.sum() / 60),
         assumed_hz=float(spec.sampling_rate_hz(recording)),
         attributes=attributes,
-        contradictions=tuple(_contradictions(recording.sampling_rate_hz, spec, attributes)),
+        contradictions=tuple(_contradictions(recording, spec, attributes)),
     )
 
 
-def _contradictions(rate_hz: float, spec: SegmentSpec, attributes: Attributes) -> Iterator[str]:
+def _contradictions(
+    recording: Recording, spec: SegmentSpec, attributes: Attributes
+) -> Iterator[str]:
+    rate_hz = recording.sampling_rate_hz
     if rate_hz not in KNOWN_RATES_HZ:
-        known = ", ".join(f"{known:g}" for known in KNOWN_RATES_HZ)
-        yield f"{rate_hz:g} Hz is near none of the usual rates ({known}); check the timings"
+        usual = ", ".join(f"{usual:g}" for usual in USUAL_RATES_HZ)
+        yield (
+            f"{rate_hz:g} Hz is near none of the usual rates ({usual}, and those of Tucker-Davis); "
+            "check the timings"
+        )
     official_hz, stretch = OFFICIAL_RATE_HZ, OFFICIAL_RATE_HZ / rate_hz
     if spec.sampling_rate == "nominal_2048" and rate_hz != official_hz:
         yield (
@@ -343,11 +425,12 @@ def _contradictions(rate_hz: float, spec: SegmentSpec, attributes: Attributes) -
         )
     if spec.align == "official_nearest_2048" and rate_hz != official_hz:
         yield f"words between triggers are placed as if there were {official_hz:g} samples a second"
+    tolerance_hz = rate_tolerance_hz(recording.timeline.runs)
     differing = [
         f"{name} = {_value(value)}"
         for name, values in attributes.items()
         for value in values
-        if not isinstance(value, str) and abs(value - rate_hz) > SNAP_TOLERANCE * rate_hz
+        if not isinstance(value, str) and abs(value - rate_hz) > tolerance_hz
     ]
     if differing:
         yield f"the HDF5 file says {listing(differing, most=3)}; that is not used"
@@ -365,7 +448,24 @@ def _movie(recording: Recording) -> Movie:
         transcript_end_s=float(np.max(transcript.end_s[np.isfinite(transcript.end_s)])),
         sentences_beyond=_sentences_after(transcript, last_trigger_s),
         pauses=tuple(_pause(before, after, rate_hz) for before, after in itertools.pairwise(runs)),
+        doubts=tuple(_length_doubts(recording)),
     )
+
+
+def _length_doubts(recording: Recording) -> Iterator[str]:
+    runs, rate_hz = recording.timeline.runs, recording.sampling_rate_hz
+    first_s, last_s = runs[0].sample[0] / rate_hz, runs[-1].sample[-1] / rate_hz
+    length_s = recording.n_samples / rate_hz
+    if last_s > length_s + 1:
+        yield (
+            f"the triggers go on {(last_s - length_s) / 60:.1f} min beyond the end of the file: is "
+            "it cut short, or the file of another recording?"
+        )
+    elif length_s > LONGER_THAN_TIMINGS * (last_s - first_s):
+        yield (
+            f"the file lasts {length_s / 60:.1f} min, its triggers {(last_s - first_s) / 60:.1f} "
+            "min: do they belong together?"
+        )
 
 
 def _sentences_after(transcript: Transcript, movie_time_s: float) -> int:
@@ -381,18 +481,37 @@ def _pause(before: Run, after: Run, rate_hz: float) -> Pause:
     return Pause(from_s=from_s, to_s=to_s, length_s=recorded_s - (to_s - from_s))
 
 
-def _sentences(recording: Recording, segments: Segments) -> Sentences:
-    counts = Counter(map(normalised, segments.text))
-    repeated = [(text, count) for text, count in counts.most_common() if count > 1]
+def _sentences(recording: Recording, segments: Segments, tower: TowerTexts | None) -> Sentences:
+    groups = repeat_groups(segments.text, tower)
+    counts = Counter(groups.tolist())
+    repeated = [(group, count) for group, count in counts.most_common() if count > 1]
+    first = dict(zip(groups[::-1].tolist(), segments.text[::-1], strict=True))
     return Sentences(
         in_transcript=len(recording.transcript.sentences),
         kept=len(segments),
         dropped=dict(segments.dropped),
         repeated=sum(count for _, count in repeated),
         most_frequent=tuple(
-            (printable(text, _TEXT_WIDTH), count) for text, count in repeated[:_MOST_FREQUENT]
+            (printable(normalised(first[group]), _TEXT_WIDTH), count)
+            for group, count in repeated[:_MOST_FREQUENT]
         ),
+        cut=0 if tower is None else int(tower.cut.sum()),
+        doubts=tuple(_sentence_doubts(recording.transcript, tower)),
     )
+
+
+def _sentence_doubts(transcript: Transcript, tower: TowerTexts | None) -> Iterator[str]:
+    if several := transcript.several_texts:
+        number, (one, other) = next(iter(several.items()))
+        yield (
+            f"{_count(len(several), 'sentence number')} with several texts, of which the first is "
+            f"taken: {number} has “{printable(one, 20)}” and “{printable(other, 20)}”"
+        )
+    if tower is not None and tower.cut.any():
+        yield (
+            f"{_count(int(tower.cut.sum()), 'text')} longer than the {tower.most_tokens} tokens "
+            "that the text tower reads: the rest is cut off"
+        )
 
 
 def _durations(segments: Segments) -> Durations:
@@ -447,9 +566,33 @@ def _channels_details(channels: Channels) -> list[str]:
     rows = [(why, len(names), ", ".join(map(printable, names))) for why, names in groups.items()]
     return [
         _table(("", "channels", "names"), rows),
-        "Not neural are the amplifier's auxiliary inputs, DC and TRIG. The Laplacian needs a clean "
-        "contact on either side. Unlabelled are datasets that no label names.",
+        "Not neural are channels named like those of heart, muscle, eye, breath, markers, events, "
+        "triggers, other inputs and references. The Laplacian needs a clean contact on either side "
+        "of a shaft: names must be of a shaft and a number, and a shaft with more than "
+        f"{MOST_ON_A_SHAFT} contacts, or on a sheet by its coordinates, is a grid. Unlabelled are "
+        "datasets that no label names.",
     ]
+
+
+def _signals_text(signals: Signals) -> str:
+    if signals.spread_uv is None:
+        return "none"
+    dead = f"{signals.dead_s:.1f} s" if signals.dead_s else "at no time"
+    return (
+        f"standard deviation {signals.spread_uv:.3g} µV (median electrode); without signal {dead}"
+    )
+
+
+def _signals_details(signals: Signals) -> list[str]:
+    rows = [(name, _percent(share)) for name, share in signals.flat_share.items()]
+    looked = (
+        f"Every channel was looked at in {PROBES} stretches of {PROBE_S:g} s over the movie, up"
+        f" to {REFERENCES} of them throughout. A signal that does not change at all for "
+        f"{CELL_S:g} s is none; the recording is without signal where half of its channels are. "
+        "Left out are channels that are constant, without signal for most of the time, identical "
+        f"to another, or at their own extremes in over {100 * CLIPPED_SHARE:g} % of the samples."
+    )
+    return [looked, *([_table(("electrode", "without signal"), rows)] if rows else [])]
 
 
 def _rate_text(rate: Rate) -> str:
@@ -461,8 +604,9 @@ def _rate_text(rate: Rate) -> str:
 
 def _rate_details(rate: Rate) -> list[str]:
     rates = (
-        f"The chunks range from {rate.lowest_hz:.2f} to {rate.highest_hz:.2f} Hz. Context, filters "
-        f"and superlets assume {rate.assumed_hz:g} Hz."
+        f"The chunks range from {rate.lowest_hz:.2f} to {rate.highest_hz:.2f} Hz; the median may "
+        f"be off by {rate.tolerance_hz:.2g} Hz, and a usual rate within that is taken instead. "
+        f"Context, filters and superlets assume {rate.assumed_hz:g} Hz."
     )
     if not rate.attributes:
         return [rates, "No attribute of the HDF5 file is named like a sampling rate."]
@@ -512,7 +656,7 @@ def _sentences_text(sentences: Sentences) -> str:
 
 def _repeats_text(sentences: Sentences) -> str:
     if not sentences.repeated:
-        return "no two kept sentences have the same text"
+        return "no two kept sentences are the same"
     shown = [(printable(text, 12), count) for text, count in sentences.most_frequent[:3]]
     frequent = ", ".join(f"“{text}” {count}×" for text, count in shown)
     return f"{sentences.repeated:,} sentences share their text: {frequent}"
@@ -523,7 +667,8 @@ def _repeats_details(sentences: Sentences) -> list[str]:
         return []
     return [
         "Random splits put the same text on both sides, and retrieval can't tell candidates of the "
-        "same text apart.",
+        "same text apart. Sentences of the same words, or of the same tokens of the text tower, "
+        "share their text.",
         _table(("most frequent", "times"), sentences.most_frequent),
     ]
 

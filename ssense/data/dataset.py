@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, SplitKind, split_sentences
 
 
@@ -23,6 +24,7 @@ class Dataset:
         sentences: N texts.
         spans_s: `[N, 2]` float64, start and end of each segment's signal, context included, seconds
             of the recording.
+        tower: the sentences as the text tower reads them; None to tell them apart by their words.
     """
 
     digest: str
@@ -30,13 +32,15 @@ class Dataset:
     text: np.ndarray
     sentences: tuple[str, ...]
     spans_s: np.ndarray
+    tower: TowerTexts | None = None
 
     def __len__(self) -> int:
         return len(self.spectrograms)
 
     def split(self, kind: SplitKind, seed: int) -> Split:
         """Divide the sentences, see `split_sentences`."""
-        return split_sentences(kind, seed, self.sentences, self.spans_s)
+        repeats = repeat_groups(self.sentences, self.tower)
+        return split_sentences(kind, seed, repeats, self.spans_s)
 
     def on(self, device: torch.device) -> Pairs:
         """All pairs on a device; on the CPU they share the arrays' memory."""

@@ -175,7 +175,7 @@ def _coordinates(subject: str, channels: list[Channel]) -> str:
     lines = ["ID,Z,X,Y,Hemisphere,Subject,Electrode,Region"]
     contacts = [channel for channel in channels if channel.kind in ("contact", "flat")]
     lines += [  # the last contact has no coordinates, like three of the published sub_9
-        f"{i},{30 + i % 7:.1f},{-40 + i % 11:.1f},{5 + i % 13:.1f},1,{subject},{channel.name},G"
+        f"{i},{30 + 3.5 * i:.1f},{-40 + i:.1f},{5 + i / 2:.1f},1,{subject},{channel.name},G"
         for i, channel in enumerate(contacts[:-1])
     ]
     lines.append(f"{len(contacts)},12.0,33.0,-8.0,0,sub_2,LF1a1,H")

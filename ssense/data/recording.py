@@ -15,34 +15,30 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-import h5py
 import numpy as np
 
+from ssense.data.coordinates import COORDINATES, read_coordinates
 from ssense.data.gzip_chunks import read_stretches
+from ssense.data.signal_file import channel_length, open_signals
+from ssense.data.signal_quality import LARGEST_UV, SignalQuality, signal_quality
 from ssense.data.tables import listing, read_json, require_file
 from ssense.data.timeline import Timeline, read_timeline
 from ssense.data.transcript import Transcript, read_transcript
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError, one_line, printable
+from ssense.signal.contacts import grids, not_neural, read_names, sheets
 
-NOT_NEURAL = ("DC", "TRIG")  # auxiliary inputs of the amplifier, in any case: triggers, audio
-LARGEST_UV = 1e9  # a kilovolt: no amplifier gives more, and single precision can still square it
-
-# The release holds datasets that no label names: one for sub_1, 10 beside 154 labels for sub_2.
-# A larger surplus means that the labels belong to another recording or are cut short.
-UNLABELLED_ALWAYS_TOLERATED = 1
-UNLABELLED_TOLERATED_FRACTION = 0.07
+LONGEST_S = 60 * 86400.0  # electrodes are taken out after weeks
 
 LONGEST_NAME = 255  # bytes, on every common file system
 
-_CHANNEL = re.compile(r"electrode_(0|[1-9][0-9]{0,8})")
+_PAIR = re.compile(r"(.*[^\W\d_]'?)(\d+)_(?=\1\d+[*#]*$)")
 _RECORDING_FILE = re.compile(r"(sub_\d+)_(trial\d+)(\.h5|_metadata\.json|_timings\.csv)")
 _SIGNAL_FOLDERS = ("", "all_subject_data")
 
@@ -56,6 +52,8 @@ class Recording:
         electrodes: neural channels by cleaned label, in the order of the labels.
         corrupted: labels among them that the dataset's authors advise against.
         channel_of: number of the HDF5 dataset of each electrode.
+        grids: shafts among their names that are none: with more contacts than a depth electrode
+            has, or on a sheet by the coordinates that come with the recording.
         n_samples: length of every channel.
         timeline, transcript: trigger timings and words.
         files: what was read, by role.
@@ -68,6 +66,7 @@ class Recording:
     electrodes: tuple[str, ...]
     corrupted: frozenset[str]
     channel_of: dict[str, int]
+    grids: frozenset[str]
     n_samples: int
     timeline: Timeline
     transcript: Transcript
@@ -99,21 +98,31 @@ class Recording:
         """The electrodes that are not corrupted."""
         return tuple(name for name in self.electrodes if name not in self.corrupted)
 
+    @cached_property
+    def quality(self) -> SignalQuality:
+        """What is wrong with the signals as they are in the file, see `signal_quality`.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        first, last = self.timeline.runs[0].sample[0], self.timeline.runs[-1].sample[-1]
+        movie = range(int(first), min(int(last), self.n_samples))
+        # Of identical channels the first is kept: rather one that is not corrupted.
+        electrodes = sorted(self.electrodes, key=self.corrupted.__contains__)
+        return signal_quality(self._samples, electrodes, movie, self.sampling_rate_hz)
+
     def read_channel(
         self, electrode: str, stretches: Sequence[tuple[int, int]]
     ) -> list[np.ndarray]:
         """Read stretches [start, stop) of one electrode: float64 arrays [stop - start], microvolts.
 
-        Only the stretches are read, whatever the type of number they are stored as. An electrode
-        that never varies is no error: z-scored spectrograms turn constants into zeros.
+        Only the stretches are read, whatever the type of number they are stored as.
 
         Raises:
             UserError: the file cannot be read, or a sample is NaN, infinite or over a kilovolt.
         """
-        path = self.files["signals"]
-        dataset = f"data/electrode_{self.channel_of[electrode]}"
-        with _open_signals(path) as file:
-            signals = read_stretches(file[dataset], stretches)
+        path, dataset = self.files["signals"], f"data/electrode_{self.channel_of[electrode]}"
+        signals = self._samples(electrode, stretches)
         for (start, _), signal in zip(stretches, signals, strict=True):
             # NaN fails every comparison.
             if len(signal) and not -LARGEST_UV <= signal.min() <= signal.max() <= LARGEST_UV:
@@ -125,6 +134,11 @@ class Recording:
                     "the download."
                 )
         return signals
+
+    def _samples(self, electrode: str, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Stretches of one electrode as they are in the file, whatever they hold."""
+        with open_signals(self.files["signals"]) as file:
+            return read_stretches(file[f"data/electrode_{self.channel_of[electrode]}"], stretches)
 
 
 def of_recording(subject: str, trial: str, name: str) -> bool:
@@ -150,26 +164,32 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
     title, movie = _read_metadata(files["metadata"])
     files["transcript"] = root / "transcripts" / movie / "features.csv"
     labels = _read_labels(files["labels"])
-    n_samples = _check_signals(files["signals"], len(labels), files["labels"])
+    n_samples = channel_length(files["signals"], len(labels), files["labels"])
     channel_of = _neural_channels(labels, files["labels"])
+    timeline = read_timeline(files["timings"])
+    _check_length(n_samples / timeline.sampling_rate_hz(), files["signals"])
     return Recording(
         subject=subject,
         trial=trial,
         title=title,
         movie=movie,
         electrodes=tuple(channel_of),
-        corrupted=_read_corrupted(files["corrupted"], subject).intersection(channel_of),
+        corrupted=_among(list(channel_of), _read_corrupted(files["corrupted"], subject)),
         channel_of=channel_of,
+        grids=_grids(list(channel_of), root / COORDINATES, subject),
         n_samples=n_samples,
-        timeline=read_timeline(files["timings"]),
+        timeline=timeline,
         transcript=read_transcript(files["transcript"]),
         files=files,
     )
 
 
 def clean_label(label: str) -> str:
-    """An electrode's name without the marks `*`, `#` and `_` that the label files sprinkle in."""
-    return label.translate({ord(mark): None for mark in "*#_"})
+    """An electrode's name without the marks `*`, `#` and `_` that the label files sprinkle in.
+
+    Between two contacts of one shaft, as in "A1_A2", a `_` is a hyphen.
+    """
+    return _PAIR.sub(r"\1\2-", label).translate({ord(mark): None for mark in "*#_"})
 
 
 def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
@@ -267,15 +287,37 @@ def _read_labels(path: Path) -> list[str]:
 
 
 def _neural_channels(labels: list[str], path: Path) -> dict[str, int]:
-    """Number of the dataset of each electrode; DC and TRIG channels are left out."""
+    """Number of the dataset of each electrode; channels that are not neural are left out."""
     names = [clean_label(label) for label in labels]
-    neural = [name for name in names if not name.upper().startswith(NOT_NEURAL)]
+    others = not_neural(names)
+    neural = [name for name in names if name not in others]
     repeated = [name for name, count in Counter(neural).items() if count > 1]
     if repeated or not neural:
-        only = "only DC and TRIG channels"
+        only = f"only channels that are not neural ({listing(sorted(others), most=4)})"
         found = f"{printable(repeated[0])} more than once" if repeated else only
         raise UserError(f"{path} names {found}. Restore the file from the download.")
     return {name: names.index(name) for name in neural}
+
+
+def _grids(electrodes: list[str], coordinates: Path, subject: str) -> frozenset[str]:
+    contacts = set(read_names(electrodes).contacts.values())
+    places = read_coordinates(coordinates, subject)
+    return grids(contacts) | sheets({at: places[at] for at in contacts.intersection(places)})
+
+
+def _among(electrodes: list[str], names: frozenset[str]) -> frozenset[str]:
+    """The electrodes that a list names, also where it spells a contact otherwise: A’1 for A'1."""
+    contacts = read_names([*electrodes, *names]).contacts
+    places = {contacts[name] for name in names if name in contacts}
+    return frozenset(name for name in electrodes if name in names or contacts.get(name) in places)
+
+
+def _check_length(length_s: float, path: Path) -> None:
+    if length_s > LONGEST_S:
+        raise UserError(
+            f"{path}: its channels last {length_s / 86400:,.0f} days by the triggers. Give a "
+            f"recording of at most {LONGEST_S / 86400:g} days, or check the triggers."
+        )
 
 
 def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
@@ -292,63 +334,3 @@ def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
             "Restore the file from the download."
         )
     return frozenset(clean_label(name) for name in names)
-
-
-def _check_signals(path: Path, n_labels: int, labels_path: Path) -> int:
-    """Length of the channels, once their number and lengths are found to fit the labels."""
-    with _open_signals(path) as file:
-        shapes = _channel_shapes(file)
-    missing = [number for number in range(n_labels) if number not in shapes]
-    if missing:
-        raise UserError(
-            f"{path} lacks data/electrode_{missing[0]} as numbers: {labels_path} names {n_labels} "
-            f"channels, {n_labels - len(missing)} of them are there. "
-            "Restore both files from the download."
-        )
-    surplus = len(shapes) - n_labels
-    if surplus > max(UNLABELLED_ALWAYS_TOLERATED, UNLABELLED_TOLERATED_FRACTION * n_labels):
-        raise UserError(
-            f"{path} holds {len(shapes)} channels but {labels_path} names only {n_labels}. "
-            "Restore both files from the download."
-        )
-    return _common_length(path, [shapes[number] for number in range(n_labels)])
-
-
-def _channel_shapes(file: h5py.File) -> dict[int, tuple[int, ...]]:
-    """Shapes of the channels by number; datasets of anything but real numbers are none."""
-    group = file.get("data")
-    if not isinstance(group, h5py.Group):
-        return {}
-    channels = {int(match[1]): group[match[0]] for match in map(_CHANNEL.fullmatch, group) if match}
-    return {
-        number: channel.shape
-        for number, channel in channels.items()
-        if isinstance(channel, h5py.Dataset)
-        and channel.dtype.kind in "fiu"
-        and channel.shape is not None
-    }
-
-
-def _common_length(path: Path, shapes: list[tuple[int, ...]]) -> int:
-    usual = Counter(shapes).most_common(1)[0][0]
-    for number, shape in enumerate(shapes):
-        if shape != usual or len(shape) != 1:
-            raise UserError(
-                f"{path}: data/electrode_{number} has shape {shape}, electrode_"
-                f"{shapes.index(usual)} has {usual}; all must be alike, [samples]. "
-                "Restore the file from the download."
-            )
-    return int(usual[0])
-
-
-@contextmanager
-def _open_signals(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file; whatever goes wrong while it is read is a `UserError`."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except Exception as error:  # h5py raises half of the built-in ones on a damaged file
-        raise UserError(
-            f"cannot read {path} as HDF5: {one_line(error)}. "
-            "The file may be cut short: download and unzip it again."
-        ) from error

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
 from ssense.data.recording import Recording
+from ssense.data.signal_quality import CLIPPED, CONSTANT, IDENTICAL, SILENT
 from ssense.data.tables import listing
 from ssense.data.timeline import OFFICIAL_RATE_HZ, Alignment
 from ssense.errors import UserError
-from ssense.signal.filtering import laplacian_neighbours
+from ssense.signal.contacts import laplacian_neighbours, read_names
 
 Electrodes = Literal["clean-laplacian", "clean", "all"]
 LengthRule = Literal["duration", "sample_span"]
@@ -33,7 +35,17 @@ NO_TEXT = "no text"
 TOO_LONG = "too long"
 STRADDLES = "straddles a pause"
 LEAVES = "leaves the file"
+NO_SIGNAL = "no signal"
 OVERFLOWS = "overflow"
+
+# Why a channel is no electrode of a segment.
+CORRUPTED = "corrupted"
+PAIR = "pair of contacts"
+UNSPLIT = "not named by shaft and number"
+ON_GRID = "on a grid"
+NO_NEIGHBOUR = "lacks a clean neighbour"
+BY_LAPLACIAN = (PAIR, UNSPLIT, ON_GRID, NO_NEIGHBOUR)
+REASONS = (CORRUPTED, CONSTANT, SILENT, IDENTICAL, CLIPPED, *BY_LAPLACIAN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +200,13 @@ def kept_by_length(
 
 
 def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
-    """Choose the sentences to keep and the samples that each spans. Reads no signal.
+    """Choose the sentences to keep and the samples that each spans.
+
+    Signals are read as far as `Recording.quality` needs, once for a recording.
 
     A sentence spans its aligned words: those whose start and end have a place in the recording and
     come in that order. The dropped ones are counted under the first reason that applies: no aligned
-    word, no text, too long, straddles a pause, leaves the file, overflow.
+    word, no text, too long, straddles a pause, leaves the file, no signal, overflow.
 
     Raises:
         UserError: no sentence or electrode is left, or a segment is longer than `pad_to` and
@@ -216,13 +230,15 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         stop = start + window
     drop(_crosses(start, stop, recording.timeline.pauses()), STRADDLES)
     drop((start < 0) | (stop > recording.n_samples), LEAVES)
+    drop(_meets(start, stop, recording.quality.dead), NO_SIGNAL)
     if spec.pad_to is not None:
         overflows = (stop - start > spec.pad_to) & (reason == "")
         stop = _settle_overflow(spec, overflows, start, stop, spans.sentence_idx)
         drop(stop - start > spec.pad_to, OVERFLOWS)
     n_unaligned = len(recording.transcript.sentences) - len(start)
     dropped = {NO_WORD: n_unaligned} | {
-        why: int(np.sum(reason == why)) for why in (NO_TEXT, TOO_LONG, STRADDLES, LEAVES, OVERFLOWS)
+        why: int(np.sum(reason == why))
+        for why in (NO_TEXT, TOO_LONG, STRADDLES, LEAVES, NO_SIGNAL, OVERFLOWS)
     }
     keep = reason == ""
     if not keep.any():
@@ -242,28 +258,59 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
 
 
 def neighbours_of(recording: Recording) -> list[tuple[str, str, str]]:
-    """The contacts that have a Laplacian, each with its two neighbours, in the labels' order.
+    """The contacts that have a Laplacian by name, each with its two neighbours, in labels' order.
 
     Raises:
         UserError: two labels stand for one contact.
     """
     try:
-        return laplacian_neighbours(recording.electrodes, recording.clean_electrodes)
+        return laplacian_neighbours(
+            recording.electrodes, recording.clean_electrodes, recording.grids
+        )
     except ValueError as error:
         raise UserError(f"{recording.files['labels']}: {error}") from error
 
 
+def left_out(recording: Recording, electrodes: Electrodes) -> dict[str, str]:
+    """Why electrodes of a recording are not used, by name; those that are used are not in it.
+
+    Raises:
+        UserError: two labels stand for one contact, or the signals can't be read.
+    """
+    reasons = dict(recording.quality.left_out)
+    if electrodes == "all":
+        return reasons
+    reasons |= dict.fromkeys(recording.corrupted, CORRUPTED)
+    if electrodes == "clean":
+        return reasons
+    names = read_names(recording.electrodes)
+    kept = {t[0] for t in neighbours_of(recording) if reasons.keys().isdisjoint(t)}
+    for name in recording.electrodes:
+        if name in names.pairs:
+            reasons.setdefault(name, PAIR)
+        elif name in names.unsplit:
+            reasons.setdefault(name, UNSPLIT)
+        elif names.contacts[name].shaft in recording.grids:
+            reasons.setdefault(name, ON_GRID)
+        elif name not in kept:
+            reasons.setdefault(name, NO_NEIGHBOUR)
+    return reasons
+
+
 def _kept_electrodes(recording: Recording, spec: SegmentSpec) -> tuple[str, ...]:
-    clean = recording.clean_electrodes
-    if spec.electrodes == "clean-laplacian":
-        kept = tuple(contact for contact, _, _ in neighbours_of(recording))
-    else:
-        kept = recording.electrodes if spec.electrodes == "all" else clean
+    reasons = left_out(recording, spec.electrodes)
+    kept = tuple(name for name in recording.electrodes if name not in reasons)
     if not kept:
+        count = Counter(reasons.values())
+        counts = [f"{why}: {count[why]}" for why in REASONS if why in count]
+        advice = "Choose another value of electrodes"
+        if any(count[why] for why in (CONSTANT, SILENT, IDENTICAL, CLIPPED)):
+            advice = f"Check the signals in {recording.files['signals'].name}"
+        elif any(count[why] for why in BY_LAPLACIAN):
+            advice = "Choose electrodes = clean, which needs no neighbours on a shaft"
         raise UserError(
-            f"no electrode left in {recording.files['labels']}: {len(recording.electrodes)} "
-            f"neural, {len(clean)} of them clean, none kept by electrodes={spec.electrodes!r}. "
-            "Choose another value of electrodes."
+            f"no electrode left of the {len(recording.electrodes)} in {recording.files['labels']} "
+            f"by electrodes = {spec.electrodes}; {listing(counts)}. {advice}."
         )
     return kept
 
@@ -302,6 +349,13 @@ def _crosses(start: np.ndarray, stop: np.ndarray, pauses: np.ndarray) -> np.ndar
     return np.any(into, axis=1)
 
 
+def _meets(start: np.ndarray, stop: np.ndarray, stretches: np.ndarray) -> np.ndarray:
+    """Which windows [start, stop) share a sample with any of the stretches (rows, likewise)."""
+    ended = np.searchsorted(stretches[:, 1], start, side="right")
+    begun = np.searchsorted(stretches[:, 0], stop, side="left")
+    return begun > ended
+
+
 def _settle_overflow(
     spec: SegmentSpec, overflows: np.ndarray, start: np.ndarray, stop: np.ndarray, idx: np.ndarray
 ) -> np.ndarray:
@@ -322,5 +376,5 @@ def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
     return UserError(
         f"none of the {sum(dropped.values())} sentences of {recording.subject} "
         f"{recording.trial} ({recording.movie}) is left: {listing(counts)}. "
-        "Check the timings, or relax the length rule."
+        "Check the timings and the signals, or relax the length rule."
     )

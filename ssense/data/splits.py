@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +19,7 @@ SplitKind = Literal["random", "grouped", "blocked", "held-out"]
 """How a seed divides sentences.
 
 random: any sentence to any part, as in SSENSE; neighbours may share samples.
-grouped: likewise, but sentences of the same words stay together.
+grouped: likewise, but sentences that are the same stay together, see `repeat_groups`.
 blocked: whole stretches of the recording, parts at least GAP_S apart.
 held-out: the end of the recording is every seed's test split, at least GAP_S behind the others.
 """
@@ -36,7 +34,7 @@ class Split:
     test: np.ndarray
 
 
-def split_sentences(kind: SplitKind, seed: int, text: Sequence[str], spans_s: np.ndarray) -> Split:
+def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np.ndarray) -> Split:
     """Divide the sentences of a recording by a seed.
 
     The test split has one size for every seed, since recall depends on the number of candidates;
@@ -46,22 +44,22 @@ def split_sentences(kind: SplitKind, seed: int, text: Sequence[str], spans_s: np
     Args:
         kind: see `SplitKind`.
         seed: of the division.
-        text: N sentences.
+        repeats: Number of each sentence's group, `[N]`; those of one group are the same.
         spans_s: `[N, 2]` start and end of their signal, context included, in seconds.
 
     Raises:
         ValueError: the seed is negative, or a part would be empty.
     """
     if kind == "random":
-        return seeded_split(len(text), seed)
+        return seeded_split(len(repeats), seed)
     if kind == "grouped":
-        split = _grouped(text, seed)
+        split = _grouped(repeats, seed)
     elif kind == "blocked":
         split = _blocked(spans_s, seed)
     else:
         split = _end_held_out(spans_s, seed)
     if not all(map(len, vars(split).values())):
-        raise ValueError(f"{len(text)} sentences are too few for a {kind} split")
+        raise ValueError(f"{len(repeats)} sentences are too few for a {kind} split")
     return split
 
 
@@ -76,8 +74,12 @@ def resampled_sizes(kind: SplitKind, split: Split) -> tuple[int, int]:
 
 def split_identity(kind: SplitKind) -> list[Any]:
     """What a kind of split depends on beside sentences and seed, as plain values."""
-    in_time = {"blocked": [BLOCKS, GAP_S], "held-out": [GAP_S]}
-    return [kind, FRACTIONS, *in_time.get(kind, [])]
+    rules: dict[str, list[Any]] = {
+        "grouped": ["same words or tokens"],
+        "blocked": [BLOCKS, GAP_S],
+        "held-out": [GAP_S],
+    }
+    return [kind, FRACTIONS, *rules.get(kind, [])]
 
 
 def seeded_split(n: int, seed: int, fractions: tuple[float, float, float] = FRACTIONS) -> Split:
@@ -101,11 +103,6 @@ def seeded_split(n: int, seed: int, fractions: tuple[float, float, float] = FRAC
     return Split(train, validation, test)
 
 
-def normalised(sentence: str) -> str:
-    """Keep a sentence's words alone: "Oh, yeah!" and "oh yeah" are the same."""
-    return " ".join(re.findall(r"[\w']+", sentence.casefold()))
-
-
 def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
     """Which spans come nearer than the gap to any of the others, bool `[N]`.
 
@@ -119,17 +116,17 @@ def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
     return begun > ended
 
 
-def _grouped(text: Sequence[str], seed: int) -> Split:
+def _grouped(repeats: np.ndarray, seed: int) -> Split:
     """Whole groups, shuffled, into parts of the random split's sizes.
 
     A group goes to the first part with room for it, test before validation; what fits neither is
     trained on.
     """
-    random = seeded_split(len(text), seed)
-    by_words: dict[str, list[int]] = defaultdict(list)
-    for row, sentence in enumerate(text):
-        by_words[normalised(sentence)].append(row)
-    groups = list(by_words.values())
+    random = seeded_split(len(repeats), seed)
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(repeats.tolist()):
+        rows_of[group].append(row)
+    groups = list(rows_of.values())
     test, validation, train = [], [], []
     # Not in the order of shuffled rows: the larger a group, the sooner one of its rows comes.
     for number in np.random.default_rng(seed).permutation(len(groups)):

@@ -7,6 +7,7 @@ runs the sample number jumps and the movie time does not.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,14 @@ from ssense.errors import UserError
 
 Alignment = Literal["interpolate", "official_nearest_2048"]
 
-KNOWN_RATES_HZ = (512.0, 1000.0, 1024.0, 2000.0, 2048.0)
-SNAP_TOLERANCE = 0.01  # triggers jitter by tens of samples; the known rates lie > 2 % apart
+USUAL_RATES_HZ = (512.0, 1000.0, 1024.0, 2000.0, 2048.0)
+# Tucker-Davis's amplifiers divide 200 MHz / 8192: 508.63, 1017.25, 1525.88, 2034.51, 3051.76 Hz.
+TUCKER_DAVIS_HZ = tuple(200e6 / 8192 / divisor for divisor in (48, 24, 16, 12, 8))
+KNOWN_RATES_HZ = (*USUAL_RATES_HZ, *TUCKER_DAVIS_HZ)
+STANDARD_ERRORS = 3.0  # a known rate is taken for the measured one if it lies no farther away
+LIKELIER = 20.0  # times, than any other known rate
+CLOCKS = 2e-4  # by which the clocks of two computers differ, 100 ppm each
+SNAP_TOLERANCE = 0.01  # at most, however few the triggers
 CHUNK_S = 10.0  # long enough to make that jitter small against the chunk's own samples
 JUMP_S = 0.5  # between triggers; pauses last over a second, jitter some hundredths
 PLAUSIBLE_RATES_HZ = (1.0, 1e6)
@@ -79,11 +86,17 @@ class Timeline:
         """Samples per second of unpaused movie: the recording's true rate.
 
         The median over chunks of at least ten seconds (or over whole runs where none is that
-        long), set to the nearest of `KNOWN_RATES_HZ` within one per cent.
+        long), set to the one of `KNOWN_RATES_HZ` that lies within the error of the measurement,
+        see `rate_tolerance_hz`. Where none does, or two are about as likely, it stays as measured.
         """
         measured = _measured_rate_hz(self.runs)
-        nearest = min(KNOWN_RATES_HZ, key=lambda known: abs(known - measured))
-        return nearest if abs(nearest - measured) <= SNAP_TOLERANCE * nearest else measured
+        nearest, second = sorted(KNOWN_RATES_HZ, key=lambda known: abs(known - measured))[:2]
+        if abs(nearest - measured) > rate_tolerance_hz(self.runs):
+            return measured
+        deviations = (np.array([nearest, second]) - measured) / _rate_error_hz(self.runs)
+        # Half the difference of the squares is the logarithm of how much likelier the nearest is.
+        clear = np.diff(deviations**2)[0] / 2 > math.log(LIKELIER)
+        return nearest if clear else measured
 
     def _between_triggers(self, movie_time_s: np.ndarray) -> np.ndarray:
         samples = np.full(len(movie_time_s), np.nan)
@@ -210,6 +223,47 @@ def rate_chunks(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
     seconds = np.concatenate([np.diff(run.movie_time_s[places]) for run, places in pairs])
     samples = np.concatenate([np.diff(run.sample[places]) for run, places in pairs])
     return seconds, samples
+
+
+def rate_tolerance_hz(runs: Sequence[Run]) -> float:
+    """How far the measured rate may lie from the true one, Hz.
+
+    Three standard errors of the median over the chunks, and what two clocks may differ by; at most
+    one per cent.
+    """
+    measured = _measured_rate_hz(runs)
+    tolerance_hz = STANDARD_ERRORS * _rate_error_hz(runs) + CLOCKS * measured
+    return min(tolerance_hz, SNAP_TOLERANCE * measured)
+
+
+def _rate_error_hz(runs: Sequence[Run]) -> float:
+    """Standard error of the measured rate, Hz.
+
+    That of a chunk is the spread of the chunks, or comes from how the triggers scatter about a
+    straight line through it, if few chunks should agree by chance. Samples are whole numbers: it
+    is never zero.
+    """
+    seconds, samples = rate_chunks(runs)
+    rates_hz = samples / seconds
+    spread_hz = _robust_sd(rates_hz - np.median(rates_hz))
+    scatter = np.concatenate([_scatter(run) for run in runs])
+    jitter = max(_robust_sd(scatter), 1 / math.sqrt(12))
+    jitter_hz = math.sqrt(2) * jitter / float(np.median(seconds))
+    # The median's standard error is 1.25 times the mean's (normal errors).
+    return 1.2533 * max(spread_hz, jitter_hz) / math.sqrt(len(rates_hz))
+
+
+def _scatter(run: Run) -> np.ndarray:
+    """Samples by which triggers lie off the straight line through their chunk, [triggers]."""
+    edges = _chunk_edges(run)
+    edges = edges if len(edges) > 1 else [0, -1]
+    times_s, sample = run.movie_time_s, run.sample
+    return sample - np.interp(times_s, times_s[edges], sample[edges])
+
+
+def _robust_sd(deviations: np.ndarray) -> float:
+    """Standard deviation by the median of what lies off zero: outliers do not count."""
+    return 1.4826 * float(np.median(np.abs(deviations)))
 
 
 def _measured_rate_hz(runs: Sequence[Run]) -> float:

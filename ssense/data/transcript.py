@@ -30,6 +30,7 @@ class Transcript:
         sentences: text of every sentence, by `sentence_idx`; blank where no token has one.
         sound: float64 [tokens], by name those of `ACOUSTIC_COLUMNS` that there are as numbers; NaN
             or infinite where a token has none.
+        several_texts: first and second text of the sentences whose tokens have different ones.
     """
 
     sentence_idx: np.ndarray
@@ -37,6 +38,7 @@ class Transcript:
     end_s: np.ndarray
     sentences: dict[int, str]
     sound: Mapping[str, np.ndarray] = field(default_factory=dict)
+    several_texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     def acoustics(self, sentence_idx: np.ndarray) -> dict[str, np.ndarray]:
         """Summarise how sentences sound: mean and standard deviation over the tokens of each.
@@ -85,12 +87,14 @@ def read_transcript(path: Path) -> Transcript:
         )
     sentence_idx = number[numbered].astype(np.int64)
     texts = np.array(table["sentence"].to_pylist(), dtype=object)[numbered]
+    sentences = _first_text(sentence_idx, texts)
     return Transcript(
         sentence_idx=sentence_idx,
         start_s=table["start"].to_numpy()[numbered],
         end_s=table["end"].to_numpy()[numbered],
-        sentences=_first_text(sentence_idx, texts),
+        sentences=sentences,
         sound={name: values[numbered] for name, values in _sound(path).items()},
+        several_texts=_several_texts(sentence_idx, texts, sentences),
     )
 
 
@@ -128,3 +132,14 @@ def _first_text(sentence_idx: np.ndarray, texts: np.ndarray) -> dict[int, str]:
         if not sentences.get(number, "").strip():
             sentences[number] = text
     return sentences
+
+
+def _several_texts(
+    sentence_idx: np.ndarray, texts: np.ndarray, sentences: dict[int, str]
+) -> dict[int, tuple[str, str]]:
+    """The text taken and the first other one, but for blanks, of each sentence that has another."""
+    several: dict[int, tuple[str, str]] = {}
+    for number, text in zip(sentence_idx.tolist(), texts.tolist(), strict=True):
+        if text.split() and text.split() != sentences[number].split():
+            several.setdefault(number, (sentences[number], text))
+    return several

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ssense.data.repeats import TowerTexts, first_of
 from ssense.digest import digest, weights_identity
-from ssense.model.clip import frozen_clip, read_embeddings, write_embeddings
+from ssense.errors import UserError, one_line
+from ssense.model.clip import frozen_clip, model_config, read_embeddings, write_embeddings
 from ssense.storage import exists
+from ssense.tensor_file import read_tensor, write_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,9 +57,57 @@ def embedding_origin(sentences: Sequence[str], spec: TextSpec) -> dict[str, str]
     return {
         "model": spec.model,
         "weights": weights_identity(spec.weights),
-        "tokeniser": f"open_clip {spec.model}",
+        "tokeniser": _tokeniser(spec.model),
         "sentences": digest(list(sentences)),
     }
+
+
+def tower_texts(
+    sentences: Sequence[str], model: str, folder: UPath, *, keep: bool = True
+) -> TowerTexts:
+    """The sentences as a model's tokeniser has them, from the cache in `folder` if they are there.
+
+    Args:
+        sentences: N texts.
+        model: open_clip's name of it.
+        folder: Of the cache.
+        keep: Whether to write what is not there.
+
+    Raises:
+        UserError: the model is unknown, its tokeniser can't be had, or the cached file is damaged.
+    """
+    path = folder / f"{model}-tokens-{digest(_tokeniser(model), list(sentences))}.safetensors"
+    if exists(path):
+        tokens = read_tensor(path, "tokens")
+    else:
+        tokens = _tokens(sentences, model)
+        if keep:
+            write_tensor(path, "tokens", tokens)
+    if len(tokens) != len(sentences):
+        raise UserError(f"{path} holds {len(tokens)} rows, not {len(sentences)}. Delete it.")
+    whole, cut = tokens[:, :-1].numpy(), tokens[:, -1].numpy().astype(bool)
+    return TowerTexts(first_of(map(bytes, whole)), cut, whole.shape[1])
+
+
+def _tokens(sentences: Sequence[str], model: str) -> Tensor:
+    """Tokens that the tower reads, and in the last column whether there are more, int32 [N, L+1].
+
+    What is cut off is found by a tokeniser with room for one token more: it has another last one.
+    """
+    model_config(model)  # which says that there is no such model
+    import open_clip
+
+    try:
+        tokenise = open_clip.get_tokenizer(model)
+        tokens = tokenise(list(sentences))
+        longer = tokenise(list(sentences), context_length=tokens.shape[1] + 1)
+    except Exception as error:  # the hub's client raises errors of its own
+        raise UserError(
+            f"the tokeniser of {model} can't be had ({one_line(error)}). Go online once to fill "
+            "the cache."
+        ) from error
+    cut = (longer[:, :-1] != tokens).any(dim=1, keepdim=True)
+    return torch.cat([tokens, cut], dim=1).to(torch.int32)
 
 
 def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
@@ -84,6 +135,10 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     embeddings = normalize(torch.cat(batches).float(), dim=1)
     row = {sentence: i for i, sentence in enumerate(distinct)}
     return embeddings[[row[sentence] for sentence in sentences]]
+
+
+def _tokeniser(model: str) -> str:
+    return f"open_clip {model}"
 
 
 def _text_tower(spec: TextSpec) -> nn.Module:

@@ -7,14 +7,10 @@ order changes nothing but the cost.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
 from scipy.signal import iirnotch, sosfilt
-
-CONTACT = re.compile(r"(?P<shaft>.*[^\W\d_])(?P<number>\d+)")  # split after the last letter
 
 
 def notch_filter(
@@ -87,44 +83,6 @@ def notch_warm_up_seconds(
     sections = notch_sections(sampling_rate_hz, line_hz, highest_hz, quality)
     slowest = max(abs(pole) for section in sections for pole in np.roots(section[3:]))
     return math.log(10 / tolerance) / (-math.log(slowest) * sampling_rate_hz)
-
-
-def laplacian_neighbours(
-    names: Sequence[str], clean: Collection[str]
-) -> list[tuple[str, str, str]]:
-    """The contacts that can be re-referenced, each with its two neighbours on the same shaft.
-
-    A name is a shaft and a number, split after its last letter: "P1C14" is contact 14 of "P1C".
-    A contact is kept if it is clean, and so are the contacts numbered one lower and one higher.
-    Names without a number at their end belong to no shaft and are passed over.
-
-    Args:
-        names: All contacts of the recording, in its order.
-        clean: Those of them that are not corrupted.
-
-    Returns:
-        (contact, lower neighbour, higher neighbour), in the order of `names`.
-
-    Raises:
-        ValueError: two names stand for one contact.
-    """
-    contacts: dict[tuple[str, int], str] = {}
-    for name in names:
-        if match := CONTACT.fullmatch(name):
-            position = (match["shaft"], int(match["number"]))
-            if position in contacts:
-                raise ValueError(
-                    f"contact {position[1]} of shaft {position[0]} has two names: "
-                    f"{contacts[position]!r} and {name!r}. Remove one."
-                )
-            contacts[position] = name
-    usable = {position: name for position, name in contacts.items() if name in clean}
-    triples = []
-    for (shaft, number), name in usable.items():
-        lower, higher = usable.get((shaft, number - 1)), usable.get((shaft, number + 1))
-        if lower is not None and higher is not None:
-            triples.append((name, lower, higher))
-    return triples
 
 
 def laplacian(contact: np.ndarray, lower: np.ndarray, higher: np.ndarray) -> np.ndarray:

@@ -169,6 +169,7 @@ class SweepOptions(EngineOptions):
                 fetch_recording(source, self.subject, self.trial), self.subject, self.trial
             )
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
+        self._check_spectrogram(preset.sampling_rate_hz(recording))
         plan = plan_dataset(
             recording,
             dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz)),
@@ -181,6 +182,26 @@ class SweepOptions(EngineOptions):
         for line in plan.report.lines():
             say(line)
         return plan
+
+    def _check_spectrogram(self, rate_hz: float) -> None:
+        """Refuse a recipe with frequencies that the rate can't hold, and name those that fit."""
+        name: SpectrogramName = self.value("spectrogram")
+        if SPECTROGRAMS[name].maximum_hz < rate_hz / 2:
+            return
+        fitting = [
+            f"--spectrogram {other}, up to {recipe.maximum_hz:g} Hz"
+            for other, recipe in SPECTROGRAMS.items()
+            if recipe.maximum_hz < rate_hz / 2
+        ]
+        least = min(recipe.maximum_hz for recipe in SPECTROGRAMS.values())
+        advice = f"Use {' or '.join(fitting)}"
+        if not fitting:
+            advice = f"No recipe fits: give a recording of more than {2 * least:g} samples a second"
+        raise UserError(
+            f"{self.subject} {self.trial}: {rate_hz:g} samples a second hold frequencies below "
+            f"{rate_hz / 2:g} Hz, and --spectrogram {name} reaches "
+            f"{SPECTROGRAMS[name].maximum_hz:g} Hz. {advice}."
+        )
 
     def _synthetic_recording(self) -> UPath:
         """Where the synthetic recording is: in the storage, for all machines to fetch."""

@@ -30,12 +30,13 @@ from ssense.data.brain_treebank import (
 from ssense.data.data_report import DataReport, data_report
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.recording import of_recording
+from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError, one_line
 from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
-from ssense.model.text import TextSpec, cached_embeddings, embedding_origin
+from ssense.model.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.storage import (
     exists,
@@ -121,7 +122,14 @@ class DatasetPlan:
         chosen = self.segments
         # Seconds as they passed, whatever rate the segments assume.
         spans_s = np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
-        return split_sentences(kind, seed, chosen.text, spans_s)
+        tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
+        return split_sentences(kind, seed, repeat_groups(chosen.text, tower), spans_s)
+
+    @cached_property
+    def tower(self) -> TowerTexts:
+        """The sentences as the text tower reads them."""
+        folder = self.storage / "text"  # a plan writes nothing: the sweep may be refused yet
+        return tower_texts(self.segments.text, self.text_spec.model, folder, keep=False)
 
     def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
         """Refuse seeds with too few validation sentences to choose by.
@@ -130,12 +138,12 @@ class DatasetPlan:
             UserError: with their number.
         """
         where = f"{self.recording.subject} {self.recording.trial}"
-        dropped = sum(self.segments.dropped.values())
+        dropped = ", ".join(f"{why}: {n}" for why, n in self.segments.dropped.items()) or "none"
         if poor := first_poor_split(partial(self.split, kind), seeds):
             seed, n_candidates = poor
             raise UserError(
                 f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
-                f"({dropped} were left out): Recall@{SELECTION_RANK} among {n_candidates} "
+                f"(left out: {dropped}): Recall@{SELECTION_RANK} among {n_candidates} "
                 f"validation sentences, at seed {seed}, tells nothing. Give a longer recording."
             )
 
@@ -155,7 +163,7 @@ class DatasetPlan:
     @cached_property
     def report(self) -> DataReport:
         """What will be trained on, and what to beware of."""
-        return data_report(self.recording, self.segments, self.segment_spec)
+        return data_report(self.recording, self.segments, self.segment_spec, self.tower)
 
     def n_candidates(self, split: Split) -> int:
         """Sentences of the validation split, of which each query has to find its own."""
@@ -176,6 +184,7 @@ class DatasetPlan:
             build_encoder(training.encoder_weights, training.conv1)
         with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
             cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")
+            tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")
 
     def is_made(self) -> bool:
         """Whether the spectrograms are there already."""
@@ -436,6 +445,7 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
         text=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
         sentences=sentences,
         spans_s=samples.T / manifest.origin["recording_rate_hz"],
+        tower=tower_texts(sentences, text_spec.model, storage / "text"),
     )
 
 

@@ -17,6 +17,7 @@ from ssense.data.data_report import (
     data_report,
 )
 from ssense.data.overlap import split_overlap
+from ssense.data.repeats import TowerTexts
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.errors import UserError
 
@@ -75,6 +76,10 @@ SENTENCES = [
 ]
 
 
+def noise(number: int, n_samples: int) -> np.ndarray:
+    return np.random.default_rng(number).normal(0, 50, n_samples).astype(np.float32)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A complete recording of 80 s with two pauses, a corrupted contact and a nameless dataset."""
@@ -86,7 +91,7 @@ def root(tmp_path: Path) -> Path:
     write_transcript(tmp_path, SENTENCES)
     with h5py.File(tmp_path / "sub_9_trial000.h5", "w") as file:
         for number in range(len(LABELS) + 1):
-            file[f"data/electrode_{number}"] = np.zeros(80 * RATE_HZ, np.float32)
+            file[f"data/electrode_{number}"] = noise(number, 80 * RATE_HZ)
     return tmp_path
 
 
@@ -131,10 +136,11 @@ def test_the_rate_comes_with_its_evidence(root):
 
 
 def test_the_median_is_told_before_it_is_set_to_a_usual_rate(root):
-    write_timings(root, rate_hz=1019.2)
+    write_timings(root, rate_hz=1024.1)
     rate = report_on(root).rate
     assert rate.rate_hz == 1024
-    assert rate.measured_hz == pytest.approx(1019.2, abs=0.1)
+    assert rate.measured_hz == pytest.approx(1024.1, abs=0.05)
+    assert abs(rate.measured_hz - 1024) < rate.tolerance_hz < 1
     assert rate.lowest_hz <= rate.measured_hz <= rate.highest_hz
     assert rate.highest_hz - rate.lowest_hz < 0.2
 
@@ -160,7 +166,7 @@ def test_the_paper_s_rate_is_right_for_most_recordings(root):
     write_timings(root, rate_hz=2048)
     with h5py.File(root / "sub_9_trial000.h5", "w") as file:
         for number in range(len(LABELS)):
-            file[f"data/electrode_{number}"] = np.zeros(80 * 2048, np.float32)
+            file[f"data/electrode_{number}"] = noise(number, 80 * 2048)
     rate = report_on(root, SegmentSpec.paper()).rate
     assert (rate.rate_hz, rate.assumed_hz, rate.contradictions) == (2048, 2048, ())
 
@@ -220,6 +226,31 @@ def test_sentences_are_kept_or_dropped_for_a_reason(root):
     assert sentences.dropped == {"no aligned word": 3, "too long": 1, "straddles a pause": 1}
     assert sentences.repeated == 3
     assert sentences.most_frequent == (("back it up", 3),)
+
+
+def test_a_sentence_number_with_several_texts_is_said(root):
+    rows = [[1.0, 1.5, "One text.", 0], [1.6, 2.0, "Another text.", 0], [5.0, 6.0, "Alone.", 1]]
+    rows += [["", "", "", 1], [6.1, 6.2, "Alone. ", 1]]  # blanks are no other text
+    path = root / "transcripts/made-up/features.csv"
+    write_rows(path, ["start", "end", "sentence", "sentence_idx"], rows)
+    (doubt,) = report_on(root).sentences.doubts
+    assert doubt.startswith("1 sentence number with several texts, of which the first is taken: 0")
+    assert "“One text.” and “Another text.”" in doubt
+    assert any("Attention  1 sentence number" in line for line in report_on(root).lines())
+
+
+def test_what_the_text_tower_makes_of_the_sentences(root):
+    recording, spec = open_recording(root), SegmentSpec.literal()
+    segments = select_segments(recording, spec)
+    assert len(segments) == 4
+    # The third has the tokens of the second; the last is too long.
+    tower = TowerTexts(np.array([0, 1, 1, 3]), np.array([False, False, False, True]), 77)
+    sentences = data_report(recording, segments, spec, tower).sentences
+    assert (sentences.repeated, sentences.most_frequent) == (4, (("back it up", 4),))
+    assert sentences.cut == 1
+    assert sentences.doubts == (
+        "1 text longer than the 77 tokens that the text tower reads: the rest is cut off",
+    )
 
 
 def test_durations_and_padding(root):
@@ -349,7 +380,7 @@ def test_timings_against_the_file(both):
 
 def test_it_fits_the_screen(both):
     lines = both[2].lines()
-    assert 11 <= len(lines) <= 14
+    assert 12 <= len(lines) <= 16
     assert all(len(line) <= 110 and line.isprintable() for line in lines)
     assert not any(line.endswith("…") for line in lines)
 
@@ -427,6 +458,6 @@ def test_signals_that_vanished_are_explained(root):
     recording = open_recording(root)
     segments = select_segments(recording, SegmentSpec.literal())
     recording.files["signals"].unlink()
-    with pytest.raises(UserError, match=r"^cannot list what .*sub_9_trial000.h5 holds.*unzip") as e:
+    with pytest.raises(UserError, match=r"^cannot read .*sub_9_trial000.h5 as HDF5.*unzip") as e:
         data_report(recording, segments, SegmentSpec.literal())
     assert "\n" not in str(e.value)

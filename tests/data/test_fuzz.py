@@ -101,7 +101,9 @@ def refusal(error: UserError) -> str:
     message = str(error)
     assert message.isprintable(), repr(message)
     assert len(message) < 1000, message
-    advice = r"(Check|Restore|Download|Give|Use|Choose|Add|Save|Unzip|Remove|download|relax|Skip) "
+    advice = (
+        r"(Check|Restore|Download|Give|Use|Choose|Add|Save|Unzip|Remove|download|relax|Skip|Write) "
+    )
     assert re.search(advice, message), message
     assert message.endswith("."), message
     return "refused"

@@ -199,6 +199,11 @@ def expected_sentences(
     return kept, dropped
 
 
+def background(channels: int, n_samples: int) -> np.ndarray:
+    """Noise that hides no impulse: signals without any change are left out."""
+    return np.random.default_rng(1).normal(0, 1e-3, (channels, n_samples))
+
+
 # ---------------------------------------------------------------- the tests
 
 
@@ -210,7 +215,7 @@ def test_impulses_land_in_their_samples_and_no_other_sentence_goes(movie, tokens
     assume(kept)
     moments_s = np.random.default_rng(seed).uniform(0, MOVIE_S, 30).tolist()
     moments_s += [start_s for start_s, _, _ in tokens if not np.isnan(start_s)]
-    signal = np.zeros(movie.n_samples)
+    (signal,) = background(1, movie.n_samples)
     for value, moment_s in enumerate(moments_s, start=1):
         if movie.sample(moment_s) < movie.n_samples - 1:
             signal[round(movie.sample(moment_s))] = value
@@ -227,8 +232,9 @@ def test_impulses_land_in_their_samples_and_no_other_sentence_goes(movie, tokens
         start, stop = segments.start[row], segments.stop[row]
         assert abs(start + before - movie.sample(onset_s)) <= 1
         at_onset = signals[row, before - 1 : before + 2]
-        assert signal[round(movie.sample(onset_s))] in at_onset
-        np.testing.assert_array_equal(signals[row, : stop - start], signal[start:stop])
+        assert np.float32(signal[round(movie.sample(onset_s))]) in at_onset
+        stored = signal[start:stop].astype(np.float32)
+        np.testing.assert_array_equal(signals[row, : stop - start], stored)
         assert not signals[row, stop - start :].any()
 
 
@@ -259,7 +265,7 @@ def spaced_tokens() -> list[Token]:
 )
 def test_a_millisecond_decides_where_a_sentence_just_fits(tmp_path, kept, dropped, reason):
     movie = regular_movie(rate_hz=1000, lead_s=0.0, pauses=((21.05, 3.0),), stop_s=53.0)
-    signals = np.zeros((1, movie.n_samples), np.int8)
+    signals = background(1, movie.n_samples)
     tokens = [(*kept, 1), (*dropped, 2)]
     recording = write_recording(tmp_path, movie.rows(), tokens, signals, labels=["F1a1"])
     segments = select_segments(recording, PLAIN)
@@ -291,8 +297,8 @@ def test_an_impulse_on_a_contact_is_minus_a_half_on_its_neighbours(channel, corr
     contacts = expected_laplacian(corrupted)
     assume(contacts)
     at = round(movie.sample(tokens[sentence][0]))
-    signals = np.zeros((len(LABELS), movie.n_samples))
-    signals[channel, at] = 1.0
+    signals = background(len(LABELS), movie.n_samples)
+    signals[channel, at] += 1.0
     spec = SegmentSpec(line_hz=None)
     with TemporaryDirectory() as folder:
         recording = write_recording(
@@ -305,7 +311,7 @@ def test_an_impulse_on_a_contact_is_minus_a_half_on_its_neighbours(channel, corr
     expected = np.zeros_like(found)
     for row, (contact, *neighbours) in enumerate(contacts.values()):
         expected[row, 512] = 1.0 * (channel == contact) - 0.5 * (channel in neighbours)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 # ---------------------------------------------------------------- damaged and disordered timings
@@ -313,7 +319,7 @@ def test_an_impulse_on_a_contact_is_minus_a_half_on_its_neighbours(channel, corr
 
 def starts(root: Path, rows: Sequence[Sequence], movie: Movie, tokens: Sequence[Token]) -> dict:
     """First sample of the sentences kept, and how many were dropped."""
-    signals = np.zeros((1, movie.n_samples), np.int8)
+    signals = background(1, movie.n_samples)
     recording = write_recording(root, rows, tokens, signals, labels=["F1a1"])
     segments = select_segments(recording, PLAIN)
     assert len(segments) + sum(segments.dropped.values()) == len(tokens)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ssense.data.montage import SUB_9_CONTACTS, contact_names, corrupted_list, lay_out
 from ssense.data.recording import clean_label
-from ssense.signal.filtering import laplacian_neighbours
+from ssense.signal.contacts import laplacian_neighbours
 
 contacts = st.integers(4, 300)
 

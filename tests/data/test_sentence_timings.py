@@ -82,7 +82,7 @@ def test_pauses_are_found_wherever_they_are(tmp_path_factory, movie):
     for onset_s in np.arange(1.0, 121, 2):
         ahead_s = lead_s + sum(length_s for at_s, length_s in pauses if at_s < onset_s)
         both_s = np.array([onset_s, onset_s + 1])
-        samples = np.rint((both_s + ahead_s + generator.uniform(-0.05, 0.05, 2)) * rate_hz)
+        samples = np.rint((both_s + ahead_s + generator.uniform(-0.02, 0.02, 2)) * rate_hz)
         rows.append([*both_s, *samples, 3])
     timings = read_sentence_timings(write_table(tmp_path_factory.mktemp("t") / "table.csv", rows))
     assert timings.lead_in_s == pytest.approx(lead_s, abs=0.06)

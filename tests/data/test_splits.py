@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssense.data.repeats import TowerTexts, normalised, repeat_groups
 from ssense.data.splits import (
     BLOCKS,
     GAP_S,
     Split,
     SplitKind,
     near,
-    normalised,
     resampled_sizes,
     seeded_split,
     split_identity,
@@ -119,7 +119,7 @@ def everyday(n: int, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
 @pytest.mark.parametrize("seed", range(5))
 def test_parts_of_the_real_movie_share_no_sample_and_keep_the_gap(kind, seed):
     spans = ant_man()
-    split = split_sentences(kind, seed, ["a"] * len(spans), spans)
+    split = split_sentences(kind, seed, np.zeros(len(spans), int), spans)
     train, validation, test = (spans[rows] for rows in parts(split))
     assert nearest(train, test) >= GAP_S
     assert nearest(validation, test) >= GAP_S
@@ -135,7 +135,7 @@ def test_parts_of_the_real_movie_share_no_sample_and_keep_the_gap(kind, seed):
 def test_no_split_puts_a_sentence_in_two_parts(n, seed):
     text, spans = everyday(n, seed)
     for kind in get_args(SplitKind):
-        rows = np.concatenate(parts(split_sentences(kind, seed % 7, text, spans)))
+        rows = np.concatenate(parts(split_sentences(kind, seed % 7, repeat_groups(text), spans)))
         assert len(np.unique(rows)) == len(rows)
         if kind in ("random", "grouped"):
             assert len(rows) == n
@@ -147,7 +147,8 @@ def test_parts_that_are_apart_are_so_by_brute_force(n, seed):
     text, spans = everyday(n, seed)
     for kind in TIMED:
         train, validation, test = (
-            spans[rows] for rows in parts(split_sentences(kind, seed % 7, text, spans))
+            spans[rows]
+            for rows in parts(split_sentences(kind, seed % 7, repeat_groups(text), spans))
         )
         assert min(nearest(train, test), nearest(validation, test)) >= GAP_S
         if kind == "blocked":
@@ -158,7 +159,7 @@ def test_parts_that_are_apart_are_so_by_brute_force(n, seed):
 @settings(deadline=None)
 def test_repeated_sentences_stay_together(n, seed):
     text, spans = everyday(n, seed)
-    split = split_sentences("grouped", seed % 7, text, spans)
+    split = split_sentences("grouped", seed % 7, repeat_groups(text), spans)
     words = [{normalised(text[row]) for row in rows} for rows in parts(split)]
     assert words[0].isdisjoint(words[1])
     assert words[2].isdisjoint(words[0] | words[1])
@@ -178,13 +179,33 @@ def test_sentences_are_compared_by_their_words_alone(text, words):
     assert normalised(text) == words
 
 
+def test_texts_that_the_tower_cannot_tell_apart_stay_together():
+    text = [f"sentence {number}" for number in range(100)]
+    same_as = np.arange(100)
+    same_as[50:] -= 50  # each of the second half has the tokens of one of the first
+    tower = TowerTexts(same_as, np.zeros(100, bool), 77)
+    repeats = repeat_groups(text, tower)
+    for seed in range(5):
+        split = split_sentences("grouped", seed, repeats, np.zeros((100, 2)))
+        for rows in parts(split):
+            assert set(rows % 50) == set(rows[rows < 50])
+    assert not np.array_equal(
+        split.test, split_sentences("grouped", 4, repeat_groups(text), np.zeros((100, 2))).test
+    )
+
+
+def test_a_grouped_split_is_named_by_what_makes_sentences_the_same():
+    assert split_identity("grouped")[2:] == ["same words or tokens"]
+    assert len(split_identity("random")) == 2  # as it has been
+
+
 def test_a_group_is_as_likely_to_be_tested_as_a_single_sentence():
     text = [f"sentence {number}" for number in range(400)] + ["Oh, yeah!"] * 30
     spans = np.arange(2.0 * len(text)).reshape(-1, 2)
     seeds = 400
     tested = np.zeros(len(text))
     for seed in range(seeds):
-        tested[split_sentences("grouped", seed, text, spans).test] += 1
+        tested[split_sentences("grouped", seed, repeat_groups(text), spans).test] += 1
     deviation = (seeds * 0.2 * 0.8) ** 0.5
     assert abs(tested - seeds * 0.2).max() < 4.5 * deviation
 
@@ -192,7 +213,7 @@ def test_a_group_is_as_likely_to_be_tested_as_a_single_sentence():
 def test_tests_allow_for_what_seeds_draw_anew():
     text, spans = everyday(300, 0)
     for kind in get_args(SplitKind):
-        split = split_sentences(kind, 0, text, spans)
+        split = split_sentences(kind, 0, repeat_groups(text), spans)
         drawn = 0 if kind == "held-out" else len(split.test)
         assert resampled_sizes(kind, split) == (len(split.train), drawn)
 
@@ -201,13 +222,15 @@ def test_groups_fill_the_test_split_of_the_random_one():
     text = [f"sentence {number}" for number in range(1000)] + ["Oh, yeah!", "oh yeah"] * 200
     spans = np.arange(2.0 * len(text)).reshape(-1, 2)
     for seed in range(5):
-        split = split_sentences("grouped", seed, text, spans)
+        split = split_sentences("grouped", seed, repeat_groups(text), spans)
         assert [len(part) for part in parts(split)] == [840, 280, 280]
 
 
 def test_the_held_out_end_is_the_same_for_every_seed_and_touched_by_none():
     spans = ant_man()
-    splits = [split_sentences("held-out", seed, ["a"] * len(spans), spans) for seed in range(10)]
+    splits = [
+        split_sentences("held-out", seed, np.zeros(len(spans), int), spans) for seed in range(10)
+    ]
     held_out = set(splits[0].test.tolist())
     assert held_out == set(np.argsort(spans[:, 0])[-len(held_out) :].tolist())
     for split in splits:
@@ -221,7 +244,7 @@ def test_blocks_are_whole_stretches_and_every_stretch_is_tested():
     spans = np.stack([20.0 * np.arange(n), 20.0 * np.arange(n) + 1], axis=1)  # gaps are wide
     tested = np.zeros(n, int)
     for seed in range(60):
-        test = np.sort(split_sentences("blocked", seed, ["a"] * n, spans).test)
+        test = np.sort(split_sentences("blocked", seed, np.zeros(n, int), spans).test)
         assert len(test) == n // 5
         blocks = test.reshape(-1, n // BLOCKS)
         assert (np.diff(blocks, axis=1) == 1).all()
@@ -250,7 +273,7 @@ def test_nearness_is_that_of_trying_every_pair(spans, others, gap):
 def test_too_few_sentences_are_refused(kind):
     spans = np.arange(12.0).reshape(6, 2)
     with pytest.raises(ValueError, match=f"6 sentences are too few for a {kind} split"):
-        split_sentences(kind, 0, ["the same"] * 6, spans)
+        split_sentences(kind, 0, np.zeros(6, int), spans)
 
 
 def test_the_identity_of_a_split_tells_kinds_apart():

@@ -16,7 +16,13 @@ from upath import UPath
 from ssense.errors import UserError
 from ssense.model import text
 from ssense.model.clip import frozen_clip
-from ssense.model.text import TextSpec, cached_embeddings, embed_sentences, embedding_origin
+from ssense.model.text import (
+    TextSpec,
+    cached_embeddings,
+    embed_sentences,
+    embedding_origin,
+    tower_texts,
+)
 
 UNTRAINED = TextSpec(weights="untrained")
 SENTENCES = [
@@ -273,6 +279,36 @@ def test_a_damaged_cache_is_one_line(tiny, tmp_path, damage):
     assert len(str(error.value).splitlines()) == 1
     assert str(error.value).startswith(f"{path} is damaged (")
     assert str(error.value).endswith("Delete it and run again.")
+
+
+TOKENISED = [
+    "It's  FINE.",
+    "it’s fine.",  # the tokeniser straightens apostrophes, and writes all in lower case
+    "it is fine.",
+    "word " * 75,  # with start and end just what the tower reads
+    "word " * 76,
+    "word " * 75 + "and more",
+]
+
+
+def test_the_tower_s_view_of_sentences(tmp_path, monkeypatch):
+    def read() -> list[list]:
+        found = tower_texts(TOKENISED, "ViT-B-32-quickgelu", UPath(tmp_path))
+        assert found.most_tokens == 77
+        return [found.same_as.tolist(), found.cut.tolist()]
+
+    expected = [[0, 0, 2, 3, 3, 3], [False, False, False, False, True, True]]
+    assert read() == expected
+    monkeypatch.setattr(open_clip, "get_tokenizer", None)  # kept: nobody is asked again
+    assert read() == expected
+    next(Path(tmp_path).iterdir()).write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged"):
+        read()
+
+
+def test_a_tokeniser_of_no_model_is_refused(tmp_path):
+    with pytest.raises(UserError, match="open_clip knows no model no-such"):
+        tower_texts(["a"], "no-such", UPath(tmp_path))
 
 
 def test_failing_to_embed_leaves_no_cache(tmp_path):

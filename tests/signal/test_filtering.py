@@ -6,15 +6,9 @@ from scipy.signal import freqz, iirnotch, lfilter
 
 from ssense.signal.filtering import (
     laplacian,
-    laplacian_neighbours,
     notch_filter,
     notch_warm_up_seconds,
 )
-
-SUBJECT_9_SHAFTS = (
-    "F3a1-6 F3b1-6 T1aI1-8 T1b1-6 T1c1-6 T1d1-12 P2a1-8 P2b1-8 P2c1-10 P2d1-14 P2e1-8 P1C1-14"
-)
-SUBJECT_9_CORRUPTED = {"DC4", "DC10", "F3a1", "F3a2", "F3a4", "P2c2", "P2c3", "P2c5", "T1c6"}
 
 
 def impulse_response(rate: float, samples: int, **options: float) -> np.ndarray:
@@ -118,47 +112,6 @@ def test_a_warmed_up_segment_equals_the_same_part_of_the_whole_recording() -> No
 def test_notch_refuses(arguments: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         notch_filter(np.zeros(10), *arguments)
-
-
-def test_subject_9_keeps_its_72_contacts() -> None:
-    names = ["DC4", "DC10"]
-    for shaft in SUBJECT_9_SHAFTS.split():
-        first, last = shaft.split("-")  # "P1C1", "14"
-        names += [f"{first[:-1]}{number}" for number in range(1, int(last) + 1)]
-    clean = set(names) - SUBJECT_9_CORRUPTED
-    neighbours = laplacian_neighbours(names, clean)
-    assert len(names) == 108
-    assert len(clean) == 99
-    assert len(neighbours) == 72
-    kept = [contact for contact, _, _ in neighbours]
-    assert kept == [name for name in names if name in kept]
-    assert ("P1C13", "P1C12", "P1C14") in neighbours
-    assert ("T1aI2", "T1aI1", "T1aI3") in neighbours
-    assert not {"F3a3", "F3a5", "P2c4", "T1c5", "P1C1", "P1C14"} & set(kept)
-
-
-def test_a_shaft_ends_at_the_last_letter() -> None:
-    # "P1", "P2" and "P3" are one shaft; "P1a2" belongs to another; "x" and "9" to none.
-    names = ["P3", "P1a2", "P1", "x", "P2", "9", "F10Fa5"]
-    assert laplacian_neighbours(names, names) == [("P2", "P1", "P3")]
-
-
-def test_neighbours_are_by_number_and_not_by_position() -> None:
-    names = ["A4", "A2", "A1", "A3", "A11", "A10", "A9"]
-    assert laplacian_neighbours(names, frozenset(names)) == [
-        ("A2", "A1", "A3"),
-        ("A3", "A2", "A4"),
-        ("A10", "A9", "A11"),
-    ]
-
-
-def test_clean_names_that_the_recording_lacks_do_not_count() -> None:
-    assert laplacian_neighbours(["A1", "A2"], ["A1", "A2", "A3"]) == []
-
-
-def test_one_contact_with_two_names_is_refused() -> None:
-    with pytest.raises(ValueError, match="contact 1 of shaft A has two names: 'A1' and 'A01'"):
-        laplacian_neighbours(["A1", "A01"], [])
 
 
 def test_laplacian_subtracts_the_mean_of_the_neighbours() -> None:

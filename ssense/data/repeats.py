@@ -1,0 +1,62 @@
+"""Which sentences are the same: in words, or as the text tower reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class TowerTexts:
+    """N sentences as a text tower reads them.
+
+    Attributes:
+        same_as: The first sentence with the same tokens, itself if there is none, int64 [N].
+        cut: Whether the text is longer than the tower reads, bool [N].
+        most_tokens: Tokens that it reads, those for start and end included.
+    """
+
+    same_as: np.ndarray
+    cut: np.ndarray
+    most_tokens: int
+
+
+def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.ndarray:
+    """Number the groups of sentences that are the same, by their first appearance, int64 [N].
+
+    Sentences of the same words are, see `normalised`, and those of the same tokens, which the text
+    tower cannot tell apart: “it’s” and "it's", or long texts that differ beyond its last token.
+    Two that are each the same as a third are in one group with it.
+
+    Args:
+        text: N sentences.
+        tower: The same sentences as a tower reads them, where one is known.
+    """
+    words = first_of(map(normalised, text))
+    tokens = words if tower is None else tower.same_as
+    first = list(range(len(text)))  # of the group so far, or on the way to it
+
+    def found(row: int) -> int:
+        while first[row] != row:
+            row = first[row]
+        return row
+
+    for row, others in enumerate(zip(words.tolist(), tokens.tolist(), strict=True)):
+        for other in others:
+            low, high = sorted((found(row), found(other)))
+            first[high] = low
+    return np.unique([found(row) for row in range(len(text))], return_inverse=True)[1]
+
+
+def normalised(sentence: str) -> str:
+    """Keep a sentence's words alone: "Oh, yeah!" and "oh yeah" are the same."""
+    return " ".join(re.findall(r"[\w']+", sentence.casefold()))
+
+
+def first_of(values: Iterable[Hashable]) -> np.ndarray:
+    """The place of the first equal value of each of N values, int64 [N]."""
+    first: dict[Hashable, int] = {}
+    return np.array([first.setdefault(value, row) for row, value in enumerate(values)], np.int64)

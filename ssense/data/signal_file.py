@@ -1,0 +1,163 @@
+"""The HDF5 file of a recording's signals: opened, checked, and what is wrong with it explained."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from ssense.errors import UserError, one_line, printable
+
+# The release holds datasets that no label names: one for sub_1, 10 beside 154 labels for sub_2.
+# A larger surplus means that the labels belong to another recording or are cut short.
+UNLABELLED_ALWAYS_TOLERATED = 1
+UNLABELLED_TOLERATED_FRACTION = 0.07
+
+_CHANNEL = re.compile(r"electrode_(0|[1-9][0-9]{0,8})")
+# Registered filters that people write recordings with (The HDF Group's list of filter plugins).
+_FILTERS = {
+    305: "LZO", 307: "bzip2", 32000: "lzf", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle",
+    32013: "ZFP", 32015: "Zstandard", 32026: "Blosc2",
+}  # fmt: skip
+# What HDF5 says, and what it means.
+_CAUSES = (
+    (
+        r"already open for|consistency flags",
+        "the program that wrote it did not close it. If none has it open any more, run h5clear -s "
+        "{path} there, or write it again.",
+    ),
+    (
+        r"unable to lock|Resource temporarily unavailable",
+        "another program has it open for writing: close it there. On a file system without locks, "
+        "set HDF5_USE_FILE_LOCKING=FALSE.",
+    ),
+    (r"Permission denied", "permission denied. Check its permissions."),
+    (
+        r"file signature not found",
+        "it is none. Download and unzip it again, or write it as HDF5.",
+    ),
+)
+_CUT_SHORT = "The file may be cut short: download and unzip it again, or write it again."
+
+
+@contextmanager
+def open_signals(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file.
+
+    Raises:
+        UserError: whatever goes wrong while it is read.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except UserError:
+        raise
+    except Exception as error:  # h5py raises half of the built-in ones on a damaged file
+        found = (way_out for cause, way_out in _CAUSES if re.search(cause, str(error)))
+        advice = next(found, f"{one_line(error)}. {_CUT_SHORT}").format(path=path.name)
+        raise UserError(f"cannot read {path} as HDF5: {advice}") from error
+
+
+def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
+    """Samples of every channel, once the channels are found to fit their labels.
+
+    Raises:
+        UserError: the file can't be read, channels are missing, too many, of unequal or impossible
+            shape, in other files, or compressed by a filter that is not at hand.
+    """
+    with open_signals(path) as file:
+        channels = _channels(file, path)
+        missing = [number for number in range(n_labels) if number not in channels]
+        if missing:
+            raise UserError(
+                f"{path} lacks data/electrode_{missing[0]} as numbers: {labels_path} names "
+                f"{n_labels} channels, {n_labels - len(missing)} of them are there. "
+                "Restore both files from the download."
+            )
+        surplus = len(channels) - n_labels
+        if surplus > max(UNLABELLED_ALWAYS_TOLERATED, UNLABELLED_TOLERATED_FRACTION * n_labels):
+            raise UserError(
+                f"{path} holds {len(channels)} channels but {labels_path} names only {n_labels}. "
+                "Restore both files from the download."
+            )
+        labelled = [channels[number] for number in range(n_labels)]
+        length = _common_length(path, [channel.shape for channel in labelled])
+        for channel in labelled:
+            _check_filters(channel, path)
+        return length
+
+
+def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
+    """The channels by number; datasets of anything but real numbers are none."""
+    group = file.get("data")
+    names = list(group) if isinstance(group, h5py.Group) else []
+    numbered = {int(match[1]): match[0] for match in map(_CHANNEL.fullmatch, names) if match}
+    for name in ("data", *(f"data/{name}" for name in numbered.values())):
+        if elsewhere := _other_file(file, name):
+            other = printable(Path(elsewhere).name)
+            raise UserError(
+                f"{path}: the samples of {name} lie in another file, {other}, whose "
+                "changes would go unnoticed. Write the samples themselves into the file."
+            )
+    channels = {number: group[name] for number, name in numbered.items()}
+    return {
+        number: channel
+        for number, channel in channels.items()
+        if isinstance(channel, h5py.Dataset)
+        and channel.dtype.kind in "fiu"
+        and channel.shape is not None
+    }
+
+
+def _other_file(file: h5py.File, name: str) -> str:
+    """A file that samples of a dataset lie in, if it is not the one that was opened."""
+    link = file.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        return link.filename
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        return ""
+    if found.file.filename != file.filename:  # a folder on the way is a link
+        return found.file.filename
+    if found.external:
+        return found.external[0][0]
+    sources = found.virtual_sources() if found.is_virtual else []
+    others = (
+        source.file_name if source.file_name != "." else _other_file(file, source.dset_name)
+        for source in sources
+    )
+    return next(filter(None, others), "")
+
+
+def _common_length(path: Path, shapes: list[tuple[int, ...]]) -> int:
+    usual = Counter(shapes).most_common(1)[0][0]
+    for number, shape in enumerate(shapes):
+        if len(shape) != 1 or shape[0] == 0:
+            raise UserError(
+                f"{path}: data/electrode_{number} has the shape {list(shape)}; a channel must be "
+                "one row of samples, [N]. Write it again as a single row."
+            )
+        if shape != usual:
+            raise UserError(
+                f"{path}: data/electrode_{number} has {shape[0]:,} samples, electrode_"
+                f"{shapes.index(usual)} has {usual[0]:,}; all must have the same number. "
+                "Restore the file from the download."
+            )
+    return int(usual[0])
+
+
+def _check_filters(channel: h5py.Dataset, path: Path) -> None:
+    creation = channel.id.get_create_plist()
+    for place in range(creation.get_nfilters()):
+        number, _, _, stored = creation.get_filter(place)
+        if not h5py.h5z.filter_avail(number):
+            name = _FILTERS.get(number) or printable(stored.decode(errors="replace")) or "unknown"
+            raise UserError(
+                f"{path}: {channel.name.lstrip('/')} is compressed by a filter that this HDF5 "
+                f"lacks, {name} (number {number}). Write the file again with gzip, lzf or no "
+                "compression."
+            )

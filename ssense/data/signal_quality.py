@@ -1,0 +1,180 @@
+"""What is wrong with the signals of a recording, found without reading all of them.
+
+Every channel is looked at in `PROBES` stretches spread over the movie, and up to `REFERENCES`
+channels throughout, to find where the recording as a whole has no signal. Signals without change,
+sample for sample, are none: noise alone makes those of a living channel differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CONSTANT = "constant"
+IDENTICAL = "identical to another"
+CLIPPED = "clipped"
+SILENT = "mostly without signal"
+
+PROBES = 32
+PROBE_S = 1.0
+REFERENCES = 16
+CELL_S = 0.25  # in which a signal without any change is none
+LEAST_CELL = 32  # samples: at low rates a few equal ones are chance
+DEAD_SHARE = 0.5  # of the channels looked at, or of the cells of a channel
+CLIPPED_SHARE = (
+    0.01  # of the samples at a channel's own extremes; Gaussian signals have next to none
+)
+LARGEST_UV = 1e9  # a kilovolt: no amplifier gives more, and single precision can still square it
+NOTABLE_SHARE = 0.05  # of a channel without signal
+
+_BLOCK_CELLS = 2**14  # of one channel in memory at a time
+
+Read = Callable[[str, Sequence[tuple[int, int]]], list[np.ndarray]]
+"""Reads stretches [start, stop) of an electrode: arrays [stop - start], microvolts."""
+
+
+@dataclass(frozen=True, eq=False)
+class SignalQuality:
+    """What was found.
+
+    Attributes:
+        left_out: Reason why an electrode is of no use, by name.
+        dead: Stretches [start, stop) in which the recording has no signal, int64 [stretches, 2],
+            within the movie and in order.
+        flat_share: Share of the other time that an electrode is without signal, where notable.
+        spread_uv: Standard deviation of an electrode, median over those that are of use,
+            microvolts if the file is in microvolts; NaN where none is.
+    """
+
+    left_out: dict[str, str]
+    dead: np.ndarray
+    flat_share: dict[str, float]
+    spread_uv: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Probe:
+    """One channel as its probes show it: `flat` says of each cell whether it never changes."""
+
+    flat: np.ndarray
+    same: bytes
+    constant: bool
+    clipped: bool
+    spread_uv: float
+
+
+def signal_quality(
+    read: Read, electrodes: Sequence[str], movie: range, rate_hz: float
+) -> SignalQuality:
+    """Look at the signals of a recording.
+
+    Args:
+        read: Reads stretches of a channel.
+        electrodes: To look at; of identical ones the first is of use.
+        movie: The samples to look at.
+        rate_hz: Samples per second.
+
+    Raises:
+        UserError: a channel can't be read.
+    """
+    cell = max(LEAST_CELL, round(CELL_S * rate_hz))
+    n_cells = len(movie) // cell
+    if not n_cells:
+        return SignalQuality({}, np.empty((0, 2), np.int64), {}, np.nan)
+    cells = _probed_cells(n_cells, max(1, round(PROBE_S * rate_hz / cell)))
+    probes = {name: _probe(read, name, movie.start, cell, cells) for name in electrodes}
+    dead = _dead_cells(read, _references(probes), movie.start, cell, n_cells)
+    alive = ~dead[cells]
+    left_out: dict[str, str] = {}
+    flat_share: dict[str, float] = {}
+    seen: set[bytes] = set()
+    for name, probe in probes.items():
+        share = float(probe.flat[alive].mean()) if alive.any() else 1.0
+        if reason := _reason(probe, share, probe.same in seen):
+            left_out[name] = reason
+        elif share > NOTABLE_SHARE:
+            flat_share[name] = share
+        seen.add(probe.same)
+    spreads = [probe.spread_uv for name, probe in probes.items() if name not in left_out]
+    stretches = movie.start + cell * _runs(dead)
+    return SignalQuality(
+        left_out, stretches, flat_share, float(np.median(spreads)) if spreads else np.nan
+    )
+
+
+def _reason(probe: _Probe, flat_share: float, seen: bool) -> str:
+    if probe.constant:
+        return CONSTANT
+    if flat_share > DEAD_SHARE:
+        return SILENT
+    if seen:
+        return IDENTICAL
+    return CLIPPED if probe.clipped else ""
+
+
+def _probed_cells(n_cells: int, per_probe: int) -> np.ndarray:
+    """Numbers of the cells that every channel is looked at in, ascending."""
+    starts = np.linspace(0, max(n_cells - per_probe, 0), PROBES).astype(np.int64)
+    return np.unique(np.minimum(starts[:, None] + np.arange(per_probe), n_cells - 1))
+
+
+def _probe(read: Read, name: str, start: int, cell: int, cells: np.ndarray) -> _Probe:
+    stretches = [(start + a * cell, start + b * cell) for a, b in _runs_of(cells)]
+    samples = np.concatenate(read(name, stretches)).reshape(-1, cell)
+    flat = _is_flat(samples)
+    varying = samples[~flat].ravel()
+    varying = varying[np.abs(varying) <= LARGEST_UV]  # others are refused when they are read
+    extremes = (varying == varying.max()) | (varying == varying.min()) if len(varying) else varying
+    middle = np.median(varying) if len(varying) else 0.0
+    return _Probe(
+        flat=flat,
+        same=hashlib.sha256(samples.tobytes()).digest(),
+        constant=bool(samples.min() == samples.max()),
+        clipped=bool(len(varying) and extremes.mean() > CLIPPED_SHARE),
+        # By the median deviation: a few artefacts do not change the unit.
+        spread_uv=1.4826 * float(np.median(np.abs(varying - middle))) if len(varying) else 0.0,
+    )
+
+
+def _references(probes: dict[str, _Probe]) -> list[str]:
+    """The channels that tell where the recording is dead: those that seldom are themselves."""
+    shares = {name: p.flat.mean() for name, p in probes.items() if not p.constant}
+    if not shares:
+        return []
+    usual = np.median(list(shares.values()))
+    names = [name for name, share in shares.items() if share <= usual]
+    places = np.linspace(0, len(names) - 1, min(len(names), REFERENCES))
+    return [names[place] for place in places.astype(int)]
+
+
+def _dead_cells(
+    read: Read, references: list[str], start: int, cell: int, n_cells: int
+) -> np.ndarray:
+    """Which cells are without signal in at least half of the references, bool [cells]."""
+    flat = np.zeros(n_cells, np.int64)
+    for name in references:
+        for first in range(0, n_cells, _BLOCK_CELLS):
+            last = min(first + _BLOCK_CELLS, n_cells)
+            (block,) = read(name, [(start + first * cell, start + last * cell)])
+            flat[first:last] += _is_flat(block.reshape(-1, cell))
+    return flat >= DEAD_SHARE * len(references) if references else np.ones(n_cells, bool)
+
+
+def _is_flat(samples: np.ndarray) -> np.ndarray:
+    """Which rows never change, bool [rows]; NaN is a change."""
+    return samples.min(axis=1) == samples.max(axis=1)
+
+
+def _runs(flags: np.ndarray) -> np.ndarray:
+    """First and past-the-last index of each run of set flags, int64 [runs, 2]."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return edges.astype(np.int64).reshape(-1, 2)
+
+
+def _runs_of(cells: np.ndarray) -> list[tuple[int, int]]:
+    """Runs [first, past the last) of neighbours among ascending numbers."""
+    breaks = np.flatnonzero(np.diff(cells) > 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(cells, breaks)]

@@ -1,0 +1,202 @@
+"""What the names of channels say: which contact of which shaft, which are pairs, which no brain."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# DIXI's Microdeep electrodes have 5 to 18 contacts, Ad-Tech's and PMT's depth electrodes up to 16.
+MOST_ON_A_SHAFT = 18
+# Between two neighbours of a shaft or strip a contact sees an angle of 128 degrees or more in the
+# published sub_9; where a row of a grid ends, one of 15, or 90 if numbers run on below it.
+OUT_OF_LINE_DEGREES = 110.0
+LEAST_OUT_OF_LINE = 2  # the last contact of a row and the first of the next
+
+_PRIMES = str.maketrans(dict.fromkeys("\u2018\u2019\u02b9\u02bc\u00b4\u2032`", "'"))
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
+_PREFIX = re.compile(r"(?:POL|EEG|[SI]EEG|ECOG)[ :.-]+(?=.*[^\W\d_])", re.I)
+_REFERENCE = re.compile(r"(?<=\d)[ -]*(?:REF|AVG|AV|CAR)$", re.I)
+_CONTACT = re.compile(r"(?P<shaft>.*?[^\W\d_].*\D|.*[^\W\d_])(?P<number>\d+)")
+_PAIR = re.compile(r"(?P<first>.*\d) ?- ?(?P<second>\S.*)")
+
+_BODY = "ECG|EKG|EMG|EOG"
+_INPUTS = (
+    "HEART|CARDIO|PULSE?|PLETH|PPG|BEAT|SAO2|SPO2|OSAT|(?:ET)?CO2(?:WAVE)?|"  # heart and blood
+    "RESP(?:IRATION)?|AIRFLOW|THORAX|ABDOMEN|SNORE|GSR|EDA|EYE|GAZE|PUPIL|"
+    "DC|MKR|MRK|MARK(?:ER)?|EVENTS?|EVT|STI|STIM(?:ULUS)?|TTL|SYNC|PHOTO(?:DIODE|CELL)?|DIODE|"
+    "STATUS|(?:[EB]DF ?)?ANNOTATIONS?|AUX|MISC|AUDIO|SOUND|MICROPHONE|"
+    "REFERENCE|GND|GROUND|EMPTY|BLANK|UNUSED"
+)
+_NOT_NEURAL = re.compile(
+    rf"[LRHV]?[ -]?(?:{_BODY}).*|.*[ -](?:{_BODY})\d*|TRIG.*|(?:{_INPUTS})[ .:-]*\d*"
+)
+# Of these names a third number makes a shaft: orbital or occipital cortex, say.
+_MAYBE_A_SHAFT = re.compile(r"(?P<word>ORB|REF|LOC|ROC|MIC)[ .:-]*(?P<number>\d*)")
+_MOST_WITHOUT_A_SHAFT = 2
+
+
+@dataclass(frozen=True)
+class Contact:
+    """The place of a contact: "P1C14" is number 14 of the shaft "P1C"."""
+
+    shaft: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of neural channels by what they stand for; every name is in one of the three.
+
+    Attributes:
+        contacts: Place of each contact, by name.
+        pairs: Names of two contacts, one minus the other: "A1-A2".
+        unsplit: Names that are no shaft and number.
+    """
+
+    contacts: dict[str, Contact]
+    pairs: frozenset[str]
+    unsplit: frozenset[str]
+
+
+def plain_name(name: str) -> str:
+    """A name without what amplifiers add: "POL A\u20191-Ref" is "A'1", "EEG A1-" is "A1"."""
+    text = " ".join(name.translate(_PRIMES).translate(_DASHES).split())
+    while match := _PREFIX.match(text):
+        text = text[match.end() :]
+    return _REFERENCE.sub("", text.rstrip(" +-.:)]"))
+
+
+def read_names(names: Sequence[str]) -> Names:
+    """Tell contacts, pairs and other names apart.
+
+    The number at the end of a name is the contact's, all before it the shaft's, which has a letter:
+    "A'1", "A-1", "LA 01" and "T1aI1". What more than two names have after a hyphen is the
+    reference of all, "A1-G2"; a name of two contacts is a pair.
+    """
+    plain = {name: plain_name(name) for name in names}
+    halves = {name: match for name, text in plain.items() if (match := _PAIR.fullmatch(text))}
+    seconds = Counter(match["second"] for match in halves.values())
+    references = {text for text, n in seconds.items() if n > 2 and re.search(r"[^\W\d_]", text)}
+    contacts: dict[str, Contact] = {}
+    pairs, unsplit = set(), set()
+    for name, text in plain.items():
+        pair = halves.get(name)
+        if pair and pair["second"] in references:
+            text, pair = pair["first"], None
+        contact = _contact(text)
+        if pair and _are_contacts(pair["first"], pair["second"], halves.values()):
+            pairs.add(name)
+        elif contact:
+            contacts[name] = contact
+        else:
+            unsplit.add(name)
+    return Names(contacts, frozenset(pairs), frozenset(unsplit))
+
+
+def not_neural(names: Iterable[str]) -> frozenset[str]:
+    """The names of channels that record no brain, whatever their case.
+
+    Heart (ECG, EKG, PULS, BEAT), muscle (EMG), eye (EOG, ORB), breath and blood gas (RESP, SaO2),
+    markers, events, triggers and other inputs (MKR, EVENT, STI, TRIG, SYNC, DC, AUX, STATUS,
+    ANNOTATIONS), references and ground (REF, GND), with a number or a sign behind. Letters behind
+    make another name: "DCa1" and "REFL1" are contacts, and so are three or more of ORB, REF, LOC,
+    ROC or MIC with numbers.
+    """
+    plain = {name: plain_name(name).upper() for name in names}
+    perhaps = {
+        name: match for name, text in plain.items() if (match := _MAYBE_A_SHAFT.fullmatch(text))
+    }
+    numbered = Counter(match["word"] for match in perhaps.values() if match["number"])
+    return frozenset(
+        name
+        for name, text in plain.items()
+        if _NOT_NEURAL.fullmatch(text)
+        or (
+            (match := perhaps.get(name))
+            and not (match["number"] and numbered[match["word"]] > _MOST_WITHOUT_A_SHAFT)
+        )
+    )
+
+
+def grids(contacts: Iterable[Contact]) -> frozenset[str]:
+    """The shafts with more contacts than a depth electrode has: the next number may be anywhere."""
+    counts = Counter(contact.shaft for contact in set(contacts))
+    return frozenset(shaft for shaft, count in counts.items() if count > MOST_ON_A_SHAFT)
+
+
+def sheets(places: Mapping[Contact, np.ndarray]) -> frozenset[str]:
+    """The shafts whose contacts lie on a sheet rather than on a line, by their coordinates.
+
+    On a line, straight or bent, a contact lies between those numbered one lower and one higher. On
+    a grid that fails wherever a row ends.
+
+    Args:
+        places: Coordinates [3] of contacts, in any unit; contacts without any are left out.
+    """
+    out_of_line: Counter[str] = Counter()
+    for contact, place in places.items():
+        beside = [
+            places.get(Contact(contact.shaft, contact.number + step), place) - place
+            for step in (-1, 1)
+        ]
+        lengths = np.linalg.norm(beside, axis=1)
+        if lengths.all():  # a contact at an end has one neighbour only
+            cosine = float(beside[0] @ beside[1]) / float(lengths.prod())
+            out_of_line[contact.shaft] += cosine > np.cos(np.radians(OUT_OF_LINE_DEGREES))
+    return frozenset(shaft for shaft, n in out_of_line.items() if n >= LEAST_OUT_OF_LINE)
+
+
+def laplacian_neighbours(
+    names: Sequence[str], clean: Collection[str], without: Collection[str] = ()
+) -> list[tuple[str, str, str]]:
+    """The contacts that can be re-referenced, each with its two neighbours on the same shaft.
+
+    A contact is kept if it is clean, and so are the contacts numbered one lower and one higher.
+    Names that are no contacts are passed over, see `read_names`.
+
+    Args:
+        names: All contacts of the recording, in its order.
+        clean: Those of them that may be used.
+        without: Shafts that are none, such as grids.
+
+    Returns:
+        (contact, lower neighbour, higher neighbour), in the order of `names`.
+
+    Raises:
+        ValueError: two names stand for one contact.
+    """
+    contacts = read_names(names).contacts
+    by_place: dict[Contact, str] = {}
+    for name, contact in contacts.items():
+        if contact in by_place:
+            raise ValueError(
+                f"contact {contact.number} of shaft {contact.shaft} has two names: "
+                f"{by_place[contact]!r} and {name!r}. Remove one."
+            )
+        by_place[contact] = name
+    usable = {contact: name for contact, name in by_place.items() if name in clean}
+    triples = []
+    for contact, name in usable.items():
+        lower = usable.get(Contact(contact.shaft, contact.number - 1))
+        higher = usable.get(Contact(contact.shaft, contact.number + 1))
+        if lower is not None and higher is not None and contact.shaft not in without:
+            triples.append((name, lower, higher))
+    return triples
+
+
+def _contact(text: str) -> Contact | None:
+    match = _CONTACT.fullmatch(text)
+    return Contact(match["shaft"], int(match["number"])) if match else None
+
+
+def _are_contacts(first: str, second: str, others: Iterable[re.Match[str]]) -> bool:
+    """Whether the two halves of a name are contacts: "A1-A2", and "A1-2" if there is no "A1-3"."""
+    one = _contact(first)
+    if one is None or not second.isdigit():
+        return one is not None and _contact(second) is not None
+    shaft = sum(match["first"] == first and match["second"].isdigit() for match in others)
+    return shaft == 1 and abs(int(second) - one.number) == 1
