@@ -54,7 +54,7 @@ from analysis.protocol import (
     value_rows,
 )
 from analysis.sections import Material, draw_pictures, sections
-from ssense.command import python, run_command
+from ssense.command import run_command, shell_command
 from ssense.retrieval import METRICS, metric_title
 from ssense.storage import names_in, open_storage, remove, write_whole
 from sweeps.engine.cell import describe
@@ -201,7 +201,8 @@ def main(options: EvaluationOptions) -> None:
     with step("MLflow"):
         log_evaluation(storage, material, files)
     say(f"Report, tables and figures: {files[0]}")
-    say(f"Browse every run: {python()} -m mlflow ui --backend-store-uri {tracking_uri(storage)}")
+    uri = tracking_uri(storage)
+    say(f"Browse every run: {shell_command('-m', 'mlflow', 'ui', backend_store_uri=uri)}")
 
 
 def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOptions) -> Material:
