@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ssense.errors import UserError
+from ssense.terminal import show_lookalikes
 
 Options = TypeVar("Options")
 
@@ -32,6 +33,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
     """
     import tyro
 
+    show_lookalikes()
     try:
         _check_installed()
         arguments = [*environment_arguments(options, os.environ), *sys.argv[1:]]
