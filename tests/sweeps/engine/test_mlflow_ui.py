@@ -42,11 +42,12 @@ def test_the_pages_are_served_on_loopback_from_the_view_of_the_storage(tmp_path)
     folder.mkdir()
     (folder / "mlflow.db").touch()
     (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "__init__.py").touch()
     (tmp_path / "mlflow" / "__main__.py").write_text("import sys; print(*sys.argv[1:], sep='|')")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
     command = ["-m", "sweeps.engine.mlflow_ui", "--storage", str(folder), "--port", "5001"]
     done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=100
     )
     assert (done.returncode, done.stderr) == (0, "")
     served = done.stdout.strip().split("|")
