@@ -465,7 +465,7 @@ def write_folder(
             return
         raise UserError(
             f"cannot write the {what} {root}: {one_line(error)}. "
-            "Choose a folder that can be written."
+            "Free space, or choose a folder that can be written."
         ) from error
 
 
