@@ -5,8 +5,8 @@ SWEEP/driver.json    who works on the sweep; left behind only by a driver that w
 Whether a driver still works is seen by its claim changing, never by comparing clocks: those of
 machines and of storage differ. The first to create the claim has it: on a file system by creating
 the file exclusively, in an object store by a put that demands that there is none. A claim that was
-left behind must be replaced, and an old object store may ignore the demand: there, whoever writes
-last has it, and the others see that when they read it back.
+left behind must be replaced, and an object store that was not asked beforehand may ignore the
+demand: there, whoever writes last has it, and the others see that when they read it back.
 Should two ever work at once, as when one comes to after a long pause, the claim names one of them,
 and the other finds that out by its next heartbeat and is interrupted.
 """
