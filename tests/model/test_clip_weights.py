@@ -1,6 +1,6 @@
 """One small CLIP under the names of open_clip, OpenAI and transformers.
 
-The layout of transformers (5.x) was compared with that library itself, on a model of this shape:
+The layout of transformers was compared with that library itself, on a model of this shape:
 embeddings of texts and images agreed to 2e-6. Here it is taken apart by hand, the other way round.
 """
 
