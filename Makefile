@@ -6,9 +6,12 @@ BIN := .venv/bin
 
 .PHONY: sweep test ui lint lock clean
 
+# In the environment a folder's name may hold blanks, quotes and whatever else a shell would read.
+sweep ui: export SSENSE_STORAGE := $(value STORAGE)
+
 sweep: .venv/installed
-	$(BIN)/python sweeps/masking.py --storage $(STORAGE) --yes
-	$(BIN)/python analysis/test_evaluation.py --storage $(STORAGE)
+	$(BIN)/python sweeps/masking.py --yes
+	$(BIN)/python analysis/test_evaluation.py
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -18,7 +21,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 ui: .venv/installed
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db
+	$(BIN)/python -m sweeps.engine.mlflow_ui
 
 # Run after a change of the dependencies in pyproject.toml.
 lock: .venv/bin/uv

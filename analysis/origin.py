@@ -15,7 +15,7 @@ from upath import UPath
 
 from analysis.control_scores import ControlScores
 from analysis.looks import count_looks
-from ssense.command import python
+from ssense.command import shell_command
 from ssense.data.shards import read_manifest
 from ssense.digest import digest
 from ssense.errors import UserError, one_line
@@ -127,9 +127,7 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
 
 def controls_command(ledger: Ledger) -> str:
     """What to type to run the controls of a sweep."""
-    return (
-        f"{python()} analysis/controls.py --storage {ledger.storage} --sweep {ledger.folder.name}"
-    )
+    return shell_command("analysis/controls.py", storage=ledger.storage, sweep=ledger.folder.name)
 
 
 def read_controls(ledger: Ledger) -> KeptControls | None:

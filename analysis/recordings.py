@@ -30,7 +30,7 @@ from analysis.comparison import EQUIVALENCE, Scores, comparison_values
 from analysis.evaluation import PRIMARY
 from analysis.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
-from ssense.command import python, run_command
+from ssense.command import run_command, shell_command
 from ssense.data.splits import SplitKind
 from ssense.digest import digest
 from ssense.errors import UserError, one_line
@@ -158,8 +158,8 @@ def _fraction(text: str) -> float:
 
 def _evaluation(ledger: Ledger) -> str:
     """The command that evaluates a sweep."""
-    where = f"--storage {ledger.storage} --sweep {ledger.folder.name}"
-    return f"{python()} analysis/test_evaluation.py {where}"
+    script = "analysis/test_evaluation.py"
+    return shell_command(script, storage=ledger.storage, sweep=ledger.folder.name)
 
 
 def check_alike(found: Sequence[Evaluated]) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssense.retrieval import metric_title
+from ssense.terminal import shown
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -48,9 +49,9 @@ def screen_table(rows: Rows) -> Table:
     """
     table = Table(box=box.SIMPLE_HEAD)
     for title in rows[0]:
-        table.add_column(Text(str(title)))
+        table.add_column(Text(shown(str(title))))
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row.values()))
+        table.add_row(*(Text(shown(str(cell))) for cell in row.values()))
     return table
 
 

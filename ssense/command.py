@@ -6,12 +6,15 @@ import dataclasses
 import importlib.util
 import os
 import platform
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from ssense.errors import UserError
+from ssense.terminal import show_lookalikes
 
 Options = TypeVar("Options")
 
@@ -30,6 +33,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
     """
     import tyro
 
+    show_lookalikes()
     try:
         _check_installed()
         arguments = [*environment_arguments(options, os.environ), *sys.argv[1:]]
@@ -73,9 +77,39 @@ def _check_installed() -> None:
 
 
 def python() -> str:
-    """How to call this Python from here, for commands that are shown to be typed."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "python"
+    """How to call this Python from here, for commands that are shown to be typed.
+
+    A word as it is; `shell_command` quotes what a shell would read otherwise.
+    """
+    path, found = Path(sys.executable), shutil.which("python")
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    # Of one folder, not of one file: the Python of an environment is a link to that of the system.
+    return "python" if found and Path(found).parent == path.parent else str(path)
+
+
+def shell_command(*words: object, **flags: object) -> str:
+    """A command of this Python's, as it is typed into a shell: each word quoted as it needs.
+
+        >>> shell_command("analysis/controls.py", storage="my results #1").partition(" ")[2]
+        "analysis/controls.py --storage 'my results #1'"
+
+    Args:
+        words: Script or module and its arguments; a script of this repository is named as it is
+            found from the current folder.
+        flags: Flags and their values, `keep_version` for --keep-version.
+    """
+    root, here = Path(__file__).parents[1], Path.cwd()
+    line = [python(), *map(str, words)]
+    for place, word in enumerate(line):
+        script = root / word
+        if word.endswith(".py") and root != here and script.is_file():
+            line[place] = str(script.relative_to(here) if script.is_relative_to(here) else script)
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        # A value with a dash in front would be taken for a flag.
+        line += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+    return shlex.join(line)
 
 
 def environment_arguments(options: type, environment: Mapping[str, str]) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 import uuid
@@ -21,6 +23,8 @@ from upath import UPath
 from ssense.errors import UserError, one_line, printable
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
+_SCRATCH = "unfinished-"
+_UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
 ABANDONED_S = 60.0
 """A file that is still being written changes more often."""
 
@@ -39,6 +43,9 @@ _READ_AT_ONCE = 1000
 
 # Of S3 and its like: 412, whether or not it says which condition; 409, another writer is at it.
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+# What says nothing of the request itself.
+_PASSING = ("", "SlowDown", "InternalError", "ServiceUnavailable", "500", "502", "503", "504")
+_REASON_CHARACTERS = 100
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -46,7 +53,8 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
     """Return the storage folder of a path or URL, made if need be and shown to be writable.
 
     Raises:
-        UserError: it can't be written to, or must exist and does not.
+        UserError: it can't be written to, or must exist and does not; or it is an object store
+            that has no conditional writes.
     """
     if not location:
         raise UserError("--storage is empty. Name a folder or a URL.")
@@ -54,11 +62,16 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
         root = locate(location)
         if must_exist and not root.exists():
             raise UserError(f"no storage at {root}. Check --storage, or run a sweep first.")
-        probe = root / f".probe-{uuid.uuid4().hex}"
+        probe = root / f".probe.{uuid.uuid4().hex}"
         if is_local(root):  # in an object store it would be a bucket that is made
             root.mkdir(parents=True, exist_ok=True)
+            remove_partial_files(root)
         _put(probe, b"")
-        remove(probe)
+        try:
+            if not is_local(root):
+                _check_conditions(root, probe)
+        finally:
+            remove(probe)
     except UserError:
         raise
     except Exception as error:  # an object store raises whatever its client library does
@@ -67,6 +80,35 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
             f"storage {location} can't be written to ({reason}). Check --storage."
         ) from error
     return root
+
+
+def _check_conditions(root: UPath, probe: UPath) -> None:
+    """Refuse an object store where a file that is there can be created a second time.
+
+    Two sweeps would both believe to have the claim, and of two looks at once one would be lost.
+
+    Args:
+        root: The storage, for the message.
+        probe: A file that is there.
+
+    Raises:
+        UserError: The store ignores the condition, or refuses it.
+    """
+    try:
+        create(probe, b"a second time")
+        does = "ignores conditional writes"
+    except FileExistsError:
+        return
+    except Exception as error:  # an object store raises whatever its client library does
+        if _s3_code(error) in _PASSING:
+            raise
+        reason = getattr(error, "strerror", None) or one_line(error)
+        does = f"refuses conditional writes ({printable(reason, _REASON_CHARACTERS)})"
+    raise UserError(
+        f"the object store of {root} {does}. Without them two drivers, or two looks at once, would "
+        "overwrite each other. Use one that heeds If-None-Match, as AWS S3 and current MinIO do, "
+        "or a disk that all machines share."
+    )
 
 
 def locate(location: str) -> UPath:
@@ -101,6 +143,7 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
     try:
         if is_local(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_partial_files(path.parent)
             with partial_file(path) as partial:
                 partial.write_bytes(content)
         else:
@@ -118,7 +161,7 @@ def create(path: UPath, content: bytes) -> None:
             then finds its own file there, which it knows by its content.
 
     Raises:
-        FileExistsError: it is there. (An object store that ignores conditions never says so.)
+        FileExistsError: it is there. (`open_storage` refuses stores that would not say so.)
         OSError: it can't be written.
     """
     try:
@@ -455,8 +498,8 @@ def write_folder(
                 "Choose another folder, or remove it first."
             )
         root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as temporary:
-            unfinished = Path(temporary) / root.name
+        with _scratch_folder(root) as scratch:
+            unfinished = scratch / root.name
             unfinished.mkdir()
             write(unfinished)
             unfinished.replace(root)
@@ -465,8 +508,43 @@ def write_folder(
             return
         raise UserError(
             f"cannot write the {what} {root}: {one_line(error)}. "
-            "Choose a folder that can be written."
+            "Free space, or choose a folder that can be written."
         ) from error
+
+
+@contextlib.contextmanager
+def _scratch_folder(root: Path) -> Iterator[Path]:
+    """A folder beside `root` that is removed in the end, and by the next call after a kill.
+
+    Whoever works in one holds a lock on it, which the system releases with the process.
+    """
+    prefix = f".{root.name}."
+    for left in root.parent.glob(f"{glob.escape(prefix)}{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            if time.time() - left.stat().st_mtime >= _UNLOCKED_S:
+                shutil.rmtree(left)
+    with (
+        tempfile.TemporaryDirectory(dir=root.parent, prefix=f"{prefix}{_SCRATCH}") as scratch,
+        contextlib.ExitStack() as stack,
+    ):
+        with contextlib.suppress(OSError):  # a file system without locks
+            stack.enter_context(_locked(Path(scratch)))
+        yield Path(scratch)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder.
+
+    Raises:
+        OSError: another process holds it, or the file system has no locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class partial_file:  # noqa: N801 - a context manager, used like a function

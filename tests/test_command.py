@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Literal
 import pytest
 import tyro
 
-from ssense.command import environment_arguments
+from ssense.command import environment_arguments, shell_command
 from ssense.errors import UserError
 from sweeps.engine.image_options import ImageOptions
 from sweeps.masking import MaskingOptions
@@ -218,6 +219,39 @@ def test_on_a_cluster_a_file_of_one_s_own_may_have_any_name(tmp_path, name):
     environment = os.environ | {"RAY_ADDRESS": "auto", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+AWKWARD = [
+    "my results #1",
+    "50%",
+    "pilot?",
+    "it's",
+    '"quoted"',
+    "$HOME",
+    "a&b;c|d",
+    "~",
+    "-dash",
+    "é",
+]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("place", ["repository", "elsewhere"])
+def test_a_command_that_is_shown_can_be_typed_into_a_shell(name, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY if place == "repository" else tmp_path)
+    show = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    typed = shell_command("-c", show, name, keep_version=name)
+    done = subprocess.run(typed, shell=True, capture_output=True, text=True, check=True)
+    flag = [f"--keep-version={name}"] if name == "-dash" else ["--keep-version", name]
+    assert json.loads(done.stdout) == [name, *flag]
+
+
+@pytest.mark.parametrize("place", ["repository", "elsewhere"])
+def test_a_script_of_ours_is_found_from_where_it_is_shown(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY if place == "repository" else tmp_path)
+    typed = shell_command("analysis/results_table.py", storage=tmp_path)
+    assert Path(shlex.split(typed)[1]).samefile(REPOSITORY / "analysis" / "results_table.py")
+    assert Path(shlex.split(typed)[1]).is_absolute() == (place == "elsewhere")
 
 
 def test_our_own_errors_keep_their_traceback(run):

@@ -6,6 +6,9 @@ import json
 import math
 import os
 import resource
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -38,6 +41,7 @@ from ssense.storage import (
     remove_partial_files,
     subfolders_with,
     upload,
+    write_folder,
     write_json,
     write_next,
     write_whole,
@@ -241,6 +245,69 @@ def test_removing_is_done_when_the_file_is_gone(storage):
             read_whole(storage / "file")
 
 
+# ---------------------------------------------------------------- left behind by a kill
+
+WRITES_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from ssense.storage import write_folder
+
+def write(folder):
+    (folder / "half").write_text("half")
+    print("writes", flush=True)
+    time.sleep(600)
+
+write_folder(Path(sys.argv[1]), "recording", write, lambda: False)
+"""
+
+
+def test_the_scratch_folder_of_a_killed_writer_is_removed_and_that_of_another_is_not(
+    tmp_path, monkeypatch
+):
+    root = tmp_path / "my [data]"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITES_FOR_EVER, root], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == b"writes\n"
+    assert len(names(tmp_path)) == 2
+    killed, alive = writers
+    killed.kill()
+    killed.wait()
+    monkeypatch.setattr("ssense.storage._UNLOCKED_S", 0)
+
+    def write(folder: Path) -> None:
+        (folder / "file").touch()
+
+    write_folder(root, "recording", write, lambda: (root / "file").exists())
+    assert alive.poll() is None
+    alive.kill()
+    alive.wait()
+    left = set(names(tmp_path)) - {"my [data]"}
+    assert len(left) == 1
+    assert names(root) == ["file"]
+    write_folder(tmp_path / "other", "recording", write, lambda: False)
+    shutil.rmtree(root)
+    write_folder(root, "recording", write, lambda: (root / "file").exists())
+    assert names(tmp_path) == ["my [data]", "other"]
+    for writer in writers:
+        writer.stdout.close()
+
+
+def test_partial_files_of_killed_writers_go_with_the_next_write_and_the_next_opening(tmp_path):
+    store = open_storage(str(tmp_path))
+    old, new = (tmp_path / f".mlflow.db.{digit * 32}" for digit in "ab")
+    for path in (old, new, tmp_path / "kept"):
+        path.write_text("part")
+    os.utime(old, (0, 0))
+    open_storage(str(tmp_path))
+    assert names(tmp_path) == [new.name, "kept"]
+    os.utime(new, (0, 0))
+    write_whole(store / "file", "text")
+    assert names(tmp_path) == ["file", "kept"]
+
+
 # ---------------------------------------------------------------- many files
 
 
@@ -284,6 +351,56 @@ def test_the_mark_of_a_file_follows_its_content(s3):  # noqa: ARG001
 
 
 # ---------------------------------------------------------------- S3 itself
+
+WITHOUT_CONDITIONS = """
+import sys
+import moto.server as server
+
+REFUSED = "<Error><Code>NotImplemented</Code><Message>A header is not implemented</Message></Error>"
+
+def without_conditions(app, kind):
+    def answer(environ, start_response):
+        if environ.pop("HTTP_IF_NONE_MATCH", None) and kind == "refused":
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("501 Not Implemented", [("Content-Type", "application/xml")])
+            return [REFUSED.encode()]
+        return app(environ, start_response)
+    return answer
+
+run = server.run_simple
+server.run_simple = lambda host, port, app, **more: run(
+    host, port, without_conditions(app, sys.argv[1]), **more
+)
+server.main(["-H", "127.0.0.1", "-p", "0"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "does"),
+    [
+        ("ignored", "ignores conditional writes. Without them"),
+        ("refused", "refuses conditional writes (A header is not implemented). Without them"),
+    ],
+)
+def test_a_store_without_conditional_writes_is_named(
+    kind, does, object_store, tmp_path, monkeypatch
+):
+    import boto3
+
+    with object_store(tmp_path / "log", WITHOUT_CONDITIONS, kind) as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        UPath("s3://lab").fs.clear_instance_cache()
+        boto3.client("s3").create_bucket(Bucket="lab")
+        with pytest.raises(UserError) as error:
+            open_storage("s3://lab/ssense")
+        listed = boto3.client("s3").list_objects_v2(Bucket="lab")
+    UPath("s3://lab").fs.clear_instance_cache()
+    message = str(error.value)
+    assert message.startswith(f"the object store of s3://lab/ssense {does}")
+    assert "If-None-Match" in message
+    assert len(message) < 300
+    assert listed["KeyCount"] == 0
 
 
 def test_every_step_is_one_request(s3):

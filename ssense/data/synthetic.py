@@ -16,11 +16,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -334,8 +337,60 @@ def _line_noise(generator: np.random.Generator, n_samples: int, rate_hz: float) 
     return hum
 
 
+class _Disk(io.RawIOBase):
+    """A new file for HDF5, which does not survive a write that fails: it crashes as it closes.
+
+    So no write fails; the first error is kept, to be raised when HDF5 is out of the way.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("x+b", buffering=0)
+        self._failure: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what a write failed with, if one did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def write(self, content: Any) -> int:
+        left = memoryview(content).cast("B")
+        size = len(left)
+        try:
+            while len(left) and self._failure is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._failure = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._failure = self._failure or error
+            return self._file.tell() if size is None else size
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+
 def _write_signals(path: Path, signals: Iterator[np.ndarray], attributes: dict[str, float]) -> None:
-    with h5py.File(_new_file(path), "w") as file:
+    with closing(_Disk(_new_file(path))) as disk:
+        _write_hdf5(disk, signals, attributes)
+        disk.check()
+
+
+def _write_hdf5(disk: _Disk, signals: Iterator[np.ndarray], attributes: dict[str, float]) -> None:
+    with h5py.File(disk, "w") as file:
         group = file.create_group("data")
         for name, value in attributes.items():
             file.attrs[name] = group.attrs[name] = value
@@ -348,6 +403,7 @@ def _write_signals(path: Path, signals: Iterator[np.ndarray], attributes: dict[s
                 compression_opts=1,
                 track_times=False,  # the same spec gives the same bytes
             )
+            disk.check()
 
 
 def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:

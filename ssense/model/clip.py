@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ssense.errors import UserError, printable
+from ssense.digest import weights_file
+from ssense.errors import UserError, one_line, printable
+from ssense.model.clip_weights import load_clip_weights
 from ssense.tensor_file import read_tensor, write_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from upath import UPath
 
@@ -23,6 +26,8 @@ SMALL_VIT = "small-vit"
 """
 _TOWERS = Path(__file__).parent / "towers"
 _UNTRAINED_SEED = 0
+_OFFERED = 3  # names in place of one that there is not
+_REASON_CHARACTERS = 100
 
 
 def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None) -> nn.Module:
@@ -40,7 +45,10 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     """
     import open_clip
 
-    pretrained = None if weights == UNTRAINED else weights
+    file = weights_file(weights)
+    if file is None and weights != UNTRAINED:
+        _check_tag(model, weights, what)
+    pretrained = None if file or weights == UNTRAINED else weights
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
     try:
@@ -48,11 +56,14 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_UNTRAINED_SEED)
             clip = open_clip.create_model(model, pretrained=pretrained, force_image_size=image_px)
+        if file:
+            load_clip_weights(clip, file, what)
     except UserError:
         raise
     except Exception as error:  # open_clip raises whatever its hub, pickle or tensor reader does
+        reason = printable(one_line(error), _REASON_CHARACTERS)
         raise UserError(
-            f"{what} weights {weights} of {model} can't be had ({type(error).__name__}). "
+            f"{what} weights {printable(weights)} of {model} can't be had ({reason}). "
             f"Go online once to fill the cache, or pass a local file with --{what}-weights FILE, "
             f"or run a trial with --{what}-weights untrained."
         ) from error
@@ -72,10 +83,42 @@ def model_config(model: str) -> dict[str, Any]:
     open_clip.add_model_config(_TOWERS)
     config = open_clip.get_model_config(model)
     if config is None:
+        known = _similar(model, open_clip.list_models())
         raise UserError(
-            f"open_clip knows no model {printable(model)}. See open_clip.list_models()."
+            f"open_clip knows no model {printable(model)}. {_offered(known)}"
+            "See open_clip.list_models()."
         )
     return config
+
+
+def _check_tag(model: str, weights: str, what: str) -> None:
+    """Refuse a name of weights that is neither a file nor known to open_clip.
+
+    Raises:
+        UserError: open_clip knows no weights of that name, or no such model.
+    """
+    import open_clip
+
+    model_config(model)
+    if open_clip.is_pretrained_cfg(model, weights):
+        return
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    known = ", ".join(_similar(weights, tags) or tags[:_OFFERED]) or "none"
+    raise UserError(
+        f"{what} weights {printable(weights)}: no file of that name, and open_clip has none of "
+        f"that name for {model} (it has: {known}). Check the path, or go online with one of these, "
+        f"or pass --{what}-weights FILE, or run a trial with --{what}-weights {UNTRAINED}."
+    )
+
+
+def _similar(name: str, known: Sequence[str]) -> list[str]:
+    """Names that resemble one that is misspelt, whatever the case."""
+    as_written = {each.lower(): each for each in known}
+    return [as_written[each] for each in get_close_matches(name.lower(), as_written, _OFFERED)]
+
+
+def _offered(names: Sequence[str]) -> str:
+    return f"Did you mean {' or '.join(names)}? " if names else ""
 
 
 def write_embeddings(path: UPath, embeddings: Tensor, origin: Mapping[str, str]) -> None:

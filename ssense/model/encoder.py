@@ -12,13 +12,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line, printable
+from ssense.model.weights import read_weights, some
 
 EMBEDDING_DIMENSIONS = 512
 # oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images
 # are one pixel wide; with more frames than this, those of the last stage are wider.
 BF16_FRAMES_ABOVE = 16
 _STRIDE = 32  # of the last stage of ResNet-18
+
+_WHAT_TO_GIVE = "Give torchvision's resnet18 state dictionary."
+_REASON_CHARACTERS = 150
 
 Conv1 = Literal["sum", "mean", "random"]
 Precision = Literal["bf16", "float32"]
@@ -130,12 +134,15 @@ def build_encoder(
     try:
         missing, unexpected = encoder.resnet.load_state_dict(body, strict=False)
     except RuntimeError as error:
-        raise UserError(f"{weights}: not the weights of a ResNet-18 ({error.args[0]!r})") from None
+        reason = printable(one_line(error), _REASON_CHARACTERS)
+        raise UserError(
+            f"{weights}: not the weights of a ResNet-18 ({reason}). {_WHAT_TO_GIVE}"
+        ) from None
     forgotten = sorted({*missing, *unexpected} - {"conv1.weight", "fc.weight", "fc.bias"})
     if forgotten or rgb is None or rgb.ndim != 4:
         raise UserError(
-            f"{weights}: not the weights of a ResNet-18, {forgotten or 'conv1.weight'} do not "
-            "match. Give torchvision's resnet18 state dictionary."
+            f"{weights}: not the weights of a ResNet-18, {some(forgotten or ['conv1.weight'])} do "
+            f"not match. {_WHAT_TO_GIVE}"
         )
     return encoder
 
@@ -160,20 +167,13 @@ def trained_encoder(state: Mapping[str, Tensor], precision: Precision) -> Spectr
 def _pretrained_state(weights: str) -> dict[str, Tensor]:
     if weights == "imagenet":
         return _imagenet_state()
-    from safetensors.torch import load_file
-
     path = Path(weights)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{weights}: no such file. Check --encoder-weights.") from None
-    except Exception as error:  # safetensors and pickle raise a dozen kinds for a damaged file
-        raise UserError(f"{weights}: unreadable weights ({type(error).__name__}).") from error
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise UserError(f"{weights}: holds more than tensors by name. Save a state dictionary.")
-    return dict(state)
+    if not path.exists():
+        raise UserError(
+            f"{weights}: no such file. Give --encoder-weights imagenet, random, or the "
+            "path of a ResNet-18 state dictionary."
+        )
+    return read_weights(path)
 
 
 def _imagenet_state() -> dict[str, Tensor]:
@@ -183,7 +183,7 @@ def _imagenet_state() -> dict[str, Tensor]:
         return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"the ImageNet weights of ResNet-18 can't be downloaded ({type(error).__name__}). "
+            f"the ImageNet weights of ResNet-18 can't be downloaded ({one_line(error)}). "
             "Go online once to fill the cache, or pass a local file with --encoder-weights FILE, "
             "or start from scratch with --encoder-weights random."
         ) from error

@@ -5,8 +5,8 @@ SWEEP/driver.json    who works on the sweep; left behind only by a driver that w
 Whether a driver still works is seen by its claim changing, never by comparing clocks: those of
 machines and of storage differ. The first to create the claim has it: on a file system by creating
 the file exclusively, in an object store by a put that demands that there is none. A claim that was
-left behind must be replaced, and an old object store may ignore the demand: there, whoever writes
-last has it, and the others see that when they read it back.
+left behind must be replaced, and an object store that was not asked beforehand may ignore the
+demand: there, whoever writes last has it, and the others see that when they read it back.
 Should two ever work at once, as when one comes to after a long pause, the claim names one of them,
 and the other finds that out by its next heartbeat and is interrupted.
 """
@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import signal
+import stat
 import threading
 import time
 import uuid
@@ -113,7 +114,7 @@ class Holder:
             return False
         try:
             os.kill(self.pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # or no system counts that far
             return True
         except PermissionError:  # it is there, and another user's
             pass
@@ -246,10 +247,21 @@ class Claim:
             signal.pthread_kill(threading.main_thread().ident, _OVERTAKEN)
 
     def _read(self) -> bytes | None:
+        """The claim as it is now: None where there is none, empty where a link leads nowhere.
+
+        Raises:
+            UserError: it can't be read, or something else has its name: a pipe would never end.
+        """
+        on_disk = is_local(self._path)
         try:
+            if on_disk and not stat.S_ISREG(self._path.stat().st_mode):
+                raise UserError(
+                    f"{self._path} is not a file. Something else took the name of the sweep's "
+                    "claim: remove it, and run the same command again."
+                )
             return read_whole(self._path)
         except FileNotFoundError:
-            return None
+            return b"" if on_disk and self._path.is_symlink() else None
 
     def _replace(self) -> None:
         """Write the claim whole, and make no folder: there is none where a mount is away."""
@@ -270,9 +282,12 @@ class Claim:
 def _parsed(content: bytes) -> Holder | None:
     """The holder of a claim; None if it is only half written, or damaged."""
     try:
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError):
+        holder = Holder(**json.loads(content))
+    except (ValueError, TypeError, RecursionError):
         return None
+    texts = (holder.host, holder.machine, holder.id, holder.started, holder.heartbeat)
+    is_one = all(type(text) is str for text in texts) and type(holder.pid) is int
+    return holder if is_one and holder.pid > 0 else None
 
 
 @cache

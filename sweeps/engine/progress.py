@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
@@ -17,6 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ssense.retrieval import metric_title
+from ssense.terminal import shown
 from sweeps.engine.cell import Configuration, label
 from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
@@ -49,7 +51,14 @@ def _has_size() -> bool:
         return False
 
 
-console = Console(
+class _Terminal(Console):
+    """A console that lays out what its encoding can show."""
+
+    def render_str(self, text: str, **kwargs: Any) -> Text:
+        return super().render_str(shown(text, self.encoding), **kwargs)
+
+
+console = _Terminal(
     highlight=False,
     width=None if _has_size() else _PLAIN_WIDTH,
     force_terminal=None if _has_size() else False,

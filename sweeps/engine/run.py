@@ -17,7 +17,7 @@ from rich import box
 from rich.prompt import Confirm
 from rich.table import Table
 
-from ssense.command import python
+from ssense.command import shell_command
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.storage import open_storage, write_whole
 from sweeps.engine.budget import Budget
@@ -80,7 +80,7 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
         if os.environ.get("RAY_ADDRESS"):
             say(f"Next: {options.next_step}, submitted as this was")
         else:
-            say(f"Next: {python()} {options.next_step} --storage {options.storage}")
+            say(f"Next: {shell_command(options.next_step, storage=options.storage)}")
 
 
 def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budget) -> Outcome:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -367,3 +368,21 @@ def test_words_can_be_told_from_band_power_and_only_when_coupled(tmp_path):
         found[coupling] = held_out_correlation(*band_power(root))
     assert found[1.0] > 0.55
     assert abs(found[0.0]) < 0.08
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000, 700_000, 1_300_000])
+def test_a_disk_that_is_full_at_any_moment_is_one_line_and_leaves_nothing(size, tmp_path):
+    """The largest file that the process may write ends as a full disk does, in HDF5 too."""
+    command = ("-m", "ssense.data.synthetic", str(tmp_path / "recording"), "--sentences", "30")
+    done = subprocess.run(
+        [sys.executable, *command],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: cannot write the synthetic recording {tmp_path / 'recording'}: [Errno 27] File "
+        "too large. Free space, or choose a folder that can be written.\n"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -244,6 +244,15 @@ def test_local_weights_fill_all_but_the_head(weights, pretrained, suffix):
     assert state["fc.weight"].equal(random["fc.weight"])  # drawn from the seed
 
 
+@pytest.mark.parametrize("under", ["state_dict", "model", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_what_training_programs_wrap_weights_in_is_taken_off(under, prefix, pretrained, tmp_path):
+    state = {prefix + name: tensor for name, tensor in pretrained.items()}
+    torch.save({under: state, "epoch": 3} if under else state, tmp_path / "wrapped.pth")
+    found = build_encoder(str(tmp_path / "wrapped.pth")).resnet
+    assert found.layer1[0].conv1.weight.equal(pretrained["layer1.0.conv1.weight"])
+
+
 @pytest.mark.parametrize(
     ("conv1", "scale"), [pytest.param("sum", 1.0, id="sum"), pytest.param("mean", 3.0, id="mean")]
 )
@@ -300,7 +309,8 @@ def pickle_plainly(content: object, path: Path) -> None:
 def test_foreign_pickles_are_refused_unexecuted(save, tmp_path):
     path, trace = tmp_path / "resnet18.pth", tmp_path / "trace"
     save({"conv1.weight": Foreign(trace)}, path)
-    assert refused(str(path)) == f"{path}: unreadable weights (UnpicklingError)."
+    message = refused(str(path))
+    assert message.startswith(f"{path}: unreadable weights (it holds getattr, which is not loaded")
     assert not trace.exists()
     with suppress(RuntimeError):
         torch.load(path, weights_only=False)
@@ -310,7 +320,10 @@ def test_foreign_pickles_are_refused_unexecuted(save, tmp_path):
 @pytest.mark.parametrize("name", ["none.pth", "none.safetensors", "none"])
 def test_a_missing_file_is_named(tmp_path, name):
     path = tmp_path / name
-    assert refused(str(path)) == f"{path}: no such file. Check --encoder-weights."
+    assert refused(str(path)) == (
+        f"{path}: no such file. Give --encoder-weights imagenet, random, or the path of a "
+        "ResNet-18 state dictionary."
+    )
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
@@ -337,14 +350,12 @@ def without(state: State, name: str) -> State:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda _: {}, "conv1.weight"),
         (lambda state: without(state, "conv1.weight"), "conv1.weight"),
         (lambda state: without(state, "layer3.0.conv1.weight"), "layer3.0.conv1.weight"),
         (lambda state: state | {"layer9.weight": torch.zeros(1)}, "layer9.weight"),
         (lambda state: state | {"bn1.weight": torch.zeros(65)}, "bn1.weight"),
         (lambda state: state | {"conv1.weight": torch.zeros(64, 3, 5, 5)}, "conv1.weight"),
         (lambda state: state | {"conv1.weight": torch.zeros(64)}, "conv1.weight"),
-        (lambda state: {f"module.{key}": state[key] for key in state}, "module.conv1.weight"),
     ],
 )
 def test_weights_of_another_network_are_refused(tmp_path, pretrained, change, named):
@@ -358,7 +369,7 @@ def test_weights_of_another_network_are_refused(tmp_path, pretrained, change, na
 def test_a_deeper_resnet_is_refused(tmp_path):
     path = tmp_path / "resnet34.pth"
     torch.save(resnet34(weights=None).state_dict(), path)
-    assert f"{path}: not the weights of a ResNet-18, ['layer1.2" in refused(str(path))
+    assert f"{path}: not the weights of a ResNet-18, layer1.2" in refused(str(path))
 
 
 @pytest.fixture
@@ -374,7 +385,9 @@ def torch_home(tmp_path, monkeypatch) -> Iterator[Path]:
 @pytest.mark.usefixtures("torch_home")
 def test_imagenet_weights_offline_name_three_ways_out():
     message = refused("imagenet")
-    assert message.startswith("the ImageNet weights of ResNet-18 can't be downloaded (URLError)")
+    assert message.startswith(
+        "the ImageNet weights of ResNet-18 can't be downloaded (<urlopen error "
+    )
     for way_out in ("Go online once", "--encoder-weights FILE", "--encoder-weights random"):
         assert way_out in message
 

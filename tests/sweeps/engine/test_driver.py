@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -320,6 +321,86 @@ def test_a_damaged_claim_is_taken_over_like_one_that_does_not_change(content, tm
     (tmp_path / CLAIM).write_bytes(content)
     assert acquired_after(UPath(tmp_path), stale_s=0.5) > 0.5
     assert list(tmp_path.iterdir()) == []
+
+
+def claim_with(**changes: object) -> bytes:
+    claim = {"host": "a", "machine": "b", "pid": 1, "id": "c", "started": "d", "heartbeat": "e"}
+    return json.dumps(claim | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(claim_with(pid=pid) for pid in ("1", None, True, -1, 0, 1.5, [1])),
+        *(claim_with(**{name: 5}) for name in ("host", "machine", "id", "started", "heartbeat")),
+        claim_with(more=1),
+        b"[" * 100_000,
+        bytes(range(256)) * 100,
+    ],
+)
+def test_so_is_one_of_another_shape(content, tmp_path):
+    (tmp_path / CLAIM).write_bytes(content)
+    assert acquired_after(UPath(tmp_path), stale_s=0.5) > 0.5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_number_that_no_system_counts_to_is_dead(tmp_path):
+    claim_of_dead_process(tmp_path / "sweep", pid=2**70)
+    assert acquired_after(UPath(tmp_path / "sweep"), stale_s=600) < 10
+
+
+def test_a_link_that_leads_nowhere_is_taken_over_like_a_damaged_claim(tmp_path):
+    (tmp_path / CLAIM).symlink_to(tmp_path / "nowhere" / "else")
+    assert acquired_after(UPath(tmp_path), stale_s=0.5) > 0.5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_a_claim_is_read_and_not_written_through(tmp_path):
+    claim_of_dead_process(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere" / CLAIM).read_bytes()
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / CLAIM).symlink_to(tmp_path / "elsewhere" / CLAIM)
+    assert acquired_after(UPath(tmp_path / "sweep"), stale_s=600) < 10
+    assert (tmp_path / "elsewhere" / CLAIM).read_bytes() == before
+    assert list((tmp_path / "sweep").iterdir()) == []
+
+
+def test_something_else_under_the_name_of_the_claim_is_one_line_at_once(tmp_path):
+    def pipe(path: Path) -> None:
+        os.mkfifo(path)
+
+    def socket_file(path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as listener:
+            os.chdir(path.parent)
+            listener.bind(path.name)
+
+    def link_in_a_circle(path: Path) -> None:
+        path.symlink_to(path)
+
+    here = Path.cwd()
+    for number, make in enumerate((Path.mkdir, pipe, socket_file, link_in_a_circle)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        make(folder / CLAIM)
+        os.chdir(here)
+        start = time.monotonic()
+        with pytest.raises(UserError) as error, sole_driver(UPath(folder)):
+            pass
+        assert time.monotonic() - start < 5
+        assert str(folder) in str(error.value)
+        assert "\n" not in str(error.value)
+        assert [path.name for path in folder.iterdir()] == [CLAIM]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_claim_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / CLAIM).write_bytes(claim_with())
+    (tmp_path / CLAIM).chmod(0)
+    with (
+        pytest.raises(UserError, match=r"can't be read .*Permission"),
+        sole_driver(UPath(tmp_path)),
+    ):
+        pass
 
 
 def test_a_claim_that_is_given_up_while_it_is_watched_is_free(pool, tmp_path):
