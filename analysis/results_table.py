@@ -12,7 +12,6 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ import numpy as np
 
 from analysis import report
 from analysis.comparison import (
-    EQUIVALENCE,
     LEGEND,
     Scores,
     between,
@@ -29,6 +27,7 @@ from analysis.comparison import (
     further_rows,
     spread,
 )
+from analysis.options import ResultsOptions
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
 from ssense.errors import UserError, one_line, printable
 from sweeps.engine.power import smallest_detectable_effect
@@ -53,23 +52,6 @@ class Results(NamedTuple):
     metric: str
     has_subjects: bool
     tables: Mapping[str, Mapping[str, Table]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultsOptions:
-    """Flags; each is also an environment variable, --n-train as SSENSE_N_TRAIN."""
-
-    results: str
-    """CSV with the columns configuration and seed, subject or recording or both if there are
-    several, and one more: the score."""
-    n_train: int | None = None
-    """Items of the training split; needed for a single recording."""
-    n_test: int | None = None
-    """Items of the test split; 0 if all seeds share their splits; needed for a single recording."""
-    baseline: str | None = None
-    """Configuration to compare all others with [every pair]."""
-    equivalence: float = EQUIVALENCE
-    """Differences up to this mean nothing in practice, in units of the score."""
 
 
 def read_scores(path: Path) -> Results:

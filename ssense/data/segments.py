@@ -8,13 +8,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ssense.choices import Electrodes
 from ssense.data.recording import Recording
 from ssense.data.tables import listing
 from ssense.data.timeline import OFFICIAL_RATE_HZ, Alignment
 from ssense.errors import UserError
 from ssense.signal.filtering import laplacian_neighbours
 
-Electrodes = Literal["clean-laplacian", "clean", "all"]
 LengthRule = Literal["duration", "sample_span"]
 Overflow = Literal["drop", "error", "truncate"]
 SamplingRate = Literal["measured", "nominal_2048"]

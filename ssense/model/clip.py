@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ssense.choices import UNTRAINED
 from ssense.errors import UserError, printable
 from ssense.tensor_file import read_tensor, write_tensor
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
     from upath import UPath
 
-UNTRAINED = "untrained"
-SMALL_VIT = "small-vit"
-"""A vision Transformer of three layers, for trials without a GPU; it has no weights but untrained.
-"""
 _TOWERS = Path(__file__).parent / "towers"
 _UNTRAINED_SEED = 0
 

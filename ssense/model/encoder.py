@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ssense.choices import BatchNorm, Precision
 from ssense.errors import UserError
 
 EMBEDDING_DIMENSIONS = 512
@@ -20,8 +21,6 @@ EMBEDDING_DIMENSIONS = 512
 BF16_FRAMES_ABOVE = 16
 
 Conv1 = Literal["sum", "mean", "random"]
-Precision = Literal["bf16", "float32"]
-BatchNorm = Literal["chunk", "frozen"]
 
 
 class SpectrogramEncoder(nn.Module):

@@ -10,6 +10,7 @@ from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.fitting import SELECTION_METRIC, Method
 from sweeps.engine.cell import FORMAT_VERSION, Configuration
+from sweeps.engine.checks import check_seeds
 
 Levels = Sequence[float | str]
 """The values a hyperparameter may take, in increasing order."""
@@ -97,25 +98,3 @@ class Row:
 
     family: str
     configuration: Configuration
-
-
-def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
-    """Refuse seeds that are missing, negative, too large or repeated.
-
-    Args:
-        seeds: to check.
-        flag: that they were given by.
-
-    Raises:
-        UserError: with the offending seed.
-    """
-    given = f"{flag} {' '.join(map(str, seeds))}"
-    if not seeds:
-        raise UserError(f"{flag} is empty. Give at least one.")
-    for seed in seeds:
-        if seed < 0:
-            raise UserError(f"{given}: {seed} is negative. Seeds are 0 or more.")
-        if seed >= 2**32:  # NumPy's legacy generator takes no more
-            raise UserError(f"{given}: {seed} is too large. Seeds are below 2^32.")
-        if seeds.count(seed) > 1:
-            raise UserError(f"{given}: {seed} appears twice. Remove one.")

@@ -26,7 +26,6 @@ from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
-from sweeps.engine.options import SMALL
 from sweeps.engine.precompute import (
     DatasetPlan,
     ShardTask,
@@ -34,6 +33,7 @@ from sweeps.engine.precompute import (
     make_shards,
     plan_dataset,
 )
+from sweeps.engine.recording_plan import SMALL
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
