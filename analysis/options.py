@@ -20,7 +20,8 @@ class EvaluationOptions:
     storage: str = "storage"
     """Where the sweep was kept."""
     sweep: str | None = None
-    """Name of the sweep [the one worked on last]."""
+    """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
+    last]."""
     confirm_seeds: tuple[int, ...] = ()
     """Fresh seeds at which to train and evaluate the chosen configurations too [no fresh ones]."""
     allow_missing: bool = False
@@ -44,7 +45,8 @@ class ControlOptions:
     storage: str = "storage"
     """Where the sweep was kept."""
     sweep: str | None = None
-    """Name of the sweep [the one worked on last]."""
+    """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
+    last]."""
     allow_missing: bool = False
     """Go without the cells that are missing."""
     permutations: int = 1000
@@ -73,7 +75,7 @@ class RecordingsOptions:
     storage: str = "storage"
     """Where the sweeps were kept."""
     sweeps: tuple[str, ...] = ()
-    """Names of sweeps, one per recording, of at least two subjects [to be given]."""
+    """Sweeps, by name or in words, one per recording, of at least two subjects [to be given]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +85,17 @@ class ImageEvaluationOptions:
     storage: str = "storage"
     """Where the sweeps were kept."""
     sweeps: tuple[str, ...] = ()
-    """Names of sweeps, one per subject [each subject's last one]."""
+    """Sweeps, by name or in words, one per subject [each subject's last one]."""
     allow_missing: bool = False
     """Go without the cells that are missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueOptions:
+    """Flags of the list of sweeps."""
+
+    storage: str = "storage"
+    """Where the sweeps were kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -235,7 +235,9 @@ def main(options: RecordingsOptions) -> None:
     for line in words:
         say(line)
     # In any order they are the same comparison.
-    folder = storage / "recordings_compared" / digest(sorted(names))
+    folder = (
+        storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
+    )
     parts = [f"# {title}", *words, *map(report.markdown_table, tables)]
     write_whole(folder / "recordings.md", "\n\n".join(parts))
     values = [

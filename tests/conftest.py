@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
+os.environ["COLUMNS"] = "300"  # so that what is said is searched without line breaks
 for name in [name for name in os.environ if name.startswith("SSENSE_")]:
     del os.environ[name]
 torch.set_num_threads(1)

@@ -8,14 +8,6 @@ from ssense.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListOptions:
-    """Flags of the list of sweeps."""
-
-    storage: str = "storage"
-    """Where the sweeps were kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrackingOptions:
     """Flags of the rebuilding of MLflow's view."""
 

@@ -65,8 +65,8 @@ class EngineOptions:
     retrain_version: tuple[str, ...] = ()
     """Other versions of the code whose cells are trained again, by name [no version]."""
     cell: str | None = None
-    """Signature of a finished cell, or its beginning: train it again, alone, and say whether it is
-    the same to the bit [none; the sweep is run]."""
+    """A finished cell, by the beginning of its signature or as it is shown, "electrode 0.75, seed
+    1": train it again, alone, and say whether it is the same to the bit [none; it sweeps]."""
     price_per_device_hour: float | None = None
     """What an hour of one cell costs, for the plan: its machine's price by the cells it trains at a
     time [no price]."""
@@ -136,14 +136,16 @@ class EngineOptions:
             families: levels by hyperparameter, by name of the family.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: a value is out of range, or a level is of no field.
         """
-        from sweeps.engine.sweep import Family, Sweep
+        from sweeps.engine.sweep import Family, Sweep, check_levels
 
+        training = self.training()
+        check_levels(training, families)
         return Sweep(
             claim=claim,
             dataset_digest=data.digest,
-            training=self.training(),
+            training=training,
             families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),
