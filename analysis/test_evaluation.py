@@ -123,6 +123,8 @@ def write_report(material: Material) -> list[UPath]:
         rows = [*table_rows(protocol.evaluation), *published_rows(ledger)]
         words = " ".join([protocol.caption, *material.missing_note])
         contents[f"{protocol.file_name}.tex"] = report.latex_table(rows, words)
+        tests = difference_rows(protocol.evaluation, PRIMARY)
+        contents[f"{protocol.file_name}_tests.tex"] = report.latex_table(tests, LEGEND)
     for name, picture in pictures.items():
         for kind in ("png", "svg"):
             contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
