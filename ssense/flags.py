@@ -142,7 +142,7 @@ class Source:
 
     def refuse(self, why: str) -> UserError:
         """The error of a value, with a right one."""
-        return UserError(f"{self}: {why}. {self.advice}")
+        return UserError(f"{str(self).rstrip(' =')}: {why}. {self.advice}")
 
     @property
     def advice(self) -> str:

@@ -169,7 +169,7 @@ def test_underscores_do_for_hyphens_and_switches_have_both_directions():
             "--inner.sentences must be at least 1, got 0. Example: ",
         ),
         ([], "RECORDING is missing. Call it as: script.py RECORDING."),
-        ([""], "RECORDING : it is empty. Example: FOLDER."),
+        ([""], "RECORDING: it is empty. Example: FOLDER."),
     ],
 )
 def test_a_wrong_value_is_one_line_with_a_right_one(arguments, message):
