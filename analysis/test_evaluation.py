@@ -124,7 +124,9 @@ def write_report(material: Material) -> list[UPath]:
         words = " ".join([protocol.caption, *material.missing_note])
         contents[f"{protocol.file_name}.tex"] = report.latex_table(rows, words)
         tests = difference_rows(protocol.evaluation, PRIMARY)
-        contents[f"{protocol.file_name}_tests.tex"] = report.latex_table(tests, LEGEND)
+        contents[f"{protocol.file_name}_tests.tex"] = report.latex_table(
+            tests, protocol.evaluation.legend
+        )
     for name, picture in pictures.items():
         for kind in ("png", "svg"):
             contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
