@@ -254,6 +254,7 @@ def test_every_wrong_value_of_every_flag_is_one_line(options):
     tried = 0
     for flag in flags_of(options):
         for value in bad_values(flag):
+            tried += 1
             if flag.by_place:
                 refused(options, [value], {})
                 continue
