@@ -18,6 +18,12 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
+from analysis.options import ControlOptions
+from ssense.command import check_flags, run_command
+
+if __name__ == "__main__":
+    check_flags(ControlOptions)  # before the imports that take seconds
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,7 +48,6 @@ from analysis.looks import record_look
 from analysis.statistics import TTest
 from analysis.trained_controls import (
     TRAINED,
-    TrainedControlName,
     plan_control,
     run_trained_control,
 )
@@ -61,15 +66,12 @@ from analysis.untrained_controls import (
     read_sentences,
     run_untrained_controls,
 )
-from ssense.command import run_command
 from ssense.data.dataset import Dataset
-from ssense.errors import UserError
 from ssense.retrieval import metric_title
 from ssense.storage import locate, open_storage, write_whole
 from sweeps.engine.cell import Configuration, describe, label
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.power import ALPHA
-from sweeps.engine.process import check_shares
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
@@ -95,35 +97,6 @@ NO_SOUND = (
     "Left out: the control by the sound of the words, for neither the shards nor a features.csv of "
     "this recording in {} have rms, pitch or mel as numbers."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControlOptions:
-    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
-
-    storage: str = "storage"
-    """Where the sweep was kept."""
-    sweep: str | None = None
-    """Name of the sweep [the one worked on last]."""
-    allow_missing: bool = False
-    """Go without the cells that are missing."""
-    permutations: int = 1000
-    """Permutations of the pairing at each seed."""
-    train: tuple[TrainedControlName, ...] = ()
-    """Controls that need training too, a cell per seed each: noise, shifted, window, blocked,
-    grouped."""
-    recording: str | None = None
-    """Folder of the recording, where it has moved since the sweep."""
-    cpus_per_cell: int = 1
-    """CPU cores of one cell; as in the sweep, for comparable results."""
-    gpus_per_cell: float | None = None
-    """GPU share of one cell [1 where there are GPUs]."""
-
-    def __post_init__(self) -> None:
-        """Refuse no permutations, and a cell without a core or with an odd share of GPUs."""
-        check_shares(self.cpus_per_cell, self.gpus_per_cell)
-        if self.permutations < 1:
-            raise UserError(f"--permutations must be at least 1, got {self.permutations}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,12 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
+from analysis.options import ImageEvaluationOptions
+from ssense.command import check_flags, run_command
+
+if __name__ == "__main__":
+    check_flags(ImageEvaluationOptions)  # before the imports that take seconds
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -43,7 +49,6 @@ from analysis.looks import count_looks, record_look
 from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
 from analysis.statistics import crossed_ttest, effect_size
 from analysis.subjects import BySubject, subject_rows
-from ssense.command import run_command
 from ssense.data.image_dataset import BEST_TEST_EPOCH, ImageDataset
 from ssense.data.synthetic_things import RECORD
 from ssense.data.things_responses import POSTERIOR
@@ -70,18 +75,6 @@ TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
 PRIMARY = "recall@1"
 N_TEST = 200  # images, of the published tests
 OVER = "over subjects"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageEvaluationOptions:
-    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
-
-    storage: str = "storage"
-    """Where the sweeps were kept."""
-    sweeps: tuple[str, ...] = ()
-    """Names of sweeps, one per subject [each subject's last one]."""
-    allow_missing: bool = False
-    """Go without the cells that are missing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,17 @@ def record_look(
     return _standing(earlier, chosen, most)
 
 
+def looks_by_sweep(storage: UPath) -> Counter[str]:
+    """How many looks each sweep of a storage has taken, by name.
+
+    Raises:
+        UserError: the storage can't be read, or a look is damaged.
+    """
+    folders = [storage / FOLDER / name for name in names_in(storage / FOLDER)]
+    looks = [read_json(path) for folder in folders for path in _look_files(folder)]
+    return Counter(str(look.get("sweep")) for look in looks)
+
+
 def count_looks(ledger: Ledger) -> int:
     """How many looks are recorded at test splits like those of a sweep.
 
@@ -71,8 +83,11 @@ def _looks(ledger: Ledger, sweep: Sweep | None = None) -> tuple[UPath, list[dict
     test = ledger.description()["dataset"].get("test")
     named = test or f"{sweep.dataset_digest}-{sweep.training.split}"
     folder = ledger.storage / FOLDER / named
-    names = [name for name in names_in(folder) if name.startswith("look-")]
-    return folder, [read_json(folder / name) for name in names]
+    return folder, list(map(read_json, _look_files(folder)))
+
+
+def _look_files(folder: UPath) -> list[UPath]:
+    return [folder / name for name in names_in(folder) if name.startswith("look-")]
 
 
 def _standing(earlier: list[dict[str, Any]], chosen: dict[str, Any], most: int) -> str:

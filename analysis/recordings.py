@@ -15,6 +15,12 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
+from analysis.options import RecordingsOptions
+from ssense.command import check_flags, run_command
+
+if __name__ == "__main__":
+    check_flags(RecordingsOptions)  # before the imports that take seconds
+
 import csv
 import io
 from collections import defaultdict
@@ -30,8 +36,8 @@ from analysis.comparison import EQUIVALENCE, Scores, comparison_values
 from analysis.evaluation import PRIMARY
 from analysis.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
-from ssense.command import run_command, shell_command
-from ssense.data.splits import SplitKind
+from ssense.choices import SplitKind
+from ssense.command import shell_command
 from ssense.digest import digest
 from ssense.errors import UserError, one_line
 from ssense.retrieval import metric_title
@@ -46,16 +52,6 @@ PROTOCOLS = {
 
 Row = Mapping[str, str]
 Parsed = TypeVar("Parsed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordingsOptions:
-    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
-
-    storage: str = "storage"
-    """Where the sweeps were kept."""
-    sweeps: tuple[str, ...] = ()
-    """Names of sweeps, one per recording, of at least two subjects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +235,9 @@ def main(options: RecordingsOptions) -> None:
     for line in words:
         say(line)
     # In any order they are the same comparison.
-    folder = storage / "recordings_compared" / digest(sorted(names))
+    folder = (
+        storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
+    )
     parts = [f"# {title}", *words, *map(report.markdown_table, tables)]
     write_whole(folder / "recordings.md", "\n\n".join(parts))
     values = [

@@ -7,12 +7,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from ssense.retrieval import metric_title
-from ssense.terminal import shown
+from sweeps.engine.screen_table import ScreenTable
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -42,17 +39,9 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def screen_table(rows: Rows) -> Table:
-    """Lay rows out for the terminal; the columns are the first row's keys.
-
-    Names are a user's: what looks like markup in them, as in "[/mask]", is text.
-    """
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in rows[0]:
-        table.add_column(Text(shown(str(title))))
-    for row in rows:
-        table.add_row(*(Text(shown(str(cell))) for cell in row.values()))
-    return table
+def screen_table(rows: Rows) -> ScreenTable:
+    """Lay rows out for the terminal; the columns are the first row's keys."""
+    return ScreenTable(rows)
 
 
 def markdown_table(rows: Rows) -> str:

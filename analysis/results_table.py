@@ -1,210 +1,191 @@
-"""A table of results of any origin, and the comparison of its configurations.
+"""The comparison of the configurations of a table of results of any origin.
 
     python -m analysis.statistics results.csv --n-train 872 --n-test 292
 
-The table has the columns configuration and seed, and one more: the score. With further columns
-subject or recording or both, the subjects are the unit, or recordings where there are no subjects.
+Comparisons are paired: a seed that a configuration has no score for is left out of its recording,
+and named. With columns subject or recording or both, the subjects are the unit, or recordings where
+there are no subjects.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from upath import UPath
 
 from analysis import report
 from analysis.comparison import (
     EQUIVALENCE,
     LEGEND,
+    Comparison,
     Scores,
     between,
     comparison_rows,
+    comparison_values,
     further_legend,
     further_rows,
     spread,
 )
+from analysis.options import ResultsOptions
+from analysis.score_file import Results, Table, Unit, read_scores, unit_of
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
 from ssense.errors import UserError, one_line, printable
+from ssense.storage import write_whole
 from sweeps.engine.power import smallest_detectable_effect
 from sweeps.engine.progress import console, say
 
-COLUMNS = ("configuration", "seed")
-SUBJECT, RECORDING = UNITS = ("subject", "recording")
+TESTS_FILE, TABLES_FILE = "tests.csv", "tables.tex"
+"""What is written into a folder."""
 
-Table = Mapping[str, Mapping[int, float]]
-"""Scores of one recording by configuration and seed."""
+_UNITS: Mapping[Unit, str] = {
+    "fraction": "fractions of 1",
+    "percent": "percentages",
+    "own": "in a unit of their own",
+}
 
 
-class Results(NamedTuple):
-    """A table of scores.
+class Compared(NamedTuple):
+    """A comparison of configurations.
 
     Attributes:
-        metric: name of the score's column.
-        has_subjects: whether it says whose recordings they are; else each is one subject's.
-        tables: by subject and recording; "" where there is no such column.
+        tables: for people.
+        comparisons: what the tables show of them.
+        words: that explain the tables, a paragraph each.
     """
 
-    metric: str
-    has_subjects: bool
-    tables: Mapping[str, Mapping[str, Table]]
+    tables: Sequence[report.Rows]
+    comparisons: Sequence[Comparison]
+    words: Sequence[str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResultsOptions:
-    """Flags; each is also an environment variable, --n-train as SSENSE_N_TRAIN."""
+def unpaired(table: Table, absent: Sequence[tuple[str, int]] = ()) -> dict[int, list[str]]:
+    """Seeds that not all configurations of a recording have a score for, and which lack it.
 
-    results: str
-    """CSV with the columns configuration and seed, subject or recording or both if there are
-    several, and one more: the score."""
-    n_train: int | None = None
-    """Items of the training split; needed for a single recording."""
-    n_test: int | None = None
-    """Items of the test split; 0 if all seeds share their splits; needed for a single recording."""
-    baseline: str | None = None
-    """Configuration to compare all others with [every pair]."""
-    equivalence: float = EQUIVALENCE
-    """Differences up to this mean nothing in practice, in units of the score."""
-
-
-def read_scores(path: Path) -> Results:
-    """Read a table of scores.
-
-    Raises:
-        UserError: it can't be read, a column is missing, or a value makes no sense.
+    Args:
+        table: its scores.
+        absent: scores that the file names without a value.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            metrics = [name for name in columns if name not in (*COLUMNS, *UNITS)]
-            once = len(set(columns)) == len(columns)
-            if len(metrics) != 1 or not set(COLUMNS) <= set(columns) or not once:
-                found = printable(", ".join(map(str, columns)) or "nothing")
-                raise UserError(
-                    f"{path} must have the columns configuration, seed and one score, each once, "
-                    f"got {found}."
-                )
-            return Results(metrics[0], SUBJECT in columns, _tables(path, reader, metrics[0]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} can't be read as CSV ({one_line(error)}).") from error
+    names = dict.fromkeys([*table, *(name for name, _ in absent)])
+    seeds = {seed for known in table.values() for seed in known} | {seed for _, seed in absent}
+    lacking = {
+        seed: [name for name in names if seed not in table.get(name, {})] for seed in sorted(seeds)
+    }
+    return {seed: those for seed, those in lacking.items() if those}
 
 
-def _tables(
-    path: Path, rows: Iterable[Mapping[str, str]], metric: str
-) -> Mapping[str, Mapping[str, Table]]:
-    scores: dict[str, dict[str, dict[str, dict[int, float]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(dict))
-    )
-    for number, row in enumerate(rows, start=2):
-        where = f"{path}, line {number}"
-        if None in row:  # as of 0,1 for 0.1
-            raise UserError(f"{where}: more values than columns. Write decimals with a point.")
-        recording = _named(where, row, RECORDING) if RECORDING in row else ""
-        subject = _named(where, row, SUBJECT) if SUBJECT in row else recording
-        name = _named(where, row, "configuration")
-        seed, score = _seed_and_score(where, row, metric)
-        known = scores[subject][recording][name]
-        if seed in known:
-            raise UserError(f"{where}: {printable(name)} has seed {seed} twice. Keep one.")
-        known[seed] = score
-    return scores
-
-
-def _named(where: str, row: Mapping[str, str | None], column: str) -> str:
-    name = row[column] or ""
-    if not name.strip():
-        raise UserError(f"{where}: {column} is empty. Name it, or leave the line out.")
-    return name
-
-
-def _seed_and_score(where: str, row: Mapping[str, str], metric: str) -> tuple[int, float]:
-    seed, value = row["seed"], row[metric]
-    try:
-        found = int(seed), float(value)
-    except (TypeError, ValueError):
-        shown = printable(f"seed {seed!r}, {metric} {value!r}")
-        raise UserError(f"{where}: expected a whole seed and a number, got {shown}.") from None
-    if not math.isfinite(found[1]):
-        raise UserError(f"{where}: {metric} is {value}. Leave out what has no result.")
-    return found
-
-
-def paired(where: str, table: Table) -> dict[str, np.ndarray]:
-    """Put the scores of one recording into the order of the seeds, which configurations must share.
+def paired(
+    where: str, table: Table, absent: Sequence[tuple[str, int]] = ()
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Put the scores of one recording into the order of the seeds that all configurations have.
 
     Args:
         where: it is, for messages.
         table: its scores.
+        absent: scores that the file names without a value.
 
     Returns:
-        By configuration, `[J]`.
+        By configuration, `[J]`; and what was left out for lack of a partner, a line each.
 
     Raises:
-        UserError: they don't, or there is a single configuration.
+        UserError: there is a single configuration, or no seed that all have.
     """
     if len(table) < 2:
         raise UserError(f"{where} has {len(table)} configurations. Comparing takes at least two.")
-    seeds = sorted(set().union(*table.values()))
-    for name, known in table.items():
-        missing = [seed for seed in seeds if seed not in known]
-        if missing:
-            listed = printable(" ".join(map(str, missing)))
-            raise UserError(
-                f"{where}: {printable(name)} lacks seed {listed}, which others have. Run it, or "
-                "leave that seed out everywhere: comparisons are paired."
-            )
-    return {name: np.array([known[seed] for seed in seeds]) for name, known in table.items()}
+    left_out = unpaired(table, absent)
+    seeds = sorted(set().union(*table.values()) - left_out.keys())
+    if not seeds:
+        seed, names = next(iter(left_out.items()), (0, list(table)))
+        raise UserError(
+            f"{where}: there is no seed that all configurations have a score for: seed {seed} "
+            f"lacks {printable(', '.join(names))}. Comparisons are paired: run what is missing."
+        )
+    notes = [
+        f"Unpaired: seed {seed} is left out, without a score of {printable(', '.join(names), 100)}."
+        for seed, names in left_out.items()
+    ]
+    if notes:
+        notes.append(f"{where}: {len(seeds)} of {len(seeds) + len(left_out)} seeds are paired.")
+    return {name: np.array([known[seed] for seed in seeds]) for name, known in table.items()}, notes
 
 
-def paired_by_subject(path: Path, tables: Mapping[str, Mapping[str, Table]]) -> BySubject:
-    """Pair the scores of every recording.
+def paired_by_subject(path: Path, results: Results) -> tuple[BySubject, list[str]]:
+    """Pair the scores of every recording, and say what was left out.
 
     Raises:
         UserError: as `paired`.
     """
-    return {
-        subject: {
-            recording: paired(", ".join(filter(None, (str(path), subject, recording))), table)
-            for recording, table in recordings.items()
-        }
-        for subject, recordings in tables.items()
-    }
+    scores: dict[str, dict[str, Scores]] = {}
+    notes = []
+    for subject, recordings in (results.tables or {"": {"": {}}}).items():
+        for recording, table in recordings.items():
+            where = ", ".join(dict.fromkeys(filter(None, (str(path), subject, recording))))
+            found, lines = paired(where, table, results.absent.get((subject, recording), ()))
+            scores.setdefault(subject, {})[recording] = found
+            notes += lines
+    return scores, notes
+
+
+def region(text: str | None, unit: Unit) -> float:
+    """Differences that mean nothing in practice, in the unit of the scores.
+
+    Args:
+        text: a number in that unit, or percentage points with a percent sign; None for half a
+            percentage point.
+        unit: of the scores.
+
+    Raises:
+        UserError: percentage points of a score that is none.
+    """
+    if text is None and unit == "own":
+        return EQUIVALENCE
+    text = f"{100 * EQUIVALENCE:g}%" if text is None else text
+    if not text.endswith("%"):
+        return float(text)
+    if unit == "own":
+        raise UserError(
+            f"--equivalence {text}: the scores are no percentages. Give it in their unit, such as "
+            "0.005."
+        )
+    points = float(text.removesuffix("%"))
+    return points if unit == "percent" else points / 100
 
 
 def main(options: ResultsOptions) -> None:
     """Compare configurations over paired seeds, or over subjects where there are several."""
-    _check_flags(options)
     path = Path(options.results)
-    results = read_scores(path)
-    scores = paired_by_subject(path, results.tables or {"": {"": {}}})
+    results = read_scores(path, options.metric)
+    unit = unit_of(results)
+    equivalence = region(options.equivalence, unit)
+    scores, notes = paired_by_subject(path, results)
     recordings = [found for by_recording in scores.values() for found in by_recording.values()]
     if options.baseline is not None and options.baseline not in recordings[0]:
-        names = printable(", ".join(recordings[0]))
-        raise UserError(f"--baseline {options.baseline} is not in {path}. Found: {names}.")
+        names, given = printable(", ".join(recordings[0])), printable(options.baseline)
+        raise UserError(f"--baseline {given} is not in {path}. Found: {names}.")
+    for note in (*results.notes, *notes):
+        say(note)
+    say(f"Scores are taken for {_UNITS[unit]}; differences up to {equivalence:g} mean nothing.")
     if len(recordings) == 1:
-        _compare_over_seeds(options, results.metric, recordings[0])
-        return
-    _compare_over_subjects(options, scores)
-    if not results.has_subjects:
+        compared = _over_seeds(options, results.metric, recordings[0], equivalence)
+    else:
+        compared = _over_subjects(options, scores, equivalence)
+    for rows in compared.tables:
+        console.print(report.screen_table(rows))
+    for line in compared.words:
+        say(line)
+    if len(recordings) > 1 and not results.has_subjects:
         say("There is no column subject: each recording was taken for a subject of its own.")
+    if options.out is not None:
+        for written in write_tables(Path(options.out), compared, results.metric):
+            say(f"Written: {written}")
 
 
-def _check_flags(options: ResultsOptions) -> None:
-    if options.n_train is not None and options.n_train < 1:
-        raise UserError(f"--n-train must be at least 1, got {options.n_train}.")
-    if options.n_test is not None and options.n_test < 0:
-        raise UserError(f"--n-test must be at least 0, got {options.n_test}.")
-    if not options.equivalence >= 0:
-        raise UserError(f"--equivalence must be at least 0, got {options.equivalence}.")
-
-
-def _compare_over_seeds(options: ResultsOptions, metric: str, scores: Scores) -> None:
+def _over_seeds(
+    options: ResultsOptions, metric: str, scores: Scores, equivalence: float
+) -> Compared:
+    """The comparison of a single recording."""
     n_seeds = len(next(iter(scores.values())))
     if n_seeds < 2:
         raise UserError(f"{options.results} has a single seed: nothing can be tested. Run more.")
@@ -214,24 +195,53 @@ def _compare_over_seeds(options: ResultsOptions, metric: str, scores: Scores) ->
             "the training and test splits; --n-test 0 if all seeds share their splits."
         )
     sizes = options.n_train, options.n_test
-    comparisons = between(scores, *sizes, options.baseline, options.equivalence)
+    comparisons = between(scores, *sizes, options.baseline, equivalence)
     means = [
         {"configuration": name, metric: report.plain(values.mean(), spread(values))}
         for name, values in scores.items()
     ]
     tests = comparison_rows(comparisons, "comparison", report.plain)
-    for rows in (means, tests, further_rows(comparisons)):
-        console.print(report.screen_table(rows))
     detectable = smallest_detectable_effect(n_seeds, *sizes)
-    say(f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power).")
-    say(LEGEND)
-    say(further_legend(comparisons, options.equivalence, report.plain))
+    words = [
+        f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power).",
+        LEGEND,
+        further_legend(comparisons, equivalence, report.plain),
+    ]
+    return Compared([means, tests, further_rows(comparisons)], comparisons, words)
 
 
-def _compare_over_subjects(options: ResultsOptions, scores: BySubject) -> None:
-    comparisons = compare_subjects(
-        scores, baseline=options.baseline, equivalence=options.equivalence
-    )
-    for rows in subject_tables(scores, comparisons, report.plain):
-        console.print(report.screen_table(rows))
-    say(legend(comparisons, options.equivalence, report.plain))
+def _over_subjects(options: ResultsOptions, scores: BySubject, equivalence: float) -> Compared:
+    """The comparison of several recordings."""
+    comparisons = compare_subjects(scores, baseline=options.baseline, equivalence=equivalence)
+    tables = subject_tables(scores, comparisons, report.plain)
+    return Compared(tables, comparisons, [legend(comparisons, equivalence, report.plain)])
+
+
+def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
+    """Write the comparisons as numbers and the tables as LaTeX; yield what was written.
+
+    Args:
+        out: a .csv of the comparisons, a .tex of all tables, or a folder for both.
+        compared: what to write.
+        metric: name of the score.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    last = len(compared.tables) - 1
+    contents = {
+        ".csv": report.csv_table(comparison_values(compared.comparisons, metric)),
+        ".tex": "\n".join(
+            report.latex_table(rows, " ".join(compared.words) if place == last else metric)
+            for place, rows in enumerate(compared.tables)
+        ),
+    }
+    suffix = out.suffix.lower()
+    paths = {suffix: out} if suffix else {".csv": out / TESTS_FILE, ".tex": out / TABLES_FILE}
+    for kind, path in paths.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {path} can't be written ({one_line(error)}).") from error
+        write_whole(UPath(path), contents[kind])
+        yield path

@@ -11,6 +11,12 @@ for chance. Subjects who met the same stimuli: both are drawn from many, `crosse
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from analysis.options import ResultsOptions
+    from ssense.command import check_flags
+
+    check_flags(ResultsOptions)  # before the imports that take seconds
+
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -369,7 +375,7 @@ def _finite_vector(values: ArrayLike) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    from analysis.results_table import ResultsOptions, main
+    from analysis.results_table import main
     from ssense.command import run_command
 
     run_command(ResultsOptions, main)

@@ -19,8 +19,13 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
+from analysis.options import EvaluationOptions
+from ssense.command import check_flags, run_command
+
+if __name__ == "__main__":
+    check_flags(EvaluationOptions)  # before the imports that take seconds
+
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from upath import UPath
 
@@ -54,14 +59,12 @@ from analysis.protocol import (
     value_rows,
 )
 from analysis.sections import Material, draw_pictures, sections
-from ssense.command import run_command
 from ssense.retrieval import METRICS, metric_title
 from ssense.storage import names_in, open_storage, remove, write_whole
 from sweeps.engine.cell import describe
 from sweeps.engine.cell_table import CELLS_FILE, cells_csv
 from sweeps.engine.ledger import Ledger, Record, find_ledger, utc_now
 from sweeps.engine.mlflow_database import browse_command
-from sweeps.engine.process import check_shares
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
@@ -69,28 +72,6 @@ from sweeps.engine.tracking import Tracker
 
 SOMETIMES = ("fresh_seeds", "controls.", "response.")
 """Names of files that not every evaluation writes, or their beginnings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
-
-    storage: str = "storage"
-    """Where the sweep was kept."""
-    sweep: str | None = None
-    """Name of the sweep [the one worked on last]."""
-    confirm_seeds: tuple[int, ...] = ()
-    """Fresh seeds at which to train and evaluate the chosen configurations too."""
-    allow_missing: bool = False
-    """Go without the cells that are missing, and name them in the report."""
-    cpus_per_cell: int = 1
-    """CPU cores of one cell at fresh seeds; as in the sweep, for the same results."""
-    gpus_per_cell: float | None = None
-    """GPU share of one cell at fresh seeds [1 where there are GPUs]."""
-
-    def __post_init__(self) -> None:
-        """Refuse a cell without a core or with an odd share of GPUs."""
-        check_shares(self.cpus_per_cell, self.gpus_per_cell)
 
 
 def screen_rows(rows: report.Rows) -> report.Rows:
@@ -144,6 +125,10 @@ def write_report(material: Material) -> list[UPath]:
         rows = [*table_rows(protocol.evaluation), *published_rows(ledger)]
         words = " ".join([protocol.caption, *material.missing_note])
         contents[f"{protocol.file_name}.tex"] = report.latex_table(rows, words)
+        tests = difference_rows(protocol.evaluation, PRIMARY)
+        contents[f"{protocol.file_name}_tests.tex"] = report.latex_table(
+            tests, protocol.evaluation.legend
+        )
     for name, picture in pictures.items():
         for kind in FIGURE_KINDS:
             contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 from analysis.control_scores import ControlScores, overlapping_share
 from analysis.evaluation import evaluate_chosen, splits_of
 from analysis.further_cells import single_configurations, train_further
+from analysis.options import TrainedControlName
+from ssense.choices import SplitKind
 from ssense.data import shards
 from ssense.data.brain_treebank import SegmentSpec, open_recording
 from ssense.data.dataset import Dataset
-from ssense.data.splits import SplitKind
 from ssense.data.surrogate import SURROGATES, Surrogate
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
@@ -36,8 +36,6 @@ from sweeps.engine.precompute import (
 from sweeps.engine.progress import count, step
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Sweep
-
-TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 
 WINDOW_S = 3.0
 """Seconds of signal from before each sentence on, in Defossez et al. (2023) likewise."""

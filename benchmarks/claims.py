@@ -50,8 +50,8 @@ from ssense.model.text import TextSpec, cached_embeddings
 from ssense.retrieval import chance_metrics, cosine_scores
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import Configuration
-from sweeps.engine.options import SMALL
 from sweeps.engine.precompute import ShardTask, plan_dataset
+from sweeps.engine.recording_plan import SMALL
 
 METRIC = "recall@10"
 LEVEL = 0.05

@@ -16,11 +16,10 @@ import json
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from matplotlib.figure import Figure
 from torch.nn.functional import normalize
 from training_step import SHAPE, Clock, epoch_seconds, peak_bytes
@@ -57,7 +56,7 @@ AXES = {
 class Options:
     """What to measure."""
 
-    figure: Annotated[str, tyro.conf.Positional]
+    figure: str
     """File of the figure to write."""
     precision: Precision = "bf16"
     """Of the training."""

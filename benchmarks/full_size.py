@@ -19,10 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import tyro
 from precompute import MemoryWatch
 from upath import UPath
 
@@ -49,7 +47,7 @@ REFERENCE_MS = (627, 908)  # of the authors' superlets, per channel and segment
 class Options:
     """What to measure on."""
 
-    recording: Annotated[str, tyro.conf.Positional]
+    recording: str
     """Folder of the recording."""
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import importlib.util
+import inspect
 import os
 import platform
 import shlex
@@ -11,17 +14,36 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from types import TracebackType
+from typing import Any, NoReturn, TypeVar
 
-from ssense.errors import UserError
+from ssense.errors import UserError, printable
+from ssense.flags import PREFIX, HelpAskedError, Parsed, flags_of, nearest_name, parse
 from ssense.terminal import show_lookalikes
+from ssense.usage import usage
 
 Options = TypeVar("Options")
 
-PREFIX = "SSENSE_"
 _SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
-_TRUE = ("1", "true", "yes", "on")
-_FALSE = ("0", "false", "no", "off")
+_OPTIONS = (
+    *("sweeps.masking", "sweeps.images", "sweeps.engine.command_options", "analysis.options"),
+    *("ssense.data.synthetic_spec", "ssense.data.synthetic_things_spec"),
+)
+"""Modules with the flags of all commands of the project."""
+_SLIP = 0.85  # likeness of names from which one is meant for the other
+_INTERRUPTED = "interrupted: run the same command again to go on"
+
+
+def check_flags(options: type[Any]) -> None:
+    """Refuse wrong flags, or show the help, before the imports of a script that take seconds.
+
+    To be called by a script between its light imports and the others, with the class that it gives
+    to `run_command` below; from here on an interrupt is one line.
+    """
+    sys.excepthook = _excepthook
+    with _errors_in_one_line():
+        _check_installed()
+        _parsed(options, sys.modules["__main__"].__doc__)
 
 
 def run_command(options: type[Options], command: Callable[[Options], Any]) -> NoReturn:
@@ -31,21 +53,88 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
     variable, `--max-epochs 5` as SSENSE_MAX_EPOCHS=5; the command line wins. Exit code
     2 is an error that the user can put right.
     """
-    import tyro
+    with _errors_in_one_line():
+        _check_installed()
+        found = _parsed(options, sys.modules[command.__module__].__doc__ or command.__doc__)
+        for line in unknown_variables(options, os.environ):
+            print(line, file=sys.stderr)
+        try:
+            command(found.options)
+        except UserError as error:
+            raise UserError(found.by_source(str(error))) from error
+    raise SystemExit(0)
 
+
+@contextlib.contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Exit as commands do where the user can put it right, or has interrupted it."""
     show_lookalikes()
     try:
-        _check_installed()
-        arguments = [*environment_arguments(options, os.environ), *sys.argv[1:]]
-        by_place = (tyro.conf.PositionalRequiredArgs,)
-        command(tyro.cli(options, args=arguments, description=command.__doc__, config=by_place))
+        yield
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print(_INTERRUPTED, file=sys.stderr)
         raise SystemExit(130) from None
-    raise SystemExit(0)
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(_INTERRUPTED, file=sys.stderr, flush=True)
+    raise SystemExit(130)
+
+
+def _parsed(options: type[Options], description: str | None) -> Parsed[Options]:
+    try:
+        return parse(options, sys.argv[1:], os.environ, program())
+    except HelpAskedError:
+        print(usage(options, program(), inspect.cleandoc(description or "")))
+        raise SystemExit(0) from None
+
+
+def program() -> str:
+    """How the running command is called, for messages: "sweeps/masking.py"."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return sys.argv[0] or "python"
+
+
+def unknown_variables(options: type, environment: Mapping[str, str]) -> list[str]:
+    """Say which variables are set that look like flags of a command, but are none.
+
+    Those of the project's other commands are none of its business, unless they look like a slip: an
+    environment is for all.
+    """
+    known = [flag.variable.removeprefix(PREFIX) for flag in flags_of(options)]
+    given = sorted(name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX))
+    lines = []
+    for name in given:
+        nearest = nearest_name(name, known)
+        slip = nearest_name(name, known, cutoff=_SLIP)
+        if name not in known and (slip or name not in _all_variables()):
+            advice = f" Nearest: {PREFIX}{nearest}." if nearest else ""
+            told = printable(PREFIX + name)
+            lines.append(f"ignored: {told}, which names no flag of {program()}.{advice}")
+    return lines
+
+
+@functools.cache
+def _all_variables() -> frozenset[str]:
+    """What the variables of all commands of the project are called, without the prefix."""
+    kinds: list[Any] = []
+    for module in _OPTIONS:
+        with contextlib.suppress(ImportError):  # the science may be installed alone
+            kinds += filter(
+                dataclasses.is_dataclass, vars(importlib.import_module(module)).values()
+            )
+    return frozenset(
+        flag.variable.removeprefix(PREFIX) for kind in kinds for flag in flags_of(kind)
+    )
 
 
 def inherited(options: Any, base: type[Options]) -> Options:
@@ -110,52 +199,3 @@ def shell_command(*words: object, **flags: object) -> str:
         # A value with a dash in front would be taken for a flag.
         line += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
     return shlex.join(line)
-
-
-def environment_arguments(options: type, environment: Mapping[str, str]) -> list[str]:
-    """Turn the variables that name fields of `options` into command-line arguments.
-
-    The values of a list are separated by blanks; an empty variable counts as unset.
-
-    Raises:
-        UserError: a switch is neither on nor off.
-    """
-    arguments: list[str] = []
-    for name, kind in _flags(options):
-        variable = PREFIX + name.upper().replace(".", "_").replace("-", "_")
-        value = environment.get(variable, "")
-        if not value:
-            continue
-        if kind is bool:
-            arguments.append(_switch(name, variable, value))
-        elif _is_list(kind):
-            arguments += [f"--{name}", *value.split()]
-        else:
-            arguments.append(f"--{name}={value}")
-    return arguments
-
-
-def _switch(name: str, variable: str, value: str) -> str:
-    if value.lower() in _TRUE:
-        return f"--{name}"
-    if value.lower() in _FALSE:
-        group, dot, last = name.rpartition(".")
-        return f"--{group}{dot}no-{last}"
-    raise UserError(f"{variable}={value}: a switch is on with 1 and off with 0.")
-
-
-def _is_list(kind: Any) -> bool:
-    return any(get_origin(option) in (list, tuple) for option in (kind, *get_args(kind)))
-
-
-def _flags(options: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Flag names of a dataclass, nested ones dotted, and their types."""
-    types = get_type_hints(options)
-    for field in dataclasses.fields(options):
-        name, kind = prefix + field.name.replace("_", "-"), types[field.name]
-        if field.default is field.default_factory is dataclasses.MISSING:
-            continue  # given by its place
-        if dataclasses.is_dataclass(kind):
-            yield from _flags(kind, f"{name}.")
-        else:
-            yield name, kind

@@ -11,12 +11,17 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ssense.data.image_dataset import ImagePairs, ImageSplitKind
+from ssense.choices import (
+    UNTRAINED,
+    BrainEncoderName,
+    GalleryName,
+    ImageSplitKind,
+    ObjectiveName,
+)
+from ssense.data.image_dataset import ImagePairs
 from ssense.data.splits import Split
 from ssense.digest import weights_identity
-from ssense.model.brain_encoders import BRAIN_DIMENSIONS, BRAIN_ENCODERS, BrainEncoderName
-from ssense.model.clip import UNTRAINED
-from ssense.model.galleries import GalleryName
+from ssense.model.brain_encoders import BRAIN_DIMENSIONS, BRAIN_ENCODERS
 from ssense.model.image_features import ImageTowerSpec, image_tower
 from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
@@ -24,8 +29,6 @@ from ssense.model.objectives.objective import Objective, ObjectiveSpec
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.precision import full_precision
 from ssense.retrieval import retrieval_metrics
-
-ObjectiveName = Literal["infonce", "ssr", "neuroclip"]
 
 RECALL_AT = (1, 5, 10)
 """Top-1 and Top-5 are what the papers report; the search goes by the 10th."""

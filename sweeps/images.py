@@ -14,14 +14,15 @@ come without code: SSR and NeuroCLIP are reimplemented from their descriptions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from ssense.choices import ObjectiveName
 from ssense.command import run_command
-from ssense.image_training import ObjectiveName
-from ssense.model.objectives.ssr import ABLATIONS
 from sweeps.engine.image_options import ImageOptions
-from sweeps.engine.image_plan import ImagePlan
-from sweeps.engine.run import run
-from sweeps.engine.sweep import Levels, Sweep
+
+if TYPE_CHECKING:
+    from sweeps.engine.image_plan import ImagePlan
+    from sweeps.engine.sweep import Levels, Sweep
 
 INFONCE = {"infonce.temperature": (0.02, 0.04, 0.07, 0.1, 0.2)}
 SSR = {
@@ -53,6 +54,8 @@ def image_sweep(data: ImagePlan, options: ImageOptions) -> Sweep:
 
 def ablation() -> dict[str, Mapping[str, Levels]]:
     """A family of a single configuration for each row of SSR's ablation."""
+    from ssense.model.objectives.ssr import ABLATIONS
+
     return {
         f"ssr, {name}": {"objective": ("ssr",)} | {f"ssr.{k}": (v,) for k, v in changes.items()}
         for name, changes in ABLATIONS.items()
@@ -66,6 +69,8 @@ def depths(layers: int) -> tuple[int, ...]:
 
 def main(options: ImageOptions) -> None:
     """Sweep objectives of image decoding, subject by subject, over paired seeds."""
+    from sweeps.engine.run import run  # after the flags are checked: it takes seconds to import
+
     run(image_sweep, options)
 
 

@@ -11,14 +11,15 @@ validation Recall@10. Optuna proposes the mask ratios. Running it again trains w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ssense.command import run_command
 from ssense.errors import UserError
-from ssense.model.masking import masked_count
 from sweeps.engine.options import SweepOptions
-from sweeps.engine.precompute import DatasetPlan
-from sweeps.engine.run import run
-from sweeps.engine.sweep import Sweep
+
+if TYPE_CHECKING:
+    from sweeps.engine.precompute import DatasetPlan
+    from sweeps.engine.sweep import Sweep
 
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
@@ -61,6 +62,8 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
     Raises:
         UserError: none masks anything.
     """
+    from ssense.model.masking import masked_count
+
     smallest = {masked_count(ratio, n): ratio for ratio in sorted(ratios, reverse=True)}
     distinct = tuple(sorted(ratio for count, ratio in smallest.items() if count > 0))
     if not distinct:
@@ -71,6 +74,8 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
 
 def main(options: MaskingOptions) -> None:
     """Sweep masking configurations over paired seeds (Table 1 of SSENSE)."""
+    from sweeps.engine.run import run  # after the flags are checked: it takes seconds to import
+
     run(masking_sweep, options)
 
 

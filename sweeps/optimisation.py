@@ -9,11 +9,14 @@ and does not say what else was tried.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ssense.command import run_command
 from sweeps.engine.options import SweepOptions
-from sweeps.engine.precompute import DatasetPlan
-from sweeps.engine.run import run
-from sweeps.engine.sweep import Sweep
+
+if TYPE_CHECKING:
+    from sweeps.engine.precompute import DatasetPlan
+    from sweeps.engine.sweep import Sweep
 
 LEARNING_RATES = {"learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
 TEMPERATURES = {"temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
@@ -32,6 +35,8 @@ def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:
 
 def main(options: SweepOptions) -> None:
     """Sweep learning rates and temperatures over paired seeds."""
+    from sweeps.engine.run import run  # after the flags are checked: it takes seconds to import
+
     run(optimisation_sweep, options)
 
 

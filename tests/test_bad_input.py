@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -61,7 +61,7 @@ def refused(recording, storage, monkeypatch, capsys) -> Refused:
 
     def refused(*flags: str | Path) -> str:
         places = ("--recording", recording, "--storage", storage)
-        arguments = ["sweeps/masking.py", *places, *LEAST, "--yes", *flags]
+        arguments = ["sweeps/masking.py", *beside(flags, *places, *LEAST), "--yes", *flags]
         monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
         with pytest.raises(SystemExit) as stop:
             run_command(MaskingOptions, main)
@@ -69,6 +69,13 @@ def refused(recording, storage, monkeypatch, capsys) -> Refused:
         return one_line(capsys.readouterr().err)
 
     return refused
+
+
+def beside(flags: Sequence[str | Path], *defaults: str | Path) -> list[str | Path]:
+    """The defaults, flags and values in turn, of which flags have none of their own."""
+    given = {str(flag).partition("=")[0] for flag in flags}
+    pairs = zip(defaults[::2], defaults[1::2], strict=True)
+    return [word for name, value in pairs if name not in given for word in (name, value)]
 
 
 def one_line(stderr: str) -> str:
@@ -85,7 +92,7 @@ def files(folder: Path) -> list[str]:
 
 def run_as_script(*flags: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, SCRIPT, *LEAST, "--yes", *flags],
+        [sys.executable, SCRIPT, *beside(flags, *LEAST), "--yes", *flags],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -192,19 +199,22 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
     [
         ("--trial trial007", "Found: trial000. Check --trial"),
         ("--ratios 0.1 1.2", "--ratios: 1.2 is outside [0, 1). Give shares"),
-        ("--ratios nan", "--ratios: nan is outside [0, 1)"),
+        ("--ratios nan", "--ratios nan: nan is not a number"),
         ("--ratios 0.01", "--ratios 0.01: none masks a single one of 3"),
         ("--seeds 0 3 3", "--seeds 0 3 3: 3 appears twice. Remove one"),
         ("--seeds 0 -1", "--seeds 0 -1: -1 is negative. Seeds are 0 or more"),
         ("--seeds 4294967296", "4294967296 is too large. Seeds are below 2^32"),
-        ("--seeds", "--seeds is empty. Give at least one"),
-        ("--configurations 0", "--configurations must be at least 1, got 0"),
-        ("--max-epochs 0", "max_epochs must be positive, got 0"),
-        ("--batch-size -4", "batch_size must be positive, got -4"),
+        ("--seeds", "--seeds lacks its value. Example: --seeds 0-9"),
+        (
+            "--configurations 0",
+            "--configurations must be above 0, got 0. Example: --configurations 10",
+        ),
+        ("--max-epochs 0", "--max-epochs must be above 0, got 0. Example: --max-epochs 100"),
+        ("--batch-size -4", "--batch-size must be above 0, got -4. Example: --batch-size 32"),
         ("--cpus-per-cell 0", "--cpus-per-cell must be at least 1, got 0"),
         ("--gpus-per-cell -1", "--gpus-per-cell must be 0 or more, got -1"),
-        ("--gpus-per-cell nan", "--gpus-per-cell must be 0 or more, got nan"),
-        ("--storage=", "--storage is empty"),
+        ("--gpus-per-cell nan", "--gpus-per-cell nan: nan is not a number"),
+        ("--storage=", "--storage: it is empty. Example: --storage storage"),
         ("--spectrogram brainbert", "reaches 200 Hz. Use --spectrogram small, up to 120 Hz"),
         ("--encoder-weights no-such.pth", "no-such.pth: no such file. Check --encoder-weights"),
         (f"--text-weights {'x' * 300}", "can't be read (File name too long). Check the name"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import tyro
 
-from ssense.command import environment_arguments, shell_command
+from ssense.command import shell_command, unknown_variables
 from ssense.errors import UserError
+from ssense.flags import parse as parse_flags
 from sweeps.engine.image_options import ImageOptions
 from sweeps.masking import MaskingOptions
 
@@ -43,7 +44,7 @@ class Options:
 
 
 def parse(environment: dict[str, str], *arguments: str) -> Options:
-    return tyro.cli(Options, args=[*environment_arguments(Options, environment), *arguments])
+    return parse_flags(Options, arguments, environment, "script.py").options
 
 
 @pytest.mark.parametrize(
@@ -88,21 +89,21 @@ def test_the_command_line_wins(environment, arguments, values):
 
 def test_a_switch_that_is_neither_on_nor_off_is_refused():
     with pytest.raises(UserError, match="SSENSE_DRY_RUN=maybe: a switch is on with 1 and off with"):
-        environment_arguments(Options, {"SSENSE_DRY_RUN": "maybe"})
+        parse({"SSENSE_DRY_RUN": "maybe"})
 
 
 @pytest.mark.parametrize(
     ("options", "name"), [(ImageOptions, "subjects"), (MaskingOptions, "sentences")]
 )
 def test_what_sweeps_make_up_is_named_by_variables_too(options, name):
-    arguments = environment_arguments(options, {f"SSENSE_SYNTHETIC_{name.upper()}": "37"})
-    made = tyro.cli(options, args=arguments).synthetic
+    environment = {f"SSENSE_SYNTHETIC_{name.upper()}": "37"}
+    made = parse_flags(options, [], environment, "script.py").options.synthetic
     assert made == dataclasses.replace(options().synthetic, **{name: 37})
 
 
 def test_options_of_a_module_with_evaluated_annotations_work_too():
     options = dataclass(type("Evaluated", (), {"__annotations__": {"yes": bool}, "yes": False}))
-    assert environment_arguments(options, {"SSENSE_YES": "1"}) == ["--yes"]
+    assert parse_flags(options, [], {"SSENSE_YES": "1"}, "script.py").options.yes
 
 
 # ---------------------------------------------------------------- whole processes
@@ -129,6 +130,8 @@ class Options:
 def main(options: Options) -> None:
     if options.outcome == "user error":
         raise UserError("seeds: 3 appears twice.\\nRemove one.")
+    if options.outcome == "names its flag":
+        raise UserError("--outcome names its flag can't be had. Example: print.")
     if options.outcome == "bug":
         raise ZeroDivisionError("ours")
     if options.outcome == "interrupt":
@@ -178,7 +181,8 @@ def test_a_command_gets_flags_and_variables(run):
         ({"SSENSE_OUTCOME": "user error"}, "error: seeds: 3 appears twice. Remove one.\n"),
         (
             {"SSENSE_DRY_RUN": "si"},
-            "error: SSENSE_DRY_RUN=si: a switch is on with 1 and off with 0.\n",
+            "error: SSENSE_DRY_RUN=si: a switch is on with 1 and off with 0. "
+            "Example: SSENSE_DRY_RUN=1.\n",
         ),
     ],
 )
@@ -194,7 +198,38 @@ def test_a_wrong_flag_is_exit_code_2_without_traceback(run, arguments):
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert arguments[0] in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_variable_that_names_no_flag_is_said_and_one_of_another_command_is_not():
+    environment = {
+        "SSENSE_MAX_EPOCH": "5",  # misspelt
+        "SSENSE_SEED": "5",
+        "SSENSE_RATIOS": "0.5",  # of sweeps/masking.py
+        "SSENSE_OBJECTIVES": "ssr",  # of sweeps/images.py
+        "SSENSE_PERMUTATIONS": "10",  # of analysis/controls.py
+        "SSENSE_PORT": "5001",  # of the MLflow server
+        "SSENSE_ZZZZ": "1",
+        "PATH": "x",
+    }
+    lines = unknown_variables(Options, environment)
+    assert [re.sub(r"names no flag of .*?\.(?= |$)", "", line) for line in lines] == [
+        "ignored: SSENSE_MAX_EPOCH, which  Nearest: SSENSE_MAX_EPOCHS.",
+        "ignored: SSENSE_SEED, which  Nearest: SSENSE_SEEDS.",  # of the synthetic recording
+        "ignored: SSENSE_ZZZZ, which ",
+    ]
+
+
+def test_an_unknown_variable_is_said_and_the_command_runs(run):
+    done = run(SSENSE_SEED="5")
+    assert done.returncode == 0
+    assert done.stderr.startswith("ignored: SSENSE_SEED, ")
+
+
+def test_an_error_of_the_command_names_the_variable_that_a_value_came_from(run):
+    done = run(SSENSE_OUTCOME="names its flag")
+    assert done.stderr == "error: SSENSE_OUTCOME=names its flag can't be had. Example: print.\n"
 
 
 @pytest.mark.parametrize(("edit", "code"), [("", 0), ("# edited\n", 2)])

@@ -40,5 +40,5 @@ def test_sweeps_do_not_import_the_analysis():
     ["signal.superlets", "model.encoder", "model.losses", "model.masking", "training", "retrieval"],
 )
 def test_a_machine_with_just_torch_and_numpy_can_train(module):
-    absent = ["open_clip", "tyro", "rich", "safetensors", "upath", "matplotlib", "ray", "mlflow"]
+    absent = ["open_clip", "rich", "safetensors", "upath", "matplotlib", "ray", "mlflow"]
     imports([f"ssense.{module}"], absent)

@@ -9,30 +9,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssense.choices import GalleryName, ImageSplitKind
 from ssense.data.splits import Split
 from ssense.data.things import Things
 from ssense.data.things_folds import FoldKind, make_fold
-from ssense.model.galleries import GalleryName
 from ssense.model.image_features import FeatureKind
 from ssense.model.objectives.objective import Batch
-
-ImageSplitKind = Literal[
-    "intra-subject",
-    "leave-one-subject-out",
-    "intra-subject, best test epoch",
-    "leave-one-subject-out, best test epoch",
-]
-"""Whom a cell trains on, and what chooses its epoch.
-
-Held-out concepts choose, unless the test does: most peers report the best epoch of the test, which
-is no estimate of anything, and is here to reproduce them under its name.
-"""
 
 BEST_TEST_EPOCH = ", best test epoch"
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ssense.choices import Electrodes
 from ssense.data.recording import Recording
 from ssense.data.signal_quality import CLIPPED, CONSTANT, IDENTICAL, SILENT
 from ssense.data.tables import listing
@@ -16,7 +17,6 @@ from ssense.data.timeline import OFFICIAL_RATE_HZ, Alignment
 from ssense.errors import UserError
 from ssense.signal.contacts import laplacian_neighbours, read_names
 
-Electrodes = Literal["clean-laplacian", "clean", "all"]
 LengthRule = Literal["duration", "sample_span"]
 Overflow = Literal["drop", "error", "truncate"]
 SamplingRate = Literal["measured", "nominal_2048"]

@@ -16,6 +16,12 @@ Values one by one would be read at a tenth of the speed, and compressed well tak
 
 from __future__ import annotations
 
+from ssense.command import check_flags, run_command
+from ssense.data.shards_options import ShardsOptions
+
+if __name__ == "__main__":
+    check_flags(ShardsOptions)  # before the imports that take seconds
+
 import hashlib
 import json
 import threading
@@ -30,7 +36,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from ssense.command import run_command
 from ssense.errors import UserError, one_line
 from ssense.storage import (
     is_local,
@@ -425,13 +430,7 @@ def _settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-@dataclass(frozen=True)
-class _Command:
-    folder: str
-    """A folder of shards, STORAGE/shards/DIGEST; a path or a URL."""
-
-
-def main(command: _Command) -> None:
+def main(command: ShardsOptions) -> None:
     """Show what a folder of shards contains and where it came from; draw a few spectrograms."""
     folder = locate(command.folder)
     try:
@@ -447,4 +446,4 @@ def main(command: _Command) -> None:
 
 
 if __name__ == "__main__":
-    run_command(_Command, main)
+    run_command(ShardsOptions, main)

@@ -5,24 +5,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+
+from ssense.choices import SplitKind
 
 FRACTIONS = (0.6, 0.2, 0.2)
 BLOCKS = 20
 """Stretches of the recording that a blocked split deals out whole."""
 GAP_S = 7.0
 """Seconds between parts that are apart in time: a segment's context and its filters reach less."""
-
-SplitKind = Literal["random", "grouped", "blocked", "held-out"]
-"""How a seed divides sentences.
-
-random: any sentence to any part, as in SSENSE; neighbours may share samples.
-grouped: likewise, but sentences that are the same stay together, see `repeat_groups`.
-blocked: whole stretches of the recording, parts at least GAP_S apart.
-held-out: the end of the recording is every seed's test split, at least GAP_S behind the others.
-"""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,12 @@ else links signal and text. With `coupling` 0 nothing is evoked: a null recordin
 
 from __future__ import annotations
 
+from ssense.command import check_flags, inherited, run_command
+from ssense.data.synthetic_spec import FORMAT_VERSION, SyntheticCommand, SyntheticSpec
+
+if __name__ == "__main__":
+    check_flags(SyntheticCommand)  # before the imports that take seconds
+
 import csv
 import dataclasses
 import hashlib
@@ -29,7 +35,6 @@ import h5py
 import numpy as np
 from scipy import fft
 
-from ssense.command import inherited, run_command
 from ssense.data.montage import Channel, corrupted_list, lay_out
 from ssense.data.movie_times import MovieTimes, run_movie, timing_rows
 from ssense.data.quirks import (
@@ -51,7 +56,6 @@ from ssense.errors import UserError
 from ssense.storage import write_folder
 
 SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
-FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
 
 LATENT_DIMENSIONS = 16
 ACTIVE_DIMENSIONS = 3  # of a word
@@ -65,59 +69,8 @@ BACKGROUND_UV = 40.0  # root mean square over all frequencies
 COMMON_UV = 15.0  # root mean square of what all contacts share
 KNEE_HZ = 1.0  # below it the background's spectrum is flat, above it power falls as 1 / f²
 
-LEAST: dict[str, float] = {
-    "sentences": 1,
-    "electrodes": 3,
-    "coupling": 0,
-    "seed": 0,
-    "pauses": 0,
-    "sampling_rate": 128.0,  # mains hum and half of the carriers fit below half of it
-    "lead_in_s": 0,
-}
-LEAST_WITH_QUIRKS = {"sentences": 30, "electrodes": 4, "pauses": 2}  # so that each quirk occurs
 CHUNK_SAMPLES = 65_536
 BESIDE_MOVIE_S = 5.0  # recording between the movie's end and the file's
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticSpec:
-    """What to make up.
-
-    Attributes:
-        sentences: sentences in the transcript; about one in 150 comes after the last trigger.
-        electrodes: contacts, on shafts of five; the outer two of a shaft have no Laplacian. 106
-            contacts are those of the published sub_9, of which it calls 7 corrupted.
-        coupling: amplitude of what words evoke; 0 evokes nothing.
-        seed: draws sentences, times, electrode patterns and background (words' latents aside).
-        sampling_rate: samples per second.
-        equal_durations: every sentence has six words and lasts two seconds, so that no length,
-            in words or in time, tells sentences apart.
-        pauses: how often the movie was paused.
-        lead_in_s: recording before the movie starts.
-        quirks: whether the files are as untidy as the published ones, see `ssense.data.quirks`;
-            about two sentences in 100 come on top, which cannot be aligned.
-    """
-
-    sentences: int = 300
-    electrodes: int = 8
-    coupling: float = 1.0
-    seed: int = 0
-    sampling_rate: float = 512.0
-    equal_durations: bool = False
-    pauses: int = 2
-    lead_in_s: float = 20.0
-    quirks: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse values that no recording can have."""
-        for name in ("coupling", "sampling_rate", "lead_in_s"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # so that 1 is 1.0
-        least = LEAST | (LEAST_WITH_QUIRKS if self.quirks else {})
-        for name, lowest in least.items():
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= lowest):
-                why = " with quirks" if self.quirks and name in LEAST_WITH_QUIRKS else ""
-                raise UserError(f"{name} must be at least {lowest:g}{why}, got {value}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,16 +388,7 @@ def _metadata(spec: SyntheticSpec, timings: SentenceTimings | None) -> dict[str,
     return {"title": "Synthetic", "filename": MOVIE, "synthetic": settings}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Command(SyntheticSpec):
-    out: Path
-    """Folder to write, new."""
-    timings: Path | None = None
-    """A table of sentence timings (CSV: onset_s, offset_s, onset_sample, offset_sample, n_words)
-    whose sentences and pauses to take over, instead of --sentences, --pauses and --lead-in-s."""
-
-
-def main(command: _Command) -> None:
+def main(command: SyntheticCommand) -> None:
     """Write a synthetic recording in Brain Treebank's layout to the folder OUT."""
     table = None if command.timings is None else read_sentence_timings(command.timings)
     spec = settled(inherited(command, SyntheticSpec), table)
@@ -458,4 +402,4 @@ def main(command: _Command) -> None:
 
 
 if __name__ == "__main__":
-    run_command(_Command, main)
+    run_command(SyntheticCommand, main)

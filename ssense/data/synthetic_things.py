@@ -13,31 +13,36 @@ concepts never seen can be read from a response, across subjects less well than 
 
 from __future__ import annotations
 
+from ssense.command import check_flags, inherited, run_command
+from ssense.data.synthetic_things_spec import (
+    FORMAT_VERSION,
+    SyntheticThingsCommand,
+    SyntheticThingsSpec,
+    Variant,
+)
+
+if __name__ == "__main__":
+    check_flags(SyntheticThingsCommand)  # before the imports that take seconds
+
 import dataclasses
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ssense.command import inherited, run_command
+from ssense.choices import Part
 from ssense.data.tables import read_json
-from ssense.data.things_images import METADATA, Part
+from ssense.data.things_images import METADATA
 from ssense.data.things_responses import INFO, POSTERIOR
-from ssense.errors import UserError
 from ssense.storage import write_folder
 
-FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
 RECORD = "synthetic.json"
-
-Variant = Literal["official", "nice", "ubp", "neurobridge", "array"]
-MEG_VARIANTS = ("ubp", "neurobridge", "array")
 
 LATENTS = 12  # red, green, blue of the four squares
 WITHIN_CONCEPT = 0.1  # standard deviation of an image's values about its concept's, of 0 to 1
@@ -57,69 +62,6 @@ EEG_CHANNELS = (
     *("CP2", "CP4", "CP6", "TP8", "TP10", *POSTERIOR),
 )
 MEG_CHANNELS = tuple(f"MEG{number:03d}" for number in range(1, 272))
-
-LEAST = {
-    "subjects": 1,
-    "concepts": 1,
-    "images_per_concept": 1,
-    "test_concepts": 1,
-    "repetitions": 1,
-}
-LEAST |= {"test_repetitions": 1, "coupling": 0, "seed": 0, "image_px": 8}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticThingsSpec:
-    """What to make up.
-
-    Attributes:
-        modality: EEG has 63 channels at 250 Hz (17 at 100 Hz in the official files), MEG 271 at
-            200 Hz.
-        variant: whose files to write: THINGS-EEG2's own, those of NICE and ATM, of UBP, of
-            NeuroBridge, or an array alone beside an info.json.
-        subjects: that saw the images.
-        concepts: of training.
-        images_per_concept: of training; a test concept has one.
-        test_concepts: of the test.
-        repetitions: of a training image.
-        test_repetitions: of a test image.
-        coupling: amplitude of what images evoke.
-        seed: draws images, patterns and noise.
-        image_px: side of the images, pixels.
-        image_format: of the image files.
-    """
-
-    modality: Literal["eeg", "meg"] = "eeg"
-    variant: Variant = "ubp"
-    subjects: int = 3
-    concepts: int = 300
-    images_per_concept: int = 2
-    test_concepts: int = 200
-    repetitions: int = 2
-    test_repetitions: int = 4
-    coupling: float = 1.0
-    seed: int = 0
-    image_px: int = 32
-    image_format: Literal["jpg", "png"] = "jpg"
-
-    def __post_init__(self) -> None:
-        """Refuse values that no data set can have."""
-        object.__setattr__(self, "coupling", float(self.coupling))  # so that 1 is 1.0
-        for name, lowest in LEAST.items():
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= lowest):
-                raise UserError(f"{name} must be at least {lowest}, got {value}.")
-        if self.modality == "meg" and self.variant not in MEG_VARIANTS:
-            raise UserError(
-                f"there are no MEG files of the variant {self.variant}. "
-                f"Choose {' or '.join(MEG_VARIANTS)}."
-            )
-
-    def n_images(self, part: Part) -> tuple[int, int, int]:
-        """Concepts, images of each, repetitions of each."""
-        if part == "test":
-            return self.test_concepts, 1, self.test_repetitions
-        return self.concepts, self.images_per_concept, self.repetitions
 
 
 def write_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> None:
@@ -325,13 +267,7 @@ def _record(spec: SyntheticThingsSpec) -> dict[str, Any]:
     return {"synthetic": dataclasses.asdict(spec) | {"format_version": FORMAT_VERSION}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Command(SyntheticThingsSpec):
-    out: Path
-    """Folder to write to."""
-
-
-def main(command: _Command) -> None:
+def main(command: SyntheticThingsCommand) -> None:
     """Write made-up THINGS-EEG2 or THINGS-MEG data to the folder OUT."""
     spec = inherited(command, SyntheticThingsSpec)
     there = holds_synthetic_things(command.out, spec)
@@ -344,4 +280,4 @@ def main(command: _Command) -> None:
 
 
 if __name__ == "__main__":
-    run_command(_Command, main)
+    run_command(SyntheticThingsCommand, main)

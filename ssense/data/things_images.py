@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from ssense.choices import Part
 from ssense.data.restricted_pickle import load_restricted
 from ssense.data.tables import listing
 from ssense.errors import UserError, one_line, printable
-
-Part = Literal["training", "test"]
 
 FOLDERS: dict[Part, tuple[str, ...]] = {
     "training": ("training_images", "train_images"),

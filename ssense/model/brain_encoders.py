@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, pad
 
+from ssense.choices import BrainEncoderName
 from ssense.errors import UserError
 
 BRAIN_DIMENSIONS = 1024
 """Of a response's representation, before it is projected to that of the images."""
 
-BrainEncoderName = Literal["eeg-project", "ts-conv"]
 """Which encoder: NeuroBridge takes the first within EEG subjects with the 17 posterior channels,
 the second for everything else, with all channels.
 """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ssense.choices import UNTRAINED
 from ssense.digest import weights_file
 from ssense.errors import UserError, one_line, printable
 from ssense.model.clip_weights import load_clip_weights
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
     from upath import UPath
 
-UNTRAINED = "untrained"
-SMALL_VIT = "small-vit"
-"""A vision Transformer of three layers, for trials without a GPU; it has no weights but untrained.
-"""
 _TOWERS = Path(__file__).parent / "towers"
 _UNTRAINED_SEED = 0
 _OFFERED = 3  # names in place of one that there is not

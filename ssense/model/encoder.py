@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ssense.choices import BatchNorm, Precision
 from ssense.errors import UserError, one_line, printable
 from ssense.model.weights import read_weights, some
 
@@ -25,8 +26,6 @@ _WHAT_TO_GIVE = "Give torchvision's resnet18 state dictionary."
 _REASON_CHARACTERS = 150
 
 Conv1 = Literal["sum", "mean", "random"]
-Precision = Literal["bf16", "float32"]
-BatchNorm = Literal["chunk", "frozen"]
 
 
 class SpectrogramEncoder(nn.Module):

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from ssense.data.things_images import ImageSet, concept_name
 from ssense.errors import UserError
-
-GalleryName = Literal["original", "augmented-mean", "blurred", "class-centre"]
-"""What stands for an image that was shown.
-
-original, augmented-mean, blurred: its features of that kind (SSR, NeuroBridge and UBP).
-class-centre: the mean of other images of its concept (NICE), which is another task.
-"""
 
 
 def class_centres(images: ImageSet, others: ImageSet, features: Tensor) -> Tensor:

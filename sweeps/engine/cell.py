@@ -43,6 +43,16 @@ def configured(training: Method, configuration: Configuration) -> Method:
     return dataclasses.replace(training, **changes)
 
 
+def field_names(training: Method) -> list[str]:
+    """Names of the fields that a configuration may replace, dotted within a group."""
+    names = []
+    for each in dataclasses.fields(training):
+        group = getattr(training, each.name)
+        inner = dataclasses.fields(group) if dataclasses.is_dataclass(group) else ()
+        names += [f"{each.name}.{part.name}" for part in inner] or [each.name]
+    return names
+
+
 def _check_field(spec: Any, field: str, name: str) -> None:
     known = dataclasses.fields(spec) if dataclasses.is_dataclass(spec) else ()
     if field not in [each.name for each in known]:

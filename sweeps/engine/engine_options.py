@@ -1,25 +1,46 @@
-"""The command line that every sweep shares, whatever its cells train."""
+"""The command line that every sweep shares, whatever its cells train.
+
+What takes seconds to import is imported where it is used: flags are checked before.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ssense.digest import weights_file
-from ssense.errors import UserError
-from ssense.fitting import Method
-from sweeps.engine.data_plan import DataPlan
-from sweeps.engine.process import check_shares
-from sweeps.engine.race import PolicyName
-from sweeps.engine.sweep import Family, Levels, Sweep, check_seeds
+from sweeps.engine.checks import check_above_0, check_seeds, check_shares
+
+if TYPE_CHECKING:
+    from ssense.fitting import Method
+    from sweeps.engine.data_plan import DataPlan
+    from sweeps.engine.sweep import Levels, Sweep
+
+PolicyName = Literal["race", "full", "wilcoxon"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
+    """Flags of a sweep.
 
+    Attributes:
+        groups: Names of the flags by the title under which the help shows them.
+        above_0: Names of the flags whose values must be above 0.
+    """
+
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {
+        "training": ("max_epochs",),
+        "search": ("configurations", "seeds", "policy", "budget_cells", "budget_hours"),
+        "resources": ("cpus_per_cell", "gpus_per_cell", "price_per_device_hour"),
+        "ledger": ("storage", "keep_version", "retrain_version", "cell", "dry_run", "yes"),
+    }
+    above_0: ClassVar[Sequence[str]] = (
+        "max_epochs",
+        "configurations",
+        "budget_cells",
+        "budget_hours",
+        "price_per_device_hour",
+    )
     next_step: ClassVar[str] = "analysis/test_evaluation.py"
     """What is run on a sweep that is done."""
 
@@ -35,19 +56,20 @@ class EngineOptions:
     """How seeds are spent: a race without configurations that are clearly behind; full, every
     cell; or wilcoxon, Optuna's pruner, for comparison."""
     budget_cells: int | None = None
-    """Most cells to train now; the same command goes on later."""
+    """Most cells to train now; the same command goes on later [all]."""
     budget_hours: float | None = None
-    """Hours after which no cell is started; the same command goes on later."""
+    """Hours after which no cell is started; the same command goes on later [no limit]."""
     keep_version: tuple[str, ...] = ()
-    """Other versions of the code whose cells count here, by name; remembered."""
+    """Other versions of the code whose cells count here, by name; remembered [those of earlier
+    calls]."""
     retrain_version: tuple[str, ...] = ()
-    """Other versions of the code whose cells are trained again, by name."""
+    """Other versions of the code whose cells are trained again, by name [no version]."""
     cell: str | None = None
-    """Signature of a finished cell, or its beginning: train it again, alone, and say whether it is
-    the same to the bit."""
+    """A finished cell, by the beginning of its signature or as it is shown, "electrode 0.75, seed
+    1": train it again, alone, and say whether it is the same to the bit [none; it sweeps]."""
     price_per_device_hour: float | None = None
     """What an hour of one cell costs, for the plan: its machine's price by the cells it trains at a
-    time."""
+    time [no price]."""
     cpus_per_cell: int = 1
     """CPU cores of one cell; without GPUs, a machine trains as many cells as its cores hold."""
     gpus_per_cell: float | None = None
@@ -61,10 +83,7 @@ class EngineOptions:
     def __post_init__(self) -> None:
         """Refuse a cell without a core, and shares of GPUs that mean nothing."""
         check_shares(self.cpus_per_cell, self.gpus_per_cell)
-        for name in ("budget_cells", "budget_hours", "price_per_device_hour"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}.")
+        check_above_0(self, self.above_0)
         if self.seeds is not None:
             check_seeds(self.seeds)
 
@@ -84,6 +103,8 @@ class EngineOptions:
         Raises:
             UserError: the file can't be read.
         """
+        from ssense.digest import weights_file
+
         weights = str(self.value(name))
         path = weights_file(weights)
         return str(path.resolve()) if path else weights
@@ -115,12 +136,16 @@ class EngineOptions:
             families: levels by hyperparameter, by name of the family.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: a value is out of range, or a level is of no field.
         """
+        from sweeps.engine.sweep import Family, Sweep, check_levels
+
+        training = self.training()
+        check_levels(training, families)
         return Sweep(
             claim=claim,
             dataset_digest=data.digest,
-            training=self.training(),
+            training=training,
             families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),

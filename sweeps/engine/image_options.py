@@ -1,28 +1,33 @@
-"""The command line of sweeps on responses to images, and what its defaults are for which data."""
+"""The command line of sweeps on responses to images, and what its defaults are for which data.
+
+What takes seconds to import is imported where it is used: flags are checked before.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ssense.data.image_dataset import ImageSplitKind
-from ssense.data.synthetic_things import SyntheticThingsSpec, write_synthetic_things
-from ssense.data.things import subject_names
-from ssense.data.things_responses import ResponseSpec
-from ssense.digest import digest
+from ssense.choices import (
+    SMALL_VIT,
+    UNTRAINED,
+    BrainEncoderName,
+    GalleryName,
+    ImageSplitKind,
+    ObjectiveName,
+)
+from ssense.data.synthetic_things_spec import SyntheticThingsSpec
 from ssense.errors import UserError
-from ssense.image_training import ImageTrainingSpec, ObjectiveName
-from ssense.model.brain_encoders import BrainEncoderName
-from ssense.model.clip import SMALL_VIT, UNTRAINED
-from ssense.model.galleries import GalleryName
-from ssense.model.image_features import ImageTowerSpec, tower_layers
-from ssense.storage import is_local, open_storage
 from sweeps.engine.engine_options import EngineOptions
-from sweeps.engine.image_plan import ImagePlan, ImageSource, plan_images
-from sweeps.engine.progress import say, step
+
+if TYPE_CHECKING:
+    from ssense.image_training import ImageTrainingSpec
+    from ssense.model.image_features import ImageTowerSpec
+    from sweeps.engine.image_plan import ImagePlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +67,17 @@ SYNTHETIC = ImageDefaults(
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(EngineOptions):
-    """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
+    """Flags of a sweep on responses to images."""
 
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {
+        "data": ("responses", "images", "subjects", "split", "split_seed"),
+        "features": ("channels", "start_s", "stop_s", "gallery", "more_images"),
+        "training": (
+            *("objectives", "ablation", "encoder", "tower", "image_weights"),
+            *("max_epochs", "batch_size", "learning_rate"),
+        ),
+    } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
+    above_0: ClassVar[Sequence[str]] = (*EngineOptions.above_0, "batch_size", "learning_rate")
     next_step: ClassVar[str] = "analysis/image_evaluation.py"
 
     max_epochs: int | None = None
@@ -74,7 +88,7 @@ class ImageOptions(EngineOptions):
     """Seeds that every configuration meets [0 to 4; 0 to 2 if synthetic]."""
     responses: str | None = None
     """Folder with a folder of responses for each subject, as THINGS-EEG2, THINGS-MEG, UBP or
-    NeuroBridge have them. Without one, synthetic responses are made."""
+    NeuroBridge have them. Without one, synthetic responses are made [synthetic ones]."""
     images: str | None = None
     """Folder with the image folders [--responses]."""
     subjects: tuple[str, ...] = ()
@@ -101,7 +115,7 @@ class ImageOptions(EngineOptions):
     """What stands for an image to be retrieved, where its features are cached; class-centre, the
     mean of others of its concept, is another task."""
     more_images: str | None = None
-    """Folder with other images of the test concepts, for class centres."""
+    """Folder with other images of the test concepts, for class centres [no others]."""
     tower: str | None = None
     """open_clip's name of the frozen image tower [ViT-B-16-quickgelu; small-vit if synthetic]."""
     image_weights: str | None = None
@@ -131,6 +145,8 @@ class ImageOptions(EngineOptions):
             )
         if self.split_seed is not None and self.split_seed < 0:
             raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
+        if not -math.inf < self.start_s < self.stop_s < math.inf:
+            raise UserError(f"--stop-s must be above --start-s {self.start_s}, got {self.stop_s}.")
 
     @property
     def _compared(self) -> tuple[ObjectiveName, ...]:
@@ -143,6 +159,8 @@ class ImageOptions(EngineOptions):
 
     def image_tower(self) -> ImageTowerSpec:
         """The frozen tower."""
+        from ssense.model.image_features import ImageTowerSpec
+
         return ImageTowerSpec(model=self.value("tower"), weights=self.weights("image_weights"))
 
     def n_layers(self) -> int:
@@ -151,6 +169,8 @@ class ImageOptions(EngineOptions):
         Raises:
             UserError: it is none.
         """
+        from ssense.model.image_features import tower_layers
+
         return tower_layers(self.value("tower"))
 
     def training(self) -> ImageTrainingSpec:
@@ -159,6 +179,8 @@ class ImageOptions(EngineOptions):
         Raises:
             UserError: a value is out of range.
         """
+        from ssense.image_training import ImageTrainingSpec
+
         values = {name: self.value(name) for name in ("batch_size", "learning_rate", "max_epochs")}
         longest = max(self._compared, key=("infonce", "ssr", "neuroclip").index)
         try:
@@ -179,6 +201,12 @@ class ImageOptions(EngineOptions):
         Raises:
             UserError: responses or images can't be read, or the storage can't be written to.
         """
+        from ssense.data.things import subject_names
+        from ssense.data.things_responses import ResponseSpec
+        from ssense.storage import open_storage
+        from sweeps.engine.image_plan import ImageSource, plan_images
+        from sweeps.engine.progress import step
+
         responses = self._synthetic_data() if self.responses is None else Path(self.responses)
         found = subject_names(responses, self.subjects)
         training = self.training()
@@ -212,6 +240,11 @@ class ImageOptions(EngineOptions):
             yield plan
 
     def _synthetic_data(self) -> Path:
+        from ssense.data.synthetic_things import write_synthetic_things
+        from ssense.digest import digest
+        from ssense.storage import is_local, open_storage
+        from sweeps.engine.progress import say, step
+
         storage = open_storage(self.storage)
         if not is_local(storage):
             raise UserError(

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.data.image_dataset import ImageDataset, ImagePairs, ImageSplitKind
+from ssense.choices import GalleryName, ImageSplitKind
+from ssense.data.image_dataset import ImageDataset, ImagePairs
 from ssense.data.image_pixels import FORMAT_VERSION as PIXELS_VERSION
 from ssense.data.image_pixels import cached_pixels, images_digest
 from ssense.data.splits import Split
@@ -24,7 +25,7 @@ from ssense.data.things_responses import ResponseSpec
 from ssense.digest import digest, weights_identity
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
-from ssense.model.galleries import GalleryName, class_centres
+from ssense.model.galleries import class_centres
 from ssense.model.image_features import FORMAT_VERSION as FEATURES_VERSION
 from ssense.model.image_features import (
     VIEWS,

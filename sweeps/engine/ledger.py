@@ -25,7 +25,7 @@ import safetensors.torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError, one_line, printable
 from ssense.storage import (
     exists,
     is_local,
@@ -458,11 +458,13 @@ def find_ledger(storage: UPath, name: str | None = None, method: str | None = No
 
     Args:
         storage: of the sweeps.
-        name: of the sweep.
+        name: of the sweep, or its beginning, or words that are all in its name or in the subject
+            and the title of its data: "masking sub_9".
         method: that its cells must train; None for any.
 
     Raises:
-        UserError: there is none, none of that name, or it trains something else.
+        UserError: there is none, none of that name, several that it fits, or it trains something
+            else.
     """
     ledgers = {ledger.folder.name: ledger for ledger in all_ledgers(storage)}
     if name is None:
@@ -471,9 +473,38 @@ def find_ledger(storage: UPath, name: str | None = None, method: str | None = No
             kind = f"sweep of {method}" if method else "readable sweep"
             raise UserError(f"no {kind} in {storage}. Name another --storage.")
         return readable[-1]
-    if name not in ledgers:
-        raise UserError(f"no sweep {name} in {storage}. Found: {', '.join(sorted(ledgers))}.")
-    found = ledgers[name]
+    found = ledgers.get(name) or _meant(name, ledgers.values(), storage, method)
     if method not in (None, found.method()):
-        raise UserError(f"{name} is a sweep of {found.method()}, not of {method}. Name another.")
+        kind = f"a sweep of {found.method()}, not of {method}"
+        raise UserError(f"{found.folder.name} is {kind}. Name another.")
     return found
+
+
+def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, method: str | None) -> Ledger:
+    """The sweep that the beginning of a name means, or words about it.
+
+    Raises:
+        UserError: none, or several.
+    """
+    about = {ledger: _about(ledger) for ledger in readable_ledgers(ledgers, method)}
+    found = [ledger for ledger in about if ledger.folder.name.startswith(name)]
+    words = name.replace(",", " ").casefold().split()
+    if not found and words:
+        found = [
+            ledger
+            for ledger, text in about.items()
+            if all(word in text.casefold() for word in words)
+        ]
+    if len(found) == 1:
+        return found[0]
+    shown = printable(", ".join(sorted(about[ledger] for ledger in found or about)), 170)
+    if found:
+        raise UserError(f"{printable(name)} fits {len(found)} sweeps: {shown}. Say more.")
+    raise UserError(f"no sweep {printable(name)} in {storage}. Found: {shown or 'none'}.")
+
+
+def _about(ledger: Ledger) -> str:
+    """The name of a sweep, and of what data it is: "masking-1a2b3c4d (sub_9, Ant-Man)"."""
+    dataset = ledger.description()["dataset"]
+    data = ", ".join(str(dataset[each]) for each in ("subject", "title") if each in dataset)
+    return f"{ledger.folder.name} ({data})" if data else ledger.folder.name

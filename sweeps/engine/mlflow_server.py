@@ -9,6 +9,12 @@ is lost between two copies comes back from the ledger, by `python -m sweeps.engi
 
 from __future__ import annotations
 
+from ssense.command import check_flags, run_command
+from sweeps.engine.command_options import ServerOptions
+
+if __name__ == "__main__":
+    check_flags(ServerOptions)  # before the imports that take seconds
+
 import hashlib
 import os
 import signal
@@ -23,7 +29,6 @@ from typing import NoReturn
 
 from upath import UPath
 
-from ssense.command import run_command
 from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.storage import (
@@ -110,16 +115,6 @@ class Store:
         write_whole(self.copies / name, path.read_bytes())
         self._copied[name] = state
         return True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
-
-    storage: str = "storage"
-    """Where the copies are kept."""
-    port: int = 5000
-    """Of 127.0.0.1; nobody else is listened to."""
 
 
 def main(options: ServerOptions) -> None:

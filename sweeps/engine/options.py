@@ -1,53 +1,24 @@
-"""The command line of sweeps on a recording, and what its defaults are for which."""
+"""The command line of sweeps on a recording, and what its defaults are for which.
+
+What takes seconds to import is imported where it is used: flags are checked before.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from upath import UPath
-
-from ssense.data.brain_treebank import SegmentSpec, open_recording
-from ssense.data.segments import Electrodes
-from ssense.data.splits import SplitKind
-from ssense.data.synthetic import FORMAT_VERSION, SyntheticSpec, write_synthetic
-from ssense.digest import digest
+from ssense.choices import UNTRAINED, BatchNorm, Electrodes, Precision, SplitKind
+from ssense.data.synthetic_spec import SyntheticSpec
 from ssense.errors import UserError
-from ssense.model.clip import UNTRAINED
-from ssense.model.encoder import BatchNorm, Precision
-from ssense.model.text import TextSpec
-from ssense.signal.superlets import SuperletSpec
-from ssense.storage import is_local, locate, open_storage, upload, write_whole
-from ssense.training import TrainingSpec
 from sweeps.engine.engine_options import EngineOptions
-from sweeps.engine.precompute import DatasetPlan, fetch_recording, plan_dataset
-from sweeps.engine.progress import say, step
 
-WHOLE = "complete"
-"""Name of a file that says that a recording in an object store is all there."""
+if TYPE_CHECKING:
+    from ssense.training import TrainingSpec
+    from sweeps.engine.precompute import DatasetPlan
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
-
-# Coarse enough for a ResNet-18 to learn on a laptop within seconds; for trials, not for papers.
-SMALL = SuperletSpec(
-    minimum_hz=8.0,
-    maximum_hz=120.0,
-    n_frequencies=16,
-    base_cycles=3.0,
-    order_min=1,
-    order_max=5,
-    decimation=100,
-    edge_clip=1,
-)
-SPECTROGRAMS: dict[SpectrogramName, SuperletSpec] = {
-    "brainbert": SuperletSpec.brainbert(),
-    "brainbert-50": SuperletSpec.brainbert_defaults_50(),
-    "small": SMALL,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +61,25 @@ SYNTHETIC = Defaults(
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions(EngineOptions):
-    """Flags; each is also an environment variable, --max-epochs as SSENSE_MAX_EPOCHS."""
+    """Flags of a sweep on a recording."""
+
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {
+        "data": ("recording", "subject", "trial", "split"),
+        "features": ("preset", "electrodes", "line_hz", "spectrogram"),
+        "training": (
+            "max_epochs",
+            "batch_size",
+            "precision",
+            "batch_norm",
+            "encoder_weights",
+            "text_weights",
+        ),
+    } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
+    above_0: ClassVar[Sequence[str]] = (*EngineOptions.above_0, "batch_size")
 
     recording: str | None = None
     """Folder of an unpacked Brain Treebank download, or its URL, from where every machine fetches
-    it once. Without one, a synthetic recording is made."""
+    it once. Without one, a synthetic recording is made [a synthetic one]."""
     subject: str = "sub_9"
     """Subject folder name."""
     trial: str = "trial000"
@@ -141,6 +126,8 @@ class SweepOptions(EngineOptions):
         Raises:
             UserError: a value is out of range.
         """
+        from ssense.training import TrainingSpec
+
         values = {name: self.value(name) for name in ("batch_size", "precision", "max_epochs")}
         try:
             return TrainingSpec(
@@ -153,68 +140,11 @@ class SweepOptions(EngineOptions):
             raise UserError(f"{error}.") from error
 
     def datasets(self) -> Iterator[DatasetPlan]:
-        """The recording's, see `plan_dataset`."""
+        """The recording's, see `plan_recording`."""
         yield self.plan_dataset()
 
     def plan_dataset(self) -> DatasetPlan:
-        """Open the recording, or make the synthetic one, and choose its sentences.
+        """The recording's dataset, see `plan_recording`."""
+        from sweeps.engine.recording_plan import plan_recording
 
-        Raises:
-            UserError: the recording can't be read, the storage can't be written to, or nothing
-                is left to train on.
-        """
-        source = self._synthetic_recording() if self.recording is None else locate(self.recording)
-        with step(f"Reading {self.subject} {self.trial}"):
-            recording = open_recording(
-                fetch_recording(source, self.subject, self.trial), self.subject, self.trial
-            )
-        preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
-        self._check_spectrogram(preset.sampling_rate_hz(recording))
-        plan = plan_dataset(
-            recording,
-            dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz)),
-            SPECTROGRAMS[self.value("spectrogram")],
-            TextSpec(weights=self.weights("text_weights")),
-            open_storage(self.storage),
-            self.split,
-            None if is_local(source) else source,
-        )
-        for line in plan.report.lines():
-            say(line)
-        return plan
-
-    def _check_spectrogram(self, rate_hz: float) -> None:
-        """Refuse a recipe with frequencies that the rate can't hold, and name those that fit."""
-        name: SpectrogramName = self.value("spectrogram")
-        if SPECTROGRAMS[name].maximum_hz < rate_hz / 2:
-            return
-        fitting = [
-            f"--spectrogram {other}, up to {recipe.maximum_hz:g} Hz"
-            for other, recipe in SPECTROGRAMS.items()
-            if recipe.maximum_hz < rate_hz / 2
-        ]
-        least = min(recipe.maximum_hz for recipe in SPECTROGRAMS.values())
-        advice = f"Use {' or '.join(fitting)}"
-        if not fitting:
-            advice = f"No recipe fits: give a recording of more than {2 * least:g} samples a second"
-        raise UserError(
-            f"{self.subject} {self.trial}: {rate_hz:g} samples a second hold frequencies below "
-            f"{rate_hz / 2:g} Hz, and --spectrogram {name} reaches "
-            f"{SPECTROGRAMS[name].maximum_hz:g} Hz. {advice}."
-        )
-
-    def _synthetic_recording(self) -> UPath:
-        """Where the synthetic recording is: in the storage, for all machines to fetch."""
-        name = f"synthetic-{digest(FORMAT_VERSION, self.synthetic)[:8]}"
-        folder = open_storage(self.storage) / "recordings" / name
-        say(f"No --recording given: using a synthetic one, in {folder}")
-        say("Nothing is downloaded for it: encoder and CLIP text tower start untrained by default.")
-        with step(f"  {self.synthetic.sentences} sentences, {self.synthetic.electrodes} contacts"):
-            if is_local(folder):
-                write_synthetic(Path(str(folder)), self.synthetic)
-            elif not (folder / WHOLE).exists():
-                with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
-                    write_synthetic(Path(scratch) / name, self.synthetic)
-                    upload(Path(scratch) / name, folder)
-                write_whole(folder / WHOLE, b"")  # last: without it, it is uploaded again
-        return folder
+        return plan_recording(self)

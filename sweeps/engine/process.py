@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import platform
 import random
@@ -24,24 +23,6 @@ TENSORS_SHARE = 0.9
 """Of a worker's share of a GPU's memory. PyTorch limits its tensors alone; the CUDA context of
 every process, the driver's too, takes about half a gigabyte beside them."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-
-
-def check_shares(cpus: int, gpus: float | None) -> None:
-    """Refuse a cell without a core, and shares of GPUs that mean nothing.
-
-    Args:
-        cpus: of one cell.
-        gpus: of one cell; None where nothing is asked for.
-
-    Raises:
-        UserError: with the flag and its value.
-    """
-    if cpus < 1:
-        raise UserError(f"--cpus-per-cell must be at least 1, got {cpus}.")
-    if gpus is not None and not 0 <= gpus < math.inf:
-        raise UserError(f"--gpus-per-cell must be 0 or more, got {gpus}.")
-    if gpus and gpus > 1 and gpus % 1:
-        raise UserError(f"--gpus-per-cell above 1 must be whole, got {gpus}.")
 
 
 def gpus_here(asked: float | None) -> float:

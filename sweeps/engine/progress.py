@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from ssense.command import python
 from ssense.retrieval import metric_title
 from ssense.terminal import shown
 from sweeps.engine.cell import Configuration, label
@@ -24,7 +27,8 @@ from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
 from sweeps.engine.race import Decision
 
-_PLAIN_WIDTH = 132  # a log file has no width of its own
+_PLAIN_WIDTH = 100  # of a log file, which has none of its own, unless COLUMNS says it
+_START = re.compile(r"(?P<indent>\s*)(?P<label>\S+\s{2,})?")  # "  Channels   4 of 10 kept"
 _REFRESHES_PER_S = 4
 # Of the time, that making views of the matrix may take: it grows with the sweep.
 _VIEW_SHARE = 0.02
@@ -58,16 +62,42 @@ class _Terminal(Console):
         return super().render_str(shown(text, self.encoding), **kwargs)
 
 
+def _plain_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) else _PLAIN_WIDTH
+
+
 console = _Terminal(
     highlight=False,
-    width=None if _has_size() else _PLAIN_WIDTH,
+    width=None if _has_size() else _plain_width(),
     force_terminal=None if _has_size() else False,
 )
 
 
 def say(text: str) -> None:
-    """Print one line."""
+    """Print a line, wrapped at words: under itself, or behind its label.
+
+    A line with a command to be typed is never broken, so that it can be copied.
+    """
+    if f"{python()} " not in text:
+        text = _wrapped(text, console.width)
+    _print_whole(text)
+
+
+def _print_whole(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> str:
+    start = _START.match(text)
+    indent = start.end() if start["label"] else len(start["indent"]) + 2 * bool(start["indent"])
+    return textwrap.fill(
+        text,
+        width,
+        subsequent_indent=" " * min(indent, width // 4),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 @contextmanager
@@ -165,7 +195,7 @@ class CellProgress:
         tail = "" if console.is_interactive else f"   {self._time_left()}"
         number = f"{self._finished:>{len(str(self._total))}}/{self._total}"
         name = label(family, record.configuration)
-        say(f"  {number}  {name:<40} seed {record.seed:<4}{self._outcome(record)}{tail}")
+        _print_whole(f"  {number}  {name:<40} seed {record.seed:<4}{self._outcome(record)}{tail}")
 
     def decision(
         self, family: str, configurations: Sequence[Configuration], decision: Decision

@@ -22,6 +22,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 from scipy.special import ndtr, stdtrit
 
+from sweeps.engine.engine_options import PolicyName
+
 Scores = Mapping[int, float | None]
 """A configuration's validation metric by seed; None: the cell failed; absent: not run yet."""
 
@@ -414,8 +416,6 @@ def _verdict(
         granted=tuple(granted.tolist()), estimates=tuple(estimates), decisions=tuple(decisions)
     )
 
-
-PolicyName = Literal["race", "full", "wilcoxon"]
 
 POLICIES: Mapping[PolicyName, Policy] = {"race": Race(), "full": Full(), "wilcoxon": Wilcoxon()}
 """The policies by the names that people choose them by."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -18,17 +19,19 @@ from upath import UPath
 
 from ssense.data.dataset import Dataset
 from ssense.data.image_dataset import ImageDataset
-from ssense.errors import UserError
+from ssense.errors import UserError, printable
 from ssense.fitting import Fit, fit, validation_metrics
 from ssense.model.text import TextSpec
 from ssense.retrieval import NonFiniteError, metric_title
-from sweeps.engine.cell import Cell, configured, describe, signature
+from sweeps.engine.cell import Cell, configured, describe, label, signature
 from sweeps.engine.image_plan import ImageSource, plan_images
-from sweeps.engine.ledger import Ledger, Record, sweep_folders
+from sweeps.engine.ledger import Ledger, Record, readable_ledgers, sweep_folders
 from sweeps.engine.precompute import load_dataset
 from sweeps.engine.process import reset_process
 from sweeps.engine.progress import say, step
 from sweeps.engine.provenance import code_digest, device_name, versions
+
+_CALLED = re.compile(r"(?P<label>.*?)[,\s]*\bseed\s*(?P<seed>\d+)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,22 +90,22 @@ def compare(record: Record, encoder: Mapping[str, Tensor], again: Fit) -> Reprod
     )
 
 
-def reproduce_cell(storage: UPath, prefix: str, threads: int) -> Reproduction:
+def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
     """Train a cell of any sweep in the storage again, and say how it compares.
 
     Args:
         storage: where the sweep was kept.
-        prefix: the cell's signature, or its beginning.
+        name: the cell's signature, its beginning, or what it is called, see `find_cell`.
         threads: of the training, if the record does not say with how many it was trained.
 
     Raises:
         UserError: there is no such cell with a result, or what it was made from has changed.
     """
-    ledger, record = find_cell(storage, prefix)
+    ledger, record = find_cell(storage, name)
     encoder = ledger.encoder(record)
     dataset = sweep_dataset(ledger)
-    name = f"{describe(record.configuration)}, seed {record.seed}"
-    say(f"Cell {record.signature} of {ledger.folder.name}: {name}")
+    called = f"{describe(record.configuration)}, seed {record.seed}"
+    say(f"Cell {record.signature} of {ledger.folder.name}: {called}")
     say(f"  trained by {record.worker} on {record.device}, {record.finished_at[:10]}")
     for line in other_circumstances(record, _device(record)):
         say(f"  {line}")
@@ -142,27 +145,69 @@ def train_again(
         raise UserError(f"cell {now} is done in the ledger, but fails here: {error}.") from error
 
 
-def find_cell(storage: UPath, prefix: str) -> tuple[Ledger, Record]:
-    """Find a finished cell in the sweeps of a storage by the beginning of its signature.
+def find_cell(storage: UPath, name: str) -> tuple[Ledger, Record]:
+    """Find a finished cell in the sweeps of a storage.
+
+    Args:
+        storage: of the sweeps.
+        name: the beginning of the cell's signature, or what it is called where cells are shown,
+            "electrode 0.75, seed 1".
 
     Raises:
-        UserError: none or several begin so, or the cell failed.
+        UserError: none or several are called so, or the cell failed.
     """
-    ledgers = map(Ledger, sweep_folders(storage))
+    ledgers = list(map(Ledger, sweep_folders(storage)))
+    called = _CALLED.fullmatch(name)
+    if called:
+        ledger, record = _cell_called(ledgers, called["label"].strip(), int(called["seed"]))
+    else:
+        ledger, record = _cell_signed(ledgers, name, storage)
+    if not record.done:
+        reason = f"cell {record.signature} failed: {record.reason}"
+        raise UserError(f"{reason}. There is nothing to reproduce.")
+    return ledger, record
+
+
+def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Ledger, Record]:
+    """The cell of a sweep's own that is shown by a label and a seed."""
+    labels: dict[str, list[tuple[Ledger, Record]]] = {}
+    for ledger in readable_ledgers(ledgers):
+        sweep, records = ledger.sweep(), ledger.records()
+        for row in ledger.rows():
+            cell = Cell(row.configuration, seed)
+            record = records.get(signature(cell, sweep.training, sweep.dataset_digest))
+            if record is not None:
+                shown = label(row.family, row.configuration)
+                labels.setdefault(shown, []).append((ledger, record))
+    found = {record.signature: (ledger, record) for ledger, record in labels.get(wanted, [])}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        shown = printable(
+            ", ".join(f"{s} of {each.folder.name}" for s, (each, _) in found.items()), 150
+        )
+        raise UserError(
+            f"{len(found)} cells are called {printable(wanted)}, seed {seed}: {shown}. Give the "
+            "signature of one."
+        )
+    near = get_close_matches(wanted, labels, n=1, cutoff=0)
+    advice = f"Nearest of seed {seed}: {printable(near[0])}." if near else "That seed has none."
+    raise UserError(f"no finished cell is called {printable(wanted)}, seed {seed}. {advice}")
+
+
+def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tuple[Ledger, Record]:
+    """The cell whose signature begins so."""
     sweeps = {name: ledger for ledger in ledgers for name in ledger.signatures()}
     found = sorted(name for name in sweeps if name.startswith(prefix))
     if not found:
         nearest = get_close_matches(prefix, sweeps, n=1, cutoff=0)
         advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "There is none at all."
-        raise UserError(f"no finished cell {prefix} in {storage}. {advice}")
+        raise UserError(f"no finished cell {printable(prefix)} in {storage}. {advice}")
     if len(found) > 1:
         shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
         raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
     ledger = sweeps[found[0]]
-    record = ledger.record(found[0])
-    if not record.done:
-        raise UserError(f"cell {found[0]} failed: {record.reason}. There is nothing to reproduce.")
-    return ledger, record
+    return ledger, ledger.record(found[0])
 
 
 def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:

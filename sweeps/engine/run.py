@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -13,11 +13,10 @@ from statistics import fmean, stdev
 from typing import Literal, TypeVar
 
 import optuna
-from rich import box
 from rich.prompt import Confirm
-from rich.table import Table
 
 from ssense.command import shell_command
+from ssense.errors import printable
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.storage import open_storage, write_whole
 from sweeps.engine.budget import Budget
@@ -31,9 +30,10 @@ from sweeps.engine.plan import other_sweeps, plan_cells, show_sweep
 from sweeps.engine.probe import probe_seconds
 from sweeps.engine.process import gpus_here, slots_here, slow_precision
 from sweeps.engine.progress import CellProgress, console, say, step
-from sweeps.engine.provenance import check_versions, code_digest
+from sweeps.engine.provenance import check_versions, code_digest, code_versions
 from sweeps.engine.race import POLICIES
 from sweeps.engine.reproduce import reproduce_cell
+from sweeps.engine.screen_table import ScreenTable
 from sweeps.engine.search import Change, Search
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.tracking import Tracker
@@ -134,10 +134,26 @@ def _take_up(
     sweep: Sweep, ledger: Ledger, options: EngineOptions, kept_versions: Sequence[str]
 ) -> Search:
     """The search as the ledger left it, of cells that may stand together."""
-    records = check_versions(
-        ledger.records(), code_digest(), kept_versions, options.retrain_version
-    )
+    finished = ledger.records()
+    for line in versions_of_nothing(finished.values(), options):
+        say(line)
+    records = check_versions(finished, code_digest(), kept_versions, options.retrain_version)
     return Search(sweep, POLICIES[options.policy], ledger.rows(), records)
+
+
+def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> list[str]:
+    """Say which versions of the code were named that no cell is of: misspelt, or trained again."""
+    found = [version.name for version in code_versions(records)]
+    listed = ", ".join(found) or "none, for there is no cell yet"
+    return [
+        f"{flag} {printable(name)}: no cell is by this version. Those of the cells: {listed}."
+        for flag, names in (
+            ("--keep-version", options.keep_version),
+            ("--retrain-version", options.retrain_version),
+        )
+        for name in names
+        if name not in found
+    ]
 
 
 def _kept_versions(ledger: Ledger, options: EngineOptions) -> list[str]:
@@ -294,17 +310,23 @@ def _show_result(search: Search, n_candidates: int) -> None:
     metric = search.sweep.metric
     chance = chance_metrics(n_candidates)[metric]
     best, dropped = list(search.best().values()), search.dropped()
-    table = Table("family", "configuration", "seeds", _title(metric), box=box.SIMPLE_HEAD)
     names = [family.name for family in search.sweep.families]
+    rows = []
     places = zip(search.rows, search.orders(), strict=True)
     for row, _ in sorted(places, key=lambda place: (names.index(place[0].family), -place[1])):
         scores = [100 * record.best[metric] for record in search.done(row.configuration)]
         spread = f" ± {stdev(scores):.1f}" if len(scores) > 1 else ""
         shown = f"{fmean(scores):.1f}{spread}" if scores else "–"
-        seeds = f"{len(scores)} of {len(search.sweep.seeds)}"
         mark = " *" if row in best else " out" if row in dropped else ""
-        table.add_row(row.family, describe(row.configuration), seeds, shown + mark)
-    console.print(table)
+        rows.append(
+            {
+                "family": row.family,
+                "configuration": describe(row.configuration),
+                "seeds": f"{len(scores)} of {len(search.sweep.seeds)}",
+                _title(metric): shown + mark,
+            }
+        )
+    console.print(ScreenTable(rows))
     say(f"* best of its family. Chance among {n_candidates} candidates: {100 * chance:.1f} %.")
     if dropped:
         spared = search.matrix().counts()["dropped"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from math import prod
 
 from ssense.digest import digest
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line, printable
 from ssense.fitting import SELECTION_METRIC, Method
-from sweeps.engine.cell import FORMAT_VERSION, Configuration
+from sweeps.engine.cell import FORMAT_VERSION, Configuration, configured, field_names
+from sweeps.engine.checks import check_seeds
 
 Levels = Sequence[float | str]
 """The values a hyperparameter may take, in increasing order."""
+
+_LISTED_CHARACTERS = 150  # of the names of fields in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,23 +103,31 @@ class Row:
     configuration: Configuration
 
 
-def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
-    """Refuse seeds that are missing, negative, too large or repeated.
+def check_levels(training: Method, families: Mapping[str, Mapping[str, Levels]]) -> None:
+    """Refuse families over a field that cells don't have, or over a value that it can't take.
 
     Args:
-        seeds: to check.
-        flag: that they were given by.
+        training: what every cell shares.
+        families: levels by dotted field, by name of the family.
 
     Raises:
-        UserError: with the offending seed.
+        UserError: with the field and, nearest first, those that there are; or the value.
     """
-    given = f"{flag} {' '.join(map(str, seeds))}"
-    if not seeds:
-        raise UserError(f"{flag} is empty. Give at least one.")
-    for seed in seeds:
-        if seed < 0:
-            raise UserError(f"{given}: {seed} is negative. Seeds are 0 or more.")
-        if seed >= 2**32:  # NumPy's legacy generator takes no more
-            raise UserError(f"{given}: {seed} is too large. Seeds are below 2^32.")
-        if seeds.count(seed) > 1:
-            raise UserError(f"{given}: {seed} appears twice. Remove one.")
+    fields = field_names(training)
+    for family, levels in families.items():
+        for name, values in levels.items():
+            if name not in fields:
+                kind = type(training).__name__
+                near = get_close_matches(name, fields, n=len(fields), cutoff=0)
+                raise UserError(
+                    f"family {printable(family)}: {printable(name)} is no field of {kind}. "
+                    f"Nearest first: {printable(', '.join(near), _LISTED_CHARACTERS)}"
+                )
+            for value in values:
+                try:
+                    configured(training, {name: value})
+                except (TypeError, ValueError) as error:
+                    raise UserError(
+                        f"family {printable(family)}: {printable(name)} can't be "
+                        f"{printable(str(value))} ({one_line(error)})."
+                    ) from error

@@ -7,6 +7,12 @@ brings the view of every sweep up to date with its ledger, in any database, as o
 
 from __future__ import annotations
 
+from ssense.command import check_flags, run_command
+from sweeps.engine.command_options import TrackingOptions
+
+if __name__ == "__main__":
+    check_flags(TrackingOptions)  # before the imports that take seconds
+
 import json
 import logging
 import os
@@ -25,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from upath import UPath
 
-from ssense.command import run_command
 from ssense.errors import UserError, one_line, printable
 from ssense.storage import exists, open_storage, read_whole
 from sweeps.engine.cell_table import CELLS_FILE, cells_csv
@@ -487,15 +492,7 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Command:
-    storage: str = "storage"
-    """Where the sweeps were kept."""
-    sweep: str | None = None
-    """Name of a sweep [all of them]."""
-
-
-def main(command: _Command) -> None:
+def main(command: TrackingOptions) -> None:
     """Bring MLflow's view of sweeps up to date with their ledgers, in any database."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(command.storage, must_exist=True)
@@ -515,4 +512,4 @@ def main(command: _Command) -> None:
 
 
 if __name__ == "__main__":
-    run_command(_Command, main)
+    run_command(TrackingOptions, main)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import math
+import csv
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.results_table import ResultsOptions, main, paired, read_scores
+from analysis.options import ResultsOptions
+from analysis.results_table import main, paired, region
 from ssense.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -24,72 +25,6 @@ SCORES = {
 def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_scores_come_back_in_the_order_of_the_seeds(tmp_path):
-    path = write(tmp_path / "r.csv", "seed,recall,configuration\n2,.3,a\n1,.1,a\n1,.2,b\n2,.4,b\n")
-    results = read_scores(path)
-    assert results.metric == "recall"
-    known = paired("", results.tables[""][""])
-    assert {name: s.tolist() for name, s in known.items()} == {
-        "a": [0.1, 0.3],
-        "b": [0.2, 0.4],
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "must have the columns configuration, seed and one score, each once, got nothing"),
-        ("configuration,seed,seed,x\na,0,1,1\n", "each once, got configuration, seed, seed, x"),
-        ("configuration,seed,x\na,0,0,1\n", "line 2: more values than columns"),
-        ("configuration,seed\na,1\n", "got configuration, seed"),
-        ("configuration,seed,x,y\na,1,2,3\n", "got configuration, seed, x, y"),
-        ("configuration,seed,x\na,1,nan\n", "line 2: x is nan. Leave out what has no result"),
-        ("configuration,seed,x\na,1,inf\n", "line 2: x is inf"),
-        ("configuration,seed,x\na,one,2\n", "line 2: expected a whole seed and a number"),
-        ("configuration,seed,x\na,1\n", "line 2: expected a whole seed and a number"),
-        ("configuration,seed,x\na,1,2\na,1,3\n", "line 3: a has seed 1 twice"),
-        ("configuration,seed,x\n", "has 0 configurations"),
-        ("configuration,seed,x\na,1,2\na,2,3\n", "has 1 configurations"),
-        ("configuration,seed,x\na,1,2\na,2,3\nb,1,2\n", "b lacks seed 2, which others have"),
-        ("configuration,seed,x\n,1,2\n", "line 2: configuration is empty"),
-        ("recording,configuration,seed,x\nr1,a,1,2\n,a,1,3\n", "line 3: recording is empty"),
-        ("subject,configuration,seed,x\n ,a,1,2\n", "line 2: subject is empty. Name it, or leave"),
-    ],
-)
-def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
-    path = write(tmp_path / "results.csv", text)
-    with pytest.raises(UserError, match=message) as error:
-        paired(str(path), read_scores(path).tables.get("", {}).get("", {}))
-    assert "\n" not in str(error.value)
-    assert str(path) in str(error.value)
-
-
-def test_recordings_are_told_apart_and_may_share_seeds(tmp_path):
-    text = "recording,configuration,seed,x\nr1,a,0,1\nr2,a,0,2\nr2,b,0,3\n"
-    results = read_scores(write(tmp_path / "r.csv", text))
-    assert results.metric == "x"
-    assert not results.has_subjects
-    r2 = {"a": {0: 2.0}, "b": {0: 3.0}}
-    assert results.tables == {"r1": {"r1": {"a": {0: 1.0}}}, "r2": {"r2": r2}}
-
-
-def test_recordings_belong_to_subjects(tmp_path):
-    text = "subject,recording,configuration,seed,x\ns,r1,a,0,1\ns,r2,a,0,2\nt,r1,a,0,3\n"
-    results = read_scores(write(tmp_path / "r.csv", text))
-    assert results.has_subjects
-    assert results.tables == {
-        "s": {"r1": {"a": {0: 1.0}}, "r2": {"a": {0: 2.0}}},
-        "t": {"r1": {"a": {0: 3.0}}},
-    }
-
-
-def test_binary_files_and_missing_ones_are_one_line(tmp_path):
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    for name in ("binary.csv", "missing.csv"):
-        with pytest.raises(UserError, match=f"{name} can't be read as CSV"):
-            read_scores(tmp_path / name)
 
 
 def statistics(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -143,7 +78,7 @@ def test_equivalence_changes_what_is_shown(compare):
     d = np.subtract(PAIR["a"], PAIR["b"])
     posterior = stats.t(3, d.mean(), np.sqrt((1 / 4 + 5 / 10) * d.var(ddof=1)))
     for equivalence in (0.005, 0.03):
-        printed = compare(*table(PAIR), n_train=10, n_test=5, equivalence=equivalence)
+        printed = compare(*table(PAIR), n_train=10, n_test=5, equivalence=str(equivalence))
         _, further = between_rows(printed)
         below, above = posterior.cdf(-equivalence), posterior.sf(equivalence)
         expected = [f"{p:.3f}" for p in (below, 1 - below - above, above)]
@@ -155,8 +90,9 @@ def test_equivalence_changes_what_is_shown(compare):
 BAD_FLAGS = [
     ({"n_train": 0}, "--n-train must be at least 1, got 0."),
     ({"n_test": -1}, "--n-test must be at least 0, got -1."),
-    ({"equivalence": -3.0}, "--equivalence must be at least 0, got -3.0."),
-    ({"equivalence": math.nan}, "--equivalence must be at least 0, got nan."),
+    ({"equivalence": "-3"}, "--equivalence must be at least 0, such as 0.005 or 0.5%, got -3."),
+    ({"equivalence": "nan"}, "--equivalence must be at least 0, such as 0.005 or 0.5%, got nan."),
+    ({"out": "tests.pdf"}, "--out tests.pdf must be a .csv, a .tex or a folder."),
 ]
 
 
@@ -193,7 +129,7 @@ def test_scores_without_spread_have_an_sd_of_0(compare):
     scores = {"a": [0.1] * 3, "b": [0.3] * 3}
     assert np.std(scores["a"], ddof=1) > 0  # but for rounding it is 0
     printed = compare(*table(scores), n_train=10, n_test=5)
-    assert any("0.1 ± 0 " in line for line in printed)
+    assert any(line.endswith("  0.1 ± 0") for line in printed)
     assert between_rows(printed)[0].split()[3:7] == ["-0.2", "–", "not", "testable"]
     assert not any("inf" in line or "e-1" in line for line in printed)
     assert any("spread: a vs b." in line for line in printed)
@@ -244,9 +180,98 @@ def test_recordings_of_one_subject_are_no_two_subjects(compare):
         compare(f"subject,recording,{head}", *lines)
 
 
-def test_a_recording_that_is_not_paired_is_named(compare, tmp_path):
+def test_what_has_no_partner_is_left_out_and_named(compare, tmp_path):
     head, *rows = table(PAIR)
     lines = [f"s,r1,{row}" for row in rows] + [f"t,r2,{row}" for row in rows[:-1]]
-    with pytest.raises(UserError) as error:
-        compare(f"subject,recording,{head}", *lines)
-    assert str(error.value).startswith(f"{tmp_path / 'results.csv'}, t, r2: b lacks seed 3")
+    printed = compare(f"subject,recording,{head}", *lines)
+    assert "Unpaired: seed 3 is left out, without a score of b." in printed
+    assert f"{tmp_path / 'results.csv'}, t, r2: 3 of 4 seeds are paired." in printed
+
+
+def test_missing_scores_are_named_and_their_pairs_left_out(compare):
+    whole = compare(
+        *table({name: scores[:3] for name, scores in PAIR.items()}), n_train=9, n_test=3
+    )
+    for missing in ("", "NA", "nan", "NaN", "n/a"):
+        rows = table(PAIR)
+        rows[-1] = f"b,3,{missing}"
+        printed = compare(*rows, n_train=9, n_test=3)
+        assert "Unpaired: seed 3 is left out, without a score of b." in printed
+        assert between_rows(printed) == between_rows(whole)
+
+
+def test_seeds_that_nothing_shares_are_one_line():
+    with pytest.raises(UserError, match="no seed that all configurations have a score for: seed 0"):
+        paired("results.csv", {"a": {0: 0.1, 1: 0.2}, "b": {2: 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "width"),
+    [
+        (None, "fraction", 0.005),
+        (None, "percent", 0.5),
+        (None, "own", 0.005),
+        ("0.5%", "fraction", 0.005),
+        ("2%", "percent", 2.0),
+        ("0.01", "fraction", 0.01),
+        ("0.01", "percent", 0.01),
+        ("3", "own", 3.0),
+    ],
+)
+def test_equivalence_is_in_the_unit_that_is_stated(text, unit, width):
+    assert region(text, unit) == pytest.approx(width)
+
+
+def test_percentage_points_of_no_percentage_are_refused(compare):
+    with pytest.raises(UserError, match="--equivalence 1%: the scores are no percentages"):
+        compare(*table({"a": [-3, 5], "b": [1, 2]}), n_train=2, n_test=0, equivalence="1%")
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(1, "fractions of 1"), (100, "percentages")])
+def test_fractions_and_percentages_say_the_same(compare, scale, unit):
+    scaled = {name: [scale * x for x in xs] for name, xs in PAIR.items()}
+    printed = compare(*table(scaled), n_train=10, n_test=5)
+    width = f"{0.005 * scale:g}"
+    assert f"Scores are taken for {unit}; differences up to {width} mean nothing." in printed
+    _, further = between_rows(printed)
+    assert (
+        further.split()[-3:]
+        == between_rows(compare(*table(PAIR), n_train=10, n_test=5))[1].split()[-3:]
+    )
+
+
+def test_tables_are_written_as_csv_and_latex(compare, tmp_path):
+    flags = {"n_train": 10, "n_test": 5}
+    rows = table(PAIR)
+    d = np.subtract(PAIR["a"], PAIR["b"])
+    printed = compare(*rows, **flags, out=str(tmp_path / "tests.csv"))
+    assert f"Written: {tmp_path / 'tests.csv'}" in printed
+    compare(*rows, **flags, out=str(tmp_path / "sub" / "tables.TEX"))
+    compare(*rows, **flags, out=str(tmp_path / "both"))
+    for path in (tmp_path / "tests.csv", tmp_path / "both" / "tests.csv"):
+        with path.open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert row["comparison"].startswith("a ")
+        assert float(row["mean"]) == pytest.approx(d.mean())
+    for path in (tmp_path / "sub" / "tables.TEX", tmp_path / "both" / "tables.tex"):
+        text = path.read_text()
+        assert text.count(r"\begin{tabular}") == 3
+        assert "naive p" in text
+        assert "Nadeau and Bengio" in text
+
+
+def test_an_evaluation_s_scores_go_in_as_they_are(compare):
+    head = "protocol,family,seed,recall@1,recall@10,recall@50,mrr,missing_cells"
+    rows = [
+        f"{protocol},{name},{seed},0.1,{x + shift},0.5,0.1,0"
+        for protocol, shift in (("search seeds", 0.5), ("fresh seeds", 0.0))
+        for name, xs in PAIR.items()
+        for seed, x in enumerate(xs)
+    ]
+    printed = compare(head, *rows, n_train=10, n_test=5)
+    expected = compare(*table(PAIR), n_train=10, n_test=5)
+    assert between_rows(printed) == between_rows(expected)
+    assert "Score: recall@10. Not used: recall@1, recall@50, mrr." in printed
+    assert "Rows of the protocol fresh seeds." in printed
+    other = compare(head, *rows, n_train=10, n_test=5, metric="MRR")
+    assert any("standard deviation 0" in line or "not testable" in line for line in other)

@@ -424,6 +424,10 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
     assert limit in fresh_seeds
     assert limit not in search
     assert limit in (folder / "fresh_seeds.tex").read_text()
+    for name in ("search_seeds_tests.tex", "fresh_seeds_tests.tex"):
+        tests = (folder / name).read_text()
+        assert tests.count("no masking vs ") >= 1
+        assert "p, Holm" in tests
     with (folder / "scores.csv").open() as file:
         protocols = Counter(row["protocol"] for row in csv.DictReader(file))
     assert protocols == {"search seeds": 6, "fresh seeds": 4}

@@ -10,9 +10,9 @@ from upath import UPath
 
 from analysis.control_scores import ControlScores, overlapping_share
 from analysis.evaluation import take_up
+from analysis.options import TrainedControlName
 from analysis.trained_controls import (
     TRAINED,
-    TrainedControlName,
     plan_control,
     run_trained_control,
 )

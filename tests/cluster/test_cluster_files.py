@@ -26,7 +26,7 @@ from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from ssense.command import environment_arguments
+from ssense.flags import parse
 from sweeps.masking import MaskingOptions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -97,9 +97,8 @@ def test_the_environment_reaches_the_sweep_and_asks_for_this_cluster(name):
     assert environment["RAY_ADDRESS"] == "auto"
     assert environment["RAY_AUTH_MODE"] == "token"
     assert re.match(r"/home/someone/ssense-venv[^:]*/bin:", environment["PATH"])
-    arguments = environment_arguments(MaskingOptions, environment)
-    flags = [argument.partition("=")[0] for argument in arguments]
-    assert {"--storage", "--recording", "--yes"} <= {*flags}
+    given = parse(MaskingOptions, [], environment, "masking.py").sources
+    assert {"storage", "recording", "yes"} <= {*given}
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
@@ -438,11 +437,8 @@ def test_the_kubernetes_job_has_the_published_structure():
         for container in pod["containers"]:
             assert {mount["name"] for mount in container.get("volumeMounts", [])} <= names
             variables = {entry["name"]: entry["value"] for entry in container["env"]}
-            flags = {
-                argument.partition("=")[0]
-                for argument in environment_arguments(MaskingOptions, variables | given)
-            }
-            assert {"--storage", "--recording", "--yes"} <= flags
+            flags = parse(MaskingOptions, [], variables | given, "masking.py").sources
+            assert {"storage", "recording", "yes"} <= {*flags}
             limits = container["resources"]["limits"]
             asked = container["resources"]["requests"]
             assert limits.get("nvidia.com/gpu") == asked.get("nvidia.com/gpu")  # as it has to be

@@ -13,12 +13,12 @@ from ssense.data.synthetic_things import (
     BRIGHTEST,
     DARKEST,
     LATENTS,
-    MEG_VARIANTS,
     SyntheticThingsSpec,
     Variant,
     image_latents,
     write_synthetic_things,
 )
+from ssense.data.synthetic_things_spec import MEG_VARIANTS
 from ssense.data.things import Things, read_things
 from ssense.data.things_folds import FoldKind, make_fold
 from ssense.data.things_images import ImageSet, read_image_set

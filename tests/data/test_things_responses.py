@@ -15,11 +15,11 @@ from ssense.data import things_responses
 from ssense.data.synthetic_things import (
     EEG_CHANNELS,
     MEG_CHANNELS,
-    MEG_VARIANTS,
     OFFICIAL_CHANNELS,
     SyntheticThingsSpec,
     write_synthetic_things,
 )
+from ssense.data.synthetic_things_spec import MEG_VARIANTS
 from ssense.data.things_images import ImageSet, read_image_set
 from ssense.data.things_responses import (
     FILES,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import tyro
 
 from analysis import controls
 from analysis.statistics import corrected_resampled_ttest
@@ -17,6 +16,7 @@ from ssense.data.splits import seeded_split
 from ssense.data.synthetic import SyntheticSpec
 from ssense.errors import UserError
 from ssense.fitting import fit
+from ssense.flags import parse
 from ssense.model.encoder import trained_encoder
 from ssense.retrieval import chance_metrics
 from ssense.storage import open_storage
@@ -58,7 +58,7 @@ def test_a_ratio_outside_the_unit_interval_is_refused(ratio):
 def test_the_frequency_of_the_mains_reaches_the_shards(tmp_path):
     given = ["--storage", str(tmp_path), "--synthetic.sentences", "60"]
     plans = [
-        tyro.cli(MaskingOptions, args=[*given, *more]).plan_dataset()
+        parse(MaskingOptions, [*given, *more], {}, "masking.py").options.plan_dataset()
         for more in ([], ["--line-hz", "50"])
     ]
     assert [plan.segment_spec.line_hz for plan in plans] == [60, 50]

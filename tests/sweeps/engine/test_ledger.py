@@ -157,3 +157,52 @@ def test_a_sweep_that_cannot_be_read_is_left_out_and_said(tmp_path, capsys):
 def test_no_sweep_at_all_is_said(tmp_path):
     with pytest.raises(UserError, match="no sweep in"):
         find_ledger(UPath(tmp_path))
+
+
+def write_sweeps(storage: UPath) -> None:
+    for name, subject in (
+        ("masking-1a", "sub_9"),
+        ("masking-1b", "sub_10"),
+        ("optimisation-2", ""),
+    ):
+        claim = name.partition("-")[0]
+        data = {"subject": subject, "title": "Ant-Man"} if subject else {}
+        sweep = dataclasses.replace(SWEEP, claim=claim)
+        Ledger(storage / SWEEPS / name).write_sweep(sweep, [], data, "race", [], "", ())
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("masking-1a", "masking-1a"),
+        ("optimisation", "optimisation-2"),
+        ("opt", "optimisation-2"),
+        ("masking sub_9", "masking-1a"),
+        ("MASKING, Sub_10", "masking-1b"),
+        ("sub_10 ant-man", "masking-1b"),
+    ],
+)
+def test_a_sweep_is_named_by_a_beginning_or_in_words(said, meant, tmp_path):
+    write_sweeps(UPath(tmp_path))
+    assert find_ledger(UPath(tmp_path), said).folder.name == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            "masking",
+            "masking fits 2 sweeps: masking-1a (sub_9, Ant-Man), masking-1b (sub_10, Ant-Man). Say "
+            "more.",
+        ),
+        ("Ant-Man", "Ant-Man fits 2 sweeps"),
+        ("masking sub_3", "no sweep masking sub_3 in "),
+        (" ", "no sweep  in "),
+    ],
+)
+def test_what_no_sweep_or_several_are_called_is_one_line(said, message, tmp_path):
+    write_sweeps(UPath(tmp_path))
+    with pytest.raises(UserError) as error:
+        find_ledger(UPath(tmp_path), said)
+    assert str(error.value).startswith(message)
+    assert "masking-1b (sub_10, Ant-Man)" in str(error.value)

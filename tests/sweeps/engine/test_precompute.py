@@ -27,7 +27,6 @@ from ssense.data.transcript import ACOUSTIC_SUMMARIES
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
-from sweeps.engine.options import SMALL
 from sweeps.engine.precompute import (
     DatasetPlan,
     ShardTask,
@@ -35,6 +34,7 @@ from sweeps.engine.precompute import (
     make_shards,
     plan_dataset,
 )
+from sweeps.engine.recording_plan import SMALL
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

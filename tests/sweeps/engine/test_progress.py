@@ -1,20 +1,75 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
+from ssense.command import python
 from sweeps.engine import progress
 from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
-from sweeps.engine.progress import CellProgress, MatrixView, count, duration
+from sweeps.engine.progress import CellProgress, MatrixView, count, duration, say
 from sweeps.engine.race import Decision
 
 LONG = "electrode 0.75, frequency 0.75, time 0.75"
+
+
+PROSE = "Each family's best configuration by mean validation Recall@10; chosen before this look."
+
+
+def said(text: str, width: int, monkeypatch, capsys) -> list[str]:
+    monkeypatch.setattr(progress, "console", Console(width=width))
+    say(text)
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 300])
+def test_prose_wraps_at_words(width, monkeypatch, capsys):
+    lines = said(PROSE * 3, width, monkeypatch, capsys)
+    assert " ".join(lines) == PROSE * 3
+    assert all(len(line) <= width for line in lines)
+    assert (len(lines) == 1) == (width == 300)
+
+
+@pytest.mark.parametrize(
+    ("text", "indent"),
+    [(PROSE, 0), (f"      time: {PROSE}", 8), (f"  Channels   {PROSE}", 13)],
+)
+def test_what_is_wrapped_stays_behind_its_label(text, indent, monkeypatch, capsys):
+    first, *others = said(text, 60, monkeypatch, capsys)
+    assert text.startswith(first)
+    assert others
+    assert {len(line) - len(line.lstrip()) for line in others} == {indent}
+
+
+def test_a_command_to_be_typed_stays_on_one_line(monkeypatch, capsys):
+    text = f"Next: {python()} analysis/test_evaluation.py --storage '{'very long ' * 20}'"
+    assert said(text, 40, monkeypatch, capsys) == [text]
+
+
+def test_a_path_is_never_broken(monkeypatch, capsys):
+    path = "/somewhere/" + "x-y/" * 30
+    assert path in said(f"Report, tables and figures: {path}", 60, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(("columns", "width"), [("", 100), ("80", 80), ("0", 100), ("x", 100)])
+def test_piped_output_is_as_wide_as_columns_says_or_100(columns, width):
+    script = "from sweeps.engine.progress import console; print(console.width)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"COLUMNS": columns},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == width
 
 
 @pytest.mark.parametrize(

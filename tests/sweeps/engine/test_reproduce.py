@@ -22,6 +22,8 @@ from ssense.fitting import Fit
 from ssense.model.text import TextSpec, cached_embeddings
 from ssense.storage import write_json
 from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell
+from sweeps.engine.cell import signature as cell_signature
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.precompute import load_dataset
 from sweeps.engine.reproduce import compare, find_cell, reproduce_cell
@@ -242,6 +244,64 @@ def test_a_failed_cell_says_why(tmp_path):
     assert str(error.value) == (
         "cell 1234 failed: OutOfMemoryError: 3 GiB. There is nothing to reproduce."
     )
+
+
+@pytest.fixture
+def called(tmp_path) -> UPath:
+    """Two sweeps with cells of one name between them, and cells of their own."""
+    storage, origin = UPath(tmp_path), {"digest": "d"}
+    levels = {"masking.electrode": (0.5, 0.75)}
+    for claim, families in (
+        ("masking", (Family(name="no masking", levels={}), Family(name="e", levels=levels))),
+        ("other", (Family(name="no masking", levels={}),)),
+    ):
+        sweep = Sweep(
+            claim=claim,
+            dataset_digest="d",
+            training=dataclasses.replace(TRAINING, patience=len(families)),
+            families=families,
+            configurations=2,
+            seeds=(0, 1),
+        )
+        rows = [Row("no masking", {})]
+        rows += [Row("e", {"masking.electrode": 0.75})] * (claim == "masking")
+        ledger = Ledger(storage / SWEEPS / sweep.name)
+        ledger.write_sweep(sweep, rows, origin, "race", [], "", ())
+        for row in rows:
+            record = Record(
+                signature=cell_signature(Cell(row.configuration, 1), sweep.training, "d"),
+                configuration=row.configuration,
+                seed=1,
+                status="done",
+                dataset_digest="d",
+                history=[{"epoch": 1}],
+                best_epoch=1,
+            )
+            ledger.write(record)
+            # As of a control: the same configuration and seed on other splits.
+            ledger.write(dataclasses.replace(record, signature=f"c{record.signature[1:]}"))
+    return storage
+
+
+@pytest.mark.parametrize("name", ["electrode 0.75, seed 1", "electrode 0.75 seed 1"])
+def test_a_cell_is_found_by_what_it_is_called(name, called):
+    ledger, record = find_cell(called, name)
+    assert ledger.folder.name.startswith("masking-")
+    assert (record.configuration, record.seed) == ({"masking.electrode": 0.75}, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("electrode 0.7, seed 1", r"no finished cell is called electrode 0.7, seed 1. Nearest of"),
+        ("electrode 0.75, seed 7", r"called electrode 0.75, seed 7. That seed has none"),
+        ("no masking, seed 1", r"2 cells are called no masking, seed 1: \w+ of \w+-.*, \w+ of "),
+    ],
+)
+def test_a_name_of_no_cell_or_of_several_is_one_line(name, message, called):
+    with pytest.raises(UserError, match=message) as error:
+        find_cell(called, name)
+    assert len(str(error.value)) < 300
 
 
 # ---------------------------------------------------------------- comparing

@@ -8,7 +8,7 @@ from upath import UPath
 from sweeps.engine.engine_options import EngineOptions
 from sweeps.engine.ledger import MOST_ATTEMPTS, Ledger, Record
 from sweeps.engine.race import Full
-from sweeps.engine.run import _say_what_is_left
+from sweeps.engine.run import _say_what_is_left, versions_of_nothing
 from sweeps.engine.search import Search
 
 
@@ -52,3 +52,21 @@ def test_how_a_sweep_is_left(attempts, budget, outcome, sweep, tmp_path):
         search.finish(failed(search, number))
     options = EngineOptions(budget_cells=budget)
     assert _say_what_is_left(search, Ledger(UPath(tmp_path)), options) == outcome
+
+
+def test_versions_that_no_cell_is_by_are_said():
+    record = Record(
+        signature="s",
+        configuration={},
+        seed=0,
+        status="done",
+        dataset_digest="d",
+        code_digest="3f2a1c9e00112233",
+    )
+    options = EngineOptions(keep_version=("3f2a1c9e", "3f2a1c9f"), retrain_version=("gone",))
+    assert versions_of_nothing([record], options) == [
+        "--keep-version 3f2a1c9f: no cell is by this version. Those of the cells: 3f2a1c9e.",
+        "--retrain-version gone: no cell is by this version. Those of the cells: 3f2a1c9e.",
+    ]
+    (line,) = versions_of_nothing([], EngineOptions(keep_version=("x",)))
+    assert line.endswith("Those of the cells: none, for there is no cell yet.")

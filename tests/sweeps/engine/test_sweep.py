@@ -6,7 +6,7 @@ import pytest
 
 from ssense.errors import UserError
 from ssense.training import TrainingSpec
-from sweeps.engine.sweep import Family, Sweep
+from sweeps.engine.sweep import Family, Sweep, check_levels
 
 SWEEP = Sweep(
     claim="masking",
@@ -57,3 +57,27 @@ def test_more_seeds_or_configurations_extend_a_sweep_and_all_else_makes_another(
         dataclasses.replace(SWEEP, claim="temperature"),
     ]
     assert len({SWEEP.name, *(other.name for other in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (
+            {"masking.electrod": (0.1,)},
+            "family mine: masking.electrod is no field of TrainingSpec. Nearest first: "
+            "masking.electrode, masking.",
+        ),
+        ({"temprature": (0.1,)}, "is no field of TrainingSpec. Nearest first: temperature, "),
+        ({"masking": (0.1,)}, "masking is no field of TrainingSpec. Nearest first: masking."),
+        ({"x" * 500: (1,)}, "is no field of TrainingSpec. Nearest first: "),
+        ({"temperature": (0.07, -1)}, "family mine: temperature can't be -1 (temperature must"),
+        ({"masking.time": (1.5,)}, "family mine: masking.time can't be 1.5 (time masking ratio"),
+        ({"patience": ("long",)}, "family mine: patience can't be long ("),
+    ],
+)
+def test_a_family_over_no_field_or_value_is_one_line_that_lists_the_fields(levels, message):
+    with pytest.raises(UserError) as error:
+        check_levels(TrainingSpec(), {"whole": {}, "mine": levels})
+    assert message in str(error.value)
+    assert len(str(error.value)) < 290
+    assert str(error.value).isprintable()

@@ -1,0 +1,116 @@
+"""The sweeps of a storage: what each asks, of which data, how far it has come, and when.
+
+    python analysis/catalogue.py --storage DIR
+
+What it shows of a sweep can be given as --sweep: its name, a beginning of it, or words such as
+"masking sub_9" that are true of no other.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not __package__:
+    # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
+    sys.path.pop(0)
+
+from analysis.options import CatalogueOptions
+from ssense.command import check_flags, run_command
+
+if __name__ == "__main__":
+    check_flags(CatalogueOptions)  # before the imports that take seconds
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from upath import UPath
+
+from analysis import report
+from analysis.looks import looks_by_sweep
+from ssense.errors import UserError
+from ssense.storage import exists, open_storage
+from sweeps.engine.ledger import Ledger, all_ledgers, readable_ledgers
+from sweeps.engine.progress import console, say
+from sweeps.engine.sweep import Sweep
+
+
+def catalogue(storage: UPath) -> report.Rows:
+    """A row for each sweep that can be read, the one worked on last first.
+
+    Raises:
+        UserError: there is none, or a record of a cell is damaged.
+    """
+    looks = looks_by_sweep(storage)
+    ledgers = reversed(readable_ledgers(all_ledgers(storage)))
+    return [_row(ledger, looks[ledger.folder.name]) for ledger in ledgers]
+
+
+def _row(ledger: Ledger, looks: int) -> dict[str, str]:
+    description = ledger.description()
+    dataset = description["dataset"]
+    return {
+        "sweep": ledger.folder.name,
+        "of": f"{dataset.get('subject', '–')}, {dataset.get('title', '–')} ({ledger.method()})",
+        "question": question(description),
+        "cells": _cells(ledger),
+        "worked on": description["updated_at"].replace("T", " ")[:16],
+        "evaluated": _evaluated(ledger, looks),
+    }
+
+
+def question(description: Mapping[str, Any]) -> str:
+    """What a sweep compares, in words: its claim, and its families."""
+    families = [family["name"] for family in description["families"]]
+    return f"{description['claim']}: {' | '.join(families)}"
+
+
+def _cells(ledger: Ledger) -> str:
+    """How many of the sweep's cells are done; a ledger has those of controls and other seeds too.
+
+    A cell is told by configuration and seed, for its signature depends on files that may be away.
+    """
+    try:
+        sweep = ledger.sweep()
+    except UserError:  # of another version of the code
+        return "of another version of the code"
+    done, failed = _finished(ledger, sweep)
+    words = f"{len(done)} of {sweep.n_cells}"
+    return f"{words}, {len(failed - done)} failed" if failed - done else words
+
+
+def _finished(ledger: Ledger, sweep: Sweep) -> tuple[set[object], set[object]]:
+    wanted = {(_key(row.configuration), seed) for row in ledger.rows() for seed in sweep.seeds}
+    done: set[object] = set()
+    failed: set[object] = set()
+    for record in ledger.records().values():
+        cell = _key(record.configuration), record.seed
+        if cell in wanted and record.dataset_digest == sweep.dataset_digest:
+            (done if record.done else failed).add(cell)
+    return done, failed
+
+
+def _key(configuration: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    return tuple(sorted(configuration.items()))
+
+
+def _evaluated(ledger: Ledger, looks: int) -> str:
+    tables = exists(ledger.folder / "evaluation" / "scores.csv")
+    images = ledger.method() == "images" and looks > 0  # their tables are of several sweeps
+    counted = f"{looks} look{'s' * (looks != 1)} at the test"
+    return f"{'yes' if tables or images else 'no'}, {counted}"
+
+
+def main(options: CatalogueOptions) -> None:
+    """List the sweeps of a storage."""
+    storage = open_storage(options.storage, must_exist=True)
+    rows = catalogue(storage)
+    if not rows:
+        raise UserError(f"no sweep in {storage} can be read. Name another --storage.")
+    console.print(report.screen_table(rows))
+    by_task = Counter(row["of"].rpartition("(")[2].rstrip(")") for row in rows)
+    say(f"{len(rows)} sweeps: {', '.join(f'{n} of {task}' for task, n in by_task.items())}.")
+
+
+if __name__ == "__main__":
+    run_command(CatalogueOptions, main)

@@ -1,0 +1,142 @@
+"""The command lines of the analysis, without what they set in motion: flags are checked before."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ssense.errors import UserError, printable
+from sweeps.engine.checks import check_seeds, check_shares
+
+TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Flags of the test evaluation."""
+
+    storage: str = "storage"
+    """Where the sweep was kept."""
+    sweep: str | None = None
+    """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
+    last]."""
+    confirm_seeds: tuple[int, ...] = ()
+    """Fresh seeds at which to train and evaluate the chosen configurations too [no fresh ones]."""
+    allow_missing: bool = False
+    """Go without the cells that are missing, and name them in the report."""
+    cpus_per_cell: int = 1
+    """CPU cores of one cell at fresh seeds; as in the sweep, for the same results."""
+    gpus_per_cell: float | None = None
+    """GPU share of one cell at fresh seeds [1 where there are GPUs]."""
+
+    def __post_init__(self) -> None:
+        """Refuse a cell without a core or with an odd share of GPUs, and impossible seeds."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
+        if self.confirm_seeds:
+            check_seeds(self.confirm_seeds, "--confirm-seeds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlOptions:
+    """Flags of the controls."""
+
+    storage: str = "storage"
+    """Where the sweep was kept."""
+    sweep: str | None = None
+    """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
+    last]."""
+    allow_missing: bool = False
+    """Go without the cells that are missing."""
+    permutations: int = 1000
+    """Permutations of the pairing at each seed."""
+    train: tuple[TrainedControlName, ...] = ()
+    """Controls that need training too, a cell per seed each: noise, shifted, window, blocked,
+    grouped [those without training alone]."""
+    recording: str | None = None
+    """Folder of the recording, where it has moved since the sweep [where it was]."""
+    cpus_per_cell: int = 1
+    """CPU cores of one cell; as in the sweep, for comparable results."""
+    gpus_per_cell: float | None = None
+    """GPU share of one cell [1 where there are GPUs]."""
+
+    def __post_init__(self) -> None:
+        """Refuse no permutations, and a cell without a core or with an odd share of GPUs."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
+        if self.permutations < 1:
+            raise UserError(f"--permutations must be at least 1, got {self.permutations}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingsOptions:
+    """Flags of the comparison over subjects."""
+
+    storage: str = "storage"
+    """Where the sweeps were kept."""
+    sweeps: tuple[str, ...] = ()
+    """Sweeps, by name or in words, one per recording, of at least two subjects [to be given]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEvaluationOptions:
+    """Flags of the evaluation of image decoding."""
+
+    storage: str = "storage"
+    """Where the sweeps were kept."""
+    sweeps: tuple[str, ...] = ()
+    """Sweeps, by name or in words, one per subject [each subject's last one]."""
+    allow_missing: bool = False
+    """Go without the cells that are missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueOptions:
+    """Flags of the list of sweeps."""
+
+    storage: str = "storage"
+    """Where the sweeps were kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultsOptions:
+    """Flags of the comparison of results of any origin."""
+
+    results: str
+    """Table of scores, a CSV with the columns configuration, seed and a score."""
+    n_train: int | None = None
+    """Items of the training split [needed for a single recording]."""
+    n_test: int | None = None
+    """Items of the test split; 0 if seeds share their splits [needed for a single recording]."""
+    metric: str | None = None
+    """Column of the score, where there are several [the only one; recall@10 among several]."""
+    baseline: str | None = None
+    """Configuration to compare all others with [every pair]."""
+    equivalence: str | None = None
+    """Differences up to this mean nothing in practice: a number in the unit of the scores, or
+    percentage points with a percent sign, as 0.5% [0.5%]."""
+    out: str | None = None
+    """Where to write the tables too: a .csv of the tests, a .tex of all tables, or a folder for
+    both [on the screen alone]."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes, a region of equivalence and files that there can't be."""
+        if self.n_train is not None and self.n_train < 1:
+            raise UserError(f"--n-train must be at least 1, got {self.n_train}.")
+        if self.n_test is not None and self.n_test < 0:
+            raise UserError(f"--n-test must be at least 0, got {self.n_test}.")
+        if self.equivalence is not None and not _is_size(self.equivalence):
+            raise UserError(
+                f"--equivalence must be at least 0, such as 0.005 or 0.5%, got "
+                f"{printable(self.equivalence, 30)}."
+            )
+        suffix = Path(self.out).suffix.lower() if self.out else ""
+        if suffix and suffix not in (".csv", ".tex"):
+            raise UserError(f"--out {printable(self.out)} must be a .csv, a .tex or a folder.")
+
+
+def _is_size(text: str) -> bool:
+    try:
+        return 0 <= float(text.removesuffix("%")) < math.inf
+    except ValueError:
+        return False

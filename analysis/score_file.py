@@ -1,0 +1,369 @@
+"""Scores from a file of any origin: long or wide, with commas, semicolons or tabs, as it was saved.
+
+Long: a row for each configuration and seed, and a column for each score. Wide: a column for each
+seed, or for each configuration. An evaluation's scores.csv is long, with the family as the
+configuration and a protocol. Columns subject and recording, either or both, say whose scores they
+are. What was understood is said, and what can't be told apart is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from analysis.protocol import FRESH_SEEDS
+from ssense.errors import UserError, one_line, printable
+
+CONFIGURATION, SEED, PROTOCOL, MISSING_CELLS = "configuration", "seed", "protocol", "missing_cells"
+SUBJECT, RECORDING = UNITS = ("subject", "recording")
+PRIMARY = "recall@10"
+_KNOWN = (CONFIGURATION, SEED, *UNITS, PROTOCOL, MISSING_CELLS)
+_ALSO = {"config": CONFIGURATION, "family": CONFIGURATION, "seeds": SEED}
+_INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # of pandas, and of R
+_SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
+_ABSENT = ("", "na", "n/a", "#n/a", "nan", "none", "null", "-", "–", ".", "missing")
+
+Unit = Literal["fraction", "percent", "own"]
+Table = Mapping[str, Mapping[int, float]]
+"""Scores of one recording by configuration and seed."""
+
+
+class Results(NamedTuple):
+    """A table of scores.
+
+    Attributes:
+        metric: name of the score's column.
+        has_subjects: whether it says whose recordings they are; else each is one subject's.
+        tables: by subject and recording; "" where there is no such column.
+        absent: by subject and recording, configuration and seed of each score that has no value.
+        percent_signs: whether every score has one.
+        notes: how the file was understood, a line each.
+    """
+
+    metric: str
+    has_subjects: bool
+    tables: Mapping[str, Mapping[str, Table]]
+    absent: Mapping[tuple[str, str], Sequence[tuple[str, int]]]
+    percent_signs: bool
+    notes: Sequence[str]
+
+
+class Entry(NamedTuple):
+    """A score as the file has it: where, whose, and the texts of its seed and value."""
+
+    where: str
+    subject: str
+    recording: str
+    configuration: str
+    seed: str
+    value: str
+
+
+def unit_of(results: Results) -> Unit:
+    """Whether scores are fractions of 1, percentages, or in a unit of their own.
+
+    A percentage is above 1 somewhere: a table whose largest is below 1 % is taken for fractions.
+    """
+    scores = [
+        score
+        for recordings in results.tables.values()
+        for table in recordings.values()
+        for by_seed in table.values()
+        for score in by_seed.values()
+    ]
+    if results.percent_signs:
+        return "percent"
+    if not scores or min(scores) < 0 or max(scores) > 100:
+        return "own"
+    return "fraction" if max(scores) <= 1 else "percent"
+
+
+def read_scores(path: Path, metric: str | None = None) -> Results:
+    """Read a table of scores.
+
+    Args:
+        path: of the file.
+        metric: column of the score, where there are several.
+
+    Raises:
+        UserError: it can't be read, columns can't be told apart, or a value makes no sense.
+    """
+    sheet = _read_sheet(path)
+    notes: list[str] = []
+    sheet = _without_index(sheet, notes)
+    entries, name = _entries(sheet, metric, notes)
+    signs: Counter[bool] = Counter()
+    tables: dict[str, dict[str, dict[str, dict[int, float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict))
+    )
+    absent: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+    seen: Counter[tuple[str, str, str, int]] = Counter()
+    for entry in entries:
+        seed = _seed(entry)
+        cell = entry.subject, entry.recording, entry.configuration, seed
+        if seen[cell]:
+            raise UserError(
+                f"{entry.where}: {printable(entry.configuration)} has seed {seed} twice. Keep one."
+            )
+        seen[cell] += 1
+        known = tables[entry.subject][entry.recording][entry.configuration]
+        if entry.value.strip().casefold() in _ABSENT:
+            absent[entry.subject, entry.recording].append((entry.configuration, seed))
+        else:
+            known[seed] = _score(entry, name, sheet.separator)
+            signs[entry.value.strip().endswith("%")] += 1
+            if len(signs) > 1:
+                raise UserError(
+                    f"{entry.where}: only some scores have a percent sign. Make all alike."
+                )
+    has_subjects = SUBJECT in sheet.columns
+    return Results(name, has_subjects, tables, absent, signs[True] > 0, [*sheet.notes, *notes])
+
+
+# ---------------------------------------------------------------- cells of the file
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sheet:
+    """The cells of a file: lower-case names of known columns, and rows with their line."""
+
+    path: Path
+    separator: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[int, Sequence[str]]]
+    notes: Sequence[str] = field(default_factory=list)
+
+    def column(self, name: str) -> list[str]:
+        place = list(self.columns).index(name)
+        return [cells[place] for _, cells in self.rows]
+
+    def without(self, places: Sequence[int]) -> _Sheet:
+        kept = [place for place in range(len(self.columns)) if place not in places]
+        return replace(
+            self,
+            columns=[self.columns[place] for place in kept],
+            rows=[(line, [cells[place] for place in kept]) for line, cells in self.rows],
+        )
+
+
+def _read_sheet(path: Path) -> _Sheet:
+    try:
+        content = path.read_bytes()
+        utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        lines = content.decode("utf-16" if utf_16 else "utf-8-sig").splitlines()
+        lines, separator = _separator(lines)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        rows = [(reader.line_num, cells) for cells in reader]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(f"{path} can't be read as CSV ({one_line(error)}).") from error
+    filled = [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
+    if not filled:
+        raise _no_columns(path, [])
+    (_, head), *body = filled
+    names = [_column_name(name) for name in head]
+    while names and not names[-1] and all(len(c) < len(names) or not c[-1] for _, c in body):
+        names.pop()  # a separator at the end of every line
+    body = [(line, _as_long(path, line, cells, names)) for line, cells in body]
+    shown = {";": "semicolons", "\t": "tabs"}.get(separator)
+    notes = [f"Separated by {shown}; a decimal comma is read as a point."] if shown else []
+    return _Sheet(path=path, separator=separator, columns=names, rows=body, notes=notes)
+
+
+def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:
+    """The lines of the table, and what separates its cells: the header tells."""
+    head = next((line for line in lines if line.strip()), "")
+    if re.fullmatch(r"sep=.", head.strip(), re.IGNORECASE):  # of Excel
+        return lines[list(lines).index(head) + 1 :], head.strip()[-1]
+    unquoted = re.sub(r'"[^"]*"', "", head)
+    return lines, max(",;\t", key=lambda separator: (unquoted.count(separator), separator == ","))
+
+
+def _column_name(name: str) -> str:
+    name = name.strip()
+    known = _ALSO.get(name.casefold(), name.casefold())
+    return known if known in _KNOWN or _INDEX.fullmatch(known) else name
+
+
+def _as_long(path: Path, line: int, cells: Sequence[str], names: Sequence[str]) -> list[str]:
+    extra = cells[len(names) :]
+    if any(cell.strip() for cell in extra):  # as of 0,1 for 0.1
+        raise UserError(
+            f"{path}, line {line}: more values than columns. Write decimals with a point, or "
+            "separate columns with semicolons."
+        )
+    return [*cells[: len(names)], *[""] * (len(names) - len(cells))]
+
+
+def _without_index(sheet: _Sheet, notes: list[str]) -> _Sheet:
+    """Leave out the numbers of the rows, which pandas and R write in front."""
+    dropped = []
+    for place, name in enumerate(sheet.columns):
+        column = [cells[place].strip() for _, cells in sheet.rows]
+        numbers = [int(_plain(text)) for text in column if _plain(text).isdecimal()]
+        counts = len(numbers) == len(column) and len({*numbers}) == len(numbers)
+        if _INDEX.fullmatch(name) and counts and name not in (CONFIGURATION, SEED):
+            dropped.append(place)
+            notes.append(f"Column {place + 1}{f' ({name})' if name else ''} numbers the rows.")
+    return sheet.without(dropped)
+
+
+def _plain(text: str) -> str:
+    """A whole number without ".0"."""
+    return re.sub(r"[.,]0+$", "", text)
+
+
+# ---------------------------------------------------------------- layouts
+
+
+def _entries(sheet: _Sheet, metric: str | None, notes: list[str]) -> tuple[Iterator[Entry], str]:
+    """The scores of the file, and what they are called."""
+    names = list(sheet.columns)
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        name = printable(twice[0]) or "one without a name"
+        raise UserError(f"{sheet.path} must have each column once, got {name} twice.")
+    # A table of pandas with a named row for each configuration has no name above them.
+    if CONFIGURATION not in names and SEED not in names and names and _INDEX.fullmatch(names[0]):
+        names[0] = CONFIGURATION
+    sheet = replace(sheet, columns=names)
+    others = [name for name in names if name not in _KNOWN]
+    if CONFIGURATION in names and SEED in names:
+        return _long(sheet, others, metric, notes)
+    if CONFIGURATION in names and others and all(_SEED.fullmatch(n.casefold()) for n in others):
+        notes.append(f"Read as wide: a column for each seed, {_listed(others)}.")
+        return _wide(sheet, others, seeds_in_columns=True), metric or "score"
+    if SEED in names and len(others) > 1:
+        notes.append(f"Read as wide: a column for each configuration, {_listed(others)}.")
+        return _wide(sheet, others, seeds_in_columns=False), metric or "score"
+    raise _no_columns(sheet.path, names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return printable(", ".join(names), 100)
+
+
+def _no_columns(path: Path, names: Sequence[str]) -> UserError:
+    return UserError(
+        f"{path} must have the columns configuration, seed and a score, or a column for each seed "
+        f"or configuration, got {_listed(names) or 'nothing'}."
+    )
+
+
+def _long(
+    sheet: _Sheet, others: Sequence[str], metric: str | None, notes: list[str]
+) -> tuple[Iterator[Entry], str]:
+    name = _metric(sheet, others, metric)
+    left = [other for other in others if other != name]
+    if left:
+        notes.append(f"Score: {name}. Not used: {_listed(left)}.")
+    rows = sheet.rows
+    if PROTOCOL in sheet.columns:
+        rows, chosen = _one_protocol(sheet)
+        notes.append(f"Rows of the protocol {chosen}.")
+    if MISSING_CELLS in sheet.columns and any(cell != "0" for cell in sheet.column(MISSING_CELLS)):
+        notes.append("The sweep lacked cells: the choice was between fewer configurations.")
+    places = {column: place for place, column in enumerate(sheet.columns)}
+
+    def entries() -> Iterator[Entry]:
+        for line, cells in rows:
+            where = f"{sheet.path}, line {line}"
+            configuration = _named(where, cells[places[CONFIGURATION]], CONFIGURATION)
+            unit = _unit(where, cells, places)
+            yield Entry(where, *unit, configuration, cells[places[SEED]], cells[places[name]])
+
+    return entries(), name
+
+
+def _metric(sheet: _Sheet, others: Sequence[str], asked: str | None) -> str:
+    by_name = {name.casefold(): name for name in others}
+    if asked is not None:
+        if asked.casefold() not in by_name:
+            raise UserError(
+                f"--metric {printable(asked)} is no column of {sheet.path}. Found: "
+                f"{_listed(others) or 'no score'}."
+            )
+        return by_name[asked.casefold()]
+    if len(others) == 1:
+        return others[0]
+    if PRIMARY in by_name:
+        return by_name[PRIMARY]
+    if not others:
+        raise _no_columns(sheet.path, sheet.columns)
+    raise UserError(
+        f"{sheet.path} has several columns beside configuration and seed: {_listed(others)}. Name "
+        f"the score, as --metric {printable(others[0], 30)}."
+    )
+
+
+def _one_protocol(sheet: _Sheet) -> tuple[Sequence[tuple[int, Sequence[str]]], str]:
+    """The rows of an evaluation at fresh seeds if there are any, else at those of the search."""
+    protocols = list(dict.fromkeys(sheet.column(PROTOCOL)))
+    chosen = FRESH_SEEDS if FRESH_SEEDS in protocols else protocols[0] if protocols else ""
+    if len(protocols) > 1 and FRESH_SEEDS not in protocols:
+        raise UserError(
+            f"{sheet.path} has rows of several protocols: {_listed(protocols)}. Keep one."
+        )
+    place = list(sheet.columns).index(PROTOCOL)
+    return [row for row in sheet.rows if row[1][place] == chosen], chosen
+
+
+def _wide(sheet: _Sheet, others: Sequence[str], *, seeds_in_columns: bool) -> Iterator[Entry]:
+    places = {column: place for place, column in enumerate(sheet.columns)}
+    for line, cells in sheet.rows:
+        where = f"{sheet.path}, line {line}"
+        unit = _unit(where, cells, places)
+        for name in others:
+            value = cells[places[name]]
+            if seeds_in_columns:
+                configuration = _named(where, cells[places[CONFIGURATION]], CONFIGURATION)
+                yield Entry(where, *unit, configuration, name, value)
+            else:
+                yield Entry(where, *unit, name, cells[places[SEED]], value)
+
+
+def _unit(where: str, cells: Sequence[str], places: Mapping[str, int]) -> tuple[str, str]:
+    """Subject and recording of a row; a recording without subject is a subject of its own."""
+    named = {
+        column: _named(where, cells[places[column]], column) for column in UNITS if column in places
+    }
+    recording = named.get(RECORDING, "")
+    return named.get(SUBJECT, recording), recording
+
+
+def _named(where: str, name: str, column: str) -> str:
+    if not name.strip():
+        raise UserError(f"{where}: {column} is empty. Name it, or leave the line out.")
+    return name.strip()
+
+
+# ---------------------------------------------------------------- values
+
+
+def _seed(entry: Entry) -> int:
+    found = _SEED.fullmatch(entry.seed.strip().casefold())
+    if found is None:
+        shown = printable(entry.seed) or "nothing"
+        raise UserError(f"{entry.where}: expected a whole seed, such as 0, got {shown}.")
+    return int(found[1])
+
+
+def _score(entry: Entry, metric: str, separator: str) -> float:
+    text = entry.value.strip().removesuffix("%").strip()
+    if "," in text and "." not in text and separator != ",":
+        text = text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(
+            f"{entry.where}: expected a number as {printable(metric)}, got "
+            f"{printable(entry.value)}. Leave the cell empty where there is no result."
+        )
+    return value

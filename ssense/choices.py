@@ -1,0 +1,48 @@
+"""Names that people choose by, on command lines and in specifications.
+
+They stand apart from what they choose, whose libraries take seconds to import: a command line is
+checked before.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Electrodes = Literal["clean-laplacian", "clean", "all"]
+SplitKind = Literal["random", "grouped", "blocked", "held-out"]
+"""How a seed divides sentences.
+
+random: any sentence to any part, as in SSENSE; neighbours may share samples.
+grouped: likewise, but sentences that are the same stay together, see `repeat_groups`.
+blocked: whole stretches of the recording, parts at least `splits.GAP_S` apart.
+held-out: the end of the recording is every seed's test split, at least GAP_S behind the others.
+"""
+Precision = Literal["bf16", "float32"]
+BatchNorm = Literal["chunk", "frozen"]
+
+Part = Literal["training", "test"]
+BrainEncoderName = Literal["eeg-project", "ts-conv"]
+GalleryName = Literal["original", "augmented-mean", "blurred", "class-centre"]
+"""What stands for an image that was shown.
+
+original, augmented-mean, blurred: its features of that kind (SSR, NeuroBridge and UBP).
+class-centre: the mean of other images of its concept (NICE), which is another task.
+"""
+ObjectiveName = Literal["infonce", "ssr", "neuroclip"]
+ImageSplitKind = Literal[
+    "intra-subject",
+    "leave-one-subject-out",
+    "intra-subject, best test epoch",
+    "leave-one-subject-out, best test epoch",
+]
+"""Whom a cell trains on, and what chooses its epoch.
+
+Held-out concepts choose, unless the test does: most peers report the best epoch of the test, which
+is no estimate of anything, and is here to reproduce them under its name.
+"""
+
+UNTRAINED = "untrained"
+"""What a tower's weights are called that are drawn at random."""
+SMALL_VIT = "small-vit"
+"""A vision Transformer of three layers, for trials without a GPU; it has no weights but untrained.
+"""

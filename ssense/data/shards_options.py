@@ -1,0 +1,13 @@
+"""The command line that looks at a folder of shards, without the libraries that read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ShardsOptions:
+    """Flags of the look at shards."""
+
+    folder: str
+    """Folder of shards, STORAGE/shards/DIGEST; a path or a URL."""

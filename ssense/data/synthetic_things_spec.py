@@ -1,0 +1,87 @@
+"""What made-up THINGS data are to be like, and the command that makes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ssense.choices import Part
+from ssense.errors import UserError
+
+FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
+
+Variant = Literal["official", "nice", "ubp", "neurobridge", "array"]
+MEG_VARIANTS = ("ubp", "neurobridge", "array")
+
+LEAST = {
+    "subjects": 1,
+    "concepts": 1,
+    "images_per_concept": 1,
+    "test_concepts": 1,
+    "repetitions": 1,
+}
+LEAST |= {"test_repetitions": 1, "coupling": 0, "seed": 0, "image_px": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticThingsSpec:
+    """What to make up.
+
+    Attributes:
+        modality: EEG has 63 channels at 250 Hz (17 at 100 Hz in the official files), MEG 271 at
+            200 Hz.
+        variant: whose files to write: THINGS-EEG2's own, those of NICE and ATM, of UBP, of
+            NeuroBridge, or an array alone beside an info.json.
+        subjects: that saw the images.
+        concepts: of training.
+        images_per_concept: of training; a test concept has one.
+        test_concepts: of the test.
+        repetitions: of a training image.
+        test_repetitions: of a test image.
+        coupling: amplitude of what images evoke.
+        seed: draws images, patterns and noise.
+        image_px: side of the images, pixels.
+        image_format: of the image files.
+    """
+
+    modality: Literal["eeg", "meg"] = "eeg"
+    variant: Variant = "ubp"
+    subjects: int = 3
+    concepts: int = 300
+    images_per_concept: int = 2
+    test_concepts: int = 200
+    repetitions: int = 2
+    test_repetitions: int = 4
+    coupling: float = 1.0
+    seed: int = 0
+    image_px: int = 32
+    image_format: Literal["jpg", "png"] = "jpg"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no data set can have."""
+        object.__setattr__(self, "coupling", float(self.coupling))  # so that 1 is 1.0
+        for name, lowest in LEAST.items():
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= lowest):
+                raise UserError(f"{name} must be at least {lowest}, got {value}.")
+        if self.modality == "meg" and self.variant not in MEG_VARIANTS:
+            raise UserError(
+                f"there are no MEG files of the variant {self.variant}. "
+                f"Choose {' or '.join(MEG_VARIANTS)}."
+            )
+
+    def n_images(self, part: Part) -> tuple[int, int, int]:
+        """Concepts, images of each, repetitions of each."""
+        if part == "test":
+            return self.test_concepts, 1, self.test_repetitions
+        return self.concepts, self.images_per_concept, self.repetitions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticThingsCommand(SyntheticThingsSpec):
+    """Data to make, and where."""
+
+    out: Path
+    """Folder to write to."""

@@ -1,0 +1,32 @@
+"""The command lines of the engine's own modules, without what they set in motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssense.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingOptions:
+    """Flags of the rebuilding of MLflow's view."""
+
+    storage: str = "storage"
+    """Where the sweeps were kept."""
+    sweep: str | None = None
+    """Name of a sweep [all of them]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Flags of MLflow's server for a storage without a disk."""
+
+    storage: str = "storage"
+    """Where the copies are kept."""
+    port: int = 5000
+    """Where it listens, on loopback."""
+
+    def __post_init__(self) -> None:
+        """Refuse a port that there can't be."""
+        if not 0 < self.port < 2**16:
+            raise UserError(f"--port must be from 1 to 65535, got {self.port}.")

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+from upath import UPath
+
+from analysis.catalogue import catalogue, main
+from analysis.looks import record_look
+from analysis.options import CatalogueOptions
+from ssense.errors import UserError
+from ssense.storage import write_whole
+from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell, signature
+from sweeps.engine.ledger import SWEEPS, Ledger, Record
+from sweeps.engine.sweep import Family, Row, Sweep
+
+LEVELS = {"masking.electrode": (0.5, 0.75)}
+DATA = {"digest": "d", "subject": "sub_9", "title": "Ant-Man"}
+
+
+def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
+    """A sweep of five cells with one done, one failed, and a cell of a control."""
+    sweep = Sweep(
+        claim=claim,
+        dataset_digest="d",
+        training=TrainingSpec(encoder_weights="random"),
+        families=(Family(name="no masking", levels={}), Family(name="electrode", levels=LEVELS)),
+        configurations=2,
+        seeds=(0, 1),
+    )
+    ledger = Ledger(storage / SWEEPS / sweep.name)
+    rows = [Row("no masking", {}), Row("electrode", {"masking.electrode": 0.5})]
+    ledger.write_sweep(sweep, rows, DATA, "race", [], "", ())
+    path = ledger.folder / "sweep.json"
+    written = ledger.description()["updated_at"]
+    path.write_text(path.read_text().replace(written, at))
+    for status, seed, data in (("done", 0, "d"), ("failed", 1, "d"), ("done", 1, "of a control")):
+        record = Record(
+            signature=signature(Cell({}, seed), sweep.training, data),
+            configuration={},
+            seed=seed,
+            status=status,
+            dataset_digest=data,
+            history=[{"epoch": 1}],
+            best_epoch=1,
+        )
+        ledger.write(record)
+    return ledger, sweep
+
+
+def test_sweeps_are_listed_with_what_they_are(tmp_path, capsys):
+    storage = UPath(tmp_path)
+    first, sweep = write(storage, "masking", "2026-01-02T03:04:05+00:00")
+    second, _ = write(storage, "later", "2026-01-03T03:04:05+00:00")
+    record_look(first, sweep.seeds, {})
+    write_whole(first.folder / "evaluation" / "scores.csv", "")
+    rows = catalogue(storage)
+    assert [row["sweep"] for row in rows] == [second.folder.name, first.folder.name]
+    assert rows[1] == {
+        "sweep": first.folder.name,
+        "of": "sub_9, Ant-Man (sentences)",
+        "question": "masking: no masking | electrode",
+        "cells": "1 of 6, 1 failed",
+        "worked on": "2026-01-02 03:04",
+        "evaluated": "yes, 1 look at the test",
+    }
+    assert rows[0]["evaluated"] == "no, 0 looks at the test"
+    main(CatalogueOptions(storage=str(tmp_path)))
+    shown = capsys.readouterr().out
+    assert all(cell in shown for row in rows for cell in row.values())
+    assert shown.endswith("2 sweeps: 2 of sentences.\n")
+
+
+def test_a_sweep_that_cannot_be_read_is_said_and_the_others_listed(tmp_path, capsys):
+    whole, _ = write(UPath(tmp_path), "masking", "2026-01-02T03:04:05+00:00")
+    damaged, _ = write(UPath(tmp_path), "later", "2026-01-03T03:04:05+00:00")
+    (damaged.folder / "sweep.json").write_text("{")
+    assert [row["sweep"] for row in catalogue(UPath(tmp_path))] == [whole.folder.name]
+    assert "Left out: " in capsys.readouterr().out
+
+
+def test_a_storage_without_sweeps_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no sweep in"):
+        main(CatalogueOptions(storage=str(tmp_path)))

@@ -1,0 +1,110 @@
+"""What happens before a command begins: help, wrong flags and interrupts need nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "numpy", "pyarrow", "rich"}
+SCRIPTS = [
+    *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
+    *(f"analysis/{name}.py" for name in ("test_evaluation", "controls", "recordings")),
+    *(f"analysis/{name}.py" for name in ("image_evaluation", "catalogue")),
+]
+MODULES = [
+    *("analysis.statistics", "analysis.catalogue", "sweeps.masking", "sweeps.engine.tracking"),
+    *("sweeps.engine.mlflow_server", "ssense.data.synthetic", "ssense.data.synthetic_things"),
+    "ssense.data.shards",
+]
+COMMANDS = [[script] for script in SCRIPTS] + [["-m", module] for module in MODULES]
+
+
+def start(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def imported(log: str) -> set[str]:
+    """Packages that `-X importtime` names."""
+    lines = re.findall(r"^import time:.*\|\s*([\w.]+)$", log, re.MULTILINE)
+    return {line.partition(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[-1])
+def test_help_imports_nothing_heavy(command):
+    done = start("-X", "importtime", *command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: ")
+    assert "Traceback" not in done.stdout
+    assert "dataclasses" in imported(done.stderr)
+    assert not HEAVY & imported(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["sweeps/masking.py"], ["--seeds", "abc"]),
+        (["sweeps/masking.py"], ["--max-epochs", "0"]),
+        (["sweeps/images.py"], ["--synthetic.subjects", "0"]),
+        (["analysis/test_evaluation.py"], ["--confirm-seeds", "5", "5"]),
+        (["analysis/controls.py"], ["--train", "noise", "silence"]),
+        (["-m", "analysis.statistics"], ["results.csv", "--equivalence", "much"]),
+        (["-m", "ssense.data.synthetic"], ["OUT", "--sentences", "0"]),
+        (["-m", "sweeps.engine.tracking"], ["--sweep"]),
+    ],
+    ids=lambda words: words[-1],
+)
+def test_a_wrong_flag_is_one_line_before_anything_heavy_is_imported(command, words):
+    done = start("-X", "importtime", *command, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+    assert line.startswith("error: ")
+    assert len(line) < 300
+    assert not HEAVY & imported(done.stderr)
+
+
+def test_a_wrong_variable_is_named():
+    done = start("sweeps/masking.py", "--dry-run", SSENSE_SEEDS="abc")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: SSENSE_SEEDS=abc: abc is not a whole number, and no range such as 0-9. "
+        "Example: SSENSE_SEEDS=0-9.\n"
+    )
+
+
+@pytest.mark.parametrize("script", ["analysis/controls.py", "sweeps/masking.py"])
+def test_an_interrupt_while_libraries_are_imported_is_one_line(script, tmp_path):
+    command = [sys.executable, "-X", "importtime", script, "--storage", str(tmp_path / "x")]
+    with subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        shown = []
+        for line in process.stderr:  # until the first of the heavy ones
+            shown.append(line)
+            if "| " in line and line.split("|")[-1].strip().startswith("numpy."):
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        shown += process.stderr.readlines()
+        code = process.wait()
+    said = [line for line in shown if not line.startswith("import time:")]
+    assert (code, said) == (130, ["interrupted: run the same command again to go on\n"])
