@@ -28,10 +28,13 @@ lock: .venv/bin/uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
 	  --output-file requirements.lock
+	echo uv | $(BIN)/uv pip compile - --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
+	  --output-file installer.lock
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip install --quiet --require-hashes -r installer.lock
 
 .venv/installed: .venv/bin/uv requirements.lock pyproject.toml
 	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock

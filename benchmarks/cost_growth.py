@@ -16,7 +16,7 @@ import json
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -44,7 +44,8 @@ class Size(NamedTuple):
 
 
 TINY = Size(1, 20, 4, (8, 17))
-AXES = {
+Axis = Literal["electrodes", "sentences", "batch", "batch, in chunks of 32"]
+AXES: dict[Axis, list[Size]] = {
     "electrodes": [Size(n, 20, 4) for n in (8, 16, 32, 64, 128, 256)],
     "sentences": [Size(1, n, CHUNK, TINY.image) for n in (500, 1581, 5000, 15811, 50000)],
     "batch": [Size(4, 220, n) for n in (4, 8, 16, 32)],
@@ -58,13 +59,17 @@ class Options:
 
     figure: str
     """File of the figure to write."""
+    axes: tuple[Axis, ...] = get_args(Axis)
+    """What to vary."""
+    points: int = 6
+    """Points of each axis at most, from the smallest."""
     precision: Precision = "bf16"
     """Of the training."""
 
 
-def varied(axis: str) -> list[int]:
+def varied(axis: Axis, points: int) -> list[int]:
     """What the points of an axis stand for."""
-    return [getattr(size, axis.split(",")[0]) for size in AXES[axis]]
+    return [getattr(size, axis.split(",")[0]) for size in AXES[axis][:points]]
 
 
 def train(size: Size, precision: Precision, clock: Clock) -> float:
@@ -95,15 +100,15 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.polyfit(np.log(x[-3:]), np.log(y[-3:]), 1)[0])
 
 
-def draw(costs: Mapping[str, list[tuple[float, int]]]) -> Figure:
+def draw(costs: Mapping[Axis, list[tuple[float, int]]]) -> Figure:
     """Seconds above, memory below, an axis per column."""
     figure = Figure(figsize=(11, 5), layout="constrained")
-    panels = figure.subplots(2, len(costs))
+    panels = figure.subplots(2, len(costs), squeeze=False)
     units = ("seconds per epoch", "memory, GB")
     for column, (axis, found) in enumerate(costs.items()):
         for row, values in enumerate(np.array(found).T / [[1], [1e9]]):
             panel = panels[row, column]
-            at = varied(axis)
+            at = varied(axis, len(found))
             panel.loglog(at, values, "o-")
             panel.set_xticks(at, map(str, at), fontsize=7)
             panel.minorticks_off()
@@ -118,9 +123,10 @@ def main(options: Options) -> None:
     """Measure along the axes; draw them, and print a line of JSON for each."""
     costs = {}
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for axis, sizes in AXES.items():
+        for axis in options.axes:
+            sizes = AXES[axis][: options.points]
             costs[axis] = [pool.apply(cost, (size, options.precision)) for size in sizes]
-            at, (seconds, memory) = varied(axis), zip(*costs[axis], strict=True)
+            at, (seconds, memory) = varied(axis, len(sizes)), zip(*costs[axis], strict=True)
             result = {
                 axis: at,
                 "seconds": [round(value, 2) for value in seconds],

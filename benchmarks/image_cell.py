@@ -32,6 +32,7 @@ from ssense.image_training import ImageTrainingSpec
 from sweeps.engine.process import any_device, reset_process
 
 N_CHANNELS, N_SAMPLES, N_FEATURES, N_VALIDATION = 17, 250, 1024, 200
+BATCH = 1024  # pairs
 KINDS = ("original", "augmented-mean")
 
 
@@ -109,9 +110,8 @@ def folds_seconds(dataset: ImageDataset, folder: Path) -> tuple[float, float]:
     def fold(of: ImageDataset, subject: str) -> None:
         one = dataclasses.replace(of, subject=subject)
         split = one.split("leave-one-subject-out", 0)
-        one.on(torch.device("cpu")).select(split.train).batch(
-            torch.arange(1024), KINDS, pixels=False
-        )
+        training = one.on(torch.device("cpu")).select(split.train)
+        training.batch(torch.arange(min(BATCH, len(training))), KINDS, pixels=False)
 
     def shared() -> None:
         for subject in things.subjects:

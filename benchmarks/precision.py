@@ -18,6 +18,7 @@ from typing import get_args
 import numpy as np
 
 from ssense.command import run_command
+from ssense.data.synthetic import SyntheticSpec
 from ssense.fitting import fit
 from ssense.model.encoder import Precision, trained_encoder
 from sweeps.engine.options import SweepOptions
@@ -36,12 +37,18 @@ class Options:
     """Trained in both precisions."""
     max_epochs: int = 5
     """Of a cell."""
+    sentences: int = 300
+    """Sentences of the synthetic recording."""
 
 
 def main(options: Options) -> None:
     """Train the pairs of cells and compare their metrics on the test splits."""
     with tempfile.TemporaryDirectory() as storage:
-        sweep = SweepOptions(storage=storage, max_epochs=options.max_epochs)
+        sweep = SweepOptions(
+            storage=storage,
+            max_epochs=options.max_epochs,
+            synthetic=SyntheticSpec(sentences=options.sentences),
+        )
         plan = sweep.plan_dataset()
         with running_ray():
             make_shards(plan, on_shard=lambda *_: None)

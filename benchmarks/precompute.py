@@ -31,7 +31,7 @@ from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
 from sweeps.engine.precompute import DatasetPlan, make_shards, plan_dataset
 from sweeps.engine.process import usable_cores
-from sweeps.engine.progress import count, say, step
+from sweeps.engine.progress import count, step
 from sweeps.engine.workers import running_ray
 
 BARE_BLOCKS = 8  # of one electrode of a shard each, in every process
@@ -44,7 +44,11 @@ class Options:
     """What to measure on."""
 
     recording: str | None = None
-    """Folder of a recording [a synthetic one of 400 sentences and 30 contacts at 1024 Hz]."""
+    """Folder of a recording [a synthetic one at 1024 Hz]."""
+    sentences: int = 400
+    """Sentences of the synthetic one."""
+    electrodes: int = 30
+    """Contacts of the synthetic one."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments."""
 
@@ -120,7 +124,9 @@ def main(options: Options) -> None:
         if options.recording is None:
             root = Path(scratch) / "recording"
             with step("Making a recording"):
-                spec = SyntheticSpec(sentences=400, electrodes=30, sampling_rate=1024)
+                spec = SyntheticSpec(
+                    sentences=options.sentences, electrodes=options.electrodes, sampling_rate=1024
+                )
                 write_synthetic(root, spec)
         else:
             root = Path(options.recording)
@@ -155,7 +161,7 @@ def main(options: Options) -> None:
         "shard_mb": [round(min(sizes) / 1e6, 1), round(max(sizes) / 1e6, 1)],
         "peak_memory_gb": round(memory.peak / 1e9, 2),
     }
-    say(json.dumps(result))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the race saves and what it costs: simulated sweeps, every policy on the same worlds.
 
-    python benchmarks/race.py [--sweeps 1000]
+    python benchmarks/race.py
+    python benchmarks/race.py --sweeps 100
 
 A score is configuration + split + noise, in points of Recall@10 (%), with the spreads below. The
 regret of a sweep is the true effect of its best configuration minus that of the chosen one: the
@@ -12,7 +13,6 @@ workers, and cells take a random time: nothing may run that one worker alone wou
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
+from ssense.command import run_command
 from sweeps.engine.race import (
     PROPOSALS_AT_ONCE,
     STARTUP_PROPOSALS,
@@ -142,6 +143,14 @@ def proposed(n_ratios: int, sweeps: int) -> dict[int, Results]:
     return results
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to simulate."""
+
+    sweeps: int = 1000
+    """Sweeps per setting."""
+
+
 @dataclass
 class Racing:
     """A family of a sweep that runs: what it has proposed, and which cells it has started."""
@@ -226,10 +235,9 @@ def lines(title: str, results: Results) -> Iterator[str]:
     yield row("±", {name: f"{error:.3f}" for name, error in errors.items()})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sweeps", type=int, default=1000, help="per setting [1000]")
-    sweeps = parser.parse_args().sweeps
+def main(options: Options) -> None:
+    """Simulate sweeps in every setting; print cells and regret of each policy."""
+    sweeps = options.sweeps
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     print(f"{sweeps} sweeps per setting; {len(SEEDS)} seeds; by default")
     print(f"{Race()}.")
@@ -248,4 +256,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(Options, main)

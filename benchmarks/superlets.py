@@ -14,19 +14,29 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.signal import fftconvolve
 
+from ssense.command import run_command
 from ssense.signal.superlets import SuperletSpec, superlet_transform
 
 SAMPLES = 8200
 RATE_HZ = 2048.0
-CHANNELS = 64  # transformed together; the loop takes one at a time
 FOLDED = 180  # bins of a short inverse FFT; nine wavelets below 20 Hz have 216
-ROUNDS = 15  # each times all three, so that a busy moment of the machine meets all of them
 LOOP_CUT_SD = 4.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    channels: int = 64
+    """Channels that are transformed together; the loop takes one at a time."""
+    rounds: int = 15
+    """How often all three are timed, so that a busy moment of the machine meets all of them."""
 
 
 def looped_transform(signal: np.ndarray, spec: SuperletSpec) -> np.ndarray:
@@ -61,12 +71,14 @@ def peak_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def main() -> None:
+def main(options: Options) -> None:
+    """Time the loop, the transform and its inverse FFTs; print their ratios."""
     torch.set_num_threads(1)
+    channels = options.channels
     spec = SuperletSpec.brainbert()
-    signals = np.random.default_rng(0).standard_normal((CHANNELS, SAMPLES)).astype(np.float32)
+    signals = np.random.default_rng(0).standard_normal((channels, SAMPLES)).astype(np.float32)
     wavelets = sum(len(spec.wavelets(row)[0]) for row in range(spec.n_frequencies))
-    spectra = torch.randn(CHANNELS, wavelets // 26, FOLDED, dtype=torch.complex64)
+    spectra = torch.randn(channels, wavelets // 26, FOLDED, dtype=torch.complex64)
 
     def floor() -> None:
         for _ in range(26):  # in parts that stay in the cache, as those of the transform do
@@ -81,10 +93,10 @@ def main() -> None:
     timings = [
         (
             seconds_of(lambda: looped_transform(signals[0].astype(np.float64), spec)),
-            seconds_of(lambda: superlet_transform(signals, RATE_HZ, spec)) / CHANNELS,
-            seconds_of(floor) / CHANNELS,
+            seconds_of(lambda: superlet_transform(signals, RATE_HZ, spec)) / channels,
+            seconds_of(floor) / channels,
         )
-        for _ in range(ROUNDS)
+        for _ in range(options.rounds)
     ]
     loop_s, ours_s, floor_s = (statistics.median(column) for column in zip(*timings, strict=True))
     print(
@@ -92,9 +104,9 @@ def main() -> None:
         f"({1e3 * ours_s:.2f} against {1e3 * loop_s:.0f} ms per channel of {SAMPLES} samples, "
         f"one thread, results {difference:.0e} apart); "
         f"{ours_s / floor_s:.1f}x its inverse FFTs alone ({1e3 * floor_s:.2f} ms); "
-        f"{memory / 1e6:.0f} MB for {CHANNELS} channels beside signal and result"
+        f"{memory / 1e6:.0f} MB for {channels} channels beside signal and result"
     )
 
 
 if __name__ == "__main__":
-    main()
+    run_command(Options, main)

@@ -48,6 +48,7 @@ from ssense.data.splits import seeded_split
 from ssense.fitting import fit
 from ssense.training import TrainingSpec
 from sweeps.engine import progress, trial, workers
+from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Cell, configured, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import assigned_device, reset_process
@@ -58,28 +59,19 @@ from sweeps.engine.search import Change, Search
 from sweeps.engine.sweep import Family, Sweep
 from sweeps.engine.tracking import Tracker
 from sweeps.engine.trial import CellTrainable
-from sweeps.engine.workers import (
-    Budget,
-    CellSearcher,
-    OnRecord,
-    Resources,
-    quiet_ray,
-    train_cells,
-)
+from sweeps.engine.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
 
 WORKERS = 2
-SENTENCES, ELECTRODES, FRAMES = 120, 3, 32  # about 2 s of training on one thread
+ELECTRODES, FRAMES = 3, 32
 TRAINING = TrainingSpec(encoder_weights="random", max_epochs=3)
-RATIOS, SEEDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), tuple(range(8))  # 48 cells
-STOCK_CELLS, LOOP_CELLS = 6, 6
-BARE_CELLS = 4  # in each process, before and after
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 NICENESS = 15  # of Ray's workers, and so of all others here
 
 SIMULATED_SEEDS = tuple(range(10))
 PROPOSED = 40  # configurations that TPE proposes in each of the families
 CONFIGURATION_SD, NOISE_SD = 0.007, 0.009  # of scores, as in benchmarks/race.py
 
-DATASET = dict.fromkeys(("digest", "subject", "title", "text", "shards"), "noise")
+DATASET = dict.fromkeys(("digest", "subject", "title", "tower", "shards"), "noise")
 
 PROCESS = """
 import json, sys, time
@@ -111,6 +103,14 @@ class Options:
     """So many cells that take no time, instead of the comparison."""
     simulate_tune: int = 2000
     """How many of them through Ray Tune as well."""
+    seeds: int = 8
+    """Seeds of the comparison's engine, each with six configurations."""
+    others: int = 6
+    """Cells of stock Ray Tune, and of the loop of processes."""
+    bare: int = 4
+    """Cells of each bare process, before and after; 0 leaves these processes out."""
+    sentences: int = 120
+    """Sentences that a cell trains on; of 120, for about 2 s on one thread."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def sweep_of(families: Sequence[Family], configurations: int, seeds: Sequence[in
 
 def cells(n: int) -> list[tuple[float, int]]:
     """Ratio and seed of the first so many cells."""
-    return [(ratio, seed) for seed in SEEDS for ratio in RATIOS][:n]
+    return [(RATIOS[i % len(RATIOS)], i // len(RATIOS)) for i in range(n)]
 
 
 @contextmanager
@@ -266,21 +266,21 @@ def by_processes(folder: Path, cells: Sequence[tuple[float, int]]) -> list[float
     return [float(line) for line in done.stdout.split()]
 
 
-def bare(folder: Path) -> list[float]:
+def bare(folder: Path, n_cells: int) -> list[float]:
     """Seconds of fits in as many processes at once as there are workers, each one warmed up."""
-    some = cells(BARE_CELLS + 1)
+    some = cells(n_cells + 1)
     with ThreadPoolExecutor(WORKERS) as threads:
         fits = threads.map(lambda _: by_processes(folder, some)[1:], range(WORKERS))
         return [seconds for process in fits for seconds in process]
 
 
-def loop(folder: Path) -> Taken:
+def loop(folder: Path, n_cells: int) -> Taken:
     """One process per cell."""
     start = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as threads:
-        fits = list(threads.map(lambda cell: by_processes(folder, [cell]), cells(LOOP_CELLS)))
+        fits = list(threads.map(lambda cell: by_processes(folder, [cell]), cells(n_cells)))
     wall = time.perf_counter() - start
-    return Taken(WORKERS * wall / LOOP_CELLS, fmean(seconds for (seconds,) in fits))
+    return Taken(WORKERS * wall / n_cells, fmean(seconds for (seconds,) in fits))
 
 
 def stock_cell(config: dict[str, Any], dataset: Dataset) -> None:
@@ -293,7 +293,7 @@ def stock_cell(config: dict[str, Any], dataset: Dataset) -> None:
     tune.report({"fit": time.perf_counter() - start, **trained.best})
 
 
-def stock(folder: Path, dataset: Dataset) -> Taken:
+def stock(folder: Path, dataset: Dataset, n_cells: int) -> Taken:
     """Ray Tune as it comes."""
     start = time.perf_counter()
     with patch.dict(os.environ):
@@ -301,18 +301,19 @@ def stock(folder: Path, dataset: Dataset) -> Taken:
             del os.environ[name]
         analysis = tune.run(
             tune.with_resources(tune.with_parameters(stock_cell, dataset=dataset), {"cpu": 1}),
-            config={"cell": tune.grid_search(cells(STOCK_CELLS))},
+            config={"cell": tune.grid_search(cells(n_cells))},
             storage_path=str(folder / "stock"),
             verbose=0,
         )
     wall = time.perf_counter() - start
     fits = [result["fit"] for result in analysis.results.values()]
-    return Taken(WORKERS * wall / STOCK_CELLS, fmean(fits))
+    return Taken(WORKERS * wall / n_cells, fmean(fits))
 
 
-def engine(folder: Path, dataset: Dataset) -> Taken:
+def engine(folder: Path, dataset: Dataset, n_seeds: int) -> Taken:
     """The sweep engine, from when both workers train."""
-    running = Search(sweep_of([whole_family(RATIOS)], len(RATIOS), SEEDS), POLICIES["full"])
+    sweep = sweep_of([whole_family(RATIOS)], len(RATIOS), range(n_seeds))
+    running = Search(sweep, POLICIES["full"])
     storage, ledger = UPath(folder), Ledger(UPath(folder) / "sweep")
     Tracker(storage, "overhead", "first").report("makes the database", {}, {}, [])
     tracker = Tracker(storage, "overhead", running.sweep.name)
@@ -331,26 +332,30 @@ def engine(folder: Path, dataset: Dataset) -> Taken:
     return Taken(WORKERS * wall / n_cells, sum(inside for inside, _ in after) / n_cells)
 
 
-def compare() -> None:
+def compare(options: Options) -> None:
     """Print a line for each way to train the cells, as soon as it is done."""
     with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
-        folder, dataset = Path(scratch), noise(SENTENCES)
+        folder, dataset = Path(scratch), noise(options.sentences)
         np.savez(folder / "data.npz", spectrograms=dataset.spectrograms, text=dataset.text)
-        with step(f"Bare: {WORKERS} processes that train and nothing else"):
-            alone = bare(folder)
+        alone: list[float] = []
+        if options.bare:
+            with step(f"Bare: {WORKERS} processes that train and nothing else"):
+                alone += bare(folder, options.bare)
         with local_ray(folder):
-            with step(f"Engine: {len(RATIOS) * len(SEEDS)} cells"):
-                ours = engine(folder, dataset)
+            with step(f"Engine: {len(RATIOS) * options.seeds} cells"):
+                ours = engine(folder, dataset, options.seeds)
             say(f"{ours}; {log_files(folder)} files of Tune's loggers")
-            with step(f"Stock Ray Tune: {STOCK_CELLS} cells"):
-                taken = stock(folder, dataset)
+            with step(f"Stock Ray Tune: {options.others} cells"):
+                taken = stock(folder, dataset, options.others)
             say(f"{taken}, {taken.ratio(ours)}; {log_files(folder)} files of Tune's loggers")
-        with step(f"Loop of processes: {LOOP_CELLS} cells"):
-            taken = loop(folder)
+        with step(f"Loop of processes: {options.others} cells"):
+            taken = loop(folder, options.others)
         say(f"{taken}, {taken.ratio(ours)}")
-        with step("Bare again"):
-            alone += bare(folder)
-    say(f"bare training: {fmean(alone):.2f} s per cell, {min(alone):.2f} to {max(alone):.2f}")
+        if options.bare:
+            with step("Bare again"):
+                alone += bare(folder, options.bare)
+    if alone:
+        say(f"bare training: {fmean(alone):.2f} s per cell, {min(alone):.2f} to {max(alone):.2f}")
 
 
 def whole_family(levels: Sequence[float], name: str = "time") -> Family:
@@ -448,7 +453,7 @@ def main(options: Options) -> None:
     """Measure what the engine adds to training, or the driver alone with cells of no length."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if options.simulate is None:
-        compare()
+        compare(options)
     else:
         simulate(options.simulate, options.simulate_tune)
 

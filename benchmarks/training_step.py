@@ -60,6 +60,8 @@ class Options:
     """Pairs per batch."""
     rounds: int = 3
     """How often everything is timed."""
+    least_s: float = 1.0
+    """Seconds that each timing lasts at least: a GPU has to wake up."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,15 @@ def masked(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds of work on a device."""
+    """Seconds of work on a device.
+
+    Attributes:
+        device: The device whose work is timed.
+        least_s: Seconds that a timing lasts at least.
+    """
 
     device: torch.device
+    least_s: float = 1.0
 
     def now(self) -> float:
         """The time by which everything asked for is done."""
@@ -144,9 +152,9 @@ class Clock:
         return time.process_time()
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """Seconds of a call; twice as many until they take one: a GPU has to wake up."""
+        """Seconds of a call; twice as many calls until they last long enough."""
         calls, taken = 1, 0.0
-        while taken < 1:
+        while taken < self.least_s:
             start = self.now()
             for _ in range(calls):
                 work()
@@ -209,7 +217,7 @@ def serve_plain(options: Options, orders: Connection) -> None:
     train, validation, spec = data(options)
     if train.device.type == "cpu":
         torch.set_num_threads(1)
-    script, clock = Plain.of(train, validation, spec), Clock(train.device)
+    script, clock = Plain.of(train, validation, spec), Clock(train.device, options.least_s)
     while orders.recv():
         orders.send(clock.seconds(script.epoch))
 
@@ -304,7 +312,8 @@ def main(options: Options) -> None:
     train, validation, spec = data(options)
     device, electrodes = train.device, train.spectrograms.shape[1]
     with plain_script(options) as plain:
-        work = workloads(train, validation, spec, Clock(device)) | {"plain": plain}
+        clock = Clock(device, options.least_s)
+        work = workloads(train, validation, spec, clock) | {"plain": plain}
         for name in work.keys() - {"epoch"}:  # which is a second one
             work[name]()  # loads libraries and chooses kernels
         rounds = [{name: timed() for name, timed in work.items()} for _ in range(options.rounds)]

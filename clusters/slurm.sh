@@ -5,6 +5,14 @@
 #   sbatch clusters/slurm.sh analysis/test_evaluation.py
 #   tail -f ssense-JOB.log
 #
+# Flags of sbatch go before the script, and win over the lines below. What every site wants to know,
+# four nodes of four GPUs each, and two cells on a GPU:
+#
+#   sbatch --partition=gpu --account=lab --nodes=4 --gpus-per-node=4 \
+#     clusters/slurm.sh sweeps/masking.py --recording DIR --gpus-per-cell 0.5
+#
+# Every node brings the cores and GPUs that Slurm gives the job on it.
+#
 # When the time is up, or the job is preempted, it puts itself into the queue again and goes on where
 # it was; `scancel JOB` ends it. Run it from the folder of the project, after `make .venv/installed`
 # there; the folder and --storage lie on a shared disk.
@@ -60,9 +68,15 @@ trap go_on_later INT
 
 # Not every node is there within Ray's 30 seconds.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
+# On each node, for nodes may differ. One task has all of a node's cores, to which srun might bind
+# it one by one.
+on_node='
+  gpus=${SLURM_GPUS_ON_NODE:+--num-gpus=$SLURM_GPUS_ON_NODE}
+  exec ray symmetric-run --address "$RAY_ADDRESS" --min-nodes "$SLURM_JOB_NUM_NODES" \
+    --num-cpus="${SLURM_CPUS_ON_NODE:-1}" $gpus -- "$@"
+'
 # In the background, or a signal would wait for its end.
-srun ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
-  --num-cpus "${SLURM_CPUS_ON_NODE:-1}" -- \
+srun --cpu-bind=none bash -c "$on_node" ssense \
   bash -c 'echo $$ > "$0" && exec python "$@"' "$scratch/pid" "${1:-sweeps/masking.py}" "${@:2}" &
 status=0
 wait $! || status=$?

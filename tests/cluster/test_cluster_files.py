@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -119,7 +121,7 @@ def test_what_is_sent_is_what_the_package_is_built_from(name):
         for found in project["tool"]["setuptools"]["packages"]["find"]["include"]
     ]
     named = [project["project"]["readme"], *project["project"]["license-files"]]
-    wanted = {*packages, *named, "pyproject.toml", "requirements.lock"}
+    wanted = {*packages, *named, "pyproject.toml", "requirements.lock", "installer.lock"}
     mounts = read(name)["file_mounts"]
     assert {t: s for t, s in mounts.items() if "token" not in t} == {
         f"~/ssense-source/{part}": part for part in wanted
@@ -169,6 +171,49 @@ def test_what_the_set_up_installs_is_the_lock_and_this_project():
         assert "pip sync --require-hashes ~/ssense-source/requirements.lock" in text
         assert "--no-deps --no-build-isolation --editable ~/ssense-source" in text
     assert read("clusters/kuberay.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == "2.60.0"
+
+
+@pytest.mark.parametrize(
+    "name", [*LAUNCHED, "clusters/kuberay.yaml", "clusters/slurm.sh", "Makefile"]
+)
+def test_nothing_from_the_network_is_run_unchecked(name):
+    text = (REPOSITORY / name).read_text()
+    assert not re.search(r"\|\s*(env\s.*)?(ba|z)?sh\b|\bcurl\b|\bwget\b", text)
+    for command in re.findall(r"pip (?:install|sync)\b.*", text):
+        assert "--require-hashes" in command or "--no-deps --no-build-isolation" in command, command
+
+
+def test_the_installer_is_one_version_with_a_hash_for_every_machine():
+    first, *hashes = (REPOSITORY / "installer.lock").read_text().split("\n    ")
+    assert re.fullmatch(r"uv==\d+\.\d+\.\d+ \\", first)
+    assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}( \\|\n)", line) for line in hashes)
+    assert len(hashes) > 10  # of other processors and C libraries, too
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_an_installer_that_is_another_than_the_pinned_one_is_not_installed(name, tmp_path):
+    (version,) = re.findall(r"^uv==(\S+)", (REPOSITORY / "installer.lock").read_text())
+    offered = tmp_path / "offered" / f"uv-{version}-py3-none-any.whl"
+    offered.parent.mkdir()
+    with zipfile.ZipFile(offered, "w") as wheel:
+        about = f"uv-{version}.dist-info"
+        wheel.writestr(f"uv-{version}.data/scripts/uv", "#!/bin/sh\n")
+        wheel.writestr(
+            f"{about}/METADATA", f"Metadata-Version: 2.1\nName: uv\nVersion: {version}\n"
+        )
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    (tmp_path / "ssense-source").mkdir()
+    shutil.copy(REPOSITORY / "installer.lock", tmp_path / "ssense-source")
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PIP_NO_INDEX": "1"}
+    environment["PIP_FIND_LINKS"] = str(offered.parent)
+    wanted = ("-m venv", "installer.lock")
+    first, second = [c for c in read(name)["setup_commands"] if any(part in c for part in wanted)]
+    subprocess.run(["bash", "-c", first], env=environment, check=True)
+    done = subprocess.run(["bash", "-c", second], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not list(tmp_path.glob("ssense-uv*/bin/uv"))
 
 
 # ---------------------------------------------------------------- AWS
@@ -232,6 +277,11 @@ def test_the_slurm_script_is_valid_and_asks_for_what_it_uses():
     assert given["signal"].startswith("B:INT@")
     assert {"requeue"} <= given.keys()
     assert given["open-mode"] == "append"
+    # A site's own, and how much: flags of sbatch, of which the usual ones are shown.
+    assert not {"partition", "account"} & given.keys()
+    (example,) = re.findall(r"^#   sbatch (--.+)\\\n", path.read_text(), re.M)
+    shown = dict(flag.removeprefix("--").split("=") for flag in example.split())
+    assert shown.keys() == {"partition", "account", "nodes", "gpus-per-node"}
 
 
 # A sweep of Slurm's that runs here: what `srun` starts is Ray's own symmetric-run, which finds no
@@ -240,11 +290,19 @@ SYMMETRIC_RUN = """
 import sys
 from ray.scripts import symmetric_run
 symmetric_run.check_ray_already_started = lambda: False
-sys.argv[:2] = ["ray"]
+sys.argv[:1] = ["ray"]
 symmetric_run.symmetric_run()
 """
 SLURM = {
-    "ray": "",
+    # Of the node, where what `ray start` is asked for is written down, and nothing started.
+    "ray": """
+case "$1" in
+  symmetric-run)
+    printf '%s\n' "$@" "token=${#RAY_AUTH_TOKEN}" "storage=$SSENSE_STORAGE" > "$OUT/started"
+    exec python "$OUT/symmetric_run.py" "$@"
+    ;;
+  start) printf '%s\n' "$@" > "$OUT/node" ;;
+esac""",
     "scontrol": """
 case "$1" in
   show) printf 'node1\nnode2\n' ;;
@@ -254,10 +312,10 @@ esac""",
 case "$*" in
   *hostname*) echo 127.0.0.1 10.0.0.2 ;;
   *)
-    printf '%s\n' "$@" "token=${#RAY_AUTH_TOKEN}" "address=$RAY_ADDRESS" \
-      "storage=$SSENSE_STORAGE" > "$OUT/started"
+    printf '%s\n' "$1" > "$OUT/srun"
     shift
-    exec python "$OUT/symmetric_run.py" "$@"
+    export SLURM_CPUS_ON_NODE=48 $GPUS  # the node's own, unlike the first one's
+    exec "$@"
     ;;
 esac""",
 }
@@ -306,8 +364,9 @@ def job(tmp_path) -> Callable[..., subprocess.Popen[bytes]]:
     bash = ["env", "--default-signal=INT", "bash"]
     script = [str(REPOSITORY / "clusters" / "slurm.sh"), "sweep.py", str(tmp_path)]
 
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*bash, *script, *arguments], env=environment)
+    def start(*arguments: str, gpus: str = "") -> subprocess.Popen[bytes]:
+        node = {"GPUS": f"SLURM_GPUS_ON_NODE={gpus}" if gpus else ""}
+        return subprocess.Popen([*bash, *script, *arguments], env=environment | node)
 
     return start
 
@@ -315,18 +374,23 @@ def job(tmp_path) -> Callable[..., subprocess.Popen[bytes]]:
 def test_the_slurm_script_starts_one_ray_over_the_nodes(job, tmp_path):
     assert job("0", "3").wait(120) == 3
     started = (tmp_path / "started").read_text().splitlines()
-    assert started[:9] == [
-        *("ray", "symmetric-run", "--address", "127.0.0.1:6379", "--min-nodes", "1"),
-        *("--num-cpus", "16", "--"),
+    assert started[:7] == [
+        *("symmetric-run", "--address", "127.0.0.1:6379", "--min-nodes", "1"),
+        *("--num-cpus=48", "--"),
     ]
-    assert (
-        started[-6:]
-        == [
-            *("sweep.py", str(tmp_path), "0", "3", "token=64", "address=127.0.0.1:6379"),
-            f"storage={tmp_path}/storage",
-        ][-6:]
-    )
+    assert started[-6:] == [
+        *("sweep.py", str(tmp_path), "0", "3", "token=64"),
+        f"storage={tmp_path}/storage",
+    ]
     assert not (tmp_path / "requeued").exists()  # it has ended of its own accord
+
+
+def test_every_node_of_slurm_brings_the_cores_and_gpus_that_the_job_has_on_it(job, tmp_path):
+    assert job("0", "0", gpus="4").wait(120) == 0
+    assert (tmp_path / "srun").read_text() == "--cpu-bind=none\n"  # all cores for the one task
+    asked = (tmp_path / "node").read_text().splitlines()
+    assert asked[:2] == ["start", "--head"]
+    assert {"--num-cpus=48", "--num-gpus=4"} <= {*asked}
 
 
 def test_a_slurm_job_that_is_interrupted_ends_its_sweep_and_goes_on_later(job, tmp_path):

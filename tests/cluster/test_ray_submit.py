@@ -235,8 +235,10 @@ class Loopback:
             values["PATH"] = f'"{self.root}/bin:$PATH"'
             lines = [f"export {name}={value}" for name, value in values.items()]
             return "\n".join([*kept[:-1], *lines, kept[-1], ""])
-        if "install.sh" in command:
-            return f"mkdir -p ~/.local/bin; ln -sf {binaries / 'uv'} ~/.local/bin/uv"
+        if "installer.lock" in command:
+            return f"ln -sf {binaries / 'uv'} ~/ssense-uv-$HOSTNAME/bin/uv"
+        if "pip || python3 -m venv" in command:
+            return "mkdir -p ~/ssense-uv-$HOSTNAME/bin"
         if "uv venv" in command:
             make = f"{sys.executable} -m venv --without-pip {venv}"
             return f"test -x {venv}/bin/python || {make}"
