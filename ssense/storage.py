@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -21,6 +21,12 @@ from typing import IO, Any
 from upath import UPath
 
 from ssense.errors import UserError, one_line, printable
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # before any command line is read: no script gets past its imports
+    print("error: ssense does not run on Windows itself. Install it in WSL.", file=sys.stderr)
+    raise SystemExit(2) from None
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
 _SCRATCH = "unfinished-"

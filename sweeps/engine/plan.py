@@ -31,6 +31,7 @@ class Plan:
         dropped: cells that the race has spared already.
         seconds_per_cell: median of the cells that are done, or an estimate; None where unknown.
         probed: whether that is an estimate of a short probe, without what each cell takes beside.
+        max_epochs: The most epochs that a cell trains, which the estimate goes by.
         parts: How many examples the first seed trains on, validates with and tests with.
         kind: How a seed divides the examples.
         power: What the tests can show.
@@ -43,16 +44,17 @@ class Plan:
     dropped: int
     seconds_per_cell: float | None
     probed: bool = False
+    max_epochs: int
     parts: tuple[int, int, int]
     kind: str
     power: Power
 
     def lines(self, slots: int | None, price: float | None = None) -> list[str]:
-        """The plan in words, for a price per device-hour.
+        """The plan in words, what it costs first, for a price per device-hour.
 
         `slots` cells run at a time; None where that is not known yet, as on a cluster.
         """
-        return [self._cells(), *self._cost(slots, price), self._split(), *self.power.lines()]
+        return [*self._cost(slots, price), self._cells(), self._split(), *self.power.lines()]
 
     def _cells(self) -> str:
         again = f" ({self.failed} of them failed before)" if self.failed else ""
@@ -66,12 +68,18 @@ class Plan:
         seconds = self.seconds_per_cell * self.to_run
         hours = seconds / 3600
         cost = f", {price * hours:.2f} at {price:g} per device-hour" if price else ""
-        spent = f"{hours:.2g} device-hours{cost}"
+        spent = f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
+        spent += f" device-hours{cost}"
         about = "roughly at most" if self.probed else "at most"
         if slots is None:
             return [f"  time: {about} {spent}"]
         at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
-        return [f"  time: {about} {duration(seconds / slots)}, {at_a_time}; {spent}"]
+        here = f"{duration(seconds / slots)} on this machine, {at_a_time}"
+        lines = [f"  time: {about} {here}; {spent}"]
+        if self.probed:
+            whole = f"{duration(self.seconds_per_cell)} for all of its {self.max_epochs} epochs"
+            lines.append(f"  a cell: {whole}, less where it stops early")
+        return lines
 
     def _split(self) -> str:
         train, validation, test = self.parts
@@ -97,6 +105,7 @@ def plan_cells(search: Search, split: Split) -> Plan:
         given_up=sum(record.given_up for record in records),
         dropped=sum(row.states.count("dropped") for row in search.matrix().rows),
         seconds_per_cell=median(whole) if whole else None,
+        max_epochs=search.sweep.training.max_epochs,
         parts=(len(split.train), len(split.validation), len(split.test)),
         kind=search.sweep.training.split,
         power=_power(search.sweep, split, math.sqrt(2) * spread if spread > 0 else None),
