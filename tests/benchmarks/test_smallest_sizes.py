@@ -23,12 +23,12 @@ NAMES = sorted(path.name for path in BENCHMARKS.glob("*.py"))
 RECORDING, FIGURE = "RECORDING", "FIGURE"  # in the place of a small recording, and of a new file
 SMALLEST = {
     "batch_memory.py": "--batch-size 2 --electrodes 1 --sentences 4",
-    "claims.py": "--null 1 --coupled 0 --sentences 60 --seeds 2 --epochs 1 --processes 1",
+    "claims.py": "--worlds 1 --null 1 --coupled 0 --sentences 60 --seeds 2 --epochs 1 --processes 1",
     "cost_growth.py": f"{FIGURE} --axes electrodes --points 2",
     "data_path.py": "--sentences 8 --electrodes 1 --rounds 1",
     "full_size.py": RECORDING,
     "image_cell.py": "--concepts 203 --subjects 2 --rounds 1",
-    "packing.py": "--at-once 2 --electrodes 1 --sentences 8 --seconds 0.1",
+    "packing.py": "--at-once 1 --electrodes 1 --sentences 8 --seconds 0.1",
     "precision.py": "--seeds 2 --max-epochs 1 --sentences 60",
     "precompute.py": f"--recording {RECORDING}",
     "race.py": "--sweeps 2",
@@ -118,7 +118,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recording")
-    write_synthetic(folder, SyntheticSpec(sentences=40, electrodes=5, sampling_rate=256))
+    write_synthetic(folder, SyntheticSpec(sentences=70, electrodes=5, sampling_rate=256))
     return folder
 
 
