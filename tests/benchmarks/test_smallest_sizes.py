@@ -23,7 +23,9 @@ NAMES = sorted(path.name for path in BENCHMARKS.glob("*.py"))
 RECORDING, FIGURE = "RECORDING", "FIGURE"  # in the place of a small recording, and of a new file
 SMALLEST = {
     "batch_memory.py": "--batch-size 2 --electrodes 1 --sentences 4",
-    "claims.py": "--worlds 1 --null 1 --coupled 0 --sentences 60 --seeds 2 --epochs 1 --processes 1",
+    "claims.py": (
+        "--worlds 1 --null 1 --coupled 0 --sentences 60 --seeds 2 --epochs 1 --processes 1"
+    ),
     "cost_growth.py": f"{FIGURE} --axes electrodes --points 2",
     "data_path.py": "--sentences 8 --electrodes 1 --rounds 1",
     "full_size.py": RECORDING,

@@ -1,0 +1,81 @@
+"""What docs/clusters.md says of two machines without a shared disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from upath import UPath
+
+from ssense.training import TrainingSpec
+from sweeps.engine.cell import Cell
+from sweeps.engine.ledger import SWEEPS, Ledger, Record
+from sweeps.engine.race import POLICIES
+from sweeps.engine.search import Search
+from sweeps.engine.sweep import Family, Sweep
+
+LEVELS = (0.1, 0.3, 0.5)
+
+
+def sweep_of(seeds: Sequence[int]) -> Sweep:
+    families = (
+        Family(name="no masking", levels={}),
+        Family(name="two", levels={"masking.time": LEVELS, "masking.frequency": LEVELS}),
+    )
+    training = TrainingSpec(encoder_weights="random")
+    return Sweep(
+        claim="masking",
+        dataset_digest="noise",
+        training=training,
+        families=families,
+        configurations=9,
+        seeds=tuple(seeds),
+    )
+
+
+def record(search: Search, cell: Cell) -> Record:
+    score = 0.1 + 0.01 * cell.seed + sum(cell.configuration.values()) / 10
+    return Record(
+        signature=search.signature(cell),
+        configuration=dict(cell.configuration),
+        seed=cell.seed,
+        status="done",
+        dataset_digest="noise",
+        history=[{"epoch": 1, "recall@10": score}],
+        best_epoch=1,
+        timings={"training": 1.0},
+    )
+
+
+def machine(storage: Path, seeds: Sequence[int]) -> Ledger:
+    """Run the seeds' part of a sweep in a storage of its own."""
+    sweep = sweep_of(seeds)
+    ledger = Ledger(UPath(storage) / SWEEPS / sweep.name)
+    search = Search(sweep, POLICIES["full"])
+    while (cell := search.next_cell()) is not None:
+        made = record(search, cell)
+        ledger.write(made, {"weight": torch.zeros(1)})
+        search.finish(made)
+    ledger.write_sweep(sweep, search.rows, {}, "full", [], "", ())
+    return ledger
+
+
+def test_the_cells_of_other_seeds_that_rsync_brings_complete_a_sweep_that_is_tried_whole(tmp_path):
+    here, there = machine(tmp_path / "1", range(5)), machine(tmp_path / "2", range(5, 10))
+    assert here.folder.name == there.folder.name
+    shutil.copytree(there.folder / "cells", here.folder / "cells", dirs_exist_ok=True)
+    together = sweep_of(range(10))
+    search = Search(together, POLICIES["full"], here.rows(), here.records())
+    assert (search.left(), len(search.records)) == (0, 10 * (1 + 9))
+    without = Search(together, POLICIES["full"], here.rows(), {})
+    assert without.left() == 100
+
+
+def test_seeds_that_were_run_apart_name_one_sweep_and_another_training_another():
+    one, other = sweep_of((0, 1)), sweep_of((2, 3))
+    assert one.name == other.name
+    training = dataclasses.replace(one.training, max_epochs=7)
+    assert dataclasses.replace(one, training=training).name != one.name
