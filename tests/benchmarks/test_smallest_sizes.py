@@ -120,7 +120,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recording")
-    write_synthetic(folder, SyntheticSpec(sentences=70, electrodes=5, sampling_rate=256))
+    write_synthetic(folder, SyntheticSpec(sentences=70, electrodes=5, sampling_rate=512))
     return folder
 
 
