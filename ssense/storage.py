@@ -24,7 +24,7 @@ from ssense.errors import UserError, one_line, printable
 
 try:
     import fcntl
-except ModuleNotFoundError:  # before any command line is read: no script gets past its imports
+except ModuleNotFoundError:  # every command that reads or writes a storage imports this module
     print("error: ssense does not run on Windows itself. Install it in WSL.", file=sys.stderr)
     raise SystemExit(2) from None
 

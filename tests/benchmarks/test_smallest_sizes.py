@@ -61,8 +61,7 @@ for name in names:
         importlib.import_module(name.removesuffix(".py"))
 
 def only_parse(options, command):
-    import tyro
-    tyro.cli(options, config=(tyro.conf.PositionalRequiredArgs,))
+    ssense.command.check_flags(options)
 
 def run(name, arguments):
     sys.argv = [os.path.join(folder, name), *arguments]
