@@ -615,5 +615,7 @@ def parse_json(path: UPath, content: bytes) -> Any:
     """
     try:
         return json.loads(content.decode())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error)}). Delete it and run again."
+        ) from error

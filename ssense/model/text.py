@@ -46,7 +46,7 @@ def cached_embeddings(sentences: Sequence[str], spec: TextSpec, folder: UPath) -
     origin = embedding_origin(sentences, spec)
     path = folder / f"{spec.model}-{digest(origin)}.safetensors"
     if exists(path):
-        return read_embeddings(path, len(sentences))
+        return read_embeddings(path, len(sentences), origin)
     embeddings = embed_sentences(sentences, spec)
     write_embeddings(path, embeddings, origin)
     return embeddings
