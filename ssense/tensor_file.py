@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from ssense.errors import UserError, one_line, printable
-from ssense.storage import read_whole, write_whole
+from ssense.storage import read_whole, reading, write_whole
 
 if TYPE_CHECKING:
     from upath import UPath
 
 CHECKSUM = "sha256"
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "U8": torch.uint8}  # all that is kept so
+_LARGEST_HEADER = 2**20
 
 
 def write_tensor(
@@ -77,6 +79,39 @@ def read_tensor(
     return tensor
 
 
+def check_tensor_file(path: UPath) -> dict[str, str]:
+    """Compare a file's checksum with its bytes, few at a time, whatever it holds.
+
+    Returns:
+        What it was made from, as the file says it.
+
+    Raises:
+        UserError: The file can't be read, or is damaged.
+    """
+    try:
+        with reading(path) as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > _LARGEST_HEADER:
+                raise ValueError("it is no safetensors file")
+            header = json.loads(file.read(size))
+            kept = dict(header.pop("__metadata__", {}))
+            ((_, about),) = header.items()
+            total = _of_kind(_DTYPES[about["dtype"]], about["shape"])
+            while block := file.read(2**20):
+                total.update(block)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing. Run again.") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error)}). Delete it and run again."
+        ) from error
+    if kept.pop(CHECKSUM, None) not in (None, total.hexdigest()):
+        raise UserError(
+            f"{path} is damaged (its checksum does not match). Delete it and run again."
+        )
+    return kept
+
+
 def _check_kind(
     tensor: Tensor, shape: Sequence[int | None] | None, dtype: torch.dtype | None
 ) -> None:
@@ -106,6 +141,11 @@ def tensor_origin(content: bytes) -> dict[str, str]:
 
 def _checksum(tensor: Tensor) -> str:
     """Hash values, type and shape."""
-    total = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    total = _of_kind(tensor.dtype, tensor.shape)
     total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()
+
+
+def _of_kind(dtype: torch.dtype, shape: Sequence[int]) -> hashlib._Hash:
+    """Begin the hash of values of a type and shape, which are told apart where bytes are not."""
+    return hashlib.sha256(f"{dtype} {list(shape)}".encode())

@@ -347,6 +347,16 @@ def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
         return _open_shard(folder, manifest, shard).read(use_threads=False)
 
 
+def check_shard(folder: UPath, manifest: Manifest, shard: Shard) -> None:
+    """Compare every byte of a shard with the manifest; of a local file few are read at a time.
+
+    Raises:
+        UserError: as `read_shards`.
+    """
+    with _damage_of(folder / shard.name):
+        _open_shard(folder, manifest, shard)
+
+
 def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFile:
     path = folder / shard.name
     try:

@@ -49,6 +49,7 @@ from ssense.storage import (
 from ssense.training import TrainingSpec
 from sweeps.engine.process import any_device, keep_freed_memory
 from sweeps.engine.progress import count, say, step
+from sweeps.engine.sweep import Family
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 SELECTION_RANK = 10
@@ -112,6 +113,10 @@ class DatasetPlan:
         frames = self.superlet_spec.n_frames(self.segments.n_samples)
         electrodes = len(self.segments.electrodes)
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
+
+    def covering(self, training: TrainingSpec, families: Iterable[Family]) -> DatasetPlan:  # noqa: ARG002
+        """Return the plan: all cells are trained on the same spectrograms and embeddings."""
+        return self
 
     def split(self, kind: SplitKind, seed: int) -> Split:
         """Divide the sentences as the dataset will.
