@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from ssense.errors import UserError, printable
 
-_LARGEST = 2.0**63  # beyond it a whole number becomes no int64, and at last no float
+_LARGEST = 2.0**63  # a whole number beyond it is no int64, and at last no float; NaN is not below
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
 _KINDS |= {float: "a number", type(None): "null"}
 
@@ -86,8 +86,8 @@ def _expected(value: Any, wanted: str) -> _WrongError:
 def _number(value: Any) -> Any:
     if type(value) not in (float, int):
         raise _expected(value, "a number")
-    if type(value) is int and abs(value) >= _LARGEST:
-        raise _WrongError("is a number of too many digits")
+    if not abs(value) < _LARGEST:
+        raise _WrongError("is no number that anything here can be")
     return value
 
 

@@ -14,7 +14,6 @@ import contextlib
 import gzip
 import hashlib
 import json
-import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -135,8 +134,8 @@ class Record:
         """Refuse a record that contradicts itself.
 
         Raises:
-            ValueError: A result without epochs, or with one that is not finite; a best epoch that
-                another one is better than; or epochs of a cell that failed.
+            ValueError: A result without epochs, a best epoch that another one is better than, or
+                epochs of a cell that failed.
         """
         if self.seed < 0:
             raise ValueError(f"its seed is {self.seed}")
@@ -144,9 +143,6 @@ class Record:
             if self.history or self.best_epoch:
                 raise ValueError("it failed, and has epochs")
             return
-        for place, epoch in enumerate(self.history):
-            if not all(map(math.isfinite, epoch.values())):
-                raise ValueError(f"history[{place}] is not finite")
         if not 1 <= self.best_epoch <= len(self.history):
             raise ValueError(f"its best epoch is {self.best_epoch} of {len(self.history)}")
         scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]

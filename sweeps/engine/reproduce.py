@@ -222,7 +222,8 @@ def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
         changed = "responses, images or tower"
     else:
         data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), ledger.storage)
-        changed = f"the list of shards or the text weights {origin['text_spec']['weights']}"
+        folder = ledger.storage / "shards" / origin["shards"]
+        changed = f"shards of {folder}, or the text weights {origin['text_spec']['weights']},"
     if data.digest != origin["digest"]:
         raise UserError(
             f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
