@@ -130,11 +130,14 @@ def manifest_of_origin(folder: UPath) -> Manifest:
     """Read the manifest of a folder that is named by the hash of its origin.
 
     Raises:
-        UserError: as `read_manifest`, or it is another folder's, or its origin was edited.
+        UserError: as `read_manifest`, or it lists no shard, is another folder's, or its origin was
+            edited.
     """
     manifest = read_manifest(folder)
     if manifest.digest != folder.name:
         raise damaged_manifest(folder, f"it is that of {printable(manifest.digest)}")
+    if not manifest.shards:
+        raise damaged_manifest(folder, "it lists no shard")
     if digest(manifest.origin) != folder.name:
         raise damaged_manifest(folder, "its origin is not what the folder is named after")
     return manifest
@@ -154,8 +157,6 @@ def _check_list(shards: Sequence[Shard]) -> None:
     Raises:
         ValueError: with the first that is not in its place.
     """
-    if not shards:
-        raise ValueError("it lists no shard")
     for number, shard in enumerate(shards):
         if shard.name != shard_name(number):
             name = printable(shard.name)
