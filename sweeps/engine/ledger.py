@@ -6,6 +6,10 @@ SWEEP/cells/SIGNATURE/encoder.safetensors
 SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
 SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained once more
 SWEEP/records.json.gz                in an object store: a copy of the records, read at once
+SWEEP/looks/ID.json                  that its test splits were looked at, see `analysis.looks`
+
+Every JSON file has a checksum of all else in it, so that one that was edited is refused. Files of
+earlier versions of the code have none, and are read as long as they don't contradict themselves.
 """
 
 from __future__ import annotations
