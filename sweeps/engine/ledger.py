@@ -138,21 +138,19 @@ class Record:
         """Refuse a record that contradicts itself.
 
         Raises:
-            ValueError: A result without epochs, a best epoch that another one is better than, or
-                epochs of a cell that failed.
+            ValueError: A result without epochs, or a best epoch that another one is better than.
         """
         if self.seed < 0:
             raise ValueError(f"its seed is {self.seed}")
         if not self.done:
-            if self.history or self.best_epoch:
-                raise ValueError("it failed, and has epochs")
             return
         if not 1 <= self.best_epoch <= len(self.history):
             raise ValueError(f"its best epoch is {self.best_epoch} of {len(self.history)}")
         scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]
         if None in scores:
-            raise ValueError(f"history[{scores.index(None)}] has no {SELECTION_METRIC}")
-        if scores[self.best_epoch - 1] < max(scores):
+            if any(score is not None for score in scores):
+                raise ValueError(f"history[{scores.index(None)}] has no {SELECTION_METRIC}")
+        elif scores[self.best_epoch - 1] < max(scores):
             better = 1 + scores.index(max(scores))
             raise ValueError(f"its best epoch is {self.best_epoch}, and epoch {better} is better")
 

@@ -49,6 +49,7 @@ from ssense.errors import UserError
 from ssense.model.encoder import SpectrogramEncoder
 from ssense.model.text import TextSpec
 from ssense.retrieval import METRICS, chance_metrics
+from ssense.sealed_json import CHECKSUM, sealed
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell, Configuration, signature
 from sweeps.engine.ledger import Ledger, Record
@@ -704,8 +705,12 @@ def test_text_weights_that_have_changed_are_refused(ledger, storage):
     content = json.loads(path.read_text())
     content["dataset"]["digest"] = "fedcba9876543210"
     replace(path, json.dumps(content).encode())
-    message = refusal(storage)
-    assert f"the dataset of {ledger.folder.name} was fedcba9876543210, now it is" in message
+    assert f"{path} is damaged (its content does not match its checksum" in refusal(storage)
+    del content[CHECKSUM]
+    content["dataset_digest"] = "fedcba9876543210"
+    replace(path, json.dumps(sealed(content)).encode())
+    with pytest.raises(UserError, match=f"of {ledger.folder.name} was fedcba9876543210, now it is"):
+        sweep_dataset(ledger)
 
 
 @pytest.mark.parametrize("content", [b"control,seed\nnoise,0\n", b"\xff\xfe", b"control\0\n"])

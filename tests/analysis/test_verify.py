@@ -228,7 +228,7 @@ CHANGES: dict[str, Callable[[Record, Sweep], dict[str, Any]]] = {
             dict(record.best) | {"recall@10": record.best["recall@10"] + 1},
         ]
     },
-    "status": lambda *_: {"status": "failed", "reason": "NaN"},
+    "status": lambda *_: {"status": "done", "history": [], "best_epoch": 0},
 }
 
 
