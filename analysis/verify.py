@@ -153,6 +153,7 @@ def _dataset_faults(ledger: Ledger) -> Iterator[str]:
     if is_away or not exists(folder / shards.MANIFEST):
         return  # deleted shards are made again
     with suppress(UserError):  # their own faults are said where they are checked
+        shards.manifest_of_origin(folder)
         sentences = shards.read_sentences(folder)["text"]
         found = dataset_digest(folder.name, sentences, spec)
         if found != origin["digest"]:

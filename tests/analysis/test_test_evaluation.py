@@ -705,7 +705,8 @@ def test_text_weights_that_have_changed_are_refused(ledger, storage):
     content = json.loads(path.read_text())
     content["dataset"]["digest"] = "fedcba9876543210"
     replace(path, json.dumps(content).encode())
-    assert f"{path} is damaged (its content does not match its checksum" in refusal(storage)
+    message = refusal(storage, sweep=ledger.folder.name)
+    assert f"{path} is damaged (its content does not match its checksum" in message
     del content[CHECKSUM]
     content["dataset_digest"] = "fedcba9876543210"
     replace(path, json.dumps(sealed(content)).encode())
