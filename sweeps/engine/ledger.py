@@ -45,10 +45,10 @@ from ssense.storage import (
     subfolders_with,
     write_whole,
 )
-from sweeps.engine.cell import FORMAT_VERSION, Configuration, configured
+from sweeps.engine.cell import FORMAT_VERSION, Configuration
 from sweeps.engine.methods import method_name, specification
 from sweeps.engine.race import POLICIES, Decision
-from sweeps.engine.sweep import Family, Row, Sweep
+from sweeps.engine.sweep import Family, Row, Sweep, check_levels
 
 Status = Literal["done", "failed"]
 
@@ -400,8 +400,7 @@ class Ledger:
         content = self.description()
         try:
             training = specification(content["method"], content["training"])
-            for family in content["families"]:
-                _check_levels(family, training)
+            check_levels(training, {family.name: family.levels for family in content["families"]})
             return Sweep(
                 claim=content["claim"],
                 dataset_digest=content["dataset_digest"],
@@ -504,18 +503,6 @@ def _check_description(found: _Description) -> None:
         for name, value in row.configuration.items():
             if value not in known[name]:
                 raise ValueError(f"rows[{place}]: {name} {value} is none of the family's levels")
-
-
-def _check_levels(family: Family, training: Any) -> None:
-    """Refuse levels that the training has no field for, or can't have.
-
-    Raises:
-        TypeError: it can't compare a level.
-        ValueError: it has no such field, or refuses a level.
-    """
-    for name, levels in family.levels.items():
-        for level in levels:
-            configured(training, {name: level})
 
 
 def _damaged_description(path: UPath, problem: str) -> UserError:

@@ -223,7 +223,7 @@ def test_a_sweep_that_asks_for_nothing_more_keeps_its_data_and_its_name(tmp_path
     ("levels", "message"),
     [
         ({"tower.model": ("RN50-quickgelu", "small-vit")}, "f has levels of tower.model, and the"),
-        ({"infonce.image": ("original", "sharp")}, "family f: image must be original or "),
+        ({"infonce.image": ("original", "sharp")}, "family f: infonce.image can't be sharp "),
         ({"split": ("intra-subject", "leave-one-subject-out")}, "f has levels of split, which all"),
     ],
 )
