@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from upath import UPath
 
 CHECKSUM = "sha256"
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "U8": torch.uint8}  # all that is kept so
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "U8": torch.uint8}
+_DTYPES |= {"I32": torch.int32, "I64": torch.int64}
 _LARGEST_HEADER = 2**20
 
 
@@ -90,26 +91,33 @@ def check_tensor_file(path: UPath) -> dict[str, str]:
     """
     try:
         with reading(path) as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > _LARGEST_HEADER:
-                raise ValueError("it is no safetensors file")
-            header = json.loads(file.read(size))
-            kept = dict(header.pop("__metadata__", {}))
-            ((_, about),) = header.items()
-            total = _of_kind(_DTYPES[about["dtype"]], about["shape"])
-            while block := file.read(2**20):
-                total.update(block)
+            kept, found = _hashed(path, file)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing. Run again.") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged ({one_line(error)}). Delete it and run again."
-        ) from error
-    if kept.pop(CHECKSUM, None) not in (None, total.hexdigest()):
+    if kept.pop(CHECKSUM, None) not in (None, found):
         raise UserError(
             f"{path} is damaged (its checksum does not match). Delete it and run again."
         )
     return kept
+
+
+def _hashed(path: UPath, file: IO[bytes]) -> tuple[dict[str, str], str]:
+    """What an open file says of its tensor, and what the tensor's bytes hash to."""
+    try:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _LARGEST_HEADER:
+            raise ValueError("it is no safetensors file")
+        header = json.loads(file.read(size))
+        kept = dict(header.pop("__metadata__", {}))
+        ((_, about),) = header.items()
+        total = _of_kind(_DTYPES[about["dtype"]], about["shape"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error)}). Delete it and run again."
+        ) from error
+    while block := file.read(2**20):
+        total.update(block)
+    return kept, total.hexdigest()
 
 
 def _check_kind(

@@ -350,7 +350,7 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(folder):
 
 def test_the_command_line_refuses_a_place_that_is_none():
     with pytest.raises(UserError, match=r"nowhere://x can't be reached \(Unsupported filesystem"):
-        shards.main(shards._Command("nowhere://x"))
+        shards.main(shards.ShardsOptions("nowhere://x"))
 
 
 def test_the_command_line_refuses_damage_in_one_line(folder, tmp_path):
