@@ -31,7 +31,7 @@ from analysis.statistics import (
 )
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from ssense.model.encoder import Precision, SpectrogramEncoder, trained_encoder
 from ssense.retrieval import (
     METRICS,
@@ -45,7 +45,7 @@ from ssense.training import embed
 from sweeps.engine.cell import Configuration, label
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import any_device
-from sweeps.engine.provenance import check_versions, code_digest
+from sweeps.engine.provenance import check_versions, code_digest, split_digest
 from sweeps.engine.race import POLICIES
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Sweep
@@ -280,25 +280,20 @@ def evaluate_chosen(
         dataset: of the sweep.
 
     Raises:
-        UserError: an encoder can't be read.
+        UserError: an encoder can't be read, or was trained by another split.
     """
     training = search.sweep.training
     pairs = dataset.on(any_device())
     splits = splits_of(dataset, search.sweep)
-    retrievals = {
-        family: [
-            held_out_retrieval(
-                ledger,
-                record,
-                pairs,
-                splits[record.seed].test,
-                training.precision,
-                training.shares_test,
+    retrievals: dict[str, list[Retrieval]] = {}
+    for family, configuration in chosen.items():
+        for record in search.done(configuration):
+            split = splits[record.seed]
+            check_split(ledger, record, split)
+            found = held_out_retrieval(
+                ledger, record, pairs, split.test, training.precision, training.shares_test
             )
-            for record in search.done(configuration)
-        ]
-        for family, configuration in chosen.items()
-    }
+            retrievals.setdefault(family, []).append(found)
     return Evaluation(
         chosen=chosen,
         seeds=search.sweep.seeds,
@@ -308,6 +303,24 @@ def evaluate_chosen(
         sizes=mean_sizes(search.sweep, splits),
         test_blocks=training.test_blocks if training.shares_test else None,
     )
+
+
+def check_split(ledger: Ledger, record: Record, split: Split) -> None:
+    """Refuse to test a cell by another split than it was trained by.
+
+    Args:
+        ledger: The ledger of the sweep.
+        record: The record of the cell.
+        split: The split that its seed gives today.
+
+    Raises:
+        UserError: The rows differ, so that test examples may have been trained on.
+    """
+    if record.split_digest and record.split_digest != split_digest(split):
+        raise UserError(
+            f"cell {record.signature} was trained by another split than seed {record.seed} gives: "
+            f"test examples may be among those it was trained on. {_advice(ledger, record)}"
+        )
 
 
 def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
@@ -391,14 +404,15 @@ def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> Spectr
     """
     try:
         return trained_encoder(ledger.encoder(record), precision)
-    except RuntimeError as error:
-        raise another_models(ledger, record) from error
+    except ValueError as error:
+        raise another_models(ledger, record, error) from error
 
 
-def another_models(ledger: Ledger, record: Record) -> UserError:
+def another_models(ledger: Ledger, record: Record, error: ValueError) -> UserError:
     """The refusal of a cell's encoder whose weights don't fit the model that they are for."""
     return UserError(
-        f"the encoder of cell {record.signature} is another model's. {_advice(ledger, record)}"
+        f"the encoder of cell {record.signature} is another model's ({one_line(error)}). "
+        f"{_advice(ledger, record)}"
     )
 
 

@@ -43,7 +43,13 @@ from analysis.comparison import (
     further_rows,
     pairs_of,
 )
-from analysis.evaluation import another_models, best_configurations, require_all, take_up
+from analysis.evaluation import (
+    another_models,
+    best_configurations,
+    check_split,
+    require_all,
+    take_up,
+)
 from analysis.findings import verdict
 from analysis.looks import count_looks, record_look
 from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
@@ -54,6 +60,7 @@ from ssense.data.synthetic_things import RECORD
 from ssense.data.things_responses import POSTERIOR
 from ssense.digest import digest
 from ssense.errors import UserError, printable
+from ssense.fitting import load_weights
 from ssense.image_training import ImageTrainingSpec
 from ssense.retrieval import chance_metrics, metric_values, retrieval_ranks
 from ssense.storage import locate, open_storage, write_whole
@@ -241,12 +248,14 @@ def _by_image(
     responses = dataset.on(device)
     found = []
     for record in records:
-        test = responses.select(dataset.split(training.split, record.seed).test)
+        split = dataset.split(training.split, record.seed)
+        check_split(ledger, record, split)
+        test = responses.select(split.test)
         try:
             model = training.initial(test)
-            model.load_state_dict(ledger.encoder(record))
-        except RuntimeError as error:
-            raise another_models(ledger, record) from error
+            load_weights(model, ledger.encoder(record))
+        except ValueError as error:
+            raise another_models(ledger, record, error) from error
         queries, candidates, images = training.embed(model.to(device), test)
         ranks = retrieval_ranks(queries, candidates, images).cpu().numpy()
         found.append((ranks, images.cpu().numpy()))

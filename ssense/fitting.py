@@ -238,6 +238,30 @@ def initial_model(method: Method[Model, Part], train: Part, seed: int) -> Model:
     return method.initial(train).to(train.device)
 
 
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Give a model trained weights, which must be its own in names, shapes and types.
+
+    Args:
+        model: That the weights are for; where they are assigned, it may hold none of its own.
+        state: The state dictionary.
+        assign: Whether the model takes the tensors themselves, and not a copy.
+
+    Raises:
+        ValueError: The weights are another model's, with the first that is not as it should be.
+    """
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() | state.keys()):
+        if name not in state or name not in wanted:
+            raise ValueError(f"{name} is {'missing' if name not in state else 'unknown'}")
+        for what, found, own in (
+            ("shape", list(state[name].shape), list(wanted[name].shape)),
+            ("type", state[name].dtype, wanted[name].dtype),
+        ):
+            if found != own:
+                raise ValueError(f"{name} has the {what} {found}, not {own}")
+    model.load_state_dict(state, assign=assign)
+
+
 def stream_seed(seed: int, stream: Stream, epoch: int = 0) -> int:
     """Derive the seed of a random stream; those of distinct arguments are independent."""
     return int(np.random.SeedSequence([seed, stream, epoch]).generate_state(1, np.uint64)[0])

@@ -202,7 +202,7 @@ def _s3_code(error: Exception) -> str:
     return response.get("Error", {}).get("Code", "")
 
 
-def write_next(folder: UPath, name: str, number: int, content: str) -> None:
+def write_next(folder: UPath, name: str, number: int, content: str) -> UPath:
     """Write a file under the first free number from `number` on; who writes at once takes another.
 
     Args:
@@ -210,6 +210,9 @@ def write_next(folder: UPath, name: str, number: int, content: str) -> None:
         name: with a place for the number, "look-{:04d}.json".
         number: to begin with.
         content: of the file, unlike any other writer's, as in `create`.
+
+    Returns:
+        The file.
 
     Raises:
         UserError: it can't be written.
@@ -219,7 +222,8 @@ def write_next(folder: UPath, name: str, number: int, content: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         while True:
             try:
-                return create(folder / name.format(number), content.encode())
+                create(path := folder / name.format(number), content.encode())
+                return path
             except FileExistsError:
                 number += 1
     except Exception as error:  # an object store raises whatever its client library does
@@ -621,5 +625,7 @@ def parse_json(path: UPath, content: bytes) -> Any:
     """
     try:
         return json.loads(content.decode())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error)}). Delete it and run again."
+        ) from error

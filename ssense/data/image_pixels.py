@@ -58,12 +58,14 @@ def cached_pixels(images: ImageSet, size: int, fit: Fit, folder: UPath) -> Tenso
     Raises:
         UserError: an image or a cached file is damaged.
     """
-    path = folder / f"{digest(images_digest(images), size, fit, FORMAT_VERSION)}.safetensors"
+    origin = {"origin": digest(images_digest(images), size, fit, FORMAT_VERSION)}
+    path = folder / f"{origin['origin']}.safetensors"
     if not exists(path):
         pixels = read_pixels(images, size, fit)
-        write_tensor(path, "pixels", pixels)
+        write_tensor(path, "pixels", pixels, origin)
         return pixels
-    return read_tensor(path, "pixels")
+    shape = (len(images), 3, size, size)
+    return read_tensor(path, "pixels", origin, shape=shape, dtype=torch.uint8)
 
 
 def images_digest(images: ImageSet) -> str:

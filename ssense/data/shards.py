@@ -28,7 +28,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,14 +36,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from ssense.errors import UserError, one_line
+from ssense.digest import digest
+from ssense.errors import UserError, one_line, printable
+from ssense.plain_values import from_plain
+from ssense.sealed_json import unsealed, write_sealed
 from ssense.storage import (
     is_local,
     locate,
     read_json,
     read_whole,
     reading,
-    write_json,
     write_whole,
 )
 
@@ -92,11 +94,11 @@ class Manifest:
     sampling_rate_hz: float
     electrodes: Sequence[str]
     dropped: Mapping[str, int]
-    shards: Sequence[Shard] = field(default=())
+    shards: tuple[Shard, ...] = ()
 
     def write(self, folder: UPath) -> None:
         """Write the manifest, whole; do this last."""
-        write_json(folder / MANIFEST, {"format": FORMAT_VERSION, **asdict(self)})
+        write_sealed(folder / MANIFEST, {"format": FORMAT_VERSION, **asdict(self)})
 
 
 def read_manifest(folder: UPath) -> Manifest:
@@ -112,16 +114,55 @@ def read_manifest(folder: UPath) -> Manifest:
         raise UserError(
             f"{folder} is not a shard folder: no {MANIFEST}. Delete it and run the sweep again."
         ) from None
-    version = content.pop("format", None) if isinstance(content, dict) else None
+    version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
-        raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete the folder.")
+        shown = printable(str(version))
+        raise UserError(f"{path} has format {shown}, not {FORMAT_VERSION}. Delete the folder.")
     try:
-        shards = tuple(Shard(**shard) for shard in content["shards"])
-        if outside := [shard.name for shard in shards if "/" in shard.name]:
-            raise ValueError(f"{outside[0]} is not in this folder")
-        return Manifest(**{**content, "shards": shards})
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}). Delete the folder.") from error
+        manifest = from_plain(Manifest, unsealed(content, without="format"))
+        _check_list(manifest.shards)
+    except ValueError as error:
+        raise damaged_manifest(folder, one_line(error)) from error
+    return manifest
+
+
+def manifest_of_origin(folder: UPath) -> Manifest:
+    """Read the manifest of a folder that is named by the hash of its origin.
+
+    Raises:
+        UserError: as `read_manifest`, or it lists no shard, is another folder's, or its origin was
+            edited.
+    """
+    manifest = read_manifest(folder)
+    if manifest.digest != folder.name:
+        raise damaged_manifest(folder, f"it is that of {printable(manifest.digest)}")
+    if not manifest.shards:
+        raise damaged_manifest(folder, "it lists no shard")
+    if digest(manifest.origin) != folder.name:
+        raise damaged_manifest(folder, "its origin is not what the folder is named after")
+    return manifest
+
+
+def damaged_manifest(folder: UPath, problem: str) -> UserError:
+    """The refusal of a manifest that contradicts itself, its folder or what was planned."""
+    return UserError(
+        f"{folder / MANIFEST} is damaged ({problem}). Delete this file and run the sweep again: "
+        "shards that are whole stay."
+    )
+
+
+def _check_list(shards: Sequence[Shard]) -> None:
+    """Refuse a list of shards that lost one, or has them in another order.
+
+    Raises:
+        ValueError: with the first that is not in its place.
+    """
+    for number, shard in enumerate(shards):
+        if shard.name != shard_name(number):
+            name = printable(shard.name)
+            raise ValueError(f"{name} is listed where {shard_name(number)} belongs")
+        if shard.rows < 1:
+            raise ValueError(f"{shard.name} is listed with {shard.rows} rows")
 
 
 def rows_per_shard(n_rows: int, row_shape: Sequence[int]) -> int:
@@ -305,6 +346,16 @@ def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
     with _damage_of(folder / shard.name):
         # Arrow's threads, still starting when a short command ends, abort the process.
         return _open_shard(folder, manifest, shard).read(use_threads=False)
+
+
+def check_shard(folder: UPath, manifest: Manifest, shard: Shard) -> None:
+    """Compare every byte of a shard with the manifest; of a local file few are read at a time.
+
+    Raises:
+        UserError: as `read_shards`.
+    """
+    with _damage_of(folder / shard.name):
+        _open_shard(folder, manifest, shard)
 
 
 def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFile:

@@ -166,12 +166,14 @@ def _averages(
     if cache is None:
         return average(file, images, spec)
     axes = file.channels, file.times_s.round(6).tolist()  # of an array, another file tells them
-    origin = digest("averages", FORMAT_VERSION, file_digest(file.path), axes, spec, images.files)
-    path = cache / f"{origin}.safetensors"
+    name = digest("averages", FORMAT_VERSION, file_digest(file.path), axes, spec, images.files)
+    path, origin = cache / f"{name}.safetensors", {"origin": name}
     if exists(path):
-        return read_tensor(path, "averages").numpy()
+        picked = len(pick_channels(file, spec)), len(file.times_s[pick_window(file, spec)])
+        shape = (len(images), *picked)
+        return read_tensor(path, "averages", origin, shape=shape, dtype=torch.float32).numpy()
     made = average(file, images, spec)
-    write_tensor(path, "averages", torch.from_numpy(made))
+    write_tensor(path, "averages", torch.from_numpy(made), origin)
     return made
 
 

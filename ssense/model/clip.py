@@ -127,13 +127,15 @@ def write_embeddings(path: UPath, embeddings: Tensor, origin: Mapping[str, str])
     write_tensor(path, "embeddings", embeddings, origin)
 
 
-def read_embeddings(path: UPath, n: int) -> Tensor:
+def read_embeddings(path: UPath, n: int, origin: Mapping[str, str] | None = None) -> Tensor:
     """Read embeddings `[n, D]` that were kept.
 
+    Args:
+        path: The file to read.
+        n: The rows that it must have.
+        origin: What they must have been made from; None where that is not known.
+
     Raises:
-        UserError: the file is damaged or holds another number of rows.
+        UserError: the file is damaged, of another origin, or holds something else.
     """
-    embeddings = read_tensor(path, "embeddings")
-    if len(embeddings) != n:
-        raise UserError(f"{path} holds {len(embeddings)} rows, not {n}. Delete it.")
-    return embeddings
+    return read_tensor(path, "embeddings", origin, shape=(n, None), dtype=torch.float32)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ssense.choices import BatchNorm, Precision
 from ssense.errors import UserError, one_line, printable
+from ssense.fitting import load_weights
 from ssense.model.weights import read_weights, some
 
 EMBEDDING_DIMENSIONS = 512
@@ -154,11 +155,11 @@ def trained_encoder(state: Mapping[str, Tensor], precision: Precision) -> Spectr
         precision: in which it was trained and selected.
 
     Raises:
-        RuntimeError: the state is another model's.
+        ValueError: the state is another model's.
     """
     with torch.device("meta"):  # no random weights that the next line would replace
         encoder = SpectrogramEncoder(precision)
-    encoder.load_state_dict(state, assign=True)
+    load_weights(encoder, state, assign=True)
     return encoder
 
 

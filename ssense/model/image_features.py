@@ -176,7 +176,9 @@ def cached_features(
     origins = {view: feature_origin(listed, view, spec) for view in views}
     paths = {v: folder / f"{spec.model}-{digest(o)}.safetensors" for v, o in origins.items()}
     found = {
-        view: read_embeddings(paths[view], len(images)) for view in views if paths[view].exists()
+        view: read_embeddings(paths[view], len(images), origins[view])
+        for view in views
+        if paths[view].exists()
     }
     missing = [view for view in views if view not in found]
     if missing:

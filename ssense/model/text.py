@@ -46,7 +46,7 @@ def cached_embeddings(sentences: Sequence[str], spec: TextSpec, folder: UPath) -
     origin = embedding_origin(sentences, spec)
     path = folder / f"{spec.model}-{digest(origin)}.safetensors"
     if exists(path):
-        return read_embeddings(path, len(sentences))
+        return read_embeddings(path, len(sentences), origin)
     embeddings = embed_sentences(sentences, spec)
     write_embeddings(path, embeddings, origin)
     return embeddings
@@ -76,15 +76,15 @@ def tower_texts(
     Raises:
         UserError: the model is unknown, its tokeniser can't be had, or the cached file is damaged.
     """
-    path = folder / f"{model}-tokens-{digest(_tokeniser(model), list(sentences))}.safetensors"
+    origin = {"origin": digest(_tokeniser(model), list(sentences))}
+    path = folder / f"{model}-tokens-{origin['origin']}.safetensors"
     if exists(path):
-        tokens = read_tensor(path, "tokens")
+        shape = (len(sentences), None)
+        tokens = read_tensor(path, "tokens", origin, shape=shape, dtype=torch.int32)
     else:
         tokens = _tokens(sentences, model)
         if keep:
-            write_tensor(path, "tokens", tokens)
-    if len(tokens) != len(sentences):
-        raise UserError(f"{path} holds {len(tokens)} rows, not {len(sentences)}. Delete it.")
+            write_tensor(path, "tokens", tokens, origin)
     whole, cut = tokens[:, :-1].numpy(), tokens[:, -1].numpy().astype(bool)
     return TowerTexts(first_of(map(bytes, whole)), cut, whole.shape[1])
 

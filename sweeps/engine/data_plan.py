@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from upath import UPath
 
 from ssense.data.splits import Split
 from ssense.fitting import Examples, Method
+from sweeps.engine.sweep import Family
 
 
 class DataPlan(Protocol):
@@ -24,6 +25,14 @@ class DataPlan(Protocol):
     def storage(self) -> UPath: ...  # noqa: D102
     @property
     def digest(self) -> str: ...  # noqa: D102
+
+    def covering(self, training: Method, families: Iterable[Family]) -> Self:
+        """Extend the plan by all that the cells of some families need.
+
+        Raises:
+            UserError: a family has a level that data can't be made for.
+        """
+        ...
 
     def split(self, kind: str, seed: int) -> Split:
         """Divide the examples as the dataset will."""

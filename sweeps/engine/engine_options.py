@@ -142,11 +142,12 @@ class EngineOptions:
 
         training = self.training()
         check_levels(training, families)
+        compared = tuple(Family(name=name, levels=levels) for name, levels in families.items())
         return Sweep(
             claim=claim,
-            dataset_digest=data.digest,
+            dataset_digest=data.covering(training, compared).digest,
             training=training,
-            families=tuple(Family(name=name, levels=levels) for name, levels in families.items()),
+            families=compared,
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ssense.data.things_folds import VALIDATION_CONCEPTS
 from ssense.data.things_images import ImageSet, list_images
 from ssense.data.things_responses import ResponseSpec
 from ssense.digest import digest, weights_identity
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from ssense.image_training import ImageTrainingSpec
 from ssense.model.galleries import class_centres
 from ssense.model.image_features import FORMAT_VERSION as FEATURES_VERSION
@@ -34,9 +35,12 @@ from ssense.model.image_features import (
     cached_features,
     tower_px,
 )
+from ssense.plain_values import from_plain
+from sweeps.engine.cell import configured
 from sweeps.engine.precompute import SELECTION_RANK
 from sweeps.engine.process import any_device
 from sweeps.engine.progress import step
+from sweeps.engine.sweep import Family
 
 _VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
 
@@ -73,18 +77,14 @@ class ImageSource:
 
     @classmethod
     def of(cls, origin: dict[str, Any]) -> ImageSource:
-        """As it was kept, see `ImagePlan.origin`."""
+        """As it was kept, see `ImagePlan.origin`.
+
+        Raises:
+            ValueError: a name is missing, or a value is of another type.
+        """
         # An earlier version of the code may not have known what has a default.
         values = {name: origin[name] for name in cls.__dataclass_fields__ if name in origin}
-        return cls(
-            **values
-            | {
-                "subjects": tuple(values["subjects"]),
-                "kinds": tuple(values["kinds"]),
-                "responses_taken": ResponseSpec(**values["responses_taken"]),
-                "image_tower": ImageTowerSpec(**values["image_tower"]),
-            }
-        )
+        return from_plain(cls, values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,6 +113,24 @@ class ImagePlan:
             made += (source.gallery, images_digest(self._more_images))
         split = source.subject, self.n_validation, source.split_seed
         return digest(self.things.digest, *self._pictures, *made, *split)
+
+    def covering(self, training: ImageTrainingSpec, families: Iterable[Family]) -> ImagePlan:
+        """Extend the plan by the features, galleries and pixels that families ask for.
+
+        Raises:
+            UserError: a family has a level that is refused, or levels of the tower.
+        """
+        source = self.source
+        kinds, pixels, gallery = {*source.kinds}, source.pixels, source.gallery
+        for family in families:
+            for spec in _specifications(training, family):
+                kinds |= {*spec.objective_spec.features}
+                pixels |= spec.objective_spec.pixels
+                if spec.gallery == "class-centre":
+                    gallery = spec.gallery
+                kinds.add("original" if spec.gallery == "class-centre" else spec.gallery)
+        asked = replace(source, kinds=tuple(sorted(kinds)), pixels=pixels, gallery=gallery)
+        return self if asked == source else replace(self, source=asked)
 
     @property
     def n_validation(self) -> int:
@@ -264,6 +282,30 @@ class ImagePlan:
     def _image_px(self) -> int:
         tower = self.source.image_tower
         return tower.image_px or tower_px(tower.model)
+
+
+def _specifications(training: ImageTrainingSpec, family: Family) -> Iterator[ImageTrainingSpec]:
+    """What cells of a family may be trained by, as far as that decides the data they need.
+
+    Fields of an objective that is not trained decide nothing, and are left out.
+
+    Raises:
+        UserError: a level is refused, or is the tower's.
+    """
+    levels = family.levels
+    if towers := [name for name in levels if name.partition(".")[0] == "tower"]:
+        raise UserError(
+            f"family {family.name} has levels of {towers[0]}, and the features of all cells come "
+            "from one tower. Make a sweep for each, by --tower and --image-weights."
+        )
+    for objective in levels.get("objective", (training.objective,)):
+        own = {n: v for n, v in levels.items() if n == "gallery" or n.startswith(f"{objective}.")}
+        for values in product(*own.values()):
+            configuration = dict(zip(own, values, strict=True))
+            try:
+                yield configured(training, {"objective": objective, **configuration})
+            except (TypeError, ValueError) as error:
+                raise UserError(f"family {family.name}: {one_line(error)}.") from error
 
 
 def plan_images(source: ImageSource, storage: UPath) -> ImagePlan:

@@ -6,6 +6,10 @@ SWEEP/cells/SIGNATURE/encoder.safetensors
 SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
 SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained once more
 SWEEP/records.json.gz                in an object store: a copy of the records, read at once
+SWEEP/looks/ID.json                  that its test splits were looked at, see `analysis.looks`
+
+Every JSON file has a checksum of all else in it, so that one that was edited is refused. Files of
+earlier versions of the code have none, and are read as long as they don't contradict themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Literal
@@ -26,6 +30,10 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.errors import UserError, one_line, printable
+from ssense.fitting import SELECTION_METRIC
+from ssense.model.text import TextSpec
+from ssense.plain_values import from_plain
+from ssense.sealed_json import unsealed, write_sealed
 from ssense.storage import (
     exists,
     is_local,
@@ -35,13 +43,12 @@ from ssense.storage import (
     read_many,
     read_whole,
     subfolders_with,
-    write_json,
     write_whole,
 )
 from sweeps.engine.cell import FORMAT_VERSION, Configuration
 from sweeps.engine.methods import method_name, specification
-from sweeps.engine.race import Decision
-from sweeps.engine.sweep import Family, Row, Sweep
+from sweeps.engine.race import POLICIES, Decision
+from sweeps.engine.sweep import Family, Row, Sweep, check_levels
 
 Status = Literal["done", "failed"]
 
@@ -127,6 +134,68 @@ class Record:
         """Validation metrics of the best epoch."""
         return self.history[self.best_epoch - 1]
 
+    def check(self) -> None:
+        """Refuse a record that contradicts itself.
+
+        Raises:
+            ValueError: A result without epochs, or a best epoch that another one is better than.
+        """
+        if self.seed < 0:
+            raise ValueError(f"its seed is {self.seed}")
+        if not self.done:
+            return
+        if not 1 <= self.best_epoch <= len(self.history):
+            raise ValueError(f"its best epoch is {self.best_epoch} of {len(self.history)}")
+        scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]
+        if None in scores:
+            if any(score is not None for score in scores):
+                raise ValueError(f"history[{scores.index(None)}] has no {SELECTION_METRIC}")
+        elif scores[self.best_epoch - 1] < max(scores):
+            better = 1 + scores.index(max(scores))
+            raise ValueError(f"its best epoch is {self.best_epoch}, and epoch {better} is better")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """What sweep.json holds, by name and type.
+
+    A format may gain names: what an earlier version did not write has a default.
+    """
+
+    updated_at: str
+    claim: str
+    dataset_digest: str
+    training: Mapping[str, Any]
+    families: tuple[Family, ...]
+    configurations: int
+    seeds: tuple[int, ...]
+    metric: str
+    dataset: Mapping[str, Any]
+    policy: str
+    rows: Sequence[Row]
+    code_digest: str = ""
+    kept_versions: Sequence[str] = ()
+    decisions: Sequence[Mapping[str, Any]] = ()
+    method: str = "sentences"
+
+
+_DATASET_FACTS = ("digest", "shards", "recording", "subject", "title", "tower", "test")
+_DATASET_FACTS += ("responses", "images")
+
+
+class _Facts(dict[str, Any]):
+    """What sweep.json says of the dataset; whoever asks for what it lacks is told so."""
+
+    def __init__(self, path: UPath, facts: Mapping[str, Any]) -> None:
+        super().__init__(facts)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise _damaged_description(self._path, f"dataset.{name} is missing")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Facts, (self._path, dict(self))
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -152,12 +221,12 @@ class Ledger:
         copies = self._copies() if any(marks.values()) else {}
         found = {name: copies[name, mark] for name, mark in marks.items() if (name, mark) in copies}
         others = [cells / name / "record.json" for name in marks if name not in found]
-        for path, content in zip(others, read_many(others), strict=True):
-            found[path.parent.name] = parse_json(path, content)
-        records = {name: _as_record(cells, name, found[name]) for name in marks}
+        for path, text in zip(others, read_many(others), strict=True):
+            content = parse_json(path, text)
+            found[path.parent.name] = content, _as_record(cells, path.parent.name, content)
         if others and any(marks.values()):
-            self._write_copies([(name, mark, found[name]) for name, mark in marks.items() if mark])
-        return {record.signature: record for record in records.values()}
+            self._write_copies([(n, mark, found[n][0]) for n, mark in marks.items() if mark])
+        return {name: found[name][1] for name in marks}
 
     def copy_records(self) -> None:
         """Copy what is not copied yet, so that whoever takes up the sweep need not read it singly.
@@ -168,16 +237,16 @@ class Ledger:
             with contextlib.suppress(UserError):
                 self.records()
 
-    def _copies(self) -> dict[tuple[str, str], Any]:
+    def _copies(self) -> dict[tuple[str, str], tuple[Any, Record]]:
         """Copied records by signature and mark of the file that each was read from."""
+        cells = self.folder / "cells"
         try:
             copies = json.loads(gzip.decompress(read_whole(self.folder / COPIES)))
             return {
-                (name, mark): content
+                (name, mark): (content, _as_record(cells, name, content))
                 for name, mark, content in copies
-                if Record(**_checked(self.folder, COPIES, content)).signature == name
             }
-        except (OSError, EOFError, ValueError, TypeError, zlib.error, UserError):
+        except (OSError, EOFError, ValueError, TypeError, RecursionError, zlib.error, UserError):
             return {}  # none, or damaged: the records themselves are read
 
     def _write_copies(self, copies: Sequence[tuple[str, str, Any]]) -> None:
@@ -239,14 +308,14 @@ class Ledger:
             content = safetensors.torch.save(dict(encoder))
             write_whole(cell / "encoder.safetensors", content)
             record = replace(record, encoder_digest=hashlib.sha256(content).hexdigest())
-        write_json(cell / "record.json", {"format": FORMAT_VERSION, **asdict(record)})
+        write_sealed(cell / "record.json", {"format": FORMAT_VERSION, **asdict(record)})
         return record
 
     def encoder(self, record: Record) -> dict[str, Tensor]:
         """Load the state dictionary of a cell's best epoch.
 
         Raises:
-            UserError: it is missing, or not what the record was written with.
+            UserError: it is missing, not what the record was written with, or not finite.
         """
         path = self.cell_folder(record.signature) / "encoder.safetensors"
         advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
@@ -256,7 +325,14 @@ class Ledger:
             raise UserError(f"encoder {path} is missing. {advice}") from None
         if hashlib.sha256(content).hexdigest() != record.encoder_digest:
             raise UserError(f"encoder {path} is damaged: its checksum does not match. {advice}")
-        return safetensors.torch.load(content)
+        try:
+            weights = safetensors.torch.load(content)
+        except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise UserError(f"encoder {path} is damaged: {one_line(error)}. {advice}") from error
+        for name, tensor in weights.items():
+            if not tensor.isfinite().all():
+                raise UserError(f"encoder {path} has NaN or infinity in {name}. {advice}")
+        return weights
 
     def keep_reproduction(self, signature: str, found: Mapping[str, Any]) -> None:
         """Keep how a cell differed when it was trained once more, in place of an earlier time.
@@ -264,7 +340,7 @@ class Ledger:
         Raises:
             UserError: the storage can't be written to.
         """
-        write_json(self.folder / "reproductions" / f"{signature}.json", found)
+        write_sealed(self.folder / "reproductions" / f"{signature}.json", found)
 
     def reproductions(self) -> list[dict[str, Any]]:
         """How cells differed that were trained once more, see `reproduce.Reproduction`.
@@ -274,7 +350,7 @@ class Ledger:
         """
         folder = self.folder / "reproductions"
         paths = [folder / name for name in names_in(folder) if name.endswith(".json")]
-        return [parse_json(*each) for each in zip(paths, read_many(paths), strict=True)]
+        return [_as_reproduction(*each) for each in zip(paths, read_many(paths), strict=True)]
 
     def write_sweep(
         self,
@@ -313,7 +389,7 @@ class Ledger:
             "rows": [vars(row) for row in rows],
             "decisions": [vars(row) | vars(decision) for row, decision in decisions],
         }
-        write_json(self.folder / "sweep.json", content)
+        write_sealed(self.folder / "sweep.json", content)
 
     def sweep(self) -> Sweep:
         """What the sweep compares, as it was last asked for.
@@ -323,16 +399,18 @@ class Ledger:
         """
         content = self.description()
         try:
+            training = specification(content["method"], content["training"])
+            check_levels(training, {family.name: family.levels for family in content["families"]})
             return Sweep(
                 claim=content["claim"],
                 dataset_digest=content["dataset_digest"],
-                training=specification(_method(content), content["training"]),
-                families=tuple(Family(**family) for family in content["families"]),
+                training=training,
+                families=content["families"],
                 configurations=content["configurations"],
-                seeds=tuple(content["seeds"]),
+                seeds=content["seeds"],
                 metric=content["metric"],
             )
-        except (KeyError, TypeError, ValueError) as error:  # a field or value unknown here
+        except (TypeError, ValueError, UserError) as error:  # a field or value unknown here
             raise UserError(
                 f"{self.folder / 'sweep.json'} was written by another version of the code "
                 f"({one_line(error)}). Use that version, or name another sweep."
@@ -344,7 +422,7 @@ class Ledger:
         Raises:
             UserError: as `description`.
         """
-        return _method(self.description())
+        return self.description()["method"]
 
     def rows(self) -> list[Row]:
         """Configurations proposed so far, in order.
@@ -352,17 +430,23 @@ class Ledger:
         Raises:
             UserError: as `description`.
         """
-        if not self.exists():
-            return []
-        return [Row(**row) for row in self.description()["rows"]]
+        return list(self.description()["rows"]) if self.exists() else []
 
     def policy(self) -> str:
-        """Name of the policy that the sweep was last run by."""
+        """Name of the policy that the sweep was last run by.
+
+        Raises:
+            UserError: as `description`.
+        """
         return self.description()["policy"]
 
     def kept_versions(self) -> list[str]:
-        """Other versions of the code whose cells count, by name."""
-        return self.description()["kept_versions"] if self.exists() else []
+        """Other versions of the code whose cells count, by name.
+
+        Raises:
+            UserError: as `description`.
+        """
+        return list(self.description()["kept_versions"]) if self.exists() else []
 
     def exists(self) -> bool:
         """Whether a sweep was ever started here.
@@ -373,40 +457,109 @@ class Ledger:
         return exists(self.folder / "sweep.json")
 
     def description(self) -> dict[str, Any]:
-        """Read sweep.json.
+        """Read sweep.json: its names to their values, families and rows as such.
 
         Raises:
-            UserError: there is none, or it is damaged or of another format.
+            UserError: there is none, or it is damaged, of another format, or contradicts itself.
         """
-        name = "sweep.json"
+        path = self.folder / "sweep.json"
         try:
-            return _checked(self.folder, name, read_json(self.folder / name))
+            content = read_json(path)
         except FileNotFoundError:
             raise UserError(
                 f"no sweep in {self.folder}. Run python sweeps/masking.py first."
             ) from None
+        _check_format(path, content)
+        known = {each.name for each in fields(_Description)}
+        try:
+            plain = unsealed(content)
+            found = from_plain(_Description, {n: v for n, v in plain.items() if n in known})
+            _check_description(found)
+        except ValueError as error:
+            raise _damaged_description(path, one_line(error)) from error
+        return {**plain, **vars(found), "dataset": _Facts(path, found.dataset)}
 
 
-def _method(description: Mapping[str, Any]) -> str:
-    return description.get("method", "sentences")  # once there was no other
+def _check_description(found: _Description) -> None:
+    """Refuse a description that contradicts itself.
+
+    Raises:
+        ValueError: with what does.
+    """
+    if found.policy not in POLICIES:
+        raise ValueError(f"policy is {printable(found.policy)}, not one of {', '.join(POLICIES)}")
+    for name in _DATASET_FACTS:
+        if name in found.dataset and not isinstance(found.dataset[name], str):
+            raise ValueError(f"dataset.{name} is not a text")
+    if found.dataset.get("digest", found.dataset_digest) != found.dataset_digest:
+        raise ValueError("dataset.digest is not the dataset_digest")
+    if "text_spec" in found.dataset:
+        from_plain(TextSpec, found.dataset["text_spec"])
+    levels = {family.name: family.levels for family in found.families}
+    for place, row in enumerate(found.rows):
+        known = levels.get(row.family)
+        if known is None or row.configuration.keys() != known.keys():
+            raise ValueError(f"rows[{place}] is of no family")
+        for name, value in row.configuration.items():
+            if value not in known[name]:
+                raise ValueError(f"rows[{place}]: {name} {value} is none of the family's levels")
+
+
+def _damaged_description(path: UPath, problem: str) -> UserError:
+    return UserError(
+        f"{path} is damaged ({problem}). Delete this file and run the sweep's command again: its "
+        "cells stay."
+    )
 
 
 def _as_record(cells: UPath, signature: str, content: Any) -> Record:
-    name = f"{signature}/record.json"
+    path = cells / signature / "record.json"
+    _check_format(path, content)
     try:
-        return Record(**_checked(cells, name, content))
-    except TypeError as error:
-        path = cells / name
-        raise UserError(f"{path} is not a record ({error}). Delete {path.parent}.") from error
+        record = from_plain(Record, unsealed(content, without="format"))
+        if record.signature != signature:
+            raise ValueError(f"it is that of {printable(record.signature)}")
+        record.check()
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a record of its cell ({one_line(error)}). Delete {path.parent} and run "
+            "the sweep again to train it anew."
+        ) from error
+    return record
 
 
-def _checked(folder: UPath, name: str, content: Any) -> dict[str, Any]:
-    """The content of a file of ours, without the format that it has to have."""
+@dataclass(frozen=True, kw_only=True)
+class _Reproduced:
+    """What a report takes of a reproduction, by name and type."""
+
+    exact: bool
+    at_best: Mapping[str, float]
+
+
+def _as_reproduction(path: UPath, content: bytes) -> dict[str, Any]:
+    """Read a reproduction; what a report takes of it is as it must be."""
+    try:
+        plain = unsealed(parse_json(path, content))
+        known = {each.name for each in fields(_Reproduced)}
+        found = from_plain(_Reproduced, {n: v for n, v in plain.items() if n in known})
+        if SELECTION_METRIC not in found.at_best:
+            raise ValueError(f"at_best has no {SELECTION_METRIC}")
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a reproduction ({one_line(error)}). Delete it, and reproduce the cell "
+            "again with --cell."
+        ) from error
+    return plain
+
+
+def _check_format(path: UPath, content: Any) -> None:
+    """Refuse a file that is none of ours, or of another format."""
     version = content.get("format") if isinstance(content, dict) else None
-    if version == FORMAT_VERSION:
-        return {key: value for key, value in content.items() if key != "format"}
-    path = folder / name
-    raise UserError(f"{path} has format {version}, not {FORMAT_VERSION}. Delete {path.parent}.")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format {printable(str(version))}, not {FORMAT_VERSION}. Move it away, or "
+            "use the version of the code that wrote it."
+        )
 
 
 def sweep_folders(storage: UPath) -> list[UPath]:
@@ -446,7 +599,7 @@ def readable_ledgers(ledgers: Iterable[Ledger], method: str | None = None) -> li
     for ledger in ledgers:
         try:
             description = ledger.description()
-            if method in (None, _method(description)):
+            if method in (None, description["method"]):
                 found.append((description["updated_at"], ledger))
         except UserError as error:
             say(f"Left out: {error}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from typing import Any
 
-from ssense.errors import UserError
+from ssense.errors import UserError, printable
 from ssense.fitting import Method
 from ssense.image_training import ImageTrainingSpec
+from ssense.plain_values import from_plain
 from ssense.training import TrainingSpec
 
 METHODS: Mapping[str, type[Method]] = {"sentences": TrainingSpec, "images": ImageTrainingSpec}
@@ -28,15 +28,11 @@ def specification(name: str, values: Mapping[str, Any]) -> Method:
 
     Raises:
         UserError: this version knows no such method.
-        TypeError: it knows no such field of it.
-        ValueError: it refuses a value.
+        ValueError: it knows no such field of it, or refuses a value.
     """
     if name not in METHODS:
         raise UserError(
-            f"a sweep of {name}, which this version of ssense can't train. Use a newer one."
+            f"a sweep of {printable(name)}, which this version of ssense can't train. Use a newer "
+            "one."
         )
-    kind = METHODS[name]
-    inner = {f.name: f.default_factory for f in fields(kind) if f.default_factory is not MISSING}
-    return kind(
-        **{name: inner[name](**value) if name in inner else value for name, value in values.items()}
-    )
+    return from_plain(METHODS[name], values)

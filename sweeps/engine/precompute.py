@@ -34,7 +34,7 @@ from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.digest import digest, file_digest
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError, one_line, printable
 from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
@@ -49,6 +49,7 @@ from ssense.storage import (
 from ssense.training import TrainingSpec
 from sweeps.engine.process import any_device, keep_freed_memory
 from sweeps.engine.progress import count, say, step
+from sweeps.engine.sweep import Family
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 SELECTION_RANK = 10
@@ -113,17 +114,24 @@ class DatasetPlan:
         electrodes = len(self.segments.electrodes)
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
 
+    def covering(self, training: TrainingSpec, families: Iterable[Family]) -> DatasetPlan:  # noqa: ARG002
+        """Return the plan: all cells are trained on the same spectrograms and embeddings."""
+        return self
+
     def split(self, kind: SplitKind, seed: int) -> Split:
         """Divide the sentences as the dataset will.
 
         Raises:
             ValueError: they are too few.
         """
-        chosen = self.segments
-        # Seconds as they passed, whatever rate the segments assume.
-        spans_s = np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
         tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
-        return split_sentences(kind, seed, repeat_groups(chosen.text, tower), spans_s)
+        return split_sentences(kind, seed, repeat_groups(self.segments.text, tower), self.spans_s)
+
+    @property
+    def spans_s(self) -> np.ndarray:
+        """Start and end of each segment `[N, 2]`, seconds as they passed."""
+        chosen = self.segments
+        return np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
 
     @cached_property
     def tower(self) -> TowerTexts:
@@ -204,8 +212,48 @@ class DatasetPlan:
                 say(f"  {share:.0%} of the workers' time in the transform")
 
     def load(self) -> Dataset:
-        """The dataset, see `load_dataset`."""
-        return load_dataset(self.shard_folder.name, self.text_spec, self.storage)
+        """The dataset, see `load_dataset`.
+
+        Raises:
+            UserError: It can't be read, or the shards are not those that were planned.
+        """
+        self._check_manifest()
+        dataset = load_dataset(self.shard_folder.name, self.text_spec, self.storage)
+        self._check_rows(dataset)
+        return dataset
+
+    def _check_manifest(self) -> None:
+        """Compare what the manifest says with the plan, before gigabytes are read."""
+        manifest = shards.manifest_of_origin(self.shard_folder)
+        rows = sum(shard.rows for shard in manifest.shards)
+        for what, found, planned in (
+            ("sentences", rows, len(self.segments)),
+            ("electrodes", list(manifest.electrodes), list(self.segments.electrodes)),
+            ("Hz", manifest.sampling_rate_hz, self.sampling_rate_hz),
+        ):
+            if found != planned:
+                raise shards.damaged_manifest(
+                    self.shard_folder,
+                    f"{what}: {printable(str(found))} where {printable(str(planned))} were planned",
+                )
+
+    def _check_rows(self, dataset: Dataset) -> None:
+        """Compare what was loaded with the plan: the sentences, their order and their times."""
+        wanted = tuple(self.segments.text)
+        places = zip(dataset.sentences, wanted, strict=True)
+        for row, (found, planned) in enumerate(places):
+            if found != planned:
+                raise UserError(
+                    f"{self.shard_folder} holds “{printable(found)}” as sentence {row}, where "
+                    f"“{printable(planned)}” was planned. Delete it and run the sweep again."
+                )
+        same_times = np.array_equal(dataset.spans_s, self.spans_s)
+        same_shape = dataset.spectrograms.shape == self.shape
+        if dataset.digest != self.digest or not same_times or not same_shape:
+            raise UserError(
+                f"{self.shard_folder} holds other sentences, times or shapes than were planned: "
+                f"{dataset.digest}, not {self.digest}. Delete it and run the sweep again."
+            )
 
     def origin(self) -> dict[str, Any]:
         """Where the dataset comes from, as plain values."""
@@ -410,7 +458,9 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard, *, use_gpus: bool | None =
         sampling_rate_hz=plan.sampling_rate_hz,
         electrodes=plan.segments.electrodes,
         dropped=plan.segments.dropped,
-        shards=[Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made],
+        shards=tuple(
+            Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made
+        ),
     )
     _save_for_people(plan, manifest)
     manifest.write(folder)
@@ -431,11 +481,7 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
         UserError: a shard is missing or damaged, or the text weights can't be had.
     """
     folder = storage / "shards" / shard_digest
-    manifest = shards.read_manifest(folder)
-    if manifest.digest != shard_digest:
-        raise UserError(
-            f"{folder} was made from {manifest.digest}. Delete it and run the sweep again."
-        )
+    manifest = shards.manifest_of_origin(folder)
     columns, spectrograms = shards.read_shards(folder)
     sentences = tuple(columns["text"])
     samples = np.array([columns["start"], columns["stop"]], dtype=float)

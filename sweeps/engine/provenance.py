@@ -82,8 +82,13 @@ def provenance(device: torch.device, split: Split) -> dict[str, Any]:
         "device": device_name(device),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "split_digest": digest({part: rows.tolist() for part, rows in vars(split).items()}),
+        "split_digest": split_digest(split),
     }
+
+
+def split_digest(split: Split) -> str:
+    """Hash the rows in each part of a split."""
+    return digest({part: rows.tolist() for part, rows in vars(split).items()})
 
 
 @cache

@@ -19,7 +19,7 @@ from upath import UPath
 
 from ssense.data.dataset import Dataset
 from ssense.data.image_dataset import ImageDataset
-from ssense.errors import UserError, printable
+from ssense.errors import UserError, one_line, printable
 from ssense.fitting import Fit, fit, validation_metrics
 from ssense.model.text import TextSpec
 from ssense.retrieval import NonFiniteError, metric_title
@@ -218,17 +218,28 @@ def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
     """
     origin = ledger.description()["dataset"]
     if ledger.method() == "images":
-        data = plan_images(ImageSource.of(origin), ledger.storage).load()
+        data = plan_images(_image_source(ledger), ledger.storage).load()
         changed = "responses, images or tower"
     else:
         data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), ledger.storage)
-        changed = f"the text weights {origin['text_spec']['weights']}"
+        folder = ledger.storage / "shards" / origin["shards"]
+        changed = f"shards of {folder}, or the text weights {origin['text_spec']['weights']},"
     if data.digest != origin["digest"]:
         raise UserError(
             f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
             f"{changed} have changed. Restore them."
         )
     return data
+
+
+def _image_source(ledger: Ledger) -> ImageSource:
+    try:
+        return ImageSource.of(ledger.description()["dataset"])
+    except ValueError as error:
+        raise UserError(
+            f"{ledger.folder / 'sweep.json'} is damaged (dataset: {one_line(error)}). Delete this "
+            "file and run the sweep's command again: its cells stay."
+        ) from error
 
 
 def other_circumstances(record: Record, device: torch.device) -> list[str]:

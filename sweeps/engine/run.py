@@ -100,6 +100,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
         UserError: the recording, the weights or the storage fail, or another driver works on it.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    data = data.covering(sweep.training, sweep.families)
     data.check_splits(sweep.training.split, sweep.seeds)
     ledger = Ledger(data.storage / SWEEPS / sweep.name)
     if options.dry_run:

@@ -21,6 +21,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 
+from ssense.errors import UserError
 from sweeps.engine.cell import Cell, Configuration, label, signature
 from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import Matrix, MatrixRow, State
@@ -103,7 +104,11 @@ class Search:
         proposed: Sequence[Row] = (),
         records: Mapping[str, Record] | None = None,
     ) -> None:
-        """Take up a sweep where `proposed` rows and `records` left it."""
+        """Take up a sweep where `proposed` rows and `records` left it.
+
+        Raises:
+            UserError: a record is not that of the cell that it is filed under.
+        """
         self.sweep = sweep
         self.rows: list[Row] = []
         self.surplus: list[Row] = []
@@ -372,10 +377,33 @@ class Search:
         number = len(self.rows)
         names = [self.signature(Cell(row.configuration, seed)) for seed in self.sweep.seeds]
         self.rows.append(row)
+        for record in (self.records[name] for name in names if name in self.records):
+            self._check(record)
         self._names.append(tuple(names))
         self._numbers_of[row.family].append(number)
         for name in names:
             self._rows_of[name].append(number)
+
+    def _check(self, record: Record) -> None:
+        """Refuse a record that says another cell than its signature does.
+
+        The seed says which sentences were trained on, so a wrong one has them tested.
+        """
+        cell, place = Cell(record.configuration, record.seed), f"cells/{record.signature}"
+        try:
+            says = self.signature(cell)
+        except (TypeError, ValueError):
+            says = "of no cell"
+        if says != record.signature or record.dataset_digest != self.sweep.dataset_digest:
+            problem = f"its configuration, seed or dataset are those of another cell ({says})"
+        elif record.done and self.sweep.metric not in record.best:
+            problem = f"it has no {self.sweep.metric}"
+        else:
+            return
+        raise UserError(
+            f"{self.sweep.name}/{place}/record.json contradicts its signature: {problem}. Delete "
+            f"{place} of this sweep and run it again to train the cell anew."
+        )
 
     def _advance(self, family: Family) -> list[tuple[Row, Decision]]:
         """Grant cells and propose configurations until one has to be awaited, or nothing is left.

@@ -50,7 +50,8 @@ class Sweep:
         seeds: which every configuration meets.
 
     Raises:
-        UserError: a seed is repeated or negative, or nothing is left to compare.
+        UserError: a seed is repeated or negative, nothing is left to compare, or a family has
+            levels of what all cells share.
     """
 
     claim: str
@@ -69,6 +70,11 @@ class Sweep:
             for name, levels in family.levels.items():
                 if not levels:
                     raise UserError(f"family {family.name}: {name} has no level to try.")
+                if name == "split":
+                    raise UserError(
+                        f"family {family.name} has levels of split, which all cells of a sweep "
+                        "share: they are paired. Make a sweep for each."
+                    )
 
     @property
     def name(self) -> str:

@@ -44,10 +44,12 @@ from analysis.test_evaluation import (
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, write_shard
 from ssense.data.splits import SplitKind
+from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.model.encoder import SpectrogramEncoder
 from ssense.model.text import TextSpec
 from ssense.retrieval import METRICS, chance_metrics
+from ssense.sealed_json import CHECKSUM, sealed
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell, Configuration, signature
 from sweeps.engine.ledger import Ledger, Record
@@ -68,6 +70,7 @@ FAMILIES = (
     Family(name="no masking", levels={}),
     Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)}),
 )
+SHARDS = digest({"recording_rate_hz": 512})
 NONE: Configuration = {}
 QUARTER: Configuration = {"masking.electrode": 0.25}
 HALF: Configuration = {"masking.electrode": 0.5}
@@ -76,7 +79,7 @@ CPU = torch.device("cpu")
 
 def write_dataset(storage: UPath) -> Dataset:
     """Write random spectrograms `[100, 4, 8, 8]` in two shards; some sentences come twice."""
-    folder = storage / "shards" / "0123456789abcdef"
+    folder = storage / "shards" / SHARDS
     rng = np.random.default_rng(0)
     sentences = [f"sentence {i % 90}" for i in range(N)]
     starts = list(range(0, 2048 * N, 2048))  # 4 s apart, so that a gap leaves some of each block
@@ -92,7 +95,7 @@ def write_dataset(storage: UPath) -> Dataset:
     ]
     Manifest(
         digest=folder.name,
-        origin={"recording_rate_hz": 512},
+        origin={"recording_rate_hz": 512},  # which the folder is named after
         sources={},
         sampling_rate_hz=512,
         electrodes=("a", "b", "c", "d"),
@@ -121,7 +124,7 @@ def write_sweep(
     ledger = Ledger(storage / "sweeps" / sweep.name)
     origin = {
         "digest": dataset_digest,
-        "shards": "0123456789abcdef",
+        "shards": SHARDS,
         "subject": "sub_9",
         "title": "Tiny",
         "tower": "ViT-B-32-quickgelu, untrained",
@@ -481,7 +484,7 @@ def gathered(ledger: Ledger, storage: UPath, written_at: str = "today") -> Mater
     return Material(
         ledger=ledger,
         search=take_up(ledger),
-        shards=storage / "shards" / "0123456789abcdef",
+        shards=storage / "shards" / SHARDS,
         sentences=sweep_dataset(ledger).sentences,
         controls=read_controls(ledger),
         protocols=[Protocol(name=SEARCH_SEEDS, evaluation=evaluation, caption="caption")],
@@ -676,7 +679,7 @@ def test_a_damaged_encoder_is_refused(ledger, storage):
 def test_another_model_s_encoder_is_refused(ledger, storage):
     cell = cell_of(ledger, HALF, 0)
     ledger.write(ledger.record(cell.name), {"weight": torch.zeros(3)})
-    expected = f"the encoder of cell {cell.name} is another model's. Delete {cell} and run"
+    expected = f"the encoder of cell {cell.name} is another model's (resnet.bn1.bias is missing)"
     assert expected in refusal(storage)
 
 
@@ -686,7 +689,8 @@ def test_an_encoder_of_nan_is_refused(ledger, storage):
     state = ledger.encoder(record)
     state["resnet.fc.bias"][0] = math.nan
     ledger.write(record, state)
-    assert f"the encoder of cell {cell.name} is damaged: its embeddings must be finite" in refusal(
+    path = cell / "encoder.safetensors"
+    assert f"encoder {path} has NaN or infinity in resnet.fc.bias. Delete {cell}" in refusal(
         storage
     )
 
@@ -701,8 +705,13 @@ def test_text_weights_that_have_changed_are_refused(ledger, storage):
     content = json.loads(path.read_text())
     content["dataset"]["digest"] = "fedcba9876543210"
     replace(path, json.dumps(content).encode())
-    message = refusal(storage)
-    assert f"the dataset of {ledger.folder.name} was fedcba9876543210, now it is" in message
+    message = refusal(storage, sweep=ledger.folder.name)
+    assert f"{path} is damaged (its content does not match its checksum" in message
+    del content[CHECKSUM]
+    content["dataset_digest"] = "fedcba9876543210"
+    replace(path, json.dumps(sealed(content)).encode())
+    with pytest.raises(UserError, match=f"of {ledger.folder.name} was fedcba9876543210, now it is"):
+        sweep_dataset(ledger)
 
 
 @pytest.mark.parametrize("content", [b"control,seed\nnoise,0\n", b"\xff\xfe", b"control\0\n"])

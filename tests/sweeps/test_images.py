@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from upath import UPath
 
 from ssense.data.synthetic_things import SyntheticThingsSpec
@@ -180,3 +182,70 @@ def test_what_a_user_may_get_wrong_is_one_line(tmp_path, changes, problem):
         main(options(tmp_path, dry_run=True, **asked))
     assert "\n" not in str(error.value)
     assert not ledgers(tmp_path)
+
+
+def test_a_sweep_makes_whatever_the_levels_of_its_families_ask_for(tmp_path):
+    chosen = options(tmp_path, objectives=("infonce",))
+    (plan,) = chosen.datasets()
+    own = {"objective": ("infonce",)}
+    families = {
+        "features": own | {"infonce.image": ("original", "augmented-mean", "blurred")},
+        "gallery": own | {"gallery": ("original", "blurred")},
+        "in the loop": {"objective": ("neuroclip",)},
+    }
+    sweep = chosen.sweep("features", plan, families)
+    covering = plan.covering(sweep.training, sweep.families)
+    assert sweep.dataset_digest == covering.digest != plan.digest
+    assert covering.covering(sweep.training, sweep.families) is covering
+    assert covering.source.kinds == ("augmented-mean", "blurred", "original")
+    assert ImageSource.of(covering.origin()) == covering.source
+    dataset = covering.load()
+    split = dataset.split("intra-subject", 0)
+    pairs = dataset.on(torch.device("cpu")).select(split.train)
+    for family in sweep.families:
+        for values in product(*family.levels.values()):
+            training = configured(sweep.training, dict(zip(family.levels, values, strict=True)))
+            batch = training.objective_spec
+            found = pairs.batch(torch.arange(2), batch.features, pixels=batch.pixels)
+            assert found.features.keys() == {*batch.features}
+            assert training.gallery in dataset.features
+
+
+def test_a_sweep_that_asks_for_nothing_more_keeps_its_data_and_its_name(tmp_path):
+    chosen = options(tmp_path, objectives=("infonce", "ssr", "neuroclip"))
+    (plan,) = chosen.datasets()
+    sweep = image_sweep(plan, chosen)
+    assert plan.covering(sweep.training, sweep.families) is plan
+    assert sweep.dataset_digest == plan.digest
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        ({"tower.model": ("RN50-quickgelu", "small-vit")}, "f has levels of tower.model, and the"),
+        ({"infonce.image": ("original", "sharp")}, "family f: infonce.image can't be sharp "),
+        ({"split": ("intra-subject", "leave-one-subject-out")}, "f has levels of split, which all"),
+    ],
+)
+def test_levels_that_data_cannot_be_made_for_are_refused(tmp_path, levels, message):
+    chosen = options(tmp_path, objectives=("infonce",))
+    (plan,) = chosen.datasets()
+    with pytest.raises(UserError, match=message) as error:
+        chosen.sweep("features", plan, {"f": {"objective": ("infonce",), **levels}})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("folder", ["features", "pixels", "responses"])
+def test_a_kept_tensor_that_changed_or_is_another_s_is_refused(tmp_path, folder):
+    chosen = options(tmp_path, objectives=("neuroclip",))
+    (plan,) = chosen.datasets()
+    plan.load()
+    first, second, *_ = sorted((tmp_path / folder).iterdir())
+    content = first.read_bytes()
+    first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match="its checksum does not match"):
+        next(iter(chosen.datasets())).load()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged \(its \w+ is .*, not "):
+        next(iter(chosen.datasets())).load()

@@ -10,6 +10,7 @@ from upath import UPath
 
 from ssense.errors import UserError
 from ssense.model.masking import Masking
+from ssense.sealed_json import CHECKSUM, sealed
 from ssense.training import TrainingSpec
 from sweeps.engine.ledger import SWEEPS, Ledger, Record, find_ledger
 from sweeps.engine.race import Decision
@@ -34,6 +35,12 @@ SWEEP = Sweep(
     seeds=(0, 1),
 )
 OUT = Decision(place=0, reason="behind", after_seeds=2, leader=1, difference=0.04)
+
+
+def edit(path: UPath, **changes: object) -> None:
+    """Change names of a sealed file, as whoever wrote it would."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(sealed({n: v for n, v in content.items() if n != CHECKSUM})))
 
 
 @pytest.fixture
@@ -89,9 +96,8 @@ def test_the_sweep_and_its_rows_come_back(ledger):
 )
 def test_a_sweep_of_another_version_of_the_code_is_one_line(ledger, training, message):
     ledger.write_sweep(SWEEP, [], {}, "race", [], "", ())
-    path = ledger.folder / "sweep.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"training": content["training"] | training}))
+    known = dataclasses.asdict(SWEEP.training)
+    edit(ledger.folder / "sweep.json", training=known | training)
     with pytest.raises(UserError, match=message) as error:
         ledger.sweep()
     assert "\n" not in str(error.value)
@@ -133,8 +139,7 @@ def test_the_sweep_worked_on_last_is_found(tmp_path):
     for name, at in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
         ledger = Ledger(storage / SWEEPS / name)
         ledger.write_sweep(SWEEP, [], {}, "race", [], "", ())
-        path = ledger.folder / "sweep.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"updated_at": at}))
+        edit(ledger.folder / "sweep.json", updated_at=at)
     assert find_ledger(storage).folder.name == "b"
     assert find_ledger(storage, "c").folder.name == "c"
     with pytest.raises(UserError, match=r"no sweep d in .*Found: a, b, c"):

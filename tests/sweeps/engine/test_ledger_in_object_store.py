@@ -15,6 +15,7 @@ from upath import UPath
 from analysis.looks import count_looks
 from ssense.data.shards import read_manifest, read_sentences
 from ssense.errors import UserError
+from ssense.sealed_json import sealed
 from ssense.storage import locate, read_whole, remove, write_whole
 from ssense.training import TrainingSpec
 from sweeps.engine.budget import Budget
@@ -70,7 +71,7 @@ def record(number: int) -> Record:
 
 
 def written(record: Record) -> dict[str, object]:
-    return {"format": FORMAT_VERSION, **dataclasses.asdict(record)}
+    return sealed({"format": FORMAT_VERSION, **dataclasses.asdict(record)})
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_records_come_back_and_later_ones_are_seen(ledger):
     for number in range(3):
         ledger.write(record(number))
     assert ledger.records() == {record(n).signature: record(n) for n in range(3)}
-    again = dataclasses.replace(record(1), best_epoch=7)
+    again = dataclasses.replace(record(1), threads=7)
     ledger.write(again)
     remove(ledger.cell_folder(record(0).signature) / "record.json")
     assert list(ledger.records().values()) == [again, record(2)]
@@ -98,7 +99,7 @@ def test_records_are_copied_and_only_changed_ones_read_again(ledger, s3):
     assert ledger.records() == {record(n).signature: record(n) for n in numbers}
     assert (ledger.folder / COPIES).exists()
 
-    changed = dataclasses.replace(record(5), best_epoch=7)
+    changed = dataclasses.replace(record(5), threads=7)
     ledger.write(changed)
     before = len(s3.requests())
     found = ledger.records()
@@ -235,12 +236,13 @@ def test_cells_and_reproductions_are_found(ledger, s3):
     assert ledger.reproductions() == []
     for number in range(3):
         ledger.write(record(number))
-        ledger.keep_reproduction(record(number).signature, {"number": number})
+        found = {"exact": False, "at_best": {"recall@10": number}}
+        ledger.keep_reproduction(record(number).signature, found)
     write_whole(ledger.checkpoint_path("f" * 16), b"begun")
     before = len(s3.requests())
     assert ledger.n_begun() == 4
     assert len(s3.requests()) == before + 1
-    assert ledger.reproductions() == [{"number": number} for number in range(3)]
+    assert [each["at_best"]["recall@10"] for each in ledger.reproductions()] == [0, 1, 2]
 
 
 def test_a_damaged_record_is_named_in_one_line(ledger):
@@ -263,7 +265,8 @@ def test_sweeps_are_found(ledger):
 @pytest.mark.slow
 def test_thousands_of_cells_take_a_listing_and_one_read(object_store, tmp_path, monkeypatch):
     folder = f"ssense/{SWEEPS}/masking-1234"
-    arguments = [str(N), folder, json.dumps(written(record(0)))]
+    older = {"format": FORMAT_VERSION, **dataclasses.asdict(record(0))}  # without a checksum
+    arguments = [str(N), folder, json.dumps(older)]
     with object_store(tmp_path / "log", FILLED, *arguments) as store:
         for name, value in store.environment.items():
             monkeypatch.setenv(name, value)

@@ -1,0 +1,241 @@
+"""Is a storage whole? Everything in it that results rest on is read and compared.
+
+    python analysis/verify.py --storage DIR
+
+Records with their signatures, encoders with their records, shards with their manifests, embeddings
+and other kept tensors with their checksums, looks with those that saw them. Nothing is changed. A
+line is printed for every fault; the exit code is 1 where there is one.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and not __package__:
+    # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
+    sys.path.pop(0)
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from upath import UPath
+
+from analysis.evaluation import cell_encoder
+from analysis.looks import FOLDER as LOOKS
+from analysis.looks import looks_noted, read_looks
+from ssense.command import run_command
+from ssense.data import shards
+from ssense.data.splits import SplitKind
+from ssense.digest import digest, weights_file
+from ssense.errors import UserError
+from ssense.model.text import TextSpec
+from ssense.storage import exists, locate, names_in
+from ssense.tensor_file import check_tensor_file
+from sweeps.engine.cell import Cell, signature
+from sweeps.engine.ledger import SWEEPS, Ledger, Record
+from sweeps.engine.precompute import dataset_digest
+from sweeps.engine.progress import count, say
+from sweeps.engine.sweep import Sweep
+
+TENSORS = ("text", "features", "pixels", "responses")
+"""Folders of a storage that hold a tensor in each file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
+
+    storage: str = "storage"
+    """Where the sweeps were kept; a path or a URL."""
+
+
+def find_faults(storage: UPath, checked: Counter[str]) -> Iterator[str]:
+    """Read a whole storage, with at most an encoder or a shard of it in memory.
+
+    Args:
+        storage: The storage to check; nothing in it is changed.
+        checked: How much was read of each kind is counted here, as it goes on.
+
+    Yields:
+        A line for every fault: what, where, and what to do.
+
+    Raises:
+        UserError: The storage can't be read.
+    """
+    ledgers = [Ledger(storage / SWEEPS / name) for name in names_in(storage / SWEEPS)]
+    for ledger in ledgers:
+        yield from _sweep_faults(ledger, checked)
+    for name in names_in(storage / "shards"):
+        yield from _shard_faults(storage / "shards" / name, checked)
+    for kind in TENSORS:
+        yield from _tensor_faults(storage / kind, checked)
+    yield from _look_faults(storage, ledgers, checked)
+
+
+def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
+    names = ledger.signatures()
+    if not names and not ledger.exists():
+        return  # a folder of something else, or of a driver that came to nothing
+    say(f"{ledger.folder.name}: {len(names)} cells")
+    sweep: Sweep | None = None
+    try:
+        sweep = ledger.sweep()
+        checked["sweeps"] += 1
+    except UserError as error:
+        yield str(error)
+    try:
+        ledger.reproductions()
+    except UserError as error:
+        yield str(error)
+    show = count("cells")
+    for number, name in enumerate(names, start=1):
+        yield from _cell_faults(ledger, name, sweep, checked)
+        show(number, len(names))
+    if sweep is not None:
+        yield from _dataset_faults(ledger)
+
+
+def _cell_faults(
+    ledger: Ledger, name: str, sweep: Sweep | None, checked: Counter[str]
+) -> Iterator[str]:
+    try:
+        record = ledger.record(name)
+        if record is None:  # removed meanwhile
+            return
+        checked["records"] += 1
+        if sweep is not None and not _is_its_own(record, sweep):
+            yield (
+                f"{ledger.cell_folder(name) / 'record.json'} contradicts its signature: its "
+                "configuration, seed or dataset are those of another cell. Delete "
+                f"{ledger.cell_folder(name)} and run the sweep again."
+            )
+        if record.done and sweep is not None and ledger.method() == "sentences":
+            cell_encoder(ledger, record, sweep.training.precision)
+        elif record.done:
+            ledger.encoder(record)
+        checked["encoders"] += record.done
+    except UserError as error:
+        yield str(error)
+
+
+def _is_its_own(record: Record, sweep: Sweep) -> bool:
+    """Whether what a record says hashes to its signature.
+
+    A sweep's ledger has cells of controls too, with other data or splits. Where initial weights
+    are in a file that is not here, nobody can tell.
+    """
+    training = sweep.training
+    tower = getattr(training, "tower", None)
+    weights = training.encoder_weights if tower is None else tower.weights
+    if Path(weights).is_absolute() and weights_file(weights) is None:
+        return True
+    cell = Cell(record.configuration, record.seed)
+    kinds = (training.split, *(get_args(SplitKind) if tower is None else ()))
+    with suppress(ValueError, TypeError):  # it has no such field, or refuses the value
+        return record.signature in {
+            signature(cell, replace(training, split=kind), record.dataset_digest) for kind in kinds
+        }
+    return False
+
+
+def _dataset_faults(ledger: Ledger) -> Iterator[str]:
+    """Compare the sentences of the shards with those that the sweep was planned on."""
+    origin = ledger.description()["dataset"]
+    if ledger.method() != "sentences" or not {"shards", "text_spec"} <= origin.keys():
+        return
+    folder = ledger.storage / "shards" / origin["shards"]
+    spec = TextSpec(**origin["text_spec"])
+    is_away = Path(spec.weights).is_absolute() and weights_file(spec.weights) is None
+    if is_away or not exists(folder / shards.MANIFEST):
+        return  # deleted shards are made again
+    with suppress(UserError):  # their own faults are said where they are checked
+        shards.manifest_of_origin(folder)
+        sentences = shards.read_sentences(folder)["text"]
+        found = dataset_digest(folder.name, sentences, spec)
+        if found != origin["digest"]:
+            yield (
+                f"{folder} holds other sentences than {ledger.folder.name} was planned on (dataset "
+                f"{found}, not {origin['digest']}). Delete {folder} and run the sweep again."
+            )
+
+
+def _shard_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
+    if not exists(folder / shards.MANIFEST):
+        say(f"shards/{folder.name}: unfinished, the next run completes it")
+        return
+    try:
+        manifest = shards.manifest_of_origin(folder)
+    except UserError as error:
+        yield str(error)
+        return
+    say(f"shards/{folder.name}: {len(manifest.shards)} shards")
+    show = count("shards")
+    for number, shard in enumerate(manifest.shards, start=1):
+        try:
+            shards.check_shard(folder, manifest, shard)
+            checked["shards"] += 1
+        except UserError as error:
+            yield str(error)
+        show(number, len(manifest.shards))
+
+
+def _tensor_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
+    paths = [folder / name for name in names_in(folder) if name.endswith(".safetensors")]
+    if paths:
+        say(f"{folder.name}: {len(paths)} files")
+    for path in paths:
+        try:
+            origin = check_tensor_file(path)
+            checked["tensors"] += 1
+        except UserError as error:
+            yield str(error)
+            continue
+        name = origin.get("origin", digest(origin))
+        if origin and not path.stem.endswith(name):
+            yield f"{path} is another file's: it was made as {name}. Delete it and run again."
+
+
+def _look_faults(storage: UPath, ledgers: list[Ledger], checked: Counter[str]) -> Iterator[str]:
+    notes: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for ledger in ledgers:
+        try:
+            for folder, noted in looks_noted(ledger).items():
+                notes[folder] += noted
+        except UserError as error:
+            yield str(error)
+    for name in sorted({*names_in(storage / LOOKS), *notes}):
+        try:
+            found = read_looks(storage / LOOKS / name, notes[name])
+        except UserError as error:
+            yield str(error)
+            continue
+        checked["looks"] += len(found.looks)
+        for problem in found.broken.values():
+            yield f"{found.folder}: {problem}. Restore it; until then reports count it as a look."
+
+
+def main(options: VerifyOptions) -> None:
+    """Check a storage whole: one line for each fault, and exit code 1 where there is any."""
+    storage = locate(options.storage)
+    if not exists(storage):
+        raise UserError(f"no storage at {storage}. Check --storage.")
+    checked: Counter[str] = Counter()
+    n_faults = 0
+    for fault in find_faults(storage, checked):
+        say(f"FAULT: {fault}")
+        n_faults += 1
+    if not checked and not n_faults:
+        raise UserError(f"{storage} holds no sweep, shards or looks. Check --storage.")
+    kinds = ("sweeps", "records", "encoders", "shards", "tensors", "looks")
+    found = "no faults" if not n_faults else "1 fault" if n_faults == 1 else f"{n_faults} faults"
+    say(f"Checked {', '.join(f'{checked[kind]} {kind}' for kind in kinds)}: {found}.")
+    if n_faults:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_command(VerifyOptions, main)
