@@ -40,6 +40,13 @@ from sweeps.engine.progress import console, say
 TESTS_FILE, TABLES_FILE = "tests.csv", "tables.tex"
 """What is written into a folder."""
 
+SHARED_TEST = (
+    "p: t-test over seeds that share their test items (--n-test 0). It asks whether other seeds "
+    "would agree on these very items, and says nothing of others: configurations that are equally "
+    "good differ on one test, and more seeds make that look surer. For a claim about items, test "
+    "scores by item, or draw test splits anew. Holm: for this number of comparisons."
+)
+
 _UNITS: Mapping[Unit, str] = {
     "fraction": "fractions of 1",
     "percent": "percentages",
@@ -204,7 +211,7 @@ def _over_seeds(
     detectable = smallest_detectable_effect(n_seeds, *sizes)
     words = [
         f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power).",
-        LEGEND,
+        LEGEND if options.n_test else SHARED_TEST,
         further_legend(comparisons, equivalence, report.plain),
     ]
     return Compared([means, tests, further_rows(comparisons)], comparisons, words)

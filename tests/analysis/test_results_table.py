@@ -118,6 +118,16 @@ def test_a_single_seed_of_a_single_recording_is_refused(compare):
         compare(*table({"a": [0.1], "b": [0.2]}), n_train=10, n_test=5)
 
 
+def test_seeds_that_share_their_test_items_make_no_claim_about_others(compare):
+    printed = " ".join(compare(*table(PAIR), n_train=10, n_test=0))
+    assert (
+        "It asks whether other seeds would agree on these very items, and says nothing" in printed
+    )
+    assert "allows for overlapping splits" not in printed
+    printed = " ".join(compare(*table(PAIR), n_train=10, n_test=5))
+    assert "allows for overlapping splits" in printed
+
+
 def test_equal_scores_are_a_stated_answer(compare):
     printed = compare(*table({"a": [0.5] * 3, "b": [0.5] * 3}), n_train=10, n_test=5)
     tests, _ = between_rows(printed)
