@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis import report
 from analysis.statistics import (
+    ROUNDING,
     Posterior,
     SignedRankTest,
     TTest,
@@ -32,18 +33,16 @@ LEGEND = (
 )
 
 STIMULI_LEGEND = (
-    "p: all seeds share these sentences, so the unit is the sentence, averaged over seeds. Blocks "
-    "of neighbours change sign together (subset means, Hartigan 1969); what is above chance also "
-    "exceeds permuted pairs of responses and sentences. Holm: for this number of comparisons. "
-    "More seeds do not make it a claim about other sentences. The naive p takes seeds for "
-    "independent and is shown for comparison with papers only."
+    "p: all seeds share these sentences, so the unit is the sentence, averaged over seeds. Blocks"
+    " of neighbours change sign together (subset means, Hartigan 1969); what is above chance also"
+    " exceeds permuted pairs of responses and sentences, which the interval does not show. `d` is"
+    " in standard deviations of blocks. Holm: for this number of comparisons. More seeds do not "
+    "make it a surer claim about sentences. The naive p takes seeds for independent and is shown "
+    "for comparison with papers only."
 )
 
 EQUIVALENCE = 0.005
 """Differences of half a point mean nothing in practice."""
-
-ROUNDING = 1e-12
-"""Of a score: less than that is an error of rounding, which subtracting and averaging leave."""
 
 NOT_TESTABLE = "not testable"
 """Stands in place of a p-value where nothing estimates the spread of a difference."""
@@ -60,7 +59,8 @@ class Difference:
         name: What is compared, "A vs B".
         by_seed: `[J]`, one difference per seed.
         test: The test to go by, which knows what the seeds share.
-        effect_size: The mean difference in standard deviations over the units of the test.
+        effect_size: The mean difference in standard deviations over the units of the test: seeds,
+            blocks of stimuli that seeds share, or subjects.
     """
 
     name: str
@@ -280,7 +280,9 @@ def further_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
         {
             "comparison": c.name,
             "P(A > B)": f"{c.wins:.2f}",
-            "Wilcoxon p": f"{report.p_value(c.ranks.pvalue)} ({c.ranks.smallest:.3g})",
+            "Wilcoxon p": f"{report.p_value(c.ranks.pvalue)} ({c.ranks.smallest:.3g})"
+            if c.corrected.testable
+            else "–",
             **{
                 f"P({name})": "–" if math.isnan(value) else f"{value:.3f}"
                 for name, value in c.posterior._asdict().items()
@@ -338,7 +340,7 @@ def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[di
             "win_share": c.wins,
             **{f"posterior_{k}": _finite(value) for k, value in c.posterior._asdict().items()},
             "p_naive": c.naive.pvalue if c.naive.testable else None,
-            "p_wilcoxon": c.ranks.pvalue,
+            "p_wilcoxon": c.ranks.pvalue if c.corrected.testable else None,
         }
         for c in comparisons
     ]

@@ -210,8 +210,8 @@ def explanation(controls: Controls) -> str:
     if test.mean <= 0:
         return f"{control} explains the score without a brain"
     if test.pvalue >= ALPHA:
-        return f"{control} may explain the score without a brain: it is not shown to be better"
-    return f"it is better than {control}, the strongest control without a brain"
+        return f"{control} may explain the score: the model is not shown to be better"
+    return f"the model is better than {control}, the strongest control without a brain"
 
 
 def _in_a_sentence(name: str) -> str:
@@ -247,8 +247,8 @@ def _shares(found: ControlScores, model: ControlScores) -> str:
 
 def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:
     return [
-        f"With {name}, p of the model's {TITLE} is {report.p_value(scores[name].pvalue)} "
-        "(permutation test, mean over the seeds)."
+        f"With {name}, the share of permutations that reach the model's {TITLE} is "
+        f"{report.p_value(scores[name].pvalue)} (mean over the seeds of each one's permutation p)."
         for name in (PERMUTED, BINNED)
     ]
 
@@ -290,7 +290,7 @@ def compared_rows(controls: Controls) -> list[dict[str, object]]:
 def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPath]:
     """Write the controls as Markdown, CSV and figure beside the ledger; return their paths."""
     words, table = in_words(controls), report.markdown_table(table_rows(controls.scores))
-    parts = [f"# Controls of {ledger.folder.name}", caption, table, *words]
+    parts = [f"# Controls of {ledger.folder.name}", caption, *words, table]
     parts.append(f"As for tests, {controls.evaluation.legend}")
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
     chance = {name: found.chance[PRIMARY] for name, found in controls.scores.items()}
@@ -395,9 +395,9 @@ def main(options: ControlOptions) -> None:
     controls, look = run_controls(options, ledger, search, best_configurations(search))
     caption = f"Best configuration: {label(controls.family, controls.configuration)}; {look}."
     files = write_controls(ledger, controls, caption)
-    console.print(report.screen_table(table_rows(controls.scores)))
     for line in (caption, *in_words(controls)):
         say(line)
+    console.print(report.screen_table(table_rows(controls.scores)))
     with step("MLflow"):
         log_controls(ledger, controls, files)
     say(f"Table and figure: {files[0].parent}")

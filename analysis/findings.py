@@ -87,7 +87,7 @@ def power_note(evaluation: Evaluation) -> str:
         f"({100 * POWER:.0f} % power, two-sided {100 * ALPHA:.0f} %, after Holm over "
         f"{len(tests)}) in {metric_title(PRIMARY)} from"
     )
-    found = [_detectable(test) for test in tests if test.corrected.testable]
+    found = [_detectable(t) for t in tests if math.isfinite(t.corrected.high - t.corrected.low)]
     if not found:
         return "No difference between two families is testable here."
     low, high = (f"{100 * each:.1f}" for each in (min(found), max(found)))
@@ -134,7 +134,7 @@ def _difference(first: str, second: str, test: Comparison) -> str:
     )
     if is_shown(test):
         return f"{words}."
-    if not test.corrected.testable:
+    if not math.isfinite(test.corrected.high - test.corrected.low):  # too few, or all alike
         return f"{words}: no difference is shown."
     would = f"{100 * _detectable(test):.1f} points or more would be, {100 * POWER:.0f} % of times"
     return f"{words}: no difference is shown; {would}."
@@ -157,7 +157,7 @@ def _points(test: Comparison, above: str, below: str) -> str:
 def _evidence(test: Comparison) -> str:
     t = test.corrected
     if not t.testable:
-        return "not testable: the difference is the same at every seed"
+        return "not testable: the difference is the same everywhere"
     return f"{_interval(test)}corrected p {_p(t.pvalue)}, after Holm p {_p(test.p_holm)}"
 
 

@@ -73,9 +73,10 @@ from sweeps.engine.search import Search
 from sweeps.engine.tracking import Tracker
 
 LEGEND = (
-    "The units are subjects and images, both some of many: p is of min F' (Clark 1973), whose "
-    "standard error has a part of either. ± is the sd over subjects. Holm: for this number of "
-    "comparisons. The naive p is over subjects alone, and takes these images for all there are."
+    "The units are subjects and images, both some of many: the standard error has a part of "
+    "either (min F', Clark 1973), the degrees of freedom are of the fewer. ± is the sd over "
+    "subjects. Holm: for this number of comparisons. The naive p is over subjects alone, and "
+    "takes these images for all there are."
 )
 
 TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
@@ -460,7 +461,8 @@ def main(options: ImageEvaluationOptions) -> None:
             ("Top-1, further measures", further_rows(comparisons)),
         ]
         names = list(found[0].by_image)
-        texts.insert(0, verdict(names, comparisons, TOPS[PRIMARY], kind="objectives"))
+        if not _by_test(found[0].training):
+            texts.insert(0, verdict(names, comparisons, TOPS[PRIMARY], kind="objectives"))
         texts += [LEGEND, further_legend(comparisons, EQUIVALENCE, shown)]
         values = comparison_values(comparisons, PRIMARY)
     else:

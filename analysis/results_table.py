@@ -208,9 +208,9 @@ def _over_seeds(
         for name, values in scores.items()
     ]
     tests = comparison_rows(comparisons, "comparison", report.plain)
-    detectable = smallest_detectable_effect(n_seeds, *sizes)
+    detectable = smallest_detectable_effect(n_seeds, *sizes, len(comparisons))
     words = [
-        f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power).",
+        f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power, after Holm).",
         LEGEND if options.n_test else SHARED_TEST,
         further_legend(comparisons, equivalence, report.plain),
     ]

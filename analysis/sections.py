@@ -34,7 +34,14 @@ from analysis.origin import (
     sweep_facts,
 )
 from analysis.page import Block, FactTable, Grid, Picture, Points, Section, Words
-from analysis.protocol import Protocol, candidates, difference_rows, published_rows, table_rows
+from analysis.protocol import (
+    SEARCH_SEEDS,
+    Protocol,
+    candidates,
+    difference_rows,
+    published_rows,
+    table_rows,
+)
 from ssense.errors import printable
 from ssense.retrieval import metric_title
 from sweeps.engine.cell import describe, label
@@ -50,7 +57,7 @@ OLD_CONTROLS = (
     "configuration of the search, and are left out. Run again: {}"
 )
 
-NOT_EXPLAINED = "whether sentence length alone explains the score was not asked (no controls)"
+NOT_EXPLAINED = "no controls of it say whether sentence length alone explains the score"
 """Stands in a verdict in place of what the controls say."""
 
 MOST_CHARACTERS = 300
@@ -109,8 +116,8 @@ class Material:
         evaluation = self.last.evaluation
         tests = evaluation.comparisons(PRIMARY)
         explained = NOT_EXPLAINED
-        if self.own_controls:
-            explained = f"of {self.leader}, {control_verdict(self.ledger)}"
+        if self.own_controls and (clause := control_verdict(self.ledger)):
+            explained = f"of {self.leader} at {SEARCH_SEEDS}, {clause}"
         return verdict(list(evaluation.retrievals), tests, metric_title(PRIMARY), explained)
 
     @property

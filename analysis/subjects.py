@@ -27,9 +27,10 @@ from ssense.errors import UserError, printable
 
 LEGEND = (
     "The unit is the subject: scores are averaged over the seeds of a recording, then over the "
-    "recordings of a subject; ± is the sd over subjects, and the t-test is over subjects, which "
-    "are independent. Holm: for this number of comparisons. Interquartile mean: of the middle half "
-    "of all runs, each counting once, with a bootstrap over the seeds of each recording."
+    "recordings of a subject; ± is the sd over subjects, and the t-test is over subjects. Where "
+    "they met the same sentences, it says nothing of others. Holm: for this number of "
+    "comparisons. Interquartile mean: of the middle half of all runs, each counting once, with a "
+    "bootstrap over the seeds of each recording."
 )
 
 BySubject = Mapping[str, Mapping[str, Scores]]
@@ -87,7 +88,7 @@ def compare_subjects(
         UserError: as `subject_means`.
     """
     means = subject_means(scores)
-    # Subjects share neither training nor test items: nothing is to be corrected.
+    # Nobody's responses are in two subjects' splits: nothing is to be corrected.
     pairs = between(means, n_train=1, n_test=0, baseline=baseline, equivalence=equivalence)
     if chance is None:
         return pairs

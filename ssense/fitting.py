@@ -41,7 +41,7 @@ class Method(Protocol[Model, Part]):
         split: how a seed divides the data.
         shares_test: whether all seeds share one test split.
         test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
-            0 where each stands for itself.
+            0 where subjects are tested.
         precision: that its matrix products are computed in.
         batch_size: pairs of a step.
         patience: epochs without a better selection metric before training stops.

@@ -118,7 +118,7 @@ def metric_values(metric: str, ranks: np.ndarray) -> np.ndarray:
         Float64 of the same shape: 1 / rank, or 1 where the rank is at most k.
     """
     if metric == "mrr":
-        return 1 / ranks
+        return 1 / ranks.astype(np.float64)
     return (ranks <= int(metric.removeprefix("recall@"))).astype(np.float64)
 
 

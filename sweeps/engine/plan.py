@@ -114,14 +114,13 @@ def plan_cells(search: Search, split: Split) -> Plan:
 
 def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
     training, n_test = sweep.training, len(split.test)
-    blocks = min(training.test_blocks or n_test, n_test)
     return Power(
         seeds=len(sweep.seeds),
         sizes=training.resampled_sizes(split),
         comparisons=max(1, math.comb(len(sweep.families), 2)),
         noise=noise,
         metric=sweep.metric,
-        shared_test=(n_test, blocks) if training.shares_test else None,
+        shared_test=(n_test, training.test_blocks) if training.shares_test else None,
     )
 
 

@@ -31,8 +31,8 @@ class Power:
         noise: Standard deviation of paired differences between configurations, in the metric, from
             the cells that are done; None where that is unknown.
         metric: The validation metric that configurations are judged by.
-        shared_test: Stimuli of the one test split that all seeds share, and the blocks of them
-            that are the unit of the test; None where seeds draw test splits anew.
+        shared_test: Stimuli of the one test split that all seeds share, and how many blocks of them
+            are the units of the test, 0 where subjects are; None where seeds draw test splits anew.
     """
 
     seeds: int
@@ -47,7 +47,13 @@ class Power:
         if self.seeds < 2:
             return ["  power: a single seed can show no difference; give more --seeds"]
         if self.shared_test:
-            return self._of_stimuli(*self.shared_test)
+            stimuli, blocks = self.shared_test
+            if not blocks:
+                return [
+                    f"  power: all seeds and subjects share {stimuli} test stimuli; the unit is "
+                    "the subject: nothing is claimed of one, and more seeds show nothing smaller"
+                ]
+            return self._of_stimuli(stimuli, min(blocks, stimuli))
         own = self._detectable(self.seeds)
         shown = [f"{self.seeds} seeds show differences from {self._amount(own)} {self._unit()}"]
         more = (n for n in SEEDS if n > self.seeds)
@@ -75,13 +81,12 @@ class Power:
 
     def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
         errors = detectable_errors(blocks - 1, self.comparisons)
-        # Hits of two configurations differ most where they are independent.
+        # Of two configurations whose hits are independent, of each other and of neighbours'.
         spread = math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / stimuli)
-        unit = f"in {blocks} blocks, " if blocks < stimuli else ""
         return [
-            f"  power: all seeds share {stimuli} test stimuli; they, {unit}show differences from "
-            f"at most {100 * errors * spread:.1f} points on where {100 * SHOWN_RECALL:.0f} % are "
-            f"hits (80 %{self._holm()})",
+            f"  power: all seeds share {stimuli} test stimuli, which show differences from about "
+            f"{100 * errors * spread:.1f} points on where {100 * SHOWN_RECALL:.0f} % are hits, "
+            f"more where neighbours are alike (80 %{self._holm()})",
             "  advice: more seeds average out training alone; only more stimuli show less",
         ]
 

@@ -72,7 +72,9 @@ def test_a_difference_that_is_the_same_everywhere_is_not_testable():
     assert "Not testable" in further_legend([found], 0.005, plain)
     assert "spread: a vs b." in further_legend([found], 0.005, plain)
     (values,) = comparison_values([found], "recall@10")
-    assert {values[name] for name in ("p", "p_holm", "low", "high", "t", "p_naive")} == {None}
+    assert {
+        values[name] for name in ("p", "p_holm", "low", "high", "t", "p_naive", "p_wilcoxon")
+    } == {None}
     assert values["mean"] == pytest.approx(-0.1)
 
 

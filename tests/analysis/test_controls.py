@@ -125,12 +125,12 @@ def test_shares_are_said_in_words():
     )
     assert onset.startswith("The place in the movie alone reaches 20 %")
     assert permuted == (
-        "With pairs permuted, p of the model's Recall@10 is < 0.001 (permutation test, mean over "
-        "the seeds)."
+        "With pairs permuted, the share of permutations that reach the model's Recall@10 is "
+        "< 0.001 (mean over the seeds of each one's permutation p)."
     )
     assert binned == (
-        "With pairs permuted among similar durations, p of the model's Recall@10 is 0.125 "
-        "(permutation test, mean over the seeds)."
+        "With pairs permuted among similar durations, the share of permutations that reach the "
+        "model's Recall@10 is 0.125 (mean over the seeds of each one's permutation p)."
     )
     assert similar == (
         "Among candidates of similar duration the model reaches Recall@10 70.0 % and Recall@1 "
@@ -141,14 +141,14 @@ def test_shares_are_said_in_words():
 def test_a_verdict_says_whether_a_control_explains_the_score():
     length = "sentence duration alone, through text length"
     assert explanation(controls()) == (
-        f"{length} may explain the score without a brain: it is not shown to be better"
+        f"{length} may explain the score: the model is not shown to be better"
     )
     assert explanation(controls(**{LENGTH: scored(0.5)})) == (
         f"{length} explains the score without a brain"
     )
     weak = {LENGTH: scored(0.12), TEXT: scored(0.11)}
     assert explanation(controls(**weak)) == (
-        f"it is better than {length}, the strongest control without a brain"
+        f"the model is better than {length}, the strongest control without a brain"
     )
 
 

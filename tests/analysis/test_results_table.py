@@ -43,7 +43,7 @@ def test_the_command_line_compares_results_of_any_origin(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "none vs a" in done.stdout
     assert f"{SCORES['a'].mean():.4g}" in done.stdout
-    assert "10 seeds show differences from 2.0" in done.stdout
+    assert "10 seeds show differences from 2.55 sd on (80 % power, after Holm)" in done.stdout
     refused = statistics(path, "--n-train", 872, "--n-test", 292, "--baseline", "c")
     assert refused.returncode == 2
     assert refused.stderr == f"error: --baseline c is not in {path}. Found: none, a, b.\n"

@@ -100,9 +100,11 @@ def test_two_seeds_are_said_to_show_next_to_nothing(comparisons):
 
 def test_a_shared_test_split_has_the_power_of_its_stimuli():
     lines = power(shared_test=(300, 20), sizes=(872, 0)).lines()
-    assert "all seeds share 300 test stimuli; they, in 20 blocks, show differences" in lines[0]
+    assert "all seeds share 300 test stimuli, which show differences from about" in lines[0]
     assert lines == power(shared_test=(300, 20), sizes=(872, 0), seeds=50).lines()
-    points = float(re.search(r"at most ([\d.]+) points", lines[0])[1]) / 100
+    points = float(re.search(r"about ([\d.]+) points", lines[0])[1]) / 100
+    (subjects,) = power(shared_test=(200, 0), sizes=(872, 0)).lines()
+    assert "the unit is the subject: nothing is claimed of one" in subjects
     # Two configurations whose hits are independent, one of them better by that much.
     generator = np.random.default_rng(0)
     found = []
