@@ -135,7 +135,7 @@ def manifest_of_origin(folder: UPath) -> Manifest:
     """
     manifest = read_manifest(folder)
     if manifest.digest != folder.name:
-        raise damaged_manifest(folder, f"it is that of {printable(manifest.digest)}")
+        raise damaged_manifest(folder, f"it was made from {printable(manifest.digest)}")
     if not manifest.shards:
         raise damaged_manifest(folder, "it lists no shard")
     if digest(manifest.origin) != folder.name:

@@ -422,7 +422,6 @@ def test_the_command_says_what_it_checked_and_prints_one_line_per_fault(storage,
         f"Checked 1 sweeps, {n} records, {n} encoders, 6 shards, {n_tensors} tensors, 2 looks"
         in said
     )
-    assert "no faults." in said
     before = {path: path.stat().st_mtime_ns for path in storage.rglob("*") if path.is_file()}
     for path in (only(storage, "looks/*/look-0001.json"), only(storage, f"shards/*/{MANIFEST}")):
         replace(path, [])
