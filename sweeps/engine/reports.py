@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from upath import UPath
 
-from ssense.errors import UserError, one_line
+from ssense.errors import one_line, printable
 from ssense.storage import names_in, read_many, write_whole
 
 FOLDER = "reports"
@@ -69,34 +69,63 @@ def keep_report(folder: UPath, report: Report) -> None:
     write_whole(folder / FOLDER / f"{report.name}{_SUFFIX}", content.getvalue())
 
 
-def kept_reports(folder: UPath) -> list[Report]:
+def kept_reports(folder: UPath) -> tuple[list[Report], list[str]]:
     """Read the reports of a sweep, in the order of their names.
 
     Args:
         folder: Of the sweep.
 
+    Returns:
+        The reports that can be read, and a line on each that is damaged.
+
     Raises:
-        UserError: one is damaged, or the storage can't be read.
+        UserError: the storage can't be read.
     """
     names = [name for name in names_in(folder / FOLDER) if name.endswith(_SUFFIX)]
     paths = [folder / FOLDER / name for name in sorted(names)]
-    return [_read(path, content) for path, content in zip(paths, read_many(paths), strict=True)]
+    reports, damaged = [], []
+    for path, content in zip(paths, read_many(paths), strict=True):
+        try:
+            reports.append(_parsed(content))
+        except Exception as error:  # whatever zipfile, its decompressors and JSON raise
+            damaged.append(
+                f"{path} is damaged ({one_line(error)}). Delete it: MLflow then goes without this "
+                "report, whose tables and figures are kept apart from it."
+            )
+    return reports, damaged
 
 
-def _read(path: UPath, content: bytes) -> Report:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            files = {
-                name.removeprefix(_FILES): archive.read(name)
-                for name in archive.namelist()
-                if name.startswith(_FILES)
-            }
-            return Report(**json.loads(archive.read(_ABOUT)), files=files)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
-        raise UserError(
-            f"{path} is damaged ({one_line(error)}). Delete it: MLflow then goes without this "
-            "report, whose tables and figures are kept apart from it."
-        ) from error
+def _parsed(content: bytes) -> Report:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {
+            _plain_name(name.removeprefix(_FILES)): archive.read(name)
+            for name in archive.namelist()
+            if name.startswith(_FILES)
+        }
+        about = json.loads(archive.read(_ABOUT))
+    if not isinstance(about, dict):
+        raise TypeError(f"{_ABOUT} is no object")
+    for name in ("name", "written_at"):
+        _check(name, about.get(name), str)
+    for name, kinds in {"tags": str, "metrics": (int, float)}.items():
+        _check(name, about.get(name), dict)
+        for key, value in about[name].items():
+            _check(f"{name}: {key}", value, kinds)
+    datetime.fromisoformat(about["written_at"]).timestamp()
+    metrics = {key: float(value) for key, value in about["metrics"].items()}
+    return Report(**{**about, "metrics": metrics}, files=files)
+
+
+def _plain_name(name: str) -> str:
+    """The name of a file of a report, if it is one: with a folder it could lead elsewhere."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError(f"it holds a file named {printable(name)!r}")
+    return name
+
+
+def _check(name: str, value: object, kinds: type | tuple[type, ...]) -> None:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise TypeError(f"{name} is {printable(repr(value))}")
 
 
 def table_file(rows: Table) -> bytes:

@@ -305,6 +305,7 @@ class Tracker:
 
     def _find_runs(self) -> None:
         self._runs.clear()  # an earlier try may have found some
+        again: list[str] = []  # made twice, by a request that was repeated
         token = None
         while True:
             # In quotes, a quote can't be written: "_" stands for any character.
@@ -319,13 +320,15 @@ class Tracker:
                 key = run.data.tags.get(KEY)
                 if key is None or run.data.tags[SWEEP] != self._sweep_name:
                     continue
-                if key in self._runs:  # made twice, by a request that was repeated
-                    self._client.delete_run(run.info.run_id)
+                if key in self._runs:
+                    again.append(run.info.run_id)
                 else:
                     self._runs[key] = _Known.of(run)
             token = page.token
             if not token:
-                return
+                break
+        for run_id in again:  # the next page begins after as many runs as those before had
+            self._client.delete_run(run_id)
 
     def _show(self, run: ViewRun) -> None:
         """Make a run, or bring it up to date; nothing is written where nothing has changed."""
@@ -447,14 +450,19 @@ class _Known:
 def rebuild(storage: UPath, ledger: Ledger) -> None:
     """Bring the view of a sweep up to date with its ledger, or make it anew.
 
+    A damaged report is named, and left out.
+
     Raises:
         UserError: the ledger is damaged, a driver works on the sweep, or MLflow fails.
     """
     with sole_driver(ledger.folder):
         search = _as_it_ended(ledger)
+        description = ledger.description()
+        reports, damaged = kept_reports(ledger.folder)
+        for line in damaged:
+            say(f"  Left out: {line}")
         tracker = Tracker(storage, search.sweep.claim, search.sweep.name)
-        reports = kept_reports(ledger.folder)
-        tracker.start(search, ledger.description())
+        tracker.start(search, description)
         for report in reports:
             tracker.show_report(report)
         tracker.end(search)
