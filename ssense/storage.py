@@ -28,7 +28,8 @@ except ModuleNotFoundError:  # every command that reads or writes a storage impo
     print("error: ssense does not run on Windows itself. Install it in WSL.", file=sys.stderr)
     raise SystemExit(2) from None
 
-_PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")
+# Of a database that was not finished, SQLite's own files lie beside it.
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}(-journal|-wal|-shm)?")
 _SCRATCH = "unfinished-"
 _UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
 ABANDONED_S = 60.0
@@ -172,7 +173,7 @@ def create(path: UPath, content: bytes) -> None:
     """
     try:
         if is_local(path):
-            with partial_file(path, _link) as partial:
+            with partial_file(path, place_new) as partial:
                 partial.write_bytes(content)
         else:
             path.fs.pipe_file(path.path, content, mode="create")  # If-None-Match: *
@@ -185,15 +186,29 @@ def create(path: UPath, content: bytes) -> None:
         raise FileExistsError(errno.EEXIST, "it is there already", str(path)) from error
 
 
-def _link(partial: Path, path: Path) -> None:
-    """Give a whole file its name, which must be free."""
+def place_new(partial: Path, path: Path) -> None:
+    """Give a whole local file its name, which must be free, also where there are no hard links.
+
+    Args:
+        partial: The file, which stays.
+        path: Its name, in the same folder.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: it can't be written.
+    """
     try:
         os.link(partial, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         with path.open("xb") as file:  # such a file system shows the file while it is written
-            file.write(partial.read_bytes())
+            try:
+                file.write(partial.read_bytes())
+                file.flush()
+            except BaseException:
+                path.unlink()
+                raise
 
 
 def _s3_code(error: Exception) -> str:

@@ -750,7 +750,8 @@ def test_only_abandoned_partial_files_are_removed(tmp_path):
     for name in ("shard", ".hidden", ".a.0123"):
         (tmp_path / name).write_text("kept")
     partial = [f".shard.{letter * 32}" for letter in "ab"]
-    for name, age_s in zip(partial, (0, 120), strict=True):
+    partial += [f"{partial[1]}-{own}" for own in ("journal", "wal", "shm")]  # SQLite's own
+    for name, age_s in zip(partial, (0, 120, 120, 120, 120), strict=True):
         (tmp_path / name).write_text("half")
         os.utime(tmp_path / name, (time.time() - age_s,) * 2)
     remove_partial_files(UPath(tmp_path))

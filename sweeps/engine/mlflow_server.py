@@ -22,7 +22,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -39,7 +38,12 @@ from ssense.storage import (
     relative_files,
     write_whole,
 )
-from sweeps.engine.mlflow_database import NO_JOBS, database_uri, prepare_database
+from sweeps.engine.mlflow_database import (
+    NO_JOBS,
+    copy_database,
+    database_uri,
+    prepare_database,
+)
 from sweeps.engine.progress import say
 
 BACK_UP_S = 300.0
@@ -99,12 +103,7 @@ class Store:
                 changed += self._copy(path.relative_to(self.home).as_posix(), state, path)
         with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
             snapshot = Path(scratch) / _DATABASE
-            # Of a database that is being written, only its own copy is whole.
-            with (
-                closing(sqlite3.connect(self.home / _DATABASE)) as database,
-                closing(sqlite3.connect(snapshot)) as copy,
-            ):
-                database.backup(copy)
+            copy_database(self.home / _DATABASE, snapshot)
             return changed + self._copy(
                 _DATABASE, hashlib.sha256(snapshot.read_bytes()).digest(), snapshot
             )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,23 @@ def sweep() -> Sweep:
         configurations=2,
         seeds=(0, 1),
     )
+
+
+@pytest.fixture(scope="session")
+def older_database(tmp_path_factory) -> Path:
+    """A database of the MLflow before the last change of its tables."""
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import InitialBase, _get_alembic_config
+    from sqlalchemy import create_engine
+
+    path = tmp_path_factory.mktemp("older") / "mlflow.db"
+    engine = create_engine(f"sqlite:///{path}")
+    InitialBase.metadata.create_all(engine)
+    config = _get_alembic_config(f"sqlite:///{path}")
+    scripts = ScriptDirectory.from_config(config)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, scripts.get_revision(scripts.get_current_head()).down_revision)
+    engine.dispose()
+    return path

@@ -16,8 +16,11 @@ import psutil
 import pytest
 from upath import UPath
 
+from ssense.digest import digest
+from ssense.errors import UserError
 from ssense.storage import locate
-from sweeps.engine.mlflow_server import Store
+from sweeps.engine.command_options import ServerOptions
+from sweeps.engine.mlflow_server import Store, main
 
 
 def write(home: Path, value: int) -> None:
@@ -84,6 +87,18 @@ def test_a_copy_is_whole_though_the_database_is_being_written(tmp_path, copies):
     second = store(tmp_path, "second", copies)
     second.restore()
     assert values(second.home) == [1]
+
+
+def test_a_damaged_store_is_one_line_that_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    location = str(tmp_path / "storage")
+    home = tmp_path / "cache" / "ssense" / "mlflow-server" / digest(location)
+    home.mkdir(parents=True)
+    (home / "mlflow.db").write_bytes(b"no database" * 100)
+    with pytest.raises(UserError, match=r"mlflow\.db is damaged \(.*\)\. Delete it:") as refused:
+        main(ServerOptions(storage=location))
+    assert str(refused.value).startswith(str(home / "mlflow.db"))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -29,6 +28,7 @@ from ssense.retrieval import METRICS
 from ssense.storage import write_whole
 from sweeps.engine.cell import Cell
 from sweeps.engine.cell_table import cells_csv
+from sweeps.engine.command_options import TrackingOptions
 from sweeps.engine.driver import sole_driver
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.matrix_figure import matrix_figure
@@ -36,7 +36,7 @@ from sweeps.engine.mlflow_database import NO_JOBS, browse_command, database_path
 from sweeps.engine.race import Full, Race
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family
-from sweeps.engine.tracking import KEY, PARENT, Tracker, _Command, main, rebuild, tracking_uri
+from sweeps.engine.tracking import KEY, PARENT, Tracker, main, rebuild, tracking_uri
 from sweeps.engine.view import LEVEL, metric_key
 
 ROOT = Path(__file__).parents[3]
@@ -431,13 +431,19 @@ def test_reports_come_back_with_the_view_as_often_as_it_is_made(
         assert shown(storage) == live
 
 
-def test_a_damaged_report_is_named(storage, search):
+def test_a_damaged_report_is_named_and_all_else_is_shown(
+    storage, search, in_a_fresh_database, capsys
+):
     run_live(storage, search)
     log_reports(storage, search)
     path = storage / SWEEPS / search.sweep.name / "reports" / "controls.zip"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match=re.escape(f"{path} is damaged (")):
-        rebuild(storage, ledger_of(storage, search))
+    in_a_fresh_database()
+    rebuild(storage, ledger_of(storage, search))
+    assert f"Left out: {path} is damaged (" in " ".join(capsys.readouterr().out.split())
+    levels = runs_by_level(storage)
+    assert {"sweep", "test evaluation 1", "test evaluation 2"} <= set(levels)
+    assert "controls" not in levels
 
 
 def test_a_report_of_any_names_ends_finished_and_one_that_is_refused_failed(
@@ -508,26 +514,6 @@ def test_storages_that_share_a_database_keep_their_artifacts_apart(
     run_live(other, Search(dataclasses.replace(search.sweep, dataset_digest="other"), Full()))
     assert files_of(Path(str(storage))) == before
     assert [*other.rglob("mlartifacts/*/artifacts/matrix.png")]
-
-
-@pytest.fixture(scope="module")
-def older_database(tmp_path_factory) -> Path:
-    """A database of the MLflow before the last change of its tables."""
-    from alembic import command
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import InitialBase, _get_alembic_config
-    from sqlalchemy import create_engine
-
-    path = tmp_path_factory.mktemp("older") / "mlflow.db"
-    engine = create_engine(f"sqlite:///{path}")
-    InitialBase.metadata.create_all(engine)
-    config = _get_alembic_config(f"sqlite:///{path}")
-    scripts = ScriptDirectory.from_config(config)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, scripts.get_revision(scripts.get_current_head()).down_revision)
-    engine.dispose()
-    return path
 
 
 def test_a_database_of_an_older_mlflow_is_brought_up_to_date(storage, search, older_database):
@@ -815,7 +801,7 @@ def test_a_damaged_sweep_keeps_no_other_from_being_rebuilt(storage, search, caps
     ledger_of(storage, search).write(next_record(search))
     write_whole(storage / SWEEPS / "damaged" / "sweep.json", "{")
     with pytest.raises(UserError, match=r"damaged/sweep\.json is damaged"):
-        main(_Command(storage=str(storage)))
+        main(TrackingOptions(storage=str(storage)))
     assert "Left out" not in capsys.readouterr().out  # the error says it
     assert len(runs_by_level(storage)["seed"]) == 1
 
