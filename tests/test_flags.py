@@ -24,7 +24,7 @@ from ssense.errors import UserError
 from ssense.field_docs import field_docs
 from ssense.flags import Flag, HelpAskedError, flags_of, parse
 from ssense.usage import OTHERS, usage
-from sweeps.engine.command_options import ServerOptions, TrackingOptions
+from sweeps.engine.command_options import PageOptions, ServerOptions, TrackingOptions
 from sweeps.engine.image_options import ImageOptions
 from sweeps.engine.options import SweepOptions
 from sweeps.masking import MaskingOptions
@@ -34,7 +34,7 @@ COMMANDS = [
     *(MaskingOptions, SweepOptions, ImageOptions, EvaluationOptions, ControlOptions),
     *(RecordingsOptions, ImageEvaluationOptions, ResultsOptions, SyntheticCommand),
     *(SyntheticThingsCommand, TrackingOptions, ServerOptions, CatalogueOptions),
-    ShardsOptions,
+    *(ShardsOptions, PageOptions),
 ]
 
 

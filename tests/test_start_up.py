@@ -22,7 +22,7 @@ SCRIPTS = [
 MODULES = [
     *("analysis.statistics", "analysis.catalogue", "sweeps.masking", "sweeps.engine.tracking"),
     *("sweeps.engine.mlflow_server", "ssense.data.synthetic", "ssense.data.synthetic_things"),
-    "ssense.data.shards",
+    *("ssense.data.shards", "sweeps.engine.mlflow_ui"),
 ]
 COMMANDS = [[script] for script in SCRIPTS] + [["-m", module] for module in MODULES]
 
@@ -65,6 +65,7 @@ def test_help_imports_nothing_heavy(command):
         (["-m", "analysis.statistics"], ["results.csv", "--equivalence", "much"]),
         (["-m", "ssense.data.synthetic"], ["OUT", "--sentences", "0"]),
         (["-m", "sweeps.engine.tracking"], ["--sweep"]),
+        (["-m", "sweeps.engine.mlflow_ui"], ["--port", "999999"]),
     ],
     ids=lambda words: words[-1],
 )

@@ -18,11 +18,11 @@ class TrackingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """Flags of MLflow's server for a storage without a disk."""
+class PageOptions:
+    """Flags of MLflow's pages on a storage, for this machine alone."""
 
     storage: str = "storage"
-    """Where the copies are kept."""
+    """Where the sweeps are."""
     port: int = 5000
     """Where it listens, on loopback."""
 
@@ -30,3 +30,11 @@ class ServerOptions:
         """Refuse a port that there can't be."""
         if not 0 < self.port < 2**16:
             raise UserError(f"--port must be from 1 to 65535, got {self.port}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(PageOptions):
+    """Flags of MLflow's server for a storage without a disk."""
+
+    storage: str = "storage"
+    """Where the copies are kept."""

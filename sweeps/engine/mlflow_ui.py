@@ -5,24 +5,26 @@ python -m sweeps.engine.mlflow_ui --storage DIR
 
 from __future__ import annotations
 
+from ssense.command import check_flags, run_command, shell_command
+from sweeps.engine.command_options import PageOptions
+
+if __name__ == "__main__":
+    check_flags(PageOptions)  # before the imports that take seconds
+
 import os
 import sys
-from dataclasses import dataclass
 
-from ssense.command import run_command, shell_command
 from ssense.errors import UserError
 from ssense.storage import open_storage
-from sweeps.engine.mlflow_database import NO_JOBS, database_path, tracking_uri
-
-
-@dataclass(frozen=True, kw_only=True)
-class PageOptions:
-    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
-
-    storage: str = "storage"
-    """Where the sweeps are."""
-    port: int = 5000
-    """Of 127.0.0.1; nobody else is listened to."""
+from sweeps.engine.mlflow_database import (
+    NO_JOBS,
+    database_path,
+    is_own,
+    is_server,
+    prepare_database,
+    shown_address,
+    tracking_uri,
+)
 
 
 def main(options: PageOptions) -> None:
@@ -36,20 +38,25 @@ def main(options: PageOptions) -> None:
 def view_uri(location: str) -> str:
     """Address of the database that holds the view of a storage, which must be there already.
 
+    One that an earlier MLflow made is brought to the tables of this one.
+
     Raises:
-        UserError: there is no such storage, or no view in it; or a server keeps the view.
+        UserError: there is no such storage, or no view in it that this MLflow can show; or a
+            server keeps the view.
     """
     storage = open_storage(location, must_exist=True)
     uri = tracking_uri(storage)
+    if is_server(uri):
+        address = shown_address(uri)
+        raise UserError(f"MLFLOW_TRACKING_URI is {address}: that server has the pages. Open it.")
     path = database_path(uri)
-    if path is None:
-        raise UserError(f"MLFLOW_TRACKING_URI is {uri}: that server has the pages. Open it.")
-    if not path.is_file():
+    if path is not None and not path.is_file():
         again = shell_command("-m", "sweeps.engine.tracking", storage=location)
         raise UserError(
             f"{storage} has no MLflow database. Check --storage, or make it from the ledger by "
             f"{again}"
         )
+    prepare_database(uri, own=is_own())
     return uri
 
 

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import mlflow
 import pytest
 from sqlalchemy import make_url
+from upath import UPath
 
 from ssense.errors import UserError
+from sweeps.engine.mlflow_database import _schema, _wanted_schema, browse_command
 from sweeps.engine.mlflow_ui import view_uri
 
 REPOSITORY = Path(__file__).parents[3]
@@ -36,13 +42,46 @@ def test_where_a_server_has_the_pages_its_address_is_said(tmp_path, monkeypatch)
         view_uri(str(tmp_path))
 
 
+def test_a_password_is_not_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:se/cr@et@h:5000/x")
+    with pytest.raises(
+        UserError, match=r"is https://me:\*\*\*@h:5000/x: that server has the pages"
+    ):
+        view_uri(str(tmp_path))
+    assert browse_command(UPath(tmp_path)) == "https://me:***@h:5000/x"
+
+
+def test_any_database_is_shown_by_mlflow_itself(tmp_path, monkeypatch):
+    uri = "postgresql://u:secret@h/db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert view_uri(str(tmp_path)) == uri
+    assert browse_command(UPath(tmp_path)).endswith('--backend-store-uri "$MLFLOW_TRACKING_URI"')
+
+
+def test_a_database_of_another_mlflow_is_brought_up_to_date_or_its_owner_is_told(
+    tmp_path, monkeypatch, older_database
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{older_database}")
+    with pytest.raises(UserError, match=r"was made by another MLflow .* mlflow db upgrade"):
+        view_uri(str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    shutil.copy(older_database, tmp_path / "mlflow.db")
+    view_uri(str(tmp_path))
+    assert _schema(tmp_path / "mlflow.db") == _wanted_schema() != _schema(older_database)
+
+
 def test_the_pages_are_served_on_loopback_from_the_view_of_the_storage(tmp_path):
     """MLflow itself, which takes half a minute to start, is stood for by what says its command."""
     folder = tmp_path / "my results #1"
     folder.mkdir()
-    (folder / "mlflow.db").touch()
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("create table alembic_version (version_num text)")
+        database.execute("insert into alembic_version values (?)", (_wanted_schema(),))
     (tmp_path / "mlflow").mkdir()
-    (tmp_path / "mlflow" / "__init__.py").touch()
+    own = Path(mlflow.__file__)
+    (tmp_path / "mlflow" / "__init__.py").write_text(
+        f"__path__.append({str(own.parent)!r})\n{own.read_text()}"
+    )
     (tmp_path / "mlflow" / "__main__.py").write_text("import sys; print(*sys.argv[1:], sep='|')")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
     command = ["-m", "sweeps.engine.mlflow_ui", "--storage", str(folder), "--port", "5001"]
