@@ -88,6 +88,7 @@ _TRY_AGAIN_S = 5.0
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 _REASON_CHARACTERS = 100
+_PAGE_RUNS = 5000  # that are asked for at a time
 
 
 class Tracker:
@@ -313,7 +314,7 @@ class Tracker:
             page = self._client.search_runs(
                 [self._experiment.experiment_id],
                 f"tags.`{SWEEP}` LIKE '{pattern}'",
-                max_results=5000,
+                max_results=_PAGE_RUNS,
                 page_token=token,
             )
             for run in page:

@@ -95,7 +95,8 @@ VERSIONS = (CODE, ["11111111", "unknown"])  # the current one, and those that ar
 
 def ledger_of(storage: UPath, search: Search) -> Ledger:
     ledger = Ledger(storage / SWEEPS / search.sweep.name)
-    ledger.write_sweep(search.sweep, search.rows, DATASET, "full", search.decisions(), *VERSIONS)
+    dataset = DATASET | {"digest": search.sweep.dataset_digest}
+    ledger.write_sweep(search.sweep, search.rows, dataset, "full", search.decisions(), *VERSIONS)
     return ledger
 
 
@@ -116,7 +117,7 @@ def next_record_of(search: Search, cell: Cell, epochs: int = 2, **changes) -> Re
         "configuration": dict(cell.configuration),
         "seed": cell.seed,
         "status": "done",
-        "dataset_digest": "tiny",
+        "dataset_digest": search.sweep.dataset_digest,
         "history": history,
         "best_epoch": epochs,
         "timings": {"training": 1.5},
@@ -367,6 +368,21 @@ def test_what_a_killed_driver_left_half_written_is_written_anew(storage, search)
     client.create_run(run.info.experiment_id, tags=tags)  # and again, by a repeated request
     client.create_run(run.info.experiment_id, tags=tags)
     rebuild(storage, ledger_of(storage, search))
+    assert shown(storage) == whole
+
+
+def test_runs_that_were_made_twice_are_deleted_on_whatever_page_they_are(
+    storage, search, monkeypatch
+):
+    run_live(storage, search)
+    whole, client = shown(storage), client_of(storage)
+    experiment = client.get_experiment_by_name("masking").experiment_id
+    made = client.search_runs([experiment])
+    for run in made:
+        client.create_run(experiment, run.info.start_time, run.data.tags)
+    monkeypatch.setattr("sweeps.engine.tracking._PAGE_RUNS", 2)
+    rebuild(storage, ledger_of(storage, search))
+    assert len(client.search_runs([experiment])) == len(made)
     assert shown(storage) == whole
 
 
