@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.util
 import inspect
 import os
 import platform
+import select
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,12 +26,7 @@ from ssense.usage import usage
 Options = TypeVar("Options")
 
 _SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
-_OPTIONS = (
-    *("sweeps.masking", "sweeps.images", "sweeps.engine.command_options", "analysis.options"),
-    *("ssense.data.synthetic_spec", "ssense.data.synthetic_things_spec"),
-)
-"""Modules with the flags of all commands of the project."""
-_SLIP = 0.85  # likeness of names from which one is meant for the other
+_SLIP = 0.82  # likeness of names from which one is meant for the other: RATOIS and RATIOS
 _INTERRUPTED = "interrupted: run the same command again to go on"
 
 
@@ -60,6 +56,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
             print(line, file=sys.stderr)
         try:
             command(found.options)
+            sys.stdout.flush()  # not at the exit, where nobody could catch what it raises
         except UserError as error:
             raise UserError(found.by_source(str(error))) from error
     raise SystemExit(0)
@@ -77,6 +74,19 @@ def _errors_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print(_INTERRUPTED, file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        # What is still in the buffer is written at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+
+
+def _nobody_reads() -> bool:
+    """Whether the standard output is a pipe whose reader has had enough, as `head` has."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return bool(output.poll(0))
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
@@ -91,7 +101,7 @@ def _parsed(options: type[Options], description: str | None) -> Parsed[Options]:
     try:
         return parse(options, sys.argv[1:], os.environ, program())
     except HelpAskedError:
-        print(usage(options, program(), inspect.cleandoc(description or "")))
+        print(usage(options, program(), inspect.cleandoc(description or "")), flush=True)
         raise SystemExit(0) from None
 
 
@@ -105,36 +115,21 @@ def program() -> str:
 
 
 def unknown_variables(options: type, environment: Mapping[str, str]) -> list[str]:
-    """Say which variables are set that look like flags of a command, but are none.
+    """Say which variables are set that look like a slip of one of a command's flags.
 
-    Those of the project's other commands are none of its business, unless they look like a slip: an
-    environment is for all.
+    All others may be those of another command, for an environment is for all.
     """
     known = [flag.variable.removeprefix(PREFIX) for flag in flags_of(options)]
     given = sorted(name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX))
     lines = []
     for name in given:
-        nearest = nearest_name(name, known)
-        slip = nearest_name(name, known, cutoff=_SLIP)
-        if name not in known and (slip or name not in _all_variables()):
-            advice = f" Nearest: {PREFIX}{nearest}." if nearest else ""
+        meant = nearest_name(name, known, cutoff=_SLIP)
+        if meant and name not in known:
             told = printable(PREFIX + name)
-            lines.append(f"ignored: {told}, which names no flag of {program()}.{advice}")
-    return lines
-
-
-@functools.cache
-def _all_variables() -> frozenset[str]:
-    """What the variables of all commands of the project are called, without the prefix."""
-    kinds: list[Any] = []
-    for module in _OPTIONS:
-        with contextlib.suppress(ImportError):  # the science may be installed alone
-            kinds += filter(
-                dataclasses.is_dataclass, vars(importlib.import_module(module)).values()
+            lines.append(
+                f"ignored: {told}, which names no flag of {program()}. Nearest: {PREFIX}{meant}."
             )
-    return frozenset(
-        flag.variable.removeprefix(PREFIX) for kind in kinds for flag in flags_of(kind)
-    )
+    return lines
 
 
 def inherited(options: Any, base: type[Options]) -> Options:

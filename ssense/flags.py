@@ -37,7 +37,9 @@ Options = TypeVar("Options")
 PREFIX = "SSENSE_"
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
-_RANGE = re.compile(r"(\d+)(?:-|\.\.)(\d+)")
+_RANGE = re.compile(r"([0-9]{1,18})(?:-|\.\.)([0-9]{1,18})")
+_COMMAND = re.compile(r"(?<!\S)\S*(?:python[\d.]*|\.py)'?(?= )")
+"""Where a message begins to print a command."""
 _LONGEST_RANGE = 10_000
 _LARGEST = 2**63  # what libraries take for a whole number
 _WORDS = {
@@ -283,6 +285,8 @@ class _Arguments:
                 continue
             name, equals, value = word.partition("=")
             flag, off = self._flag(name)
+            if off and equals:
+                raise UserError(f"{printable(name)} takes no value. Example: {printable(name)}.")
             if flag.kind is bool and flag.items is None:
                 self._keep(Source(flag, (value if equals else "0" if off else "1",)))
                 continue
@@ -365,7 +369,7 @@ def _value(source: Source) -> Any:
 
 
 def _items(source: Source, text: str) -> list[Any]:
-    """What an item of a list says: a value, a range of whole numbers, a percentage."""
+    """What an item of a list says: a value, or a range of whole numbers."""
     bounds = _RANGE.fullmatch(text) if source.flag.kind is int else None
     if bounds:
         first, last = int(bounds[1]), int(bounds[2])
@@ -374,13 +378,11 @@ def _items(source: Source, text: str) -> list[Any]:
         if last - first >= _LONGEST_RANGE:
             raise source.refuse(f"the range {printable(text)} has over {_LONGEST_RANGE:,} numbers")
         return list(range(first, last + 1))
-    if source.flag.kind is float and text.endswith("%"):
-        # By division, so that 5% is the number nearest to 0.05.
-        return [_item(source, text.removesuffix("%"), float) / 100]
     return [_item(source, text, source.flag.kind)]
 
 
 def _item(source: Source, text: str, kind: Any) -> Any:
+    """What a text says: one of the choices, a switch, a name, a number, which may be in percent."""
     if get_origin(kind) is Literal:
         for choice in get_args(kind):
             if text == str(choice):
@@ -393,6 +395,9 @@ def _item(source: Source, text: str, kind: Any) -> Any:
         return _switch(source, text)
     if kind in (str, Path):
         return kind(text)
+    if kind is float and text.endswith("%"):
+        # By division, so that 5% is the number nearest to 0.05.
+        return _item(source, text.removesuffix("%"), float) / 100
     if not _is_value(text, kind):
         raise source.refuse(f"{_told(text)} is not {_WORDS[kind]}{_hint(text, source.flag)}")
     return kind(text)
@@ -471,12 +476,21 @@ def _as_flag(message: str, sources: Mapping[str, Source], prefix: str) -> str:
 
 
 def _by_source(message: str, sources: Iterator[Source] | Any) -> str:
+    """A message with variables in place of flags, but for those of commands, which are to be typed.
+
+    What stands before a value is an assignment: "Lower SSENSE_CPUS_PER_CELL, or give
+    SSENSE_GPUS_PER_CELL=0."
+    """
+    command = _COMMAND.search(message)
+    end = command.start() if command else len(message)
+    blamed, rest = message[:end], message[end:]
     for source in sources:
         if source.variable:
-            text = " ".join(source.texts)
-            message = message.replace(f"{source.flag.typed} {text}", f"{source.variable}={text}")
-            message = re.sub(rf"{re.escape(source.flag.typed)}(?![\w.-])", source.variable, message)
-    return message
+            value = rf"{re.escape(' '.join(source.texts))}|[-+.]?\d"
+            flag = rf"{re.escape(source.flag.typed)}(?![\w.-])"
+            blamed = re.sub(rf"{flag} (?={value})", f"{source.variable}=", blamed)
+            blamed = re.sub(flag, source.variable, blamed)
+    return blamed + rest
 
 
 def shown(value: Any) -> str:

@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import sys
@@ -32,6 +33,8 @@ except ModuleNotFoundError:  # every command that reads or writes a storage impo
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}(-journal|-wal|-shm)?")
 _SCRATCH = "unfinished-"
 _UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
+_ELSEWHERE_S = 86_400.0
+"""Far more than another machine takes to fill a scratch folder: its locks may not be seen here."""
 ABANDONED_S = 60.0
 """A file that is still being written changes more often."""
 
@@ -541,30 +544,44 @@ def write_folder(
 def _scratch_folder(root: Path) -> Iterator[Path]:
     """A folder beside `root` that is removed in the end, and by the next call after a kill.
 
-    Whoever works in one holds a lock on it, which the system releases with the process.
+    Whoever works in one holds the lock in it, which the system releases with the process. On a
+    shared file system it may do so for this machine alone, which the folder's name therefore tells.
     """
-    prefix = f".{root.name}."
-    for left in root.parent.glob(f"{glob.escape(prefix)}{_SCRATCH}*"):
-        with contextlib.suppress(OSError), _locked(left):
-            if time.time() - left.stat().st_mtime >= _UNLOCKED_S:
-                shutil.rmtree(left)
+    lock = f"{root.name}.lock"
+    prefix = f".{root.name}.{_SCRATCH}"
+    here = f"{prefix}{platform.node()}"
+    for left in root.parent.glob(f"{glob.escape(prefix)}*"):
+        least_s = _UNLOCKED_S if left.name.rpartition("-")[0] == here else _ELSEWHERE_S
+        if _is_abandoned(left, left / lock, least_s):
+            shutil.rmtree(left, ignore_errors=True)
     with (
-        tempfile.TemporaryDirectory(dir=root.parent, prefix=f"{prefix}{_SCRATCH}") as scratch,
+        tempfile.TemporaryDirectory(dir=root.parent, prefix=f"{here}-") as scratch,
         contextlib.ExitStack() as stack,
     ):
         with contextlib.suppress(OSError):  # a file system without locks
-            stack.enter_context(_locked(Path(scratch)))
+            stack.enter_context(_locked(Path(scratch) / lock))
         yield Path(scratch)
 
 
+def _is_abandoned(folder: Path, lock: Path, least_s: float) -> bool:
+    """Whether a scratch folder has been there for so many seconds, and nobody holds its lock."""
+    try:
+        if time.time() - folder.stat().st_mtime < least_s:
+            return False
+        with _locked(lock):  # let go of again: NFS keeps the folder of a file that is open
+            return True
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder.
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a file, made if need be: on NFS it must be open for writing.
 
     Raises:
         OSError: another process holds it, or the file system has no locks.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -132,6 +132,10 @@ def main(options: Options) -> None:
         raise UserError("seeds: 3 appears twice.\\nRemove one.")
     if options.outcome == "names its flag":
         raise UserError("--outcome names its flag can't be had. Example: print.")
+    if options.outcome == "broken pipe":
+        raise BrokenPipeError("ours")
+    if options.outcome == "long":
+        print("x" * 1_000_000)
     if options.outcome == "bug":
         raise ZeroDivisionError("ours")
     if options.outcome == "interrupt":
@@ -202,10 +206,11 @@ def test_a_wrong_flag_is_exit_code_2_without_traceback(run, arguments):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_variable_that_names_no_flag_is_said_and_one_of_another_command_is_not():
+def test_a_variable_that_is_almost_a_flag_is_said_and_one_of_another_command_is_not():
     environment = {
         "SSENSE_MAX_EPOCH": "5",  # misspelt
         "SSENSE_SEED": "5",
+        "SSENSE_STROAGE": "x",
         "SSENSE_RATIOS": "0.5",  # of sweeps/masking.py
         "SSENSE_OBJECTIVES": "ssr",  # of sweeps/images.py
         "SSENSE_PERMUTATIONS": "10",  # of analysis/controls.py
@@ -217,7 +222,7 @@ def test_a_variable_that_names_no_flag_is_said_and_one_of_another_command_is_not
     assert [re.sub(r"names no flag of .*?\.(?= |$)", "", line) for line in lines] == [
         "ignored: SSENSE_MAX_EPOCH, which  Nearest: SSENSE_MAX_EPOCHS.",
         "ignored: SSENSE_SEED, which  Nearest: SSENSE_SEEDS.",  # of the synthetic recording
-        "ignored: SSENSE_ZZZZ, which ",
+        "ignored: SSENSE_STROAGE, which  Nearest: SSENSE_STORAGE.",
     ]
 
 
@@ -230,6 +235,21 @@ def test_an_unknown_variable_is_said_and_the_command_runs(run):
 def test_an_error_of_the_command_names_the_variable_that_a_value_came_from(run):
     done = run(SSENSE_OUTCOME="names its flag")
     assert done.stderr == "error: SSENSE_OUTCOME=names its flag can't be had. Example: print.\n"
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--outcome long", ""])
+def test_a_reader_who_has_had_enough_is_no_error(arguments, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    shell = f"{shlex.quote(sys.executable)} {script} {arguments} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{128 + signal.SIGPIPE}\n", "")
+
+
+def test_a_pipe_of_another_kind_that_breaks_keeps_its_traceback(run):
+    done = run(SSENSE_OUTCOME="broken pipe")
+    assert done.returncode == 1
+    assert "BrokenPipeError: ours" in done.stderr
 
 
 @pytest.mark.parametrize(("edit", "code"), [("", 0), ("# edited\n", 2)])

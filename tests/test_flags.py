@@ -144,12 +144,26 @@ def test_underscores_do_for_hyphens_and_switches_have_both_directions():
     assert read("--dry-run=yes").dry_run
 
 
+def test_a_switch_that_is_switched_off_takes_no_value():
+    for word in ("--no-dry-run=1", "--no-dry-run=0", "--no-dry-run="):
+        assert "--no-dry-run takes no value. Example: --no-dry-run." in refused(
+            Options, ["DIR", word], {}
+        )
+
+
+def test_a_single_share_and_one_of_a_group_may_be_percentages_too():
+    assert read("--inner.low", "5%", "--inner.high=12.5%").inner == Inner(low=0.05, high=0.125)
+    assert "x is not a number" in refused(Options, ["DIR", "--inner.low", "x%"], {})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["DIR", "--seeds", "abc"], "--seeds abc: abc is not a whole number"),
         (["DIR", "--seeds", "9-0"], "the range 9-0 runs backwards. Example: --seeds 0-9."),
-        (["DIR", "--seeds", "0-99999999999999999999"], "has over 10,000 numbers"),
+        (["DIR", "--seeds", "0-999999999999999999"], "has over 10,000 numbers"),
+        (["DIR", "--seeds", f"0-{'9' * 5000}"], "is not a whole number"),
+        (["DIR", "--seeds", f"{2**63}-{2**63 + 1}"], "is not a whole number"),
         (["DIR", "--seeds", "1.0"], "1.0 is not a whole number"),
         (["DIR", "--seeds", ","], "--seeds ,: no value. Example: --seeds 0-9."),
         (["DIR", "--ratios", "x%"], "x is not a number. Example: --ratios 0.05 0.5."),
@@ -189,6 +203,30 @@ def test_a_value_of_a_variable_is_refused_by_the_variable_s_name(name, value, me
     said = refused(Options, ["DIR"], {name: value})
     assert message in said
     assert "--" not in said
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("--ratios 0.1 0.5: both.", "SSENSE_RATIOS=0.1 0.5: both."),
+        ("--epochs 0.5 is given.", "SSENSE_EPOCHS=0.5 is given."),
+        (
+            "it does not fit. Lower --epochs or --subjects, or give --epochs 1.",
+            "it does not fit. Lower SSENSE_EPOCHS or --subjects, or give SSENSE_EPOCHS=1.",
+        ),
+        (
+            "Check --epochs, or make it by .venv/bin/python -m module --epochs 7",
+            "Check SSENSE_EPOCHS, or make it by .venv/bin/python -m module --epochs 7",
+        ),
+        (
+            "Make it by '/my env/bin/python' a.py --ratios 0.1 0.5",
+            "Make it by '/my env/bin/python' a.py --ratios 0.1 0.5",
+        ),
+    ],
+)
+def test_a_message_names_the_variable_of_a_flag_and_a_command_in_it_can_be_typed(message, said):
+    environment = {"SSENSE_EPOCHS": "7", "SSENSE_RATIOS": "0.1 0.5"}
+    assert parse(Options, ["DIR"], environment, "script.py").by_source(message) == said
 
 
 def test_help_is_asked_for_before_anything_is_checked():

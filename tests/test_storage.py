@@ -295,6 +295,18 @@ def test_the_scratch_folder_of_a_killed_writer_is_removed_and_that_of_another_is
         writer.stdout.close()
 
 
+def test_a_scratch_folder_of_another_machine_is_removed_after_a_day_alone(tmp_path):
+    """Whether a lock is held there may not be seen here."""
+    root = tmp_path / "data"
+    others = [tmp_path / f".data.unfinished-elsewhere-{name}" for name in ("young", "old")]
+    ages_s = (3600, 2 * 86_400)
+    for other, age_s in zip(others, ages_s, strict=True):
+        (other / "data").mkdir(parents=True)
+        os.utime(other, (time.time() - age_s,) * 2)
+    write_folder(root, "recording", lambda folder: (folder / "file").touch(), lambda: False)
+    assert names(tmp_path) == [others[0].name, "data"]
+
+
 def test_partial_files_of_killed_writers_go_with_the_next_write_and_the_next_opening(tmp_path):
     store = open_storage(str(tmp_path))
     old, new = (tmp_path / f".mlflow.db.{digit * 32}" for digit in "ab")

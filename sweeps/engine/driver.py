@@ -58,7 +58,7 @@ _TO_END = (_OVERTAKEN, signal.SIGTERM)  # the latter from cluster managers
 @contextmanager
 def sole_driver(
     folder: UPath, *, heartbeat_s: float = HEARTBEAT_S, stale_s: float = STALE_S
-) -> Iterator[None]:
+) -> Iterator[Claim]:
     """Work on a sweep as its only driver; call this in the main thread.
 
     SIGTERM is an interrupt here, like SIGINT: a KeyboardInterrupt that leaves nothing behind.
@@ -74,7 +74,7 @@ def sole_driver(
     earlier = {number: signal.signal(number, signal.default_int_handler) for number in _TO_END}
     try:
         claim.acquire()
-        yield
+        yield claim
     finally:
         claim.release()
         for number, handler in earlier.items():

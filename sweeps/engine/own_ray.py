@@ -15,13 +15,14 @@ import fcntl
 import logging
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,9 +66,10 @@ def own_ray() -> Iterator[None]:
             home, lock = _new_home()
         except OSError as error:
             raise UserError(_why_not(error)) from error
-        with _guarded(home, lock):
+        with _guarded(home, lock) as guard:
             try:
                 _start(home)
+                _check_guard(guard)
                 signal.signal(signal.SIGTERM, on_sigterm)
                 with _ending_with_ray():
                     yield
@@ -78,7 +80,10 @@ def own_ray() -> Iterator[None]:
 
 def own_home() -> Path | None:
     """The folder of the Ray of our own that runs, removed at its end; None for any other Ray."""
-    home = Path(ray_worker._global_node.get_temp_dir_path()).parent
+    node = ray_worker._global_node
+    if node is None:  # of a client, whose Ray is elsewhere
+        return None
+    home = Path(node.get_temp_dir_path()).parent
     return home if home.name.startswith(PREFIX) else None
 
 
@@ -147,22 +152,47 @@ def _read_environment() -> None:
 
 
 @contextmanager
-def _guarded(home: Path, lock: int) -> Iterator[None]:
-    """Have a guard end what is left of Ray, and remove its folder, once we are done or dead."""
-    guard = subprocess.Popen(
-        [sys.executable, "-I", ray_guard.__file__, str(home), str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(lock,),
-        start_new_session=True,
-    )
+def _guarded(home: Path, lock: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a guard end what is left of Ray, and remove its folder, once we are done or dead.
+
+    Raises:
+        UserError: It can't be started.
+    """
     try:
-        yield
+        guard = subprocess.Popen(
+            # -P, not -I: psutil may be known from PYTHONPATH or the user's packages alone.
+            [sys.executable, "-P", ray_guard.__file__, str(home), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+    except OSError as error:
+        shutil.rmtree(home, ignore_errors=True)
+        os.close(lock)
+        raise UserError(_why_not(error)) from error
+    try:
+        yield guard
     finally:
         guard.stdin.close()
-        guard.wait()
+        if guard.wait() != 0:
+            ray_guard.clear(home, spare=os.getpid())
         os.close(lock)
+
+
+def _check_guard(guard: subprocess.Popen[bytes]) -> None:
+    """Make sure that the guard works, by the time that Ray runs.
+
+    Raises:
+        UserError: It has ended.
+    """
+    code = guard.poll()
+    if code is not None:
+        raise UserError(
+            f"the process that ends Ray after us has ended itself (exit code {code}). Does "
+            f"`{sys.executable} -P -c 'import psutil'` work? Run the same command again."
+        )
 
 
 def _new_home() -> tuple[Path, int]:
@@ -207,12 +237,13 @@ def _places() -> list[Path]:
 def _remove_abandoned(place: Path) -> None:
     """Remove the folders of our Rays whose process and guard are dead, and what runs there."""
     for home in place.glob(f"{PREFIX}*"):
-        if home.is_symlink() or not home.is_dir() or home.stat().st_uid != os.getuid():
-            continue
-        lock = _lock(home)
-        if lock is not None:
-            ray_guard.clear(home)
-            os.close(lock)
+        with suppress(OSError):  # another process may remove it meanwhile
+            if home.is_symlink() or not home.is_dir() or home.stat().st_uid != os.getuid():
+                continue
+            lock = _lock(home)
+            if lock is not None:
+                ray_guard.clear(home)
+                os.close(lock)
 
 
 def _lock(home: Path) -> int | None:
@@ -255,7 +286,10 @@ def _ending_with_ray() -> Iterator[None]:
     before = signal.signal(_LOST, signal.default_int_handler)
     try:
         watcher.start()
-        yield
+        try:
+            yield
+        finally:
+            signal.signal(_LOST, signal.SIG_IGN)  # what follows is not to be interrupted by it
     except BaseException as error:
         dead = [name for name, process in processes.items() if process.poll() is not None]
         # Ctrl-C, and what a batch system sends to Ray and to us, is an interrupt all the same.

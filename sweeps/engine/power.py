@@ -63,8 +63,7 @@ class Power:
 
     def _advice(self, own: float) -> str:
         if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
-            seeds = " ".join(map(str, range(ENOUGH_SEEDS)))
-            return f"  advice: --seeds {seeds}; more than these would gain little"
+            return f"  advice: --seeds 0-{ENOUGH_SEEDS - 1}; more than these would gain little"
         limit = self._amount(self._detectable(ENDLESS_SEEDS))
         return f"  advice: enough seeds; as splits overlap, none show less than {limit}"
 

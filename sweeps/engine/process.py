@@ -68,16 +68,17 @@ def _quotas(root: Path) -> Iterator[float]:
         for folder in (mount / group, *(mount / group).parents):
             if not folder.is_relative_to(mount):
                 break
-            for quota, period in _limits(folder):
-                with suppress(ValueError):  # "max"
+            for limit in _limits(folder):
+                with suppress(ValueError, ZeroDivisionError):  # "max", or what is damaged
+                    quota, period = limit
                     if float(quota) > 0:
                         yield float(quota) / float(period)
 
 
 def _limits(folder: Path) -> Iterator[list[str]]:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         yield (folder / "cpu.max").read_text().split()
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         yield [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
 
 
@@ -86,12 +87,13 @@ def _control_groups(root: Path) -> Iterator[tuple[Path, str]]:
 
     In a container the group's name may be the host's; then its own is the mounted root.
     """
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         groups = {}
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
+        # Names of folders, which may be of any bytes.
+        for line in os.fsdecode((root / "proc/self/cgroup").read_bytes()).splitlines():
             _, controllers, path = line.split(":", 2)
             groups.update(dict.fromkeys(controllers.split(","), path))
-        for line in (root / "proc/self/mounts").read_text().splitlines():
+        for line in os.fsdecode((root / "proc/self/mounts").read_bytes()).splitlines():
             _, mount, kind, options, *_ = line.split()
             controller = {"cgroup": "cpu", "cgroup2": ""}.get(kind)
             if controller in groups and (not controller or controller in options.split(",")):

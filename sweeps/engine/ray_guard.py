@@ -56,7 +56,7 @@ def _lives_in(home: Path, process: psutil.Process) -> bool:
     """
     if process.uids().real != os.getuid():
         return False
-    if process.name() not in _SERVERS and process.exe() != os.path.realpath(sys.executable):
+    if process.name() not in _SERVERS and process.exe() != psutil.Process().exe():
         return False
     in_home = f"{home}{os.sep}"
     return any(in_home in word for word in process.cmdline()) or any(

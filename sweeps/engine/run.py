@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from statistics import fmean, stdev
@@ -23,7 +23,7 @@ from sweeps.engine.budget import Budget
 from sweeps.engine.cell import describe, label
 from sweeps.engine.cell_table import CELLS_FILE, cells_csv
 from sweeps.engine.data_plan import DataPlan
-from sweeps.engine.driver import sole_driver
+from sweeps.engine.driver import Claim, sole_driver
 from sweeps.engine.engine_options import EngineOptions
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.plan import other_sweeps, plan_cells, show_sweep
@@ -108,7 +108,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
         _show_plan(_take_up(sweep, ledger, options, kept), data, options)
         say("Dry run: nothing trained. Leave out --dry-run to start.")
         return "stopped"
-    with sole_driver(ledger.folder):
+    with sole_driver(ledger.folder) as claim:
         kept = _kept_versions(ledger, options)
         search = _take_up(sweep, ledger, options, kept)
         save = partial(_save, search, ledger, data, options.policy, kept)
@@ -118,7 +118,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
             return "stopped"
         if search.missing():
             try:
-                tracker = _train(search, ledger, data, options, budget, to_run, save)
+                tracker = _train(search, ledger, data, options, budget, to_run, save, claim)
             finally:  # also when it is interrupted
                 ledger.copy_records()
         else:
@@ -199,6 +199,7 @@ def _train(
     budget: Budget,
     to_run: int,
     save: Callable[[], None],
+    claim: Claim,
 ) -> Tracker:
     # Ray takes seconds to import, and a sweep that is done needs none of it.
     from sweeps.engine.workers import Resources, running_ray, train_cells
@@ -235,10 +236,19 @@ def _train(
             with progress:
                 train_cells(search, dataset, ledger, resources, budget, keep)
         except BaseException:
-            # In MLflow, what was interrupted must not seem to go on.
-            tracker.end(search, most_s=_INTERRUPTED_S)
+            _leave_view(tracker, search, claim)
             raise
     return tracker
+
+
+def _leave_view(tracker: Tracker, search: Search, claim: Claim) -> None:
+    """Let a sweep that was interrupted not seem to go on in MLflow, unless another driver has it.
+
+    What keeps MLflow from being written is no news beside what interrupted the sweep.
+    """
+    if claim.lost_to is None:
+        with suppress(Exception):
+            tracker.end(search, most_s=_INTERRUPTED_S)
 
 
 def _bring_up_to_date(

@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -302,6 +304,74 @@ def test_folders_of_the_dead_are_removed_at_the_next_start_and_no_others(tmp_pat
         holders[1].communicate("\n")
         own_ray._remove_abandoned(Path("/var/tmp"))
     assert not Path(alive).exists()
+
+
+@pytest.fixture
+def guard_folder(monkeypatch) -> Iterator[tuple[Path, int]]:
+    monkeypatch.setenv("RAY_TMPDIR", "/var/tmp")
+    home, lock = own_ray._new_home()
+    yield home, lock
+    own_ray._remove_abandoned(Path("/var/tmp"))
+
+
+def test_a_guard_that_cannot_be_started_is_one_line_and_leaves_nothing(guard_folder, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with (
+        pytest.raises(own_ray.UserError, match="Ray does not start on this machine"),
+        own_ray._guarded(*guard_folder),
+    ):
+        pass
+    assert not guard_folder[0].exists()
+
+
+def test_a_guard_that_dies_is_said_and_its_work_is_done(guard_folder):
+    with own_ray._guarded(*guard_folder) as guard:
+        own_ray._check_guard(guard)
+        guard.kill()
+        guard.wait()
+        with pytest.raises(own_ray.UserError, match=r"has ended itself \(exit code -9\)"):
+            own_ray._check_guard(guard)
+    assert not guard_folder[0].exists()
+
+
+def test_a_guard_finds_packages_that_its_driver_has_from_its_path_alone(
+    guard_folder, tmp_path, monkeypatch
+):
+    (tmp_path / "psutil.py").write_text("raise SystemExit(7)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with own_ray._guarded(*guard_folder) as guard:
+        assert guard.wait() == 7
+    assert not guard_folder[0].exists()
+
+
+class SlowToDie:
+    """A process of Ray's whose death is seen a while after it was asked for."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def poll(self) -> int:
+        self.asked.set()
+        time.sleep(0.3)
+        return 1
+
+
+def test_a_death_that_is_seen_while_the_work_ends_interrupts_nothing(monkeypatch):
+    process = SlowToDie()
+    started = {name: [SimpleNamespace(process=process)] for name in own_ray._ESSENTIAL}
+    node = SimpleNamespace(all_processes=started)
+    monkeypatch.setattr(own_ray.ray_worker, "_global_node", node)
+    before = signal.getsignal(own_ray._LOST)
+    with own_ray._ending_with_ray():
+        assert process.asked.wait(10)
+    assert signal.getsignal(own_ray._LOST) == before
+
+
+def test_without_a_ray_of_this_process_there_is_no_home(monkeypatch):
+    monkeypatch.setattr(own_ray.ray_worker, "_global_node", None)  # as of a client
+    assert own_ray.own_home() is None
 
 
 def test_no_short_folder_is_one_line_with_advice(monkeypatch):

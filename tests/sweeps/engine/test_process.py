@@ -127,6 +127,26 @@ def test_version_1_has_its_quota_in_two_files(group, quota, cores, tmp_path, mon
     assert usable_cores(control_groups(tmp_path, V1, groups, files)) == cores
 
 
+@pytest.mark.parametrize("damaged", [b"\xff\xfe", b"400000", b"1 2 3", b"4 0", b""])
+def test_a_quota_that_cannot_be_read_is_none(damaged, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    root = control_groups(tmp_path, V2, "0::/a\n", {"sys/fs/cgroup/cpu.max": "300000 100000"})
+    (root / "sys/fs/cgroup/a").mkdir()
+    (root / "sys/fs/cgroup/a/cpu.max").write_bytes(damaged)
+    assert usable_cores(root) == 3
+
+
+def test_control_groups_are_found_beside_mounts_of_any_name_and_damage_is_no_error(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    root = control_groups(tmp_path, "", "0::/\n", {"sys/fs/cgroup/cpu.max": "300000 100000"})
+    (root / "proc/self/mounts").write_bytes(b"/dev/sdb /media/\xe9 vfat rw 0 0\n" + V2.encode())
+    assert usable_cores(root) == 3
+    (root / "proc/self/cgroup").write_text("none\n")
+    assert usable_cores(root) == 8
+
+
 def test_without_control_groups_affinity_counts(tmp_path):
     assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
 

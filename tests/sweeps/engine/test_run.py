@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 from upath import UPath
 
+from sweeps.engine.driver import sole_driver
 from sweeps.engine.engine_options import EngineOptions
 from sweeps.engine.ledger import MOST_ATTEMPTS, Ledger, Record
 from sweeps.engine.race import Full
-from sweeps.engine.run import _say_what_is_left, versions_of_nothing
+from sweeps.engine.run import _leave_view, _say_what_is_left, versions_of_nothing
 from sweeps.engine.search import Search
 
 
@@ -52,6 +53,30 @@ def test_how_a_sweep_is_left(attempts, budget, outcome, sweep, tmp_path):
         search.finish(failed(search, number))
     options = EngineOptions(budget_cells=budget)
     assert _say_what_is_left(search, Ledger(UPath(tmp_path)), options) == outcome
+
+
+class View:
+    """Stands in for a view that can't be written."""
+
+    asked = 0
+
+    def end(self, _: Search, most_s: float) -> None:
+        assert most_s < 60
+        self.asked += 1
+        raise OSError("MLflow is away")
+
+
+def test_the_view_of_an_interrupted_sweep_is_ended_unless_another_driver_took_it_over(
+    sweep, tmp_path
+):
+    search, view = Search(sweep, Full()), View()
+    with sole_driver(UPath(tmp_path)) as claim:
+        _leave_view(view, search, claim)  # its failure hides nothing
+        assert view.asked == 1
+        claim.lost_to = claim._us
+        _leave_view(view, search, claim)
+        claim.lost_to = None
+    assert view.asked == 1
 
 
 def test_versions_that_no_cell_is_by_are_said():
