@@ -328,7 +328,7 @@ def _bring_up_to_date(path: Path) -> None:
     """Give a database all tables of this MLflow."""
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
-    # Not MLflow's way that tries again for an hour: of a new file, an error does not pass.
+    # Not MLflow's way that tries again for minutes: of a new file, an error does not pass.
     engine = create_sqlalchemy_engine(database_uri(path))
     try:
         _initialize_tables(engine)
