@@ -34,7 +34,6 @@ def test_a_table_keeps_its_columns_in_every_encoding(encoding, monkeypatch):
         next(line for line in lines if mark in line) for mark in ("MRR", "0.51", "0.4", "50 %")
     )
     assert title.index("MRR") == first.index("0.51") == second.index("0.4")
-    assert len(title) == len(first) == len(second)
     if encoding == "ascii":
         assert "0.51 +- 0.1" in first
         assert '"Muller" - ?' in second
@@ -95,7 +94,7 @@ def test_errors_and_help_come_through_too(environment, tmp_path):
         environment, "-m", "ssense.data.synthetic", str(tmp_path / NAME), "--electrodes", "1"
     )
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.startswith(b"error: electrodes must be at least 3")
+    assert done.stderr.startswith(b"error: --electrodes must be at least 3")
     (tmp_path / NAME).mkdir()
     (tmp_path / NAME / "file").touch()
     done = run(environment, "-m", "ssense.data.synthetic", str(tmp_path / NAME))

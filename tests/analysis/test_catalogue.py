@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from upath import UPath
 
@@ -7,6 +9,7 @@ from analysis.catalogue import catalogue, main
 from analysis.looks import record_look
 from analysis.options import CatalogueOptions
 from ssense.errors import UserError
+from ssense.sealed_json import CHECKSUM, write_sealed
 from ssense.storage import write_whole
 from ssense.training import TrainingSpec
 from sweeps.engine.cell import Cell, signature
@@ -31,8 +34,8 @@ def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
     rows = [Row("no masking", {}), Row("electrode", {"masking.electrode": 0.5})]
     ledger.write_sweep(sweep, rows, DATA, "race", [], "", ())
     path = ledger.folder / "sweep.json"
-    written = ledger.description()["updated_at"]
-    path.write_text(path.read_text().replace(written, at))
+    content = {**json.loads(path.read_text()), "updated_at": at}
+    write_sealed(path, {name: value for name, value in content.items() if name != CHECKSUM})
     for status, seed, data in (("done", 0, "d"), ("failed", 1, "d"), ("done", 1, "of a control")):
         record = Record(
             signature=signature(Cell({}, seed), sweep.training, data),

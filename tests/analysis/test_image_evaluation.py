@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import os
 import shutil
 from pathlib import Path
@@ -32,9 +33,9 @@ from analysis.statistics import crossed_ttest
 from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
-from ssense.storage import write_json
+from ssense.sealed_json import CHECKSUM, write_sealed
 from sweeps.engine.image_options import ImageOptions
-from sweeps.engine.ledger import FORMAT_VERSION, SWEEPS, Ledger, find_ledger
+from sweeps.engine.ledger import SWEEPS, Ledger, find_ledger
 from sweeps.engine.race import Full
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
@@ -189,9 +190,10 @@ def test_the_last_sweep_of_a_subject_is_taken_and_two_of_one_are_refused(storage
     assert [name.partition("-sub-")[2][:2] for name in names] == ["01", "02"]
     assert subject_ledgers(storage, names[:1])[0].folder.name == names[0]
     later = Ledger(storage / SWEEPS / "later")
-    content = found[0].description()
-    changed = {"format": FORMAT_VERSION, "updated_at": "2999-01-01T00:00:00+00:00"}
-    write_json(later.folder / "sweep.json", content | changed)
+    content = json.loads((found[0].folder / "sweep.json").read_text())
+    content |= {"updated_at": "2999-01-01T00:00:00+00:00"}
+    unsealed = {name: value for name, value in content.items() if name != CHECKSUM}
+    write_sealed(later.folder / "sweep.json", unsealed)
     try:
         assert [led.folder.name for led in subject_ledgers(storage, ())] == ["later", names[1]]
         with pytest.raises(UserError, match=r"are both of sub-01\. Give one sweep of each subject"):

@@ -45,7 +45,7 @@ def write_evaluated(
     ledger = Ledger(UPath(storage) / SWEEPS / name)
     training = replace(SWEEP.training, split=split)
     dataset = {"subject": subject, "title": title}
-    ledger.write_sweep(replace(SWEEP, training=training), [], dataset, "grid", [], "", ())
+    ledger.write_sweep(replace(SWEEP, training=training), [], dataset, "full", [], "", ())
     folder = Path(ledger.folder) / "evaluation"
     folder.mkdir()
     scores = [

@@ -733,6 +733,7 @@ def test_an_unknown_sweep_lists_the_known_ones(ledger, storage):
 
 def run_command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    environment["COLUMNS"] = "1000"  # a paragraph is a line
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -789,6 +790,7 @@ def test_the_files_hold_the_evaluation(looked_twice):
     figures |= {"search_seeds", "search_seeds_recall", "search_seeds_ranks"}
     assert names == {
         *("report.html", "table.md", "table.csv", "tests.csv", "scores.csv", "search_seeds.tex"),
+        "search_seeds_tests.tex",
         "cells.csv",
         *(f"{figure}.{kind}" for figure in figures for kind in ("png", "svg", "pdf")),
     }

@@ -191,7 +191,8 @@ def test_another_process_gives_the_same_bytes(tmp_path):
     assert contents(tmp_path / "there") == contents(here)
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "was already there" in again.stdout
-    refused = subprocess.run([*command, "--coupling=-1"], capture_output=True, text=True)
+    other = [each.replace("--coupling=1", "--coupling=-1") for each in command]
+    refused = subprocess.run(other, capture_output=True, text=True)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: coupling must be at least 0, got -1.0.\n"
 

@@ -77,7 +77,7 @@ def test_each_subject_left_out_is_a_sweep_that_trains_on_all_others(tmp_path, ca
     chosen = options(tmp_path, subjects=(), objectives=("infonce",), split="leave-one-subject-out")
     main(dataclasses.replace(chosen, budget_cells=2))  # of the whole call
     shown = capsys.readouterr().out
-    assert shown.count("2 to train") == 1
+    assert shown.count(" done, 2 to train") == 1
     assert "Next:" not in shown
     main(chosen)
     shown = capsys.readouterr().out

@@ -89,10 +89,11 @@ def test_the_test_evaluation_reads_and_writes_it(ledger, capsys):
 def test_an_interrupted_sweep_has_copied_all_its_records(ledger, s3, tmp_path):
     before = ledger.signatures()
     script = str(REPOSITORY / "sweeps" / "masking.py")
-    seeds = ["--seeds", *map(str, range(20))]
+    place = ARGUMENTS.index("--seeds") + 1
+    arguments = [*ARGUMENTS[:place], "0-19", *ARGUMENTS[place + 2 :]]
     with (tmp_path / "log").open("w") as log:
         sweep = subprocess.Popen(
-            [sys.executable, script, *ARGUMENTS, *seeds],
+            [sys.executable, script, *arguments],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
             stdout=log,
