@@ -61,7 +61,7 @@ def _row(ledger: Ledger, looks: int) -> dict[str, str]:
 
 def question(description: Mapping[str, Any]) -> str:
     """What a sweep compares, in words: its claim, and its families."""
-    families = [family["name"] for family in description["families"]]
+    families = [family.name for family in description["families"]]
     return f"{description['claim']}: {' | '.join(families)}"
 
 
