@@ -11,12 +11,11 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from analysis.statistics import ROUNDING
 from ssense.retrieval import cosine_scores, metrics_of, ranks_of
 
 # Of the standard deviation of what is smoothed over: from almost nearest neighbours to almost all.
 BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-ROUNDING = 1e-12
-"""Relative to the values, a spread of no more than this is none."""
 WEIGHTS = tuple(i / 10 for i in range(11))
 """Of the first of two scores that are mixed: 0 leaves the second alone, 1 the first."""
 SIMILAR = 0.1

@@ -27,7 +27,6 @@ if __name__ == "__main__":
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from upath import UPath
 
 from analysis import report
@@ -37,8 +36,8 @@ from analysis.evaluation import (
     PRIMARY,
     Evaluation,
     best_configurations,
+    evaluation_of,
     leading_family,
-    mean_sizes,
     require_all,
     splits_of,
     take_up,
@@ -66,7 +65,6 @@ from analysis.untrained_controls import (
     read_sentences,
     run_untrained_controls,
 )
-from ssense.data.dataset import Dataset
 from ssense.retrieval import metric_title
 from ssense.storage import locate, open_storage, write_whole
 from sweeps.engine.cell import Configuration, describe, label
@@ -75,7 +73,6 @@ from sweeps.engine.power import ALPHA
 from sweeps.engine.progress import console, say, step
 from sweeps.engine.reproduce import sweep_dataset
 from sweeps.engine.search import Search
-from sweeps.engine.sweep import Sweep
 from sweeps.engine.tracking import Tracker
 
 TITLE = metric_title(PRIMARY)
@@ -354,35 +351,16 @@ def run_controls(
         scores[plan.control.title] = found
         if (trained.dataset_digest, trained.training) != (sweep.dataset_digest, sweep.training):
             record_look(ledger, sweep.seeds, best, trained)
+    retrievals = {name: scores[name].retrievals for name in (MODEL, *BRAINLESS) if name in scores}
     controls = Controls(
         family=family,
         configuration=best[family],
         seeds=sweep.seeds,
-        evaluation=_evaluation(sweep, chosen, dataset, scores),
+        evaluation=evaluation_of(sweep, chosen, splits_of(dataset, sweep), retrievals),
         scores=scores,
         left_out=() if ACOUSTIC in scores else (NO_SOUND.format(recording),),
     )
     return controls, record_look(ledger, sweep.seeds, best)
-
-
-def _evaluation(
-    sweep: Sweep,
-    chosen: Mapping[str, Configuration],
-    dataset: Dataset,
-    scores: Mapping[str, ControlScores],
-) -> Evaluation:
-    splits, training = splits_of(dataset, sweep), sweep.training
-    return Evaluation(
-        chosen=chosen,
-        seeds=sweep.seeds,
-        retrievals={
-            name: scores[name].retrievals for name in (MODEL, *BRAINLESS) if name in scores
-        },
-        n_train=round(np.mean([len(split.train) for split in splits.values()])),
-        n_test=round(np.mean([len(split.test) for split in splits.values()])),
-        sizes=mean_sizes(sweep, splits),
-        test_blocks=training.test_blocks if training.shares_test else None,
-    )
 
 
 def main(options: ControlOptions) -> None:

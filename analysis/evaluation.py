@@ -294,13 +294,31 @@ def evaluate_chosen(
                 ledger, record, pairs, split.test, training.precision, training.shares_test
             )
             retrievals.setdefault(family, []).append(found)
+    return evaluation_of(search.sweep, chosen, splits, retrievals)
+
+
+def evaluation_of(
+    sweep: Sweep,
+    chosen: Mapping[str, Configuration],
+    splits: Mapping[int, Split],
+    retrievals: Mapping[str, Sequence[Retrieval]],
+) -> Evaluation:
+    """Gather what was retrieved at the seeds of a sweep, with what its tests have to know.
+
+    Args:
+        sweep: The sweep whose seeds were evaluated.
+        chosen: The configurations that were evaluated, by family.
+        splits: The splits by seed.
+        retrievals: By name of what is compared, one per seed.
+    """
+    training = sweep.training
     return Evaluation(
         chosen=chosen,
-        seeds=search.sweep.seeds,
+        seeds=sweep.seeds,
         retrievals=retrievals,
         n_train=round(np.mean([len(split.train) for split in splits.values()])),
         n_test=round(np.mean([len(split.test) for split in splits.values()])),
-        sizes=mean_sizes(search.sweep, splits),
+        sizes=mean_sizes(sweep, splits),
         test_blocks=training.test_blocks if training.shares_test else None,
     )
 
