@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,3 +57,12 @@ def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 
     assert run_sweep(sweep, data, options, Budget()) == "full"
     yield UPath(folder)
     shutil.rmtree(folder)  # encoders are large
+
+
+@pytest.fixture(scope="session")
+def linked() -> Callable[[UPath, Path], UPath]:
+    """Copies a storage by links, without MLflow and recordings: replace its files, never edit."""
+    ignored = shutil.ignore_patterns("mlflow*", "mlruns", "recordings")
+    return lambda source, target: UPath(
+        shutil.copytree(str(source), target, copy_function=os.link, ignore=ignored)
+    )

@@ -27,9 +27,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 CHOSEN = {"no masking": {}}
 
 
-@pytest.fixture
-def storage(tiny_sweep) -> UPath:
-    return tiny_sweep
+@pytest.fixture(scope="module")
+def storage(tiny_sweep, linked, tmp_path_factory) -> UPath:
+    """A copy of a finished sweep: controls leave cells and shards in it."""
+    return linked(tiny_sweep, tmp_path_factory.mktemp("controls") / "storage")
 
 
 def control(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -37,9 +36,9 @@ EXACT = {"exact": True, "at_best": {"recall@10": 0.0}}
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_sweep, tmp_path_factory) -> UPath:
+def whole(tiny_sweep, linked, tmp_path_factory) -> UPath:
     """A copy of a finished sweep, by links, with two looks and a reproduction."""
-    storage = UPath(linked(Path(str(tiny_sweep)), tmp_path_factory.mktemp("whole") / "storage"))
+    storage = linked(tiny_sweep, tmp_path_factory.mktemp("whole") / "storage")
     for left in (storage / "looks", *storage.glob("sweeps/*/looks")):  # by other tests
         shutil.rmtree(left, ignore_errors=True)
     ledger = find_ledger(storage)
@@ -50,14 +49,9 @@ def whole(tiny_sweep, tmp_path_factory) -> UPath:
 
 
 @pytest.fixture
-def storage(whole, tmp_path) -> UPath:
+def storage(whole, linked, tmp_path) -> UPath:
     """A copy of it; the files are links, so that one is replaced and never written into."""
-    return UPath(linked(Path(str(whole)), tmp_path / "storage"))
-
-
-def linked(source: Path, target: Path) -> Path:
-    ignored = shutil.ignore_patterns("mlflow*", "mlruns", "recordings")
-    return shutil.copytree(source, target, copy_function=os.link, ignore=ignored)
+    return linked(whole, tmp_path / "storage")
 
 
 def replace(path: UPath, content: Any) -> None:
