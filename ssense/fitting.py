@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssense.data.splits import Split
+from ssense.optimiser import Adam
 from ssense.retrieval import NonFiniteError
 
 SELECTION_METRIC = "recall@10"
@@ -83,14 +84,14 @@ class Method(Protocol[Model, Part]):
         """What the training starts from; random weights are drawn from the global generator."""
         ...
 
-    def optimiser(self, model: Model) -> torch.optim.Optimizer:
+    def optimiser(self, model: Model) -> Adam:
         """Of all that is trained in the model."""
         ...
 
     def step(
         self,
         model: Model,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Adam,
         train: Part,
         index: Tensor,
         masks: torch.Generator,
@@ -269,7 +270,7 @@ def stream_seed(seed: int, stream: Stream, epoch: int = 0) -> int:
 
 def _train_epoch(
     model: Model,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     train: Part,
     method: Method[Model, Part],
     order: torch.Generator,
@@ -291,7 +292,7 @@ def _cpu_copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
 
 
-def _moments(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+def _moments(optimiser: Adam, model: nn.Module) -> dict[str, Tensor]:
     return {
         f"{key}/{name}": tensor
         for name, parameter in model.named_parameters()
@@ -299,9 +300,7 @@ def _moments(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Te
     }
 
 
-def _set_moments(
-    optimiser: torch.optim.Optimizer, model: nn.Module, moments: Mapping[str, Tensor]
-) -> None:
+def _set_moments(optimiser: Adam, model: nn.Module, moments: Mapping[str, Tensor]) -> None:
     for label, tensor in moments.items():
         key, _, name = label.partition("/")
         parameter = model.get_parameter(name)

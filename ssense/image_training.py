@@ -27,6 +27,7 @@ from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
 from ssense.model.objectives.ssr import SSRSpec
+from ssense.optimiser import Adam
 from ssense.precision import full_precision
 from ssense.retrieval import retrieval_metrics
 
@@ -123,19 +124,14 @@ class ImageTrainingSpec:
             tower=partial(image_tower, self.tower),
         )
 
-    def optimiser(self, model: Objective) -> torch.optim.AdamW:
+    def optimiser(self, model: Objective) -> Adam:
         """AdamW over all that is trained."""
-        return torch.optim.AdamW(
-            model.trained().values(),
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        return Adam(model.trained().values(), self.learning_rate, self.weight_decay)
 
     def step(
         self,
         model: Objective,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Adam,
         train: ImagePairs,
         index: Tensor,
         masks: torch.Generator,  # noqa: ARG002 - objectives draw from the global generator

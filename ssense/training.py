@@ -21,6 +21,7 @@ from ssense.model.encoder import (
 )
 from ssense.model.losses import backward_in_chunks, info_nce
 from ssense.model.masking import Masking
+from ssense.optimiser import Adam
 from ssense.precision import full_precision
 from ssense.retrieval import retrieval_metrics
 
@@ -94,14 +95,14 @@ class TrainingSpec:
         """The encoder that a training starts from, on the CPU."""
         return build_encoder(self.encoder_weights, self.conv1, self.precision, self.batch_norm)
 
-    def optimiser(self, encoder: SpectrogramEncoder) -> torch.optim.Adam:
+    def optimiser(self, encoder: SpectrogramEncoder) -> Adam:
         """Adam (SSENSE, section 2.5)."""
-        return torch.optim.Adam(encoder.parameters(), lr=self.learning_rate, fused=True)
+        return Adam(encoder.parameters(), self.learning_rate)
 
     def step(
         self,
         encoder: SpectrogramEncoder,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Adam,
         train: Pairs,
         index: Tensor,
         masks: torch.Generator,
@@ -122,7 +123,7 @@ class TrainingSpec:
 
 def train_step(
     encoder: SpectrogramEncoder,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     x: Tensor,
     text: Tensor,
     spec: TrainingSpec,

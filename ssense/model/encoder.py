@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ssense.choices import BatchNorm, Precision
 from ssense.errors import UserError, one_line, printable
 from ssense.fitting import load_weights
+from ssense.model.resnet import ResNet18
 from ssense.model.weights import read_weights, some
 
 EMBEDDING_DIMENSIONS = 512
@@ -46,9 +47,7 @@ class SpectrogramEncoder(nn.Module):
         super().__init__()
         self.precision = precision
         self.batch_norm = batch_norm
-        import torchvision  # takes as long to import as all else together
-
-        self.resnet = torchvision.models.resnet18(weights=None)
+        self.resnet = ResNet18()
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.resnet.fc = nn.Linear(self.resnet.fc.in_features, EMBEDDING_DIMENSIONS)
@@ -177,7 +176,7 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
 
 
 def _imagenet_state() -> dict[str, Tensor]:
-    import torchvision
+    import torchvision  # takes as long to import as all else together
 
     try:
         return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)

@@ -149,7 +149,8 @@ def reset_process(seed: int, threads: int) -> None:
     """
     # cuBLAS is deterministic only with a workspace of fixed size, set before its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # By this name nothing is imported for it: the other configures PyTorch's compiler as well.
+    torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before it is written; filling it costs a tenth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
