@@ -16,6 +16,11 @@ from analysis.protocol import candidates
 from ssense.retrieval import metric_title
 from sweeps.engine.power import ALPHA, POWER, detectable_errors
 
+NOT_EXPLAINED = "no controls of it say whether sentence length alone explains the score"
+"""Stands in a verdict in place of what the controls say."""
+OTHER_SEEDS = ", which were run at the seeds of the search and not at these"
+"""Said of controls in a verdict on fresh seeds."""
+
 
 def findings(evaluation: Evaluation) -> list[str]:
     """Say what the tests of Recall@10 show: each family against chance, then families in pairs."""
@@ -47,6 +52,19 @@ def verdict(
     above, pairs = tests[: len(names)], tests[len(names) :]
     clauses = [_chance_clause(names, above, kind), _pairs_clause(names, pairs), explained]
     return f"In {metric}, {'; '.join(filter(None, clauses))}."
+
+
+def explained_by(family: str, clause: str, *, fresh: bool) -> str:
+    """Say as a clause of a verdict what controls say, and at which seeds.
+
+    Args:
+        family: The family whose configuration they are of.
+        clause: What they say; empty where there are none of that configuration.
+        fresh: Whether the verdict is on fresh seeds; controls are run at those of the search.
+    """
+    if not clause:
+        return NOT_EXPLAINED
+    return f"by the controls of {family}{OTHER_SEEDS if fresh else ''}, {clause}"
 
 
 def _chance_clause(names: Sequence[str], tests: Sequence[Comparison], kind: str) -> str:

@@ -3,8 +3,9 @@
     python analysis/recordings.py --storage DIR --sweeps SWEEP SWEEP SWEEP
 
 The sweeps must have been evaluated, each by `python analysis/test_evaluation.py --sweep SWEEP`, all
-by one protocol and on splits of one kind; no test split is looked at again. Tables are in
-STORAGE/recordings_compared/, in a folder of their own for each choice of sweeps.
+by one protocol and on splits of one kind; no test split is looked at again. A verdict comes first.
+Tables are in STORAGE/recordings_compared/, as Markdown, CSV and LaTeX, in a folder of their own for
+each choice of sweeps.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ import numpy as np
 from analysis import report
 from analysis.comparison import EQUIVALENCE, Scores, comparison_values
 from analysis.evaluation import PRIMARY
+from analysis.findings import explained_by, in_list, verdict
+from analysis.origin import control_verdict, read_controls
 from analysis.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
 from ssense.choices import SplitKind
@@ -67,6 +70,7 @@ class Evaluated:
         scores: by family, `[J]`, in the order of the seeds.
         chance: of the same metric.
         missing: cells that the sweep lacked, so that the choice was between fewer.
+        explained: What its controls say, as a clause of a verdict.
     """
 
     ledger: Ledger
@@ -78,6 +82,7 @@ class Evaluated:
     scores: Scores
     chance: float
     missing: int
+    explained: str
 
 
 def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
@@ -90,6 +95,7 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
     chance, missing = _parsed(
         ledger, "table.csv", partial(_chance_and_missing, protocol=protocol, metric=metric)
     )
+    explained = _parsed(ledger, "table.csv", partial(_explained, ledger=ledger, protocol=protocol))
     dataset = ledger.description()["dataset"]
     return Evaluated(
         ledger=ledger,
@@ -101,6 +107,7 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
         scores=scores,
         chance=chance,
         missing=missing,
+        explained=explained,
     )
 
 
@@ -143,6 +150,15 @@ def _chance_and_missing(rows: Sequence[Row], protocol: str, metric: str) -> tupl
         if row["protocol"] == protocol:
             return _fraction(row[f"{metric}_chance"]), int(row["missing_cells"])
     raise ValueError(f"nothing at {protocol}")
+
+
+def _explained(rows: Sequence[Row], ledger: Ledger, protocol: str) -> str:
+    """What the controls say, if they are of a configuration that was evaluated."""
+    kept, seeds, fresh = read_controls(ledger), ledger.sweep().seeds, protocol == FRESH_SEEDS
+    for row in rows if kept else ():
+        if kept.belong_to(row["family"], row["configuration"], seeds):
+            return explained_by(row["family"], control_verdict(ledger), fresh=fresh)
+    return explained_by("", "", fresh=fresh)
 
 
 def _fraction(text: str) -> float:
@@ -216,6 +232,16 @@ def caption(found: Sequence[Evaluated]) -> str:
     )
 
 
+def all_explained(found: Sequence[Evaluated]) -> str:
+    """What the controls of all recordings say, those together that say the same."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for each in found:
+        said[each.explained].append(f"{each.subject} ({each.title})")
+    if len(said) == 1:
+        return found[0].explained
+    return "; ".join(f"of {in_list(names)}, {words}" for words, names in said.items())
+
+
 def main(options: RecordingsOptions) -> None:
     """Compare families over subjects, which are the unit."""
     storage = open_storage(options.storage, must_exist=True)
@@ -227,8 +253,11 @@ def main(options: RecordingsOptions) -> None:
     shown = partial(report.score, PRIMARY)
     tables = subject_tables(scores, comparisons, shown)
     protocol, split = found[0].protocol, found[0].split
-    title = f"{metric_title(PRIMARY)} over {len(scores)} subjects at {protocol}, {split} splits"
+    metric = f"{metric_title(PRIMARY)} over {len(scores)} subjects at {protocol}"
+    title = f"{metric}, {split} splits"
+    first = verdict(list(found[0].scores), comparisons, metric, all_explained(found))
     words = [caption(found), legend(comparisons, EQUIVALENCE, shown)]
+    say(first)
     say(title)
     for rows in tables:
         console.print(report.screen_table(rows))
@@ -238,8 +267,11 @@ def main(options: RecordingsOptions) -> None:
     folder = (
         storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
     )
-    parts = [f"# {title}", *words, *map(report.markdown_table, tables)]
+    parts = [f"# {title}", first, *words, *map(report.markdown_table, tables)]
     write_whole(folder / "recordings.md", "\n\n".join(parts))
+    captions = [title, title, " ".join([first, *words])]
+    latex = map(report.latex_table, tables, captions)
+    write_whole(folder / "recordings.tex", "\n".join(latex))
     values = [
         {"protocol": protocol, "split": split, **row}
         for row in comparison_values(comparisons, PRIMARY)

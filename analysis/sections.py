@@ -23,7 +23,7 @@ from analysis.figures import (
     styled_matrix,
     swept_fields,
 )
-from analysis.findings import findings, power_note, repeats_note, verdict
+from analysis.findings import explained_by, findings, power_note, repeats_note, verdict
 from analysis.origin import (
     KeptControls,
     control_verdict,
@@ -35,7 +35,7 @@ from analysis.origin import (
 )
 from analysis.page import Block, FactTable, Grid, Picture, Points, Section, Words
 from analysis.protocol import (
-    SEARCH_SEEDS,
+    FRESH_SEEDS,
     Protocol,
     candidates,
     difference_rows,
@@ -56,9 +56,6 @@ OLD_CONTROLS = (
     "The controls that were run last are of another configuration or of other seeds than the best "
     "configuration of the search, and are left out. Run again: {}"
 )
-
-NOT_EXPLAINED = "no controls of it say whether sentence length alone explains the score"
-"""Stands in a verdict in place of what the controls say."""
 
 MOST_CHARACTERS = 300
 """Of a sentence among the examples."""
@@ -112,13 +109,16 @@ class Material:
 
     @property
     def verdict(self) -> str:
-        """What all of it shows, in a paragraph to quote: at the strictest seeds."""
-        evaluation = self.last.evaluation
-        tests = evaluation.comparisons(PRIMARY)
-        explained = NOT_EXPLAINED
-        if self.own_controls and (clause := control_verdict(self.ledger)):
-            explained = f"of {self.leader} at {SEARCH_SEEDS}, {clause}"
-        return verdict(list(evaluation.retrievals), tests, metric_title(PRIMARY), explained)
+        """What all of it shows, in a paragraph to quote: at the strictest seeds.
+
+        Controls are run at the seeds of the search alone, which is said where others are tested.
+        """
+        evaluation, fresh = self.last.evaluation, self.last.name == FRESH_SEEDS
+        clause = control_verdict(self.ledger) if self.own_controls else ""
+        explained = explained_by(self.leader, clause, fresh=fresh)
+        metric = f"{metric_title(PRIMARY)} at {FRESH_SEEDS}" if fresh else metric_title(PRIMARY)
+        names = list(evaluation.retrievals)
+        return verdict(names, evaluation.comparisons(PRIMARY), metric, explained)
 
     @property
     def missing_note(self) -> list[str]:

@@ -14,6 +14,7 @@ from upath import UPath
 
 from analysis.recordings import RecordingsOptions, main
 from ssense.errors import UserError
+from ssense.retrieval import METRICS
 from ssense.training import TrainingSpec
 from sweeps.engine.ledger import SWEEPS, Ledger
 from sweeps.engine.sweep import Family, Sweep
@@ -100,6 +101,12 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    verdict = (
+        "In Recall@10 over 3 subjects at fresh seeds, none of the 2 families is shown to be above "
+        "chance; none is shown to be better than another; no controls of it say whether sentence "
+        "length alone explains the score."
+    )
+    assert " ".join(done.stdout.split()).startswith(verdict)
     assert "Recall@10 over 3 subjects at fresh seeds, random splits" in done.stdout
     (table,) = written(tmp_path, "recordings.csv")
     assert f"Tables: {table.parent}" in done.stdout
@@ -112,11 +119,51 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     assert float(pair["p"]) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
     assert (pair["protocol"], pair["split"]) == ("fresh seeds", "random")
     page = table.with_suffix(".md").read_text()
-    assert page.startswith("# Recall@10 over 3 subjects at fresh seeds, random splits\n")
+    title = "Recall@10 over 3 subjects at fresh seeds, random splits"
+    assert page.startswith(f"# {title}\n\n{verdict}\n")
+    latex = table.with_suffix(".tex").read_text()
+    assert latex.count(r"\begin{tabular}") == 3
+    assert latex.count(f"\\caption{{{title}}}") == 2
+    assert f"\\caption{{{verdict}" in latex
+    assert "no masking vs electrode & -3.33 &" in latex
     assert "sub_2, Cars (masking-2); sub_3, Cars (masking-3): held-out test splits (ran" in page
     assert "at fresh seeds, at which nothing" in page
     assert "P(equivalent)" in page
     assert "±0.50" in page
+
+
+def write_controls(folder: Path, verdict: str, configuration: str = "electrode 0.5") -> None:
+    """Controls of a sweep, of the configuration of "electrode" at its seeds, and its choice."""
+    table = folder / "table.csv"
+    head, *rows = table.read_text().splitlines()
+    rows = [f"{row},electrode,{configuration}" for row in rows]
+    table.write_text("\n".join([f"{head},family,configuration", *rows]))
+    columns = [*METRICS, *(f"{metric}_chance" for metric in METRICS)]
+    lines = [f"control,family,configuration,seed,{','.join(columns)}"]
+    lines += [f"noise,electrode,electrode 0.5,{seed}" + ",.1" * len(columns) for seed in range(3)]
+    controls = folder.parent / "controls"
+    controls.mkdir()
+    (controls / "controls.csv").write_text("\n".join(lines))
+    (controls / "verdict.txt").write_text(f"{verdict}\n")
+
+
+def test_the_verdict_takes_each_recording_s_controls_into_account(tmp_path, capsys):
+    folders = [
+        write_evaluated(tmp_path, f"m-{n}", f"sub_{n}", 0.2 * n, protocols=PROTOCOLS[:1])
+        for n in (1, 2, 3)
+    ]
+    length = "sentence duration alone explains the score without a brain"
+    write_controls(folders[0], length)
+    write_controls(folders[1], length)
+    write_controls(folders[2], length, configuration="electrode 0.75")  # the choice has changed
+    compare(tmp_path, "m-1", "m-2")
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"than another; by the controls of electrode, {length}. " in said
+    compare(tmp_path, "m-1", "m-2", "m-3")
+    assert (
+        f"; of sub_1 (Cars) and sub_2 (Cars), by the controls of electrode, {length}; of sub_3 "
+        "(Cars), no controls of it say whether sentence length alone explains the score. "
+    ) in " ".join(capsys.readouterr().out.split())
 
 
 def test_recordings_of_a_subject_are_averaged(tmp_path):
