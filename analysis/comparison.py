@@ -77,13 +77,13 @@ class Comparison:
         difference: The difference and the test to go by.
         p_holm: The p-value of that test, adjusted for all comparisons of the kind.
         n_comparisons: How many comparisons of the kind there are.
-        equivalence: Differences up to this mean nothing in practice.
+        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
     """
 
     difference: Difference
     p_holm: float
     n_comparisons: int
-    equivalence: float
+    equivalence: float | None
 
     @property
     def name(self) -> str:
@@ -117,12 +117,18 @@ class Comparison:
 
     @property
     def posterior(self) -> Posterior:
-        """The posterior of the difference, with a region of practical equivalence."""
+        """The posterior of the difference; NaN where there is no region of equivalence."""
+        if self.equivalence is None:
+            return Posterior(math.nan, math.nan, math.nan)
         return correlated_bayesian_ttest(self.corrected, self.equivalence)
 
 
 def against_chance(
-    scores: Scores, chance: np.ndarray, n_train: int, n_test: int, equivalence: float = EQUIVALENCE
+    scores: Scores,
+    chance: np.ndarray,
+    n_train: int,
+    n_test: int,
+    equivalence: float | None = EQUIVALENCE,
 ) -> list[Comparison]:
     """Compare each with what guessing reaches; Holm over all of them.
 
@@ -145,7 +151,7 @@ def between(
     n_train: int,
     n_test: int,
     baseline: str | None = None,
-    equivalence: float = EQUIVALENCE,
+    equivalence: float | None = EQUIVALENCE,
 ) -> list[Comparison]:
     """Compare in pairs, or all with a baseline; Holm over all of them.
 
@@ -154,7 +160,7 @@ def between(
         n_train: Sentences of the training split.
         n_test: Sentences of the test split; 0 where the units are independent.
         baseline: One of the names, that all others are compared with.
-        equivalence: Differences up to this mean nothing in practice.
+        equivalence: Differences up to this mean nothing in practice; None to say nothing of it.
     """
     differences = [
         difference_over_seeds(f"{a} vs {b}", scores[a], scores[b], n_train, n_test)
@@ -204,13 +210,13 @@ def difference_over_stimuli(
 
 
 def compare(
-    differences: Sequence[Difference], equivalence: float = EQUIVALENCE
+    differences: Sequence[Difference], equivalence: float | None = EQUIVALENCE
 ) -> list[Comparison]:
     """Say what differences of one kind show; Holm over all of them.
 
     Args:
         differences: Every comparison of the kind.
-        equivalence: Differences up to this mean nothing in practice.
+        equivalence: Differences up to this mean nothing in practice; None to say nothing of it.
     """
     adjusted = holm([difference.test.pvalue for difference in differences])
     return [
@@ -283,32 +289,39 @@ def further_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
             "Wilcoxon p": f"{report.p_value(c.ranks.pvalue)} ({c.ranks.smallest:.3g})"
             if c.corrected.testable
             else "–",
-            **{
-                f"P({name})": "–" if math.isnan(value) else f"{value:.3f}"
-                for name, value in c.posterior._asdict().items()
-            },
+            **({} if c.equivalence is None else _posterior_cells(c.posterior)),
         }
         for c in comparisons
     ]
 
 
+def _posterior_cells(posterior: Posterior) -> dict[str, str]:
+    return {
+        f"P({name})": "–" if math.isnan(value) else f"{value:.3f}"
+        for name, value in posterior._asdict().items()
+    }
+
+
 def further_legend(
-    comparisons: Iterable[Comparison], equivalence: float, shown: Callable[[float], str]
+    comparisons: Iterable[Comparison], equivalence: float | None, shown: Callable[[float], str]
 ) -> str:
     """Explain `further_rows`, and name the differences without spread.
 
     Args:
         comparisons: The comparisons in the table.
-        equivalence: Differences up to this mean nothing in practice.
+        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
         shown: Writes a difference.
     """
-    words = (
+    words = [
         "P(A > B): share of pairs that A wins. It and Wilcoxon's p take pairs for independent; "
-        "that p can't be smaller than in brackets. P(below), P(equivalent), P(above): "
-        "probability that the true difference is below, within or above "
-        f"±{shown(equivalence)} (Bayesian correlated t-test)."
-    )
-    return " ".join([words, *untestable(comparisons)])
+        "that p can't be smaller than in brackets."
+    ]
+    if equivalence is not None:
+        words.append(
+            "P(below), P(equivalent), P(above): probability that the true difference is below, "
+            f"within or above ±{shown(equivalence)} (Bayesian correlated t-test)."
+        )
+    return " ".join([*words, *untestable(comparisons)])
 
 
 def untestable(comparisons: Iterable[Comparison]) -> list[str]:

@@ -105,16 +105,17 @@ class ResultsOptions:
     results: str
     """Table of scores, a CSV with the columns configuration, seed and a score."""
     n_train: int | None = None
-    """Items of the training split [needed for a single recording]."""
+    """Items of the training split [as the file says; else needed for a single recording]."""
     n_test: int | None = None
-    """Items of the test split; 0 if seeds share their splits [needed for a single recording]."""
+    """Items of the test split; 0 if seeds share their splits [as the file says; else needed for a
+    single recording]."""
     metric: str | None = None
     """Column of the score, where there are several [the only one; recall@10 among several]."""
     baseline: str | None = None
     """Configuration to compare all others with [every pair]."""
     equivalence: str | None = None
     """Differences up to this mean nothing in practice: a number in the unit of the scores, or
-    percentage points with a percent sign, as 0.5% [0.5%]."""
+    percentage points with a percent sign, as 0.5% [0.5%; none where scores are no percentages]."""
     out: str | None = None
     """Where to write the tables too: a .csv of the tests, a .tex of all tables, or a folder for
     both [on the screen alone]."""

@@ -8,6 +8,7 @@ from functools import partial
 from analysis import report
 from analysis.comparison import comparison_rows, comparison_values
 from analysis.evaluation import Evaluation
+from analysis.score_splits import N_TEST, N_TRAIN, SPLIT
 from ssense.data.splits import GAP_S, SplitKind
 from ssense.model.clip import UNTRAINED
 from ssense.retrieval import METRICS, metric_title
@@ -133,15 +134,22 @@ def difference_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]
     )
 
 
-def score_rows(protocol: Protocol) -> list[dict[str, object]]:
-    """List every score, one row per family and seed, as fractions."""
+def score_rows(protocol: Protocol, split: SplitKind) -> list[dict[str, object]]:
+    """List every score, one row per family and seed, as fractions; and what tests have to know.
+
+    Args:
+        protocol: The evaluation.
+        split: The kind of its splits.
+    """
     evaluation = protocol.evaluation
+    splits = {SPLIT: split, N_TRAIN: evaluation.n_train, N_TEST: evaluation.n_test}
     return [
         {
             "protocol": protocol.name,
             "family": family,
             "seed": seed,
             **{name: values[i] for name, values in by_metric.items()},
+            **splits,
         }
         for family, by_metric in evaluation.scores.items()
         for i, seed in enumerate(evaluation.seeds)

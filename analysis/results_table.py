@@ -2,6 +2,7 @@
 
     python -m analysis.statistics results.csv --n-train 872 --n-test 292
 
+An evaluation's scores.csv says itself how its seeds split the items, and needs no sizes.
 Comparisons are paired: a seed that a configuration has no score for is left out of its recording,
 and named. With columns subject or recording or both, the subjects are the unit, or recordings where
 there are no subjects.
@@ -31,6 +32,7 @@ from analysis.comparison import (
 )
 from analysis.options import ResultsOptions
 from analysis.score_file import Results, Table, Unit, read_scores, unit_of
+from analysis.score_splits import Splits
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
 from ssense.errors import UserError, one_line, printable
 from ssense.storage import write_whole
@@ -50,7 +52,7 @@ SHARED_TEST = (
 _UNITS: Mapping[Unit, str] = {
     "fraction": "fractions of 1",
     "percent": "percentages",
-    "own": "in a unit of their own",
+    "own": "numbers in a unit of their own",
 }
 
 
@@ -61,11 +63,13 @@ class Compared(NamedTuple):
         tables: for people.
         comparisons: what the tables show of them.
         words: that explain the tables, a paragraph each.
+        unpaired: Names what was left out for lack of a partner, a sentence each.
     """
 
     tables: Sequence[report.Rows]
     comparisons: Sequence[Comparison]
     words: Sequence[str]
+    unpaired: Sequence[str] = ()
 
 
 def unpaired(table: Table, absent: Sequence[tuple[str, int]] = ()) -> dict[int, list[str]]:
@@ -135,7 +139,7 @@ def paired_by_subject(path: Path, results: Results) -> tuple[BySubject, list[str
     return scores, notes
 
 
-def region(text: str | None, unit: Unit) -> float:
+def region(text: str | None, unit: Unit) -> float | None:
     """Differences that mean nothing in practice, in the unit of the scores.
 
     Args:
@@ -143,11 +147,14 @@ def region(text: str | None, unit: Unit) -> float:
             percentage point.
         unit: of the scores.
 
+    Returns:
+        None where nothing is known of the unit but that it is no percentage.
+
     Raises:
         UserError: percentage points of a score that is none.
     """
     if text is None and unit == "own":
-        return EQUIVALENCE
+        return None
     text = f"{100 * EQUIVALENCE:g}%" if text is None else text
     if not text.endswith("%"):
         return float(text)
@@ -160,22 +167,46 @@ def region(text: str | None, unit: Unit) -> float:
     return points if unit == "percent" else points / 100
 
 
+def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | None, int | None]:
+    """Items to train on, and those of the test split that seeds draw anew, as far as anyone says.
+
+    Args:
+        options: Flags, which may give them.
+        splits: What the file says of its splits.
+
+    Raises:
+        UserError: A flag contradicts the file.
+    """
+    flags = options.n_train, options.n_test
+    if splits is None:
+        return flags
+    for name, flag, known in zip(("--n-train", "--n-test"), flags, splits.sizes, strict=True):
+        if None not in (flag, known) and flag != known:
+            raise UserError(
+                f"{name} {flag} contradicts {options.results}, whose {splits.kind} splits make it "
+                f"{known}. Leave it out."
+            )
+    (flag, n_test), (known, stated) = flags, splits.sizes
+    any_size = 1 if splits.shared else None  # where nothing is drawn anew, tests don't depend on it
+    return known or flag or any_size, n_test if stated is None else stated
+
+
 def main(options: ResultsOptions) -> None:
     """Compare configurations over paired seeds, or over subjects where there are several."""
     path = Path(options.results)
     results = read_scores(path, options.metric)
     unit = unit_of(results)
-    equivalence = region(options.equivalence, unit)
+    equivalence, sizes = region(options.equivalence, unit), split_sizes(options, results.splits)
     scores, notes = paired_by_subject(path, results)
     recordings = [found for by_recording in scores.values() for found in by_recording.values()]
     if options.baseline is not None and options.baseline not in recordings[0]:
         names, given = printable(", ".join(recordings[0])), printable(options.baseline)
         raise UserError(f"--baseline {given} is not in {path}. Found: {names}.")
-    for note in (*results.notes, *notes):
+    for note in (*results.notes, *([results.splits.note] if results.splits else []), *notes):
         say(note)
-    say(f"Scores are taken for {_UNITS[unit]}; differences up to {equivalence:g} mean nothing.")
+    say(f"Scores are taken for {_UNITS[unit]}; {_in_practice(equivalence)}.")
     if len(recordings) == 1:
-        compared = _over_seeds(options, results.metric, recordings[0], equivalence)
+        compared = _over_seeds(options, results.metric, recordings[0], sizes, equivalence)
     else:
         compared = _over_subjects(options, scores, equivalence)
     for rows in compared.tables:
@@ -184,40 +215,53 @@ def main(options: ResultsOptions) -> None:
         say(line)
     if len(recordings) > 1 and not results.has_subjects:
         say("There is no column subject: each recording was taken for a subject of its own.")
+    compared = compared._replace(unpaired=[note.replace(str(path), path.name) for note in notes])
     if options.out is not None:
         for written in write_tables(Path(options.out), compared, results.metric):
             say(f"Written: {written}")
 
 
+def _in_practice(equivalence: float | None) -> str:
+    if equivalence is None:
+        return "which differences mean nothing in practice is for you to say, with --equivalence"
+    return f"differences up to {equivalence:g} mean nothing"
+
+
 def _over_seeds(
-    options: ResultsOptions, metric: str, scores: Scores, equivalence: float
+    options: ResultsOptions,
+    metric: str,
+    scores: Scores,
+    sizes: tuple[int | None, int | None],
+    equivalence: float | None,
 ) -> Compared:
     """The comparison of a single recording."""
+    n_train, n_test = sizes
     n_seeds = len(next(iter(scores.values())))
     if n_seeds < 2:
         raise UserError(f"{options.results} has a single seed: nothing can be tested. Run more.")
-    if options.n_train is None or options.n_test is None:
+    if n_train is None or n_test is None:
         raise UserError(
             "the test depends on how far splits overlap. Give --n-train and --n-test, the items of "
             "the training and test splits; --n-test 0 if all seeds share their splits."
         )
-    sizes = options.n_train, options.n_test
-    comparisons = between(scores, *sizes, options.baseline, equivalence)
+    comparisons = between(scores, n_train, n_test, options.baseline, equivalence)
     means = [
         {"configuration": name, metric: report.plain(values.mean(), spread(values))}
         for name, values in scores.items()
     ]
     tests = comparison_rows(comparisons, "comparison", report.plain)
-    detectable = smallest_detectable_effect(n_seeds, *sizes, len(comparisons))
+    detectable = smallest_detectable_effect(n_seeds, n_train, n_test, len(comparisons))
     words = [
         f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power, after Holm).",
-        LEGEND if options.n_test else SHARED_TEST,
+        LEGEND if n_test else SHARED_TEST,
         further_legend(comparisons, equivalence, report.plain),
     ]
     return Compared([means, tests, further_rows(comparisons)], comparisons, words)
 
 
-def _over_subjects(options: ResultsOptions, scores: BySubject, equivalence: float) -> Compared:
+def _over_subjects(
+    options: ResultsOptions, scores: BySubject, equivalence: float | None
+) -> Compared:
     """The comparison of several recordings."""
     comparisons = compare_subjects(scores, baseline=options.baseline, equivalence=equivalence)
     tables = subject_tables(scores, comparisons, report.plain)
@@ -235,11 +279,14 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
     Raises:
         UserError: it can't be written.
     """
-    last = len(compared.tables) - 1
+    last, unpaired = len(compared.tables) - 1, " ".join(compared.unpaired)
+    more = {"unpaired": unpaired} if unpaired else {}
+    values = [row | more for row in comparison_values(compared.comparisons, metric)]
+    legend = " ".join([*compared.words, *compared.unpaired])
     contents = {
-        ".csv": report.csv_table(comparison_values(compared.comparisons, metric)),
+        ".csv": report.csv_table(values),
         ".tex": "\n".join(
-            report.latex_table(rows, " ".join(compared.words) if place == last else metric)
+            report.latex_table(rows, legend if place == last else metric)
             for place, rows in enumerate(compared.tables)
         ),
     }

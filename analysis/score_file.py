@@ -2,8 +2,9 @@
 
 Long: a row for each configuration and seed, and a column for each score. Wide: a column for each
 seed, or for each configuration. An evaluation's scores.csv is long, with the family as the
-configuration and a protocol. Columns subject and recording, either or both, say whose scores they
-are. What was understood is said, and what can't be told apart is refused.
+configuration, a protocol and the kind of split; that of images has objectives, which are compared.
+Columns subject and recording, either or both, say whose scores they are. What was understood is
+said, and what can't be told apart is refused.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from analysis.protocol import FRESH_SEEDS
+from analysis.score_splits import COLUMNS, Splits, read_splits
 from ssense.errors import UserError, one_line, printable
 
 CONFIGURATION, SEED, PROTOCOL, MISSING_CELLS = "configuration", "seed", "protocol", "missing_cells"
 SUBJECT, RECORDING = UNITS = ("subject", "recording")
-PRIMARY = "recall@10"
+OBJECTIVE = "objective"
+PRIMARY, PRIMARY_OF_IMAGES = "recall@10", "recall@1"
 _KNOWN = (CONFIGURATION, SEED, *UNITS, PROTOCOL, MISSING_CELLS)
 _ALSO = {"config": CONFIGURATION, "family": CONFIGURATION, "seeds": SEED}
 _INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # of pandas, and of R
@@ -43,6 +46,7 @@ class Results(NamedTuple):
         tables: by subject and recording; "" where there is no such column.
         absent: by subject and recording, configuration and seed of each score that has no value.
         percent_signs: whether every score has one.
+        splits: The splits that the scores come from, where the file says so.
         notes: how the file was understood, a line each.
     """
 
@@ -51,6 +55,7 @@ class Results(NamedTuple):
     tables: Mapping[str, Mapping[str, Table]]
     absent: Mapping[tuple[str, str], Sequence[tuple[str, int]]]
     percent_signs: bool
+    splits: Splits | None
     notes: Sequence[str]
 
 
@@ -97,7 +102,7 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
     sheet = _read_sheet(path)
     notes: list[str] = []
     sheet = _without_index(sheet, notes)
-    entries, name = _entries(sheet, metric, notes)
+    entries, name, splits = _entries(sheet, metric, notes)
     signs: Counter[bool] = Counter()
     tables: dict[str, dict[str, dict[str, dict[int, float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(dict))
@@ -123,7 +128,8 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
                     f"{entry.where}: only some scores have a percent sign. Make all alike."
                 )
     has_subjects = SUBJECT in sheet.columns
-    return Results(name, has_subjects, tables, absent, signs[True] > 0, [*sheet.notes, *notes])
+    notes = [*sheet.notes, *notes]
+    return Results(name, has_subjects, tables, absent, signs[True] > 0, splits, notes)
 
 
 # ---------------------------------------------------------------- cells of the file
@@ -221,8 +227,16 @@ def _plain(text: str) -> str:
 # ---------------------------------------------------------------- layouts
 
 
-def _entries(sheet: _Sheet, metric: str | None, notes: list[str]) -> tuple[Iterator[Entry], str]:
-    """The scores of the file, and what they are called."""
+class _Content(NamedTuple):
+    """The scores of a file, what they are called, and the splits they come from."""
+
+    entries: Iterator[Entry]
+    metric: str
+    splits: Splits | None = None
+
+
+def _entries(sheet: _Sheet, metric: str | None, notes: list[str]) -> _Content:
+    """The scores of the file, by its layout."""
     names = list(sheet.columns)
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
@@ -234,13 +248,13 @@ def _entries(sheet: _Sheet, metric: str | None, notes: list[str]) -> tuple[Itera
     sheet = replace(sheet, columns=names)
     others = [name for name in names if name not in _KNOWN]
     if CONFIGURATION in names and SEED in names:
-        return _long(sheet, others, metric, notes)
+        return _long(sheet, metric, notes)
     if CONFIGURATION in names and others and all(_SEED.fullmatch(n.casefold()) for n in others):
         notes.append(f"Read as wide: a column for each seed, {_listed(others)}.")
-        return _wide(sheet, others, seeds_in_columns=True), metric or "score"
+        return _wide(sheet, others, metric, seeds_in_columns=True)
     if SEED in names and len(others) > 1:
         notes.append(f"Read as wide: a column for each configuration, {_listed(others)}.")
-        return _wide(sheet, others, seeds_in_columns=False), metric or "score"
+        return _wide(sheet, others, metric, seeds_in_columns=False)
     raise _no_columns(sheet.path, names)
 
 
@@ -255,32 +269,66 @@ def _no_columns(path: Path, names: Sequence[str]) -> UserError:
     )
 
 
-def _long(
-    sheet: _Sheet, others: Sequence[str], metric: str | None, notes: list[str]
-) -> tuple[Iterator[Entry], str]:
-    name = _metric(sheet, others, metric)
+def _long(sheet: _Sheet, metric: str | None, notes: list[str]) -> _Content:
+    rows, chosen = _one_protocol(sheet)
+    splits = read_splits(sheet.path, sheet.columns, rows)
+    sheet, primary = _by_objective(replace(sheet, rows=rows), notes)
+    known = [*_KNOWN, *(COLUMNS if splits else ())]
+    others = [name for name in sheet.columns if name.casefold() not in known]
+    name = _metric(sheet, others, metric, primary)
     left = [other for other in others if other != name]
     if left:
         notes.append(f"Score: {name}. Not used: {_listed(left)}.")
-    rows = sheet.rows
     if PROTOCOL in sheet.columns:
-        rows, chosen = _one_protocol(sheet)
         notes.append(f"Rows of the protocol {chosen}.")
     if MISSING_CELLS in sheet.columns and any(cell != "0" for cell in sheet.column(MISSING_CELLS)):
         notes.append("The sweep lacked cells: the choice was between fewer configurations.")
     places = {column: place for place, column in enumerate(sheet.columns)}
 
     def entries() -> Iterator[Entry]:
-        for line, cells in rows:
+        for line, cells in sheet.rows:
             where = f"{sheet.path}, line {line}"
             configuration = _named(where, cells[places[CONFIGURATION]], CONFIGURATION)
             unit = _unit(where, cells, places)
             yield Entry(where, *unit, configuration, cells[places[SEED]], cells[places[name]])
 
-    return entries(), name
+    return _Content(entries(), name, splits)
 
 
-def _metric(sheet: _Sheet, others: Sequence[str], asked: str | None) -> str:
+def _by_objective(sheet: _Sheet, notes: list[str]) -> tuple[_Sheet, str]:
+    """The table of an image evaluation with what it compares as configuration, and its metric.
+
+    These are the objectives, whose configurations were chosen subject by subject; or the
+    configurations, where a subject has several of an objective. Other tables stay as they are.
+    """
+    columns = [OBJECTIVE if n.casefold() == OBJECTIVE else n for n in sheet.columns]
+    found = replace(sheet, columns=columns)
+    named = OBJECTIVE in columns and not any(map(_is_score, found.column(OBJECTIVE)))
+    if not named or SUBJECT not in columns:
+        return sheet, PRIMARY
+    of = [found.column(name) for name in (*UNITS, OBJECTIVE) if name in columns]
+    chosen = {(*row,) for row in zip(*of, found.column(CONFIGURATION), strict=True)}
+    if len(chosen) > len({row[:-1] for row in chosen}):
+        notes.append("Configurations are compared, for an objective has several.")
+        return found.without([columns.index(OBJECTIVE)]), PRIMARY_OF_IMAGES
+    notes.append("Objectives are compared, each at the configuration that its subject has of it.")
+    found = found.without([columns.index(CONFIGURATION)])
+    names = [CONFIGURATION if name == OBJECTIVE else name for name in found.columns]
+    return replace(found, columns=names), PRIMARY_OF_IMAGES
+
+
+def _is_score(text: str) -> bool:
+    """Whether a cell may be a score, or one that is missing."""
+    text = text.strip().removesuffix("%").replace(",", ".")
+    if text.casefold() in _ABSENT:
+        return True
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _metric(sheet: _Sheet, others: Sequence[str], asked: str | None, primary: str) -> str:
     by_name = {name.casefold(): name for name in others}
     if asked is not None:
         if asked.casefold() not in by_name:
@@ -291,8 +339,8 @@ def _metric(sheet: _Sheet, others: Sequence[str], asked: str | None) -> str:
         return by_name[asked.casefold()]
     if len(others) == 1:
         return others[0]
-    if PRIMARY in by_name:
-        return by_name[PRIMARY]
+    if primary in by_name:
+        return by_name[primary]
     if not others:
         raise _no_columns(sheet.path, sheet.columns)
     raise UserError(
@@ -303,6 +351,8 @@ def _metric(sheet: _Sheet, others: Sequence[str], asked: str | None) -> str:
 
 def _one_protocol(sheet: _Sheet) -> tuple[Sequence[tuple[int, Sequence[str]]], str]:
     """The rows of an evaluation at fresh seeds if there are any, else at those of the search."""
+    if PROTOCOL not in sheet.columns:
+        return sheet.rows, ""
     protocols = list(dict.fromkeys(sheet.column(PROTOCOL)))
     chosen = FRESH_SEEDS if FRESH_SEEDS in protocols else protocols[0] if protocols else ""
     if len(protocols) > 1 and FRESH_SEEDS not in protocols:
@@ -313,18 +363,30 @@ def _one_protocol(sheet: _Sheet) -> tuple[Sequence[tuple[int, Sequence[str]]], s
     return [row for row in sheet.rows if row[1][place] == chosen], chosen
 
 
-def _wide(sheet: _Sheet, others: Sequence[str], *, seeds_in_columns: bool) -> Iterator[Entry]:
+def _wide(
+    sheet: _Sheet, others: Sequence[str], metric: str | None, *, seeds_in_columns: bool
+) -> _Content:
+    if metric is not None:
+        raise UserError(
+            f"--metric {printable(metric)}: {sheet.path} is wide, with a column for each "
+            f"{'seed' if seeds_in_columns else 'configuration'} and none for a metric "
+            f"({_listed(others)}). Leave it out, or give a column for each score."
+        )
     places = {column: place for place, column in enumerate(sheet.columns)}
-    for line, cells in sheet.rows:
-        where = f"{sheet.path}, line {line}"
-        unit = _unit(where, cells, places)
-        for name in others:
-            value = cells[places[name]]
-            if seeds_in_columns:
-                configuration = _named(where, cells[places[CONFIGURATION]], CONFIGURATION)
-                yield Entry(where, *unit, configuration, name, value)
-            else:
-                yield Entry(where, *unit, name, cells[places[SEED]], value)
+
+    def entries() -> Iterator[Entry]:
+        for line, cells in sheet.rows:
+            where = f"{sheet.path}, line {line}"
+            unit = _unit(where, cells, places)
+            for name in others:
+                value = cells[places[name]]
+                if seeds_in_columns:
+                    configuration = _named(where, cells[places[CONFIGURATION]], CONFIGURATION)
+                    yield Entry(where, *unit, configuration, name, value)
+                else:
+                    yield Entry(where, *unit, name, cells[places[SEED]], value)
+
+    return _Content(entries(), "score")
 
 
 def _unit(where: str, cells: Sequence[str], places: Mapping[str, int]) -> tuple[str, str]:

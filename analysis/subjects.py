@@ -74,7 +74,7 @@ def compare_subjects(
     scores: BySubject,
     chance: Mapping[str, float] | None = None,
     baseline: str | None = None,
-    equivalence: float = EQUIVALENCE,
+    equivalence: float | None = EQUIVALENCE,
 ) -> list[Comparison]:
     """Compare configurations over subjects, and with chance where it is known.
 
@@ -82,7 +82,7 @@ def compare_subjects(
         scores: by subject, recording and configuration.
         chance: by subject, mean over its recordings.
         baseline: a configuration to compare all others with; every pair without one.
-        equivalence: differences up to this mean nothing in practice.
+        equivalence: differences up to this mean nothing in practice; None to say nothing of it.
 
     Raises:
         UserError: as `subject_means`.
@@ -132,7 +132,7 @@ def subject_tables(
 
 
 def legend(
-    comparisons: Sequence[Comparison], equivalence: float, shown: Callable[[float], str]
+    comparisons: Sequence[Comparison], equivalence: float | None, shown: Callable[[float], str]
 ) -> str:
     """Explain `subject_tables`."""
     return f"{LEGEND} {further_legend(comparisons, equivalence, shown)}"

@@ -26,6 +26,7 @@ if __name__ == "__main__":
     check_flags(EvaluationOptions)  # before the imports that take seconds
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from upath import UPath
 
@@ -96,7 +97,8 @@ def markdown(material: Material) -> str:
 def number_tables(material: Material) -> dict[str, report.Rows]:
     """List means, tests and scores as numbers, by the name of their file."""
     protocols, missing = material.protocols, {"missing_cells": len(material.missing)}
-    listed = {"table": mean_rows, "tests": value_rows, "scores": score_rows}
+    of_scores = partial(score_rows, split=material.search.sweep.training.split)
+    listed = {"table": mean_rows, "tests": value_rows, "scores": of_scores}
     return {
         name: [row | missing for protocol in protocols for row in rows(protocol)]
         for name, rows in listed.items()

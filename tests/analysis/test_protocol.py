@@ -97,8 +97,9 @@ def test_comparisons_are_paired_corrected_and_adjusted(evaluation):
 
 def test_number_tables_keep_every_score(evaluation):
     protocol = Protocol(name="search seeds", evaluation=evaluation, caption="")
-    rows = score_rows(protocol)
+    rows = score_rows(protocol, "blocked")
     assert len(rows) == 2 * 10
+    assert {(row["split"], row["n_train"], row["n_test"]) for row in rows} == {("blocked", 872, N)}
     for row in rows:
         by_metric = evaluation.scores[row["family"]]
         assert [row[m] for m in METRICS] == [by_metric[m][row["seed"]] for m in METRICS]

@@ -220,7 +220,6 @@ def test_seeds_that_nothing_shares_are_one_line():
     [
         (None, "fraction", 0.005),
         (None, "percent", 0.5),
-        (None, "own", 0.005),
         ("0.5%", "fraction", 0.005),
         ("2%", "percent", 2.0),
         ("0.01", "fraction", 0.01),
@@ -230,6 +229,24 @@ def test_seeds_that_nothing_shares_are_one_line():
 )
 def test_equivalence_is_in_the_unit_that_is_stated(text, unit, width):
     assert region(text, unit) == pytest.approx(width)
+
+
+def test_no_equivalence_is_assumed_in_a_unit_of_its_own(compare, tmp_path):
+    own = {name: [1000 * x for x in xs] for name, xs in PAIR.items()}
+    flags = {"n_train": 10, "n_test": 5, "out": str(tmp_path / "t")}
+    printed = compare(*table(own), **flags)
+    assert any("is for you to say, with --equivalence" in line for line in printed)
+    assert not any("±0.005" in line or "P(equivalent)" in line for line in printed)
+    assert "P(equivalent)" not in (tmp_path / "t" / "tables.tex").read_text()
+    with (tmp_path / "t" / "tests.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["posterior_equivalent"] == ""
+    assert float(row["p"]) > 0
+    stated = compare(*table(own), **flags, equivalence="5")
+    assert (
+        between_rows(stated)[1].split()[-3:]
+        == (between_rows(compare(*table(PAIR), n_train=10, n_test=5))[1].split()[-3:])
+    )
 
 
 def test_percentage_points_of_no_percentage_are_refused(compare):
@@ -268,6 +285,67 @@ def test_tables_are_written_as_csv_and_latex(compare, tmp_path):
         assert text.count(r"\begin{tabular}") == 3
         assert "naive p" in text
         assert "Nadeau and Bengio" in text
+
+
+def evaluated(kind: str) -> list[str]:
+    """The scores of PAIR as an evaluation writes them."""
+    rows = [
+        f"search seeds,{name},{seed},{x},{kind},10,5"
+        for name, xs in PAIR.items()
+        for seed, x in enumerate(xs)
+    ]
+    return ["protocol,family,seed,recall@10,split,n_train,n_test", *rows]
+
+
+@pytest.mark.parametrize(("kind", "n_test"), [("random", 5), ("blocked", 5), ("held-out", 0)])
+def test_an_evaluation_s_splits_are_those_of_the_tests(compare, kind, n_test):
+    printed = compare(*evaluated(kind))
+    assert between_rows(printed) == between_rows(compare(*table(PAIR), n_train=10, n_test=n_test))
+    assert any(line.startswith(f"Splits: {kind}") for line in printed)
+    assert any("says nothing of others" in line for line in printed) == (kind == "held-out")
+    assert compare(*evaluated(kind), n_train=10, n_test=n_test) == printed
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "message"),
+    [
+        ("held-out", {"n_test": 5}, "--n-test 5 contradicts {}, whose held-out splits make it 0."),
+        ("random", {"n_test": 0}, "--n-test 0 contradicts {}, whose random splits make it 5."),
+        ("random", {"n_train": 9}, "--n-train 9 contradicts {}, whose random splits make it 10."),
+    ],
+)
+def test_a_flag_that_contradicts_the_file_is_one_line(compare, tmp_path, kind, flags, message):
+    with pytest.raises(UserError) as error:
+        compare(*evaluated(kind), **flags)
+    assert str(error.value) == message.format(tmp_path / "results.csv") + " Leave it out."
+
+
+def test_a_file_that_names_a_shared_test_alone_needs_no_sizes(compare):
+    lines = [",".join(line.split(",")[:-2]) for line in evaluated("held-out")]
+    expected = between_rows(compare(*table(PAIR), n_train=1, n_test=0))
+    assert between_rows(compare(*lines)) == expected
+    assert between_rows(compare(*lines, n_train=77)) == expected
+    random = [",".join(line.split(",")[:-2]) for line in evaluated("random")]
+    with pytest.raises(UserError, match="Give --n-train and --n-test"):
+        compare(*random)
+    flags = {"n_train": 10, "n_test": 5}
+    assert between_rows(compare(*random, **flags)) == between_rows(compare(*table(PAIR), **flags))
+
+
+def test_what_is_unpaired_is_named_in_the_written_tables(compare, tmp_path):
+    flags = {"n_train": 9, "n_test": 3, "out": str(tmp_path / "t")}
+    for missing in (True, False):
+        rows = table(PAIR)
+        compare(*(rows[:-1] if missing else rows), **flags)
+        text = (tmp_path / "t" / "tables.tex").read_text()
+        *_, last = text.split(r"\caption")
+        named = "Unpaired: seed 3 is left out, without a score of b."
+        assert (named in last) == missing
+        assert ("results.csv: 3 of 4 seeds are paired." in last) == missing
+        assert str(tmp_path) not in text
+        with (tmp_path / "t" / "tests.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert row.get("unpaired", "").startswith(named) == missing
 
 
 def test_an_evaluation_s_scores_go_in_as_they_are(compare):

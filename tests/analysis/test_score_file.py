@@ -89,6 +89,79 @@ def test_subjects_and_recordings_stand_in_wide_tables_too(tmp_path):
     }
 
 
+EVALUATED = "protocol,family,seed,recall@10,mrr,split,n_train,n_test,missing_cells\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "note"),
+    [
+        ("random", (872, 292), "Splits: random, 872 to train on and 292 to test."),
+        ("grouped", (872, 292), "Splits: grouped, 872 to train on and 292 to test."),
+        ("blocked", (872, 292), "Splits: blocked, 872 to train on and 292 to test."),
+        ("held-out", (872, 0), "Splits: held-out. All seeds share their test items, which is"),
+        ("intra-subject, best test epoch", (872, 0), "Splits: intra-subject, best test epoch. All"),
+    ],
+)
+@pytest.mark.parametrize("end", ["", ".0"])  # as pandas writes them again
+def test_an_evaluation_says_which_splits_its_seeds_had(kind, sizes, note, end, tmp_path):
+    rows = [
+        f'{protocol},{name},0,.1,.2,"{kind}",{n_train}{end},292{end},0'
+        for protocol, n_train in (("search seeds", 870), ("fresh seeds", 872))
+        for name in ("a", "b")
+    ]
+    found = read(tmp_path, EVALUATED + "\n".join(rows))
+    assert found.metric == "recall@10"
+    assert found.splits.sizes == sizes
+    assert found.splits.note.startswith(note)
+    assert "Score: recall@10. Not used: mrr." in found.notes
+
+
+def test_sizes_that_differ_between_recordings_are_those_of_none(tmp_path):
+    head = "recording,configuration,seed,x,split,n_train,n_test\n"
+    found = read(tmp_path, head + "r,a,0,1,random,60,20\ns,a,0,1,random,70,20\n")
+    assert found.splits.sizes == (None, 20)
+    assert found.splits.note == "Splits: random."
+
+
+def test_a_column_called_split_may_mean_another_thing(tmp_path):
+    head = "configuration,seed,split,n_test\n"
+    assert read(tmp_path, head + "a,0,.1,.2\na,1,.3,.2\n", "split").splits is None
+    assert read(tmp_path, LONG).splits is None
+
+
+IMAGES = "subject,objective,configuration,seed,recall@1,recall@5\n"
+
+
+def test_the_objectives_of_an_image_evaluation_are_compared(tmp_path):
+    rows = [
+        f'{subject},{name},"{name}, temperature {t}",0,{score},.9'
+        for subject, t, scores in (("s", 0.2, (0.1, 0.2)), ("t", 0.5, (0.3, 0.4)))
+        for name, score in zip(("infonce", "ssr"), scores, strict=True)
+    ]
+    for head in (IMAGES, IMAGES.upper()):
+        found = read(tmp_path, head + "\n".join(rows), "recall@1")
+        assert found.tables == {
+            "s": {"": {"infonce": {0: 0.1}, "ssr": {0: 0.2}}},
+            "t": {"": {"infonce": {0: 0.3}, "ssr": {0: 0.4}}},
+        }
+        assert found.notes[0].startswith("Objectives are compared, each at the configuration")
+    assert read(tmp_path, IMAGES + "\n".join(rows)).metric == "recall@1"
+    assert read(tmp_path, IMAGES + "\n".join(rows), "recall@5").metric == "recall@5"
+
+
+def test_several_configurations_of_an_objective_are_compared_themselves(tmp_path):
+    rows = [f"{subject},ssr,ssr {t},0,.{t},.9" for subject in "st" for t in (1, 2)]
+    found = read(tmp_path, IMAGES + "\n".join(rows))
+    assert found.tables["t"] == {"": {"ssr 1": {0: 0.1}, "ssr 2": {0: 0.2}}}
+    assert found.notes[0] == "Configurations are compared, for an objective has several."
+
+
+def test_a_score_may_be_called_objective(tmp_path):
+    found = read(tmp_path, "subject,configuration,seed,Objective\ns,a,0,.1\ns,b,0,\n")
+    assert found.metric == "Objective"
+    assert found.tables == {"s": {"": {"a": {0: 0.1}, "b": {}}}}
+
+
 def test_recordings_are_told_apart_and_may_share_seeds(tmp_path):
     results = read(tmp_path, "recording,configuration,seed,x\nr1,a,0,1\nr2,a,0,2\nr2,b,0,3\n")
     assert results.metric == "x"
@@ -144,6 +217,10 @@ def test_the_unit_is_told_by_the_range(scores, unit, tmp_path):
         ("a,b\n.1,.2\n.3,.4\n", "got a, b"),  # whose seeds are the rows?
         (",a,b\n0,.1,.2\n1,.3,.4\n", "got a, b"),
         ("protocol,family,seed,x\np,a,0,1\nq,a,0,1\n", "rows of several protocols: p, q"),
+        ("family,seed,x,split\na,0,1,random\na,1,1,\n", "line 3: expected a kind of split, .* not"),
+        ("family,seed,x,split\na,0,1,random\na,1,1,held-out\n", "mixed: random; held-out. Keep"),
+        ("family,seed,x,split,n_train\na,0,1,random,0\n", "line 2: .* above 0 as n_train, got 0"),
+        ("family,seed,x,split,n_test\na,0,1,random,\n", "above 0 as n_test, got nothing"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
@@ -156,6 +233,13 @@ def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
 def test_a_metric_that_is_no_column_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"--metric mrr is no column of .* Found: recall"):
         read(tmp_path, LONG, "mrr")
+
+
+@pytest.mark.parametrize("content", ["configuration,0,1\na,.1,.2\n", "seed,a,b\n0,.1,.2\n"])
+def test_a_wide_table_has_no_metric_to_name(tmp_path, content):
+    with pytest.raises(UserError, match=r"--metric mrr: .* is wide, .* Leave it out") as error:
+        read(tmp_path, content, "mrr")
+    assert len(str(error.value)) - len(str(tmp_path)) < 200
 
 
 def test_binary_files_and_missing_ones_are_one_line(tmp_path):
