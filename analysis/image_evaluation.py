@@ -4,8 +4,9 @@
 
 Of each subject's sweep, and of each objective, the configuration with the best mean validation
 Recall@10; each of its seeds' encoders retrieves the test images. Nothing is trained. All seeds
-share the test, and so do all subjects: tests take both subjects and images for some of many. Every
-look is recorded.
+share the test, and so do all subjects: tests take both subjects and images for some of many. One
+subject alone is tested over its images, and the claims are about that subject. Every look is
+recorded.
 Tables are in STORAGE/image_evaluation/, in a folder of their own for each choice of sweeps.
 """
 
@@ -29,6 +30,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
+from scipy.stats import rankdata
 from upath import UPath
 
 from analysis import report
@@ -51,8 +53,11 @@ from analysis.evaluation import (
     take_up,
 )
 from analysis.findings import verdict
+from analysis.image_comparison import LEGEND as IMAGES_LEGEND
+from analysis.image_comparison import compare_on_images
 from analysis.looks import count_looks, record_look
 from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
+from analysis.score_splits import SPLIT
 from analysis.statistics import crossed_ttest, effect_size
 from analysis.subjects import BySubject, subject_rows
 from ssense.data.image_dataset import BEST_TEST_EPOCH, ImageDataset
@@ -62,7 +67,7 @@ from ssense.digest import digest
 from ssense.errors import UserError, printable
 from ssense.fitting import load_weights
 from ssense.image_training import ImageTrainingSpec
-from ssense.retrieval import chance_metrics, metric_values, retrieval_ranks
+from ssense.retrieval import chance_metrics, cosine_scores, metric_values, retrieval_ranks
 from ssense.storage import locate, open_storage, write_whole
 from sweeps.engine.cell import Configuration, configured, describe
 from sweeps.engine.ledger import Ledger, Record, find_ledger, readable_ledgers, sweep_folders
@@ -84,6 +89,9 @@ PRIMARY = "recall@1"
 N_TEST = 200  # images, of the published tests
 OVER = "over subjects"
 
+Table = tuple[str, report.Rows]
+"""Rows, under a title."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluated:
@@ -97,6 +105,8 @@ class Evaluated:
         seeds: of the sweep.
         by_image: By objective and metric, `[J, n]`, what each seed's encoder reaches at each test
             image, in an order that all subjects share.
+        if_own: By objective, `[n, n]`, the PRIMARY metric that the responses to each test image
+            would reach if each candidate were their own, mean over seeds.
         task: what was published of the same; None for synthetic data.
     """
 
@@ -106,6 +116,7 @@ class Evaluated:
     chosen: Mapping[str, Configuration]
     seeds: tuple[int, ...]
     by_image: Mapping[str, Mapping[str, np.ndarray]]
+    if_own: Mapping[str, np.ndarray]
     task: Task | None
 
     @property
@@ -213,8 +224,8 @@ def evaluate_sweep(
     """
     dataset = sweep_dataset(ledger)
     training = search.sweep.training
-    by_image = {
-        family: _by_image(
+    retrieved = {
+        family: _retrieved(
             search.done(configuration), configured(training, configuration), dataset, ledger
         )
         for family, configuration in chosen.items()
@@ -225,7 +236,8 @@ def evaluate_sweep(
         training=training,
         chosen=chosen,
         seeds=search.sweep.seeds,
-        by_image=by_image,
+        by_image={family: by_metric for family, (by_metric, _) in retrieved.items()},
+        if_own={family: if_own for family, (_, if_own) in retrieved.items()},
         task=_task(ledger, dataset, training),
     )
 
@@ -241,13 +253,13 @@ def look_in_words(found: Evaluated) -> str:
     return f"{found.subject}: {record_look(found.ledger, found.seeds, found.chosen)}."
 
 
-def _by_image(
+def _retrieved(
     records: Sequence[Record], training: ImageTrainingSpec, dataset: ImageDataset, ledger: Ledger
-) -> dict[str, np.ndarray]:
-    """What each seed's encoder reaches at each test image, by metric `[J, n]`."""
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What each seed's encoder reaches, see `by_image` and `if_own` of `Evaluated`."""
     device = any_device()
     responses = dataset.on(device)
-    found = []
+    found, if_own = [], []
     for record in records:
         split = dataset.split(training.split, record.seed)
         check_split(ledger, record, split)
@@ -259,16 +271,22 @@ def _by_image(
             raise another_models(ledger, record, error) from error
         queries, candidates, images = training.embed(model.to(device), test)
         ranks = retrieval_ranks(queries, candidates, images).cpu().numpy()
-        found.append((ranks, images.cpu().numpy()))
-    return {
+        of_all = rankdata(-cosine_scores(queries, candidates).cpu().numpy(), axis=1)
+        shown = images.cpu().numpy()
+        found.append((ranks, shown))
+        if_own.append(_mean_of_images(metric_values(PRIMARY, of_all), shown))
+    by_metric = {
         metric: np.stack([_mean_of_images(metric_values(metric, r), i) for r, i in found])
         for metric in TOPS
     }
+    return by_metric, np.mean(if_own, axis=0)
 
 
 def _mean_of_images(values: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Average over the responses to each image, `[n]`."""
-    return np.bincount(images, weights=values) / np.bincount(images)
+    """Average over the responses to each image, `[n]` or `[n, m]`."""
+    sums = np.zeros((images.max() + 1, *values.shape[1:]))
+    np.add.at(sums, images, values)
+    return (sums.T / np.bincount(images)).T
 
 
 def _task(ledger: Ledger, dataset: ImageDataset, training: ImageTrainingSpec) -> Task | None:
@@ -327,21 +345,21 @@ def paper_subjects(task: Task) -> list[str]:
     return [f"sub-{number:02d}" for number in range(1, len(SSR[task][0]) + 1)]
 
 
-def compare_objectives(found: Sequence[Evaluated], metric: str) -> list[Comparison]:
-    """Compare each objective with chance, and objectives in pairs, over subjects and images.
+def compare_objectives(found: Sequence[Evaluated]) -> list[Comparison]:
+    """Compare each objective with chance, and objectives in pairs, in the PRIMARY metric.
 
-    Subjects met the same images, so a test over subjects alone would take these for all there are,
-    see `crossed_ttest`.
-
-    Args:
-        found: At least two subjects.
-        metric: One of TOPS.
+    Over subjects and images: subjects met the same, so a test over subjects alone would take these
+    for all there are, see `crossed_ttest`. One subject alone is compared over its images.
     """
+    first, *others = found
+    chance = chance_metrics(first.n_test, (1, 5))[PRIMARY]
+    if not others:
+        by_image = {name: by_metric[PRIMARY] for name, by_metric in first.by_image.items()}
+        return compare_on_images(by_image, first.if_own, chance)
     tables = {
-        name: np.stack([each.by_image[name][metric].mean(axis=0) for each in found])
-        for name in found[0].by_image
+        name: np.stack([each.by_image[name][PRIMARY].mean(axis=0) for each in found])
+        for name in first.by_image
     }
-    chance = chance_metrics(found[0].n_test, (1, 5))[metric]
     above = [_crossed(f"{name} vs chance", table - chance) for name, table in tables.items()]
     pairs = [_crossed(f"{a} vs {b}", tables[a] - tables[b]) for a, b in pairs_of(tables)]
     return compare(above) + compare(pairs)
@@ -411,7 +429,7 @@ def _by_test(training: ImageTrainingSpec) -> bool:
 
 
 def score_rows(found: Sequence[Evaluated]) -> report.Rows:
-    """List every subject's and seed's scores as numbers."""
+    """List every subject's and seed's scores as numbers; all seeds of a split share the test."""
     return [
         {
             "subject": each.subject,
@@ -419,6 +437,7 @@ def score_rows(found: Sequence[Evaluated]) -> report.Rows:
             "configuration": describe(each.chosen[name]),
             "seed": seed,
             **{metric: values[place] for metric, values in scores.items()},
+            SPLIT: each.training.split,
         }
         for each in found
         for name, scores in each.scores.items()
@@ -441,6 +460,46 @@ def log_evaluation(storage: UPath, found: Evaluated, folder: UPath) -> None:
     tracker.report(f"test evaluation {number}", tags, metrics, files, tables)
 
 
+def test_tables(comparisons: Sequence[Comparison], over: str) -> list[Table]:
+    """Lay out the tests of PRIMARY under their titles.
+
+    Args:
+        comparisons: The tests.
+        over: Their units, in words.
+    """
+    shown, title = partial(report.score, PRIMARY), TOPS[PRIMARY]
+    return [
+        (f"{title}, over {over}", comparison_rows(comparisons, "comparison", shown)),
+        (f"{title}, further measures", further_rows(comparisons)),
+    ]
+
+
+def write_tables(
+    folder: UPath, found: Sequence[Evaluated], tables: Sequence[Table], texts: Sequence[str]
+) -> None:
+    """Write the tables as Markdown and LaTeX, and scores and tests as numbers.
+
+    Args:
+        folder: Where to.
+        found: What the tables are of.
+        tables: Under their titles.
+        texts: What explains them, a paragraph each; the first stands before the tables.
+    """
+    first, *others = texts
+    shown = [f"## {title}\n\n{report.markdown_table(rows)}" for title, rows in tables]
+    parts = ["# Image decoding on the test images", first, *shown, *others]
+    captions = [*(title for title, _ in tables[:-1]), " ".join(texts)]
+    latex = [report.latex_table(rows, c) for (_, rows), c in zip(tables, captions, strict=True)]
+    contents = {
+        "tables.md": "\n\n".join(parts) + "\n",
+        "tables.tex": "\n".join(latex),
+        "scores.csv": report.csv_table(score_rows(found)),
+        "tests.csv": report.csv_table(comparison_values(compare_objectives(found), PRIMARY)),
+    }
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+
+
 def main(options: ImageEvaluationOptions) -> None:
     """Evaluate the objectives of image decoding on the test images."""
     storage = open_storage(options.storage, must_exist=True)
@@ -448,38 +507,23 @@ def main(options: ImageEvaluationOptions) -> None:
     check_alike(ledgers)
     found = evaluate_all(ledgers, allow_missing=options.allow_missing)
     looks = list(map(look_in_words, found))  # not before, for a run that is refused shows nothing
-    parts = ["# Image decoding on the test images"]
+    comparisons, (first, *others) = compare_objectives(found), found
+    over, legend = ("subjects and images", LEGEND) if others else ("images", IMAGES_LEGEND)
     tables = [(title, table_rows(found, metric)) for metric, title in TOPS.items()]
-    texts = [*words(found), *looks]
-    values: report.Rows = []
-    if len(found) > 1:
-        comparisons = compare_objectives(found, PRIMARY)
-        shown = partial(report.score, PRIMARY)
-        tests = comparison_rows(comparisons, "comparison", shown)
-        tables += [
-            ("Top-1, over subjects and images", tests),
-            ("Top-1, further measures", further_rows(comparisons)),
-        ]
-        names = list(found[0].by_image)
-        if not _by_test(found[0].training):
-            texts.insert(0, verdict(names, comparisons, TOPS[PRIMARY], kind="objectives"))
-        texts += [LEGEND, further_legend(comparisons, EQUIVALENCE, shown)]
-        values = comparison_values(comparisons, PRIMARY)
-    else:
-        texts.append("One subject: nothing is claimed beyond it. Tests need at least two.")
-    first, *others = texts
-    say(first)
+    tables += test_tables(comparisons, over)
+    further = further_legend(comparisons, EQUIVALENCE, partial(report.score, PRIMARY))
+    texts = [*words(found), *looks, legend, further]
+    if not _by_test(first.training):
+        metric = TOPS[PRIMARY] if others else f"{TOPS[PRIMARY]} of {first.subject} alone"
+        texts.insert(0, verdict(list(first.by_image), comparisons, metric, kind="objectives"))
+    say(texts[0])
     for title, rows in tables:
         say(title)
         console.print(report.screen_table(rows))
-    for line in others:
+    for line in texts[1:]:
         say(line)
-    parts += [first, *(f"## {title}\n\n{report.markdown_table(rows)}" for title, rows in tables)]
     folder = storage / "image_evaluation" / digest([ledger.folder.name for ledger in ledgers])
-    write_whole(folder / "tables.md", "\n\n".join([*parts, *others]) + "\n")
-    write_whole(folder / "scores.csv", report.csv_table(score_rows(found)))
-    if values:
-        write_whole(folder / "tests.csv", report.csv_table(values))
+    write_tables(folder, found, tables, texts)
     with step("MLflow"):
         for each in found:
             log_evaluation(storage, each, folder)

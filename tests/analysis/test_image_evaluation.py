@@ -7,7 +7,9 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +17,26 @@ import pytest
 import torch
 from upath import UPath
 
+from analysis import results_table
+from analysis.image_comparison import compare_on_images
 from analysis.image_evaluation import (
     OVER,
+    PRIMARY,
     TOPS,
     Evaluated,
     ImageEvaluationOptions,
     check_alike,
     compare_objectives,
+    evaluate_all,
     main,
     paper_subjects,
     standard_errors,
     subject_ledgers,
     table_rows,
 )
+from analysis.options import ResultsOptions
 from analysis.published_images import EEG_WITHIN, MEANS, SSR, Task
-from analysis.statistics import crossed_ttest
+from analysis.statistics import crossed_ttest, pairing_test, stimulus_test
 from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
 from ssense.image_training import ImageTrainingSpec
@@ -81,6 +88,66 @@ def evaluated(storage) -> Path:
     return folder
 
 
+def test_one_subject_is_tested_over_its_images(storage):
+    (ledger, _) = subject_ledgers(UPath(storage), ())
+    (found,) = evaluate_all([ledger], allow_missing=False)
+    for name, if_own in found.if_own.items():
+        hits = found.by_image[name][PRIMARY]
+        assert if_own.diagonal() == pytest.approx(hits.mean(axis=0))
+        assert if_own.sum(axis=1) == pytest.approx(np.ones(12))  # some image is the first
+        (above, *_) = compare_on_images({name: hits}, {name: if_own}, 1 / 12)
+        by_image = stimulus_test(hits.mean(axis=0) - 1 / 12, 12)
+        assert above.corrected.pvalue == max(by_image.pvalue, pairing_test(if_own, 12))
+        assert above.corrected[2:] == pytest.approx(by_image[2:])
+    *_, pair = compare_objectives([found])
+    assert [c.name for c in compare_objectives([found])][-1] == "infonce vs ssr"
+    infonce, ssr = (found.by_image[name][PRIMARY].mean(axis=0) for name in OBJECTIVES)
+    assert pair.corrected == stimulus_test(infonce - ssr, 12)
+
+
+def test_more_seeds_on_the_same_images_are_no_more_evidence():
+    generator = np.random.default_rng(5)
+    tables = {name: hits_of(generator, 1)[:3] for name in ("a", "b")}
+    own = {name: np.diag(hits.mean(axis=0)) for name, hits in tables.items()}
+    found = compare_on_images(tables, own, 1 / 200)
+    again = {name: np.tile(hits, (4, 1)) for name, hits in tables.items()}
+    for once, twice in zip(found, compare_on_images(again, own, 1 / 200), strict=True):
+        assert twice.corrected == pytest.approx(once.corrected)
+        assert twice.naive.pvalue < once.naive.pvalue
+
+
+def test_one_subject_at_chance_is_not_called_above_it():
+    """Top-1 of 60 images by nothing, where seeds agree as those on one response do."""
+    generator, claims = np.random.default_rng(6), Counter()
+    for _ in range(60):
+        tables, own = {}, {}
+        for name in ("a", "b"):
+            common = generator.standard_normal((60, 60))
+            first = (common + 0.5 * generator.standard_normal((3, 60, 60))).argmax(axis=2)
+            tops = np.eye(60)[first]
+            tables[name], own[name] = tops.diagonal(axis1=1, axis2=2), tops.mean(axis=0)
+        *chance, pair = compare_on_images(tables, own, 1 / 60)
+        claims["chance"] += any(c.p_holm < 0.05 for c in chance)
+        claims["pair"] += pair.p_holm < 0.05
+    assert max(claims.values(), default=0) <= 7  # of 60 at 5 %, with probability .98 or more
+
+
+def test_the_scores_go_into_the_statistics_as_they_are(evaluated, tmp_path, capsys):
+    """Over subjects alone, which the evaluation calls naive: there the two coincide."""
+    out = tmp_path / "tests.csv"
+    results_table.main(ResultsOptions(results=str(evaluated / "scores.csv"), out=str(out)))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Objectives are compared" in shown
+    assert "Score: recall@1. Not used: recall@5." in shown
+    assert "Splits: intra-subject. All seeds share their test items" in shown
+    (mine,) = csv.DictReader(io.StringIO(out.read_text()))
+    *_, own = csv.DictReader(io.StringIO((evaluated / "tests.csv").read_text()))
+    assert mine["comparison"] == own["comparison"] == "infonce vs ssr"
+    for name in ("mean", "win_share", "p_naive", "p_wilcoxon", "effect_size"):
+        assert float(mine[name] or "nan") == pytest.approx(float(own[name] or "nan"), nan_ok=True)
+    assert float(mine["p"] or 1) == pytest.approx(float(own["p_naive"] or 1))
+
+
 def looks_at(storage: Path) -> int:
     return len(list(storage.glob("looks/*/look-*.json")))
 
@@ -130,17 +197,25 @@ def test_the_tables_stand_side_by_side_in_the_papers_layout(evaluated):
 def test_a_subject_alone_is_another_look_with_tables_of_its_own(storage, evaluated, capsys):
     (ledger, _) = subject_ledgers(UPath(storage), ())
     before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
-    assert set(before) == {"tables.md", "scores.csv", "tests.csv"}
+    assert set(before) == {"tables.md", "tables.tex", "scores.csv", "tests.csv"}
     looks = looks_at(storage)
     main(ImageEvaluationOptions(storage=str(storage), sweeps=(ledger.folder.name,)))
     assert looks_at(storage) == looks + 1
     assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
     (alone,) = (path for path in evaluated.parent.iterdir() if path != evaluated)
-    assert {path.name for path in alone.iterdir()} == {"tables.md", "scores.csv"}
+    assert {path.name for path in alone.iterdir()} == set(before)
     tables = (alone / "tables.md").read_text()
+    shown = capsys.readouterr().out
+    for text in (tables, shown):
+        assert re.search(r"In Top-1 of sub-01 alone, .* than\sanother\.", text)
+        assert "Top-1, over images" in text
+        assert "about one subject's responses, and about no other" in " ".join(text.split())
     assert f"sub-01, chosen in {ledger.folder.name}: " in tables
     assert "which were seen once before" in tables
-    assert f"Tables: {alone}" in capsys.readouterr().out
+    assert f"Tables: {alone}" in shown
+    latex = (alone / "tables.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == 4
+    assert r"\caption{In Top-1 of sub-01 alone, " in latex
 
 
 @pytest.mark.parametrize(
@@ -226,6 +301,7 @@ def papers(task: Task) -> list[Evaluated]:
             chosen={"ssr": {}},
             seeds=(0, 1),
             by_image={"ssr": {name: np.eye(2).repeat(100, 1) for name in TOPS}},
+            if_own={},
             task=task,
         )
         for subject in paper_subjects(task)
@@ -282,7 +358,7 @@ def test_objectives_are_compared_over_subjects_and_images():
         )
         for i, each in enumerate(papers(EEG_WITHIN))
     ]
-    *above, pair = compare_objectives(found, "recall@1")
+    *above, pair = compare_objectives(found)
     assert [c.name for c in (*above, pair)] == [
         *("infonce vs chance", "ssr vs chance", "infonce vs ssr"),
     ]

@@ -20,17 +20,28 @@ import safetensors.torch
 import torch
 from upath import UPath
 
+from analysis import results_table
+from analysis.comparison import difference_over_seeds
 from analysis.confirmation import confirming_sweep
 from analysis.evaluation import (
+    PRIMARY,
     Evaluation,
     best_configurations,
     evaluate_chosen,
     require_all,
     take_up,
 )
-from analysis.findings import findings
+from analysis.findings import findings, verdict
+from analysis.options import ResultsOptions
 from analysis.origin import controls_command, read_controls
-from analysis.protocol import SEARCH_SEEDS, Protocol, difference_rows, mean_rows, table_rows
+from analysis.protocol import (
+    FRESH_SEEDS,
+    SEARCH_SEEDS,
+    Protocol,
+    difference_rows,
+    mean_rows,
+    table_rows,
+)
 from analysis.sections import Material
 from analysis.test_evaluation import (
     EvaluationOptions,
@@ -620,6 +631,48 @@ def test_cells_of_controls_and_earlier_fresh_seeds_are_not_in_the_report(ledger,
     assert f"{further.code_digest}, " in text
     assert "6 cells" in text
     assert "elsewhere" not in text
+
+
+def test_the_verdict_takes_the_controls_into_account_and_says_their_seeds(ledger, storage):
+    material = gathered(ledger, storage)
+    no_controls = "; no controls of it say whether sentence length alone explains the score."
+    assert material.verdict.startswith("In Recall@10, ")
+    assert material.verdict.endswith(no_controls)
+    family, configuration = leading(ledger)
+    clause = "sentence duration alone explains the score without a brain"
+    write_controls(ledger, (family, configuration))
+    (ledger.folder / "controls" / "verdict.txt").write_text(f"{clause}\n")
+    material = dataclasses.replace(material, controls=read_controls(ledger))
+    assert material.verdict.endswith(f"; by the controls of {family}, {clause}.")
+    tests = verdict(["no masking", "electrode"], material.last.evaluation.comparisons(PRIMARY), "")
+    assert tests.removeprefix("In , ").removesuffix(".") in material.verdict
+    fresh = Protocol(name=FRESH_SEEDS, evaluation=material.last.evaluation, caption="")
+    of_fresh = dataclasses.replace(material, protocols=[*material.protocols, fresh]).verdict
+    assert of_fresh.startswith("In Recall@10 at fresh seeds, ")
+    assert of_fresh.endswith(
+        f"; by the controls of {family}, which were run at the seeds of the search and not at "
+        f"these, {clause}."
+    )
+    write_controls(ledger, (family, configuration), seeds=(0, 1))  # of other seeds
+    others = dataclasses.replace(material, controls=read_controls(ledger))
+    assert others.verdict.endswith(no_controls)
+
+
+def test_the_scores_go_into_the_statistics_as_they_are(ledger, storage, tmp_path, capsys):
+    material = gathered(ledger, storage)
+    write_report(material)
+    scores, out = ledger.folder / "evaluation" / "scores.csv", tmp_path / "tests.csv"
+    results_table.main(ResultsOptions(results=str(scores), out=str(out)))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Splits: random, 60 to train on and 20 to test." in shown
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    *_, pair = material.last.evaluation.comparisons(PRIMARY)
+    assert row["comparison"] == pair.name
+    a, b = (material.last.evaluation.scores[name][PRIMARY] for name in pair.name.split(" vs "))
+    expected = difference_over_seeds(pair.name, a, b, 60, 20)  # without the sentences' own variance
+    assert float(row["mean"]) == pytest.approx(pair.corrected.mean)
+    assert float(row["p"] or 1) == pytest.approx(expected.test.pvalue)
 
 
 def test_words_of_the_recording_are_escaped(ledger, storage):
