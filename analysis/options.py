@@ -110,8 +110,8 @@ class ResultsOptions:
     """Items of the test split; 0 if seeds share their splits [as the file says; else needed for a
     single recording]."""
     metric: str | None = None
-    """Column of the score, where there are several [the only one; recall@10 among several, recall@1 of
-    images]."""
+    """Column of the score, where there are several [the only one; recall@10 among several, or
+    recall@1 of images]."""
     baseline: str | None = None
     """Configuration to compare all others with [every pair]."""
     equivalence: str | None = None

@@ -11,7 +11,8 @@ slowly, each for itself. A claim is a p below 5 % after Holm, within either kind
 chance, and in pairs; "any" is a claim of either kind. Coarse: reports of 59 sentences whose hits
 are drawn at chance, so that whole sentences often make the same difference at every seed; one
 recording, or two subjects of ten seeds. Images: ten subjects who find the same images easy, two
-methods that are better at some of them.
+methods that are better at some of them; and one subject, whose images are the unit, decoded by four
+methods with noise of their own.
 
 Recordings: each is written, read, cut, transformed, trained on at each seed and evaluated on the
 held-out splits, as a cell of a sweep is. There is one configuration, so nothing is chosen. All
@@ -38,6 +39,7 @@ from upath import UPath
 
 from analysis.comparison import Comparison, against_chance
 from analysis.evaluation import Evaluation, Retrieval, retrieval_of
+from analysis.image_comparison import compare_on_images
 from analysis.statistics import crossed_ttest, holm, naive_ttest
 from analysis.subjects import compare_subjects
 from ssense.command import run_command
@@ -55,6 +57,7 @@ from sweeps.engine.precompute import ShardTask, plan_dataset
 from sweeps.engine.recording_plan import SMALL
 
 METRIC = "recall@10"
+N_IMAGES = 200
 LEVEL = 0.05
 
 
@@ -219,10 +222,29 @@ def image_claims(seed: int) -> Claims:
     return {about: crossed_ttest(d).pvalue < LEVEL, f"{about}, over subjects alone": alone}
 
 
+def one_subject_claims(seed: int) -> Claims:
+    """What a report claims of one subject's images, at five seeds that share the responses."""
+    generator = np.random.default_rng([seed, 9])
+    found: Claims = {}
+    for kind, coupling in (("nothing", 0.0), ("equal", 0.55)):
+        images = generator.standard_normal((N_IMAGES, 16))
+        hits, if_own = {}, {}
+        for family in "abcd":
+            responses = coupling * images + generator.standard_normal(images.shape)
+            seeds = responses + 0.5 * generator.standard_normal((5, *images.shape))
+            scores = seeds @ (images / np.linalg.norm(images, axis=1, keepdims=True)).T
+            first = np.eye(N_IMAGES)[scores.argmax(axis=2)]
+            hits[family], if_own[family] = first.diagonal(axis1=1, axis2=2), first.mean(axis=0)
+        tests = compare_on_images(hits, if_own, 1 / N_IMAGES)
+        found |= claims_of(tests, f"images, one subject, {kind}")
+    return found
+
+
 def simulated_claims(seed: int) -> Claims:
     """What all simulated reports of one number claim."""
     torch.set_num_threads(1)
-    return world_claims(seed) | coarse_claims(seed) | image_claims(seed)
+    images = image_claims(seed) | one_subject_claims(seed)
+    return world_claims(seed) | coarse_claims(seed) | images
 
 
 def dataset_of(spec: SyntheticSpec, folder: Path) -> Dataset:
