@@ -9,26 +9,36 @@ said, and what can't be told apart is refused.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from analysis.protocol import FRESH_SEEDS
+from analysis.score_sheet import (
+    CONFIGURATION,
+    INDEX,
+    KNOWN,
+    MISSING_CELLS,
+    PROTOCOL,
+    RECORDING,
+    SEED,
+    SUBJECT,
+    UNITS,
+    Sheet,
+    listed,
+    no_columns,
+    read_sheet,
+    without_index,
+)
 from analysis.score_splits import COLUMNS, Splits, read_splits
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError, printable
 
-CONFIGURATION, SEED, PROTOCOL, MISSING_CELLS = "configuration", "seed", "protocol", "missing_cells"
-SUBJECT, RECORDING = UNITS = ("subject", "recording")
 OBJECTIVE = "objective"
 PRIMARY, PRIMARY_OF_IMAGES = "recall@10", "recall@1"
-_KNOWN = (CONFIGURATION, SEED, *UNITS, PROTOCOL, MISSING_CELLS)
-_ALSO = {"config": CONFIGURATION, "family": CONFIGURATION, "seeds": SEED}
-_INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # of pandas, and of R
 _SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
 _ABSENT = ("", "na", "n/a", "#n/a", "nan", "none", "null", "-", "–", ".", "missing")
 
@@ -99,9 +109,9 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
     Raises:
         UserError: it can't be read, columns can't be told apart, or a value makes no sense.
     """
-    sheet = _read_sheet(path)
+    sheet = read_sheet(path)
     notes: list[str] = []
-    sheet = _without_index(sheet, notes)
+    sheet = without_index(sheet, notes)
     entries, name, splits = _entries(sheet, metric, notes)
     signs: Counter[bool] = Counter()
     tables: dict[str, dict[str, dict[str, dict[int, float]]]] = defaultdict(
@@ -132,98 +142,6 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
     return Results(name, has_subjects, tables, absent, signs[True] > 0, splits, notes)
 
 
-# ---------------------------------------------------------------- cells of the file
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sheet:
-    """The cells of a file: lower-case names of known columns, and rows with their line."""
-
-    path: Path
-    separator: str
-    columns: Sequence[str]
-    rows: Sequence[tuple[int, Sequence[str]]]
-    notes: Sequence[str] = field(default_factory=list)
-
-    def column(self, name: str) -> list[str]:
-        place = list(self.columns).index(name)
-        return [cells[place] for _, cells in self.rows]
-
-    def without(self, places: Sequence[int]) -> _Sheet:
-        kept = [place for place in range(len(self.columns)) if place not in places]
-        return replace(
-            self,
-            columns=[self.columns[place] for place in kept],
-            rows=[(line, [cells[place] for place in kept]) for line, cells in self.rows],
-        )
-
-
-def _read_sheet(path: Path) -> _Sheet:
-    try:
-        content = path.read_bytes()
-        utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-        lines = content.decode("utf-16" if utf_16 else "utf-8-sig").splitlines()
-        lines, separator = _separator(lines)
-        reader = csv.reader(lines, delimiter=separator, strict=True)
-        rows = [(reader.line_num, cells) for cells in reader]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(f"{path} can't be read as CSV ({one_line(error)}).") from error
-    filled = [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
-    if not filled:
-        raise _no_columns(path, [])
-    (_, head), *body = filled
-    names = [_column_name(name) for name in head]
-    while names and not names[-1] and all(len(c) < len(names) or not c[-1] for _, c in body):
-        names.pop()  # a separator at the end of every line
-    body = [(line, _as_long(path, line, cells, names)) for line, cells in body]
-    shown = {";": "semicolons", "\t": "tabs"}.get(separator)
-    notes = [f"Separated by {shown}; a decimal comma is read as a point."] if shown else []
-    return _Sheet(path=path, separator=separator, columns=names, rows=body, notes=notes)
-
-
-def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:
-    """The lines of the table, and what separates its cells: the header tells."""
-    head = next((line for line in lines if line.strip()), "")
-    if re.fullmatch(r"sep=.", head.strip(), re.IGNORECASE):  # of Excel
-        return lines[list(lines).index(head) + 1 :], head.strip()[-1]
-    unquoted = re.sub(r'"[^"]*"', "", head)
-    return lines, max(",;\t", key=lambda separator: (unquoted.count(separator), separator == ","))
-
-
-def _column_name(name: str) -> str:
-    name = name.strip()
-    known = _ALSO.get(name.casefold(), name.casefold())
-    return known if known in _KNOWN or _INDEX.fullmatch(known) else name
-
-
-def _as_long(path: Path, line: int, cells: Sequence[str], names: Sequence[str]) -> list[str]:
-    extra = cells[len(names) :]
-    if any(cell.strip() for cell in extra):  # as of 0,1 for 0.1
-        raise UserError(
-            f"{path}, line {line}: more values than columns. Write decimals with a point, or "
-            "separate columns with semicolons."
-        )
-    return [*cells[: len(names)], *[""] * (len(names) - len(cells))]
-
-
-def _without_index(sheet: _Sheet, notes: list[str]) -> _Sheet:
-    """Leave out the numbers of the rows, which pandas and R write in front."""
-    dropped = []
-    for place, name in enumerate(sheet.columns):
-        column = [cells[place].strip() for _, cells in sheet.rows]
-        numbers = [int(_plain(text)) for text in column if _plain(text).isdecimal()]
-        counts = len(numbers) == len(column) and len({*numbers}) == len(numbers)
-        if _INDEX.fullmatch(name) and counts and name not in (CONFIGURATION, SEED):
-            dropped.append(place)
-            notes.append(f"Column {place + 1}{f' ({name})' if name else ''} numbers the rows.")
-    return sheet.without(dropped)
-
-
-def _plain(text: str) -> str:
-    """A whole number without ".0"."""
-    return re.sub(r"[.,]0+$", "", text)
-
-
 # ---------------------------------------------------------------- layouts
 
 
@@ -235,7 +153,7 @@ class _Content(NamedTuple):
     splits: Splits | None = None
 
 
-def _entries(sheet: _Sheet, metric: str | None, notes: list[str]) -> _Content:
+def _entries(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
     """The scores of the file, by its layout."""
     names = list(sheet.columns)
     twice = [name for name, n in Counter(names).items() if n > 1]
@@ -243,42 +161,31 @@ def _entries(sheet: _Sheet, metric: str | None, notes: list[str]) -> _Content:
         name = printable(twice[0]) or "one without a name"
         raise UserError(f"{sheet.path} must have each column once, got {name} twice.")
     # A table of pandas with a named row for each configuration has no name above them.
-    if CONFIGURATION not in names and SEED not in names and names and _INDEX.fullmatch(names[0]):
+    if CONFIGURATION not in names and SEED not in names and names and INDEX.fullmatch(names[0]):
         names[0] = CONFIGURATION
     sheet = replace(sheet, columns=names)
-    others = [name for name in names if name not in _KNOWN]
+    others = [name for name in names if name not in KNOWN]
     if CONFIGURATION in names and SEED in names:
         return _long(sheet, metric, notes)
     if CONFIGURATION in names and others and all(_SEED.fullmatch(n.casefold()) for n in others):
-        notes.append(f"Read as wide: a column for each seed, {_listed(others)}.")
+        notes.append(f"Read as wide: a column for each seed, {listed(others)}.")
         return _wide(sheet, others, metric, seeds_in_columns=True)
     if SEED in names and len(others) > 1:
-        notes.append(f"Read as wide: a column for each configuration, {_listed(others)}.")
+        notes.append(f"Read as wide: a column for each configuration, {listed(others)}.")
         return _wide(sheet, others, metric, seeds_in_columns=False)
-    raise _no_columns(sheet.path, names)
+    raise no_columns(sheet.path, names)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return printable(", ".join(names), 100)
-
-
-def _no_columns(path: Path, names: Sequence[str]) -> UserError:
-    return UserError(
-        f"{path} must have the columns configuration, seed and a score, or a column for each seed "
-        f"or configuration, got {_listed(names) or 'nothing'}."
-    )
-
-
-def _long(sheet: _Sheet, metric: str | None, notes: list[str]) -> _Content:
+def _long(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
     rows, chosen = _one_protocol(sheet)
     splits = read_splits(sheet.path, sheet.columns, rows)
     sheet, primary = _by_objective(replace(sheet, rows=rows), notes)
-    known = [*_KNOWN, *(COLUMNS if splits else ())]
+    known = [*KNOWN, *(COLUMNS if splits else ())]
     others = [name for name in sheet.columns if name.casefold() not in known]
     name = _metric(sheet, others, metric, primary)
     left = [other for other in others if other != name]
     if left:
-        notes.append(f"Score: {name}. Not used: {_listed(left)}.")
+        notes.append(f"Score: {name}. Not used: {listed(left)}.")
     if PROTOCOL in sheet.columns:
         notes.append(f"Rows of the protocol {chosen}.")
     if MISSING_CELLS in sheet.columns and any(cell != "0" for cell in sheet.column(MISSING_CELLS)):
@@ -295,7 +202,7 @@ def _long(sheet: _Sheet, metric: str | None, notes: list[str]) -> _Content:
     return _Content(entries(), name, splits)
 
 
-def _by_objective(sheet: _Sheet, notes: list[str]) -> tuple[_Sheet, str]:
+def _by_objective(sheet: Sheet, notes: list[str]) -> tuple[Sheet, str]:
     """The table of an image evaluation with what it compares as configuration, and its metric.
 
     These are the objectives, whose configurations were chosen subject by subject; or the
@@ -328,13 +235,13 @@ def _is_score(text: str) -> bool:
         return False
 
 
-def _metric(sheet: _Sheet, others: Sequence[str], asked: str | None, primary: str) -> str:
+def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str) -> str:
     by_name = {name.casefold(): name for name in others}
     if asked is not None:
         if asked.casefold() not in by_name:
             raise UserError(
                 f"--metric {printable(asked)} is no column of {sheet.path}. Found: "
-                f"{_listed(others) or 'no score'}."
+                f"{listed(others) or 'no score'}."
             )
         return by_name[asked.casefold()]
     if len(others) == 1:
@@ -342,14 +249,14 @@ def _metric(sheet: _Sheet, others: Sequence[str], asked: str | None, primary: st
     if primary in by_name:
         return by_name[primary]
     if not others:
-        raise _no_columns(sheet.path, sheet.columns)
+        raise no_columns(sheet.path, sheet.columns)
     raise UserError(
-        f"{sheet.path} has several columns beside configuration and seed: {_listed(others)}. Name "
+        f"{sheet.path} has several columns beside configuration and seed: {listed(others)}. Name "
         f"the score, as --metric {printable(others[0], 30)}."
     )
 
 
-def _one_protocol(sheet: _Sheet) -> tuple[Sequence[tuple[int, Sequence[str]]], str]:
+def _one_protocol(sheet: Sheet) -> tuple[Sequence[tuple[int, Sequence[str]]], str]:
     """The rows of an evaluation at fresh seeds if there are any, else at those of the search."""
     if PROTOCOL not in sheet.columns:
         return sheet.rows, ""
@@ -357,20 +264,20 @@ def _one_protocol(sheet: _Sheet) -> tuple[Sequence[tuple[int, Sequence[str]]], s
     chosen = FRESH_SEEDS if FRESH_SEEDS in protocols else protocols[0] if protocols else ""
     if len(protocols) > 1 and FRESH_SEEDS not in protocols:
         raise UserError(
-            f"{sheet.path} has rows of several protocols: {_listed(protocols)}. Keep one."
+            f"{sheet.path} has rows of several protocols: {listed(protocols)}. Keep one."
         )
     place = list(sheet.columns).index(PROTOCOL)
     return [row for row in sheet.rows if row[1][place] == chosen], chosen
 
 
 def _wide(
-    sheet: _Sheet, others: Sequence[str], metric: str | None, *, seeds_in_columns: bool
+    sheet: Sheet, others: Sequence[str], metric: str | None, *, seeds_in_columns: bool
 ) -> _Content:
     if metric is not None:
         raise UserError(
             f"--metric {printable(metric)}: {sheet.path} is wide, with a column for each "
             f"{'seed' if seeds_in_columns else 'configuration'} and none for a metric "
-            f"({_listed(others)}). Leave it out, or give a column for each score."
+            f"({listed(others)}). Leave it out, or give a column for each score."
         )
     places = {column: place for place, column in enumerate(sheet.columns)}
 

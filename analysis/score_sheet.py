@@ -1,0 +1,135 @@
+"""The cells of a file of scores, of whatever program saved it: separators, encodings, indices."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ssense.errors import UserError, one_line, printable
+
+CONFIGURATION, SEED, PROTOCOL, MISSING_CELLS = "configuration", "seed", "protocol", "missing_cells"
+SUBJECT, RECORDING = UNITS = ("subject", "recording")
+KNOWN = (CONFIGURATION, SEED, *UNITS, PROTOCOL, MISSING_CELLS)
+_ALSO = {"config": CONFIGURATION, "family": CONFIGURATION, "seeds": SEED}
+INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # of pandas, and of R
+"""What the numbers of rows are called, in a column of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """The cells of a file.
+
+    Attributes:
+        path: Of the file.
+        separator: The character between cells.
+        columns: Their names; those of known columns in lower case.
+        rows: The line of each row, and its cells, one per column.
+        notes: How the file was understood, a line each.
+    """
+
+    path: Path
+    separator: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[int, Sequence[str]]]
+    notes: Sequence[str] = field(default_factory=list)
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column."""
+        place = list(self.columns).index(name)
+        return [cells[place] for _, cells in self.rows]
+
+    def without(self, places: Sequence[int]) -> Sheet:
+        """The same without the columns at some places."""
+        kept = [place for place in range(len(self.columns)) if place not in places]
+        return replace(
+            self,
+            columns=[self.columns[place] for place in kept],
+            rows=[(line, [cells[place] for place in kept]) for line, cells in self.rows],
+        )
+
+
+def read_sheet(path: Path) -> Sheet:
+    """Read the cells of a file.
+
+    Raises:
+        UserError: It can't be read, has no row, or a row has more cells than there are columns.
+    """
+    try:
+        content = path.read_bytes()
+        utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        lines = content.decode("utf-16" if utf_16 else "utf-8-sig").splitlines()
+        lines, separator = _separator(lines)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        rows = [(reader.line_num, cells) for cells in reader]
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(f"{path} can't be read as CSV ({one_line(error)}).") from error
+    filled = [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
+    if not filled:
+        raise no_columns(path, [])
+    (_, head), *body = filled
+    names = [_column_name(name) for name in head]
+    while names and not names[-1] and all(len(c) < len(names) or not c[-1] for _, c in body):
+        names.pop()  # a separator at the end of every line
+    body = [(line, _as_long(path, line, cells, names)) for line, cells in body]
+    shown = {";": "semicolons", "\t": "tabs"}.get(separator)
+    notes = [f"Separated by {shown}; a decimal comma is read as a point."] if shown else []
+    return Sheet(path=path, separator=separator, columns=names, rows=body, notes=notes)
+
+
+def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:
+    """The lines of the table, and what separates its cells: the header tells."""
+    head = next((line for line in lines if line.strip()), "")
+    if re.fullmatch(r"sep=.", head.strip(), re.IGNORECASE):  # of Excel
+        return lines[list(lines).index(head) + 1 :], head.strip()[-1]
+    unquoted = re.sub(r'"[^"]*"', "", head)
+    return lines, max(",;\t", key=lambda separator: (unquoted.count(separator), separator == ","))
+
+
+def _column_name(name: str) -> str:
+    name = name.strip()
+    known = _ALSO.get(name.casefold(), name.casefold())
+    return known if known in KNOWN or INDEX.fullmatch(known) else name
+
+
+def _as_long(path: Path, line: int, cells: Sequence[str], names: Sequence[str]) -> list[str]:
+    extra = cells[len(names) :]
+    if any(cell.strip() for cell in extra):  # as of 0,1 for 0.1
+        raise UserError(
+            f"{path}, line {line}: more values than columns. Write decimals with a point, or "
+            "separate columns with semicolons."
+        )
+    return [*cells[: len(names)], *[""] * (len(names) - len(cells))]
+
+
+def without_index(sheet: Sheet, notes: list[str]) -> Sheet:
+    """Leave out the numbers of the rows, which pandas and R write in front."""
+    dropped = []
+    for place, name in enumerate(sheet.columns):
+        column = [cells[place].strip() for _, cells in sheet.rows]
+        numbers = [int(_plain(text)) for text in column if _plain(text).isdecimal()]
+        counts = len(numbers) == len(column) and len({*numbers}) == len(numbers)
+        if INDEX.fullmatch(name) and counts and name not in (CONFIGURATION, SEED):
+            dropped.append(place)
+            notes.append(f"Column {place + 1}{f' ({name})' if name else ''} numbers the rows.")
+    return sheet.without(dropped)
+
+
+def _plain(text: str) -> str:
+    """A whole number without ".0"."""
+    return re.sub(r"[.,]0+$", "", text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names for a message, which they are not to fill."""
+    return printable(", ".join(names), 100)
+
+
+def no_columns(path: Path, names: Sequence[str]) -> UserError:
+    """The refusal of a table whose columns say nothing."""
+    return UserError(
+        f"{path} must have the columns configuration, seed and a score, or a column for each seed "
+        f"or configuration, got {listed(names) or 'nothing'}."
+    )
