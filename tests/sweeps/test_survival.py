@@ -383,7 +383,7 @@ def test_a_ray_whose_server_dies_ends_the_sweep_in_one_line(storage, undisturbed
         code, _, errors = driver.end()
     seconds = time.monotonic() - start
     print(f"ended within {seconds:.1f} s")
-    assert seconds < 30  # Ray itself waits for a minute
+    assert seconds < 60  # Ray itself waits that long before it says anything
     assert code == 2
     assert re.fullmatch(
         r"error: Ray's gcs_server \(process \d+\) died: killed, or out of memory\. .* run the "
