@@ -51,7 +51,7 @@ def _row(ledger: Ledger, looks: int) -> dict[str, str]:
     dataset = description["dataset"]
     return {
         "sweep": ledger.folder.name,
-        "of": f"{dataset.get('subject', '–')}, {dataset.get('title', '–')} ({ledger.method()})",
+        "of": f"{dataset.get('subject', '–')}, {dataset.get('title', '–')} ({ledger.task()})",
         "question": question(description),
         "cells": _cells(ledger),
         "worked on": description["updated_at"].replace("T", " ")[:16],
@@ -96,7 +96,7 @@ def _key(configuration: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
 
 def _evaluated(ledger: Ledger, looks: int) -> str:
     tables = exists(ledger.folder / "evaluation" / "scores.csv")
-    images = ledger.method() == "images" and looks > 0  # their tables are of several sweeps
+    images = ledger.task() == "images" and looks > 0  # their tables are of several sweeps
     counted = f"{looks} look{'s' * (looks != 1)} at the test"
     return f"{'yes' if tables or images else 'no'}, {counted}"
 

@@ -51,7 +51,7 @@ def confirming_sweep(
         )
     if len(seeds) < 2:
         raise UserError(f"--confirm-seeds {seeds[0]}: one seed can't be tested. Give more.")
-    kind = sweep.training.split
+    kind = sweep.specification.split
     if poor := first_poor_split(partial(dataset.split, kind), seeds):
         seed, n_candidates = poor
         raise UserError(

@@ -349,7 +349,10 @@ def run_controls(
         resources = options.cpus_per_cell, options.gpus_per_cell
         trained, found = run_trained_control(plan, ledger, search, chosen, dataset, *resources)
         scores[plan.control.title] = found
-        if (trained.dataset_digest, trained.training) != (sweep.dataset_digest, sweep.training):
+        if (trained.dataset_digest, trained.specification) != (
+            sweep.dataset_digest,
+            sweep.specification,
+        ):
             record_look(ledger, sweep.seeds, best, trained)
     retrievals = {name: scores[name].retrievals for name in (MODEL, *BRAINLESS) if name in scores}
     controls = Controls(

@@ -282,7 +282,7 @@ def evaluate_chosen(
     Raises:
         UserError: an encoder can't be read, or was trained by another split.
     """
-    training = search.sweep.training
+    specification = search.sweep.specification
     pairs = dataset.on(any_device())
     splits = splits_of(dataset, search.sweep)
     retrievals: dict[str, list[Retrieval]] = {}
@@ -291,7 +291,9 @@ def evaluate_chosen(
             split = splits[record.seed]
             check_split(ledger, record, split)
             found = held_out_retrieval(
-                ledger, record, pairs, split.test, training.precision, training.shares_test
+                *(ledger, record, pairs, split.test),
+                specification.training.precision,
+                specification.shares_test,
             )
             retrievals.setdefault(family, []).append(found)
     return evaluation_of(search.sweep, chosen, splits, retrievals)
@@ -311,7 +313,7 @@ def evaluation_of(
         splits: The splits by seed.
         retrievals: By name of what is compared, one per seed.
     """
-    training = sweep.training
+    specification = sweep.specification
     return Evaluation(
         chosen=chosen,
         seeds=sweep.seeds,
@@ -319,7 +321,7 @@ def evaluation_of(
         n_train=round(np.mean([len(split.train) for split in splits.values()])),
         n_test=round(np.mean([len(split.test) for split in splits.values()])),
         sizes=mean_sizes(sweep, splits),
-        test_blocks=training.test_blocks if training.shares_test else None,
+        test_blocks=specification.test_blocks if specification.shares_test else None,
     )
 
 
@@ -343,14 +345,14 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
 
 def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
     """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
-    sizes = [sweep.training.resampled_sizes(split) for split in splits.values()]
+    sizes = [sweep.specification.resampled_sizes(split) for split in splits.values()]
     n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
     return n_train, n_test
 
 
 def splits_of(dataset: Dataset, sweep: Sweep) -> dict[int, Split]:
     """The splits of a dataset by the seeds of a sweep."""
-    return {seed: dataset.split(sweep.training.split, seed) for seed in sweep.seeds}
+    return {seed: dataset.split(sweep.specification.split, seed) for seed in sweep.seeds}
 
 
 def held_out_retrieval(

@@ -20,13 +20,14 @@ if __name__ == "__main__" and not __package__:
 
 from analysis.options import ImageEvaluationOptions
 from ssense.command import check_flags, run_command
+from ssense.specification import settings
 
 if __name__ == "__main__":
     check_flags(ImageEvaluationOptions)  # before the imports that take seconds
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -66,10 +67,11 @@ from ssense.data.things_responses import POSTERIOR
 from ssense.digest import digest
 from ssense.errors import UserError, printable
 from ssense.fitting import load_weights
-from ssense.image_training import ImageTrainingSpec
+from ssense.image_training import ImageSpec
 from ssense.retrieval import chance_metrics, cosine_scores, metric_values, retrieval_ranks
+from ssense.specification import configured
 from ssense.storage import locate, open_storage, write_whole
-from sweeps.engine.cell import Configuration, configured, describe
+from sweeps.engine.cell import Configuration, describe
 from sweeps.engine.ledger import Ledger, Record, find_ledger, readable_ledgers, sweep_folders
 from sweeps.engine.process import any_device
 from sweeps.engine.progress import console, say, step
@@ -100,7 +102,7 @@ class Evaluated:
     Attributes:
         ledger: of the sweep.
         subject: that was tested.
-        training: what its cells share.
+        specification: what its cells share.
         chosen: configuration of each objective.
         seeds: of the sweep.
         by_image: By objective and metric, `[J, n]`, what each seed's encoder reaches at each test
@@ -112,7 +114,7 @@ class Evaluated:
 
     ledger: Ledger
     subject: str
-    training: ImageTrainingSpec
+    specification: ImageSpec
     chosen: Mapping[str, Configuration]
     seeds: tuple[int, ...]
     by_image: Mapping[str, Mapping[str, np.ndarray]]
@@ -190,7 +192,7 @@ def _circumstances(ledger: Ledger) -> dict[str, object]:
     return {
         "seeds": sweep.seeds,
         "objectives": ", ".join(sorted(family.name for family in sweep.families)),
-        **{field.name: getattr(sweep.training, field.name) for field in fields(sweep.training)},
+        **settings(sweep.specification),
         **{name: dataset[name] for name in data},
     }
 
@@ -223,22 +225,22 @@ def evaluate_sweep(
         UserError: data or an encoder can't be read.
     """
     dataset = sweep_dataset(ledger)
-    training = search.sweep.training
+    specification = search.sweep.specification
     retrieved = {
         family: _retrieved(
-            search.done(configuration), configured(training, configuration), dataset, ledger
+            search.done(configuration), configured(specification, configuration), dataset, ledger
         )
         for family, configuration in chosen.items()
     }
     return Evaluated(
         ledger=ledger,
         subject=dataset.subject,
-        training=training,
+        specification=specification,
         chosen=chosen,
         seeds=search.sweep.seeds,
         by_image={family: by_metric for family, (by_metric, _) in retrieved.items()},
         if_own={family: if_own for family, (_, if_own) in retrieved.items()},
-        task=_task(ledger, dataset, training),
+        task=_task(ledger, dataset, specification),
     )
 
 
@@ -248,28 +250,28 @@ def look_in_words(found: Evaluated) -> str:
     Raises:
         UserError: the storage can't be read or written to.
     """
-    if _by_test(found.training):
+    if _by_test(found.specification):
         return f"{found.subject}: the test chose."
     return f"{found.subject}: {record_look(found.ledger, found.seeds, found.chosen)}."
 
 
 def _retrieved(
-    records: Sequence[Record], training: ImageTrainingSpec, dataset: ImageDataset, ledger: Ledger
+    records: Sequence[Record], specification: ImageSpec, dataset: ImageDataset, ledger: Ledger
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What each seed's encoder reaches, see `by_image` and `if_own` of `Evaluated`."""
     device = any_device()
     responses = dataset.on(device)
     found, if_own = [], []
     for record in records:
-        split = dataset.split(training.split, record.seed)
+        split = dataset.split(specification.split, record.seed)
         check_split(ledger, record, split)
         test = responses.select(split.test)
         try:
-            model = training.initial(test)
+            model = specification.initial(test)
             load_weights(model, ledger.encoder(record))
         except ValueError as error:
             raise another_models(ledger, record, error) from error
-        queries, candidates, images = training.embed(model.to(device), test)
+        queries, candidates, images = specification.embed(model.to(device), test)
         ranks = retrieval_ranks(queries, candidates, images).cpu().numpy()
         of_all = rankdata(-cosine_scores(queries, candidates).cpu().numpy(), axis=1)
         shown = images.cpu().numpy()
@@ -289,12 +291,12 @@ def _mean_of_images(values: np.ndarray, images: np.ndarray) -> np.ndarray:
     return (sums.T / np.bincount(images)).T
 
 
-def _task(ledger: Ledger, dataset: ImageDataset, training: ImageTrainingSpec) -> Task | None:
+def _task(ledger: Ledger, dataset: ImageDataset, specification: ImageSpec) -> Task | None:
     folder = locate(ledger.description()["dataset"]["responses"])
-    if (folder / RECORD).exists() or _by_test(training):
+    if (folder / RECORD).exists() or _by_test(specification):
         return None
     modality: Modality = "EEG" if {*POSTERIOR} <= {*dataset.things.channels} else "MEG"
-    return modality, training.split
+    return modality, specification.split
 
 
 def by_subject(found: Sequence[Evaluated], metric: str) -> BySubject:
@@ -391,6 +393,7 @@ def standard_errors(by_image: np.ndarray) -> tuple[float, float]:
 def words(found: Sequence[Evaluated]) -> list[str]:
     """Say what the tables show, what their numbers cannot tell, and what was chosen."""
     first = found[0]
+    spec = first.specification
     errors = [
         standard_errors(np.stack([each.by_image[name][PRIMARY].mean(axis=0) for each in found]))
         for name in first.by_image
@@ -399,10 +402,10 @@ def words(found: Sequence[Evaluated]) -> list[str]:
     chance = chance_metrics(first.n_test, (1, 5))
     seeds = " ".join(map(str, first.seeds))
     return [
-        f"{first.n_test}-way retrieval of test images by {first.training.split} training, gallery "
-        f"{first.training.gallery}, {first.training.tower.model} ({first.training.tower.weights}), "
-        f"{first.training.encoder}; mean over seeds {seeds}. {_choice(first)} SSR and NeuroCLIP "
-        "are reimplemented from the papers' descriptions.",
+        f"{first.n_test}-way retrieval of test images by {spec.split} training, gallery "
+        f"{spec.gallery}, {spec.target.model} ({spec.target.weights}), {spec.encoder.kind}; mean "
+        f"over seeds {seeds}. {_choice(first)} SSR and NeuroCLIP are reimplemented "
+        "from the papers' descriptions.",
         f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. If "
         f"{first.n_test} other images were drawn, one subject's Top-1 would have a standard error "
         f"of up to {100 * alone:.1f} points, the mean over {len(found)} subjects one of "
@@ -416,7 +419,7 @@ def words(found: Sequence[Evaluated]) -> list[str]:
 
 
 def _choice(found: Evaluated) -> str:
-    if _by_test(found.training):
+    if _by_test(found.specification):
         return (
             "The test itself chose epochs and configurations, as many papers' does: these numbers "
             "reproduce theirs and estimate nothing."
@@ -424,8 +427,8 @@ def _choice(found: Evaluated) -> str:
     return "Configurations and epochs were chosen by validation Recall@10 on held-out concepts."
 
 
-def _by_test(training: ImageTrainingSpec) -> bool:
-    return training.split.endswith(BEST_TEST_EPOCH)
+def _by_test(specification: ImageSpec) -> bool:
+    return specification.split.endswith(BEST_TEST_EPOCH)
 
 
 def score_rows(found: Sequence[Evaluated]) -> report.Rows:
@@ -437,7 +440,7 @@ def score_rows(found: Sequence[Evaluated]) -> report.Rows:
             "configuration": describe(each.chosen[name]),
             "seed": seed,
             **{metric: values[place] for metric, values in scores.items()},
-            SPLIT: each.training.split,
+            SPLIT: each.specification.split,
         }
         for each in found
         for name, scores in each.scores.items()
@@ -513,7 +516,7 @@ def main(options: ImageEvaluationOptions) -> None:
     tables += test_tables(comparisons, over)
     further = further_legend(comparisons, EQUIVALENCE, partial(report.score, PRIMARY))
     texts = [*words(found), *looks, legend, further]
-    if not _by_test(first.training):
+    if not _by_test(first.specification):
         metric = TOPS[PRIMARY] if others else f"{TOPS[PRIMARY]} of {first.subject} alone"
         texts.insert(0, verdict(list(first.by_image), comparisons, metric, kind="objectives"))
     say(texts[0])

@@ -107,7 +107,7 @@ def record_look(
     """
     chosen = {family: dict(values) for family, values in choice.items()}
     known = _looks(ledger, sweep)
-    shared = (sweep or ledger.sweep()).training.shares_test
+    shared = (sweep or ledger.sweep()).specification.shares_test
     earlier = [look for look in known.looks.values() if shared or {*look.seeds} & {*seeds}]
     look = {
         "id": uuid.uuid4().hex,  # two looks at once are two, however alike
@@ -229,7 +229,7 @@ def _parsed(path: UPath, content: bytes) -> tuple[Look, str]:
 def _looks(ledger: Ledger, sweep: Sweep | None = None) -> Looks:
     sweep = sweep or ledger.sweep()
     test = ledger.description()["dataset"].get("test")
-    named = test or f"{sweep.dataset_digest}-{sweep.training.split}"
+    named = test or f"{sweep.dataset_digest}-{sweep.specification.split}"
     return read_looks(ledger.storage / FOLDER / named, looks_noted(ledger).get(named, ()))
 
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from upath import UPath
@@ -20,6 +20,7 @@ from ssense.data.shards import read_manifest
 from ssense.digest import digest
 from ssense.errors import UserError, one_line
 from ssense.retrieval import METRICS
+from ssense.specification import settings
 from ssense.storage import read_whole
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.provenance import code_versions
@@ -67,7 +68,7 @@ def sweep_facts(ledger: Ledger, search: Search) -> Facts:
         ("Seeds", f"{len(sweep.seeds)}: {' '.join(map(str, sweep.seeds))}"),
         ("Policy", f"{ledger.policy()}, by which configurations are given seeds"),
         ("Cells", ", ".join(f"{n} {state}" for state, n in counts.items() if n)),
-        ("Training", _settings(asdict(sweep.training))),
+        ("Training", _settings(settings(sweep.specification))),
     ]
 
 
@@ -87,7 +88,7 @@ def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Fac
     return [
         ("Recording", f"{dataset['subject']}, {dataset['title']}"),
         ("Text tower", dataset["tower"]),
-        ("Split", f"{ledger.sweep().training.split}, by seed: {parts} (means over seeds)"),
+        ("Split", f"{ledger.sweep().specification.split}, by seed: {parts} (means over seeds)"),
         ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
         *_data_report(folder / DATA_REPORT),
     ]
@@ -206,8 +207,7 @@ def _data_report(path: UPath) -> Facts:
 
 
 def _settings(values: Mapping[str, object]) -> str:
-    plain = {name: value for name, value in values.items() if not isinstance(value, Mapping)}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items())
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
 
 
 def _listed(values: Iterable[str]) -> str:

@@ -82,7 +82,7 @@ def caption(ledger: Ledger, name: str, evaluation: Evaluation, origin: str) -> s
         evaluation: its scores.
         origin: says how the configurations were chosen.
     """
-    dataset, split = ledger.description()["dataset"], ledger.sweep().training.split
+    dataset, split = ledger.description()["dataset"], ledger.sweep().specification.split
     seeds = " ".join(map(str, evaluation.seeds))
     untrained = dataset["text_spec"]["weights"] == UNTRAINED
     tower = " The text tower is untrained: a trial, not a result." if untrained else ""

@@ -101,7 +101,7 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
         ledger=ledger,
         subject=dataset["subject"],
         title=dataset["title"],
-        split=ledger.sweep().training.split,
+        split=ledger.sweep().specification.split,
         protocol=protocol,
         seeds=seeds,
         scores=scores,

@@ -314,7 +314,7 @@ def _matrix_picture(material: Material) -> Picture:
 
 def _curve_picture(material: Material) -> Picture:
     search, chosen = material.search, material.last.evaluation.chosen
-    metric, training = search.sweep.metric, search.sweep.training
+    metric, training = search.sweep.metric, search.sweep.specification.training
     curves = {
         family: [
             Curve(scores=[epoch[metric] for epoch in r.history], best_epoch=r.best_epoch)

@@ -97,7 +97,7 @@ def markdown(material: Material) -> str:
 def number_tables(material: Material) -> dict[str, report.Rows]:
     """List means, tests and scores as numbers, by the name of their file."""
     protocols, missing = material.protocols, {"missing_cells": len(material.missing)}
-    of_scores = partial(score_rows, split=material.search.sweep.training.split)
+    of_scores = partial(score_rows, split=material.search.sweep.specification.split)
     listed = {"table": mean_rows, "tests": value_rows, "scores": of_scores}
     return {
         name: [row | missing for protocol in protocols for row in rows(protocol)]

@@ -117,7 +117,7 @@ def plan_control(
         UserError: the recording is missing or another, or its sentences are too few for a split.
     """
     sweep = ledger.sweep()
-    kind = control.split or sweep.training.split
+    kind = control.split or sweep.specification.split
     data = None
     if control.surrogate or control.window_s:
         data = _other_data(control, ledger, recording, kind)
@@ -156,12 +156,12 @@ def run_trained_control(
     Raises:
         UserError: a cell fails, or the storage can't be written to.
     """
-    control, training = plan.control, search.sweep.training
+    control, specification = plan.control, search.sweep.specification
     dataset = dataset if plan.data is None else _made(control, plan.data)
     sweep = replace(
         search.sweep,
         dataset_digest=dataset.digest,
-        training=replace(training, split=control.split or training.split),
+        specification=replace(specification, split=control.split or specification.split),
         families=single_configurations(chosen),
         configurations=1,
     )
@@ -169,7 +169,7 @@ def run_trained_control(
     trained = train_further(what, sweep, search.records, ledger, dataset, cpus, gpus)
     evaluation = evaluate_chosen(trained, chosen, ledger, dataset)
     overlapping = overlapping_share(dataset, splits_of(dataset, sweep).values())
-    if sweep.training.split == "blocked" and overlapping:
+    if sweep.specification.split == "blocked" and overlapping:
         raise AssertionError(f"blocked splits of {dataset.digest} share samples")
     return sweep, ControlScores(
         scores=next(iter(evaluation.scores.values())),

@@ -54,7 +54,7 @@ from ssense.retrieval import (
     retrieval_metrics,
 )
 from ssense.storage import is_local
-from ssense.training import TrainingSpec, embed
+from ssense.training import SentenceSpec, embed
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.process import any_device
@@ -274,9 +274,9 @@ def of_scores(
     return found, pvalues
 
 
-def untrained(training: TrainingSpec, test: Pairs, seed: int) -> Metrics:
+def untrained(specification: SentenceSpec, test: Pairs, seed: int) -> Metrics:
     """Metrics of an encoder that starts as the cell did and learns nothing."""
-    brain, text = embed(initial_model(training, test, seed), test)
+    brain, text = embed(initial_model(specification, test, seed), test)
     return retrieval_metrics(brain, text, torch.arange(len(test), device=text.device))
 
 
@@ -296,19 +296,21 @@ def run_untrained_controls(
     Raises:
         UserError: an encoder can't be read.
     """
-    training, pairs = search.sweep.training, dataset.on(any_device())
+    specification, pairs = search.sweep.specification, dataset.on(any_device())
     found: list[dict[str, Metrics]] = []
     retrievals: list[dict[str, Retrieval]] = []
     pvalues, splits = [], splits_of(dataset, search.sweep)
     for record in search.done(configuration):
         split = splits[record.seed]
-        scores = held_out_scores(ledger, record, pairs, split.test, training.precision)
+        scores = held_out_scores(
+            ledger, record, pairs, split.test, specification.training.precision
+        )
         duration = sentences.duration[torch.from_numpy(split.test)]
         of_model, by_permuting = of_scores(scores, duration, permutations, record.seed)
         pvalues.append(by_permuting)
         brainless = brainless_scores(sentences, split)
         retrieved = {
-            name: retrieval_of(each, split.test, training.shares_test)
+            name: retrieval_of(each, split.test, specification.shares_test)
             for name, each in {MODEL: scores, **brainless}.items()
         }
         retrievals.append(retrieved)
@@ -316,7 +318,7 @@ def run_untrained_controls(
             {
                 **of_model,
                 **{name: metrics_of(torch.from_numpy(r.ranks)) for name, r in retrieved.items()},
-                UNTRAINED: untrained(training, pairs.select(split.test), record.seed),
+                UNTRAINED: untrained(specification, pairs.select(split.test), record.seed),
                 CHANCE: chance_metrics(len(split.test)),
             }
         )

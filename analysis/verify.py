@@ -33,8 +33,10 @@ from ssense.data.splits import SplitKind
 from ssense.digest import digest, weights_file
 from ssense.errors import UserError
 from ssense.model.text import TextSpec
+from ssense.specification import walk
 from ssense.storage import exists, locate, names_in
 from ssense.tensor_file import check_tensor_file
+from ssense.training import SentenceSpec
 from sweeps.engine.cell import Cell, signature
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.precompute import dataset_digest
@@ -113,8 +115,8 @@ def _cell_faults(
                 "configuration, seed or dataset are those of another cell. Delete "
                 f"{ledger.cell_folder(name)} and run the sweep again."
             )
-        if record.done and sweep is not None and ledger.method() == "sentences":
-            cell_encoder(ledger, record, sweep.training.precision)
+        if record.done and sweep is not None and ledger.task() == "sentences":
+            cell_encoder(ledger, record, sweep.specification.training.precision)
         elif record.done:
             ledger.encoder(record)
         checked["encoders"] += record.done
@@ -128,16 +130,16 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
     A sweep's ledger has cells of controls too, with other data or splits. Where initial weights
     are in a file that is not here, nobody can tell.
     """
-    training = sweep.training
-    tower = getattr(training, "tower", None)
-    weights = training.encoder_weights if tower is None else tower.weights
-    if Path(weights).is_absolute() and weights_file(weights) is None:
+    specification = sweep.specification
+    files = (part.weights for part in walk(specification) if hasattr(part, "weights"))
+    if any(Path(file).is_absolute() and weights_file(file) is None for file in files):
         return True
     cell = Cell(record.configuration, record.seed)
-    kinds = (training.split, *(get_args(SplitKind) if tower is None else ()))
+    others = get_args(SplitKind) if isinstance(specification, SentenceSpec) else ()
     with suppress(ValueError, TypeError):  # it has no such field, or refuses the value
         return record.signature in {
-            signature(cell, replace(training, split=kind), record.dataset_digest) for kind in kinds
+            signature(cell, replace(specification, split=kind), record.dataset_digest)
+            for kind in (specification.split, *others)
         }
     return False
 
@@ -145,7 +147,7 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
 def _dataset_faults(ledger: Ledger) -> Iterator[str]:
     """Compare the sentences of the shards with those that the sweep was planned on."""
     origin = ledger.description()["dataset"]
-    if ledger.method() != "sentences" or not {"shards", "text_spec"} <= origin.keys():
+    if ledger.task() != "sentences" or not {"shards", "text_spec"} <= origin.keys():
         return
     folder = ledger.storage / "shards" / origin["shards"]
     spec = TextSpec(**origin["text_spec"])

@@ -20,8 +20,8 @@ from training_step import MASKING, random_pairs
 
 from ssense.command import run_command
 from ssense.fitting import initial_model
-from ssense.model.encoder import Precision, build_encoder
-from ssense.training import TrainingSpec
+from ssense.model.encoder import Precision, ResNetSpec, build_encoder
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import any_device, reset_process
 from sweeps.engine.provenance import device_name
 
@@ -56,11 +56,10 @@ def main(options: Options) -> None:
     build_encoder("random")  # loads libraries
     before = memory_bytes(device)
     pairs = random_pairs(options.sentences, options.electrodes, device)
-    spec = TrainingSpec(
+    spec = SentenceSpec(
         masking=MASKING,
-        batch_size=options.batch_size,
-        precision=options.precision,
-        encoder_weights="random",
+        encoder=ResNetSpec(weights="random"),
+        training=TrainingSpec(batch_size=options.batch_size, precision=options.precision),
     )
     encoder = initial_model(spec, pairs, seed=0).train()
     masks = torch.Generator(device).manual_seed(0)
@@ -70,8 +69,8 @@ def main(options: Options) -> None:
     result = {
         "device": device_name(device),
         "batch": [*pairs.batch(index)[0].shape],
-        "chunk": spec.chunk,
-        "precision": spec.precision,
+        "chunk": spec.training.chunk,
+        "precision": spec.training.precision,
         "dataset_gib": round(pairs.spectrograms.nbytes / 2**30, 2),
         "peak_gib": round((memory_bytes(device) - before) / 2**30, 2),
         "loss": round(loss.item(), 3),

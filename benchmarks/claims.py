@@ -48,10 +48,10 @@ from ssense.data.dataset import Dataset
 from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_sentences
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.fitting import fit
-from ssense.model.encoder import trained_encoder
+from ssense.model.encoder import ResNetSpec, trained_encoder
 from ssense.model.text import TextSpec, cached_embeddings
 from ssense.retrieval import chance_metrics, cosine_scores
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.cell import Configuration
 from sweeps.engine.precompute import ShardTask, plan_dataset
 from sweeps.engine.recording_plan import SMALL
@@ -271,8 +271,9 @@ def dataset_of(spec: SyntheticSpec, folder: Path) -> Dataset:
 def claim(spec: SyntheticSpec, options: Options) -> Comparison:
     """Test whether encoders trained on a recording retrieve above chance."""
     torch.set_num_threads(1)
-    training = TrainingSpec(
-        encoder_weights="random", batch_size=16, max_epochs=options.epochs, patience=options.epochs
+    spec = SentenceSpec(
+        encoder=ResNetSpec(weights="random"),
+        training=TrainingSpec(batch_size=16, max_epochs=options.epochs, patience=options.epochs),
     )
     with tempfile.TemporaryDirectory() as folder:
         dataset = dataset_of(spec, Path(folder))
@@ -280,9 +281,9 @@ def claim(spec: SyntheticSpec, options: Options) -> Comparison:
     scores = []
     for seed in range(options.seeds):
         split = dataset.split("random", seed)
-        found = fit(pairs.select(split.train), pairs.select(split.validation), training, seed)
-        encoder = trained_encoder(found.encoder, training.precision)
-        scores.append(training.evaluate(encoder, pairs.select(split.test))[METRIC])
+        found = fit(pairs.select(split.train), pairs.select(split.validation), spec, seed)
+        encoder = trained_encoder(found.encoder, spec.training.precision)
+        scores.append(spec.evaluate(encoder, pairs.select(split.test))[METRIC])
     sizes = len(split.train), len(split.test)
     chance = np.full(options.seeds, chance_metrics(len(split.test))[METRIC])
     (comparison,) = against_chance({"encoder": np.array(scores)}, chance, *sizes)

@@ -27,8 +27,8 @@ from training_step import SHAPE, Clock, epoch_seconds, peak_bytes
 from ssense.command import run_command
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
-from ssense.model.encoder import Precision
-from ssense.training import TrainingSpec
+from ssense.model.encoder import Precision, ResNetSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import any_device, reset_process
 
 CHUNK = 32
@@ -80,8 +80,9 @@ def train(size: Size, precision: Precision, clock: Clock) -> float:
         normalize(torch.randn(size.sentences, 512, device=clock.device)),
     )
     split = seeded_split(size.sentences, seed=0)
-    spec = TrainingSpec(
-        batch_size=size.batch, chunk=CHUNK, precision=precision, encoder_weights="random"
+    spec = SentenceSpec(
+        encoder=ResNetSpec(weights="random"),
+        training=TrainingSpec(batch_size=size.batch, chunk=CHUNK, precision=precision),
     )
     return epoch_seconds(pairs.select(split.train), pairs.select(split.validation), spec, clock)
 

@@ -27,9 +27,10 @@ from upath import UPath
 from analysis.evaluation import held_out_retrieval
 from ssense.command import run_command
 from ssense.data.brain_treebank import SegmentSpec, open_recording
+from ssense.model.encoder import ResNetSpec
 from ssense.model.text import TextSpec, cached_embeddings
 from ssense.signal.superlets import SuperletSpec
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
@@ -103,7 +104,9 @@ def run_stages(recording: str, storage: UPath) -> tuple[DatasetPlan, dict[str, S
     with stage("load", stages):
         dataset = load_dataset(plan.shard_folder.name, plan.text_spec, storage)
     ledger = Ledger(storage / "sweeps" / "full-size")
-    spec = TrainingSpec(encoder_weights="random", precision="bf16", max_epochs=1)
+    spec = SentenceSpec(
+        encoder=ResNetSpec(weights="random"), training=TrainingSpec(precision="bf16", max_epochs=1)
+    )
     pairs = dataset.on(torch.device("cpu"))
     with stage("epoch", stages):
         reset_process(SEED, threads=1)

@@ -28,7 +28,8 @@ from ssense.command import run_command
 from ssense.data.image_dataset import ImageDataset
 from ssense.data.things import Things
 from ssense.data.things_images import ImageSet
-from ssense.image_training import ImageTrainingSpec
+from ssense.image_training import ImageSpec
+from ssense.specification import configured
 from sweeps.engine.process import any_device, reset_process
 
 N_CHANNELS, N_SAMPLES, N_FEATURES, N_VALIDATION = 17, 250, 1024, 200
@@ -94,7 +95,7 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
 
 def objective_seconds(dataset: ImageDataset, objective: str, rounds: int) -> float:
     """An epoch with its validation; the fastest of several trainings."""
-    spec = ImageTrainingSpec(objective=objective)
+    spec = configured(ImageSpec(), {"objective": objective})
     device = any_device()
     responses, split = dataset.on(device), dataset.split(spec.split, 0)
     parts = responses.select(split.train), responses.select(split.validation)

@@ -10,7 +10,6 @@ GPU each has its share of the memory, as by `--gpus-per-cell`; on a CPU they div
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import multiprocessing
 import time
@@ -25,10 +24,11 @@ import torch
 from training_step import MASKING, random_pairs
 
 from ssense.command import run_command
-from ssense.fitting import Checkpoint, Examples, Method, fit
-from ssense.image_training import ImageTrainingSpec
-from ssense.model.encoder import Precision
-from ssense.training import TrainingSpec
+from ssense.fitting import Checkpoint, Examples, Specification, fit
+from ssense.image_training import ImageSpec
+from ssense.model.encoder import Precision, ResNetSpec
+from ssense.specification import configured
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import any_device, assigned_device, reset_process, usable_cores
 from sweeps.engine.provenance import device_name
 
@@ -58,17 +58,21 @@ class TimeIsOver(Exception):  # noqa: N818 - not an error
     """The end of a measurement."""
 
 
-def cell(options: Options, device: torch.device) -> tuple[Method, Examples, Examples]:
+def cell(options: Options, device: torch.device) -> tuple[Specification, Examples, Examples]:
     """What a cell trains, and the random data that it trains and validates on."""
     if options.method == "ssense":
         on_gpu = device.type == "cuda"
         electrodes = options.electrodes or (99 if on_gpu else 8)
         n = options.sentences or (872 if on_gpu else 32)
         pairs = (random_pairs(size, electrodes, device) for size in (n, n // 4))
-        spec = TrainingSpec(masking=MASKING, precision=options.precision, encoder_weights="random")
+        spec = SentenceSpec(
+            masking=MASKING,
+            encoder=ResNetSpec(weights="random"),
+            training=TrainingSpec(precision=options.precision),
+        )
         return spec, *pairs
     dataset = image_cell.noise(image_cell.Options(), subjects=1)
-    images = ImageTrainingSpec(objective=options.method)
+    images = configured(ImageSpec(), {"objective": options.method})
     responses, split = dataset.on(device), dataset.split(images.split, seed=0)
     return images, responses.select(split.train), responses.select(split.validation)
 
@@ -100,7 +104,7 @@ def train(options: Options, at_once: int, begin: BarrierProxy, rates: list[float
         if len(rates) == at_once:
             raise TimeIsOver
 
-    endless = dataclasses.replace(method, max_epochs=ENDLESS, patience=ENDLESS)
+    endless = configured(method, {"training.max_epochs": ENDLESS, "training.patience": ENDLESS})
     with suppress(TimeIsOver):
         fit(training, validation, endless, seed=0, on_epoch=note)
 

@@ -9,7 +9,6 @@ seeds, the noise that every comparison of a sweep has to live with anyway.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ssense.command import run_command
 from ssense.data.synthetic import SyntheticSpec
 from ssense.fitting import fit
 from ssense.model.encoder import Precision, trained_encoder
+from ssense.specification import configured
 from sweeps.engine.options import SweepOptions
 from sweeps.engine.precompute import load_dataset, make_shards
 from sweeps.engine.process import any_device, reset_process
@@ -53,20 +53,20 @@ def main(options: Options) -> None:
         with running_ray():
             make_shards(plan, on_shard=lambda *_: None)
         dataset = load_dataset(plan.shard_folder.name, plan.text_spec, plan.storage)
-    training = sweep.training()
+    shared = sweep.specification()
     device = any_device()
     pairs = dataset.on(device)
     found: dict[str, list[list[float]]] = {precision: [] for precision in get_args(Precision)}
     for seed in range(options.seeds):
-        split = dataset.split(training.split, seed)
+        split = dataset.split(shared.split, seed)
         for precision, rows in found.items():
             reset_process(seed, threads=1)
-            spec = dataclasses.replace(training, precision=precision)
+            spec = configured(shared, {"training.precision": precision})
             train, validation, test = (
                 pairs.select(part) for part in (split.train, split.validation, split.test)
             )
             trained = fit(train, validation, spec, seed)
-            encoder = trained_encoder(trained.encoder, spec.precision).to(device)
+            encoder = trained_encoder(trained.encoder, precision).to(device)
             metrics = spec.evaluate(encoder, test)
             rows.append([metrics[name] for name in METRICS])
     bf16, float32 = (np.array(found[precision]) for precision in ("bf16", "float32"))

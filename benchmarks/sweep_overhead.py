@@ -46,10 +46,12 @@ from ssense.command import run_command
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
 from ssense.fitting import fit
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.specification import configured
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine import progress, trial, workers
 from sweeps.engine.budget import Budget
-from sweeps.engine.cell import Cell, configured, signature
+from sweeps.engine.cell import Cell, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import assigned_device, reset_process
 from sweeps.engine.progress import CellProgress, say, step
@@ -63,7 +65,7 @@ from sweeps.engine.workers import CellSearcher, OnRecord, Resources, quiet_ray, 
 
 WORKERS = 2
 ELECTRODES, FRAMES = 3, 32
-TRAINING = TrainingSpec(encoder_weights="random", max_epochs=3)
+TRAINING = SentenceSpec(encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=3))
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 NICENESS = 15  # of Ray's workers, and so of all others here
 
@@ -80,14 +82,18 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.masking import Masking
 from ssense.fitting import fit
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import reset_process
 folder, data = sys.argv[1], np.load(f"{sys.argv[1]}/data.npz")
 pairs = Pairs(torch.from_numpy(data["spectrograms"]), torch.from_numpy(data["text"]))
 for ratio, seed in json.loads(sys.argv[2]):
     reset_process(seed, threads=1)
     split = seeded_split(len(pairs), seed)
-    spec = TrainingSpec(encoder_weights="random", max_epochs=3, masking=Masking(time=ratio))
+    spec = SentenceSpec(
+        encoder=ResNetSpec(weights="random"),
+        masking=Masking(time=ratio),
+        training=TrainingSpec(max_epochs=3),
+    )
     start = time.perf_counter()
     trained = fit(pairs.select(split.train), pairs.select(split.validation), spec, seed)
     print(time.perf_counter() - start)
@@ -227,7 +233,7 @@ def sweep_of(families: Sequence[Family], configurations: int, seeds: Sequence[in
     return Sweep(
         claim="overhead",
         dataset_digest="noise",
-        training=TRAINING,
+        specification=TRAINING,
         families=tuple(families),
         configurations=configurations,
         seeds=tuple(seeds),

@@ -34,10 +34,10 @@ from torchvision.models import resnet18
 
 from ssense.command import run_command
 from ssense.data.dataset import Pairs
-from ssense.fitting import Checkpoint, Examples, Method, fit
-from ssense.model.encoder import Precision, SpectrogramEncoder, build_encoder
+from ssense.fitting import Checkpoint, Examples, Specification, fit
+from ssense.model.encoder import Precision, ResNetSpec, SpectrogramEncoder, build_encoder
 from ssense.model.masking import Masking
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import any_device, reset_process
 from sweeps.engine.provenance import device_name
 
@@ -75,7 +75,7 @@ class Plain:
     device: torch.device
 
     @classmethod
-    def of(cls, train: Pairs, validation: Pairs, spec: TrainingSpec) -> Plain:
+    def of(cls, train: Pairs, validation: Pairs, spec: SentenceSpec) -> Plain:
         """Fresh, on the device of the pairs."""
         device = train.text.device
         encoder = resnet18(weights=None)
@@ -85,14 +85,14 @@ class Plain:
         loaders = (
             DataLoader(
                 TensorDataset(part.spectrograms.float().unsqueeze(2).cpu(), part.text.cpu()),
-                spec.batch_size,
+                spec.training.batch_size,
                 shuffle=part is train,
                 num_workers=4 if device.type == "cuda" else 0,
                 pin_memory=device.type == "cuda",
             )
             for part in (train, validation)
         )
-        optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.learning_rate)
+        optimiser = torch.optim.Adam(encoder.parameters(), lr=spec.training.learning_rate)
         return cls(encoder, optimiser, *loaders, device)
 
     def epoch(self) -> None:
@@ -178,7 +178,9 @@ def bare(encoder: SpectrogramEncoder, images: Tensor) -> None:
                 encoder.resnet(images)
 
 
-def epoch_seconds(train: Examples, validation: Examples, spec: Method, clock: Clock) -> float:
+def epoch_seconds(
+    train: Examples, validation: Examples, spec: Specification, clock: Clock
+) -> float:
     """The second epoch of a training, from one report to the next."""
     ends: list[float] = []
 
@@ -196,17 +198,16 @@ def flops_per_image() -> int:
     return counter.get_total_flops()
 
 
-def data(options: Options) -> tuple[Pairs, Pairs, TrainingSpec]:
+def data(options: Options) -> tuple[Pairs, Pairs, SentenceSpec]:
     """Training and validation pairs on the device, and how they are trained on."""
     device = any_device()
     on_gpu = device.type == "cuda"
     electrodes = options.electrodes or (99 if on_gpu else 8)
     sentences = options.sentences or (872 if on_gpu else 64)
-    spec = TrainingSpec(
+    spec = SentenceSpec(
         masking=MASKING,
-        batch_size=options.batch_size,
-        precision=options.precision,
-        encoder_weights="random",
+        encoder=ResNetSpec(weights="random"),
+        training=TrainingSpec(batch_size=options.batch_size, precision=options.precision),
     )
     train = random_pairs(sentences, electrodes, device)
     return train, random_pairs(sentences // 4, electrodes, device), spec
@@ -241,15 +242,15 @@ def plain_script(options: Options) -> Iterator[Callable[[], float]]:
 
 
 def workloads(
-    train: Pairs, validation: Pairs, spec: TrainingSpec, clock: Clock
+    train: Pairs, validation: Pairs, spec: SentenceSpec, clock: Clock
 ) -> dict[str, Callable[[], float]]:
     """What is timed, by name; each returns its seconds."""
     device = clock.device
-    encoder = build_encoder("random", precision=spec.precision).to(device)
+    encoder = build_encoder("random", precision=spec.training.precision).to(device)
     optimiser = spec.optimiser(encoder)
     masks = torch.Generator(device).manual_seed(0)
-    index = torch.arange(spec.batch_size, device=device)
-    dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+    index = torch.arange(spec.training.batch_size, device=device)
+    dtype = torch.bfloat16 if spec.training.precision == "bf16" else torch.float32
     images = train.batch(index)[0].flatten(0, 1).to(dtype, memory_format=torch.channels_last)
     matrix = torch.randn(MATRIX, MATRIX, device=device, dtype=dtype)
 
@@ -318,11 +319,11 @@ def main(options: Options) -> None:
             work[name]()  # loads libraries and chooses kernels
         rounds = [{name: timed() for name, timed in work.items()} for _ in range(options.rounds)]
     seconds = {name: statistics.median(r[name] for r in rounds) for name in work}
-    images = [electrodes * n for n in (spec.batch_size, len(train), len(validation))]
+    images = [electrodes * n for n in (spec.training.batch_size, len(train), len(validation))]
     result = {
         "device": device_name(device),
-        "precision": spec.precision,
-        "batch": [spec.batch_size, electrodes, *SHAPE],
+        "precision": spec.training.precision,
+        "batch": [spec.training.batch_size, electrodes, *SHAPE],
         "epoch": [len(train), len(validation)],
         **figures(seconds, *images),
         "peak_memory_gb": round(peak_bytes(device) / 1e9, 2),

@@ -35,18 +35,35 @@ Model = TypeVar("Model", bound=nn.Module)
 Part = TypeVar("Part", bound=Examples)
 
 
-class Method(Protocol[Model, Part]):
-    """A way of decoding: the specification of a cell, a dataclass of plain values.
+class Training(Protocol):
+    """What the loop of a training goes by.
 
     Attributes:
-        split: how a seed divides the data.
-        shares_test: whether all seeds share one test split.
+        precision: Precision that matrix products are computed in.
+        batch_size: Pairs of a step.
+        patience: Epochs without a better selection metric before training stops.
+        max_epochs: The most epochs.
+    """
+
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def patience(self) -> int: ...  # noqa: D102
+    @property
+    def max_epochs(self) -> int: ...  # noqa: D102
+
+
+class Specification(Protocol[Model, Part]):
+    """What makes a cell's result beside its dataset and seed: a dataclass of parts and values.
+
+    Attributes:
+        split: How a seed divides the data.
+        shares_test: Whether all seeds share one test split.
         test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
             0 where subjects are tested.
-        precision: that its matrix products are computed in.
-        batch_size: pairs of a step.
-        patience: epochs without a better selection metric before training stops.
-        max_epochs: most epochs.
+        training: How its objective is minimised.
     """
 
     @property
@@ -56,13 +73,7 @@ class Method(Protocol[Model, Part]):
     @property
     def test_blocks(self) -> int: ...  # noqa: D102
     @property
-    def precision(self) -> str: ...  # noqa: D102
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-    @property
-    def patience(self) -> int: ...  # noqa: D102
-    @property
-    def max_epochs(self) -> int: ...  # noqa: D102
+    def training(self) -> Training: ...  # noqa: D102
 
     def by_content(self) -> Self:
         """The same, with weights from a file named by their content."""
@@ -174,7 +185,7 @@ class Stream(IntEnum):
 def fit(
     train: Part,
     validation: Part,
-    method: Method[Model, Part],
+    specification: Specification[Model, Part],
     seed: int,
     *,
     on_epoch: Callable[[Checkpoint], Any] = lambda _: None,
@@ -188,17 +199,18 @@ def fit(
     Args:
         train: the training split, on the device to train on.
         validation: the validation split, on the same device.
-        method: what is trained, and how.
+        specification: What is trained, and how.
         seed: seeds weights, order and masks.
         on_epoch: called after each epoch with where the training stands.
-        resume: where to go on, reached with the same splits, method and seed on the same kind of
-            device; it is not changed.
+        resume: where to go on, reached with the same splits, specification and seed on the same
+            kind of device; it is not changed.
 
     Raises:
         NonFiniteError: the loss of an epoch, or an embedding of its validation, is not finite.
     """
-    model = initial_model(method, train, seed)
-    optimiser = method.optimiser(model)
+    model = initial_model(specification, train, seed)
+    optimiser = specification.optimiser(model)
+    training = specification.training
     order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
     masks = torch.Generator(train.device).manual_seed(stream_seed(seed, Stream.MASKS))
 
@@ -212,9 +224,9 @@ def fit(
         order.set_state(resume.order)
         masks.set_state(resume.masks)
     torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
-    while len(history) < min(method.max_epochs, best_epoch + method.patience):
-        loss = _train_epoch(model, optimiser, train, method, order, masks)
-        metrics = method.evaluate(model, validation)
+    while len(history) < min(training.max_epochs, best_epoch + training.patience):
+        loss = _train_epoch(model, optimiser, train, specification, order, masks)
+        metrics = specification.evaluate(model, validation)
         history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
         if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
             best_epoch, best_state = len(history), _cpu_copy(model)
@@ -233,10 +245,10 @@ def fit(
     return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
 
 
-def initial_model(method: Method[Model, Part], train: Part, seed: int) -> Model:
+def initial_model(specification: Specification[Model, Part], train: Part, seed: int) -> Model:
     """The model that the training of a seed starts from, on the device of the examples."""
     torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
-    return method.initial(train).to(train.device)
+    return specification.initial(train).to(train.device)
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
@@ -272,15 +284,15 @@ def _train_epoch(
     model: Model,
     optimiser: Adam,
     train: Part,
-    method: Method[Model, Part],
+    specification: Specification[Model, Part],
     order: torch.Generator,
     masks: torch.Generator,
 ) -> float:
     model.train()
     total = torch.zeros((), device=train.device)  # summed on the device: no wait inside the epoch
     shuffled = torch.randperm(len(train), generator=order).to(train.device)
-    for index in shuffled.split(method.batch_size):
-        total += method.step(model, optimiser, train, index, masks) * len(index)
+    for index in shuffled.split(specification.training.batch_size):
+        total += specification.step(model, optimiser, train, index, masks) * len(index)
     mean = total.item() / len(train)
     if not np.isfinite(mean):
         raise NonFiniteError(f"the training loss became {mean}")

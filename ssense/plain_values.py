@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ssense.errors import UserError, printable
+from ssense.specification import KIND, kind_of
 
 _LARGEST = 2.0**63  # a whole number beyond it is no int64, and at last no float; NaN is not below
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
@@ -67,7 +68,8 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     if origin is Literal:
         return _choice(inner)
     if origin in (Union, types.UnionType):
-        return _either(inner)
+        is_tagged = all(hasattr(each, KIND) for each in inner)
+        return _tagged(inner) if is_tagged else _either(inner)
     if origin is tuple and inner[-1] is not Ellipsis:
         return _tuple(inner)
     if origin in (tuple, list, Sequence):
@@ -153,6 +155,21 @@ def _either(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
     return read
 
 
+def _tagged(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """Read the member of a union that the value's own "kind" names."""
+    readers = {kind_of(kind): _reader(kind) for kind in kinds}
+
+    def read(value: Any) -> Any:
+        if type(value) is not dict:
+            raise _expected(value, "an object")
+        if KIND not in value:
+            raise _WrongError("is missing").within(KIND)
+        kind = _at(KIND, _choice(tuple(readers)), value[KIND])
+        return readers[kind](value)
+
+    return read
+
+
 def _tuple(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
     readers = [_reader(kind) for kind in kinds]
 
@@ -200,6 +217,8 @@ def _dataclass(kind: Any) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if type(value) is not dict:
             raise _expected(value, "an object")
+        if (tag := kind_of(kind)) and value.get(KIND) == tag:
+            value = {name: each for name, each in value.items() if name != KIND}
         for name in value:
             if name not in fields:
                 raise _WrongError("is unknown here").within(name)

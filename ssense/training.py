@@ -2,86 +2,94 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ssense.choices import Precision
 from ssense.data.dataset import Pairs
 from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_identity
-from ssense.model.encoder import (
-    BatchNorm,
-    Conv1,
-    Precision,
-    SpectrogramEncoder,
-    build_encoder,
-)
-from ssense.model.losses import backward_in_chunks, info_nce
+from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.optimiser import Adam
 from ssense.precision import full_precision
 from ssense.retrieval import retrieval_metrics
+from ssense.specification import configured, require_positive
 
 IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """How a cell is trained (SSENSE, section 2.5, and what the paper leaves open).
+    """How the encoder of SSENSE is trained (section 2.5, and what the paper leaves open).
 
     Attributes:
-        encoder_weights: "imagenet", "random" or a file, see `build_encoder`.
-        split: how a seed divides the sentences; `fit` is given the parts.
-        chunk: pairs that pass the encoder together. The gradient of a larger batch is that of the
+        batch_size: Pairs of a step.
+        learning_rate: Learning rate of Adam.
+        patience: Epochs without a better validation Recall@10 before training stops.
+        max_epochs: The most epochs.
+        chunk: Pairs that pass the encoder together. The gradient of a larger batch is that of the
             whole batch, in several passes; batch normalisation then sees a chunk at a time.
-        batch_norm: see `SpectrogramEncoder`.
-        precision: see `SpectrogramEncoder`; the loss and Adam are float32 in either.
-        patience: epochs without a better validation Recall@10 before training stops.
+        precision: Precision of the encoder, see `SpectrogramEncoder`; the loss and Adam are float32
+            in either.
+
+    Raises:
+        ValueError: A value is not positive, or a batch has no negatives.
     """
 
-    masking: Masking = field(default_factory=Masking)
-    split: SplitKind = "random"
     batch_size: int = 32
     learning_rate: float = 5e-4
-    temperature: float = 0.07
     patience: int = 5
     max_epochs: int = 100
-    encoder_weights: str = "imagenet"
-    conv1: Conv1 = "sum"
     chunk: int = 32
-    batch_norm: BatchNorm = "chunk"
     precision: Precision = "float32"
 
-    test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
-
     def __post_init__(self) -> None:
-        positive = "batch_size", "learning_rate", "temperature", "patience", "max_epochs", "chunk"
-        for name in positive:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        require_positive(self, "batch_size", "learning_rate", "patience", "max_epochs", "chunk")
         if self.batch_size == 1:
             raise ValueError(
                 "batch_size must be at least 2, got 1: the other pairs of a batch "
                 "are a pair's negatives, and without any its loss is 0"
             )
 
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceSpec:
+    """What makes the result of a cell that retrieves sentences, beside its dataset and seed.
+
+    Attributes:
+        split: How a seed divides the sentences; `fit` is given the parts.
+        encoder: The network that embeds spectrograms.
+        masking: What training hides of them.
+        objective: The loss of a batch.
+        training: How it is minimised.
+    """
+
+    split: SplitKind = "random"
+    encoder: ResNetSpec = field(default_factory=ResNetSpec)
+    masking: Masking = field(default_factory=Masking)
+    objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+
+    test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
+
     @property
     def shares_test(self) -> bool:
         """Whether all seeds share one test split."""
         return self.split == "held-out"
 
-    def by_content(self) -> TrainingSpec:
+    def by_content(self) -> SentenceSpec:
         """Name weights from a file by their content, wherever the file lies."""
         from ssense.digest import weights_identity  # reaches into storages, training does not
 
-        return dataclasses.replace(self, encoder_weights=weights_identity(self.encoder_weights))
+        return configured(self, {"encoder.weights": weights_identity(self.encoder.weights)})
 
-    def untrained(self) -> TrainingSpec:
+    def untrained(self) -> SentenceSpec:
         """The same from random weights, which need no download."""
-        return dataclasses.replace(self, encoder_weights="random")
+        return configured(self, {"encoder.weights": "random"})
 
     def split_identity(self) -> list[Any]:
         """What the split depends on beside the sentences and the seed, as plain values."""
@@ -93,11 +101,12 @@ class TrainingSpec:
 
     def initial(self, train: Pairs) -> SpectrogramEncoder:  # noqa: ARG002 - of any size
         """The encoder that a training starts from, on the CPU."""
-        return build_encoder(self.encoder_weights, self.conv1, self.precision, self.batch_norm)
+        spec = self.encoder
+        return build_encoder(spec.weights, spec.conv1, self.training.precision, spec.batch_norm)
 
     def optimiser(self, encoder: SpectrogramEncoder) -> Adam:
         """Adam (SSENSE, section 2.5)."""
-        return Adam(encoder.parameters(), self.learning_rate)
+        return Adam(encoder.parameters(), self.training.learning_rate)
 
     def step(
         self,
@@ -126,7 +135,7 @@ def train_step(
     optimiser: Adam,
     x: Tensor,
     text: Tensor,
-    spec: TrainingSpec,
+    spec: SentenceSpec,
 ) -> Tensor:
     """Take one step on a masked batch `[B, E, 1, F, T]` and its texts `[B, D]`.
 
@@ -141,8 +150,8 @@ def train_step(
     optimiser.zero_grad()
     loss = backward_in_chunks(
         encoder,
-        _chunks(encoder, x, spec.chunk),
-        lambda brain: info_nce(brain, text, spec.temperature),
+        _chunks(encoder, x, spec.training.chunk),
+        lambda brain: info_nce(brain, text, spec.objective.temperature),
     )
     optimiser.step()
     return loss

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from sweeps.engine.image_plan import ImagePlan
     from sweeps.engine.sweep import Levels, Sweep
 
-INFONCE = {"infonce.temperature": (0.02, 0.04, 0.07, 0.1, 0.2)}
+INFONCE = {"objective.temperature": (0.02, 0.04, 0.07, 0.1, 0.2)}
 SSR = {
-    "ssr.mask_ratio": (0.15, 0.3, 0.5, 0.75),
-    "ssr.reconstruction": (0.1, 0.25, 0.5, 1.0),
+    "objective.mask_ratio": (0.15, 0.3, 0.5, 0.75),
+    "objective.reconstruction": (0.1, 0.25, 0.5, 1.0),
 }
 NEUROCLIP = {
-    "neuroclip.prompts": (4, 8, 16, 32),
-    "neuroclip.softening": (0.0, 0.1, 0.2, 0.3, 0.5),
+    "objective.prompts": (4, 8, 16, 32),
+    "objective.softening": (0.0, 0.1, 0.2, 0.3, 0.5),
 }
 LEVELS: dict[ObjectiveName, Mapping[str, Levels]] = {
     "infonce": INFONCE,
@@ -48,7 +48,7 @@ def image_sweep(data: ImagePlan, options: ImageOptions) -> Sweep:
     for objective in options.objectives:
         families[objective] = {"objective": (objective,), **LEVELS[objective]}
         if objective == "neuroclip":
-            families[objective]["neuroclip.depth"] = depths(options.n_layers())
+            families[objective]["objective.depth"] = depths(options.n_layers())
     return options.sweep(f"images-{data.source.subject}", data, families)
 
 
@@ -57,7 +57,8 @@ def ablation() -> dict[str, Mapping[str, Levels]]:
     from ssense.model.objectives.ssr import ABLATIONS
 
     return {
-        f"ssr, {name}": {"objective": ("ssr",)} | {f"ssr.{k}": (v,) for k, v in changes.items()}
+        f"ssr, {name}": {"objective": ("ssr",)}
+        | {f"objective.{k}": (v,) for k, v in changes.items()}
         for name, changes in ABLATIONS.items()
     }
 

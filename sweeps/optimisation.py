@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sweeps.engine.precompute import DatasetPlan
     from sweeps.engine.sweep import Sweep
 
-LEARNING_RATES = {"learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
-TEMPERATURES = {"temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
+LEARNING_RATES = {"training.learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
+TEMPERATURES = {"objective.temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
 
 
 def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:

@@ -18,13 +18,19 @@ from ssense.data.synthetic_things import SyntheticThingsSpec, write_synthetic_th
 from ssense.data.things import read_things
 from ssense.data.things_responses import ResponseSpec
 from ssense.fitting import Checkpoint, Fit, fit
-from ssense.image_training import RECALL_AT, ImageTrainingSpec
+from ssense.image_training import RECALL_AT, ImageSpec, ImageTrainingSpec
 from ssense.model.image_features import ImageTowerSpec, cached_features
 from ssense.model.objectives.infonce import InfoNCESpec
+from ssense.model.objectives.neuroclip import NeuroCLIPSpec
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.retrieval import chance_metrics
+from ssense.specification import configured
 
-OBJECTIVES = ("infonce", "ssr", "neuroclip")
+OBJECTIVES = {
+    "infonce": InfoNCESpec(embedding=32),
+    "ssr": SSRSpec(embedding=32, tokens=8),
+    "neuroclip": NeuroCLIPSpec(),
+}
 N_VALIDATION = 20
 
 
@@ -32,9 +38,13 @@ N_VALIDATION = 20
 class Data:
     responses: ImageResponses
     split: Split
-    spec: ImageTrainingSpec
+    spec: ImageSpec
 
-    def fit(self, spec: ImageTrainingSpec, **settings) -> Fit:
+    def of(self, objective: str, **training) -> ImageSpec:
+        changes = {f"training.{name}": value for name, value in training.items()}
+        return configured(self.spec, {"objective": OBJECTIVES[objective]} | changes)
+
+    def fit(self, spec: ImageSpec, **settings) -> Fit:
         parts = (self.responses.select(rows) for rows in (self.split.train, self.split.validation))
         return fit(*parts, spec, seed=1, **settings)
 
@@ -59,13 +69,9 @@ def data(tmp_path_factory, tiny_towers) -> Data:
         features={kind: torch.cat([part[kind] for part in features]).numpy() for kind in kinds},
         pixels=torch.cat([read_pixels(part, 32) for part in parts]).numpy(),
     )
-    spec = ImageTrainingSpec(
-        tower=tower,
-        infonce=InfoNCESpec(embedding=32),
-        ssr=SSRSpec(embedding=32, tokens=8),
-        batch_size=50,
-        learning_rate=1e-3,
-        max_epochs=3,
+    spec = ImageSpec(
+        target=tower,
+        training=ImageTrainingSpec(batch_size=50, learning_rate=1e-3, max_epochs=3),
     )
     split = dataset.split("intra-subject", 0)
     return Data(dataset.on(torch.device("cpu")), split, spec)
@@ -88,7 +94,7 @@ def interrupted_after(epoch: int, folder: Path):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_goes_on_to_the_bit_after_an_interruption(data, objective, tmp_path):
-    spec = dataclasses.replace(data.spec, objective=objective)
+    spec = data.of(objective)
     straight = data.fit(spec)
     torch.rand(5)  # the global generator stands elsewhere
     file, on_epoch = interrupted_after(1, tmp_path)
@@ -107,9 +113,7 @@ def test_every_objective_goes_on_to_the_bit_after_an_interruption(data, objectiv
 def test_no_value_is_read_within_an_epoch(data, objective, host_reads):
     counts = []
     for batch_size in (50, 10):
-        spec = dataclasses.replace(
-            data.spec, objective=objective, batch_size=batch_size, max_epochs=1
-        )
+        spec = data.of(objective, batch_size=batch_size, max_epochs=1)
         with host_reads() as reads:
             data.fit(spec)
         counts.append(reads.count)
@@ -118,7 +122,7 @@ def test_no_value_is_read_within_an_epoch(data, objective, host_reads):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_learns_concepts_it_has_never_seen(data, objective):
-    found = data.fit(dataclasses.replace(data.spec, objective=objective, max_epochs=12))
+    found = data.fit(data.of(objective, max_epochs=12))
     assert found.best["mrr"] > 2 * chance_metrics(N_VALIDATION)["mrr"]
     assert found.history[-1]["loss"] < found.history[0]["loss"]
 
@@ -141,7 +145,7 @@ def test_metrics_are_those_of_a_sorting_by_hand(data):
 
 
 def test_the_frozen_tower_is_no_part_of_what_is_kept(data):
-    found = data.fit(dataclasses.replace(data.spec, objective="neuroclip", max_epochs=1))
+    found = data.fit(data.of("neuroclip", max_epochs=1))
     assert not [name for name in found.encoder if name.startswith("tower")]
     assert [name for name in found.encoder if name.startswith("encoder")]
 

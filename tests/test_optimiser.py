@@ -66,7 +66,8 @@ import sys
 import numpy as np, torch
 from ssense.data.dataset import Dataset
 from ssense.fitting import fit
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import reset_process
 
 reset_process(seed=0, threads=1)
@@ -78,7 +79,8 @@ pairs = Dataset(
     sentences=tuple(map(str, range(12))),
     spans_s=np.arange(24.0).reshape(12, 2),
 ).on(torch.device("cpu"))
-fit(pairs, pairs, TrainingSpec(encoder_weights="random", max_epochs=1), seed=0)
+spec = SentenceSpec(encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=1))
+fit(pairs, pairs, spec, seed=0)
 print(*sys.modules)
 """
 

@@ -32,16 +32,21 @@ from ssense.model.encoder import SpectrogramEncoder, build_encoder
 from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import METRICS, NonFiniteError, chance_metrics
-from ssense.training import TrainingSpec, embed
+from ssense.specification import configured, field_names
+from ssense.training import SentenceSpec, TrainingSpec, embed
 
 N, ELECTRODES, SIDE, LATENT = 64, 2, 17, 4
 TRAIN, VALIDATION = np.arange(40), np.arange(40, N)
 MASKED = Masking(electrode=0.5, frequency=0.25, time=0.25)
 
 
-def spec(**settings) -> TrainingSpec:
-    defaults = {"encoder_weights": "random", "batch_size": 16, "max_epochs": 2}
-    return TrainingSpec(**(defaults | settings))
+def spec(**settings) -> SentenceSpec:
+    """A specification with some fields replaced, by the last part of their names."""
+    names = {name.rpartition(".")[2]: name for name in field_names(SentenceSpec)}
+    values = {"weights": "random", "batch_size": 16, "max_epochs": 2} | settings
+    return configured(
+        SentenceSpec(), {names.get(name, name): value for name, value in values.items()}
+    )
 
 
 def separable(noise: float = 0.3) -> Pairs:
@@ -201,7 +206,7 @@ def test_chunks_stay_as_they_are_where_a_single_pair_can_pass(pairs):
 
 def test_a_batch_size_of_one_is_refused():
     with pytest.raises(ValueError, match="batch_size must be at least 2, got 1: the other pairs"):
-        TrainingSpec(batch_size=1)
+        SentenceSpec(training=TrainingSpec(batch_size=1))
 
 
 def test_the_history_names_epoch_loss_and_metrics(short):
@@ -401,11 +406,11 @@ def scripted(train, validation, monkeypatch) -> Scripted:
     def run(scores: list[float], **settings) -> tuple[Fit, list[dict[str, Tensor]]]:
         states: list[dict[str, Tensor]] = []
 
-        def evaluate(_: TrainingSpec, encoder: SpectrogramEncoder, __: Pairs) -> dict[str, float]:
+        def evaluate(_: SentenceSpec, encoder: SpectrogramEncoder, __: Pairs) -> dict[str, float]:
             states.append(copied(encoder))
             return dict.fromkeys(METRICS, 0.0) | {"recall@10": scores[len(states) - 1]}
 
-        monkeypatch.setattr(TrainingSpec, "evaluate", evaluate)
+        monkeypatch.setattr(SentenceSpec, "evaluate", evaluate)
         few = train.select(np.arange(8))
         return fit(few, validation, spec(**{"max_epochs": 100} | settings), seed=0), states
 
@@ -507,13 +512,13 @@ def five_epochs(train: Pairs, validation: Pairs, **settings) -> Fit:
     """Fit until it stops early, with validation Recall@10 as scripted and all else real."""
     resume: Checkpoint | None = settings.get("resume")
     scores = iter(SCORES[len(resume.history) if resume else 0 :])
-    evaluate = TrainingSpec.evaluate
+    evaluate = SentenceSpec.evaluate
 
     def scripted_recall(*arguments) -> dict[str, float]:
         return evaluate(*arguments) | {"recall@10": next(scores)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingSpec, "evaluate", scripted_recall)
+        patch.setattr(SentenceSpec, "evaluate", scripted_recall)
         few = train.select(np.arange(12))
         setting = spec(masking=MASKED, batch_size=8, patience=2, max_epochs=100)
         return fit(few, validation, setting, seed=1, **settings)
@@ -672,8 +677,12 @@ def test_a_resumed_fit_on_cuda_draws_the_same_batches_and_masks(pairs, tmp_path)
 
 
 def test_defaults_are_the_paper_s():
-    default = TrainingSpec()
-    assert (default.learning_rate, default.temperature, default.patience) == (5e-4, 0.07, 5)
+    default = SentenceSpec()
+    assert (
+        default.training.learning_rate,
+        default.objective.temperature,
+        default.training.patience,
+    ) == (5e-4, 0.07, 5)
     assert default.masking == Masking()
 
 
@@ -683,4 +692,4 @@ def test_defaults_are_the_paper_s():
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 def test_values_that_are_not_positive_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
-        TrainingSpec(**{name: value})
+        spec(**{name: value})

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, pad
 
-from ssense.choices import BrainEncoderName
 from ssense.errors import UserError
 
 BRAIN_DIMENSIONS = 1024
 """Of a response's representation, before it is projected to that of the images."""
-
-"""Which encoder: NeuroBridge takes the first within EEG subjects with the 17 posterior channels,
-the second for everything else, with all channels.
-"""
 
 # Of `TSConv`, as in the code of NICE and NeuroBridge.
 _FILTERS, _KERNEL, _POOL, _STRIDE = 40, 25, 51, 5
@@ -113,7 +109,27 @@ class TSConv(nn.Sequential):
         )
 
 
-BRAIN_ENCODERS: dict[BrainEncoderName, Callable[..., nn.Module]] = {
-    "eeg-project": EEGProject,
-    "ts-conv": TSConv,
-}
+@dataclass(frozen=True)
+class EEGProjectSpec:
+    """The projection that NeuroBridge takes within EEG subjects, on the 17 posterior channels."""
+
+    kind: ClassVar[str] = "eeg-project"
+
+    def build(self, n_channels: int, n_samples: int) -> EEGProject:
+        """Build an encoder of responses `[N, n_channels, n_samples]`."""
+        return EEGProject(n_channels, n_samples)
+
+
+@dataclass(frozen=True)
+class TSConvSpec:
+    """The convolutions that NeuroBridge takes for everything else, on all channels."""
+
+    kind: ClassVar[str] = "ts-conv"
+
+    def build(self, n_channels: int, n_samples: int) -> TSConv:
+        """Build an encoder of responses `[N, n_channels, n_samples]`.
+
+        Raises:
+            UserError: There are too few samples.
+        """
+        return TSConv(n_channels, n_samples)

@@ -6,8 +6,9 @@ import functools
 import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,23 @@ _WHAT_TO_GIVE = "Give torchvision's resnet18 state dictionary."
 _REASON_CHARACTERS = 150
 
 Conv1 = Literal["sum", "mean", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec:
+    """The encoder of SSENSE, ResNet-18 over every electrode's spectrogram (section 2.2).
+
+    Attributes:
+        weights: What it starts from: "imagenet", "random" or a file, see `build_encoder`.
+        conv1: How the three input channels of pretrained weights become one.
+        batch_norm: What training normalises by, see `SpectrogramEncoder`.
+    """
+
+    kind: ClassVar[str] = "resnet-18"
+
+    weights: str = "imagenet"
+    conv1: Conv1 = "sum"
+    batch_norm: BatchNorm = "chunk"
 
 
 class SpectrogramEncoder(nn.Module):

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from ssense.model.encoder import SpectrogramEncoder
+from ssense.specification import require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneWayInfoNCE:
+    """The loss of SSENSE: brain embeddings find their texts, at a fixed temperature.
+
+    Attributes:
+        temperature: tau of equation 1.
+
+    Raises:
+        ValueError: The temperature is not positive.
+    """
+
+    kind: ClassVar[str] = "infonce"
+
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        require_positive(self, "temperature")
 
 
 def info_nce(brain: Tensor, text: Tensor, temperature: float = 0.07) -> Tensor:

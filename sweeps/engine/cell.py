@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ssense.digest import digest
-from ssense.fitting import Method
+from ssense.fitting import Specification
+from ssense.specification import configured, identity
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 Configuration = Mapping[str, float | str]
 """Hyperparameters under comparison: fields of the cell's specification by dotted name, to values.
@@ -25,49 +24,16 @@ class Cell:
     seed: int
 
 
-def configured(training: Method, configuration: Configuration) -> Method:
-    """Replace the fields that a configuration names, such as `masking.electrode`.
-
-    Raises:
-        ValueError: there is no such field, or it refuses the value.
-    """
-    changes: dict[str, Any] = {}
-    for name, value in configuration.items():
-        field, _, inner = name.partition(".")
-        _check_field(training, field, name)
-        if inner:
-            group = changes.get(field, getattr(training, field))
-            _check_field(group, inner, name)
-            value = dataclasses.replace(group, **{inner: value})
-        changes[field] = value
-    return dataclasses.replace(training, **changes)
-
-
-def field_names(training: Method) -> list[str]:
-    """Names of the fields that a configuration may replace, dotted within a group."""
-    names = []
-    for each in dataclasses.fields(training):
-        group = getattr(training, each.name)
-        inner = dataclasses.fields(group) if dataclasses.is_dataclass(group) else ()
-        names += [f"{each.name}.{part.name}" for part in inner] or [each.name]
-    return names
-
-
-def _check_field(spec: Any, field: str, name: str) -> None:
-    known = dataclasses.fields(spec) if dataclasses.is_dataclass(spec) else ()
-    if field not in [each.name for each in known]:
-        kind = type(spec).__name__
-        raise ValueError(f"a configuration names {name}, which is no field of {kind}")
-
-
-def signature(cell: Cell, training: Method, dataset_digest: str) -> str:
+def signature(cell: Cell, specification: Specification, dataset_digest: str) -> str:
     """Hash everything that changes a cell's result, and nothing else.
 
-    Workers, devices and paths stay out; weights from a file count by their content. The family is
-    left out too: it is only a name for configurations of one kind.
+    Workers, devices and paths stay out, and so do values at their defaults and parts that are not
+    in use; weights from a file count by their content. The family is left out too: it is only a
+    name for configurations of one kind.
     """
-    spec = configured(training, cell.configuration).by_content()
-    return digest(FORMAT_VERSION, dataset_digest, spec.split_identity(), spec, cell.seed)
+    spec = configured(specification, cell.configuration).by_content()
+    named = identity(spec)
+    return digest(FORMAT_VERSION, dataset_digest, spec.split_identity(), named, cell.seed)
 
 
 def describe(configuration: Configuration) -> str:

@@ -9,7 +9,7 @@ import torch
 from upath import UPath
 
 from ssense.data.splits import Split
-from ssense.fitting import Examples, Method
+from ssense.fitting import Examples, Specification
 from sweeps.engine.sweep import Family
 
 
@@ -26,7 +26,7 @@ class DataPlan(Protocol):
     @property
     def digest(self) -> str: ...  # noqa: D102
 
-    def covering(self, training: Method, families: Iterable[Family]) -> Self:
+    def covering(self, specification: Specification, families: Iterable[Family]) -> Self:
         """Extend the plan by all that the cells of some families need.
 
         Raises:
@@ -50,7 +50,7 @@ class DataPlan(Protocol):
         """Made-up examples of the dataset's shapes, to time a training."""
         ...
 
-    def warm(self, training: Method) -> None:
+    def warm(self, specification: Specification) -> None:
         """Get what may be missing on a machine without a network, before anything is started."""
         ...
 

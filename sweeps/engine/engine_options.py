@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from sweeps.engine.checks import check_above_0, check_seeds, check_shares
 
 if TYPE_CHECKING:
-    from ssense.fitting import Method
+    from ssense.fitting import Specification
     from sweeps.engine.data_plan import DataPlan
     from sweeps.engine.sweep import Levels, Sweep
 
@@ -109,8 +109,8 @@ class EngineOptions:
         path = weights_file(weights)
         return str(path.resolve()) if path else weights
 
-    def training(self) -> Method:
-        """How a cell is trained.
+    def specification(self) -> Specification:
+        """What makes the result of a cell, before a configuration changes it.
 
         Raises:
             UserError: a value is out of range.
@@ -140,13 +140,13 @@ class EngineOptions:
         """
         from sweeps.engine.sweep import Family, Sweep, check_levels
 
-        training = self.training()
-        check_levels(training, families)
+        specification = self.specification()
+        check_levels(specification, families)
         compared = tuple(Family(name=name, levels=levels) for name, levels in families.items())
         return Sweep(
             claim=claim,
-            dataset_digest=data.covering(training, compared).digest,
-            training=training,
+            dataset_digest=data.covering(specification, compared).digest,
+            specification=specification,
             families=compared,
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),

@@ -25,7 +25,7 @@ from ssense.errors import UserError
 from sweeps.engine.engine_options import EngineOptions
 
 if TYPE_CHECKING:
-    from ssense.image_training import ImageTrainingSpec
+    from ssense.image_training import ImageSpec
     from ssense.model.image_features import ImageTowerSpec
     from sweeps.engine.image_plan import ImagePlan
 
@@ -173,25 +173,25 @@ class ImageOptions(EngineOptions):
 
         return tower_layers(self.value("tower"))
 
-    def training(self) -> ImageTrainingSpec:
-        """How a cell is trained, of the objective that takes longest: what the plan goes by.
+    def specification(self) -> ImageSpec:
+        """What makes a cell's result, of the objective that takes longest: the plan goes by it.
 
         Raises:
             UserError: a value is out of range.
         """
-        from ssense.image_training import ImageTrainingSpec
+        from ssense.image_training import ImageSpec, ImageTrainingSpec
+        from ssense.specification import configured
 
         values = {name: self.value(name) for name in ("batch_size", "learning_rate", "max_epochs")}
         longest = max(self._compared, key=("infonce", "ssr", "neuroclip").index)
         try:
-            return ImageTrainingSpec(
-                objective=longest,
-                encoder=self.encoder,
-                tower=self.image_tower(),
-                gallery=self.gallery,
+            spec = ImageSpec(
                 split=self.split,
-                **values,
+                target=self.image_tower(),
+                gallery=self.gallery,
+                training=ImageTrainingSpec(**values),
             )
+            return configured(spec, {"encoder": self.encoder, "objective": longest})
         except ValueError as error:
             raise UserError(f"{error}.") from error
 
@@ -203,16 +203,19 @@ class ImageOptions(EngineOptions):
         """
         from ssense.data.things import subject_names
         from ssense.data.things_responses import ResponseSpec
+        from ssense.specification import configured
         from ssense.storage import open_storage
         from sweeps.engine.image_plan import ImageSource, plan_images
         from sweeps.engine.progress import step
 
         responses = self._synthetic_data() if self.responses is None else Path(self.responses)
         found = subject_names(responses, self.subjects)
-        training = self.training()
+        specification = self.specification()
+        objectives = [
+            configured(specification, {"objective": name}).objective for name in self._compared
+        ]
         kinds = {"original" if self.gallery == "class-centre" else self.gallery}
-        for name in self._compared:
-            kinds |= {*getattr(training, name).features}
+        kinds = kinds.union(*(objective.features for objective in objectives))
         alone = self.split.startswith("intra-subject")
         plan: ImagePlan | None = None
         for subject in self.subjects or found:
@@ -225,9 +228,9 @@ class ImageOptions(EngineOptions):
                 responses_taken=ResponseSpec(
                     channels=self.channels, start_s=self.start_s, stop_s=self.stop_s
                 ),
-                image_tower=training.tower,
+                image_tower=specification.target,
                 kinds=tuple(sorted(kinds)),
-                pixels="neuroclip" in self._compared,
+                pixels=any(objective.pixels for objective in objectives),
                 gallery=self.gallery,
                 more_images=str(Path(self.more_images).resolve()) if self.more_images else "",
                 split_seed=self.split_seed,

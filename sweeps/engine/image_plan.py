@@ -25,7 +25,7 @@ from ssense.data.things_images import ImageSet, list_images
 from ssense.data.things_responses import ResponseSpec
 from ssense.digest import digest, weights_identity
 from ssense.errors import UserError, one_line
-from ssense.image_training import ImageTrainingSpec
+from ssense.image_training import ImageSpec
 from ssense.model.galleries import class_centres
 from ssense.model.image_features import FORMAT_VERSION as FEATURES_VERSION
 from ssense.model.image_features import (
@@ -36,7 +36,7 @@ from ssense.model.image_features import (
     tower_px,
 )
 from ssense.plain_values import from_plain
-from sweeps.engine.cell import configured
+from ssense.specification import configured
 from sweeps.engine.precompute import SELECTION_RANK
 from sweeps.engine.process import any_device
 from sweeps.engine.progress import step
@@ -114,7 +114,7 @@ class ImagePlan:
         split = source.subject, self.n_validation, source.split_seed
         return digest(self.things.digest, *self._pictures, *made, *split)
 
-    def covering(self, training: ImageTrainingSpec, families: Iterable[Family]) -> ImagePlan:
+    def covering(self, specification: ImageSpec, families: Iterable[Family]) -> ImagePlan:
         """Extend the plan by the features, galleries and pixels that families ask for.
 
         Raises:
@@ -123,9 +123,9 @@ class ImagePlan:
         source = self.source
         kinds, pixels, gallery = {*source.kinds}, source.pixels, source.gallery
         for family in families:
-            for spec in _specifications(training, family):
-                kinds |= {*spec.objective_spec.features}
-                pixels |= spec.objective_spec.pixels
+            for spec in _specifications(specification, family):
+                kinds |= {*spec.objective.features}
+                pixels |= spec.objective.pixels
                 if spec.gallery == "class-centre":
                     gallery = spec.gallery
                 kinds.add("original" if spec.gallery == "class-centre" else spec.gallery)
@@ -183,13 +183,13 @@ class ImagePlan:
         dataset = self._dataset(features, pixels)
         return dataset.on(device).select(np.arange(n) % len(self.things.rows("training")))
 
-    def warm(self, training: ImageTrainingSpec) -> None:
+    def warm(self, specification: ImageSpec) -> None:
         """Embed the images, so that no cell has to.
 
         Raises:
             UserError: the tower's weights can't be had, or an image is damaged.
         """
-        assert training.tower == self.source.image_tower
+        assert specification.target == self.source.image_tower
         name = f"{self.source.image_tower.model}, {self.source.image_tower.weights} weights"
         with step(f"Image features: {name}"):
             self._features()
@@ -284,28 +284,24 @@ class ImagePlan:
         return tower.image_px or tower_px(tower.model)
 
 
-def _specifications(training: ImageTrainingSpec, family: Family) -> Iterator[ImageTrainingSpec]:
+def _specifications(specification: ImageSpec, family: Family) -> Iterator[ImageSpec]:
     """What cells of a family may be trained by, as far as that decides the data they need.
-
-    Fields of an objective that is not trained decide nothing, and are left out.
 
     Raises:
         UserError: a level is refused, or is the tower's.
     """
     levels = family.levels
-    if towers := [name for name in levels if name.partition(".")[0] == "tower"]:
+    if towers := [name for name in levels if name.partition(".")[0] == "target"]:
         raise UserError(
             f"family {family.name} has levels of {towers[0]}, and the features of all cells come "
             "from one tower. Make a sweep for each, by --tower and --image-weights."
         )
-    for objective in levels.get("objective", (training.objective,)):
-        own = {n: v for n, v in levels.items() if n == "gallery" or n.startswith(f"{objective}.")}
-        for values in product(*own.values()):
-            configuration = dict(zip(own, values, strict=True))
-            try:
-                yield configured(training, {"objective": objective, **configuration})
-            except (TypeError, ValueError) as error:
-                raise UserError(f"family {family.name}: {one_line(error)}.") from error
+    own = {n: v for n, v in levels.items() if n.partition(".")[0] in ("gallery", "objective")}
+    for values in product(*own.values()):
+        try:
+            yield configured(specification, dict(zip(own, values, strict=True)))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"family {family.name}: {one_line(error)}.") from error
 
 
 def plan_images(source: ImageSource, storage: UPath) -> ImagePlan:

@@ -34,6 +34,7 @@ from ssense.fitting import SELECTION_METRIC
 from ssense.model.text import TextSpec
 from ssense.plain_values import from_plain
 from ssense.sealed_json import unsealed, write_sealed
+from ssense.specification import plain as plain_specification
 from ssense.storage import (
     exists,
     is_local,
@@ -46,9 +47,9 @@ from ssense.storage import (
     write_whole,
 )
 from sweeps.engine.cell import FORMAT_VERSION, Configuration
-from sweeps.engine.methods import method_name, specification
 from sweeps.engine.race import POLICIES, Decision
 from sweeps.engine.sweep import Family, Row, Sweep, check_levels
+from sweeps.engine.tasks import read_specification, task_name
 
 Status = Literal["done", "failed"]
 
@@ -165,7 +166,7 @@ class _Description:
     updated_at: str
     claim: str
     dataset_digest: str
-    training: Mapping[str, Any]
+    specification: Mapping[str, Any]
     families: tuple[Family, ...]
     configurations: int
     seeds: tuple[int, ...]
@@ -176,7 +177,7 @@ class _Description:
     code_digest: str = ""
     kept_versions: Sequence[str] = ()
     decisions: Sequence[Mapping[str, Any]] = ()
-    method: str = "sentences"
+    task: str = "sentences"
 
 
 _DATASET_FACTS = ("digest", "shards", "recording", "subject", "title", "tower", "test")
@@ -380,8 +381,9 @@ class Ledger:
             "format": FORMAT_VERSION,
             "name": sweep.name,
             "updated_at": utc_now(),
-            "method": method_name(sweep.training),
+            "task": task_name(sweep.specification),
             **asdict(sweep),
+            "specification": plain_specification(sweep.specification),
             "dataset": dataset,
             "policy": policy,
             "code_digest": code_digest,
@@ -399,12 +401,13 @@ class Ledger:
         """
         content = self.description()
         try:
-            training = specification(content["method"], content["training"])
-            check_levels(training, {family.name: family.levels for family in content["families"]})
+            specification = read_specification(content["task"], content["specification"])
+            levels = {family.name: family.levels for family in content["families"]}
+            check_levels(specification, levels)
             return Sweep(
                 claim=content["claim"],
                 dataset_digest=content["dataset_digest"],
-                training=training,
+                specification=specification,
                 families=content["families"],
                 configurations=content["configurations"],
                 seeds=content["seeds"],
@@ -416,13 +419,13 @@ class Ledger:
                 f"({one_line(error)}). Use that version, or name another sweep."
             ) from error
 
-    def method(self) -> str:
-        """Name of what its cells train, see `METHODS`.
+    def task(self) -> str:
+        """Name of what its cells train, see `TASKS`.
 
         Raises:
             UserError: as `description`.
         """
-        return self.description()["method"]
+        return self.description()["task"]
 
     def rows(self) -> list[Row]:
         """Configurations proposed so far, in order.
@@ -584,14 +587,14 @@ def all_ledgers(storage: UPath) -> list[Ledger]:
     return ledgers
 
 
-def readable_ledgers(ledgers: Iterable[Ledger], method: str | None = None) -> list[Ledger]:
+def readable_ledgers(ledgers: Iterable[Ledger], task: str | None = None) -> list[Ledger]:
     """Those of ledgers that can be read, the one that was worked on last at the end.
 
     It says which are left out: they are damaged or of another format, and may be what was meant.
 
     Args:
         ledgers: of sweeps.
-        method: that their cells must train; None for any.
+        task: that their cells must train; None for any.
     """
     from sweeps.engine.progress import say  # it knows records, so it imports this module
 
@@ -599,21 +602,21 @@ def readable_ledgers(ledgers: Iterable[Ledger], method: str | None = None) -> li
     for ledger in ledgers:
         try:
             description = ledger.description()
-            if method in (None, description["method"]):
+            if task in (None, description["task"]):
                 found.append((description["updated_at"], ledger))
         except UserError as error:
             say(f"Left out: {error}")
     return [ledger for _, ledger in sorted(found, key=itemgetter(0))]
 
 
-def find_ledger(storage: UPath, name: str | None = None, method: str | None = None) -> Ledger:
+def find_ledger(storage: UPath, name: str | None = None, task: str | None = None) -> Ledger:
     """Return the ledger of a sweep by name, or of the sweep that was worked on last.
 
     Args:
         storage: of the sweeps.
         name: of the sweep, or its beginning, or words that are all in its name or in the subject
             and the title of its data: "masking sub_9".
-        method: that its cells must train; None for any.
+        task: that its cells must train; None for any.
 
     Raises:
         UserError: there is none, none of that name, several that it fits, or it trains something
@@ -621,25 +624,25 @@ def find_ledger(storage: UPath, name: str | None = None, method: str | None = No
     """
     ledgers = {ledger.folder.name: ledger for ledger in all_ledgers(storage)}
     if name is None:
-        readable = readable_ledgers(ledgers.values(), method)
+        readable = readable_ledgers(ledgers.values(), task)
         if not readable:
-            kind = f"sweep of {method}" if method else "readable sweep"
+            kind = f"sweep of {task}" if task else "readable sweep"
             raise UserError(f"no {kind} in {storage}. Name another --storage.")
         return readable[-1]
-    found = ledgers.get(name) or _meant(name, ledgers.values(), storage, method)
-    if method not in (None, found.method()):
-        kind = f"a sweep of {found.method()}, not of {method}"
+    found = ledgers.get(name) or _meant(name, ledgers.values(), storage, task)
+    if task not in (None, found.task()):
+        kind = f"a sweep of {found.task()}, not of {task}"
         raise UserError(f"{found.folder.name} is {kind}. Name another.")
     return found
 
 
-def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, method: str | None) -> Ledger:
+def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, task: str | None) -> Ledger:
     """The sweep that the beginning of a name means, or words about it.
 
     Raises:
         UserError: none, or several.
     """
-    about = {ledger: _about(ledger) for ledger in readable_ledgers(ledgers, method)}
+    about = {ledger: _about(ledger) for ledger in readable_ledgers(ledgers, task)}
     found = [ledger for ledger in about if ledger.folder.name.startswith(name)]
     words = name.replace(",", " ").casefold().split()
     if not found and words:

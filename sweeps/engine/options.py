@@ -15,7 +15,7 @@ from ssense.errors import UserError
 from sweeps.engine.engine_options import EngineOptions
 
 if TYPE_CHECKING:
-    from ssense.training import TrainingSpec
+    from ssense.training import SentenceSpec
     from sweeps.engine.precompute import DatasetPlan
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
@@ -120,21 +120,23 @@ class SweepOptions(EngineOptions):
         """What stands in for options left out."""
         return SYNTHETIC if self.recording is None else REAL
 
-    def training(self) -> TrainingSpec:
-        """How a cell is trained.
+    def specification(self) -> SentenceSpec:
+        """What makes the result of a cell, before a configuration changes it.
 
         Raises:
             UserError: a value is out of range.
         """
-        from ssense.training import TrainingSpec
+        from ssense.model.encoder import ResNetSpec
+        from ssense.training import SentenceSpec, TrainingSpec
 
         values = {name: self.value(name) for name in ("batch_size", "precision", "max_epochs")}
         try:
-            return TrainingSpec(
+            return SentenceSpec(
                 split=self.split,
-                encoder_weights=self.weights("encoder_weights"),
-                batch_norm=self.batch_norm,
-                **values,
+                encoder=ResNetSpec(
+                    weights=self.weights("encoder_weights"), batch_norm=self.batch_norm
+                ),
+                training=TrainingSpec(**values),
             )
         except ValueError as error:
             raise UserError(f"{error}.") from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 
 from upath import UPath
 
 from ssense.data.splits import Split
 from ssense.errors import UserError
+from ssense.specification import settings
 from sweeps.engine.ledger import MOST_ATTEMPTS, Ledger, sweep_folders
 from sweeps.engine.power import Power
 from sweeps.engine.progress import duration, say
@@ -105,22 +106,22 @@ def plan_cells(search: Search, split: Split) -> Plan:
         given_up=sum(record.given_up for record in records),
         dropped=sum(row.states.count("dropped") for row in search.matrix().rows),
         seconds_per_cell=median(whole) if whole else None,
-        max_epochs=search.sweep.training.max_epochs,
+        max_epochs=search.sweep.specification.training.max_epochs,
         parts=(len(split.train), len(split.validation), len(split.test)),
-        kind=search.sweep.training.split,
+        kind=search.sweep.specification.split,
         power=_power(search.sweep, split, math.sqrt(2) * spread if spread > 0 else None),
     )
 
 
 def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
-    training, n_test = sweep.training, len(split.test)
+    specification, n_test = sweep.specification, len(split.test)
     return Power(
         seeds=len(sweep.seeds),
-        sizes=training.resampled_sizes(split),
+        sizes=specification.resampled_sizes(split),
         comparisons=max(1, math.comb(len(sweep.families), 2)),
         noise=noise,
         metric=sweep.metric,
-        shared_test=(n_test, training.test_blocks) if training.shares_test else None,
+        shared_test=(n_test, specification.test_blocks) if specification.shares_test else None,
     )
 
 
@@ -149,8 +150,9 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
 def _differences(then: Sweep, now: Sweep) -> Iterator[str]:
     if then.dataset_digest != now.dataset_digest:
         yield "another dataset"
-    for name, value in asdict(now.training).items():
-        earlier = asdict(then.training)[name]
+    earlier_settings = settings(then.specification)
+    for name, value in settings(now.specification).items():
+        earlier = earlier_settings.get(name)
         if earlier != value:
             yield f"{name} {earlier}, now {value}"
     if _space(then) != _space(now):

@@ -46,7 +46,7 @@ from ssense.storage import (
     write_json,
     write_whole,
 )
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.process import any_device, keep_freed_memory
 from sweeps.engine.progress import count, say, step
 from sweeps.engine.sweep import Family
@@ -114,7 +114,7 @@ class DatasetPlan:
         electrodes = len(self.segments.electrodes)
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
 
-    def covering(self, training: TrainingSpec, families: Iterable[Family]) -> DatasetPlan:  # noqa: ARG002
+    def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> DatasetPlan:  # noqa: ARG002
         """Return the plan: all cells are trained on the same spectrograms and embeddings."""
         return self
 
@@ -182,14 +182,15 @@ class DatasetPlan:
         spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
         return Pairs(spectrograms, normalize(torch.randn(n, EMBEDDING_DIMENSIONS, device=device)))
 
-    def warm(self, training: TrainingSpec) -> None:
+    def warm(self, specification: SentenceSpec) -> None:
         """Get the encoder's initial weights, and embed the sentences.
 
         Raises:
             UserError: weights can't be had or don't fit.
         """
-        if training.encoder_weights != "random":
-            build_encoder(training.encoder_weights, training.conv1)
+        encoder = specification.encoder
+        if encoder.weights != "random":
+            build_encoder(encoder.weights, encoder.conv1)
         with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
             cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")
             tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-from ssense.fitting import Examples, Method, fit
+from ssense.fitting import Examples, Specification, fit
 from ssense.retrieval import NonFiniteError
+from ssense.specification import configured
 from sweeps.engine.process import assigned_device, usable_cores
 
 ENOUGH_S = 1.0  # a probe of this length has left the overhead of its start behind
 
 
 def probe_seconds(
-    training: Method,
+    specification: Specification,
     sizes: tuple[int, int],
     examples: Callable[[int, torch.device], Examples],
     threads: int,
@@ -31,7 +31,7 @@ def probe_seconds(
     make a cell a little slower or faster.
 
     Args:
-        training: of the cell; its initial weights are not needed.
+        specification: of the cell; its initial weights are not needed.
         sizes: of the training and the validation split.
         examples: makes up so many on a device.
         threads: of a worker.
@@ -41,7 +41,7 @@ def probe_seconds(
         None if it can't be tried: the GPU has no memory left, or the training diverges.
     """
     n_train, n_validation = sizes
-    spec = dataclasses.replace(training.untrained(), max_epochs=2, patience=2)
+    spec = configured(specification.untrained(), {"training.max_epochs": 2, "training.patience": 2})
     n = 2
     try:
         device = assigned_device(gpus)
@@ -57,10 +57,10 @@ def probe_seconds(
         torch.cuda.empty_cache()  # for the workers; nothing to do where no GPU was used
     # Per epoch the validation split goes forward once, a third of the work of its training.
     epoch = n_train + n_validation / 3
-    return training.max_epochs * seconds * epoch / (n + n / 3)
+    return specification.training.max_epochs * seconds * epoch / (n + n / 3)
 
 
-def _epoch(spec: Method, examples: Examples) -> float:
+def _epoch(spec: Specification, examples: Examples) -> float:
     """Seconds of an epoch on examples, and of its validation on the same.
 
     Of the second: in the first, libraries and the model are still loaded.

@@ -23,7 +23,8 @@ from ssense.errors import UserError, one_line, printable
 from ssense.fitting import Fit, fit, validation_metrics
 from ssense.model.text import TextSpec
 from ssense.retrieval import NonFiniteError, metric_title
-from sweeps.engine.cell import Cell, configured, describe, label, signature
+from ssense.specification import configured
+from sweeps.engine.cell import Cell, describe, label, signature
 from sweeps.engine.image_plan import ImageSource, plan_images
 from sweeps.engine.ledger import Ledger, Record, readable_ledgers, sweep_folders
 from sweeps.engine.precompute import load_dataset
@@ -126,9 +127,9 @@ def train_again(
     Raises:
         UserError: it is no longer the same cell, or it fails.
     """
-    training = ledger.sweep().training
+    specification = ledger.sweep().specification
     cell = Cell(record.configuration, record.seed)
-    now = signature(cell, training, dataset.digest)
+    now = signature(cell, specification, dataset.digest)
     if now != record.signature:
         raise UserError(
             f"cell {record.signature} would be {now} today: the weights it starts from or the "
@@ -137,8 +138,8 @@ def train_again(
         )
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
-    split = dataset.split(training.split, cell.seed)
-    spec = configured(training, cell.configuration)
+    split = dataset.split(specification.split, cell.seed)
+    spec = configured(specification, cell.configuration)
     try:
         return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
     except NonFiniteError as error:
@@ -175,7 +176,7 @@ def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Led
         sweep, records = ledger.sweep(), ledger.records()
         for row in ledger.rows():
             cell = Cell(row.configuration, seed)
-            record = records.get(signature(cell, sweep.training, sweep.dataset_digest))
+            record = records.get(signature(cell, sweep.specification, sweep.dataset_digest))
             if record is not None:
                 shown = label(row.family, row.configuration)
                 labels.setdefault(shown, []).append((ledger, record))
@@ -217,7 +218,7 @@ def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
         UserError: it can't be read, or it is no longer the same.
     """
     origin = ledger.description()["dataset"]
-    if ledger.method() == "images":
+    if ledger.task() == "images":
         data = plan_images(_image_source(ledger), ledger.storage).load()
         changed = "responses, images or tower"
     else:

@@ -100,8 +100,8 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
         UserError: the recording, the weights or the storage fail, or another driver works on it.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    data = data.covering(sweep.training, sweep.families)
-    data.check_splits(sweep.training.split, sweep.seeds)
+    data = data.covering(sweep.specification, sweep.families)
+    data.check_splits(sweep.specification.split, sweep.seeds)
     ledger = Ledger(data.storage / SWEEPS / sweep.name)
     if options.dry_run:
         kept = _kept_versions(ledger, options)
@@ -123,7 +123,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
                 ledger.copy_records()
         else:
             tracker = _bring_up_to_date(search, ledger, data, save)
-        split = data.split(sweep.training.split, sweep.seeds[0])
+        split = data.split(sweep.specification.split, sweep.seeds[0])
         _show_result(search, n_candidates=data.n_candidates(split))
         write_whole(ledger.folder / CELLS_FILE, cells_csv(search))
         with step("MLflow view"):
@@ -169,16 +169,16 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     if not search.records:
         for line in other_sweeps(data.storage, sweep):
             say(line)
-    split = data.split(sweep.training.split, sweep.seeds[0])
+    split = data.split(sweep.specification.split, sweep.seeds[0])
     plan = plan_cells(search, split)
     gpus = gpus_here(options.gpus_per_cell)
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
-    if not on_cluster and (warning := slow_precision(sweep.training.precision, gpus)):
+    if not on_cluster and (warning := slow_precision(sweep.specification.training.precision, gpus)):
         say(warning)
     if plan.to_run and plan.seconds_per_cell is None and not on_cluster:
         with step("Timing a few training steps"):
             seconds = probe_seconds(
-                sweep.training,
+                sweep.specification,
                 (len(split.train), len(split.validation)),
                 data.examples,
                 options.cpus_per_cell,
@@ -205,7 +205,7 @@ def _train(
     from sweeps.engine.workers import Resources, running_ray, train_cells
 
     # Weights first: they may be missing, and by then nothing has been started or written.
-    data.warm(search.sweep.training)
+    data.warm(search.sweep.specification)
     with ExitStack() as stack:
         with step("Starting Ray"):
             stack.enter_context(running_ray())

@@ -340,8 +340,8 @@ class Search:
         """The cell's signature on the sweep's dataset."""
         key = tuple(cell.configuration.items()), cell.seed
         if key not in self._signatures:
-            training, data = self.sweep.training, self.sweep.dataset_digest
-            self._signatures[key] = signature(cell, training, data)
+            specification, data = self.sweep.specification, self.sweep.dataset_digest
+            self._signatures[key] = signature(cell, specification, data)
         return self._signatures[key]
 
     def record(self, cell: Cell) -> Record | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import product
 from math import prod
 
 from ssense.digest import digest
 from ssense.errors import UserError, one_line, printable
-from ssense.fitting import SELECTION_METRIC, Method
-from sweeps.engine.cell import FORMAT_VERSION, Configuration, configured, field_names
+from ssense.fitting import SELECTION_METRIC, Specification
+from ssense.specification import configured, field_names, identity, unions
+from sweeps.engine.cell import FORMAT_VERSION, Configuration
 from sweeps.engine.checks import check_seeds
 
 Levels = Sequence[float | str]
@@ -44,7 +46,7 @@ class Sweep:
     Attributes:
         claim: short name of the experiment, "masking".
         dataset_digest: the dataset of all its cells.
-        training: what every cell shares; configurations replace fields of it.
+        specification: what every cell shares; configurations replace fields of it.
         families: compared with each other.
         configurations: how many the search tries in each family (fewer where a family is smaller).
         seeds: which every configuration meets.
@@ -56,7 +58,7 @@ class Sweep:
 
     claim: str
     dataset_digest: str
-    training: Method
+    specification: Specification
     families: tuple[Family, ...]
     configurations: int
     seeds: tuple[int, ...]
@@ -84,7 +86,9 @@ class Sweep:
         another sweep.
         """
         levels = {family.name: dict(family.levels) for family in self.families}
-        origin = digest(FORMAT_VERSION, self.dataset_digest, self.training.by_content(), levels)
+        origin = digest(
+            FORMAT_VERSION, self.dataset_digest, identity(self.specification.by_content()), levels
+        )
         return f"{self.claim}-{origin[:8]}"
 
     def wanted(self, family: Family) -> int:
@@ -109,21 +113,23 @@ class Row:
     configuration: Configuration
 
 
-def check_levels(training: Method, families: Mapping[str, Mapping[str, Levels]]) -> None:
+def check_levels(
+    specification: Specification, families: Mapping[str, Mapping[str, Levels]]
+) -> None:
     """Refuse families over a field that cells don't have, or over a value that it can't take.
 
     Args:
-        training: what every cell shares.
+        specification: what every cell shares.
         families: levels by dotted field, by name of the family.
 
     Raises:
         UserError: with the field and, nearest first, those that there are; or the value.
     """
-    fields = field_names(training)
+    fields = field_names(type(specification))
     for family, levels in families.items():
         for name, values in levels.items():
             if name not in fields:
-                kind = type(training).__name__
+                kind = type(specification).__name__
                 near = get_close_matches(name, fields, n=len(fields), cutoff=0)
                 raise UserError(
                     f"family {printable(family)}: {printable(name)} is no field of {kind}. "
@@ -131,9 +137,17 @@ def check_levels(training: Method, families: Mapping[str, Mapping[str, Levels]])
                 )
             for value in values:
                 try:
-                    configured(training, {name: value})
+                    for kinds in _kinds(specification, levels):
+                        configured(specification, {**kinds, name: value})
                 except (TypeError, ValueError) as error:
                     raise UserError(
                         f"family {printable(family)}: {printable(name)} can't be "
                         f"{printable(str(value))} ({one_line(error)})."
                     ) from error
+
+
+def _kinds(specification: Specification, levels: Mapping[str, Levels]) -> Iterator[Configuration]:
+    """Every choice of kinds that a family's levels make for the parts of a specification."""
+    named = [name for name in levels if name in unions(type(specification))]
+    for kinds in product(*(levels[name] for name in named)):
+        yield dict(zip(named, kinds, strict=True))

@@ -14,10 +14,11 @@ from ssense.checkpoint import CheckpointFile
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.image_dataset import ImageDataset, ImageResponses
 from ssense.errors import UserError, one_line
-from ssense.fitting import Method, fit
+from ssense.fitting import Specification, fit
 from ssense.retrieval import NonFiniteError
+from ssense.specification import configured
 from ssense.storage import remove_partial_files
-from sweeps.engine.cell import Cell, configured, signature
+from sweeps.engine.cell import Cell, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.process import assigned_device, reset_process
 from sweeps.engine.provenance import code_digest, provenance
@@ -33,7 +34,7 @@ class CellTrainable(tune.Trainable):
         self,
         config: dict[str, Any],
         dataset: Dataset | ImageDataset,
-        training: Method,
+        specification: Specification,
         ledger: Ledger,
         threads: int,
         gpus: float,
@@ -46,7 +47,7 @@ class CellTrainable(tune.Trainable):
         self._code = code
         self._dataset = dataset
         self._gpus = gpus
-        self._training = training
+        self._specification = specification
         self._ledger = ledger
         self._threads = threads
         self._cell = Cell(**config)
@@ -73,7 +74,7 @@ class CellTrainable(tune.Trainable):
                 "Install the same one there; if you have edited it, run the same command again."
             )
         reset_process(self._cell.seed, self._threads)
-        record = run_cell(self._cell, self._dataset, self._pairs, self._training, self._ledger)
+        record = run_cell(self._cell, self._dataset, self._pairs, self._specification, self._ledger)
         return {"done": True, "record": record}
 
 
@@ -81,7 +82,7 @@ def run_cell(
     cell: Cell,
     dataset: Dataset | ImageDataset,
     pairs: Pairs | ImageResponses,
-    training: Method,
+    specification: Specification,
     ledger: Ledger,
 ) -> Record:
     """Train one cell on the device of `pairs`, the dataset's, and keep it in the ledger.
@@ -96,9 +97,9 @@ def run_cell(
         UserError: the storage can't be written to.
     """
     start = time.perf_counter()
-    split = dataset.split(training.split, cell.seed)
+    split = dataset.split(specification.split, cell.seed)
     common = {
-        "signature": signature(cell, training, dataset.digest),
+        "signature": signature(cell, specification, dataset.digest),
         "configuration": dict(cell.configuration),
         "seed": cell.seed,
         "dataset_digest": dataset.digest,
@@ -124,7 +125,7 @@ def run_cell(
         trained = fit(
             pairs.select(split.train),
             pairs.select(split.validation),
-            configured(training, cell.configuration),
+            configured(specification, cell.configuration),
             cell.seed,
             on_epoch=checkpoint.save_if_worthwhile,
             resume=left_off,

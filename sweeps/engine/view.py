@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from statistics import fmean, stdev
@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from ssense.digest import digest
 from ssense.fitting import validation_metrics
 from ssense.retrieval import metric_title
+from ssense.specification import settings
 from sweeps.engine.cell import Cell, describe, label
 from sweeps.engine.ledger import Record
 from sweeps.engine.matrix import Matrix, MatrixRow, mean_and_sd, standing
@@ -178,7 +179,7 @@ def sweep_run(search: Search, description: Mapping[str, Any], status: Status | N
         name=sweep.name,
         parent=None,
         tags=tags,
-        params={"metric": sweep.metric, **asdict(sweep.training)},
+        params={"metric": sweep.metric, **settings(sweep.specification)},
         status=status,
         start=min(map(_started, records), default=None),
         end=max(map(_finished, records), default=None),

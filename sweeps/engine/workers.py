@@ -369,7 +369,7 @@ def train_cells(
     trainable = tune.with_parameters(
         CellTrainable,
         dataset=dataset,
-        training=search.sweep.training,
+        specification=search.sweep.specification,
         ledger=ledger,
         threads=resources.cpus,
         gpus=resources.gpus,

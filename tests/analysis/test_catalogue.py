@@ -9,9 +9,10 @@ from analysis.catalogue import catalogue, main
 from analysis.looks import record_look
 from analysis.options import CatalogueOptions
 from ssense.errors import UserError
+from ssense.model.encoder import ResNetSpec
 from ssense.sealed_json import CHECKSUM, write_sealed
 from ssense.storage import write_whole
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.cell import Cell, signature
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.sweep import Family, Row, Sweep
@@ -25,7 +26,7 @@ def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
     sweep = Sweep(
         claim=claim,
         dataset_digest="d",
-        training=TrainingSpec(encoder_weights="random"),
+        specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=(Family(name="no masking", levels={}), Family(name="electrode", levels=LEVELS)),
         configurations=2,
         seeds=(0, 1),
@@ -38,7 +39,7 @@ def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
     write_sealed(path, {name: value for name, value in content.items() if name != CHECKSUM})
     for status, seed, data in (("done", 0, "d"), ("failed", 1, "d"), ("done", 1, "of a control")):
         record = Record(
-            signature=signature(Cell({}, seed), sweep.training, data),
+            signature=signature(Cell({}, seed), sweep.specification, data),
             configuration={},
             seed=seed,
             status=status,

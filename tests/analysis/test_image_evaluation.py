@@ -39,8 +39,9 @@ from analysis.published_images import EEG_WITHIN, MEANS, SSR, Task
 from analysis.statistics import crossed_ttest, pairing_test, stimulus_test
 from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
-from ssense.image_training import ImageTrainingSpec
+from ssense.image_training import ImageSpec
 from ssense.sealed_json import CHECKSUM, write_sealed
+from ssense.specification import configured
 from sweeps.engine.image_options import ImageOptions
 from sweeps.engine.ledger import SWEEPS, Ledger, find_ledger
 from sweeps.engine.race import Full
@@ -69,7 +70,7 @@ def sweep_all(storage: Path, **changes: object) -> None:
         ledger, search = Ledger(plan.storage / SWEEPS / sweep.name), Search(sweep, Full(), (), {})
         responses = dataset.on(torch.device("cpu"))
         while cell := search.next_cell():
-            search.finish(run_cell(cell, dataset, responses, sweep.training, ledger))
+            search.finish(run_cell(cell, dataset, responses, sweep.specification, ledger))
         ledger.write_sweep(sweep, search.rows, plan.origin(), "full", [], "", ())
 
 
@@ -161,9 +162,7 @@ def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
         signals = torch.from_numpy(dataset.things.test[place])
         features = torch.from_numpy(dataset.features["original"][-len(signals) :])
         for record in ledger.records().values():
-            spec: ImageTrainingSpec = dataclasses.replace(
-                ledger.sweep().training, objective=record.configuration["objective"]
-            )
+            spec = configured(ledger.sweep().specification, record.configuration)
             model = spec.initial(dataset.on(torch.device("cpu")).select(np.array([0])))
             model.load_state_dict(ledger.encoder(record))
             model.eval()
@@ -175,7 +174,7 @@ def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
                 row
                 for row in rows
                 if (row["subject"], row["objective"], int(row["seed"]))
-                == (dataset.subject, spec.objective, record.seed)
+                == (dataset.subject, spec.objective.kind, record.seed)
             )
             assert float(row["recall@1"]) == pytest.approx((ranks <= 1).float().mean().item())
             assert float(row["recall@5"]) == pytest.approx((ranks <= 5).float().mean().item())
@@ -297,7 +296,7 @@ def papers(task: Task) -> list[Evaluated]:
         Evaluated(
             ledger=Ledger(UPath("none")),
             subject=subject,
-            training=ImageTrainingSpec(split=task[1]),
+            specification=ImageSpec(split=task[1]),
             chosen={"ssr": {}},
             seeds=(0, 1),
             by_image={"ssr": {name: np.eye(2).repeat(100, 1) for name in TOPS}},

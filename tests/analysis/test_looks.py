@@ -6,7 +6,9 @@ import pytest
 from upath import UPath
 
 from analysis.looks import count_looks, record_look
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.specification import configured
+from ssense.training import SentenceSpec
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.sweep import Family, Sweep
 
@@ -25,7 +27,7 @@ def sweep() -> Sweep:
     return Sweep(
         claim="masking",
         dataset_digest="dataset",
-        training=TrainingSpec(encoder_weights="random"),
+        specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=(Family(name="none", levels={}),),
         configurations=1,
         seeds=(0, 1),
@@ -37,8 +39,8 @@ def ledger(sweep, tmp_path) -> Ledger:
     return written(UPath(tmp_path), sweep)
 
 
-def other(ledger: Ledger, sweep: Sweep, **training: object) -> Ledger:
-    changed = replace(sweep, training=replace(sweep.training, **training))
+def other(ledger: Ledger, sweep: Sweep, **changes: object) -> Ledger:
+    changed = replace(sweep, specification=configured(sweep.specification, changes))
     return written(ledger.storage, changed)
 
 
@@ -52,7 +54,7 @@ def test_a_look_counts_for_its_seeds(ledger):
 
 
 def test_another_sweep_of_the_same_data_and_splits_has_looked_too(ledger, sweep):
-    longer = other(ledger, sweep, max_epochs=7)
+    longer = other(ledger, sweep, **{"training.max_epochs": 7})
     assert longer.folder != ledger.folder
     record_look(ledger, (0, 1), NONE)
     assert "seen once before" in record_look(longer, (0, 1), NONE)

@@ -7,7 +7,7 @@ from analysis.origin import KeptControls, data_facts, provenance_facts, read_con
 from ssense.data.shards import Manifest
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.sweep import Family, Sweep
 
@@ -25,7 +25,7 @@ def ledger(tmp_path) -> Ledger:
     sweep = Sweep(
         claim="masking",
         dataset_digest="feed",
-        training=TrainingSpec(),
+        specification=SentenceSpec(),
         families=(Family(name="no masking", levels={}),),
         configurations=1,
         seeds=(0, 1),

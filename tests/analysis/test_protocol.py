@@ -23,7 +23,7 @@ from analysis.protocol import (
 )
 from ssense.data.splits import SplitKind
 from ssense.retrieval import METRICS, chance_metrics
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.sweep import Family, Sweep
 
@@ -36,7 +36,7 @@ def ledger_on(
     sweep = Sweep(
         claim="masking",
         dataset_digest="dataset",
-        training=TrainingSpec(split=split),
+        specification=SentenceSpec(split=split),
         families=(Family(name="no masking", levels={}),),
         configurations=1,
         seeds=(0, 1),

@@ -15,14 +15,14 @@ from upath import UPath
 from analysis.recordings import RecordingsOptions, main
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.ledger import SWEEPS, Ledger
 from sweeps.engine.sweep import Family, Sweep
 
 SWEEP = Sweep(
     claim="masking",
     dataset_digest="d",
-    training=TrainingSpec(),
+    specification=SentenceSpec(),
     families=(Family(name="no masking", levels={}),),
     configurations=1,
     seeds=(0, 1, 2),
@@ -44,9 +44,9 @@ def write_evaluated(
 ) -> Path:
     """What a sweep and its test evaluation leave behind, as far as it is read here."""
     ledger = Ledger(UPath(storage) / SWEEPS / name)
-    training = replace(SWEEP.training, split=split)
+    training = replace(SWEEP.specification, split=split)
     dataset = {"subject": subject, "title": title}
-    ledger.write_sweep(replace(SWEEP, training=training), [], dataset, "full", [], "", ())
+    ledger.write_sweep(replace(SWEEP, specification=training), [], dataset, "full", [], "", ())
     folder = Path(ledger.folder) / "evaluation"
     folder.mkdir()
     scores = [

@@ -57,11 +57,11 @@ from ssense.data.shards import Manifest, write_shard
 from ssense.data.splits import SplitKind
 from ssense.digest import digest
 from ssense.errors import UserError
-from ssense.model.encoder import SpectrogramEncoder
+from ssense.model.encoder import ResNetSpec, SpectrogramEncoder
 from ssense.model.text import TextSpec
 from ssense.retrieval import METRICS, chance_metrics
 from ssense.sealed_json import CHECKSUM, sealed
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.cell import Cell, Configuration, signature
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.precompute import load_dataset
@@ -76,7 +76,9 @@ ROOT = Path(__file__).parents[2]
 N, N_TEST = 100, 20
 SEEDS = (0, 1, 2)
 TEXT = TextSpec(weights="untrained")
-TRAINING = TrainingSpec(encoder_weights="random", max_epochs=1, batch_size=16)
+TRAINING = SentenceSpec(
+    encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=1, batch_size=16)
+)
 FAMILIES = (
     Family(name="no masking", levels={}),
     Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)}),
@@ -121,12 +123,12 @@ def write_sweep(
     dataset_digest: str,
     configurations: int,
     seeds: tuple[int, ...] = SEEDS,
-    training: TrainingSpec = TRAINING,
+    training: SentenceSpec = TRAINING,
 ) -> Ledger:
     sweep = Sweep(
         claim="masking",
         dataset_digest=dataset_digest,
-        training=training,
+        specification=training,
         families=FAMILIES,
         configurations=configurations,
         seeds=seeds,
@@ -173,7 +175,7 @@ def ledger(storage) -> Ledger:
 
 def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
     sweep = ledger.sweep()
-    name = signature(Cell(configuration, seed), sweep.training, sweep.dataset_digest)
+    name = signature(Cell(configuration, seed), sweep.specification, sweep.dataset_digest)
     return ledger.folder / "cells" / name
 
 
@@ -364,7 +366,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
     storage, chosen = UPath(tmp_path), {"no masking": NONE}
     dataset = write_dataset(storage)
     training = dataclasses.replace(TRAINING, split=kind)
-    ledger = write_sweep(storage, dataset.digest, 1, seeds=(0, 1), training=training)
+    ledger = write_sweep(storage, dataset.digest, 1, seeds=(0, 1), specification=training)
     for seed in (0, 1):
         torch.manual_seed(seed)
         name = cell_of(ledger, NONE, seed).name
@@ -413,7 +415,7 @@ def test_seeds_that_confirm_nothing_are_refused(ledger, seeds, message):
 def test_fresh_seeds_that_leave_too_little_to_choose_by_are_refused(ledger):
     sweep, dataset = ledger.sweep(), sweep_dataset(ledger)
     blocked = dataclasses.replace(
-        sweep, training=dataclasses.replace(sweep.training, split="blocked")
+        sweep, specification=dataclasses.replace(sweep.specification, split="blocked")
     )
     crowded = dataclasses.replace(dataset, spans_s=dataset.spans_s / 1000)
     message = "--confirm-seeds: at seed 100 a blocked split leaves 0 validation sentences, too few"

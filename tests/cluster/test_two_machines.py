@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from upath import UPath
 
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.specification import configured
+from ssense.training import SentenceSpec
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.race import POLICIES
@@ -25,11 +27,11 @@ def sweep_of(seeds: Sequence[int]) -> Sweep:
         Family(name="no masking", levels={}),
         Family(name="two", levels={"masking.time": LEVELS, "masking.frequency": LEVELS}),
     )
-    training = TrainingSpec(encoder_weights="random")
+    training = SentenceSpec(encoder=ResNetSpec(weights="random"))
     return Sweep(
         claim="masking",
         dataset_digest="noise",
-        training=training,
+        specification=training,
         families=families,
         configurations=9,
         seeds=tuple(seeds),
@@ -77,5 +79,5 @@ def test_the_cells_of_other_seeds_that_rsync_brings_complete_a_sweep_that_is_tri
 def test_seeds_that_were_run_apart_name_one_sweep_and_another_training_another():
     one, other = sweep_of((0, 1)), sweep_of((2, 3))
     assert one.name == other.name
-    training = dataclasses.replace(one.training, max_epochs=7)
-    assert dataclasses.replace(one, training=training).name != one.name
+    training = configured(one.specification, {"training.max_epochs": 7})
+    assert dataclasses.replace(one, specification=training).name != one.name

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ssense.errors import UserError
-from ssense.model.brain_encoders import BRAIN_ENCODERS, EEGProject, TSConv
+from ssense.model.brain_encoders import EEGProject, TSConv
+
+ENCODERS = {"eeg-project": EEGProject, "ts-conv": TSConv}
 
 
 def signals(n: int, n_channels: int, n_samples: int, seed: int = 0) -> Tensor:
@@ -91,7 +93,7 @@ def test_sizes_and_dropout_are_neurobridge_s():
 
 
 @given(
-    name=st.sampled_from(sorted(BRAIN_ENCODERS)),
+    name=st.sampled_from(sorted(ENCODERS)),
     n=st.integers(1, 3),
     n_channels=st.integers(1, 7),
     n_samples=st.integers(75, 130),
@@ -99,7 +101,7 @@ def test_sizes_and_dropout_are_neurobridge_s():
 )
 def test_any_sizes_and_each_response_by_itself(name, n, n_channels, n_samples, seed):
     torch.manual_seed(seed)
-    encoder = BRAIN_ENCODERS[name](n_channels, n_samples, 6).eval()
+    encoder = ENCODERS[name](n_channels, n_samples, 6).eval()
     x = signals(n, n_channels, n_samples, seed)
     found = encoder(x)
     assert (found.shape, found.dtype) == ((n, 6), torch.float32)

@@ -14,9 +14,9 @@ from upath import UPath
 
 from ssense.data.synthetic_things import SyntheticThingsSpec
 from ssense.errors import UserError
-from ssense.image_training import ImageTrainingSpec
+from ssense.image_training import ImageSpec
 from ssense.model.objectives.ssr import ABLATIONS, SSRSpec
-from sweeps.engine.cell import configured
+from ssense.specification import configured
 from sweeps.engine.image_options import ImageOptions
 from sweeps.engine.image_plan import ImageSource
 from sweeps.engine.ledger import Ledger, sweep_folders
@@ -62,7 +62,7 @@ def test_every_objective_is_swept_and_a_second_call_trains_nothing(tmp_path, cap
         *("infonce", "ssr", "neuroclip")
     }
     assert {record.seed for record in records} == {0, 1}
-    assert isinstance(ledger.sweep().training, ImageTrainingSpec)
+    assert isinstance(ledger.sweep().specification, ImageSpec)
     assert sweep_dataset(ledger).digest == ledger.description()["dataset"]["digest"]
 
     main(everything)
@@ -109,7 +109,7 @@ def test_the_plan_names_families_by_objective(tmp_path, capsys):
     sweep = image_sweep(plan, chosen)
     assert [family.name for family in sweep.families] == ["infonce", "ssr", "neuroclip"]
     assert sweep.family("ssr").levels["objective"] == ("ssr",)
-    assert sweep.training.objective == "neuroclip"  # which takes longest
+    assert sweep.specification.objective.kind == "neuroclip"  # which takes longest
 
 
 def test_class_centres_come_from_other_images_of_the_concepts(tmp_path):
@@ -145,7 +145,7 @@ def test_the_ablation_of_ssr_is_a_family_for_each_row(tmp_path):
     assert [family.size for family in sweep.families] == [1] * len(ABLATIONS)
     for family, changes in zip(sweep.families, ABLATIONS.values(), strict=True):
         (configuration,) = ({k: v for k, (v,) in family.levels.items()},)
-        spec = configured(sweep.training, configuration)
+        spec = configured(sweep.specification, configuration)
         assert (spec.objective, spec.ssr) == ("ssr", SSRSpec(**changes))
     assert not plan.source.pixels
 
@@ -189,14 +189,14 @@ def test_a_sweep_makes_whatever_the_levels_of_its_families_ask_for(tmp_path):
     (plan,) = chosen.datasets()
     own = {"objective": ("infonce",)}
     families = {
-        "features": own | {"infonce.image": ("original", "augmented-mean", "blurred")},
+        "features": own | {"objective.image": ("original", "augmented-mean", "blurred")},
         "gallery": own | {"gallery": ("original", "blurred")},
         "in the loop": {"objective": ("neuroclip",)},
     }
     sweep = chosen.sweep("features", plan, families)
-    covering = plan.covering(sweep.training, sweep.families)
+    covering = plan.covering(sweep.specification, sweep.families)
     assert sweep.dataset_digest == covering.digest != plan.digest
-    assert covering.covering(sweep.training, sweep.families) is covering
+    assert covering.covering(sweep.specification, sweep.families) is covering
     assert covering.source.kinds == ("augmented-mean", "blurred", "original")
     assert ImageSource.of(covering.origin()) == covering.source
     dataset = covering.load()
@@ -204,26 +204,29 @@ def test_a_sweep_makes_whatever_the_levels_of_its_families_ask_for(tmp_path):
     pairs = dataset.on(torch.device("cpu")).select(split.train)
     for family in sweep.families:
         for values in product(*family.levels.values()):
-            training = configured(sweep.training, dict(zip(family.levels, values, strict=True)))
-            batch = training.objective_spec
+            spec = configured(sweep.specification, dict(zip(family.levels, values, strict=True)))
+            batch = spec.objective
             found = pairs.batch(torch.arange(2), batch.features, pixels=batch.pixels)
             assert found.features.keys() == {*batch.features}
-            assert training.gallery in dataset.features
+            assert spec.gallery in dataset.features
 
 
 def test_a_sweep_that_asks_for_nothing_more_keeps_its_data_and_its_name(tmp_path):
     chosen = options(tmp_path, objectives=("infonce", "ssr", "neuroclip"))
     (plan,) = chosen.datasets()
     sweep = image_sweep(plan, chosen)
-    assert plan.covering(sweep.training, sweep.families) is plan
+    assert plan.covering(sweep.specification, sweep.families) is plan
     assert sweep.dataset_digest == plan.digest
 
 
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
-        ({"tower.model": ("RN50-quickgelu", "small-vit")}, "f has levels of tower.model, and the"),
-        ({"infonce.image": ("original", "sharp")}, "family f: infonce.image can't be sharp "),
+        (
+            {"target.model": ("RN50-quickgelu", "small-vit")},
+            "f has levels of target.model, and the",
+        ),
+        ({"objective.image": ("original", "sharp")}, "family f: objective.image can't be sharp "),
         ({"split": ("intra-subject", "leave-one-subject-out")}, "f has levels of split, which all"),
     ],
 )

@@ -166,16 +166,16 @@ def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float
     """Test Recall@10 of the default job without masks, by seed; sizes of training and test."""
     chosen = MaskingOptions(storage=str(storage), synthetic=synthetic)
     data = chosen.plan_dataset()
-    training = masking_sweep(data, chosen).training
+    spec = masking_sweep(data, chosen).specification
     make_shards(data, on_shard=lambda *_: None)
     dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
     pairs = dataset.on(torch.device("cpu"))
     recalls = []
     for seed in SYNTHETIC.seeds:
         split = seeded_split(len(pairs), seed)
-        trained = fit(pairs.select(split.train), pairs.select(split.validation), training, seed)
-        encoder = trained_encoder(trained.encoder, training.precision)
-        recalls.append(training.evaluate(encoder, pairs.select(split.test))["recall@10"])
+        trained = fit(pairs.select(split.train), pairs.select(split.validation), spec, seed)
+        encoder = trained_encoder(trained.encoder, spec.training.precision)
+        recalls.append(spec.evaluate(encoder, pairs.select(split.test))["recall@10"])
     return recalls, len(split.train), len(split.test)
 
 
@@ -206,16 +206,18 @@ def test_one_electrode_and_a_batch_size_that_leaves_one_pair_over_are_trained(tm
     plan = chosen.plan_dataset()
     split = plan.split("random", 0)
     assert plan.shape[1] == 1
-    training = dataclasses.replace(chosen, batch_size=len(split.train) - 1).training()
+    spec = dataclasses.replace(chosen, batch_size=len(split.train) - 1).specification()
     cpu = torch.device("cpu")
     train, validation = (plan.examples(len(part), cpu) for part in (split.train, split.validation))
-    assert fit(train, validation, training, seed=0).best_epoch == 1
-    odd = dataclasses.replace(chosen, batch_size=3).training()  # a probe's 4 examples leave one
+    assert fit(train, validation, spec, seed=0).best_epoch == 1
+    odd = dataclasses.replace(
+        chosen, batch_size=3
+    ).specification()  # a probe's 4 examples leave one
     sizes = len(split.train), len(split.validation)
     assert probe_seconds(odd, sizes, plan.examples, threads=1, gpus=0) > 0
 
 
 def test_a_batch_without_negatives_is_refused(tmp_path):
     with pytest.raises(UserError, match="batch_size must be at least 2, got 1: the other pairs"):
-        SweepOptions(storage=str(tmp_path), batch_size=1).training()
+        SweepOptions(storage=str(tmp_path), batch_size=1).specification()
     assert not list(tmp_path.iterdir())

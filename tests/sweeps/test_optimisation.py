@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ssense.data.synthetic import SyntheticSpec
+from ssense.specification import configured
 from ssense.storage import open_storage
-from sweeps.engine.cell import configured
 from sweeps.engine.ledger import find_ledger
 from sweeps.engine.options import SweepOptions
 from sweeps.optimisation import main
@@ -24,9 +24,11 @@ def test_another_sweep_runs_on_the_same_engine(tmp_path, capsys):
     )
     ledger = find_ledger(open_storage(str(tmp_path)))
     assert ledger.folder.name.startswith("optimisation-")
-    training = ledger.sweep().training
-    specs = [configured(training, row.configuration) for row in ledger.rows()]
-    published, rate, temperature, both = ((s.learning_rate, s.temperature) for s in specs)
+    shared = ledger.sweep().specification
+    specs = [configured(shared, row.configuration) for row in ledger.rows()]
+    published, rate, temperature, both = (
+        (s.training.learning_rate, s.objective.temperature) for s in specs
+    )
     assert published == (5e-4, 0.07)
     assert (rate[1], temperature[0]) == (0.07, 5e-4)
     records = ledger.records().values()

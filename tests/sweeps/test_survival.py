@@ -30,8 +30,9 @@ from analysis import test_evaluation
 from ssense.data.dataset import Dataset
 from ssense.data.synthetic import SyntheticSpec
 from ssense.errors import UserError
+from ssense.model.encoder import ResNetSpec
 from ssense.storage import open_storage, write_whole
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.budget import Budget
 from sweeps.engine.driver import CLAIM
 from sweeps.engine.ledger import Ledger, Record, find_ledger
@@ -563,7 +564,9 @@ def sweep_of(levels: dict[str, Sequence[float]]) -> Sweep:
     return Sweep(
         claim="masking",
         dataset_digest="tiny",
-        training=TrainingSpec(encoder_weights="random", max_epochs=1),
+        specification=SentenceSpec(
+            encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=1)
+        ),
         families=(family,),
         configurations=family.size,
         seeds=(0,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 from torch import Tensor, nn
 
@@ -24,6 +24,8 @@ class InfoNCESpec(ObjectiveSpec):
     Attributes:
         image: kind of the features that are trained on.
     """
+
+    kind: ClassVar[str] = "infonce"
 
     image: FeatureKind = "original"
 

@@ -50,6 +50,8 @@ class NeuroCLIPSpec(ObjectiveSpec):
             it, embeddings have as many as the tower's.
     """
 
+    kind: ClassVar[str] = "neuroclip"
+
     prompts: int = 8
     depth: int | None = None
     softening: float = 0.2

@@ -48,6 +48,8 @@ class ObjectiveSpec(ABC):
         embedding: dimensions that brain and image are compared in.
     """
 
+    kind: ClassVar[str]
+
     norm: Norm = "both"
     scale: Scale = "exp"
     learnable: bool = True

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,8 @@ class SSRSpec(ObjectiveSpec):
         distance: one minus the cosine of the whole vectors, or smooth L1 on what was masked.
         share_image_projection: whether original and augmented features pass one projection.
     """
+
+    kind: ClassVar[str] = "ssr"
 
     original_brain: float = 1.0
     augmented_brain: float = 1.0

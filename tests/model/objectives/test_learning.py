@@ -19,13 +19,15 @@ from ssense.data.synthetic_things import SyntheticThingsSpec, write_synthetic_th
 from ssense.data.things import read_things
 from ssense.data.things_folds import make_fold
 from ssense.data.things_responses import ResponseSpec
-from ssense.model.brain_encoders import BRAIN_ENCODERS
+from ssense.model.brain_encoders import EEGProject, TSConv
 from ssense.model.image_features import ImageTower, ImageTowerSpec, cached_features, image_tower
 from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
 from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.retrieval import retrieval_metrics
+
+ENCODERS = {"eeg-project": EEGProject, "ts-conv": TSConv}
 
 N_VALIDATION = 30
 SPECS = {
@@ -79,7 +81,7 @@ def data(tmp_path_factory, tiny_towers) -> Data:
 
 def build(spec: ObjectiveSpec, data: Data, encoder: str = "eeg-project") -> Objective:
     return spec.build(
-        BRAIN_ENCODERS[encoder](*data.signals.shape[1:], 128),
+        ENCODERS[encoder](*data.signals.shape[1:], 128),
         n_brain=128,
         n_features=data.features["original"].shape[1],
         tower=lambda: data.tower,

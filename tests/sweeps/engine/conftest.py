@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ssense.data.dataset import Dataset
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.sweep import Family, Sweep
 
 N_PAIRS, N_ELECTRODES = 30, 2
@@ -36,7 +37,9 @@ def sweep() -> Sweep:
     return Sweep(
         claim="masking",
         dataset_digest="tiny",
-        training=TrainingSpec(encoder_weights="random", max_epochs=2, batch_size=8),
+        specification=SentenceSpec(
+            encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=2, batch_size=8)
+        ),
         families=(
             Family(name="no masking", levels={}),
             Family(name="electrode", levels={"masking.electrode": (0.5,)}),

@@ -16,7 +16,8 @@ from ray.cluster_utils import Cluster
 from upath import UPath
 
 from ssense.errors import UserError
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.budget import Budget
 from sweeps.engine.ledger import Ledger, Record
 from sweeps.engine.race import Full
@@ -88,7 +89,9 @@ def wide(n_levels: int = N_LEVELS) -> Sweep:
     return Sweep(
         claim="masking",
         dataset_digest="tiny",
-        training=TrainingSpec(encoder_weights="random", max_epochs=1, batch_size=8),
+        specification=SentenceSpec(
+            encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=1, batch_size=8)
+        ),
         families=(Family(name="time", levels={"masking.time": levels}),),
         configurations=n_levels,
         seeds=tuple(range(N_SEEDS)),

@@ -9,9 +9,11 @@ import torch
 from upath import UPath
 
 from ssense.errors import UserError
+from ssense.model.encoder import ResNetSpec
 from ssense.model.masking import Masking
 from ssense.sealed_json import CHECKSUM, sealed
-from ssense.training import TrainingSpec
+from ssense.specification import plain
+from ssense.training import SentenceSpec
 from sweeps.engine.ledger import SWEEPS, Ledger, Record, find_ledger
 from sweeps.engine.race import Decision
 from sweeps.engine.sweep import Family, Row, Sweep
@@ -29,7 +31,7 @@ RECORD = Record(
 SWEEP = Sweep(
     claim="masking",
     dataset_digest="d",
-    training=TrainingSpec(encoder_weights="random", masking=Masking(time=0.2)),
+    specification=SentenceSpec(masking=Masking(time=0.2), encoder=ResNetSpec(weights="random")),
     families=(Family(name="none", levels={}), Family(name="t", levels={"masking.time": (0.1,)})),
     configurations=3,
     seeds=(0, 1),
@@ -77,7 +79,7 @@ def test_the_sweep_and_its_rows_come_back(ledger):
     ledger.write_sweep(SWEEP, rows, {"digest": "d"}, "race", [(rows[0], OUT)], "7d5e", ["3f2a1c9e"])
     assert ledger.rows() == rows
     assert ledger.sweep().name == SWEEP.name
-    assert ledger.sweep().training == SWEEP.training
+    assert ledger.sweep().specification == SWEEP.specification
     assert ledger.sweep().seeds == SWEEP.seeds
     assert ledger.description()["dataset"] == {"digest": "d"}
     assert ledger.policy() == "race"
@@ -88,16 +90,19 @@ def test_the_sweep_and_its_rows_come_back(ledger):
 
 
 @pytest.mark.parametrize(
-    ("training", "message"),
+    ("changes", "message"),
     [
-        ({"warmup": 3}, r"sweep.json was written by another version of the code \(.*warmup"),
+        (
+            {"training": {"warmup": 3}},
+            r"sweep.json was written by another version of the code \(.*warmup",
+        ),
         ({"masking": {"time": 2}}, r"sweep.json was written by another version .*got 2"),
     ],
 )
-def test_a_sweep_of_another_version_of_the_code_is_one_line(ledger, training, message):
+def test_a_sweep_of_another_version_of_the_code_is_one_line(ledger, changes, message):
     ledger.write_sweep(SWEEP, [], {}, "race", [], "", ())
-    known = dataclasses.asdict(SWEEP.training)
-    edit(ledger.folder / "sweep.json", training=known | training)
+    known = plain(SWEEP.specification)
+    edit(ledger.folder / "sweep.json", specification=known | changes)
     with pytest.raises(UserError, match=message) as error:
         ledger.sweep()
     assert "\n" not in str(error.value)
@@ -107,9 +112,9 @@ def test_a_sweep_of_another_version_of_the_code_is_one_line(ledger, training, me
     ("content", "message"),
     [
         ("{", "record.json is damaged"),
-        ("[]", "has format None, not 2"),
-        ('{"format": 0}', "has format 0, not 2"),
-        ('{"format": 2, "signature": "abc"}', "is not a record"),
+        ("[]", "has format None, not 3"),
+        ('{"format": 0}', "has format 0, not 3"),
+        ('{"format": 3, "signature": "abc"}', "is not a record"),
     ],
 )
 def test_a_damaged_record_is_named_in_one_line(ledger, content, message):

@@ -15,9 +15,10 @@ from upath import UPath
 from analysis.looks import count_looks
 from ssense.data.shards import read_manifest, read_sentences
 from ssense.errors import UserError
+from ssense.model.encoder import ResNetSpec
 from ssense.sealed_json import sealed
 from ssense.storage import locate, read_whole, remove, write_whole
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.budget import Budget
 from sweeps.engine.cell import FORMAT_VERSION, Cell
 from sweeps.engine.ledger import COPIES, COPY_AFTER, SWEEPS, Ledger, Record, find_ledger
@@ -31,7 +32,7 @@ N = 1200
 SWEEP = Sweep(
     claim="masking",
     dataset_digest="d",
-    training=TrainingSpec(encoder_weights="random"),
+    specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
     families=(Family(name="none", levels={}),),
     configurations=1,
     seeds=(0, 1),

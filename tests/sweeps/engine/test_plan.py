@@ -7,6 +7,7 @@ import pytest
 from upath import UPath
 
 from ssense.data.splits import Split
+from ssense.specification import configured
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.plan import Plan, other_sweeps, plan_cells, show_sweep
@@ -104,8 +105,8 @@ def test_the_plan_of_a_sweep_knows_what_its_seeds_share(sweep):
     assert plan_cells(Search(sweep, Full()), SPLIT).power == Power(
         seeds=2, sizes=(18, 6), comparisons=1, noise=None, metric="recall@10"
     )
-    training = dataclasses.replace(sweep.training, split="held-out")
-    held_out = Search(dataclasses.replace(sweep, training=training), Full())
+    training = dataclasses.replace(sweep.specification, split="held-out")
+    held_out = Search(dataclasses.replace(sweep, specification=training), Full())
     power = plan_cells(held_out, SPLIT).power
     assert (power.sizes, power.shared_test) == ((18, 0), (6, 20))
 
@@ -134,8 +135,8 @@ def test_a_cell_that_families_share_is_counted_once(sweep):
 
 def test_sweeps_that_do_not_count_are_named_and_those_of_another_version_are_not(sweep, tmp_path):
     storage = UPath(tmp_path)
-    longer = dataclasses.replace(sweep.training, max_epochs=9)
-    other = dataclasses.replace(sweep, training=longer)
+    longer = configured(sweep.specification, {"training.max_epochs": 9})
+    other = dataclasses.replace(sweep, specification=longer)
     for name in (other.name, "of-another-version"):
         ledger = Ledger(storage / SWEEPS / name)
         ledger.write_sweep(other, [], {}, "race", [], "", ())
@@ -143,7 +144,7 @@ def test_sweeps_that_do_not_count_are_named_and_those_of_another_version_are_not
     path = ledger.folder / "sweep.json"
     path.write_text(path.read_text().replace('"patience"', '"tolerance"'))
     assert other_sweeps(storage, sweep) == [
-        f"  not counted: 1 cells of {other.name} (max_epochs 9, now 2)"
+        f"  not counted: 1 cells of {other.name} (training.max_epochs 9, now 2)"
     ]
 
 

@@ -8,10 +8,13 @@ import torch
 
 from ssense.data.dataset import Pairs
 from ssense.errors import UserError
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.probe import probe_seconds
 
-TRAINING = TrainingSpec(encoder_weights="imagenet", batch_size=8, max_epochs=3)
+TRAINING = SentenceSpec(
+    encoder=ResNetSpec(weights="imagenet"), training=TrainingSpec(batch_size=8, max_epochs=3)
+)
 
 
 def examples(n: int, device: torch.device) -> Pairs:

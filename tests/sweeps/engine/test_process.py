@@ -84,9 +84,10 @@ def test_bf16_without_units_is_a_warning_of_one_line(monkeypatch):
 
 
 def test_the_choices_of_a_training_reach_it():
-    chosen = SweepOptions(batch_size=256, precision="bf16", batch_norm="frozen").training()
-    assert (chosen.batch_size, chosen.chunk, chosen.batch_norm) == (256, 32, "frozen")
-    assert SweepOptions().training().batch_norm == "chunk"
+    chosen = SweepOptions(batch_size=256, precision="bf16", batch_norm="frozen").specification()
+    assert (chosen.training.batch_size, chosen.training.chunk) == (256, 32)
+    assert chosen.encoder.batch_norm == "frozen"
+    assert SweepOptions().specification().encoder.batch_norm == "chunk"
 
 
 def control_groups(root: Path, mounts: str, groups: str, files: dict[str, str]) -> Path:

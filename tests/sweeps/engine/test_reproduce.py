@@ -19,10 +19,11 @@ from ssense.data.shards import Manifest, shard_name, write_shard
 from ssense.digest import digest
 from ssense.errors import UserError
 from ssense.fitting import Fit
+from ssense.model.encoder import ResNetSpec
 from ssense.model.text import TextSpec, cached_embeddings
 from ssense.sealed_json import unsealed, write_sealed
 from ssense.storage import write_json
-from ssense.training import TrainingSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.cell import Cell
 from sweeps.engine.cell import signature as cell_signature
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
@@ -31,7 +32,9 @@ from sweeps.engine.reproduce import compare, find_cell, reproduce_cell
 from sweeps.engine.sweep import Family, Row, Sweep
 
 TEXT = TextSpec(weights="untrained")
-TRAINING = TrainingSpec(encoder_weights="random", max_epochs=2, batch_size=8)
+TRAINING = SentenceSpec(
+    encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=2, batch_size=8)
+)
 CONFIGURATION = {"masking.electrode": 0.5}
 SENTENCES = {
     "text": [f"sentence {number}" for number in range(30)],
@@ -53,7 +56,7 @@ dataset = load_dataset(shards, TextSpec(weights="untrained"), folder.parents[1])
 reset_process(3, threads=2)
 ledger = Ledger(folder)
 pairs = dataset.on(torch.device("cpu"))
-run_cell(Cell(configuration, 3), dataset, pairs, ledger.sweep().training, ledger)
+run_cell(Cell(configuration, 3), dataset, pairs, ledger.sweep().specification, ledger)
 """
 
 
@@ -86,7 +89,7 @@ def trained(tmp_path_factory) -> Path:
     sweep = Sweep(
         claim="masking",
         dataset_digest=origin["digest"],
-        training=TRAINING,
+        specification=TRAINING,
         families=(Family(name="electrode", levels={"masking.electrode": (0.5,)}),),
         configurations=1,
         seeds=(3,),
@@ -272,7 +275,7 @@ def called(tmp_path) -> UPath:
         ledger.write_sweep(sweep, rows, origin, "race", [], "", ())
         for row in rows:
             record = Record(
-                signature=cell_signature(Cell(row.configuration, 1), sweep.training, "d"),
+                signature=cell_signature(Cell(row.configuration, 1), sweep.specification, "d"),
                 configuration=row.configuration,
                 seed=1,
                 status="done",

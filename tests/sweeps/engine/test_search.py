@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.cell import Cell, label
 from sweeps.engine.ledger import MOST_ATTEMPTS, Record
 from sweeps.engine.race import STARTUP_PROPOSALS, Full, Race, Wilcoxon
@@ -31,7 +32,7 @@ def sweep(families=(NONE, SMALL, WIDE), configurations=3, seeds=(0, 1, 2)) -> Sw
     return Sweep(
         claim="test",
         dataset_digest="d",
-        training=TrainingSpec(encoder_weights="random"),
+        specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=families,
         configurations=configurations,
         seeds=seeds,

@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 
 from ssense.errors import UserError
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.training import SentenceSpec
 from sweeps.engine.sweep import Family, Sweep, check_levels
 
 SWEEP = Sweep(
     claim="masking",
     dataset_digest="d",
-    training=TrainingSpec(encoder_weights="random"),
+    specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
     families=(
         Family(name="none", levels={}),
         Family(name="both", levels={"masking.time": (0.1, 0.2), "masking.electrode": (0.5,)}),
@@ -52,7 +53,9 @@ def test_more_seeds_or_configurations_extend_a_sweep_and_all_else_makes_another(
     assert dataclasses.replace(SWEEP, seeds=(5,), configurations=1).name == SWEEP.name
     others = [
         dataclasses.replace(SWEEP, dataset_digest="e"),
-        dataclasses.replace(SWEEP, training=TrainingSpec(encoder_weights="imagenet")),
+        dataclasses.replace(
+            SWEEP, specification=SentenceSpec(encoder=ResNetSpec(weights="imagenet"))
+        ),
         dataclasses.replace(SWEEP, families=SWEEP.families[:1]),
         dataclasses.replace(SWEEP, claim="temperature"),
     ]
@@ -64,20 +67,26 @@ def test_more_seeds_or_configurations_extend_a_sweep_and_all_else_makes_another(
     [
         (
             {"masking.electrod": (0.1,)},
-            "family mine: masking.electrod is no field of TrainingSpec. Nearest first: "
+            "family mine: masking.electrod is no field of SentenceSpec. Nearest first: "
             "masking.electrode, masking.",
         ),
-        ({"temprature": (0.1,)}, "is no field of TrainingSpec. Nearest first: temperature, "),
-        ({"masking": (0.1,)}, "masking is no field of TrainingSpec. Nearest first: masking."),
-        ({"x" * 500: (1,)}, "is no field of TrainingSpec. Nearest first: "),
-        ({"temperature": (0.07, -1)}, "family mine: temperature can't be -1 (temperature must"),
+        (
+            {"objective.temprature": (0.1,)},
+            "is no field of SentenceSpec. Nearest first: objective.temperature, ",
+        ),
+        ({"masking": (0.1,)}, "masking is no field of SentenceSpec. Nearest first: masking."),
+        ({"x" * 500: (1,)}, "is no field of SentenceSpec. Nearest first: "),
+        (
+            {"objective.temperature": (0.07, -1)},
+            "mine: objective.temperature can't be -1 (temperature",
+        ),
         ({"masking.time": (1.5,)}, "family mine: masking.time can't be 1.5 (time masking ratio"),
-        ({"patience": ("long",)}, "family mine: patience can't be long ("),
+        ({"training.patience": ("long",)}, "family mine: training.patience can't be long ("),
     ],
 )
 def test_a_family_over_no_field_or_value_is_one_line_that_lists_the_fields(levels, message):
     with pytest.raises(UserError) as error:
-        check_levels(TrainingSpec(), {"whole": {}, "mine": levels})
+        check_levels(SentenceSpec(), {"whole": {}, "mine": levels})
     assert message in str(error.value)
     assert len(str(error.value)) < 290
     assert str(error.value).isprintable()

@@ -216,7 +216,7 @@ def test_the_run_of_the_sweep_says_what_it_is_and_who_leads(storage, search):
     tags = run.data.tags
     assert tags["code"] == "00000000 11111111"
     assert (tags["seeds"], tags["policy"], tags["tower"]) == ("0 1", "full", DATASET["tower"])
-    assert (run.data.params["metric"], run.data.params["max_epochs"]) == ("recall@10", "2")
+    assert (run.data.params["metric"], run.data.params["training.max_epochs"]) == ("recall@10", "2")
     note = tags["mlflow.note.content"]
     assert "| no masking | no masking | 2 of 2 | 10.0 ± 14.1 |" in note
     assert "| electrode | electrode 0.5 | 1 of 2 | 10.0 |" in note

@@ -15,6 +15,7 @@ from upath import UPath
 from ssense.data.splits import seeded_split
 from ssense.errors import UserError
 from ssense.model.encoder import Precision
+from ssense.specification import configured
 from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Cell
 from sweeps.engine.ledger import Ledger, Record
@@ -30,19 +31,21 @@ import sys, json, torch
 sys.path.insert(0, {tests!r})
 from conftest import make_dataset
 from upath import UPath
-from ssense.training import TrainingSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.cell import Cell
 from ssense.data.splits import seeded_split
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.trial import reset_process, run_cell
 configuration, seed, folder = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 reset_process(seed, threads=1)
-training = TrainingSpec(
-    encoder_weights="random", max_epochs=2, batch_size=8, precision=sys.argv[4]
+spec = SentenceSpec(
+    encoder=ResNetSpec(weights="random"),
+    training=TrainingSpec(max_epochs=2, batch_size=8, precision=sys.argv[4]),
 )
 dataset = make_dataset()
 pairs = dataset.on(torch.device("cpu"))
-run_cell(Cell(configuration, seed), dataset, pairs, training, Ledger(UPath(folder)))
+run_cell(Cell(configuration, seed), dataset, pairs, spec, Ledger(UPath(folder)))
 """
 
 
@@ -88,8 +91,8 @@ def test_a_worker_with_other_code_stops_the_sweep_in_one_line(
 def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(
     precision, sweep, dataset, tmp_path
 ):
-    training = dataclasses.replace(sweep.training, precision=precision)
-    sweep = dataclasses.replace(sweep, training=training)
+    training = configured(sweep.specification, {"training.precision": precision})
+    sweep = dataclasses.replace(sweep, specification=training)
     ledger = Ledger(UPath(tmp_path / "reused"))
     records = train(Search(sweep, Full()), dataset, ledger)
     workers = [record.worker for record in records]
@@ -121,7 +124,10 @@ def test_a_cell_that_fails_is_recorded_with_its_reason_and_the_others_go_on(
 
 
 def test_a_cell_that_diverges_in_its_last_step_fails_like_any_other(sweep, dataset, tmp_path):
-    training = dataclasses.replace(sweep.training, learning_rate=1e38, batch_size=len(dataset))
+    training = configured(
+        sweep.specification,
+        {"training.learning_rate": 1e38, "training.batch_size": len(dataset)},
+    )
     ledger, pairs = Ledger(UPath(tmp_path)), dataset.on(torch.device("cpu"))
     record = run_cell(Cell({}, seed=0), dataset, pairs, training, ledger)
     assert (record.status, record.reason[:25]) == ("failed", "embeddings must be finite")

@@ -1,0 +1,204 @@
+"""Specifications as values: what names their results, their fields by name, their plain form.
+
+A specification is a frozen dataclass of plain values and of parts, which are such dataclasses
+themselves: masking, encoder, objective. A part that stands where several kinds of it may, a tagged
+union such as `InfoNCESpec | SSRSpec`, has the name of its kind in `kind`.
+
+A part's `version` is counted up from 1 when a default of it changes or a field's meaning does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+KIND, VERSION = "kind", "version"
+
+Spec = TypeVar("Spec")
+
+
+def identity(spec: Any) -> dict[str, Any]:
+    """Tell a specification from every other that may give another result, by plain values.
+
+    Only what differs from a default is named, and only of the parts in use: a new field with a
+    default, a new part, or another kind that a part may be leaves the identity as it was. The
+    version of a part is named from 2 on, its kind where that is not the default's.
+
+    Args:
+        spec: The specification, a dataclass.
+    """
+    named: dict[str, Any] = {}
+    if (version := getattr(spec, VERSION, 1)) != 1:
+        named[VERSION] = version
+    for field in dataclasses.fields(spec):
+        value, default = getattr(spec, field.name), _default(field)
+        if is_part(value):
+            part = identity(value)
+            if type(value) is not type(default):
+                part[KIND] = kind_of(value)
+            if part:
+                named[field.name] = part
+        elif value != default:
+            # A learning rate of 1 is one of 1.0, in JSON too.
+            named[field.name] = float(value) if isinstance(default, float) else value
+    return named
+
+
+def plain(spec: Any) -> dict[str, Any]:
+    """Write a specification as plain values, those at their defaults too; `from_plain` reads it.
+
+    Args:
+        spec: The specification, a dataclass.
+    """
+    written = {KIND: kind_of(spec)} if kind_of(spec) else {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        written[field.name] = plain(value) if is_part(value) else value
+    return written
+
+
+def settings(spec: Any) -> dict[str, Any]:
+    """Every value of a specification by its dotted name; a part's kind by the part's own name.
+
+    Args:
+        spec: The specification, a dataclass.
+    """
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if not is_part(value):
+            found[field.name] = value
+            continue
+        if kind_of(value):
+            found[field.name] = kind_of(value)
+        found |= {f"{field.name}.{name}": inner for name, inner in settings(value).items()}
+    return found
+
+
+def field_names(kind: type) -> list[str]:
+    """Dotted names of the fields that a specification may have, whichever kinds its parts are of.
+
+    Args:
+        kind: The type of the specification.
+    """
+    names: dict[str, None] = {}  # a set in order
+    for name, types_of_part in parts_of(kind).items():
+        if not types_of_part or len(types_of_part) > 1:
+            names[name] = None
+        for part in types_of_part:
+            names |= dict.fromkeys(f"{name}.{inner}" for inner in field_names(part))
+    return list(names)
+
+
+def configured(spec: Spec, changes: Mapping[str, Any]) -> Spec:
+    """Replace fields by their dotted names: {"objective": "ssr", "objective.mask_ratio": 0.3}.
+
+    A part that is named by another kind than it is of begins with that kind's defaults.
+
+    Args:
+        spec: The specification, a dataclass.
+        changes: Values by dotted name; a kind by the name of its part.
+
+    Raises:
+        ValueError: There is no such field or kind, or a value is refused.
+    """
+    made: Any = spec
+    for name in sorted(changes, key=lambda name: name.count(".")):  # kinds before their fields
+        made = _replaced(made, name, name, changes[name])
+    return made
+
+
+@cache
+def parts_of(kind: type) -> Mapping[str, tuple[type, ...]]:
+    """The types that each field of a specification may be a part of; none where it is a value.
+
+    Args:
+        kind: The type of the specification.
+    """
+    hints = get_type_hints(kind)
+    found = {}
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        is_union = get_origin(hint) in (Union, types.UnionType)
+        members = get_args(hint) if is_union else (hint,)
+        found[field.name] = tuple(each for each in members if dataclasses.is_dataclass(each))
+    return found
+
+
+def unions(kind: type) -> list[str]:
+    """Names of the parts that may be of several kinds.
+
+    Args:
+        kind: The type of the specification.
+    """
+    return [name for name, kinds in parts_of(kind).items() if len(kinds) > 1]
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value is a part with fields of its own."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def kind_of(part: Any) -> str:
+    """The name of a part's kind, or of a type of parts; empty where there is but one."""
+    return getattr(part, KIND, "")
+
+
+def walk(spec: Any) -> Iterator[Any]:
+    """A specification and all parts within it."""
+    yield spec
+    for field in dataclasses.fields(spec):
+        if is_part(value := getattr(spec, field.name)):
+            yield from walk(value)
+
+
+def require_positive(spec: Any, *names: str) -> None:
+    """Refuse fields that are not positive and finite.
+
+    Args:
+        spec: The specification, a dataclass.
+        names: Names of its fields.
+
+    Raises:
+        ValueError: With the first that is not.
+    """
+    for name in names:
+        if not 0 < getattr(spec, name) < math.inf:
+            raise ValueError(f"{name} must be positive, got {getattr(spec, name)}")
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default  # MISSING, which no value equals, where there is none
+
+
+def _replaced(spec: Any, path: str, name: str, value: Any) -> Any:
+    field, _, inner = path.partition(".")
+    kinds = parts_of(type(spec))
+    if field not in kinds or (inner and not kinds[field]):
+        raise ValueError(f"a configuration names {name}, which is no field of {_called(spec)}")
+    if inner:
+        value = _replaced(getattr(spec, field), inner, name, value)
+    elif kinds[field] and not is_part(value):
+        value = _of_kind(kinds[field], getattr(spec, field), name, value)
+    return dataclasses.replace(spec, **{field: value})
+
+
+def _of_kind(kinds: tuple[type, ...], now: Any, name: str, kind: Any) -> Any:
+    """The part as it is where it is of that kind, or that kind's defaults."""
+    if kind_of(now) == kind:
+        return now
+    known = {kind_of(each): each for each in kinds}
+    if kind not in known or not kind:
+        listed = ", ".join(filter(None, known)) or "a part with fields of its own"
+        raise ValueError(f"{name} is {kind}, not {listed}")
+    return known[kind]()
+
+
+def _called(spec: Any) -> str:
+    return kind_of(spec) or type(spec).__name__
