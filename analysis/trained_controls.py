@@ -194,7 +194,8 @@ def _other_data(
 ) -> DatasetPlan:
     """The data of a sweep once more, with other signals or other windows."""
     kept, storage = ledger.description()["dataset"], ledger.storage
-    origin = shards.read_manifest(storage / "shards" / kept["shards"]).origin
+    manifest = shards.read_manifest(storage / "shards" / kept["shards"])
+    origin = manifest.origin
     source = locate(recording or kept["recording"])
     if is_local(source) and not source.is_dir():
         raise UserError(
@@ -208,13 +209,13 @@ def _other_data(
             f"{source} is not the recording that {ledger.folder.name} was made from: its files "
             "have changed. Give that one with --recording."
         )
-    segments = SegmentSpec(**origin["segments"])
+    segments = SegmentSpec(**manifest.settings["segments"])
     if control.window_s:
         segments = replace(segments, window_s=control.window_s, pad_to=None)
     return plan_dataset(
         SURROGATES[control.surrogate].of(found) if control.surrogate else found,
         segments,
-        SuperletSpec(**origin["superlets"]),
+        SuperletSpec(**manifest.settings["superlets"]),
         TextSpec(**kept["text_spec"]),
         storage,
         kind,

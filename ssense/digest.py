@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ssense.errors import UserError, printable
+from ssense.specification import identity
 from ssense.storage import cache_folder
 
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
@@ -22,6 +23,8 @@ _SETTLED_S = 2.0  # some file systems tell times no finer: a file could change a
 
 def digest(*parts: Any) -> str:
     """Hash dataclasses, mappings, sequences and scalars by value, whatever their key order.
+
+    Of a dataclass only what differs from its defaults counts, see `specification.identity`.
 
     Raises:
         TypeError: a part holds something without a canonical JSON form (an array, an object).
@@ -102,5 +105,5 @@ def _remember(name: str, known: str) -> None:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"": type(value).__name__, **vars(value)}
+        return {"": type(value).__name__, **identity(value)}
     raise TypeError(f"cannot hash a {type(value).__name__} by value: {value!r}")

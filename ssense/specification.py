@@ -39,7 +39,7 @@ def identity(spec: Any) -> dict[str, Any]:
         if is_part(value):
             part = identity(value)
             if type(value) is not type(default):
-                part[KIND] = kind_of(value)
+                part[KIND] = kind_of(value) or type(value).__name__
             if part:
                 named[field.name] = part
         elif value != default:

@@ -64,10 +64,12 @@ def canonical(value):
     ("parts", "text"),
     [
         (("é", 1, 0.5, None, {"b": [True], "a": 2}), r'["\u00e9",1,0.5,null,{"a":2,"b":[true]}]'),
+        ((Outer(),), '[{"":"Outer"}]'),
         (
-            (Outer(),),
-            '[{"":"Outer","inner":{"":"Inner","hz":1.0},"names":["a","b"]}]',
+            (Outer(inner=Inner(2), names=("c",)),),
+            '[{"":"Outer","inner":{"hz":2.0},"names":["c"]}]',
         ),
+        ((Outer(inner=Other()),), '[{"":"Outer","inner":{"kind":"Other"}}]'),
     ],
 )
 def test_the_digest_is_of_canonical_json(parts, text):
@@ -183,3 +185,19 @@ def test_a_file_that_has_just_changed_is_read_again(large, tmp_path):
         file.write(b"1")
     file_digest(large)
     assert not list((tmp_path / "cache").rglob("digests/*"))
+
+
+def test_a_new_field_with_a_default_changes_no_digest():
+    @dataclass(frozen=True)
+    class Made:
+        size: int = 3
+
+    before = digest(Made()), digest(Made(size=4))
+
+    @dataclass(frozen=True)
+    class Made:
+        size: int = 3
+        colour: str = "blue"
+
+    assert (digest(Made()), digest(Made(size=4))) == before
+    assert digest(Made(colour="red")) not in before

@@ -49,7 +49,7 @@ from ssense.storage import (
     write_whole,
 )
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 SHARD_BYTES = 160 * 10**6
 # A shard is the unit of work of the precompute: a small recording too is spread over workers.
@@ -81,7 +81,9 @@ class Manifest:
 
     Attributes:
         digest: hash of the origin; the folder's name.
-        origin: recording digest and specifications, as plain values.
+        origin: What the shards depend on, as plain values; of specifications, what differs from
+            their defaults.
+        settings: The specifications whole, by "segments" and "superlets".
         sources: digest of every file of the recording, by role.
         sampling_rate_hz: rate that filters and superlets assumed.
         electrodes: names, in the order of the tensor's first axis.
@@ -90,6 +92,7 @@ class Manifest:
 
     digest: str
     origin: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]
     sources: Mapping[str, str]
     sampling_rate_hz: float
     electrodes: Sequence[str]
@@ -433,7 +436,7 @@ def save_figure(folder: UPath, manifest: Manifest) -> UPath:
 
     table = read_shard(folder, manifest, manifest.shards[0]).combine_chunks()
     spectrograms = _spectrograms(table.to_batches()[0])
-    spec = SuperletSpec(**manifest.origin["superlets"])
+    spec = SuperletSpec(**manifest.settings["superlets"])
     frame_s = spec.decimation / manifest.sampling_rate_hz
     times_s = (spec.edge_clip + np.arange(spectrograms.shape[-1])) * frame_s
     png = spectrogram_figure(
@@ -471,8 +474,8 @@ def summary_lines(folder: UPath) -> list[str]:
         f"{manifest.sampling_rate_hz:g} Hz",
         f"  left out    {dropped or 'no sentence'}",
         f"  electrodes  {' '.join(manifest.electrodes)}",
-        f"  segments    {_settings(origin['segments'])}",
-        f"  superlets   {_settings(origin['superlets'])}",
+        f"  segments    {_settings(manifest.settings['segments'])}",
+        f"  superlets   {_settings(manifest.settings['superlets'])}",
         f"  sources     {_settings(manifest.sources)}",
     ]
 

@@ -38,6 +38,7 @@ from ssense.errors import UserError, one_line, printable
 from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
 from ssense.model.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
+from ssense.specification import identity, plain
 from ssense.storage import (
     exists,
     local_copy,
@@ -78,17 +79,17 @@ class DatasetPlan:
 
     @cached_property
     def shard_origin(self) -> dict[str, Any]:
-        """Everything the shards depend on, as plain values."""
+        """Everything the shards depend on, as plain values; specifications by their identity."""
         return {
             "format": shards.FORMAT_VERSION,
             "recording": self.recording.digest,
             "subject": self.recording.subject,
             "trial": self.recording.trial,
             "title": self.recording.title,
-            "segments": asdict(self.segment_spec),
+            "segments": identity(self.segment_spec),
             # Readers may come to choose or place sentences otherwise under the same specification.
             "sentences": self._sentences_digest(),
-            "superlets": asdict(self.superlet_spec),
+            "superlets": identity(self.superlet_spec),
             "recording_rate_hz": self.recording.sampling_rate_hz,
         }
 
@@ -455,6 +456,10 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard, *, use_gpus: bool | None =
     manifest = Manifest(
         digest=folder.name,
         origin=plan.shard_origin,
+        settings={
+            "segments": plain(plan.segment_spec),
+            "superlets": plain(plan.superlet_spec),
+        },
         sources={role: file_digest(path) for role, path in plan.recording.files.items()},
         sampling_rate_hz=plan.sampling_rate_hz,
         electrodes=plan.segments.electrodes,

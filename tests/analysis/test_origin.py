@@ -41,6 +41,7 @@ def shards(tmp_path) -> UPath:
     manifest = Manifest(
         digest="0123",
         origin={"recording_rate_hz": 512},
+        settings={},
         sources={},
         sampling_rate_hz=512,
         electrodes=("LT1", "<b>"),

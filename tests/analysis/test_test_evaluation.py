@@ -109,6 +109,7 @@ def write_dataset(storage: UPath) -> Dataset:
     Manifest(
         digest=folder.name,
         origin={"recording_rate_hz": 512},  # which the folder is named after
+        settings={},
         sources={},
         sampling_rate_hz=512,
         electrodes=("a", "b", "c", "d"),

@@ -216,6 +216,7 @@ def shard_folder(folder: Path, recording: Path, with_sound: bool) -> tuple[UPath
     Manifest(
         digest="0123",
         origin={},
+        settings={},
         sources={"transcript": file_digest(opened.files["transcript"])},
         sampling_rate_hz=128,
         electrodes=("A1",),

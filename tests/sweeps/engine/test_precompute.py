@@ -110,7 +110,7 @@ def test_the_manifest_says_where_the_shards_come_from(recording_folder, tmp_path
     manifest = read_manifest(plan.shard_folder)
     assert manifest.digest == plan.shard_folder.name
     assert manifest.origin["recording"] == plan.recording.digest
-    assert manifest.origin["superlets"]["n_frequencies"] == SMALL.n_frequencies
+    assert manifest.settings["superlets"]["n_frequencies"] == SMALL.n_frequencies
     assert manifest.dropped == plan.segments.dropped
     assert tuple(manifest.electrodes) == plan.segments.electrodes
     assert manifest.sampling_rate_hz == 512

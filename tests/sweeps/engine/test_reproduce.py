@@ -22,6 +22,7 @@ from ssense.fitting import Fit
 from ssense.model.encoder import ResNetSpec
 from ssense.model.text import TextSpec, cached_embeddings
 from ssense.sealed_json import unsealed, write_sealed
+from ssense.specification import configured
 from ssense.storage import write_json
 from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.cell import Cell
@@ -69,6 +70,7 @@ def write_dataset(storage: UPath) -> dict[str, object]:
     Manifest(
         digest=folder.name,
         origin=origin,
+        settings={},
         sources={},
         sampling_rate_hz=2048.0,
         electrodes=("a", "b"),
@@ -182,7 +184,7 @@ def test_a_cell_that_would_be_another_today_is_not_trained(storage):
     ledger, record = only_cell(storage)
     path = ledger.folder / "sweep.json"
     content = unsealed(json.loads(path.read_text()))
-    content["training"]["learning_rate"] = 0.01
+    content["specification"]["training"]["learning_rate"] = 0.01
     write_sealed(path, content)
     with pytest.raises(UserError, match=f"cell {record.signature} would be [0-9a-f]+ today"):
         reproduce_cell(storage, "", threads=2)
@@ -264,7 +266,7 @@ def called(tmp_path) -> UPath:
         sweep = Sweep(
             claim=claim,
             dataset_digest="d",
-            training=dataclasses.replace(TRAINING, patience=len(families)),
+            specification=configured(TRAINING, {"training.patience": len(families)}),
             families=families,
             configurations=2,
             seeds=(0, 1),
