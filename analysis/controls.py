@@ -66,7 +66,7 @@ from analysis.untrained_controls import (
     run_untrained_controls,
 )
 from ssense.retrieval import metric_title
-from ssense.storage import locate, open_storage, write_whole
+from ssense.storage import locate, open_storage, write_together
 from sweeps.engine.cell import Configuration, describe, label
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.power import ALPHA
@@ -301,8 +301,7 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
         **{f"controls.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS},
     }
     folder = ledger.folder / "controls"
-    for name, content in contents.items():
-        write_whole(folder / name, content)
+    write_together(folder, contents)
     return [folder / name for name in contents]
 
 

@@ -70,7 +70,7 @@ from ssense.fitting import load_weights
 from ssense.image_training import ImageSpec
 from ssense.retrieval import chance_metrics, cosine_scores, metric_values, retrieval_ranks
 from ssense.specification import configured
-from ssense.storage import locate, open_storage, write_whole
+from ssense.storage import locate, open_storage, write_together
 from sweeps.engine.cell import Configuration, describe
 from sweeps.engine.ledger import Ledger, Record, find_ledger, readable_ledgers, sweep_folders
 from sweeps.engine.process import any_device
@@ -499,8 +499,7 @@ def write_tables(
         "scores.csv": report.csv_table(score_rows(found)),
         "tests.csv": report.csv_table(comparison_values(compare_objectives(found), PRIMARY)),
     }
-    for name, content in contents.items():
-        write_whole(folder / name, content)
+    write_together(folder, contents)
 
 
 def main(options: ImageEvaluationOptions) -> None:

@@ -29,7 +29,7 @@ from ssense.digest import digest
 from ssense.errors import UserError, one_line
 from ssense.plain_values import from_plain
 from ssense.sealed_json import sealed, unsealed, write_sealed
-from ssense.storage import names_in, read_many, write_next
+from ssense.storage import names_in, read_many, remove, write_next
 from sweeps.engine.cell import Configuration
 from sweeps.engine.ledger import Ledger, utc_now
 from sweeps.engine.sweep import Sweep
@@ -120,7 +120,11 @@ def record_look(
     content = json.dumps(sealed(look), indent=1) + "\n"
     path = write_next(known.folder, _NAME, known.next_number, content)
     note = {"look": f"{path.parent.name}/{path.name}", "digest": digest(look)}
-    write_sealed(ledger.folder / FOLDER / f"{look['id']}.json", note)
+    try:
+        write_sealed(ledger.folder / FOLDER / f"{look['id']}.json", note)
+    except UserError:  # whoever called us shows nothing: it was no look
+        remove(path)
+        raise
     if known.broken:
         n = len(known.broken)
         return (

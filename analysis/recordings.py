@@ -44,7 +44,7 @@ from ssense.command import shell_command
 from ssense.digest import digest
 from ssense.errors import UserError, one_line
 from ssense.retrieval import metric_title
-from ssense.storage import open_storage, read_whole, write_whole
+from ssense.storage import open_storage, read_whole, write_together
 from sweeps.engine.ledger import Ledger, find_ledger
 from sweeps.engine.progress import console, say
 
@@ -268,15 +268,18 @@ def main(options: RecordingsOptions) -> None:
         storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
     )
     parts = [f"# {title}", first, *words, *map(report.markdown_table, tables)]
-    write_whole(folder / "recordings.md", "\n\n".join(parts))
     captions = [title, title, " ".join([first, *words])]
     latex = map(report.latex_table, tables, captions)
-    write_whole(folder / "recordings.tex", "\n".join(latex))
     values = [
         {"protocol": protocol, "split": split, **row}
         for row in comparison_values(comparisons, PRIMARY)
     ]
-    write_whole(folder / "recordings.csv", report.csv_table(values))
+    contents = {
+        "recordings.md": "\n\n".join(parts),
+        "recordings.tex": "\n".join(latex),
+        "recordings.csv": report.csv_table(values),
+    }
+    write_together(folder, contents)
     say(f"Tables: {folder}")
 
 

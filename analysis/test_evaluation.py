@@ -61,7 +61,7 @@ from analysis.protocol import (
 )
 from analysis.sections import Material, draw_pictures, sections
 from ssense.retrieval import METRICS, metric_title
-from ssense.storage import names_in, open_storage, remove, write_whole
+from ssense.storage import names_in, open_storage, remove, write_together
 from sweeps.engine.cell import describe
 from sweeps.engine.cell_table import CELLS_FILE, cells_csv
 from sweeps.engine.ledger import Ledger, Record, find_ledger, utc_now
@@ -135,8 +135,7 @@ def write_report(material: Material) -> list[UPath]:
         for kind in FIGURE_KINDS:
             contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
     folder = ledger.folder / "evaluation"
-    for name, content in contents.items():
-        write_whole(folder / name, content)
+    write_together(folder, contents)
     for name in names_in(folder):
         if name.startswith(SOMETIMES) and name not in contents:
             remove(folder / name)

@@ -37,7 +37,6 @@ from unittest.mock import patch
 
 import numpy as np
 import optuna
-import ray
 from ray import tune
 from rich.console import Console
 from upath import UPath
@@ -53,6 +52,7 @@ from sweeps.engine import progress, trial, workers
 from sweeps.engine.budget import Budget
 from sweeps.engine.cell import Cell, signature
 from sweeps.engine.ledger import Ledger, Record
+from sweeps.engine.own_ray import own_home, own_ray
 from sweeps.engine.process import assigned_device, reset_process
 from sweeps.engine.progress import CellProgress, say, step
 from sweeps.engine.provenance import code_digest
@@ -246,21 +246,17 @@ def cells(n: int) -> list[tuple[float, int]]:
 
 
 @contextmanager
-def local_ray(folder: Path) -> Iterator[None]:
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+def local_ray() -> Iterator[None]:
     quiet_ray()
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init("local", num_cpus=WORKERS, _temp_dir=str(folder / "ray"), **quiet)
-    try:
+    with own_ray(cores=WORKERS):
         yield
-    finally:
-        ray.shutdown()
 
 
 def log_files(folder: Path) -> int:
-    """How many result files of Tune's loggers lie below a folder."""
+    """How many result files of Tune's loggers lie below a folder, or below that of our Ray."""
     patterns = ("result.json", "progress.csv", "events.out.tfevents*")
-    return sum(1 for pattern in patterns for _ in folder.rglob(pattern))
+    places = filter(None, (folder, own_home()))
+    return sum(1 for place in places for pattern in patterns for _ in place.rglob(pattern))
 
 
 def by_processes(folder: Path, cells: Sequence[tuple[float, int]]) -> list[float]:
@@ -347,7 +343,7 @@ def compare(options: Options) -> None:
         if options.bare:
             with step(f"Bare: {WORKERS} processes that train and nothing else"):
                 alone += bare(folder, options.bare)
-        with local_ray(folder):
+        with local_ray():
             with step(f"Engine: {len(RATIOS) * options.seeds} cells"):
                 ours = engine(folder, dataset, options.seeds)
             say(f"{ours}; {log_files(folder)} files of Tune's loggers")
@@ -431,7 +427,7 @@ def simulate(n_cells: int, n_tune: int) -> None:
         ("full, given, Ray Tune", "full", given(1, n_tune), through_tune),
     )
     print("driver's CPU ms per cell  cells first tenth  last tenth  ratio  decisions or proposals")
-    with tempfile.TemporaryDirectory(prefix="ssense-") as scratch, local_ray(Path(scratch)):
+    with tempfile.TemporaryDirectory(prefix="ssense-") as scratch, local_ray():
         for name, policy, sweep, run in settings:
             search = Search(sweep, POLICIES[policy])
             ledger = NoLedger(UPath(scratch) / name)

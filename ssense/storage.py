@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,16 +148,35 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
     Raises:
         UserError: it can't be written: the storage is full, read-only or away.
     """
-    if isinstance(content, str):
-        content = content.encode()
+    write_together(path.parent, {path.name: content})
+
+
+def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | str]) -> None:
+    """Write files that belong together, each whole; on a disk that has no room for all, none.
+
+    So no table of today stands beside one of last week. Object stores, which are never full, put
+    one after the other.
+
+    Args:
+        folder: Made if need be.
+        contents: By the name of the file; the first is put in its place last.
+
+    Raises:
+        UserError: one can't be written: the storage is full, read-only or away.
+    """
+    path = folder
     try:
-        if is_local(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_partial_files(path.parent)
-            with partial_file(path) as partial:
-                partial.write_bytes(content)
-        else:
-            _put(path, bytes(content))
+        if is_local(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_partial_files(folder)
+        with contextlib.ExitStack() as placed:
+            for name, content in contents.items():
+                path = folder / name
+                whole = content.encode() if isinstance(content, str) else content
+                if is_local(path):
+                    placed.enter_context(partial_file(path)).write_bytes(whole)
+                else:
+                    _put(path, bytes(whole))
     except Exception as error:  # an object store raises whatever its client library does
         raise _unwritable(path, error) from error
 

@@ -151,16 +151,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    import ray
-
-    from sweeps.engine.own_ray import on_loopback
+    from sweeps.engine.own_ray import own_ray
     from sweeps.engine.workers import quiet_ray
 
     quiet_ray()
-    with on_loopback():
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with own_ray(cores=2):
+        yield
 
 
 NO_TEXT = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}

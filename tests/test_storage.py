@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,6 +44,7 @@ from ssense.storage import (
     write_folder,
     write_json,
     write_next,
+    write_together,
     write_whole,
 )
 
@@ -668,14 +669,34 @@ def test_a_cache_without_a_home_is_one_line(remote, monkeypatch):
         local_copy(remote)
 
 
-def test_a_disk_without_room_for_a_copy_is_one_line(remote):
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3, limits[1]))  # the signals have four bytes
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
-        with pytest.raises(UserError) as error:
-            local_copy(remote)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("full_at", [1, 20, 300])
+def test_of_files_that_belong_together_a_full_disk_takes_all_or_none(tmp_path, full_at):
+    folder = UPath(tmp_path) / "tables"
+    sizes = {"report.html": 5, "scores.csv": 10, "table.csv": 100, "figure.png": 1000}
+    write_together(folder, {name: size * b"1" for name, size in sizes.items() if size < 1000})
+    before = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    too_large = next(name for name, size in sizes.items() if size > full_at)
+    with largest_file(full_at), pytest.raises(UserError) as error:
+        write_together(folder, {name: size * b"2" for name, size in sizes.items()})
+    assert str(error.value).startswith(f"{folder / too_large} can't be written ([Errno 27]")
+    assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == before
+    write_together(folder, {name: size * b"2" for name, size in sizes.items()})
+    assert {path.name: len(path.read_bytes()) for path in Path(folder).iterdir()} == sizes
+
+
+def test_a_disk_without_room_for_a_copy_is_one_line(remote):
+    with largest_file(3), pytest.raises(UserError) as error:  # the signals have four bytes
+        local_copy(remote)
     assert "can't be written ([Errno 27] File too large). Free space, or" in str(error.value)
     assert (local_copy(remote) / "signals.h5").read_bytes() == b"1234"
 

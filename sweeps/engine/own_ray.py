@@ -20,12 +20,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import ray
 from ray._private import ray_constants
@@ -35,6 +32,7 @@ from ray._raylet import AuthenticationTokenLoader, Config
 from ssense.errors import UserError, one_line
 from sweeps.engine import ray_guard
 from sweeps.engine.process import usable_cores
+from sweeps.engine.ray_death import ending_with_ray, replaced
 
 PREFIX = "ssense-ray-"
 _LOCK = "lock"
@@ -44,8 +42,6 @@ _SOCKET = f"r/session_2026-01-31_00-00-00_000000_{2**22}/sockets/plasma_store"
 """Where Ray has its sockets; its folder "r" lies in ours, as it opens its own to everybody."""
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _ESSENTIAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
-_LOOK_S = 0.2
-_LOST = signal.SIGUSR2  # not SIGINT, which background jobs of a shell script ignore
 _QUIET = {
     # Nobody reads these, and with Ray's servers gone, sending the rest of them takes 15 s.
     "task_events_report_interval_ms": 0,
@@ -54,24 +50,27 @@ _QUIET = {
 
 
 @contextmanager
-def own_ray() -> Iterator[None]:
-    """Start a Ray on the cores that this process may use; call this in the main thread.
+def own_ray(cores: int | None = None) -> Iterator[None]:
+    """Start a Ray of this process's own; call this in the main thread.
+
+    Args:
+        cores: How many cells it trains at a time; None for the cores that this process may use.
 
     Raises:
         UserError: It does not start; or a process without which it can't work died meanwhile.
     """
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    with _secret(), _replaced(ray_worker, "print_to_stdstream", _print_nothing):
+    with _secret():
         try:
             home, lock = _new_home()
         except OSError as error:
             raise UserError(_why_not(error)) from error
         with _guarded(home, lock) as guard:
             try:
-                _start(home)
+                _start(home, cores or usable_cores())
                 _check_guard(guard)
                 signal.signal(signal.SIGTERM, on_sigterm)
-                with _ending_with_ray():
+                with ending_with_ray(_death()):
                     yield
             finally:
                 ray.shutdown()
@@ -93,16 +92,16 @@ def on_loopback() -> Iterator[None]:
 
     Elsewhere it would take connections from anybody on the network.
     """
-    with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
+    with replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
         yield
 
 
-def _start(home: Path) -> None:
+def _start(home: Path, cores: int) -> None:
     try:
         with on_loopback():
             ray.init(
                 address="local",  # else it would join what runs here already
-                num_cpus=usable_cores(),
+                num_cpus=cores,
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -264,57 +263,19 @@ def _lock(home: Path) -> int | None:
 # ---------------------------------------------------------------- its death
 
 
-@contextmanager
-def _ending_with_ray() -> Iterator[None]:
-    """End what runs meanwhile once Ray is dead, where Ray would wait for a minute.
-
-    Raises:
-        UserError: A process without which Ray can't work has died.
-    """
+def _death() -> Callable[[], str]:
+    """How to see whether a process of this Ray has died without which it can't work."""
     started = ray_worker._global_node.all_processes
     processes = {name: started[name][0].process for name in _ESSENTIAL}
-    over, lost = threading.Event(), threading.Event()
 
-    def watch() -> None:
-        while not over.wait(_LOOK_S):
-            if any(process.poll() is not None for process in processes.values()):
-                lost.set()
-                signal.pthread_kill(threading.main_thread().ident, _LOST)
-                return
+    def death() -> str:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                return (
+                    f"Ray's {name} (process {process.pid}) died: killed, or out of memory. Free "
+                    "memory, or lower --cpus-per-cell or --batch-size, and run the same command "
+                    "again: what is done is kept."
+                )
+        return ""
 
-    watcher = threading.Thread(target=watch, name="ray watch", daemon=True)
-    before = signal.signal(_LOST, signal.default_int_handler)
-    try:
-        watcher.start()
-        try:
-            yield
-        finally:
-            signal.signal(_LOST, signal.SIG_IGN)  # what follows is not to be interrupted by it
-    except BaseException as error:
-        dead = [name for name, process in processes.items() if process.poll() is not None]
-        # Ctrl-C, and what a batch system sends to Ray and to us, is an interrupt all the same.
-        if not dead or (isinstance(error, KeyboardInterrupt) and not lost.is_set()):
-            raise
-        raise UserError(
-            f"Ray's {dead[0]} (process {processes[dead[0]].pid}) died: killed, or out of memory. "
-            "Free memory, or lower --cpus-per-cell or --batch-size, and run the same command "
-            "again: what is done is kept."
-        ) from error
-    finally:
-        over.set()
-        watcher.join()
-        signal.signal(_LOST, before)
-
-
-def _print_nothing(*_: Any, **__: Any) -> None:
-    """Print none of the twenty lines of a log by which Ray says that one of its processes died."""
-
-
-@contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
+    return death

@@ -252,9 +252,10 @@ class Tracker:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        # Importing mlflow sets its level, and urllib3 warns of every request that is repeated.
+        # Importing mlflow sets its level; of what fails, it logs the traceback beside raising it,
+        # and urllib3 warns of every request that is repeated.
         for name in ("mlflow", "alembic", "urllib3"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
         prepare_database(self._uri, own=is_own())
         self._client = MlflowClient(self._uri)
@@ -417,7 +418,12 @@ class Tracker:
                 for name, content in files.items():
                     path = Path(folder) / name
                     path.write_bytes(content)
-                    artifacts.log_artifact(str(path))
+                    try:
+                        artifacts.log_artifact(str(path))
+                    except Exception:
+                        with suppress(Exception):  # rather none than half of one
+                            artifacts.delete_artifacts(name)
+                        raise
         except Exception as error:  # whatever the artifact store's client library raises
             self._client.get_run(known.run_id)  # fails where it is MLflow itself that is away
             say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")

@@ -37,6 +37,7 @@ from sweeps.engine.own_ray import own_home, own_ray
 from sweeps.engine.process import cells_that_fit
 from sweeps.engine.progress import say
 from sweeps.engine.provenance import code_digest
+from sweeps.engine.ray_death import cluster_death, ending_with_ray
 from sweeps.engine.search import LOST_MACHINES, RETRIES, Change, Search
 from sweeps.engine.trial import CellTrainable
 
@@ -424,10 +425,8 @@ def _cluster(address: str) -> Iterator[None]:
         ) from error
     finally:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process without a word
-    try:
+    with ending_with_ray(cluster_death()):
         yield
-    finally:
-        ray.shutdown()
 
 
 def quiet_ray() -> None:

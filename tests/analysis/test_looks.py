@@ -6,6 +6,7 @@ import pytest
 from upath import UPath
 
 from analysis.looks import count_looks, record_look
+from ssense.errors import UserError
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training import SentenceSpec
@@ -51,6 +52,15 @@ def test_a_look_counts_for_its_seeds(ledger):
     assert "up to 2 times" in record_look(ledger, (1, 2), NONE)
     assert record_look(ledger, (7,), NONE).startswith("chosen before this first look")
     assert count_looks(ledger) == 4
+
+
+def test_a_look_that_could_not_be_noted_is_none(ledger):
+    (ledger.folder / "looks").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"looks(/\w+\.json)? can't be written"):
+        record_look(ledger, (0, 1), NONE)
+    (ledger.folder / "looks").unlink()
+    assert count_looks(ledger) == 0
+    assert record_look(ledger, (0, 1), NONE).startswith("chosen before this first look")
 
 
 def test_another_sweep_of_the_same_data_and_splits_has_looked_too(ledger, sweep):

@@ -8,12 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -342,31 +340,6 @@ def test_a_guard_finds_packages_that_its_driver_has_from_its_path_alone(
     with own_ray._guarded(*guard_folder) as guard:
         assert guard.wait() == 7
     assert not guard_folder[0].exists()
-
-
-class SlowToDie:
-    """A process of Ray's whose death is seen a while after it was asked for."""
-
-    pid = 1
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-
-    def poll(self) -> int:
-        self.asked.set()
-        time.sleep(0.3)
-        return 1
-
-
-def test_a_death_that_is_seen_while_the_work_ends_interrupts_nothing(monkeypatch):
-    process = SlowToDie()
-    started = {name: [SimpleNamespace(process=process)] for name in own_ray._ESSENTIAL}
-    node = SimpleNamespace(all_processes=started)
-    monkeypatch.setattr(own_ray.ray_worker, "_global_node", node)
-    before = signal.getsignal(own_ray._LOST)
-    with own_ray._ending_with_ray():
-        assert process.asked.wait(10)
-    assert signal.getsignal(own_ray._LOST) == before
 
 
 def test_without_a_ray_of_this_process_there_is_no_home(monkeypatch):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -13,14 +15,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import mean, stdev
+from unittest.mock import patch
 from urllib.error import URLError
 from urllib.parse import unquote
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from upath import UPath
 
 from ssense.errors import UserError
@@ -34,6 +38,7 @@ from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.matrix_figure import matrix_figure
 from sweeps.engine.mlflow_database import NO_JOBS, browse_command, database_path
 from sweeps.engine.race import Full, Race
+from sweeps.engine.reports import Report
 from sweeps.engine.search import Search
 from sweeps.engine.sweep import Family
 from sweeps.engine.tracking import KEY, PARENT, Tracker, main, rebuild, tracking_uri
@@ -677,6 +682,50 @@ def test_artifacts_that_cannot_be_kept_leave_the_runs(storage, search, capsys):
         True
     }
     assert len(runs_by_level(storage)["seed"]) == 4
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size in bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_line_and_the_view_is_whole_once_there_is_room(storage, search, capfd):
+    room = (storage / "mlflow.db").stat().st_size + 8192
+    with largest_file(room):
+        tracker = run_live(storage, search)
+    said, errors = capfd.readouterr()
+    assert said.count("MLflow can't be written") == 1
+    assert tracker.failure
+    assert errors == ""  # no traceback of MLflow's log
+    rebuild(storage, ledger_of(storage, search))
+    assert len(runs_by_level(storage)["seed"]) == 4
+
+
+def test_of_an_artifact_that_does_not_fit_no_half_is_left(storage, search, capsys):
+    run_live(storage, search)
+    files = {"small.txt": b"fits", "large.txt": bytes(2_000_000)}
+    tracker = Tracker(storage, "masking", search.sweep.name)
+    tracker.show_report(Report(name="large", tags={}, metrics={}, files=files))
+    with patch.object(LocalArtifactRepository, "log_artifact", half_written):
+        tracker._close()
+    assert len(warnings_in(capsys)) == 1
+    kept = [path.name for path in Path(storage).rglob("*.txt")]
+    assert kept == ["small.txt"]
+
+
+def half_written(self: LocalArtifactRepository, file: str) -> None:
+    """Keep an artifact on a disk with room for a kilobyte."""
+    content = Path(file).read_bytes()
+    Path(self.artifact_dir).mkdir(parents=True, exist_ok=True)
+    (Path(self.artifact_dir) / Path(file).name).write_bytes(content[:1000])
+    if len(content) > 1000:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_server_named_by_the_environment_is_used(tmp_path, monkeypatch):
