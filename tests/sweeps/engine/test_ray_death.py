@@ -43,6 +43,7 @@ run_command(Options, main)
 """
 
 
+@pytest.mark.slow
 def test_the_death_of_a_clusters_gcs_is_one_line_within_seconds():
     place = {"node_ip_address": "127.0.0.2", "include_dashboard": False, "num_cpus": 1}
     cluster = Cluster(initialize_head=True, head_node_args=place)
