@@ -195,7 +195,7 @@ class CellProgress:
         tail = "" if console.is_interactive else f"   {self._time_left()}"
         number = f"{self._finished:>{len(str(self._total))}}/{self._total}"
         name = label(family, record.configuration)
-        _print_whole(f"  {number}  {name:<40} seed {record.seed:<4}{self._outcome(record)}{tail}")
+        _print_whole(f"  {number}  {name:<32} seed {record.seed:<4}{self._outcome(record)}{tail}")
 
     def decision(
         self, family: str, configurations: Sequence[Configuration], decision: Decision

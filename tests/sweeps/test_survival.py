@@ -522,7 +522,7 @@ def test_other_data_or_another_training_is_another_sweep_and_says_what_does_not_
     storage = undisturbed[0]
     name = ledger_of(storage).folder.name
     shown = swept(storage, max_epochs=4, dry_run=True)
-    assert f"not counted: {N_CELLS} cells of {name} (max_epochs {EPOCHS}, now 4)" in shown
+    assert f"not counted: {N_CELLS} cells of {name} (training.max_epochs {EPOCHS}, now 4)" in shown
     assert f"0 done, {N_CELLS} to train" in shown
     other = SyntheticSpec(sentences=70, electrodes=5)
     shown = swept(storage, synthetic=other, dry_run=True)
@@ -536,10 +536,13 @@ def test_other_data_or_another_training_is_another_sweep_and_says_what_does_not_
 def test_a_worker_that_breaks_is_tried_again_and_then_recorded_with_its_reason(tmp_path):
     # Half a batch is a specification that passes, and no tensor can be split by it.
     ledger, records = Ledger(UPath(tmp_path)), []
-    search = Search(sweep_of({"batch_size": (1.5, 8)}), Full())
+    search = Search(sweep_of({"training.batch_size": (1.5, 8)}), Full())
     train(search, ledger, lambda record, _: records.append(record))
     failed, done = sorted(records, key=lambda record: record.done)
-    assert (failed.configuration, done.configuration) == ({"batch_size": 1.5}, {"batch_size": 8})
+    assert (failed.configuration, done.configuration) == (
+        {"training.batch_size": 1.5},
+        {"training.batch_size": 8},
+    )
     assert re.fullmatch(r"3 times in a row, TypeError: split\w*\(\): .*", failed.reason)
     assert ledger.records() == {failed.signature: failed, done.signature: done}
 
@@ -553,7 +556,7 @@ def test_a_driver_that_cannot_write_stops_with_that_line(tmp_path):
         write_whole(UPath(tmp_path) / "cells" / record.signature, "a folder is in the way")
 
     with pytest.raises(UserError, match=r"can't be written .*Is a directory"):
-        train(Search(sweep_of({"batch_size": (4, 8, 16)}), Full()), ledger, keep)
+        train(Search(sweep_of({"training.batch_size": (4, 8, 16)}), Full()), ledger, keep)
     assert 1 <= len(records) <= 2  # the one that was in progress is taken in too
     assert ledger.records().keys() == {record.signature for record in records}
 
