@@ -43,7 +43,7 @@ from analysis.evaluation import (
     take_up,
 )
 from analysis.figures import FIGURE_KINDS, bar_figure, figure_bytes
-from analysis.looks import record_look
+from analysis.looks import record_look, withdrawn_unless_written
 from analysis.statistics import TTest
 from analysis.trained_controls import (
     TRAINED,
@@ -372,9 +372,10 @@ def main(options: ControlOptions) -> None:
     search = take_up(ledger)
     if not options.allow_missing:
         require_all(search)
-    controls, look = run_controls(options, ledger, search, best_configurations(search))
-    caption = f"Best configuration: {label(controls.family, controls.configuration)}; {look}."
-    files = write_controls(ledger, controls, caption)
+    with withdrawn_unless_written():
+        controls, look = run_controls(options, ledger, search, best_configurations(search))
+        caption = f"Best configuration: {label(controls.family, controls.configuration)}; {look}."
+        files = write_controls(ledger, controls, caption)
     for line in (caption, *in_words(controls)):
         say(line)
     console.print(report.screen_table(table_rows(controls.scores)))

@@ -56,7 +56,7 @@ from analysis.evaluation import (
 from analysis.findings import verdict
 from analysis.image_comparison import LEGEND as IMAGES_LEGEND
 from analysis.image_comparison import compare_on_images
-from analysis.looks import count_looks, record_look
+from analysis.looks import count_looks, record_look, withdrawn_unless_written
 from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
 from analysis.score_splits import SPLIT
 from analysis.statistics import crossed_ttest, effect_size
@@ -502,13 +502,15 @@ def write_tables(
     write_together(folder, contents)
 
 
-def main(options: ImageEvaluationOptions) -> None:
-    """Evaluate the objectives of image decoding on the test images."""
-    storage = open_storage(options.storage, must_exist=True)
-    ledgers = subject_ledgers(storage, options.sweeps)
-    check_alike(ledgers)
-    found = evaluate_all(ledgers, allow_missing=options.allow_missing)
-    looks = list(map(look_in_words, found))  # not before, for a run that is refused shows nothing
+def tables_and_texts(
+    found: Sequence[Evaluated], looks: Sequence[str]
+) -> tuple[list[Table], list[str]]:
+    """Everything that is shown: tables by title, and texts, of which the verdict comes first.
+
+    Args:
+        found: What was evaluated, a subject each.
+        looks: What the looks at the test images were, in words.
+    """
     comparisons, (first, *others) = compare_objectives(found), found
     over, legend = ("subjects and images", LEGEND) if others else ("images", IMAGES_LEGEND)
     tables = [(title, table_rows(found, metric)) for metric, title in TOPS.items()]
@@ -518,14 +520,26 @@ def main(options: ImageEvaluationOptions) -> None:
     if not _by_test(first.specification):
         metric = TOPS[PRIMARY] if others else f"{TOPS[PRIMARY]} of {first.subject} alone"
         texts.insert(0, verdict(list(first.by_image), comparisons, metric, kind="objectives"))
+    return tables, texts
+
+
+def main(options: ImageEvaluationOptions) -> None:
+    """Evaluate the objectives of image decoding on the test images."""
+    storage = open_storage(options.storage, must_exist=True)
+    ledgers = subject_ledgers(storage, options.sweeps)
+    check_alike(ledgers)
+    found = evaluate_all(ledgers, allow_missing=options.allow_missing)
+    folder = storage / "image_evaluation" / digest([ledger.folder.name for ledger in ledgers])
+    with withdrawn_unless_written():
+        # Looks are recorded when all is evaluated: a run that is refused shows nothing.
+        tables, texts = tables_and_texts(found, list(map(look_in_words, found)))
+        write_tables(folder, found, tables, texts)
     say(texts[0])
     for title, rows in tables:
         say(title)
         console.print(report.screen_table(rows))
     for line in texts[1:]:
         say(line)
-    folder = storage / "image_evaluation" / digest([ledger.folder.name for ledger in ledgers])
-    write_tables(folder, found, tables, texts)
     with step("MLflow"):
         for each in found:
             log_evaluation(storage, each, folder)

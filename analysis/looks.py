@@ -19,7 +19,9 @@ import json
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -35,6 +37,8 @@ from sweeps.engine.ledger import Ledger, utc_now
 from sweeps.engine.sweep import Sweep
 
 FOLDER = "looks"
+_recorded: ContextVar[list[UPath]] = ContextVar("recorded")
+"""Files of the looks that are withdrawn if what they show is never written."""
 _NAME = "look-{:04d}.json"
 _NUMBER = re.compile(r"look-(\d{4,9})\.json")
 
@@ -88,6 +92,22 @@ class Looks:
         return 1 + max((int(name[1]) for name in known if name), default=0)
 
 
+@contextmanager
+def withdrawn_unless_written() -> Iterator[None]:
+    """Withdraw the looks that are recorded within, where it ends early: they showed nothing."""
+    recorded: list[UPath] = []
+    outer = _recorded.set(recorded)
+    try:
+        yield
+    except BaseException:
+        for path in reversed(recorded):
+            with suppress(UserError):  # what can't be removed counts
+                remove(path)
+        raise
+    finally:
+        _recorded.reset(outer)
+
+
 def record_look(
     ledger: Ledger,
     seeds: Sequence[int],
@@ -120,11 +140,13 @@ def record_look(
     content = json.dumps(sealed(look), indent=1) + "\n"
     path = write_next(known.folder, _NAME, known.next_number, content)
     note = {"look": f"{path.parent.name}/{path.name}", "digest": digest(look)}
+    noted = ledger.folder / FOLDER / f"{look['id']}.json"
     try:
-        write_sealed(ledger.folder / FOLDER / f"{look['id']}.json", note)
+        write_sealed(noted, note)
     except UserError:  # whoever called us shows nothing: it was no look
         remove(path)
         raise
+    _recorded.get([]).extend((path, noted))
     if known.broken:
         n = len(known.broken)
         return (

@@ -44,7 +44,7 @@ from analysis.evaluation import (
 )
 from analysis.figures import FIGURE_KINDS, figure_bytes
 from analysis.further_cells import train_further
-from analysis.looks import count_looks, record_look
+from analysis.looks import count_looks, record_look, withdrawn_unless_written
 from analysis.origin import read_controls
 from analysis.page import html_page
 from analysis.protocol import (
@@ -183,9 +183,10 @@ def main(options: EvaluationOptions) -> None:
     search = take_up(ledger)
     if not options.allow_missing:
         require_all(search)
-    material = gather(storage, ledger, search, options)
-    with step("Report"):
-        files = write_report(material)
+    with withdrawn_unless_written():
+        material = gather(storage, ledger, search, options)
+        with step("Report"):
+            files = write_report(material)
     show(material)
     with step("MLflow"):
         log_evaluation(storage, material, files)

@@ -287,7 +287,7 @@ def test_sweeps_of_images_and_of_sentences_are_told_apart(storage):
     with pytest.raises(UserError, match=f"{name} is a sweep of images, not of sentences"):
         find_ledger(UPath(storage), name, "sentences")
     with pytest.raises(UserError, match="no sweep of sentences in"):
-        find_ledger(UPath(storage), method="sentences")
+        find_ledger(UPath(storage), task="sentences")
 
 
 def papers(task: Task) -> list[Evaluated]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from upath import UPath
 
-from analysis.looks import count_looks, record_look
+from analysis.looks import count_looks, record_look, withdrawn_unless_written
 from ssense.errors import UserError
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
@@ -99,3 +99,24 @@ def test_a_choice_that_no_earlier_look_was_made_with_may_know_it(ledger, first, 
 def test_a_look_with_more_families_knows_each_of_them(ledger):
     record_look(ledger, (0, 1), BOTH)
     assert record_look(ledger, (0, 1), NONE).startswith("chosen before the first look")
+
+
+def test_a_look_whose_result_is_never_written_is_none(ledger):
+    record_look(ledger, (0, 1), NONE)
+    for interruption in (UserError("no room"), KeyboardInterrupt()):
+        with pytest.raises(type(interruption)):
+            look_and_raise(ledger, interruption)
+        assert count_looks(ledger) == 1
+    with withdrawn_unless_written():
+        again = record_look(ledger, (0, 1), NONE)
+    assert "seen once before" in again
+    assert count_looks(ledger) == 2
+    assert len(list((ledger.folder / "looks").iterdir())) == 2
+
+
+def look_and_raise(ledger: Ledger, interruption: BaseException) -> None:
+    with withdrawn_unless_written():
+        record_look(ledger, (0, 1), NONE)
+        record_look(ledger, (2,), NONE)
+        assert count_looks(ledger) == 3
+        raise interruption
