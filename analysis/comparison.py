@@ -37,7 +37,8 @@ STIMULI_LEGEND = (
     " of neighbours change sign together (subset means, Hartigan 1969); what is above chance also"
     " exceeds permuted pairs of responses and sentences, which the interval does not show. `d` is"
     " in standard deviations of blocks. Holm: for this number of comparisons. More seeds do not "
-    "make it a surer claim about sentences. The naive p takes seeds for independent and is shown "
+    "make it a surer claim about sentences, and it speaks of the encoders of these seeds: how far "
+    "others would differ is not in it. The naive p takes seeds for independent and is shown "
     "for comparison with papers only."
 )
 
@@ -183,9 +184,20 @@ def difference_over_seeds(
     n_train: int,
     n_test: int,
     smallest_variance: float = 0.0,
+    rounding: float = 0.0,
 ) -> Difference:
-    """Test the difference of scores `[J]` over their seeds, see `corrected_resampled_ttest`."""
-    d = paired_differences(first, second)
+    """Test the difference of scores `[J]` over their seeds.
+
+    Args:
+        name: What is compared.
+        first: Scores of one.
+        second: Scores of the other, at the same seeds.
+        n_train: Sentences of the training split.
+        n_test: Sentences of the test split; 0 where the units are independent.
+        smallest_variance: See `corrected_resampled_ttest`.
+        rounding: What each score may be off by because it was rounded.
+    """
+    d = paired_differences(first, second, rounding)
     test = corrected_resampled_ttest(d, n_train, n_test, smallest_variance)
     return Difference(name=name, by_seed=d, test=test, effect_size=effect_size(d))
 
@@ -230,16 +242,25 @@ def compare(
     ]
 
 
-def paired_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0.0) -> np.ndarray:
     """Subtract scores `[J]` of the same seeds; 0, or all alike, where they are but for rounding.
 
     Else 0.6 - 0.5 and 0.5 - 0.4 would differ, and by next to nothing: a difference of no spread
-    would be 1e16 standard deviations large.
+    would be 1e16 standard deviations large. So would one of 1.7, 1.7 and 1.6 that is a sentence
+    of 59 at every seed.
+
+    Args:
+        first: Scores of one.
+        second: Scores of the other.
+        rounded: What each score may be off by because it was written with few digits.
     """
     d = first - second
     rounding = ROUNDING * max(np.abs(first).max(), np.abs(second).max())
     d[np.abs(d) <= rounding] = 0.0
-    return np.full_like(d, d[0]) if np.ptp(d) <= rounding else d
+    if np.ptp(d) <= rounding:
+        return np.full_like(d, d[0])
+    # Two scores are subtracted, and two differences compared: each may be off by twice as much.
+    return np.full_like(d, d.mean()) if np.ptp(d) <= 4 * rounded + rounding else d
 
 
 def spread(values: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -175,14 +175,16 @@ class Evaluation:
         pairs = zip(self.values(metric, first), self.values(metric, second), strict=True)
         smallest = variance_of_stimuli([a - b for a, b in pairs], *self.sizes)
         a, b = self.scores[first][metric], self.scores[second][metric]
-        return difference_over_seeds(f"{first} vs {second}", a, b, *self.sizes, smallest)
+        name = f"{first} vs {second}"
+        return _possible(difference_over_seeds(name, a, b, *self.sizes, smallest))
 
     def _chance_over_seeds(self, metric: str, family: str) -> Difference:
         values, a = self.values(metric, family), self.scores[family][metric]
         guesses = [metric_values(metric, np.arange(1.0, len(row) + 1)) for row in values]
         smallest = max(variance_of_stimuli(rows, *self.sizes) for rows in (values, guesses))
         chance = self.chance_by_seed[metric]
-        return difference_over_seeds(f"{family} vs chance", a, chance, *self.sizes, smallest)
+        name = f"{family} vs chance"
+        return _possible(difference_over_seeds(name, a, chance, *self.sizes, smallest))
 
     def _pair_over_stimuli(self, metric: str, first: str, second: str) -> Difference:
         by_seed = paired_differences(self.scores[first][metric], self.scores[second][metric])
@@ -198,6 +200,15 @@ class Evaluation:
         p_permuted, own = pairing_test(if_own, self._n_blocks), if_own.diagonal()
         name = f"{family} vs chance"
         return difference_over_stimuli(name, by_seed, own - chance[0], self._n_blocks, p_permuted)
+
+
+def _possible(difference: Difference) -> Difference:
+    """End an interval where differences of scores within [0, 1] do; that of two seeds does not."""
+    test = difference.test
+    if not test.testable:
+        return difference
+    test = test._replace(low=max(test.low, -1.0), high=min(test.high, 1.0))
+    return replace(difference, test=test)
 
 
 def take_up(ledger: Ledger) -> Search:

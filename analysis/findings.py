@@ -16,7 +16,7 @@ from analysis.protocol import candidates
 from ssense.retrieval import metric_title
 from sweeps.engine.power import ALPHA, POWER, detectable_errors
 
-NOT_EXPLAINED = "no controls of it say whether sentence length alone explains the score"
+NOT_EXPLAINED = "controls of it were not run: sentence length alone may explain the score"
 """Stands in a verdict in place of what the controls say."""
 OTHER_SEEDS = ", which were run at the seeds of the search and not at these"
 """Said of controls in a verdict on fresh seeds."""
@@ -108,7 +108,9 @@ def power_note(evaluation: Evaluation) -> str:
     found = [_detectable(t) for t in tests if math.isfinite(t.corrected.high - t.corrected.low)]
     if not found:
         return "No difference between two families is testable here."
-    low, high = (f"{100 * each:.1f}" for each in (min(found), max(found)))
+    if min(found) >= 1:
+        return f"With {unit} hardly any difference between two families could be shown."
+    low, high = (f"{100 * min(1, each):.1f}" for each in (min(found), max(found)))
     points = f"{low} points" if low == high else f"{low} to {high} points, by the pair,"
     return f"{words} {points} on. Smaller ones may not show."
 
@@ -140,20 +142,22 @@ def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
     score = 100 * evaluation.scores[family][PRIMARY].mean()
     words = (
         f"{capital(family)} reaches {score:.1f} % {metric_title(PRIMARY)}, "
-        f"{_points(test, 'above chance', 'below chance')} ({_evidence(test)})"
+        f"{_points(test, 'chance')} ({_evidence(test)})"
     )
     return f"{words}." if is_shown(test) else f"{words}: this may be chance."
 
 
 def _difference(first: str, second: str, test: Comparison) -> str:
     words = (
-        f"{capital(first)} is {_points(test, f'above {second}', f'below {second}')} in "
+        f"{capital(first)} is {_points(test, second)} in "
         f"{metric_title(PRIMARY)} ({_evidence(test)})"
     )
     if is_shown(test):
         return f"{words}."
     if not math.isfinite(test.corrected.high - test.corrected.low):  # too few, or all alike
         return f"{words}: no difference is shown."
+    if _detectable(test) >= 1:
+        return f"{words}: no difference is shown, and hardly any could be."
     would = f"{100 * _detectable(test):.1f} points or more would be, {100 * POWER:.0f} % of times"
     return f"{words}: no difference is shown; {would}."
 
@@ -168,8 +172,10 @@ def _detectable(test: Comparison) -> float:
     return detectable_errors(test.corrected.df, test.n_comparisons) * test.corrected.error
 
 
-def _points(test: Comparison, above: str, below: str) -> str:
-    return f"{100 * abs(test.corrected.mean):.1f} points {below if _is_below(test) else above}"
+def _points(test: Comparison, other: str) -> str:
+    points = f"{100 * abs(test.corrected.mean):.1f}"
+    where = "from" if float(points) == 0 else "below" if _is_below(test) else "above"
+    return f"{points} points {where} {other}"
 
 
 def _evidence(test: Comparison) -> str:

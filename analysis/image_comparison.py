@@ -22,7 +22,8 @@ from analysis.statistics import pairing_test
 
 LEGEND = (
     "This is about one subject's responses, and about no other subject: the unit is the image, "
-    "averaged over the seeds, which share these images and are no further evidence. Images are "
+    "averaged over the seeds, which share these images and are no further evidence. It speaks of "
+    "the encoders of these seeds: how far others would differ is not in it. Images are "
     "some of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
     "permuted pairs of responses and images, which the interval does not show. `d` is in standard "
     "deviations of images. Holm: for this number of comparisons. The naive p takes seeds for "

@@ -408,7 +408,8 @@ def words(found: Sequence[Evaluated]) -> list[str]:
         "from the papers' descriptions.",
         f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. If "
         f"{first.n_test} other images were drawn, one subject's Top-1 would have a standard error "
-        f"of up to {100 * alone:.1f} points, the mean over {len(found)} subjects one of "
+        f"of up to {100 * alone:.1f} points, the mean over {len(found)} "
+        f"{'subjects' if len(found) > 1 else 'subject'} one of "
         f"{100 * over:.1f}.",
         *(
             f"{each.subject}, chosen in {each.ledger.folder.name}: "

@@ -17,7 +17,7 @@ Rows = Sequence[Mapping[str, object]]
 def score(metric: str, mean: float, sd: float | None = None) -> str:
     """Show a score as SSENSE does: recalls in percent, "10.68 ± 1.40", MRR as "0.0498 ± 0.0049"."""
     scale, digits = (1, 4) if metric == "mrr" else (100, 2)
-    shown = f"{scale * mean:.{digits}f}"
+    shown = f"{scale * mean:z.{digits}f}"
     return shown if sd is None else f"{shown} ± {scale * sd:.{digits}f}"
 
 

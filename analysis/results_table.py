@@ -23,15 +23,18 @@ from analysis.comparison import (
     LEGEND,
     Comparison,
     Scores,
-    between,
+    compare,
     comparison_rows,
     comparison_values,
+    difference_over_seeds,
     further_legend,
     further_rows,
+    pairs_of,
     spread,
 )
 from analysis.options import ResultsOptions
 from analysis.score_file import Results, Table, Unit, read_scores, unit_of
+from analysis.score_resolution import resolution_of
 from analysis.score_splits import Splits
 from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
 from ssense.errors import UserError, one_line, printable
@@ -49,11 +52,21 @@ SHARED_TEST = (
     "scores by item, or draw test splits anew. Holm: for this number of comparisons."
 )
 
+AT_LEAST = (
+    "Differences that digits or shares of so few items can't tell from equal ones have no spread of"
+    " their own; that of hits is at the least the one that their difference takes. An evaluation, "
+    "which knows every item, may find more spread, and is then to be gone by."
+)
+
 _UNITS: Mapping[Unit, str] = {
     "fraction": "fractions of 1",
     "percent": "percentages",
     "own": "numbers in a unit of their own",
 }
+
+
+_WHOLE: Mapping[Unit, float] = {"fraction": 1.0, "percent": 100.0, "own": 0.0}
+"""The score of whoever hits everything."""
 
 
 class Compared(NamedTuple):
@@ -206,7 +219,7 @@ def main(options: ResultsOptions) -> None:
         say(note)
     say(f"Scores are taken for {_UNITS[unit]}; {_in_practice(equivalence)}.")
     if len(recordings) == 1:
-        compared = _over_seeds(options, results.metric, recordings[0], sizes, equivalence)
+        compared = _over_seeds(options, results, recordings[0], sizes, equivalence)
     else:
         compared = _over_subjects(options, scores, equivalence)
     for rows in compared.tables:
@@ -229,7 +242,7 @@ def _in_practice(equivalence: float | None) -> str:
 
 def _over_seeds(
     options: ResultsOptions,
-    metric: str,
+    results: Results,
     scores: Scores,
     sizes: tuple[int | None, int | None],
     equivalence: float | None,
@@ -239,12 +252,30 @@ def _over_seeds(
     n_seeds = len(next(iter(scores.values())))
     if n_seeds < 2:
         raise UserError(f"{options.results} has a single seed: nothing can be tested. Run more.")
+    if n_test == 0:
+        n_train = n_train or 1  # which the test does not depend on
     if n_train is None or n_test is None:
         raise UserError(
             "the test depends on how far splits overlap. Give --n-train and --n-test, the items of "
             "the training and test splits; --n-test 0 if all seeds share their splits."
         )
-    comparisons = between(scores, n_train, n_test, options.baseline, equivalence)
+    resolution = resolution_of(
+        results.metric,
+        (score for values in scores.values() for score in values),
+        results.decimals,
+        n_test,
+        _WHOLE[unit_of(results)],
+    )
+    differences = [
+        difference_over_seeds(
+            f"{a} vs {b}",
+            *(scores[a], scores[b], n_train, n_test),
+            resolution.smallest_variance(scores[a] - scores[b], n_train),
+            resolution.rounded,
+        )
+        for a, b in pairs_of(scores, options.baseline)
+    ]
+    comparisons, metric = compare(differences, equivalence), results.metric
     means = [
         {"configuration": name, metric: report.plain(values.mean(), spread(values))}
         for name, values in scores.items()
@@ -253,7 +284,7 @@ def _over_seeds(
     detectable = smallest_detectable_effect(n_seeds, n_train, n_test, len(comparisons))
     words = [
         f"{n_seeds} seeds show differences from {detectable:.2f} sd on (80 % power, after Holm).",
-        LEGEND if n_test else SHARED_TEST,
+        f"{LEGEND} {AT_LEAST}" if n_test else SHARED_TEST,
         further_legend(comparisons, equivalence, report.plain),
     ]
     return Compared([means, tests, further_rows(comparisons)], comparisons, words)

@@ -40,6 +40,9 @@ from ssense.errors import UserError, printable
 OBJECTIVE = "objective"
 PRIMARY, PRIMARY_OF_IMAGES = "recall@10", "recall@1"
 _SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+_ERRORS = re.compile(r"loss|nll|entropy|perplexity|error|rank\b|seconds|_s\b", re.IGNORECASE)
+"""Scores of these names are no percentages, whatever they range over."""
 _ABSENT = ("", "na", "n/a", "#n/a", "nan", "none", "null", "-", "–", ".", "missing")
 
 Unit = Literal["fraction", "percent", "own"]
@@ -56,6 +59,7 @@ class Results(NamedTuple):
         tables: by subject and recording; "" where there is no such column.
         absent: by subject and recording, configuration and seed of each score that has no value.
         percent_signs: whether every score has one.
+        decimals: The most digits behind the point that any score is written with.
         splits: The splits that the scores come from, where the file says so.
         notes: how the file was understood, a line each.
     """
@@ -65,6 +69,7 @@ class Results(NamedTuple):
     tables: Mapping[str, Mapping[str, Table]]
     absent: Mapping[tuple[str, str], Sequence[tuple[str, int]]]
     percent_signs: bool
+    decimals: int
     splits: Splits | None
     notes: Sequence[str]
 
@@ -94,7 +99,7 @@ def unit_of(results: Results) -> Unit:
     ]
     if results.percent_signs:
         return "percent"
-    if not scores or min(scores) < 0 or max(scores) > 100:
+    if not scores or min(scores) < 0 or max(scores) > 100 or _ERRORS.search(results.metric):
         return "own"
     return "fraction" if max(scores) <= 1 else "percent"
 
@@ -119,6 +124,7 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
     )
     absent: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
     seen: Counter[tuple[str, str, str, int]] = Counter()
+    texts: list[str] = []
     for entry in entries:
         seed = _seed(entry)
         cell = entry.subject, entry.recording, entry.configuration, seed
@@ -131,15 +137,62 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
         if entry.value.strip().casefold() in _ABSENT:
             absent[entry.subject, entry.recording].append((entry.configuration, seed))
         else:
-            known[seed] = _score(entry, name, sheet.separator)
+            known[seed] = _score(entry, name)
+            texts.append(entry.value.strip().removesuffix("%").strip())
             signs[entry.value.strip().endswith("%")] += 1
             if len(signs) > 1:
                 raise UserError(
                     f"{entry.where}: only some scores have a percent sign. Make all alike."
                 )
-    has_subjects = SUBJECT in sheet.columns
+    _check_commas(path, texts)
+    if not signs[True]:
+        _check_scales(path, tables)
     notes = [*sheet.notes, *notes]
-    return Results(name, has_subjects, tables, absent, signs[True] > 0, splits, notes)
+    if any("," in text for text in texts):
+        notes.append("A decimal comma is read as a point.")
+    return Results(
+        metric=name,
+        has_subjects=SUBJECT in sheet.columns,
+        tables=tables,
+        absent=absent,
+        percent_signs=signs[True] > 0,
+        decimals=max((_decimals(text) for text in texts), default=0),
+        splits=splits,
+        notes=notes,
+    )
+
+
+def _check_commas(path: Path, texts: Sequence[str]) -> None:
+    """Refuse numbers whose commas may part thousands as well as decimals."""
+    with_comma = [text for text in texts if "," in text]
+    if with_comma and all(map(_THOUSANDS.fullmatch, with_comma)):
+        raise UserError(
+            f"{path}: {printable(with_comma[0], 20)} may be a decimal or thousands, as every number"
+            " with a comma may here. Write decimals with a point, and thousands without a comma."
+        )
+
+
+def _check_scales(
+    path: Path, tables: Mapping[str, Mapping[str, Mapping[str, Mapping[int, float]]]]
+) -> None:
+    """Refuse fractions beside percentages: one configuration all below 1, another all far above."""
+    for recordings in tables.values():
+        for table in recordings.values():
+            known = {name: by_seed.values() for name, by_seed in table.items() if len(by_seed) > 1}
+            for low, of_low in known.items():
+                for high, of_high in known.items():
+                    if 0 < max(of_low) <= 1 and 20 * max(of_low) < min(of_high) <= 100:
+                        raise UserError(
+                            f"{path}: {printable(low, 50)} has fractions and {printable(high, 50)} "
+                            "percentages, as it seems. Make all alike, or write a percent sign "
+                            "behind each percentage."
+                        )
+
+
+def _decimals(text: str) -> int:
+    """Digits behind the point; many where a power of ten is given."""
+    mantissa, _, exponent = text.casefold().replace(",", ".").partition("e")
+    return len(mantissa.partition(".")[2]) - int(exponent or 0)
 
 
 # ---------------------------------------------------------------- layouts
@@ -322,9 +375,9 @@ def _seed(entry: Entry) -> int:
     return int(found[1])
 
 
-def _score(entry: Entry, metric: str, separator: str) -> float:
+def _score(entry: Entry, metric: str) -> float:
     text = entry.value.strip().removesuffix("%").strip()
-    if "," in text and "." not in text and separator != ",":
+    if "," in text and "." not in text:
         text = text.replace(",", ".")
     try:
         value = float(text)
@@ -333,6 +386,7 @@ def _score(entry: Entry, metric: str, separator: str) -> float:
     if not math.isfinite(value):
         raise UserError(
             f"{entry.where}: expected a number as {printable(metric)}, got "
-            f"{printable(entry.value)}. Leave the cell empty where there is no result."
+            f"{printable(entry.value)}. Write decimals with a point, or leave the cell empty where "
+            "there is no result."
         )
     return value

@@ -59,13 +59,19 @@ def read_sheet(path: Path) -> Sheet:
     """
     try:
         content = path.read_bytes()
-        utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-        lines = content.decode("utf-16" if utf_16 else "utf-8-sig").splitlines()
+        text, notes = _decoded(content)
+        lines = ["" if line.startswith("#") else line for line in text.splitlines()]
         lines, separator = _separator(lines)
         reader = csv.reader(lines, delimiter=separator, strict=True)
         rows = [(reader.line_num, cells) for cells in reader]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(f"{path} can't be read as CSV ({one_line(error)}).") from error
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be read ({error.strerror}). Give the path of a table of scores."
+        ) from error
+    except (UnicodeError, csv.Error) as error:
+        raise UserError(
+            f"{path} can't be read as CSV ({one_line(error)}). Save it as CSV with UTF-8."
+        ) from error
     filled = [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
     if not filled:
         raise no_columns(path, [])
@@ -75,8 +81,25 @@ def read_sheet(path: Path) -> Sheet:
         names.pop()  # a separator at the end of every line
     body = [(line, _as_long(path, line, cells, names)) for line, cells in body]
     shown = {";": "semicolons", "\t": "tabs"}.get(separator)
-    notes = [f"Separated by {shown}; a decimal comma is read as a point."] if shown else []
+    if shown:
+        notes.append(f"Separated by {shown}.")
     return Sheet(path=path, separator=separator, columns=names, rows=body, notes=notes)
+
+
+def _decoded(content: bytes) -> tuple[str, list[str]]:
+    """The text of a file, and how it was understood where that may be wrong.
+
+    Raises:
+        UnicodeError: It is none.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16"), []
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeError:
+        if b"\0" in content:
+            raise
+        return content.decode("cp1252"), ["Read as Windows-1252, for it is no UTF-8."]
 
 
 def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:
@@ -131,5 +154,6 @@ def no_columns(path: Path, names: Sequence[str]) -> UserError:
     """The refusal of a table whose columns say nothing."""
     return UserError(
         f"{path} must have the columns configuration, seed and a score, or a column for each seed "
-        f"or configuration, got {listed(names) or 'nothing'}."
+        f"or configuration, got {listed(names) or 'nothing'}. Rename them, as: "
+        "configuration,seed,recall@10"
     )

@@ -108,6 +108,22 @@ def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int)
     return float(np.mean(of_means)) * n_train / (n_train + n_test)
 
 
+def least_variance_of_hits(differences: ArrayLike, n_train: int, n_test: int) -> float:
+    """The least variance that differences between shares of hits can have between seeds.
+
+    As `variance_of_stimuli`, where nobody knows which stimuli were hit: a difference of d between
+    two shares takes at least n |d| stimuli that one hits and the other does not (McNemar), so that
+    its variance over stimuli is at least |d| (1 - |d|).
+
+    Args:
+        differences: `[J]` between shares of hits, one per seed, each within [-1, 1].
+        n_train: Sentences the model was fitted on.
+        n_test: Sentences in the test split.
+    """
+    d = np.abs(_finite_vector(differences))
+    return float(np.mean(d * (1 - d))) / n_test * n_train / (n_train + n_test)
+
+
 def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
     """Test over the stimuli of one test split, which all seeds share, in blocks of time.
 

@@ -50,8 +50,8 @@ class Power:
             stimuli, blocks = self.shared_test
             if not blocks:
                 return [
-                    f"  power: all seeds and subjects share {stimuli} test stimuli; the unit is "
-                    "the subject: nothing is claimed of one, and more seeds show nothing smaller"
+                    f"  power: all seeds and subjects share {stimuli} test stimuli; subjects are "
+                    "the unit, or the stimuli of a single one: more seeds show nothing smaller"
                 ]
             return self._of_stimuli(stimuli, min(blocks, stimuli))
         own = self._detectable(self.seeds)

@@ -195,7 +195,10 @@ class CellProgress:
         tail = "" if console.is_interactive else f"   {self._time_left()}"
         number = f"{self._finished:>{len(str(self._total))}}/{self._total}"
         name = label(family, record.configuration)
-        _print_whole(f"  {number}  {name:<32} seed {record.seed:<4}{self._outcome(record)}{tail}")
+        width = 32 if console.width >= _PLAIN_WIDTH else 0
+        _print_whole(
+            f"  {number}  {name:<{width}} seed {record.seed:<4}{self._outcome(record)}{tail}"
+        )
 
     def decision(
         self, family: str, configurations: Sequence[Configuration], decision: Decision
@@ -210,7 +213,10 @@ class CellProgress:
     def _outcome(self, record: Record) -> str:
         if not record.done:
             return f"failed: {record.reason}"
-        score = f"{metric_title(self._metric)} {100 * record.best[self._metric]:5.1f} %"
+        score = f"{100 * record.best[self._metric]:5.1f} %"
+        if console.width < _PLAIN_WIDTH:
+            return f"{score}  {record.timings['training']:.0f} s"
+        score = f"{metric_title(self._metric)} {score}"
         epochs = f"epoch {record.best_epoch} of {len(record.history)}"
         return f"{score}  {epochs}  {record.timings['training']:3.0f} s"
 

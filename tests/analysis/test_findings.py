@@ -115,13 +115,14 @@ def test_numbers_and_signs_agree_whatever_the_scores(first, second):
     )
     sentence = findings(evaluation)[2]
     points, side, low, high = re.match(
-        r"A is ([\d.]+) points (above|below) b in Recall@10 \("
+        r"A is ([\d.]+) points (above|below|from) b in Recall@10 \("
         r"(?:95 % CI (-?[\d.]+) to (-?[\d.]+),|not testable)",
         sentence,
     ).groups()
     gap = 100 * (np.mean(first[:n]) - np.mean(second[:n])) / N
     assert float(points) == pytest.approx(abs(gap), abs=0.051)
-    assert side == ("below" if gap < -1e-9 else "above")
+    assert (side == "from") == (float(points) == 0)
+    assert side in ("from", "below" if gap < 0 else "above")
     if low is not None:
         assert float(low) - 0.1 <= float(points) <= float(high) + 0.1
     else:

@@ -66,9 +66,9 @@ def between_rows(printed: list[str]) -> list[str]:
     return [line for line in printed if line.strip().startswith("a vs b")]
 
 
-def table(scores: dict[str, list[float]]) -> list[str]:
+def table(scores: dict[str, list[float]], metric: str = "x") -> list[str]:
     rows = [f"{name},{seed},{x}" for name, xs in scores.items() for seed, x in enumerate(xs)]
-    return ["configuration,seed,x", *rows]
+    return [f"configuration,seed,{metric}", *rows]
 
 
 PAIR = {"a": [0.31, 0.33, 0.30, 0.36], "b": [0.30, 0.31, 0.31, 0.32]}
@@ -300,7 +300,9 @@ def evaluated(kind: str) -> list[str]:
 @pytest.mark.parametrize(("kind", "n_test"), [("random", 5), ("blocked", 5), ("held-out", 0)])
 def test_an_evaluation_s_splits_are_those_of_the_tests(compare, kind, n_test):
     printed = compare(*evaluated(kind))
-    assert between_rows(printed) == between_rows(compare(*table(PAIR), n_train=10, n_test=n_test))
+    assert between_rows(printed) == between_rows(
+        compare(*table(PAIR, "recall@10"), n_train=10, n_test=n_test)
+    )
     assert any(line.startswith(f"Splits: {kind}") for line in printed)
     assert any("says nothing of others" in line for line in printed) == (kind == "held-out")
     assert compare(*evaluated(kind), n_train=10, n_test=n_test) == printed
@@ -322,14 +324,15 @@ def test_a_flag_that_contradicts_the_file_is_one_line(compare, tmp_path, kind, f
 
 def test_a_file_that_names_a_shared_test_alone_needs_no_sizes(compare):
     lines = [",".join(line.split(",")[:-2]) for line in evaluated("held-out")]
-    expected = between_rows(compare(*table(PAIR), n_train=1, n_test=0))
+    pair = table(PAIR, "recall@10")
+    expected = between_rows(compare(*pair, n_train=1, n_test=0))
     assert between_rows(compare(*lines)) == expected
     assert between_rows(compare(*lines, n_train=77)) == expected
     random = [",".join(line.split(",")[:-2]) for line in evaluated("random")]
     with pytest.raises(UserError, match="Give --n-train and --n-test"):
         compare(*random)
     flags = {"n_train": 10, "n_test": 5}
-    assert between_rows(compare(*random, **flags)) == between_rows(compare(*table(PAIR), **flags))
+    assert between_rows(compare(*random, **flags)) == between_rows(compare(*pair, **flags))
 
 
 def test_what_is_unpaired_is_named_in_the_written_tables(compare, tmp_path):
@@ -357,9 +360,62 @@ def test_an_evaluation_s_scores_go_in_as_they_are(compare):
         for seed, x in enumerate(xs)
     ]
     printed = compare(head, *rows, n_train=10, n_test=5)
-    expected = compare(*table(PAIR), n_train=10, n_test=5)
+    expected = compare(*table(PAIR, "recall@10"), n_train=10, n_test=5)
     assert between_rows(printed) == between_rows(expected)
     assert "Score: recall@10. Not used: recall@1, recall@50, mrr." in printed
     assert "Rows of the protocol fresh seeds." in printed
     other = compare(head, *rows, n_train=10, n_test=5, metric="MRR")
     assert any("standard deviation 0" in line or "not testable" in line for line in other)
+
+
+SENTENCE = 100 / 59
+
+
+def shifted(*sentences: int, digits: int | None = None) -> list[str]:
+    """Scores of which one is better by so many of 59 sentences at each seed, in percent."""
+    hits = [30 - seed for seed in range(len(sentences))]
+    scores = {
+        "a": [(n + more) * SENTENCE for n, more in zip(hits, sentences, strict=True)],
+        "b": [n * SENTENCE for n in hits],
+    }
+    if digits is not None:
+        scores = {name: [round(x, digits) for x in xs] for name, xs in scores.items()}
+    return table(scores, "recall@10")
+
+
+@pytest.mark.parametrize("digits", [None, 2, 1, 0])
+@pytest.mark.parametrize("sentences", [(1, 1), (1, 1, 1), (1, 1, 1, 1, 1), (1, 1, 1, 1, 2)])
+def test_a_sentence_at_every_seed_is_no_difference_however_it_is_rounded(
+    compare, tmp_path, sentences, digits
+):
+    compare(
+        *shifted(*sentences, digits=digits), n_train=172, n_test=59, out=str(tmp_path / "t.csv")
+    )
+    with (tmp_path / "t.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["mean"]) == pytest.approx(np.mean(sentences) * SENTENCE, abs=0.6)
+    assert float(row["p"]) > 0.1
+
+
+def test_where_nothing_is_known_of_hits_rounding_alone_leaves_nothing_to_test(compare):
+    scores = {"a": [0.193, 0.184, 0.177], "b": [0.183, 0.173, 0.167]}  # mrr: .010, .011, .010
+    printed = compare(*table(scores, "mrr"), n_train=172, n_test=59)
+    assert any("not testable" in line for line in printed)
+
+
+def test_a_difference_that_is_there_is_found_in_percent_and_in_fractions(compare, tmp_path):
+    found = []
+    for scale in (1.0, 0.01):
+        scores = {"a": [60.0, 55.0, 50.0, 58.0, 57.0], "b": [30.0, 29.0, 20.0, 24.0, 31.0]}
+        rows = table({n: [scale * x for x in xs] for n, xs in scores.items()}, "recall@10")
+        compare(*rows, n_train=872, n_test=292, out=str(tmp_path / "t.csv"))
+        with (tmp_path / "t.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        found.append(float(row["p"]))
+    assert found[0] == pytest.approx(found[1])
+    assert found[0] < 0.01
+
+
+def test_a_test_that_is_shared_takes_no_sizes(compare):
+    alone = compare(*table(PAIR), n_test=0)
+    assert between_rows(alone) == between_rows(compare(*table(PAIR), n_train=9, n_test=0))

@@ -67,8 +67,8 @@ def test_a_table_is_read_as_it_was_saved(content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "note"),
     [
-        (LONG.replace(",", ";"), "Separated by semicolons; a decimal comma is read as a point."),
-        (LONG.replace(",", "\t"), "Separated by tabs; a decimal comma is read as a point."),
+        (LONG.replace(",", ";"), "Separated by semicolons."),
+        (LONG.replace(",", "\t"), "Separated by tabs."),
         ("configuration,0,1\na,.1,.2\nb,.3,.4\n", "Read as wide: a column for each seed, 0, 1."),
         ("seed,a,b\n0,.1,.3\n", "Read as wide: a column for each configuration, a, b."),
         (",configuration,seed,x\n0,a,0,.1\n", "Column 1 numbers the rows."),
@@ -245,5 +245,51 @@ def test_a_wide_table_has_no_metric_to_name(tmp_path, content):
 def test_binary_files_and_missing_ones_are_one_line(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\x80\xff\x00")
     for name in ("binary.csv", "missing.csv"):
-        with pytest.raises(UserError, match=f"{name} can't be read as CSV"):
+        with pytest.raises(UserError, match=rf"{name} can't be read (as CSV )?\("):
             read_scores(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "configuration\tseed\tx\na\t0\t1,234\nb\t0\t2,250\n",
+            "1,234 may be a decimal or thousands",
+        ),
+        (
+            "configuration,seed,x\na,0,50.8\na,1,47.2\nb,0,0.42\nb,1,0.38\n",
+            "b has fractions and a percentages, as it seems",
+        ),
+        ("configuration,fold,x\na,0,1\n", "Rename them, as: configuration,seed,recall@10"),
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_refused(content, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "configuration,seed,x\na,0,.508\nb,0,.424\n",
+        "configuration;seed;x\na;0;0,508\nb;0;0,424\n",
+        'configuration,seed,x\na,0,"0,508"\nb,0,"0,424"\n',
+        "# of 3 May\nconfiguration,seed,x\na,0,.508\nb,0,.424\n",
+    ],
+)
+def test_decimals_are_read_as_people_write_them(content, tmp_path):
+    results = read(tmp_path, content)
+    assert only(results) == {"a": {0: 0.508}, "b": {0: 0.424}}
+    assert results.decimals == 3
+
+
+def test_a_file_of_windows_is_read_and_said(tmp_path):
+    (tmp_path / "r.csv").write_bytes("configuration,seed,x\né,0,.5\nb,0,.4\n".encode("cp1252"))
+    results = read_scores(tmp_path / "r.csv")
+    assert only(results).keys() == {"é", "b"}
+    assert any("Windows-1252" in note for note in results.notes)
+
+
+def test_a_loss_is_no_percentage(tmp_path):
+    content = "configuration,seed,validation loss\na,0,4.2\nb,0,5.3\n"
+    assert unit_of(read(tmp_path, content)) == "own"

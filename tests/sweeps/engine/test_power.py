@@ -104,7 +104,7 @@ def test_a_shared_test_split_has_the_power_of_its_stimuli():
     assert lines == power(shared_test=(300, 20), sizes=(872, 0), seeds=50).lines()
     points = float(re.search(r"about ([\d.]+) points", lines[0])[1]) / 100
     (subjects,) = power(shared_test=(200, 0), sizes=(872, 0)).lines()
-    assert "the unit is the subject: nothing is claimed of one" in subjects
+    assert "subjects are the unit, or the stimuli of a single one" in subjects
     # Two configurations whose hits are independent, one of them better by that much.
     generator = np.random.default_rng(0)
     found = []
