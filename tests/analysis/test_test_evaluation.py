@@ -368,7 +368,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
     storage, chosen = UPath(tmp_path), {"no masking": NONE}
     dataset = write_dataset(storage)
     training = dataclasses.replace(TRAINING, split=kind)
-    ledger = write_sweep(storage, dataset.digest, 1, seeds=(0, 1), specification=training)
+    ledger = write_sweep(storage, dataset.digest, 1, seeds=(0, 1), training=training)
     for seed in (0, 1):
         torch.manual_seed(seed)
         name = cell_of(ledger, NONE, seed).name
