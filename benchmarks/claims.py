@@ -271,7 +271,7 @@ def dataset_of(spec: SyntheticSpec, folder: Path) -> Dataset:
 def claim(spec: SyntheticSpec, options: Options) -> Comparison:
     """Test whether encoders trained on a recording retrieve above chance."""
     torch.set_num_threads(1)
-    spec = SentenceSpec(
+    cell = SentenceSpec(
         encoder=ResNetSpec(weights="random"),
         training=TrainingSpec(batch_size=16, max_epochs=options.epochs, patience=options.epochs),
     )
@@ -281,9 +281,9 @@ def claim(spec: SyntheticSpec, options: Options) -> Comparison:
     scores = []
     for seed in range(options.seeds):
         split = dataset.split("random", seed)
-        found = fit(pairs.select(split.train), pairs.select(split.validation), spec, seed)
-        encoder = trained_encoder(found.encoder, spec.training.precision)
-        scores.append(spec.evaluate(encoder, pairs.select(split.test))[METRIC])
+        found = fit(pairs.select(split.train), pairs.select(split.validation), cell, seed)
+        encoder = trained_encoder(found.encoder, cell.training.precision)
+        scores.append(cell.evaluate(encoder, pairs.select(split.test))[METRIC])
     sizes = len(split.train), len(split.test)
     chance = np.full(options.seeds, chance_metrics(len(split.test))[METRIC])
     (comparison,) = against_chance({"encoder": np.array(scores)}, chance, *sizes)

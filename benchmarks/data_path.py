@@ -62,6 +62,7 @@ def write_noise(folder: UPath, n: int, row_shape: tuple[int, int, int]) -> None:
     Manifest(
         digest=ORIGIN,
         origin={},
+        settings={},
         sources={},
         sampling_rate_hz=1024.0,
         electrodes=[],

@@ -82,6 +82,7 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.masking import Masking
 from ssense.fitting import fit
+from ssense.model.encoder import ResNetSpec
 from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import reset_process
 folder, data = sys.argv[1], np.load(f"{sys.argv[1]}/data.npz")

@@ -12,7 +12,6 @@ those of the process, on one thread, as a cell has.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import multiprocessing
@@ -37,6 +36,7 @@ from ssense.data.dataset import Pairs
 from ssense.fitting import Checkpoint, Examples, Specification, fit
 from ssense.model.encoder import Precision, ResNetSpec, SpectrogramEncoder, build_encoder
 from ssense.model.masking import Masking
+from ssense.specification import configured
 from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.process import any_device, reset_process
 from sweeps.engine.provenance import device_name
@@ -187,7 +187,7 @@ def epoch_seconds(
     def note(_: Checkpoint) -> None:
         ends.append(clock.now())
 
-    fit(train, validation, dataclasses.replace(spec, max_epochs=2), seed=0, on_epoch=note)
+    fit(train, validation, configured(spec, {"training.max_epochs": 2}), seed=0, on_epoch=note)
     return ends[1] - ends[0]
 
 
