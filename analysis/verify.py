@@ -32,6 +32,7 @@ from ssense.data import shards
 from ssense.data.splits import SplitKind
 from ssense.digest import digest, weights_file
 from ssense.errors import UserError
+from ssense.fitting import Specification
 from ssense.model.text import TextSpec
 from ssense.specification import walk
 from ssense.storage import exists, locate, names_in
@@ -85,7 +86,7 @@ def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
     say(f"{ledger.folder.name}: {len(names)} cells")
     sweep: Sweep | None = None
     try:
-        sweep = ledger.sweep()
+        sweep = _own_sweep(ledger)
         checked["sweeps"] += 1
     except UserError as error:
         yield str(error)
@@ -99,6 +100,21 @@ def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
         show(number, len(names))
     if sweep is not None:
         yield from _dataset_faults(ledger)
+
+
+def _own_sweep(ledger: Ledger) -> Sweep:
+    """What a ledger's sweep compares, if its folder is named after just that.
+
+    Raises:
+        UserError: as `Ledger.sweep`, or it is another sweep's: its records can't be judged by it.
+    """
+    sweep = ledger.sweep()
+    if sweep.name != ledger.folder.name and not _has_weights_away(sweep.specification):
+        raise UserError(
+            f"{ledger.folder / 'sweep.json'} contradicts the name of its folder: what it compares "
+            f"is {sweep.name}. Delete this file and run the sweep's command again: its cells stay."
+        )
+    return sweep
 
 
 def _cell_faults(
@@ -131,8 +147,7 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
     are in a file that is not here, nobody can tell.
     """
     specification = sweep.specification
-    files = (part.weights for part in walk(specification) if hasattr(part, "weights"))
-    if any(Path(file).is_absolute() and weights_file(file) is None for file in files):
+    if _has_weights_away(specification):
         return True
     cell = Cell(record.configuration, record.seed)
     others = get_args(SplitKind) if isinstance(specification, SentenceSpec) else ()
@@ -142,6 +157,12 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
             for kind in (specification.split, *others)
         }
     return False
+
+
+def _has_weights_away(specification: Specification) -> bool:
+    """Whether weights that are named by their content are in a file that is not here."""
+    files = (part.weights for part in walk(specification) if hasattr(part, "weights"))
+    return any(Path(file).is_absolute() and weights_file(file) is None for file in files)
 
 
 def _dataset_faults(ledger: Ledger) -> Iterator[str]:

@@ -35,19 +35,19 @@ def write_sealed(path: UPath, content: Mapping[str, Any]) -> None:
 def unsealed(content: Any, without: str = "") -> dict[str, Any]:
     """Check the checksum of what was read from such a file, and take it off.
 
-    A file without one, of an earlier version of the code, is taken as it is.
-
     Args:
         content: What the JSON file holds.
         without: A name under the checksum that is to be taken off too.
 
     Raises:
-        ValueError: The content is no object, or not what its checksum was made of.
+        ValueError: The content is no object, has no checksum, or is not what that was made of.
     """
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not an object")
     plain = {name: value for name, value in content.items() if name != CHECKSUM}
-    if CHECKSUM in content and content[CHECKSUM] != digest(plain):
+    if CHECKSUM not in content:
+        raise ValueError("its checksum is missing: it was changed")
+    if content[CHECKSUM] != digest(plain):
         raise ValueError("its content does not match its checksum: it was changed")
     plain.pop(without, None)
     return plain

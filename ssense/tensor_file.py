@@ -64,8 +64,7 @@ def read_tensor(
         content = read_whole(path)
         tensor = safetensors.torch.load(content)[name]
         kept = tensor_origin(content)
-        # An earlier version of the code kept no checksum.
-        if kept.pop(CHECKSUM, None) not in (None, _checksum(tensor)):
+        if kept.pop(CHECKSUM, None) != _checksum(tensor):
             raise ValueError("its checksum does not match")
         for what, wanted in (origin or {}).items():
             if kept.get(what, wanted) != wanted:
@@ -94,7 +93,7 @@ def check_tensor_file(path: UPath) -> dict[str, str]:
             kept, found = _hashed(path, file)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing. Run again.") from error
-    if kept.pop(CHECKSUM, None) not in (None, found):
+    if kept.pop(CHECKSUM, None) != found:
         raise UserError(
             f"{path} is damaged (its checksum does not match). Delete it and run again."
         )

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-import safetensors
+import safetensors.torch
 import torch
 from upath import UPath
 
 from ssense.errors import UserError
-from ssense.tensor_file import read_tensor, write_tensor
+from ssense.tensor_file import check_tensor_file, read_tensor, write_tensor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8])
@@ -29,6 +29,11 @@ def test_what_is_damaged_or_something_else_is_one_line(tmp_path):
         UserError, match=r"file is damaged \(it has no other\)\. Delete it and run again\."
     ):
         read_tensor(path, "other")
-    path.write_bytes(path.read_bytes()[:-1])
+    whole = path.read_bytes()
+    path.write_bytes(safetensors.torch.save({"name": torch.ones(8)}))  # without its checksum
+    for read in (lambda: read_tensor(path, "name"), lambda: check_tensor_file(path)):
+        with pytest.raises(UserError, match=r"file is damaged \(its checksum does not match\)"):
+            read()
+    path.write_bytes(whole[:-1])
     with pytest.raises(UserError, match=r"file is damaged \(.*\)\. Delete it and run again\."):
         read_tensor(path, "name")

@@ -8,8 +8,7 @@ SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained onc
 SWEEP/records.json.gz                in an object store: a copy of the records, read at once
 SWEEP/looks/ID.json                  that its test splits were looked at, see `analysis.looks`
 
-Every JSON file has a checksum of all else in it, so that one that was edited is refused. Files of
-earlier versions of the code have none, and are read as long as they don't contradict themselves.
+Every JSON file has a checksum of all else in it: one that was edited, or has none, is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -30,7 +30,7 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.errors import UserError, one_line, printable
-from ssense.fitting import SELECTION_METRIC
+from ssense.fitting import SELECTION_METRIC, validation_metrics
 from ssense.model.text import TextSpec
 from ssense.plain_values import from_plain
 from ssense.sealed_json import unsealed, write_sealed
@@ -139,7 +139,8 @@ class Record:
         """Refuse a record that contradicts itself.
 
         Raises:
-            ValueError: A result without epochs, or a best epoch that another one is better than.
+            ValueError: A result without epochs, a metric outside 0 to 1, a loss that is not
+                finite, or a best epoch that another one is better than.
         """
         if self.seed < 0:
             raise ValueError(f"its seed is {self.seed}")
@@ -147,6 +148,12 @@ class Record:
             return
         if not 1 <= self.best_epoch <= len(self.history):
             raise ValueError(f"its best epoch is {self.best_epoch} of {len(self.history)}")
+        for place, epoch in enumerate(self.history):
+            if not math.isfinite(epoch.get("loss", 0.0)):
+                raise ValueError(f"history[{place}]: loss is {epoch['loss']}")
+            for name, value in validation_metrics(epoch).items():
+                if not 0 <= value <= 1:
+                    raise ValueError(f"history[{place}]: {name} is {value}, not in 0 to 1")
         scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]
         if None in scores:
             if any(score is not None for score in scores):

@@ -7,6 +7,8 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ssense.data.shards import MANIFEST, read_sentences
 from ssense.errors import UserError
 from ssense.sealed_json import CHECKSUM, sealed
 from ssense.storage import locate, upload, write_whole
+from sweeps.engine.cell import FORMAT_VERSION
 from sweeps.engine.ledger import Ledger, Record, find_ledger
 from sweeps.engine.plan import other_sweeps
 from sweeps.engine.reproduce import find_cell, sweep_dataset
@@ -57,6 +60,11 @@ def storage(whole, linked, tmp_path) -> UPath:
 def replace(path: UPath, content: Any) -> None:
     path.unlink()
     path.write_text(json.dumps(content))
+
+
+def forged(content: Any) -> Any:
+    """The same with the checksum that belongs to it, where there can be one."""
+    return sealed(content) if isinstance(content, dict) else content
 
 
 def only(storage: UPath, pattern: str) -> UPath:
@@ -167,11 +175,11 @@ def test_json_of_any_other_shape_is_one_line_that_names_the_file(storage, kind, 
     path = only(storage, pattern)
     read(storage)
     known = json.loads(path.read_text())
-    # As an earlier version of the code wrote it: a checksum would hide what is behind it.
+    # With a forged checksum: the right one would hide what is behind it.
     plain = {name: value for name, value in known.items() if name != CHECKSUM}
     tried = refused = 0
     for content in mutations(plain):
-        replace(path, content)
+        replace(path, forged(content))
         tried += 1
         error = refusal(read, storage)
         if error is None:
@@ -241,20 +249,41 @@ def test_a_record_of_something_else_than_its_cell_is_refused(storage, change):
     assert any(f"{record.signature}/record.json" in fault for fault in faults(storage))
 
 
-def test_a_record_of_an_earlier_version_is_read_without_its_checksum(storage):
+@pytest.mark.parametrize("kind", READERS)
+def test_a_file_without_its_checksum_is_refused_whatever_it_holds(storage, kind):
+    pattern, read = READERS[kind]
+    path = only(storage, pattern)
+    replace(path, without(json.loads(path.read_text()), (CHECKSUM,)))
+    (fault,) = faults(storage)
+    assert path.name in fault or path.parent.name in fault
+    assert "its checksum is missing: it was changed" in fault
+    with pytest.raises(UserError, match=r"its checksum is missing|no readable"):
+        read(storage)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [("recall@10", 7.5), ("mrr", -0.1), ("recall@1", float("nan")), ("loss", float("inf"))],
+)
+def test_a_record_with_a_metric_that_there_cannot_be_is_refused(storage, metric, value):
     ledger, record = first_cell(storage)
-    for pattern in (
-        "sweeps/*/cells/*/record.json",
-        "sweeps/*/sweep.json",
-        "shards/*/manifest.json",
-    ):
-        for path in list(storage.glob(pattern)):
-            content = json.loads(path.read_text())
-            del content[CHECKSUM]
-            replace(path, content)
-    assert ledger.record(record.signature) == record
-    assert faults(storage) == []
-    assert len(sweep_dataset(ledger)) > 0
+    path = ledger.cell_folder(record.signature) / "record.json"
+    epochs = [{**epoch, metric: value} for epoch in record.history]
+    replace(path, sealed({"format": FORMAT_VERSION, **asdict(replaced(record, history=epochs))}))
+    with pytest.raises(UserError, match=rf"record\.json is not a record .*{metric}"):
+        ledger.record(record.signature)
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_an_edited_sweep_is_named_and_its_records_are_not_blamed(storage, is_sealed):
+    path = only(storage, "sweeps/*/sweep.json")
+    specification = json.loads(path.read_text())["specification"]
+    specification["training"] = {"batch_size": 7}
+    edit(path, is_sealed=is_sealed, specification=specification)
+    (fault,) = faults(storage)
+    assert fault.startswith(f"{path} ")
+    assert fault.endswith("Delete this file and run the sweep's command again: its cells stay.")
+    assert ("contradicts the name of its folder" in fault) == is_sealed
 
 
 MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {

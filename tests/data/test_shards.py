@@ -34,7 +34,7 @@ from ssense.data.shards import (
     write_shard,
 )
 from ssense.errors import UserError
-from ssense.sealed_json import CHECKSUM
+from ssense.sealed_json import CHECKSUM, write_sealed
 from ssense.signal.superlets import SuperletSpec
 
 N, E, F, T = 70, 2, 3, 4
@@ -74,10 +74,10 @@ def manifest(written: list[Shard]) -> Manifest:
 
 
 def edit_manifest(folder: UPath, old: str, new: str) -> None:
-    """Change a manifest as an earlier version would have written it, without a checksum."""
+    """Change a manifest as whoever wrote it would."""
     content = json.loads((folder / MANIFEST).read_text().replace(old, new))
     del content[CHECKSUM]
-    (folder / MANIFEST).write_text(json.dumps(content))
+    write_sealed(folder / MANIFEST, content)
 
 
 def write_folder(folder: UPath) -> UPath:

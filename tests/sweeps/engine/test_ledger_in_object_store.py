@@ -44,13 +44,14 @@ import json, sys
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import main
+from ssense.sealed_json import sealed
 
 n, folder, record = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 store = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
 store.create_bucket("lab", "us-east-1")
 for number in range(n):
     name = f"{number:016x}"
-    content = json.dumps(record | {"signature": name, "seed": number}).encode()
+    content = json.dumps(sealed(record | {"signature": name, "seed": number})).encode()
     store.put_object("lab", f"{folder}/cells/{name}/encoder.safetensors", b"")
     store.put_object("lab", f"{folder}/cells/{name}/record.json", content)
 main(["-H", "127.0.0.1", "-p", "0"])
@@ -266,8 +267,8 @@ def test_sweeps_are_found(ledger):
 @pytest.mark.slow
 def test_thousands_of_cells_take_a_listing_and_one_read(object_store, tmp_path, monkeypatch):
     folder = f"ssense/{SWEEPS}/masking-1234"
-    older = {"format": FORMAT_VERSION, **dataclasses.asdict(record(0))}  # without a checksum
-    arguments = [str(N), folder, json.dumps(older)]
+    first = {"format": FORMAT_VERSION, **dataclasses.asdict(record(0))}
+    arguments = [str(N), folder, json.dumps(first)]
     with object_store(tmp_path / "log", FILLED, *arguments) as store:
         for name, value in store.environment.items():
             monkeypatch.setenv(name, value)
