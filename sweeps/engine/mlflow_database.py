@@ -154,6 +154,8 @@ def _reason(error: Exception) -> str:
 
 
 def _prepare(uri: str, path: Path, *, own: bool) -> None:
+    if os.path.lexists(path) and not path.is_file():
+        raise UserError(f"{path} is no file, or a link to nothing. Delete it, and run again.")
     if not path.exists():
         _make(path)
         _forget_connections(uri)

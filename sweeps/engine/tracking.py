@@ -78,6 +78,8 @@ PARENT = "mlflow.parentRunId"
 NAME = "mlflow.runName"
 TABLES = "mlflow.loggedArtifacts"
 
+_DEFAULT = "Default"  # experiment that MLflow makes, with a place in the working directory
+
 DATA_REPORT = "data_report.md"
 
 # A server that does not answer is given up after twice this time, and is then left alone.
@@ -99,11 +101,13 @@ class Tracker:
 
     Attributes:
         failure: what MLflow failed with, once it has; else empty.
+        is_advised: Whether that says what to do.
     """
 
     def __init__(self, storage: UPath, claim: str, sweep_name: str) -> None:
         """Begin to connect, and to find the runs of this sweep that are there already."""
         self.failure = ""
+        self.is_advised = False
         self._storage = storage
         self._uri = tracking_uri(storage)
         self._claim = claim
@@ -223,6 +227,7 @@ class Tracker:
                 write()
             except Exception as error:  # whatever the server or database does, training goes on
                 self.failure = _reason(error)
+                self.is_advised = isinstance(error, UserError)
                 say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
                 self._give_up()
 
@@ -293,6 +298,9 @@ class Tracker:
         experiment, place = self._experiment, self._artifacts()
         if is_own() and is_another_place(experiment.artifact_location, place):
             place_experiment(self._uri, experiment.experiment_id, place)
+        default = self._client.get_experiment_by_name(_DEFAULT)
+        if is_own() and default is not None and default.artifact_location != place:
+            place_experiment(self._uri, default.experiment_id, place)
         self._place_runs(self._runs.values())
 
     def _place_runs(self, runs: Iterable[_Known]) -> None:
@@ -473,6 +481,8 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
         for report in reports:
             tracker.show_report(report)
         tracker.end(search)
+    if tracker.is_advised:
+        raise UserError(f"MLflow can't be written: {tracker.failure}.")
     if tracker.failure:
         database = home(storage) / DATABASE
         advice = f"If {database} is damaged, delete it: it is made again from the ledger."

@@ -520,7 +520,8 @@ def test_a_storage_that_was_moved_or_copied_has_its_artifacts_where_it_is_now(
     assert {run.info.artifact_uri for run in runs} == {
         f"{here}/{run.info.run_id}/artifacts" for run in runs
     }
-    assert client_of(moved).get_experiment_by_name("masking").artifact_location == here
+    for experiment in ("masking", "Default"):
+        assert client_of(moved).get_experiment_by_name(experiment).artifact_location == here
     assert files_of(Path(str(storage))) == before
     assert [path.name for path in moved.parent.iterdir()] == [moved.name]
 
@@ -860,6 +861,17 @@ def test_a_server_may_start_late_and_killed_mid_sweep_costs_one_warning_until_a_
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     rebuild(storage, ledger)
     assert len(runs_by_level(storage)["seed"]) == 4
+
+
+def test_a_damaged_database_is_one_advice(storage, search):
+    ledger_of(storage, search).write(next_record(search))
+    (storage / "mlflow.db").write_bytes(b"nonsense" * 512)
+    with pytest.raises(
+        UserError, match=r"^MLflow can't be written: .*mlflow\.db is damaged"
+    ) as error:
+        rebuild(storage, ledger_of(storage, search))
+    assert str(error.value).endswith("). Delete it: it is made again.")
+    assert str(error.value).lower().count("delete it") == 1
 
 
 def test_a_damaged_sweep_keeps_no_other_from_being_rebuilt(storage, search, capsys):
