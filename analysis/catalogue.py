@@ -39,14 +39,18 @@ def catalogue(storage: UPath) -> report.Rows:
     """A row for each sweep that can be read, the one worked on last first.
 
     Raises:
-        UserError: there is none, or a record of a cell is damaged.
+        UserError: there is none, or the storage can't be read.
     """
-    looks = looks_by_sweep(storage)
     ledgers = reversed(readable_ledgers(all_ledgers(storage)))
-    return [_row(ledger, looks[ledger.folder.name]) for ledger in ledgers]
+    try:
+        looks: Mapping[str, int] | None = looks_by_sweep(storage)
+    except UserError as error:  # a look is damaged
+        say(str(error))
+        looks = None
+    return [_row(each, None if looks is None else looks[each.folder.name]) for each in ledgers]
 
 
-def _row(ledger: Ledger, looks: int) -> dict[str, str]:
+def _row(ledger: Ledger, looks: int | None) -> dict[str, str]:
     description = ledger.description()
     dataset = description["dataset"]
     return {
@@ -74,7 +78,11 @@ def _cells(ledger: Ledger) -> str:
         sweep = ledger.sweep()
     except UserError:  # of another version of the code
         return "of another version of the code"
-    done, failed = _finished(ledger, sweep)
+    try:
+        done, failed = _finished(ledger, sweep)
+    except UserError as error:  # a record is damaged
+        say(str(error))
+        return "damaged, see above"
     words = f"{len(done)} of {sweep.n_cells}"
     return f"{words}, {len(failed - done)} failed" if failed - done else words
 
@@ -94,11 +102,13 @@ def _key(configuration: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
     return tuple(sorted(configuration.items()))
 
 
-def _evaluated(ledger: Ledger, looks: int) -> str:
+def _evaluated(ledger: Ledger, looks: int | None) -> str:
     tables = exists(ledger.folder / "evaluation" / "scores.csv")
-    images = ledger.task() == "images" and looks > 0  # their tables are of several sweeps
-    counted = f"{looks} look{'s' * (looks != 1)} at the test"
-    return f"{'yes' if tables or images else 'no'}, {counted}"
+    images = ledger.task() == "images" and bool(looks)  # their tables are of several sweeps
+    word = "yes" if tables or images else "no"
+    if looks is None:
+        return f"{word}, looks damaged, see above"
+    return f"{word}, {looks} look{'s' * (looks != 1)} at the test" if looks else word
 
 
 def main(options: CatalogueOptions) -> None:
@@ -109,7 +119,8 @@ def main(options: CatalogueOptions) -> None:
         raise UserError(f"no sweep in {storage} can be read. Name another --storage.")
     console.print(report.screen_table(rows))
     by_task = Counter(row["of"].rpartition("(")[2].rstrip(")") for row in rows)
-    say(f"{len(rows)} sweeps: {', '.join(f'{n} of {task}' for task, n in by_task.items())}.")
+    n_sweeps = f"{len(rows)} sweep{'s' * (len(rows) != 1)}"
+    say(f"{n_sweeps}: {', '.join(f'{n} of {task}' for task, n in by_task.items())}.")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,14 @@ class CatalogueOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Flags of the check of a storage."""
+
+    storage: str = "storage"
+    """Where the sweeps were kept; a path or a URL."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResultsOptions:
     """Flags of the comparison of results of any origin."""
 

@@ -4,7 +4,8 @@
 
 Records with their signatures, encoders with their records, shards with their manifests, embeddings
 and other kept tensors with their checksums, looks with those that saw them. Nothing is changed. A
-line is printed for every fault; the exit code is 1 where there is one.
+line is printed for every fault, however long; the exit code is 1 where there is one. How far it is
+is said on a terminal alone.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
     sys.path.pop(0)
 
+from analysis.options import VerifyOptions
+from ssense.command import check_flags, run_command
+
+if __name__ == "__main__":
+    check_flags(VerifyOptions)  # before the imports that take seconds
+
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -27,7 +34,6 @@ from upath import UPath
 from analysis.evaluation import cell_encoder
 from analysis.looks import FOLDER as LOOKS
 from analysis.looks import looks_noted, read_looks
-from ssense.command import run_command
 from ssense.data import shards
 from ssense.data.splits import SplitKind
 from ssense.digest import digest, weights_file
@@ -41,19 +47,11 @@ from ssense.training import SentenceSpec
 from sweeps.engine.cell import Cell, signature
 from sweeps.engine.ledger import SWEEPS, Ledger, Record
 from sweeps.engine.precompute import dataset_digest
-from sweeps.engine.progress import count, say
+from sweeps.engine.progress import console, count, say
 from sweeps.engine.sweep import Sweep
 
 TENSORS = ("text", "features", "pixels", "responses")
 """Folders of a storage that hold a tensor in each file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
-    """Flags; each is also an environment variable, --storage as SSENSE_STORAGE."""
-
-    storage: str = "storage"
-    """Where the sweeps were kept; a path or a URL."""
 
 
 def find_faults(storage: UPath, checked: Counter[str]) -> Iterator[str]:
@@ -83,7 +81,7 @@ def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
     names = ledger.signatures()
     if not names and not ledger.exists():
         return  # a folder of something else, or of a driver that came to nothing
-    say(f"{ledger.folder.name}: {len(names)} cells")
+    show = _progress(f"{ledger.folder.name}: {len(names)} cells", "cells")
     sweep: Sweep | None = None
     try:
         sweep = _own_sweep(ledger)
@@ -94,7 +92,6 @@ def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
         ledger.reproductions()
     except UserError as error:
         yield str(error)
-    show = count("cells")
     for number, name in enumerate(names, start=1):
         yield from _cell_faults(ledger, name, sweep, checked)
         show(number, len(names))
@@ -188,15 +185,14 @@ def _dataset_faults(ledger: Ledger) -> Iterator[str]:
 
 def _shard_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
     if not exists(folder / shards.MANIFEST):
-        say(f"shards/{folder.name}: unfinished, the next run completes it")
+        _progress(f"shards/{folder.name}: unfinished, the next run completes it")
         return
     try:
         manifest = shards.manifest_of_origin(folder)
     except UserError as error:
         yield str(error)
         return
-    say(f"shards/{folder.name}: {len(manifest.shards)} shards")
-    show = count("shards")
+    show = _progress(f"shards/{folder.name}: {len(manifest.shards)} shards", "shards")
     for number, shard in enumerate(manifest.shards, start=1):
         try:
             shards.check_shard(folder, manifest, shard)
@@ -209,7 +205,7 @@ def _shard_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
 def _tensor_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
     paths = [folder / name for name in names_in(folder) if name.endswith(".safetensors")]
     if paths:
-        say(f"{folder.name}: {len(paths)} files")
+        _progress(f"{folder.name}: {len(paths)} files")
     for path in paths:
         try:
             origin = check_tensor_file(path)
@@ -241,6 +237,14 @@ def _look_faults(storage: UPath, ledgers: list[Ledger], checked: Counter[str]) -
             yield f"{found.folder}: {problem}. Restore it; until then reports count it as a look."
 
 
+def _progress(what: str, kind: str = "") -> Callable[[int, int], None]:
+    """Say on a terminal what is read now; the function returned says how far that is."""
+    if not console.is_terminal:
+        return lambda *_: None
+    say(what)
+    return count(kind)
+
+
 def main(options: VerifyOptions) -> None:
     """Check a storage whole: one line for each fault, and exit code 1 where there is any."""
     storage = locate(options.storage)
@@ -249,13 +253,14 @@ def main(options: VerifyOptions) -> None:
     checked: Counter[str] = Counter()
     n_faults = 0
     for fault in find_faults(storage, checked):
-        say(f"FAULT: {fault}")
+        print("FAULT:", " ".join(fault.splitlines()), flush=True)
         n_faults += 1
     if not checked and not n_faults:
         raise UserError(f"{storage} holds no sweep, shards or looks. Check --storage.")
     kinds = ("sweeps", "records", "encoders", "shards", "tensors", "looks")
     found = "no faults" if not n_faults else "1 fault" if n_faults == 1 else f"{n_faults} faults"
-    say(f"Checked {', '.join(f'{checked[kind]} {kind}' for kind in kinds)}: {found}.")
+    counted = (f"{checked[kind]} {kind[: -(checked[kind] == 1) or None]}" for kind in kinds)
+    say(f"Checked {', '.join(counted)}: {found}.")
     if n_faults:
         raise SystemExit(1)
 

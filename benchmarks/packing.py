@@ -8,32 +8,15 @@ GPU each has its share of the memory, as by `--gpus-per-cell`; on a CPU they div
 `--cpus-per-cell`. All begin together, and each goes on, uncounted, until the time of all is over.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import json
-import multiprocessing
-import time
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.managers import BarrierProxy
 from typing import Literal
 
-import image_cell
-import numpy as np
-import torch
-from training_step import MASKING, random_pairs
-
-from ssense.command import run_command
-from ssense.fitting import Checkpoint, Examples, Specification, fit
-from ssense.image_training import ImageSpec
-from ssense.model.encoder import Precision, ResNetSpec
-from ssense.specification import configured
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.process import any_device, assigned_device, reset_process, usable_cores
-from sweeps.engine.provenance import device_name
-
-ENDLESS = 10**6  # epochs
-PATIENCE_S = 900.0  # for the others: one that failed never comes
+from ssense.choices import Precision
+from ssense.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -52,6 +35,32 @@ class Options:
     """Of ssense."""
     seconds: float = 30.0
     """Of each measurement."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import json
+import multiprocessing
+import time
+from contextlib import suppress
+from multiprocessing.managers import BarrierProxy
+
+import image_cell
+import numpy as np
+import torch
+from training_step import MASKING, random_pairs
+
+from ssense.fitting import Checkpoint, Examples, Specification, fit
+from ssense.image_training import ImageSpec
+from ssense.model.encoder import ResNetSpec
+from ssense.specification import configured
+from ssense.training import SentenceSpec, TrainingSpec
+from sweeps.engine.process import any_device, assigned_device, reset_process, usable_cores
+from sweeps.engine.provenance import device_name
+
+ENDLESS = 10**6  # epochs
+PATIENCE_S = 900.0  # for the others: one that failed never comes
 
 
 class TimeIsOver(Exception):  # noqa: N818 - not an error

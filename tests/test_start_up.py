@@ -17,7 +17,8 @@ HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "numpy", "py
 SCRIPTS = [
     *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
     *(f"analysis/{name}.py" for name in ("test_evaluation", "controls", "recordings")),
-    *(f"analysis/{name}.py" for name in ("image_evaluation", "catalogue")),
+    *(f"analysis/{name}.py" for name in ("image_evaluation", "catalogue", "verify")),
+    "benchmarks/packing.py",
 ]
 MODULES = [
     *("analysis.statistics", "analysis.catalogue", "sweeps.masking", "sweeps.engine.tracking"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class ScreenTable:
         layouts = [_side_by_side(titles, rows, gap) for gap in _GAPS]
         layouts += [_stacked(titles, rows, gap) for gap in _GAPS] if len(titles) > 2 else []
         fitting = (lines for lines in layouts if max(map(cell_len, lines)) <= width)
-        return next(fitting, _one_below_another(titles, rows))
+        return next(fitting, None) or _one_below_another(titles, rows, width)
 
 
 def _side_by_side(titles: Sequence[str], rows: Sequence[Sequence[str]], gap: int) -> list[str]:
@@ -63,17 +64,26 @@ def _stacked(titles: Sequence[str], rows: Sequence[Sequence[str]], gap: int) -> 
     return [*lines[:2], _rule(lines), *lines[2:]]
 
 
-def _one_below_another(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line for each cell, behind its title; where even that is too wide, the terminal wraps."""
+def _one_below_another(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[str]:
+    """A line for each cell, behind its title; where even that is too wide, several."""
     title = max(map(cell_len, titles[1:]), default=0)
     lines = [f"  {titles[0]}", _rule([f"  {titles[0]}"])]
     for first, *others in rows:
         lines.append(f"  {first}")
-        lines += [
-            f"{' ' * _INDENT}{_padded(name, title)}  {cell}"
-            for name, cell in zip(titles[1:], others, strict=True)
-        ]
+        for name, cell in zip(titles[1:], others, strict=True):
+            lines += _hanging(f"{' ' * _INDENT}{_padded(name, title)}  ", cell, width)
     return lines
+
+
+def _hanging(start: str, cell: str, width: int) -> list[str]:
+    """A cell behind its title, wrapped at words below itself; a longer word by the terminal."""
+    if cell_len(start + cell) <= width:
+        return [start + cell]
+    room = max(1, width - cell_len(start))
+    first, *others = textwrap.wrap(cell, room, break_long_words=False, break_on_hyphens=False)
+    return [start + first, *(" " * cell_len(start) + line for line in others)]
 
 
 def _joined(cells: Sequence[str], widths: Sequence[int], gap: int) -> str:

@@ -67,7 +67,7 @@ def test_sweeps_are_listed_with_what_they_are(tmp_path, capsys):
         "worked on": "2026-01-02 03:04",
         "evaluated": "yes, 1 look at the test",
     }
-    assert rows[0]["evaluated"] == "no, 0 looks at the test"
+    assert rows[0]["evaluated"] == "no"
     main(CatalogueOptions(storage=str(tmp_path)))
     shown = capsys.readouterr().out
     assert all(cell in shown for row in rows for cell in row.values())
@@ -80,6 +80,29 @@ def test_a_sweep_that_cannot_be_read_is_said_and_the_others_listed(tmp_path, cap
     (damaged.folder / "sweep.json").write_text("{")
     assert [row["sweep"] for row in catalogue(UPath(tmp_path))] == [whole.folder.name]
     assert "Left out: " in capsys.readouterr().out
+
+
+def test_a_damaged_record_or_look_leaves_all_sweeps_listed(tmp_path, capsys):
+    storage = UPath(tmp_path)
+    damaged, sweep = write(storage, "masking", "2026-01-02T03:04:05+00:00")
+    whole, _ = write(storage, "later", "2026-01-03T03:04:05+00:00")
+    record = next(damaged.folder.glob("cells/*/record.json"))
+    record.write_text(record.read_text().replace('"seed": ', '"seed": 1'))
+    record_look(whole, sweep.seeds, {})
+    look = next(storage.glob("looks/*/look-0001.json"))
+    look.write_text("{}")
+    rows = catalogue(storage)
+    assert [row["cells"] for row in rows] == ["1 of 6, 1 failed", "damaged, see above"]
+    assert rows[0]["evaluated"] == "no, looks damaged, see above"
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert f"{record} is not a record of its cell" in said
+    assert f"{look} is not the look" in said
+
+
+def test_a_single_sweep_is_one(tmp_path, capsys):
+    write(UPath(tmp_path), "masking", "2026-01-02T03:04:05+00:00")
+    main(CatalogueOptions(storage=str(tmp_path)))
+    assert capsys.readouterr().out.endswith("\n1 sweep: 1 of sentences.\n")
 
 
 def test_a_storage_without_sweeps_is_one_line(tmp_path):

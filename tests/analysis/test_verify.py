@@ -19,10 +19,11 @@ from upath import UPath
 
 from analysis.evaluation import cell_encoder, take_up
 from analysis.looks import count_looks, record_look
+from analysis.options import VerifyOptions
 from analysis.origin import data_facts, provenance_facts
 from analysis.protocol import published_rows
 from analysis.test_evaluation import noise_floor
-from analysis.verify import VerifyOptions, find_faults, main
+from analysis.verify import find_faults, main
 from ssense.data.shards import MANIFEST, read_sentences
 from ssense.errors import UserError
 from ssense.sealed_json import CHECKSUM, sealed
@@ -444,7 +445,7 @@ def test_the_command_says_what_it_checked_and_prints_one_line_per_fault(storage,
     n, n_tensors = len(find_ledger(storage).signatures()), len(list(storage.glob("text/*")))
     said = capsys.readouterr().out.replace("\n", " ")
     assert (
-        f"Checked 1 sweeps, {n} records, {n} encoders, 6 shards, {n_tensors} tensors, 2 looks"
+        f"Checked 1 sweep, {n} records, {n} encoders, 6 shards, {n_tensors} tensors, 2 looks"
         in said
     )
     before = {path: path.stat().st_mtime_ns for path in storage.rglob("*") if path.is_file()}
@@ -453,7 +454,10 @@ def test_the_command_says_what_it_checked_and_prints_one_line_per_fault(storage,
         before.pop(path)
     assert verify(storage) == 1
     said = capsys.readouterr().out
-    assert said.count("FAULT: ") == 2
+    lines = said.splitlines()
+    assert [line[:7] for line in lines[:2]] == ["FAULT: "] * 2  # no progress where nobody looks
+    assert min(map(len, lines[:2])) > 100
+    assert lines[2].startswith("Checked ")
     assert "2 faults." in said
     now = {path: path.stat().st_mtime_ns for path in storage.rglob("*") if path.is_file()}
     assert before.items() <= now.items()  # nothing is written

@@ -73,6 +73,18 @@ def test_cells_stand_one_below_another_where_nothing_else_fits():
     ]
 
 
+def test_a_cell_that_is_too_wide_even_there_goes_on_below_itself():
+    rows = [{"sweep": "a", "question": "no masking | electrode | frequency-time", "cells": "1"}]
+    assert printed(rows, 30)[3:] == [
+        "  a",
+        "    question  no masking |",
+        "              electrode |",
+        "              frequency-time",
+        "    cells     1",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("width", [50, 80, 100, 132])
 def test_the_tests_of_an_evaluation_are_shown_whole(width):
     lines = printed(TESTS, width)
