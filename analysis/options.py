@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ssense.errors import UserError, printable
-from sweeps.engine.checks import check_seeds, check_shares
+from sweeps.engine.checks import check_folder, check_seeds, check_shares, check_storage
 
 TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 
@@ -32,10 +32,11 @@ class EvaluationOptions:
     """GPU share of one cell at fresh seeds [1 where there are GPUs]."""
 
     def __post_init__(self) -> None:
-        """Refuse a cell without a core or with an odd share of GPUs, and impossible seeds."""
+        """Refuse a cell without a core, odd shares of GPUs, impossible seeds and no storage."""
         check_shares(self.cpus_per_cell, self.gpus_per_cell)
         if self.confirm_seeds:
             check_seeds(self.confirm_seeds, "--confirm-seeds")
+        check_storage(self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +63,12 @@ class ControlOptions:
     """GPU share of one cell [1 where there are GPUs]."""
 
     def __post_init__(self) -> None:
-        """Refuse no permutations, and a cell without a core or with an odd share of GPUs."""
+        """Refuse no permutations, a cell without a core, odd shares of GPUs and missing folders."""
         check_shares(self.cpus_per_cell, self.gpus_per_cell)
         if self.permutations < 1:
             raise UserError(f"--permutations must be at least 1, got {self.permutations}.")
+        check_folder("--recording", self.recording)
+        check_storage(self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,10 @@ class RecordingsOptions:
     """Where the sweeps were kept."""
     sweeps: tuple[str, ...] = ()
     """Sweeps, by name or in words, one per recording, of at least two subjects [to be given]."""
+
+    def __post_init__(self) -> None:
+        """Refuse a storage that is not there."""
+        check_storage(self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +96,10 @@ class ImageEvaluationOptions:
     allow_missing: bool = False
     """Go without the cells that are missing."""
 
+    def __post_init__(self) -> None:
+        """Refuse a storage that is not there."""
+        check_storage(self.storage)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueOptions:
@@ -97,6 +108,10 @@ class CatalogueOptions:
     storage: str = "storage"
     """Where the sweeps were kept."""
 
+    def __post_init__(self) -> None:
+        """Refuse a storage that is not there."""
+        check_storage(self.storage)
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
@@ -104,6 +119,10 @@ class VerifyOptions:
 
     storage: str = "storage"
     """Where the sweeps were kept; a path or a URL."""
+
+    def __post_init__(self) -> None:
+        """Refuse a storage that is not there."""
+        check_storage(self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 from ssense.errors import UserError, printable
 from ssense.flags import PREFIX, HelpAskedError, Parsed, flags_of, nearest_name, parse
+from ssense.interrupt import INTERRUPTED, show_interrupts_in_one_line
 from ssense.terminal import show_lookalikes
 from ssense.usage import usage
 
@@ -27,7 +27,6 @@ Options = TypeVar("Options")
 
 _SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
 _SLIP = 0.82  # likeness of names from which one is meant for the other: RATOIS and RATIOS
-_INTERRUPTED = "interrupted: run the same command again to go on"
 
 
 def check_flags(options: type[Any]) -> None:
@@ -36,7 +35,7 @@ def check_flags(options: type[Any]) -> None:
     To be called by a script between its light imports and the others, with the class that it gives
     to `run_command` below; from here on an interrupt is one line.
     """
-    sys.excepthook = _excepthook
+    show_interrupts_in_one_line()
     with _errors_in_one_line():
         _check_installed()
         _parsed(options, sys.modules["__main__"].__doc__)
@@ -72,7 +71,7 @@ def _errors_in_one_line() -> Iterator[None]:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print(_INTERRUPTED, file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         if not _nobody_reads():
@@ -87,14 +86,6 @@ def _nobody_reads() -> bool:
     output = select.poll()
     output.register(sys.stdout, 0)
     return bool(output.poll(0))
-
-
-def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-        return
-    print(_INTERRUPTED, file=sys.stderr, flush=True)
-    raise SystemExit(130)
 
 
 def _parsed(options: type[Options], description: str | None) -> Parsed[Options]:

@@ -218,7 +218,7 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
         ("--spectrogram brainbert", "reaches 200 Hz. Use --spectrogram small, up to 120 Hz"),
         (
             "--encoder-weights no-such.pth",
-            "no-such.pth: no such file. Give --encoder-weights imagenet, random, or",
+            "--encoder-weights no-such.pth: no such file. Give imagenet, random, or",
         ),
         (f"--text-weights {'x' * 300}", "can't be read (File name too long). Check the name"),
         ("--recording nowhere://x", "nowhere://x can't be reached (Unsupported filesystem"),

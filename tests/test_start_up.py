@@ -60,6 +60,12 @@ def test_help_imports_nothing_heavy(command):
     [
         (["sweeps/masking.py"], ["--seeds", "abc"]),
         (["sweeps/masking.py"], ["--max-epochs", "0"]),
+        (["sweeps/masking.py"], ["--dry-run", "--encoder-weights", "abc"]),
+        (["sweeps/masking.py"], ["--dry-run", "--text-weights", "/dev/null"]),
+        (["sweeps/masking.py"], ["--dry-run", "--recording", "/nonexist"]),
+        (["sweeps/masking.py"], ["--dry-run", "--subject", "foo"]),
+        (["sweeps/images.py"], ["--image-weights", "no/such.safetensors"]),
+        (["sweeps/images.py"], ["--responses", "/nonexistent"]),
         (["sweeps/images.py"], ["--synthetic.subjects", "0"]),
         (["analysis/test_evaluation.py"], ["--confirm-seeds", "5", "5"]),
         (["analysis/controls.py"], ["--train", "noise", "silence"]),
@@ -79,6 +85,20 @@ def test_a_wrong_flag_is_one_line_before_anything_heavy_is_imported(command, wor
     assert not HEAVY & imported(done.stderr)
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("sweeps.engine.tracking", "sweeps.engine.mlflow_ui", "analysis.catalogue"),
+        *("analysis.test_evaluation", "analysis.recordings", "analysis.verify"),
+    ],
+)
+def test_a_storage_that_is_not_there_is_said_before_anything_heavy_is_imported(module, tmp_path):
+    done = start("-X", "importtime", "-m", module, "--storage", str(tmp_path / "no"))
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+    assert line == f"error: no storage at {tmp_path / 'no'}. Check --storage, or run a sweep first."
+    assert not HEAVY & imported(done.stderr)
+
+
 def test_a_wrong_variable_is_named():
     done = start("sweeps/masking.py", "--dry-run", SSENSE_SEEDS="abc")
     assert done.returncode == 2
@@ -89,7 +109,9 @@ def test_a_wrong_variable_is_named():
 
 
 @pytest.mark.parametrize("script", ["analysis/controls.py", "sweeps/masking.py"])
-def test_an_interrupt_while_libraries_are_imported_is_one_line(script, tmp_path):
+@pytest.mark.parametrize("last", ["ssense", r"numpy\..*"])
+def test_an_interrupt_while_libraries_are_imported_is_one_line(script, last, tmp_path):
+    (tmp_path / "x").mkdir()
     command = [sys.executable, "-X", "importtime", script, "--storage", str(tmp_path / "x")]
     with subprocess.Popen(
         command,
@@ -100,11 +122,11 @@ def test_an_interrupt_while_libraries_are_imported_is_one_line(script, tmp_path)
         text=True,
     ) as process:
         shown = []
-        for line in process.stderr:  # until the first of the heavy ones
+        for line in process.stderr:  # until our own are begun, or the first of the heavy ones
             shown.append(line)
-            if "| " in line and line.split("|")[-1].strip().startswith("numpy."):
+            if "| " in line and re.fullmatch(last, line.split("|")[-1].strip()):
                 break
-        time.sleep(0.05)
+        time.sleep(0.05 * (last != "ssense"))
         process.send_signal(signal.SIGINT)
         shown += process.stderr.readlines()
         code = process.wait()

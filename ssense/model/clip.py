@@ -42,9 +42,8 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     """
     import open_clip
 
+    check_weights(model, weights, what)
     file = weights_file(weights)
-    if file is None and weights != UNTRAINED:
-        _check_tag(model, weights, what)
     pretrained = None if file or weights == UNTRAINED else weights
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
@@ -88,12 +87,20 @@ def model_config(model: str) -> dict[str, Any]:
     return config
 
 
-def _check_tag(model: str, weights: str, what: str) -> None:
-    """Refuse a name of weights that is neither a file nor known to open_clip.
+def check_weights(model: str, weights: str, what: str) -> None:
+    """Refuse a name of weights that is neither a file nor known to open_clip; nothing is loaded.
+
+    Args:
+        model: open_clip's name of it.
+        weights: as of `frozen_clip`.
+        what: likewise.
 
     Raises:
-        UserError: open_clip knows no weights of that name, or no such model.
+        UserError: open_clip knows no weights of that name, or no such model; or the file can't be
+            read.
     """
+    if weights == UNTRAINED or weights_file(weights) is not None:
+        return
     import open_clip
 
     model_config(model)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ssense.errors import UserError, printable
@@ -63,3 +66,58 @@ def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
             raise UserError(f"{given}: {seed} is too large. Seeds are below 2^32.")
         if seeds.count(seed) > 1:
             raise UserError(f"{given}: {seed} appears twice. Remove one.")
+
+
+def check_storage(location: str) -> None:
+    """Refuse a storage on a disk that is not there, for a command that only reads one.
+
+    Raises:
+        UserError: with the place.
+    """
+    path = _path(location)
+    if location and "://" not in path and not os.path.exists(path):
+        raise UserError(
+            f"no storage at {Path(path).resolve()}. Check --storage, or run a sweep first."
+        )
+
+
+def check_folder(flag: str, location: str | None) -> None:
+    """Refuse a folder on a disk that is not there; None and URLs pass.
+
+    Args:
+        flag: that it was given by.
+        location: A path or a URL.
+
+    Raises:
+        UserError: with the flag and the place.
+    """
+    if location is not None and "://" not in _path(location) and not os.path.isdir(_path(location)):
+        raise UserError(f"{flag} {printable(location, 150)} is not a folder. Check its name.")
+
+
+def check_weights(flag: str, given: str | None, names: Sequence[str], *, tags: bool) -> None:
+    """Refuse weights that are neither a known name nor a file, as far as names tell.
+
+    Args:
+        flag: that they were given by.
+        given: A name or the path of a file; None passes.
+        names: that are known.
+        tags: Whether a tag of open_clip will do, which takes seconds to be asked for them.
+
+    Raises:
+        UserError: with the flag and the value.
+    """
+    if given is None or given in names or os.path.isfile(given):
+        return
+    if tags and re.fullmatch(r"[\w-]+", given) and not os.path.exists(given):
+        return
+    what = "no such file"
+    if os.path.exists(given):
+        what = "it is a folder" if os.path.isdir(given) else "it is no regular file"
+    raise UserError(
+        f"{flag} {printable(given)}: {what}. Give {', '.join(names)}, or the path of a file."
+    )
+
+
+def _path(location: str) -> str:
+    return os.path.expanduser(location.removeprefix("file://"))

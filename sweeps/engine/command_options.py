@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssense.errors import UserError
+from sweeps.engine.checks import check_storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +17,17 @@ class TrackingOptions:
     sweep: str | None = None
     """Name of a sweep [all of them]."""
 
+    def __post_init__(self) -> None:
+        """Refuse a storage that is not there."""
+        check_storage(self.storage)
+
 
 @dataclass(frozen=True, kw_only=True)
-class PageOptions:
-    """Flags of MLflow's pages on a storage, for this machine alone."""
+class ServerOptions:
+    """Flags of MLflow's server for a storage without a disk."""
 
     storage: str = "storage"
-    """Where the sweeps are."""
+    """Where the copies are kept."""
     port: int = 5000
     """Where it listens, on loopback."""
 
@@ -33,8 +38,13 @@ class PageOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions(PageOptions):
-    """Flags of MLflow's server for a storage without a disk."""
+class PageOptions(ServerOptions):
+    """Flags of MLflow's pages on a storage, for this machine alone."""
 
     storage: str = "storage"
-    """Where the copies are kept."""
+    """Where the sweeps are."""
+
+    def __post_init__(self) -> None:
+        """Refuse a port that there can't be, and a storage that is not there."""
+        super().__post_init__()
+        check_storage(self.storage)

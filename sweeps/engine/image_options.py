@@ -22,6 +22,7 @@ from ssense.choices import (
 )
 from ssense.data.synthetic_things_spec import SyntheticThingsSpec
 from ssense.errors import UserError
+from sweeps.engine.checks import check_folder, check_weights
 from sweeps.engine.engine_options import EngineOptions
 
 if TYPE_CHECKING:
@@ -131,10 +132,14 @@ class ImageOptions(EngineOptions):
     """The synthetic data to make."""
 
     def __post_init__(self) -> None:
-        """Refuse responses without images, and objectives that are missing or repeated."""
+        """Refuse data or weights that are not there, and objectives missing or repeated."""
         super().__post_init__()
         if self.responses is None and self.images is not None:
             raise UserError("--images is given without --responses. Give both, or neither.")
+        check_folder("--responses", self.responses)
+        check_folder("--images", self.images)
+        check_folder("--more-images", self.more_images)
+        check_weights("--image-weights", self.image_weights, ("openai", UNTRAINED), tags=True)
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
@@ -203,11 +208,15 @@ class ImageOptions(EngineOptions):
         """
         from ssense.data.things import subject_names
         from ssense.data.things_responses import ResponseSpec
+        from ssense.model.clip import check_weights as check_tower
         from ssense.specification import configured
         from ssense.storage import open_storage
         from sweeps.engine.image_plan import ImageSource, plan_images
         from sweeps.engine.progress import step
 
+        if self.tower is not None or self.image_weights is not None:
+            tower = self.image_tower()
+            check_tower(tower.model, tower.weights, "image")
         responses = self._synthetic_data() if self.responses is None else Path(self.responses)
         found = subject_names(responses, self.subjects)
         specification = self.specification()

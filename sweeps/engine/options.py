@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ssense.choices import UNTRAINED, BatchNorm, Electrodes, Precision, SplitKind
 from ssense.data.synthetic_spec import SyntheticSpec
-from ssense.errors import UserError
+from ssense.errors import UserError, printable
+from sweeps.engine.checks import check_folder, check_weights
 from sweeps.engine.engine_options import EngineOptions
 
 if TYPE_CHECKING:
     from ssense.training import SentenceSpec
     from sweeps.engine.precompute import DatasetPlan
+
+MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
+"""What a synthetic recording is of."""
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
 
@@ -80,9 +84,9 @@ class SweepOptions(EngineOptions):
     recording: str | None = None
     """Folder of an unpacked Brain Treebank download, or its URL, from where every machine fetches
     it once. Without one, a synthetic recording is made [a synthetic one]."""
-    subject: str = "sub_9"
+    subject: str = MADE_SUBJECT
     """Subject folder name."""
-    trial: str = "trial000"
+    trial: str = MADE_TRIAL
     """Which of the subject's recordings."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
@@ -114,6 +118,21 @@ class SweepOptions(EngineOptions):
     of 32; frozen, all by those of the initial weights, as in one pass; for pretrained weights."""
     synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
     """The synthetic recording to make."""
+
+    def __post_init__(self) -> None:
+        """Refuse a recording or weights that are not there, and a part of none."""
+        super().__post_init__()
+        check_folder("--recording", self.recording)
+        for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):
+            given = getattr(self, name)
+            if self.recording is None and given != made:
+                raise UserError(
+                    f"--{name} {printable(given)} is given without --recording: the synthetic one "
+                    f"is {made}. Give --recording FOLDER too, or neither."
+                )
+        encoder = ("imagenet", "random")
+        check_weights("--encoder-weights", self.encoder_weights, encoder, tags=False)
+        check_weights("--text-weights", self.text_weights, ("openai", UNTRAINED), tags=True)
 
     @property
     def defaults(self) -> Defaults:

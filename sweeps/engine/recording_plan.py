@@ -13,6 +13,7 @@ from ssense.data.synthetic import write_synthetic
 from ssense.data.synthetic_spec import FORMAT_VERSION, SyntheticSpec
 from ssense.digest import digest
 from ssense.errors import UserError
+from ssense.model.clip import check_weights
 from ssense.model.text import TextSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.storage import is_local, locate, open_storage, upload, write_whole
@@ -48,6 +49,9 @@ def plan_recording(options: SweepOptions) -> DatasetPlan:
         UserError: the recording can't be read, the storage can't be written to, or nothing
             is left to train on.
     """
+    tower = TextSpec(weights=options.weights("text_weights"))
+    if options.text_weights is not None:
+        check_weights(tower.model, tower.weights, "text")
     if options.recording is None:
         source = synthetic_recording(options.synthetic, open_storage(options.storage))
     else:
@@ -62,7 +66,7 @@ def plan_recording(options: SweepOptions) -> DatasetPlan:
         recording,
         dataclasses.replace(preset, electrodes=options.electrodes, line_hz=float(options.line_hz)),
         SPECTROGRAMS[options.value("spectrogram")],
-        TextSpec(weights=options.weights("text_weights")),
+        tower,
         open_storage(options.storage),
         options.split,
         None if is_local(source) else source,
