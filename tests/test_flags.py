@@ -329,8 +329,11 @@ def test_missing_repeated_and_unknown_flags_are_one_line(options):
 
 
 @pytest.mark.parametrize("options", COMMANDS)
-def test_every_example_is_right(options):
+def test_every_example_is_right(options, tmp_path, monkeypatch):
     """What a message advises is accepted."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("storage", "FOLDER"):  # which must be there
+        (tmp_path / folder).mkdir()
     for flag in flags_of(options):
         if flag.by_place or flag.name in ("images", "stop_s", "start_s"):
             continue
