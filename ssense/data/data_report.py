@@ -27,7 +27,15 @@ from ssense.data.recording import Recording, clean_label
 from ssense.data.repeats import TowerTexts, normalised, repeat_groups
 from ssense.data.segments import REASONS, Segments, SegmentSpec, left_out
 from ssense.data.signal_file import open_signals
-from ssense.data.signal_quality import CELL_S, CLIPPED_SHARE, PROBE_S, PROBES, REFERENCES
+from ssense.data.signal_quality import (
+    CELL_S,
+    CLIPPED_SHARE,
+    OUT_OF_SCALE_FACTOR,
+    PROBE_S,
+    PROBES,
+    REFERENCES,
+    SignalQuality,
+)
 from ssense.data.splits import FRACTIONS
 from ssense.data.tables import listing, read_json
 from ssense.data.timeline import (
@@ -47,6 +55,7 @@ UNLABELLED = "unlabelled"
 
 LINE_WIDTH = 110
 _MARGIN = " " * 13
+_LEAST_WIDTH = 20  # of a line's text, however narrow the screen
 
 _BIN_EDGES_S = np.arange(0, 5.5, 0.5)  # the same for every recording, so that reports compare
 _BAR_WIDTH = 40
@@ -54,7 +63,13 @@ _MOST_FREQUENT = 5
 _TEXT_WIDTH = 40
 LONGER_THAN_TIMINGS = 2  # times: what was recorded besides the movie is mostly minutes
 # Of the standard deviation of an electrode, tens of microvolts in a brain: from, to, and unit.
-_UNITS = ((0.0, 1e-3, "volts"), (1e-3, 0.5, "millivolts"), (5e3, np.inf, "nanovolts"))
+_UNITS = (
+    (1e-7, 1e-3, "volts"),
+    (1e-3, 0.5, "millivolts"),
+    (5e3, 5e6, "nanovolts or steps of the converter"),
+    (5e6, 5e9, "picovolts"),
+)
+_BRAIN_UV = (0.5, 5e3)
 _RATE_NAME = re.compile(r"(fs|sr|s?_?rate|s?_?freq)(_?hz)?|.*sampl.*(rate|freq|hz|per).*", re.I)
 
 Attributes = dict[str, tuple[float | str, ...]]
@@ -233,11 +248,14 @@ class DataReport:
     durations: Durations
     overlap: Overlap
 
-    def lines(self) -> list[str]:
-        """About a dozen lines for the screen, none longer than `LINE_WIDTH`."""
+    def lines(self, width: int = LINE_WIDTH) -> list[str]:
+        """About a dozen lines for the screen, wrapped at words to `width` or `LINE_WIDTH`."""
+        width = max(min(width, LINE_WIDTH) - len(_MARGIN), _LEAST_WIDTH)
         lines = [f"Data of {self._name()}"]
         for label, text in self._summary():
-            first, *rest = textwrap.wrap(text, LINE_WIDTH - len(_MARGIN))
+            first, *rest = textwrap.wrap(
+                text, width, break_long_words=False, break_on_hyphens=False
+            )
             lines += [f"  {label:<9}  {first}", *(_MARGIN + line for line in rest)]
         return lines
 
@@ -374,17 +392,22 @@ def _signals(recording: Recording, segments: Segments) -> Signals:
         spread_uv=quality.spread_uv if known else None,
         dead_s=float(dead),
         flat_share=flat,
-        doubts=tuple(_signal_doubts(quality.spread_uv, flat)),
+        doubts=tuple(_signal_doubts(quality, flat)),
     )
 
 
-def _signal_doubts(spread_uv: float, flat_share: dict[str, float]) -> Iterator[str]:
-    for least, most, unit in _UNITS:
-        if least <= spread_uv < most:
-            yield (
-                f"a standard deviation of {spread_uv:.3g} µV is no brain's: the file seems to be "
-                f"in {unit}. Spectrograms are z-scored, so that results are the same"
-            )
+def _signal_doubts(quality: SignalQuality, flat_share: dict[str, float]) -> Iterator[str]:
+    spread_uv, (least_uv, most_uv) = quality.spread_uv, _BRAIN_UV
+    if spread_uv < least_uv or spread_uv >= most_uv:
+        units = (unit for least, most, unit in _UNITS if least <= spread_uv < most)
+        unit = next((f"the file seems to be in {unit}" for unit in units), "no unit explains it")
+        yield (
+            f"a standard deviation of {spread_uv:.3g} µV is no brain's: {unit}. "
+            "Spectrograms are z-scored, so that results are the same"
+        )
+    if quality.left_out:
+        shown = [f"{printable(name)} ({why})" for name, why in quality.left_out.items()]
+        yield f"not used because of the signal: {listing(shown, most=6)}"
     if flat_share:
         shown = [f"{name} {_percent(share)}" for name, share in flat_share.items()]
         yield f"kept, but without signal for part of the time: {listing(shown, most=6)}"
@@ -590,7 +613,9 @@ def _signals_details(signals: Signals) -> list[str]:
         f" to {REFERENCES} of them throughout. A signal that does not change at all for "
         f"{CELL_S:g} s is none; the recording is without signal where half of its channels are. "
         "Left out are channels that are constant, without signal for most of the time, identical "
-        f"to another, or at their own extremes in over {100 * CLIPPED_SHARE:g} % of the samples."
+        f"to another, at their own extremes in over {100 * CLIPPED_SHARE:g} % of the samples, NaN, "
+        "infinite or over a kilovolt anywhere among these, or of a standard deviation over "
+        f"{OUT_OF_SCALE_FACTOR:g} times above or below the median channel's."
     )
     return [looked, *([_table(("electrode", "without signal"), rows)] if rows else [])]
 

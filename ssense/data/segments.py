@@ -11,7 +11,7 @@ import numpy as np
 
 from ssense.choices import Electrodes
 from ssense.data.recording import Recording
-from ssense.data.signal_quality import CLIPPED, CONSTANT, IDENTICAL, SILENT
+from ssense.data.signal_quality import BY_SIGNAL
 from ssense.data.tables import listing
 from ssense.data.timeline import OFFICIAL_RATE_HZ, Alignment
 from ssense.errors import UserError
@@ -45,7 +45,7 @@ UNSPLIT = "not named by shaft and number"
 ON_GRID = "on a grid"
 NO_NEIGHBOUR = "lacks a clean neighbour"
 BY_LAPLACIAN = (PAIR, UNSPLIT, ON_GRID, NO_NEIGHBOUR)
-REASONS = (CORRUPTED, CONSTANT, SILENT, IDENTICAL, CLIPPED, *BY_LAPLACIAN)
+REASONS = (CORRUPTED, *BY_SIGNAL, *BY_LAPLACIAN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +304,7 @@ def _kept_electrodes(recording: Recording, spec: SegmentSpec) -> tuple[str, ...]
         count = Counter(reasons.values())
         counts = [f"{why}: {count[why]}" for why in REASONS if why in count]
         advice = "Choose another value of electrodes"
-        if any(count[why] for why in (CONSTANT, SILENT, IDENTICAL, CLIPPED)):
+        if any(count[why] for why in BY_SIGNAL):
             advice = f"Check the signals in {recording.files['signals'].name}"
         elif any(count[why] for why in BY_LAPLACIAN):
             advice = "Choose electrodes = clean, which needs no neighbours on a shaft"

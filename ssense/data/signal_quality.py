@@ -17,6 +17,9 @@ CONSTANT = "constant"
 IDENTICAL = "identical to another"
 CLIPPED = "clipped"
 SILENT = "mostly without signal"
+NO_VOLTAGE = "NaN, infinite or over a kilovolt"
+OUT_OF_SCALE = "out of scale with the others"
+BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
 
 PROBES = 32
 PROBE_S = 1.0
@@ -29,6 +32,10 @@ CLIPPED_SHARE = (
 )
 LARGEST_UV = 1e9  # a kilovolt: no amplifier gives more, and single precision can still square it
 NOTABLE_SHARE = 0.05  # of a channel without signal
+# Contacts of one brain differ about ten times either way (5 µV in white matter, 500 where there are
+# spikes); units differ a thousand times. This lies ten times off either.
+OUT_OF_SCALE_FACTOR = 100.0
+USUAL_SPREAD_UV = 50.0  # decides between two halves of a recording that differ
 
 _BLOCK_CELLS = 2**14  # of one channel in memory at a time
 
@@ -61,6 +68,7 @@ class _Probe:
 
     flat: np.ndarray
     same: bytes
+    voltage: bool
     constant: bool
     clipped: bool
     spread_uv: float
@@ -86,26 +94,33 @@ def signal_quality(
         return SignalQuality({}, np.empty((0, 2), np.int64), {}, np.nan)
     cells = _probed_cells(n_cells, max(1, round(PROBE_S * rate_hz / cell)))
     probes = {name: _probe(read, name, movie.start, cell, cells) for name in electrodes}
-    dead = _dead_cells(read, _references(probes), movie.start, cell, n_cells)
+    dead, invalid = _dead_cells(read, _references(probes), movie.start, cell, n_cells)
     alive = ~dead[cells]
     left_out: dict[str, str] = {}
     flat_share: dict[str, float] = {}
     seen: set[bytes] = set()
     for name, probe in probes.items():
         share = float(probe.flat[alive].mean()) if alive.any() else 1.0
-        if reason := _reason(probe, share, probe.same in seen):
+        if reason := _reason(probe, share, probe.same in seen, name in invalid):
             left_out[name] = reason
         elif share > NOTABLE_SHARE:
             flat_share[name] = share
         seen.add(probe.same)
-    spreads = [probe.spread_uv for name, probe in probes.items() if name not in left_out]
+    spread_uv = {name: p.spread_uv for name, p in probes.items() if name not in left_out}
+    for name in _out_of_scale(spread_uv):
+        left_out[name] = OUT_OF_SCALE
+        flat_share.pop(name, None)
+        del spread_uv[name]
+    spreads = list(spread_uv.values())
     stretches = movie.start + cell * _runs(dead)
     return SignalQuality(
         left_out, stretches, flat_share, float(np.median(spreads)) if spreads else np.nan
     )
 
 
-def _reason(probe: _Probe, flat_share: float, seen: bool) -> str:
+def _reason(probe: _Probe, flat_share: float, seen: bool, invalid: bool) -> str:
+    if invalid or not probe.voltage:
+        return NO_VOLTAGE
     if probe.constant:
         return CONSTANT
     if flat_share > DEAD_SHARE:
@@ -113,6 +128,19 @@ def _reason(probe: _Probe, flat_share: float, seen: bool) -> str:
     if seen:
         return IDENTICAL
     return CLIPPED if probe.clipped else ""
+
+
+def _out_of_scale(spread_uv: dict[str, float]) -> list[str]:
+    """The channels whose standard deviation is absurdly far from the median channel's."""
+    if not spread_uv:
+        return []
+    least = np.finfo(float).tiny
+    logs = {name: float(np.log(max(spread, least))) for name, spread in spread_uv.items()}
+    ordered = sorted(logs.values())
+    # Of the two in the middle the likelier: half of the channels may be in another unit.
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    usual = min(middle, key=lambda log: abs(log - np.log(USUAL_SPREAD_UV)))
+    return [name for name, log in logs.items() if abs(log - usual) > np.log(OUT_OF_SCALE_FACTOR)]
 
 
 def _probed_cells(n_cells: int, per_probe: int) -> np.ndarray:
@@ -126,22 +154,34 @@ def _probe(read: Read, name: str, start: int, cell: int, cells: np.ndarray) -> _
     samples = np.concatenate(read(name, stretches)).reshape(-1, cell)
     flat = _is_flat(samples)
     varying = samples[~flat].ravel()
-    varying = varying[np.abs(varying) <= LARGEST_UV]  # others are refused when they are read
+    varying = varying[np.abs(varying) <= LARGEST_UV]
     extremes = (varying == varying.max()) | (varying == varying.min()) if len(varying) else varying
-    middle = np.median(varying) if len(varying) else 0.0
     return _Probe(
         flat=flat,
         same=hashlib.sha256(samples.tobytes()).digest(),
+        voltage=_is_voltage(samples),
         constant=bool(samples.min() == samples.max()),
         clipped=bool(len(varying) and extremes.mean() > CLIPPED_SHARE),
-        # By the median deviation: a few artefacts do not change the unit.
-        spread_uv=1.4826 * float(np.median(np.abs(varying - middle))) if len(varying) else 0.0,
+        spread_uv=_spread(varying),
     )
+
+
+def _spread(samples: np.ndarray) -> float:
+    """Standard deviation by the median deviation: a few artefacts do not change the unit."""
+    if not len(samples):
+        return 0.0
+    robust = 1.4826 * float(np.median(np.abs(samples - np.median(samples))))
+    return robust or float(np.std(samples))  # most samples of a coarse converter may be equal
+
+
+def _is_voltage(samples: np.ndarray) -> bool:
+    """Whether `Recording.read_channel` takes the samples; NaN fails every comparison."""
+    return bool(-LARGEST_UV <= samples.min() <= samples.max() <= LARGEST_UV)
 
 
 def _references(probes: dict[str, _Probe]) -> list[str]:
     """The channels that tell where the recording is dead: those that seldom are themselves."""
-    shares = {name: p.flat.mean() for name, p in probes.items() if not p.constant}
+    shares = {name: p.flat.mean() for name, p in probes.items() if p.voltage and not p.constant}
     if not shares:
         return []
     usual = np.median(list(shares.values()))
@@ -152,15 +192,22 @@ def _references(probes: dict[str, _Probe]) -> list[str]:
 
 def _dead_cells(
     read: Read, references: list[str], start: int, cell: int, n_cells: int
-) -> np.ndarray:
-    """Which cells are without signal in at least half of the references, bool [cells]."""
+) -> tuple[np.ndarray, set[str]]:
+    """Which cells are without signal in at least half of the references, bool [cells].
+
+    Also the references that hold a sample that is no voltage.
+    """
     flat = np.zeros(n_cells, np.int64)
+    invalid = set()
     for name in references:
         for first in range(0, n_cells, _BLOCK_CELLS):
             last = min(first + _BLOCK_CELLS, n_cells)
             (block,) = read(name, [(start + first * cell, start + last * cell)])
             flat[first:last] += _is_flat(block.reshape(-1, cell))
-    return flat >= DEAD_SHARE * len(references) if references else np.ones(n_cells, bool)
+            if not _is_voltage(block):
+                invalid.add(name)
+    dead = flat >= DEAD_SHARE * len(references) if references else np.ones(n_cells, bool)
+    return dead, invalid
 
 
 def _is_flat(samples: np.ndarray) -> np.ndarray:

@@ -22,7 +22,10 @@ from ssense.errors import UserError
 
 Alignment = Literal["interpolate", "official_nearest_2048"]
 
-USUAL_RATES_HZ = (512.0, 1000.0, 1024.0, 2000.0, 2048.0)
+USUAL_RATES_HZ = (
+    200.0, 250.0, 256.0, 400.0, 500.0, 512.0, 1000.0, 1024.0, 2000.0, 2048.0, 4096.0, 5000.0,
+    10000.0, 30000.0,
+)  # fmt: skip
 # Tucker-Davis's amplifiers divide 200 MHz / 8192: 508.63, 1017.25, 1525.88, 2034.51, 3051.76 Hz.
 TUCKER_DAVIS_HZ = tuple(200e6 / 8192 / divisor for divisor in (48, 24, 16, 12, 8))
 KNOWN_RATES_HZ = (*USUAL_RATES_HZ, *TUCKER_DAVIS_HZ)

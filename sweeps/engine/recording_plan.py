@@ -19,7 +19,7 @@ from ssense.signal.superlets import SuperletSpec
 from ssense.storage import is_local, locate, open_storage, upload, write_whole
 from sweeps.engine.options import SpectrogramName, SweepOptions
 from sweeps.engine.precompute import DatasetPlan, fetch_recording, plan_dataset
-from sweeps.engine.progress import say, step
+from sweeps.engine.progress import console, say, step
 
 WHOLE = "complete"
 """Name of a file that says that a recording in an object store is all there."""
@@ -71,7 +71,7 @@ def plan_recording(options: SweepOptions) -> DatasetPlan:
         options.split,
         None if is_local(source) else source,
     )
-    for line in plan.report.lines():
+    for line in plan.report.lines(console.width):
         say(line)
     return plan
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -169,6 +170,20 @@ def test_the_paper_s_rate_is_right_for_most_recordings(root):
             file[f"data/electrode_{number}"] = noise(number, 80 * 2048)
     rate = report_on(root, SegmentSpec.paper()).rate
     assert (rate.rate_hz, rate.assumed_hz, rate.contradictions) == (2048, 2048, ())
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_lines_for_a_narrow_terminal_are_wrapped_once(root, width):
+    write_timings(root, rate_hz=900)
+    lines = report_on(root).lines(width)
+    assert max(map(len, lines)) <= width
+    at = next(number for number, line in enumerate(lines) if "near none" in line)
+    attention = list(itertools.takewhile(lambda line: line.startswith(" " * 13), lines[at + 1 :]))
+    # No line ends before the next word would not fit any more.
+    text = [line[13:] for line in (lines[at], *attention)]
+    for line, following in itertools.pairwise(text):
+        assert len(line) + 1 + len(following.split()[0]) > width - 13
+    assert "Tucker-Davis);" in " ".join(text)
 
 
 def test_an_unusual_rate_is_worth_a_look_at_the_timings(root):
@@ -372,7 +387,7 @@ def test_timings_against_the_file(both):
     assert report.rate.minutes < (max(triggers_s) - min(triggers_s)) / 60
     assert report.rate.minutes > (max(triggers_s) - min(triggers_s)) / 60 - 4 * 10.3 / 60
     assert report.rate.measured_hz == pytest.approx(256, rel=1e-3)
-    assert recording.sampling_rate_hz == report.rate.rate_hz == report.rate.measured_hz
+    assert recording.sampling_rate_hz == report.rate.rate_hz == 256
 
 
 # ---------------------------------------------------------------- on screen and in files

@@ -14,7 +14,12 @@ import pytest
 from ssense.data.brain_treebank import Recording, SegmentSpec, open_recording, select_segments
 from ssense.data.data_report import data_report
 from ssense.data.recording import LONGEST_S
-from ssense.data.signal_quality import SignalQuality, signal_quality
+from ssense.data.signal_quality import (
+    NO_VOLTAGE,
+    OUT_OF_SCALE,
+    SignalQuality,
+    signal_quality,
+)
 from ssense.data.surrogate import SURROGATES
 from ssense.data.synthetic import SyntheticSpec, write_synthetic
 from ssense.errors import UserError
@@ -120,7 +125,8 @@ def test_a_gap_in_most_channels_costs_the_sentences_in_it(root):
 
 
 @pytest.mark.parametrize(
-    ("scale", "unit"), [(1e-6, "volts"), (1e-3, "millivolts"), (1e3, "nanovolts")]
+    ("scale", "unit"),
+    [(1e-6, "volts"), (1e-3, "millivolts"), (1e3, "nanovolts"), (1e6, "picovolts")],
 )
 def test_another_unit_is_said_and_changes_nothing(root, scale, unit):
     usual = select_segments(open_recording(root), LAPLACIAN)
@@ -130,7 +136,37 @@ def test_another_unit_is_said_and_changes_nothing(root, scale, unit):
     assert f"the file seems to be in {unit}" in lines(recording, LAPLACIAN)
 
 
+def test_a_scale_of_no_unit_is_said_to_be_of_none(root):
+    said = lines(spoil(root, lambda _, x: x * 1e-12), LAPLACIAN)
+    assert "no brain's: no unit explains it" in said
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_recording_of_no_numbers_is_refused_before_it_is_trained_on(root, value):
+    message = refused(spoil(root, lambda _, x: np.full_like(x, value)), LAPLACIAN)
+    assert "NaN, infinite or over a kilovolt: 5. Check the signals" in message
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_of_two_halves_in_two_units_the_one_in_microvolts_is_kept(root, scale):
+    recording = spoil(root, lambda number, x: x * scale if number in (0, 1) else x)
+    # Four channels: the fifth is constant.
+    recording = spoil(root, lambda number, x: x * 0 if number == 4 else x)
+    out_of_scale = dict.fromkeys(recording.electrodes[:2], "out of scale with the others")
+    assert recording.quality.left_out == out_of_scale | {recording.electrodes[4]: "constant"}
+
+
 # ---------------------------------------------------------------- single channels
+
+
+def with_value(value: float, first: float, last: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Put a value between two shares of the length; one sample if they are the same."""
+
+    def change(x: np.ndarray) -> np.ndarray:
+        x[int(first * len(x)) : max(int(last * len(x)), int(first * len(x)) + 1)] = value
+        return x
+
+    return change
 
 
 def silence(share: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -149,6 +185,10 @@ def silence(share: float) -> Callable[[np.ndarray], np.ndarray]:
         (silence(0.8), "mostly without signal"),
         (lambda x: np.clip(x, *np.quantile(x, [0.02, 0.98])), "clipped"),
         (lambda x: np.minimum(x, np.quantile(x, 0.95)), "clipped"),
+        *((with_value(np.nan, *part), NO_VOLTAGE) for part in ((0, 1), (0.3, 0.8), (0.5, 0.5))),
+        (with_value(-np.inf, 0.4, 0.4), NO_VOLTAGE),
+        (with_value(1e12, 0.4, 0.6), NO_VOLTAGE),
+        *((lambda x, scale=scale: x * scale, OUT_OF_SCALE) for scale in (1e-6, 1e-3, 1e3, 1e6)),
     ],
 )
 def test_a_channel_of_no_use_is_named_and_no_neighbour(root, change, reason):
@@ -159,6 +199,7 @@ def test_a_channel_of_no_use_is_named_and_no_neighbour(root, change, reason):
     assert report.channels.left_out[reason] == (name,)
     assert len(report.channels.kept) == 4
     assert name in report.markdown()
+    assert f"not used because of the signal: {name} ({reason})" in " ".join(report.signals.doubts)
     # Contact 2 of 5 is gone, and with it the Laplacians of 1 to 3.
     assert select_segments(recording, LAPLACIAN).electrodes == (recording.electrodes[3],)
 
