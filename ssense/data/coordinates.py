@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ssense.data.tables import csv_columns, read_csv
-from ssense.signal.contacts import Contact, read_names
+from ssense.signal.contacts import LONGEST_LABEL, Contact, read_names
 
 COORDINATES = Path("localization") / "elec_coords_full.csv"
 
@@ -38,7 +38,7 @@ def read_coordinates(path: Path, subject: str) -> dict[Contact, np.ndarray]:
         for name, whose, is_known, place in zip(
             names, table["Subject"].to_pylist(), known, places, strict=True
         )
-        if whose == subject and is_known
+        if whose == subject and is_known and len(name) <= LONGEST_LABEL  # longer ones are no label
     }
     contacts = read_names(list(own)).contacts
     return {contact: own[name] for name, contact in contacts.items()}

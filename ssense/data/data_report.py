@@ -589,11 +589,11 @@ def _channels_details(channels: Channels) -> list[str]:
     rows = [(why, len(names), ", ".join(map(printable, names))) for why, names in groups.items()]
     return [
         _table(("", "channels", "names"), rows),
-        "Not neural are channels named like those of heart, muscle, eye, breath, markers, events, "
-        "triggers, other inputs and references. The Laplacian needs a clean contact on either side "
-        "of a shaft: names must be of a shaft and a number, and a shaft with more than "
-        f"{MOST_ON_A_SHAFT} contacts, or on a sheet by its coordinates, is a grid. Unlabelled are "
-        "datasets that no label names.",
+        "Not neural are channels with a word for heart, muscle, eye, breath, markers, events, "
+        "triggers, other inputs or references in their names. The Laplacian needs a clean contact "
+        "on either side of a shaft: names must be of a shaft and a number, and a shaft with more "
+        f"than {MOST_ON_A_SHAFT} contacts, called grid, strip or ECoG, or on a sheet by its "
+        "coordinates, is none. Unlabelled are datasets that no label names.",
     ]
 
 

@@ -32,7 +32,7 @@ from ssense.data.timeline import Timeline, read_timeline
 from ssense.data.transcript import Transcript, read_transcript
 from ssense.digest import digest, file_digest
 from ssense.errors import UserError, one_line, printable
-from ssense.signal.contacts import grids, not_neural, read_names, sheets
+from ssense.signal.contacts import LONGEST_LABEL, grids, not_neural, read_names, sheets
 
 LONGEST_S = 60 * 86400.0  # electrodes are taken out after weeks
 
@@ -277,6 +277,7 @@ def _names_a_folder(name: str) -> bool:
 
 def _read_labels(path: Path) -> list[str]:
     labels = read_json(path, list)
+    _check_label_lengths([label for label in labels if isinstance(label, str)], path)
     odd = [label for label in labels if not isinstance(label, str) or not clean_label(label)]
     if odd or not labels:
         found = f"{printable(repr(odd[0]))} in it" if odd else "none"
@@ -286,10 +287,25 @@ def _read_labels(path: Path) -> list[str]:
     return labels
 
 
+def _check_label_lengths(labels: list[str], path: Path) -> None:
+    """Refuse names of no channel: what reads names takes the square of their length or more."""
+    longest = max(labels, key=len, default="")
+    if len(longest) > LONGEST_LABEL:
+        raise UserError(
+            f"{path} has a name of {len(longest):,} characters, {printable(longest)}. Give names "
+            f"of at most {LONGEST_LABEL}, or restore the file from the download."
+        )
+
+
 def _neural_channels(labels: list[str], path: Path) -> dict[str, int]:
     """Number of the dataset of each electrode; channels that are not neural are left out."""
     names = [clean_label(label) for label in labels]
-    others = not_neural(names)
+    # A mark may stand for a blank, "X_ECG", or have got into a word, "D_C4".
+    words = [label.translate({ord("*"): None, ord("#"): None, ord("_"): " "}) for label in labels]
+    by_words = not_neural(words)
+    others = not_neural(names) | {
+        name for name, text in zip(names, words, strict=True) if text in by_words
+    }
     neural = [name for name in names if name not in others]
     repeated = [name for name, count in Counter(neural).items() if count > 1]
     if repeated or not neural:
@@ -333,4 +349,5 @@ def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
             f"{path} must hold a list of names under {subject}, got {printable(repr(names))}. "
             "Restore the file from the download."
         )
+    _check_label_lengths(names, path)
     return frozenset(clean_label(name) for name in names)

@@ -72,9 +72,11 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
     with open_signals(path) as file:
         channels = _channels(file, path)
         missing = [number for number in range(n_labels) if number not in channels]
+        for number in missing:
+            _refuse_other_items(file, f"data/electrode_{number}", path)
         if missing:
             raise UserError(
-                f"{path} lacks data/electrode_{missing[0]} as numbers: {labels_path} names "
+                f"{path} lacks data/electrode_{missing[0]}: {labels_path} names "
                 f"{n_labels} channels, {n_labels - len(missing)} of them are there. "
                 "Restore both files from the download."
             )
@@ -103,7 +105,7 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
                 f"{path}: the samples of {name} lie in another file, {other}, whose "
                 "changes would go unnoticed. Write the samples themselves into the file."
             )
-    channels = {number: group[name] for number, name in numbered.items()}
+    channels = {number: group.get(name) for number, name in numbered.items()}
     return {
         number: channel
         for number, channel in channels.items()
@@ -111,6 +113,29 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
         and channel.dtype.kind in "fiu"
         and channel.shape is not None
     }
+
+
+def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:
+    """Say what is in a channel's place, if anything is."""
+    link, found = file.get(name, getlink=True), file.get(name)
+    advice = "Write the samples there as whole or floating-point numbers."
+    if found is None and isinstance(link, h5py.SoftLink):
+        target = printable(link.path)
+        raise UserError(
+            f"{path}: {name} is a link to {target}, which leads to no samples in the file. {advice}"
+        )
+    if found is None:
+        return
+    raise UserError(f"{path}: {name} holds {_described(found)}, no samples. {advice}")
+
+
+def _described(item: h5py.HLObject) -> str:
+    if not isinstance(item, h5py.Dataset):
+        return f"a {type(item).__name__.lower()}"
+    if item.shape is None:
+        return "an empty dataset without a shape"
+    kinds = {"b": "booleans", "c": "complex numbers", "S": "text", "O": "text or objects"}
+    return kinds.get(item.dtype.kind, f"values of type {printable(str(item.dtype))}")
 
 
 def _other_file(file: h5py.File, name: str) -> str:

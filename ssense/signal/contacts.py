@@ -11,6 +11,8 @@ import numpy as np
 
 # DIXI's Microdeep electrodes have 5 to 18 contacts, Ad-Tech's and PMT's depth electrodes up to 16.
 MOST_ON_A_SHAFT = 18
+_ON_THE_SURFACE = re.compile(r"GRID|STRIP|ECOG", re.I)
+LONGEST_LABEL = 100  # characters; EDF has 16, BIDS tables rarely over 30
 # Between two neighbours of a shaft or strip a contact sees an angle of 128 degrees or more in the
 # published sub_9; where a row of a grid ends, one of 15, or 90 if numbers run on below it.
 OUT_OF_LINE_DEGREES = 110.0
@@ -24,18 +26,32 @@ _CONTACT = re.compile(r"(?P<shaft>.*?[^\W\d_].*\D|.*[^\W\d_])(?P<number>\d+)")
 _PAIR = re.compile(r"(?P<first>.*\d) ?- ?(?P<second>\S.*)")
 
 _BODY = "ECG|EKG|EMG|EOG"
+# Words that no electrode is called by, wherever they stand in a name: "SYNC IN", "A-DC1".
+_WORDS = (
+    "HEART(?:RATE|BEAT)?|CARDIO|PULSE?|PLETH?|BEAT|BPM|SAO2|SPO2|OSAT|"  # heart and blood
+    "RESP(?:IRATION)?|(?:AIR)?FLOW|THORAX|ABDOMEN|SNORE|EFFORT|"
+    "(?:EYE|GAZE|PUPIL)[XYLR]?|[HV]EO[LRUD]?|"
+    "DC|MKR|MRK|MARK(?:ER)?S?|EVENTS?|EVT|STIM(?:ULUS)?|TTL|SYNC|PHOTO(?:DIODE|CELL)?|DIODE|"
+    "(?:DIG|STIM)?TRIG(?:GERS?)?(?:IN|OUT)?|DIN|DIGITAL(?:IN|OUT)?|BUTTON(?:S|BOX)?|EXG|"
+    "STATUS|ANNOTATIONS?|AUX|MISC|(?:AUDIO|SOUND)[LR]?|MICROPHONE|SPEAKER|CLOCK|COUNTER|TIMESTAMP|"
+    "ACCEL(?:EROMETER)?[XYZ]?"
+)
+_WORD = re.compile(rf"\d*(?:[LRHV]?(?:{_BODY})[LRZ]?|{_WORDS})\d*")
+_SEPARATORS = re.compile(r"[\s.:;,/+()\[\]_-]+")
+# Shorter ones, which are an electrode's as a part of a name, and what is none without a number.
 _INPUTS = (
-    "HEART|CARDIO|PULSE?|PLETH|PPG|BEAT|SAO2|SPO2|OSAT|(?:ET)?CO2(?:WAVE)?|"  # heart and blood
-    "RESP(?:IRATION)?|AIRFLOW|THORAX|ABDOMEN|SNORE|GSR|EDA|EYE|GAZE|PUPIL|"
-    "DC|MKR|MRK|MARK(?:ER)?|EVENTS?|EVT|STI|STIM(?:ULUS)?|TTL|SYNC|PHOTO(?:DIODE|CELL)?|DIODE|"
-    "STATUS|(?:[EB]DF ?)?ANNOTATIONS?|AUX|MISC|AUDIO|SOUND|MICROPHONE|"
+    "PPG|(?:ET)?CO2(?:WAVE)?|GSR|EDA|STI|[LR]?[ -]?CHIN[ -]?[LRZ]?|(?:[EB]DF ?)?ANNOTATIONS?|"
     "REFERENCE|GND|GROUND|EMPTY|BLANK|UNUSED"
 )
 _NOT_NEURAL = re.compile(
-    rf"[LRHV]?[ -]?(?:{_BODY}).*|.*[ -](?:{_BODY})\d*|TRIG.*|(?:{_INPUTS})[ .:-]*\d*"
+    rf"[LRHV]?[ -]?(?:{_BODY}).*|TRIG(?!ON).*|(?:{_INPUTS})[ .:-]*\d*|"
+    r"(?:REF|REFERENCE|GND|GROUND)[ .:-]+[A-Z]\w*|ACC ?[XYZ]|HR|PR|IBI|TEMP|KEY|CAL|TIME|"
+    r"[LR]?[ -]?LEG[ /-]?[LR]?"
 )
 # Of these names a third number makes a shaft: orbital or occipital cortex, say.
-_MAYBE_A_SHAFT = re.compile(r"(?P<word>ORB|REF|LOC|ROC|MIC)[ .:-]*(?P<number>\d*)")
+_MAYBE_A_SHAFT = re.compile(
+    r"(?P<word>ORB|REF|[LR]OC(?: ?- ?[AM](?=\d))?|MIC|ABD|THO|[LR]?LEG)[ .:-]*(?P<number>\d*)"
+)
 _MOST_WITHOUT_A_SHAFT = 2
 
 
@@ -100,11 +116,13 @@ def read_names(names: Sequence[str]) -> Names:
 def not_neural(names: Iterable[str]) -> frozenset[str]:
     """The names of channels that record no brain, whatever their case.
 
-    Heart (ECG, EKG, PULS, BEAT), muscle (EMG), eye (EOG, ORB), breath and blood gas (RESP, SaO2),
-    markers, events, triggers and other inputs (MKR, EVENT, STI, TRIG, SYNC, DC, AUX, STATUS,
-    ANNOTATIONS), references and ground (REF, GND), with a number or a sign behind. Letters behind
-    make another name: "DCa1" and "REFL1" are contacts, and so are three or more of ORB, REF, LOC,
-    ROC or MIC with numbers.
+    Words, at the start or between separators and with digits around, tell heart (ECG, EKG, HEART,
+    PULS, BEAT), muscle (EMG), eye (EOG, EYE, GAZE, HEO), breath and blood gas (RESP, FLOW, SaO2),
+    markers, events, triggers and other inputs (MKR, EVENT, STIM, TRIG, SYNC, DC, DIN, EXG, AUX,
+    AUDIO, BUTTON): "X_ECG", "SYNC IN", "A-DC1". As a whole name so do references and ground (REF,
+    GND, "REF A"), STI, CHIN and others. Other letters make another word: "DCa1" and "REFL1" are
+    contacts, and so are the "frontal eye field" and three or more of ORB, REF, LOC, ROC, MIC, ABD,
+    THO or LEG with numbers; with fewer "LOC-A2" is an eye against an ear.
     """
     plain = {name: plain_name(name).upper() for name in names}
     perhaps = {
@@ -115,6 +133,7 @@ def not_neural(names: Iterable[str]) -> frozenset[str]:
         name
         for name, text in plain.items()
         if _NOT_NEURAL.fullmatch(text)
+        or _has_a_word_of_none(text)
         or (
             (match := perhaps.get(name))
             and not (match["number"] and numbered[match["word"]] > _MOST_WITHOUT_A_SHAFT)
@@ -122,10 +141,23 @@ def not_neural(names: Iterable[str]) -> frozenset[str]:
     )
 
 
+def _has_a_word_of_none(text: str) -> bool:
+    words = _SEPARATORS.split(text)
+    return "FIELD" not in words and any(map(_WORD.fullmatch, words))  # of the eyes, in the cortex
+
+
 def grids(contacts: Iterable[Contact]) -> frozenset[str]:
-    """The shafts with more contacts than a depth electrode has: the next number may be anywhere."""
+    """The shafts that are none by their names or numbers: the next number may be anywhere.
+
+    Those called grid, strip or ECoG, of however few contacts (a strip may have two rows), and those
+    with more contacts than a depth electrode has.
+    """
     counts = Counter(contact.shaft for contact in set(contacts))
-    return frozenset(shaft for shaft, count in counts.items() if count > MOST_ON_A_SHAFT)
+    return frozenset(
+        shaft
+        for shaft, count in counts.items()
+        if count > MOST_ON_A_SHAFT or _ON_THE_SURFACE.search(shaft)
+    )
 
 
 def sheets(places: Mapping[Contact, np.ndarray]) -> frozenset[str]:

@@ -796,10 +796,11 @@ def test_a_channel_that_holds_no_numbers(root, wrong):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e300])
 def test_values_that_are_no_numbers_name_the_channel(root, value):
     signals = noise()
-    signals[2, 7 * RATE_HZ] = value
     write_signals(root / "sub_9_trial000.h5", signals)
     recording = open_recording(root)
     segments = select_segments(recording, PLAIN)
+    signals[2, 7 * RATE_HZ] = value  # or where `Recording.quality` does not look
+    write_signals(root / "sub_9_trial000.h5", signals)
     read_segments(recording, segments, PLAIN, [2])  # elsewhere it does no harm
     refuse(
         lambda: read_segments(recording, segments, PLAIN, [0]),
@@ -866,12 +867,30 @@ def test_an_underscore_between_two_contacts_of_a_shaft_makes_a_pair():
     assert (clean_label("F1_a3"), clean_label("A_1")) == ("F1a3", "A1")
 
 
+@pytest.mark.parametrize("label", ["A" + "9" * 5000, "A" * 30_000, "1_" * 20_000])
+def test_a_name_of_thousands_of_characters_is_one_line(root, label):
+    labels = root / "electrode_labels/sub_9/electrode_labels.json"
+    write_json(root / "corrupted_elec.json", {"sub_9": [label]})
+    refuse(lambda: open_recording(root), "corrupted_elec.json has a name of", "at most 100")
+    write_json(labels, ["A1", "A2", "A3", "A4", "A5", label])
+    refuse(lambda: open_recording(root), f"labels.json has a name of {len(label):,} characters")
+
+
+def test_a_mark_between_words_of_a_name_tells_them_apart(root):
+    labels = ["A1", "A2", "X_ECG*", "D_C4", "RFDI_EMG", "A_3"]
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    assert open_recording(root).electrodes == ("A1", "A2", "A3")
+
+
 def test_a_grid_has_no_laplacian(root):
     labels = [f"G{number:02}" for number in range(1, 21)]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
     write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
     recording = open_recording(root)
-    refuse(lambda: select_segments(recording, SegmentSpec()), "on a grid: 20. Choose electrodes")
+    refuse(
+        lambda: select_segments(recording, SegmentSpec()),
+        "on a grid or strip: 20. Choose electrodes",
+    )
     assert len(select_segments(recording, SegmentSpec(electrodes="clean")).electrodes) == 20
 
 

@@ -114,6 +114,11 @@ def test_both_hemispheres_have_neighbours(left):
         *("MKR1+", "EVENT", "STI 014", "TRIG1", "Trigger In", "SYNC", "TTL2", "STATUS"),
         *("DC4", "DC10", "dc1", "DC 2", "POL DC03-", "EDF Annotations", "REF", "REF1", "GND"),
         *("AUX3", "PHOTODIODE", "AUDIO1", "MIC1"),
+        *("HR", "Heart Rate", "HeartRate", "1ECG", "X ECG", "RFDI EMG", "EKG-RA", "L EOG"),
+        *("ABD", "THO", "Flow", "Chin1", "LEG1", "LEG/L", "EYE-L", "EYE X", "EyeY", "GazeX"),
+        *("HEO", "VEO", "VEOU", "LOC-A2", "ROC-A1", "EXG1", "EXG8", "SYNC IN", "Sync-out"),
+        *("stim channel", "DIN1", "Digital1", "DigTrig", "TrigOut", "DC Channel 1", "A-DC1"),
+        *("Audio L", "REF A", "Ref-B", "Button1", "ACC X", "ACCEL1"),
     ],
 )
 def test_channels_of_heart_muscle_eye_markers_and_references_are_not_neural(name):
@@ -123,6 +128,8 @@ def test_channels_of_heart_muscle_eye_markers_and_references_are_not_neural(name
 def test_contacts_that_begin_alike_stay():
     names = ["DCa1", "REFL1", "ECOG1", "iEEG1", "ACC1", "HR1", "TEMP1", "SOG1", "AR1", "G01", "1"]
     names += ["ORB1", "ORB2", "ORB3", "LOC1", "LOC2", "LOC3", "LOC4"]
+    names += ["LEGA1", "THOA1", "CHINA1", "DC'1", "Frontal eye field 3", "TRIGON2", "HEAD1", "LOF1"]
+    names += ["ABD1", "ABD2", "ABD3", "LOC-A1", "LOC-A2", "LOC-A3"]
     assert not_neural(names) == set()
     assert not_neural(["ORB1", "ORB2", "ORB+"]) == {"ORB1", "ORB2", "ORB+"}
 
@@ -136,6 +143,14 @@ def test_a_depth_electrode_has_eighteen_contacts_at_most():
     shafts = grids(read_names(names).contacts.values())
     assert shafts == {"G"}
     assert laplacian_neighbours(names, names, shafts) == [("A2", "A1", "A3")]
+
+
+@pytest.mark.parametrize("stem", ["GRID", "LGrid ", "Grid_A", "STRIP", "RTStrip", "ECOG"])
+def test_what_is_called_a_grid_is_none_of_however_few_contacts(stem):
+    names = [f"{stem}{number}" for number in range(1, 5)] + ["RG1", "RG2", "RG3"]
+    shafts = grids(read_names(names).contacts.values())
+    assert shafts == {stem}
+    assert laplacian_neighbours(names, names, shafts) == [("RG2", "RG1", "RG3")]
 
 
 def on(shaft: str, places: list) -> dict[Contact, np.ndarray]:
