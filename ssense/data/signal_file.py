@@ -35,6 +35,10 @@ _CAUSES = (
         "another program has it open for writing: close it there. On a file system without locks, "
         "set HDF5_USE_FILE_LOCKING=FALSE.",
     ),
+    (
+        r"too many links",
+        "one of its links leads back to itself. Write the samples in place of the link.",
+    ),
     (r"Permission denied", "permission denied. Check its permissions."),
     (
         r"file signature not found",
@@ -72,8 +76,8 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
     with open_signals(path) as file:
         channels = _channels(file, path)
         missing = [number for number in range(n_labels) if number not in channels]
-        for number in missing:
-            _refuse_other_items(file, f"data/electrode_{number}", path)
+        for name in ("data", *(f"data/electrode_{number}" for number in missing)):
+            _refuse_other_items(file, name, path)
         if missing:
             raise UserError(
                 f"{path} lacks data/electrode_{missing[0]}: {labels_path} names "
@@ -116,7 +120,7 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
 
 
 def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:
-    """Say what is in a channel's place, if anything is."""
+    """Say what is in the place of a channel, or of their group, if anything is."""
     link, found = file.get(name, getlink=True), file.get(name)
     advice = "Write the samples there as whole or floating-point numbers."
     if found is None and isinstance(link, h5py.SoftLink):
@@ -124,9 +128,14 @@ def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:
         raise UserError(
             f"{path}: {name} is a link to {target}, which leads to no samples in the file. {advice}"
         )
-    if found is None:
+    if found is None or (name == "data" and isinstance(found, h5py.Group)):
         return
-    raise UserError(f"{path}: {name} holds {_described(found)}, no samples. {advice}")
+    if name == "data":
+        raise UserError(
+            f"{path}: data is no group of channels but a {type(found).__name__.lower()}. Write one "
+            "dataset for each channel, data/electrode_0 and so on."
+        )
+    raise UserError(f"{path}: {name} holds {_described(found)}, not samples. {advice}")
 
 
 def _described(item: h5py.HLObject) -> str:

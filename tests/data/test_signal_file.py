@@ -106,6 +106,45 @@ def test_a_channel_is_one_row_of_samples(tmp_path, shape):
     assert "one row of samples, [N]" in message
 
 
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (np.ones(N, bool), "holds booleans"),
+        (np.ones(N, complex), "holds complex numbers"),
+        (np.full(N, b"text"), "holds text"),
+        (["a", "b"], "holds text"),
+        (np.zeros(N, [("a", float)]), "holds values of type [('a', '<f8')]"),
+        (h5py.Empty("f8"), "holds an empty dataset without a shape"),
+        (np.dtype("f8"), "holds a datatype"),
+        (h5py.SoftLink("/nowhere"), "is a link to /nowhere, which leads to no samples"),
+        (h5py.SoftLink("/data/electrode_1"), "one of its links leads back to itself"),
+    ],
+)
+def test_what_is_in_a_channel_s_place_is_said(tmp_path, item, said):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file["data/electrode_1"]
+        file["data/electrode_1"] = item
+    message = refused(path)
+    assert said in message
+    assert "cut short" not in message
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (np.ones((2, N)), "data is no group of channels but a dataset"),
+        (h5py.SoftLink("/nowhere"), "data is a link to /nowhere"),
+    ],
+)
+def test_what_is_in_the_place_of_all_channels_is_said(tmp_path, item, said):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file["data"]
+        file["data"] = item
+    assert said in refused(path)
+
+
 def external_storage(path: Path, elsewhere: Path) -> None:
     elsewhere.write_bytes(np.arange(N, dtype=float).tobytes())
     with h5py.File(path, "w") as file:
