@@ -282,7 +282,7 @@ def test_samples_that_are_not_finite(refused, recording, storage):
     with h5py.File(recording / SIGNALS, "r+") as file:
         file["data/electrode_2"][:] = float("nan")
     message = refused()
-    assert "NaN, infinite or over a kilovolt: 1, lacks a clean neighbour" in message
+    assert "NaN or beyond a kilovolt: 1, lacks a clean neighbour" in message
     assert files(storage) == []
 
 

@@ -17,7 +17,7 @@ CONSTANT = "constant"
 IDENTICAL = "identical to another"
 CLIPPED = "clipped"
 SILENT = "mostly without signal"
-NO_VOLTAGE = "NaN, infinite or over a kilovolt"
+NO_VOLTAGE = "NaN or beyond a kilovolt"
 OUT_OF_SCALE = "out of scale with the others"
 BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
 
