@@ -19,7 +19,7 @@ from ssense.data.brain_treebank import (
 )
 from ssense.data.recording import clean_label, of_recording
 from ssense.data.segments import kept_by_length
-from ssense.data.timeline import Timeline, rate_tolerance_hz, timeline_of
+from ssense.data.timeline import USUAL_RATES_HZ, Timeline, rate_tolerance_hz, timeline_of
 from ssense.errors import UserError
 from ssense.signal.superlets import SuperletSpec, spectrogram
 
@@ -479,7 +479,7 @@ def triggers(rate_hz: float, seconds: float, jitter_samples: float, seed: int = 
     return timeline_of(np.full(len(times_s), "trigger"), times_s, samples)
 
 
-@pytest.mark.parametrize("rate_hz", [512.0, 1000.0, 1024.0, 2000.0, 2048.0])
+@pytest.mark.parametrize("rate_hz", [250.0, 256.0, 400.0, 500.0, *USUAL_RATES_HZ[5:10]])
 # As in the published recordings, 33 samples over 1.8 hours; and ten minutes of better triggers.
 @pytest.mark.parametrize(("seconds", "jitter"), [(6400, 33), (600, 10), (60, 3), (20, 0)])
 def test_usual_rates_are_found_in_spite_of_the_triggers_jitter(rate_hz, seconds, jitter):
@@ -494,7 +494,7 @@ def test_tucker_davis_s_rates_are_not_taken_for_powers_of_two(divisor, seconds, 
     assert found_hz == pytest.approx(TUCKER_DAVIS_HZ / divisor, abs=0.01)
 
 
-@pytest.mark.parametrize("rate_hz", [1019.2, 1500.0, 2055.0, 900.0, 505.0, 250.0])
+@pytest.mark.parametrize("rate_hz", [1019.2, 1500.0, 2055.0, 900.0, 505.0, 252.5, 499.5, 600.0])
 def test_other_rates_stay_as_measured(rate_hz):
     found_hz = triggers(rate_hz, 6400, 10).sampling_rate_hz()
     assert found_hz == pytest.approx(rate_hz, abs=0.3)
