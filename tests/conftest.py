@@ -151,12 +151,16 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    from sweeps.engine.own_ray import own_ray
+    import ray
+
+    from sweeps.engine.own_ray import on_loopback
     from sweeps.engine.workers import quiet_ray
 
     quiet_ray()
-    with own_ray(cores=2):
-        yield
+    with on_loopback():
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 NO_TEXT = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
