@@ -164,7 +164,7 @@ def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | st
     Raises:
         UserError: one can't be written: the storage is full, read-only or away.
     """
-    path = folder
+    path = folder / next(iter(contents))
     try:
         if is_local(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,10 @@ def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
     try:
         watcher.start()
         try:
-            with replaced(ray_worker, "print_to_stdstream", _print_nothing):
+            with (
+                replaced(ray_worker, "print_to_stdstream", _print_nothing),
+                replaced(threading, "excepthook", _without_rays_threads(threading.excepthook)),
+            ):
                 yield
         finally:
             signal.signal(_LOST, signal.SIG_IGN)  # what follows is not to be interrupted by it
@@ -122,6 +125,18 @@ def _refuses(address: str) -> bool:
 
 def _print_nothing(*_: Any, **__: Any) -> None:
     """Print none of the twenty lines of a log by which Ray says that one of its processes died."""
+
+
+def _without_rays_threads(
+    shown: Callable[[threading.ExceptHookArgs], Any],
+) -> Callable[[threading.ExceptHookArgs], None]:
+    """Show what ends a thread, unless it is one in which Ray listens to its servers."""
+
+    def show(ended: threading.ExceptHookArgs) -> None:
+        if ended.thread is None or not ended.thread.name.startswith("ray_"):
+            shown(ended)
+
+    return show
 
 
 @contextmanager

@@ -94,8 +94,9 @@ def test_every_command_is_valid_shell(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_the_environment_reaches_the_sweep_and_asks_for_this_cluster(name):
+def test_the_environment_reaches_the_sweep_and_asks_for_this_cluster(name, tmp_path):
     environment = exported(read(name))
+    environment["SSENSE_RECORDING"] = str(tmp_path)  # theirs is on the cluster's own disk
     assert environment["RAY_ADDRESS"] == "auto"
     assert environment["RAY_AUTH_MODE"] == "token"
     assert re.match(r"/home/someone/ssense-venv[^:]*/bin:", environment["PATH"])

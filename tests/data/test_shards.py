@@ -300,7 +300,7 @@ def test_a_damaged_shard_is_not_found(folder, data):
 
 def test_a_full_storage_is_one_line(tmp_path):
     (tmp_path / "shards").write_text("a file in the way")
-    with pytest.raises(UserError, match=r"shards can't be written") as error:
+    with pytest.raises(UserError, match=r"part-00000\.parquet can't be written") as error:
         write_shard(
             UPath(tmp_path / "shards" / shard_name(0)), ORIGIN, rows_of(CUTS[0]), values()[:40]
         )

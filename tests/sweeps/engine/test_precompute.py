@@ -280,10 +280,10 @@ def test_an_unreadable_signal_is_one_line_out_of_the_workers(recording_folder, t
     folder = tmp_path / "broken"
     shutil.copytree(recording_folder, folder)
     (signals,) = folder.rglob("*.h5")
+    plan = plan_of(folder, tmp_path / "storage")  # which leaves out what it sees in time
     with h5py.File(signals, "r+") as file:
         middle = len(file["data/electrode_1"]) // 2
         file["data/electrode_1"][middle : middle + 5000] = np.nan
-    plan = plan_of(folder, tmp_path / "storage")
     with pytest.raises(UserError, match="electrode_1") as error:
         make_shards(plan, on_shard=lambda *_: None)
     assert "\n" not in str(error.value)

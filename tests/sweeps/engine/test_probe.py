@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import os
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from ssense.data.dataset import Pairs
 from ssense.errors import UserError
 from ssense.model.encoder import ResNetSpec
+from ssense.specification import configured
 from ssense.training import SentenceSpec, TrainingSpec
 from sweeps.engine.probe import probe_seconds
 
@@ -25,7 +25,7 @@ def test_a_probe_counts_examples_and_epochs():
     before = torch.get_num_threads()
     one = probe_seconds(TRAINING, (300, 100), examples, threads=1, gpus=0)
     more_examples = probe_seconds(TRAINING, (3000, 1000), examples, threads=1, gpus=0)
-    longer = dataclasses.replace(TRAINING, max_epochs=300)
+    longer = configured(TRAINING, {"training.max_epochs": 300})
     more_epochs = probe_seconds(longer, (300, 100), examples, threads=1, gpus=0)
     assert torch.get_num_threads() == before
     # Loose: other work may share the processor. Exactly it would be 10 and 100 times.
@@ -48,7 +48,7 @@ def test_a_gpu_without_room_for_its_context_is_not_tried(monkeypatch):
 
 
 def test_a_training_that_diverges_is_not_timed():
-    diverging = dataclasses.replace(TRAINING, learning_rate=1e38)
+    diverging = configured(TRAINING, {"training.learning_rate": 1e38})
     assert probe_seconds(diverging, (12, 4), examples, threads=1, gpus=0) is None
 
 
