@@ -16,7 +16,7 @@ from analysis.protocol import candidates
 from ssense.retrieval import metric_title
 from sweeps.engine.power import ALPHA, POWER, detectable_errors
 
-NOT_EXPLAINED = "controls of it were not run: sentence length alone may explain the score"
+NOT_EXPLAINED = "no controls were run: sentence length alone may explain the score"
 """Stands in a verdict in place of what the controls say."""
 OTHER_SEEDS = ", which were run at the seeds of the search and not at these"
 """Said of controls in a verdict on fresh seeds."""

@@ -103,7 +103,7 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     assert done.returncode == 0, done.stderr
     verdict = (
         "In Recall@10 over 3 subjects at fresh seeds, none of the 2 families is shown to be above "
-        "chance; none is shown to be better than another; controls of it were not run: sentence "
+        "chance; none is shown to be better than another; no controls were run: sentence "
         "length alone may explain the score."
     )
     assert " ".join(done.stdout.split()).startswith(verdict)
@@ -162,7 +162,7 @@ def test_the_verdict_takes_each_recording_s_controls_into_account(tmp_path, caps
     compare(tmp_path, "m-1", "m-2", "m-3")
     assert (
         f"; of sub_1 (Cars) and sub_2 (Cars), by the controls of electrode, {length}; of sub_3 "
-        "(Cars), controls of it were not run: sentence length alone may explain the score. "
+        "(Cars), no controls were run: sentence length alone may explain the score. "
     ) in " ".join(capsys.readouterr().out.split())
 
 

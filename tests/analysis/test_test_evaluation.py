@@ -639,7 +639,7 @@ def test_cells_of_controls_and_earlier_fresh_seeds_are_not_in_the_report(ledger,
 
 def test_the_verdict_takes_the_controls_into_account_and_says_their_seeds(ledger, storage):
     material = gathered(ledger, storage)
-    no_controls = "; controls of it were not run: sentence length alone may explain the score."
+    no_controls = "; no controls were run: sentence length alone may explain the score."
     assert material.verdict.startswith("In Recall@10, ")
     assert material.verdict.endswith(no_controls)
     family, configuration = leading(ledger)
