@@ -219,7 +219,7 @@ def main(options: ResultsOptions) -> None:
         say(note)
     say(f"Scores are taken for {_UNITS[unit]}; {_in_practice(equivalence)}.")
     if len(recordings) == 1:
-        compared = _over_seeds(options, results, recordings[0], sizes, equivalence)
+        compared = _over_seeds(options, results, unit, recordings[0], sizes, equivalence)
     else:
         compared = _over_subjects(options, scores, equivalence)
     for rows in compared.tables:
@@ -243,6 +243,7 @@ def _in_practice(equivalence: float | None) -> str:
 def _over_seeds(
     options: ResultsOptions,
     results: Results,
+    unit: Unit,
     scores: Scores,
     sizes: tuple[int | None, int | None],
     equivalence: float | None,
@@ -264,7 +265,7 @@ def _over_seeds(
         (score for values in scores.values() for score in values),
         results.decimals,
         n_test,
-        _WHOLE[unit_of(results)],
+        _WHOLE[unit],
     )
     differences = [
         difference_over_seeds(

@@ -138,7 +138,7 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
             absent[entry.subject, entry.recording].append((entry.configuration, seed))
         else:
             known[seed] = _score(entry, name)
-            texts.append(entry.value.strip().removesuffix("%").strip())
+            texts.append(_number_text(entry))
             signs[entry.value.strip().endswith("%")] += 1
             if len(signs) > 1:
                 raise UserError(
@@ -375,8 +375,13 @@ def _seed(entry: Entry) -> int:
     return int(found[1])
 
 
+def _number_text(entry: Entry) -> str:
+    """A score as it is written, without its percent sign."""
+    return entry.value.strip().removesuffix("%").strip()
+
+
 def _score(entry: Entry, metric: str) -> float:
-    text = entry.value.strip().removesuffix("%").strip()
+    text = _number_text(entry)
     if "," in text and "." not in text:
         text = text.replace(",", ".")
     try:

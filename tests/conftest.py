@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -147,6 +148,23 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
             os.environ.pop(name)
             if name in before:
                 os.environ[name] = before[name]
+
+
+@contextmanager
+def no_larger_file(size: int) -> Iterator[None]:
+    """Let this process write no file beyond a size in bytes, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture(scope="session")
+def small_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """A disk with room for so many bytes in each file, see `no_larger_file`."""
+    return no_larger_file
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import http.client
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -669,24 +668,14 @@ def test_a_cache_without_a_home_is_one_line(remote, monkeypatch):
         local_copy(remote)
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize("full_at", [1, 20, 300])
-def test_of_files_that_belong_together_a_full_disk_takes_all_or_none(tmp_path, full_at):
+def test_of_files_that_belong_together_a_full_disk_takes_all_or_none(tmp_path, full_at, small_disk):
     folder = UPath(tmp_path) / "tables"
     sizes = {"report.html": 5, "scores.csv": 10, "table.csv": 100, "figure.png": 1000}
     write_together(folder, {name: size * b"1" for name, size in sizes.items() if size < 1000})
     before = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     too_large = next(name for name, size in sizes.items() if size > full_at)
-    with largest_file(full_at), pytest.raises(UserError) as error:
+    with small_disk(full_at), pytest.raises(UserError) as error:
         write_together(folder, {name: size * b"2" for name, size in sizes.items()})
     assert str(error.value).startswith(f"{folder / too_large} can't be written ([Errno 27]")
     assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == before
@@ -694,8 +683,8 @@ def test_of_files_that_belong_together_a_full_disk_takes_all_or_none(tmp_path, f
     assert {path.name: len(path.read_bytes()) for path in Path(folder).iterdir()} == sizes
 
 
-def test_a_disk_without_room_for_a_copy_is_one_line(remote):
-    with largest_file(3), pytest.raises(UserError) as error:  # the signals have four bytes
+def test_a_disk_without_room_for_a_copy_is_one_line(remote, small_disk):
+    with small_disk(3), pytest.raises(UserError) as error:  # the signals have four bytes
         local_copy(remote)
     assert "can't be written ([Errno 27] File too large). Free space, or" in str(error.value)
     assert (local_copy(remote) / "signals.h5").read_bytes() == b"1234"

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -720,18 +719,14 @@ def replace(path: UPath, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_a_report_that_finds_no_room_leaves_the_one_before_whole(ledger, storage):
+def test_a_report_that_finds_no_room_leaves_the_one_before_whole(ledger, storage, small_disk):
     write_report(gathered(ledger, storage, "yesterday"))
     folder = Path(ledger.folder) / "evaluation"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     room = sorted(map(len, before.values()))[len(before) // 2]  # for half of the files
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        with pytest.raises(UserError, match=r"evaluation/\S+ can't be written \(.*too large\)"):
-            write_report(gathered(ledger, storage, "today"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    refused = pytest.raises(UserError, match=r"evaluation/\S+ can't be written \(.*too large\)")
+    with small_disk(room), refused:
+        write_report(gathered(ledger, storage, "today"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

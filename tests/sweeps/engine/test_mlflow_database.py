@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import errno
-import resource
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,23 +18,12 @@ from sweeps.engine.mlflow_database import (
 )
 
 
-@contextmanager
-def small_disk(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size in bytes, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def prepare(path: Path) -> None:
     prepare_database(database_uri(path), own=True)
 
 
 @pytest.mark.parametrize("share", [0.5, 1])  # while it is copied; while its tables are changed
-def test_a_full_disk_leaves_the_database_as_it_is(tmp_path, older_database, share):
+def test_a_full_disk_leaves_the_database_as_it_is(tmp_path, older_database, share, small_disk):
     path = tmp_path / "mlflow.db"
     shutil.copy(older_database, path)
     before = path.read_bytes()
@@ -50,7 +37,7 @@ def test_a_full_disk_leaves_the_database_as_it_is(tmp_path, older_database, shar
     assert path.read_bytes() == before
 
 
-def test_of_a_database_that_cannot_be_made_nothing_stays(tmp_path):
+def test_of_a_database_that_cannot_be_made_nothing_stays(tmp_path, small_disk):
     with small_disk(100_000), pytest.raises(UserError, match=r"mlflow\.db can't be used \("):
         prepare(tmp_path / "mlflow.db")
     assert [*tmp_path.iterdir()] == []

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import json
 import os
-import resource
 import shlex
 import shutil
 import signal
@@ -15,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from statistics import mean, stdev
 from unittest.mock import patch
@@ -685,20 +684,11 @@ def test_artifacts_that_cannot_be_kept_leave_the_runs(storage, search, capsys):
     assert len(runs_by_level(storage)["seed"]) == 4
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size in bytes, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_is_one_line_and_the_view_is_whole_once_there_is_room(storage, search, capfd):
+def test_a_full_disk_is_one_line_and_the_view_is_whole_once_there_is_room(
+    storage, search, capfd, small_disk
+):
     room = (storage / "mlflow.db").stat().st_size + 8192
-    with largest_file(room):
+    with small_disk(room):
         tracker = run_live(storage, search)
     said, errors = capfd.readouterr()
     assert said.count("MLflow can't be written") == 1
