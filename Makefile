@@ -11,7 +11,7 @@ sweep ui: export SSENSE_STORAGE := $(value STORAGE)
 
 sweep: .venv/installed
 	$(BIN)/python sweeps/masking.py --yes
-	$(BIN)/python analysis/test_evaluation.py
+	$(BIN)/python analysis/evaluate.py
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -21,7 +21,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 ui: .venv/installed
-	$(BIN)/python -m sweeps.engine.mlflow_ui
+	$(BIN)/python -m ssense.engine.view.mlflow_ui
 
 # Run after a change of the dependencies in pyproject.toml.
 lock: .venv/bin/uv

@@ -8,14 +8,8 @@ What it shows of a sweep can be given as --sweep: its name, a beginning of it, o
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__" and not __package__:
-    # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
-    sys.path.pop(0)
-
 from analysis.options import CatalogueOptions
-from ssense.command import check_flags, run_command
+from ssense.cli.command import check_flags, run_command
 
 if __name__ == "__main__":
     check_flags(CatalogueOptions)  # before the imports that take seconds
@@ -26,16 +20,16 @@ from typing import Any
 
 from upath import UPath
 
-from analysis import report
-from analysis.looks import looks_by_sweep
+from analysis.measure import formats
+from analysis.measure.looks import looks_by_sweep
+from ssense.cli.screen import console, say
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.records.ledger import Ledger, all_ledgers, readable_ledgers
 from ssense.errors import UserError
-from ssense.storage import exists, open_storage
-from sweeps.engine.ledger import Ledger, all_ledgers, readable_ledgers
-from sweeps.engine.progress import console, say
-from sweeps.engine.sweep import Sweep
+from ssense.files.storage import exists, open_storage
 
 
-def catalogue(storage: UPath) -> report.Rows:
+def catalogue(storage: UPath) -> formats.Rows:
     """A row for each sweep that can be read, the one worked on last first.
 
     Raises:
@@ -117,7 +111,7 @@ def main(options: CatalogueOptions) -> None:
     rows = catalogue(storage)
     if not rows:
         raise UserError(f"no sweep in {storage} can be read. Name another --storage.")
-    console.print(report.screen_table(rows))
+    console.print(formats.screen_table(rows))
     by_task = Counter(row["of"].rpartition("(")[2].rstrip(")") for row in rows)
     n_sweeps = f"{len(rows)} sweep{'s' * (len(rows) != 1)}"
     say(f"{n_sweeps}: {', '.join(f'{n} of {task}' for task, n in by_task.items())}.")

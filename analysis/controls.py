@@ -7,19 +7,13 @@ Each control is evaluated on held-out test splits of the sweep's seeds and stand
 configuration of the sweep. Without training: duration and onset, alone and together, and the sound
 of the words, all without a brain; an untrained encoder; permuted pairings; and the score among
 candidates of similar duration. With training, where asked for: other signals, windows or splits,
-see `trained_controls`.
+see `analysis.control.trained`.
 """
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__" and not __package__:
-    # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
-    sys.path.pop(0)
-
 from analysis.options import ControlOptions
-from ssense.command import check_flags, run_command
+from ssense.cli.command import check_flags, run_command
 
 if __name__ == "__main__":
     check_flags(ControlOptions)  # before the imports that take seconds
@@ -29,28 +23,13 @@ from dataclasses import dataclass, replace
 
 from upath import UPath
 
-from analysis import report
-from analysis.comparison import NOT_TESTABLE, Comparison, comparison_values, interval
-from analysis.control_scores import ControlScores
-from analysis.evaluation import (
-    PRIMARY,
-    Evaluation,
-    best_configurations,
-    evaluation_of,
-    leading_family,
-    require_all,
-    splits_of,
-    take_up,
-)
-from analysis.figures import FIGURE_KINDS, bar_figure, figure_bytes
-from analysis.looks import record_look, withdrawn_unless_written
-from analysis.statistics import TTest
-from analysis.trained_controls import (
+from analysis.control.scores import ControlScores, control_rows
+from analysis.control.trained import (
     TRAINED,
     plan_control,
     run_trained_control,
 )
-from analysis.untrained_controls import (
+from analysis.control.untrained import (
     ACOUSTIC,
     BINNED,
     BOTH,
@@ -65,15 +44,30 @@ from analysis.untrained_controls import (
     read_sentences,
     run_untrained_controls,
 )
+from analysis.measure import formats
+from analysis.measure.comparison import NOT_TESTABLE, Comparison, comparison_values, interval
+from analysis.measure.evaluation import (
+    PRIMARY,
+    Evaluation,
+    best_configurations,
+    evaluation_of,
+    leading_family,
+    require_all,
+    splits_of,
+    take_up,
+)
+from analysis.measure.inference import TTest
+from analysis.measure.looks import record_look, withdrawn_unless_written
+from analysis.report.figures import FIGURE_KINDS, bar_figure, figure_bytes
+from ssense.cli.screen import console, say, step
+from ssense.engine.core.cell import Configuration, describe, label
+from ssense.engine.core.power import ALPHA
+from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.engine.reproduce import sweep_dataset
+from ssense.engine.search.search import Search
+from ssense.engine.view.tracking import Tracker
+from ssense.files.storage import locate, open_storage, write_together
 from ssense.retrieval import metric_title
-from ssense.storage import locate, open_storage, write_together
-from sweeps.engine.cell import Configuration, describe, label
-from sweeps.engine.ledger import Ledger, find_ledger
-from sweeps.engine.power import ALPHA
-from sweeps.engine.progress import console, say, step
-from sweeps.engine.reproduce import sweep_dataset
-from sweeps.engine.search import Search
-from sweeps.engine.tracking import Tracker
 
 TITLE = metric_title(PRIMARY)
 
@@ -226,7 +220,7 @@ def _standing(controls: Controls) -> str:
 
 
 def _evidence(test: TTest) -> str:
-    return f"corrected p {report.p_value(test.pvalue)}" if test.testable else NOT_TESTABLE
+    return f"corrected p {formats.p_value(test.pvalue)}" if test.testable else NOT_TESTABLE
 
 
 def _points(share: float) -> str:
@@ -245,18 +239,8 @@ def _shares(found: ControlScores, model: ControlScores) -> str:
 def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:
     return [
         f"With {name}, the share of permutations that reach the model's {TITLE} is "
-        f"{report.p_value(scores[name].pvalue)} (mean over the seeds of each one's permutation p)."
+        f"{formats.p_value(scores[name].pvalue)} (mean over the seeds of each one's permutation p)."
         for name in (PERMUTED, BINNED)
-    ]
-
-
-def table_rows(scores: Mapping[str, ControlScores]) -> list[dict[str, str]]:
-    """Lay the controls out for people, mean and sd over seeds."""
-    return [
-        {"control": name}
-        | report.mean_scores(found.scores)
-        | {f"chance {TITLE}": report.score(PRIMARY, found.chance[PRIMARY].mean())}
-        for name, found in scores.items()
     ]
 
 
@@ -286,7 +270,7 @@ def compared_rows(controls: Controls) -> list[dict[str, object]]:
 
 def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPath]:
     """Write the controls as Markdown, CSV and figure beside the ledger; return their paths."""
-    words, table = in_words(controls), report.markdown_table(table_rows(controls.scores))
+    words, table = in_words(controls), formats.markdown_table(control_rows(controls.scores))
     parts = [f"# Controls of {ledger.folder.name}", caption, *words, table]
     parts.append(f"As for tests, {controls.evaluation.legend}")
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
@@ -296,8 +280,8 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
         "verdict.txt": explanation(controls) + "\n",
-        "controls.csv": report.csv_table(value_rows(controls)),
-        "tests.csv": report.csv_table(compared_rows(controls)),
+        "controls.csv": formats.csv_table(value_rows(controls)),
+        "tests.csv": formats.csv_table(compared_rows(controls)),
         **{f"controls.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS},
     }
     folder = ledger.folder / "controls"
@@ -378,7 +362,7 @@ def main(options: ControlOptions) -> None:
         files = write_controls(ledger, controls, caption)
     for line in (caption, *in_words(controls)):
         say(line)
-    console.print(report.screen_table(table_rows(controls.scores)))
+    console.print(formats.screen_table(control_rows(controls.scores)))
     with step("MLflow"):
         log_controls(ledger, controls, files)
     say(f"Table and figure: {files[0].parent}")

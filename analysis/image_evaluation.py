@@ -12,14 +12,8 @@ Tables are in STORAGE/image_evaluation/, in a folder of their own for each choic
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__" and not __package__:
-    # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
-    sys.path.pop(0)
-
 from analysis.options import ImageEvaluationOptions
-from ssense.command import check_flags, run_command
+from ssense.cli.command import check_flags, run_command
 from ssense.specification import settings
 
 if __name__ == "__main__":
@@ -34,8 +28,8 @@ import numpy as np
 from scipy.stats import rankdata
 from upath import UPath
 
-from analysis import report
-from analysis.comparison import (
+from analysis.measure import formats
+from analysis.measure.comparison import (
     EQUIVALENCE,
     Comparison,
     Difference,
@@ -46,38 +40,44 @@ from analysis.comparison import (
     further_rows,
     pairs_of,
 )
-from analysis.evaluation import (
+from analysis.measure.evaluation import (
     another_models,
     best_configurations,
     check_split,
     require_all,
     take_up,
 )
-from analysis.findings import verdict
-from analysis.image_comparison import LEGEND as IMAGES_LEGEND
-from analysis.image_comparison import compare_on_images
-from analysis.looks import count_looks, record_look, withdrawn_unless_written
-from analysis.published_images import GALLERIES, MEANS, SSR, Modality, Task
-from analysis.score_splits import SPLIT
-from analysis.statistics import crossed_ttest, effect_size
-from analysis.subjects import BySubject, subject_rows
-from ssense.data.image_dataset import BEST_TEST_EPOCH, ImageDataset
-from ssense.data.synthetic_things import RECORD
-from ssense.data.things_responses import POSTERIOR
-from ssense.digest import digest
+from analysis.measure.image_comparison import LEGEND as IMAGES_LEGEND
+from analysis.measure.image_comparison import compare_on_images
+from analysis.measure.inference import crossed_ttest, effect_size
+from analysis.measure.looks import count_looks, record_look, withdrawn_unless_written
+from analysis.measure.score_splits import SPLIT
+from analysis.measure.subjects import BySubject, subject_rows
+from analysis.report.findings import verdict
+from analysis.report.published import GALLERIES, MEANS, SSR, Modality, Task
+from ssense.cli.screen import console, say, step
+from ssense.data.synthetic.things import RECORD
+from ssense.data.things.dataset import BEST_TEST_EPOCH, ImageDataset
+from ssense.data.things.responses import POSTERIOR
+from ssense.engine.core.cell import Configuration, describe
+from ssense.engine.records.ledger import (
+    Ledger,
+    Record,
+    find_ledger,
+    readable_ledgers,
+    sweep_folders,
+)
+from ssense.engine.reproduce import sweep_dataset
+from ssense.engine.search.search import Search
+from ssense.engine.view.tracking import Tracker
 from ssense.errors import UserError, printable
-from ssense.fitting import load_weights
-from ssense.image_training import ImageSpec
+from ssense.files.digest import digest
+from ssense.files.storage import locate, open_storage, write_together
+from ssense.files.weights import load_weights
 from ssense.retrieval import chance_metrics, cosine_scores, metric_values, retrieval_ranks
 from ssense.specification import configured
-from ssense.storage import locate, open_storage, write_together
-from sweeps.engine.cell import Configuration, describe
-from sweeps.engine.ledger import Ledger, Record, find_ledger, readable_ledgers, sweep_folders
-from sweeps.engine.process import any_device
-from sweeps.engine.progress import console, say, step
-from sweeps.engine.reproduce import sweep_dataset
-from sweeps.engine.search import Search
-from sweeps.engine.tracking import Tracker
+from ssense.training.images import ImageSpec
+from ssense.training.process import any_device
 
 LEGEND = (
     "The units are subjects and images, both some of many: the standard error has a part of "
@@ -91,7 +91,7 @@ PRIMARY = "recall@1"
 N_TEST = 200  # images, of the published tests
 OVER = "over subjects"
 
-Table = tuple[str, report.Rows]
+Table = tuple[str, formats.Rows]
 """Rows, under a title."""
 
 
@@ -307,9 +307,9 @@ def by_subject(found: Sequence[Evaluated], metric: str) -> BySubject:
     }
 
 
-def table_rows(found: Sequence[Evaluated], metric: str) -> report.Rows:
+def table_rows(found: Sequence[Evaluated], metric: str) -> formats.Rows:
     """Lay out means over seeds by objective and subject as the papers do, and what they publish."""
-    shown = partial(report.score, metric)
+    shown = partial(formats.score, metric)
     if len(found) > 1:
         rows = subject_rows(by_subject(found, metric), shown)
         ours = [
@@ -326,7 +326,7 @@ def table_rows(found: Sequence[Evaluated], metric: str) -> report.Rows:
     return [*ours, *published_rows(found, metric)]
 
 
-def published_rows(found: Sequence[Evaluated], metric: str) -> report.Rows:
+def published_rows(found: Sequence[Evaluated], metric: str) -> formats.Rows:
     """What was published on the same task, where the subjects are those of the papers."""
     task, subjects = found[0].task, [each.subject for each in found]
     if task is None or found[0].n_test != N_TEST or subjects != paper_subjects(task):
@@ -432,7 +432,7 @@ def _by_test(specification: ImageSpec) -> bool:
     return specification.split.endswith(BEST_TEST_EPOCH)
 
 
-def score_rows(found: Sequence[Evaluated]) -> report.Rows:
+def score_rows(found: Sequence[Evaluated]) -> formats.Rows:
     """List every subject's and seed's scores as numbers; all seeds of a split share the test."""
     return [
         {
@@ -471,7 +471,7 @@ def test_tables(comparisons: Sequence[Comparison], over: str) -> list[Table]:
         comparisons: The tests.
         over: Their units, in words.
     """
-    shown, title = partial(report.score, PRIMARY), TOPS[PRIMARY]
+    shown, title = partial(formats.score, PRIMARY), TOPS[PRIMARY]
     return [
         (f"{title}, over {over}", comparison_rows(comparisons, "comparison", shown)),
         (f"{title}, further measures", further_rows(comparisons)),
@@ -490,15 +490,15 @@ def write_tables(
         texts: What explains them, a paragraph each; the first stands before the tables.
     """
     first, *others = texts
-    shown = [f"## {title}\n\n{report.markdown_table(rows)}" for title, rows in tables]
+    shown = [f"## {title}\n\n{formats.markdown_table(rows)}" for title, rows in tables]
     parts = ["# Image decoding on the test images", first, *shown, *others]
     captions = [*(title for title, _ in tables[:-1]), " ".join(texts)]
-    latex = [report.latex_table(rows, c) for (_, rows), c in zip(tables, captions, strict=True)]
+    latex = [formats.latex_table(rows, c) for (_, rows), c in zip(tables, captions, strict=True)]
     contents = {
         "tables.md": "\n\n".join(parts) + "\n",
         "tables.tex": "\n".join(latex),
-        "scores.csv": report.csv_table(score_rows(found)),
-        "tests.csv": report.csv_table(comparison_values(compare_objectives(found), PRIMARY)),
+        "scores.csv": formats.csv_table(score_rows(found)),
+        "tests.csv": formats.csv_table(comparison_values(compare_objectives(found), PRIMARY)),
     }
     write_together(folder, contents)
 
@@ -516,7 +516,7 @@ def tables_and_texts(
     over, legend = ("subjects and images", LEGEND) if others else ("images", IMAGES_LEGEND)
     tables = [(title, table_rows(found, metric)) for metric, title in TOPS.items()]
     tables += test_tables(comparisons, over)
-    further = further_legend(comparisons, EQUIVALENCE, partial(report.score, PRIMARY))
+    further = further_legend(comparisons, EQUIVALENCE, partial(formats.score, PRIMARY))
     texts = [*words(found), *looks, legend, further]
     if not _by_test(first.specification):
         metric = TOPS[PRIMARY] if others else f"{TOPS[PRIMARY]} of {first.subject} alone"
@@ -538,7 +538,7 @@ def main(options: ImageEvaluationOptions) -> None:
     say(texts[0])
     for title, rows in tables:
         say(title)
-        console.print(report.screen_table(rows))
+        console.print(formats.screen_table(rows))
     for line in texts[1:]:
         say(line)
     with step("MLflow"):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ssense.engine.core.checks import check_folder, check_seeds, check_shares, check_storage
 from ssense.errors import UserError, printable
-from sweeps.engine.checks import check_folder, check_seeds, check_shares, check_storage
 
 TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 

@@ -2,7 +2,7 @@
 
     python analysis/recordings.py --storage DIR --sweeps SWEEP SWEEP SWEEP
 
-The sweeps must have been evaluated, each by `python analysis/test_evaluation.py --sweep SWEEP`, all
+The sweeps must have been evaluated, each by `python analysis/evaluate.py --sweep SWEEP`, all
 by one protocol and on splits of one kind; no test split is looked at again. A verdict comes first.
 Tables are in STORAGE/recordings_compared/, as Markdown, CSV and LaTeX, in a folder of their own for
 each choice of sweeps.
@@ -10,14 +10,8 @@ each choice of sweeps.
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__" and not __package__:
-    # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
-    sys.path.pop(0)
-
 from analysis.options import RecordingsOptions
-from ssense.command import check_flags, run_command
+from ssense.cli.command import check_flags, run_command
 
 if __name__ == "__main__":
     check_flags(RecordingsOptions)  # before the imports that take seconds
@@ -32,21 +26,21 @@ from typing import TypeVar
 
 import numpy as np
 
-from analysis import report
-from analysis.comparison import EQUIVALENCE, Scores, comparison_values
-from analysis.evaluation import PRIMARY
-from analysis.findings import explained_by, in_list, verdict
-from analysis.origin import control_verdict, read_controls
-from analysis.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
-from analysis.subjects import BySubject, compare_subjects, legend, subject_tables
+from analysis.measure import formats
+from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
+from analysis.measure.evaluation import PRIMARY
+from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
+from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
+from analysis.report.findings import explained_by, in_list, verdict
+from analysis.report.origin import control_verdict, read_controls
 from ssense.choices import SplitKind
-from ssense.command import shell_command
-from ssense.digest import digest
+from ssense.cli.command import shell_command
+from ssense.cli.screen import console, say
+from ssense.engine.records.ledger import Ledger, find_ledger
 from ssense.errors import UserError, one_line
+from ssense.files.digest import digest
+from ssense.files.storage import open_storage, read_whole, write_together
 from ssense.retrieval import metric_title
-from ssense.storage import open_storage, read_whole, write_together
-from sweeps.engine.ledger import Ledger, find_ledger
-from sweeps.engine.progress import console, say
 
 PROTOCOLS = {
     SEARCH_SEEDS: "the search seeds, at which the configurations were chosen",
@@ -170,7 +164,7 @@ def _fraction(text: str) -> float:
 
 def _evaluation(ledger: Ledger) -> str:
     """The command that evaluates a sweep."""
-    script = "analysis/test_evaluation.py"
+    script = "analysis/evaluate.py"
     return shell_command(script, storage=ledger.storage, sweep=ledger.folder.name)
 
 
@@ -250,7 +244,7 @@ def main(options: RecordingsOptions) -> None:
     check_alike(found)
     scores, chance = by_subject(found)
     comparisons = compare_subjects(scores, chance)
-    shown = partial(report.score, PRIMARY)
+    shown = partial(formats.score, PRIMARY)
     tables = subject_tables(scores, comparisons, shown)
     protocol, split = found[0].protocol, found[0].split
     metric = f"{metric_title(PRIMARY)} over {len(scores)} subjects at {protocol}"
@@ -260,16 +254,16 @@ def main(options: RecordingsOptions) -> None:
     say(first)
     say(title)
     for rows in tables:
-        console.print(report.screen_table(rows))
+        console.print(formats.screen_table(rows))
     for line in words:
         say(line)
     # In any order they are the same comparison.
     folder = (
         storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
     )
-    parts = [f"# {title}", first, *words, *map(report.markdown_table, tables)]
+    parts = [f"# {title}", first, *words, *map(formats.markdown_table, tables)]
     captions = [title, title, " ".join([first, *words])]
-    latex = map(report.latex_table, tables, captions)
+    latex = map(formats.latex_table, tables, captions)
     values = [
         {"protocol": protocol, "split": split, **row}
         for row in comparison_values(comparisons, PRIMARY)
@@ -277,7 +271,7 @@ def main(options: RecordingsOptions) -> None:
     contents = {
         "recordings.md": "\n\n".join(parts),
         "recordings.tex": "\n".join(latex),
-        "recordings.csv": report.csv_table(values),
+        "recordings.csv": formats.csv_table(values),
     }
     write_together(folder, contents)
     say(f"Tables: {folder}")

@@ -10,14 +10,8 @@ is said on a terminal alone.
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__" and not __package__:
-    # Run as a file, its folder comes first, and analysis/statistics.py hides the standard library's
-    sys.path.pop(0)
-
 from analysis.options import VerifyOptions
-from ssense.command import check_flags, run_command
+from ssense.cli.command import check_flags, run_command
 
 if __name__ == "__main__":
     check_flags(VerifyOptions)  # before the imports that take seconds
@@ -31,24 +25,24 @@ from typing import get_args
 
 from upath import UPath
 
-from analysis.evaluation import cell_encoder
-from analysis.looks import FOLDER as LOOKS
-from analysis.looks import looks_noted, read_looks
+from analysis.measure.evaluation import cell_encoder
+from analysis.measure.looks import FOLDER as LOOKS
+from analysis.measure.looks import looks_noted, read_looks
+from ssense.cli.screen import console, count, say
 from ssense.data import shards
 from ssense.data.splits import SplitKind
-from ssense.digest import digest, weights_file
+from ssense.engine.core.cell import Cell, signature
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.tasks.precompute import dataset_digest
 from ssense.errors import UserError
-from ssense.fitting import Specification
-from ssense.model.text import TextSpec
+from ssense.files.digest import digest, weights_file
+from ssense.files.storage import exists, locate, names_in
+from ssense.files.tensor_file import check_tensor_file
 from ssense.specification import walk
-from ssense.storage import exists, locate, names_in
-from ssense.tensor_file import check_tensor_file
-from ssense.training import SentenceSpec
-from sweeps.engine.cell import Cell, signature
-from sweeps.engine.ledger import SWEEPS, Ledger, Record
-from sweeps.engine.precompute import dataset_digest
-from sweeps.engine.progress import console, count, say
-from sweeps.engine.sweep import Sweep
+from ssense.targets.text import TextSpec
+from ssense.training.loop import Specification
+from ssense.training.sentences import SentenceSpec
 
 TENSORS = ("text", "features", "pixels", "responses")
 """Folders of a storage that hold a tensor in each file."""

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import torch
 from training_step import MASKING, random_pairs
 
-from ssense.command import run_command
-from ssense.fitting import initial_model
+from ssense.cli.command import run_command
+from ssense.engine.records.provenance import device_name
 from ssense.model.encoder import Precision, ResNetSpec, build_encoder
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.process import any_device, reset_process
-from sweeps.engine.provenance import device_name
+from ssense.training.loop import initial_model
+from ssense.training.process import any_device, reset_process
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 
 @dataclass(frozen=True)

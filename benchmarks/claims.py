@@ -37,24 +37,24 @@ import torch
 from scipy import signal, stats
 from upath import UPath
 
-from analysis.comparison import Comparison, against_chance
-from analysis.evaluation import Evaluation, Retrieval, retrieval_of
-from analysis.image_comparison import compare_on_images
-from analysis.statistics import crossed_ttest, holm, naive_ttest
-from analysis.subjects import compare_subjects
-from ssense.command import run_command
-from ssense.data.brain_treebank import SegmentSpec, open_recording
+from analysis.measure.comparison import Comparison, against_chance
+from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
+from analysis.measure.image_comparison import compare_on_images
+from analysis.measure.inference import crossed_ttest, holm, naive_ttest
+from analysis.measure.subjects import compare_subjects
+from ssense.cli.command import run_command
 from ssense.data.dataset import Dataset
+from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_sentences
-from ssense.data.synthetic import SyntheticSpec, write_synthetic
-from ssense.fitting import fit
+from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
+from ssense.engine.core.cell import Configuration
+from ssense.engine.tasks.precompute import ShardTask, plan_dataset
+from ssense.engine.tasks.recording_plan import SMALL
 from ssense.model.encoder import ResNetSpec, trained_encoder
-from ssense.model.text import TextSpec, cached_embeddings
 from ssense.retrieval import chance_metrics, cosine_scores
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.cell import Configuration
-from sweeps.engine.precompute import ShardTask, plan_dataset
-from sweeps.engine.recording_plan import SMALL
+from ssense.targets.text import TextSpec, cached_embeddings
+from ssense.training.loop import fit
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 METRIC = "recall@10"
 N_IMAGES = 200

@@ -24,12 +24,12 @@ from matplotlib.figure import Figure
 from torch.nn.functional import normalize
 from training_step import SHAPE, Clock, epoch_seconds, peak_bytes
 
-from ssense.command import run_command
+from ssense.cli.command import run_command
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.encoder import Precision, ResNetSpec
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.process import any_device, reset_process
+from ssense.training.process import any_device, reset_process
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 CHUNK = 32
 

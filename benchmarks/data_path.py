@@ -29,10 +29,10 @@ import ray
 import torch
 from upath import UPath
 
-from ssense.command import run_command
+from ssense.cli.command import run_command
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, read_shards, rows_per_shard, shard_name, write_shard
-from sweeps.engine.workers import running_ray
+from ssense.engine.work.workers import running_ray
 
 ORIGIN = "noise"
 

@@ -24,19 +24,19 @@ import torch
 from precompute import MemoryWatch
 from upath import UPath
 
-from analysis.evaluation import held_out_retrieval
-from ssense.command import run_command
-from ssense.data.brain_treebank import SegmentSpec, open_recording
+from analysis.measure.evaluation import held_out_retrieval
+from ssense.cli.command import run_command
+from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.engine.core.cell import Cell
+from ssense.engine.records.ledger import Ledger
+from ssense.engine.tasks.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
+from ssense.engine.work.trial import run_cell
+from ssense.engine.work.workers import running_ray
 from ssense.model.encoder import ResNetSpec
-from ssense.model.text import TextSpec, cached_embeddings
 from ssense.signal.superlets import SuperletSpec
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.cell import Cell
-from sweeps.engine.ledger import Ledger
-from sweeps.engine.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
-from sweeps.engine.process import reset_process, usable_cores
-from sweeps.engine.trial import run_cell
-from sweeps.engine.workers import running_ray
+from ssense.targets.text import TextSpec, cached_embeddings
+from ssense.training.process import reset_process, usable_cores
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 SEED = 0
 CELLS = (1 + 7 + 2 * 10) * 10  # no masking, seven ratios, ten configurations of two; ten seeds

@@ -24,13 +24,13 @@ import safetensors.numpy
 import torch
 from training_step import Clock, epoch_seconds
 
-from ssense.command import run_command
-from ssense.data.image_dataset import ImageDataset
-from ssense.data.things import Things
-from ssense.data.things_images import ImageSet
-from ssense.image_training import ImageSpec
+from ssense.cli.command import run_command
+from ssense.data.things.averages import Things
+from ssense.data.things.dataset import ImageDataset
+from ssense.data.things.images import ImageSet
 from ssense.specification import configured
-from sweeps.engine.process import any_device, reset_process
+from ssense.training.images import ImageSpec
+from ssense.training.process import any_device, reset_process
 
 N_CHANNELS, N_SAMPLES, N_FEATURES, N_VALIDATION = 17, 250, 1024, 200
 BATCH = 1024  # pairs

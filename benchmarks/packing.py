@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssense.choices import Precision
-from ssense.command import check_flags, run_command
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ import numpy as np
 import torch
 from training_step import MASKING, random_pairs
 
-from ssense.fitting import Checkpoint, Examples, Specification, fit
-from ssense.image_training import ImageSpec
+from ssense.engine.records.provenance import device_name
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.process import any_device, assigned_device, reset_process, usable_cores
-from sweeps.engine.provenance import device_name
+from ssense.training.images import ImageSpec
+from ssense.training.loop import Checkpoint, Examples, Specification, fit
+from ssense.training.process import any_device, assigned_device, reset_process, usable_cores
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 ENDLESS = 10**6  # epochs
 PATIENCE_S = 900.0  # for the others: one that failed never comes

@@ -16,15 +16,15 @@ from typing import get_args
 
 import numpy as np
 
-from ssense.command import run_command
-from ssense.data.synthetic import SyntheticSpec
-from ssense.fitting import fit
+from ssense.cli.command import run_command
+from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.tasks.precompute import load_dataset, make_shards
+from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.work.workers import running_ray
 from ssense.model.encoder import Precision, trained_encoder
 from ssense.specification import configured
-from sweeps.engine.options import SweepOptions
-from sweeps.engine.precompute import load_dataset, make_shards
-from sweeps.engine.process import any_device, reset_process
-from sweeps.engine.workers import running_ray
+from ssense.training.loop import fit
+from ssense.training.process import any_device, reset_process
 
 METRICS = ("recall@10", "mrr")
 

@@ -24,15 +24,15 @@ import psutil
 import torch
 from upath import UPath
 
-from ssense.command import run_command
-from ssense.data.brain_treebank import SegmentSpec, open_recording
-from ssense.data.synthetic import SyntheticSpec, write_synthetic
-from ssense.model.text import TextSpec
+from ssense.cli.command import run_command
+from ssense.cli.screen import count, step
+from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
+from ssense.engine.tasks.precompute import DatasetPlan, make_shards, plan_dataset
+from ssense.engine.work.workers import running_ray
 from ssense.signal.superlets import SuperletSpec, spectrogram
-from sweeps.engine.precompute import DatasetPlan, make_shards, plan_dataset
-from sweeps.engine.process import usable_cores
-from sweeps.engine.progress import count, step
-from sweeps.engine.workers import running_ray
+from ssense.targets.text import TextSpec
+from ssense.training.process import usable_cores
 
 BARE_BLOCKS = 8  # of one electrode of a shard each, in every process
 SAMPLE_EVERY_S = 0.2

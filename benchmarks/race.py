@@ -22,8 +22,9 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from ssense.command import run_command
-from sweeps.engine.race import (
+from ssense.cli.command import run_command
+from ssense.engine.core.sweep import Family
+from ssense.engine.search.race import (
     PROPOSALS_AT_ONCE,
     STARTUP_PROPOSALS,
     Full,
@@ -32,8 +33,7 @@ from sweeps.engine.race import (
     Scores,
     Wilcoxon,
 )
-from sweeps.engine.search import propose
-from sweeps.engine.sweep import Family
+from ssense.engine.search.search import propose
 
 CONFIGURATION_SD, SPLIT_SD, NOISE_SD = 0.7, 1.1, 0.9  # points
 SEEDS = range(10)

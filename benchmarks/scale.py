@@ -37,15 +37,16 @@ from ray.exceptions import RayActorError
 from sweep_overhead import Driver, given, invented, proposed
 from upath import UPath
 
-from ssense.command import run_command
-from ssense.storage import read_whole, remove
-from sweeps.engine.budget import Budget
-from sweeps.engine.cell import Cell
-from sweeps.engine.ledger import Ledger, Record
-from sweeps.engine.race import POLICIES, PolicyName
-from sweeps.engine.search import Search
-from sweeps.engine.sweep import Sweep
-from sweeps.engine.workers import LEAST_WAITING, CellSearcher
+from ssense.choices import PolicyName
+from ssense.cli.command import run_command
+from ssense.engine.core.budget import Budget
+from ssense.engine.core.cell import Cell
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Search
+from ssense.engine.work.workers import LEAST_WAITING, CellSearcher
+from ssense.files.storage import read_whole, remove
 
 EPOCHS = (10, 60)  # of a cell, fewest and most
 EPOCH_S = 5.0  # on a machine of middling speed
@@ -54,7 +55,7 @@ STRAGGLERS, STRAGGLER_FACTOR = 0.01, 5.0
 MACHINE_H = 4.0  # for which a machine on spot is left, on average
 NEW_MACHINE_S = 240.0
 REQUEST_S = 0.02
-REQUESTS_AT_ONCE = 64  # connections, as in ssense.storage
+REQUESTS_AT_ONCE = 64  # connections, as in ssense.files.storage
 NAMES_AT_ONCE = 1000  # of a listing, as S3 has it
 
 

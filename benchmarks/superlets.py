@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.signal import fftconvolve
 
-from ssense.command import run_command
+from ssense.cli.command import run_command
 from ssense.signal.superlets import SuperletSpec, superlet_transform
 
 SAMPLES = 8200

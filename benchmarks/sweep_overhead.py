@@ -41,27 +41,30 @@ from ray import tune
 from rich.console import Console
 from upath import UPath
 
-from ssense.command import run_command
+from ssense.choices import PolicyName
+from ssense.cli.command import run_command
+from ssense.cli.screen import say, step
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
-from ssense.fitting import fit
+from ssense.engine.core.budget import Budget
+from ssense.engine.core.cell import Cell, signature
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.provenance import code_digest
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Change, Search
+from ssense.engine.view import progress
+from ssense.engine.view.progress import CellProgress
+from ssense.engine.view.tracking import Tracker
+from ssense.engine.work import trial, workers
+from ssense.engine.work.own_ray import own_home, own_ray
+from ssense.engine.work.trial import CellTrainable
+from ssense.engine.work.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine import progress, trial, workers
-from sweeps.engine.budget import Budget
-from sweeps.engine.cell import Cell, signature
-from sweeps.engine.ledger import Ledger, Record
-from sweeps.engine.own_ray import own_home, own_ray
-from sweeps.engine.process import assigned_device, reset_process
-from sweeps.engine.progress import CellProgress, say, step
-from sweeps.engine.provenance import code_digest
-from sweeps.engine.race import POLICIES, PolicyName
-from sweeps.engine.search import Change, Search
-from sweeps.engine.sweep import Family, Sweep
-from sweeps.engine.tracking import Tracker
-from sweeps.engine.trial import CellTrainable
-from sweeps.engine.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
+from ssense.training.loop import fit
+from ssense.training.process import assigned_device, reset_process
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 WORKERS = 2
 ELECTRODES, FRAMES = 3, 32
@@ -81,10 +84,10 @@ import numpy as np, safetensors.torch, torch
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.masking import Masking
-from ssense.fitting import fit
+from ssense.training.loop import fit
 from ssense.model.encoder import ResNetSpec
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.process import reset_process
+from ssense.training.sentences import SentenceSpec, TrainingSpec
+from ssense.training.process import reset_process
 folder, data = sys.argv[1], np.load(f"{sys.argv[1]}/data.npz")
 pairs = Pairs(torch.from_numpy(data["spectrograms"]), torch.from_numpy(data["text"]))
 for ratio, seed in json.loads(sys.argv[2]):
@@ -192,7 +195,7 @@ class Driver:
         self._progress = CellProgress(sweep.n_cells, lambda: WORKERS, sweep.metric, search.matrix)
 
     def keep(self, record: Record, change: Change) -> None:
-        """Take in a record, as `sweeps.engine.run` does."""
+        """Take in a record, as `ssense.engine.run` does."""
         row = self._search.rows_of(record.signature)[0]
         self._progress.cell(row.family, record)
         if any(change):

@@ -31,15 +31,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
-from ssense.command import run_command
+from ssense.cli.command import run_command
 from ssense.data.dataset import Pairs
-from ssense.fitting import Checkpoint, Examples, Specification, fit
+from ssense.engine.records.provenance import device_name
 from ssense.model.encoder import Precision, ResNetSpec, SpectrogramEncoder, build_encoder
 from ssense.model.masking import Masking
 from ssense.specification import configured
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.process import any_device, reset_process
-from sweeps.engine.provenance import device_name
+from ssense.training.loop import Checkpoint, Examples, Specification, fit
+from ssense.training.process import any_device, reset_process
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 SHAPE = (40, 154)  # frequencies and frames of the paper's spectrograms
 MASKING = Masking(electrode=0.25, frequency=0.1, time=0.1)

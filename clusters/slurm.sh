@@ -2,7 +2,7 @@
 # A sweep on Slurm: one Ray over all nodes of the job, and the sweep on the first of them.
 #
 #   sbatch clusters/slurm.sh sweeps/masking.py --recording DIR    # without one: a synthetic trial
-#   sbatch clusters/slurm.sh analysis/test_evaluation.py
+#   sbatch clusters/slurm.sh analysis/evaluate.py
 #   tail -f ssense-JOB.log
 #
 # Flags of sbatch go before the script, and win over the lines below. What every site wants to know,

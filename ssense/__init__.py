@@ -3,7 +3,7 @@
 Nothing in this package imports ray, optuna or mlflow.
 """
 
-from ssense.interrupt import is_own_command, show_interrupts_in_one_line
+from ssense.cli.interrupt import is_own_command, show_interrupts_in_one_line
 
 if is_own_command():  # before its own imports
     show_interrupts_in_one_line()

@@ -22,6 +22,7 @@ BatchNorm = Literal["chunk", "frozen"]
 
 Part = Literal["training", "test"]
 BrainEncoderName = Literal["eeg-project", "ts-conv"]
+FeatureKind = Literal["original", "augmented-mean", "blurred"]
 GalleryName = Literal["original", "augmented-mean", "blurred", "class-centre"]
 """What stands for an image that was shown.
 
@@ -46,3 +47,5 @@ UNTRAINED = "untrained"
 SMALL_VIT = "small-vit"
 """A vision Transformer of three layers, for trials without a GPU; it has no weights but untrained.
 """
+
+PolicyName = Literal["race", "full", "wilcoxon"]

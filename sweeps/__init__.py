@@ -1,1 +1,1 @@
-"""Sweeps over configurations and seeds: one readable file per claim, plus the engine."""
+"""Sweeps over configurations and seeds: one readable file per question."""

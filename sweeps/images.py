@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ssense.choices import ObjectiveName
-from ssense.command import run_command
-from sweeps.engine.image_options import ImageOptions
+from ssense.cli.command import run_command
+from ssense.engine.tasks.image_options import ImageOptions
 
 if TYPE_CHECKING:
-    from sweeps.engine.image_plan import ImagePlan
-    from sweeps.engine.sweep import Levels, Sweep
+    from ssense.engine.core.sweep import Levels, Sweep
+    from ssense.engine.tasks.image_plan import ImagePlan
 
 INFONCE = {"objective.temperature": (0.02, 0.04, 0.07, 0.1, 0.2)}
 SSR = {
@@ -70,7 +70,7 @@ def depths(layers: int) -> tuple[int, ...]:
 
 def main(options: ImageOptions) -> None:
     """Sweep objectives of image decoding, subject by subject, over paired seeds."""
-    from sweeps.engine.run import run  # after the flags are checked: it takes seconds to import
+    from ssense.engine.run import run  # after the flags are checked: it takes seconds to import
 
     run(image_sweep, options)
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ssense.command import run_command
+from ssense.cli.command import run_command
+from ssense.engine.tasks.recording_options import SweepOptions
 from ssense.errors import UserError
-from sweeps.engine.options import SweepOptions
 
 if TYPE_CHECKING:
-    from sweeps.engine.precompute import DatasetPlan
-    from sweeps.engine.sweep import Sweep
+    from ssense.engine.core.sweep import Sweep
+    from ssense.engine.tasks.precompute import DatasetPlan
 
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
@@ -74,7 +74,7 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
 
 def main(options: MaskingOptions) -> None:
     """Sweep masking configurations over paired seeds (Table 1 of SSENSE)."""
-    from sweeps.engine.run import run  # after the flags are checked: it takes seconds to import
+    from ssense.engine.run import run  # after the flags are checked: it takes seconds to import
 
     run(masking_sweep, options)
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ssense.command import run_command
-from sweeps.engine.options import SweepOptions
+from ssense.cli.command import run_command
+from ssense.engine.tasks.recording_options import SweepOptions
 
 if TYPE_CHECKING:
-    from sweeps.engine.precompute import DatasetPlan
-    from sweeps.engine.sweep import Sweep
+    from ssense.engine.core.sweep import Sweep
+    from ssense.engine.tasks.precompute import DatasetPlan
 
 LEARNING_RATES = {"training.learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
 TEMPERATURES = {"objective.temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
@@ -35,7 +35,7 @@ def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:
 
 def main(options: SweepOptions) -> None:
     """Sweep learning rates and temperatures over paired seeds."""
-    from sweeps.engine.run import run  # after the flags are checked: it takes seconds to import
+    from ssense.engine.run import run  # after the flags are checked: it takes seconds to import
 
     run(optimisation_sweep, options)
 

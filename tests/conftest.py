@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sweeps.engine import progress
+from ssense.engine.view import progress
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 # What is said is searched for words, which line breaks would part.
@@ -171,8 +171,8 @@ def small_disk() -> Callable[[int], AbstractContextManager[None]]:
 def local_ray() -> Iterator[None]:
     import ray
 
-    from sweeps.engine.own_ray import on_loopback
-    from sweeps.engine.workers import quiet_ray
+    from ssense.engine.work.own_ray import on_loopback
+    from ssense.engine.work.workers import quiet_ray
 
     quiet_ray()
     with on_loopback():

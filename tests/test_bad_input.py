@@ -12,12 +12,12 @@ from pathlib import Path
 import h5py
 import pytest
 
-from ssense.command import run_command
-from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.cli.command import run_command
+from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
+from ssense.engine.records.ledger import SWEEPS
+from ssense.engine.tasks.precompute import make_shards
+from ssense.files.storage import open_storage
 from ssense.model.encoder import _pretrained_state
-from ssense.storage import open_storage
-from sweeps.engine.ledger import SWEEPS
-from sweeps.engine.precompute import make_shards
 from sweeps.masking import MaskingOptions, main
 
 SCRIPT = Path(__file__).parents[1] / "sweeps" / "masking.py"

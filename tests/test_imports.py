@@ -45,7 +45,7 @@ def test_a_machine_with_just_torch_and_numpy_can_train(module):
 
 
 def test_where_files_cannot_be_locked_as_on_windows_that_is_one_line():
-    script = "import sys; sys.modules['fcntl'] = None; import sweeps.engine.run"
+    script = "import sys; sys.modules['fcntl'] = None; import ssense.engine.run"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: ssense does not run on Windows itself. Install it in WSL.\n"

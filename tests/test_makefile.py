@@ -53,9 +53,11 @@ def make(checkout: Path, *arguments: str, **environment: str) -> list[list[str]]
 def test_the_storage_may_have_any_name(checkout, name):
     assert make(checkout, "sweep", f"STORAGE={name}") == [
         [name, "sweeps/masking.py", "--yes"],
-        [name, "analysis/test_evaluation.py"],
+        [name, "analysis/evaluate.py"],
     ]
-    assert make(checkout, "ui", f"STORAGE={name}")[2:] == [[name, "-m", "sweeps.engine.mlflow_ui"]]
+    assert make(checkout, "ui", f"STORAGE={name}")[2:] == [
+        [name, "-m", "ssense.engine.view.mlflow_ui"]
+    ]
 
 
 def test_the_storage_is_storage_or_that_of_the_environment(checkout):

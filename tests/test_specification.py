@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.image_training import ImageSpec
-from ssense.plain_values import from_plain
+from ssense.engine.core.cell import Cell, signature
+from ssense.files.plain_values import from_plain
 from ssense.specification import (
     configured,
     field_names,
@@ -23,8 +23,8 @@ from ssense.specification import (
     settings,
     walk,
 )
-from ssense.training import SentenceSpec
-from sweeps.engine.cell import Cell, signature
+from ssense.training.images import ImageSpec
+from ssense.training.sentences import SentenceSpec
 
 # ---------------------------------------------------------------- signatures of stored cells
 

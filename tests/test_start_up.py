@@ -21,9 +21,18 @@ SCRIPTS = [
     "benchmarks/packing.py",
 ]
 MODULES = [
-    *("analysis.statistics", "analysis.catalogue", "sweeps.masking", "sweeps.engine.tracking"),
-    *("sweeps.engine.mlflow_server", "ssense.data.synthetic", "ssense.data.synthetic_things"),
-    *("ssense.data.shards", "sweeps.engine.mlflow_ui"),
+    *(
+        "analysis.measure.inference",
+        "analysis.catalogue",
+        "sweeps.masking",
+        "ssense.engine.view.tracking",
+    ),
+    *(
+        "ssense.engine.view.mlflow_server",
+        "ssense.data.synthetic",
+        "ssense.data.synthetic.things",
+    ),
+    *("ssense.data.shards", "ssense.engine.view.mlflow_ui"),
 ]
 COMMANDS = [[script] for script in SCRIPTS] + [["-m", module] for module in MODULES]
 
@@ -67,12 +76,12 @@ def test_help_imports_nothing_heavy(command):
         (["sweeps/images.py"], ["--image-weights", "no/such.safetensors"]),
         (["sweeps/images.py"], ["--responses", "/nonexistent"]),
         (["sweeps/images.py"], ["--synthetic.subjects", "0"]),
-        (["analysis/test_evaluation.py"], ["--confirm-seeds", "5", "5"]),
+        (["analysis/evaluate.py"], ["--confirm-seeds", "5", "5"]),
         (["analysis/controls.py"], ["--train", "noise", "silence"]),
-        (["-m", "analysis.statistics"], ["results.csv", "--equivalence", "much"]),
+        (["-m", "analysis.compare"], ["results.csv", "--equivalence", "much"]),
         (["-m", "ssense.data.synthetic"], ["OUT", "--sentences", "0"]),
-        (["-m", "sweeps.engine.tracking"], ["--sweep"]),
-        (["-m", "sweeps.engine.mlflow_ui"], ["--port", "999999"]),
+        (["-m", "ssense.engine.view.tracking"], ["--sweep"]),
+        (["-m", "ssense.engine.view.mlflow_ui"], ["--port", "999999"]),
     ],
     ids=lambda words: words[-1],
 )
@@ -88,8 +97,8 @@ def test_a_wrong_flag_is_one_line_before_anything_heavy_is_imported(command, wor
 @pytest.mark.parametrize(
     "module",
     [
-        *("sweeps.engine.tracking", "sweeps.engine.mlflow_ui", "analysis.catalogue"),
-        *("analysis.test_evaluation", "analysis.recordings", "analysis.verify"),
+        *("ssense.engine.view.tracking", "ssense.engine.view.mlflow_ui", "analysis.catalogue"),
+        *("analysis.evaluate", "analysis.recordings", "analysis.verify"),
     ],
 )
 def test_a_storage_that_is_not_there_is_said_before_anything_heavy_is_imported(module, tmp_path):

@@ -16,7 +16,7 @@ Values one by one would be read at a tenth of the speed, and compressed well tak
 
 from __future__ import annotations
 
-from ssense.command import check_flags, run_command
+from ssense.cli.command import check_flags, run_command
 from ssense.data.shards_options import ShardsOptions
 
 if __name__ == "__main__":
@@ -36,11 +36,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from ssense.digest import digest
 from ssense.errors import UserError, one_line, printable
-from ssense.plain_values import from_plain
-from ssense.sealed_json import unsealed, write_sealed
-from ssense.storage import (
+from ssense.files.digest import digest
+from ssense.files.plain_values import from_plain
+from ssense.files.sealed_json import unsealed, write_sealed
+from ssense.files.storage import (
     is_local,
     locate,
     read_json,

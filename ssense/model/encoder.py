@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from ssense.choices import BatchNorm, Precision
 from ssense.errors import UserError, one_line, printable
-from ssense.fitting import load_weights
+from ssense.files.weights import load_weights, read_weights, some
 from ssense.model.resnet import ResNet18
-from ssense.model.weights import read_weights, some
 
 EMBEDDING_DIMENSIONS = 512
 # oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from analysis.evaluation import Evaluation, Retrieval
-from ssense.data.synthetic import SyntheticSpec
-from sweeps.engine.budget import Budget
-from sweeps.engine.options import SweepOptions
-from sweeps.engine.run import run_sweep
+from analysis.measure.evaluation import Evaluation, Retrieval
+from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.core.budget import Budget
+from ssense.engine.run import run_sweep
+from ssense.engine.tasks.recording_options import SweepOptions
 
 N_TEST, N_SEEDS = 292, 10
 

@@ -6,16 +6,16 @@ import pytest
 from upath import UPath
 
 from analysis.catalogue import catalogue, main
-from analysis.looks import record_look
+from analysis.measure.looks import record_look
 from analysis.options import CatalogueOptions
+from ssense.engine.core.cell import Cell, signature
+from ssense.engine.core.sweep import Family, Row, Sweep
+from ssense.engine.records.ledger import SWEEPS, Ledger, Record
 from ssense.errors import UserError
+from ssense.files.sealed_json import CHECKSUM, write_sealed
+from ssense.files.storage import write_whole
 from ssense.model.encoder import ResNetSpec
-from ssense.sealed_json import CHECKSUM, write_sealed
-from ssense.storage import write_whole
-from ssense.training import SentenceSpec
-from sweeps.engine.cell import Cell, signature
-from sweeps.engine.ledger import SWEEPS, Ledger, Record
-from sweeps.engine.sweep import Family, Row, Sweep
+from ssense.training.sentences import SentenceSpec
 
 LEVELS = {"masking.electrode": (0.5, 0.75)}
 DATA = {"digest": "d", "subject": "sub_9", "title": "Ant-Man"}

@@ -11,24 +11,9 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from analysis.control_scores import ControlScores
-from analysis.controls import (
-    BRAINLESS,
-    NO_SOUND,
-    ControlOptions,
-    Controls,
-    compared,
-    compared_rows,
-    explanation,
-    in_words,
-    strongest_control,
-    table_rows,
-    value_rows,
-)
-from analysis.evaluation import PRIMARY, Evaluation, Retrieval
-from analysis.test_evaluation import EvaluationOptions
-from analysis.trained_controls import TRAINED
-from analysis.untrained_controls import (
+from analysis.control.scores import ControlScores, control_rows
+from analysis.control.trained import TRAINED
+from analysis.control.untrained import (
     ACOUSTIC,
     BINNED,
     BOTH,
@@ -41,6 +26,20 @@ from analysis.untrained_controls import (
     SIMILAR,
     TEXT,
 )
+from analysis.controls import (
+    BRAINLESS,
+    NO_SOUND,
+    ControlOptions,
+    Controls,
+    compared,
+    compared_rows,
+    explanation,
+    in_words,
+    strongest_control,
+    value_rows,
+)
+from analysis.evaluate import EvaluationOptions
+from analysis.measure.evaluation import PRIMARY, Evaluation, Retrieval
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
 
@@ -259,7 +258,7 @@ def test_a_model_that_may_be_at_chance_is_said_to_be(score):
 
 
 def test_the_tables_have_the_chance_of_each_control():
-    rows = {row["control"]: row for row in table_rows(controls().scores)}
+    rows = {row["control"]: row for row in control_rows(controls().scores)}
     assert rows[BLOCKED]["chance Recall@10"] == "20.00"
     assert rows[MODEL]["Recall@10"] == "50.00 ± 1.00"
     values = {(row["control"], row["seed"]): row for row in value_rows(controls())}

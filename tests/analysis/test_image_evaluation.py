@@ -17,8 +17,7 @@ import pytest
 import torch
 from upath import UPath
 
-from analysis import results_table
-from analysis.image_comparison import compare_on_images
+from analysis.compare import main as compare_table
 from analysis.image_evaluation import (
     OVER,
     PRIMARY,
@@ -34,20 +33,21 @@ from analysis.image_evaluation import (
     subject_ledgers,
     table_rows,
 )
+from analysis.measure.image_comparison import compare_on_images
+from analysis.measure.inference import crossed_ttest, pairing_test, stimulus_test
 from analysis.options import ResultsOptions
-from analysis.published_images import EEG_WITHIN, MEANS, SSR, Task
-from analysis.statistics import crossed_ttest, pairing_test, stimulus_test
-from ssense.data.synthetic_things import SyntheticThingsSpec
+from analysis.report.published import EEG_WITHIN, MEANS, SSR, Task
+from ssense.data.synthetic.things import SyntheticThingsSpec
+from ssense.engine.records.ledger import SWEEPS, Ledger, find_ledger
+from ssense.engine.reproduce import sweep_dataset
+from ssense.engine.search.race import Full
+from ssense.engine.search.search import Search
+from ssense.engine.tasks.image_options import ImageOptions
+from ssense.engine.work.trial import run_cell
 from ssense.errors import UserError
-from ssense.image_training import ImageSpec
-from ssense.sealed_json import CHECKSUM, write_sealed
+from ssense.files.sealed_json import CHECKSUM, write_sealed
 from ssense.specification import configured
-from sweeps.engine.image_options import ImageOptions
-from sweeps.engine.ledger import SWEEPS, Ledger, find_ledger
-from sweeps.engine.race import Full
-from sweeps.engine.reproduce import sweep_dataset
-from sweeps.engine.search import Search
-from sweeps.engine.trial import run_cell
+from ssense.training.images import ImageSpec
 from sweeps.images import image_sweep
 
 SYNTHETIC = SyntheticThingsSpec(subjects=2, concepts=60, test_concepts=12, image_px=16, coupling=2)
@@ -136,7 +136,7 @@ def test_one_subject_at_chance_is_not_called_above_it():
 def test_the_scores_go_into_the_statistics_as_they_are(evaluated, tmp_path, capsys):
     """Over subjects alone, which the evaluation calls naive: there the two coincide."""
     out = tmp_path / "tests.csv"
-    results_table.main(ResultsOptions(results=str(evaluated / "scores.csv"), out=str(out)))
+    compare_table(ResultsOptions(results=str(evaluated / "scores.csv"), out=str(out)))
     shown = " ".join(capsys.readouterr().out.split())
     assert "Objectives are compared" in shown
     assert "Score: recall@1. Not used: recall@5." in shown

@@ -13,11 +13,11 @@ from scipy import stats
 from upath import UPath
 
 from analysis.recordings import RecordingsOptions, main
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
-from ssense.training import SentenceSpec
-from sweeps.engine.ledger import SWEEPS, Ledger
-from sweeps.engine.sweep import Family, Sweep
+from ssense.training.sentences import SentenceSpec
 
 SWEEP = Sweep(
     claim="masking",
@@ -217,7 +217,7 @@ def test_protocols_are_not_mixed(tmp_path, refused):
     message = refused("m-1", "m-2")
     assert message.startswith("m-2 was evaluated at search seeds alone, m-1 at fresh ones")
     assert message.endswith(
-        f"analysis/test_evaluation.py --storage {tmp_path} --sweep m-2 --confirm-seeds 100 101 102."
+        f"analysis/evaluate.py --storage {tmp_path} --sweep m-2 --confirm-seeds 100 101 102."
     )
 
 
@@ -249,7 +249,7 @@ def test_a_sweep_that_was_not_evaluated_says_how(tmp_path, refused):
     (folder / "scores.csv").unlink()
     message = refused("m-1")
     assert message.startswith("m-1 was not evaluated. Run ")
-    assert message.endswith(f" analysis/test_evaluation.py --storage {tmp_path} --sweep m-1 first.")
+    assert message.endswith(f" analysis/evaluate.py --storage {tmp_path} --sweep m-1 first.")
 
 
 DAMAGES = [

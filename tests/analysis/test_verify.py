@@ -17,24 +17,24 @@ import safetensors.torch
 import torch
 from upath import UPath
 
-from analysis.evaluation import cell_encoder, take_up
-from analysis.looks import count_looks, record_look
+from analysis.evaluate import noise_floor
+from analysis.measure.evaluation import cell_encoder, take_up
+from analysis.measure.looks import count_looks, record_look
+from analysis.measure.protocol import published_rows
 from analysis.options import VerifyOptions
-from analysis.origin import data_facts, provenance_facts
-from analysis.protocol import published_rows
-from analysis.test_evaluation import noise_floor
+from analysis.report.origin import data_facts, provenance_facts
 from analysis.verify import find_faults, main
 from ssense.data.shards import MANIFEST, read_sentences
+from ssense.engine.core.cell import FORMAT_VERSION
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.plan import other_sweeps
+from ssense.engine.records.ledger import Ledger, Record, find_ledger
+from ssense.engine.reproduce import find_cell, sweep_dataset
+from ssense.engine.view.runs import sweep_run
+from ssense.engine.view.tracking import _as_it_ended
 from ssense.errors import UserError
-from ssense.sealed_json import CHECKSUM, sealed
-from ssense.storage import locate, upload, write_whole
-from sweeps.engine.cell import FORMAT_VERSION
-from sweeps.engine.ledger import Ledger, Record, find_ledger
-from sweeps.engine.plan import other_sweeps
-from sweeps.engine.reproduce import find_cell, sweep_dataset
-from sweeps.engine.sweep import Sweep
-from sweeps.engine.tracking import _as_it_ended
-from sweeps.engine.view import sweep_run
+from ssense.files.sealed_json import CHECKSUM, sealed
+from ssense.files.storage import locate, upload, write_whole
 
 EXACT = {"exact": True, "at_best": {"recall@10": 0.0}}
 

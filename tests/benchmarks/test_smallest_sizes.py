@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ssense.data.synthetic import SyntheticSpec, write_synthetic
+from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
@@ -51,8 +51,9 @@ WITHOUT_JSON = {
 LAUNCHER = """
 import contextlib, importlib, json, os, runpy, sys
 import matplotlib.figure, ray.data, ray.tune
-import analysis.evaluation, sweeps.engine.options, sweeps.engine.tracking, sweeps.engine.workers
-import ssense.command
+import analysis.measure.evaluation, ssense.engine.tasks.recording_options
+import ssense.engine.view.tracking, ssense.engine.work.workers
+import ssense.cli.command
 
 folder, names = sys.argv[1], sys.argv[2:]
 sys.path[0] = folder
@@ -61,7 +62,7 @@ for name in names:
         importlib.import_module(name.removesuffix(".py"))
 
 def only_parse(options, command):
-    ssense.command.check_flags(options)
+    ssense.cli.command.check_flags(options)
 
 def run(name, arguments):
     sys.argv = [os.path.join(folder, name), *arguments]
@@ -77,7 +78,7 @@ for line in sys.stdin:
             os.dup2(shown.fileno(), 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         if order["only_parse"]:
-            ssense.command.run_command = only_parse
+            ssense.cli.command.run_command = only_parse
         for name, *arguments in order["commands"]:
             run(name, arguments)
         raise SystemExit(0 if order["only_parse"] else "it has no run_command")

@@ -28,7 +28,7 @@ from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from ssense.flags import parse
+from ssense.cli.flags import parse
 from sweeps.masking import MaskingOptions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -324,8 +324,8 @@ esac""",
 SWEEP = """
 import sys, time
 from upath import UPath
-from ssense.command import run_command
-from sweeps.engine.driver import sole_driver
+from ssense.cli.command import run_command
+from ssense.engine.records.driver import sole_driver
 from dataclasses import dataclass
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ import ray
 import torch
 import yaml
 
-from ssense.storage import locate
-from sweeps.engine.cell import label
-from sweeps.engine.ledger import Ledger, find_ledger
+from ssense.engine.core.cell import label
+from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.files.storage import locate
 
 REPOSITORY = Path(__file__).parents[2]
 STORAGE, UNDISTURBED = "s3://lab/cluster", "s3://lab/undisturbed"
@@ -439,7 +439,7 @@ def test_the_sweep_says_readably_how_far_it_is_and_what_came_out(swept):
     shown = swept.shown
     assert "Sweep masking-" in shown
     assert "* best of its family" in shown
-    assert "Next: analysis/test_evaluation.py, submitted as this was" in shown
+    assert "Next: analysis/evaluate.py, submitted as this was" in shown
     assert re.search(r"^   1/12  \S.* seed \d +Recall@10", shown, re.M)
     ours = shown.partition("No --recording given")[2].partition("Next:")[0]
     assert "\x1b" not in ours  # no live display where the output is kept, nor Ray's colours
@@ -476,7 +476,7 @@ def test_its_results_are_those_of_a_sweep_that_lost_no_machine(ledger, undisturb
 
 
 def test_the_test_evaluation_is_submitted_in_the_same_way(cluster, swept, ledger):  # noqa: ARG001
-    shown = cluster.submit("analysis/test_evaluation.py")
+    shown = cluster.submit("analysis/evaluate.py")
     assert "random retrieval" in shown
     assert (ledger.folder / "evaluation" / "table.md").exists()
 

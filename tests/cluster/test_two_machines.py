@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from upath import UPath
 
+from ssense.engine.core.cell import Cell
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Search
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
-from ssense.training import SentenceSpec
-from sweeps.engine.cell import Cell
-from sweeps.engine.ledger import SWEEPS, Ledger, Record
-from sweeps.engine.race import POLICIES
-from sweeps.engine.search import Search
-from sweeps.engine.sweep import Family, Sweep
+from ssense.training.sentences import SentenceSpec
 
 LEVELS = (0.1, 0.3, 0.5)
 

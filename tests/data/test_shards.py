@@ -34,7 +34,7 @@ from ssense.data.shards import (
     write_shard,
 )
 from ssense.errors import UserError
-from ssense.sealed_json import CHECKSUM, write_sealed
+from ssense.files.sealed_json import CHECKSUM, write_sealed
 from ssense.signal.superlets import SuperletSpec
 
 N, E, F, T = 70, 2, 3, 4

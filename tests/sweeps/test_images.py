@@ -12,15 +12,15 @@ import pytest
 import torch
 from upath import UPath
 
-from ssense.data.synthetic_things import SyntheticThingsSpec
+from ssense.data.synthetic.things import SyntheticThingsSpec
+from ssense.engine.records.ledger import Ledger, sweep_folders
+from ssense.engine.reproduce import reproduce_cell, sweep_dataset
+from ssense.engine.tasks.image_options import ImageOptions
+from ssense.engine.tasks.image_plan import ImageSource
 from ssense.errors import UserError
-from ssense.image_training import ImageSpec
 from ssense.model.objectives.ssr import ABLATIONS, SSRSpec
 from ssense.specification import configured
-from sweeps.engine.image_options import ImageOptions
-from sweeps.engine.image_plan import ImageSource
-from sweeps.engine.ledger import Ledger, sweep_folders
-from sweeps.engine.reproduce import reproduce_cell, sweep_dataset
+from ssense.training.images import ImageSpec
 from sweeps.images import depths, image_sweep, main
 
 SYNTHETIC = SyntheticThingsSpec(subjects=3, concepts=60, test_concepts=12, image_px=16)

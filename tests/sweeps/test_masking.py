@@ -11,22 +11,22 @@ import pytest
 import torch
 
 from analysis import controls
-from analysis.statistics import corrected_resampled_ttest
+from analysis.measure.inference import corrected_resampled_ttest
+from ssense.cli.flags import parse
 from ssense.data.splits import seeded_split
-from ssense.data.synthetic import SyntheticSpec
+from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.engine.search.race import Race
+from ssense.engine.search.search import Search
+from ssense.engine.tasks.precompute import load_dataset, make_shards
+from ssense.engine.tasks.recording_options import SYNTHETIC, SweepOptions
+from ssense.engine.view.cell_table import cells_csv
+from ssense.engine.work.probe import probe_seconds
 from ssense.errors import UserError
-from ssense.fitting import fit
-from ssense.flags import parse
+from ssense.files.storage import open_storage
 from ssense.model.encoder import trained_encoder
 from ssense.retrieval import chance_metrics
-from ssense.storage import open_storage
-from sweeps.engine.cell_table import cells_csv
-from sweeps.engine.ledger import Ledger, find_ledger
-from sweeps.engine.options import SYNTHETIC, SweepOptions
-from sweeps.engine.precompute import load_dataset, make_shards
-from sweeps.engine.probe import probe_seconds
-from sweeps.engine.race import Race
-from sweeps.engine.search import Search
+from ssense.training.loop import fit
 from sweeps.masking import MaskingOptions, distinct_ratios, main, masking_sweep
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     main(options(tmp_path))
     first = capsys.readouterr().out
     assert "3 done, 5 to train" in first
-    assert "analysis/test_evaluation.py" in first
+    assert "analysis/evaluate.py" in first
     records = ledger.records()
     assert len(records) == 8
     assert all(record.done for record in records.values())

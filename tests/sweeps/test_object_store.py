@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis import test_evaluation
-from ssense.storage import locate
-from sweeps.engine.ledger import COPIES, Ledger, find_ledger
-from sweeps.engine.reproduce import reproduce_cell
+from analysis import evaluate
+from ssense.engine.records.ledger import COPIES, Ledger, find_ledger
+from ssense.engine.reproduce import reproduce_cell
+from ssense.files.storage import locate
 
 REPOSITORY = Path(__file__).parents[2]
 STORAGE = "s3://lab/whole"
@@ -42,7 +42,7 @@ def requests(s3, tmp_path_factory) -> list[str]:
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert f"analysis/test_evaluation.py --storage {STORAGE}" in done.stdout
+    assert f"analysis/evaluate.py --storage {STORAGE}" in done.stdout
     assert list(folder.iterdir()) == []
     return s3.requests()
 
@@ -80,7 +80,7 @@ def test_a_cell_is_reproduced_from_what_is_stored(ledger):
 
 
 def test_the_test_evaluation_reads_and_writes_it(ledger, capsys):
-    test_evaluation.main(test_evaluation.EvaluationOptions(storage=STORAGE))
+    evaluate.main(evaluate.EvaluationOptions(storage=STORAGE))
     assert "random retrieval" in capsys.readouterr().out
     assert "random retrieval" in (ledger.folder / "evaluation" / "table.md").read_text()
     assert len(list((ledger.storage / "looks").glob("*/look-*.json"))) == 1

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from ssense.data.synthetic import SyntheticSpec
+from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.records.ledger import find_ledger
+from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.files.storage import open_storage
 from ssense.specification import configured
-from ssense.storage import open_storage
-from sweeps.engine.ledger import find_ledger
-from sweeps.engine.options import SweepOptions
 from sweeps.optimisation import main
 
 
@@ -38,4 +38,4 @@ def test_another_sweep_runs_on_the_same_engine(tmp_path, capsys):
     assert len(losses) == len({published, rate, temperature, both}) == len(records)
     shown = capsys.readouterr().out
     assert "learning rate + temperature" in shown
-    assert "analysis/test_evaluation.py" in shown
+    assert "analysis/evaluate.py" in shown

@@ -26,22 +26,22 @@ from ray._private.node import Node
 from ray.cluster_utils import Cluster
 from upath import UPath
 
-from analysis import test_evaluation
+from analysis import evaluate
 from ssense.data.dataset import Dataset
-from ssense.data.synthetic import SyntheticSpec
+from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.core.budget import Budget
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.driver import CLAIM
+from ssense.engine.records.ledger import Ledger, Record, find_ledger
+from ssense.engine.search.race import Full
+from ssense.engine.search.search import Change, Search
+from ssense.engine.work.own_ray import PREFIX
+from ssense.engine.work.workers import OnRecord, Resources, describe_loss, train_cells
 from ssense.errors import UserError
+from ssense.files.storage import open_storage, write_whole
 from ssense.model.encoder import ResNetSpec
-from ssense.storage import open_storage, write_whole
-from ssense.training import SentenceSpec, TrainingSpec
-from sweeps.engine.budget import Budget
-from sweeps.engine.driver import CLAIM
-from sweeps.engine.ledger import Ledger, Record, find_ledger
-from sweeps.engine.own_ray import PREFIX
-from sweeps.engine.process import assigned_device
-from sweeps.engine.race import Full
-from sweeps.engine.search import Change, Search
-from sweeps.engine.sweep import Family, Sweep
-from sweeps.engine.workers import OnRecord, Resources, describe_loss, train_cells
+from ssense.training.process import assigned_device
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 from sweeps.masking import MaskingOptions, main
 
 REPOSITORY = Path(__file__).parents[2]
@@ -507,7 +507,7 @@ def test_cells_of_another_version_are_kept_or_trained_again_as_is_asked(killed, 
     assert others.items() <= states(storage).items()
     kept = states(storage)
     assert f"{N_CELLS} done, 0 to train" in swept(storage)  # it is remembered
-    test_evaluation.main(test_evaluation.EvaluationOptions(storage=str(storage)))
+    evaluate.main(evaluate.EvaluationOptions(storage=str(storage)))
     assert "random retrieval" in capsys.readouterr().out
 
     assert "3 done, 5 to train" in swept(storage, retrain_version=(name,))

@@ -8,9 +8,11 @@ from typing import ClassVar, get_args
 
 from torch import Tensor, nn
 
-from ssense.model.image_features import FeatureKind, ImageTower
+from ssense.choices import FeatureKind
+from ssense.data.things.dataset import Batch
 from ssense.model.objectives.contrast import Contrastive, symmetric_cross_entropy
-from ssense.model.objectives.objective import Batch, ObjectiveSpec, require_choice
+from ssense.model.objectives.objective import ObjectiveSpec, require_choice
+from ssense.targets.image_features import ImageTower
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,15 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ssense.choices import FeatureKind
+from ssense.data.things.dataset import Batch
 from ssense.errors import UserError
-from ssense.model.image_features import FeatureKind, ImageTower
 from ssense.model.objectives.contrast import (
     Similarity,
     softened_targets,
     symmetric_cross_entropy,
 )
 from ssense.model.objectives.image_prompts import DynamicFilter, Fusion, PromptTokens
-from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec
+from ssense.model.objectives.objective import Objective, ObjectiveSpec
+from ssense.targets.image_features import ImageTower
 
 IMAGES_PER_PASS = 64
 """Images whose activations are kept at a time: 6 GB of a ViT-B-16's, by arithmetic."""

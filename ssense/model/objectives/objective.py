@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
-from ssense.model.image_features import FeatureKind, ImageTower
+from ssense.choices import FeatureKind
+from ssense.data.things.dataset import Batch
+from ssense.targets.image_features import ImageTower
 
 Norm = Literal["both", "image"]
 """Which sides are scaled to length 1 before their product: both, or, as NeuroBridge, the image's.
@@ -19,21 +21,6 @@ Scale = Literal["exp", "softplus", "raw"]
 """What is made of the scale's parameter p = ln(1 / temperature): exp(p) as in CLIP (14.29 at 0.07),
 ln(1 + exp(p)) as in NeuroBridge and UBP (2.73), or p itself as in ATM (2.66).
 """
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Batch:
-    """N responses, each beside what is known of the image it is to.
-
-    Attributes:
-        signals: averaged responses `[N, C, T]`, float.
-        features: cached features `[N, F]` float32, of each kind that the objective wants.
-        pixels: of the images, uint8 `[N, 3, S, S]`, where the objective has them in the loop.
-    """
-
-    signals: Tensor
-    features: Mapping[FeatureKind, Tensor] = field(default_factory=dict)
-    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, smooth_l1_loss
 
-from ssense.model.image_features import FeatureKind, ImageTower
+from ssense.choices import FeatureKind
+from ssense.data.things.dataset import Batch
 from ssense.model.masking import masked_count
 from ssense.model.objectives.contrast import Contrastive, symmetric_cross_entropy
-from ssense.model.objectives.objective import Batch, ObjectiveSpec, require_choice
+from ssense.model.objectives.objective import ObjectiveSpec, require_choice
 from ssense.model.objectives.reconstruction import AttentionReconstructor, MLPReconstructor
+from ssense.targets.image_features import ImageTower
 
 Reconstruct = Literal["none", "image", "brain", "both"]
 Ablation = Literal["none", "+ original anchor", "+ R_v", "+ R_e", "full"]

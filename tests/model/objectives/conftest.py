@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssense.model.image_features import ImageTower, ImageTowerSpec, image_tower
-from ssense.model.objectives.objective import Batch
+from ssense.data.things.dataset import Batch
+from ssense.targets.image_features import ImageTower, ImageTowerSpec, image_tower
 
 
 @pytest.fixture(scope="session")

@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.data.image_pixels import read_pixels
 from ssense.data.splits import Split
-from ssense.data.synthetic_things import SyntheticThingsSpec, write_synthetic_things
-from ssense.data.things import read_things
-from ssense.data.things_folds import make_fold
-from ssense.data.things_responses import ResponseSpec
+from ssense.data.synthetic.things import SyntheticThingsSpec, write_synthetic_things
+from ssense.data.things.averages import read_things
+from ssense.data.things.dataset import Batch
+from ssense.data.things.folds import make_fold
+from ssense.data.things.pixels import read_pixels
+from ssense.data.things.responses import ResponseSpec
 from ssense.model.brain_encoders import EEGProject, TSConv
-from ssense.model.image_features import ImageTower, ImageTowerSpec, cached_features, image_tower
 from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
-from ssense.model.objectives.objective import Batch, Objective, ObjectiveSpec
+from ssense.model.objectives.objective import Objective, ObjectiveSpec
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.retrieval import retrieval_metrics
+from ssense.targets.image_features import ImageTower, ImageTowerSpec, cached_features, image_tower
 
 ENCODERS = {"eeg-project": EEGProject, "ts-conv": TSConv}
 

@@ -7,10 +7,10 @@ from torch.nn.functional import cross_entropy, normalize
 
 from ssense.errors import UserError
 from ssense.model.brain_encoders import EEGProject
-from ssense.model.image_features import ImageTower, ImageTowerSpec, image_tower
 from ssense.model.objectives import neuroclip
 from ssense.model.objectives.contrast import softened_targets
 from ssense.model.objectives.neuroclip import NeuroCLIP, NeuroCLIPSpec
+from ssense.targets.image_features import ImageTower, ImageTowerSpec, image_tower
 
 
 @pytest.fixture

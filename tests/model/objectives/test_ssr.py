@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize, smooth_l1_loss
 
+from ssense.data.things.dataset import Batch
 from ssense.model.brain_encoders import EEGProject
 from ssense.model.objectives.infonce import InfoNCESpec
-from ssense.model.objectives.objective import Batch
 from ssense.model.objectives.ssr import ABLATIONS, SSR, Ablation, SSRSpec, token_mask
 
 SMALL = {"embedding": 20, "tokens": 5}

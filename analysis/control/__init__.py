@@ -1,0 +1,1 @@
+"""Controls: what a score reaches without the brain, by chance, or untrained."""

@@ -1,0 +1,64 @@
+"""What a control reaches, beside the score that it explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.measure import formats
+from analysis.measure.evaluation import PRIMARY, Retrieval
+from ssense.data.dataset import Dataset
+from ssense.data.splits import Split, near
+from ssense.retrieval import metric_title
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlScores:
+    """What a control reaches.
+
+    Attributes:
+        scores: by metric, `[seeds]`, as fractions.
+        chance: by metric, `[seeds]`, what a random order of the same candidates reaches.
+        overlapping: share of test segments that share samples with a training segment, mean over
+            the seeds; None where the best configuration says it, whose splits they are.
+        pvalue: of a permutation test of the model's Recall@10, see `permutation_pvalue`, mean over
+            the seeds; None where nothing is permuted.
+        retrievals: what the queries of each seed's test split retrieve; empty where nobody asks.
+    """
+
+    scores: Mapping[str, np.ndarray]
+    chance: Mapping[str, np.ndarray]
+    overlapping: float | None = None
+    pvalue: float | None = None
+    retrievals: Sequence[Retrieval] = ()
+
+
+def permutation_pvalue(model: float, permuted: Sequence[float]) -> float:
+    """Probability of so high a score by chance: (k + 1) / (n + 1) of k among n permutations.
+
+    The pairing that was found is one of those possible, so p is never 0 (Phipson and Smyth 2010).
+
+    Args:
+        model: Score with the true pairing.
+        permuted: Scores with permuted pairings; those that equal it count as reaching it.
+    """
+    reaching = int(np.sum(np.asarray(permuted) >= model))
+    return (reaching + 1) / (len(permuted) + 1)
+
+
+def overlapping_share(dataset: Dataset, splits: Iterable[Split]) -> float:
+    """Share of test segments that share samples with a training segment, mean over splits."""
+    spans = dataset.spans_s
+    return float(np.mean([near(spans[s.test], spans[s.train], gap=0).mean() for s in splits]))
+
+
+def control_rows(scores: Mapping[str, ControlScores]) -> list[dict[str, str]]:
+    """Lay the controls out for people, mean and sd over seeds."""
+    return [
+        {"control": name}
+        | formats.mean_scores(found.scores)
+        | {f"chance {metric_title(PRIMARY)}": formats.score(PRIMARY, found.chance[PRIMARY].mean())}
+        for name, found in scores.items()
+    ]

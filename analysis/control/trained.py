@@ -1,0 +1,223 @@
+"""Controls that need training: the best configuration on other signals, windows or splits.
+
+Their cells are trained by the sweep's own engine and kept in its ledger, at its seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from analysis.control.scores import ControlScores, overlapping_share
+from analysis.measure.evaluation import evaluate_chosen, splits_of
+from analysis.measure.further_cells import single_configurations, train_further
+from analysis.options import TrainedControlName
+from ssense.choices import SplitKind
+from ssense.cli.screen import count, step
+from ssense.data import shards
+from ssense.data.dataset import Dataset
+from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.recordings.surrogate import SURROGATES, Surrogate
+from ssense.engine.core.cell import Configuration
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.search import Search
+from ssense.engine.tasks.precompute import (
+    SELECTION_RANK,
+    DatasetPlan,
+    fetch_recording,
+    first_poor_split,
+    load_dataset,
+    make_shards,
+    plan_dataset,
+)
+from ssense.errors import UserError
+from ssense.files.storage import is_local, locate
+from ssense.signal.superlets import SuperletSpec
+from ssense.targets.text import TextSpec
+
+WINDOW_S = 3.0
+"""Seconds of signal from before each sentence on, in Defossez et al. (2023) likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedControl:
+    """How a control differs from the sweep.
+
+    Attributes:
+        title: as shown to people.
+        subject: of a sentence about what it reaches.
+        surrogate: that stands in for the signals.
+        window_s: signal of every segment.
+        split: in place of the sweep's.
+    """
+
+    title: str
+    subject: str
+    surrogate: Surrogate | None = None
+    window_s: float | None = None
+    split: SplitKind | None = None
+
+
+TRAINED: dict[TrainedControlName, TrainedControl] = {
+    "noise": TrainedControl(
+        title="Gaussian noise of the same lengths",
+        subject="The same training on Gaussian noise of the same lengths",
+        surrogate="noise",
+    ),
+    "shifted": TrainedControl(
+        title="signals shifted by half the recording",
+        subject="The same training on signals from half a recording away",
+        surrogate="shifted",
+    ),
+    "window": TrainedControl(
+        title=f"windows of {WINDOW_S:g} s without padding",
+        subject=f"The same training on windows of {WINDOW_S:g} s, which show no duration,",
+        window_s=WINDOW_S,
+    ),
+    "blocked": TrainedControl(
+        title="blocked splits with a gap",
+        subject="The same training with whole stretches of the recording held out",
+        split="blocked",
+    ),
+    "grouped": TrainedControl(
+        title="repeated sentences kept together",
+        subject="The same training with repeated sentences in one part of the split",
+        split="grouped",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ControlPlan:
+    """A control that was found to be possible, before anything of it is computed.
+
+    Attributes:
+        control: which.
+        data: other data to make; None for the sweep's own.
+    """
+
+    control: TrainedControl
+    data: DatasetPlan | None
+
+
+def plan_control(
+    control: TrainedControl, ledger: Ledger, dataset: Dataset, recording: str | None
+) -> ControlPlan:
+    """Check that a control can be trained.
+
+    Args:
+        control: which.
+        ledger: of the sweep.
+        dataset: of the sweep.
+        recording: folder that it was made from, if it is no longer where the ledger says.
+
+    Raises:
+        UserError: the recording is missing or another, or its sentences are too few for a split.
+    """
+    sweep = ledger.sweep()
+    kind = control.split or sweep.specification.split
+    data = None
+    if control.surrogate or control.window_s:
+        data = _other_data(control, ledger, recording, kind)
+    if poor := first_poor_split(partial((data or dataset).split, kind), sweep.seeds):
+        seed, n_candidates = poor
+        raise UserError(
+            f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, too "
+            f"few for Recall@{SELECTION_RANK}. Leave this control out."
+        )
+    return ControlPlan(control, data)
+
+
+def run_trained_control(
+    plan: ControlPlan,
+    ledger: Ledger,
+    search: Search,
+    chosen: Mapping[str, Configuration],
+    dataset: Dataset,
+    cpus: int,
+    gpus: float | None,
+) -> tuple[Sweep, ControlScores]:
+    """Train what the ledger lacks of a control, and evaluate it on its own test splits.
+
+    Args:
+        plan: of the control.
+        ledger: of the sweep.
+        search: of the sweep, done.
+        chosen: the one configuration, by family.
+        dataset: of the sweep.
+        cpus: of one cell.
+        gpus: share of a GPU of one cell; None for one where there are GPUs.
+
+    Returns:
+        The sweep of its cells, and what it reaches.
+
+    Raises:
+        UserError: a cell fails, or the storage can't be written to.
+    """
+    control, specification = plan.control, search.sweep.specification
+    dataset = dataset if plan.data is None else _made(control, plan.data)
+    sweep = replace(
+        search.sweep,
+        dataset_digest=dataset.digest,
+        specification=replace(specification, split=control.split or specification.split),
+        families=single_configurations(chosen),
+        configurations=1,
+    )
+    what = f"for {control.title}"
+    trained = train_further(what, sweep, search.records, ledger, dataset, cpus, gpus)
+    evaluation = evaluate_chosen(trained, chosen, ledger, dataset)
+    overlapping = overlapping_share(dataset, splits_of(dataset, sweep).values())
+    if sweep.specification.split == "blocked" and overlapping:
+        raise AssertionError(f"blocked splits of {dataset.digest} share samples")
+    return sweep, ControlScores(
+        scores=next(iter(evaluation.scores.values())),
+        chance=evaluation.chance_by_seed,
+        overlapping=overlapping,
+        retrievals=next(iter(evaluation.retrievals.values())),
+    )
+
+
+def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
+    """The dataset of a plan, computed where it is not there."""
+    from ssense.engine.work.workers import running_ray
+
+    if not data.is_made():
+        with step(f"Spectrograms: {control.title}"), running_ray():
+            make_shards(data, on_shard=count("shards"))
+    return load_dataset(data.shard_folder.name, data.text_spec, data.storage)
+
+
+def _other_data(
+    control: TrainedControl, ledger: Ledger, recording: str | None, kind: SplitKind
+) -> DatasetPlan:
+    """The data of a sweep once more, with other signals or other windows."""
+    kept, storage = ledger.description()["dataset"], ledger.storage
+    manifest = shards.read_manifest(storage / "shards" / kept["shards"])
+    origin = manifest.origin
+    source = locate(recording or kept["recording"])
+    if is_local(source) and not source.is_dir():
+        raise UserError(
+            f"the recording of {ledger.folder.name} is not in {source}, and {control.title} need "
+            "its signals. Say where it is with --recording."
+        )
+    names = origin["subject"], origin["trial"]
+    found = open_recording(fetch_recording(source, *names), *names)
+    if found.digest != origin["recording"]:
+        raise UserError(
+            f"{source} is not the recording that {ledger.folder.name} was made from: its files "
+            "have changed. Give that one with --recording."
+        )
+    segments = SegmentSpec(**manifest.settings["segments"])
+    if control.window_s:
+        segments = replace(segments, window_s=control.window_s, pad_to=None)
+    return plan_dataset(
+        SURROGATES[control.surrogate].of(found) if control.surrogate else found,
+        segments,
+        SuperletSpec(**manifest.settings["superlets"]),
+        TextSpec(**kept["text_spec"]),
+        storage,
+        kind,
+        None if is_local(source) else source,
+    )

@@ -1,0 +1,337 @@
+"""Controls that need no training: what duration, onset, sound and chance reach, and permuted pairs.
+
+Each is evaluated on the test splits of a sweep's seeds, beside its best configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from upath import UPath
+
+from analysis.control.baselines import (
+    best_bandwidth,
+    best_weight,
+    chance_among,
+    length_scores,
+    mixed_scores,
+    of_similar_duration,
+    own_recall,
+    permuted_metrics,
+    quantile_bins,
+    smoothed_text,
+    standardised,
+)
+from analysis.control.scores import ControlScores, overlapping_share, permutation_pvalue
+from analysis.measure.evaluation import (
+    PRIMARY,
+    Retrieval,
+    by_metric,
+    held_out_scores,
+    mean_metrics,
+    retrieval_of,
+    splits_of,
+)
+from ssense.data import shards
+from ssense.data.dataset import Dataset, Pairs
+from ssense.data.recordings.transcript import ACOUSTIC_SUMMARIES, read_transcript
+from ssense.data.splits import Split
+from ssense.engine.core.cell import Configuration
+from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.search import Search
+from ssense.files.digest import file_digest
+from ssense.files.storage import is_local
+from ssense.retrieval import (
+    RECALL_AT,
+    chance_metrics,
+    cosine_scores,
+    metrics_of,
+    ranks_of,
+    retrieval_metrics,
+)
+from ssense.training.loop import initial_model
+from ssense.training.process import any_device
+from ssense.training.sentences import SentenceSpec, embed
+
+Metrics = Mapping[str, float]
+
+DURATION_BINS = 10
+MODEL = "best configuration"
+LENGTH = "duration, as text length"
+TEXT = "duration, as text embedding"
+ONSET = "onset in the movie"
+BOTH = "duration and onset together"
+ACOUSTIC = "rms, pitch and mel of the words"
+UNTRAINED = "untrained encoder"
+PERMUTED = "pairs permuted"
+BINNED = "pairs permuted among similar durations"
+SIMILAR = "best configuration, candidates of similar duration"
+SIMILAR_CHANCE = "random retrieval among these"
+CHANCE = "random retrieval"
+WITHOUT_BRAIN = (LENGTH, TEXT, ONSET, BOTH, ACOUSTIC)
+ORDER = (
+    *(MODEL, *WITHOUT_BRAIN, BINNED, UNTRAINED, PERMUTED),
+    *(CHANCE, SIMILAR, SIMILAR_CHANCE),
+)
+"""Of the controls in a table; ACOUSTIC is there where the words' sound is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentences:
+    """What is known of the sentences beside their signals, in the order of the pairs.
+
+    Attributes:
+        duration: `[N]` seconds of the spoken sentence, from its first word's onset to its last
+            one's offset; the signal's context does not count.
+        onset: `[N]` seconds in the movie.
+        length: `[N]` characters.
+        text: `[N, D]` embeddings.
+        acoustics: `[N, F]` means and standard deviations of the words' rms, pitch and mel, NaN
+            where unknown; None where nothing is known of how the words sound.
+    """
+
+    duration: Tensor
+    onset: Tensor
+    length: Tensor
+    text: Tensor
+    acoustics: Tensor | None = None
+
+    def of(self, rows: np.ndarray) -> Sentences:
+        """Restrict to some rows."""
+        index = torch.from_numpy(rows)
+        known = {name: values for name, values in vars(self).items() if values is not None}
+        return Sentences(**{name: values[index] for name, values in known.items()})
+
+
+def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentences:
+    """Gather what is known of the sentences of a dataset.
+
+    Args:
+        folder: Of its shards.
+        dataset: Whose sentences.
+        recording: Folder that the shards were made from; it need not be there any more.
+
+    Raises:
+        UserError: a shard is missing or damaged.
+    """
+    table = shards.read_sentences(folder)
+    onset, offset = (torch.tensor(table[name]).double() for name in ("onset_s", "offset_s"))
+    summaries = _summaries(folder, table, recording)
+    return Sentences(
+        duration=offset - onset,
+        onset=onset,
+        length=torch.tensor([float(len(words)) for words in dataset.sentences]).double(),
+        text=torch.tensor(dataset.text).double(),
+        acoustics=torch.tensor(np.array(summaries, np.float64)).T if summaries else None,
+    )
+
+
+def _summaries(folder: UPath, table: Mapping[str, list[Any]], recording: UPath) -> list[Any]:
+    """How the sentences sound, a column per summary; none where nobody knows."""
+    if kept := [table[name] for name in ACOUSTIC_SUMMARIES if name in table]:
+        return kept
+    # Shards that were made before they had such columns: their transcript may still be there.
+    transcript = shards.read_manifest(folder).sources.get("transcript")
+    root = Path(str(recording)) if is_local(recording) else None
+    with contextlib.suppress(OSError):  # what can't be read is as good as gone
+        for path in root.glob("transcripts/*/features.csv") if root else ():
+            if file_digest(path) == transcript:
+                found = read_transcript(path).acoustics(np.array(table["sentence_idx"]))
+                return list(found.values())
+    return []
+
+
+class Scored(NamedTuple):
+    """Scores of a part's sentences by its own queries, `[n, n]`, the i-th the i-th query's own.
+
+    Attributes:
+        validation: To choose by.
+        test: To report.
+    """
+
+    validation: Tensor
+    test: Tensor
+
+
+class _Parts(NamedTuple):
+    train: Sentences
+    validation: Sentences
+    test: Sentences
+
+
+def without_brain(sentences: Sentences, split: Split) -> dict[str, Metrics]:
+    """Metrics of the controls that see no signal, on one test split."""
+    own = torch.arange(len(split.test))
+    found = brainless_scores(sentences, split)
+    return {name: metrics_of(ranks_of(scores, own)) for name, scores in found.items()}
+
+
+def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
+    """Scores of the controls that see no signal, on one test split.
+
+    Bandwidths and weights are those that are best on the validation split.
+
+    Returns:
+        By name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
+    """
+    parts = _Parts(*map(sentences.of, (split.train, split.validation, split.test)))
+    scored = {
+        LENGTH: _by_length(parts),
+        TEXT: _by_neighbours(parts, [part.duration for part in parts]),
+        ONSET: _by_neighbours(parts, [part.onset for part in parts]),
+    }
+    scored[BOTH] = together([scored[LENGTH], scored[TEXT]], scored[ONSET])
+    if sentences.acoustics is not None:
+        known = parts.train.acoustics
+        at = [standardised(known, part.acoustics) for part in parts]
+        scored[ACOUSTIC] = _by_neighbours(parts, at)
+    return {name: each.test for name, each in scored.items()}
+
+
+def together(durations: Sequence[Scored], onset: Scored) -> Scored:
+    """Mix what duration and what onset say, as it is best on the validation split.
+
+    Duration has several ways to a sentence; the one is taken that goes best with the onset. A
+    weight of 0 or 1 leaves one score alone, so on the validation split nothing is lost by mixing.
+
+    Args:
+        durations: Scores by duration, one for each way.
+        onset: Scores by onset.
+    """
+
+    def mixed(duration: Scored) -> Scored:
+        weight = best_weight(duration.validation, onset.validation)
+        pairs = zip(duration, onset, strict=True)
+        return Scored(*(mixed_scores(*pair, weight) for pair in pairs))
+
+    return max(map(mixed, durations), key=lambda scored: own_recall(scored.validation))
+
+
+def _by_length(parts: _Parts) -> Scored:
+    train = parts.train
+    return Scored(
+        *(
+            length_scores(train.duration, train.length, part.duration, part.length)
+            for part in parts[1:]
+        )
+    )
+
+
+def _by_neighbours(parts: _Parts, at: Sequence[Tensor]) -> Scored:
+    """Score sentences by the texts that training sentences near in some features have.
+
+    Args:
+        parts: Of the split.
+        at: The features of each part, `[n]` or `[n, F]`.
+    """
+    known, *asked = at
+    text = parts.train.text
+    bandwidth = best_bandwidth(known, text, asked[0], parts.validation.text)
+    return Scored(
+        *(
+            cosine_scores(smoothed_text(known, text, each, bandwidth), part.text)
+            for each, part in zip(asked, parts[1:], strict=True)
+        )
+    )
+
+
+def of_scores(
+    scores: Tensor, duration: Tensor, permutations: int, seed: int
+) -> tuple[dict[str, Metrics], dict[str, float]]:
+    """What a trained encoder reaches on one test split, and what is left of it under control.
+
+    Args:
+        scores: `[N, N]`, the i-th candidate the i-th query's own.
+        duration: `[N]` seconds that each sentence was spoken.
+        permutations: of the pairing.
+        seed: of the permutations.
+
+    Returns:
+        Metrics by control, and p of the model's Recall@10 by kind of permutation.
+    """
+    own = torch.arange(len(scores))
+    generator = torch.Generator().manual_seed(seed)
+    similar = of_similar_duration(scores, duration)
+    model = metrics_of(ranks_of(scores, own))
+    found = {
+        MODEL: model,
+        SIMILAR: metrics_of(ranks_of(similar, own)),
+        SIMILAR_CHANCE: chance_among(similar, RECALL_AT),
+    }
+    pvalues = {}
+    bins = {PERMUTED: torch.zeros_like(own), BINNED: quantile_bins(duration, DURATION_BINS)}
+    for name, within in bins.items():
+        permuted = permuted_metrics(scores, within, permutations, generator)
+        found[name] = mean_metrics(permuted)
+        pvalues[name] = permutation_pvalue(model[PRIMARY], [each[PRIMARY] for each in permuted])
+    return found, pvalues
+
+
+def untrained(specification: SentenceSpec, test: Pairs, seed: int) -> Metrics:
+    """Metrics of an encoder that starts as the cell did and learns nothing."""
+    brain, text = embed(initial_model(specification, test, seed), test)
+    return retrieval_metrics(brain, text, torch.arange(len(test), device=text.device))
+
+
+def run_untrained_controls(
+    ledger: Ledger,
+    search: Search,
+    configuration: Configuration,
+    dataset: Dataset,
+    sentences: Sentences,
+    permutations: int,
+) -> dict[str, ControlScores]:
+    """Evaluate every control that needs no training, at every seed.
+
+    Returns:
+        What each reaches, by name.
+
+    Raises:
+        UserError: an encoder can't be read.
+    """
+    specification, pairs = search.sweep.specification, dataset.on(any_device())
+    found: list[dict[str, Metrics]] = []
+    retrievals: list[dict[str, Retrieval]] = []
+    pvalues, splits = [], splits_of(dataset, search.sweep)
+    for record in search.done(configuration):
+        split = splits[record.seed]
+        scores = held_out_scores(
+            ledger, record, pairs, split.test, specification.training.precision
+        )
+        duration = sentences.duration[torch.from_numpy(split.test)]
+        of_model, by_permuting = of_scores(scores, duration, permutations, record.seed)
+        pvalues.append(by_permuting)
+        brainless = brainless_scores(sentences, split)
+        retrieved = {
+            name: retrieval_of(each, split.test, specification.shares_test)
+            for name, each in {MODEL: scores, **brainless}.items()
+        }
+        retrievals.append(retrieved)
+        found.append(
+            {
+                **of_model,
+                **{name: metrics_of(torch.from_numpy(r.ranks)) for name, r in retrieved.items()},
+                UNTRAINED: untrained(specification, pairs.select(split.test), record.seed),
+                CHANCE: chance_metrics(len(split.test)),
+            }
+        )
+    shared = overlapping_share(dataset, splits.values())
+    gathered = {}
+    for name in (name for name in ORDER if name in found[0]):
+        chance = SIMILAR_CHANCE if name in (SIMILAR, SIMILAR_CHANCE) else CHANCE
+        permuted = [each[name] for each in pvalues if name in each]
+        gathered[name] = ControlScores(
+            scores=by_metric([each[name] for each in found]),
+            chance=by_metric([each[chance] for each in found]),
+            overlapping=shared if name == MODEL else None,
+            pvalue=float(np.mean(permuted)) if permuted else None,
+            retrievals=[each[name] for each in retrievals if name in each],
+        )
+    return gathered

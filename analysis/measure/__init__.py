@@ -1,0 +1,1 @@
+"""Scores of held-out tests, their statistics, and tables of both."""

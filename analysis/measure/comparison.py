@@ -1,0 +1,384 @@
+"""Comparisons of configurations at the same seeds: each with chance, and each with each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+
+from analysis.measure import formats
+from analysis.measure.inference import (
+    ROUNDING,
+    Posterior,
+    SignedRankTest,
+    TTest,
+    corrected_resampled_ttest,
+    correlated_bayesian_ttest,
+    effect_size,
+    holm,
+    naive_ttest,
+    stimulus_test,
+    wilcoxon_signed_rank,
+    win_share,
+)
+
+LEGEND = (
+    "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
+    "Holm: for this number of comparisons. The naive p takes seeds for independent and is "
+    "shown for comparison with papers only."
+)
+
+STIMULI_LEGEND = (
+    "p: all seeds share these sentences, so the unit is the sentence, averaged over seeds. Blocks"
+    " of neighbours change sign together (subset means, Hartigan 1969); what is above chance also"
+    " exceeds permuted pairs of responses and sentences, which the interval does not show. `d` is"
+    " in standard deviations of blocks. Holm: for this number of comparisons. More seeds do not "
+    "make it a surer claim about sentences, and it speaks of the encoders of these seeds: how far "
+    "others would differ is not in it. The naive p takes seeds for independent and is shown "
+    "for comparison with papers only."
+)
+
+EQUIVALENCE = 0.005
+"""Differences of half a point mean nothing in practice."""
+
+NOT_TESTABLE = "not testable"
+"""Stands in place of a p-value where nothing estimates the spread of a difference."""
+
+Scores = Mapping[str, np.ndarray]
+"""By name of what is compared: `[J]`, one score per seed, in the same order everywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One difference between scores, and the test of it.
+
+    Attributes:
+        name: What is compared, "A vs B".
+        by_seed: `[J]`, one difference per seed.
+        test: The test to go by, which knows what the seeds share.
+        effect_size: The mean difference in standard deviations over the units of the test: seeds,
+            blocks of stimuli that seeds share, or subjects.
+    """
+
+    name: str
+    by_seed: np.ndarray
+    test: TTest
+    effect_size: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One of several differences of a kind, and what it shows.
+
+    Attributes:
+        difference: The difference and the test to go by.
+        p_holm: The p-value of that test, adjusted for all comparisons of the kind.
+        n_comparisons: How many comparisons of the kind there are.
+        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+    """
+
+    difference: Difference
+    p_holm: float
+    n_comparisons: int
+    equivalence: float | None
+
+    @property
+    def name(self) -> str:
+        """What is compared, "A vs B"."""
+        return self.difference.name
+
+    @property
+    def corrected(self) -> TTest:
+        """The test to go by."""
+        return self.difference.test
+
+    @property
+    def effect_size(self) -> float:
+        """The mean difference in standard deviations over the units of the test."""
+        return self.difference.effect_size
+
+    @cached_property
+    def naive(self) -> TTest:
+        """The test that takes seeds for independent."""
+        return naive_ttest(self.difference.by_seed)
+
+    @property
+    def wins(self) -> float:
+        """P(A > B), the share of seeds at which A wins."""
+        return win_share(self.difference.by_seed, np.zeros_like(self.difference.by_seed))
+
+    @cached_property
+    def ranks(self) -> SignedRankTest:
+        """Wilcoxon's test, which takes seeds for independent too."""
+        return wilcoxon_signed_rank(self.difference.by_seed)
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior of the difference; NaN where there is no region of equivalence."""
+        if self.equivalence is None:
+            return Posterior(math.nan, math.nan, math.nan)
+        return correlated_bayesian_ttest(self.corrected, self.equivalence)
+
+
+def against_chance(
+    scores: Scores,
+    chance: np.ndarray,
+    n_train: int,
+    n_test: int,
+    equivalence: float | None = EQUIVALENCE,
+) -> list[Comparison]:
+    """Compare each with what guessing reaches; Holm over all of them.
+
+    Args:
+        scores: Scores by name.
+        chance: `[J]`, of the same metric at the same seeds, for test splits may differ in size.
+        n_train: Sentences of the training split.
+        n_test: Sentences of the test split; 0 where the units are independent.
+        equivalence: Differences up to this mean nothing in practice.
+    """
+    differences = [
+        difference_over_seeds(f"{name} vs chance", values, chance, n_train, n_test)
+        for name, values in scores.items()
+    ]
+    return compare(differences, equivalence)
+
+
+def between(
+    scores: Scores,
+    n_train: int,
+    n_test: int,
+    baseline: str | None = None,
+    equivalence: float | None = EQUIVALENCE,
+) -> list[Comparison]:
+    """Compare in pairs, or all with a baseline; Holm over all of them.
+
+    Args:
+        scores: Scores by name.
+        n_train: Sentences of the training split.
+        n_test: Sentences of the test split; 0 where the units are independent.
+        baseline: One of the names, that all others are compared with.
+        equivalence: Differences up to this mean nothing in practice; None to say nothing of it.
+    """
+    differences = [
+        difference_over_seeds(f"{a} vs {b}", scores[a], scores[b], n_train, n_test)
+        for a, b in pairs_of(scores, baseline)
+    ]
+    return compare(differences, equivalence)
+
+
+def pairs_of(names: Iterable[str], baseline: str | None = None) -> list[tuple[str, str]]:
+    """List the pairs to compare: each with each, or all with a baseline."""
+    if baseline is None:
+        return list(combinations(names, 2))
+    return [(name, baseline) for name in names if name != baseline]
+
+
+def difference_over_seeds(
+    name: str,
+    first: np.ndarray,
+    second: np.ndarray,
+    n_train: int,
+    n_test: int,
+    smallest_variance: float = 0.0,
+    rounding: float = 0.0,
+) -> Difference:
+    """Test the difference of scores `[J]` over their seeds.
+
+    Args:
+        name: What is compared.
+        first: Scores of one.
+        second: Scores of the other, at the same seeds.
+        n_train: Sentences of the training split.
+        n_test: Sentences of the test split; 0 where the units are independent.
+        smallest_variance: See `corrected_resampled_ttest`.
+        rounding: What each score may be off by because it was rounded.
+    """
+    d = paired_differences(first, second, rounding)
+    test = corrected_resampled_ttest(d, n_train, n_test, smallest_variance)
+    return Difference(name=name, by_seed=d, test=test, effect_size=effect_size(d))
+
+
+def difference_over_stimuli(
+    name: str, by_seed: np.ndarray, by_stimulus: np.ndarray, n_blocks: int, p_chance: float = 0.0
+) -> Difference:
+    """Test a difference over the stimuli that all seeds share, see `stimulus_test`.
+
+    Args:
+        name: What is compared.
+        by_seed: `[J]`, the difference at each seed.
+        by_stimulus: `[n]`, the difference at each stimulus, in the order of time.
+        n_blocks: Blocks of neighbours that change sign together.
+        p_chance: The p-value of permuted pairs, for a comparison with chance: a difference has to
+            show in both tests. Blocks shorter than a drift let permutations show what is none.
+    """
+    test = stimulus_test(by_stimulus, n_blocks)
+    test = test._replace(pvalue=max(test.pvalue, p_chance))
+    effect = test.statistic / math.sqrt(test.df + 1)
+    return Difference(name=name, by_seed=by_seed, test=test, effect_size=effect)
+
+
+def compare(
+    differences: Sequence[Difference], equivalence: float | None = EQUIVALENCE
+) -> list[Comparison]:
+    """Say what differences of one kind show; Holm over all of them.
+
+    Args:
+        differences: Every comparison of the kind.
+        equivalence: Differences up to this mean nothing in practice; None to say nothing of it.
+    """
+    adjusted = holm([difference.test.pvalue for difference in differences])
+    return [
+        Comparison(
+            difference=difference,
+            p_holm=float(p_holm),
+            n_comparisons=len(differences),
+            equivalence=equivalence,
+        )
+        for difference, p_holm in zip(differences, adjusted, strict=True)
+    ]
+
+
+def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0.0) -> np.ndarray:
+    """Subtract scores `[J]` of the same seeds; 0, or all alike, where they are but for rounding.
+
+    Else 0.6 - 0.5 and 0.5 - 0.4 would differ, and by next to nothing: a difference of no spread
+    would be 1e16 standard deviations large. So would one of 1.7, 1.7 and 1.6 that is a sentence
+    of 59 at every seed.
+
+    Args:
+        first: Scores of one.
+        second: Scores of the other.
+        rounded: What each score may be off by because it was written with few digits.
+    """
+    d = first - second
+    rounding = ROUNDING * max(np.abs(first).max(), np.abs(second).max())
+    d[np.abs(d) <= rounding] = 0.0
+    if np.ptp(d) <= rounding:
+        return np.full_like(d, d[0])
+    # Two scores are subtracted, and two differences compared: each may be off by twice as much.
+    return np.full_like(d, d.mean()) if np.ptp(d) <= 4 * rounded + rounding else d
+
+
+def spread(values: np.ndarray) -> float:
+    """Standard deviation of `[J]` (ddof 1); 0 where all are alike but for rounding."""
+    sd = float(values.std(ddof=1))
+    return sd if sd > ROUNDING * np.abs(values).max() else 0.0
+
+
+def comparison_rows(
+    comparisons: Iterable[Comparison], title: str, shown: Callable[[float], str]
+) -> list[dict[str, str]]:
+    """Lay comparisons out for people.
+
+    Args:
+        comparisons: The comparisons, a line each.
+        title: The title of the column of their names.
+        shown: Writes a difference.
+    """
+    return [
+        {
+            title: c.name,
+            "difference": shown(c.corrected.mean),
+            "95 % interval": interval(c.corrected, shown),
+            "p": formats.p_value(c.corrected.pvalue) if c.corrected.testable else NOT_TESTABLE,
+            "p, Holm": formats.p_value(c.p_holm) if c.corrected.testable else "–",
+            "d": "–" if math.isnan(c.effect_size) else f"{c.effect_size:.2f}",
+            "P(A > B)": f"{c.wins:.2f}",
+            "naive p": formats.p_value(c.naive.pvalue) if c.naive.testable else "–",
+        }
+        for c in comparisons
+    ]
+
+
+def interval(test: TTest, shown: Callable[[float], str]) -> str:
+    """Write the interval of a difference; a dash where nothing bounds it."""
+    if math.isinf(test.low) or math.isinf(test.high):
+        return "–"
+    return f"{shown(test.low)} to {shown(test.high)}"
+
+
+def further_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str]]:
+    """Lay out what other tests say of the same differences; `further_legend` explains it."""
+    return [
+        {
+            "comparison": c.name,
+            "P(A > B)": f"{c.wins:.2f}",
+            "Wilcoxon p": f"{formats.p_value(c.ranks.pvalue)} ({c.ranks.smallest:.3g})"
+            if c.corrected.testable
+            else "–",
+            **({} if c.equivalence is None else _posterior_cells(c.posterior)),
+        }
+        for c in comparisons
+    ]
+
+
+def _posterior_cells(posterior: Posterior) -> dict[str, str]:
+    return {
+        f"P({name})": "–" if math.isnan(value) else f"{value:.3f}"
+        for name, value in posterior._asdict().items()
+    }
+
+
+def further_legend(
+    comparisons: Iterable[Comparison], equivalence: float | None, shown: Callable[[float], str]
+) -> str:
+    """Explain `further_rows`, and name the differences without spread.
+
+    Args:
+        comparisons: The comparisons in the table.
+        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+        shown: Writes a difference.
+    """
+    words = [
+        "P(A > B): share of pairs that A wins. It and Wilcoxon's p take pairs for independent; "
+        "that p can't be smaller than in brackets."
+    ]
+    if equivalence is not None:
+        words.append(
+            "P(below), P(equivalent), P(above): probability that the true difference is below, "
+            f"within or above ±{shown(equivalence)} (Bayesian correlated t-test)."
+        )
+    return " ".join([*words, *untestable(comparisons)])
+
+
+def untestable(comparisons: Iterable[Comparison]) -> list[str]:
+    """Name the comparisons that nothing can be tested of, and say why, if there are any."""
+    names = [c.name for c in comparisons if not c.corrected.testable]
+    if not names:
+        return []
+    return [
+        f"Not testable, for all its differences are the same, so that nothing estimates their "
+        f"spread: {', '.join(names)}."
+    ]
+
+
+def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[dict[str, object]]:
+    """List comparisons as numbers; differences in the metric's own unit.
+
+    What there is no number for, as the p-value of a difference that is not testable, is None.
+    """
+    return [
+        {
+            "metric": metric,
+            "comparison": c.name,
+            **{field: _finite(getattr(c.corrected, field)) for field in ("mean", "low", "high")},
+            "t": _finite(c.corrected.statistic),
+            "df": c.corrected.df,
+            "p": c.corrected.pvalue if c.corrected.testable else None,
+            "p_holm": c.p_holm if c.corrected.testable else None,
+            "effect_size": _finite(c.effect_size),
+            "win_share": c.wins,
+            **{f"posterior_{k}": _finite(value) for k, value in c.posterior._asdict().items()},
+            "p_naive": c.naive.pvalue if c.naive.testable else None,
+            "p_wilcoxon": c.ranks.pvalue if c.corrected.testable else None,
+        }
+        for c in comparisons
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

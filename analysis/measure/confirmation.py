@@ -1,0 +1,62 @@
+"""Fresh seeds for the chosen configurations: the answer that the choice can't have improved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from analysis.measure.further_cells import single_configurations
+from ssense.data.dataset import Dataset
+from ssense.engine.core.cell import Configuration
+from ssense.engine.core.sweep import Sweep, check_seeds
+from ssense.engine.records.ledger import Record
+from ssense.engine.tasks.precompute import SELECTION_RANK, first_poor_split
+from ssense.errors import UserError
+
+
+def confirming_sweep(
+    sweep: Sweep,
+    chosen: Mapping[str, Configuration],
+    seeds: Sequence[int],
+    records: Iterable[Record],
+    dataset: Dataset,
+) -> Sweep:
+    """The sweep of the chosen configurations alone, over fresh seeds.
+
+    Args:
+        sweep: in which they were chosen.
+        chosen: by family.
+        seeds: to confirm at.
+        records: of the ledger: another configuration's cell shows a seed that a search has seen.
+        dataset: of the sweep.
+
+    Raises:
+        UserError: a seed is one of a search, repeated or out of range, or leaves too few validation
+            sentences, or there is only one.
+    """
+    check_seeds(seeds, "--confirm-seeds")
+    configurations = [dict(configuration) for configuration in chosen.values()]
+    searched = {
+        record.seed
+        for record in records
+        if record.dataset_digest == sweep.dataset_digest
+        and dict(record.configuration) not in configurations
+    }
+    known = [seed for seed in seeds if seed in searched.union(sweep.seeds)]
+    if known:
+        raise UserError(
+            f"--confirm-seeds: the search has seen seed {known[0]}. Give fresh ones, such as "
+            "100 to 109."
+        )
+    if len(seeds) < 2:
+        raise UserError(f"--confirm-seeds {seeds[0]}: one seed can't be tested. Give more.")
+    kind = sweep.specification.split
+    if poor := first_poor_split(partial(dataset.split, kind), seeds):
+        seed, n_candidates = poor
+        raise UserError(
+            f"--confirm-seeds: at seed {seed} a {kind} split leaves {n_candidates} validation "
+            f"sentences, too few for Recall@{SELECTION_RANK}. Choose another seed."
+        )
+    families = single_configurations(chosen)
+    return replace(sweep, families=families, configurations=1, seeds=tuple(seeds))

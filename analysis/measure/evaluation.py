@@ -1,0 +1,451 @@
+"""The evaluation of chosen configurations on the held-out test splits of their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from analysis.measure.comparison import (
+    LEGEND,
+    STIMULI_LEGEND,
+    Comparison,
+    Difference,
+    compare,
+    difference_over_seeds,
+    difference_over_stimuli,
+    paired_differences,
+    pairs_of,
+)
+from analysis.measure.inference import (
+    TTest,
+    corrected_resampled_ttest,
+    pairing_test,
+    stimulus_test,
+    variance_of_stimuli,
+)
+from ssense.data.dataset import Dataset, Pairs
+from ssense.data.splits import Split
+from ssense.engine.core.cell import Configuration, label
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.provenance import check_versions, code_digest, split_digest
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Search
+from ssense.errors import UserError, one_line
+from ssense.model.encoder import Precision, SpectrogramEncoder, trained_encoder
+from ssense.retrieval import (
+    METRICS,
+    chance_metrics,
+    cosine_scores,
+    metric_values,
+    metrics_of,
+    ranks_of,
+)
+from ssense.training.process import any_device
+from ssense.training.sentences import embed
+
+PRIMARY = "recall@10"
+"""The metric that tests and controls are about."""
+
+
+FIRST = 5
+"""How many of the sentences that a query retrieves are kept."""
+
+
+def by_metric(metrics: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Gather the metrics of several seeds, `[seeds]` each."""
+    return {name: np.array([each[name] for each in metrics]) for name in METRICS}
+
+
+def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average metrics over seeds."""
+    return {name: float(values.mean()) for name, values in by_metric(metrics).items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Retrieval:
+    """What the queries of one test split retrieved, in the order of the split.
+
+    Attributes:
+        rows: `[n_test]` of the dataset: the queries, and the candidates too.
+        ranks: `[n_test]` float64, of the true sentences, 1 the best, ties at mid-rank.
+        first: `[n_test, FIRST]` rows of the dataset that were retrieved first, the best first.
+        all_ranks: `[n_test, n_test]` float32, of every candidate for every query; only where all
+            seeds share the test split, whose pairs can then be permuted.
+    """
+
+    rows: np.ndarray
+    ranks: np.ndarray
+    first: np.ndarray
+    all_ranks: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What the chosen configurations retrieved on their seeds' test splits.
+
+    Attributes:
+        chosen: the best configuration of each family.
+        seeds: at which it was evaluated.
+        retrievals: by family, one per seed.
+        n_train, n_test: sentences of the training and test splits, means over seeds.
+        sizes: what tests over seeds are to allow for, see `resampled_sizes`.
+        test_blocks: Where all seeds share one test split: the blocks of neighbours that are the
+            units of the tests, or 0 where each stimulus is one. None where seeds draw test splits
+            anew, and are the units.
+    """
+
+    chosen: Mapping[str, Configuration]
+    seeds: tuple[int, ...]
+    retrievals: Mapping[str, Sequence[Retrieval]]
+    n_train: int
+    n_test: int
+    sizes: tuple[int, int]
+    test_blocks: int | None = None
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, np.ndarray]]:
+        """By family and metric, `[seeds]`, as fractions."""
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for family, retrievals in self.retrievals.items():
+            found[family] = by_metric([metrics_of(torch.from_numpy(r.ranks)) for r in retrievals])
+        return found
+
+    @property
+    def chance_by_seed(self) -> dict[str, np.ndarray]:
+        """What a random ranking of the test sentences reaches, by metric, `[seeds]`."""
+        tests = next(iter(self.retrievals.values()))
+        return by_metric([chance_metrics(len(test.rows)) for test in tests])
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """What a random ranking of the test sentences reaches, mean over the seeds."""
+        return {name: float(values.mean()) for name, values in self.chance_by_seed.items()}
+
+    def comparisons(self, metric: str) -> list[Comparison]:
+        """Compare each family with chance, and families in pairs; Holm within each kind."""
+        if metric not in self._compared:
+            self._compared[metric] = self._compare(metric)
+        return self._compared[metric]
+
+    @cached_property
+    def _compared(self) -> dict[str, list[Comparison]]:
+        """Comparisons by metric, as far as they were asked for."""
+        return {}
+
+    def _compare(self, metric: str) -> list[Comparison]:
+        with_chance, in_pairs = (
+            (self._chance_over_stimuli, self._pair_over_stimuli)
+            if self.test_blocks is not None
+            else (self._chance_over_seeds, self._pair_over_seeds)
+        )
+        above = compare([with_chance(metric, family) for family in self.retrievals])
+        return above + compare([in_pairs(metric, *pair) for pair in pairs_of(self.retrievals)])
+
+    @property
+    def legend(self) -> str:
+        """Explains the tests."""
+        return LEGEND if self.test_blocks is None else STIMULI_LEGEND
+
+    def values(self, metric: str, family: str) -> list[np.ndarray]:
+        """What each query contributes to a metric, by seed `[n_test]`."""
+        return [metric_values(metric, each.ranks) for each in self.retrievals[family]]
+
+    def mean(self, metric: str, family: str) -> TTest:
+        """A family's mean of a metric, with the interval that its tests allow it."""
+        values = self.values(metric, family)
+        if self.test_blocks is not None:
+            return stimulus_test(np.mean(values, axis=0), self._n_blocks)
+        means = np.array([row.mean() for row in values])
+        smallest = variance_of_stimuli(values, *self.sizes)
+        return corrected_resampled_ttest(means, *self.sizes, smallest)
+
+    @property
+    def _n_blocks(self) -> int:
+        """Blocks of the shared test split; as many as it has stimuli, where each is a unit."""
+        return self.test_blocks or self.n_test
+
+    def _pair_over_seeds(self, metric: str, first: str, second: str) -> Difference:
+        pairs = zip(self.values(metric, first), self.values(metric, second), strict=True)
+        smallest = variance_of_stimuli([a - b for a, b in pairs], *self.sizes)
+        a, b = self.scores[first][metric], self.scores[second][metric]
+        name = f"{first} vs {second}"
+        return _possible(difference_over_seeds(name, a, b, *self.sizes, smallest))
+
+    def _chance_over_seeds(self, metric: str, family: str) -> Difference:
+        values, a = self.values(metric, family), self.scores[family][metric]
+        guesses = [metric_values(metric, np.arange(1.0, len(row) + 1)) for row in values]
+        smallest = max(variance_of_stimuli(rows, *self.sizes) for rows in (values, guesses))
+        chance = self.chance_by_seed[metric]
+        name = f"{family} vs chance"
+        return _possible(difference_over_seeds(name, a, chance, *self.sizes, smallest))
+
+    def _pair_over_stimuli(self, metric: str, first: str, second: str) -> Difference:
+        by_seed = paired_differences(self.scores[first][metric], self.scores[second][metric])
+        a, b = (np.mean(self.values(metric, family), axis=0) for family in (first, second))
+        by_stimulus = paired_differences(a, b)
+        return difference_over_stimuli(f"{first} vs {second}", by_seed, by_stimulus, self._n_blocks)
+
+    def _chance_over_stimuli(self, metric: str, family: str) -> Difference:
+        chance = self.chance_by_seed[metric]
+        by_seed = paired_differences(self.scores[family][metric], chance)
+        all_ranks = (each.all_ranks for each in self.retrievals[family])
+        if_own = np.mean([metric_values(metric, ranks) for ranks in all_ranks], axis=0)
+        p_permuted, own = pairing_test(if_own, self._n_blocks), if_own.diagonal()
+        name = f"{family} vs chance"
+        return difference_over_stimuli(name, by_seed, own - chance[0], self._n_blocks, p_permuted)
+
+
+def _possible(difference: Difference) -> Difference:
+    """End an interval where differences of scores within [0, 1] do; that of two seeds does not."""
+    test = difference.test
+    if not test.testable:
+        return difference
+    test = test._replace(low=max(test.low, -1.0), high=min(test.high, 1.0))
+    return replace(difference, test=test)
+
+
+def take_up(ledger: Ledger) -> Search:
+    """The search of a sweep as its ledger has it.
+
+    Raises:
+        UserError: there is a single seed, or cells of several versions of the code.
+    """
+    sweep = ledger.sweep()
+    if len(sweep.seeds) < 2:
+        raise UserError(
+            f"{sweep.name} has the single seed {sweep.seeds[0]}: nothing can be tested. "
+            "Run the sweep again with more --seeds."
+        )
+    records = check_versions(ledger.records(), code_digest(), ledger.kept_versions())
+    return Search(sweep, POLICIES[ledger.policy()], ledger.rows(), records)
+
+
+def require_all(search: Search) -> None:
+    """Refuse a sweep with cells still to run.
+
+    Raises:
+        UserError: with their list.
+    """
+    missing = missing_cells(search)
+    if missing:
+        shown = "; ".join(missing[:5]) + ("; ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
+            f"{shown}. Run the sweep again to train them, or go without with --allow-missing."
+        )
+
+
+def missing_cells(search: Search) -> list[str]:
+    """Name the cells without a result that the sweep's policy wants."""
+    return [
+        f"{label(row.family, row.configuration)} seed {cell.seed}"
+        + (" (failed)" if search.record(cell) else "")
+        for row, cell in search.missing()
+    ]
+
+
+def best_configurations(search: Search) -> dict[str, Configuration]:
+    """Choose each family's configuration by its mean validation metric, of those with every seed.
+
+    Raises:
+        UserError: a family has none.
+    """
+    best = search.best()
+    for family in search.sweep.families:
+        if family.name not in best:
+            why = [r.reason for row, r in search.failed() if row.family == family.name]
+            reason = f"; one failed: {why[0]}" if why else ""
+            raise UserError(
+                f"{search.sweep.name}: no configuration of {family.name} has every seed{reason}. "
+                "Run the sweep again, or give it other values to try."
+            )
+    return {family.name: best[family.name].configuration for family in search.sweep.families}
+
+
+def leading_family(search: Search, chosen: Mapping[str, Configuration]) -> str:
+    """The family whose chosen configuration has the best mean validation metric.
+
+    Args:
+        search: which has a result of these at every seed.
+        chosen: by family.
+    """
+    return max(chosen, key=lambda family: search.score(chosen[family]))
+
+
+def evaluate_chosen(
+    search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, dataset: Dataset
+) -> Evaluation:
+    """Evaluate a configuration of every family on the test splits of the search's seeds.
+
+    Args:
+        search: which has their cells.
+        chosen: by family.
+        ledger: which has their encoders.
+        dataset: of the sweep.
+
+    Raises:
+        UserError: an encoder can't be read, or was trained by another split.
+    """
+    specification = search.sweep.specification
+    pairs = dataset.on(any_device())
+    splits = splits_of(dataset, search.sweep)
+    retrievals: dict[str, list[Retrieval]] = {}
+    for family, configuration in chosen.items():
+        for record in search.done(configuration):
+            split = splits[record.seed]
+            check_split(ledger, record, split)
+            found = held_out_retrieval(
+                *(ledger, record, pairs, split.test),
+                specification.training.precision,
+                specification.shares_test,
+            )
+            retrievals.setdefault(family, []).append(found)
+    return evaluation_of(search.sweep, chosen, splits, retrievals)
+
+
+def evaluation_of(
+    sweep: Sweep,
+    chosen: Mapping[str, Configuration],
+    splits: Mapping[int, Split],
+    retrievals: Mapping[str, Sequence[Retrieval]],
+) -> Evaluation:
+    """Gather what was retrieved at the seeds of a sweep, with what its tests have to know.
+
+    Args:
+        sweep: The sweep whose seeds were evaluated.
+        chosen: The configurations that were evaluated, by family.
+        splits: The splits by seed.
+        retrievals: By name of what is compared, one per seed.
+    """
+    specification = sweep.specification
+    return Evaluation(
+        chosen=chosen,
+        seeds=sweep.seeds,
+        retrievals=retrievals,
+        n_train=round(np.mean([len(split.train) for split in splits.values()])),
+        n_test=round(np.mean([len(split.test) for split in splits.values()])),
+        sizes=mean_sizes(sweep, splits),
+        test_blocks=specification.test_blocks if specification.shares_test else None,
+    )
+
+
+def check_split(ledger: Ledger, record: Record, split: Split) -> None:
+    """Refuse to test a cell by another split than it was trained by.
+
+    Args:
+        ledger: The ledger of the sweep.
+        record: The record of the cell.
+        split: The split that its seed gives today.
+
+    Raises:
+        UserError: The rows differ, so that test examples may have been trained on.
+    """
+    if record.split_digest and record.split_digest != split_digest(split):
+        raise UserError(
+            f"cell {record.signature} was trained by another split than seed {record.seed} gives: "
+            f"test examples may be among those it was trained on. {_advice(ledger, record)}"
+        )
+
+
+def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
+    """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
+    sizes = [sweep.specification.resampled_sizes(split) for split in splits.values()]
+    n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
+    return n_train, n_test
+
+
+def splits_of(dataset: Dataset, sweep: Sweep) -> dict[int, Split]:
+    """The splits of a dataset by the seeds of a sweep."""
+    return {seed: dataset.split(sweep.specification.split, seed) for seed in sweep.seeds}
+
+
+def held_out_retrieval(
+    ledger: Ledger,
+    record: Record,
+    pairs: Pairs,
+    rows: np.ndarray,
+    precision: Precision,
+    shared: bool = False,
+) -> Retrieval:
+    """What one cell's encoder retrieves on its seed's test split.
+
+    Args:
+        ledger: The sweep's ledger, which has the encoder.
+        record: The record of the cell.
+        pairs: All pairs of the dataset.
+        rows: `[n_test]` of the dataset, the test split.
+        precision: The precision that the encoder was trained in.
+        shared: Whether all seeds share this split.
+
+    Raises:
+        UserError: the encoder is missing, damaged, or another model's.
+    """
+    return retrieval_of(held_out_scores(ledger, record, pairs, rows, precision), rows, shared)
+
+
+def retrieval_of(scores: Tensor, rows: np.ndarray, shared: bool) -> Retrieval:
+    """What scores `[n_test, n_test]` of queries and candidates retrieve; true pairs are diagonal.
+
+    Args:
+        scores: Scores of queries and candidates, higher is nearer.
+        rows: `[n_test]` of the dataset.
+        shared: Whether all seeds share this split.
+    """
+    ranks = ranks_of(scores, torch.arange(len(rows)))
+    # Stable: candidates of one score, such as copies of a sentence, stay in the split's order.
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return Retrieval(
+        rows=rows,
+        ranks=ranks.numpy(),
+        first=rows[order[:, :FIRST].numpy()],
+        all_ranks=rankdata(-scores.numpy(), axis=1).astype(np.float32) if shared else None,
+    )
+
+
+def held_out_scores(
+    ledger: Ledger, record: Record, pairs: Pairs, rows: np.ndarray, precision: Precision
+) -> Tensor:
+    """Scores `[n_test, n_test]` of queries and candidates on one cell's test split, on the CPU.
+
+    Raises:
+        UserError: the encoder is missing, damaged, or another model's.
+    """
+    encoder = cell_encoder(ledger, record, precision).to(pairs.text.device)
+    brain, text = embed(encoder, pairs.select(rows))
+    if not brain.isfinite().all():
+        raise UserError(
+            f"the encoder of cell {record.signature} is damaged: its embeddings must be finite; "
+            f"found NaN or infinity. {_advice(ledger, record)}"
+        )
+    return cosine_scores(brain, text).cpu()
+
+
+def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> SpectrogramEncoder:
+    """The encoder that a cell's training ended with, in the precision it was trained in.
+
+    Raises:
+        UserError: it is missing, damaged, or another model's.
+    """
+    try:
+        return trained_encoder(ledger.encoder(record), precision)
+    except ValueError as error:
+        raise another_models(ledger, record, error) from error
+
+
+def another_models(ledger: Ledger, record: Record, error: ValueError) -> UserError:
+    """The refusal of a cell's encoder whose weights don't fit the model that they are for."""
+    return UserError(
+        f"the encoder of cell {record.signature} is another model's ({one_line(error)}). "
+        f"{_advice(ledger, record)}"
+    )
+
+
+def _advice(ledger: Ledger, record: Record) -> str:
+    return f"Delete {ledger.cell_folder(record.signature)} and run the sweep again."

@@ -1,0 +1,94 @@
+"""Tables of any analysis: on screen, as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ssense.cli.screen_table import ScreenTable
+from ssense.retrieval import metric_title
+
+Rows = Sequence[Mapping[str, object]]
+
+
+def score(metric: str, mean: float, sd: float | None = None) -> str:
+    """Show a score as SSENSE does: recalls in percent, "10.68 ± 1.40", MRR as "0.0498 ± 0.0049"."""
+    scale, digits = (1, 4) if metric == "mrr" else (100, 2)
+    shown = f"{scale * mean:z.{digits}f}"
+    return shown if sd is None else f"{shown} ± {scale * sd:.{digits}f}"
+
+
+def mean_scores(scores: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Show mean and sd over seeds of every metric, by its title."""
+    return {
+        metric_title(metric): score(metric, values.mean(), values.std(ddof=1))
+        for metric, values in scores.items()
+    }
+
+
+def plain(mean: float, sd: float | None = None) -> str:
+    """Show a score of any unit: "0.1068 ± 0.014"."""
+    return f"{mean:.4g}" if sd is None else f"{mean:.4g} ± {sd:.2g}"
+
+
+def p_value(p: float) -> str:
+    """Show a p-value as papers do."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def screen_table(rows: Rows) -> ScreenTable:
+    """Lay rows out for the terminal; the columns are the first row's keys."""
+    return ScreenTable(rows)
+
+
+def markdown_table(rows: Rows) -> str:
+    """Write rows as a Markdown table."""
+    lines = [_markdown_line(rows[0]), _markdown_line(["---"] * len(rows[0]))]
+    return "\n".join([*lines, *(_markdown_line(row.values()) for row in rows)]) + "\n"
+
+
+def latex_table(rows: Rows, caption: str) -> str:
+    """Write rows as a LaTeX table for the package booktabs; the first column is left-aligned."""
+    head, *_ = rows
+    lines = [" & ".join(map(_latex, row.values())) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(_latex, head)) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{_latex(caption)}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_LATEX = {"±": r"$\pm$", "–": "--", "<": "$<$", ">": "$>$", "~": r"\textasciitilde{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def _latex(cell: object) -> str:
+    return "".join(_LATEX.get(character, character) for character in str(cell))
+
+
+def csv_table(rows: Rows) -> str:
+    """Write rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _markdown_line(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"

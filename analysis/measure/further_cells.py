@@ -1,0 +1,87 @@
+"""Cells beyond a sweep's own: its chosen configurations at fresh seeds, or under a control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ssense.cli.screen import say
+from ssense.data.dataset import Dataset
+from ssense.engine.core.budget import Budget
+from ssense.engine.core.cell import Configuration, describe
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.driver import sole_driver
+from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.search.race import Full
+from ssense.engine.search.search import Change, Search
+from ssense.engine.view.progress import CellProgress
+from ssense.errors import UserError
+
+
+def single_configurations(chosen: Mapping[str, Configuration]) -> tuple[Family, ...]:
+    """Families of one configuration each.
+
+    Args:
+        chosen: by family.
+    """
+    return tuple(
+        Family(name=name, levels={field: (value,) for field, value in configuration.items()})
+        for name, configuration in chosen.items()
+    )
+
+
+def train_further(
+    what: str,
+    sweep: Sweep,
+    records: Mapping[str, Record],
+    ledger: Ledger,
+    dataset: Dataset,
+    cpus: int,
+    gpus: float | None,
+) -> Search:
+    """Train every cell that a ledger lacks of a sweep, on the engine that trained its others.
+
+    Args:
+        what: the cells are for, in words.
+        sweep: all of whose cells are wanted.
+        records: of the ledger, that count.
+        ledger: of the sweep that the cells belong to; it keeps the new ones too.
+        dataset: of the sweep; its splits leave enough to choose an epoch by.
+        cpus: of one cell.
+        gpus: share of a GPU of one cell; None for one where there are GPUs.
+
+    Returns:
+        Its search, with a result for every cell.
+
+    Raises:
+        UserError: a cell failed, or the storage can't be written to.
+    """
+    search = Search(sweep, Full(), (), records)
+    if search.left():
+        _train(what, search, ledger, dataset, cpus, gpus)
+    failed = search.failed()
+    if failed:
+        row, record = failed[0]
+        name = f"{row.family} {describe(record.configuration)}"
+        raise UserError(
+            f"{name} has no result {what}, seed {record.seed}: {record.reason}. Leave {what} out, "
+            f"or delete {ledger.cell_folder(record.signature)} to try again."
+        )
+    return search
+
+
+def _train(
+    what: str, search: Search, ledger: Ledger, dataset: Dataset, cpus: int, gpus: float | None
+) -> None:
+    from ssense.engine.work.workers import Resources, running_ray, train_cells
+
+    with sole_driver(ledger.folder), running_ray():
+        resources = Resources.of_cell(cpus, gpus)
+        to_run = search.left()
+        say(f"Training {to_run} cells {what}, {resources.slots()} at a time")
+        progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
+
+        def keep(record: Record, _: Change) -> None:
+            progress.cell(search.rows_of(record.signature)[0].family, record)
+
+        with progress:
+            train_cells(search, dataset, ledger, resources, Budget(), keep)

@@ -1,0 +1,1 @@
+"""The report: sections of findings, tables and figures on one page."""

@@ -1,0 +1,443 @@
+"""Figures of a test evaluation, at paper width, in colours that colour-blind readers tell apart."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, repeat
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from analysis.measure.inference import TTest
+from ssense.engine.core.matrix import Matrix
+from ssense.engine.view.matrix_figure import draw_matrix
+from ssense.retrieval import RECALL_AT, metric_title
+
+# Okabe and Ito's palette, without yellow and black.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "os^Dvp"
+GREY = "#767676"  # dark enough on white, light enough on black
+# Words and axes; in a page it stands for the colour of the text around the figure.
+INK = "#1b1b1c"
+
+STYLE = {
+    "font.size": 8,
+    "figure.titlesize": 8,
+    "figure.labelsize": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ssense",
+    "pdf.fonttype": 42,  # whole TrueType fonts: journals take no others, and words stay words
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
+}
+
+FIGURE_KINDS = ("png", "svg", "pdf")
+"""Formats that every figure is written in."""
+
+# What differs from one rendering to the next, or from one version of Matplotlib to the next.
+_SILENT = {
+    "png": {"Software": None},
+    "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
+}
+
+WIDTH = 7.0  # inches
+_RANK_BINS = 20
+_DECADES = 100
+"""Levels that span more than this ratio stand on a logarithmic axis."""
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+"""Family, then metric, to one value per seed, as fractions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One cell's way to its encoder.
+
+    Attributes:
+        scores: `[epochs]` validation metric, as fractions.
+        best_epoch: whose encoder was kept, counted from 1.
+    """
+
+    scores: Sequence[float]
+    best_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One configuration as the search saw it.
+
+    Attributes:
+        family: to which it belongs.
+        configuration: its swept fields by dotted name; none of the family without any.
+        scores: validation metric of the seeds that it met, as fractions; at least one.
+        complete: whether it met every seed.
+    """
+
+    family: str
+    configuration: Mapping[str, float]
+    scores: Sequence[float]
+    complete: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a family is told from others where they share a panel.
+
+    Attributes:
+        colour, marker: of its points.
+        shift: of its points to the right, in points, so that none hides another.
+    """
+
+    colour: str
+    marker: str
+    shift: float
+
+    @classmethod
+    def of(cls, place: int, n: int) -> Look:
+        """The look of one of n families, the same colour as in panels of its own."""
+        colour, marker = (each[place % len(each)] for each in (COLOURS, MARKERS))
+        return cls(colour=colour, marker=marker, shift=3 * (place - (n - 1) / 2))
+
+
+def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence[str]) -> Figure:
+    """Draw each metric's scores: a line per seed through the families, their mean and sd, chance.
+
+    Args:
+        scores: by family and metric, the seeds in the same order everywhere.
+        chance: by metric.
+        metrics: one panel each.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+        for axis, metric in zip(axes, metrics, strict=True):
+            by_family = {family: np.asarray(values[metric]) for family, values in scores.items()}
+            _seed_panel(axis, by_family, chance[metric], metric)
+        _legend_above(figure, axes[0])
+    return figure
+
+
+def bar_figure(
+    scores: Mapping[str, Sequence[float]],
+    metric: str,
+    chance: Mapping[str, Sequence[float]],
+) -> Figure:
+    """Draw one metric as a bar each: mean over seeds, sd, the seeds as points, mean chance.
+
+    Args:
+        scores: by name, one value per seed, as fractions.
+        metric: what they are.
+        chance: by the names that have a mark for it, likewise.
+    """
+    scale, title = _unit(metric)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.85 + 0.28 * len(scores)), layout="constrained")
+        axis = figure.subplots()
+        for place, (values, colour) in enumerate(zip(scores.values(), _shades(), strict=False)):
+            _bar(axis, place, scale * np.asarray(values), colour, names_marks=place == 0)
+        places = np.array([list(scores).index(name) for name in chance])
+        levels = [scale * np.mean(values) for values in chance.values()]
+        if chance:
+            style = {"color": COLOURS[1], "linewidth": 1.8, "label": "chance"}
+            axis.vlines(levels, places - 0.45, places + 0.45, **style)
+        axis.set_yticks(range(len(scores)), list(scores))
+        axis.invert_yaxis()
+        axis.set_xlim(left=0)
+        axis.set_xlabel(f"test {title}")
+        _legend_above(figure, axis)
+    return figure
+
+
+def recall_figure(recalls: Mapping[str, Sequence[TTest]], n_candidates: Sequence[int]) -> Figure:
+    """Draw Recall@k against k, a panel for each family: mean, 95 % interval, chance.
+
+    Where nothing bounds a mean, as that of all candidates, which is 1, there is no interval.
+
+    Args:
+        recalls: By family, the mean of Recall@k and its interval for k = 1, 2, ...
+        n_candidates: How many candidates a query has, by seed.
+    """
+    most = max(n_candidates)
+    k = np.arange(1, most + 1)
+    chance = np.mean([np.minimum(k / n, 1) for n in n_candidates], axis=0)
+    with mpl.rc_context(STYLE):
+        figure, axes = _family_panels(recalls, 2.0)
+        for axis, tests, colour in zip(axes, recalls.values(), cycle(COLOURS), strict=False):
+            mean, low, high = 100 * np.array([(t.mean, t.low, t.high) for t in tests]).T
+            low, high = (np.where(np.isinf(end), np.nan, end) for end in (low, high))
+            axis.fill_between(
+                k,
+                np.clip(low, 0, 100),
+                np.clip(high, 0, 100),
+                color=colour,
+                alpha=0.25,
+                lw=0,
+                label="95 % interval",
+            )
+            axis.plot(k, mean, color=colour, label="mean over seeds")
+            axis.plot(k, 100 * chance, "--", color=GREY, linewidth=1, label="chance")
+            axis.set_xscale("log")
+            axis.set_xticks([each for each in RECALL_AT if each < most / 2] + [most])
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.xaxis.set_minor_locator(NullLocator())
+        axes[0].set_ylim(0, 100)
+        figure.supxlabel("k, candidates looked at")
+        figure.supylabel("test Recall@k (%)")
+        _legend_above(figure, axes[0])
+    return figure
+
+
+def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Draw how often the true sentence has which rank, relative to chance, a panel per family.
+
+    Args:
+        ranks: by family, one array per seed.
+    """
+    most = max(candidates_by_seed(ranks))
+    edges = rank_edges(most)
+    with mpl.rc_context(STYLE):
+        figure, axes = _family_panels(ranks, 1.7)
+        for axis, by_seed, colour in zip(axes, ranks.values(), cycle(COLOURS), strict=False):
+            axis.stairs(rank_ratios(by_seed), edges, fill=True, color=colour)
+            axis.axhline(1, color=GREY, linestyle="--", linewidth=1, label="chance")
+            axis.set_xlim(edges[0], edges[-1])
+            axis.set_xticks([1, most])
+        figure.supxlabel(f"rank of the true sentence, of {most}")
+        figure.supylabel("queries, multiples of chance")
+        _legend_above(figure, axes[0])
+    return figure
+
+
+def candidates_by_seed(ranks: Mapping[str, Sequence[np.ndarray]]) -> list[int]:
+    """Candidates of each seed: the queries' own sentences, whose ranks these are, by family."""
+    return [len(of_seed) for of_seed in next(iter(ranks.values()))]
+
+
+def rank_edges(most: int) -> np.ndarray:
+    """Edges of bins of equal width for ranks from 1 to `most`; the last one may be narrower."""
+    width = math.ceil(most / _RANK_BINS)
+    return np.minimum(np.arange(0, most + width, width), most) + 0.5
+
+
+def rank_ratios(ranks: Sequence[np.ndarray]) -> np.ndarray:
+    """All seeds' queries in each bin of ranks, in multiples of what chance puts there.
+
+    Args:
+        ranks: `[queries]` of each seed, among as many candidates; seeds may differ in them.
+    """
+    edges = rank_edges(max(map(len, ranks)))
+    counts, _ = np.histogram(np.concatenate(ranks), edges)
+    return counts / sum(np.diff(np.minimum(edges, len(each) + 0.5)) for each in ranks)
+
+
+def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
+    """Draw the validation metric by epoch, a panel per family and a line per seed.
+
+    Args:
+        curves: by family, one per seed.
+        metric: what they show.
+    """
+    scale, title = _unit(metric)
+    with mpl.rc_context(STYLE):
+        figure, axes = _family_panels(curves, 1.9)
+        for axis, by_seed, colour in zip(axes, curves.values(), cycle(COLOURS), strict=False):
+            for curve in by_seed:
+                scores = scale * np.asarray(curve.scores)
+                epochs = np.arange(1, len(scores) + 1)
+                axis.plot(epochs, scores, color=colour, linewidth=0.8, alpha=0.7)
+            epochs = [curve.best_epoch for curve in by_seed]
+            best = [scale * curve.scores[curve.best_epoch - 1] for curve in by_seed]
+            axis.plot(epochs, best, "o", color=colour, markersize=3.5, label="epoch chosen")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        axes[0].set_ylim(bottom=0)
+        figure.supxlabel("epoch")
+        figure.supylabel(f"validation {title}")
+        handles, _ = axes[0].get_legend_handles_labels()
+        one_seed = Line2D([], [], color=COLOURS[0], linewidth=0.8, alpha=0.7)
+        figure.legend(
+            [one_seed, *handles],
+            ["one seed", "epoch chosen"],
+            loc="outside upper center",
+            ncols=2,
+            frameon=False,
+        )
+    return figure
+
+
+def swept_fields(trials: Sequence[Trial]) -> list[str]:
+    """Fields that any configuration names, in order of appearance."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.configuration))
+
+
+def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
+    """Draw the validation metric against every field that was swept, a panel each.
+
+    Args:
+        trials: the search's configurations; one of them at least names a field.
+        metric: what the scores are.
+    """
+    fields = swept_fields(trials)
+    scale, title = _unit(metric)
+    families = list(dict.fromkeys(trial.family for trial in trials))
+    looks = {name: Look.of(place, len(families)) for place, name in enumerate(families)}
+    with mpl.rc_context(STYLE):
+        figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
+        for axis, field in zip(axes, fields, strict=True):
+            swept = {t.family for t in trials if field in t.configuration}
+            for family, look in looks.items():
+                if family in swept:
+                    mine = [t for t in trials if t.family == family]
+                    _response(axis, field, mine, scale, look)
+            for trial in trials:
+                if not trial.configuration:
+                    level = scale * np.mean(trial.scores)
+                    axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0)
+            axis.set_xlabel(field)
+            axis.margins(x=0.1)  # room for the shifts
+            if _spans_decades([t.configuration[field] for t in trials if t.family in swept]):
+                axis.set_xscale("log")
+        figure.supylabel(f"validation {title}")
+        _response_legend(figure, trials, looks)
+    return figure
+
+
+def styled_matrix(matrix: Matrix) -> Figure:
+    """Draw the matrix configuration x seed in the ink of the other figures."""
+    with mpl.rc_context(STYLE):
+        return draw_matrix(matrix)
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Render a figure as PNG, SVG or PDF, dark on white; the same figure gives the same bytes."""
+    return _render(figure, kind, transparent=False)
+
+
+def page_svg(figure: Figure) -> str:
+    """Render a figure for a page: on nothing, words and axes in the colour of the text around."""
+    return _render(figure, "svg", transparent=True).decode().replace(INK, "currentColor")
+
+
+def _render(figure: Figure, kind: str, *, transparent: bool) -> bytes:
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=kind, metadata=_SILENT[kind], transparent=transparent)
+    return buffer.getvalue()
+
+
+def _bar(axis: Axes, place: int, row: np.ndarray, colour: str, *, names_marks: bool) -> None:
+    spread = row.std(ddof=1) if len(row) > 1 else 0.0
+    spread_name, seed_name = ("mean ± sd over seeds", "one seed") if names_marks else (None, None)
+    style = {"color": INK, "capsize": 2, "linewidth": 1}
+    axis.barh(place, row.mean(), color=colour, height=0.7)
+    axis.errorbar(row.mean(), place, xerr=spread, label=spread_name, **style)
+    places = np.full(len(row), place)
+    axis.plot(row, places, ".", color=INK, markersize=2, alpha=0.6, label=seed_name)
+
+
+def _shades() -> Iterator[str]:
+    yield COLOURS[0]  # what the others are compared with
+    yield from repeat(GREY)
+
+
+def _unit(metric: str) -> tuple[int, str]:
+    """The factor from fractions to what is drawn, and the axis label of a metric."""
+    return (1, metric_title(metric)) if metric == "mrr" else (100, f"{metric_title(metric)} (%)")
+
+
+def _panels(n: int, height: float, per_row: int, shared_x: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with n panels of one height in inches, on a common y axis."""
+    rows, columns = math.ceil(n / per_row), min(n, per_row)
+    figure = Figure(figsize=(WIDTH, 0.7 + height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=shared_x, sharey=True)
+    axes = list(grid.ravel())
+    for axis in axes[n:]:
+        axis.remove()
+    for axis in axes[:n]:
+        axis.tick_params(labelbottom=True)
+    return figure, axes[:n]
+
+
+def _family_panels(families: Collection[str], height: float) -> tuple[Figure, list[Axes]]:
+    figure, axes = _panels(len(families), height, per_row=4, shared_x=True)
+    for axis, family in zip(axes, families, strict=True):
+        axis.set_title(textwrap.fill(family, 22))
+    return figure, axes
+
+
+def _legend_above(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+
+
+def _response(axis: Axes, field: str, trials: Sequence[Trial], scale: int, look: Look) -> None:
+    """Draw a family's configurations side by side with those of others, and its mean by level."""
+    beside = ScaledTranslation(look.shift / 72, 0, axis.figure.dpi_scale_trans)
+    style = {"color": look.colour, "transform": axis.transData + beside}
+    by_level: dict[float, list[float]] = defaultdict(list)
+    for trial in trials:
+        level, scores = trial.configuration[field], scale * np.asarray(trial.scores)
+        mean, spread = scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0.0
+        ends = (mean - spread, mean + spread) if trial.complete else (mean, mean)
+        face = look.colour if trial.complete else "none"
+        axis.plot([level, level], ends, linewidth=0.8, alpha=0.5, **style)
+        axis.plot(level, mean, look.marker, markerfacecolor=face, markersize=4, **style)
+        axis.update_datalim([(level, end) for end in ends])  # which shifted points don't count for
+        if trial.complete:
+            by_level[level].append(mean)
+    levels = sorted(by_level)
+    means = [np.mean(by_level[level]) for level in levels]
+    axis.plot(levels, means, linewidth=0.8, alpha=0.6, **style)
+
+
+def _spans_decades(levels: Sequence[float]) -> bool:
+    return min(levels) > 0 and max(levels) / min(levels) > _DECADES
+
+
+def _response_legend(figure: Figure, trials: Sequence[Trial], looks: Mapping[str, Look]) -> None:
+    swept = {trial.family for trial in trials if trial.configuration}
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.marker, linewidth=0.8, markersize=4)
+        if family in swept
+        else Line2D([], [], color=GREY, linestyle="--", linewidth=1)
+        for family, look in looks.items()
+    ]
+    names = list(looks)
+    if not all(trial.complete for trial in trials):
+        handles.append(Line2D([], [], color=GREY, marker="o", mfc="none", ms=4, linewidth=0))
+        names.append("not every seed")
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+
+
+def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, metric: str) -> None:
+    scale, title = _unit(metric)
+    places = np.arange(len(scores))
+    values = scale * np.stack(list(scores.values()))
+    lines = axis.plot(
+        places, values, color=GREY, alpha=0.6, linewidth=0.7, marker=".", markersize=3
+    )
+    lines[0].set_label("one seed")
+    for place, row, colour in zip(places, values, cycle(COLOURS), strict=False):
+        spread = row.std(ddof=1) if len(row) > 1 else 0.0
+        label = "mean ± sd over seeds" if place == 0 else None
+        axis.errorbar(place, row.mean(), spread, fmt="o", capsize=3, color=colour, label=label)
+    axis.axhline(scale * chance, color=GREY, linestyle="--", linewidth=1, label="chance")
+    axis.set_xticks(places, [textwrap.fill(family, 12) for family in scores])
+    axis.set_xlim(-0.4, len(scores) - 0.6)
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel(f"test {title}")

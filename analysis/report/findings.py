@@ -1,0 +1,214 @@
+"""The findings of an evaluation: a verdict in one paragraph, and tests as sentences to quote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from analysis.measure import formats
+from analysis.measure.comparison import Comparison
+from analysis.measure.evaluation import PRIMARY, Evaluation
+from analysis.measure.examples import repeated
+from analysis.measure.protocol import candidates
+from ssense.engine.core.power import ALPHA, POWER, detectable_errors
+from ssense.retrieval import metric_title
+
+NOT_EXPLAINED = "no controls were run: sentence length alone may explain the score"
+"""Stands in a verdict in place of what the controls say."""
+OTHER_SEEDS = ", which were run at the seeds of the search and not at these"
+"""Said of controls in a verdict on fresh seeds."""
+
+
+def findings(evaluation: Evaluation) -> list[str]:
+    """Say what the tests of Recall@10 show: each family against chance, then families in pairs."""
+    families = list(evaluation.scores)
+    tests = evaluation.comparisons(PRIMARY)
+    pairs = zip(combinations(families, 2), tests[len(families) :], strict=True)
+    return [
+        *map(_above_chance, [evaluation] * len(families), families, tests),
+        *(_difference(*names, test) for names, test in pairs),
+    ]
+
+
+def verdict(
+    names: Sequence[str],
+    tests: Sequence[Comparison],
+    metric: str,
+    explained: str = "",
+    kind: str = "families",
+) -> str:
+    """Say in a paragraph to quote what is above chance, what is better, and what explains it.
+
+    Args:
+        names: What is compared.
+        tests: The comparison of each with chance, and then of each pair.
+        metric: The title of the metric.
+        explained: What the controls say, as a clause; empty where they say nothing.
+        kind: What is compared, in the plural.
+    """
+    above, pairs = tests[: len(names)], tests[len(names) :]
+    clauses = [_chance_clause(names, above, kind), _pairs_clause(names, pairs), explained]
+    return f"In {metric}, {'; '.join(filter(None, clauses))}."
+
+
+def explained_by(family: str, clause: str, *, fresh: bool) -> str:
+    """Say as a clause of a verdict what controls say, and at which seeds.
+
+    Args:
+        family: The family whose configuration they are of.
+        clause: What they say; empty where there are none of that configuration.
+        fresh: Whether the verdict is on fresh seeds; controls are run at those of the search.
+    """
+    if not clause:
+        return NOT_EXPLAINED
+    return f"by the controls of {family}{OTHER_SEEDS if fresh else ''}, {clause}"
+
+
+def _chance_clause(names: Sequence[str], tests: Sequence[Comparison], kind: str) -> str:
+    above = [n for n, t in zip(names, tests, strict=True) if is_shown(t) and not _is_below(t)]
+    if len(names) == 1:
+        return f"{names[0]} is {'above' if above else 'not shown to be above'} chance"
+    if not above:
+        return f"none of the {len(names)} {kind} is shown to be above chance"
+    if len(above) == len(names):
+        return f"{'both' if len(names) == 2 else f'all {len(names)}'} {kind} are above chance"
+    verb = "is" if len(above) == 1 else "are"
+    return f"{in_list(above)} {verb} above chance, the others are not shown to be"
+
+
+def _pairs_clause(families: Sequence[str], tests: Sequence[Comparison]) -> str:
+    better = [
+        f"{b} is better than {a}" if _is_below(test) else f"{a} is better than {b}"
+        for (a, b), test in zip(combinations(families, 2), tests, strict=True)
+        if is_shown(test)
+    ]
+    if better:
+        return in_list(better)
+    return "none is shown to be better than another" if tests else ""
+
+
+def power_note(evaluation: Evaluation) -> str:
+    """Say which differences between two families this test would have shown."""
+    tests = evaluation.comparisons(PRIMARY)[len(evaluation.scores) :]
+    if not tests:
+        return "There is a single family: no difference between families is tested."
+    unit = (
+        f"{len(evaluation.seeds)} seeds that share one test split, whose sentences are the unit,"
+        if evaluation.test_blocks is not None
+        else f"{len(evaluation.seeds)} seeds"
+    )
+    words = (
+        f"With {unit} the test finds a difference between two families "
+        f"({100 * POWER:.0f} % power, two-sided {100 * ALPHA:.0f} %, after Holm over "
+        f"{len(tests)}) in {metric_title(PRIMARY)} from"
+    )
+    found = [_detectable(t) for t in tests if math.isfinite(t.corrected.high - t.corrected.low)]
+    if not found:
+        return "No difference between two families is testable here."
+    if min(found) >= 1:
+        return f"With {unit} hardly any difference between two families could be shown."
+    low, high = (f"{100 * min(1, each):.1f}" for each in (min(found), max(found)))
+    points = f"{low} points" if low == high else f"{low} to {high} points, by the pair,"
+    return f"{words} {points} on. Smaller ones may not show."
+
+
+def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
+    """Say how candidates of the same text are treated, and how many queries have some.
+
+    Args:
+        evaluation: of a dataset.
+        sentences: N, of that dataset.
+    """
+    splits = next(iter(evaluation.retrievals.values()))
+    counts = [repeated(split.rows, sentences) for split in splits]
+    rule = (
+        "A query counts as answered by its own sentence alone. Candidates of the same text have "
+        "the same embedding and so the same score, and the true one takes the middle rank among "
+        "them: of two that come first its rank is 1.5, no hit at 1, but one at 10."
+    )
+    if not any(counts):
+        return f"{rule} No test sentence has such a double among its candidates."
+    return (
+        f"{rule} Of {candidates(evaluation)} test sentences {np.mean(counts):.1f} have such a "
+        f"double among their candidates (mean over {len(counts)} seeds; "
+        f"{min(counts)} to {max(counts)})."
+    )
+
+
+def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
+    score = 100 * evaluation.scores[family][PRIMARY].mean()
+    words = (
+        f"{capital(family)} reaches {score:.1f} % {metric_title(PRIMARY)}, "
+        f"{_points(test, 'chance')} ({_evidence(test)})"
+    )
+    return f"{words}." if is_shown(test) else f"{words}: this may be chance."
+
+
+def _difference(first: str, second: str, test: Comparison) -> str:
+    words = (
+        f"{capital(first)} is {_points(test, second)} in "
+        f"{metric_title(PRIMARY)} ({_evidence(test)})"
+    )
+    if is_shown(test):
+        return f"{words}."
+    if not math.isfinite(test.corrected.high - test.corrected.low):  # too few, or all alike
+        return f"{words}: no difference is shown."
+    if _detectable(test) >= 1:
+        return f"{words}: no difference is shown, and hardly any could be."
+    would = f"{100 * _detectable(test):.1f} points or more would be, {100 * POWER:.0f} % of times"
+    return f"{words}: no difference is shown; {would}."
+
+
+def is_shown(test: Comparison) -> bool:
+    """Whether a test shows a difference, after Holm's adjustment."""
+    return test.p_holm < ALPHA
+
+
+def _detectable(test: Comparison) -> float:
+    """The difference that a test of this error shows, after Holm's adjustment."""
+    return detectable_errors(test.corrected.df, test.n_comparisons) * test.corrected.error
+
+
+def _points(test: Comparison, other: str) -> str:
+    points = f"{100 * abs(test.corrected.mean):.1f}"
+    where = "from" if float(points) == 0 else "below" if _is_below(test) else "above"
+    return f"{points} points {where} {other}"
+
+
+def _evidence(test: Comparison) -> str:
+    t = test.corrected
+    if not t.testable:
+        return "not testable: the difference is the same everywhere"
+    return f"{_interval(test)}corrected p {_p(t.pvalue)}, after Holm p {_p(test.p_holm)}"
+
+
+def _interval(test: Comparison) -> str:
+    t = test.corrected
+    if not math.isfinite(t.high - t.low):
+        return ""
+    ends = (-t.high, -t.low) if _is_below(test) else (t.low, t.high)
+    low, high = (f"{100 * end:z.1f}" for end in ends)
+    return f"95 % CI {low} to {high}, "
+
+
+def _is_below(test: Comparison) -> bool:
+    return test.corrected.mean < 0
+
+
+def _p(p: float) -> str:
+    shown = formats.p_value(p)
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def capital(name: str) -> str:
+    """Begin a sentence with a name."""
+    return name[:1].upper() + name[1:]
+
+
+def in_list(names: Sequence[str]) -> str:
+    """Join names: "a, b and c"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -1,0 +1,214 @@
+"""The origin of an evaluation: what was run, on what data, and by what."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from upath import UPath
+
+from analysis.control.scores import ControlScores
+from analysis.measure.looks import count_looks
+from ssense.cli.command import shell_command
+from ssense.data.shards import read_manifest
+from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.provenance import code_versions
+from ssense.engine.search.search import Search
+from ssense.engine.view.tracking import DATA_REPORT
+from ssense.errors import UserError, one_line
+from ssense.files.digest import digest
+from ssense.files.storage import read_whole
+from ssense.retrieval import METRICS
+from ssense.specification import settings
+
+Facts = Sequence[tuple[str, str]]
+"""What is known, as pairs of a name and words."""
+
+CONTROLS = "controls/controls.csv"
+CONTROLS_IN_WORDS = "controls/controls.txt"
+CONTROLS_VERDICT = "controls/verdict.txt"
+
+_DATA_LINE = re.compile(r"\*\*(?P<name>[^*\n]+):\*\* (?P<words>.+)")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KeptControls:
+    """The controls of a sweep as they were run last.
+
+    Attributes:
+        scores: by control.
+        origins: by control, what it was run for: family, configuration in words, seed.
+    """
+
+    scores: Mapping[str, ControlScores]
+    origins: Mapping[str, Sequence[tuple[str, str, int]]]
+
+    def belong_to(self, family: str, configuration: str, seeds: Sequence[int]) -> bool:
+        """Whether every control was run for this configuration at these seeds."""
+        wanted = sorted((family, configuration, seed) for seed in seeds)
+        return all(sorted(found) == wanted for found in self.origins.values())
+
+
+def sweep_facts(ledger: Ledger, search: Search) -> Facts:
+    """What was run: families, configurations, seeds, policy, and how far it came."""
+    sweep, counts = search.sweep, search.matrix().counts()
+    proposed = (
+        f"{family.name}: {len(search.configurations(family))} of {family.size} possible"
+        for family in sweep.families
+    )
+    return [
+        ("Sweep", sweep.name),
+        ("Configurations", "; ".join(proposed)),
+        ("Seeds", f"{len(sweep.seeds)}: {' '.join(map(str, sweep.seeds))}"),
+        ("Policy", f"{ledger.policy()}, by which configurations are given seeds"),
+        ("Cells", ", ".join(f"{n} {state}" for state, n in counts.items() if n)),
+        ("Training", _settings(settings(sweep.specification))),
+    ]
+
+
+def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Facts:
+    """On what: recording, sentences, electrodes, and the lines of the data report, warnings too.
+
+    Args:
+        ledger: of the sweep.
+        folder: of its shards.
+        sizes: sentences in parts of the split, means over seeds.
+
+    Raises:
+        UserError: the shard folder is damaged.
+    """
+    dataset, manifest = ledger.description()["dataset"], read_manifest(folder)
+    parts = ", ".join(f"{n:.0f} {part}" for part, n in sizes.items())
+    return [
+        ("Recording", f"{dataset['subject']}, {dataset['title']}"),
+        ("Text tower", dataset["tower"]),
+        ("Split", f"{ledger.sweep().specification.split}, by seed: {parts} (means over seeds)"),
+        ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
+        *_data_report(folder / DATA_REPORT),
+    ]
+
+
+def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str) -> Facts:
+    """By what: code, libraries, devices, dates, digests and looks.
+
+    Args:
+        ledger: of the sweep.
+        records: of the cells that were evaluated, or that the evaluated ones were chosen among.
+        written_at: when the report is written.
+    """
+    done = [record for record in records if record.done]
+    dataset = ledger.description()["dataset"]
+    versions = (
+        f"{version.digest}"
+        + f", commit {version.commit[:7]}" * bool(version.commit)
+        + " with changes" * version.dirty
+        + f", {version.cells} cells"
+        for version in code_versions(done)
+    )
+    libraries = {" ".join(part) for record in done for part in record.versions.items()}
+    finished = sorted(record.finished_at for record in done)
+    return [
+        ("Report written", written_at),
+        ("Cells finished", f"{finished[0]} to {finished[-1]}"),
+        ("Code", "; ".join(versions)),
+        ("Versions", ", ".join(sorted(libraries))),
+        ("Requirements", _listed(record.requirements_digest for record in done)),
+        ("Devices", _listed(record.device for record in done)),
+        ("Dataset", f"{dataset['digest']}, of the shards {dataset['shards']}"),
+        ("Encoders", f"digest {digest(sorted(record.encoder_digest for record in done))}"),
+        ("Looks at test splits", str(count_looks(ledger))),
+    ]
+
+
+def controls_command(ledger: Ledger) -> str:
+    """What to type to run the controls of a sweep."""
+    return shell_command("analysis/controls.py", storage=ledger.storage, sweep=ledger.folder.name)
+
+
+def read_controls(ledger: Ledger) -> KeptControls | None:
+    """Read the table of the controls; None where none were run.
+
+    Raises:
+        UserError: it is not such a table, or a value is no finite number.
+    """
+    path = ledger.folder / CONTROLS
+    try:
+        content = read_whole(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return _controls(csv.DictReader(io.StringIO(content.decode())))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no table of controls, seeds and metrics ({one_line(error)}). Delete it, or "
+            f"run {controls_command(ledger)} again."
+        ) from error
+
+
+def control_words(ledger: Ledger) -> list[str]:
+    """How much of the score each control reaches, a sentence each; empty where none was run."""
+    return _lines(ledger.folder / CONTROLS_IN_WORDS)
+
+
+def control_verdict(ledger: Ledger) -> str:
+    """Whether a control without a brain explains the score, as a clause; empty where none ran."""
+    return " ".join(_lines(ledger.folder / CONTROLS_VERDICT))
+
+
+def _lines(path: UPath) -> list[str]:
+    try:
+        return read_whole(path).decode().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _controls(rows: Iterable[Mapping[str, str]]) -> KeptControls:
+    by_name: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        by_name[row["control"]].append(row)
+    if not by_name:
+        raise ValueError("it has no rows")
+    return KeptControls(
+        scores={name: _scores(found) for name, found in by_name.items()},
+        origins={
+            name: [(row["family"], row["configuration"], int(row["seed"])) for row in found]
+            for name, found in by_name.items()
+        },
+    )
+
+
+def _scores(rows: Sequence[Mapping[str, str]]) -> ControlScores:
+    return ControlScores(
+        scores={m: np.array([_finite(row, m) for row in rows]) for m in METRICS},
+        chance={m: np.array([_finite(row, f"{m}_chance") for row in rows]) for m in METRICS},
+    )
+
+
+def _finite(row: Mapping[str, str], column: str) -> float:
+    value = float(row[column])
+    if not math.isfinite(value):
+        raise ValueError(f"{column} of {row['control']}, seed {row['seed']}, is {value}")
+    return value
+
+
+def _data_report(path: UPath) -> Facts:
+    """The summary of the recording's data report, which the precompute keeps with the shards."""
+    try:
+        found = _DATA_LINE.finditer(read_whole(path).decode())
+    except FileNotFoundError:
+        return [("Data report", "none was kept with the spectrograms")]
+    return [(line["name"], line["words"]) for line in found]
+
+
+def _settings(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(sorted({value for value in values if value})) or "not noted"

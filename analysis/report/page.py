@@ -1,0 +1,227 @@
+"""A page: sections of words, tables and figures as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from analysis.report.figures import page_svg
+
+Cell = str | Sequence[str]
+"""Words, or a list of them."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Paragraphs."""
+
+    kind: ClassVar = "words"
+    paragraphs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    kind: ClassVar = "points"
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FactTable:
+    """Names and what is known under them."""
+
+    kind: ClassVar = "facts"
+    caption: str
+    pairs: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table; its columns are the keys of its first row, and the first cell names a row."""
+
+    kind: ClassVar = "grid"
+    caption: str
+    rows: Sequence[Mapping[str, Cell]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure.
+
+    Attributes:
+        name: of its files, and in the page.
+        title: in a few words, for those who can't see it.
+        caption: what it shows.
+    """
+
+    kind: ClassVar = "picture"
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+    @property
+    def drawing(self) -> str:
+        """Its SVG, to stand in a page with others."""
+        return inline_svg(page_svg(self.figure), self.name, self.title)
+
+
+Block = Words | Points | FactTable | Grid | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def html_page(title: str, sections: Sequence[Section]) -> str:
+    """Lay sections out as a page of HTML; all words are escaped.
+
+    It follows the reader's colour scheme, and is dark on white in print.
+    """
+    return _TEMPLATE.render(title=title, sections=sections, style=_STYLE)
+
+
+def inline_svg(svg: str, name: str, title: str) -> str:
+    """Prepare an SVG file to stand in a page with others.
+
+    Args:
+        svg: with its XML declaration.
+        name: put before every id, for those of a page must differ.
+        title: read to those who can't see it.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(|href=")#', rf"\g<1>#{name}-", body)
+    return body.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1c; --paper: #fff; --soft: #5c5c63; --line: #d4d4d8; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e4e7; --paper: #16161a; --soft: #a1a1aa; --line: #3f3f46; }
+}
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 1.5rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.5rem; }
+nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; }
+a { color: inherit; }
+p, li { max-width: 46rem; } li { margin: .3rem 0; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+caption, figcaption { text-align: left; color: var(--soft); font-size: .875rem;
+  max-width: min(46rem, calc(100vw - 3rem)); }
+caption { padding-bottom: .4rem; }
+th, td { padding: .3rem .7rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+thead th { border-bottom: 2px solid var(--soft); white-space: nowrap; }
+tbody th { font-weight: 600; } .facts th { white-space: nowrap; font-weight: 500; }
+.short { white-space: nowrap; } .facts { min-width: 100%; }
+.facts td { overflow-wrap: anywhere; }
+td ol { margin: 0; padding-left: 1.3rem; } td li { margin: 0; }
+figure { margin: 1.5rem 0; }
+svg { max-width: 100%; height: auto; display: block; color: var(--ink); }
+figcaption { margin-top: .5rem; }
+@media print {
+  :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; }
+  :root { font-size: 10pt; } main { padding: 0; max-width: none; } nav { display: none; }
+  .wide { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; }
+  thead th { white-space: normal; }
+  figure, tr { break-inside: avoid; } h2, caption { break-after: avoid; }
+}
+""".strip()
+
+_TEMPLATE = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+).from_string(
+    """
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width, initial-scale=1"/>
+<title>{{ title }}</title>
+<style>
+{{ style | safe }}
+</style>
+</head>
+<body>
+<main>
+<h1>{{ title }}</h1>
+<nav aria-label="Contents"><ul>
+{% for section in sections %}
+<li><a href="#section-{{ loop.index }}">{{ section.title }}</a></li>
+{% endfor %}
+</ul></nav>
+{% for section in sections %}
+<section id="section-{{ loop.index }}">
+<h2>{{ section.title }}</h2>
+{% for block in section.blocks %}
+{% if block.kind == "words" %}
+{% for paragraph in block.paragraphs %}
+<p>{{ paragraph }}</p>
+{% endfor %}
+{% elif block.kind == "points" %}
+<ul>
+{% for item in block.items %}
+<li>{{ item }}</li>
+{% endfor %}
+</ul>
+{% elif block.kind == "facts" %}
+<div class="wide"><table class="facts">
+<caption>{{ block.caption }}</caption>
+<tbody>
+{% for name, words in block.pairs %}
+<tr><th scope="row">{{ name }}</th><td>{{ words }}</td></tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% elif block.kind == "grid" %}
+<div class="wide"><table>
+<caption>{{ block.caption }}</caption>
+<thead><tr>
+{% for column in block.rows[0] %}
+<th scope="col">{{ column }}</th>
+{% endfor %}
+</tr></thead>
+<tbody>
+{% for row in block.rows %}
+<tr>
+{% for cell in row.values() %}
+{% if loop.first %}
+<th scope="row">{{ cell }}</th>
+{% elif cell is string %}
+<td{% if cell | length < 20 %} class="short"{% endif %}>{{ cell }}</td>
+{% else %}
+<td><ol>{% for item in cell %}<li>{{ item }}</li>{% endfor %}</ol></td>
+{% endif %}
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% else %}
+<figure id="{{ block.name }}">
+{{ block.drawing | safe }}
+<figcaption>{{ block.caption }}</figcaption>
+</figure>
+{% endif %}
+{% endfor %}
+</section>
+{% endfor %}
+</main>
+</body>
+</html>
+""".lstrip()
+)

@@ -1,0 +1,397 @@
+"""Scores from a file of any origin: long or wide, with commas, semicolons or tabs, as it was saved.
+
+Long: a row for each configuration and seed, and a column for each score. Wide: a column for each
+seed, or for each configuration. An evaluation's scores.csv is long, with the family as the
+configuration, a protocol and the kind of split; that of images has objectives, which are compared.
+Columns subject and recording, either or both, say whose scores they are. What was understood is
+said, and what can't be told apart is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from analysis.measure.protocol import FRESH_SEEDS
+from analysis.measure.score_splits import COLUMNS, Splits, read_splits
+from analysis.scores.sheet import (
+    CONFIGURATION,
+    INDEX,
+    KNOWN,
+    MISSING_CELLS,
+    PROTOCOL,
+    RECORDING,
+    SEED,
+    SUBJECT,
+    UNITS,
+    Sheet,
+    listed,
+    no_columns,
+    read_sheet,
+    without_index,
+)
+from ssense.errors import UserError, printable
+
+OBJECTIVE = "objective"
+PRIMARY, PRIMARY_OF_IMAGES = "recall@10", "recall@1"
+_SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+_ERRORS = re.compile(r"loss|nll|entropy|perplexity|error|rank\b|seconds|_s\b", re.IGNORECASE)
+"""Scores of these names are no percentages, whatever they range over."""
+_ABSENT = ("", "na", "n/a", "#n/a", "nan", "none", "null", "-", "–", ".", "missing")
+
+Unit = Literal["fraction", "percent", "own"]
+Table = Mapping[str, Mapping[int, float]]
+"""Scores of one recording by configuration and seed."""
+
+
+class Results(NamedTuple):
+    """A table of scores.
+
+    Attributes:
+        metric: name of the score's column.
+        has_subjects: whether it says whose recordings they are; else each is one subject's.
+        tables: by subject and recording; "" where there is no such column.
+        absent: by subject and recording, configuration and seed of each score that has no value.
+        percent_signs: whether every score has one.
+        decimals: The most digits behind the point that any score is written with.
+        splits: The splits that the scores come from, where the file says so.
+        notes: how the file was understood, a line each.
+    """
+
+    metric: str
+    has_subjects: bool
+    tables: Mapping[str, Mapping[str, Table]]
+    absent: Mapping[tuple[str, str], Sequence[tuple[str, int]]]
+    percent_signs: bool
+    decimals: int
+    splits: Splits | None
+    notes: Sequence[str]
+
+
+class Entry(NamedTuple):
+    """A score as the file has it: where, whose, and the texts of its seed and value."""
+
+    where: str
+    subject: str
+    recording: str
+    configuration: str
+    seed: str
+    value: str
+
+
+def unit_of(results: Results) -> Unit:
+    """Whether scores are fractions of 1, percentages, or in a unit of their own.
+
+    A percentage is above 1 somewhere: a table whose largest is below 1 % is taken for fractions.
+    """
+    scores = [
+        score
+        for recordings in results.tables.values()
+        for table in recordings.values()
+        for by_seed in table.values()
+        for score in by_seed.values()
+    ]
+    if results.percent_signs:
+        return "percent"
+    if not scores or min(scores) < 0 or max(scores) > 100 or _ERRORS.search(results.metric):
+        return "own"
+    return "fraction" if max(scores) <= 1 else "percent"
+
+
+def read_scores(path: Path, metric: str | None = None) -> Results:
+    """Read a table of scores.
+
+    Args:
+        path: of the file.
+        metric: column of the score, where there are several.
+
+    Raises:
+        UserError: it can't be read, columns can't be told apart, or a value makes no sense.
+    """
+    sheet = read_sheet(path)
+    notes: list[str] = []
+    sheet = without_index(sheet, notes)
+    entries, name, splits = _entries(sheet, metric, notes)
+    signs: Counter[bool] = Counter()
+    tables: dict[str, dict[str, dict[str, dict[int, float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict))
+    )
+    absent: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+    seen: Counter[tuple[str, str, str, int]] = Counter()
+    texts: list[str] = []
+    for entry in entries:
+        seed = _seed(entry)
+        cell = entry.subject, entry.recording, entry.configuration, seed
+        if seen[cell]:
+            raise UserError(
+                f"{entry.where}: {printable(entry.configuration)} has seed {seed} twice. Keep one."
+            )
+        seen[cell] += 1
+        known = tables[entry.subject][entry.recording][entry.configuration]
+        if entry.value.strip().casefold() in _ABSENT:
+            absent[entry.subject, entry.recording].append((entry.configuration, seed))
+        else:
+            known[seed] = _score(entry, name)
+            texts.append(_number_text(entry))
+            signs[entry.value.strip().endswith("%")] += 1
+            if len(signs) > 1:
+                raise UserError(
+                    f"{entry.where}: only some scores have a percent sign. Make all alike."
+                )
+    _check_commas(path, texts)
+    if not signs[True]:
+        _check_scales(path, tables)
+    notes = [*sheet.notes, *notes]
+    if any("," in text for text in texts):
+        notes.append("A decimal comma is read as a point.")
+    return Results(
+        metric=name,
+        has_subjects=SUBJECT in sheet.columns,
+        tables=tables,
+        absent=absent,
+        percent_signs=signs[True] > 0,
+        decimals=max((_decimals(text) for text in texts), default=0),
+        splits=splits,
+        notes=notes,
+    )
+
+
+def _check_commas(path: Path, texts: Sequence[str]) -> None:
+    """Refuse numbers whose commas may part thousands as well as decimals."""
+    with_comma = [text for text in texts if "," in text]
+    if with_comma and all(map(_THOUSANDS.fullmatch, with_comma)):
+        raise UserError(
+            f"{path}: {printable(with_comma[0], 20)} may be a decimal or thousands, as every number"
+            " with a comma may here. Write decimals with a point, and thousands without a comma."
+        )
+
+
+def _check_scales(
+    path: Path, tables: Mapping[str, Mapping[str, Mapping[str, Mapping[int, float]]]]
+) -> None:
+    """Refuse fractions beside percentages: one configuration all below 1, another all far above."""
+    for recordings in tables.values():
+        for table in recordings.values():
+            known = {name: by_seed.values() for name, by_seed in table.items() if len(by_seed) > 1}
+            for low, of_low in known.items():
+                for high, of_high in known.items():
+                    if 0 < max(of_low) <= 1 and 20 * max(of_low) < min(of_high) <= 100:
+                        raise UserError(
+                            f"{path}: {printable(low, 50)} has fractions and {printable(high, 50)} "
+                            "percentages, as it seems. Make all alike, or write a percent sign "
+                            "behind each percentage."
+                        )
+
+
+def _decimals(text: str) -> int:
+    """Digits behind the point; many where a power of ten is given."""
+    mantissa, _, exponent = text.casefold().replace(",", ".").partition("e")
+    return len(mantissa.partition(".")[2]) - int(exponent or 0)
+
+
+# ---------------------------------------------------------------- layouts
+
+
+class _Content(NamedTuple):
+    """The scores of a file, what they are called, and the splits they come from."""
+
+    entries: Iterator[Entry]
+    metric: str
+    splits: Splits | None = None
+
+
+def _entries(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
+    """The scores of the file, by its layout."""
+    names = list(sheet.columns)
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        name = printable(twice[0]) or "one without a name"
+        raise UserError(f"{sheet.path} must have each column once, got {name} twice.")
+    # A table of pandas with a named row for each configuration has no name above them.
+    if CONFIGURATION not in names and SEED not in names and names and INDEX.fullmatch(names[0]):
+        names[0] = CONFIGURATION
+    sheet = replace(sheet, columns=names)
+    others = [name for name in names if name not in KNOWN]
+    if CONFIGURATION in names and SEED in names:
+        return _long(sheet, metric, notes)
+    if CONFIGURATION in names and others and all(_SEED.fullmatch(n.casefold()) for n in others):
+        notes.append(f"Read as wide: a column for each seed, {listed(others)}.")
+        return _wide(sheet, others, metric, seeds_in_columns=True)
+    if SEED in names and len(others) > 1:
+        notes.append(f"Read as wide: a column for each configuration, {listed(others)}.")
+        return _wide(sheet, others, metric, seeds_in_columns=False)
+    raise no_columns(sheet.path, names)
+
+
+def _long(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
+    rows, chosen = _one_protocol(sheet)
+    splits = read_splits(sheet.path, sheet.columns, rows)
+    sheet, primary = _by_objective(replace(sheet, rows=rows), notes)
+    known = [*KNOWN, *(COLUMNS if splits else ())]
+    others = [name for name in sheet.columns if name.casefold() not in known]
+    name = _metric(sheet, others, metric, primary)
+    left = [other for other in others if other != name]
+    if left:
+        notes.append(f"Score: {name}. Not used: {listed(left)}.")
+    if PROTOCOL in sheet.columns:
+        notes.append(f"Rows of the protocol {chosen}.")
+    if MISSING_CELLS in sheet.columns and any(cell != "0" for cell in sheet.column(MISSING_CELLS)):
+        notes.append("The sweep lacked cells: the choice was between fewer configurations.")
+    places = {column: place for place, column in enumerate(sheet.columns)}
+
+    def entries() -> Iterator[Entry]:
+        for line, cells in sheet.rows:
+            where = f"{sheet.path}, line {line}"
+            configuration = _named(where, cells[places[CONFIGURATION]], CONFIGURATION)
+            unit = _unit(where, cells, places)
+            yield Entry(where, *unit, configuration, cells[places[SEED]], cells[places[name]])
+
+    return _Content(entries(), name, splits)
+
+
+def _by_objective(sheet: Sheet, notes: list[str]) -> tuple[Sheet, str]:
+    """The table of an image evaluation with what it compares as configuration, and its metric.
+
+    These are the objectives, whose configurations were chosen subject by subject; or the
+    configurations, where a subject has several of an objective. Other tables stay as they are.
+    """
+    columns = [OBJECTIVE if n.casefold() == OBJECTIVE else n for n in sheet.columns]
+    found = replace(sheet, columns=columns)
+    named = OBJECTIVE in columns and not any(map(_is_score, found.column(OBJECTIVE)))
+    if not named or SUBJECT not in columns:
+        return sheet, PRIMARY
+    of = [found.column(name) for name in (*UNITS, OBJECTIVE) if name in columns]
+    chosen = {(*row,) for row in zip(*of, found.column(CONFIGURATION), strict=True)}
+    if len(chosen) > len({row[:-1] for row in chosen}):
+        notes.append("Configurations are compared, for an objective has several.")
+        return found.without([columns.index(OBJECTIVE)]), PRIMARY_OF_IMAGES
+    notes.append("Objectives are compared, each at the configuration that its subject has of it.")
+    found = found.without([columns.index(CONFIGURATION)])
+    names = [CONFIGURATION if name == OBJECTIVE else name for name in found.columns]
+    return replace(found, columns=names), PRIMARY_OF_IMAGES
+
+
+def _is_score(text: str) -> bool:
+    """Whether a cell may be a score, or one that is missing."""
+    text = text.strip().removesuffix("%").replace(",", ".")
+    if text.casefold() in _ABSENT:
+        return True
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str) -> str:
+    by_name = {name.casefold(): name for name in others}
+    if asked is not None:
+        if asked.casefold() not in by_name:
+            raise UserError(
+                f"--metric {printable(asked)} is no column of {sheet.path}. Found: "
+                f"{listed(others) or 'no score'}."
+            )
+        return by_name[asked.casefold()]
+    if len(others) == 1:
+        return others[0]
+    if primary in by_name:
+        return by_name[primary]
+    if not others:
+        raise no_columns(sheet.path, sheet.columns)
+    raise UserError(
+        f"{sheet.path} has several columns beside configuration and seed: {listed(others)}. Name "
+        f"the score, as --metric {printable(others[0], 30)}."
+    )
+
+
+def _one_protocol(sheet: Sheet) -> tuple[Sequence[tuple[int, Sequence[str]]], str]:
+    """The rows of an evaluation at fresh seeds if there are any, else at those of the search."""
+    if PROTOCOL not in sheet.columns:
+        return sheet.rows, ""
+    protocols = list(dict.fromkeys(sheet.column(PROTOCOL)))
+    chosen = FRESH_SEEDS if FRESH_SEEDS in protocols else protocols[0] if protocols else ""
+    if len(protocols) > 1 and FRESH_SEEDS not in protocols:
+        raise UserError(
+            f"{sheet.path} has rows of several protocols: {listed(protocols)}. Keep one."
+        )
+    place = list(sheet.columns).index(PROTOCOL)
+    return [row for row in sheet.rows if row[1][place] == chosen], chosen
+
+
+def _wide(
+    sheet: Sheet, others: Sequence[str], metric: str | None, *, seeds_in_columns: bool
+) -> _Content:
+    if metric is not None:
+        raise UserError(
+            f"--metric {printable(metric)}: {sheet.path} is wide, with a column for each "
+            f"{'seed' if seeds_in_columns else 'configuration'} and none for a metric "
+            f"({listed(others)}). Leave it out, or give a column for each score."
+        )
+    places = {column: place for place, column in enumerate(sheet.columns)}
+
+    def entries() -> Iterator[Entry]:
+        for line, cells in sheet.rows:
+            where = f"{sheet.path}, line {line}"
+            unit = _unit(where, cells, places)
+            for name in others:
+                value = cells[places[name]]
+                if seeds_in_columns:
+                    configuration = _named(where, cells[places[CONFIGURATION]], CONFIGURATION)
+                    yield Entry(where, *unit, configuration, name, value)
+                else:
+                    yield Entry(where, *unit, name, cells[places[SEED]], value)
+
+    return _Content(entries(), "score")
+
+
+def _unit(where: str, cells: Sequence[str], places: Mapping[str, int]) -> tuple[str, str]:
+    """Subject and recording of a row; a recording without subject is a subject of its own."""
+    named = {
+        column: _named(where, cells[places[column]], column) for column in UNITS if column in places
+    }
+    recording = named.get(RECORDING, "")
+    return named.get(SUBJECT, recording), recording
+
+
+def _named(where: str, name: str, column: str) -> str:
+    if not name.strip():
+        raise UserError(f"{where}: {column} is empty. Name it, or leave the line out.")
+    return name.strip()
+
+
+# ---------------------------------------------------------------- values
+
+
+def _seed(entry: Entry) -> int:
+    found = _SEED.fullmatch(entry.seed.strip().casefold())
+    if found is None:
+        shown = printable(entry.seed) or "nothing"
+        raise UserError(f"{entry.where}: expected a whole seed, such as 0, got {shown}.")
+    return int(found[1])
+
+
+def _number_text(entry: Entry) -> str:
+    """A score as it is written, without its percent sign."""
+    return entry.value.strip().removesuffix("%").strip()
+
+
+def _score(entry: Entry, metric: str) -> float:
+    text = _number_text(entry)
+    if "," in text and "." not in text:
+        text = text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(
+            f"{entry.where}: expected a number as {printable(metric)}, got "
+            f"{printable(entry.value)}. Write decimals with a point, or leave the cell empty where "
+            "there is no result."
+        )
+    return value

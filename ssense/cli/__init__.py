@@ -1,0 +1,1 @@
+"""Command lines: flags from dataclasses, lines on a terminal, errors in one line."""

@@ -1,0 +1,187 @@
+"""Command lines from dataclasses: flags, environment variables, and errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import inspect
+import os
+import platform
+import select
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from ssense.cli.flags import PREFIX, HelpAskedError, Parsed, flags_of, nearest_name, parse
+from ssense.cli.interrupt import INTERRUPTED, show_interrupts_in_one_line
+from ssense.cli.terminal import show_lookalikes
+from ssense.cli.usage import usage
+from ssense.errors import UserError, printable
+
+Options = TypeVar("Options")
+
+_SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
+_SLIP = 0.82  # likeness of names from which one is meant for the other: RATOIS and RATIOS
+
+
+def check_flags(options: type[Any]) -> None:
+    """Refuse wrong flags, or show the help, before the imports of a script that take seconds.
+
+    To be called by a script between its light imports and the others, with the class that it gives
+    to `run_command` below; from here on an interrupt is one line.
+    """
+    show_interrupts_in_one_line()
+    with _errors_in_one_line():
+        _check_installed()
+        _parsed(options, sys.modules["__main__"].__doc__)
+
+
+def run_command(options: type[Options], command: Callable[[Options], Any]) -> NoReturn:
+    """Parse the command line into `options`, run the command, and exit.
+
+    A field without default is given by its place. A flag may also be given as an environment
+    variable, `--max-epochs 5` as SSENSE_MAX_EPOCHS=5; the command line wins. Exit code
+    2 is an error that the user can put right.
+    """
+    with _errors_in_one_line():
+        _check_installed()
+        found = _parsed(options, sys.modules[command.__module__].__doc__ or command.__doc__)
+        for line in unknown_variables(options, os.environ):
+            print(line, file=sys.stderr)
+        try:
+            command(found.options)
+            sys.stdout.flush()  # not at the exit, where nobody could catch what it raises
+        except UserError as error:
+            raise UserError(found.by_source(str(error))) from error
+    raise SystemExit(0)
+
+
+@contextlib.contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Exit as commands do where the user can put it right, or has interrupted it."""
+    show_lookalikes()
+    try:
+        yield
+    except UserError as error:
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        # What is still in the buffer is written at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+
+
+def _nobody_reads() -> bool:
+    """Whether the standard output is a pipe whose reader has had enough, as `head` has."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return bool(output.poll(0))
+
+
+def _parsed(options: type[Options], description: str | None) -> Parsed[Options]:
+    try:
+        return parse(options, sys.argv[1:], os.environ, program())
+    except HelpAskedError:
+        print(usage(options, program(), inspect.cleandoc(description or "")), flush=True)
+        raise SystemExit(0) from None
+
+
+def program() -> str:
+    """How the running command is called, for messages: "sweeps/masking.py"."""
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return sys.argv[0] or "python"
+
+
+def unknown_variables(options: type, environment: Mapping[str, str]) -> list[str]:
+    """Say which variables are set that look like a slip of one of a command's flags.
+
+    All others may be those of another command, for an environment is for all.
+    """
+    known = [flag.variable.removeprefix(PREFIX) for flag in flags_of(options)]
+    given = sorted(name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX))
+    lines = []
+    for name in given:
+        meant = nearest_name(name, known, cutoff=_SLIP)
+        if meant and name not in known:
+            told = printable(PREFIX + name)
+            lines.append(
+                f"ignored: {told}, which names no flag of {program()}. Nearest: {PREFIX}{meant}."
+            )
+    return lines
+
+
+def inherited(options: Any, base: type[Options]) -> Options:
+    """The part of options that they have from a base class, as an instance of it."""
+    return base(**{field.name: getattr(options, field.name) for field in dataclasses.fields(base)})
+
+
+def _check_installed() -> None:
+    """Refuse a script that `ray submit` copied, where the package installed there has another.
+
+    That one file is all that it copies: of other edits at home, nothing gets here to be compared.
+    A job that brings the whole repository uses it; each worker compares the code of all packages.
+
+    Raises:
+        UserError: they differ.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None or not os.environ.get("RAY_ADDRESS"):
+        return
+    for package in _SCRIPTS:
+        found = importlib.util.find_spec(package)
+        installed = Path(next(iter(found.submodule_search_locations))) / Path(script).name
+        if installed.is_file() and installed.read_bytes() != Path(script).read_bytes():
+            raise UserError(
+                f"{script} is not the {package}/{installed.name} that is installed on "
+                f"{platform.node()}: the code there is another. Run `ray up --no-restart` on your "
+                "cluster file and submit it again, or give a file of your own another name."
+            )
+
+
+def python() -> str:
+    """How to call this Python from here, for commands that are shown to be typed.
+
+    A word as it is; `shell_command` quotes what a shell would read otherwise.
+    """
+    path, found = Path(sys.executable), shutil.which("python")
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    # Of one folder, not of one file: the Python of an environment is a link to that of the system.
+    return "python" if found and Path(found).parent == path.parent else str(path)
+
+
+def shell_command(*words: object, **flags: object) -> str:
+    """A command of this Python's, as it is typed into a shell: each word quoted as it needs.
+
+        >>> shell_command("analysis/controls.py", storage="my results #1").partition(" ")[2]
+        "analysis/controls.py --storage 'my results #1'"
+
+    Args:
+        words: Script or module and its arguments; a script of this repository is named as it is
+            found from the current folder.
+        flags: Flags and their values, `keep_version` for --keep-version.
+    """
+    root, here = Path(__file__).parents[2], Path.cwd()
+    line = [python(), *map(str, words)]
+    for place, word in enumerate(line):
+        script = root / word
+        if word.endswith(".py") and root != here and script.is_file():
+            line[place] = str(script.relative_to(here) if script.is_relative_to(here) else script)
+    for name, value in flags.items():
+        flag = f"--{name.replace('_', '-')}"
+        # A value with a dash in front would be taken for a flag.
+        line += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+    return shlex.join(line)

@@ -1,0 +1,1 @@
+"""Recordings as published: signals, channels and sentences, and the segments that they give."""

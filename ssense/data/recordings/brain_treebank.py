@@ -1,0 +1,140 @@
+"""From a Brain Treebank recording to sentence segments, `[electrodes, samples]` in microvolts.
+
+    recording = open_recording(root, "sub_9", "trial000")
+    spec = SegmentSpec.paper()
+    segments = select_segments(recording, spec)
+    signals = read_segments(recording, segments, spec, rows=[0, 1, 2])
+
+What SSENSE leaves open is a field of `SegmentSpec`; its two class methods are two full readings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ssense.data.recordings.recording import Recording, open_recording
+from ssense.data.recordings.segments import Segments, SegmentSpec, neighbours_of, select_segments
+from ssense.errors import UserError
+from ssense.signal.filtering import laplacian, notch_filter, notch_warm_up_seconds
+
+__all__ = [
+    "Recording",
+    "SegmentSpec",
+    "Segments",
+    "electrode_signals",
+    "open_recording",
+    "read_segments",
+    "select_segments",
+]
+
+
+def read_segments(
+    recording: Recording, segments: Segments, spec: SegmentSpec, rows: Sequence[int]
+) -> np.ndarray:
+    """Read the signals of some segments, float32 [rows, electrodes, samples] in microvolts.
+
+    Raises:
+        UserError: as `electrode_signals`.
+    """
+    shape = (len(rows), len(segments.electrodes), segments.n_samples)
+    signals = np.zeros(shape, np.float32)
+    for place, electrode in enumerate(electrode_signals(recording, segments, spec, rows)):
+        signals[:, place] = electrode
+    return signals
+
+
+def electrode_signals(
+    recording: Recording, segments: Segments, spec: SegmentSpec, rows: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """Read one electrode of some segments after another, float32 [rows, samples] in microvolts.
+
+    Laplacian, notch filter, cut, zeros up to `n_samples`. A row's values do not depend on the
+    other rows: the causal filter runs ahead of every segment until nothing is left of how it
+    started. Each channel is read once and filtered once, and rows that follow each other share what
+    lies between them. Memory: three channels of the stretch that the rows span, in float64.
+
+    Raises:
+        UserError: the signals cannot be read, or hold NaN or infinite values.
+    """
+    chosen = np.asarray(rows, dtype=np.int64)
+    windows = np.stack([segments.start[chosen], segments.stop[chosen]], axis=1)
+    stretches = _stretches(windows, _lead_samples(recording, spec))
+    for signals in _referenced_signals(recording, segments, spec, stretches):
+        # Filtering after the re-reference gives the same, and there are fewer to filter.
+        filtered = _filtered(signals, recording, spec)
+        yield _cut(filtered, stretches, windows, segments.n_samples)
+
+
+def _referenced_signals(
+    recording: Recording, segments: Segments, spec: SegmentSpec, stretches: list[tuple[int, int]]
+) -> Iterator[list[np.ndarray]]:
+    """Re-referenced stretches of one electrode after another, float64."""
+
+    def read(contact: str) -> list[np.ndarray]:
+        return recording.read_channel(contact, stretches)
+
+    if spec.electrodes != "clean-laplacian":
+        yield from map(read, segments.electrodes)
+        return
+    triples = {triple[0]: triple for triple in neighbours_of(recording)}
+    held: dict[str, list[np.ndarray]] = {}
+    for electrode in segments.electrodes:
+        triple = triples[electrode]
+        # The next contact of a shaft needs two of these three again.
+        held = {name: held[name] if name in held else read(name) for name in triple}
+        yield [laplacian(*contacts) for contacts in zip(*held.values(), strict=True)]
+
+
+def _filtered(
+    signals: list[np.ndarray], recording: Recording, spec: SegmentSpec
+) -> list[np.ndarray]:
+    if spec.line_hz is None:
+        return signals
+    rate_hz = spec.sampling_rate_hz(recording)
+    notch = (rate_hz, spec.line_hz, spec.notch_highest_hz, spec.notch_quality)
+    return [notch_filter(signal, *notch) for signal in signals]
+
+
+def _cut(
+    signals: list[np.ndarray],
+    stretches: list[tuple[int, int]],
+    windows: np.ndarray,
+    n_samples: int,
+) -> np.ndarray:
+    """Zero-padded windows [start, stop) out of the stretches around them, float32."""
+    begins = np.array([begin for begin, _ in stretches])
+    padded = np.zeros((len(windows), n_samples), np.float32)
+    for row, (start, stop) in enumerate(windows):
+        number = int(np.searchsorted(begins, start, side="right")) - 1
+        begin = begins[number]
+        padded[row, : stop - start] = signals[number][start - begin : stop - begin]
+    return padded
+
+
+def _lead_samples(recording: Recording, spec: SegmentSpec) -> int:
+    """Samples that the notch filters need ahead of a segment."""
+    if spec.line_hz is None:
+        return 0
+    rate_hz = spec.sampling_rate_hz(recording)
+    notch = (rate_hz, spec.line_hz, spec.notch_highest_hz, spec.notch_quality)
+    try:
+        return math.ceil(notch_warm_up_seconds(*notch) * rate_hz)
+    except ValueError as error:
+        raise UserError(
+            f"{recording.files['signals']}, {rate_hz:g} samples per second: {error}"
+        ) from error
+
+
+def _stretches(windows: np.ndarray, lead: int) -> list[tuple[int, int]]:
+    """Parts of the file [begin, end) that cover all windows and `lead` samples ahead of each."""
+    stretches: list[tuple[int, int]] = []
+    for start, stop in windows[np.argsort(windows[:, 0], kind="stable")].tolist():
+        begin = max(start - lead, 0)
+        if stretches and begin <= stretches[-1][1]:
+            begin, end = stretches.pop()
+            stop = max(end, stop)
+        stretches.append((begin, stop))
+    return stretches

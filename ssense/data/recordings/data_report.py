@@ -1,0 +1,766 @@
+"""The data report of one recording: what will be trained on, and what to beware of.
+
+    report = data_report(recording, segments, spec)
+    for line in report.lines():
+        print(line)
+
+It reads the labels again, and what the HDF5 file holds by name; of the signals it tells what
+`Recording.quality` found.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ssense.data.recordings.overlap import SPLIT_SEEDS, inside_shares, split_overlap
+from ssense.data.recordings.recording import Recording, clean_label
+from ssense.data.recordings.segments import REASONS, Segments, SegmentSpec, left_out
+from ssense.data.recordings.signal_file import open_signals
+from ssense.data.recordings.signal_quality import (
+    CELL_S,
+    CLIPPED_SHARE,
+    OUT_OF_SCALE_FACTOR,
+    PROBE_S,
+    PROBES,
+    REFERENCES,
+    SignalQuality,
+)
+from ssense.data.recordings.timeline import (
+    KNOWN_RATES_HZ,
+    OFFICIAL_RATE_HZ,
+    USUAL_RATES_HZ,
+    Run,
+    rate_chunks,
+    rate_tolerance_hz,
+)
+from ssense.data.recordings.transcript import Transcript
+from ssense.data.repeats import TowerTexts, normalised, repeat_groups
+from ssense.data.splits import FRACTIONS
+from ssense.errors import printable
+from ssense.files.tables import listing, read_json
+from ssense.signal.contacts import MOST_ON_A_SHAFT
+
+AUXILIARY = "not neural"
+UNLABELLED = "unlabelled"
+
+LINE_WIDTH = 110
+_MARGIN = " " * 13
+_LEAST_WIDTH = 20  # of a line's text, however narrow the screen
+
+_BIN_EDGES_S = np.arange(0, 5.5, 0.5)  # the same for every recording, so that reports compare
+_BAR_WIDTH = 40
+_MOST_FREQUENT = 5
+_TEXT_WIDTH = 40
+LONGER_THAN_TIMINGS = 2  # times: what was recorded besides the movie is mostly minutes
+# Of the standard deviation of an electrode, tens of microvolts in a brain: from, to, and unit.
+_UNITS = (
+    (1e-7, 1e-3, "volts"),
+    (1e-3, 0.5, "millivolts"),
+    (5e3, 5e6, "nanovolts or steps of the converter"),
+    (5e6, 5e9, "picovolts"),
+)
+_BRAIN_UV = (0.5, 5e3)
+_RATE_NAME = re.compile(r"(fs|sr|s?_?rate|s?_?freq)(_?hz)?|.*sampl.*(rate|freq|hz|per).*", re.I)
+
+Attributes = dict[str, tuple[float | str, ...]]
+"""Different values of attributes by name; as text where they are no numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channels:
+    """What the file's channels are used for.
+
+    Attributes:
+        kept: the electrodes of every segment.
+        left_out: names of the other channels by reason; an unlabelled one by its dataset's name.
+    """
+
+    kept: tuple[str, ...]
+    left_out: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """The sampling rate and its evidence.
+
+    Attributes:
+        rate_hz: the recording's rate: `measured_hz`, or the usual rate within `tolerance_hz`.
+        tolerance_hz: what the measurement may be off by.
+        measured_hz: median over chunks of the triggers' sample numbers against movie time.
+        lowest_hz, highest_hz: the extremes among the chunks.
+        chunks, minutes: how many there are, none with a pause in it, and their length together.
+        assumed_hz: what context, filters and superlets go by.
+        attributes: those of the HDF5 file that are named like a rate. Nothing goes by them.
+        contradictions: what does not fit together.
+    """
+
+    rate_hz: float
+    measured_hz: float
+    tolerance_hz: float
+    lowest_hz: float
+    highest_hz: float
+    chunks: int
+    minutes: float
+    assumed_hz: float
+    attributes: Attributes
+    contradictions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """What was found in the samples.
+
+    Attributes:
+        spread_uv: standard deviation of an electrode, median over the electrodes of use, in
+            microvolts if the file is; None where no electrode is.
+        dead_s: for how long in all the recording is without signal.
+        flat_share: share of the other time that a kept electrode is without signal, where notable.
+        doubts: what does not look like the signals of a brain in microvolts.
+    """
+
+    spread_uv: float | None
+    dead_s: float
+    flat_share: dict[str, float]
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Movie times of the triggers around a pause, and for how long the movie stood still, seconds.
+
+    A negative length says that the movie jumped ahead.
+    """
+
+    from_s: float
+    to_s: float
+    length_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Movie:
+    """How movie and recording lie to each other, in seconds.
+
+    Attributes:
+        recording_s: length of the recording.
+        lead_in_s: what was recorded before the first trigger.
+        first_trigger_s, last_trigger_s: movie times between which words can be aligned.
+        transcript_end_s: movie time at which the last word ends.
+        sentences_beyond: how many sentences begin after the last trigger.
+        pauses: in order.
+        doubts: what does not fit together.
+    """
+
+    recording_s: float
+    lead_in_s: float
+    first_trigger_s: float
+    last_trigger_s: float
+    transcript_end_s: float
+    sentences_beyond: int
+    pauses: tuple[Pause, ...]
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentences:
+    """What became of the transcript's sentences.
+
+    Attributes:
+        in_transcript, kept, dropped: how many; the dropped ones by reason.
+        repeated: how many of the kept are the same as another one, see `repeat_groups`.
+        most_frequent: such texts, shortened, with their counts.
+        cut: how many of the kept have a text longer than the text tower reads.
+        doubts: what does not fit together.
+    """
+
+    in_transcript: int
+    kept: int
+    dropped: dict[str, int]
+    repeated: int
+    most_frequent: tuple[tuple[str, int], ...]
+    cut: int
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Durations:
+    """How long the kept sentences are, and what padding makes of their segments.
+
+    Attributes:
+        histogram: number of sentences by bin; a bin's lower edge belongs to it.
+        lower_quartile_s, median_s, upper_quartile_s, longest_s: of the sentences, movie seconds.
+        median_samples, longest_samples: of the segments, context included.
+        padded_samples: of every segment once padded.
+        padding: share of all segments' samples that padding adds.
+    """
+
+    histogram: dict[str, int]
+    lower_quartile_s: float
+    median_s: float
+    upper_quartile_s: float
+    longest_s: float
+    median_samples: float
+    longest_samples: int
+    padded_samples: int
+    padding: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Samples that segments, context included, share with each other.
+
+    Attributes:
+        segments: share of the segments that share samples with another one.
+        inside: share of a segment that others cover too, mean over all segments.
+        test_segments: share of the test segments that share samples with a training segment under
+            the seeded random split, mean over `seeds` seeds; None if too few for a split.
+        test_inside: share of a test segment inside training segments, mean likewise.
+    """
+
+    segments: float
+    inside: float
+    test_segments: float | None
+    test_inside: float | None
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """Plain values only: JSON can hold what `dataclasses.asdict` makes of it."""
+
+    subject: str
+    trial: str
+    title: str
+    channels: Channels
+    signals: Signals
+    rate: Rate
+    movie: Movie
+    sentences: Sentences
+    durations: Durations
+    overlap: Overlap
+
+    def lines(self, width: int = LINE_WIDTH) -> list[str]:
+        """About a dozen lines for the screen, wrapped at words to `width` or `LINE_WIDTH`."""
+        width = max(min(width, LINE_WIDTH) - len(_MARGIN), _LEAST_WIDTH)
+        lines = [f"Data of {self._name()}"]
+        for label, text in self._summary():
+            first, *rest = textwrap.wrap(
+                text, width, break_long_words=False, break_on_hyphens=False
+            )
+            lines += [f"  {label:<9}  {first}", *(_MARGIN + line for line in rest)]
+        return lines
+
+    def markdown(self) -> str:
+        """The whole report: the same lines, with the names and tables behind them."""
+        blocks, details = [f"# Data of {self._name()}"], self._details()
+        for label, text in self._summary():
+            blocks += [f"**{label}:** {text}.", *details.get(label, [])]
+        return "\n\n".join(blocks) + "\n"
+
+    def _name(self) -> str:
+        minutes = self.movie.recording_s / 60
+        return f"{self.subject} {self.trial}, {self.title}: {minutes:.1f} min recorded"
+
+    def _summary(self) -> Iterator[tuple[str, str]]:
+        """Label and sentence, without a full stop, of each line."""
+        yield "Channels", _channels_text(self.channels)
+        yield "Signals", _signals_text(self.signals)
+        yield from (("Attention", text) for text in self.signals.doubts)
+        yield "Rate", _rate_text(self.rate)
+        yield from (("Attention", text) for text in self.rate.contradictions)
+        yield "Movie", _movie_text(self.movie)
+        yield "Triggers", _triggers_text(self.movie)
+        yield from (("Attention", text) for text in self.movie.doubts)
+        yield "Sentences", _sentences_text(self.sentences)
+        yield from (("Attention", text) for text in self.sentences.doubts)
+        yield "Repeats", _repeats_text(self.sentences)
+        yield "Durations", _durations_text(self.durations)
+        yield "Padding", _padding_text(self.durations)
+        yield "Overlap", _overlap_text(self.overlap)
+        yield "Leakage", _leakage_text(self.overlap)
+
+    def _details(self) -> dict[str, list[str]]:
+        """Blocks of Markdown that belong below a line of the summary."""
+        return {
+            "Channels": _channels_details(self.channels),
+            "Signals": _signals_details(self.signals),
+            "Rate": _rate_details(self.rate),
+            "Movie": _movie_details(self.movie),
+            "Repeats": _repeats_details(self.sentences),
+            "Durations": _durations_details(self.durations),
+            "Leakage": _leakage_details(self.overlap),
+        }
+
+
+def data_report(
+    recording: Recording,
+    segments: Segments,
+    spec: SegmentSpec,
+    tower: TowerTexts | None = None,
+) -> DataReport:
+    """Report on a recording and the segments that `select_segments` chose by this very spec.
+
+    Args:
+        recording: What was read.
+        segments: Its sentences that are kept.
+        spec: By which they were chosen.
+        tower: The kept sentences as the text tower reads them, where one is known.
+
+    Raises:
+        UserError: the labels or the HDF5 file can't be read.
+    """
+    datasets, attributes = _look_into(recording.files["signals"])
+    return DataReport(
+        subject=recording.subject,
+        trial=recording.trial,
+        title=printable(recording.title, _TEXT_WIDTH),
+        channels=_channels(recording, segments, spec, datasets),
+        signals=_signals(recording, segments),
+        rate=_rate(recording, spec, attributes),
+        movie=_movie(recording),
+        sentences=_sentences(recording, segments, tower),
+        durations=_durations(segments),
+        overlap=_overlap(segments),
+    )
+
+
+def _look_into(path: Path) -> tuple[list[str], Attributes]:
+    """Names in the group `data`, and the attributes anywhere that are named like a rate."""
+    found: dict[str, list[float | str]] = {}
+
+    def look(_: str, item: h5py.HLObject) -> None:
+        for name in filter(_RATE_NAME.fullmatch, item.attrs):
+            found.setdefault(name, []).append(_plain(item.attrs[name]))
+
+    with open_signals(path) as file:
+        look("/", file)
+        file.visititems(look)
+        datasets = list(file["data"])
+    return datasets, {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
+
+
+def _plain(value: object) -> float | str:
+    """An attribute's value: a finite number, or else its text, shortened."""
+    array = np.asarray(value)
+    single = array.item() if array.size == 1 else array.tolist()
+    try:
+        number = float(single)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    text = single.decode(errors="replace") if isinstance(single, bytes) else str(single)
+    return printable(text, _TEXT_WIDTH)
+
+
+def _channels(
+    recording: Recording, segments: Segments, spec: SegmentSpec, datasets: list[str]
+) -> Channels:
+    labels = [clean_label(label) for label in read_json(recording.files["labels"], list)]
+    reasons = left_out(recording, spec.electrodes)
+    unused: dict[str, list[str]] = {reason: [] for reason in (AUXILIARY, *REASONS, UNLABELLED)}
+    for label in labels:
+        if label not in recording.channel_of:
+            unused[AUXILIARY].append(label)
+        elif label in reasons:
+            unused[reasons[label]].append(label)
+    labelled = {f"electrode_{number}" for number in range(len(labels))}
+    unused[UNLABELLED] = [name for name in datasets if name not in labelled]
+    return Channels(
+        kept=segments.electrodes,
+        left_out={why: tuple(names) for why, names in unused.items() if names},
+    )
+
+
+def _signals(recording: Recording, segments: Segments) -> Signals:
+    quality = recording.quality
+    known = math.isfinite(quality.spread_uv)
+    dead = np.diff(quality.dead, axis=1).sum() / recording.sampling_rate_hz
+    flat = {
+        name: quality.flat_share[name] for name in segments.electrodes if name in quality.flat_share
+    }
+    return Signals(
+        spread_uv=quality.spread_uv if known else None,
+        dead_s=float(dead),
+        flat_share=flat,
+        doubts=tuple(_signal_doubts(quality, flat)),
+    )
+
+
+def _signal_doubts(quality: SignalQuality, flat_share: dict[str, float]) -> Iterator[str]:
+    spread_uv, (least_uv, most_uv) = quality.spread_uv, _BRAIN_UV
+    if spread_uv < least_uv or spread_uv >= most_uv:
+        units = (unit for least, most, unit in _UNITS if least <= spread_uv < most)
+        unit = next((f"the file seems to be in {unit}" for unit in units), "no unit explains it")
+        yield (
+            f"a standard deviation of {spread_uv:.3g} µV is no brain's: {unit}. "
+            "Spectrograms are z-scored, so that results are the same"
+        )
+    if quality.left_out:
+        shown = [f"{printable(name)} ({why})" for name, why in quality.left_out.items()]
+        yield f"not used because of the signal: {listing(shown, most=6)}"
+    if flat_share:
+        shown = [f"{name} {_percent(share)}" for name, share in flat_share.items()]
+        yield f"kept, but without signal for part of the time: {listing(shown, most=6)}"
+
+
+def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Rate:
+    seconds, samples = rate_chunks(recording.timeline.runs)
+    rates_hz = samples / seconds
+    return Rate(
+        rate_hz=float(recording.sampling_rate_hz),
+        measured_hz=float(np.median(rates_hz)),
+        tolerance_hz=rate_tolerance_hz(recording.timeline.runs),
+        lowest_hz=float(rates_hz.min()),
+        highest_hz=float(rates_hz.max()),
+        chunks=len(rates_hz),
+        minutes=float(seconds.sum() / 60),
+        assumed_hz=float(spec.sampling_rate_hz(recording)),
+        attributes=attributes,
+        contradictions=tuple(_contradictions(recording, spec, attributes)),
+    )
+
+
+def _contradictions(
+    recording: Recording, spec: SegmentSpec, attributes: Attributes
+) -> Iterator[str]:
+    rate_hz = recording.sampling_rate_hz
+    if rate_hz not in KNOWN_RATES_HZ:
+        usual = ", ".join(f"{usual:g}" for usual in USUAL_RATES_HZ)
+        yield (
+            f"{rate_hz:g} Hz is near none of the usual rates ({usual}, and those of Tucker-Davis); "
+            "check the timings"
+        )
+    official_hz, stretch = OFFICIAL_RATE_HZ, OFFICIAL_RATE_HZ / rate_hz
+    if spec.sampling_rate == "nominal_2048" and rate_hz != official_hz:
+        yield (
+            f"{official_hz:g} Hz is assumed, {rate_hz:g} Hz measured: 1 s of context is really "
+            f"{stretch:.3g} s, 60 Hz is {60 / stretch:.3g} Hz"
+        )
+    if spec.align == "official_nearest_2048" and rate_hz != official_hz:
+        yield f"words between triggers are placed as if there were {official_hz:g} samples a second"
+    tolerance_hz = rate_tolerance_hz(recording.timeline.runs)
+    differing = [
+        f"{name} = {_value(value)}"
+        for name, values in attributes.items()
+        for value in values
+        if not isinstance(value, str) and abs(value - rate_hz) > tolerance_hz
+    ]
+    if differing:
+        yield f"the HDF5 file says {listing(differing, most=3)}; that is not used"
+
+
+def _movie(recording: Recording) -> Movie:
+    runs, transcript = recording.timeline.runs, recording.transcript
+    rate_hz = recording.sampling_rate_hz
+    last_trigger_s = max(float(run.movie_time_s[-1]) for run in runs)
+    return Movie(
+        recording_s=float(recording.n_samples / rate_hz),
+        lead_in_s=float(runs[0].sample[0] / rate_hz),
+        first_trigger_s=float(runs[0].movie_time_s[0]),
+        last_trigger_s=last_trigger_s,
+        transcript_end_s=float(np.max(transcript.end_s[np.isfinite(transcript.end_s)])),
+        sentences_beyond=_sentences_after(transcript, last_trigger_s),
+        pauses=tuple(_pause(before, after, rate_hz) for before, after in itertools.pairwise(runs)),
+        doubts=tuple(_length_doubts(recording)),
+    )
+
+
+def _length_doubts(recording: Recording) -> Iterator[str]:
+    runs, rate_hz = recording.timeline.runs, recording.sampling_rate_hz
+    first_s, last_s = runs[0].sample[0] / rate_hz, runs[-1].sample[-1] / rate_hz
+    length_s = recording.n_samples / rate_hz
+    if last_s > length_s + 1:
+        yield (
+            f"the triggers go on {(last_s - length_s) / 60:.1f} min beyond the end of the file: is "
+            "it cut short, or the file of another recording?"
+        )
+    elif length_s > LONGER_THAN_TIMINGS * (last_s - first_s):
+        yield (
+            f"the file lasts {length_s / 60:.1f} min, its triggers {(last_s - first_s) / 60:.1f} "
+            "min: do they belong together?"
+        )
+
+
+def _sentences_after(transcript: Transcript, movie_time_s: float) -> int:
+    begun = transcript.sentence_idx[transcript.start_s <= movie_time_s]
+    after = np.isfinite(transcript.start_s) & (transcript.start_s > movie_time_s)
+    return len(np.setdiff1d(transcript.sentence_idx[after], begun))
+
+
+def _pause(before: Run, after: Run, rate_hz: float) -> Pause:
+    from_s, to_s = float(before.movie_time_s[-1]), float(after.movie_time_s[0])
+    recorded_s = float(after.sample[0] - before.sample[-1]) / rate_hz
+    # The movie still runs from the last trigger to the pause, and from the pause to the next.
+    return Pause(from_s=from_s, to_s=to_s, length_s=recorded_s - (to_s - from_s))
+
+
+def _sentences(recording: Recording, segments: Segments, tower: TowerTexts | None) -> Sentences:
+    groups = repeat_groups(segments.text, tower)
+    counts = Counter(groups.tolist())
+    repeated = [(group, count) for group, count in counts.most_common() if count > 1]
+    first = dict(zip(groups[::-1].tolist(), segments.text[::-1], strict=True))
+    return Sentences(
+        in_transcript=len(recording.transcript.sentences),
+        kept=len(segments),
+        dropped=dict(segments.dropped),
+        repeated=sum(count for _, count in repeated),
+        most_frequent=tuple(
+            (printable(normalised(first[group]), _TEXT_WIDTH), count)
+            for group, count in repeated[:_MOST_FREQUENT]
+        ),
+        cut=0 if tower is None else int(tower.cut.sum()),
+        doubts=tuple(_sentence_doubts(recording.transcript, tower)),
+    )
+
+
+def _sentence_doubts(transcript: Transcript, tower: TowerTexts | None) -> Iterator[str]:
+    if several := transcript.several_texts:
+        number, (one, other) = next(iter(several.items()))
+        yield (
+            f"{_count(len(several), 'sentence number')} with several texts, of which the first is "
+            f"taken: {number} has “{printable(one, 20)}” and “{printable(other, 20)}”"
+        )
+    if tower is not None and tower.cut.any():
+        yield (
+            f"{_count(int(tower.cut.sum()), 'text')} longer than the {tower.most_tokens} tokens "
+            "that the text tower reads: the rest is cut off"
+        )
+
+
+def _durations(segments: Segments) -> Durations:
+    durations_s = segments.offset_s - segments.onset_s
+    samples = segments.stop - segments.start
+    lower, median, upper, longest = np.quantile(durations_s, [0.25, 0.5, 0.75, 1.0]).tolist()
+    return Durations(
+        histogram=_histogram(durations_s),
+        lower_quartile_s=lower,
+        median_s=median,
+        upper_quartile_s=upper,
+        longest_s=longest,
+        median_samples=float(np.median(samples)),
+        longest_samples=int(samples.max()),
+        padded_samples=segments.n_samples,
+        padding=1 - float(samples.mean()) / segments.n_samples,
+    )
+
+
+def _histogram(durations_s: np.ndarray) -> dict[str, int]:
+    edges = [f"{edge:g}" for edge in _BIN_EDGES_S]
+    names = [f"{low} to {high} s" for low, high in itertools.pairwise(edges)]
+    names.append(f"{edges[-1]} s or more")
+    bins = np.searchsorted(_BIN_EDGES_S, durations_s, side="right") - 1
+    return dict(zip(names, np.bincount(bins, minlength=len(names)).tolist(), strict=True))
+
+
+def _overlap(segments: Segments) -> Overlap:
+    start, stop = segments.start, segments.stop
+    shares = inside_shares(start, stop, start, stop, least=2)
+    try:
+        test_segments, test_inside = split_overlap(start, stop)
+    except ValueError:
+        test_segments = test_inside = None
+    return Overlap(
+        segments=float(np.mean(shares > 0)),
+        inside=float(np.mean(shares)),
+        test_segments=test_segments,
+        test_inside=test_inside,
+        seeds=len(SPLIT_SEEDS),
+    )
+
+
+def _channels_text(channels: Channels) -> str:
+    n_kept = len(channels.kept)
+    counts = {why: len(names) for why, names in channels.left_out.items()}
+    return _with_reasons(f"{n_kept} of {n_kept + sum(counts.values())} kept", counts)
+
+
+def _channels_details(channels: Channels) -> list[str]:
+    groups = {"kept": channels.kept, **channels.left_out}
+    rows = [(why, len(names), ", ".join(map(printable, names))) for why, names in groups.items()]
+    return [
+        _table(("", "channels", "names"), rows),
+        "Not neural are channels with a word for heart, muscle, eye, breath, markers, events, "
+        "triggers, other inputs or references in their names. The Laplacian needs a clean contact "
+        "on either side of a shaft: names must be of a shaft and a number, and a shaft with more "
+        f"than {MOST_ON_A_SHAFT} contacts, called grid, strip or ECoG, or on a sheet by its "
+        "coordinates, is none. Unlabelled are datasets that no label names.",
+    ]
+
+
+def _signals_text(signals: Signals) -> str:
+    if signals.spread_uv is None:
+        return "none"
+    dead = f"{signals.dead_s:.1f} s" if signals.dead_s else "at no time"
+    return (
+        f"standard deviation {signals.spread_uv:.3g} µV (median electrode); without signal {dead}"
+    )
+
+
+def _signals_details(signals: Signals) -> list[str]:
+    rows = [(name, _percent(share)) for name, share in signals.flat_share.items()]
+    looked = (
+        f"Every channel was looked at in {PROBES} stretches of {PROBE_S:g} s over the movie, up"
+        f" to {REFERENCES} of them throughout. A signal that does not change at all for "
+        f"{CELL_S:g} s is none; the recording is without signal where half of its channels are. "
+        "Left out are channels that are constant, without signal for most of the time, identical "
+        f"to another, at their own extremes in over {100 * CLIPPED_SHARE:g} % of the samples, NaN, "
+        "infinite or over a kilovolt anywhere among these, or of a standard deviation over "
+        f"{OUT_OF_SCALE_FACTOR:g} times above or below the median channel's."
+    )
+    return [looked, *([_table(("electrode", "without signal"), rows)] if rows else [])]
+
+
+def _rate_text(rate: Rate) -> str:
+    return (
+        f"{rate.rate_hz:g} Hz, by the triggers: median {rate.measured_hz:.2f} Hz over "
+        f"{_count(rate.chunks, 'chunk')}, {rate.minutes:.1f} min without a pause"
+    )
+
+
+def _rate_details(rate: Rate) -> list[str]:
+    rates = (
+        f"The chunks range from {rate.lowest_hz:.2f} to {rate.highest_hz:.2f} Hz; the median may "
+        f"be off by {rate.tolerance_hz:.2g} Hz, and a usual rate within that is taken instead. "
+        f"Context, filters and superlets assume {rate.assumed_hz:g} Hz."
+    )
+    if not rate.attributes:
+        return [rates, "No attribute of the HDF5 file is named like a sampling rate."]
+    rows = [(name, ", ".join(map(_value, values))) for name, values in rate.attributes.items()]
+    return [rates, _table(("attribute of the HDF5 file, not used", "value"), rows)]
+
+
+def _movie_text(movie: Movie) -> str:
+    return (
+        f"the first trigger comes {movie.lead_in_s:.1f} s into the recording; "
+        f"{_pauses_text([pause.length_s for pause in movie.pauses])}"
+    )
+
+
+def _pauses_text(lengths_s: list[float]) -> str:
+    if len(lengths_s) < 2:
+        return f"paused once, for {lengths_s[0]:.1f} s" if lengths_s else "never paused"
+    return f"paused {len(lengths_s)} times, for {min(lengths_s):.1f} to {max(lengths_s):.1f} s"
+
+
+def _movie_details(movie: Movie) -> list[str]:
+    length = (
+        f"The recording lasts {movie.recording_s:.1f} s. Its first trigger belongs to "
+        f"{movie.first_trigger_s:.1f} s of the movie."
+    )
+    rows = [
+        (f"{pause.from_s:.1f} to {pause.to_s:.1f} s", f"{pause.length_s:.1f} s")
+        for pause in movie.pauses
+    ]
+    return [length, *([_table(("pause, in movie time", "lasted"), rows)] if rows else [])]
+
+
+def _triggers_text(movie: Movie) -> str:
+    ends = (
+        f"end at {movie.last_trigger_s:.1f} s of the movie, the transcript at "
+        f"{movie.transcript_end_s:.1f} s"
+    )
+    if not movie.sentences_beyond:
+        return ends
+    return f"{ends}: no signal for {_count(movie.sentences_beyond, 'sentence')}"
+
+
+def _sentences_text(sentences: Sentences) -> str:
+    kept = f"{sentences.kept:,} of {sentences.in_transcript:,} kept"
+    return _with_reasons(kept, sentences.dropped)
+
+
+def _repeats_text(sentences: Sentences) -> str:
+    if not sentences.repeated:
+        return "no two kept sentences are the same"
+    shown = [(printable(text, 12), count) for text, count in sentences.most_frequent[:3]]
+    frequent = ", ".join(f"“{text}” {count}×" for text, count in shown)
+    return f"{sentences.repeated:,} sentences share their text: {frequent}"
+
+
+def _repeats_details(sentences: Sentences) -> list[str]:
+    if not sentences.repeated:
+        return []
+    return [
+        "Random splits put the same text on both sides, and retrieval can't tell candidates of the "
+        "same text apart. Sentences of the same words, or of the same tokens of the text tower, "
+        "share their text.",
+        _table(("most frequent", "times"), sentences.most_frequent),
+    ]
+
+
+def _durations_text(durations: Durations) -> str:
+    return (
+        f"median {durations.median_s:.2f} s, middle half {durations.lower_quartile_s:.2f} to "
+        f"{durations.upper_quartile_s:.2f} s, longest {durations.longest_s:.2f} s"
+    )
+
+
+def _durations_details(durations: Durations) -> list[str]:
+    scale = _BAR_WIDTH / max(durations.histogram.values())
+    rows = [(name, n, "█" * math.ceil(scale * n)) for name, n in durations.histogram.items()]
+    return [_table(("duration", "sentences", ""), rows)]
+
+
+def _padding_text(durations: Durations) -> str:
+    return (
+        f"segments have {durations.median_samples:,.0f} samples (median), at most "
+        f"{durations.longest_samples:,}; padded to {durations.padded_samples:,}, "
+        f"{_percent(durations.padding)} are zeros"
+    )
+
+
+def _overlap_text(overlap: Overlap) -> str:
+    return (
+        f"{_percent(overlap.segments)} of the segments share samples with another; on average "
+        f"{_percent(overlap.inside)} of each"
+    )
+
+
+def _leakage_text(overlap: Overlap) -> str:
+    if overlap.test_segments is None or overlap.test_inside is None:
+        return "too few segments for a random split"
+    return (
+        f"random splits: {_percent(overlap.test_segments)} of the test segments share samples "
+        f"with training; on average {_percent(overlap.test_inside)} of each"
+    )
+
+
+def _leakage_details(overlap: Overlap) -> list[str]:
+    shares = "/".join(f"{100 * fraction:g}" for fraction in FRACTIONS)
+    return [
+        f"Mean over {overlap.seeds} seeded random {shares} splits. A model that learns such "
+        "stretches by heart scores better in the test than it would on new signal."
+    ]
+
+
+def _with_reasons(kept: str, counts: dict[str, int]) -> str:
+    reasons = ", ".join(f"{why}: {count:,}" for why, count in counts.items())
+    return f"{kept}; {reasons}" if reasons else kept
+
+
+def _table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _value(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

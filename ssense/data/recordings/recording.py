@@ -1,0 +1,353 @@
+"""One recording of the Brain Treebank dataset, as its files lie on disk after unpacking.
+
+    ROOT/corrupted_elec.json
+    ROOT/sub_9_trial000.h5                       or ROOT/all_subject_data/sub_9_trial000.h5
+    ROOT/electrode_labels/sub_9/electrode_labels.json
+    ROOT/subject_metadata/sub_9_trial000_metadata.json
+    ROOT/subject_timings/sub_9_trial000_timings.csv
+    ROOT/transcripts/<movie>/features.csv
+
+Wang et al., "Brain Treebank: large-scale intracranial recordings from naturalistic language
+stimuli", 2024, https://braintreebank.dev.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ssense.data.recordings.coordinates import COORDINATES, read_coordinates
+from ssense.data.recordings.gzip_chunks import read_stretches
+from ssense.data.recordings.signal_file import channel_length, open_signals
+from ssense.data.recordings.signal_quality import LARGEST_UV, SignalQuality, signal_quality
+from ssense.data.recordings.timeline import Timeline, read_timeline
+from ssense.data.recordings.transcript import Transcript, read_transcript
+from ssense.errors import UserError, one_line, printable
+from ssense.files.digest import digest, file_digest
+from ssense.files.tables import listing, read_json, require_file
+from ssense.signal.contacts import LONGEST_LABEL, grids, not_neural, read_names, sheets
+
+LONGEST_S = 60 * 86400.0  # electrodes are taken out after weeks
+
+LONGEST_NAME = 255  # bytes, on every common file system
+
+_PAIR = re.compile(r"(.*[^\W\d_]'?)(\d+)_(?=\1\d+[*#]*$)")
+_RECORDING_FILE = re.compile(r"(sub_\d+)_(trial\d+)(\.h5|_metadata\.json|_timings\.csv)")
+_SIGNAL_FOLDERS = ("", "all_subject_data")
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One subject watching one movie. Signals stay on disk until `read_channel` asks for them.
+
+    Attributes:
+        subject, trial, title, movie: names; `movie` is the transcript's folder.
+        electrodes: neural channels by cleaned label, in the order of the labels.
+        corrupted: labels among them that the dataset's authors advise against.
+        channel_of: number of the HDF5 dataset of each electrode.
+        grids: shafts among their names that are none: with more contacts than a depth electrode
+            has, or on a sheet by the coordinates that come with the recording.
+        n_samples: length of every channel.
+        timeline, transcript: trigger timings and words.
+        files: what was read, by role.
+    """
+
+    subject: str
+    trial: str
+    title: str
+    movie: str
+    electrodes: tuple[str, ...]
+    corrupted: frozenset[str]
+    channel_of: dict[str, int]
+    grids: frozenset[str]
+    n_samples: int
+    timeline: Timeline
+    transcript: Transcript
+    files: dict[str, Path]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the bytes of every file the recording depends on, wherever they lie."""
+        contents = {role: file_digest(path) for role, path in self.files.items()}
+        return digest(self.subject, self.trial, contents)
+
+    @cached_property
+    def sampling_rate_hz(self) -> float:
+        """Samples per second, measured from the trigger timings."""
+        return self.timeline.sampling_rate_hz()
+
+    @property
+    def root(self) -> Path:
+        """The folder that Brain Treebank's files were unpacked in."""
+        return self.files["corrupted"].parent
+
+    def moved(self, root: Path) -> Self:
+        """The same recording with its files in another folder; they are not looked at."""
+        files = {role: root / path.relative_to(self.root) for role, path in self.files.items()}
+        return replace(self, files=files)
+
+    @property
+    def clean_electrodes(self) -> tuple[str, ...]:
+        """The electrodes that are not corrupted."""
+        return tuple(name for name in self.electrodes if name not in self.corrupted)
+
+    @cached_property
+    def quality(self) -> SignalQuality:
+        """What is wrong with the signals as they are in the file, see `signal_quality`.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        first, last = self.timeline.runs[0].sample[0], self.timeline.runs[-1].sample[-1]
+        movie = range(int(first), min(int(last), self.n_samples))
+        # Of identical channels the first is kept: rather one that is not corrupted.
+        electrodes = sorted(self.electrodes, key=self.corrupted.__contains__)
+        return signal_quality(self._samples, electrodes, movie, self.sampling_rate_hz)
+
+    def read_channel(
+        self, electrode: str, stretches: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
+        """Read stretches [start, stop) of one electrode: float64 arrays [stop - start], microvolts.
+
+        Only the stretches are read, whatever the type of number they are stored as.
+
+        Raises:
+            UserError: the file cannot be read, or a sample is NaN, infinite or over a kilovolt.
+        """
+        path, dataset = self.files["signals"], f"data/electrode_{self.channel_of[electrode]}"
+        signals = self._samples(electrode, stretches)
+        for (start, _), signal in zip(stretches, signals, strict=True):
+            # NaN fails every comparison.
+            if len(signal) and not -LARGEST_UV <= signal.min() <= signal.max() <= LARGEST_UV:
+                first = int(np.argmin(np.abs(signal) <= LARGEST_UV))
+                raise UserError(
+                    f"{path}: electrode {electrode} ({dataset}) holds {signal[first]:g} at sample "
+                    f"{start + first}, which is no voltage. Add {electrode} to "
+                    f"{self.files['corrupted']} under {self.subject}, or restore the file from "
+                    "the download."
+                )
+        return signals
+
+    def _samples(self, electrode: str, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Stretches of one electrode as they are in the file, whatever they hold."""
+        with open_signals(self.files["signals"]) as file:
+            return read_stretches(file[f"data/electrode_{self.channel_of[electrode]}"], stretches)
+
+
+def of_recording(subject: str, trial: str, name: str) -> bool:
+    """Whether a file of a download may be needed for one recording: signals of others are not.
+
+    Args:
+        subject: of the recording.
+        trial: of the recording.
+        name: path of the file within the download.
+    """
+    signals = name.endswith((".h5", ".zip"))
+    return not signals or Path(name).name == f"{subject}_{trial}.h5"
+
+
+def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") -> Recording:
+    """Find and check the files of one recording.
+
+    Raises:
+        UserError: the folder, subject, trial or a file is missing or malformed, or the labels do
+            not fit the signals.
+    """
+    files = _find_files(root, subject, trial)
+    title, movie = _read_metadata(files["metadata"])
+    files["transcript"] = root / "transcripts" / movie / "features.csv"
+    labels = _read_labels(files["labels"])
+    n_samples = channel_length(files["signals"], len(labels), files["labels"])
+    channel_of = _neural_channels(labels, files["labels"])
+    timeline = read_timeline(files["timings"])
+    _check_length(n_samples / timeline.sampling_rate_hz(), files["signals"])
+    return Recording(
+        subject=subject,
+        trial=trial,
+        title=title,
+        movie=movie,
+        electrodes=tuple(channel_of),
+        corrupted=_among(list(channel_of), _read_corrupted(files["corrupted"], subject)),
+        channel_of=channel_of,
+        grids=_grids(list(channel_of), root / COORDINATES, subject),
+        n_samples=n_samples,
+        timeline=timeline,
+        transcript=read_transcript(files["transcript"]),
+        files=files,
+    )
+
+
+def clean_label(label: str) -> str:
+    """An electrode's name without the marks `*`, `#` and `_` that the label files sprinkle in.
+
+    Between two contacts of one shaft, as in "A1_A2", a `_` is a hyphen.
+    """
+    return _PAIR.sub(r"\1\2-", label).translate({ord(mark): None for mark in "*#_"})
+
+
+def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
+    try:
+        if not root.is_dir():
+            raise UserError(
+                f"{root} is not a folder. "
+                "Give the folder that Brain Treebank's files were unpacked in."
+            )
+        _require_known(root, subject, trial)
+    except OSError as error:
+        raise UserError(
+            f"cannot look into {root}: {one_line(error)}. Check its permissions."
+        ) from error
+    stem = f"{subject}_{trial}"
+    files = {
+        "signals": _find_signals(root, stem),
+        "labels": root / "electrode_labels" / subject / "electrode_labels.json",
+        "corrupted": root / "corrupted_elec.json",
+        "metadata": root / "subject_metadata" / f"{stem}_metadata.json",
+        "timings": root / "subject_timings" / f"{stem}_timings.csv",
+    }
+    for path in files.values():
+        require_file(path)
+    return files
+
+
+def _require_known(root: Path, subject: str, trial: str) -> None:
+    """Refuse a subject or trial of which no file exists, and list what there is."""
+    folders = [root / name for name in (*_SIGNAL_FOLDERS, "subject_metadata", "subject_timings")]
+    names = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    found = {match.groups()[:2] for name in names if (match := _RECORDING_FILE.fullmatch(name))}
+    if not found:
+        raise UserError(
+            f"{root} holds no Brain Treebank recording such as {subject}_{trial}.h5. "
+            f"Found: {listing(sorted(path.name for path in root.iterdir()))}. "
+            "Give the folder that Brain Treebank's files were unpacked in."
+        )
+    subjects = sorted({name for name, _ in found}, key=_natural)
+    if subject not in subjects:
+        raise UserError(
+            f"no subject {printable(subject)} in {root}. Found: {listing(subjects)}. "
+            "Check --subject."
+        )
+    trials = sorted(number for name, number in found if name == subject)
+    if trial not in trials:
+        raise UserError(
+            f"no trial {printable(trial)} of {subject} in {root}. Found: {listing(trials)}. "
+            "Check --trial."
+        )
+
+
+def _natural(name: str) -> list[int | str]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _find_signals(root: Path, stem: str) -> Path:
+    candidates = [root / folder / f"{stem}.h5" for folder in _SIGNAL_FOLDERS]
+    for path in candidates:
+        if path.is_file():
+            return path
+    zipped = any(path.with_name(f"{stem}.h5.zip").is_file() for path in candidates)
+    advice = f"Unzip {stem}.h5.zip." if zipped else f"Download and unzip {stem}.h5.zip."
+    raise UserError(f"{stem}.h5 is neither in {root} nor in its all_subject_data. {advice}")
+
+
+def _read_metadata(path: Path) -> tuple[str, str]:
+    """Title of the movie, and the folder of its transcript."""
+    metadata = read_json(path, dict)
+    movie, title = metadata.get("filename"), metadata.get("title")
+    if not isinstance(movie, str) or not _names_a_folder(movie):
+        raise UserError(
+            f"{path} must name the transcript's folder under the key filename, "
+            f"got {printable(repr(movie))}. Restore the file from the download."
+        )
+    return (printable(title) if isinstance(title, str) else "") or movie, movie
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether it is the name of one folder, never a path that leads somewhere else."""
+    if name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\"):
+        return False
+    return len(name.encode()) <= LONGEST_NAME
+
+
+def _read_labels(path: Path) -> list[str]:
+    labels = read_json(path, list)
+    _check_label_lengths([label for label in labels if isinstance(label, str)], path)
+    odd = [label for label in labels if not isinstance(label, str) or not clean_label(label)]
+    if odd or not labels:
+        found = f"{printable(repr(odd[0]))} in it" if odd else "none"
+        raise UserError(
+            f"{path} must hold a list of names, got {found}. Restore the file from the download."
+        )
+    return labels
+
+
+def _check_label_lengths(labels: list[str], path: Path) -> None:
+    """Refuse names of no channel: what reads names takes the square of their length or more."""
+    longest = max(labels, key=len, default="")
+    if len(longest) > LONGEST_LABEL:
+        raise UserError(
+            f"{path} has a name of {len(longest):,} characters, {printable(longest)}. Give names "
+            f"of at most {LONGEST_LABEL}, or restore the file from the download."
+        )
+
+
+def _neural_channels(labels: list[str], path: Path) -> dict[str, int]:
+    """Number of the dataset of each electrode; channels that are not neural are left out."""
+    names = [clean_label(label) for label in labels]
+    # A mark may stand for a blank, "X_ECG", or have got into a word, "D_C4".
+    words = [label.translate({ord("*"): None, ord("#"): None, ord("_"): " "}) for label in labels]
+    by_words = not_neural(words)
+    others = not_neural(names) | {
+        name for name, text in zip(names, words, strict=True) if text in by_words
+    }
+    neural = [name for name in names if name not in others]
+    repeated = [name for name, count in Counter(neural).items() if count > 1]
+    if repeated or not neural:
+        only = f"only channels that are not neural ({listing(sorted(others), most=4)})"
+        found = f"{printable(repeated[0])} more than once" if repeated else only
+        raise UserError(f"{path} names {found}. Restore the file from the download.")
+    return {name: names.index(name) for name in neural}
+
+
+def _grids(electrodes: list[str], coordinates: Path, subject: str) -> frozenset[str]:
+    contacts = set(read_names(electrodes).contacts.values())
+    places = read_coordinates(coordinates, subject)
+    return grids(contacts) | sheets({at: places[at] for at in contacts.intersection(places)})
+
+
+def _among(electrodes: list[str], names: frozenset[str]) -> frozenset[str]:
+    """The electrodes that a list names, also where it spells a contact otherwise: A’1 for A'1."""
+    contacts = read_names([*electrodes, *names]).contacts
+    places = {contacts[name] for name in names if name in contacts}
+    return frozenset(name for name in electrodes if name in names or contacts.get(name) in places)
+
+
+def _check_length(length_s: float, path: Path) -> None:
+    if length_s > LONGEST_S:
+        raise UserError(
+            f"{path}: its channels last {length_s / 86400:,.0f} days by the triggers. Give a "
+            f"recording of at most {LONGEST_S / 86400:g} days, or check the triggers."
+        )
+
+
+def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
+    by_subject = read_json(path, dict)
+    if subject not in by_subject:
+        raise UserError(
+            f"{path} has no entry {subject}. Found: {listing(list(by_subject))}. "
+            "Use the file of the same name from the download."
+        )
+    names = by_subject[subject]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{path} must hold a list of names under {subject}, got {printable(repr(names))}. "
+            "Restore the file from the download."
+        )
+    _check_label_lengths(names, path)
+    return frozenset(clean_label(name) for name in names)

@@ -1,0 +1,178 @@
+"""A dataset of responses to images: a subject's fold of THINGS beside features of the images.
+
+Rows count through the training responses of all subjects, see `folds`, and then through the
+test responses; images count through the training images and then the test images.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssense.choices import FeatureKind, GalleryName, ImageSplitKind
+from ssense.data.splits import Split
+from ssense.data.things.averages import Things
+from ssense.data.things.folds import FoldKind, make_fold
+
+BEST_TEST_EPOCH = ", best test epoch"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """N responses, each beside what is known of the image it is to.
+
+    Attributes:
+        signals: averaged responses `[N, C, T]`, float.
+        features: cached features `[N, F]` float32, of each kind that the objective wants.
+        pixels: of the images, uint8 `[N, 3, S, S]`, where the objective has them in the loop.
+    """
+
+    signals: Tensor
+    features: Mapping[FeatureKind, Tensor] = field(default_factory=dict)
+    pixels: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageDataset:
+    """One subject's fold, in NumPy arrays that the processes of a node and all folds share.
+
+    Attributes:
+        digest: names the whole origin: responses, images, their features, the subject.
+        things: responses of all subjects.
+        subject: that is tested.
+        n_validation: concepts that validation holds out.
+        split_seed: that draws them for every cell; None for each cell's own seed.
+        features: of all images `[I, F]` float32, by kind; a class centre counts as one.
+        pixels: of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
+    """
+
+    digest: str
+    things: Things
+    subject: str
+    n_validation: int
+    features: Mapping[GalleryName, np.ndarray]
+    pixels: np.ndarray | None = None
+    split_seed: int | None = None
+
+    def split(self, kind: ImageSplitKind, seed: int) -> Split:
+        """Divide the responses: who is trained on, which concepts are held out, and the test.
+
+        Raises:
+            UserError: too few subjects or concepts, see `make_fold`.
+        """
+        whom: FoldKind = kind.removesuffix(BEST_TEST_EPOCH)
+        drawn_by = seed if self.split_seed is None else self.split_seed
+        fold = make_fold(whom, self.things, self.subject, drawn_by, self.n_validation)
+        test = len(self.things.rows("training")) + fold.test
+        if not kind.endswith(BEST_TEST_EPOCH):
+            return Split(fold.train, fold.validation, test)
+        # The peers hold no concept out.
+        n_images = len(self.things.training_images)
+        subjects = np.unique(fold.train // n_images)
+        everything = (subjects[:, None] * n_images + np.arange(n_images)).ravel()
+        return Split(everything, test, test)
+
+    def on(self, device: torch.device) -> ImageResponses:
+        """All responses on a device; on the CPU they share the arrays' memory."""
+        training, test = self.things.rows("training"), self.things.rows("test")
+        return ImageResponses(
+            training=_tensor(training, device),
+            test=_tensor(test, device),
+            n_training_images=len(self.things.training_images),
+            n_test_images=len(self.things.test_images),
+            features={kind: _tensor(rows, device) for kind, rows in self.features.items()},
+            pixels=None if self.pixels is None else _tensor(self.pixels, device),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageResponses:
+    """The tensors of a dataset on one device.
+
+    Attributes:
+        training: `[R, C, T]` float32.
+        test: `[Q, C, T]` float32.
+        n_training_images: that the training responses repeat through, in order.
+        n_test_images: that the test responses repeat through, in order.
+        features: `[I, F]` float32 by kind.
+        pixels: `[I, 3, S, S]` uint8 or None.
+    """
+
+    training: Tensor
+    test: Tensor
+    n_training_images: int
+    n_test_images: int
+    features: Mapping[GalleryName, Tensor]
+    pixels: Tensor | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.training.device
+
+    def select(self, rows: np.ndarray) -> ImagePairs:
+        """Restrict to rows of the training responses, or to rows of the test.
+
+        Raises:
+            ValueError: both are among them.
+        """
+        test = rows >= len(self.training)
+        if test.all():
+            rows = rows - len(self.training)
+            signals, images = self.test, self.n_training_images + rows % self.n_test_images
+        elif not test.any():
+            signals, images = self.training, rows % self.n_training_images
+        else:
+            raise ValueError("rows must be all of the training responses or all of the test")
+        index = (torch.from_numpy(numbers).to(self.device) for numbers in (rows, images))
+        return ImagePairs(self, signals, *index)
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePairs:
+    """Selected responses, each with the image it is to.
+
+    Attributes:
+        responses: the dataset's tensors.
+        signals: of the part that the rows count through.
+        rows: of the responses, `[N]`.
+        images: of each response, `[N]`.
+    """
+
+    responses: ImageResponses
+    signals: Tensor
+    rows: Tensor
+    images: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.rows.device
+
+    def batch(self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool) -> Batch:
+        """Gather pairs of this selection, with some kinds of features, with or without pixels."""
+        images = self.images[index]
+        return Batch(
+            signals=self.signals[self.rows[index]],
+            features={kind: self.responses.features[kind][images] for kind in kinds},
+            pixels=self.responses.pixels[images] if pixels else None,
+        )
+
+    def gallery(self) -> tuple[Tensor, Tensor]:
+        """The distinct images of the selection `[M]`, and each pair's place among them `[N]`."""
+        return torch.unique(self.images, return_inverse=True)
+
+
+def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
+    with warnings.catch_warnings():
+        # Arrays out of Ray's object store are read-only, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).to(device)

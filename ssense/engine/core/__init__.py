@@ -1,0 +1,1 @@
+"""Values of the engine: cells, sweeps, matrices, power, budgets."""

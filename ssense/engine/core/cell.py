@@ -1,0 +1,51 @@
+"""A cell: one configuration x one seed, and the signature under which its result is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ssense.files.digest import digest
+from ssense.specification import configured, identity
+from ssense.training.loop import Specification
+
+FORMAT_VERSION = 3
+
+Configuration = Mapping[str, float | str]
+"""Hyperparameters under comparison: fields of the cell's specification by dotted name, to values.
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The unit of work, of resuming and of accounting."""
+
+    configuration: Configuration
+    seed: int
+
+
+def signature(cell: Cell, specification: Specification, dataset_digest: str) -> str:
+    """Hash everything that changes a cell's result, and nothing else.
+
+    Workers, devices and paths stay out, and so do values at their defaults and parts that are not
+    in use; weights from a file count by their content. The family is left out too: it is only a
+    name for configurations of one kind.
+    """
+    spec = configured(specification, cell.configuration).by_content()
+    named = identity(spec)
+    return digest(FORMAT_VERSION, dataset_digest, spec.split_identity(), named, cell.seed)
+
+
+def describe(configuration: Configuration) -> str:
+    """Show a configuration in a few words: "electrode 0.25, time 0.1", "ssr, mask ratio 0.5"."""
+    names = (name.rpartition(".")[2].replace("_", " ") for name in configuration)
+    parts = (
+        value if isinstance(value, str) else f"{name} {value:g}"
+        for name, value in zip(names, configuration.values(), strict=True)
+    )
+    return ", ".join(parts) or "–"
+
+
+def label(family: str, configuration: Configuration) -> str:
+    """Name a configuration where its family goes without saying, unless it is all there is."""
+    return describe(configuration) if configuration else family

@@ -1,0 +1,153 @@
+"""What a sweep compares: families of configurations over the same seeds, on one dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import product
+from math import prod
+
+from ssense.engine.core.cell import FORMAT_VERSION, Configuration
+from ssense.engine.core.checks import check_seeds
+from ssense.errors import UserError, one_line, printable
+from ssense.files.digest import digest
+from ssense.specification import configured, field_names, identity, unions
+from ssense.training.loop import SELECTION_METRIC, Specification
+
+Levels = Sequence[float | str]
+"""The values a hyperparameter may take, in increasing order."""
+
+_LISTED_CHARACTERS = 150  # of the names of fields in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Configurations of one kind: every combination of the levels of some hyperparameters.
+
+    Attributes:
+        name: as shown to people.
+        levels: by dotted field of the specification; none for the family's single configuration {}.
+    """
+
+    name: str
+    levels: Mapping[str, Levels]
+
+    @property
+    def size(self) -> int:
+        """How many configurations there are to choose from."""
+        return prod(len(levels) for levels in self.levels.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A claim to be tested: families, seeds, and the training they share.
+
+    Attributes:
+        claim: short name of the experiment, "masking".
+        dataset_digest: the dataset of all its cells.
+        specification: what every cell shares; configurations replace fields of it.
+        families: compared with each other.
+        configurations: how many the search tries in each family (fewer where a family is smaller).
+        seeds: which every configuration meets.
+
+    Raises:
+        UserError: a seed is repeated or negative, nothing is left to compare, or a family has
+            levels of what all cells share.
+    """
+
+    claim: str
+    dataset_digest: str
+    specification: Specification
+    families: tuple[Family, ...]
+    configurations: int
+    seeds: tuple[int, ...]
+    metric: str = SELECTION_METRIC
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        if self.configurations < 1:
+            raise UserError(f"--configurations must be at least 1, got {self.configurations}.")
+        for family in self.families:
+            for name, levels in family.levels.items():
+                if not levels:
+                    raise UserError(f"family {family.name}: {name} has no level to try.")
+                if name == "split":
+                    raise UserError(
+                        f"family {family.name} has levels of split, which all cells of a sweep "
+                        "share: they are paired. Make a sweep for each."
+                    )
+
+    @property
+    def name(self) -> str:
+        """Folder of the sweep: the claim, and a hash of what makes its cells comparable.
+
+        More seeds or configurations extend a sweep; another dataset, training or search space is
+        another sweep.
+        """
+        levels = {family.name: dict(family.levels) for family in self.families}
+        origin = digest(
+            FORMAT_VERSION, self.dataset_digest, identity(self.specification.by_content()), levels
+        )
+        return f"{self.claim}-{origin[:8]}"
+
+    def wanted(self, family: Family) -> int:
+        """How many configurations of a family belong to the sweep."""
+        return min(self.configurations, family.size)
+
+    def family(self, name: str) -> Family:
+        """The family of that name."""
+        return next(family for family in self.families if family.name == name)
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells the sweep has."""
+        return len(self.seeds) * sum(self.wanted(family) for family in self.families)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration of the matrix configuration x seed, in the order of proposal."""
+
+    family: str
+    configuration: Configuration
+
+
+def check_levels(
+    specification: Specification, families: Mapping[str, Mapping[str, Levels]]
+) -> None:
+    """Refuse families over a field that cells don't have, or over a value that it can't take.
+
+    Args:
+        specification: what every cell shares.
+        families: levels by dotted field, by name of the family.
+
+    Raises:
+        UserError: with the field and, nearest first, those that there are; or the value.
+    """
+    fields = field_names(type(specification))
+    for family, levels in families.items():
+        for name, values in levels.items():
+            if name not in fields:
+                kind = type(specification).__name__
+                near = get_close_matches(name, fields, n=len(fields), cutoff=0)
+                raise UserError(
+                    f"family {printable(family)}: {printable(name)} is no field of {kind}. "
+                    f"Nearest first: {printable(', '.join(near), _LISTED_CHARACTERS)}"
+                )
+            for value in values:
+                try:
+                    for kinds in _kinds(specification, levels):
+                        configured(specification, {**kinds, name: value})
+                except (TypeError, ValueError) as error:
+                    raise UserError(
+                        f"family {printable(family)}: {printable(name)} can't be "
+                        f"{printable(str(value))} ({one_line(error)})."
+                    ) from error
+
+
+def _kinds(specification: Specification, levels: Mapping[str, Levels]) -> Iterator[Configuration]:
+    """Every choice of kinds that a family's levels make for the parts of a specification."""
+    named = [name for name in levels if name in unions(type(specification))]
+    for kinds in product(*(levels[name] for name in named)):
+        yield dict(zip(named, kinds, strict=True))

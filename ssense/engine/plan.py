@@ -1,0 +1,175 @@
+"""The plan: what a sweep holds, what the rest will cost, and what difference it can show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from upath import UPath
+
+from ssense.cli.screen import duration, say
+from ssense.data.splits import Split
+from ssense.engine.core.power import Power
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.records.ledger import MOST_ATTEMPTS, Ledger, sweep_folders
+from ssense.engine.search.race import fit_additive
+from ssense.engine.search.search import Search
+from ssense.errors import UserError
+from ssense.specification import settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A sweep before anything runs.
+
+    Attributes:
+        to_run: cells that may still have to run; a race leaves some of them out.
+        done: cells with a result.
+        failed: cells to be tried again.
+        given_up: cells that failed too often for that.
+        dropped: cells that the race has spared already.
+        seconds_per_cell: median of the cells that are done, or an estimate; None where unknown.
+        probed: whether that is an estimate of a short probe, without what each cell takes beside.
+        max_epochs: The most epochs that a cell trains, which the estimate goes by.
+        parts: How many examples the first seed trains on, validates with and tests with.
+        kind: How a seed divides the examples.
+        power: What the tests can show.
+    """
+
+    to_run: int
+    done: int
+    failed: int
+    given_up: int = 0
+    dropped: int
+    seconds_per_cell: float | None
+    probed: bool = False
+    max_epochs: int
+    parts: tuple[int, int, int]
+    kind: str
+    power: Power
+
+    def lines(self, slots: int | None, price: float | None = None) -> list[str]:
+        """The plan in words, what it costs first, for a price per device-hour.
+
+        `slots` cells run at a time; None where that is not known yet, as on a cluster.
+        """
+        return [*self._cost(slots, price), self._cells(), self._split(), *self.power.lines()]
+
+    def _cells(self) -> str:
+        again = f" ({self.failed} of them failed before)" if self.failed else ""
+        spared = f", {self.dropped} spared by the race" if self.dropped else ""
+        out = f", {self.given_up} failed {MOST_ATTEMPTS} times" if self.given_up else ""
+        return f"  cells: {self.done} done, {self.to_run} to train{again}{spared}{out}"
+
+    def _cost(self, slots: int | None, price: float | None) -> list[str]:
+        if not self.to_run or self.seconds_per_cell is None:
+            return []
+        seconds = self.seconds_per_cell * self.to_run
+        hours = seconds / 3600
+        cost = f", {price * hours:.2f} at {price:g} per device-hour" if price else ""
+        spent = f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
+        spent += f" device-hours{cost}"
+        about = "roughly at most" if self.probed else "at most"
+        if slots is None:
+            return [f"  time: {about} {spent}"]
+        at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
+        here = f"{duration(seconds / slots)} on this machine, {at_a_time}"
+        lines = [f"  time: {about} {here}; {spent}"]
+        if self.probed:
+            whole = f"{duration(self.seconds_per_cell)} for all of its {self.max_epochs} epochs"
+            lines.append(f"  a cell: {whole}, less where it stops early")
+        return lines
+
+    def _split(self) -> str:
+        train, validation, test = self.parts
+        return f"  split: {self.kind}; {train} to train, {validation} to validate, {test} to test"
+
+
+def plan_cells(search: Search, split: Split) -> Plan:
+    """Count the cells of a sweep against its ledger, and learn cost and noise from it.
+
+    Args:
+        search: The search of the sweep.
+        split: The split of its first seed.
+    """
+    found = [record for _, cell in search.cells() if (record := search.record(cell))]
+    records = list({record.signature: record for record in found}.values())
+    done = [record for record in records if record.done]
+    whole = [record.timings["training"] for record in done if not record.resumed_after]
+    spread = fit_additive(search.scores()).residual_sd if search.rows else math.nan
+    return Plan(
+        to_run=search.left(),
+        done=len(done),
+        failed=sum(not record.done and not record.given_up for record in records),
+        given_up=sum(record.given_up for record in records),
+        dropped=sum(row.states.count("dropped") for row in search.matrix().rows),
+        seconds_per_cell=median(whole) if whole else None,
+        max_epochs=search.sweep.specification.training.max_epochs,
+        parts=(len(split.train), len(split.validation), len(split.test)),
+        kind=search.sweep.specification.split,
+        power=_power(search.sweep, split, math.sqrt(2) * spread if spread > 0 else None),
+    )
+
+
+def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
+    specification, n_test = sweep.specification, len(split.test)
+    return Power(
+        seeds=len(sweep.seeds),
+        sizes=specification.resampled_sizes(split),
+        comparisons=max(1, math.comb(len(sweep.families), 2)),
+        noise=noise,
+        metric=sweep.metric,
+        shared_test=(n_test, specification.test_blocks) if specification.shares_test else None,
+    )
+
+
+def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
+    """Name the sweeps of the same claim whose cells don't count in this one, and why, a line each.
+
+    They were run on other data, with another training or over another space.
+
+    Raises:
+        UserError: the storage can't be read.
+    """
+    lines = []
+    for ledger in map(Ledger, sweep_folders(storage)):
+        try:
+            other = ledger.sweep()
+        except UserError:  # of another format, or damaged: nothing is asked of it
+            continue
+        if other.claim != sweep.claim or other.name == sweep.name:
+            continue
+        if n := ledger.n_begun():
+            reasons = ", ".join(_differences(other, sweep))
+            lines.append(f"  not counted: {n} cells of {other.name} ({reasons})")
+    return lines
+
+
+def _differences(then: Sweep, now: Sweep) -> Iterator[str]:
+    if then.dataset_digest != now.dataset_digest:
+        yield "another dataset"
+    earlier_settings = settings(then.specification)
+    for name, value in settings(now.specification).items():
+        earlier = earlier_settings.get(name)
+        if earlier != value:
+            yield f"{name} {earlier}, now {value}"
+    if _space(then) != _space(now):
+        yield "other configurations to choose from"
+
+
+def _space(sweep: Sweep) -> list[tuple[str, dict[str, list[float]]]]:
+    return [
+        (f.name, {name: list(levels) for name, levels in f.levels.items()}) for f in sweep.families
+    ]
+
+
+def show_sweep(sweep: Sweep) -> None:
+    """Say what a sweep compares."""
+    count = sum(sweep.wanted(family) for family in sweep.families)
+    say(f"Sweep {sweep.name}: {count} configurations x {len(sweep.seeds)} seeds")
+    for family in sweep.families:
+        wanted = sweep.wanted(family)
+        shown = f"{wanted} of {family.size} possible" if family.size > 1 else "1 configuration"
+        say(f"  {family.name}: {shown}")

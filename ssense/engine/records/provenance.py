@@ -1,0 +1,236 @@
+"""Provenance: what made a cell, and the rule that versions of the code are never mixed silently.
+
+A version of the code is named by its syntax trees without docstrings. A comment, a docstring or the
+layout changes no result, and must not ask anybody to retrain; any other edit may. Bytecode would
+tell no more, and names the same code anew in every version of Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ssense
+from ssense.data.splits import Split
+from ssense.engine.records.ledger import Record
+from ssense.errors import UserError
+from ssense.files.digest import digest
+
+LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
+
+_PACKAGE = Path(ssense.__file__).parent
+_NO_RESULTS = ("cli", "engine")
+"""Rooms whose code changes no result, but for two modules of the engine."""
+_ENGINE = ("engine/core/cell.py", "engine/work/trial.py")
+_NAME_CHARACTERS = 8
+_UNKNOWN = "unknown"  # name of what made the records that do not say
+_GIT_SECONDS = 20  # a network file system may be slow, and git is not needed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeVersion:
+    """Cells of a ledger that one version of the code has made.
+
+    Attributes:
+        digest: of the code; empty where the records do not say.
+        commit: of the last of them; empty where there was no git repository.
+        dirty: whether tracked files differed from that commit.
+        cells: how many.
+        last: when the last one was finished, ISO 8601.
+    """
+
+    digest: str
+    commit: str
+    dirty: bool
+    cells: int
+    last: str
+
+    @property
+    def name(self) -> str:
+        """How people call it: "3f2a1c9e"."""
+        return _version_name(self.digest)
+
+    def __str__(self) -> str:
+        commit = f", commit {self.commit[:7]}" + " with changes" * self.dirty if self.commit else ""
+        made = "1 cell was" if self.cells == 1 else f"{self.cells} cells were"
+        origin = f"({self.name}{commit}, last {self.last[:10]})"
+        return f"{made} made by another version of the code {origin}"
+
+
+def _version_name(code: str) -> str:
+    return code[:_NAME_CHARACTERS] or _UNKNOWN
+
+
+def provenance(device: torch.device, split: Split) -> dict[str, Any]:
+    """What the cell that this process trains is made by and from, as fields of its record.
+
+    Without a git repository there is no `commit` and no `dirty`; without a lock file beside the
+    package, no `requirements_digest`.
+    """
+    return {
+        "code_digest": code_digest(),
+        **_git_state(),
+        **_requirements(),
+        "versions": versions(),
+        "device": device_name(device),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "split_digest": split_digest(split),
+    }
+
+
+def split_digest(split: Split) -> str:
+    """Hash the rows in each part of a split."""
+    return digest({part: rows.tolist() for part, rows in vars(split).items()})
+
+
+@cache
+def code_digest() -> str:
+    """Hash the code that computes results, in a clone as in a wheel, read once per process."""
+    files = {place: _PACKAGE / place for place in _ENGINE}
+    for path in _PACKAGE.rglob("*.py"):
+        place = path.relative_to(_PACKAGE)
+        hidden = any(part.startswith(".") for part in place.parts)  # editors leave their own files
+        if not hidden and place.parts[0] not in _NO_RESULTS:
+            files[place.as_posix()] = path
+    return source_digest(files)
+
+
+def source_digest(files: Mapping[str, Path]) -> str:
+    """Hash Python files by name and syntax tree, without comments, docstrings and line endings.
+
+    Raises:
+        SyntaxError: one of them is no Python.
+    """
+    return digest({name: _outline(ast.parse(path.read_bytes())) for name, path in files.items()})
+
+
+def check_versions(
+    records: Mapping[str, Record],
+    current: str,
+    keep: Sequence[str] = (),
+    retrain: Sequence[str] = (),
+) -> dict[str, Record]:
+    """Choose the records that count in a sweep that is taken up with the current code.
+
+    A failed cell of another version does not count: it is tried again.
+
+    Args:
+        records: of the ledger, by signature.
+        current: digest of the code that runs now.
+        keep: names of other versions whose cells count as if the current one had made them.
+        retrain: names of other versions whose cells do not count.
+
+    Raises:
+        UserError: a version is in neither list, or in both; or the current one is to be retrained.
+    """
+    now = current[:_NAME_CHARACTERS]
+    for name in retrain:
+        if name == now:
+            raise UserError(f"--retrain-version {name} is the code that runs now. Leave it out.")
+        if name in keep:
+            raise UserError(f"{name} is in --keep-version and --retrain-version. Choose one.")
+    others = [v for v in code_versions(records.values()) if v.digest != current]
+    unnamed = [str(v) for v in others if v.name not in (*keep, *retrain)]
+    if unnamed:
+        raise UserError(
+            f"{'; '.join(unnamed)} than {now}, which runs now. Run the sweep with --keep-version "
+            "NAME to count its cells, or with --retrain-version NAME to train them again."
+        )
+    return counting(records, current, keep)
+
+
+def counting(records: Mapping[str, Record], current: str, keep: Sequence[str]) -> dict[str, Record]:
+    """The records of the current code, and the results of the versions that are kept."""
+    return {
+        signature: record
+        for signature, record in records.items()
+        if record.code_digest == current
+        or (record.done and _version_name(record.code_digest) in keep)
+    }
+
+
+def code_versions(records: Iterable[Record]) -> list[CodeVersion]:
+    """Group the cells that have a result by the version of the code, the latest version first."""
+    made: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.finished_at, reverse=True):
+        if record.done:
+            made.setdefault(record.code_digest, []).append(record)
+    return [
+        CodeVersion(
+            digest=code,
+            commit=group[0].commit,
+            dirty=bool(group[0].dirty),
+            cells=len(group),
+            last=group[0].finished_at,
+        )
+        for code, group in made.items()
+    ]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what computes a cell."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as a person would: "NVIDIA H200", "CPU"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _outline(node: Any) -> Any:
+    """A syntax tree as plain values, without statements that are a mere constant (docstrings).
+
+    Empty fields are left out, since each version of Python adds some; so Python 3.11 and 3.13 agree
+    on the code of this project, and 3.12 but for f-strings with nested formats.
+    """
+    if isinstance(node, ast.AST):
+        fields = {name: _outline(value) for name, value in ast.iter_fields(node)}
+        return [type(node).__name__, {name: value for name, value in fields.items() if value}]
+    if isinstance(node, list):
+        return [_outline(item) for item in node if not _is_bare_constant(item)]
+    return "" if node is None else repr(node)
+
+
+def _is_bare_constant(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+@cache
+def _git_state() -> dict[str, Any]:
+    """Commit of the source, and whether tracked files differ from it; empty without repository."""
+    # An installed package may lie in a folder that the repository of something else ignores.
+    if _git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return {}
+    described = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    if described is None:
+        return {}
+    commit = described.removesuffix("-dirty")
+    return {"commit": commit, "dirty": commit != described}
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(_PACKAGE), *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def _requirements() -> dict[str, str]:
+    lock = _PACKAGE.parent / "requirements.lock"
+    return {"requirements_digest": digest(lock.read_text())} if lock.is_file() else {}

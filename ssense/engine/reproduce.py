@@ -1,0 +1,297 @@
+"""Reproduce one cell: train it again, alone in this process, and compare it to the bit.
+
+The cell stays as it is. Where it is not the same to the bit, the largest differences are what a
+difference between configurations has to exceed to mean anything: the ledger keeps them.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+from upath import UPath
+
+from ssense.cli.screen import say, step
+from ssense.data.dataset import Dataset
+from ssense.data.things.dataset import ImageDataset
+from ssense.engine.core.cell import Cell, describe, label, signature
+from ssense.engine.records.ledger import Ledger, Record, readable_ledgers, sweep_folders
+from ssense.engine.records.provenance import code_digest, device_name, versions
+from ssense.engine.tasks.image_plan import ImageSource, plan_images
+from ssense.engine.tasks.precompute import load_dataset
+from ssense.errors import UserError, one_line, printable
+from ssense.retrieval import NonFiniteError, metric_title
+from ssense.specification import configured
+from ssense.targets.text import TextSpec
+from ssense.training.loop import Fit, fit, validation_metrics
+from ssense.training.process import reset_process
+
+_CALLED = re.compile(r"(?P<label>.*?)[,\s]*\bseed\s*(?P<seed>\d+)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """How a cell that was trained again differs from its record.
+
+    Attributes:
+        exact: history and encoder are the same to the bit.
+        best_epochs, epochs: the best epoch and their number, then and now.
+        at_best: by metric, the absolute difference at the best epoch of each, in points.
+        by_epoch: largest absolute difference of a metric, in points, for the epochs of both.
+        loss: largest absolute difference of the training loss over these epochs.
+        weights: largest absolute difference of a value of the encoders; infinite where one has a
+            tensor that the other lacks.
+    """
+
+    exact: bool
+    best_epochs: tuple[int, int]
+    epochs: tuple[int, int]
+    at_best: Mapping[str, float]
+    by_epoch: Sequence[float]
+    loss: float
+    weights: float
+
+    def lines(self) -> list[str]:
+        """The findings in words."""
+        if self.exact:
+            return [f"Reproduced to the bit: {self.epochs[0]} epochs, and the encoder of the best."]
+        best = ", ".join(f"{metric_title(name)} {gap:.2f}" for name, gap in self.at_best.items())
+        (then, now), (before, after) = self.best_epochs, self.epochs
+        return [
+            "Not reproduced to the bit. Largest differences:",
+            f"  at the best epoch ({then} of {before}, now {now} of {after}): {best} points",
+            f"  by epoch: {' '.join(f'{gap:.2f}' for gap in self.by_epoch)} points",
+            f"  training loss: {self.loss:.2g}; weights of the encoder: {self.weights:.2g}",
+        ]
+
+
+def compare(record: Record, encoder: Mapping[str, Tensor], again: Fit) -> Reproduction:
+    """Compare a finished cell with the same cell trained again.
+
+    Args:
+        record: of the cell, as the ledger has it.
+        encoder: its state dictionary, as the ledger has it.
+        again: what the second training made.
+    """
+    pairs = list(zip(record.history, again.history, strict=False))
+    return Reproduction(
+        exact=list(record.history) == again.history and _same_bits(encoder, again.encoder),
+        best_epochs=(record.best_epoch, again.best_epoch),
+        epochs=(len(record.history), len(again.history)),
+        at_best=_points(record.best, again.best),
+        by_epoch=[max(_points(then, now).values()) for then, now in pairs],
+        loss=max(abs(then["loss"] - now["loss"]) for then, now in pairs),
+        weights=_largest_difference(encoder, again.encoder),
+    )
+
+
+def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
+    """Train a cell of any sweep in the storage again, and say how it compares.
+
+    Args:
+        storage: where the sweep was kept.
+        name: the cell's signature, its beginning, or what it is called, see `find_cell`.
+        threads: of the training, if the record does not say with how many it was trained.
+
+    Raises:
+        UserError: there is no such cell with a result, or what it was made from has changed.
+    """
+    ledger, record = find_cell(storage, name)
+    encoder = ledger.encoder(record)
+    dataset = sweep_dataset(ledger)
+    called = f"{describe(record.configuration)}, seed {record.seed}"
+    say(f"Cell {record.signature} of {ledger.folder.name}: {called}")
+    say(f"  trained by {record.worker} on {record.device}, {record.finished_at[:10]}")
+    for line in other_circumstances(record, _device(record)):
+        say(f"  {line}")
+    with step(f"Training it again: {len(record.history)} epochs"):
+        again = train_again(ledger, record, dataset, record.threads or threads)
+    reproduction = compare(record, encoder, again)
+    for line in reproduction.lines():
+        say(line)
+    ledger.keep_reproduction(record.signature, asdict(reproduction))
+    return reproduction
+
+
+def train_again(
+    ledger: Ledger, record: Record, dataset: Dataset | ImageDataset, threads: int
+) -> Fit:
+    """Train the cell of a record in this process, as a worker would; write nothing.
+
+    Raises:
+        UserError: it is no longer the same cell, or it fails.
+    """
+    specification = ledger.sweep().specification
+    cell = Cell(record.configuration, record.seed)
+    now = signature(cell, specification, dataset.digest)
+    if now != record.signature:
+        raise UserError(
+            f"cell {record.signature} would be {now} today: the weights it starts from or the "
+            "meaning of its configuration have changed, or it is a control's, on other data or "
+            "splits. Restore what made it, or choose a cell of the sweep itself."
+        )
+    reset_process(cell.seed, threads)
+    pairs = dataset.on(_device(record))
+    split = dataset.split(specification.split, cell.seed)
+    spec = configured(specification, cell.configuration)
+    try:
+        return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
+    except NonFiniteError as error:
+        raise UserError(f"cell {now} is done in the ledger, but fails here: {error}.") from error
+
+
+def find_cell(storage: UPath, name: str) -> tuple[Ledger, Record]:
+    """Find a finished cell in the sweeps of a storage.
+
+    Args:
+        storage: of the sweeps.
+        name: the beginning of the cell's signature, or what it is called where cells are shown,
+            "electrode 0.75, seed 1".
+
+    Raises:
+        UserError: none or several are called so, or the cell failed.
+    """
+    ledgers = list(map(Ledger, sweep_folders(storage)))
+    called = _CALLED.fullmatch(name)
+    if called:
+        ledger, record = _cell_called(ledgers, called["label"].strip(), int(called["seed"]))
+    else:
+        ledger, record = _cell_signed(ledgers, name, storage)
+    if not record.done:
+        reason = f"cell {record.signature} failed: {record.reason}"
+        raise UserError(f"{reason}. There is nothing to reproduce.")
+    return ledger, record
+
+
+def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Ledger, Record]:
+    """The cell of a sweep's own that is shown by a label and a seed."""
+    labels: dict[str, list[tuple[Ledger, Record]]] = {}
+    for ledger in readable_ledgers(ledgers):
+        sweep, records = ledger.sweep(), ledger.records()
+        for row in ledger.rows():
+            cell = Cell(row.configuration, seed)
+            record = records.get(signature(cell, sweep.specification, sweep.dataset_digest))
+            if record is not None:
+                shown = label(row.family, row.configuration)
+                labels.setdefault(shown, []).append((ledger, record))
+    found = {record.signature: (ledger, record) for ledger, record in labels.get(wanted, [])}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        shown = printable(
+            ", ".join(f"{s} of {each.folder.name}" for s, (each, _) in found.items()), 150
+        )
+        raise UserError(
+            f"{len(found)} cells are called {printable(wanted)}, seed {seed}: {shown}. Give the "
+            "signature of one."
+        )
+    near = get_close_matches(wanted, labels, n=1, cutoff=0)
+    advice = f"Nearest of seed {seed}: {printable(near[0])}." if near else "That seed has none."
+    raise UserError(f"no finished cell is called {printable(wanted)}, seed {seed}. {advice}")
+
+
+def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tuple[Ledger, Record]:
+    """The cell whose signature begins so."""
+    sweeps = {name: ledger for ledger in ledgers for name in ledger.signatures()}
+    found = sorted(name for name in sweeps if name.startswith(prefix))
+    if not found:
+        nearest = get_close_matches(prefix, sweeps, n=1, cutoff=0)
+        advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "There is none at all."
+        raise UserError(f"no finished cell {printable(prefix)} in {storage}. {advice}")
+    if len(found) > 1:
+        shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
+        raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
+    ledger = sweeps[found[0]]
+    return ledger, ledger.record(found[0])
+
+
+def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
+    """Load the dataset that a sweep was trained on.
+
+    Raises:
+        UserError: it can't be read, or it is no longer the same.
+    """
+    origin = ledger.description()["dataset"]
+    if ledger.task() == "images":
+        data = plan_images(_image_source(ledger), ledger.storage).load()
+        changed = "responses, images or tower"
+    else:
+        data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), ledger.storage)
+        folder = ledger.storage / "shards" / origin["shards"]
+        changed = f"shards of {folder}, or the text weights {origin['text_spec']['weights']},"
+    if data.digest != origin["digest"]:
+        raise UserError(
+            f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
+            f"{changed} have changed. Restore them."
+        )
+    return data
+
+
+def _image_source(ledger: Ledger) -> ImageSource:
+    try:
+        return ImageSource.of(ledger.description()["dataset"])
+    except ValueError as error:
+        raise UserError(
+            f"{ledger.folder / 'sweep.json'} is damaged (dataset: {one_line(error)}). Delete this "
+            "file and run the sweep's command again: its cells stay."
+        ) from error
+
+
+def other_circumstances(record: Record, device: torch.device) -> list[str]:
+    """Say what the bits of a result depend on and is not as it was, a line each."""
+    then = {
+        "host": record.worker.rpartition(":")[0],
+        "device": record.device,
+        "instruction set": record.instructions,
+        "code": record.code_digest,
+        **record.versions,
+    }
+    now = {
+        "host": platform.node(),
+        "device": device_name(device),
+        "instruction set": torch.backends.cpu.get_cpu_capability(),
+        "code": code_digest(),
+        **versions(),
+    }
+    return [
+        f"{name} was {then.get(name) or 'not noted'}, is {now[name]}"
+        for name in now
+        if then.get(name) != now[name]
+    ]
+
+
+def _device(record: Record) -> torch.device:
+    """The device of a record where this machine has one of its kind."""
+    gpu = torch.cuda.is_available() and record.device != "CPU"
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def _points(then: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    return {name: 100 * abs(then[name] - now[name]) for name in validation_metrics(then)}
+
+
+def _same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype
+        and one[name].shape == other[name].shape
+        # As bytes, for which neither NaN differs from itself nor 0 equals -0.
+        and _bytes(one[name]).equal(_bytes(other[name]))
+        for name in one
+    )
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    if {name: t.shape for name, t in one.items()} != {name: t.shape for name, t in other.items()}:
+        return math.inf
+    gaps = [(one[name].double() - other[name].double()).abs().max() for name in one]
+    return torch.stack(gaps).max().item()

@@ -1,0 +1,349 @@
+"""One call from a sweep's definition to its filled ledger: plan, train what is missing, show."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
+from statistics import fmean, stdev
+from typing import Literal, TypeVar
+
+import optuna
+from rich.prompt import Confirm
+
+from ssense.cli.command import shell_command
+from ssense.cli.screen import console, say, step
+from ssense.cli.screen_table import ScreenTable
+from ssense.engine.core.budget import Budget
+from ssense.engine.core.cell import describe, label
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.plan import other_sweeps, plan_cells, show_sweep
+from ssense.engine.records.driver import Claim, sole_driver
+from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.provenance import check_versions, code_digest, code_versions
+from ssense.engine.reproduce import reproduce_cell
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Change, Search
+from ssense.engine.tasks.data_plan import DataPlan
+from ssense.engine.tasks.engine_options import EngineOptions
+from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
+from ssense.engine.view.progress import CellProgress
+from ssense.engine.view.tracking import Tracker
+from ssense.engine.work.probe import probe_seconds
+from ssense.errors import printable
+from ssense.files.storage import open_storage, write_whole
+from ssense.retrieval import chance_metrics, metric_title
+from ssense.training.process import gpus_here, slots_here, slow_precision
+
+Options = TypeVar("Options", bound=EngineOptions)
+
+_INTERRUPTED_S = 5.0
+"""What a person who stops a sweep waits for MLflow at most."""
+
+Outcome = Literal["full", "stopped", "incomplete"]
+"""How a call leaves a sweep: every cell has a result or is given up; as much was done as was asked
+for; or cells are without a result."""
+
+
+def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
+    """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
+
+    Args:
+        define: makes the sweep of a dataset.
+        options: of the command line.
+
+    Raises:
+        UserError: the recording, the weights or the storage fail.
+        SystemExit: cells are still without a result, or a cell was not reproduced; the exit code
+            is 1.
+    """
+    if options.cell is not None:
+        storage = open_storage(options.storage, must_exist=True)
+        if not reproduce_cell(storage, options.cell, options.cpus_per_cell).exact:
+            raise SystemExit(1)
+        return
+    budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
+    outcomes: set[Outcome] = set()
+    for data in options.datasets():
+        if budget.started and not budget.allows_another():
+            outcomes.add("stopped")
+            break
+        outcomes.add(run_sweep(define(data, options), data, options, budget))
+        if budget.started:
+            options = replace(options, yes=True)  # was asked
+    if "incomplete" in outcomes:
+        raise SystemExit(1)
+    if outcomes <= {"full"}:
+        if os.environ.get("RAY_ADDRESS"):
+            say(f"Next: {options.next_step}, submitted as this was")
+        else:
+            say(f"Next: {shell_command(options.next_step, storage=options.storage)}")
+
+
+def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budget) -> Outcome:
+    """Show the plan, train every cell that the ledger lacks, and show the result.
+
+    Args:
+        sweep: to run.
+        data: of the sweep.
+        options: of the command line.
+        budget: which other sweeps of the call may have spent a part of.
+
+    Returns:
+        How it is left: "stopped" after a dry run or a spent budget, and where the user did not
+        want to start.
+
+    Raises:
+        UserError: the recording, the weights or the storage fail, or another driver works on it.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    data = data.covering(sweep.specification, sweep.families)
+    data.check_splits(sweep.specification.split, sweep.seeds)
+    ledger = Ledger(data.storage / SWEEPS / sweep.name)
+    if options.dry_run:
+        kept = _kept_versions(ledger, options)
+        _show_plan(_take_up(sweep, ledger, options, kept), data, options)
+        say("Dry run: nothing trained. Leave out --dry-run to start.")
+        return "stopped"
+    with sole_driver(ledger.folder) as claim:
+        kept = _kept_versions(ledger, options)
+        search = _take_up(sweep, ledger, options, kept)
+        save = partial(_save, search, ledger, data, options.policy, kept)
+        to_run = _show_plan(search, data, options)
+        if search.missing() and not _confirmed(options):
+            say("Nothing started.")
+            return "stopped"
+        if search.missing():
+            try:
+                tracker = _train(search, ledger, data, options, budget, to_run, save, claim)
+            finally:  # also when it is interrupted
+                ledger.copy_records()
+        else:
+            tracker = _bring_up_to_date(search, ledger, data, save)
+        split = data.split(sweep.specification.split, sweep.seeds[0])
+        _show_result(search, n_candidates=data.n_candidates(split))
+        write_whole(ledger.folder / CELLS_FILE, cells_csv(search))
+        with step("MLflow view"):
+            tracker.end(search)
+    return _say_what_is_left(search, ledger, options)
+
+
+def _take_up(
+    sweep: Sweep, ledger: Ledger, options: EngineOptions, kept_versions: Sequence[str]
+) -> Search:
+    """The search as the ledger left it, of cells that may stand together."""
+    finished = ledger.records()
+    for line in versions_of_nothing(finished.values(), options):
+        say(line)
+    records = check_versions(finished, code_digest(), kept_versions, options.retrain_version)
+    return Search(sweep, POLICIES[options.policy], ledger.rows(), records)
+
+
+def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> list[str]:
+    """Say which versions of the code were named that no cell is of: misspelt, or trained again."""
+    found = [version.name for version in code_versions(records)]
+    listed = ", ".join(found) or "none, for there is no cell yet"
+    return [
+        f"{flag} {printable(name)}: no cell is by this version. Those of the cells: {listed}."
+        for flag, names in (
+            ("--keep-version", options.keep_version),
+            ("--retrain-version", options.retrain_version),
+        )
+        for name in names
+        if name not in found
+    ]
+
+
+def _kept_versions(ledger: Ledger, options: EngineOptions) -> list[str]:
+    kept = {*ledger.kept_versions()} - {*options.retrain_version}
+    return sorted(kept | {*options.keep_version})
+
+
+def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
+    """Say what will run; return how many cells at most."""
+    sweep = search.sweep
+    show_sweep(sweep)
+    if not search.records:
+        for line in other_sweeps(data.storage, sweep):
+            say(line)
+    split = data.split(sweep.specification.split, sweep.seeds[0])
+    plan = plan_cells(search, split)
+    gpus = gpus_here(options.gpus_per_cell)
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+    if not on_cluster and (warning := slow_precision(sweep.specification.training.precision, gpus)):
+        say(warning)
+    if plan.to_run and plan.seconds_per_cell is None and not on_cluster:
+        with step("Timing a few training steps"):
+            seconds = probe_seconds(
+                sweep.specification,
+                (len(split.train), len(split.validation)),
+                data.examples,
+                options.cpus_per_cell,
+                gpus,
+            )
+            plan = replace(plan, seconds_per_cell=seconds, probed=True)
+    slots = None if on_cluster else slots_here(options.cpus_per_cell, gpus)
+    for line in plan.lines(slots, options.price_per_device_hour):
+        say(line)
+    return plan.to_run
+
+
+def _train(
+    search: Search,
+    ledger: Ledger,
+    data: DataPlan,
+    options: EngineOptions,
+    budget: Budget,
+    to_run: int,
+    save: Callable[[], None],
+    claim: Claim,
+) -> Tracker:
+    # Ray takes seconds to import, and a sweep that is done needs none of it.
+    from ssense.engine.work.workers import Resources, running_ray, train_cells
+
+    # Weights first: they may be missing, and by then nothing has been started or written.
+    data.warm(search.sweep.specification)
+    with ExitStack() as stack:
+        with step("Starting Ray"):
+            stack.enter_context(running_ray())
+        resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
+        resources.slots()  # before anything is made: a cell that does not fit is refused
+        data.make(use_gpus=resources.gpus > 0)
+        dataset = data.load()
+        save()
+        tracker = _show_in_mlflow(search, ledger, data)
+        most = to_run if budget.cells is None else min(to_run, budget.cells - budget.started)
+        at_a_time = f"{resources.slots()} at a time" + " now" * bool(os.environ.get("RAY_ADDRESS"))
+        say(f"Training {'up to ' * (options.policy != 'full')}{most} cells, {at_a_time}")
+        progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
+
+        def keep(record: Record, change: Change) -> None:
+            row = search.rows_of(record.signature)[0]
+            progress.cell(row.family, record)
+            if any(change):
+                for out, decision in change.decisions:
+                    family = search.sweep.family(out.family)
+                    progress.decision(family.name, search.configurations(family), decision)
+                if change.decisions:  # a new row was expected already
+                    progress.left(search.left())
+                save()
+            tracker.cell(search, record)
+
+        try:
+            with progress:
+                train_cells(search, dataset, ledger, resources, budget, keep)
+        except BaseException:
+            _leave_view(tracker, search, claim)
+            raise
+    return tracker
+
+
+def _leave_view(tracker: Tracker, search: Search, claim: Claim) -> None:
+    """Let a sweep that was interrupted not seem to go on in MLflow, unless another driver has it.
+
+    What keeps MLflow from being written is no news beside what interrupted the sweep.
+    """
+    if claim.lost_to is None:
+        with suppress(Exception):
+            tracker.end(search, most_s=_INTERRUPTED_S)
+
+
+def _bring_up_to_date(
+    search: Search, ledger: Ledger, data: DataPlan, save: Callable[[], None]
+) -> Tracker:
+    """Renew what a full ledger's evaluation needs: data that was deleted, MLflow's view."""
+    say("Nothing to train: every cell is in the ledger.")
+    if not data.is_made():  # the test evaluation reads it
+        from ssense.engine.work.workers import running_ray
+
+        with running_ray():
+            data.make()
+    save()
+    return _show_in_mlflow(search, ledger, data)
+
+
+def _save(
+    search: Search, ledger: Ledger, data: DataPlan, policy: str, kept_versions: Sequence[str]
+) -> None:
+    ledger.write_sweep(
+        search.sweep,
+        [*search.rows, *search.surplus],
+        data.origin(),
+        policy,
+        search.decisions(),
+        code_digest(),
+        kept_versions,
+    )
+
+
+def _show_in_mlflow(search: Search, ledger: Ledger, data: DataPlan) -> Tracker:
+    tracker = Tracker(data.storage, search.sweep.claim, search.sweep.name)
+    tracker.start(search, ledger.description())
+    return tracker
+
+
+def _confirmed(options: EngineOptions) -> bool:
+    if options.yes or not (console.is_terminal and sys.stdin.isatty()):
+        return True
+    try:
+        return Confirm.ask("Start?", console=console, default=True)
+    except EOFError:
+        return False
+
+
+def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) -> Outcome:
+    """Say which cells have no result, and what to do; return how the sweep is left."""
+    # By signature: families may share a cell.
+    missing = {search.signature(cell): row.family for row, cell in search.missing()}
+    failed = {record.signature: (row.family, record) for row, record in search.failed()}
+    for family, record in failed.values():
+        name = label(family, record.configuration)
+        times = f" {record.attempts} times, not tried again" if record.given_up else ""
+        say(f"Failed{times}: {name} seed {record.seed}: {record.reason}")
+    if any(record.given_up for _, record in failed.values()):
+        say(f"To try them again, delete their folders in {ledger.folder / 'cells'}.")
+    again = any(not record.given_up for _, record in failed.values())
+    if missing:
+        by_family = Counter(missing.values()).items()
+        listed = ", ".join(f"{family} {n}" for family, n in by_family)
+        say(f"{len(missing)} cells are missing ({listed}); others may follow from them.")
+    if not missing and not again:
+        return "full"
+    say("Run the same command again to go on.")
+    has_budget = options.budget_cells is not None or options.budget_hours is not None
+    return "stopped" if has_budget and not again else "incomplete"
+
+
+def _show_result(search: Search, n_candidates: int) -> None:
+    metric = search.sweep.metric
+    chance = chance_metrics(n_candidates)[metric]
+    best, dropped = list(search.best().values()), search.dropped()
+    names = [family.name for family in search.sweep.families]
+    rows = []
+    places = zip(search.rows, search.orders(), strict=True)
+    for row, _ in sorted(places, key=lambda place: (names.index(place[0].family), -place[1])):
+        scores = [100 * record.best[metric] for record in search.done(row.configuration)]
+        spread = f" ± {stdev(scores):.1f}" if len(scores) > 1 else ""
+        shown = f"{fmean(scores):.1f}{spread}" if scores else "–"
+        mark = " *" if row in best else " out" if row in dropped else ""
+        rows.append(
+            {
+                "family": row.family,
+                "configuration": describe(row.configuration),
+                "seeds": f"{len(scores)} of {len(search.sweep.seeds)}",
+                _title(metric): shown + mark,
+            }
+        )
+    console.print(ScreenTable(rows))
+    say(f"* best of its family. Chance among {n_candidates} candidates: {100 * chance:.1f} %.")
+    if dropped:
+        spared = search.matrix().counts()["dropped"]
+        say(f"out: clearly behind after these seeds; {spared} cells spared.")
+
+
+def _title(metric: str) -> str:
+    return f"validation {metric_title(metric)}, %"

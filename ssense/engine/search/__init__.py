@@ -1,0 +1,1 @@
+"""Which cell runs next: Optuna's proposals and the race."""

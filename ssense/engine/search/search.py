@@ -1,0 +1,508 @@
+"""The search: which cell runs next, and which configuration Optuna proposes for a family.
+
+Nothing here keeps a truth of its own. Which cells deserve to run is decided by the policy from
+results alone, and a proposal is a function of the family, its place in the sweep and the results
+before it. So a sweep taken up again, on any number of workers, meets the same configurations and
+runs the same cells as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product, takewhile
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+
+from ssense.engine.core.cell import Cell, Configuration, label, signature
+from ssense.engine.core.decision import Decision
+from ssense.engine.core.matrix import Matrix, MatrixRow, State
+from ssense.engine.core.sweep import Family, Row, Sweep
+from ssense.engine.records.ledger import Record
+from ssense.engine.search.race import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, Policy, Scores, Verdict
+from ssense.errors import UserError
+
+# The sampler may repeat itself. After this many repeats the remaining combinations are listed.
+_DRAWS = 50
+# How often a cell whose worker died is tried again in one run.
+RETRIES = 2
+# Machines on spot are taken away as a matter of course, and the cell has its checkpoint; and yet
+# one that brings down every machine that it comes to must not go on for ever.
+LOST_MACHINES = 20
+
+# Of equal configurations the one proposed first comes first.
+_TIE = 1e-12
+
+Scored = tuple[Configuration, float | None]
+"""A configuration and what the sampler learns from it; None where it is not to know."""
+
+
+class Change(NamedTuple):
+    """What followed from a result.
+
+    Attributes:
+        rows: configurations that were proposed.
+        decisions: that the policy took.
+    """
+
+    rows: Sequence[Row] = ()
+    decisions: Sequence[tuple[Row, Decision]] = ()
+
+
+def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
+    """Ask Optuna (TPE) for a family's next configuration, different from the earlier ones.
+
+    Args:
+        family: whose levels to search.
+        earlier: its configurations so far, in order of proposal.
+
+    Returns:
+        None if every combination has been proposed.
+    """
+    if len(earlier) >= family.size:
+        return None
+    seed = zlib.crc32(f"{family.name} {len(earlier)}".encode())
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_PROPOSALS)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.add_trials([_as_trial(family, *scored) for scored in earlier if scored[1] is not None])
+    taken = [dict(configuration) for configuration, _ in earlier]
+    draws = (_ask(study, family) for _ in range(_DRAWS))
+    for configuration in chain(draws, _combinations(family)):
+        if configuration not in taken:
+            return configuration
+    raise AssertionError("a family with free combinations has one to propose")
+
+
+class Search:
+    """The matrix configuration x seed of a running sweep: what is done, running and next.
+
+    Attributes:
+        sweep: what is compared.
+        rows: its configurations, in order of proposal; grows as the search proposes.
+        surplus: configurations of an earlier run that asked for more.
+        records: finished cells by signature, of this and earlier runs.
+        running: cells handed out and not finished, by signature.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        policy: Policy,
+        proposed: Sequence[Row] = (),
+        records: Mapping[str, Record] | None = None,
+    ) -> None:
+        """Take up a sweep where `proposed` rows and `records` left it.
+
+        Raises:
+            UserError: a record is not that of the cell that it is filed under.
+        """
+        self.sweep = sweep
+        self.rows: list[Row] = []
+        self.surplus: list[Row] = []
+        self.records = dict(records or {})
+        self.running: dict[str, Cell] = {}
+        self._policy = policy
+        self._lock = threading.RLock()  # a live display looks at the matrix from its own thread
+        self._signatures: dict[tuple[tuple[tuple[str, float], ...], int], str] = {}
+        self._numbers_of: dict[str, list[int]] = {family.name: [] for family in sweep.families}
+        self._verdicts: dict[str, Verdict] = {}
+        self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
+        self._open: dict[str, set[str]] = defaultdict(set)  # granted, not settled; by family
+        self._families_of: dict[str, list[Family]] = defaultdict(list)
+        self._names: list[tuple[str, ...]] = []  # signatures by row and seed
+        self._rows_of: dict[str, list[int]] = defaultdict(list)  # by signature
+        self._given_up = {name for name, r in self.records.items() if r.given_up}
+        self._attempts: Counter[tuple[str, int]] = Counter()
+        for row in proposed:
+            family = sweep.family(row.family)
+            if len(self._numbers_of[row.family]) < sweep.wanted(family):
+                self._add(row)
+            else:
+                self.surplus.append(row)
+        for family in sweep.families:
+            self._advance(family)
+
+    def next_cell(self) -> Cell | None:
+        """Hand out the next cell, or None where nothing can start before a running one ends."""
+        with self._lock:
+            if not self._queue:
+                return None
+            cell = heapq.heappop(self._queue)[-1]
+            self.running[self.signature(cell)] = cell
+            return cell
+
+    def finish(self, record: Record) -> Change:
+        """Take in a result, done or failed for good."""
+        with self._lock:
+            self.running.pop(record.signature, None)
+            self.records[record.signature] = record
+            if not record.done:
+                self._given_up.add(record.signature)
+            families = self._families_of[record.signature]
+            for family in families:
+                self._open[family.name].discard(record.signature)
+            first, decisions = len(self.rows), list(chain(*map(self._advance, families)))
+            return Change(self.rows[first:], decisions)
+
+    def retry(self, cell: Cell, most: int = RETRIES) -> bool:
+        """Take back a cell whose worker was lost; say whether it will be tried again.
+
+        Args:
+            cell: that was handed out.
+            most: how often it is tried again after a loss of this kind.
+        """
+        name = self.signature(cell)
+        with self._lock:
+            self._attempts[name, most] += 1
+            if self._attempts[name, most] > most:
+                return False
+            self.running.pop(name, None)
+            self._enqueue(name, cell)
+            return True
+
+    def take_back(self, cell: Cell) -> None:
+        """Take back a cell that was handed out and has not begun."""
+        name = self.signature(cell)
+        with self._lock:
+            self.running.pop(name, None)
+            self._enqueue(name, cell)
+
+    def rows_of(self, signature: str) -> list[Row]:
+        """All configurations that share a cell: families may overlap."""
+        return [self.rows[number] for number in self._rows_of[signature]]
+
+    def cells(self) -> Iterator[tuple[Row, Cell]]:
+        """All cells of the configurations proposed so far, row by row."""
+        for row in self.rows:
+            for seed in self.sweep.seeds:
+                yield row, Cell(row.configuration, seed)
+
+    def missing(self) -> list[tuple[Row, Cell]]:
+        """Cells that the policy wants and that are not settled, of the configurations so far."""
+        return [
+            (self.rows[number], Cell(self.rows[number].configuration, seed))
+            for name, numbers in self._numbers_of.items()
+            for number, granted in zip(numbers, self._verdicts[name].granted, strict=True)
+            for seed, cell in zip(self.sweep.seeds[:granted], self._names[number], strict=False)
+            if not self._is_settled(cell)
+        ]
+
+    def failed(self) -> list[tuple[Row, Record]]:
+        """Records of the cells that failed and have not been tried again since."""
+        return [
+            (self.rows[number], self.records[cell])
+            for numbers in self._numbers_of.values()
+            for number in numbers
+            for cell in self._names[number]
+            if cell in self._given_up
+        ]
+
+    def left(self) -> int:
+        """How many cells may still have to run: neither settled nor spared by the policy.
+
+        One that families share counts once, as far as configurations have been proposed.
+        """
+        with self._lock:
+            open_cells = {
+                name
+                for names, states in zip(self._names, self._states(), strict=True)
+                for name, state in zip(names, states, strict=True)
+                if state in ("waiting", "running")
+            }
+            unproposed = sum(map(self.sweep.wanted, self.sweep.families)) - len(self.rows)
+            return len(open_cells) + unproposed * len(self.sweep.seeds)
+
+    def matrix(self) -> Matrix:
+        """What a person is shown; may be called from any thread."""
+        with self._lock:
+            return self._matrix()
+
+    def _matrix(self) -> Matrix:
+        states = self._states()
+        out = {id(row) for row in self.dropped()}
+        leaders = {id(row) for row in self.leaders()}
+        return Matrix(
+            metric=self.sweep.metric,
+            seeds=self.sweep.seeds,
+            rows=tuple(
+                MatrixRow(
+                    family=row.family,
+                    name=label(row.family, row.configuration),
+                    states=states[number],
+                    scores=tuple(map(self._score_of, self._names[number])),
+                    dropped=id(row) in out,
+                    leads=id(row) in leaders,
+                )
+                for number, row in enumerate(self.rows)
+            ),
+        )
+
+    def dropped(self) -> list[Row]:
+        """Configurations that the policy has taken out, and not back."""
+        out: dict[int, Row] = {}
+        for row, decision in self.decisions():
+            if decision.reason == "returned":
+                out.pop(id(row), None)
+            else:
+                out[id(row)] = row
+        return list(out.values())
+
+    def leaders(self) -> list[Row]:
+        """The first of each family by `orders`, of those that the policy has not taken out."""
+        out = {id(row) for row in self.dropped()}
+        found: dict[str, tuple[float, Row]] = {}
+        for number, (row, order) in enumerate(zip(self.rows, self.orders(), strict=True)):
+            stays = id(row) not in out and self._first_scores(number)
+            if stays and (row.family not in found or order > found[row.family][0]):
+                found[row.family] = order, row
+        return [row for _, row in found.values()]
+
+    def orders(self) -> list[float]:
+        """By what configurations are listed, the highest first: a number for each of the rows.
+
+        The mean over the seeds where all are done. Other means can't be compared: for each of the
+        first seeds that a configuration lacks it is behind all that have it, and one that the
+        policy has taken out is behind all others. So only means over the same seeds decide.
+        """
+        out = {id(row) for row in self.dropped()}
+        return [self._order(number, id(row) in out) for number, row in enumerate(self.rows)]
+
+    def _order(self, number: int, is_out: bool) -> float:
+        scores, n_seeds = self._first_scores(number), len(self.sweep.seeds)
+        lacking = n_seeds - len(scores) + is_out * (n_seeds + 1)
+        mean = fmean(scores) if scores else 0.0  # between 0 and 1, as all validation metrics
+        return mean - 2 * lacking - _TIE * number
+
+    def _first_scores(self, number: int) -> list[float]:
+        """Scores of a row at the first seeds, up to one that is not done."""
+        scores = map(self._score_of, self._names[number])
+        return list(takewhile(lambda score: score is not None, scores))
+
+    def _states(self) -> list[tuple[State, ...]]:
+        """Of every configuration's cells, row by row."""
+        granted = {
+            number: cells
+            for name, numbers in self._numbers_of.items()
+            for number, cells in zip(numbers, self._verdicts[name].granted, strict=True)
+        }
+        out = {id(row) for row in self.dropped()}
+        return [
+            tuple(
+                self._state(name, place < granted[number] or id(row) not in out)
+                for place, name in enumerate(self._names[number])
+            )
+            for number, row in enumerate(self.rows)
+        ]
+
+    def _state(self, name: str, is_wanted: bool) -> State:
+        if self._is_done(name):
+            return "done"
+        if name in self.running:
+            return "running"
+        if name in self._given_up:
+            return "failed"
+        return "waiting" if is_wanted else "dropped"
+
+    def _score_of(self, name: str) -> float | None:
+        return self.records[name].best[self.sweep.metric] if self._is_done(name) else None
+
+    def decisions(self) -> list[tuple[Row, Decision]]:
+        """What the policy decided so far, family by family."""
+        return [
+            (self.rows[self._numbers_of[name][decision.place]], decision)
+            for name, verdict in self._verdicts.items()
+            for decision in verdict.decisions
+        ]
+
+    def scores(self) -> np.ndarray:
+        """Validation metric `[configurations, seeds]`, NaN where there is none."""
+        rows = [list(map(self._score_of, names)) for names in self._names]
+        return np.array(rows, dtype=float)
+
+    def configurations(self, family: Family) -> list[Configuration]:
+        """A family's configurations so far, in order of proposal."""
+        return [self.rows[number].configuration for number in self._numbers_of[family.name]]
+
+    def signature(self, cell: Cell) -> str:
+        """The cell's signature on the sweep's dataset."""
+        key = tuple(cell.configuration.items()), cell.seed
+        if key not in self._signatures:
+            specification, data = self.sweep.specification, self.sweep.dataset_digest
+            self._signatures[key] = signature(cell, specification, data)
+        return self._signatures[key]
+
+    def record(self, cell: Cell) -> Record | None:
+        """The cell's record, done or failed, if there is one."""
+        return self.records.get(self.signature(cell))
+
+    def score(self, configuration: Configuration) -> float | None:
+        """Mean validation metric over the sweep's seeds, or None while a cell is missing."""
+        done = self.done(configuration)
+        if len(done) < len(self.sweep.seeds):
+            return None
+        return fmean(record.best[self.sweep.metric] for record in done)
+
+    def best(self) -> dict[str, Row]:
+        """By family, the configuration that leads, where it has every seed."""
+        return {
+            row.family: row for row in self.leaders() if self.score(row.configuration) is not None
+        }
+
+    def done(self, configuration: Configuration) -> list[Record]:
+        """Records of the seeds that a configuration has a result for."""
+        cells = (Cell(configuration, seed) for seed in self.sweep.seeds)
+        return [record for record in map(self.record, cells) if record is not None and record.done]
+
+    def _is_done(self, name: str) -> bool:
+        record = self.records.get(name)
+        return record is not None and record.done
+
+    def _is_settled(self, name: str) -> bool:
+        return self._is_done(name) or name in self._given_up
+
+    def _add(self, row: Row) -> None:
+        number = len(self.rows)
+        names = [self.signature(Cell(row.configuration, seed)) for seed in self.sweep.seeds]
+        self.rows.append(row)
+        for record in (self.records[name] for name in names if name in self.records):
+            self._check(record)
+        self._names.append(tuple(names))
+        self._numbers_of[row.family].append(number)
+        for name in names:
+            self._rows_of[name].append(number)
+
+    def _check(self, record: Record) -> None:
+        """Refuse a record that says another cell than its signature does.
+
+        The seed says which sentences were trained on, so a wrong one has them tested.
+        """
+        cell, place = Cell(record.configuration, record.seed), f"cells/{record.signature}"
+        try:
+            says = self.signature(cell)
+        except (TypeError, ValueError):
+            says = "of no cell"
+        if says != record.signature or record.dataset_digest != self.sweep.dataset_digest:
+            problem = f"its configuration, seed or dataset are those of another cell ({says})"
+        elif record.done and self.sweep.metric not in record.best:
+            problem = f"it has no {self.sweep.metric}"
+        else:
+            return
+        raise UserError(
+            f"{self.sweep.name}/{place}/record.json contradicts its signature: {problem}. Delete "
+            f"{place} of this sweep and run it again to train the cell anew."
+        )
+
+    def _advance(self, family: Family) -> list[tuple[Row, Decision]]:
+        """Grant cells and propose configurations until one has to be awaited, or nothing is left.
+
+        Only once all that was granted is settled: what follows then depends on results alone.
+        """
+        decisions: list[tuple[Row, Decision]] = []
+        while not self._open[family.name]:
+            verdict, news = self._judge(family)
+            decisions += news
+            for number, granted in zip(self._numbers_of[family.name], verdict.granted, strict=True):
+                self._grant(family, number, granted)
+            if not self._open[family.name] and not self._propose(family, verdict.estimates):
+                break
+        return decisions
+
+    def _judge(self, family: Family) -> tuple[Verdict, list[tuple[Row, Decision]]]:
+        """The policy's verdict on a family as it stands, and what is new in it."""
+        numbers, known = self._numbers_of[family.name], self._verdicts.get(family.name)
+        verdict = self._policy.judge(
+            list(map(self._scores, numbers)),
+            self.sweep.seeds,
+            all_proposed=len(numbers) >= self.sweep.wanted(family),
+        )
+        self._verdicts[family.name] = verdict
+        news = verdict.decisions[len(known.decisions) if known else 0 :]
+        return verdict, [(self.rows[numbers[decision.place]], decision) for decision in news]
+
+    def _grant(self, family: Family, number: int, granted: int) -> None:
+        seeds = zip(self.sweep.seeds[:granted], self._names[number], strict=False)
+        for seed, name in seeds:
+            if self._is_settled(name):
+                continue
+            self._open[family.name].add(name)
+            self._families_of[name].append(family)
+            if len(self._families_of[name]) == 1:  # else a family of the same one has queued it
+                self._enqueue(name, Cell(self.rows[number].configuration, seed))
+
+    def _enqueue(self, name: str, cell: Cell) -> None:
+        place = self.sweep.seeds.index(cell.seed), self._rows_of[name][0], cell
+        heapq.heappush(self._queue, place)
+
+    def _scores(self, number: int) -> Scores:
+        scores: dict[int, float | None] = {}
+        for seed, name in zip(self.sweep.seeds, self._names[number], strict=True):
+            if self._is_done(name):
+                scores[seed] = self.records[name].best[self.sweep.metric]
+            elif name in self._given_up:
+                scores[seed] = None
+        return scores
+
+    def _propose(self, family: Family, estimates: Sequence[float | None]) -> bool:
+        """Add the next configurations of a family; say whether there were any.
+
+        A batch that an interruption cut short goes on as it began: none of a batch knows the
+        results of another.
+        """
+        wanted, before = self.sweep.wanted(family), len(estimates)
+        if wanted == family.size:
+            taken = {tuple(c.items()) for c in self.configurations(family)}
+            for configuration in _combinations(family):
+                if tuple(configuration.items()) not in taken:
+                    self._add(Row(family.name, configuration))
+            return wanted > before
+        scored = self._known(family, estimates)
+        _, end = _batch(before)
+        for _ in range(before, min(end, wanted)):
+            proposal = propose(family, scored)
+            scored.append((proposal, None))
+            self._add(Row(family.name, proposal))
+        return wanted > before
+
+    def _known(self, family: Family, estimates: Sequence[float | None]) -> list[Scored]:
+        start, _ = _batch(len(estimates))
+        known = [*estimates[:start], *[None] * (len(estimates) - start)]
+        return list(zip(self.configurations(family), known, strict=True))
+
+
+def _batch(n: int) -> tuple[int, int]:
+    """How many configurations come before the batch that the n-th belongs to, and with it."""
+    if n < STARTUP_PROPOSALS:
+        return 0, STARTUP_PROPOSALS
+    before = n - (n - STARTUP_PROPOSALS) % PROPOSALS_AT_ONCE
+    return before, before + PROPOSALS_AT_ONCE
+
+
+def _distributions(family: Family) -> dict[str, BaseDistribution]:
+    # TPE sees the place of a level, so that it knows the order whatever the spacing.
+    return {name: IntDistribution(0, len(levels) - 1) for name, levels in family.levels.items()}
+
+
+def _ask(study: optuna.Study, family: Family) -> Configuration:
+    trial = study.ask(_distributions(family))
+    return {name: levels[trial.params[name]] for name, levels in family.levels.items()}
+
+
+def _as_trial(
+    family: Family, configuration: Configuration, score: float | None
+) -> optuna.trial.FrozenTrial:
+    places = {name: levels.index(configuration[name]) for name, levels in family.levels.items()}
+    return optuna.trial.create_trial(
+        params=places, distributions=_distributions(family), value=score
+    )
+
+
+def _combinations(family: Family) -> Iterator[Configuration]:
+    for values in product(*family.levels.values()):
+        yield dict(zip(family.levels, values, strict=True))

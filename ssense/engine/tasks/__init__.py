@@ -1,0 +1,1 @@
+"""The data of each task: planned, made, and asked for by flags."""

@@ -1,0 +1,71 @@
+"""What the engine asks of data, which is planned before it is made, and made before cells run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol, Self
+
+import torch
+from upath import UPath
+
+from ssense.data.splits import Split
+from ssense.engine.core.sweep import Family
+from ssense.training.loop import Examples, Specification
+
+
+class DataPlan(Protocol):
+    """A dataset that is known before it is made: `DatasetPlan` and `ImagePlan`.
+
+    Attributes:
+        storage: of what is made.
+        digest: the dataset's digest.
+    """
+
+    @property
+    def storage(self) -> UPath: ...  # noqa: D102
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    def covering(self, specification: Specification, families: Iterable[Family]) -> Self:
+        """Extend the plan by all that the cells of some families need.
+
+        Raises:
+            UserError: a family has a level that data can't be made for.
+        """
+        ...
+
+    def split(self, kind: str, seed: int) -> Split:
+        """Divide the examples as the dataset will."""
+        ...
+
+    def check_splits(self, kind: str, seeds: Iterable[int]) -> None:
+        """Refuse seeds with too few candidates to choose an epoch by."""
+        ...
+
+    def n_candidates(self, split: Split) -> int:
+        """How many candidates a query of the validation split has."""
+        ...
+
+    def examples(self, n: int, device: torch.device) -> Examples:
+        """Made-up examples of the dataset's shapes, to time a training."""
+        ...
+
+    def warm(self, specification: Specification) -> None:
+        """Get what may be missing on a machine without a network, before anything is started."""
+        ...
+
+    def is_made(self) -> bool:
+        """Whether nothing is left to `make`."""
+        ...
+
+    def make(self, *, use_gpus: bool | None = None) -> None:
+        """Compute on the running Ray what cells need."""
+        ...
+
+    def load(self) -> Any:
+        """The dataset."""
+        ...
+
+    def origin(self) -> dict[str, Any]:
+        """Where it comes from, as plain values to be kept with the sweep."""
+        ...

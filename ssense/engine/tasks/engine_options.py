@@ -1,0 +1,152 @@
+"""The command line that every sweep shares, whatever its cells train.
+
+What takes seconds to import is imported where it is used: flags are checked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ssense.choices import PolicyName
+from ssense.engine.core.checks import check_above_0, check_seeds, check_shares
+
+if TYPE_CHECKING:
+    from ssense.engine.core.sweep import Levels, Sweep
+    from ssense.engine.tasks.data_plan import DataPlan
+    from ssense.training.loop import Specification
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Flags of a sweep.
+
+    Attributes:
+        groups: Names of the flags by the title under which the help shows them.
+        above_0: Names of the flags whose values must be above 0.
+    """
+
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {
+        "training": ("max_epochs",),
+        "search": ("configurations", "seeds", "policy", "budget_cells", "budget_hours"),
+        "resources": ("cpus_per_cell", "gpus_per_cell", "price_per_device_hour"),
+        "ledger": ("storage", "keep_version", "retrain_version", "cell", "dry_run", "yes"),
+    }
+    above_0: ClassVar[Sequence[str]] = (
+        "max_epochs",
+        "configurations",
+        "budget_cells",
+        "budget_hours",
+        "price_per_device_hour",
+    )
+    next_step: ClassVar[str] = "analysis/evaluate.py"
+    """What is run on a sweep that is done."""
+
+    storage: str = "storage"
+    """Where everything is kept: data made ready, ledger, encoders, MLflow database."""
+    max_epochs: int | None = None
+    """Most epochs of a cell [100; 5 if synthetic]."""
+    configurations: int | None = None
+    """Configurations to try in each family [10; 3 if synthetic]."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds that every configuration meets [0 to 9; 0 to 4 if synthetic]."""
+    policy: PolicyName = "race"
+    """How seeds are spent: a race without configurations that are clearly behind; full, every
+    cell; or wilcoxon, Optuna's pruner, for comparison."""
+    budget_cells: int | None = None
+    """Most cells to train now; the same command goes on later [all]."""
+    budget_hours: float | None = None
+    """Hours after which no cell is started; the same command goes on later [no limit]."""
+    keep_version: tuple[str, ...] = ()
+    """Other versions of the code whose cells count here, by name; remembered [those of earlier
+    calls]."""
+    retrain_version: tuple[str, ...] = ()
+    """Other versions of the code whose cells are trained again, by name [no version]."""
+    cell: str | None = None
+    """A finished cell, by the beginning of its signature or as it is shown, "electrode 0.75, seed
+    1": train it again, alone, and say whether it is the same to the bit [none; it sweeps]."""
+    price_per_device_hour: float | None = None
+    """What an hour of one cell costs, for the plan: its machine's price by the cells it trains at a
+    time [no price]."""
+    cpus_per_cell: int = 1
+    """CPU cores of one cell; without GPUs, a machine trains as many cells as its cores hold."""
+    gpus_per_cell: float | None = None
+    """GPUs of one cell; 0.5 trains two on each, both in half of its memory [1 where there are
+    GPUs]."""
+    dry_run: bool = False
+    """Show the plan and stop."""
+    yes: bool = False
+    """Start without asking."""
+
+    def __post_init__(self) -> None:
+        """Refuse a cell without a core, and shares of GPUs that mean nothing."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
+        check_above_0(self, self.above_0)
+        if self.seeds is not None:
+            check_seeds(self.seeds)
+
+    @property
+    def defaults(self) -> Any:
+        """What stands in for options left out: an object with their names."""
+        raise NotImplementedError
+
+    def value(self, name: str) -> Any:
+        """An option's value, or what stands in for it."""
+        given = getattr(self, name)
+        return getattr(self.defaults, name) if given is None else given
+
+    def weights(self, name: str) -> str:
+        """Weights by an option's name; a file by its whole path: workers run in other folders.
+
+        Raises:
+            UserError: the file can't be read.
+        """
+        from ssense.files.digest import weights_file
+
+        weights = str(self.value(name))
+        path = weights_file(weights)
+        return str(path.resolve()) if path else weights
+
+    def specification(self) -> Specification:
+        """What makes the result of a cell, before a configuration changes it.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        raise NotImplementedError
+
+    def datasets(self) -> Iterator[DataPlan]:
+        """The datasets to sweep, one after another.
+
+        Raises:
+            UserError: one can't be read, or the storage can't be written to.
+        """
+        raise NotImplementedError
+
+    def sweep(
+        self, claim: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
+    ) -> Sweep:
+        """The sweep of a claim on a dataset, as long and as trained as these options say.
+
+        Args:
+            claim: short name of the experiment.
+            data: that is trained on.
+            families: levels by hyperparameter, by name of the family.
+
+        Raises:
+            UserError: a value is out of range, or a level is of no field.
+        """
+        from ssense.engine.core.sweep import Family, Sweep, check_levels
+
+        specification = self.specification()
+        check_levels(specification, families)
+        compared = tuple(Family(name=name, levels=levels) for name, levels in families.items())
+        return Sweep(
+            claim=claim,
+            dataset_digest=data.covering(specification, compared).digest,
+            specification=specification,
+            families=compared,
+            configurations=self.value("configurations"),
+            seeds=self.value("seeds"),
+        )

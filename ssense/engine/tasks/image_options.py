@@ -1,0 +1,275 @@
+"""The command line of sweeps on responses to images, and what its defaults are for which data.
+
+What takes seconds to import is imported where it is used: flags are checked before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ssense.choices import (
+    SMALL_VIT,
+    UNTRAINED,
+    BrainEncoderName,
+    GalleryName,
+    ImageSplitKind,
+    ObjectiveName,
+)
+from ssense.data.synthetic.things_spec import SyntheticThingsSpec
+from ssense.engine.core.checks import check_folder, check_weights
+from ssense.engine.tasks.engine_options import EngineOptions
+from ssense.errors import UserError
+
+if TYPE_CHECKING:
+    from ssense.engine.tasks.image_plan import ImagePlan
+    from ssense.targets.image_features import ImageTowerSpec
+    from ssense.training.images import ImageSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDefaults:
+    """Values of the options that are left out."""
+
+    tower: str
+    image_weights: str
+    batch_size: int
+    learning_rate: float
+    max_epochs: int
+    configurations: int
+    seeds: tuple[int, ...]
+
+
+# NeuroBridge within a subject, with a tower that prompts can be trained in.
+REAL = ImageDefaults(
+    tower="ViT-B-16-quickgelu",
+    image_weights="openai",
+    batch_size=1024,
+    learning_rate=1e-4,
+    max_epochs=50,
+    configurations=10,
+    seeds=tuple(range(5)),
+)
+# The same code at a size for two cores and a few minutes, with nothing to download.
+SYNTHETIC = ImageDefaults(
+    tower=SMALL_VIT,
+    image_weights=UNTRAINED,
+    batch_size=128,
+    learning_rate=5e-4,
+    max_epochs=6,
+    configurations=2,
+    seeds=(0, 1, 2),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(EngineOptions):
+    """Flags of a sweep on responses to images."""
+
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {
+        "data": ("responses", "images", "subjects", "split", "split_seed"),
+        "features": ("channels", "start_s", "stop_s", "gallery", "more_images"),
+        "training": (
+            *("objectives", "ablation", "encoder", "tower", "image_weights"),
+            *("max_epochs", "batch_size", "learning_rate"),
+        ),
+    } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
+    above_0: ClassVar[Sequence[str]] = (*EngineOptions.above_0, "batch_size", "learning_rate")
+    next_step: ClassVar[str] = "analysis/image_evaluation.py"
+
+    max_epochs: int | None = None
+    """Most epochs of a cell [50; 6 if synthetic]."""
+    configurations: int | None = None
+    """Configurations to try in each family [10; 2 if synthetic]."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds that every configuration meets [0 to 4; 0 to 2 if synthetic]."""
+    responses: str | None = None
+    """Folder with a folder of responses for each subject, as THINGS-EEG2, THINGS-MEG, UBP or
+    NeuroBridge have them. Without one, synthetic responses are made [synthetic ones]."""
+    images: str | None = None
+    """Folder with the image folders [--responses]."""
+    subjects: tuple[str, ...] = ()
+    """Subjects to sweep [all]."""
+    objectives: tuple[ObjectiveName, ...] = ("infonce", "ssr", "neuroclip")
+    """What to compare; neuroclip needs a ViT as tower, and has the images in the loop."""
+    ablation: bool = False
+    """Compare the rows of SSR's ablation instead."""
+    split: ImageSplitKind = "intra-subject"
+    """Whom a cell trains on: the subject, or all others. Held-out concepts choose its epoch;
+    ", best test epoch" chooses by the test, as many papers do, to reproduce them."""
+    split_seed: int | None = None
+    """Draws the held-out concepts of every cell, so that seeds vary weights, order and masks alone
+    [each cell's seed]."""
+    encoder: BrainEncoderName = "eeg-project"
+    """Brain encoder: a projection, or convolutions over time and channels."""
+    channels: Literal["posterior", "all"] = "posterior"
+    """Channels over occipital and parietal cortex, or all; MEG has no others."""
+    start_s: float = 0.0
+    """Start of the window, seconds from the image's onset."""
+    stop_s: float = 1.0
+    """End of the window; THINGS-EEG2's own files end at 0.8 s."""
+    gallery: GalleryName = "original"
+    """What stands for an image to be retrieved, where its features are cached; class-centre, the
+    mean of others of its concept, is another task."""
+    more_images: str | None = None
+    """Folder with other images of the test concepts, for class centres [no others]."""
+    tower: str | None = None
+    """open_clip's name of the frozen image tower [ViT-B-16-quickgelu; small-vit if synthetic]."""
+    image_weights: str | None = None
+    """Its weights: a tag of open_clip, a local file, or untrained [openai; untrained if
+    synthetic]."""
+    batch_size: int | None = None
+    """Pairs per training batch [1024; 128 if synthetic]."""
+    learning_rate: float | None = None
+    """Of AdamW [1e-4; 5e-4 if synthetic]."""
+    synthetic: SyntheticThingsSpec = field(
+        default_factory=lambda: SyntheticThingsSpec(subjects=2, test_concepts=100, image_px=64)
+    )
+    """The synthetic data to make."""
+
+    def __post_init__(self) -> None:
+        """Refuse data or weights that are not there, and objectives missing or repeated."""
+        super().__post_init__()
+        if self.responses is None and self.images is not None:
+            raise UserError("--images is given without --responses. Give both, or neither.")
+        check_folder("--responses", self.responses)
+        check_folder("--images", self.images)
+        check_folder("--more-images", self.more_images)
+        check_weights("--image-weights", self.image_weights, ("openai", UNTRAINED), tags=True)
+        if not self.objectives or len({*self.objectives}) < len(self.objectives):
+            given = " ".join(self.objectives)
+            raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
+        if "neuroclip" in self._compared and self.gallery != "original":
+            raise UserError(
+                f"--gallery {self.gallery}: neuroclip retrieves the images themselves, and "
+                "galleries don't mix in a table. Leave it out of --objectives."
+            )
+        if self.split_seed is not None and self.split_seed < 0:
+            raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
+        if not -math.inf < self.start_s < self.stop_s < math.inf:
+            raise UserError(f"--stop-s must be above --start-s {self.start_s}, got {self.stop_s}.")
+
+    @property
+    def _compared(self) -> tuple[ObjectiveName, ...]:
+        return ("ssr",) if self.ablation else self.objectives
+
+    @property
+    def defaults(self) -> ImageDefaults:
+        """What stands in for options left out."""
+        return SYNTHETIC if self.responses is None else REAL
+
+    def image_tower(self) -> ImageTowerSpec:
+        """The frozen tower."""
+        from ssense.targets.image_features import ImageTowerSpec
+
+        return ImageTowerSpec(model=self.value("tower"), weights=self.weights("image_weights"))
+
+    def n_layers(self) -> int:
+        """Layers of the tower, a Transformer.
+
+        Raises:
+            UserError: it is none.
+        """
+        from ssense.targets.image_features import tower_layers
+
+        return tower_layers(self.value("tower"))
+
+    def specification(self) -> ImageSpec:
+        """What makes a cell's result, of the objective that takes longest: the plan goes by it.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        from ssense.specification import configured
+        from ssense.training.images import ImageSpec, ImageTrainingSpec
+
+        values = {name: self.value(name) for name in ("batch_size", "learning_rate", "max_epochs")}
+        longest = max(self._compared, key=("infonce", "ssr", "neuroclip").index)
+        try:
+            spec = ImageSpec(
+                split=self.split,
+                target=self.image_tower(),
+                gallery=self.gallery,
+                training=ImageTrainingSpec(**values),
+            )
+            return configured(spec, {"encoder": self.encoder, "objective": longest})
+        except ValueError as error:
+            raise UserError(f"{error}.") from error
+
+    def datasets(self) -> Iterator[ImagePlan]:
+        """A dataset for each subject.
+
+        Raises:
+            UserError: responses or images can't be read, or the storage can't be written to.
+        """
+        from ssense.cli.screen import step
+        from ssense.data.things.averages import subject_names
+        from ssense.data.things.responses import ResponseSpec
+        from ssense.engine.tasks.image_plan import ImageSource, plan_images
+        from ssense.files.storage import open_storage
+        from ssense.specification import configured
+        from ssense.targets.clip import check_weights as check_tower
+
+        if self.tower is not None or self.image_weights is not None:
+            tower = self.image_tower()
+            check_tower(tower.model, tower.weights, "image")
+        responses = self._synthetic_data() if self.responses is None else Path(self.responses)
+        found = subject_names(responses, self.subjects)
+        specification = self.specification()
+        objectives = [
+            configured(specification, {"objective": name}).objective for name in self._compared
+        ]
+        kinds = {"original" if self.gallery == "class-centre" else self.gallery}
+        kinds = kinds.union(*(objective.features for objective in objectives))
+        alone = self.split.startswith("intra-subject")
+        plan: ImagePlan | None = None
+        for subject in self.subjects or found:
+            source = ImageSource(
+                responses=str(responses.resolve()),
+                images=str(Path(self.images or responses).resolve()),
+                subject=subject,
+                # Others are trained on as well where one is left out, whichever are swept.
+                subjects=(subject,) if alone else subject_names(responses),
+                responses_taken=ResponseSpec(
+                    channels=self.channels, start_s=self.start_s, stop_s=self.stop_s
+                ),
+                image_tower=specification.target,
+                kinds=tuple(sorted(kinds)),
+                pixels=any(objective.pixels for objective in objectives),
+                gallery=self.gallery,
+                more_images=str(Path(self.more_images).resolve()) if self.more_images else "",
+                split_seed=self.split_seed,
+            )
+            if plan is None or alone:
+                with step(f"Reading {', '.join(source.subjects)}"):
+                    plan = plan_images(source, open_storage(self.storage))
+            else:
+                plan = dataclasses.replace(plan, source=source)  # all folds share one copy
+            yield plan
+
+    def _synthetic_data(self) -> Path:
+        from ssense.cli.screen import say, step
+        from ssense.data.synthetic.things import write_synthetic_things
+        from ssense.files.digest import digest
+        from ssense.files.storage import is_local, open_storage
+
+        storage = open_storage(self.storage)
+        if not is_local(storage):
+            raise UserError(
+                f"synthetic responses need a local --storage, not {storage}. Make them by python "
+                "-m ssense.data.synthetic.things FOLDER, and give --responses FOLDER."
+            )
+        folder = (
+            Path(str(storage)) / "recordings" / f"synthetic-things-{digest(self.synthetic)[:8]}"
+        )
+        say(f"No --responses given: using synthetic ones, in {folder}")
+        say("Nothing is downloaded for it: the image tower is small and untrained by default.")
+        made = self.synthetic
+        n_images = made.concepts * made.images_per_concept + made.test_concepts
+        with step(f"  {made.subjects} subjects, {n_images} images"):
+            write_synthetic_things(folder, made)
+        return folder

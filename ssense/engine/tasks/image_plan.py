@@ -1,0 +1,314 @@
+"""From responses to images to a dataset: averages, features and pixels, each kept by its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from upath import UPath
+
+from ssense.choices import FeatureKind, GalleryName, ImageSplitKind
+from ssense.cli.screen import step
+from ssense.data.splits import Split
+from ssense.data.things.averages import Things, read_things
+from ssense.data.things.dataset import ImageDataset, ImagePairs
+from ssense.data.things.folds import VALIDATION_CONCEPTS
+from ssense.data.things.images import ImageSet, list_images
+from ssense.data.things.pixels import FORMAT_VERSION as PIXELS_VERSION
+from ssense.data.things.pixels import cached_pixels, images_digest
+from ssense.data.things.responses import ResponseSpec
+from ssense.engine.core.sweep import Family
+from ssense.engine.tasks.precompute import SELECTION_RANK
+from ssense.errors import UserError, one_line
+from ssense.files.digest import digest, weights_identity
+from ssense.files.plain_values import from_plain
+from ssense.specification import configured
+from ssense.targets.galleries import class_centres
+from ssense.targets.image_features import FORMAT_VERSION as FEATURES_VERSION
+from ssense.targets.image_features import VIEWS, ImageTowerSpec, cached_features, tower_px
+from ssense.training.images import ImageSpec
+from ssense.training.process import any_device
+
+_VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Where the data of one subject's sweep comes from: plain values, kept with the sweep.
+
+    Attributes:
+        responses: folder of the subjects' folders.
+        images: folder of the image folders.
+        subject: that is tested.
+        subjects: whose responses are read.
+        responses_taken: channels and window.
+        image_tower: frozen, of the features.
+        kinds: of features.
+        pixels: whether an objective has the images in the loop.
+        gallery: what stands for an image.
+        more_images: folder of other images, for class centres of the test; empty without.
+        split_seed: that draws the held-out concepts of every cell; None for each cell's own seed.
+    """
+
+    responses: str
+    images: str
+    subject: str
+    subjects: tuple[str, ...]
+    responses_taken: ResponseSpec
+    image_tower: ImageTowerSpec
+    kinds: tuple[FeatureKind, ...]
+    pixels: bool
+    gallery: GalleryName = "original"
+    more_images: str = ""
+    split_seed: int | None = None
+
+    @classmethod
+    def of(cls, origin: dict[str, Any]) -> ImageSource:
+        """As it was kept, see `ImagePlan.origin`.
+
+        Raises:
+            ValueError: a name is missing, or a value is of another type.
+        """
+        # An earlier version of the code may not have known what has a default.
+        values = {name: origin[name] for name in cls.__dataclass_fields__ if name in origin}
+        return from_plain(cls, values)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImagePlan:
+    """What a dataset of image decoding will be, known before its images are embedded.
+
+    Attributes:
+        source: where it comes from.
+        things: responses and names of images.
+        storage: of what is made.
+    """
+
+    source: ImageSource
+    things: Things
+    storage: UPath
+
+    @cached_property
+    def digest(self) -> str:
+        """The dataset's digest: responses, images, their features, the subject."""
+        source, tower = self.source, self.source.image_tower
+        weights = weights_identity(tower.weights)
+        views = [(kind, VIEWS[kind]) for kind in source.kinds]
+        made = (tower.model, weights, tower.fit, tower.image_px, views, source.pixels)
+        made += (FEATURES_VERSION, PIXELS_VERSION)
+        if source.gallery == "class-centre":
+            made += (source.gallery, images_digest(self._more_images))
+        split = source.subject, self.n_validation, source.split_seed
+        return digest(self.things.digest, *self._pictures, *made, *split)
+
+    def covering(self, specification: ImageSpec, families: Iterable[Family]) -> ImagePlan:
+        """Extend the plan by the features, galleries and pixels that families ask for.
+
+        Raises:
+            UserError: a family has a level that is refused, or levels of the tower.
+        """
+        source = self.source
+        kinds, pixels, gallery = {*source.kinds}, source.pixels, source.gallery
+        for family in families:
+            for spec in _specifications(specification, family):
+                kinds |= {*spec.objective.features}
+                pixels |= spec.objective.pixels
+                if spec.gallery == "class-centre":
+                    gallery = spec.gallery
+                kinds.add("original" if spec.gallery == "class-centre" else spec.gallery)
+        asked = replace(source, kinds=tuple(sorted(kinds)), pixels=pixels, gallery=gallery)
+        return self if asked == source else replace(self, source=asked)
+
+    @property
+    def n_validation(self) -> int:
+        """Concepts that validation holds out: as many as the test has, or fewer of a small set."""
+        concepts = len(self.things.training_images.concepts)
+        return min(VALIDATION_CONCEPTS, concepts // _VALIDATION_SHARE)
+
+    def split(self, kind: ImageSplitKind, seed: int) -> Split:
+        """Divide the responses as the dataset will.
+
+        Raises:
+            UserError: too few subjects or concepts.
+        """
+        return self._dataset({}, None).split(kind, seed)
+
+    def check_splits(self, kind: ImageSplitKind, seeds: Iterable[int]) -> None:
+        """Refuse too few images to choose an epoch among.
+
+        Raises:
+            UserError: with their number.
+        """
+        for seed in seeds:
+            n_candidates = self.n_candidates(self.split(kind, seed))
+            if n_candidates <= SELECTION_RANK:
+                raise UserError(
+                    f"{self.source.images}: {len(self.things.training_images.concepts)} concepts "
+                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones "
+                    "tells nothing. Give more images."
+                )
+
+    def n_candidates(self, split: Split) -> int:
+        """Images of the validation, of which each query has to find its own, whoever saw them."""
+        rows, n_training = split.validation, len(self.things.rows("training"))
+        test = bool((rows >= n_training).any())
+        n = len(self.things.test_images if test else self.things.training_images)
+        return len(np.unique((rows - n_training * test) % n))
+
+    def examples(self, n: int, device: torch.device) -> ImagePairs:
+        """The first n training responses with random features and pixels, to time a training."""
+        n_images = len(self.things.training_images) + len(self.things.test_images)
+        drawn = np.random.default_rng(0)
+        features = {
+            kind: drawn.standard_normal((n_images, 512), np.float32)
+            for kind in (*self.source.kinds, self.source.gallery)
+        }
+        pixels = None
+        if self.source.pixels:
+            size = self._image_px
+            pixels = np.zeros((n_images, 3, size, size), np.uint8)
+        dataset = self._dataset(features, pixels)
+        return dataset.on(device).select(np.arange(n) % len(self.things.rows("training")))
+
+    def warm(self, specification: ImageSpec) -> None:
+        """Embed the images, so that no cell has to.
+
+        Raises:
+            UserError: the tower's weights can't be had, or an image is damaged.
+        """
+        assert specification.target == self.source.image_tower
+        name = f"{self.source.image_tower.model}, {self.source.image_tower.weights} weights"
+        with step(f"Image features: {name}"):
+            self._features()
+
+    def is_made(self) -> bool:
+        """Nothing is left to make: responses were read, and `warm` embeds the images."""
+        return True
+
+    def make(self, *, use_gpus: bool | None = None) -> None:
+        """Nothing, see `is_made`."""
+
+    def load(self) -> ImageDataset:
+        """The dataset, with everything that its cells need.
+
+        Raises:
+            UserError: the tower's weights can't be had, or a file is damaged.
+        """
+        pixels = None
+        if self.source.pixels:
+            size, folder = self._image_px, self.storage / "pixels"
+            parts = [
+                cached_pixels(i, size, self.source.image_tower.fit, folder) for i in self._images
+            ]
+            pixels = torch.cat(parts).numpy()
+        return self._dataset(self._features(), pixels)
+
+    def origin(self) -> dict[str, Any]:
+        """What `ImageSource.of` needs, and what people want to know."""
+        folder = Path(self.source.responses).name
+        tower = f"{self.source.image_tower.model}, {self.source.image_tower.weights}"
+        return {
+            **asdict(self.source),
+            "digest": self.digest,
+            # What a look at the test is a look at, whatever else changes.
+            "test": digest(self._pictures[1], self.source.subject),
+            "title": folder,
+            "tower": tower,
+        }
+
+    def _features(self) -> dict[GalleryName, np.ndarray]:
+        source, folder = self.source, self.storage / "features"
+        device = any_device()
+        parts = [
+            cached_features(i, source.kinds, source.image_tower, folder, device)
+            for i in self._images
+        ]
+        made = {kind: torch.cat([part[kind] for part in parts]) for kind in source.kinds}
+        if source.gallery == "class-centre":
+            made["class-centre"] = self._class_centres(parts[0]["original"], folder, device)
+        return {kind: features.numpy() for kind, features in made.items()}
+
+    def _class_centres(self, training: Tensor, folder: UPath, device: torch.device) -> Tensor:
+        shown, test = self._images
+        more, tower = self._more_images, self.source.image_tower
+        others = cached_features(more, ("original",), tower, folder, device)["original"]
+        return torch.cat([class_centres(shown, shown, training), class_centres(test, more, others)])
+
+    @cached_property
+    def _more_images(self) -> ImageSet:
+        if not self.source.more_images:
+            raise UserError(
+                "--gallery class-centre averages other images of the test concepts, and there are "
+                "none. Give a folder with a folder of images for each concept by --more-images."
+            )
+        return list_images(Path(self.source.more_images))
+
+    def _dataset(
+        self, features: dict[GalleryName, np.ndarray], pixels: np.ndarray | None
+    ) -> ImageDataset:
+        return ImageDataset(
+            digest=self.digest,
+            things=self.things,
+            subject=self.source.subject,
+            n_validation=self.n_validation,
+            features=features,
+            pixels=pixels,
+            split_seed=self.source.split_seed,
+        )
+
+    @cached_property
+    def _pictures(self) -> tuple[str, str]:
+        training, test = self._images
+        return images_digest(training), images_digest(test)
+
+    @property
+    def _images(self) -> tuple[ImageSet, ImageSet]:
+        return self.things.training_images, self.things.test_images
+
+    @cached_property
+    def _image_px(self) -> int:
+        tower = self.source.image_tower
+        return tower.image_px or tower_px(tower.model)
+
+
+def _specifications(specification: ImageSpec, family: Family) -> Iterator[ImageSpec]:
+    """What cells of a family may be trained by, as far as that decides the data they need.
+
+    Raises:
+        UserError: a level is refused, or is the tower's.
+    """
+    levels = family.levels
+    if towers := [name for name in levels if name.partition(".")[0] == "target"]:
+        raise UserError(
+            f"family {family.name} has levels of {towers[0]}, and the features of all cells come "
+            "from one tower. Make a sweep for each, by --tower and --image-weights."
+        )
+    own = {n: v for n, v in levels.items() if n.partition(".")[0] in ("gallery", "objective")}
+    for values in product(*own.values()):
+        try:
+            yield configured(specification, dict(zip(own, values, strict=True)))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"family {family.name}: {one_line(error)}.") from error
+
+
+def plan_images(source: ImageSource, storage: UPath) -> ImagePlan:
+    """Read the responses of a source, or their averages from the storage.
+
+    Raises:
+        UserError: something is missing or damaged.
+    """
+    things = read_things(
+        Path(source.responses),
+        Path(source.images),
+        source.responses_taken,
+        source.subjects,
+        storage / "responses",
+    )
+    return ImagePlan(source=source, things=things, storage=storage)

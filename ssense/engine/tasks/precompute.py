@@ -1,0 +1,537 @@
+"""From a recording to a dataset: spectrograms by Ray Data into shards, sentences into embeddings.
+
+Each step is kept under a name that hashes its whole origin, so a second run finds it there.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.nn.functional import normalize
+from upath import UPath
+
+from ssense.cli.screen import count, say, step
+from ssense.data import shards
+from ssense.data.dataset import Dataset, Pairs
+from ssense.data.recordings.brain_treebank import (
+    Recording,
+    Segments,
+    SegmentSpec,
+    electrode_signals,
+    select_segments,
+)
+from ssense.data.recordings.data_report import DataReport, data_report
+from ssense.data.recordings.recording import of_recording
+from ssense.data.repeats import TowerTexts, repeat_groups
+from ssense.data.shards import Manifest, Shard
+from ssense.data.splits import Split, SplitKind, split_sentences
+from ssense.engine.core.sweep import Family
+from ssense.errors import UserError, one_line, printable
+from ssense.files.digest import digest, file_digest
+from ssense.files.storage import (
+    exists,
+    local_copy,
+    names_in,
+    remove_partial_files,
+    write_json,
+    write_whole,
+)
+from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
+from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
+from ssense.specification import identity, plain
+from ssense.targets.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
+from ssense.training.process import any_device, keep_freed_memory
+from ssense.training.sentences import SentenceSpec
+
+# Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
+SELECTION_RANK = 10
+
+_WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
+
+OnShard = Callable[[int, int], None]
+"""Called with the number of shards computed, of those that were missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetPlan:
+    """What a dataset will be, known before anything of it is computed.
+
+    Attributes:
+        source: storage that machines fetch the recording from; None where they share its files.
+    """
+
+    recording: Recording
+    segments: Segments
+    segment_spec: SegmentSpec
+    superlet_spec: SuperletSpec
+    text_spec: TextSpec
+    storage: UPath
+    source: UPath | None = None
+
+    @cached_property
+    def shard_origin(self) -> dict[str, Any]:
+        """Everything the shards depend on, as plain values; specifications by their identity."""
+        return {
+            "format": shards.FORMAT_VERSION,
+            "recording": self.recording.digest,
+            "subject": self.recording.subject,
+            "trial": self.recording.trial,
+            "title": self.recording.title,
+            "segments": identity(self.segment_spec),
+            # Readers may come to choose or place sentences otherwise under the same specification.
+            "sentences": self._sentences_digest(),
+            "superlets": identity(self.superlet_spec),
+            "recording_rate_hz": self.recording.sampling_rate_hz,
+        }
+
+    def _sentences_digest(self) -> str:
+        chosen = self.segments
+        spans = chosen.start.tolist(), chosen.stop.tolist(), chosen.n_samples
+        return digest(chosen.sentence_idx.tolist(), chosen.text, *spans, chosen.electrodes)
+
+    @property
+    def shard_folder(self) -> UPath:
+        """Where the shards are, or will be."""
+        return self.storage / "shards" / digest(self.shard_origin)
+
+    @cached_property
+    def digest(self) -> str:
+        """The dataset's digest."""
+        return dataset_digest(self.shard_folder.name, self.segments.text, self.text_spec)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Sentences, electrodes, frequencies and frames."""
+        frames = self.superlet_spec.n_frames(self.segments.n_samples)
+        electrodes = len(self.segments.electrodes)
+        return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
+
+    def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> DatasetPlan:  # noqa: ARG002
+        """Return the plan: all cells are trained on the same spectrograms and embeddings."""
+        return self
+
+    def split(self, kind: SplitKind, seed: int) -> Split:
+        """Divide the sentences as the dataset will.
+
+        Raises:
+            ValueError: they are too few.
+        """
+        tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
+        return split_sentences(kind, seed, repeat_groups(self.segments.text, tower), self.spans_s)
+
+    @property
+    def spans_s(self) -> np.ndarray:
+        """Start and end of each segment `[N, 2]`, seconds as they passed."""
+        chosen = self.segments
+        return np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
+
+    @cached_property
+    def tower(self) -> TowerTexts:
+        """The sentences as the text tower reads them."""
+        folder = self.storage / "text"  # a plan writes nothing: the sweep may be refused yet
+        return tower_texts(self.segments.text, self.text_spec.model, folder, keep=False)
+
+    def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
+        """Refuse seeds with too few validation sentences to choose by.
+
+        Raises:
+            UserError: with their number.
+        """
+        where = f"{self.recording.subject} {self.recording.trial}"
+        dropped = ", ".join(f"{why}: {n}" for why, n in self.segments.dropped.items()) or "none"
+        if poor := first_poor_split(partial(self.split, kind), seeds):
+            seed, n_candidates = poor
+            raise UserError(
+                f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
+                f"(left out: {dropped}): Recall@{SELECTION_RANK} among {n_candidates} "
+                f"validation sentences, at seed {seed}, tells nothing. Give a longer recording."
+            )
+
+    @cached_property
+    def acoustics(self) -> dict[str, np.ndarray]:
+        """How the sentences sound, see `Transcript.acoustics`; kept with the shards for a control.
+
+        No part of the origin: what is trained does not depend on it.
+        """
+        return self.recording.transcript.acoustics(self.segments.sentence_idx)
+
+    @property
+    def sampling_rate_hz(self) -> float:
+        """Samples per second that the segments assume."""
+        return self.segment_spec.sampling_rate_hz(self.recording)
+
+    @cached_property
+    def report(self) -> DataReport:
+        """What will be trained on, and what to beware of."""
+        return data_report(self.recording, self.segments, self.segment_spec, self.tower)
+
+    def n_candidates(self, split: Split) -> int:
+        """Sentences of the validation split, of which each query has to find its own."""
+        return len(split.validation)
+
+    def examples(self, n: int, device: torch.device) -> Pairs:
+        """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
+        spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
+        return Pairs(spectrograms, normalize(torch.randn(n, EMBEDDING_DIMENSIONS, device=device)))
+
+    def warm(self, specification: SentenceSpec) -> None:
+        """Get the encoder's initial weights, and embed the sentences.
+
+        Raises:
+            UserError: weights can't be had or don't fit.
+        """
+        encoder = specification.encoder
+        if encoder.weights != "random":
+            build_encoder(encoder.weights, encoder.conv1)
+        with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
+            cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")
+            tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")
+
+    def is_made(self) -> bool:
+        """Whether the spectrograms are there already."""
+        return exists(self.shard_folder / shards.MANIFEST)
+
+    def make(self, *, use_gpus: bool | None = None) -> None:
+        """Compute the spectrograms on the running Ray, see `make_shards`."""
+        sentences, electrodes, frequencies, frames = self.shape
+        size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
+        if self.is_made():
+            say(f"Spectrograms: {size}, there already")
+            return
+        with step(f"Spectrograms: {size}"):
+            work = make_shards(self, on_shard=count("shards"), use_gpus=use_gpus)
+            if work.transform_s:
+                share = work.transform_s / work.worker_s
+                say(f"  {share:.0%} of the workers' time in the transform")
+
+    def load(self) -> Dataset:
+        """The dataset, see `load_dataset`.
+
+        Raises:
+            UserError: It can't be read, or the shards are not those that were planned.
+        """
+        self._check_manifest()
+        dataset = load_dataset(self.shard_folder.name, self.text_spec, self.storage)
+        self._check_rows(dataset)
+        return dataset
+
+    def _check_manifest(self) -> None:
+        """Compare what the manifest says with the plan, before gigabytes are read."""
+        manifest = shards.manifest_of_origin(self.shard_folder)
+        rows = sum(shard.rows for shard in manifest.shards)
+        for what, found, planned in (
+            ("sentences", rows, len(self.segments)),
+            ("electrodes", list(manifest.electrodes), list(self.segments.electrodes)),
+            ("Hz", manifest.sampling_rate_hz, self.sampling_rate_hz),
+        ):
+            if found != planned:
+                raise shards.damaged_manifest(
+                    self.shard_folder,
+                    f"{what}: {printable(str(found))} where {printable(str(planned))} were planned",
+                )
+
+    def _check_rows(self, dataset: Dataset) -> None:
+        """Compare what was loaded with the plan: the sentences, their order and their times."""
+        wanted = tuple(self.segments.text)
+        places = zip(dataset.sentences, wanted, strict=True)
+        for row, (found, planned) in enumerate(places):
+            if found != planned:
+                raise UserError(
+                    f"{self.shard_folder} holds “{printable(found)}” as sentence {row}, where "
+                    f"“{printable(planned)}” was planned. Delete it and run the sweep again."
+                )
+        same_times = np.array_equal(dataset.spans_s, self.spans_s)
+        same_shape = dataset.spectrograms.shape == self.shape
+        if dataset.digest != self.digest or not same_times or not same_shape:
+            raise UserError(
+                f"{self.shard_folder} holds other sentences, times or shapes than were planned: "
+                f"{dataset.digest}, not {self.digest}. Delete it and run the sweep again."
+            )
+
+    def origin(self) -> dict[str, Any]:
+        """Where the dataset comes from, as plain values."""
+        spec = self.text_spec
+        return {
+            "digest": self.digest,
+            "shards": self.shard_folder.name,
+            # Where it was: for controls that need its signals. The shards say which it was.
+            "recording": str(self.source or self.recording.root),
+            "subject": self.recording.subject,
+            "title": self.recording.title,
+            "tower": f"{spec.model}, {spec.weights}",
+            "text_spec": asdict(spec),
+        }
+
+
+def first_poor_split(
+    split_of: Callable[[int], Split], seeds: Iterable[int]
+) -> tuple[int, int] | None:
+    """The first seed with too few validation sentences to choose an epoch by, and their number.
+
+    Args:
+        split_of: divides the sentences by a seed; it may raise ValueError where they are too few.
+        seeds: to look at.
+    """
+    for seed in seeds:
+        try:
+            n_candidates = len(split_of(seed).validation)
+        except ValueError:
+            n_candidates = 0
+        if n_candidates <= SELECTION_RANK:
+            return seed, n_candidates
+    return None
+
+
+def plan_dataset(
+    recording: Recording,
+    segment_spec: SegmentSpec,
+    superlet_spec: SuperletSpec,
+    text_spec: TextSpec,
+    storage: UPath,
+    split: SplitKind = "random",
+    source: UPath | None = None,
+) -> DatasetPlan:
+    """Choose the sentences of a recording, to be split in a certain way; compute nothing yet.
+
+    Raises:
+        UserError: too few sentences are left for a split, or a specification does not fit.
+    """
+    plan = DatasetPlan(
+        recording=recording,
+        segments=select_segments(recording, segment_spec),
+        segment_spec=segment_spec,
+        superlet_spec=superlet_spec,
+        text_spec=text_spec,
+        storage=storage,
+        source=source,
+    )
+    plan.check_splits(split, seeds=(0,))
+    try:
+        check_below_nyquist(superlet_spec, plan.sampling_rate_hz)
+    except ValueError as error:
+        raise UserError(f"{recording.subject} {recording.trial}: {error}") from error
+    return plan
+
+
+def fetch_recording(source: UPath, subject: str, trial: str) -> Path:
+    """The folder of a recording on this machine: itself, or a copy of what belongs to it.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    return local_copy(source, partial(of_recording, subject, trial))
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All that a worker needs to make one shard."""
+
+    plan: DatasetPlan
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the shard of rows first to last (exclusive), unless it is there.
+
+        Returns:
+            Its manifest entry, and the seconds spent in the transform and altogether. An error of
+            the user's is returned too: raised, it would reach the driver as text.
+        """
+        start = time.perf_counter()
+        number, rows = row["shard"], range(row["first"], row["last"])
+        entry = {"shard": number, "error": "", "transform_s": 0.0}
+        try:
+            shard = self._find(number, rows)
+            if shard is None:
+                spectrograms, entry["transform_s"] = self.spectrograms(rows)
+                # Another driver, on another kind of processor, may have made it meanwhile, and
+                # have put the checksum of its own bytes into a manifest.
+                shard = self._find(number, rows) or self._write(number, rows, spectrograms)
+        except UserError as error:
+            return {**entry, "error": str(error)}
+        except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            problem = (
+                f"a worker on {platform.node()} can't compute spectrograms ({one_line(error)}). If "
+                "something else takes the memory there, end it, and run the same command again: "
+                "what is done is kept."
+            )
+            return {**entry, "error": problem}
+        return {**entry, **asdict(shard), "worker_s": time.perf_counter() - start}
+
+    def spectrograms(self, rows: range) -> tuple[np.ndarray, float]:
+        """Spectrograms `[rows, electrodes, frequencies, frames]` float16, and transform seconds.
+
+        One electrode at a time: beside the result, a worker holds about ten channels of these rows.
+        """
+        torch.set_num_threads(1)
+        keep_freed_memory()
+        device = any_device()
+        plan = self.plan
+        lengths = plan.segments.stop[rows] - plan.segments.start[rows]
+        made = np.empty((len(rows), *plan.shape[1:]), np.float16)
+        seconds = 0.0
+        signals = electrode_signals(self._recording(), plan.segments, plan.segment_spec, rows)
+        for place, signal in enumerate(signals):
+            start = time.perf_counter()
+            on_device = torch.from_numpy(signal).to(device)
+            result = spectrogram(on_device, plan.sampling_rate_hz, plan.superlet_spec, lengths)
+            made[:, place] = result.half().cpu().numpy()
+            seconds += time.perf_counter() - start
+        return made, seconds
+
+    def _recording(self) -> Recording:
+        """The recording as this machine has it: fetched, where machines don't share its files."""
+        recording, source = self.plan.recording, self.plan.source
+        if source is None:
+            return recording
+        fetched = recording.moved(fetch_recording(source, recording.subject, recording.trial))
+        if fetched.digest != recording.digest:
+            raise UserError(
+                f"the recording in {source} is no longer the one that the sweep began with. Run "
+                "the same command again."
+            )
+        return fetched
+
+    def _find(self, number: int, rows: range) -> Shard | None:
+        folder, row_shape = self.plan.shard_folder, self.plan.shape[1:]
+        path = folder / shards.shard_name(number)
+        return shards.find_shard(path, folder.name, self._sentences(rows), row_shape)
+
+    def _write(self, number: int, rows: range, spectrograms: np.ndarray) -> Shard:
+        folder = self.plan.shard_folder
+        path = folder / shards.shard_name(number)
+        return shards.write_shard(path, folder.name, self._sentences(rows), spectrograms)
+
+    def _sentences(self, rows: range) -> dict[str, list[Any]]:
+        columns = ("sentence_idx", "text", "onset_s", "offset_s", "start", "stop")
+        segments = self.plan.segments
+        values = {name: list(getattr(segments, name)) for name in columns}
+        return {name: [values[name][row] for row in rows] for name in columns} | {
+            # Null, not NaN, which is not even equal to itself.
+            name: pa.array(summary[rows], pa.float64(), from_pandas=True)
+            for name, summary in self.plan.acoustics.items()
+        }
+
+
+@dataclass(frozen=True)
+class Work:
+    """What making shards took, in seconds.
+
+    Attributes:
+        transform_s: inside the superlet transform, over all workers.
+        worker_s: of the workers altogether: reading, filtering, transform, writing.
+    """
+
+    transform_s: float
+    worker_s: float
+
+
+def make_shards(plan: DatasetPlan, on_shard: OnShard, *, use_gpus: bool | None = None) -> Work:
+    """Compute the spectrograms of a dataset on the running Ray, as far as they are not there.
+
+    Shards are written whole under their final names and the manifest last, so that this may be
+    interrupted at any moment, and may run several times at once on the same storage.
+
+    Args:
+        plan: of the dataset.
+        on_shard: told of progress.
+        use_gpus: whether to ask for shares of GPUs, also of those that are still to join; None to
+            do so where Ray has any by now.
+
+    Raises:
+        UserError: the recording can't be read.
+    """
+    folder = plan.shard_folder
+    remove_partial_files(folder)
+    if plan.is_made():
+        return Work(0.0, 0.0)
+    made = _stream_shards(ShardTask(plan), on_shard, use_gpus)
+    manifest = Manifest(
+        digest=folder.name,
+        origin=plan.shard_origin,
+        settings={
+            "segments": plain(plan.segment_spec),
+            "superlets": plain(plan.superlet_spec),
+        },
+        sources={role: file_digest(path) for role, path in plan.recording.files.items()},
+        sampling_rate_hz=plan.sampling_rate_hz,
+        electrodes=plan.segments.electrodes,
+        dropped=plan.segments.dropped,
+        shards=tuple(
+            Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made
+        ),
+    )
+    _save_for_people(plan, manifest)
+    manifest.write(folder)
+    return Work(sum(row["transform_s"] for row in made), sum(row["worker_s"] for row in made))
+
+
+def _save_for_people(plan: DatasetPlan, manifest: Manifest) -> None:
+    folder = plan.shard_folder
+    write_json(folder / "data_report.json", asdict(plan.report))
+    write_whole(folder / "data_report.md", plan.report.markdown())
+    shards.save_figure(folder, manifest)
+
+
+def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Dataset:
+    """Join the shards of a recording and the embeddings of its sentences.
+
+    Raises:
+        UserError: a shard is missing or damaged, or the text weights can't be had.
+    """
+    folder = storage / "shards" / shard_digest
+    manifest = shards.manifest_of_origin(folder)
+    columns, spectrograms = shards.read_shards(folder)
+    sentences = tuple(columns["text"])
+    samples = np.array([columns["start"], columns["stop"]], dtype=float)
+    return Dataset(
+        digest=dataset_digest(shard_digest, sentences, text_spec),
+        spectrograms=spectrograms,
+        text=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
+        sentences=sentences,
+        spans_s=samples.T / manifest.origin["recording_rate_hz"],
+        tower=tower_texts(sentences, text_spec.model, storage / "text"),
+    )
+
+
+def dataset_digest(shard_digest: str, sentences: Sequence[str], text_spec: TextSpec) -> str:
+    """Name a dataset by its shards and by all that its embeddings depend on."""
+    return digest(shard_digest, embedding_origin(sentences, text_spec))
+
+
+def _stream_shards(
+    task: ShardTask, on_shard: OnShard, use_gpus: bool | None
+) -> list[dict[str, Any]]:
+    """Make all shards, one on each free core; their entries in order."""
+    import ray
+    import ray.data
+
+    n_sentences, *row_shape = task.plan.shape
+    size = shards.rows_per_shard(n_sentences, row_shape)
+    wanted = [
+        {"shard": number, "first": first, "last": min(first + size, n_sentences)}
+        for number, first in enumerate(range(0, n_sentences, size))
+    ]
+    names = {shards.shard_name(row["shard"]) for row in wanted}
+    missing = len(names.difference(names_in(task.plan.shard_folder)))
+    made: list[dict[str, Any]] = []
+    # Reading and filtering need a core each; where there is a GPU, several cores share it.
+    if use_gpus is None:
+        use_gpus = "GPU" in ray.cluster_resources()
+    gpus = 1 / _WORKERS_PER_GPU if use_gpus else 0
+    stream = ray.data.from_items(wanted, override_num_blocks=len(wanted))
+    for row in stream.map(task, num_cpus=1, num_gpus=gpus).iter_rows():
+        if row["error"]:
+            raise UserError(row["error"])
+        made.append(row)
+        computed = sum(row["transform_s"] > 0 for row in made)
+        if row["transform_s"]:
+            on_shard(computed, max(computed, missing))
+    return sorted(made, key=lambda row: row["shard"])

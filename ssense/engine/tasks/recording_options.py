@@ -1,0 +1,171 @@
+"""The command line of sweeps on a recording, and what its defaults are for which.
+
+What takes seconds to import is imported where it is used: flags are checked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ssense.choices import UNTRAINED, BatchNorm, Electrodes, Precision, SplitKind
+from ssense.data.synthetic.spec import SyntheticSpec
+from ssense.engine.core.checks import check_folder, check_weights
+from ssense.engine.tasks.engine_options import EngineOptions
+from ssense.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from ssense.engine.tasks.precompute import DatasetPlan
+    from ssense.training.sentences import SentenceSpec
+
+MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
+"""What a synthetic recording is of."""
+
+SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """Values of the options that are left out."""
+
+    spectrogram: SpectrogramName
+    text_weights: str
+    encoder_weights: str
+    batch_size: int
+    precision: Precision
+    max_epochs: int
+    configurations: int
+    seeds: tuple[int, ...]
+
+
+# SSENSE, and what it leaves open.
+REAL = Defaults(
+    spectrogram="brainbert",
+    text_weights="openai",
+    encoder_weights="imagenet",
+    batch_size=32,
+    precision="bf16",
+    max_epochs=100,
+    configurations=10,
+    seeds=tuple(range(10)),
+)
+# The same code at a size for two cores and a few minutes, with nothing to download.
+SYNTHETIC = Defaults(
+    spectrogram="small",
+    text_weights=UNTRAINED,
+    encoder_weights="random",
+    batch_size=16,
+    precision="float32",  # fast on any processor; bf16 is not where units for it are missing
+    max_epochs=5,
+    configurations=3,
+    seeds=tuple(range(5)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(EngineOptions):
+    """Flags of a sweep on a recording."""
+
+    groups: ClassVar[Mapping[str, Sequence[str]]] = {
+        "data": ("recording", "subject", "trial", "split"),
+        "features": ("preset", "electrodes", "line_hz", "spectrogram"),
+        "training": (
+            "max_epochs",
+            "batch_size",
+            "precision",
+            "batch_norm",
+            "encoder_weights",
+            "text_weights",
+        ),
+    } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
+    above_0: ClassVar[Sequence[str]] = (*EngineOptions.above_0, "batch_size")
+
+    recording: str | None = None
+    """Folder of an unpacked Brain Treebank download, or its URL, from where every machine fetches
+    it once. Without one, a synthetic recording is made [a synthetic one]."""
+    subject: str = MADE_SUBJECT
+    """Subject folder name."""
+    trial: str = MADE_TRIAL
+    """Which of the subject's recordings."""
+    preset: Literal["literal", "paper"] = "literal"
+    """How sentences become segments: as the paper is worded, or as it was most likely run."""
+    electrodes: Electrodes = "clean-laplacian"
+    """Clean contacts minus the mean of two clean neighbours; clean contacts; or all contacts."""
+    line_hz: Literal[50, 60] = 60
+    """Frequency of the mains where it was recorded, removed with its harmonics."""
+    spectrogram: SpectrogramName | None = None
+    """Superlet recipe: brainbert; brainbert-50, what BrainBERT's function computes without its
+    settings file; or small, for trials [brainbert; small if synthetic]."""
+    text_weights: str | None = None
+    """CLIP text weights: openai, a local file, or untrained [openai; untrained if synthetic]."""
+    encoder_weights: str | None = None
+    """Initial ResNet-18 weights: imagenet, a local file, or random [imagenet; random if
+    synthetic]."""
+    split: SplitKind = "random"
+    """How a seed divides the sentences: random, as in the paper; grouped, repeated sentences
+    together; blocked, whole stretches of the recording, apart in time; held-out, one test split for
+    all seeds, the end of the recording."""
+    batch_size: int | None = None
+    """Pairs per training batch; the others of a batch are a pair's negatives [32; 16 if
+    synthetic]."""
+    precision: Precision | None = None
+    """Of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32 [bf16;
+    float32 if synthetic]."""
+    batch_norm: BatchNorm = "chunk"
+    """What batch normalisation goes by. A batch above 32 pairs passes the encoder in chunks of 32,
+    with the gradient of the whole batch: chunk, each by its own statistics, as the paper's batch
+    of 32; frozen, all by those of the initial weights, as in one pass; for pretrained weights."""
+    synthetic: SyntheticSpec = field(default_factory=SyntheticSpec)
+    """The synthetic recording to make."""
+
+    def __post_init__(self) -> None:
+        """Refuse a recording or weights that are not there, and a part of none."""
+        super().__post_init__()
+        check_folder("--recording", self.recording)
+        for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):
+            given = getattr(self, name)
+            if self.recording is None and given != made:
+                raise UserError(
+                    f"--{name} {printable(given)} is given without --recording: the synthetic one "
+                    f"is {made}. Give --recording FOLDER too, or neither."
+                )
+        encoder = ("imagenet", "random")
+        check_weights("--encoder-weights", self.encoder_weights, encoder, tags=False)
+        check_weights("--text-weights", self.text_weights, ("openai", UNTRAINED), tags=True)
+
+    @property
+    def defaults(self) -> Defaults:
+        """What stands in for options left out."""
+        return SYNTHETIC if self.recording is None else REAL
+
+    def specification(self) -> SentenceSpec:
+        """What makes the result of a cell, before a configuration changes it.
+
+        Raises:
+            UserError: a value is out of range.
+        """
+        from ssense.model.encoder import ResNetSpec
+        from ssense.training.sentences import SentenceSpec, TrainingSpec
+
+        values = {name: self.value(name) for name in ("batch_size", "precision", "max_epochs")}
+        try:
+            return SentenceSpec(
+                split=self.split,
+                encoder=ResNetSpec(
+                    weights=self.weights("encoder_weights"), batch_norm=self.batch_norm
+                ),
+                training=TrainingSpec(**values),
+            )
+        except ValueError as error:
+            raise UserError(f"{error}.") from error
+
+    def datasets(self) -> Iterator[DatasetPlan]:
+        """The recording's, see `plan_recording`."""
+        yield self.plan_dataset()
+
+    def plan_dataset(self) -> DatasetPlan:
+        """The recording's dataset, see `plan_recording`."""
+        from ssense.engine.tasks.recording_plan import plan_recording
+
+        return plan_recording(self)

@@ -1,0 +1,1 @@
+"""What people see: lines on a terminal, matrices, and MLflow."""

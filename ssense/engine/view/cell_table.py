@@ -1,0 +1,71 @@
+"""All cells of a search as one table, for whoever goes on with other tools."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from ssense.engine.core.cell import Cell
+from ssense.engine.core.matrix import standing
+from ssense.engine.records.ledger import Record
+from ssense.engine.search.search import Search
+from ssense.training.loop import validation_metrics
+
+CELLS_FILE = "cells.csv"
+
+
+def cells_csv(search: Search) -> bytes:
+    """Write a line for each cell of the configurations proposed so far, also of those not run.
+
+    Columns are family, the fields that any configuration names, seed, status and standing of the
+    configuration; of a cell that is done its best epoch's validation metrics (fractions) and that
+    epoch; seconds of training, device, signature, and why it failed. What is not known is empty.
+    """
+    rows = cell_rows(search)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def cell_rows(search: Search) -> list[dict[str, object]]:
+    """The lines of the table, with the same columns each."""
+    fields = dict.fromkeys(name for row in search.rows for name in row.configuration)
+    done = [record for row in search.rows for record in search.done(row.configuration)]
+    metrics = dict.fromkeys(name for record in done for name in validation_metrics(record.best))
+    lines = []
+    for row, shown in zip(search.rows, search.matrix().rows, strict=True):
+        swept = {name: row.configuration.get(name, "") for name in fields}
+        for seed, state in zip(search.sweep.seeds, shown.states, strict=True):
+            cell = Cell(row.configuration, seed)
+            lines.append(
+                {
+                    "family": row.family,
+                    **swept,
+                    "seed": seed,
+                    "status": state,
+                    "standing": standing(shown),
+                    **_result(search.record(cell), list(metrics)),
+                    "signature": search.signature(cell),
+                    "reason": _reason(search.record(cell)),
+                }
+            )
+    return lines
+
+
+def _result(record: Record | None, metrics: Sequence[str]) -> dict[str, object]:
+    is_done = record is not None and record.done
+    best = record.best if is_done else {}
+    return {
+        **{name: best.get(name, "") for name in metrics},
+        "best_epoch": record.best_epoch if is_done else "",
+        "seconds": record.timings.get("training", "") if record else "",
+        "device": record.device if record else "",
+    }
+
+
+def _reason(record: Record | None) -> str:
+    return record.reason if record else ""

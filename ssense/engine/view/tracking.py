@@ -1,0 +1,540 @@
+"""The MLflow view of a ledger: sweep, then configurations, then seeds. Only the driver writes it.
+
+    python -m ssense.engine.view.tracking --storage DIR
+
+brings the view of every sweep up to date with its ledger, in any database, as often as called.
+"""
+
+from __future__ import annotations
+
+from ssense.cli.command import check_flags, run_command
+from ssense.engine.view.view_options import TrackingOptions
+
+if __name__ == "__main__":
+    check_flags(TrackingOptions)  # before the imports that take seconds
+
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from upath import UPath
+
+from ssense.cli.screen import say, step
+from ssense.engine.records.driver import sole_driver
+from ssense.engine.records.ledger import SWEEPS, Ledger, Record, all_ledgers, find_ledger
+from ssense.engine.records.provenance import counting
+from ssense.engine.records.reports import Report, Table, keep_report, kept_reports, table_file
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Search
+from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
+from ssense.engine.view.matrix_figure import matrix_figure
+from ssense.engine.view.mlflow_database import (
+    ARTIFACTS,
+    DATABASE,
+    home,
+    is_another_place,
+    is_database,
+    is_own,
+    place_experiment,
+    place_runs,
+    prepare_database,
+    tracking_uri,
+)
+from ssense.engine.view.runs import (
+    FINISHED_AT,
+    LEVEL,
+    MATRIX_FILE,
+    Point,
+    ViewRun,
+    cell_run,
+    configuration_run,
+    metric_keys,
+    report_run,
+    row_records,
+    saved_views,
+    sweep_run,
+)
+from ssense.errors import UserError, one_line, printable
+from ssense.files.storage import exists, open_storage, read_whole
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+KEY = "ssense.key"
+SWEEP = "ssense.sweep"
+PARENT = "mlflow.parentRunId"
+NAME = "mlflow.runName"
+TABLES = "mlflow.loggedArtifacts"
+
+_DEFAULT = "Default"  # experiment that MLflow makes, with a place in the working directory
+
+DATA_REPORT = "data_report.md"
+
+# A server that does not answer is given up after twice this time, and is then left alone.
+_HTTP = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# A server with a new database takes half a minute to answer, and may have been started with us.
+_STARTING_S = 120.0
+_TRY_AGAIN_S = 5.0
+_QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+
+_REASON_CHARACTERS = 100
+_PAGE_RUNS = 5000  # that are asked for at a time
+
+
+class Tracker:
+    """Writes one sweep into MLflow, in a thread of its own: nobody waits before the end.
+
+    A server that is still starting is tried again for two minutes, or until the sweep ends. If
+    MLflow fails, it says so once and writes nothing more.
+
+    Attributes:
+        failure: what MLflow failed with, once it has; else empty.
+        is_advised: Whether that says what to do.
+    """
+
+    def __init__(self, storage: UPath, claim: str, sweep_name: str) -> None:
+        """Begin to connect, and to find the runs of this sweep that are there already."""
+        self.failure = ""
+        self.is_advised = False
+        self._storage = storage
+        self._uri = tracking_uri(storage)
+        self._claim = claim
+        self._sweep_name = sweep_name
+        self._description: Mapping[str, Any] = {}
+        self._runs: dict[str, _Known] = {}
+        self._orders: list[float] = []  # as they were shown last
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._queue.put(self._connect_in_time)
+        self._is_ending = threading.Event()
+        self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def start(self, search: Search, description: Mapping[str, Any]) -> None:
+        """Show the sweep and all cells that it has results of, and nothing else.
+
+        Args:
+            search: of the sweep.
+            description: of its ledger.
+        """
+        self._description = description
+        self._orders = search.orders()
+        runs = [sweep_run(search, description, "RUNNING")]
+        for row, order in zip(search.rows, self._orders, strict=True):
+            records = row_records(search, row)
+            if records:
+                runs.append(configuration_run(search, row, order))
+                runs += [cell_run(search, row, record) for record in records]
+        self._put_runs(runs)
+        self._queue.put(lambda: self._delete_others({run.key for run in runs}))
+        if "shards" in description["dataset"]:
+            report = self._storage / "shards" / description["dataset"]["shards"] / DATA_REPORT
+            self._queue.put(lambda: self._keep_report(report))
+
+    def cell(self, search: Search, record: Record) -> None:
+        """Show a finished cell, and bring configurations that it changes up to date."""
+        own, shown = search.rows_of(record.signature), self._orders
+        self._orders = search.orders()
+        for number, (row, order) in enumerate(zip(search.rows, self._orders, strict=True)):
+            is_new = number >= len(shown) or order != shown[number]
+            if row in own or (is_new and row_records(search, row)):
+                self._put_runs([configuration_run(search, row, order)])
+        self._put_runs([cell_run(search, row, record) for row in own])
+
+    def end(self, search: Search, most_s: float | None = None) -> None:
+        """Show that the sweep has ended, and wait until all is written.
+
+        Args:
+            search: Of the sweep.
+            most_s: Seconds to wait at most; None for as long as it takes.
+        """
+        matrix = search.matrix()
+        runs = [
+            configuration_run(search, row, order, shown)
+            for row, order, shown in zip(search.rows, search.orders(), matrix.rows, strict=True)
+            if row_records(search, row)
+        ]
+        self._put_runs([*runs, sweep_run(search, self._description, "FINISHED")])
+        files = {MATRIX_FILE: matrix_figure(matrix), CELLS_FILE: cells_csv(search)}
+        self._queue.put(lambda: self._keep(files))
+        self._close(most_s)
+
+    def report(
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        files: Sequence[UPath],
+        tables: Mapping[str, Table] = MappingProxyType({}),
+    ) -> None:
+        """Keep a report beside the ledger, show it as a run below the sweep's, and wait for it.
+
+        Args:
+            name: of the run.
+            tags: of the run.
+            metrics: of the run, as they are called here.
+            files: to keep as artifacts.
+            tables: to keep as MLflow's own, which its page compares across runs; rows by name.
+
+        Raises:
+            UserError: the storage can't be read or written to.
+        """
+        contents = {f"{table}.json": table_file(rows) for table, rows in tables.items()}
+        shown = json.dumps([{"path": file, "type": "table"} for file in contents])
+        keys = metric_keys(metrics)
+        report = Report(
+            name=name,
+            tags={**tags, TABLES: shown} if contents else tags,
+            metrics={keys[metric]: value for metric, value in metrics.items()},
+            files={**{file.name: read_whole(file) for file in files}, **contents},
+        )
+        keep_report(self._storage / SWEEPS / self._sweep_name, report)
+        self.show_report(report)
+        self._close()
+
+    def show_report(self, report: Report) -> None:
+        """Show a report as a run below the sweep's."""
+        run = report_run(self._sweep_name, report)
+        self._put_runs([run])
+        self._queue.put(lambda: self._keep(report.files, run.key))
+
+    def _close(self, most_s: float | None = None) -> None:
+        self._is_ending.set()
+        self._queue.put(None)
+        self._thread.join(most_s)
+
+    def _put_runs(self, runs: Sequence[ViewRun]) -> None:
+        for run in runs:
+            self._queue.put(lambda run=run: self._show(run))
+
+    def _write_all(self) -> None:
+        """Do what is queued, in order; after a failure nothing is tried any more."""
+        while (write := self._queue.get()) is not None:
+            if self.failure:
+                continue
+            try:
+                write()
+            except Exception as error:  # whatever the server or database does, training goes on
+                self.failure = _reason(error)
+                self.is_advised = isinstance(error, UserError)
+                say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """Let no run seem to go on that nothing will be written to any more, if that is possible.
+
+        The next sweep, or the view that is made again, takes them up.
+        """
+        with suppress(Exception):
+            for known in self._runs.values():
+                if known.status == "RUNNING":
+                    self._client.set_terminated(known.run_id, "FAILED")
+
+    def _connect_in_time(self) -> None:
+        deadline = time.monotonic() + _STARTING_S
+        while True:
+            try:
+                return self._connect()
+            except Exception:
+                may_start = self._uri.startswith("http") and time.monotonic() < deadline
+                if not may_start or self._is_ending.wait(_TRY_AGAIN_S):
+                    raise
+
+    def _connect(self) -> None:
+        warnings.filterwarnings("ignore", module="mlflow")
+        for name, value in {**_HTTP, **_QUIET}.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        # Importing mlflow sets its level; of what fails, it logs the traceback beside raising it,
+        # and urllib3 warns of every request that is repeated.
+        for name in ("mlflow", "alembic", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+        prepare_database(self._uri, own=is_own())
+        self._client = MlflowClient(self._uri)
+        self._find_experiment()
+        self._find_runs()
+        self._place_artifacts()
+
+    def _find_experiment(self) -> None:
+        """Find the experiment of the claim, or make one; one deleted in MLflow's page returns."""
+        experiment = self._client.get_experiment_by_name(self._claim)
+        if experiment is None:
+            experiment_id = self._client.create_experiment(self._claim, self._artifacts())
+            experiment = self._client.get_experiment(experiment_id)
+        elif experiment.lifecycle_stage == "deleted":
+            self._client.restore_experiment(experiment.experiment_id)
+        self._experiment = experiment
+        for name, tag in saved_views().items():
+            if experiment.tags.get(name) != tag:
+                self._client.set_experiment_tag(experiment.experiment_id, name, tag)
+
+    def _artifacts(self, run_id: str | None = None) -> str | None:
+        """Where artifacts are kept, of all runs or of one.
+
+        None where a server is asked: it may be elsewhere, and knows a place of its own.
+        """
+        if self._uri.startswith("http"):
+            return None
+        place = (home(self._storage) / ARTIFACTS).as_uri()
+        return place if run_id is None else f"{place}/{run_id}/artifacts"
+
+    def _place_artifacts(self) -> None:
+        """Let artifacts be where the storage is now: it may have been moved or copied."""
+        if not is_database(self._uri):
+            return
+        experiment, place = self._experiment, self._artifacts()
+        if is_own() and is_another_place(experiment.artifact_location, place):
+            place_experiment(self._uri, experiment.experiment_id, place)
+        default = self._client.get_experiment_by_name(_DEFAULT)
+        if is_own() and default is not None and default.artifact_location != place:
+            place_experiment(self._uri, default.experiment_id, place)
+        self._place_runs(self._runs.values())
+
+    def _place_runs(self, runs: Iterable[_Known]) -> None:
+        elsewhere = [
+            known
+            for known in runs
+            if is_another_place(known.artifacts, self._artifacts(known.run_id))
+        ]
+        for known in elsewhere:
+            known.artifacts = self._artifacts(known.run_id)
+        place_runs(self._uri, {known.run_id: known.artifacts for known in elsewhere})
+
+    def _find_runs(self) -> None:
+        self._runs.clear()  # an earlier try may have found some
+        again: list[str] = []  # made twice, by a request that was repeated
+        token = None
+        while True:
+            # In quotes, a quote can't be written: "_" stands for any character.
+            pattern = self._sweep_name.replace("'", "_")
+            page = self._client.search_runs(
+                [self._experiment.experiment_id],
+                f"tags.`{SWEEP}` LIKE '{pattern}'",
+                max_results=_PAGE_RUNS,
+                page_token=token,
+            )
+            for run in page:
+                key = run.data.tags.get(KEY)
+                if key is None or run.data.tags[SWEEP] != self._sweep_name:
+                    continue
+                if key in self._runs:
+                    again.append(run.info.run_id)
+                else:
+                    self._runs[key] = _Known.of(run)
+            token = page.token
+            if not token:
+                break
+        for run_id in again:  # the next page begins after as many runs as those before had
+            self._client.delete_run(run_id)
+
+    def _show(self, run: ViewRun) -> None:
+        """Make a run, or bring it up to date; nothing is written where nothing has changed."""
+        tags = {**run.tags, SWEEP: self._sweep_name, KEY: run.key, NAME: run.name}
+        if run.parent in self._runs:
+            tags[PARENT] = self._runs[run.parent].run_id
+        known = self._runs.get(run.key)
+        if known is not None and known.is_of_another_record(tags):
+            self._delete(run.key)
+            known = None
+        if known is None:
+            known = self._create(run, tags)
+            self._update(known, run, tags, run.curves)
+        else:
+            self._update(known, run, tags)
+        if run.status is not None and run.status != known.status:
+            self._set_status(known, run)
+
+    def _create(self, run: ViewRun, tags: Mapping[str, str]) -> _Known:
+        start = run.start
+        if run.place is not None:
+            start = self._runs[run.parent].start + run.place
+        made = self._client.create_run(self._experiment.experiment_id, start, dict(tags))
+        known = self._runs[run.key] = _Known.of(made)
+        if is_database(self._uri):
+            self._place_runs([known])  # another storage may share the experiment
+        return known
+
+    def _update(
+        self, known: _Known, run: ViewRun, tags: Mapping[str, str], curves: Sequence[Point] = ()
+    ) -> None:
+        """Write what MLflow lacks, in one request if it is not more than it takes."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        params = {
+            name: str(value) for name, value in run.params.items() if name not in known.params
+        }
+        changed = {name: tag for name, tag in tags.items() if known.tags.get(name) != tag}
+        values = {m: value for m, value in run.metrics.items() if known.metrics.get(m) != value}
+        at, now = run.end or _now(), _now()
+        self._client.log_batch(
+            known.run_id,
+            # Of several values without a step MLflow shows the one that was written last.
+            [Metric(metric, value, at, epoch) for metric, value, epoch in curves]
+            + [Metric(metric, value, now, 0) for metric, value in values.items()],
+            [Param(*param) for param in params.items()],
+            [RunTag(*tag) for tag in changed.items()],
+        )
+        known.params |= params
+        known.tags |= changed
+        known.metrics |= values
+
+    def _set_status(self, known: _Known, run: ViewRun) -> None:
+        if run.status == "RUNNING":
+            self._client.update_run(known.run_id, "RUNNING")
+        else:
+            self._client.set_terminated(known.run_id, run.status, run.end)
+        known.status = run.status
+
+    def _delete(self, key: str) -> None:
+        self._client.delete_run(self._runs.pop(key).run_id)
+
+    def _delete_others(self, keys: set[str]) -> None:
+        """Delete configurations and cells that the sweep no longer has, or not with a result."""
+        for key, known in list(self._runs.items()):
+            if key not in keys and known.tags.get(LEVEL) in ("configuration", "seed"):
+                self._delete(key)
+
+    def _keep_report(self, path: UPath) -> None:
+        if exists(path):
+            self._keep({DATA_REPORT: read_whole(path)})
+
+    def _keep(self, files: Mapping[str, bytes], key: str | None = None) -> None:
+        """Keep files as artifacts of a run, the sweep's if none is named, in place of earlier ones.
+
+        Runs are shown without them as well.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        known = self._runs[key or self._sweep_name]
+        try:
+            # Not the client's own way, which remembers where the artifacts of a run were.
+            artifacts = get_artifact_repository(known.artifacts, tracking_uri=self._uri)
+            with tempfile.TemporaryDirectory(prefix="ssense-") as folder:
+                for name, content in files.items():
+                    path = Path(folder) / name
+                    path.write_bytes(content)
+                    try:
+                        artifacts.log_artifact(str(path))
+                    except Exception:
+                        with suppress(Exception):  # rather none than half of one
+                            artifacts.delete_artifacts(name)
+                        raise
+        except Exception as error:  # whatever the artifact store's client library raises
+            self._client.get_run(known.run_id)  # fails where it is MLflow itself that is away
+            say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")
+
+
+@dataclass
+class _Known:
+    """What MLflow holds of a run."""
+
+    run_id: str
+    status: str
+    start: int
+    artifacts: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, run: Run) -> _Known:
+        info, data = run.info, run.data
+        known = dict(data.params), dict(data.tags), dict(data.metrics)
+        return cls(info.run_id, info.status, info.start_time, info.artifact_uri, *known)
+
+    def is_of_another_record(self, tags: Mapping[str, str]) -> bool:
+        """Whether it is half written, or of a record or report that has been replaced since."""
+        if FINISHED_AT not in tags:  # of what grows with the sweep
+            return False
+        return self.status == "RUNNING" or self.tags.get(FINISHED_AT) != tags[FINISHED_AT]
+
+
+def rebuild(storage: UPath, ledger: Ledger) -> None:
+    """Bring the view of a sweep up to date with its ledger, or make it anew.
+
+    A damaged report is named, and left out.
+
+    Raises:
+        UserError: the ledger is damaged, a driver works on the sweep, or MLflow fails.
+    """
+    with sole_driver(ledger.folder):
+        search = _as_it_ended(ledger)
+        description = ledger.description()
+        reports, damaged = kept_reports(ledger.folder)
+        for line in damaged:
+            say(f"  Left out: {line}")
+        tracker = Tracker(storage, search.sweep.claim, search.sweep.name)
+        tracker.start(search, description)
+        for report in reports:
+            tracker.show_report(report)
+        tracker.end(search)
+    if tracker.is_advised:
+        raise UserError(f"MLflow can't be written: {tracker.failure}.")
+    if tracker.failure:
+        database = home(storage) / DATABASE
+        advice = f"If {database} is damaged, delete it: it is made again from the ledger."
+        if not is_own():
+            advice = "Check MLFLOW_TRACKING_URI."
+        raise UserError(f"MLflow can't be written ({tracker.failure}). {advice}")
+
+
+def _as_it_ended(ledger: Ledger) -> Search:
+    """The search when its last driver ended: a failed cell counts, not yet to be tried again."""
+    description = ledger.description()
+    versions = description["code_digest"], description["kept_versions"]
+    records = counting(ledger.records(), *versions)
+    done = {signature: record for signature, record in records.items() if record.done}
+    search = Search(ledger.sweep(), POLICIES[ledger.policy()], ledger.rows(), done)
+    for record in records.values():
+        if not record.done:
+            search.finish(record)
+    return search
+
+
+def _reason(error: BaseException) -> str:
+    """What an error began with: libraries wrap a refused connection several times over."""
+    if isinstance(error, UserError):
+        return str(error).rstrip(".")
+    while error.__context__ is not None:
+        error = error.__context__
+    return printable(one_line(error), _REASON_CHARACTERS)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def main(command: TrackingOptions) -> None:
+    """Bring MLflow's view of sweeps up to date with their ledgers, in any database."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = open_storage(command.storage, must_exist=True)
+    if command.sweep is None:
+        ledgers = all_ledgers(storage)
+    else:
+        ledgers = [find_ledger(storage, command.sweep)]
+    refused = []
+    for ledger in ledgers:
+        try:
+            with step(f"{ledger.folder.name} into MLflow"):
+                rebuild(storage, ledger)
+        except UserError as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError(" ".join(refused))
+
+
+if __name__ == "__main__":
+    run_command(TrackingOptions, main)

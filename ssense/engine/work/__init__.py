@@ -1,0 +1,1 @@
+"""Where cells run: workers, their Ray, and what becomes of both."""

@@ -1,0 +1,141 @@
+"""One cell on one worker: the Ray Tune trainable, whose process is reused from cell to cell."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from functools import cached_property
+from typing import Any
+
+from ray import tune
+
+from ssense.data.dataset import Dataset, Pairs
+from ssense.data.things.dataset import ImageDataset, ImageResponses
+from ssense.engine.core.cell import Cell, signature
+from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.provenance import code_digest, provenance
+from ssense.errors import UserError, one_line
+from ssense.files.storage import remove_partial_files
+from ssense.retrieval import NonFiniteError
+from ssense.specification import configured
+from ssense.training.checkpoint import CheckpointFile
+from ssense.training.loop import Specification, fit
+from ssense.training.process import assigned_device, reset_process
+
+
+class CellTrainable(tune.Trainable):
+    """Trains the cell named by its configuration, writes it to the ledger, and is done.
+
+    Ray keeps the process and hands it the next cell, so the dataset stays on the device.
+    """
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        dataset: Dataset | ImageDataset,
+        specification: Specification,
+        ledger: Ledger,
+        threads: int,
+        gpus: float,
+        code: str,
+    ) -> None:
+        """Keep what is given; `dataset` comes out of the node's object store.
+
+        Of what goes wrong here, Ray says no more than that a worker died: all else is in `step`.
+        """
+        self._code = code
+        self._dataset = dataset
+        self._gpus = gpus
+        self._specification = specification
+        self._ledger = ledger
+        self._threads = threads
+        self._cell = Cell(**config)
+
+    @cached_property
+    def _pairs(self) -> Pairs | ImageResponses:
+        return self._dataset.on(assigned_device(self._gpus))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next cell."""
+        self._cell = Cell(**new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train the cell. An exception ends the process, which may be in no state to go on.
+
+        Raises:
+            UserError: the code here is not the driver's, there is no GPU to use, or the storage
+                can't be written to.
+        """
+        if code_digest() != self._code:
+            raise UserError(
+                f"a worker on {platform.node()} runs another version of the code than the driver. "
+                "Install the same one there; if you have edited it, run the same command again."
+            )
+        reset_process(self._cell.seed, self._threads)
+        record = run_cell(self._cell, self._dataset, self._pairs, self._specification, self._ledger)
+        return {"done": True, "record": record}
+
+
+def run_cell(
+    cell: Cell,
+    dataset: Dataset | ImageDataset,
+    pairs: Pairs | ImageResponses,
+    specification: Specification,
+    ledger: Ledger,
+) -> Record:
+    """Train one cell on the device of `pairs`, the dataset's, and keep it in the ledger.
+
+    A cell that a worker left unfinished goes on from its last checkpoint. Training sees the
+    training and validation splits alone.
+
+    Returns:
+        Its record. It failed where the training diverged, which it would do again.
+
+    Raises:
+        UserError: the storage can't be written to.
+    """
+    start = time.perf_counter()
+    split = dataset.split(specification.split, cell.seed)
+    common = {
+        "signature": signature(cell, specification, dataset.digest),
+        "configuration": dict(cell.configuration),
+        "seed": cell.seed,
+        "dataset_digest": dataset.digest,
+        "sizes": {part: len(rows) for part, rows in vars(split).items()},
+        **provenance(pairs.device, split),
+        "worker": f"{platform.node()}:{os.getpid()}",
+    }
+    # The bits of a result depend on all of this; a checkpoint of other circumstances is not used.
+    circumstances = ("signature", "device", "versions", "threads", "instructions", "code_digest")
+    checkpoint_path = ledger.checkpoint_path(common["signature"])
+    # What a worker was writing when it was killed: by now this cell has no worker but this one.
+    remove_partial_files(checkpoint_path.parent, abandoned_s=0)
+    checkpoint = CheckpointFile(checkpoint_path, {name: common[name] for name in circumstances})
+    left_off = checkpoint.load()
+    earlier = ledger.record(common["signature"])
+    if earlier and not earlier.done and earlier.code_digest == common["code_digest"]:
+        common["attempts"] = earlier.attempts + 1
+    common["resumed_after"] = len(left_off.history) if left_off else 0
+    common["checkpoint_refused"] = checkpoint.refused
+
+    encoder = None
+    try:
+        trained = fit(
+            pairs.select(split.train),
+            pairs.select(split.validation),
+            configured(specification, cell.configuration),
+            cell.seed,
+            on_epoch=checkpoint.save_if_worthwhile,
+            resume=left_off,
+        )
+    except NonFiniteError as error:
+        outcome: dict[str, Any] = {"status": "failed", "reason": one_line(error)}
+    else:
+        encoder = trained.encoder
+        outcome = {"status": "done", "history": trained.history, "best_epoch": trained.best_epoch}
+    timings = {"training": time.perf_counter() - start}
+    record = ledger.write(Record(**common, **outcome, timings=timings), encoder)
+    checkpoint.delete()
+    return record

@@ -1,0 +1,109 @@
+"""Short content hashes that name specifications, datasets and cells."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ssense.errors import UserError, printable
+from ssense.files.storage import cache_folder
+from ssense.specification import identity
+
+DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
+# A recording has 6 GB and is named at every start; weights are named by every cell's signature.
+_WORTH_REMEMBERING = 2**20
+_SETTLED_S = 2.0  # some file systems tell times no finer: a file could change and show it not
+
+
+def digest(*parts: Any) -> str:
+    """Hash dataclasses, mappings, sequences and scalars by value, whatever their key order.
+
+    Of a dataclass only what differs from its defaults counts, see `specification.identity`.
+
+    Raises:
+        TypeError: a part holds something without a canonical JSON form (an array, an object).
+    """
+    text = json.dumps(parts, sort_keys=True, default=_plain, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def file_digest(path: Path) -> str:
+    """Hash the bytes of one file; a large one is not read again until it changes."""
+    status = path.stat()
+    if status.st_size < _WORTH_REMEMBERING:
+        return _digest_of_bytes(path)
+    state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    name = digest(str(path.resolve()), *state)
+    known = _remembered(name)
+    if len(known) != DIGEST_CHARACTERS:
+        known = _digest_of_bytes(path)
+        if time.time() - status.st_ctime > _SETTLED_S:
+            _remember(name, known)
+    return known
+
+
+def weights_identity(weights: str) -> str:
+    """Name weights by what they are: a file by its content, anything else by its own name.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    path = weights_file(weights)
+    return f"file {file_digest(path)}" if path else weights
+
+
+def weights_file(weights: str) -> Path | None:
+    """The file that weights are in; None where they are named otherwise ("openai").
+
+    Raises:
+        UserError: it can't be read.
+    """
+    path = Path(weights)
+    try:
+        if not path.is_file():
+            return None
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(
+            f"weights {printable(weights)} can't be read ({error.strerror}). Check the name of the "
+            "file and its permissions."
+        ) from error
+    return path
+
+
+def _digest_of_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _cache_folder() -> Path:
+    return cache_folder() / "digests"
+
+
+def _remembered(name: str) -> str:
+    try:
+        return (_cache_folder() / name).read_text()
+    except (OSError, UserError, ValueError):
+        return ""
+
+
+def _remember(name: str, known: str) -> None:
+    """Keep a digest for later; where nothing can be kept, the file is read again next time."""
+    with contextlib.suppress(OSError, UserError):
+        note = _cache_folder() / name
+        partial = note.with_name(f"{name}.{os.getpid()}")
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(known)
+        partial.replace(note)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"": type(value).__name__, **identity(value)}
+    raise TypeError(f"cannot hash a {type(value).__name__} by value: {value!r}")

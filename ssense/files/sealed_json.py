@@ -1,0 +1,53 @@
+"""JSON files that show whether they were changed: each holds a checksum of all else in it.
+
+An edit, a merge of two copies or a flipped bit leaves valid JSON that says something else. Whoever
+means to forge a file can make its checksum too; this is against accidents, and edits in passing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ssense.files.digest import digest
+from ssense.files.storage import write_json
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+CHECKSUM = "checksum"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the checksum of plain values to them."""
+    return {**content, CHECKSUM: digest(content)}
+
+
+def write_sealed(path: UPath, content: Mapping[str, Any]) -> None:
+    """Write plain values as JSON, whole, with their checksum.
+
+    Raises:
+        UserError: The file can't be written.
+    """
+    write_json(path, sealed(content))
+
+
+def unsealed(content: Any, without: str = "") -> dict[str, Any]:
+    """Check the checksum of what was read from such a file, and take it off.
+
+    Args:
+        content: What the JSON file holds.
+        without: A name under the checksum that is to be taken off too.
+
+    Raises:
+        ValueError: The content is no object, has no checksum, or is not what that was made of.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, not an object")
+    plain = {name: value for name, value in content.items() if name != CHECKSUM}
+    if CHECKSUM not in content:
+        raise ValueError("its checksum is missing: it was changed")
+    if content[CHECKSUM] != digest(plain):
+        raise ValueError("its content does not match its checksum: it was changed")
+    plain.pop(without, None)
+    return plain

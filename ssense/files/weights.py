@@ -1,0 +1,223 @@
+"""State dictionaries of other people's models: read without running what a file says.
+
+Read are .safetensors files, whatever `torch.save` writes of plain tensors (.pt, .pth, .bin), and
+TorchScript archives such as OpenAI published CLIP in: of these the tensors alone, not the program.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssense.errors import UserError, one_line, printable
+
+# What training programs put a state dictionary under, and in front of its names.
+_UNDER = ("state_dict", "model_state_dict", "model")
+_IN_FRONT = ("module.", "_orig_mod.")
+
+_STORAGES = {
+    "BoolStorage": torch.bool,
+    "ByteStorage": torch.uint8,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+}
+_SIZE = 2**10  # a file of text in place of weights is told by its beginning
+_REASON_CHARACTERS = 100
+_NAMED = 3  # names in a message
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dictionary; wrappers of training programs are taken off.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        UserError: The file is missing or damaged, or holds anything but tensors by name.
+    """
+    if path.is_dir():
+        files = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
+        raise UserError(f"{path} is a folder. Give a file of weights in it{_listed(files)}.")
+    try:
+        found = _read(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Check its name.") from None
+    except Exception as error:  # safetensors, zip and pickle raise a dozen kinds
+        raise UserError(
+            f"{path}: unreadable weights ({_reason(path, error)}). Give a state dictionary, as "
+            ".safetensors or saved by torch.save."
+        ) from error
+    return _plain(path, found)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of many names, for a message."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(printable, names[:_NAMED])) + more
+
+
+def _listed(names: list[str]) -> str:
+    return f": {', '.join(names[:3])}" if names else ", such as model.safetensors"
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if _is_torchscript(path):
+        return _read_torchscript(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _plain(path: Path, found: Any) -> dict[str, Tensor]:
+    """The state dictionary in what a file holds, under its plain names."""
+    for name in _UNDER:
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
+    if (
+        not isinstance(found, Mapping)
+        or not found
+        or not all(isinstance(key, str) for key in found)
+        or not all(isinstance(value, Tensor) for value in found.values())
+    ):
+        raise UserError(f"{path}: holds more than tensors by name. Save a state dictionary.")
+    state = dict(found)
+    while any(all(name.startswith(prefix) for name in state) for prefix in _IN_FRONT):
+        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
+    return state
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """What is wrong with a file, in a few words."""
+    with path.open("rb") as file:
+        start = file.read(_SIZE)
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself: git lfs pull"
+    if start.lstrip()[:1] in (b"<", b"{") and start.isascii() and path.suffix != ".safetensors":
+        return f"it is text: {printable(start.decode(), 40)}"
+    # torch's own message is a page of advice to load the file without restriction.
+    said = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n\nCheck the doc")[0]
+    if refused := re.search(r"Unsupported (?:global|class).* GLOBAL (\S+)", said):
+        return f"it holds {printable(refused[1])}, which is not loaded: only tensors are"
+    reason = printable(said or one_line(error), _REASON_CHARACTERS)
+    return reason if isinstance(error, OSError) else f"{type(error).__name__}: {reason}"
+
+
+# ---------------------------------------------------------------- TorchScript
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    """Parameters and buffers of a TorchScript archive by name, as `state_dict` has them."""
+    with zipfile.ZipFile(path) as archive:
+        (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        folder = pickled.removesuffix("data.pkl")
+        with archive.open(pickled) as file:
+            module = _ModuleReader(file, archive, folder).load()
+    state: dict[str, Tensor] = {}
+    _collect(module, "", state)
+    return state
+
+
+def _collect(module: _Module, prefix: str, state: dict[str, Tensor]) -> None:
+    for name, value in module.attributes.items():
+        if isinstance(value, Tensor):
+            state[prefix + name] = value
+        elif isinstance(value, _Module):
+            _collect(value, f"{prefix}{name}.", state)
+
+
+class _Module:
+    """A module of an archive: its attributes, and nothing of what its class would do."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        self.attributes = attributes
+
+
+class _ModuleReader(pickle.Unpickler):
+    """Builds modules and tensors; every other name that a file mentions is refused."""
+
+    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(file)
+        self._archive, self._folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] == "__torch__":
+            return _Module
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        known = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        }
+        # Lists of numbers, which modules have as settings, come through functions of torch's own.
+        if module == "torch.jit._pickle":
+            return _setting
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {module}.{name}")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        """The numbers behind tensors, flat; on whatever device they were."""
+        _, dtype, key, *_ = pid
+        content = bytearray(self._archive.read(f"{self._folder}data/{key}"))
+        return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+
+
+def _setting(value: Any, *_: Any) -> Any:
+    return value
+
+
+def _tensor(
+    storage: Tensor, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
+) -> Tensor:
+    return storage.as_strided(shape, strides, offset)
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Give a model trained weights, which must be its own in names, shapes and types.
+
+    Args:
+        model: That the weights are for; where they are assigned, it may hold none of its own.
+        state: The state dictionary.
+        assign: Whether the model takes the tensors themselves, and not a copy.
+
+    Raises:
+        ValueError: The weights are another model's, with the first that is not as it should be.
+    """
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() | state.keys()):
+        if name not in state or name not in wanted:
+            raise ValueError(f"{name} is {'missing' if name not in state else 'unknown'}")
+        for what, found, own in (
+            ("shape", list(state[name].shape), list(wanted[name].shape)),
+            ("type", state[name].dtype, wanted[name].dtype),
+        ):
+            if found != own:
+                raise ValueError(f"{name} has the {what} {found}, not {own}")
+    model.load_state_dict(state, assign=assign)

@@ -1,0 +1,1 @@
+"""What stimuli are retrieved by: embeddings of frozen text and image towers."""

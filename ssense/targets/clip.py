@@ -1,0 +1,148 @@
+"""Frozen open_clip models: their weights or what to do without, and embeddings that are kept."""
+
+from __future__ import annotations
+
+import logging
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ssense.choices import UNTRAINED
+from ssense.errors import UserError, one_line, printable
+from ssense.files.digest import weights_file
+from ssense.files.tensor_file import read_tensor, write_tensor
+from ssense.targets.clip_weights import load_clip_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from upath import UPath
+
+_TOWERS = Path(__file__).parent / "towers"
+_UNTRAINED_SEED = 0
+_OFFERED = 3  # names in place of one that there is not
+_REASON_CHARACTERS = 100
+
+
+def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None) -> nn.Module:
+    """Build an open_clip model in evaluation mode whose weights never change.
+
+    Args:
+        model: open_clip's name of it.
+        weights: an open_clip tag ("openai"), a local file, or "untrained" for the seeded
+            initialisation.
+        what: the weights are for, "text" or "image", as messages and flags name it.
+        image_px: side of the images it takes, its own where none is given.
+
+    Raises:
+        UserError: the model is unknown or its weights can't be had.
+    """
+    import open_clip
+
+    check_weights(model, weights, what)
+    file = weights_file(weights)
+    pretrained = None if file or weights == UNTRAINED else weights
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
+    try:
+        model_config(model)  # which says that there is no such model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_UNTRAINED_SEED)
+            clip = open_clip.create_model(model, pretrained=pretrained, force_image_size=image_px)
+        if file:
+            load_clip_weights(clip, file, what)
+    except UserError:
+        raise
+    except Exception as error:  # open_clip raises whatever its hub, pickle or tensor reader does
+        reason = printable(one_line(error), _REASON_CHARACTERS)
+        raise UserError(
+            f"{what} weights {printable(weights)} of {model} can't be had ({reason}). "
+            f"Go online once to fill the cache, or pass a local file with --{what}-weights FILE, "
+            f"or run a trial with --{what}-weights untrained."
+        ) from error
+    finally:
+        logging.disable(level)
+    return clip.eval().requires_grad_(False)
+
+
+def model_config(model: str) -> dict[str, Any]:
+    """What open_clip knows of a model.
+
+    Raises:
+        UserError: it knows none of that name.
+    """
+    import open_clip
+
+    open_clip.add_model_config(_TOWERS)
+    config = open_clip.get_model_config(model)
+    if config is None:
+        known = _similar(model, open_clip.list_models())
+        raise UserError(
+            f"open_clip knows no model {printable(model)}. {_offered(known)}"
+            "See open_clip.list_models()."
+        )
+    return config
+
+
+def check_weights(model: str, weights: str, what: str) -> None:
+    """Refuse a name of weights that is neither a file nor known to open_clip; nothing is loaded.
+
+    Args:
+        model: open_clip's name of it.
+        weights: as of `frozen_clip`.
+        what: likewise.
+
+    Raises:
+        UserError: open_clip knows no weights of that name, or no such model; or the file can't be
+            read.
+    """
+    if weights == UNTRAINED or weights_file(weights) is not None:
+        return
+    import open_clip
+
+    model_config(model)
+    if open_clip.is_pretrained_cfg(model, weights):
+        return
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    known = ", ".join(_similar(weights, tags) or tags[:_OFFERED]) or "none"
+    raise UserError(
+        f"{what} weights {printable(weights)}: no file of that name, and open_clip has none of "
+        f"that name for {model} (it has: {known}). Check the path, or go online with one of these, "
+        f"or pass --{what}-weights FILE, or run a trial with --{what}-weights {UNTRAINED}."
+    )
+
+
+def _similar(name: str, known: Sequence[str]) -> list[str]:
+    """Names that resemble one that is misspelt, whatever the case."""
+    as_written = {each.lower(): each for each in known}
+    return [as_written[each] for each in get_close_matches(name.lower(), as_written, _OFFERED)]
+
+
+def _offered(names: Sequence[str]) -> str:
+    return f"Did you mean {' or '.join(names)}? " if names else ""
+
+
+def write_embeddings(path: UPath, embeddings: Tensor, origin: Mapping[str, str]) -> None:
+    """Keep embeddings `[N, D]` with everything they depend on: the whole file or none.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    write_tensor(path, "embeddings", embeddings, origin)
+
+
+def read_embeddings(path: UPath, n: int, origin: Mapping[str, str] | None = None) -> Tensor:
+    """Read embeddings `[n, D]` that were kept.
+
+    Args:
+        path: The file to read.
+        n: The rows that it must have.
+        origin: What they must have been made from; None where that is not known.
+
+    Raises:
+        UserError: the file is damaged, of another origin, or holds something else.
+    """
+    return read_tensor(path, "embeddings", origin, shape=(n, None), dtype=torch.float32)

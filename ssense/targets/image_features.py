@@ -1,0 +1,234 @@
+"""Image features of a frozen open_clip tower, computed once and cached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ssense.choices import FeatureKind
+from ssense.data.things.images import ImageSet
+from ssense.data.things.pixels import Fit, images_digest, read_pixels
+from ssense.errors import UserError, printable
+from ssense.files.digest import digest, weights_identity
+from ssense.precision import full_precision
+from ssense.targets.augmentations import (
+    COGNITIVE_PRIOR,
+    Augmentation,
+    FovealBlur,
+    Unchanged,
+)
+from ssense.targets.clip import frozen_clip, model_config, read_embeddings, write_embeddings
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+FORMAT_VERSION = 1  # raise it when the same images and tower come to give other features
+
+"""What is embedded of an image.
+
+original: the image itself.
+augmented-mean: NeuroBridge's four degraded views; the mean of their features.
+blurred: UBP's foveal blur.
+"""
+
+VIEWS: dict[FeatureKind, tuple[Augmentation, ...]] = {
+    "original": (Unchanged(),),
+    "augmented-mean": COGNITIVE_PRIOR,
+    "blurred": (FovealBlur(),),
+}
+_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTowerSpec:
+    """Which frozen tower embeds the images.
+
+    The default is the tower of NeuroBridge, and so of SSR; "ViT-B-16-quickgelu" is the one that
+    NeuroCLIP has here. OpenAI's weights were trained with QuickGELU, which the plain names lack.
+
+    Attributes:
+        model: open_clip's name of it.
+        weights: an open_clip tag ("openai"), a local file, or "untrained" for a tower at its
+            seeded initialisation.
+        fit: how an image becomes a square. The random crops that open_clip trains with are
+            refused: features are computed once, and would keep one draw for good.
+        image_px: side of the tower's input, its own where none is given.
+
+    Raises:
+        UserError: the transform is none of these.
+    """
+
+    model: str = "RN50-quickgelu"
+    weights: str = "openai"
+    fit: Fit = "squash"
+    image_px: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse transforms that are not the same at every call."""
+        if self.fit not in get_args(Fit):
+            raise UserError(
+                f"fit {printable(str(self.fit))} is no transform whose features can be cached: a "
+                f"random one would keep a single draw. Use {' or '.join(get_args(Fit))}."
+            )
+
+
+class ImageTower(nn.Module):
+    """The image side of an open_clip model, frozen, fed with pixels.
+
+    Args:
+        visual: open_clip's image encoder, frozen and in evaluation mode, see `frozen_clip`.
+
+    Attributes:
+        image_px: side of the images it takes.
+    """
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+        settings = visual.preprocess_cfg
+        size = settings["size"]
+        self.image_px = size if isinstance(size, int) else min(size)
+        for name in ("mean", "std"):
+            values = torch.tensor(settings[name]).view(-1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Embed uint8 `[B, 3, S, S]` as float32 `[B, F]`, not normalised."""
+        return self.visual(self.normalised(pixels)).float()
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Scale uint8 pixels to what the encoder was trained on, float32."""
+        return (pixels.float() / 255 - self.mean) / self.std
+
+    def train(self, mode: bool = True) -> ImageTower:  # noqa: ARG002
+        """Stay in evaluation mode: a frozen tower drops no patch and keeps its statistics."""
+        return super().train(False)
+
+
+def image_tower(spec: ImageTowerSpec) -> ImageTower:
+    """Build the frozen tower, on the CPU.
+
+    Raises:
+        UserError: the model is unknown, its weights can't be had, or it takes no squares.
+    """
+    tower = ImageTower(frozen_clip(spec.model, spec.weights, "image", spec.image_px).visual)
+    size = tower.visual.preprocess_cfg["size"]
+    if not isinstance(size, int) and len(set(size)) > 1:
+        raise UserError(f"{spec.model} takes images of {size} pixels. Use one that takes squares.")
+    return tower
+
+
+def tower_layers(model: str) -> int:
+    """How many layers the image Transformer of an open_clip model has.
+
+    Raises:
+        UserError: there is no such model, or it is no Transformer.
+    """
+    layers = model_config(model)["vision_cfg"].get("layers")
+    if not isinstance(layers, int):
+        raise UserError(
+            f"{model} is no Transformer that takes prompts. Use --tower ViT-B-16-quickgelu."
+        )
+    return layers
+
+
+def tower_px(model: str) -> int:
+    """Side of the images that an open_clip model takes.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    size = model_config(model)["vision_cfg"]["image_size"]
+    return size if isinstance(size, int) else min(size)
+
+
+def cached_features(
+    images: ImageSet,
+    kinds: Sequence[FeatureKind],
+    spec: ImageTowerSpec,
+    folder: UPath,
+    device: torch.device | str = "cpu",
+) -> dict[FeatureKind, Tensor]:
+    """Features of all images, from the cache in `folder` or computed into it.
+
+    There is a file for each view of the images. What is missing is computed in one pass over the
+    image files. Call it once before work is handed out: then nothing is left to compute.
+
+    Args:
+        images: to embed.
+        kinds: of features.
+        spec: of the tower.
+        folder: of the cache.
+        device: to compute on.
+
+    Returns:
+        By kind, `[N, F]` float32 on the CPU, not normalised.
+
+    Raises:
+        UserError: the weights can't be had, or an image or a cached file is damaged.
+    """
+    views = list(dict.fromkeys(view for kind in kinds for view in VIEWS[kind]))
+    listed = images_digest(images)
+    origins = {view: feature_origin(listed, view, spec) for view in views}
+    paths = {v: folder / f"{spec.model}-{digest(o)}.safetensors" for v, o in origins.items()}
+    found = {
+        view: read_embeddings(paths[view], len(images), origins[view])
+        for view in views
+        if paths[view].exists()
+    }
+    missing = [view for view in views if view not in found]
+    if missing:
+        found |= embed_images(images, missing, spec, device)
+    for view in missing:
+        write_embeddings(paths[view], found[view], origins[view])
+    # As NeuroBridge does, the features are averaged as they are, without normalisation.
+    return {kind: torch.stack([found[view] for view in VIEWS[kind]]).mean(dim=0) for kind in kinds}
+
+
+def feature_origin(images: str, view: Augmentation, spec: ImageTowerSpec) -> dict[str, str]:
+    """Everything that features depend on.
+
+    Args:
+        images: digest of the image list, see `images_digest`.
+        view: of the images.
+        spec: of the tower; weights count by their content.
+    """
+    return {
+        "model": spec.model,
+        "weights": weights_identity(spec.weights),
+        "transform": f"{spec.fit} {spec.image_px or 'own size'}",
+        "view": f"{type(view).__name__} {digest(view)}",
+        "images": images,
+        "format": str(FORMAT_VERSION),
+    }
+
+
+@torch.inference_mode()
+def embed_images(
+    images: ImageSet,
+    views: Sequence[Augmentation],
+    spec: ImageTowerSpec,
+    device: torch.device | str = "cpu",
+) -> dict[Augmentation, Tensor]:
+    """Embed views of all images.
+
+    Returns:
+        By view, `[N, F]` float32 on the CPU.
+
+    Raises:
+        UserError: the weights can't be had, or an image is damaged.
+    """
+    tower = image_tower(spec).to(device)
+    parts: dict[Augmentation, list[Tensor]] = {view: [] for view in views}
+    for first in range(0, len(images), _BATCH):
+        rows = range(first, min(first + _BATCH, len(images)))
+        names = [images.files[row] for row in rows]
+        pixels = read_pixels(images, tower.image_px, spec.fit, rows).to(device)
+        with full_precision(pixels.device.type):  # the cache has one key for every device
+            for view in views:
+                parts[view].append(tower(view.apply(pixels, names)).cpu())
+    return {view: torch.cat(features) for view, features in parts.items()}

@@ -1,0 +1,145 @@
+"""Sentence embeddings of a frozen open_clip text tower, computed once and cached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from ssense.data.repeats import TowerTexts, first_of
+from ssense.errors import UserError, one_line
+from ssense.files.digest import digest, weights_identity
+from ssense.files.storage import exists
+from ssense.files.tensor_file import read_tensor, write_tensor
+from ssense.targets.clip import frozen_clip, model_config, read_embeddings, write_embeddings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from upath import UPath
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpec:
+    """Which frozen tower embeds the sentences.
+
+    `weights` is an open_clip tag ("openai"), a local file, or "untrained" for a tower at its
+    seeded initialisation. The plain model name "ViT-B-32" would run OpenAI's weights with the
+    wrong activation; they were trained with QuickGELU.
+    """
+
+    model: str = "ViT-B-32-quickgelu"
+    weights: str = "openai"
+
+
+def cached_embeddings(sentences: Sequence[str], spec: TextSpec, folder: UPath) -> Tensor:
+    """Embeddings `[N, D]` of the sentences, from the cache in `folder` or computed into it.
+
+    Raises:
+        UserError: the weights can't be had, or the cached file is damaged.
+    """
+    origin = embedding_origin(sentences, spec)
+    path = folder / f"{spec.model}-{digest(origin)}.safetensors"
+    if exists(path):
+        return read_embeddings(path, len(sentences), origin)
+    embeddings = embed_sentences(sentences, spec)
+    write_embeddings(path, embeddings, origin)
+    return embeddings
+
+
+def embedding_origin(sentences: Sequence[str], spec: TextSpec) -> dict[str, str]:
+    """Everything the embeddings depend on: model, weights by content, tokeniser, sentences."""
+    return {
+        "model": spec.model,
+        "weights": weights_identity(spec.weights),
+        "tokeniser": _tokeniser(spec.model),
+        "sentences": digest(list(sentences)),
+    }
+
+
+def tower_texts(
+    sentences: Sequence[str], model: str, folder: UPath, *, keep: bool = True
+) -> TowerTexts:
+    """The sentences as a model's tokeniser has them, from the cache in `folder` if they are there.
+
+    Args:
+        sentences: N texts.
+        model: open_clip's name of it.
+        folder: Of the cache.
+        keep: Whether to write what is not there.
+
+    Raises:
+        UserError: the model is unknown, its tokeniser can't be had, or the cached file is damaged.
+    """
+    origin = {"origin": digest(_tokeniser(model), list(sentences))}
+    path = folder / f"{model}-tokens-{origin['origin']}.safetensors"
+    if exists(path):
+        shape = (len(sentences), None)
+        tokens = read_tensor(path, "tokens", origin, shape=shape, dtype=torch.int32)
+    else:
+        tokens = _tokens(sentences, model)
+        if keep:
+            write_tensor(path, "tokens", tokens, origin)
+    whole, cut = tokens[:, :-1].numpy(), tokens[:, -1].numpy().astype(bool)
+    return TowerTexts(first_of(map(bytes, whole)), cut, whole.shape[1])
+
+
+def _tokens(sentences: Sequence[str], model: str) -> Tensor:
+    """Tokens that the tower reads, and in the last column whether there are more, int32 [N, L+1].
+
+    What is cut off is found by a tokeniser with room for one token more: it has another last one.
+    """
+    model_config(model)  # which says that there is no such model
+    import open_clip
+
+    try:
+        tokenise = open_clip.get_tokenizer(model)
+        tokens = tokenise(list(sentences))
+        longer = tokenise(list(sentences), context_length=tokens.shape[1] + 1)
+    except Exception as error:  # the hub's client raises errors of its own
+        raise UserError(
+            f"the tokeniser of {model} can't be had ({one_line(error)}). Go online once to fill "
+            "the cache."
+        ) from error
+    cut = (longer[:, :-1] != tokens).any(dim=1, keepdim=True)
+    return torch.cat([tokens, cut], dim=1).to(torch.int32)
+
+
+def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
+    """Embed each distinct sentence once.
+
+    Returns:
+        `[N, D]` float32, rows of length 1 (SSENSE, section 2.3).
+
+    Raises:
+        UserError: the model is unknown or its weights can't be had.
+    """
+    import open_clip
+
+    distinct = list(dict.fromkeys(sentences))
+    tower = _text_tower(spec)
+    tokens = open_clip.get_tokenizer(spec.model)(distinct)
+    # The tower is causal and read at the end-of-text token, which has the highest number:
+    # positions after that of the longest sentence change nothing but the time it takes. (Padding
+    # does not tell: its number, 0, is also the token "!".)
+    length = int(tokens.argmax(dim=1).max()) + 1
+    tower.positional_embedding = nn.Parameter(tower.positional_embedding[:length])
+    tower.attn_mask = tower.attn_mask[:length, :length]
+    with torch.inference_mode():
+        batches = [tower.encode_text(batch) for batch in tokens[:, :length].split(_BATCH)]
+    embeddings = normalize(torch.cat(batches).float(), dim=1)
+    row = {sentence: i for i, sentence in enumerate(distinct)}
+    return embeddings[[row[sentence] for sentence in sentences]]
+
+
+def _tokeniser(model: str) -> str:
+    return f"open_clip {model}"
+
+
+def _text_tower(spec: TextSpec) -> nn.Module:
+    return frozen_clip(spec.model, spec.weights, "text")

@@ -1,0 +1,169 @@
+"""How image decoding trains: an objective around a brain encoder, judged by retrieval of images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ssense.choices import UNTRAINED, GalleryName, ImageSplitKind
+from ssense.data.splits import Split
+from ssense.data.things.dataset import ImagePairs
+from ssense.files.digest import weights_identity
+from ssense.model.brain_encoders import BRAIN_DIMENSIONS, EEGProjectSpec, TSConvSpec
+from ssense.model.objectives.infonce import InfoNCESpec
+from ssense.model.objectives.neuroclip import NeuroCLIPSpec
+from ssense.model.objectives.objective import Objective
+from ssense.model.objectives.ssr import SSRSpec
+from ssense.precision import full_precision
+from ssense.retrieval import retrieval_metrics
+from ssense.specification import configured, require_positive
+from ssense.targets.image_features import ImageTowerSpec, image_tower
+from ssense.training.optimiser import Adam
+
+RECALL_AT = (1, 5, 10)
+"""Top-1 and Top-5 are what the papers report; the search goes by the 10th."""
+
+IMAGES_PER_PASS = 64  # of a gallery that passes a tower
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTrainingSpec:
+    """How an objective of image decoding is trained; the defaults are NeuroBridge's in a subject.
+
+    Without NeuroBridge's smoothing of the responses, and the last, smaller batch is kept.
+
+    Attributes:
+        batch_size: Pairs of a step.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        patience: Epochs without a better validation Recall@10 before training stops.
+        max_epochs: The most epochs.
+
+    Raises:
+        ValueError: A value is out of range, or a batch has no negatives.
+    """
+
+    batch_size: int = 1024
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    patience: int = 10
+    max_epochs: int = 50
+
+    precision: ClassVar[Literal["float32"]] = "float32"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size", "learning_rate", "patience", "max_epochs")
+        if self.batch_size == 1:
+            raise ValueError(
+                "batch_size must be at least 2, got 1: the other images of a "
+                "batch are a response's negatives"
+            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """What makes the result of a cell that retrieves images, beside its dataset and seed.
+
+    Attributes:
+        split: Whom a cell trains on, and what chooses its epoch.
+        encoder: The network that embeds the brain's responses.
+        target: The frozen tower that embeds the images.
+        gallery: What validation and test retrieve. Where the objective has the images in the loop,
+            it is the images themselves.
+        objective: What is trained around the encoder, and its loss.
+        training: How that is minimised.
+    """
+
+    split: ImageSplitKind = "intra-subject"
+    encoder: EEGProjectSpec | TSConvSpec = field(default_factory=EEGProjectSpec)
+    target: ImageTowerSpec = field(default_factory=ImageTowerSpec)
+    gallery: GalleryName = "original"
+    objective: InfoNCESpec | SSRSpec | NeuroCLIPSpec = field(default_factory=InfoNCESpec)
+    training: ImageTrainingSpec = field(default_factory=ImageTrainingSpec)
+
+    shares_test: ClassVar[bool] = True
+    test_blocks: ClassVar[int] = 0  # images are shown in random order
+
+    def by_content(self) -> ImageSpec:
+        """Name weights from a file by their content, wherever the file lies."""
+        return configured(self, {"target.weights": weights_identity(self.target.weights)})
+
+    def untrained(self) -> ImageSpec:
+        """The same with a random tower, which needs no download."""
+        return configured(self, {"target.weights": UNTRAINED})
+
+    def split_identity(self) -> list[Any]:
+        """What the split depends on beside the dataset and the seed, as plain values."""
+        return [self.split]
+
+    def resampled_sizes(self, split: Split) -> tuple[int, int]:
+        """Responses that are trained on, and none for the test: all seeds share it."""
+        return len(split.train), 0
+
+    def initial(self, train: ImagePairs) -> Objective:
+        """The objective that a training starts from, around a new encoder, on the CPU.
+
+        Raises:
+            UserError: the responses don't fit the encoder, or the tower's weights can't be had.
+        """
+        encoder = self.encoder.build(*train.signals.shape[1:])
+        return self.objective.build(
+            encoder,
+            n_brain=BRAIN_DIMENSIONS,
+            n_features=train.responses.features[self.gallery].shape[1],
+            tower=partial(image_tower, self.target),
+        )
+
+    def optimiser(self, model: Objective) -> Adam:
+        """AdamW over all that is trained."""
+        return Adam(
+            model.trained().values(), self.training.learning_rate, self.training.weight_decay
+        )
+
+    def step(
+        self,
+        model: Objective,
+        optimiser: Adam,
+        train: ImagePairs,
+        index: Tensor,
+        masks: torch.Generator,  # noqa: ARG002 - objectives draw from the global generator
+    ) -> Tensor:
+        """Take one step on the pairs of an index.
+
+        Returns:
+            The loss of the batch before the step, on its device.
+        """
+        optimiser.zero_grad()
+        spec = self.objective
+        loss = model.loss(train.batch(index, spec.features, pixels=spec.pixels))
+        loss.backward()
+        optimiser.step()
+        return loss.detach()
+
+    def evaluate(self, model: Objective, pairs: ImagePairs) -> dict[str, float]:
+        """Retrieval metrics of a part among its own images."""
+        queries, candidates, targets = self.embed(model, pairs)
+        return retrieval_metrics(queries, candidates, targets, RECALL_AT)
+
+    @torch.inference_mode()
+    def embed(self, model: Objective, pairs: ImagePairs) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of responses `[N, D]` and images `[M, D]`, and each response's image `[N]`.
+
+        Float32 is float32 here as it was in the training, whatever the process allows.
+        """
+        model.eval()
+        images, targets = pairs.gallery()
+        spec, responses = self.objective, pairs.responses
+        shown = responses.pixels if spec.pixels else responses.features[self.gallery]
+        with full_precision(pairs.device.type):
+            signals = (pairs.signals[rows] for rows in pairs.rows.split(self.training.batch_size))
+            queries = list(map(model.brain, signals))
+            candidates = [model.gallery(shown[part]) for part in images.split(IMAGES_PER_PASS)]
+        return torch.cat(queries), torch.cat(candidates), targets

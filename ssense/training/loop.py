@@ -1,0 +1,295 @@
+"""The loop of every training: epochs, validation, early stopping, and what it takes to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssense.data.splits import Split
+from ssense.retrieval import NonFiniteError
+from ssense.training.optimiser import Adam
+
+SELECTION_METRIC = "recall@10"
+
+
+class Examples(Protocol):
+    """A part of a split on one device: pairs of brain signals and what they answer to."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        ...
+
+    def __len__(self) -> int:
+        """How many pairs."""
+        ...
+
+
+Model = TypeVar("Model", bound=nn.Module)
+Part = TypeVar("Part", bound=Examples)
+
+
+class Training(Protocol):
+    """What the loop of a training goes by.
+
+    Attributes:
+        precision: Precision that matrix products are computed in.
+        batch_size: Pairs of a step.
+        patience: Epochs without a better selection metric before training stops.
+        max_epochs: The most epochs.
+    """
+
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def patience(self) -> int: ...  # noqa: D102
+    @property
+    def max_epochs(self) -> int: ...  # noqa: D102
+
+
+class Specification(Protocol[Model, Part]):
+    """What makes a cell's result beside its dataset and seed: a dataclass of parts and values.
+
+    Attributes:
+        split: How a seed divides the data.
+        shares_test: Whether all seeds share one test split.
+        test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
+            0 where subjects are tested.
+        training: How its objective is minimised.
+    """
+
+    @property
+    def split(self) -> str: ...  # noqa: D102
+    @property
+    def shares_test(self) -> bool: ...  # noqa: D102
+    @property
+    def test_blocks(self) -> int: ...  # noqa: D102
+    @property
+    def training(self) -> Training: ...  # noqa: D102
+
+    def by_content(self) -> Self:
+        """The same, with weights from a file named by their content."""
+        ...
+
+    def untrained(self) -> Self:
+        """The same from random weights, which need no download."""
+        ...
+
+    def split_identity(self) -> list[Any]:
+        """What the split depends on beside the dataset and the seed, as plain values."""
+        ...
+
+    def resampled_sizes(self, split: Split) -> tuple[int, int]:
+        """Examples that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        ...
+
+    def initial(self, train: Part) -> Model:
+        """What the training starts from; random weights are drawn from the global generator."""
+        ...
+
+    def optimiser(self, model: Model) -> Adam:
+        """Of all that is trained in the model."""
+        ...
+
+    def step(
+        self,
+        model: Model,
+        optimiser: Adam,
+        train: Part,
+        index: Tensor,
+        masks: torch.Generator,
+    ) -> Tensor:
+        """Take one step on the pairs of an index; return the loss before it, on the device."""
+        ...
+
+    def evaluate(self, model: Model, examples: Part) -> dict[str, float]:
+        """Retrieval metrics of a part, the selection metric among them.
+
+        Raises:
+            NonFiniteError: an embedding is not finite.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A trained cell: the history of its epochs and the model of the best one.
+
+    Attributes:
+        history: per epoch, from 1: training loss and the validation metrics.
+        best_epoch: the first epoch with the highest validation Recall@10.
+        encoder: state dictionary of that epoch, on the CPU.
+    """
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    encoder: dict[str, Tensor]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Metrics of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """Where a training stands after an epoch: all that `fit` needs to go on bitwise the same.
+
+    Its tensors are those of the running training, not copies, so that making one is free. They
+    change with the next epoch: write them down before `on_epoch` returns.
+
+    Attributes:
+        history: as in `Fit`, up to this epoch.
+        best_epoch: as in `Fit`, up to this epoch.
+        best_encoder: state dictionary of the best epoch, on the CPU.
+        encoder: state dictionary of this epoch.
+        moments: Adam's state by "key/parameter": "exp_avg/resnet.conv1.weight".
+        order: state of the generator of the batches' order, uint8.
+        masks: state of the generator of the masks, uint8.
+    """
+
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    best_encoder: Mapping[str, Tensor]
+    encoder: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    order: Tensor
+    masks: Tensor
+
+
+def validation_metrics(epoch: Mapping[str, float]) -> dict[str, float]:
+    """The metrics among what a history says of an epoch."""
+    return {name: value for name, value in epoch.items() if name not in ("epoch", "loss")}
+
+
+class Stream(IntEnum):
+    """Independent random streams of a seed, so that masks don't shift the order of batches.
+
+    NOISE is the global generator's in an epoch, for dropout and the like.
+    """
+
+    WEIGHTS = 1
+    ORDER = 2
+    MASKS = 3
+    NOISE = 4
+
+
+def fit(
+    train: Part,
+    validation: Part,
+    specification: Specification[Model, Part],
+    seed: int,
+    *,
+    on_epoch: Callable[[Checkpoint], Any] = lambda _: None,
+    resume: Checkpoint | None = None,
+) -> Fit:
+    """Train with early stopping on validation Recall@10 (SSENSE, section 2.5).
+
+    The same seed gives every configuration the same initial weights and order of batches. An
+    interrupted training, resumed from a checkpoint, ends as it would have without interruption.
+
+    Args:
+        train: the training split, on the device to train on.
+        validation: the validation split, on the same device.
+        specification: What is trained, and how.
+        seed: seeds weights, order and masks.
+        on_epoch: called after each epoch with where the training stands.
+        resume: where to go on, reached with the same splits, specification and seed on the same
+            kind of device; it is not changed.
+
+    Raises:
+        NonFiniteError: the loss of an epoch, or an embedding of its validation, is not finite.
+    """
+    model = initial_model(specification, train, seed)
+    optimiser = specification.optimiser(model)
+    training = specification.training
+    order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
+    masks = torch.Generator(train.device).manual_seed(stream_seed(seed, Stream.MASKS))
+
+    history: list[dict[str, float]] = []
+    best_epoch, best_state = 0, {}
+    if resume is not None:
+        history += resume.history
+        best_epoch, best_state = resume.best_epoch, dict(resume.best_encoder)
+        model.load_state_dict(resume.encoder)
+        _set_moments(optimiser, model, resume.moments)
+        order.set_state(resume.order)
+        masks.set_state(resume.masks)
+    torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
+    while len(history) < min(training.max_epochs, best_epoch + training.patience):
+        loss = _train_epoch(model, optimiser, train, specification, order, masks)
+        metrics = specification.evaluate(model, validation)
+        history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
+        if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
+            best_epoch, best_state = len(history), _cpu_copy(model)
+        on_epoch(
+            Checkpoint(
+                history=tuple(history),
+                best_epoch=best_epoch,
+                best_encoder=best_state,
+                encoder=model.state_dict(),
+                moments=_moments(optimiser, model),
+                order=order.get_state(),
+                masks=masks.get_state(),
+            )
+        )
+        torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
+    return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
+
+
+def initial_model(specification: Specification[Model, Part], train: Part, seed: int) -> Model:
+    """The model that the training of a seed starts from, on the device of the examples."""
+    torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
+    return specification.initial(train).to(train.device)
+
+
+def stream_seed(seed: int, stream: Stream, epoch: int = 0) -> int:
+    """Derive the seed of a random stream; those of distinct arguments are independent."""
+    return int(np.random.SeedSequence([seed, stream, epoch]).generate_state(1, np.uint64)[0])
+
+
+def _train_epoch(
+    model: Model,
+    optimiser: Adam,
+    train: Part,
+    specification: Specification[Model, Part],
+    order: torch.Generator,
+    masks: torch.Generator,
+) -> float:
+    model.train()
+    total = torch.zeros((), device=train.device)  # summed on the device: no wait inside the epoch
+    shuffled = torch.randperm(len(train), generator=order).to(train.device)
+    for index in shuffled.split(specification.training.batch_size):
+        total += specification.step(model, optimiser, train, index, masks) * len(index)
+    mean = total.item() / len(train)
+    if not np.isfinite(mean):
+        raise NonFiniteError(f"the training loss became {mean}")
+    return mean
+
+
+def _cpu_copy(model: nn.Module) -> dict[str, Tensor]:
+    state = model.state_dict()
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+
+def _moments(optimiser: Adam, model: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{key}/{name}": tensor
+        for name, parameter in model.named_parameters()
+        for key, tensor in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def _set_moments(optimiser: Adam, model: nn.Module, moments: Mapping[str, Tensor]) -> None:
+    for label, tensor in moments.items():
+        key, _, name = label.partition("/")
+        parameter = model.get_parameter(name)
+        optimiser.state[parameter][key] = tensor.to(parameter.device, copy=True)

@@ -1,0 +1,181 @@
+"""How SSENSE trains: masked batches, InfoNCE, Adam, judged by retrieval (sections 2.4 and 2.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ssense.choices import Precision
+from ssense.data.dataset import Pairs
+from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_identity
+from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
+from ssense.model.masking import Masking
+from ssense.precision import full_precision
+from ssense.retrieval import retrieval_metrics
+from ssense.specification import configured, require_positive
+from ssense.training.optimiser import Adam
+
+IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """How the encoder of SSENSE is trained (section 2.5, and what the paper leaves open).
+
+    Attributes:
+        batch_size: Pairs of a step.
+        learning_rate: Learning rate of Adam.
+        patience: Epochs without a better validation Recall@10 before training stops.
+        max_epochs: The most epochs.
+        chunk: Pairs that pass the encoder together. The gradient of a larger batch is that of the
+            whole batch, in several passes; batch normalisation then sees a chunk at a time.
+        precision: Precision of the encoder, see `SpectrogramEncoder`; the loss and Adam are float32
+            in either.
+
+    Raises:
+        ValueError: A value is not positive, or a batch has no negatives.
+    """
+
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    patience: int = 5
+    max_epochs: int = 100
+    chunk: int = 32
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size", "learning_rate", "patience", "max_epochs", "chunk")
+        if self.batch_size == 1:
+            raise ValueError(
+                "batch_size must be at least 2, got 1: the other pairs of a batch "
+                "are a pair's negatives, and without any its loss is 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceSpec:
+    """What makes the result of a cell that retrieves sentences, beside its dataset and seed.
+
+    Attributes:
+        split: How a seed divides the sentences; `fit` is given the parts.
+        encoder: The network that embeds spectrograms.
+        masking: What training hides of them.
+        objective: The loss of a batch.
+        training: How it is minimised.
+    """
+
+    split: SplitKind = "random"
+    encoder: ResNetSpec = field(default_factory=ResNetSpec)
+    masking: Masking = field(default_factory=Masking)
+    objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+
+    test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
+
+    @property
+    def shares_test(self) -> bool:
+        """Whether all seeds share one test split."""
+        return self.split == "held-out"
+
+    def by_content(self) -> SentenceSpec:
+        """Name weights from a file by their content, wherever the file lies."""
+        from ssense.files.digest import weights_identity  # reaches into storages, training does not
+
+        return configured(self, {"encoder.weights": weights_identity(self.encoder.weights)})
+
+    def untrained(self) -> SentenceSpec:
+        """The same from random weights, which need no download."""
+        return configured(self, {"encoder.weights": "random"})
+
+    def split_identity(self) -> list[Any]:
+        """What the split depends on beside the sentences and the seed, as plain values."""
+        return split_identity(self.split)
+
+    def resampled_sizes(self, split: Split) -> tuple[int, int]:
+        """Sentences that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        return resampled_sizes(self.split, split)
+
+    def initial(self, train: Pairs) -> SpectrogramEncoder:  # noqa: ARG002 - of any size
+        """The encoder that a training starts from, on the CPU."""
+        spec = self.encoder
+        return build_encoder(spec.weights, spec.conv1, self.training.precision, spec.batch_norm)
+
+    def optimiser(self, encoder: SpectrogramEncoder) -> Adam:
+        """Adam (SSENSE, section 2.5)."""
+        return Adam(encoder.parameters(), self.training.learning_rate)
+
+    def step(
+        self,
+        encoder: SpectrogramEncoder,
+        optimiser: Adam,
+        train: Pairs,
+        index: Tensor,
+        masks: torch.Generator,
+    ) -> Tensor:
+        """Mask the pairs of an index, and take one step on them.
+
+        Returns:
+            The loss of the batch before the step, on its device.
+        """
+        x, text = train.batch(index)
+        return train_step(encoder, optimiser, self.masking.apply(x, masks), text, self)
+
+    def evaluate(self, encoder: SpectrogramEncoder, pairs: Pairs) -> dict[str, float]:
+        """Retrieval metrics of a split whose own sentences are the candidates."""
+        brain, text = embed(encoder, pairs)
+        return retrieval_metrics(brain, text, torch.arange(len(pairs), device=pairs.device))
+
+
+def train_step(
+    encoder: SpectrogramEncoder,
+    optimiser: Adam,
+    x: Tensor,
+    text: Tensor,
+    spec: SentenceSpec,
+) -> Tensor:
+    """Take one step on a masked batch `[B, E, 1, F, T]` and its texts `[B, D]`.
+
+    A single pair has no negatives: its loss and gradient are 0, whatever its embedding. Where it
+    can't pass the encoder by itself, there is no step.
+
+    Returns:
+        The loss of the batch before the step, on its device.
+    """
+    if len(x) == 1 and not encoder.trains_on_one(x):
+        return torch.zeros((), device=x.device)
+    optimiser.zero_grad()
+    loss = backward_in_chunks(
+        encoder,
+        _chunks(encoder, x, spec.training.chunk),
+        lambda brain: info_nce(brain, text, spec.objective.temperature),
+    )
+    optimiser.step()
+    return loss
+
+
+def _chunks(encoder: SpectrogramEncoder, x: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Parts of a batch; one pair that can't pass by itself joins the part before it."""
+    if encoder.trains_on_one(x):
+        return x.split(size)
+    *others, last = x.split(max(size, 2))
+    if others and len(last) == 1:
+        return *others[:-1], torch.cat([others[-1], last])
+    return *others, last
+
+
+@torch.inference_mode()
+def embed(encoder: SpectrogramEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode.
+
+    Float32 is float32 here as it was in the training, whatever the process allows.
+    """
+    encoder.eval()
+    index = torch.arange(len(pairs), device=pairs.device)
+    parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
+    with full_precision(pairs.device.type):
+        brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
+    return torch.cat(brain), torch.cat(text)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.measure.comparison import (
+    against_chance,
+    between,
+    comparison_rows,
+    comparison_values,
+    further_legend,
+    further_rows,
+    paired_differences,
+    spread,
+)
+from analysis.measure.formats import plain
+from analysis.measure.inference import corrected_resampled_ttest, effect_size, holm, win_share
+
+SIZES = (872, 292)
+RNG = np.random.default_rng(0)
+SPLIT = RNG.normal(0, 0.01, 10)
+SCORES = {
+    name: 0.1 + effect + SPLIT + RNG.normal(0, 0.005, 10)
+    for name, effect in (("none", 0.0), ("a", 0.02), ("b", 0.021))
+}
+
+
+def test_every_pair_is_compared_by_seed_and_adjusted_for_all():
+    comparisons = between(SCORES, *SIZES)
+    pairs = list(combinations(SCORES, 2))
+    assert [c.name for c in comparisons] == [f"{a} vs {b}" for a, b in pairs]
+    tests = [corrected_resampled_ttest(SCORES[a] - SCORES[b], *SIZES) for a, b in pairs]
+    assert [c.corrected for c in comparisons] == tests
+    assert [c.p_holm for c in comparisons] == holm([t.pvalue for t in tests]).tolist()
+    first = comparisons[0]
+    assert first.effect_size == effect_size(SCORES["none"] - SCORES["a"])
+    assert first.wins == win_share(SCORES["none"], SCORES["a"])
+    assert first.naive.pvalue < first.corrected.pvalue
+    assert first.posterior.below > 0.5
+
+
+def test_a_baseline_leaves_fewer_comparisons_to_adjust_for():
+    comparisons = between(SCORES, *SIZES, baseline="none")
+    assert [c.name for c in comparisons] == ["a vs none", "b vs none"]
+    smallest = min(c.corrected.pvalue for c in comparisons)
+    assert min(c.p_holm for c in comparisons) == 2 * smallest
+
+
+def test_chance_is_that_of_the_seed():
+    chance = np.linspace(0.03, 0.05, 10)
+    (none, *_) = against_chance(SCORES, chance, *SIZES)
+    assert none.name == "none vs chance"
+    assert none.corrected == corrected_resampled_ttest(SCORES["none"] - chance, *SIZES)
+
+
+# Tenths, whose sums and differences are rounded: 0.6 - 0.5 is not 0.5 - 0.4.
+STEPS = np.round(0.1 * np.arange(1, 6), 1)
+
+
+def test_a_difference_that_is_the_same_everywhere_is_not_testable():
+    assert len(set((STEPS + 0.1) - STEPS)) > 1
+    (found,) = between({"a": STEPS, "b": STEPS + 0.1}, *SIZES)
+    assert not found.corrected.testable
+    (row,) = comparison_rows([found], "comparison", plain)
+    assert (row["difference"], row["95 % interval"], row["d"]) == ("-0.1", "–", "–")
+    assert (row["p"], row["p, Holm"], row["naive p"]) == ("not testable", "–", "–")
+    assert "Not testable" in further_legend([found], 0.005, plain)
+    assert "spread: a vs b." in further_legend([found], 0.005, plain)
+    (values,) = comparison_values([found], "recall@10")
+    assert {
+        values[name] for name in ("p", "p_holm", "low", "high", "t", "p_naive", "p_wilcoxon")
+    } == {None}
+    assert values["mean"] == pytest.approx(-0.1)
+
+
+def test_what_is_not_testable_counts_among_the_comparisons():
+    one, _, other = between({**SCORES, "b": SCORES["a"] + 0.01}, *SIZES)
+    assert not other.corrected.testable
+    assert one.p_holm == pytest.approx(2 * one.corrected.pvalue)
+    assert one.n_comparisons == 3
+
+
+def test_scores_that_differ_by_rounding_alone_are_equal():
+    b = STEPS + np.array([1e-16, -1e-16, 0, 2e-16, 0])
+    assert (b != STEPS).any()
+    (found,) = between({"a": STEPS, "b": b}, *SIZES)
+    assert (found.corrected.mean, found.corrected.pvalue) == (0, 1)
+    assert found.wins == 0.5
+
+
+@given(st.floats(-1e6, 1e6), st.integers(2, 20))
+def test_equal_scores_have_a_spread_of_exactly_0(value, n):
+    assert spread(np.full(n, value)) == 0
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=2).filter(lambda d: len(set(d)) > 1))
+def test_what_differs_by_more_than_rounding_is_left_alone(thousandths):
+    values = np.array(thousandths) / 1000
+    assert spread(values) == values.std(ddof=1)
+    assert paired_differences(values, np.zeros_like(values)).tolist() == values.tolist()
+
+
+def test_what_other_tests_say_is_shown():
+    (found, *_) = between(SCORES, *SIZES, equivalence=0.003)
+    (row,) = further_rows([found])
+    d = SCORES["none"] - SCORES["a"]
+    posterior = stats.t(9, d.mean(), np.sqrt((1 / 10 + 292 / 872) * d.var(ddof=1)))
+    below, above = posterior.cdf(-0.003), posterior.sf(0.003)
+    wins = win_share(SCORES["none"], SCORES["a"])
+    assert row == {
+        "comparison": "none vs a",
+        "P(A > B)": f"{wins:.2f}",
+        "Wilcoxon p": f"{stats.wilcoxon(d).pvalue:.3f} (0.00195)",
+        "P(below)": f"{below:.3f}",
+        "P(equivalent)": f"{1 - below - above:.3f}",
+        "P(above)": f"{above:.3f}",
+    }
+    words = further_legend([found], 0.003, plain)
+    assert "within or above ±0.003" in words
+    assert "Not testable" not in words

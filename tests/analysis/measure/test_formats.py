@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from analysis.measure.formats import (
+    csv_table,
+    latex_table,
+    markdown_table,
+    p_value,
+    score,
+    screen_table,
+)
+
+ROWS = [
+    {"family": "no masking", "Recall@10": "10.68 ± 1.40", "p": "0.160"},
+    {"family": "electrode + frequency-time", "Recall@10": "3.42", "p": "< 0.001"},
+    {"family": 'comma, "quote"', "Recall@10": "", "p": "1.000"},
+]
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean", "sd", "shown"),
+    [
+        ("recall@10", 0.1068, 0.0140, "10.68 ± 1.40"),
+        ("mrr", 0.0498, 0.0049, "0.0498 ± 0.0049"),
+        ("recall@1", 0.0034, 0.0, "0.34 ± 0.00"),
+        ("recall@50", 50 / 292, None, "17.12"),
+        ("mrr", 0.021423, None, "0.0214"),
+        ("recall@10", -0.0154, None, "-1.54"),
+        ("recall@50", 1.0, None, "100.00"),
+    ],
+)
+def test_scores_look_as_in_the_paper(metric, mean, sd, shown):
+    assert score(metric, mean, sd) == shown
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [
+        (1, "1.000"),
+        (0.16, "0.160"),
+        (0.0234, "0.023"),
+        (0.001, "0.001"),
+        (0.00099, "< 0.001"),
+        (0, "< 0.001"),
+    ],
+)
+def test_p_values(p, shown):
+    assert p_value(p) == shown
+
+
+def test_markdown_comes_back():
+    head, rule, *body = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown_table(ROWS).splitlines()
+    )
+    assert rule == ["---"] * 3
+    assert [dict(zip(head, cells, strict=True)) for cells in body] == ROWS
+
+
+def test_markdown_line_by_line():
+    assert markdown_table(ROWS[:1]) == (
+        "| family | Recall@10 | p |\n| --- | --- | --- |\n| no masking | 10.68 ± 1.40 | 0.160 |\n"
+    )
+
+
+def test_latex_escapes_and_aligns():
+    rows = [{"family": "a & b_c", "p": "< 0.001"}, {"family": "100 %", "p": "1.20 ± 0.54"}]
+    lines = latex_table(rows, "Seeds #1").splitlines()
+    assert r"\begin{tabular}{lr}" in lines
+    assert r"a \& b\_c & $<$ 0.001 \\" in lines
+    assert r"100 \% & 1.20 $\pm$ 0.54 \\" in lines
+    assert r"\caption{Seeds \#1}" in lines
+
+
+def test_csv_comes_back():
+    assert list(csv.DictReader(io.StringIO(csv_table(ROWS)))) == ROWS
+
+
+def test_csv_keeps_every_digit():
+    text = csv_table([{"seed": 3, "mrr": 1 / 3}])
+    assert text == "seed,mrr\n3,0.3333333333333333\n"
+
+
+def test_the_screen_shows_every_cell():
+    console = Console(width=100, file=io.StringIO())
+    console.print(screen_table(ROWS))
+    lines = [line.split("  ") for line in console.file.getvalue().splitlines()]
+    shown = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert list(ROWS[0]) in shown
+    assert all([cell for cell in row.values() if cell] in shown for row in ROWS)
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[bold]", "a[red]b[/]", ":smile:", "back\\", "\\[x]"])
+def test_the_screen_shows_names_as_they_are(name):
+    console = Console(width=100, file=io.StringIO())
+    console.print(screen_table([{"configuration": name, f"{name}!": "1"}]))
+    shown = console.file.getvalue().split()
+    assert name in shown
+    assert f"{name}!" in shown

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from upath import UPath
+
+from analysis.measure.protocol import (
+    FRESH_SEEDS,
+    SEARCH_SEEDS,
+    Protocol,
+    candidates,
+    caption,
+    difference_rows,
+    mean_rows,
+    published_rows,
+    score_rows,
+    table_rows,
+    value_rows,
+)
+from ssense.data.splits import SplitKind
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.ledger import Ledger
+from ssense.retrieval import METRICS, chance_metrics
+from ssense.training.sentences import SentenceSpec
+
+N, J = 292, np.arange(10)
+
+
+def ledger_on(
+    folder: UPath, subject: str = "sub_9", title: str = "Ant-Man", split: SplitKind = "random"
+) -> Ledger:
+    sweep = Sweep(
+        claim="masking",
+        dataset_digest="dataset",
+        specification=SentenceSpec(split=split),
+        families=(Family(name="no masking", levels={}),),
+        configurations=1,
+        seeds=(0, 1),
+    )
+    text = {"tower": "ViT-B-32-quickgelu, openai", "text_spec": {"weights": "openai"}}
+    ledger = Ledger(folder)
+    ledger.write_sweep(sweep, [], {"subject": subject, "title": title, **text}, "full", [], "", ())
+    return ledger
+
+
+def test_scores_are_those_of_the_ranks(evaluation):
+    scores = evaluation.scores["electrode"]
+    found = 20 + 3 * J
+    assert scores["recall@1"] == pytest.approx(np.full(10, 3 / N))
+    assert scores["recall@10"] == pytest.approx(found / N)
+    assert scores["recall@50"] == pytest.approx((found + 60) / N)
+    mrr = (3 + (found - 3) / 10 + 60 / 50 + (N - found - 60) / N) / N
+    assert scores["mrr"] == pytest.approx(mrr)
+
+
+def test_table_1_has_the_paper_s_form(evaluation):
+    rows = table_rows(evaluation)
+    assert [row["family"] for row in rows] == ["no masking", "electrode", "random retrieval"]
+    sd = 3 * math.sqrt(55 / 6)  # of 0, 3, ... 27 with n - 1
+    assert rows[1] == {
+        "family": "electrode",
+        "best configuration": "electrode 0.5",
+        "Recall@1": "1.03 ± 0.00",
+        "Recall@10": f"{100 * 33.5 / N:.2f} ± {100 * sd / N:.2f}",
+        "Recall@50": f"{100 * 93.5 / N:.2f} ± {100 * sd / N:.2f}",
+        "MRR": f"{(3 + 3.05 + 1.2 + 198.5 / N) / N:.4f} ± {sd * (1 / 10 - 1 / N) / N:.4f}",
+    }
+    assert [rows[2][name] for name in ("Recall@1", "Recall@10", "Recall@50", "MRR")] == [
+        "0.34",
+        "3.42",
+        "17.12",
+        "0.0214",
+    ]
+
+
+def test_comparisons_are_paired_corrected_and_adjusted(evaluation):
+    rows = difference_rows(evaluation, "recall@10")
+    names = ["no masking vs chance", "electrode vs chance", "no masking vs electrode"]
+    assert [row["Recall@10"] for row in rows] == names
+    _, chance, pair = evaluation.comparisons("recall@10")
+    corrected, naive = pair.corrected, pair.naive
+    assert corrected.mean == pytest.approx(-4.5 / N)
+    ratio = -4.5 / math.sqrt(55 / 6)
+    assert naive.statistic == pytest.approx(ratio * math.sqrt(10))
+    assert corrected.statistic == pytest.approx(ratio / math.sqrt(1 / 10 + 292 / 872))
+    assert rows[2]["difference"] == "-1.54"
+    assert rows[2]["p"] == f"{2 * stats.t.sf(-corrected.statistic, 9):.3f}" == "0.051"
+    assert rows[2]["naive p"] == f"{2 * stats.t.sf(-naive.statistic, 9):.3f}" == "0.001"
+    assert rows[2]["p, Holm"] == rows[2]["p"]  # the only comparison of two families
+    low, high = 100 * chance.corrected.low, 100 * chance.corrected.high
+    assert rows[1]["95 % interval"] == f"{low:.2f} to {high:.2f}"
+
+
+def test_number_tables_keep_every_score(evaluation):
+    protocol = Protocol(name="search seeds", evaluation=evaluation, caption="")
+    rows = score_rows(protocol, "blocked")
+    assert len(rows) == 2 * 10
+    assert {(row["split"], row["n_train"], row["n_test"]) for row in rows} == {("blocked", 872, N)}
+    for row in rows:
+        by_metric = evaluation.scores[row["family"]]
+        assert [row[m] for m in METRICS] == [by_metric[m][row["seed"]] for m in METRICS]
+    (plain, masked) = mean_rows(protocol)
+    assert masked["recall@10"] == pytest.approx(33.5 / N)
+    assert plain["recall@10_sd"] == pytest.approx(2 * math.sqrt(55 / 6) / N)
+    assert plain["mrr_chance"] == pytest.approx(chance_metrics(N)["mrr"])
+    tests = value_rows(protocol)
+    assert [(row["metric"], row["protocol"]) for row in tests] == [
+        (metric, "search seeds") for metric in METRICS for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("subject", "title", "is_there"),
+    [("sub_9", "Ant-Man", True), ("sub_9", "Tiny", False), ("sub_1", "Ant-Man", False)],
+)
+def test_the_published_table_stands_beside_the_same_recording_alone(
+    tmp_path, evaluation, subject, title, is_there
+):
+    rows = published_rows(ledger_on(UPath(tmp_path), subject, title))
+    assert bool(rows) == is_there
+    if rows:
+        assert rows[0]["family"] == "no masking (SSENSE)"
+        assert rows[0]["Recall@10"] == "10.68 ± 1.40"
+        assert list(rows[0]) == list(table_rows(evaluation)[0])
+
+
+def test_a_caption_says_on_what_and_how_chosen(tmp_path, evaluation):
+    words = caption(ledger_on(UPath(tmp_path)), SEARCH_SEEDS, evaluation, "chosen before")
+    assert words == (
+        "sub_9, Ant-Man: held-out test splits of 292 sentences, mean ± sd over 10 seeds "
+        "(0 1 2 3 4 5 6 7 8 9). Each family's best configuration by mean validation Recall@10; "
+        "chosen before. Text: ViT-B-32-quickgelu, openai."
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("grouped", " of 292 sentences, repeated ones kept together, mean ± sd over"),
+        (
+            "blocked",
+            " of 292 sentences in whole stretches of the recording, at least 7 s from all others, "
+            "mean ± sd over",
+        ),
+        (
+            "held-out",
+            " of 292 sentences at the end of the recording, at least 7 s behind all others and the "
+            "same for every seed, so that claims are about these sentences, mean ± sd over",
+        ),
+    ],
+)
+def test_a_caption_says_what_kind_of_split_it_is(tmp_path, evaluation, split, words):
+    ledger = ledger_on(UPath(tmp_path), split=split)
+    assert words in caption(ledger, SEARCH_SEEDS, evaluation, "chosen before")
+
+
+@pytest.mark.parametrize("split", ["random", "grouped", "blocked", "held-out"])
+def test_the_caption_of_fresh_seeds_says_what_the_search_has_seen(tmp_path, evaluation, split):
+    ledger = ledger_on(UPath(tmp_path), split=split)
+    search, fresh = (
+        caption(ledger, name, evaluation, "chosen before") for name in (SEARCH_SEEDS, FRESH_SEEDS)
+    )
+    limit = (
+        " Fresh seeds lessen what the choice owes to its seeds, not to these sentences: they deal "
+        "out the same ones anew,"
+    )
+    assert limit not in search
+    assert (limit in fresh) == (split != "held-out")
+
+
+def test_test_splits_of_several_sizes_are_shown_as_a_range(evaluation):
+    assert candidates(evaluation) == "292"
+    (first, *others) = evaluation.retrievals["no masking"]
+    smaller = replace(first, rows=first.rows[:290], ranks=first.ranks[:290])
+    mixed = replace(evaluation, retrievals={"no masking": [*others, smaller]})
+    assert candidates(mixed) == "290 to 292"

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from safetensors.torch import save_file
+from torch import zeros
+
+from ssense.engine.core.cell import Cell, describe, signature
+from ssense.model.encoder import ResNetSpec
+from ssense.model.masking import Masking
+from ssense.specification import configured
+from ssense.training.sentences import SentenceSpec, TrainingSpec
+
+SPEC = SentenceSpec(encoder=ResNetSpec(weights="random"))
+CELL = Cell({"masking.electrode": 0.25}, seed=3)
+
+
+def test_configuration_replaces_the_fields_that_it_names():
+    spec = configured(
+        SPEC, {"masking.electrode": 0.25, "masking.time": 0.1, "training.learning_rate": 1e-3}
+    )
+    assert spec.masking == Masking(electrode=0.25, time=0.1)
+    assert spec.training == TrainingSpec(learning_rate=1e-3)
+    assert spec == dataclasses.replace(SPEC, masking=spec.masking, training=spec.training)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("momentum", "SentenceSpec"),
+        ("step", "SentenceSpec"),  # a method
+        ("shares_test", "SentenceSpec"),  # a property
+        ("masking.phase", "Masking"),
+        ("masking.time.start", "Masking"),
+        ("training.learning_rate.decay", "TrainingSpec"),
+        ("objective.mask_ratio", "infonce"),
+    ],
+)
+def test_unknown_field_is_refused(name, kind):
+    with pytest.raises(ValueError, match=f"names {name}, which is no field of {kind}$"):
+        configured(SPEC, {name: 0.9})
+
+
+def test_value_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"in \[0, 1\), got 1.5"):
+        configured(SPEC, {"masking.time": 1.5})
+
+
+def test_signature_names_everything_that_changes_the_result():
+    signatures = [
+        signature(CELL, SPEC, "dataset"),
+        signature(Cell(CELL.configuration, seed=4), SPEC, "dataset"),
+        signature(Cell({"masking.electrode": 0.5}, seed=3), SPEC, "dataset"),
+        signature(Cell({"masking.time": 0.25}, seed=3), SPEC, "dataset"),
+        signature(Cell({}, seed=3), SPEC, "dataset"),
+        signature(CELL, configured(SPEC, {"training.max_epochs": 7}), "dataset"),
+        signature(CELL, SPEC, "another dataset"),
+    ]
+    assert len(set(signatures)) == len(signatures)
+
+
+def test_signature_looks_at_values_not_at_how_they_are_given():
+    base = dataclasses.replace(SPEC, masking=Masking(electrode=0.25))
+    assert signature(CELL, SPEC, "d") == signature(Cell({}, seed=3), base, "d")
+    both = {"masking.time": 0.1, "masking.electrode": 0.2}
+    turned = dict(reversed(both.items()))
+    assert signature(Cell(both, 0), SPEC, "d") == signature(Cell(turned, 0), SPEC, "d")
+
+
+def test_weights_from_a_file_count_by_content_not_by_path(tmp_path):
+    paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors")]
+    for path, size in zip(paths, (1, 1, 2), strict=True):
+        save_file({"x": zeros(size)}, path)
+    same, moved, other = (
+        signature(CELL, configured(SPEC, {"encoder.weights": str(path)}), "d") for path in paths
+    )
+    assert same == moved
+    assert same != other
+
+
+def test_description_is_short():
+    assert describe({"masking.electrode": 0.25, "training.learning_rate": 1e-3}) == (
+        "electrode 0.25, learning rate 0.001"
+    )
+    assert describe({}) == "–"

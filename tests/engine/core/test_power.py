@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analysis.measure.inference import corrected_resampled_ttest, stimulus_test
+from ssense.engine.core.power import Power, detectable_errors, smallest_detectable_effect
+
+
+@pytest.mark.parametrize(
+    ("n_train", "n_test", "effects"),
+    [
+        (1000, 0, (1.68, 1.00, 0.66, 0.40)),
+        (800, 100, (2.14, 1.49, 1.24, 1.09)),
+        (872, 292, (2.75, 2.08, 1.83, 1.70)),
+    ],
+)
+def test_the_table_of_noncentral_t_is_met(n_train, n_test, effects):
+    for n_seeds, effect in zip((5, 10, 20, 50), effects, strict=True):
+        found = smallest_detectable_effect(n_seeds, n_train, n_test)
+        assert found == pytest.approx(effect, abs=0.011)
+
+
+def test_one_seed_detects_nothing():
+    assert smallest_detectable_effect(1, 60, 20) == math.inf
+
+
+@given(st.integers(2, 60), st.integers(10, 1000), st.integers(0, 400))
+def test_more_seeds_detect_less_but_never_below_the_floor(n_seeds, n_train, n_test):
+    effect = smallest_detectable_effect(n_seeds, n_train, n_test)
+    assert effect > smallest_detectable_effect(n_seeds + 1, n_train, n_test)
+    assert effect > math.sqrt(n_test / n_train)
+
+
+@pytest.mark.parametrize("n_seeds", [3, 10])
+def test_an_effect_of_that_size_is_found_four_times_in_five(n_seeds):
+    n_train, n_test = 872, 292
+    rho = n_test / n_train
+    effect = smallest_detectable_effect(n_seeds, n_train, n_test)
+    # Differences whose mean has the variance that the correction assumes, s² (1/J + rho).
+    generator = np.random.default_rng(0)
+    own = generator.standard_normal((4000, n_seeds))
+    shared = math.sqrt(rho) * generator.standard_normal((4000, 1))
+    found = [
+        corrected_resampled_ttest(row, n_train, n_test).pvalue < 0.05
+        for row in effect + own + shared
+    ]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("comparisons", [1, 6])
+@pytest.mark.parametrize("df", [4, 9, 30])
+def test_detectable_errors_are_those_of_the_noncentral_t(df, comparisons):
+    noncentrality = detectable_errors(df, comparisons)
+    critical = stats.t.isf(0.05 / (2 * comparisons), df)
+    assert stats.nct.sf(critical, df, noncentrality) == pytest.approx(0.8, abs=1e-3)
+
+
+def power(**changes) -> Power:
+    values = {"seeds": 10, "sizes": (872, 292), "comparisons": 1, "noise": 0.0127}
+    return Power(**{**values, "metric": "recall@10", **changes})
+
+
+def test_the_plan_says_what_differences_the_seeds_can_show():
+    # 2.08 standard deviations of a paired difference for 10 seeds at 872 and 292 sentences.
+    assert power().lines() == [
+        "  power: 10 seeds show differences from 2.6 points of Recall@10, 20 seeds from 2.3 "
+        "(80 %, corrected test)",
+        "  advice: enough seeds; as splits overlap, none show less than 2.1",
+    ]
+    assert power(noise=None, seeds=5).lines() == [
+        "  power: 5 seeds show differences from 2.8 sd of paired differences, 10 seeds from 2.1, "
+        "20 seeds from 1.8 (80 %, corrected test)",
+        "  advice: --seeds 0-9; more than these would gain little",
+    ]
+    assert "a single seed can show no difference" in power(seeds=1).lines()[0]
+
+
+def test_the_power_of_many_comparisons_is_that_after_holm():
+    (line, _) = power(noise=None, comparisons=6).lines()
+    assert line.startswith("  power: 10 seeds show differences from 2.9 sd")
+    assert line.endswith("(80 %, corrected test, Holm over 6 pairs)")
+
+
+@pytest.mark.parametrize("comparisons", [1, 6])
+def test_two_seeds_are_said_to_show_next_to_nothing(comparisons):
+    beware = power(seeds=2, comparisons=comparisons).lines()[1]
+    share = int(re.search(r"to within (\d+) %", beware)[1]) / 100
+    # Differences of 1 and 1 + x are shown where x is smaller, and not where it is larger.
+    for apart, wanted in ((0.8 * share, True), (1.3 * share, False)):
+        test = corrected_resampled_ttest([1 - apart / 2, 1 + apart / 2], 872, 292)
+        assert (comparisons * test.pvalue < 0.05) == wanted
+
+
+def test_a_shared_test_split_has_the_power_of_its_stimuli():
+    lines = power(shared_test=(300, 20), sizes=(872, 0)).lines()
+    assert "all seeds share 300 test stimuli, which show differences from about" in lines[0]
+    assert lines == power(shared_test=(300, 20), sizes=(872, 0), seeds=50).lines()
+    points = float(re.search(r"about ([\d.]+) points", lines[0])[1]) / 100
+    (subjects,) = power(shared_test=(200, 0), sizes=(872, 0)).lines()
+    assert "subjects are the unit, or the stimuli of a single one" in subjects
+    # Two configurations whose hits are independent, one of them better by that much.
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        a, b = (generator.random(300) < p for p in (0.2 + points / 2, 0.2 - points / 2))
+        found.append(stimulus_test(a.astype(float) - b, 20).pvalue < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)

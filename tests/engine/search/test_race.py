@@ -1,0 +1,611 @@
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import asdict
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.exceptions import ExperimentalWarning
+from scipy import stats
+
+from ssense.engine.core.decision import Decision
+from ssense.engine.search.race import Full, Policy, Race, Wilcoxon, fit_additive
+
+POLICIES: list[Policy] = [Race(), Race(rung=3, z=2.5, leaders=1, startup=2, batch=1), Full()]
+
+
+def scores_of(table) -> list[dict[int, float | None]]:
+    """Scores by seed 0, 1, ... of rows; None where NaN."""
+    return [
+        {seed: None if math.isnan(score) else score for seed, score in enumerate(row)}
+        for row in np.asarray(table, dtype=float).tolist()
+    ]
+
+
+def judge(policy: Policy, table, seeds: int | None = None, *, all_proposed: bool = True):
+    seeds = np.asarray(table).shape[1] if seeds is None else seeds
+    return policy.judge(scores_of(table), range(seeds), all_proposed=all_proposed)
+
+
+def random_table(seed: int, n: int, n_seeds: int, failing: float = 0.0) -> np.ndarray:
+    """Scores on a grid of 1/256, where sums and products with powers of 2 are exact."""
+    rng = np.random.default_rng(seed)
+    table = rng.normal(0, 0.7, (n, 1)) + rng.normal(0, 1.1, n_seeds) + rng.normal(0, 0.9, (n, 1))
+    table = np.round(256 * (table + rng.normal(0, 0.9, (n, n_seeds)))) / 256
+    table[rng.random(table.shape) < failing] = math.nan
+    return table
+
+
+tables = st.builds(
+    random_table, st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 8), st.just(0.0)
+)
+failing_tables = st.builds(
+    random_table,
+    st.integers(0, 10**6),
+    st.integers(1, 12),
+    st.integers(1, 8),
+    st.sampled_from([0.0, 0.02, 0.2, 1.0]),
+)
+
+
+def dummy_regression(table) -> tuple[np.ndarray, float, int]:
+    """Configurations' effects, residual sum of squares and its degrees of freedom."""
+    n, n_seeds = table.shape
+    cells = [(i, j) for i in range(n) for j in range(n_seeds) if not math.isnan(table[i, j])]
+    design = np.zeros((len(cells), n + n_seeds))
+    for row, (i, j) in enumerate(cells):
+        design[row, i] = design[row, n + j] = 1
+    y = np.array([table[cell] for cell in cells])
+    beta, _, rank, _ = np.linalg.lstsq(design, y, rcond=1e-10)
+    residuals = y - design @ beta
+    return beta[:n], float(residuals @ residuals), len(cells) - int(rank)
+
+
+def raced_by_hand(
+    table: np.ndarray, z: float, step: int
+) -> tuple[list[int], list[tuple[int, int, int]]]:
+    """Seeds per configuration and (seeds, leader, place) of the drops, by dummy regression."""
+    n, n_seeds = table.shape
+    known = np.full_like(table, math.nan)
+    live = set(range(n))
+    drops = []
+    for rung in sorted({*range(step, n_seeds, step), n_seeds}):
+        for place in live:
+            known[place, :rung] = table[place, :rung]
+        if len(live) == 1 or rung == n_seeds:
+            break
+        sums = {place: table[place, :rung].sum() for place in live}
+        leader = min(place for place in live if sums[place] == max(sums.values()))
+        _, squares, degrees = dummy_regression(known)
+        if squares < 1e-15:  # nothing is known of the noise
+            continue
+        # The same sum of differences at every rung.
+        allowed = stats.t.isf(stats.norm.sf(z), degrees) * math.sqrt(squares / degrees * 2 * step)
+        for place in sorted(live):
+            if sums[leader] - sums[place] > allowed:
+                drops.append((rung, leader, place))
+                live.remove(place)
+    for place in live:
+        known[place] = table[place]
+    return [int(count) for count in (~np.isnan(known)).sum(axis=1)], drops
+
+
+# The additive model
+
+
+@settings(max_examples=60, deadline=None)
+@given(failing_tables)
+def test_additive_fit_is_the_regression_on_dummies(table):
+    effects, squares, degrees = dummy_regression(table)
+    fit = fit_additive(table)
+    assert fit.degrees_of_freedom == degrees
+    if degrees:
+        assert fit.residual_sd == pytest.approx(math.sqrt(squares / degrees), abs=1e-9)
+    else:
+        assert math.isnan(fit.residual_sd)
+    assert np.array_equal(np.isnan(fit.effects), np.isnan(table).all(axis=1))
+    complete = np.flatnonzero(~np.isnan(table).any(axis=1))
+    contrasts = fit.effects[complete] - effects[complete]
+    assert contrasts == pytest.approx(np.full(len(complete), contrasts[:1].sum()), abs=1e-9)
+
+
+def test_additive_fit_of_a_complete_table_has_a_closed_form():
+    table = random_table(1, 5, 4)
+    residuals = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    fit = fit_additive(table)
+    assert fit.effects == pytest.approx(table.mean(axis=1))
+    assert fit.degrees_of_freedom == 4 * 3
+    assert fit.residual_sd == pytest.approx(math.sqrt((residuals**2).sum() / 12))
+
+
+def test_a_seed_that_one_configuration_alone_has_met_says_nothing_about_it():
+    table = np.array([[1.0, 2.0, 9.0], [0.0, 1.5, math.nan]])
+    short = fit_additive(table[:, :2])
+    long = fit_additive(table)
+    assert np.subtract(*long.effects) == pytest.approx(np.subtract(*short.effects))
+    assert long.residual_sd == pytest.approx(short.residual_sd)
+
+
+# What the race decides
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables, st.sampled_from([0.7, 1.45, 2.0]), st.sampled_from([2, 3]))
+def test_race_is_as_by_hand(table, z, rung):
+    verdict = judge(Race(z=z, rung=rung), table)
+    granted, drops = raced_by_hand(table, z, rung)
+    assert list(verdict.granted) == granted
+    assert [(d.after_seeds, d.leader, d.place) for d in verdict.decisions] == drops
+
+
+def test_a_small_race_by_hand():
+    table = [[3.0, 5.0, 4.0], [1.0, 3.5, 0.0], [2.5, 5.25, 4.5]]
+    verdict = judge(Race(z=1.5), table)
+    # Residuals after two seeds, closed form for k = 2: those of the differences between the seeds.
+    change = np.array([2.0, 2.5, 2.75])
+    sd = math.sqrt(((change - change.mean()) ** 2).sum() / 2 / 2)
+    threshold = stats.t.isf(stats.norm.sf(1.5), 2)
+    assert threshold > 2 * 1.2  # two degrees of freedom are few
+    (decision,) = verdict.decisions
+    assert decision == Decision(
+        place=1,
+        reason="behind",
+        after_seeds=2,
+        leader=0,
+        difference=1.75,
+        standard_error=pytest.approx(sd),
+        threshold=pytest.approx(threshold),
+    )
+    assert threshold * sd < 1.75
+    assert verdict.granted == (3, 2, 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(failing_tables)
+def test_what_is_out_was_behind_a_leader_that_stayed(table):
+    decisions = judge(Race(), table).decisions
+    json.dumps([asdict(decision) for decision in decisions])
+    for decision in decisions:
+        if decision.reason != "behind":
+            continue
+        k, leader, place = decision.after_seeds, decision.leader, decision.place
+        together = [d.place for d in decisions if (d.after_seeds, d.reason) == (k, "behind")]
+        assert leader not in together
+        assert not np.isnan(table[leader, :k]).any()
+        difference = table[leader, :k].mean() - table[place, :k].mean()
+        assert decision.difference == pytest.approx(difference)
+        assert difference > decision.threshold * decision.standard_error
+
+
+@settings(max_examples=100, deadline=None)
+@given(failing_tables)
+def test_a_winner_has_every_seed_unless_every_configuration_fails(table):
+    n_seeds = table.shape[1]
+    verdict = judge(Race(), table)
+    complete = [row for row, k in zip(table, verdict.granted, strict=True) if k == n_seeds]
+    met = [row[:k] for row, k in zip(table, verdict.granted, strict=True)]
+    if not all(np.isnan(row).any() for row in met):
+        assert any(not np.isnan(row).any() for row in complete)
+    if not np.isnan(table).any(axis=1).all():
+        assert not all(np.isnan(row).any() for row in met)
+    kept = set(range(len(table))) - {d.place for d in verdict.decisions}
+    assert {verdict.granted[place] for place in kept} <= {n_seeds}
+
+
+@settings(max_examples=100, deadline=None)
+@given(failing_tables, st.integers(1, 8))
+def test_seeds_added_later_change_no_earlier_decision(table, fewer):
+    before = judge(Race(), table[:, :fewer])
+    after = judge(Race(), table)
+    # In their order; of cells that fail at one rung, more seeds may show others between them.
+    assert tuple(d for d in after.decisions if d in before.decisions) == before.decisions
+    assert all(new >= old for new, old in zip(after.granted, before.granted, strict=True))
+
+
+@settings(max_examples=100, deadline=None)
+@given(failing_tables, st.integers(-8, 8), st.integers(0, 10**6))
+def test_unit_and_difficulty_of_the_seeds_change_nothing(table, power, seed):
+    shift = np.random.default_rng(seed).integers(-512, 512, table.shape[1]) / 256
+    before, after = judge(Race(), table), judge(Race(), (table + shift) * 2.0**power)
+    assert after.granted == before.granted
+    for one, other in zip(before.decisions, after.decisions, strict=True):
+        assert (one.place, one.reason, one.leader) == (other.place, other.reason, other.leader)
+        if one.reason == "behind":
+            assert other.difference == pytest.approx(one.difference * 2.0**power)
+            assert other.standard_error == pytest.approx(
+                one.standard_error * 2.0**power, rel=1e-6, abs=1e-12 * 2.0**power
+            )
+
+
+@settings(max_examples=50, deadline=None)
+@given(failing_tables, st.randoms(use_true_random=False))
+def test_scores_of_cells_that_were_not_granted_are_never_looked_at(table, rng):
+    scores = scores_of(table)
+    seeds = range(table.shape[1])
+    for policy in (*POLICIES, Wilcoxon()):
+        verdict = policy.judge(scores, seeds, all_proposed=True)
+        for known, k in zip(scores, verdict.granted, strict=True):
+            for seed in seeds[k:]:
+                known[seed] = rng.choice([None, 100.0, -100.0])
+        assert policy.judge(scores, seeds, all_proposed=True) == verdict
+
+
+# Ties and small sweeps
+
+
+def test_equal_configurations_all_get_every_seed():
+    rows = np.tile(random_table(3, 1, 6), (4, 1))
+    for table in (rows, np.full((4, 6), 0.1)):
+        verdict = judge(Race(), table)
+        assert verdict.granted == (6,) * 4
+        assert not verdict.decisions
+
+
+def test_equal_means_in_another_order_are_equal():
+    verdict = judge(Race(), [[0.1, 0.5, 0.3, 0.2], [0.5, 0.1, 0.3, 0.2], [0.1, 0.5, 0.3, 0.2]])
+    assert verdict.granted == (4, 4, 4)
+
+
+def test_the_first_of_equal_leaders_leads():
+    table = np.array([[0.0, 0.25], [3.0, 3.5], [3.5, 3.0], [3.0, 3.5]])
+    table = np.hstack([table, np.zeros((4, 1))])
+    assert {d.leader for d in judge(Race(), table).decisions} == {1}
+
+
+def test_without_spread_nothing_is_known_of_the_noise_and_all_get_every_seed():
+    table = np.array([[0.5], [0.75], [0.25]]) + np.array([0.0, 0.125, 0.5, 0.25])
+    assert judge(Race(), table).granted == (4, 4, 4)
+    # Two coarse scores that agree by chance, and a third that does not.
+    table = np.array([[0.75, 0.5, 0.5], [0.5, 0.25, 0.75]])
+    assert judge(Race(), table).granted == (3, 3)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2, 3, 7])
+def test_one_configuration_gets_every_seed(n_seeds):
+    verdict = judge(Race(), random_table(0, 1, n_seeds))
+    assert verdict.granted == (n_seeds,)
+    assert not verdict.decisions
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_one_or_two_seeds_decide_nothing(n_seeds):
+    verdict = judge(Race(), random_table(0, 5, n_seeds))
+    assert verdict.granted == (n_seeds,) * 5
+    assert not verdict.decisions
+
+
+def test_nothing_to_judge():
+    for policy in (*POLICIES, Wilcoxon()):
+        for all_proposed in (False, True):
+            assert policy.judge([], range(3), all_proposed=all_proposed).granted == ()
+
+
+@pytest.mark.parametrize(
+    "values", [{"z": 0}, {"rung": 1}, {"leaders": -1}, {"startup": 0}, {"batch": 0}]
+)
+def test_impossible_races_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Race(**values)
+
+
+# Failed cells
+
+
+def test_a_failed_configuration_is_out_and_never_leads():
+    table = np.array([[9.0, 9.0, math.nan], [1.0, 2.0, 1.0], [1.5, 1.5, 1.25]])
+    verdict = judge(Race(z=9), np.tile(table, 2))
+    assert verdict.granted == (4, 6, 6)
+    assert verdict.decisions == (Decision(place=0, reason="failed", after_seeds=3),)
+
+
+def test_if_all_fail_the_race_ends():
+    verdict = judge(Race(), [[math.nan, 1.0, 1.0], [1.0, math.nan, 1.0]])
+    assert verdict.granted == (2, 2)
+    assert [(d.place, d.reason, d.after_seeds) for d in verdict.decisions] == [
+        (0, "failed", 1),
+        (1, "failed", 2),
+    ]
+
+
+def test_where_the_winner_fails_those_that_went_out_last_return():
+    noise = np.array([[0, 1], [1, 0], [0, 1], [1, 0]]) / 8
+    table = np.array([[8.0], [4.0], [3.75], [0.0]]) + np.tile(noise, 3)
+    table[0, 4] = math.nan
+    verdict = judge(Race(), table)
+    reasons = [(d.place, d.reason, d.after_seeds) for d in verdict.decisions]
+    assert reasons[:7] == [
+        *[(place, "behind", 2) for place in (1, 2, 3)],
+        (0, "failed", 5),
+        *[(place, "returned", 2) for place in (1, 2, 3)],
+    ]
+    assert (3, "behind", 4) in reasons
+    assert verdict.granted[0] == 6
+    assert 6 in verdict.granted[1:3]
+
+
+def test_those_that_went_out_earlier_stay_out():
+    table = np.array([[4.0], [3.0], [-9.0]]) + np.array(
+        [[0, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
+    )
+    table[0, 4] = math.nan
+    verdict = judge(Race(z=1.6), table)
+    assert [(d.place, d.reason, d.after_seeds) for d in verdict.decisions] == [
+        (2, "behind", 2),
+        (1, "behind", 4),
+        (0, "failed", 5),
+        (1, "returned", 4),
+    ]
+    assert verdict.granted == (5, 5, 2)
+
+
+# What may run while results come in
+
+
+class Sampler:
+    """Stands in for TPE: first at random, then some function of all that it is told."""
+
+    startup, batch = 4, 3
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def known(self, n: int) -> int:
+        """How many of n configurations were there before the batch of the next one."""
+        return n - (n - self.startup) % self.batch if n >= self.startup else 0
+
+    def propose(self, places: list[int], estimates) -> int:
+        known = estimates[: self.known(len(places))]
+        told = [None if e is None else round(e, 9) for e in known]
+        left = [row for row in range(self.rows) if row not in places]
+        return random.Random(f"{places} {told}").choice(left)
+
+
+def play(
+    policy: Policy,
+    table: np.ndarray,
+    wanted: int,
+    workers: int,
+    rng: random.Random,
+    ledger: dict[tuple[int, int], float | None],
+    places: list[int],
+    at_most: int = 10**6,
+) -> tuple[set[tuple[int, int]], tuple[Decision, ...]]:
+    """Run a sweep of `wanted` rows of the table, and end after `at_most` cells.
+
+    Cells end in random order. `ledger` and `places` are taken up and filled. Returns the cells
+    ever granted, by row and seed, and the decisions.
+    """
+    seeds = range(table.shape[1])
+    sampler = Sampler(len(table))
+    granted: set[tuple[int, int]] = set()
+    running: list[tuple[int, int]] = []
+    while True:
+        scores = [{s: ledger[row, s] for s in seeds if (row, s) in ledger} for row in places]
+        verdict = policy.judge(scores, seeds, all_proposed=len(places) == wanted)
+        cells = [
+            (row, s) for row, k in zip(places, verdict.granted, strict=True) for s in seeds[:k]
+        ]
+        # What is not granted any more is done; nothing else may be taken back.
+        assert all(cell in ledger for cell in granted - set(cells))
+        granted |= set(cells)
+        waiting = [cell for cell in cells if cell not in ledger and cell not in running]
+        settled = not waiting and not running
+        if settled and len(places) < wanted:
+            end = sampler.known(len(places))
+            end += sampler.batch if end else sampler.startup
+            while len(places) < min(end, wanted):
+                places.append(sampler.propose(places, verdict.estimates))
+            continue
+        if settled or at_most == 0:
+            return granted, verdict.decisions
+        while waiting and len(running) < workers:
+            running.append(waiting.pop(rng.randrange(len(waiting))))
+        ended = running.pop(rng.randrange(len(running)))
+        score = table[ended]
+        ledger[ended] = None if math.isnan(score) else float(score)
+        at_most -= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    table=failing_tables,
+    wanted=st.integers(1, 12),
+    workers=st.sampled_from([1, 2, 5, 100]),
+    rng=st.randoms(use_true_random=False),
+    policy=st.sampled_from([*POLICIES, Wilcoxon()]),
+)
+def test_order_and_workers_change_nothing(table, wanted, workers, rng, policy):
+    wanted = min(wanted, len(table))
+    alone: list[int] = []
+    together: list[int] = []
+    expected = play(policy, table, wanted, 1, random.Random(0), {}, alone)
+    found = play(policy, table, wanted, workers, rng, {}, together)
+    assert together == alone
+    assert found == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    table=failing_tables,
+    stops=st.lists(st.integers(0, 20), max_size=4),
+    rng=st.randoms(use_true_random=False),
+    policy=st.sampled_from([*POLICIES, Wilcoxon()]),
+)
+def test_interruptions_and_cells_of_other_runs_change_nothing(table, stops, rng, policy):
+    rows = len(table)
+    expected_places: list[int] = []
+    expected_ledger: dict[tuple[int, int], float | None] = {}
+    _, decisions = play(policy, table, rows, 1, rng, expected_ledger, expected_places)
+    extra = [cell for cell in np.ndindex(table.shape) if rng.random() < 0.3]
+    ledger = {c: None if math.isnan(table[c]) else float(table[c]) for c in extra}
+    places: list[int] = []
+    for at_most in [*stops, 10**6]:
+        _, found = play(policy, table, rows, 3, rng, ledger, places, at_most)
+    assert places == expected_places
+    assert found == decisions
+    assert set(ledger) == set(expected_ledger) | set(extra)
+
+
+@settings(max_examples=50, deadline=None)
+@given(failing_tables, st.randoms(use_true_random=False))
+def test_in_the_race_a_granted_cell_stays_granted(table, rng):
+    full = scores_of(table)
+    scores: list[dict[int, float | None]] = [{} for _ in full]
+    seeds = range(table.shape[1])
+    before = (0,) * len(full)
+    while True:
+        granted = Race().judge(scores, seeds, all_proposed=True).granted
+        assert all(new >= old for new, old in zip(granted, before, strict=True))
+        missing = [(i, s) for i, k in enumerate(granted) for s in seeds[:k] if s not in scores[i]]
+        if not missing:
+            break
+        place, seed = rng.choice(missing)
+        scores[place][seed] = full[place][seed]
+        before = granted
+    assert granted == Race().judge(full, seeds, all_proposed=True).granted
+
+
+# What the sampler is told
+
+
+def test_the_leaders_get_a_seed_more_before_each_batch():
+    effects = np.array([1.0, 4.0, 2.0, 3.0, 5.0, 0.0, 2.5])
+    table = effects[:, None] + np.array([0.5, 0.0, 0.25, 1.0])
+    race = Race(startup=3, batch=2, leaders=2)
+    granted = [
+        judge(race, table[:n], all_proposed=False).granted for n in range(1, len(effects) + 1)
+    ]
+    assert granted == [
+        (2,),
+        (2, 2),
+        (2, 3, 3),
+        (2, 3, 3, 2),
+        (2, 4, 3, 2, 3),
+        (2, 4, 3, 2, 3, 2),
+        (2, 4, 3, 3, 4, 2, 2),  # place 1 has every seed: the next best are 4 and 3
+    ]
+
+
+def test_none_of_a_batch_is_told_of_nor_changes_what_is_told():
+    table = random_table(0, 6, 5)
+    before = judge(Race(), table[:4], all_proposed=False).estimates
+    assert None not in before
+    assert judge(Race(), table, all_proposed=False).estimates == (*before, None, None)
+
+
+def test_leaders_are_found_among_sound_configurations_the_first_of_equals_before_others():
+    table = np.tile([0.25, 0.5, 0.75], (4, 1)) + np.array([[1], [0], [0], [-1]])
+    table[0, 1] = math.nan
+    race = Race(startup=3, leaders=1)
+    assert judge(race, table, all_proposed=False).granted == (2, 3, 2, 2)
+
+
+def test_there_are_no_leaders_while_results_are_missing():
+    scores = scores_of(random_table(0, 5, 5))
+    del scores[1][0]
+    assert Race(startup=3).judge(scores, range(5), all_proposed=False).granted == (2,) * 5
+
+
+def test_equal_configurations_are_told_as_equal():
+    orders = [[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]]
+    assert sum(orders[0]) != sum(orders[1])  # in floating point
+    estimates = judge(Race(rung=3, startup=2), orders, all_proposed=False).estimates
+    assert estimates[0] == estimates[1]
+
+
+def test_the_sampler_is_told_nothing_while_results_are_missing():
+    scores = scores_of(random_table(0, 3, 5))
+    del scores[1][1]
+    assert Race().judge(scores, range(5), all_proposed=False).estimates == (None,) * 3
+
+
+def test_the_sampler_is_told_means_of_the_first_seeds_and_nothing_of_failures():
+    table = random_table(0, 4, 5)
+    race = Race(leaders=0)
+    assert judge(race, table, all_proposed=False).estimates == pytest.approx(
+        table[:, :2].mean(axis=1)
+    )
+    table[2, 1] = math.nan
+    estimates = judge(race, table, all_proposed=False).estimates
+    assert estimates[2] is None
+    assert None not in estimates[:2] + estimates[3:]
+
+
+def test_the_sampler_is_told_effects_of_all_that_is_granted():
+    table = random_table(0, 4, 5)
+    verdict = judge(Race(leaders=1), table, all_proposed=False)
+    assert sorted(verdict.granted) == [2, 2, 2, 3]
+    known = np.where(np.arange(5) < np.array(verdict.granted)[:, None], table, math.nan)
+    effects, _, _ = dummy_regression(known[:, :3])
+    told = np.array(verdict.estimates, dtype=float)
+    assert np.diff(told) == pytest.approx(np.diff(effects))
+
+
+def test_full_tells_means_over_every_seed_and_grants_all():
+    table = random_table(0, 4, 5)
+    table[2, 4] = math.nan
+    for all_proposed in (False, True):
+        verdict = judge(Full(), table, all_proposed=all_proposed)
+        assert verdict.granted == (5,) * 4
+        assert verdict.estimates[2] is None
+        assert verdict.estimates[3] == pytest.approx(table[3].mean())
+
+
+# Wilcoxon
+
+
+@settings(max_examples=15, deadline=None)
+@given(tables)
+def test_wilcoxon_is_optuna_pruning_as_it_goes(table):
+    met: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        row = table[trial.number]
+        for step, score in enumerate(row):
+            trial.report(score, step)
+            if trial.should_prune():
+                break
+        met.append(step + 1)
+        return float(np.mean(row[: step + 1]))
+
+    with pytest.warns(ExperimentalWarning):
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    study.optimize(objective, n_trials=len(table))
+    verdict = judge(Wilcoxon(), table)
+    assert list(verdict.granted) == met
+    assert verdict.estimates == pytest.approx([trial.value for trial in study.trials])
+    assert all(d.difference > 0 for d in verdict.decisions)
+    short = [place for place, k in enumerate(met) if k < table.shape[1]]
+    assert [d.place for d in verdict.decisions] == short
+
+
+def test_wilcoxon_runs_one_cell_after_the_other():
+    scores: list[dict[int, float | None]] = [{0: 1.0, 1: None}, {0: 2.0}, {}]
+    verdict = Wilcoxon().judge(scores, range(4), all_proposed=True)
+    assert verdict.granted == (2, 2, 0)
+    assert verdict.decisions == (Decision(place=0, reason="failed", after_seeds=2),)
+
+
+# What it is good for
+
+
+def test_the_race_spends_under_half_of_the_grid_for_almost_the_same_winner():
+    rng = np.random.default_rng(0)
+    n, n_seeds, sweeps = 20, 10, 400
+    share, loss = [], []
+    for _ in range(sweeps):
+        effects = rng.normal(0, 0.7, n)
+        table = effects[:, None] + rng.normal(0, 1.1, n_seeds) + rng.normal(0, 0.9, (n, n_seeds))
+        granted = np.array(judge(Race(), table).granted)
+        means = table.mean(axis=1)
+        chosen = np.where(granted == n_seeds, means, -np.inf).argmax()
+        share.append(granted.mean() / n_seeds)
+        loss.append(effects[means.argmax()] - effects[chosen])
+    assert np.mean(share) < 0.45
+    assert np.mean(loss) < 0.02 + 2 * np.std(loss) / math.sqrt(sweeps)

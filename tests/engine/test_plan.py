@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from upath import UPath
+
+from ssense.data.splits import Split
+from ssense.engine.core.cell import Cell
+from ssense.engine.core.power import Power
+from ssense.engine.core.sweep import Family
+from ssense.engine.plan import Plan, other_sweeps, plan_cells, show_sweep
+from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.search.race import Full, Race
+from ssense.engine.search.search import Search
+from ssense.specification import configured
+
+SPLIT = Split(np.arange(18), np.arange(18, 24), np.arange(24, 30))
+TWO = Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)})
+
+
+def done(search: Search, cell: Cell, seconds: float, score: float) -> Record:
+    return Record(
+        signature=search.signature(cell),
+        configuration=cell.configuration,
+        seed=cell.seed,
+        status="done",
+        dataset_digest="tiny",
+        history=[{"epoch": 1, "recall@10": score}],
+        best_epoch=1,
+        timings={"training": seconds},
+    )
+
+
+def record(search: Search, status: str, seconds: float, score: float = 0.0) -> Record:
+    made = done(search, search.next_cell(), seconds, score)
+    return dataclasses.replace(made, status=status)
+
+
+def test_cells_are_counted_by_state(sweep):
+    search = Search(sweep, Full())
+    empty = plan_cells(search, SPLIT)
+    assert (empty.done, empty.failed, empty.to_run) == (0, 0, 4)
+    assert (empty.seconds_per_cell, empty.power.noise) == (None, None)
+    search.finish(record(search, "done", 10.0, 0.5))
+    search.finish(record(search, "done", 30.0, 0.6))
+    search.finish(record(search, "failed", 1.0))
+    plan = plan_cells(Search(sweep, Full(), search.rows, search.records), SPLIT)
+    assert (plan.done, plan.failed, plan.to_run) == (2, 1, 2)
+    assert plan.seconds_per_cell == 20.0
+
+
+def test_the_noise_is_the_sd_of_paired_differences(sweep):
+    search = Search(sweep, Full())
+    scores = iter([0.5, 0.7, 0.6, 0.9])  # breadth first: differences of 0.2 and 0.3
+    for score in scores:
+        search.finish(record(search, "done", 1.0, score))
+    assert plan_cells(search, SPLIT).power.noise == pytest.approx(np.std([0.2, 0.3], ddof=1))
+
+
+def test_a_race_spares_cells_in_the_plan(sweep):
+    more = dataclasses.replace(sweep, seeds=(0, 1, 2, 3), families=(TWO,), configurations=2)
+    search = Search(more, Race())
+    while (cell := search.next_cell()) is not None:
+        good = cell.configuration["masking.electrode"] == 0.5
+        score = (0.6 if good else 0.1) + 0.01 * cell.seed + (0.001 if good and cell.seed else 0)
+        search.finish(done(search, cell, 1.0, score))
+    plan = plan_cells(search, SPLIT)
+    assert (plan.dropped, plan.to_run) == (8 - plan.done, 0)
+    assert plan.dropped > 0
+    assert f"{plan.dropped} spared by the race" in plan.lines(slots=1)[0]
+
+
+def plan_of(**changes) -> Plan:
+    values = {
+        "to_run": 30,
+        "done": 10,
+        "failed": 2,
+        "dropped": 0,
+        "seconds_per_cell": 60.0,
+        "max_epochs": 100,
+        "parts": (872, 290, 292),
+        "kind": "random",
+        "power": Power(seeds=10, sizes=(872, 292), comparisons=1, noise=0.0127, metric="recall@10"),
+    }
+    return Plan(**(values | changes))
+
+
+def test_time_and_cost_come_from_the_cells_that_are_done():
+    assert plan_of().lines(slots=3, price=2.0)[:2] == [
+        "  time: at most 10 min on this machine, 3 at a time; 0.5 device-hours, 1.00 at 2 per "
+        "device-hour",
+        "  cells: 10 done, 30 to train (2 of them failed before)",
+    ]
+    assert len(plan_of(to_run=0).lines(slots=2)) == 4
+    assert len(plan_of(seconds_per_cell=None).lines(slots=2)) == 4
+
+
+def test_the_plan_says_how_many_examples_there_are_to_train_on():
+    assert plan_of().lines(1)[2] == "  split: random; 872 to train, 290 to validate, 292 to test"
+
+
+def test_the_plan_of_a_sweep_knows_what_its_seeds_share(sweep):
+    assert plan_cells(Search(sweep, Full()), SPLIT).power == Power(
+        seeds=2, sizes=(18, 6), comparisons=1, noise=None, metric="recall@10"
+    )
+    training = dataclasses.replace(sweep.specification, split="held-out")
+    held_out = Search(dataclasses.replace(sweep, specification=training), Full())
+    power = plan_cells(held_out, SPLIT).power
+    assert (power.sizes, power.shared_test) == ((18, 0), (6, 20))
+
+
+def test_before_any_cell_is_done_the_plan_begins_with_what_a_probe_says_of_this_machine():
+    paper = plan_of(done=0, to_run=280, seconds_per_cell=36_000.0, probed=True)
+    assert paper.lines(slots=2)[:3] == [
+        "  time: roughly at most 1400 h on this machine, 2 at a time; 2,800 device-hours",
+        "  a cell: 10 h for all of its 100 epochs, less where it stops early",
+        "  cells: 0 done, 280 to train (2 of them failed before)",
+    ]
+
+
+def test_on_a_cluster_nobody_knows_yet_how_many_run_at_a_time():
+    assert plan_of().lines(slots=None)[0] == "  time: at most 0.5 device-hours"
+
+
+def test_a_cell_that_families_share_is_counted_once(sweep):
+    twin = dataclasses.replace(TWO, name="twin")
+    search = Search(dataclasses.replace(sweep, families=(TWO, twin)), Full())
+    assert plan_cells(search, SPLIT).to_run == 4
+    search.finish(record(search, "done", 10.0, 0.5))
+    plan = plan_cells(search, SPLIT)
+    assert (plan.done, plan.to_run) == (1, 3)
+
+
+def test_sweeps_that_do_not_count_are_named_and_those_of_another_version_are_not(sweep, tmp_path):
+    storage = UPath(tmp_path)
+    longer = configured(sweep.specification, {"training.max_epochs": 9})
+    other = dataclasses.replace(sweep, specification=longer)
+    for name in (other.name, "of-another-version"):
+        ledger = Ledger(storage / SWEEPS / name)
+        ledger.write_sweep(other, [], {}, "race", [], "", ())
+        ledger.write(done(Search(other, Full()), Cell({}, 0), 1.0, 0.5))
+    path = ledger.folder / "sweep.json"
+    path.write_text(path.read_text().replace('"patience"', '"tolerance"'))
+    assert other_sweeps(storage, sweep) == [
+        f"  not counted: 1 cells of {other.name} (training.max_epochs 9, now 2)"
+    ]
+
+
+def test_the_sweep_is_shown_in_words(sweep, capsys):
+    show_sweep(sweep)
+    assert capsys.readouterr().out.splitlines() == [
+        f"Sweep {sweep.name}: 2 configurations x 2 seeds",
+        "  no masking: 1 configuration",
+        "  electrode: 1 configuration",
+    ]

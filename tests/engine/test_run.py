@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from upath import UPath
+
+from ssense.engine.records.driver import sole_driver
+from ssense.engine.records.ledger import MOST_ATTEMPTS, Ledger, Record
+from ssense.engine.run import _leave_view, _say_what_is_left, versions_of_nothing
+from ssense.engine.search.race import Full
+from ssense.engine.search.search import Search
+from ssense.engine.tasks.engine_options import EngineOptions
+
+
+def failed(search: Search, attempts: int) -> Record:
+    cell = search.next_cell()
+    return Record(
+        signature=search.signature(cell),
+        configuration=cell.configuration,
+        seed=cell.seed,
+        status="failed",
+        dataset_digest="tiny",
+        reason="NaN",
+        attempts=attempts,
+    )
+
+
+def test_a_cell_that_families_share_is_listed_and_counted_once(sweep, tmp_path, capsys):
+    half = sweep.family("electrode")
+    twins = (half, dataclasses.replace(half, name="twin"))
+    search = Search(dataclasses.replace(sweep, families=twins), Full())
+    search.finish(failed(search, MOST_ATTEMPTS))
+    _say_what_is_left(search, Ledger(UPath(tmp_path)), EngineOptions())
+    shown = capsys.readouterr().out
+    assert shown.count("Failed 3 times, not tried again: electrode 0.5 seed 0: NaN") == 1
+    assert "1 cells are missing (twin 1)" in shown
+
+
+@pytest.mark.parametrize(
+    ("attempts", "budget", "outcome"),
+    [
+        ((MOST_ATTEMPTS, MOST_ATTEMPTS), None, "full"),  # nothing is left to try
+        ((1, MOST_ATTEMPTS), 2, "incomplete"),
+        ((MOST_ATTEMPTS,), 1, "stopped"),
+        ((MOST_ATTEMPTS,), None, "incomplete"),
+    ],
+)
+def test_how_a_sweep_is_left(attempts, budget, outcome, sweep, tmp_path):
+    alone = dataclasses.replace(sweep, families=(sweep.family("electrode"),))
+    search = Search(alone, Full())
+    for number in attempts:
+        search.finish(failed(search, number))
+    options = EngineOptions(budget_cells=budget)
+    assert _say_what_is_left(search, Ledger(UPath(tmp_path)), options) == outcome
+
+
+class View:
+    """Stands in for a view that can't be written."""
+
+    asked = 0
+
+    def end(self, _: Search, most_s: float) -> None:
+        assert most_s < 60
+        self.asked += 1
+        raise OSError("MLflow is away")
+
+
+def test_the_view_of_an_interrupted_sweep_is_ended_unless_another_driver_took_it_over(
+    sweep, tmp_path
+):
+    search, view = Search(sweep, Full()), View()
+    with sole_driver(UPath(tmp_path)) as claim:
+        _leave_view(view, search, claim)  # its failure hides nothing
+        assert view.asked == 1
+        claim.lost_to = claim._us
+        _leave_view(view, search, claim)
+        claim.lost_to = None
+    assert view.asked == 1
+
+
+def test_versions_that_no_cell_is_by_are_said():
+    record = Record(
+        signature="s",
+        configuration={},
+        seed=0,
+        status="done",
+        dataset_digest="d",
+        code_digest="3f2a1c9e00112233",
+    )
+    options = EngineOptions(keep_version=("3f2a1c9e", "3f2a1c9f"), retrain_version=("gone",))
+    assert versions_of_nothing([record], options) == [
+        "--keep-version 3f2a1c9f: no cell is by this version. Those of the cells: 3f2a1c9e.",
+        "--retrain-version gone: no cell is by this version. Those of the cells: 3f2a1c9e.",
+    ]
+    (line,) = versions_of_nothing([], EngineOptions(keep_version=("x",)))
+    assert line.endswith("Those of the cells: none, for there is no cell yet.")
