@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from upath import UPath
 
@@ -24,7 +23,9 @@ from analysis.measure import formats
 from analysis.measure.looks import looks_by_sweep
 from ssense.cli.screen import console, say
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import Ledger, all_ledgers, readable_ledgers
+from ssense.engine.records.description import Description
+from ssense.engine.records.find import all_ledgers, readable_ledgers
+from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError
 from ssense.files.storage import exists, open_storage
 
@@ -35,54 +36,52 @@ def catalogue(storage: UPath) -> formats.Rows:
     Raises:
         UserError: there is none, or the storage can't be read.
     """
-    ledgers = reversed(readable_ledgers(all_ledgers(storage)))
+    ledgers = readable_ledgers(all_ledgers(storage))
     try:
         looks: Mapping[str, int] | None = looks_by_sweep(storage)
     except UserError as error:  # a look is damaged
         say(str(error))
         looks = None
-    return [_row(each, None if looks is None else looks[each.folder.name]) for each in ledgers]
+    return [
+        _row(ledger, description, None if looks is None else looks[ledger.folder.name])
+        for ledger, description in reversed(ledgers.items())
+    ]
 
 
-def _row(ledger: Ledger, looks: int | None) -> dict[str, str]:
-    description = ledger.description()
-    dataset = description["dataset"]
+def _row(ledger: Ledger, description: Description, looks: int | None) -> dict[str, str]:
+    origin = description.origin
     return {
         "sweep": ledger.folder.name,
-        "of": f"{dataset.get('subject', '–')}, {dataset.get('title', '–')} ({ledger.task()})",
-        "question": question(description),
-        "cells": _cells(ledger),
-        "worked on": description["updated_at"].replace("T", " ")[:16],
-        "evaluated": _evaluated(ledger, looks),
+        "of": f"{origin.subject}, {origin.title} ({description.task})",
+        "question": question(description.sweep),
+        "cells": _cells(ledger, description),
+        "worked on": description.updated_at.replace("T", " ")[:16],
+        "evaluated": _evaluated(ledger, description, looks),
     }
 
 
-def question(description: Mapping[str, Any]) -> str:
+def question(sweep: Sweep) -> str:
     """What a sweep compares, in words: its claim, and its families."""
-    families = [family.name for family in description["families"]]
-    return f"{description['claim']}: {' | '.join(families)}"
+    return f"{sweep.claim}: {' | '.join(family.name for family in sweep.families)}"
 
 
-def _cells(ledger: Ledger) -> str:
+def _cells(ledger: Ledger, description: Description) -> str:
     """How many of the sweep's cells are done; a ledger has those of controls and other seeds too.
 
     A cell is told by configuration and seed, for its signature depends on files that may be away.
     """
     try:
-        sweep = ledger.sweep()
-    except UserError:  # of another version of the code
-        return "of another version of the code"
-    try:
-        done, failed = _finished(ledger, sweep)
+        done, failed = _finished(ledger, description)
     except UserError as error:  # a record is damaged
         say(str(error))
         return "damaged, see above"
-    words = f"{len(done)} of {sweep.n_cells}"
+    words = f"{len(done)} of {description.sweep.n_cells}"
     return f"{words}, {len(failed - done)} failed" if failed - done else words
 
 
-def _finished(ledger: Ledger, sweep: Sweep) -> tuple[set[object], set[object]]:
-    wanted = {(_key(row.configuration), seed) for row in ledger.rows() for seed in sweep.seeds}
+def _finished(ledger: Ledger, description: Description) -> tuple[set[object], set[object]]:
+    sweep, rows = description.sweep, description.rows
+    wanted = {(_key(row.configuration), seed) for row in rows for seed in sweep.seeds}
     done: set[object] = set()
     failed: set[object] = set()
     for record in ledger.records().values():
@@ -96,9 +95,9 @@ def _key(configuration: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
     return tuple(sorted(configuration.items()))
 
 
-def _evaluated(ledger: Ledger, looks: int | None) -> str:
+def _evaluated(ledger: Ledger, description: Description, looks: int | None) -> str:
     tables = exists(ledger.folder / "evaluation" / "scores.csv")
-    images = ledger.task() == "images" and bool(looks)  # their tables are of several sweeps
+    images = description.task == "images" and bool(looks)  # their tables are of several sweeps
     word = "yes" if tables or images else "no"
     if looks is None:
         return f"{word}, looks damaged, see above"

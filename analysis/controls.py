@@ -62,7 +62,8 @@ from analysis.report.figures import FIGURE_KINDS, bar_figure, figure_bytes
 from ssense.cli.screen import console, say, step
 from ssense.engine.core.cell import Configuration, describe, label
 from ssense.engine.core.power import ALPHA
-from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.search import Search
 from ssense.engine.view.tracking import Tracker
@@ -296,7 +297,7 @@ def log_controls(ledger: Ledger, controls: Controls, files: Sequence[UPath]) -> 
         for name, found in controls.scores.items()
         for metric, values in found.scores.items()
     }
-    sweep = ledger.sweep()
+    sweep = ledger.description().sweep
     tracker = Tracker(ledger.storage, sweep.claim, sweep.name)
     tables = {"controls": value_rows(controls)}
     tracker.report("controls", {"ssense.level": "controls"}, metrics, files, tables)
@@ -321,9 +322,9 @@ def run_controls(
         plan_control(TRAINED[name], ledger, dataset, options.recording)
         for name in dict.fromkeys(options.train)
     ]
-    kept = ledger.description()["dataset"]
-    recording = locate(options.recording or kept["recording"])
-    sentences = read_sentences(ledger.storage / "shards" / kept["shards"], dataset, recording)
+    kept = ledger.description().origin
+    recording = locate(options.recording or kept.recording)
+    sentences = read_sentences(ledger.storage / "shards" / kept.shards, dataset, recording)
     with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations

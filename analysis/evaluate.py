@@ -56,7 +56,9 @@ from analysis.report.page import html_page
 from analysis.report.sections import Material, draw_pictures, sections
 from ssense.cli.screen import console, say, step
 from ssense.engine.core.cell import describe
-from ssense.engine.records.ledger import Ledger, Record, find_ledger, utc_now
+from ssense.engine.core.record import Record, utc_now
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.search import Search
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
@@ -108,8 +110,8 @@ def write_report(material: Material) -> list[UPath]:
         UserError: the storage can't be written to, or the folder of the shards is damaged.
     """
     ledger, pictures = material.ledger, draw_pictures(material)
-    dataset = ledger.description()["dataset"]
-    title = f"Test evaluation of {ledger.folder.name}: {dataset['subject']}, {dataset['title']}"
+    origin = ledger.description().origin
+    title = f"Test evaluation of {ledger.folder.name}: {origin.subject}, {origin.title}"
     contents: dict[str, str | bytes] = {
         "tables.html": html_page(title, sections(material, pictures)),
         "table.md": markdown(material),
@@ -154,7 +156,7 @@ def noise_floor(ledger: Ledger) -> list[str]:
 def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -> None:
     """Write the evaluation to MLflow, as a run of its own below the sweep's."""
     ledger = material.ledger
-    sweep, dataset = ledger.sweep(), ledger.description()["dataset"]
+    sweep, origin = ledger.description().sweep, ledger.description().origin
     metrics = {
         f"{protocol.name}/{family}/{metric}": float(values.mean())
         for protocol in material.protocols
@@ -162,7 +164,7 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
         for metric, values in by_metric.items()
     }
     number = count_looks(ledger)
-    tags = {"ssense.level": "test evaluation", "look": str(number), "tower": dataset["tower"]}
+    tags = {"ssense.level": "test evaluation", "look": str(number), "tower": origin.tower}
     tags["missing cells"] = "; ".join(material.missing) or "none"
     tables = number_tables(material)
     tracker = Tracker(storage, sweep.claim, sweep.name)
@@ -217,7 +219,7 @@ def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOp
     return Material(
         ledger=ledger,
         search=search,
-        shards=storage / "shards" / ledger.description()["dataset"]["shards"],
+        shards=storage / "shards" / ledger.description().origin.shards,
         sentences=data.sentences,
         controls=controls,
         protocols=protocols,

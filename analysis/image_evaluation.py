@@ -60,13 +60,9 @@ from ssense.data.synthetic.things import RECORD
 from ssense.data.things.dataset import BEST_TEST_EPOCH, ImageDataset
 from ssense.data.things.responses import POSTERIOR
 from ssense.engine.core.cell import Configuration, describe
-from ssense.engine.records.ledger import (
-    Ledger,
-    Record,
-    find_ledger,
-    readable_ledgers,
-    sweep_folders,
-)
+from ssense.engine.core.record import Record
+from ssense.engine.records.find import find_ledger, readable_ledgers, sweep_folders
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.search import Search
 from ssense.engine.view.tracking import Tracker
@@ -164,7 +160,7 @@ def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
 
 
 def _subject(ledger: Ledger) -> str:
-    return ledger.description()["dataset"]["subject"]
+    return ledger.description().origin.subject
 
 
 def check_alike(ledgers: Sequence[Ledger]) -> None:
@@ -187,13 +183,14 @@ def check_alike(ledgers: Sequence[Ledger]) -> None:
 
 def _circumstances(ledger: Ledger) -> dict[str, object]:
     """All that the sweeps of one table must share, by name."""
-    sweep, dataset = ledger.sweep(), ledger.description()["dataset"]
+    description = ledger.description()
+    sweep, source = description.sweep, description.origin.source
     data = ("responses", "images", "responses_taken", "split_seed", "more_images")
     return {
         "seeds": sweep.seeds,
         "objectives": ", ".join(sorted(family.name for family in sweep.families)),
         **settings(sweep.specification),
-        **{name: dataset[name] for name in data},
+        **{name: getattr(source, name) for name in data},
     }
 
 
@@ -292,7 +289,7 @@ def _mean_of_images(values: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def _task(ledger: Ledger, dataset: ImageDataset, specification: ImageSpec) -> Task | None:
-    folder = locate(ledger.description()["dataset"]["responses"])
+    folder = locate(ledger.description().origin.source.responses)
     if (folder / RECORD).exists() or _by_test(specification):
         return None
     modality: Modality = "EEG" if {*POSTERIOR} <= {*dataset.things.channels} else "MEG"
@@ -451,7 +448,7 @@ def score_rows(found: Sequence[Evaluated]) -> formats.Rows:
 
 def log_evaluation(storage: UPath, found: Evaluated, folder: UPath) -> None:
     """Write a subject's evaluation to MLflow, as a run of its own below the sweep's."""
-    sweep, number = found.ledger.sweep(), count_looks(found.ledger)
+    sweep, number = found.ledger.description().sweep, count_looks(found.ledger)
     metrics = {
         f"{name}/{metric}": float(values.mean())
         for name, scores in found.scores.items()

@@ -36,7 +36,8 @@ from analysis.report.origin import control_verdict, read_controls
 from ssense.choices import SplitKind
 from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say
-from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.storage import open_storage, read_whole, write_together
@@ -90,12 +91,12 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
         ledger, "table.csv", partial(_chance_and_missing, protocol=protocol, metric=metric)
     )
     explained = _parsed(ledger, "table.csv", partial(_explained, ledger=ledger, protocol=protocol))
-    dataset = ledger.description()["dataset"]
+    description = ledger.description()
     return Evaluated(
         ledger=ledger,
-        subject=dataset["subject"],
-        title=dataset["title"],
-        split=ledger.sweep().specification.split,
+        subject=description.origin.subject,
+        title=description.origin.title,
+        split=description.sweep.specification.split,
         protocol=protocol,
         seeds=seeds,
         scores=scores,
@@ -148,7 +149,8 @@ def _chance_and_missing(rows: Sequence[Row], protocol: str, metric: str) -> tupl
 
 def _explained(rows: Sequence[Row], ledger: Ledger, protocol: str) -> str:
     """What the controls say, if they are of a configuration that was evaluated."""
-    kept, seeds, fresh = read_controls(ledger), ledger.sweep().seeds, protocol == FRESH_SEEDS
+    kept, seeds = read_controls(ledger), ledger.description().sweep.seeds
+    fresh = protocol == FRESH_SEEDS
     for row in rows if kept else ():
         if kept.belong_to(row["family"], row["configuration"], seeds):
             return explained_by(row["family"], control_verdict(ledger), fresh=fresh)

@@ -32,15 +32,16 @@ from ssense.cli.screen import console, count, say
 from ssense.data import shards
 from ssense.data.splits import SplitKind
 from ssense.engine.core.cell import Cell, signature
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.tasks.precompute import dataset_digest
 from ssense.errors import UserError
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
 from ssense.files.tensor_file import check_tensor_file
 from ssense.specification import walk
-from ssense.targets.text import TextSpec
 from ssense.training.loop import Specification
 from ssense.training.sentences import SentenceSpec
 
@@ -97,9 +98,9 @@ def _own_sweep(ledger: Ledger) -> Sweep:
     """What a ledger's sweep compares, if its folder is named after just that.
 
     Raises:
-        UserError: as `Ledger.sweep`, or it is another sweep's: its records can't be judged by it.
+        UserError: As `Ledger.description`, or it is another sweep's, which judges no records here.
     """
-    sweep = ledger.sweep()
+    sweep = ledger.description().sweep
     if sweep.name != ledger.folder.name and not _has_weights_away(sweep.specification):
         raise UserError(
             f"{ledger.folder / 'sweep.json'} contradicts the name of its folder: what it compares "
@@ -122,7 +123,7 @@ def _cell_faults(
                 "configuration, seed or dataset are those of another cell. Delete "
                 f"{ledger.cell_folder(name)} and run the sweep again."
             )
-        if record.done and sweep is not None and ledger.task() == "sentences":
+        if record.done and sweep is not None and sweep.specification.kind == "sentences":
             cell_encoder(ledger, record, sweep.specification.training.precision)
         elif record.done:
             ledger.encoder(record)
@@ -158,11 +159,11 @@ def _has_weights_away(specification: Specification) -> bool:
 
 def _dataset_faults(ledger: Ledger) -> Iterator[str]:
     """Compare the sentences of the shards with those that the sweep was planned on."""
-    origin = ledger.description()["dataset"]
-    if ledger.task() != "sentences" or not {"shards", "text_spec"} <= origin.keys():
+    description = ledger.description()
+    origin, wanted = description.origin, description.sweep.dataset_digest
+    if not isinstance(origin, RecordingOrigin):
         return
-    folder = ledger.storage / "shards" / origin["shards"]
-    spec = TextSpec(**origin["text_spec"])
+    folder, spec = ledger.storage / "shards" / origin.shards, origin.text
     is_away = Path(spec.weights).is_absolute() and weights_file(spec.weights) is None
     if is_away or not exists(folder / shards.MANIFEST):
         return  # deleted shards are made again
@@ -170,10 +171,10 @@ def _dataset_faults(ledger: Ledger) -> Iterator[str]:
         shards.manifest_of_origin(folder)
         sentences = shards.read_sentences(folder)["text"]
         found = dataset_digest(folder.name, sentences, spec)
-        if found != origin["digest"]:
+        if found != wanted:
             yield (
                 f"{folder} holds other sentences than {ledger.folder.name} was planned on (dataset "
-                f"{found}, not {origin['digest']}). Delete {folder} and run the sweep again."
+                f"{found}, not {wanted}). Delete {folder} and run the sweep again."
             )
 
 

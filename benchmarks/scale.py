@@ -41,8 +41,9 @@ from ssense.choices import PolicyName
 from ssense.cli.command import run_command
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
 from ssense.engine.work.workers import LEAST_WAITING, CellSearcher

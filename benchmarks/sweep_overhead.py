@@ -48,8 +48,11 @@ from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell, signature
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.description import Description
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Change, Search
@@ -76,7 +79,7 @@ SIMULATED_SEEDS = tuple(range(10))
 PROPOSED = 40  # configurations that TPE proposes in each of the families
 CONFIGURATION_SD, NOISE_SD = 0.007, 0.009  # of scores, as in benchmarks/race.py
 
-DATASET = dict.fromkeys(("digest", "subject", "title", "tower", "shards"), "noise")
+ORIGIN = RecordingOrigin(subject="noise", title="noise", shards="noise", recording="noise")
 
 PROCESS = """
 import json, sys, time
@@ -215,9 +218,16 @@ class Driver:
 
     def save(self) -> None:
         """Write sweep.json."""
-        decisions = self._search.decisions()
-        rows, sweep = self._search.rows, self._search.sweep
-        self._ledger.write_sweep(sweep, rows, DATASET, self._policy, decisions, code_digest(), ())
+        self._ledger.describe(
+            Description(
+                sweep=self._search.sweep,
+                origin=ORIGIN,
+                policy=self._policy,
+                rows=tuple(self._search.rows),
+                decisions=tuple(self._search.decisions()),
+                code_digest=code_digest(),
+            )
+        )
 
 
 def noise(sentences: int) -> Dataset:

@@ -56,8 +56,7 @@ def plain(spec: Any) -> dict[str, Any]:
     """
     written = {KIND: kind_of(spec)} if kind_of(spec) else {}
     for field in dataclasses.fields(spec):
-        value = getattr(spec, field.name)
-        written[field.name] = plain(value) if is_part(value) else value
+        written[field.name] = _plain(getattr(spec, field.name))
     return written
 
 
@@ -169,6 +168,14 @@ def require_positive(spec: Any, *names: str) -> None:
     for name in names:
         if not 0 < getattr(spec, name) < math.inf:
             raise ValueError(f"{name} must be positive, got {getattr(spec, name)}")
+
+
+def _plain(value: Any) -> Any:
+    if is_part(value):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -35,7 +35,6 @@ from ssense.engine.tasks.precompute import (
 from ssense.errors import UserError
 from ssense.files.storage import is_local, locate
 from ssense.signal.superlets import SuperletSpec
-from ssense.targets.text import TextSpec
 
 WINDOW_S = 3.0
 """Seconds of signal from before each sentence on, in Defossez et al. (2023) likewise."""
@@ -116,7 +115,7 @@ def plan_control(
     Raises:
         UserError: the recording is missing or another, or its sentences are too few for a split.
     """
-    sweep = ledger.sweep()
+    sweep = ledger.description().sweep
     kind = control.split or sweep.specification.split
     data = None
     if control.surrogate or control.window_s:
@@ -193,10 +192,10 @@ def _other_data(
     control: TrainedControl, ledger: Ledger, recording: str | None, kind: SplitKind
 ) -> DatasetPlan:
     """The data of a sweep once more, with other signals or other windows."""
-    kept, storage = ledger.description()["dataset"], ledger.storage
-    manifest = shards.read_manifest(storage / "shards" / kept["shards"])
+    kept, storage = ledger.description().origin, ledger.storage
+    manifest = shards.read_manifest(storage / "shards" / kept.shards)
     origin = manifest.origin
-    source = locate(recording or kept["recording"])
+    source = locate(recording or kept.recording)
     if is_local(source) and not source.is_dir():
         raise UserError(
             f"the recording of {ledger.folder.name} is not in {source}, and {control.title} need "
@@ -216,7 +215,7 @@ def _other_data(
         SURROGATES[control.surrogate].of(found) if control.surrogate else found,
         segments,
         SuperletSpec(**manifest.settings["superlets"]),
-        TextSpec(**kept["text_spec"]),
+        kept.text,
         storage,
         kind,
         None if is_local(source) else source,

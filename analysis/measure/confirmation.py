@@ -9,8 +9,8 @@ from functools import partial
 from analysis.measure.further_cells import single_configurations
 from ssense.data.dataset import Dataset
 from ssense.engine.core.cell import Configuration
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep, check_seeds
-from ssense.engine.records.ledger import Record
 from ssense.engine.tasks.precompute import SELECTION_RANK, first_poor_split
 from ssense.errors import UserError
 

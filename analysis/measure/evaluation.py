@@ -32,8 +32,9 @@ from analysis.measure.inference import (
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Configuration, label
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import check_versions, code_digest, split_digest
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
@@ -217,14 +218,15 @@ def take_up(ledger: Ledger) -> Search:
     Raises:
         UserError: there is a single seed, or cells of several versions of the code.
     """
-    sweep = ledger.sweep()
+    description = ledger.description()
+    sweep = description.sweep
     if len(sweep.seeds) < 2:
         raise UserError(
             f"{sweep.name} has the single seed {sweep.seeds[0]}: nothing can be tested. "
             "Run the sweep again with more --seeds."
         )
-    records = check_versions(ledger.records(), code_digest(), ledger.kept_versions())
-    return Search(sweep, POLICIES[ledger.policy()], ledger.rows(), records)
+    records = check_versions(ledger.records(), code_digest(), description.kept_versions)
+    return Search(sweep, POLICIES[description.policy], description.rows, records)
 
 
 def require_all(search: Search) -> None:

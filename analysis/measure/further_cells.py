@@ -8,9 +8,10 @@ from ssense.cli.screen import say
 from ssense.data.dataset import Dataset
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Configuration, describe
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.driver import sole_driver
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Change, Search
 from ssense.engine.view.progress import CellProgress

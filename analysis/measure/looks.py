@@ -28,8 +28,9 @@ from typing import Any
 from upath import UPath
 
 from ssense.engine.core.cell import Configuration
+from ssense.engine.core.record import utc_now
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import Ledger, utc_now
+from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
@@ -127,7 +128,7 @@ def record_look(
     """
     chosen = {family: dict(values) for family, values in choice.items()}
     known = _looks(ledger, sweep)
-    shared = (sweep or ledger.sweep()).specification.shares_test
+    shared = (sweep or ledger.description().sweep).specification.shares_test
     earlier = [look for look in known.looks.values() if shared or {*look.seeds} & {*seeds}]
     look = {
         "id": uuid.uuid4().hex,  # two looks at once are two, however alike
@@ -253,9 +254,9 @@ def _parsed(path: UPath, content: bytes) -> tuple[Look, str]:
 
 
 def _looks(ledger: Ledger, sweep: Sweep | None = None) -> Looks:
-    sweep = sweep or ledger.sweep()
-    test = ledger.description()["dataset"].get("test")
-    named = test or f"{sweep.dataset_digest}-{sweep.specification.split}"
+    description = ledger.description()
+    sweep = sweep or description.sweep
+    named = description.origin.test or f"{sweep.dataset_digest}-{sweep.specification.split}"
     return read_looks(ledger.storage / FOLDER / named, looks_noted(ledger).get(named, ()))
 
 

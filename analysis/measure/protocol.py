@@ -82,17 +82,18 @@ def caption(ledger: Ledger, name: str, evaluation: Evaluation, origin: str) -> s
         evaluation: its scores.
         origin: says how the configurations were chosen.
     """
-    dataset, split = ledger.description()["dataset"], ledger.sweep().specification.split
+    description = ledger.description()
+    data, split = description.origin, description.sweep.specification.split
     seeds = " ".join(map(str, evaluation.seeds))
-    untrained = dataset["text_spec"]["weights"] == UNTRAINED
+    untrained = data.text.weights == UNTRAINED
     tower = " The text tower is untrained: a trial, not a result." if untrained else ""
     return (
-        f"{dataset['subject']}, {dataset['title']}: held-out test splits of "
+        f"{data.subject}, {data.title}: held-out test splits of "
         f"{candidates(evaluation)} sentences{SPLITS[split]}, "
         f"mean ± sd over {len(evaluation.seeds)} seeds ({seeds}). Each family's best "
         f"configuration by mean validation Recall@10; {origin}."
         f"{AGAIN if name == FRESH_SEEDS and split != 'held-out' else ''}"
-        f" Text: {dataset['tower']}.{tower}"
+        f" Text: {data.tower}.{tower}"
     )
 
 
@@ -116,8 +117,8 @@ def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
 
 def published_rows(ledger: Ledger) -> list[dict[str, str]]:
     """Table 1 as published, where it is about the recording of the sweep; else nothing."""
-    dataset = ledger.description()["dataset"]
-    if dataset["subject"] != "sub_9" or "ant-man" not in dataset["title"].lower():
+    data = ledger.description().origin
+    if data.subject != "sub_9" or "ant-man" not in data.title.lower():
         return []
     titles = [metric_title(metric) for metric in METRICS]
     return [

@@ -17,7 +17,8 @@ from analysis.control.scores import ControlScores
 from analysis.measure.looks import count_looks
 from ssense.cli.command import shell_command
 from ssense.data.shards import read_manifest
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.core.record import Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_versions
 from ssense.engine.search.search import Search
 from ssense.engine.view.tracking import DATA_REPORT
@@ -66,7 +67,7 @@ def sweep_facts(ledger: Ledger, search: Search) -> Facts:
         ("Sweep", sweep.name),
         ("Configurations", "; ".join(proposed)),
         ("Seeds", f"{len(sweep.seeds)}: {' '.join(map(str, sweep.seeds))}"),
-        ("Policy", f"{ledger.policy()}, by which configurations are given seeds"),
+        ("Policy", f"{ledger.description().policy}, by which configurations are given seeds"),
         ("Cells", ", ".join(f"{n} {state}" for state, n in counts.items() if n)),
         ("Training", _settings(settings(sweep.specification))),
     ]
@@ -83,12 +84,13 @@ def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Fac
     Raises:
         UserError: the shard folder is damaged.
     """
-    dataset, manifest = ledger.description()["dataset"], read_manifest(folder)
+    description, manifest = ledger.description(), read_manifest(folder)
+    origin = description.origin
     parts = ", ".join(f"{n:.0f} {part}" for part, n in sizes.items())
     return [
-        ("Recording", f"{dataset['subject']}, {dataset['title']}"),
-        ("Text tower", dataset["tower"]),
-        ("Split", f"{ledger.sweep().specification.split}, by seed: {parts} (means over seeds)"),
+        ("Recording", f"{origin.subject}, {origin.title}"),
+        ("Text tower", origin.tower),
+        ("Split", f"{description.sweep.specification.split}, by seed: {parts} (means over seeds)"),
         ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
         *_data_report(folder / DATA_REPORT),
     ]
@@ -103,7 +105,7 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
         written_at: when the report is written.
     """
     done = [record for record in records if record.done]
-    dataset = ledger.description()["dataset"]
+    description = ledger.description()
     versions = (
         f"{version.digest}"
         + f", commit {version.commit[:7]}" * bool(version.commit)
@@ -120,7 +122,10 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
         ("Versions", ", ".join(sorted(libraries))),
         ("Requirements", _listed(record.requirements_digest for record in done)),
         ("Devices", _listed(record.device for record in done)),
-        ("Dataset", f"{dataset['digest']}, of the shards {dataset['shards']}"),
+        (
+            "Dataset",
+            f"{description.sweep.dataset_digest}, of the shards {description.origin.shards}",
+        ),
         ("Encoders", f"digest {digest(sorted(record.encoder_digest for record in done))}"),
         ("Looks at test splits", str(count_looks(ledger))),
     ]

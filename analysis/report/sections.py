@@ -43,7 +43,8 @@ from analysis.report.origin import (
 )
 from analysis.report.page import Block, FactTable, Grid, Picture, Points, Section, Words
 from ssense.engine.core.cell import describe, label
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.core.record import Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
 from ssense.errors import printable
 from ssense.retrieval import metric_title

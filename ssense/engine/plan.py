@@ -12,8 +12,10 @@ from upath import UPath
 from ssense.cli.screen import duration, say
 from ssense.data.splits import Split
 from ssense.engine.core.power import Power
+from ssense.engine.core.record import MOST_ATTEMPTS
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import MOST_ATTEMPTS, Ledger, sweep_folders
+from ssense.engine.records.find import sweep_folders
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import fit_additive
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
@@ -136,7 +138,7 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
     lines = []
     for ledger in map(Ledger, sweep_folders(storage)):
         try:
-            other = ledger.sweep()
+            other = ledger.description().sweep
         except UserError:  # of another format, or damaged: nothing is asked of it
             continue
         if other.claim != sweep.claim or other.name == sweep.name:

@@ -21,14 +21,16 @@ from ssense.cli.screen import say, step
 from ssense.data.dataset import Dataset
 from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.cell import Cell, describe, label, signature
-from ssense.engine.records.ledger import Ledger, Record, readable_ledgers, sweep_folders
+from ssense.engine.core.origin import ImageOrigin
+from ssense.engine.core.record import Record
+from ssense.engine.records.find import readable_ledgers, sweep_folders
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest, device_name, versions
-from ssense.engine.tasks.image_plan import ImageSource, plan_images
+from ssense.engine.tasks.image_plan import plan_images
 from ssense.engine.tasks.precompute import load_dataset
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError, printable
 from ssense.retrieval import NonFiniteError, metric_title
 from ssense.specification import configured
-from ssense.targets.text import TextSpec
 from ssense.training.loop import Fit, fit, validation_metrics
 from ssense.training.process import reset_process
 
@@ -127,7 +129,7 @@ def train_again(
     Raises:
         UserError: it is no longer the same cell, or it fails.
     """
-    specification = ledger.sweep().specification
+    specification = ledger.description().sweep.specification
     cell = Cell(record.configuration, record.seed)
     now = signature(cell, specification, dataset.digest)
     if now != record.signature:
@@ -172,9 +174,9 @@ def find_cell(storage: UPath, name: str) -> tuple[Ledger, Record]:
 def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Ledger, Record]:
     """The cell of a sweep's own that is shown by a label and a seed."""
     labels: dict[str, list[tuple[Ledger, Record]]] = {}
-    for ledger in readable_ledgers(ledgers):
-        sweep, records = ledger.sweep(), ledger.records()
-        for row in ledger.rows():
+    for ledger, description in readable_ledgers(ledgers).items():
+        sweep, records = description.sweep, ledger.records()
+        for row in description.rows:
             cell = Cell(row.configuration, seed)
             record = records.get(signature(cell, sweep.specification, sweep.dataset_digest))
             if record is not None:
@@ -217,30 +219,21 @@ def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
     Raises:
         UserError: it can't be read, or it is no longer the same.
     """
-    origin = ledger.description()["dataset"]
-    if ledger.task() == "images":
-        data = plan_images(_image_source(ledger), ledger.storage).load()
+    description = ledger.description()
+    origin, wanted = description.origin, description.sweep.dataset_digest
+    if isinstance(origin, ImageOrigin):
+        data = plan_images(origin.source, ledger.storage).load()
         changed = "responses, images or tower"
     else:
-        data = load_dataset(origin["shards"], TextSpec(**origin["text_spec"]), ledger.storage)
-        folder = ledger.storage / "shards" / origin["shards"]
-        changed = f"shards of {folder}, or the text weights {origin['text_spec']['weights']},"
-    if data.digest != origin["digest"]:
+        data = load_dataset(origin.shards, origin.text, ledger.storage)
+        folder = ledger.storage / "shards" / origin.shards
+        changed = f"shards of {folder}, or the text weights {origin.text.weights},"
+    if data.digest != wanted:
         raise UserError(
-            f"the dataset of {ledger.folder.name} was {origin['digest']}, now it is {data.digest}: "
+            f"the dataset of {ledger.folder.name} was {wanted}, now it is {data.digest}: "
             f"{changed} have changed. Restore them."
         )
     return data
-
-
-def _image_source(ledger: Ledger) -> ImageSource:
-    try:
-        return ImageSource.of(ledger.description()["dataset"])
-    except ValueError as error:
-        raise UserError(
-            f"{ledger.folder / 'sweep.json'} is damaged (dataset: {one_line(error)}). Delete this "
-            "file and run the sweep's command again: its cells stay."
-        ) from error
 
 
 def other_circumstances(record: Record, device: torch.device) -> list[str]:

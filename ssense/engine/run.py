@@ -20,10 +20,12 @@ from ssense.cli.screen import console, say, step
 from ssense.cli.screen_table import ScreenTable
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import describe, label
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.plan import other_sweeps, plan_cells, show_sweep
+from ssense.engine.records.description import Description
 from ssense.engine.records.driver import Claim, sole_driver
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.records.provenance import check_versions, code_digest, code_versions
 from ssense.engine.reproduce import reproduce_cell
 from ssense.engine.search.race import POLICIES
@@ -140,7 +142,8 @@ def _take_up(
     for line in versions_of_nothing(finished.values(), options):
         say(line)
     records = check_versions(finished, code_digest(), kept_versions, options.retrain_version)
-    return Search(sweep, POLICIES[options.policy], ledger.rows(), records)
+    rows = ledger.description().rows if ledger.exists() else ()
+    return Search(sweep, POLICIES[options.policy], rows, records)
 
 
 def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> list[str]:
@@ -159,8 +162,8 @@ def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> li
 
 
 def _kept_versions(ledger: Ledger, options: EngineOptions) -> list[str]:
-    kept = {*ledger.kept_versions()} - {*options.retrain_version}
-    return sorted(kept | {*options.keep_version})
+    kept = ledger.description().kept_versions if ledger.exists() else ()
+    return sorted({*kept} - {*options.retrain_version} | {*options.keep_version})
 
 
 def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
@@ -269,14 +272,16 @@ def _bring_up_to_date(
 def _save(
     search: Search, ledger: Ledger, data: DataPlan, policy: str, kept_versions: Sequence[str]
 ) -> None:
-    ledger.write_sweep(
-        search.sweep,
-        [*search.rows, *search.surplus],
-        data.origin(),
-        policy,
-        search.decisions(),
-        code_digest(),
-        kept_versions,
+    ledger.describe(
+        Description(
+            sweep=search.sweep,
+            origin=data.origin(),
+            policy=policy,
+            rows=(*search.rows, *search.surplus),
+            decisions=tuple(search.decisions()),
+            code_digest=code_digest(),
+            kept_versions=tuple(kept_versions),
+        )
     )
 
 

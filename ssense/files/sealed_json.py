@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ssense.errors import UserError, printable
 from ssense.files.digest import digest
 from ssense.files.storage import write_json
 
@@ -51,3 +52,22 @@ def unsealed(content: Any, without: str = "") -> dict[str, Any]:
         raise ValueError("its content does not match its checksum: it was changed")
     plain.pop(without, None)
     return plain
+
+
+def check_format(path: UPath, content: Any, wanted: int) -> None:
+    """Refuse a file that is none of ours, or of another format.
+
+    Args:
+        path: Where the file is, for the message.
+        content: What the JSON file holds.
+        wanted: Format of the files of its kind.
+
+    Raises:
+        UserError: With the format that was found.
+    """
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != wanted:
+        raise UserError(
+            f"{path} has format {printable(str(version))}, not {wanted}. Move it away, or use the "
+            "version of the code that wrote it."
+        )

@@ -88,6 +88,7 @@ class ImageSpec:
     objective: InfoNCESpec | SSRSpec | NeuroCLIPSpec = field(default_factory=InfoNCESpec)
     training: ImageTrainingSpec = field(default_factory=ImageTrainingSpec)
 
+    kind: ClassVar[str] = "images"
     shares_test: ClassVar[bool] = True
     test_blocks: ClassVar[int] = 0  # images are shown in random order
 

@@ -74,6 +74,7 @@ class SentenceSpec:
     objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
+    kind: ClassVar[str] = "sentences"
     test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
 
     @property

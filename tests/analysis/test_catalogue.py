@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from upath import UPath
 
@@ -9,16 +7,18 @@ from analysis.catalogue import catalogue, main
 from analysis.measure.looks import record_look
 from analysis.options import CatalogueOptions
 from ssense.engine.core.cell import Cell, signature
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.description import Description
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.errors import UserError
-from ssense.files.sealed_json import CHECKSUM, write_sealed
 from ssense.files.storage import write_whole
 from ssense.model.encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
 
 LEVELS = {"masking.electrode": (0.5, 0.75)}
-DATA = {"digest": "d", "subject": "sub_9", "title": "Ant-Man"}
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 
 
 def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
@@ -33,10 +33,7 @@ def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
     )
     ledger = Ledger(storage / SWEEPS / sweep.name)
     rows = [Row("no masking", {}), Row("electrode", {"masking.electrode": 0.5})]
-    ledger.write_sweep(sweep, rows, DATA, "race", [], "", ())
-    path = ledger.folder / "sweep.json"
-    content = {**json.loads(path.read_text()), "updated_at": at}
-    write_sealed(path, {name: value for name, value in content.items() if name != CHECKSUM})
+    ledger.describe(Description(sweep=sweep, origin=ORIGIN, rows=tuple(rows), updated_at=at))
     for status, seed, data in (("done", 0, "d"), ("failed", 1, "d"), ("done", 1, "of a control")):
         record = Record(
             signature=signature(Cell({}, seed), sweep.specification, data),

@@ -56,8 +56,11 @@ from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, write_shard
 from ssense.data.splits import SplitKind
 from ssense.engine.core.cell import Cell, Configuration, signature
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.description import Description
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
@@ -136,15 +139,11 @@ def write_sweep(
     )
     rows = [Row("no masking", NONE), Row("electrode", HALF), Row("electrode", QUARTER)]
     ledger = Ledger(storage / "sweeps" / sweep.name)
-    origin = {
-        "digest": dataset_digest,
-        "shards": SHARDS,
-        "subject": "sub_9",
-        "title": "Tiny",
-        "tower": "ViT-B-32-quickgelu, untrained",
-        "text_spec": dataclasses.asdict(TEXT),
-    }
-    ledger.write_sweep(sweep, rows[: configurations + 1], origin, "full", [], "", ())
+    origin = RecordingOrigin(
+        subject="sub_9", title="Tiny", shards=SHARDS, recording="there", text=TEXT
+    )
+    rows = tuple(rows[: configurations + 1])
+    ledger.describe(Description(sweep=sweep, origin=origin, policy="full", rows=rows))
     return ledger
 
 
@@ -175,7 +174,7 @@ def ledger(storage) -> Ledger:
 
 
 def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
-    sweep = ledger.sweep()
+    sweep = ledger.description().sweep
     name = signature(Cell(configuration, seed), sweep.specification, sweep.dataset_digest)
     return ledger.folder / "cells" / name
 
@@ -197,7 +196,7 @@ def write_score(
     status: str = "done",
     attempts: int = 1,
 ) -> None:
-    digest = ledger.sweep().dataset_digest
+    digest = ledger.description().sweep.dataset_digest
     name = cell_of(ledger, configuration, seed).name
     ledger.write(scored_record(name, digest, configuration, seed, score, status, attempts))
 
@@ -227,7 +226,7 @@ def scored_record(
 
 
 def search_of(ledger: Ledger) -> Search:
-    return Search(ledger.sweep(), Full(), ledger.rows(), ledger.records())
+    return Search(ledger.description().sweep, Full(), ledger.description().rows, ledger.records())
 
 
 @pytest.fixture
@@ -282,7 +281,7 @@ def test_a_family_without_a_complete_configuration_is_refused(scored):
 
 def test_configurations_not_yet_proposed_are_missing_too(tmp_path):
     ledger = write_sweep(UPath(tmp_path), "dataset", configurations=2)
-    ledger.write_sweep(ledger.sweep(), [Row("electrode", HALF)], {}, "full", [], "", ())
+    ledger.describe(dataclasses.replace(ledger.description(), rows=(Row("electrode", HALF),)))
     for seed in SEEDS:
         write_score(ledger, HALF, seed, 0.2)
     with pytest.raises(UserError, match="lacks 6 of its 9 cells: no masking seed 0; no"):
@@ -389,7 +388,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
 
 
 def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
-    sweep = ledger.sweep()
+    sweep = ledger.description().sweep
     chosen = {"no masking": NONE, "electrode": HALF}
     confirming = confirming_sweep(sweep, chosen, (100, 101), (), sweep_dataset(ledger))
     search = Search(confirming, Full())
@@ -410,11 +409,13 @@ def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
 )
 def test_seeds_that_confirm_nothing_are_refused(ledger, seeds, message):
     with pytest.raises(UserError, match=message):
-        confirming_sweep(ledger.sweep(), {"no masking": NONE}, seeds, (), sweep_dataset(ledger))
+        confirming_sweep(
+            ledger.description().sweep, {"no masking": NONE}, seeds, (), sweep_dataset(ledger)
+        )
 
 
 def test_fresh_seeds_that_leave_too_little_to_choose_by_are_refused(ledger):
-    sweep, dataset = ledger.sweep(), sweep_dataset(ledger)
+    sweep, dataset = ledger.description().sweep, sweep_dataset(ledger)
     blocked = dataclasses.replace(
         sweep, specification=dataclasses.replace(sweep.specification, split="blocked")
     )
@@ -464,9 +465,10 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
 
 
 def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys):
-    more = dataclasses.replace(ledger.sweep(), configurations=2)
-    rows = [*ledger.rows(), Row("electrode", QUARTER)]
-    ledger.write_sweep(more, rows, ledger.description()["dataset"], "full", [], "", ())
+    description = ledger.description()
+    more = dataclasses.replace(description.sweep, configurations=2)
+    rows = (*description.rows, Row("electrode", QUARTER))
+    ledger.describe(dataclasses.replace(description, sweep=more, rows=rows))
     main(EvaluationOptions(storage=str(storage), allow_missing=True))
     note = "Without 3 missing cells: electrode 0.25 seed 0; electrode 0.25 seed 1"
     assert note in capsys.readouterr().out
@@ -770,12 +772,11 @@ def test_a_missing_cell_is_refused(ledger, storage):
 def test_text_weights_that_have_changed_are_refused(ledger, storage):
     path = ledger.folder / "sweep.json"
     content = json.loads(path.read_text())
-    content["dataset"]["digest"] = "fedcba9876543210"
+    content["sweep"]["dataset_digest"] = "fedcba9876543210"
     replace(path, json.dumps(content).encode())
     message = refusal(storage, sweep=ledger.folder.name)
     assert f"{path} is damaged (its content does not match its checksum" in message
     del content[CHECKSUM]
-    content["dataset_digest"] = "fedcba9876543210"
     replace(path, json.dumps(sealed(content)).encode())
     with pytest.raises(UserError, match=f"of {ledger.folder.name} was fedcba9876543210, now it is"):
         sweep_dataset(ledger)

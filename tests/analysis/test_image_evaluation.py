@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import os
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +38,15 @@ from analysis.measure.inference import crossed_ttest, pairing_test, stimulus_tes
 from analysis.options import ResultsOptions
 from analysis.report.published import EEG_WITHIN, MEANS, SSR, Task
 from ssense.data.synthetic.things import SyntheticThingsSpec
-from ssense.engine.records.ledger import SWEEPS, Ledger, find_ledger
+from ssense.engine.records.description import Description
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.image_options import ImageOptions
 from ssense.engine.work.trial import run_cell
 from ssense.errors import UserError
-from ssense.files.sealed_json import CHECKSUM, write_sealed
 from ssense.specification import configured
 from ssense.training.images import ImageSpec
 from sweeps.images import image_sweep
@@ -71,7 +72,8 @@ def sweep_all(storage: Path, **changes: object) -> None:
         responses = dataset.on(torch.device("cpu"))
         while cell := search.next_cell():
             search.finish(run_cell(cell, dataset, responses, sweep.specification, ledger))
-        ledger.write_sweep(sweep, search.rows, plan.origin(), "full", [], "", ())
+        rows = tuple(search.rows)
+        ledger.describe(Description(sweep=sweep, origin=plan.origin(), policy="full", rows=rows))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +164,7 @@ def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
         signals = torch.from_numpy(dataset.things.test[place])
         features = torch.from_numpy(dataset.features["original"][-len(signals) :])
         for record in ledger.records().values():
-            spec = configured(ledger.sweep().specification, record.configuration)
+            spec = configured(ledger.description().sweep.specification, record.configuration)
             model = spec.initial(dataset.on(torch.device("cpu")).select(np.array([0])))
             model.load_state_dict(ledger.encoder(record))
             model.eval()
@@ -251,7 +253,7 @@ def test_what_is_made_differently_is_not_put_into_one_table(storage, tmp_path, c
     )
     (plan,) = options.datasets()
     other = Ledger(plan.storage / SWEEPS / "other")
-    other.write_sweep(image_sweep(plan, options), [], plan.origin(), "full", [], "", ())
+    other.describe(Description(sweep=image_sweep(plan, options), origin=plan.origin()))
     check_alike([first])
     with pytest.raises(UserError, match=problem):
         check_alike([first, other])
@@ -264,10 +266,8 @@ def test_the_last_sweep_of_a_subject_is_taken_and_two_of_one_are_refused(storage
     assert [name.partition("-sub-")[2][:2] for name in names] == ["01", "02"]
     assert subject_ledgers(storage, names[:1])[0].folder.name == names[0]
     later = Ledger(storage / SWEEPS / "later")
-    content = json.loads((found[0].folder / "sweep.json").read_text())
-    content |= {"updated_at": "2999-01-01T00:00:00+00:00"}
-    unsealed = {name: value for name, value in content.items() if name != CHECKSUM}
-    write_sealed(later.folder / "sweep.json", unsealed)
+    at = "2999-01-01T00:00:00+00:00"
+    later.describe(replace(found[0].description(), updated_at=at))
     try:
         assert [led.folder.name for led in subject_ledgers(storage, ())] == ["later", names[1]]
         with pytest.raises(UserError, match=r"are both of sub-01\. Give one sweep of each subject"):

@@ -13,7 +13,9 @@ from scipy import stats
 from upath import UPath
 
 from analysis.recordings import RecordingsOptions, main
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
@@ -45,8 +47,8 @@ def write_evaluated(
     """What a sweep and its test evaluation leave behind, as far as it is read here."""
     ledger = Ledger(UPath(storage) / SWEEPS / name)
     training = replace(SWEEP.specification, split=split)
-    dataset = {"subject": subject, "title": title}
-    ledger.write_sweep(replace(SWEEP, specification=training), [], dataset, "full", [], "", ())
+    origin = RecordingOrigin(subject=subject, title=title, shards="0123", recording="there")
+    ledger.describe(Description(sweep=replace(SWEEP, specification=training), origin=origin))
     folder = Path(ledger.folder) / "evaluation"
     folder.mkdir()
     scores = [

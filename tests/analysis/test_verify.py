@@ -26,9 +26,11 @@ from analysis.report.origin import data_facts, provenance_facts
 from analysis.verify import find_faults, main
 from ssense.data.shards import MANIFEST, read_sentences
 from ssense.engine.core.cell import FORMAT_VERSION
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.plan import other_sweeps
-from ssense.engine.records.ledger import Ledger, Record, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import find_cell, sweep_dataset
 from ssense.engine.view.runs import sweep_run
 from ssense.engine.view.tracking import _as_it_ended
@@ -129,7 +131,7 @@ def read_as_commands_do(storage: UPath) -> None:
     description = ledger.description()
     sweep_run(search, description, "FINISHED")
     sweep_run(_as_it_ended(ledger), description, "FINISHED")
-    other_sweeps(storage, ledger.sweep())
+    other_sweeps(storage, description.sweep)
     noise_floor(ledger)
     count_looks(ledger)
     published_rows(ledger)
@@ -140,7 +142,7 @@ def read_as_commands_do(storage: UPath) -> None:
 def read_data(storage: UPath) -> None:
     """Take the ways by which commands read a dataset."""
     ledger = find_ledger(storage)
-    folder = storage / "shards" / ledger.description()["dataset"]["shards"]
+    folder = storage / "shards" / ledger.description().origin.shards
     sweep_dataset(ledger)
     read_sentences(folder)
     data_facts(ledger, folder, {"train": 1.0})
@@ -241,7 +243,7 @@ CHANGES: dict[str, Callable[[Record, Sweep], dict[str, Any]]] = {
 def test_a_record_of_something_else_than_its_cell_is_refused(storage, change):
     ledger, record = first_cell(storage)
     path = ledger.cell_folder(record.signature) / "record.json"
-    changes = CHANGES[change](record, ledger.sweep())
+    changes = CHANGES[change](record, ledger.description().sweep)
     for is_sealed in (False, True):  # a forged checksum does not help: the rest contradicts it
         edit(path, is_sealed=is_sealed, **changes)
         with pytest.raises(UserError, match=rf"{record.signature}/record\.json") as error:
@@ -278,9 +280,9 @@ def test_a_record_with_a_metric_that_there_cannot_be_is_refused(storage, metric,
 @pytest.mark.parametrize("is_sealed", [False, True])
 def test_an_edited_sweep_is_named_and_its_records_are_not_blamed(storage, is_sealed):
     path = only(storage, "sweeps/*/sweep.json")
-    specification = json.loads(path.read_text())["specification"]
-    specification["training"] = {"batch_size": 7}
-    edit(path, is_sealed=is_sealed, specification=specification)
+    sweep = json.loads(path.read_text())["sweep"]
+    sweep["specification"]["training"] = {"batch_size": 7}
+    edit(path, is_sealed=is_sealed, sweep=sweep)
     (fault,) = faults(storage)
     assert fault.startswith(f"{path} ")
     assert fault.endswith("Delete this file and run the sweep's command again: its cells stay.")

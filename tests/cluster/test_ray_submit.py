@@ -29,7 +29,8 @@ import torch
 import yaml
 
 from ssense.engine.core.cell import label
-from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.files.storage import locate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -466,7 +467,7 @@ def test_its_results_are_those_of_a_sweep_that_lost_no_machine(ledger, undisturb
     records, expected = ledger.records(), other.records()
     assert len(records) == N_CELLS
     assert records.keys() == expected.keys()
-    assert ledger.rows() == other.rows()
+    assert ledger.description().rows == other.description().rows
     for name, record in records.items():
         assert record.done
         assert record.history == expected[name].history

@@ -11,8 +11,11 @@ import torch
 from upath import UPath
 
 from ssense.engine.core.cell import Cell
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.description import Description
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
 from ssense.model.encoder import ResNetSpec
@@ -20,6 +23,7 @@ from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
 
 LEVELS = (0.1, 0.3, 0.5)
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 
 
 def sweep_of(seeds: Sequence[int]) -> Sweep:
@@ -61,7 +65,8 @@ def machine(storage: Path, seeds: Sequence[int]) -> Ledger:
         made = record(search, cell)
         ledger.write(made, {"weight": torch.zeros(1)})
         search.finish(made)
-    ledger.write_sweep(sweep, search.rows, {}, "full", [], "", ())
+    rows = tuple(search.rows)
+    ledger.describe(Description(sweep=sweep, origin=ORIGIN, policy="full", rows=rows))
     return ledger
 
 
@@ -70,9 +75,9 @@ def test_the_cells_of_other_seeds_that_rsync_brings_complete_a_sweep_that_is_tri
     assert here.folder.name == there.folder.name
     shutil.copytree(there.folder / "cells", here.folder / "cells", dirs_exist_ok=True)
     together = sweep_of(range(10))
-    search = Search(together, POLICIES["full"], here.rows(), here.records())
+    search = Search(together, POLICIES["full"], here.description().rows, here.records())
     assert (search.left(), len(search.records)) == (0, 10 * (1 + 9))
-    without = Search(together, POLICIES["full"], here.rows(), {})
+    without = Search(together, POLICIES["full"], here.description().rows, {})
     assert without.left() == 100
 
 

@@ -16,8 +16,9 @@ from ray.cluster_utils import Cluster
 from upath import UPath
 
 from ssense.engine.core.budget import Budget
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import LOST_MACHINES, RETRIES, Change, Search
 from ssense.engine.work.workers import LEAST_WAITING, CellSearcher, Resources, train_cells

@@ -8,16 +8,20 @@ from upath import UPath
 
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Cell
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.power import Power
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family
 from ssense.engine.plan import Plan, other_sweeps, plan_cells, show_sweep
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.description import Description
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.search.race import Full, Race
 from ssense.engine.search.search import Search
 from ssense.specification import configured
 
 SPLIT = Split(np.arange(18), np.arange(18, 24), np.arange(24, 30))
 TWO = Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)})
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 
 
 def done(search: Search, cell: Cell, seconds: float, score: float) -> Record:
@@ -139,7 +143,7 @@ def test_sweeps_that_do_not_count_are_named_and_those_of_another_version_are_not
     other = dataclasses.replace(sweep, specification=longer)
     for name in (other.name, "of-another-version"):
         ledger = Ledger(storage / SWEEPS / name)
-        ledger.write_sweep(other, [], {}, "race", [], "", ())
+        ledger.describe(Description(sweep=other, origin=ORIGIN))
         ledger.write(done(Search(other, Full()), Cell({}, 0), 1.0, 0.5))
     path = ledger.folder / "sweep.json"
     path.write_text(path.read_text().replace('"patience"', '"tolerance"'))

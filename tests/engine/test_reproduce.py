@@ -18,8 +18,11 @@ from upath import UPath
 from ssense.data.shards import Manifest, shard_name, write_shard
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.cell import signature as cell_signature
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.description import Description
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.reproduce import compare, find_cell, reproduce_cell
 from ssense.engine.tasks.precompute import load_dataset
 from ssense.errors import UserError
@@ -37,6 +40,7 @@ TRAINING = SentenceSpec(
     encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=2, batch_size=8)
 )
 CONFIGURATION = {"masking.electrode": 0.5}
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 SENTENCES = {
     "text": [f"sentence {number}" for number in range(30)],
     "start": list(range(0, 30_000, 1000)),
@@ -57,12 +61,12 @@ dataset = load_dataset(shards, TextSpec(weights="untrained"), folder.parents[1])
 reset_process(3, threads=2)
 ledger = Ledger(folder)
 pairs = dataset.on(torch.device("cpu"))
-run_cell(Cell(configuration, 3), dataset, pairs, ledger.sweep().specification, ledger)
+run_cell(Cell(configuration, 3), dataset, pairs, ledger.description().sweep.specification, ledger)
 """
 
 
-def write_dataset(storage: UPath) -> dict[str, object]:
-    """Write shards and embeddings of thirty sentences; return what a sweep notes of them."""
+def write_dataset(storage: UPath) -> tuple[str, RecordingOrigin]:
+    """Write shards and embeddings of thirty sentences; return their digest and origin."""
     spectrograms = np.random.default_rng(0).standard_normal((30, 2, 16, 16))
     origin = {"made": "at random", "recording_rate_hz": 2048.0}
     folder = storage / "shards" / digest(origin)
@@ -79,26 +83,26 @@ def write_dataset(storage: UPath) -> dict[str, object]:
     ).write(folder)
     cached_embeddings(SENTENCES["text"], TEXT, storage / "text")
     dataset = load_dataset(folder.name, TEXT, storage)
-    spec = dataclasses.asdict(TEXT)
-    return {"digest": dataset.digest, "shards": folder.name, "text_spec": spec}
+    return dataset.digest, dataclasses.replace(ORIGIN, shards=folder.name, text=TEXT)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A storage with one sweep, and one cell of it that a worker trained."""
     storage = UPath(tmp_path_factory.mktemp("trained"))
-    origin = write_dataset(storage)
+    dataset_digest, origin = write_dataset(storage)
     sweep = Sweep(
         claim="masking",
-        dataset_digest=origin["digest"],
+        dataset_digest=dataset_digest,
         specification=TRAINING,
         families=(Family(name="electrode", levels={"masking.electrode": (0.5,)}),),
         configurations=1,
         seeds=(3,),
     )
     ledger = Ledger(storage / SWEEPS / sweep.name)
-    ledger.write_sweep(sweep, [Row("electrode", CONFIGURATION)], origin, "race", [], "", ())
-    arguments = [ledger.folder, origin["shards"], json.dumps(CONFIGURATION)]
+    rows = (Row("electrode", CONFIGURATION),)
+    ledger.describe(Description(sweep=sweep, origin=origin, rows=rows))
+    arguments = [ledger.folder, origin.shards, json.dumps(CONFIGURATION)]
     subprocess.run([sys.executable, "-c", WORKER, *map(str, arguments)], check=True)
     return storage
 
@@ -184,7 +188,7 @@ def test_a_cell_that_would_be_another_today_is_not_trained(storage):
     ledger, record = only_cell(storage)
     path = ledger.folder / "sweep.json"
     content = unsealed(json.loads(path.read_text()))
-    content["specification"]["training"]["learning_rate"] = 0.01
+    content["sweep"]["specification"]["training"]["learning_rate"] = 0.01
     write_sealed(path, content)
     with pytest.raises(UserError, match=f"cell {record.signature} would be [0-9a-f]+ today"):
         reproduce_cell(storage, "", threads=2)
@@ -257,7 +261,7 @@ def test_a_failed_cell_says_why(tmp_path):
 @pytest.fixture
 def called(tmp_path) -> UPath:
     """Two sweeps with cells of one name between them, and cells of their own."""
-    storage, origin = UPath(tmp_path), {"digest": "d"}
+    storage = UPath(tmp_path)
     levels = {"masking.electrode": (0.5, 0.75)}
     for claim, families in (
         ("masking", (Family(name="no masking", levels={}), Family(name="e", levels=levels))),
@@ -274,7 +278,7 @@ def called(tmp_path) -> UPath:
         rows = [Row("no masking", {})]
         rows += [Row("e", {"masking.electrode": 0.75})] * (claim == "masking")
         ledger = Ledger(storage / SWEEPS / sweep.name)
-        ledger.write_sweep(sweep, rows, origin, "race", [], "", ())
+        ledger.describe(Description(sweep=sweep, origin=ORIGIN, rows=tuple(rows)))
         for row in rows:
             record = Record(
                 signature=cell_signature(Cell(row.configuration, 1), sweep.specification, "d"),

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 from upath import UPath
 
+from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.records.driver import sole_driver
-from ssense.engine.records.ledger import MOST_ATTEMPTS, Ledger, Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.run import _leave_view, _say_what_is_left, versions_of_nothing
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search

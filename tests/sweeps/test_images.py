@@ -13,13 +13,15 @@ import torch
 from upath import UPath
 
 from ssense.data.synthetic.things import SyntheticThingsSpec
-from ssense.engine.records.ledger import Ledger, sweep_folders
+from ssense.engine.core.origin import ImageOrigin, ImageSource
+from ssense.engine.records.find import sweep_folders
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import reproduce_cell, sweep_dataset
 from ssense.engine.tasks.image_options import ImageOptions
-from ssense.engine.tasks.image_plan import ImageSource
 from ssense.errors import UserError
+from ssense.files.plain_values import from_plain
 from ssense.model.objectives.ssr import ABLATIONS, SSRSpec
-from ssense.specification import configured
+from ssense.specification import configured, plain
 from ssense.training.images import ImageSpec
 from sweeps.images import depths, image_sweep, main
 
@@ -62,8 +64,8 @@ def test_every_objective_is_swept_and_a_second_call_trains_nothing(tmp_path, cap
         *("infonce", "ssr", "neuroclip")
     }
     assert {record.seed for record in records} == {0, 1}
-    assert isinstance(ledger.sweep().specification, ImageSpec)
-    assert sweep_dataset(ledger).digest == ledger.description()["dataset"]["digest"]
+    assert isinstance(ledger.description().sweep.specification, ImageSpec)
+    assert sweep_dataset(ledger).digest == ledger.description().sweep.dataset_digest
 
     main(everything)
     assert "Nothing to train: every cell is in the ledger." in capsys.readouterr().out
@@ -84,7 +86,7 @@ def test_each_subject_left_out_is_a_sweep_that_trains_on_all_others(tmp_path, ca
     assert (shown.count("2 done, 0 to train"), shown.count("0 done, 2 to train")) == (1, 2)
     assert "Next:" in shown
     found = ledgers(tmp_path)
-    assert {ledger.description()["dataset"]["subject"] for ledger in found} == {
+    assert {ledger.description().origin.subject for ledger in found} == {
         *("sub-01", "sub-02", "sub-03")
     }
     for ledger in found:
@@ -128,14 +130,16 @@ def test_class_centres_come_from_other_images_of_the_concepts(tmp_path):
     n = len(plan.things.training_images)
     assert np.allclose(centres[n:], np.roll(original[n:], 1, axis=0), atol=1e-5)
     assert np.allclose(centres[0], original[1])  # two images of a concept: the other one
-    assert ImageSource.of(plan.origin()) == plan.source
+    assert from_plain(ImageOrigin, plain(plan.origin())).source == plan.source
 
 
 def test_what_an_earlier_version_did_not_note_of_its_data_has_its_default(tmp_path):
     (plan,) = options(tmp_path).datasets()
     later = {"gallery", "more_images", "split_seed"}
-    noted = {name: value for name, value in plan.origin().items() if name not in later}
-    assert ImageSource.of(noted) == plan.source
+    noted = plain(plan.source)
+    assert (
+        from_plain(ImageSource, {n: v for n, v in noted.items() if n not in later}) == plan.source
+    )
 
 
 def test_the_ablation_of_ssr_is_a_family_for_each_row(tmp_path):
@@ -198,7 +202,7 @@ def test_a_sweep_makes_whatever_the_levels_of_its_families_ask_for(tmp_path):
     assert sweep.dataset_digest == covering.digest != plan.digest
     assert covering.covering(sweep.specification, sweep.families) is covering
     assert covering.source.kinds == ("augmented-mean", "blurred", "original")
-    assert ImageSource.of(covering.origin()) == covering.source
+    assert covering.origin().source == covering.source
     dataset = covering.load()
     split = dataset.split("intra-subject", 0)
     pairs = dataset.on(torch.device("cpu")).select(split.train)

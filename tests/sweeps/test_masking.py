@@ -15,7 +15,8 @@ from analysis.measure.inference import corrected_resampled_ttest
 from ssense.cli.flags import parse
 from ssense.data.splits import seeded_split
 from ssense.data.synthetic.recording import SyntheticSpec
-from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Race
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.precompute import load_dataset, make_shards
@@ -83,16 +84,19 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     records = ledger.records()
     assert len(records) == 8
     assert all(record.done for record in records.values())
-    names = [family.name for family in ledger.sweep().families]
+    names = [family.name for family in ledger.description().sweep.families]
     assert names == ["no masking", "electrode", "frequency-time", "electrode + frequency-time"]
     paired = [
         {r.seed for r in records.values() if r.configuration == row.configuration}
-        for row in ledger.rows()
+        for row in ledger.description().rows
     ]
     assert paired == 4 * [{0, 1}]
 
     (table,) = tmp_path.glob("sweeps/*/cells.csv")
-    assert table.read_bytes() == cells_csv(Search(ledger.sweep(), Race(), ledger.rows(), records))
+    description = ledger.description()
+    assert table.read_bytes() == cells_csv(
+        Search(description.sweep, Race(), description.rows, records)
+    )
 
     controls.main(controls.ControlOptions(storage=str(tmp_path), permutations=20))
     shown = capsys.readouterr().out

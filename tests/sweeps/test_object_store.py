@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from analysis import evaluate
-from ssense.engine.records.ledger import COPIES, Ledger, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import COPIES, Ledger
 from ssense.engine.reproduce import reproduce_cell
 from ssense.files.storage import locate
 

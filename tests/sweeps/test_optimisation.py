@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ssense.data.synthetic.recording import SyntheticSpec
-from ssense.engine.records.ledger import find_ledger
+from ssense.engine.records.find import find_ledger
 from ssense.engine.tasks.recording_options import SweepOptions
 from ssense.files.storage import open_storage
 from ssense.specification import configured
@@ -24,8 +24,8 @@ def test_another_sweep_runs_on_the_same_engine(tmp_path, capsys):
     )
     ledger = find_ledger(open_storage(str(tmp_path)))
     assert ledger.folder.name.startswith("optimisation-")
-    shared = ledger.sweep().specification
-    specs = [configured(shared, row.configuration) for row in ledger.rows()]
+    shared = ledger.description().sweep.specification
+    specs = [configured(shared, row.configuration) for row in ledger.description().rows]
     published, rate, temperature, both = (
         (s.training.learning_rate, s.objective.temperature) for s in specs
     )

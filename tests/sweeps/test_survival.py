@@ -30,9 +30,11 @@ from analysis import evaluate
 from ssense.data.dataset import Dataset
 from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.core.budget import Budget
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.driver import CLAIM
-from ssense.engine.records.ledger import Ledger, Record, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Change, Search
 from ssense.engine.work.own_ray import PREFIX
@@ -100,7 +102,7 @@ def results(storage: Path) -> dict[str, object]:
         cells[name] = asdict(record) | {"encoder_digest": found}
         for field in (*INCIDENTAL, *FOLDER):
             del cells[name][field]
-    return {"cells": cells, "rows": description["rows"], "decisions": description["decisions"]}
+    return {"cells": cells, "rows": description.rows, "decisions": description.decisions}
 
 
 def states(storage: Path) -> dict[str, tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import product
@@ -14,8 +14,9 @@ from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
 from ssense.specification import configured, field_names, identity, unions
 from ssense.training.loop import SELECTION_METRIC, Specification
+from ssense.training.tasks import TaskSpec
 
-Levels = Sequence[float | str]
+Levels = tuple[float | str, ...]
 """The values a hyperparameter may take, in increasing order."""
 
 _LISTED_CHARACTERS = 150  # of the names of fields in a message
@@ -58,7 +59,7 @@ class Sweep:
 
     claim: str
     dataset_digest: str
-    specification: Specification
+    specification: TaskSpec
     families: tuple[Family, ...]
     configurations: int
     seeds: tuple[int, ...]

@@ -17,26 +17,21 @@ import contextlib
 import gzip
 import hashlib
 import json
-import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
-from operator import itemgetter
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.choices import PolicyName
-from ssense.cli.screen import say
-from ssense.engine.core.cell import FORMAT_VERSION, Configuration
-from ssense.engine.core.decision import Decision
-from ssense.engine.core.sweep import Family, Row, Sweep, check_levels
+from ssense.engine.core.cell import FORMAT_VERSION
+from ssense.engine.core.record import Record
+from ssense.engine.records.description import Description, read_description, write_description
 from ssense.errors import UserError, one_line, printable
 from ssense.files.plain_values import from_plain
-from ssense.files.sealed_json import unsealed, write_sealed
+from ssense.files.sealed_json import check_format, unsealed, write_sealed
 from ssense.files.storage import (
     exists,
     is_local,
@@ -48,163 +43,12 @@ from ssense.files.storage import (
     subfolders_with,
     write_whole,
 )
-from ssense.specification import plain as plain_specification
-from ssense.targets.text import TextSpec
-from ssense.training.loop import SELECTION_METRIC, validation_metrics
-from ssense.training.tasks import read_specification, task_name
-
-Status = Literal["done", "failed"]
+from ssense.training.loop import SELECTION_METRIC
 
 SWEEPS = "sweeps"
-MOST_ATTEMPTS = 3
-"""Calls of a sweep in which a cell may fail before it is left alone."""
 COPIES = "records.json.gz"
 COPY_AFTER = 50
 """Cells that a driver finishes, beyond as many as there were, until it copies the records."""
-
-
-def utc_now() -> str:
-    """The time as ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What is known of one finished cell.
-
-    Attributes:
-        history: per epoch: loss and validation metrics; empty where the cell failed.
-        best_epoch: the epoch whose encoder is kept; 0 where the cell failed.
-        reason: why it failed, in one line; empty where it is done.
-        attempts: calls of the sweep in which it was tried, this one included: it failed in the
-            others.
-        sizes: sentences in each part of the split.
-        timings: seconds by stage.
-        versions: of Python, this package and the libraries that compute.
-        worker: host and process that trained it.
-        threads: of that process.
-        instructions: instruction set that PyTorch used on its CPU.
-        code_digest: of the code that computes results, see `provenance`.
-        commit: of the repository it ran from; empty where there was none.
-        dirty: whether tracked files differed from that commit.
-        requirements_digest: of the lock file; empty where there was none.
-        split_digest: of the rows in each part of the split.
-        resumed_after: epochs that an interrupted worker had trained before; `timings` leave them
-            out.
-        checkpoint_refused: why what an interrupted worker had left was not used; empty where it
-            was, or where there was nothing.
-        encoder_digest: SHA-256 of the encoder's file; empty where the cell failed.
-    """
-
-    signature: str
-    configuration: Configuration
-    seed: int
-    status: Status
-    dataset_digest: str
-    reason: str = ""
-    attempts: int = 1
-    history: Sequence[Mapping[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    timings: Mapping[str, float] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    device: str = ""
-    worker: str = ""
-    threads: int = 0
-    instructions: str = ""
-    code_digest: str = ""
-    commit: str = ""
-    dirty: bool = False
-    requirements_digest: str = ""
-    split_digest: str = ""
-    resumed_after: int = 0
-    checkpoint_refused: str = ""
-    encoder_digest: str = ""
-    finished_at: str = field(default_factory=utc_now)
-
-    @property
-    def done(self) -> bool:
-        """Whether it has a result."""
-        return self.status == "done"
-
-    @property
-    def given_up(self) -> bool:
-        """Whether it has failed so often that it is not tried again."""
-        return not self.done and self.attempts >= MOST_ATTEMPTS
-
-    @property
-    def best(self) -> Mapping[str, float]:
-        """Validation metrics of the best epoch."""
-        return self.history[self.best_epoch - 1]
-
-    def check(self) -> None:
-        """Refuse a record that contradicts itself.
-
-        Raises:
-            ValueError: A result without epochs, a metric outside 0 to 1, a loss that is not
-                finite, or a best epoch that another one is better than.
-        """
-        if self.seed < 0:
-            raise ValueError(f"its seed is {self.seed}")
-        if not self.done:
-            return
-        if not 1 <= self.best_epoch <= len(self.history):
-            raise ValueError(f"its best epoch is {self.best_epoch} of {len(self.history)}")
-        for place, epoch in enumerate(self.history):
-            if not math.isfinite(epoch.get("loss", 0.0)):
-                raise ValueError(f"history[{place}]: loss is {epoch['loss']}")
-            for name, value in validation_metrics(epoch).items():
-                if not 0 <= value <= 1:
-                    raise ValueError(f"history[{place}]: {name} is {value}, not in 0 to 1")
-        scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]
-        if None in scores:
-            if any(score is not None for score in scores):
-                raise ValueError(f"history[{scores.index(None)}] has no {SELECTION_METRIC}")
-        elif scores[self.best_epoch - 1] < max(scores):
-            better = 1 + scores.index(max(scores))
-            raise ValueError(f"its best epoch is {self.best_epoch}, and epoch {better} is better")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Description:
-    """What sweep.json holds, by name and type.
-
-    A format may gain names: what an earlier version did not write has a default.
-    """
-
-    updated_at: str
-    claim: str
-    dataset_digest: str
-    specification: Mapping[str, Any]
-    families: tuple[Family, ...]
-    configurations: int
-    seeds: tuple[int, ...]
-    metric: str
-    dataset: Mapping[str, Any]
-    policy: str
-    rows: Sequence[Row]
-    code_digest: str = ""
-    kept_versions: Sequence[str] = ()
-    decisions: Sequence[Mapping[str, Any]] = ()
-    task: str = "sentences"
-
-
-_DATASET_FACTS = ("digest", "shards", "recording", "subject", "title", "tower", "test")
-_DATASET_FACTS += ("responses", "images")
-
-
-class _Facts(dict[str, Any]):
-    """What sweep.json says of the dataset; whoever asks for what it lacks is told so."""
-
-    def __init__(self, path: UPath, facts: Mapping[str, Any]) -> None:
-        super().__init__(facts)
-        self._path = path
-
-    def __missing__(self, name: str) -> Any:
-        raise _damaged_description(self._path, f"dataset.{name} is missing")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Facts, (self._path, dict(self))
 
 
 @dataclass(frozen=True)
@@ -362,173 +206,39 @@ class Ledger:
         paths = [folder / name for name in names_in(folder) if name.endswith(".json")]
         return [_as_reproduction(*each) for each in zip(paths, read_many(paths), strict=True)]
 
-    def write_sweep(
-        self,
-        sweep: Sweep,
-        rows: Sequence[Row],
-        dataset: Mapping[str, Any],
-        policy: str,
-        decisions: Sequence[tuple[Row, Decision]],
-        code_digest: str,
-        kept_versions: Sequence[str],
-    ) -> None:
-        """Keep what the sweep compares, and how far it has come.
-
-        Args:
-            sweep: what is compared.
-            rows: proposed so far.
-            dataset: where its data is.
-            policy: by which seeds are spent, by name.
-            decisions: that it has taken, with their numbers.
-            code_digest: of the code that the sweep runs by.
-            kept_versions: other versions of the code whose cells count, by name.
-
-        Raises:
-            UserError: the storage can't be written to.
-        """
-        content = {
-            "format": FORMAT_VERSION,
-            "name": sweep.name,
-            "updated_at": utc_now(),
-            "task": task_name(sweep.specification),
-            **asdict(sweep),
-            "specification": plain_specification(sweep.specification),
-            "dataset": dataset,
-            "policy": policy,
-            "code_digest": code_digest,
-            "kept_versions": kept_versions,
-            "rows": [vars(row) for row in rows],
-            "decisions": [vars(row) | vars(decision) for row, decision in decisions],
-        }
-        write_sealed(self.folder / "sweep.json", content)
-
-    def sweep(self) -> Sweep:
-        """What the sweep compares, as it was last asked for.
-
-        Raises:
-            UserError: as `description`, or another version of the code wrote it.
-        """
-        content = self.description()
-        try:
-            specification = read_specification(content["task"], content["specification"])
-            levels = {family.name: family.levels for family in content["families"]}
-            check_levels(specification, levels)
-            return Sweep(
-                claim=content["claim"],
-                dataset_digest=content["dataset_digest"],
-                specification=specification,
-                families=content["families"],
-                configurations=content["configurations"],
-                seeds=content["seeds"],
-                metric=content["metric"],
-            )
-        except (TypeError, ValueError, UserError) as error:  # a field or value unknown here
-            raise UserError(
-                f"{self.folder / 'sweep.json'} was written by another version of the code "
-                f"({one_line(error)}). Use that version, or name another sweep."
-            ) from error
-
-    def task(self) -> str:
-        """Name of what its cells train, see `TASKS`.
-
-        Raises:
-            UserError: as `description`.
-        """
-        return self.description()["task"]
-
-    def rows(self) -> list[Row]:
-        """Configurations proposed so far, in order.
-
-        Raises:
-            UserError: as `description`.
-        """
-        return list(self.description()["rows"]) if self.exists() else []
-
-    def policy(self) -> str:
-        """Name of the policy that the sweep was last run by.
-
-        Raises:
-            UserError: as `description`.
-        """
-        return self.description()["policy"]
-
-    def kept_versions(self) -> list[str]:
-        """Other versions of the code whose cells count, by name.
-
-        Raises:
-            UserError: as `description`.
-        """
-        return list(self.description()["kept_versions"]) if self.exists() else []
-
     def exists(self) -> bool:
         """Whether a sweep was ever started here.
 
         Raises:
-            UserError: the storage can't be read.
+            UserError: The storage can't be read.
         """
-        return exists(self.folder / "sweep.json")
+        return exists(self._description_path)
 
-    def description(self) -> dict[str, Any]:
-        """Read sweep.json: its names to their values, families and rows as such.
+    def describe(self, description: Description) -> None:
+        """Keep what the sweep compares, and how far it has come.
 
         Raises:
-            UserError: there is none, or it is damaged, of another format, or contradicts itself.
+            UserError: The storage can't be written to.
         """
-        path = self.folder / "sweep.json"
-        try:
-            content = read_json(path)
-        except FileNotFoundError:
-            raise UserError(
-                f"no sweep in {self.folder}. Run python sweeps/masking.py first."
-            ) from None
-        _check_format(path, content)
-        known = {each.name for each in fields(_Description)}
-        try:
-            plain = unsealed(content)
-            found = from_plain(_Description, {n: v for n, v in plain.items() if n in known})
-            _check_description(found)
-        except ValueError as error:
-            raise _damaged_description(path, one_line(error)) from error
-        return {**plain, **vars(found), "dataset": _Facts(path, found.dataset)}
+        write_description(self._description_path, description)
 
+    def description(self) -> Description:
+        """Read what the sweep compares, and how far it has come, from its file.
 
-def _check_description(found: _Description) -> None:
-    """Refuse a description that contradicts itself.
+        Raises:
+            UserError: There is none, or it is damaged, of another format or version of the code,
+                or contradicts itself.
+        """
+        return read_description(self._description_path)
 
-    Raises:
-        ValueError: with what does.
-    """
-    if found.policy not in get_args(PolicyName):
-        raise ValueError(
-            f"policy is {printable(found.policy)}, not one of {', '.join(get_args(PolicyName))}"
-        )
-    for name in _DATASET_FACTS:
-        if name in found.dataset and not isinstance(found.dataset[name], str):
-            raise ValueError(f"dataset.{name} is not a text")
-    if found.dataset.get("digest", found.dataset_digest) != found.dataset_digest:
-        raise ValueError("dataset.digest is not the dataset_digest")
-    if "text_spec" in found.dataset:
-        from_plain(TextSpec, found.dataset["text_spec"])
-    levels = {family.name: family.levels for family in found.families}
-    for place, row in enumerate(found.rows):
-        known = levels.get(row.family)
-        if known is None or row.configuration.keys() != known.keys():
-            raise ValueError(f"rows[{place}] is of no family")
-        for name, value in row.configuration.items():
-            if value not in known[name]:
-                raise ValueError(f"rows[{place}]: {name} {value} is none of the family's levels")
-
-
-def _damaged_description(path: UPath, problem: str) -> UserError:
-    return UserError(
-        f"{path} is damaged ({problem}). Delete this file and run the sweep's command again: its "
-        "cells stay."
-    )
+    @property
+    def _description_path(self) -> UPath:
+        return self.folder / "sweep.json"
 
 
 def _as_record(cells: UPath, signature: str, content: Any) -> Record:
     path = cells / signature / "record.json"
-    _check_format(path, content)
+    check_format(path, content, FORMAT_VERSION)
     try:
         record = from_plain(Record, unsealed(content, without="format"))
         if record.signature != signature:
@@ -564,112 +274,3 @@ def _as_reproduction(path: UPath, content: bytes) -> dict[str, Any]:
             "again with --cell."
         ) from error
     return plain
-
-
-def _check_format(path: UPath, content: Any) -> None:
-    """Refuse a file that is none of ours, or of another format."""
-    version = content.get("format") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format {printable(str(version))}, not {FORMAT_VERSION}. Move it away, or "
-            "use the version of the code that wrote it."
-        )
-
-
-def sweep_folders(storage: UPath) -> list[UPath]:
-    """Folders of the sweeps in a storage, by name.
-
-    Raises:
-        UserError: the storage can't be read.
-    """
-    folders = (storage / SWEEPS / name for name in names_in(storage / SWEEPS))
-    return [folder for folder in folders if exists(folder / "sweep.json")]
-
-
-def all_ledgers(storage: UPath) -> list[Ledger]:
-    """Ledgers of the sweeps in a storage, by name.
-
-    Raises:
-        UserError: there is none, or the storage can't be read.
-    """
-    ledgers = list(map(Ledger, sweep_folders(storage)))
-    if not ledgers:
-        raise UserError(f"no sweep in {storage}. Run python sweeps/masking.py first.")
-    return ledgers
-
-
-def readable_ledgers(ledgers: Iterable[Ledger], task: str | None = None) -> list[Ledger]:
-    """Those of ledgers that can be read, the one that was worked on last at the end.
-
-    It says which are left out: they are damaged or of another format, and may be what was meant.
-
-    Args:
-        ledgers: of sweeps.
-        task: that their cells must train; None for any.
-    """
-    found: list[tuple[str, Ledger]] = []
-    for ledger in ledgers:
-        try:
-            description = ledger.description()
-            if task in (None, description["task"]):
-                found.append((description["updated_at"], ledger))
-        except UserError as error:
-            say(f"Left out: {error}")
-    return [ledger for _, ledger in sorted(found, key=itemgetter(0))]
-
-
-def find_ledger(storage: UPath, name: str | None = None, task: str | None = None) -> Ledger:
-    """Return the ledger of a sweep by name, or of the sweep that was worked on last.
-
-    Args:
-        storage: of the sweeps.
-        name: of the sweep, or its beginning, or words that are all in its name or in the subject
-            and the title of its data: "masking sub_9".
-        task: that its cells must train; None for any.
-
-    Raises:
-        UserError: there is none, none of that name, several that it fits, or it trains something
-            else.
-    """
-    ledgers = {ledger.folder.name: ledger for ledger in all_ledgers(storage)}
-    if name is None:
-        readable = readable_ledgers(ledgers.values(), task)
-        if not readable:
-            kind = f"sweep of {task}" if task else "readable sweep"
-            raise UserError(f"no {kind} in {storage}. Name another --storage.")
-        return readable[-1]
-    found = ledgers.get(name) or _meant(name, ledgers.values(), storage, task)
-    if task not in (None, found.task()):
-        kind = f"a sweep of {found.task()}, not of {task}"
-        raise UserError(f"{found.folder.name} is {kind}. Name another.")
-    return found
-
-
-def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, task: str | None) -> Ledger:
-    """The sweep that the beginning of a name means, or words about it.
-
-    Raises:
-        UserError: none, or several.
-    """
-    about = {ledger: _about(ledger) for ledger in readable_ledgers(ledgers, task)}
-    found = [ledger for ledger in about if ledger.folder.name.startswith(name)]
-    words = name.replace(",", " ").casefold().split()
-    if not found and words:
-        found = [
-            ledger
-            for ledger, text in about.items()
-            if all(word in text.casefold() for word in words)
-        ]
-    if len(found) == 1:
-        return found[0]
-    shown = printable(", ".join(sorted(about[ledger] for ledger in found or about)), 170)
-    if found:
-        raise UserError(f"{printable(name)} fits {len(found)} sweeps: {shown}. Say more.")
-    raise UserError(f"no sweep {printable(name)} in {storage}. Found: {shown or 'none'}.")
-
-
-def _about(ledger: Ledger) -> str:
-    """The name of a sweep, and of what data it is: "masking-1a2b3c4d (sub_9, Ant-Man)"."""
-    dataset = ledger.description()["dataset"]
-    data = ", ".join(str(dataset[each]) for each in ("subject", "title") if each in dataset)
-    return f"{ledger.folder.name} ({data})" if data else ledger.folder.name

@@ -21,7 +21,7 @@ import torch
 
 import ssense
 from ssense.data.splits import Split
-from ssense.engine.records.ledger import Record
+from ssense.engine.core.record import Record
 from ssense.errors import UserError
 from ssense.files.digest import digest
 

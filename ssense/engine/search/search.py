@@ -24,8 +24,8 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from ssense.engine.core.cell import Cell, Configuration, label, signature
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import Matrix, MatrixRow, State
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.records.ledger import Record
 from ssense.engine.search.race import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, Policy, Scores, Verdict
 from ssense.errors import UserError
 

@@ -9,6 +9,7 @@ import torch
 from upath import UPath
 
 from ssense.data.splits import Split
+from ssense.engine.core.origin import Origin
 from ssense.engine.core.sweep import Family
 from ssense.training.loop import Examples, Specification
 
@@ -66,6 +67,6 @@ class DataPlan(Protocol):
         """The dataset."""
         ...
 
-    def origin(self) -> dict[str, Any]:
-        """Where it comes from, as plain values to be kept with the sweep."""
+    def origin(self) -> Origin:
+        """What the sweep keeps of where the dataset comes from."""
         ...

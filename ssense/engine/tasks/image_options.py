@@ -209,7 +209,8 @@ class ImageOptions(EngineOptions):
         from ssense.cli.screen import step
         from ssense.data.things.averages import subject_names
         from ssense.data.things.responses import ResponseSpec
-        from ssense.engine.tasks.image_plan import ImageSource, plan_images
+        from ssense.engine.core.origin import ImageSource
+        from ssense.engine.tasks.image_plan import plan_images
         from ssense.files.storage import open_storage
         from ssense.specification import configured
         from ssense.targets.clip import check_weights as check_tower

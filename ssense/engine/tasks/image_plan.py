@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.choices import FeatureKind, GalleryName, ImageSplitKind
+from ssense.choices import GalleryName, ImageSplitKind
 from ssense.cli.screen import step
 from ssense.data.splits import Split
 from ssense.data.things.averages import Things, read_things
@@ -23,62 +22,19 @@ from ssense.data.things.folds import VALIDATION_CONCEPTS
 from ssense.data.things.images import ImageSet, list_images
 from ssense.data.things.pixels import FORMAT_VERSION as PIXELS_VERSION
 from ssense.data.things.pixels import cached_pixels, images_digest
-from ssense.data.things.responses import ResponseSpec
+from ssense.engine.core.origin import ImageOrigin, ImageSource
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.precompute import SELECTION_RANK
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, weights_identity
-from ssense.files.plain_values import from_plain
 from ssense.specification import configured
 from ssense.targets.galleries import class_centres
 from ssense.targets.image_features import FORMAT_VERSION as FEATURES_VERSION
-from ssense.targets.image_features import VIEWS, ImageTowerSpec, cached_features, tower_px
+from ssense.targets.image_features import VIEWS, cached_features, tower_px
 from ssense.training.images import ImageSpec
 from ssense.training.process import any_device
 
 _VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSource:
-    """Where the data of one subject's sweep comes from: plain values, kept with the sweep.
-
-    Attributes:
-        responses: folder of the subjects' folders.
-        images: folder of the image folders.
-        subject: that is tested.
-        subjects: whose responses are read.
-        responses_taken: channels and window.
-        image_tower: frozen, of the features.
-        kinds: of features.
-        pixels: whether an objective has the images in the loop.
-        gallery: what stands for an image.
-        more_images: folder of other images, for class centres of the test; empty without.
-        split_seed: that draws the held-out concepts of every cell; None for each cell's own seed.
-    """
-
-    responses: str
-    images: str
-    subject: str
-    subjects: tuple[str, ...]
-    responses_taken: ResponseSpec
-    image_tower: ImageTowerSpec
-    kinds: tuple[FeatureKind, ...]
-    pixels: bool
-    gallery: GalleryName = "original"
-    more_images: str = ""
-    split_seed: int | None = None
-
-    @classmethod
-    def of(cls, origin: dict[str, Any]) -> ImageSource:
-        """As it was kept, see `ImagePlan.origin`.
-
-        Raises:
-            ValueError: a name is missing, or a value is of another type.
-        """
-        # An earlier version of the code may not have known what has a default.
-        values = {name: origin[name] for name in cls.__dataclass_fields__ if name in origin}
-        return from_plain(cls, values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -210,18 +166,13 @@ class ImagePlan:
             pixels = torch.cat(parts).numpy()
         return self._dataset(self._features(), pixels)
 
-    def origin(self) -> dict[str, Any]:
-        """What `ImageSource.of` needs, and what people want to know."""
-        folder = Path(self.source.responses).name
-        tower = f"{self.source.image_tower.model}, {self.source.image_tower.weights}"
-        return {
-            **asdict(self.source),
-            "digest": self.digest,
-            # What a look at the test is a look at, whatever else changes.
-            "test": digest(self._pictures[1], self.source.subject),
-            "title": folder,
-            "tower": tower,
-        }
+    def origin(self) -> ImageOrigin:
+        """What the sweep keeps of where the dataset comes from."""
+        return ImageOrigin(
+            title=Path(self.source.responses).name,
+            source=self.source,
+            test=digest(self._pictures[1], self.source.subject),
+        )
 
     def _features(self) -> dict[GalleryName, np.ndarray]:
         source, folder = self.source, self.storage / "features"

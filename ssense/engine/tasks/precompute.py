@@ -34,6 +34,7 @@ from ssense.data.recordings.recording import of_recording
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, file_digest
@@ -257,19 +258,15 @@ class DatasetPlan:
                 f"{dataset.digest}, not {self.digest}. Delete it and run the sweep again."
             )
 
-    def origin(self) -> dict[str, Any]:
-        """Where the dataset comes from, as plain values."""
-        spec = self.text_spec
-        return {
-            "digest": self.digest,
-            "shards": self.shard_folder.name,
-            # Where it was: for controls that need its signals. The shards say which it was.
-            "recording": str(self.source or self.recording.root),
-            "subject": self.recording.subject,
-            "title": self.recording.title,
-            "tower": f"{spec.model}, {spec.weights}",
-            "text_spec": asdict(spec),
-        }
+    def origin(self) -> RecordingOrigin:
+        """What the sweep keeps of where the dataset comes from."""
+        return RecordingOrigin(
+            subject=self.recording.subject,
+            title=self.recording.title,
+            shards=self.shard_folder.name,
+            recording=str(self.source or self.recording.root),
+            text=self.text_spec,
+        )
 
 
 def first_poor_split(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.matrix import standing
-from ssense.engine.records.ledger import Record
+from ssense.engine.core.record import Record
 from ssense.engine.search.search import Search
 from ssense.training.loop import validation_metrics
 

@@ -17,7 +17,7 @@ from ssense.cli.screen import PLAIN_WIDTH, console, duration, print_whole, say
 from ssense.engine.core.cell import Configuration, label
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
-from ssense.engine.records.ledger import Record
+from ssense.engine.core.record import Record
 from ssense.retrieval import metric_title
 
 _REFRESHES_PER_S = 4

@@ -17,8 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 from ssense.engine.core.cell import Cell, describe, label
 from ssense.engine.core.matrix import Matrix, MatrixRow, mean_and_sd, standing
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Row
-from ssense.engine.records.ledger import Record
+from ssense.engine.records.description import Description
 from ssense.engine.records.provenance import code_versions
 from ssense.engine.records.reports import Report
 from ssense.engine.search.search import Search
@@ -154,7 +155,7 @@ def _saved_view(name: str, state: Mapping[str, Any]) -> str:
     return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)})
 
 
-def sweep_run(search: Search, description: Mapping[str, Any], status: Status | None) -> ViewRun:
+def sweep_run(search: Search, description: Description, status: Status | None) -> ViewRun:
     """The run of a sweep, as far as it has come.
 
     Args:
@@ -162,16 +163,19 @@ def sweep_run(search: Search, description: Mapping[str, Any], status: Status | N
         description: of its ledger.
         status: to be shown.
     """
-    sweep, dataset, matrix = search.sweep, description["dataset"], search.matrix()
+    sweep, origin, matrix = search.sweep, description.origin, search.matrix()
     records = [record for row in search.rows for record in row_records(search, row)]
     versions = sorted(version.name for version in code_versions(records))
     tags = {
         LEVEL: "sweep",
         "seeds": " ".join(map(str, sweep.seeds)),
         "configurations": str(sweep.configurations),
-        "policy": description["policy"],
+        "policy": description.policy,
         "code": " ".join(versions),
-        **{name: str(dataset[name]) for name in ("digest", "subject", "title", "tower")},
+        "digest": sweep.dataset_digest,
+        "subject": origin.subject,
+        "title": origin.title,
+        "tower": origin.tower,
         NOTE: note(matrix, description),
     }
     return ViewRun(
@@ -272,9 +276,9 @@ def provenance_tags(record: Record) -> dict[str, str]:
     }
 
 
-def note(matrix: Matrix, description: Mapping[str, Any]) -> str:
+def note(matrix: Matrix, description: Description) -> str:
     """What a sweep is and who leads, in Markdown."""
-    dataset, counts = description["dataset"], matrix.counts()
+    origin, counts = description.origin, matrix.counts()
     cells = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     score = f"validation {metric_title(matrix.metric)}, %"
     leaders = [
@@ -287,9 +291,9 @@ def note(matrix: Matrix, description: Mapping[str, Any]) -> str:
         *leaders,
         "",
         f"{len(matrix.rows)} configurations in {len(matrix.families)} families x "
-        f"{len(matrix.seeds)} seeds ({' '.join(map(str, matrix.seeds))}) on {dataset['subject']}, "
-        f"{dataset['title']}. Frozen tower: {dataset['tower']}. Seeds are spent by the policy "
-        f"`{description['policy']}`. Cells: {cells}; all of them are in `{MATRIX_FILE}`, under "
+        f"{len(matrix.seeds)} seeds ({' '.join(map(str, matrix.seeds))}) on {origin.subject}, "
+        f"{origin.title}. Frozen tower: {origin.tower}. Seeds are spent by the policy "
+        f"`{description.policy}`. Cells: {cells}; all of them are in `{MATRIX_FILE}`, under "
         "Artifacts.",
     ]
     return "\n".join(lines)

@@ -26,14 +26,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
 from upath import UPath
 
 from ssense.cli.screen import say, step
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
+from ssense.engine.records.description import Description
 from ssense.engine.records.driver import sole_driver
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record, all_ledgers, find_ledger
+from ssense.engine.records.find import all_ledgers, find_ledger
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.records.provenance import counting
 from ssense.engine.records.reports import Report, Table, keep_report, kept_reports, table_file
 from ssense.engine.search.race import POLICIES
@@ -112,7 +116,7 @@ class Tracker:
         self._uri = tracking_uri(storage)
         self._claim = claim
         self._sweep_name = sweep_name
-        self._description: Mapping[str, Any] = {}
+        self._description: Description | None = None
         self._runs: dict[str, _Known] = {}
         self._orders: list[float] = []  # as they were shown last
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -121,7 +125,7 @@ class Tracker:
         self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
         self._thread.start()
 
-    def start(self, search: Search, description: Mapping[str, Any]) -> None:
+    def start(self, search: Search, description: Description) -> None:
         """Show the sweep and all cells that it has results of, and nothing else.
 
         Args:
@@ -138,8 +142,8 @@ class Tracker:
                 runs += [cell_run(search, row, record) for record in records]
         self._put_runs(runs)
         self._queue.put(lambda: self._delete_others({run.key for run in runs}))
-        if "shards" in description["dataset"]:
-            report = self._storage / "shards" / description["dataset"]["shards"] / DATA_REPORT
+        if isinstance(description.origin, RecordingOrigin):
+            report = self._storage / "shards" / description.origin.shards / DATA_REPORT
             self._queue.put(lambda: self._keep_report(report))
 
     def cell(self, search: Search, record: Record) -> None:
@@ -165,6 +169,7 @@ class Tracker:
             for row, order, shown in zip(search.rows, search.orders(), matrix.rows, strict=True)
             if row_records(search, row)
         ]
+        assert self._description is not None  # a view is begun before it ends
         self._put_runs([*runs, sweep_run(search, self._description, "FINISHED")])
         files = {MATRIX_FILE: matrix_figure(matrix), CELLS_FILE: cells_csv(search)}
         self._queue.put(lambda: self._keep(files))
@@ -494,10 +499,10 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
 def _as_it_ended(ledger: Ledger) -> Search:
     """The search when its last driver ended: a failed cell counts, not yet to be tried again."""
     description = ledger.description()
-    versions = description["code_digest"], description["kept_versions"]
+    versions = description.code_digest, description.kept_versions
     records = counting(ledger.records(), *versions)
     done = {signature: record for signature, record in records.items() if record.done}
-    search = Search(ledger.sweep(), POLICIES[ledger.policy()], ledger.rows(), done)
+    search = Search(description.sweep, POLICIES[description.policy], description.rows, done)
     for record in records.values():
         if not record.done:
             search.finish(record)

@@ -13,7 +13,8 @@ from ray import tune
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.things.dataset import ImageDataset, ImageResponses
 from ssense.engine.core.cell import Cell, signature
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.core.record import Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest, provenance
 from ssense.errors import UserError, one_line
 from ssense.files.storage import remove_partial_files

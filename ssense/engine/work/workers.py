@@ -31,7 +31,8 @@ from ssense.data.dataset import Dataset
 from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell, label
-from ssense.engine.records.ledger import COPY_AFTER, Ledger, Record
+from ssense.engine.core.record import Record
+from ssense.engine.records.ledger import COPY_AFTER, Ledger
 from ssense.engine.records.provenance import code_digest
 from ssense.engine.search.search import LOST_MACHINES, RETRIES, Change, Search
 from ssense.engine.work.own_ray import own_home, own_ray

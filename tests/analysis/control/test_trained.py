@@ -17,7 +17,8 @@ from analysis.control.trained import (
 from analysis.measure.evaluation import take_up
 from analysis.options import TrainedControlName
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import Ledger, find_ledger
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import sweep_dataset
 from ssense.errors import UserError
 from ssense.retrieval import METRICS, chance_metrics
@@ -55,7 +56,7 @@ def test_a_control_is_trained_once_at_the_sweep_s_seeds_and_evaluated(storage, n
     records = [find_ledger(storage).record(signature) for signature in new]
     assert sorted(record.seed for record in records) == [0, 1]
     datasets = {record.dataset_digest for record in records}
-    own = find_ledger(storage).sweep().dataset_digest
+    own = find_ledger(storage).description().sweep.dataset_digest
     assert (own in datasets) == (TRAINED[name].split is not None)
     assert set(found.scores) == set(METRICS)
     assert all(len(values) == 2 for values in found.scores.values())
@@ -78,7 +79,7 @@ def test_controls_leave_the_sweep_itself_as_it_was(storage):
 
 
 def test_a_recording_that_has_moved_is_asked_for(storage, tmp_path):
-    kept = Path(find_ledger(storage).description()["dataset"]["recording"])
+    kept = Path(find_ledger(storage).description().origin.recording)
     moved = kept.rename(kept.with_name("moved"))
     try:
         with pytest.raises(UserError, match="Say where it is with --recording"):

@@ -6,20 +6,23 @@ import pytest
 from upath import UPath
 
 from analysis.measure.looks import count_looks, record_look, withdrawn_unless_written
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
 
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 NONE = {"none": {}}
 BOTH = {"none": {}, "electrode": {"masking.electrode": 0.5}}
 
 
 def written(storage: UPath, sweep: Sweep) -> Ledger:
     ledger = Ledger(storage / "sweeps" / sweep.name)
-    ledger.write_sweep(sweep, [], {}, "full", [], "", ())
+    ledger.describe(Description(sweep=sweep, origin=ORIGIN))
     return ledger
 
 
@@ -75,7 +78,7 @@ def test_other_kinds_of_split_have_looks_of_their_own(ledger, sweep):
     blocked = other(ledger, sweep, split="blocked")
     record_look(ledger, (0, 1), NONE)
     assert "this first look" in record_look(blocked, (0, 1), NONE)
-    assert "seen once before" in record_look(ledger, (0, 1), NONE, blocked.sweep())
+    assert "seen once before" in record_look(ledger, (0, 1), NONE, blocked.description().sweep)
 
 
 def test_where_all_seeds_share_a_test_split_any_look_is_one_at_it(ledger, sweep):

@@ -22,7 +22,9 @@ from analysis.measure.protocol import (
     value_rows,
 )
 from ssense.data.splits import SplitKind
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
 from ssense.retrieval import METRICS, chance_metrics
 from ssense.training.sentences import SentenceSpec
@@ -41,9 +43,9 @@ def ledger_on(
         configurations=1,
         seeds=(0, 1),
     )
-    text = {"tower": "ViT-B-32-quickgelu, openai", "text_spec": {"weights": "openai"}}
+    origin = RecordingOrigin(subject=subject, title=title, shards="0123", recording="there")
     ledger = Ledger(folder)
-    ledger.write_sweep(sweep, [], {"subject": subject, "title": title, **text}, "full", [], "", ())
+    ledger.describe(Description(sweep=sweep, origin=origin))
     return ledger
 
 

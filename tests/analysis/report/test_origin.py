@@ -5,19 +5,23 @@ from upath import UPath
 
 from analysis.report.origin import KeptControls, data_facts, provenance_facts, read_controls
 from ssense.data.shards import Manifest
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.records.description import Description
+from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
+from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
-ORIGIN = {
-    "digest": "feed",
-    "shards": "0123",
-    "subject": "sub_9",
-    "title": "Tiny",
-    "tower": "ViT-B-32-quickgelu, untrained",
-}
+ORIGIN = RecordingOrigin(
+    subject="sub_9",
+    title="Tiny",
+    shards="0123",
+    recording="there",
+    text=TextSpec(weights="untrained"),
+)
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def ledger(tmp_path) -> Ledger:
         seeds=(0, 1),
     )
     ledger = Ledger(UPath(tmp_path) / "sweep")
-    ledger.write_sweep(sweep, [], ORIGIN, "full", [], "", ())
+    ledger.describe(Description(sweep=sweep, origin=ORIGIN, policy="full"))
     return ledger
 
 

@@ -28,9 +28,9 @@ def test_configuration_replaces_the_fields_that_it_names():
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("momentum", "SentenceSpec"),
-        ("step", "SentenceSpec"),  # a method
-        ("shares_test", "SentenceSpec"),  # a property
+        ("momentum", "sentences"),
+        ("step", "sentences"),  # a method
+        ("shares_test", "sentences"),  # a property
         ("masking.phase", "Masking"),
         ("masking.time.start", "Masking"),
         ("training.learning_rate.decay", "TrainingSpec"),

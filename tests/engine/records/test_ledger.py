@@ -9,8 +9,12 @@ import torch
 from upath import UPath
 
 from ssense.engine.core.decision import Decision
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record, find_ledger
+from ssense.engine.records.description import Description
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.errors import UserError
 from ssense.files.sealed_json import CHECKSUM, sealed
 from ssense.model.encoder import ResNetSpec
@@ -36,6 +40,7 @@ SWEEP = Sweep(
     configurations=3,
     seeds=(0, 1),
 )
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 OUT = Decision(place=0, reason="behind", after_seeds=2, leader=1, difference=0.04)
 
 
@@ -69,24 +74,25 @@ def test_a_cell_without_a_record_is_not_finished(ledger):
 
 def test_an_empty_ledger_has_no_records_and_no_rows(ledger):
     assert ledger.records() == {}
-    assert ledger.rows() == []
-    with pytest.raises(UserError, match=r"no sweep in .*masking-.*Run python sweeps/masking.py"):
+    assert not ledger.exists()
+    with pytest.raises(UserError, match=r"no sweep in .*masking-.*Run a file of sweeps/ first"):
         ledger.description()
 
 
 def test_the_sweep_and_its_rows_come_back(ledger):
-    rows = [Row("none", {}), Row("t", {"masking.time": 0.1})]
-    ledger.write_sweep(SWEEP, rows, {"digest": "d"}, "race", [(rows[0], OUT)], "7d5e", ["3f2a1c9e"])
-    assert ledger.rows() == rows
-    assert ledger.sweep().name == SWEEP.name
-    assert ledger.sweep().specification == SWEEP.specification
-    assert ledger.sweep().seeds == SWEEP.seeds
-    assert ledger.description()["dataset"] == {"digest": "d"}
-    assert ledger.policy() == "race"
-    assert ledger.kept_versions() == ["3f2a1c9e"]
-    (decision,) = ledger.description()["decisions"]
-    assert decision["family"] == "none"
-    assert (decision["after_seeds"], decision["difference"]) == (2, 0.04)
+    rows = (Row("none", {}), Row("t", {"masking.time": 0.1}))
+    description = Description(
+        sweep=SWEEP,
+        origin=ORIGIN,
+        policy="full",
+        rows=rows,
+        decisions=((rows[0], OUT),),
+        code_digest="7d5e",
+        kept_versions=("3f2a1c9e",),
+    )
+    ledger.describe(description)
+    assert ledger.exists()
+    assert ledger.description() == description
 
 
 @pytest.mark.parametrize(
@@ -100,11 +106,12 @@ def test_the_sweep_and_its_rows_come_back(ledger):
     ],
 )
 def test_a_sweep_of_another_version_of_the_code_is_one_line(ledger, changes, message):
-    ledger.write_sweep(SWEEP, [], {}, "race", [], "", ())
-    known = plain(SWEEP.specification)
-    edit(ledger.folder / "sweep.json", specification=known | changes)
+    ledger.describe(Description(sweep=SWEEP, origin=ORIGIN))
+    known = plain(SWEEP)
+    known["specification"] |= changes
+    edit(ledger.folder / "sweep.json", sweep=known)
     with pytest.raises(UserError, match=message) as error:
-        ledger.sweep()
+        ledger.description()
     assert "\n" not in str(error.value)
 
 
@@ -143,18 +150,17 @@ def test_the_sweep_worked_on_last_is_found(tmp_path):
     storage = UPath(tmp_path)
     for name, at in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
         ledger = Ledger(storage / SWEEPS / name)
-        ledger.write_sweep(SWEEP, [], {}, "race", [], "", ())
-        edit(ledger.folder / "sweep.json", updated_at=at)
+        ledger.describe(Description(sweep=SWEEP, origin=ORIGIN, updated_at=at))
     assert find_ledger(storage).folder.name == "b"
     assert find_ledger(storage, "c").folder.name == "c"
-    with pytest.raises(UserError, match=r"no sweep d in .*Found: a, b, c"):
+    with pytest.raises(UserError, match=r"no sweep d in .*Found: a .*, b .*, c "):
         find_ledger(storage, "d")
 
 
 def test_a_sweep_that_cannot_be_read_is_left_out_and_said(tmp_path, capsys):
     storage = UPath(tmp_path)
     for name in ("whole", "damaged"):
-        Ledger(storage / SWEEPS / name).write_sweep(SWEEP, [], {}, "race", [], "", ())
+        Ledger(storage / SWEEPS / name).describe(Description(sweep=SWEEP, origin=ORIGIN))
     (storage / SWEEPS / "damaged" / "sweep.json").write_text("{")
     assert find_ledger(storage).folder.name == "whole"
     assert re.match("Left out: .*damaged/sweep.json is damaged", capsys.readouterr().out)
@@ -173,12 +179,12 @@ def write_sweeps(storage: UPath) -> None:
     for name, subject in (
         ("masking-1a", "sub_9"),
         ("masking-1b", "sub_10"),
-        ("optimisation-2", ""),
+        ("optimisation-2", "sub_1"),
     ):
         claim = name.partition("-")[0]
-        data = {"subject": subject, "title": "Ant-Man"} if subject else {}
         sweep = dataclasses.replace(SWEEP, claim=claim)
-        Ledger(storage / SWEEPS / name).write_sweep(sweep, [], data, "race", [], "", ())
+        origin = dataclasses.replace(ORIGIN, subject=subject)
+        Ledger(storage / SWEEPS / name).describe(Description(sweep=sweep, origin=origin))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +211,7 @@ def test_a_sweep_is_named_by_a_beginning_or_in_words(said, meant, tmp_path):
             "masking fits 2 sweeps: masking-1a (sub_9, Ant-Man), masking-1b (sub_10, Ant-Man). Say "
             "more.",
         ),
-        ("Ant-Man", "Ant-Man fits 2 sweeps"),
+        ("Ant-Man", "Ant-Man fits 3 sweeps"),
         ("masking sub_3", "no sweep masking sub_3 in "),
         (" ", "no sweep  in "),
     ],

@@ -16,9 +16,13 @@ from analysis.measure.looks import count_looks
 from ssense.data.shards import read_manifest, read_sentences
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import FORMAT_VERSION, Cell
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.plan import other_sweeps
-from ssense.engine.records.ledger import COPIES, COPY_AFTER, SWEEPS, Ledger, Record, find_ledger
+from ssense.engine.records.description import Description
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import COPIES, COPY_AFTER, SWEEPS, Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.work.workers import CellSearcher
@@ -56,6 +60,7 @@ for number in range(n):
     store.put_object("lab", f"{folder}/cells/{name}/record.json", content)
 main(["-H", "127.0.0.1", "-p", "0"])
 """
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 
 
 def record(number: int) -> Record:
@@ -197,7 +202,7 @@ def test_a_worker_with_another_storage_is_found_out_by_its_first_record(ledger):
 def closed(s3, tmp_path, monkeypatch) -> Iterator[UPath]:  # noqa: ARG001
     """A storage that nobody may read any more."""
     storage = locate(f"s3://lab/{tmp_path.name}")
-    Ledger(storage / SWEEPS / SWEEP.name).write_sweep(SWEEP, [], {}, "race", [], "", ())
+    Ledger(storage / SWEEPS / SWEEP.name).describe(Description(sweep=SWEEP, origin=ORIGIN))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
@@ -259,9 +264,9 @@ def test_sweeps_are_found(ledger):
     storage = ledger.folder.parent.parent
     with pytest.raises(UserError, match="no sweep in s3://lab/"):
         find_ledger(storage)
-    ledger.write_sweep(SWEEP, [], {"digest": "d"}, "race", [], "", ())
+    ledger.describe(Description(sweep=SWEEP, origin=ORIGIN))
     assert find_ledger(storage).folder.name == "masking-1234"
-    assert find_ledger(storage).sweep() == SWEEP
+    assert find_ledger(storage).description().sweep == SWEEP
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ssense.data.splits import seeded_split
-from ssense.engine.records.ledger import Record
+from ssense.engine.core.record import Record
 from ssense.engine.records.provenance import (
     CodeVersion,
     check_versions,

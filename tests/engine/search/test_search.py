@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssense.engine.core.cell import Cell, label
+from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.records.ledger import MOST_ATTEMPTS, Record
 from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Race, Wilcoxon
 from ssense.engine.search.search import RETRIES, Search, propose
 from ssense.model.encoder import ResNetSpec

@@ -7,8 +7,8 @@ from collections import Counter
 from statistics import fmean
 
 from ssense.engine.core.matrix import Matrix
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
-from ssense.engine.records.ledger import Record
 from ssense.engine.search.race import Race
 from ssense.engine.search.search import Search
 from ssense.engine.view.cell_table import cells_csv

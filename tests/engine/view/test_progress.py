@@ -15,7 +15,7 @@ from ssense.cli.command import python
 from ssense.cli.screen import count, duration, say
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
-from ssense.engine.records.ledger import Record
+from ssense.engine.core.record import Record
 from ssense.engine.view import progress
 from ssense.engine.view.progress import CellProgress, MatrixView
 

@@ -27,9 +27,12 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from upath import UPath
 
 from ssense.engine.core.cell import Cell
-from ssense.engine.core.sweep import Family
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import Record
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.engine.records.description import Description
 from ssense.engine.records.driver import sole_driver
-from ssense.engine.records.ledger import SWEEPS, Ledger, Record
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.records.reports import Report
 from ssense.engine.search.race import Full, Race
 from ssense.engine.search.search import Search
@@ -46,13 +49,7 @@ from ssense.retrieval import METRICS
 ROOT = Path(__file__).parents[3]
 A_MOMENT_S = 2.0
 
-DATASET = {
-    "digest": "tiny",
-    "shards": "shards-of-tiny",
-    "subject": "sub_9",
-    "title": "Ant-Man",
-    "tower": "ViT-B-32-quickgelu, untrained",
-}
+ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +68,7 @@ def empty_database(tmp_path_factory) -> Path:
 @pytest.fixture
 def storage(tmp_path, empty_database) -> UPath:
     storage = UPath(tmp_path / "storage")
-    write_whole(storage / "shards" / DATASET["shards"] / "data_report.md", "# Data")
+    write_whole(storage / "shards" / ORIGIN.shards / "data_report.md", "# Data")
     shutil.copy(empty_database, storage / "mlflow.db")
     return storage
 
@@ -94,14 +91,25 @@ def search(sweep) -> Search:
 
 
 CODE = "0" * 32
-VERSIONS = (CODE, ["11111111", "unknown"])  # the current one, and those that are kept
+KEPT = ("11111111", "unknown")
 
 
 def ledger_of(storage: UPath, search: Search) -> Ledger:
     ledger = Ledger(storage / SWEEPS / search.sweep.name)
-    dataset = DATASET | {"digest": search.sweep.dataset_digest}
-    ledger.write_sweep(search.sweep, search.rows, dataset, "full", search.decisions(), *VERSIONS)
+    ledger.describe(description_of(search, search.sweep))
     return ledger
+
+
+def description_of(search: Search, sweep: Sweep) -> Description:
+    return Description(
+        sweep=sweep,
+        origin=ORIGIN,
+        policy="full",
+        rows=tuple(search.rows),
+        decisions=tuple(search.decisions()),
+        code_digest=CODE,
+        kept_versions=KEPT,
+    )
 
 
 def next_record(search: Search, epochs: int = 2, **changes) -> Record:
@@ -219,7 +227,7 @@ def test_the_run_of_the_sweep_says_what_it_is_and_who_leads(storage, search):
     (run,) = runs_by_level(storage)["sweep"]
     tags = run.data.tags
     assert tags["code"] == "00000000 11111111"
-    assert (tags["seeds"], tags["policy"], tags["tower"]) == ("0 1", "full", DATASET["tower"])
+    assert (tags["seeds"], tags["policy"], tags["tower"]) == ("0 1", "full", ORIGIN.tower)
     assert (run.data.params["metric"], run.data.params["training.max_epochs"]) == ("recall@10", "2")
     note = tags["mlflow.note.content"]
     assert "| no masking | no masking | 2 of 2 | 10.0 ± 14.1 |" in note
@@ -339,7 +347,7 @@ def test_cells_that_the_sweep_no_longer_has_are_not_shown(storage, search):
     run_live(storage, search)
     ledger = ledger_of(storage, search)
     fewer = dataclasses.replace(search.sweep, seeds=(0,))
-    ledger.write_sweep(fewer, search.rows, DATASET, "full", [], *VERSIONS)
+    ledger.describe(description_of(search, fewer))
     rebuild(storage, ledger)
     assert [run.data.tags["seed"] for run in runs_by_level(storage)["seed"]] == ["0", "0"]
     assert {run.data.metrics["n"] for run in runs_by_level(storage)["configuration"]} == {1.0}

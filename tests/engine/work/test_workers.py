@@ -15,7 +15,8 @@ from upath import UPath
 from ssense.data.splits import seeded_split
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell
-from ssense.engine.records.ledger import Ledger, Record
+from ssense.engine.core.record import Record
+from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.work.trial import run_cell

@@ -1,0 +1,101 @@
+"""Where the data of a sweep come from: what is kept of it, one kind of origin per task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ssense.choices import FeatureKind, GalleryName
+from ssense.data.things.responses import ResponseSpec
+from ssense.targets.image_features import ImageTowerSpec
+from ssense.targets.text import TextSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingOrigin:
+    """The origin of a dataset of sentences: a recording, its shards and a text tower.
+
+    Attributes:
+        subject: Name of the person recorded, "sub_9".
+        title: Title of the movie.
+        shards: Folder of the spectrograms, below the storage's shards.
+        recording: Where the recording was, for controls that need its signals; the shards say
+            which it was.
+        text: The frozen tower that embeds the sentences.
+    """
+
+    subject: str
+    title: str
+    shards: str
+    recording: str
+    text: TextSpec = field(default_factory=TextSpec)
+
+    kind: ClassVar[str] = "sentences"
+    test: ClassVar[str] = ""
+    """Seeds draw test splits of the dataset, which needs no other name."""
+
+    @property
+    def tower(self) -> str:
+        """The frozen tower as people read it: "ViT-B-32-quickgelu, openai"."""
+        return f"{self.text.model}, {self.text.weights}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSource:
+    """Where a dataset of image decoding comes from.
+
+    Attributes:
+        responses: Folder of the subjects' folders.
+        images: Folder of the image folders.
+        subject: Name of the subject that is tested.
+        subjects: Names of the subjects whose responses are read.
+        responses_taken: Channels and window of the responses.
+        image_tower: The frozen tower of the features.
+        kinds: Kinds of features.
+        pixels: Whether an objective has the images in the loop.
+        gallery: What stands for an image.
+        more_images: Folder of other images, for class centres of the test; empty without.
+        split_seed: Seed that draws the held-out concepts of every cell; None for each cell's own.
+    """
+
+    responses: str
+    images: str
+    subject: str
+    subjects: tuple[str, ...]
+    responses_taken: ResponseSpec
+    image_tower: ImageTowerSpec
+    kinds: tuple[FeatureKind, ...]
+    pixels: bool
+    gallery: GalleryName = "original"
+    more_images: str = ""
+    split_seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOrigin:
+    """The origin of a dataset of responses to images.
+
+    Attributes:
+        title: Name of the folder of the responses.
+        source: Where the dataset is made from.
+        test: Names the test images of a subject, which a look is a look at, whatever else changes.
+    """
+
+    title: str
+    source: ImageSource
+    test: str
+
+    kind: ClassVar[str] = "images"
+
+    @property
+    def subject(self) -> str:
+        """Name of the subject that is tested."""
+        return self.source.subject
+
+    @property
+    def tower(self) -> str:
+        """The frozen tower as people read it."""
+        return f"{self.source.image_tower.model}, {self.source.image_tower.weights}"
+
+
+Origin = RecordingOrigin | ImageOrigin

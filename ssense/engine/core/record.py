@@ -1,0 +1,119 @@
+"""A record: what is known of one finished cell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from ssense.engine.core.cell import Configuration
+from ssense.training.loop import SELECTION_METRIC, validation_metrics
+
+Status = Literal["done", "failed"]
+
+MOST_ATTEMPTS = 3
+"""Calls of a sweep in which a cell may fail before it is left alone."""
+
+
+def utc_now() -> str:
+    """The time as ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is known of one finished cell.
+
+    Attributes:
+        history: per epoch: loss and validation metrics; empty where the cell failed.
+        best_epoch: the epoch whose encoder is kept; 0 where the cell failed.
+        reason: why it failed, in one line; empty where it is done.
+        attempts: calls of the sweep in which it was tried, this one included: it failed in the
+            others.
+        sizes: sentences in each part of the split.
+        timings: seconds by stage.
+        versions: of Python, this package and the libraries that compute.
+        worker: host and process that trained it.
+        threads: of that process.
+        instructions: instruction set that PyTorch used on its CPU.
+        code_digest: of the code that computes results, see `provenance`.
+        commit: of the repository it ran from; empty where there was none.
+        dirty: whether tracked files differed from that commit.
+        requirements_digest: of the lock file; empty where there was none.
+        split_digest: of the rows in each part of the split.
+        resumed_after: epochs that an interrupted worker had trained before; `timings` leave them
+            out.
+        checkpoint_refused: why what an interrupted worker had left was not used; empty where it
+            was, or where there was nothing.
+        encoder_digest: SHA-256 of the encoder's file; empty where the cell failed.
+    """
+
+    signature: str
+    configuration: Configuration
+    seed: int
+    status: Status
+    dataset_digest: str
+    reason: str = ""
+    attempts: int = 1
+    history: Sequence[Mapping[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    worker: str = ""
+    threads: int = 0
+    instructions: str = ""
+    code_digest: str = ""
+    commit: str = ""
+    dirty: bool = False
+    requirements_digest: str = ""
+    split_digest: str = ""
+    resumed_after: int = 0
+    checkpoint_refused: str = ""
+    encoder_digest: str = ""
+    finished_at: str = field(default_factory=utc_now)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a result."""
+        return self.status == "done"
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it has failed so often that it is not tried again."""
+        return not self.done and self.attempts >= MOST_ATTEMPTS
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """Validation metrics of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+    def check(self) -> None:
+        """Refuse a record that contradicts itself.
+
+        Raises:
+            ValueError: A result without epochs, a metric outside 0 to 1, a loss that is not
+                finite, or a best epoch that another one is better than.
+        """
+        if self.seed < 0:
+            raise ValueError(f"its seed is {self.seed}")
+        if not self.done:
+            return
+        if not 1 <= self.best_epoch <= len(self.history):
+            raise ValueError(f"its best epoch is {self.best_epoch} of {len(self.history)}")
+        for place, epoch in enumerate(self.history):
+            if not math.isfinite(epoch.get("loss", 0.0)):
+                raise ValueError(f"history[{place}]: loss is {epoch['loss']}")
+            for name, value in validation_metrics(epoch).items():
+                if not 0 <= value <= 1:
+                    raise ValueError(f"history[{place}]: {name} is {value}, not in 0 to 1")
+        scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]
+        if None in scores:
+            if any(score is not None for score in scores):
+                raise ValueError(f"history[{scores.index(None)}] has no {SELECTION_METRIC}")
+        elif scores[self.best_epoch - 1] < max(scores):
+            better = 1 + scores.index(max(scores))
+            raise ValueError(f"its best epoch is {self.best_epoch}, and epoch {better} is better")
