@@ -218,7 +218,6 @@ ASKED: dict[str, Callable[[Ledger], object]] = {
     "exists": Ledger.exists,
     "n_begun": Ledger.n_begun,
     "reproductions": Ledger.reproductions,
-    "rows": Ledger.rows,
     "records": Ledger.records,
     "find_ledger": lambda ledger: find_ledger(ledger.storage),
     "other_sweeps": lambda ledger: other_sweeps(ledger.storage, SWEEP),
