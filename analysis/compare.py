@@ -55,13 +55,13 @@ SHARED_TEST = (
     "p: t-test over seeds that share their test items (--n-test 0). It asks whether other seeds "
     "would agree on these very items, and says nothing of others: configurations that are equally "
     "good differ on one test, and more seeds make that look surer. For a claim about items, test "
-    "scores by item, or draw test splits anew. Holm: for this number of comparisons."
+    "scores by item, or draw new test splits. Holm: for this number of comparisons."
 )
 
 AT_LEAST = (
-    "Differences that digits or shares of so few items can't tell from equal ones have no spread of"
-    " their own; that of hits is at the least the one that their difference takes. An evaluation, "
-    "which knows every item, may find more spread, and is then to be gone by."
+    "Differences that rounding or so few items can't tell from equal ones have no spread of their "
+    "own; hits have at least the spread that their difference requires. An evaluation, "
+    "which knows every item, may find more spread; then trust the evaluation."
 )
 
 _UNITS: Mapping[Unit, str] = {
@@ -129,8 +129,8 @@ def paired(
     if not seeds:
         seed, names = next(iter(left_out.items()), (0, list(table)))
         raise UserError(
-            f"{where}: there is no seed that all configurations have a score for: seed {seed} "
-            f"lacks {printable(', '.join(names))}. Comparisons are paired: run what is missing."
+            f"{where}: no seed has a score for every configuration: seed {seed} lacks "
+            f"{printable(', '.join(names))}. Comparisons are paired: run what is missing."
         )
     notes = [
         f"Unpaired: seed {seed} is left out, without a score of {printable(', '.join(names), 100)}."
@@ -242,7 +242,7 @@ def main(options: ResultsOptions) -> None:
 
 def _in_practice(equivalence: float | None) -> str:
     if equivalence is None:
-        return "which differences mean nothing in practice is for you to say, with --equivalence"
+        return "say with --equivalence which differences are negligible in practice"
     return f"differences up to {equivalence:g} mean nothing"
 
 

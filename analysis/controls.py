@@ -86,8 +86,8 @@ WORDS = {
 BRAINLESS = (*WITHOUT_BRAIN, TRAINED["noise"].title)
 """Controls that nothing of the brain goes into, evaluated on the sweep's own test splits."""
 NO_SOUND = (
-    "Left out: the control by the sound of the words, for neither the shards nor a features.csv of "
-    "this recording in {} have rms, pitch or mel as numbers."
+    "Left out: the control by the sound of the words, because neither the shards nor a "
+    "features.csv of this recording in {} have rms, pitch or mel as numbers."
 )
 
 

@@ -240,7 +240,8 @@ def require_all(search: Search) -> None:
         shown = "; ".join(missing[:5]) + ("; ..." if len(missing) > 5 else "")
         raise UserError(
             f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
-            f"{shown}. Run the sweep again to train them, or go without with --allow-missing."
+            f"{shown}. Run the sweep again to train them, or evaluate without them with "
+            "--allow-missing."
         )
 
 
@@ -351,8 +352,8 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
     """
     if record.split_digest and record.split_digest != split_digest(split):
         raise UserError(
-            f"cell {record.signature} was trained by another split than seed {record.seed} gives: "
-            f"test examples may be among those it was trained on. {_advice(ledger, record)}"
+            f"cell {record.signature} was trained on another split than that of seed "
+            f"{record.seed}: it may have seen test examples. {_advice(ledger, record)}"
         )
 
 
@@ -444,7 +445,7 @@ def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> Spectr
 def another_models(ledger: Ledger, record: Record, error: ValueError) -> UserError:
     """The refusal of a cell's encoder whose weights don't fit the model that they are for."""
     return UserError(
-        f"the encoder of cell {record.signature} is another model's ({one_line(error)}). "
+        f"the encoder of cell {record.signature} belongs to another model ({one_line(error)}). "
         f"{_advice(ledger, record)}"
     )
 

@@ -215,7 +215,7 @@ def looks_noted(ledger: Ledger) -> dict[str, list[tuple[str, str]]]:
             noted[where].append((name, note["digest"]))
         except (KeyError, ValueError, RecursionError) as error:
             raise UserError(
-                f"{path} is no note of a look ({one_line(error)}). Delete it."
+                f"{path} is not a note of a look ({one_line(error)}). Delete it."
             ) from error
     return noted
 
@@ -227,7 +227,7 @@ def _broken(digests: Mapping[str, str], expected: Iterable[tuple[str, str, str]]
         if name not in digests:
             broken[name] = f"{name} is missing: {by} names it"
         elif digests[name] != seen:
-            broken[name] = f"{name} was changed or put in another's place: {by} names another"
+            broken[name] = f"{name} was changed or replaced: {by} names another"
     numbers = {int(m[1]) for m in map(_NUMBER.fullmatch, digests) if m}
     for number in range(1, max(numbers, default=0)):
         if number not in numbers:

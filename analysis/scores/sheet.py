@@ -99,7 +99,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
     except UnicodeError:
         if b"\0" in content:
             raise
-        return content.decode("cp1252"), ["Read as Windows-1252, for it is no UTF-8."]
+        return content.decode("cp1252"), ["Read as Windows-1252, because it is not UTF-8."]
 
 
 def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:

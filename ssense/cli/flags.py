@@ -167,8 +167,12 @@ class Parsed(Generic[Options]):
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     def by_source(self, message: str) -> str:
-        """A message that names flags, with variables in place of those that came from one."""
-        return _by_source(message, self.sources.values())
+        """A message in terms of this command: its flags, and variables where those were set.
+
+        Code below the command line names fields, not flags: `encoder.weights` becomes
+        --encoder-weights where the command has that flag, and stays as it is elsewhere.
+        """
+        return _by_source(_with_flags(message, flags_of(type(self.options))), self.sources.values())
 
 
 class HelpAskedError(Exception):
@@ -412,7 +416,7 @@ def _quoted(text: str) -> str:
 
 
 def _hint(text: str, flag: Flag) -> str:
-    ranges = ", and no range such as 0-9" if flag.items == 0 and flag.kind is int else ""
+    ranges = ", nor a range such as 0-9" if flag.items == 0 and flag.kind is int else ""
     return f"{ranges}; decimals have a point" if "," in text else ranges
 
 
@@ -473,6 +477,13 @@ def _as_flag(message: str, sources: Mapping[str, Source], prefix: str) -> str:
     if source.advice not in message and "such as" not in message:
         message = f"{message} {source.advice}"
     return _by_source(message, sources.values())
+
+
+def _with_flags(message: str, flags: Sequence[Flag]) -> str:
+    typed = {flag.name.replace(".", "_"): flag.typed for flag in flags}
+    return re.sub(
+        r"`([a-z_.]+)`", lambda word: typed.get(word[1].replace(".", "_"), word[0]), message
+    )
 
 
 def _by_source(message: str, sources: Iterator[Source] | Any) -> str:

@@ -150,7 +150,7 @@ def damaged_manifest(folder: UPath, problem: str) -> UserError:
     """The refusal of a manifest that contradicts itself, its folder or what was planned."""
     return UserError(
         f"{folder / MANIFEST} is damaged ({problem}). Delete this file and run the sweep again: "
-        "shards that are whole stay."
+        "intact shards are kept."
     )
 
 
@@ -405,7 +405,8 @@ def _open(path: UPath, source: pa.NativeFile, origin: str) -> pq.ParquetFile:
     wanted = f"{origin}/{path.name}"
     if found != wanted:
         raise UserError(
-            f"shard {path} is foreign: made as {found}, not {wanted}. {_advice(path.parent)}"
+            f"shard {path} is of another origin: made as {found}, not {wanted}. "
+            f"{_advice(path.parent)}"
         )
     return file
 
@@ -422,7 +423,7 @@ def _damage_of(path: UPath) -> Iterator[None]:
 
 
 def _advice(folder: UPath) -> str:
-    return f"Delete {folder} and run the sweep again to compute it anew."
+    return f"Delete {folder} and run the sweep again."
 
 
 def save_figure(folder: UPath, manifest: Manifest) -> UPath:

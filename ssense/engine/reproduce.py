@@ -135,8 +135,8 @@ def train_again(
     if now != record.signature:
         raise UserError(
             f"cell {record.signature} would be {now} today: the weights it starts from or the "
-            "meaning of its configuration have changed, or it is a control's, on other data or "
-            "splits. Restore what made it, or choose a cell of the sweep itself."
+            "meaning of its configuration have changed, or it belongs to a control, on other data "
+            "or splits. Restore what made it, or choose a cell of the sweep itself."
         )
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
@@ -194,7 +194,8 @@ def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Led
             "signature of one."
         )
     near = get_close_matches(wanted, labels, n=1, cutoff=0)
-    advice = f"Nearest of seed {seed}: {printable(near[0])}." if near else "That seed has none."
+    nearest = f"Nearest of seed {seed}: {printable(near[0])}."
+    advice = nearest if near else "No cell of that seed is finished."
     raise UserError(f"no finished cell is called {printable(wanted)}, seed {seed}. {advice}")
 
 
@@ -204,7 +205,7 @@ def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tupl
     found = sorted(name for name in sweeps if name.startswith(prefix))
     if not found:
         nearest = get_close_matches(prefix, sweeps, n=1, cutoff=0)
-        advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "There is none at all."
+        advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "No cell is finished."
         raise UserError(f"no finished cell {printable(prefix)} in {storage}. {advice}")
     if len(found) > 1:
         shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)

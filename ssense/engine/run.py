@@ -149,9 +149,10 @@ def _take_up(
 def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> list[str]:
     """Say which versions of the code were named that no cell is of: misspelt, or trained again."""
     found = [version.name for version in code_versions(records)]
-    listed = ", ".join(found) or "none, for there is no cell yet"
+    listed = ", ".join(found) or "none yet"
     return [
-        f"{flag} {printable(name)}: no cell is by this version. Those of the cells: {listed}."
+        f"{flag} {printable(name)}: no cell was trained by this version. Versions of the cells: "
+        f"{listed}."
         for flag, names in (
             ("--keep-version", options.keep_version),
             ("--retrain-version", options.retrain_version),
@@ -315,10 +316,10 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
     if missing:
         by_family = Counter(missing.values()).items()
         listed = ", ".join(f"{family} {n}" for family, n in by_family)
-        say(f"{len(missing)} cells are missing ({listed}); others may follow from them.")
+        say(f"{len(missing)} cells are missing ({listed}); more may depend on them.")
     if not missing and not again:
         return "full"
-    say("Run the same command again to go on.")
+    say("Run the same command again to continue.")
     has_budget = options.budget_cells is not None or options.budget_hours is not None
     return "stopped" if has_budget and not again else "incomplete"
 

@@ -67,11 +67,11 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
             that has no conditional writes.
     """
     if not location:
-        raise UserError("--storage is empty. Name a folder or a URL.")
+        raise UserError("`storage` is empty. Name a folder or a URL.")
     try:
         root = locate(location)
         if must_exist and not root.exists():
-            raise UserError(f"no storage at {root}. Check --storage, or run a sweep first.")
+            raise UserError(f"no storage at {root}. Check `storage`, or run a sweep first.")
         probe = root / f".probe.{uuid.uuid4().hex}"
         if is_local(root):  # in an object store it would be a bucket that is made
             root.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
     except Exception as error:  # an object store raises whatever its client library does
         reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(
-            f"storage {location} can't be written to ({reason}). Check --storage."
+            f"storage {location} can't be written to ({reason}). Check `storage`."
         ) from error
     return root
 
@@ -116,7 +116,7 @@ def _check_conditions(root: UPath, probe: UPath) -> None:
         does = f"refuses conditional writes ({printable(reason, _REASON_CHARACTERS)})"
     raise UserError(
         f"the object store of {root} {does}. Without them two drivers, or two looks at once, would "
-        "overwrite each other. Use one that heeds If-None-Match, as AWS S3 and current MinIO do, "
+        "overwrite each other. Use one that honours If-None-Match, as AWS S3 and current MinIO do, "
         "or a disk that all machines share."
     )
 

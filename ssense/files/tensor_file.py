@@ -105,7 +105,7 @@ def _hashed(path: UPath, file: IO[bytes]) -> tuple[dict[str, str], str]:
     try:
         size = int.from_bytes(file.read(8), "little")
         if size > _LARGEST_HEADER:
-            raise ValueError("it is no safetensors file")
+            raise ValueError("it is not a safetensors file")
         header = json.loads(file.read(size))
         kept = dict(header.pop("__metadata__", {}))
         ((_, about),) = header.items()

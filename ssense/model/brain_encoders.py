@@ -89,7 +89,7 @@ class TSConv(nn.Sequential):
         if n_means < 1:
             raise UserError(
                 f"ts-conv needs responses of at least {LEAST_SAMPLES} samples, these have "
-                f"{n_samples}. Give a longer window with --start-s and --stop-s, or use "
+                f"{n_samples}. Give a longer window with `start_s` and `stop_s`, or use "
                 "eeg-project."
             )
         super().__init__(

@@ -79,7 +79,7 @@ class SpectrogramEncoder(nn.Module):
         if bf16 and self.training and x.is_cpu and x.shape[-1] <= BF16_FRAMES_ABOVE:
             raise UserError(
                 f"bf16 needs spectrograms of more than {BF16_FRAMES_ABOVE} frames, these have "
-                f"{x.shape[-1]}. Give --precision float32."
+                f"{x.shape[-1]}. Set `precision` to float32."
             )
         dtype = torch.bfloat16 if bf16 else torch.float32
         # Channels last is how matrix units read images; the network keeps the layout of its input.
@@ -186,8 +186,8 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
     path = Path(weights)
     if not path.exists():
         raise UserError(
-            f"{weights}: no such file. Give --encoder-weights imagenet, random, or the "
-            "path of a ResNet-18 state dictionary."
+            f"{weights}: no such file. Set `encoder.weights` to imagenet, random, or the path of "
+            "a ResNet-18 state dictionary."
         )
     return read_weights(path)
 
@@ -199,7 +199,7 @@ def _imagenet_state() -> dict[str, Tensor]:
         return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"the ImageNet weights of ResNet-18 can't be downloaded ({one_line(error)}). "
-            "Go online once to fill the cache, or pass a local file with --encoder-weights FILE, "
-            "or start from scratch with --encoder-weights random."
+            f"could not download the ImageNet weights of ResNet-18 ({one_line(error)}). Go online "
+            "once to fill the cache, or set `encoder.weights` to a local file, or to random to "
+            "start from scratch."
         ) from error

@@ -59,9 +59,9 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     except Exception as error:  # open_clip raises whatever its hub, pickle or tensor reader does
         reason = printable(one_line(error), _REASON_CHARACTERS)
         raise UserError(
-            f"{what} weights {printable(weights)} of {model} can't be had ({reason}). "
-            f"Go online once to fill the cache, or pass a local file with --{what}-weights FILE, "
-            f"or run a trial with --{what}-weights untrained."
+            f"could not load the {what} weights {printable(weights)} of {model} ({reason}). Go "
+            f"online once to fill the cache, or set `{what}.weights` to a local file, or to "
+            f"{UNTRAINED} for a trial."
         ) from error
     finally:
         logging.disable(level)
@@ -109,9 +109,9 @@ def check_weights(model: str, weights: str, what: str) -> None:
     tags = open_clip.list_pretrained_tags_by_model(model)
     known = ", ".join(_similar(weights, tags) or tags[:_OFFERED]) or "none"
     raise UserError(
-        f"{what} weights {printable(weights)}: no file of that name, and open_clip has none of "
-        f"that name for {model} (it has: {known}). Check the path, or go online with one of these, "
-        f"or pass --{what}-weights FILE, or run a trial with --{what}-weights {UNTRAINED}."
+        f"{what} weights {printable(weights)}: neither a file nor weights that open_clip has for "
+        f"{model} (it has: {known}). Check the path, or go online with one of these, or set "
+        f"`{what}.weights` to a local file, or to {UNTRAINED} for a trial."
     )
 
 

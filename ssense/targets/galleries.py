@@ -35,8 +35,8 @@ def class_centres(images: ImageSet, others: ImageSet, features: Tensor) -> Tenso
         if not rows:
             raise UserError(
                 f"{others.folder} holds no other image of {folder}, so its concept has no centre. "
-                "Use another --gallery, or give a folder with more images of the concepts by "
-                "--more-images."
+                "Choose another `gallery`, or give a folder with more images of the concepts as "
+                "`more_images`."
             )
         centres.append(features[rows].mean(dim=0))
     return torch.stack(centres)

@@ -71,8 +71,8 @@ class ImageTowerSpec:
         """Refuse transforms that are not the same at every call."""
         if self.fit not in get_args(Fit):
             raise UserError(
-                f"fit {printable(str(self.fit))} is no transform whose features can be cached: a "
-                f"random one would keep a single draw. Use {' or '.join(get_args(Fit))}."
+                f"fit {printable(str(self.fit))} is not a transform whose features can be cached: "
+                f"a random one would keep a single draw. Use {' or '.join(get_args(Fit))}."
             )
 
 
@@ -118,7 +118,9 @@ def image_tower(spec: ImageTowerSpec) -> ImageTower:
     tower = ImageTower(frozen_clip(spec.model, spec.weights, "image", spec.image_px).visual)
     size = tower.visual.preprocess_cfg["size"]
     if not isinstance(size, int) and len(set(size)) > 1:
-        raise UserError(f"{spec.model} takes images of {size} pixels. Use one that takes squares.")
+        raise UserError(
+            f"{spec.model} takes images of {size} pixels. Use one that takes square images."
+        )
     return tower
 
 
@@ -131,7 +133,8 @@ def tower_layers(model: str) -> int:
     layers = model_config(model)["vision_cfg"].get("layers")
     if not isinstance(layers, int):
         raise UserError(
-            f"{model} is no Transformer that takes prompts. Use --tower ViT-B-16-quickgelu."
+            f"{model} is not a Transformer that takes prompts. Choose another `tower`, such as "
+            "ViT-B-16-quickgelu."
         )
     return layers
 

@@ -103,7 +103,7 @@ def _tokens(sentences: Sequence[str], model: str) -> Tensor:
         longer = tokenise(list(sentences), context_length=tokens.shape[1] + 1)
     except Exception as error:  # the hub's client raises errors of its own
         raise UserError(
-            f"the tokeniser of {model} can't be had ({one_line(error)}). Go online once to fill "
+            f"could not load the tokeniser of {model} ({one_line(error)}). Go online once to fill "
             "the cache."
         ) from error
     cut = (longer[:, :-1] != tokens).any(dim=1, keepdim=True)

@@ -149,7 +149,7 @@ def _deserialised(content: bytes, identity: Mapping[str, Any]) -> Checkpoint:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     metadata = header.get("__metadata__", {})
     if metadata.keys() != {"checkpoint", "digest"}:
-        raise _UnusableError("it is no checkpoint")
+        raise _UnusableError("it is not a checkpoint")
     if metadata["digest"] != _digest(metadata["checkpoint"], tensors):
         raise _UnusableError("it is damaged: its digest does not match")
     about = json.loads(metadata["checkpoint"])

@@ -60,8 +60,7 @@ class ImageTrainingSpec:
         require_positive(self, "batch_size", "learning_rate", "patience", "max_epochs")
         if self.batch_size == 1:
             raise ValueError(
-                "batch_size must be at least 2, got 1: the other images of a "
-                "batch are a response's negatives"
+                "batch_size must be at least 2, got 1: negatives are the other images of a batch"
             )
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")

@@ -402,7 +402,7 @@ def _signal_doubts(quality: SignalQuality, flat_share: dict[str, float]) -> Iter
         units = (unit for least, most, unit in _UNITS if least <= spread_uv < most)
         unit = next((f"the file seems to be in {unit}" for unit in units), "no unit explains it")
         yield (
-            f"a standard deviation of {spread_uv:.3g} µV is no brain's: {unit}. "
+            f"a standard deviation of {spread_uv:.3g} µV is unusual for a brain: {unit}. "
             "Spectrograms are z-scored, so that results are the same"
         )
     if quality.left_out:
@@ -481,8 +481,8 @@ def _length_doubts(recording: Recording) -> Iterator[str]:
     length_s = recording.n_samples / rate_hz
     if last_s > length_s + 1:
         yield (
-            f"the triggers go on {(last_s - length_s) / 60:.1f} min beyond the end of the file: is "
-            "it cut short, or the file of another recording?"
+            f"the triggers continue {(last_s - length_s) / 60:.1f} min beyond the end of the "
+            "file: is it cut short, or from another recording?"
         )
     elif length_s > LONGER_THAN_TIMINGS * (last_s - first_s):
         yield (
@@ -591,9 +591,9 @@ def _channels_details(channels: Channels) -> list[str]:
         _table(("", "channels", "names"), rows),
         "Not neural are channels with a word for heart, muscle, eye, breath, markers, events, "
         "triggers, other inputs or references in their names. The Laplacian needs a clean contact "
-        "on either side of a shaft: names must be of a shaft and a number, and a shaft with more "
-        f"than {MOST_ON_A_SHAFT} contacts, called grid, strip or ECoG, or on a sheet by its "
-        "coordinates, is none. Unlabelled are datasets that no label names.",
+        "on either side of a shaft: a name must be a shaft and a number, and a shaft with more "
+        f"than {MOST_ON_A_SHAFT} contacts, called grid, strip or ECoG, or flat by its coordinates, "
+        "counts as a grid. Unlabelled datasets have no label.",
     ]
 
 
@@ -609,10 +609,12 @@ def _signals_text(signals: Signals) -> str:
 def _signals_details(signals: Signals) -> list[str]:
     rows = [(name, _percent(share)) for name, share in signals.flat_share.items()]
     looked = (
-        f"Every channel was looked at in {PROBES} stretches of {PROBE_S:g} s over the movie, up"
-        f" to {REFERENCES} of them throughout. A signal that does not change at all for "
-        f"{CELL_S:g} s is none; the recording is without signal where half of its channels are. "
-        "Left out are channels that are constant, without signal for most of the time, identical "
+        f"Every channel was checked in {PROBES} stretches of {PROBE_S:g} s over the movie, and up "
+        f"to {REFERENCES} channels throughout. A signal that does not change at all for "
+        f"{CELL_S:g} s counts as missing; the recording counts as without signal where half of "
+        "its channels "
+        "do. Left out are channels that are constant, without signal for most of the time, "
+        "identical "
         f"to another, at their own extremes in over {100 * CLIPPED_SHARE:g} % of the samples, NaN, "
         "infinite or over a kilovolt anywhere among these, or of a standard deviation over "
         f"{OUT_OF_SCALE_FACTOR:g} times above or below the median channel's."
@@ -738,8 +740,8 @@ def _leakage_text(overlap: Overlap) -> str:
 def _leakage_details(overlap: Overlap) -> list[str]:
     shares = "/".join(f"{100 * fraction:g}" for fraction in FRACTIONS)
     return [
-        f"Mean over {overlap.seeds} seeded random {shares} splits. A model that learns such "
-        "stretches by heart scores better in the test than it would on new signal."
+        f"Mean over {overlap.seeds} seeded random {shares} splits. A model that memorises such "
+        "stretches scores better in the test than it would on new signal."
     ]
 
 

@@ -129,7 +129,7 @@ class Recording:
                 first = int(np.argmin(np.abs(signal) <= LARGEST_UV))
                 raise UserError(
                     f"{path}: electrode {electrode} ({dataset}) holds {signal[first]:g} at sample "
-                    f"{start + first}, which is no voltage. Add {electrode} to "
+                    f"{start + first}, which is not a voltage. Add {electrode} to "
                     f"{self.files['corrupted']} under {self.subject}, or restore the file from "
                     "the download."
                 )
@@ -201,9 +201,7 @@ def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
             )
         _require_known(root, subject, trial)
     except OSError as error:
-        raise UserError(
-            f"cannot look into {root}: {one_line(error)}. Check its permissions."
-        ) from error
+        raise UserError(f"cannot read {root}: {one_line(error)}. Check its permissions.") from error
     stem = f"{subject}_{trial}"
     files = {
         "signals": _find_signals(root, stem),
@@ -231,14 +229,14 @@ def _require_known(root: Path, subject: str, trial: str) -> None:
     subjects = sorted({name for name, _ in found}, key=_natural)
     if subject not in subjects:
         raise UserError(
-            f"no subject {printable(subject)} in {root}. Found: {listing(subjects)}. "
-            "Check --subject."
+            f"no subject {printable(subject)} in {root}. Found: {listing(subjects)}. Check "
+            "`subject`."
         )
     trials = sorted(number for name, number in found if name == subject)
     if trial not in trials:
         raise UserError(
-            f"no trial {printable(trial)} of {subject} in {root}. Found: {listing(trials)}. "
-            "Check --trial."
+            f"no trial {printable(trial)} of {subject} in {root}. Found: {listing(trials)}. Check "
+            "`trial`."
         )
 
 

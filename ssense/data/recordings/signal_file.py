@@ -42,7 +42,7 @@ _CAUSES = (
     (r"Permission denied", "permission denied. Check its permissions."),
     (
         r"file signature not found",
-        "it is none. Download and unzip it again, or write it as HDF5.",
+        "it is another kind of file. Download and unzip it again, or write it as HDF5.",
     ),
 )
 _CUT_SHORT = "The file may be cut short: download and unzip it again, or write it again."
@@ -132,7 +132,7 @@ def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:
         return
     if name == "data":
         raise UserError(
-            f"{path}: data is no group of channels but a {type(found).__name__.lower()}. Write one "
+            f"{path}: data is a {type(found).__name__.lower()}, not a group of channels. Write one "
             "dataset for each channel, data/electrode_0 and so on."
         )
     raise UserError(f"{path}: {name} holds {_described(found)}, not samples. {advice}")

@@ -122,12 +122,12 @@ def subject_names(root: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     missing = [name for name in wanted if name not in found]
     if missing:
         raise UserError(
-            f"no subject {printable(missing[0])} in {root}. Found: {listing(found)}. "
-            "Check --subjects."
+            f"no subject {printable(missing[0])} in {root}. Found: {listing(found)}. Check "
+            "`subjects`."
         )
     repeated = [name for name in wanted if list(wanted).count(name) > 1]
     if repeated:
-        raise UserError(f"subject {repeated[0]} is given more than once. Check --subjects.")
+        raise UserError(f"subject {repeated[0]} is given more than once. Check `subjects`.")
     return tuple(wanted or found)
 
 

@@ -60,8 +60,8 @@ def make_fold(
         sources = np.delete(np.arange(len(things.subjects)), tested)
     if not len(sources):
         raise UserError(
-            f"{subject} is the only subject, so leave-one-subject-out has none to train on. "
-            "Give more of them with --subjects."
+            f"{subject} is the only subject, so leave-one-subject-out has none to train on. Give "
+            "more in `subjects`."
         )
     held_out = held_out_images(things.training_images, seed, n_validation)
     concept = things.training_images.concept
@@ -96,7 +96,7 @@ def held_out_images(images: ImageSet, seed: int, n_concepts: int) -> np.ndarray:
 def _place(subject: str, subjects: Sequence[str]) -> int:
     if subject not in subjects:
         raise UserError(
-            f"no subject {subject} in the data. Found: {', '.join(subjects)}. Check --subjects."
+            f"no subject {subject} in the data. Found: {', '.join(subjects)}. Check `subjects`."
         )
     return subjects.index(subject)
 

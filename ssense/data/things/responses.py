@@ -147,7 +147,7 @@ def pick_channels(responses: Responses, spec: ResponseSpec) -> np.ndarray:
     if missing:
         raise UserError(
             f"{responses.path} has no channel {listing(missing)}. "
-            f"Found: {listing(responses.channels)}. Use --channels all."
+            f"Found: {listing(responses.channels)}. Set `channels` to all."
         )
     return np.array([responses.channels.index(name) for name in names])
 
@@ -165,8 +165,8 @@ def pick_window(responses: Responses, spec: ResponseSpec) -> slice:
     after = times_s[-1] < spec.stop_s - 1.5 * step_s
     if before or after or not begin < end:
         raise UserError(
-            f"{responses.path} has {times_s[0]:g} to {times_s[-1] + step_s:g} s, asked for is "
-            f"{spec.start_s:g} to {spec.stop_s:g} s. Give --start-s and --stop-s within."
+            f"{responses.path} covers {times_s[0]:g} to {times_s[-1] + step_s:g} s, not "
+            f"{spec.start_s:g} to {spec.stop_s:g} s. Choose `start_s` and `stop_s` within it."
         )
     return slice(int(begin), int(end))
 
@@ -177,8 +177,8 @@ def _file(folder: Path, part: Part) -> Path:
         return found[0]
     if found:
         raise UserError(
-            f"{folder} has {listing([path.name for path in found])}, which are {part} responses "
-            "all. Remove all but one."
+            f"{folder} has several files of {part} responses: "
+            f"{listing([path.name for path in found])}. Keep one."
         )
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     raise UserError(
@@ -193,8 +193,8 @@ def _info(path: Path) -> dict[str, Any]:
         if (folder / INFO).exists():
             return read_json(folder / INFO, dict)
     raise UserError(
-        f"{path} is an array alone and has no {INFO} with ch_names and times beside it or one "
-        "folder up. Download it there."
+        f"{path} is a bare array, with no {INFO} (ch_names and times) beside it or one folder up. "
+        "Download that file there."
     )
 
 
@@ -219,7 +219,7 @@ def _channels(names: Any, n: int, path: Path) -> tuple[str, ...]:
     if names is None or names == []:
         return tuple(f"channel {number}" for number in range(1, n + 1))
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise _unexpected(path, "ch_names that are no list of names")
+        raise _unexpected(path, "ch_names that are not a list of names")
     if len(names) != n:
         raise _unexpected(path, f"{len(names)} channel names for {n} channels")
     if len(set(names)) != n:
@@ -237,7 +237,7 @@ def _times(times: Any, n_channels: int, n: int, path: Path) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         times_s = np.array(np.nan)
     if times_s.ndim != 1 or not np.isfinite(times_s).all():
-        raise _unexpected(path, "times that are no list of seconds")
+        raise _unexpected(path, "times that are not a list of seconds")
     if len(times_s) < n:
         raise _unexpected(path, f"{len(times_s)} times for {n} samples")
     times_s = times_s[len(times_s) - n :]
@@ -253,7 +253,7 @@ def _images(names: Any, n: int, path: Path) -> tuple[str, ...] | None:
         return None
     names = np.array(names) if isinstance(names, list | tuple) else names
     if not isinstance(names, np.ndarray) or names.dtype.kind != "U" or names.ndim not in (1, 2):
-        raise _unexpected(path, "img that is no array of file names")
+        raise _unexpected(path, "img that is not an array of file names")
     by_row = names.reshape(len(names), -1)
     if len(names) != n or by_row.shape[1] == 0:
         raise _unexpected(path, f"file names of {len(names)} images for responses to {n}")

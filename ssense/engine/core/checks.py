@@ -113,7 +113,7 @@ def check_weights(flag: str, given: str | None, names: Sequence[str], *, tags: b
         return
     what = "no such file"
     if os.path.exists(given):
-        what = "it is a folder" if os.path.isdir(given) else "it is no regular file"
+        what = "it is a folder" if os.path.isdir(given) else "it is not a regular file"
     raise UserError(
         f"{flag} {printable(given)}: {what}. Give {', '.join(names)}, or the path of a file."
     )

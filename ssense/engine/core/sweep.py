@@ -75,8 +75,8 @@ class Sweep:
                     raise UserError(f"family {family.name}: {name} has no level to try.")
                 if name == "split":
                     raise UserError(
-                        f"family {family.name} has levels of split, which all cells of a sweep "
-                        "share: they are paired. Make a sweep for each."
+                        f"family {family.name} varies split, but all cells of a sweep share one "
+                        "split. Run a sweep for each."
                     )
 
     @property
@@ -133,7 +133,7 @@ def check_levels(
                 kind = type(specification).__name__
                 near = get_close_matches(name, fields, n=len(fields), cutoff=0)
                 raise UserError(
-                    f"family {printable(family)}: {printable(name)} is no field of {kind}. "
+                    f"family {printable(family)}: {printable(name)} is not a field of {kind}. "
                     f"Nearest first: {printable(', '.join(near), _LISTED_CHARACTERS)}"
                 )
             for value in values:

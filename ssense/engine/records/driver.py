@@ -81,8 +81,8 @@ def sole_driver(
             signal.signal(number, handler)
         if claim.lost_to is not None:
             raise UserError(
-                f"{folder} was taken over by {claim.lost_to}: for {stale_s:.0f} s there was no "
-                "sign of life from one of the two. Leave the sweep to that one."
+                f"{folder} was taken over by {claim.lost_to}: one of the two gave no "
+                f"sign of life for {stale_s:.0f} s. Leave the sweep to that process."
             ) from None
 
 

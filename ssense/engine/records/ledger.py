@@ -242,12 +242,12 @@ def _as_record(cells: UPath, signature: str, content: Any) -> Record:
     try:
         record = from_plain(Record, unsealed(content, without="format"))
         if record.signature != signature:
-            raise ValueError(f"it is that of {printable(record.signature)}")
+            raise ValueError(f"it is the record of {printable(record.signature)}")
         record.check()
     except ValueError as error:
         raise UserError(
-            f"{path} is not a record of its cell ({one_line(error)}). Delete {path.parent} and run "
-            "the sweep again to train it anew."
+            f"{path} is not a record of its cell ({one_line(error)}). Delete {path.parent} and "
+            "run the sweep again to retrain it."
         ) from error
     return record
 

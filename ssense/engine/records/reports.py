@@ -89,8 +89,8 @@ def kept_reports(folder: UPath) -> tuple[list[Report], list[str]]:
             reports.append(_parsed(content))
         except Exception as error:  # whatever zipfile, its decompressors and JSON raise
             damaged.append(
-                f"{path} is damaged ({one_line(error)}). Delete it: MLflow then goes without this "
-                "report, whose tables and figures are kept apart from it."
+                f"{path} is damaged ({one_line(error)}). Delete it: MLflow then lacks this "
+                "report; its tables and figures are kept elsewhere."
             )
     return reports, damaged
 
@@ -104,7 +104,7 @@ def _parsed(content: bytes) -> Report:
         }
         about = json.loads(archive.read(_ABOUT))
     if not isinstance(about, dict):
-        raise TypeError(f"{_ABOUT} is no object")
+        raise TypeError(f"{_ABOUT} is not an object")
     for name in ("name", "written_at"):
         _check(name, about.get(name), str)
     for name, kinds in {"tags": str, "metrics": (int, float)}.items():

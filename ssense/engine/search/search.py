@@ -396,7 +396,7 @@ class Search:
             return
         raise UserError(
             f"{self.sweep.name}/{place}/record.json contradicts its signature: {problem}. Delete "
-            f"{place} of this sweep and run it again to train the cell anew."
+            f"{place} of this sweep and run it again to retrain the cell."
         )
 
     def _advance(self, family: Family) -> list[tuple[Row, Decision]]:

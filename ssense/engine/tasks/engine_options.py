@@ -55,9 +55,9 @@ class EngineOptions:
     """How seeds are spent: a race without configurations that are clearly behind; full, every
     cell; or wilcoxon, Optuna's pruner, for comparison."""
     budget_cells: int | None = None
-    """Most cells to train now; the same command goes on later [all]."""
+    """Most cells to train now; the same command continues later [all]."""
     budget_hours: float | None = None
-    """Hours after which no cell is started; the same command goes on later [no limit]."""
+    """Hours after which no cell is started; the same command continues later [no limit]."""
     keep_version: tuple[str, ...] = ()
     """Other versions of the code whose cells count here, by name; remembered [those of earlier
     calls]."""

@@ -107,8 +107,8 @@ class ImagePlan:
             if n_candidates <= SELECTION_RANK:
                 raise UserError(
                     f"{self.source.images}: {len(self.things.training_images.concepts)} concepts "
-                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones "
-                    "tells nothing. Give more images."
+                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones is "
+                    "not informative. Give more images."
                 )
 
     def n_candidates(self, split: Split) -> int:
@@ -196,8 +196,9 @@ class ImagePlan:
     def _more_images(self) -> ImageSet:
         if not self.source.more_images:
             raise UserError(
-                "--gallery class-centre averages other images of the test concepts, and there are "
-                "none. Give a folder with a folder of images for each concept by --more-images."
+                "--gallery class-centre averages other images of the test concepts, but there are "
+                "none. Give them with --more-images, a folder with one folder of images per "
+                "concept."
             )
         return list_images(Path(self.source.more_images))
 
@@ -238,8 +239,8 @@ def _specifications(specification: ImageSpec, family: Family) -> Iterator[ImageS
     levels = family.levels
     if towers := [name for name in levels if name.partition(".")[0] == "target"]:
         raise UserError(
-            f"family {family.name} has levels of {towers[0]}, and the features of all cells come "
-            "from one tower. Make a sweep for each, by --tower and --image-weights."
+            f"family {family.name} varies {towers[0]}, but all cells of a sweep share one tower. "
+            "Run a sweep for each, with --tower and --image-weights."
         )
     own = {n: v for n, v in levels.items() if n.partition(".")[0] in ("gallery", "objective")}
     for values in product(*own.values()):

@@ -154,7 +154,8 @@ class DatasetPlan:
             raise UserError(
                 f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
                 f"(left out: {dropped}): Recall@{SELECTION_RANK} among {n_candidates} "
-                f"validation sentences, at seed {seed}, tells nothing. Give a longer recording."
+                f"validation sentences, at seed {seed}, is not informative. Give a longer "
+                "recording."
             )
 
     @cached_property
@@ -254,7 +255,7 @@ class DatasetPlan:
         same_shape = dataset.spectrograms.shape == self.shape
         if dataset.digest != self.digest or not same_times or not same_shape:
             raise UserError(
-                f"{self.shard_folder} holds other sentences, times or shapes than were planned: "
+                f"{self.shard_folder} holds other sentences, times or shapes than planned: "
                 f"{dataset.digest}, not {self.digest}. Delete it and run the sweep again."
             )
 

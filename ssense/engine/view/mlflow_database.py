@@ -134,8 +134,8 @@ def prepare_database(uri: str, *, own: bool) -> None:
     except Exception as error:
         if isinstance(error, OSError) or _code(error) in _OF_THE_PLACE:
             raise UserError(
-                f"{path} can't be used ({_reason(error)}). Free space, or end what else works on "
-                "it, and run the same command again."
+                f"{path} can't be used ({_reason(error)}). Free space, or close other programs "
+                "that use it, and run the same command again."
             ) from error
         if _code(error) in _OF_DAMAGE:
             advice = "Delete it: it is made again" if own else "Restore a copy of it"
@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
 
 def _prepare(uri: str, path: Path, *, own: bool) -> None:
     if os.path.lexists(path) and not path.is_file():
-        raise UserError(f"{path} is no file, or a link to nothing. Delete it, and run again.")
+        raise UserError(f"{path} is not a file, or is a broken link. Delete it, and run again.")
     if not path.exists():
         _make(path)
         _forget_connections(uri)

@@ -110,7 +110,7 @@ class Resources:
             have = ", ".join(f"{n} of {amount}" for amount, n in kinds) or "none yet"
             say(
                 f"  waiting for a machine: a cell asks for {asked}; machines there are: {have}. "
-                "If none is to join, lower --cpus-per-cell or --gpus-per-cell."
+                "If no other will join, lower --cpus-per-cell or --gpus-per-cell."
             )
 
 
@@ -223,7 +223,7 @@ class CellSearcher(Searcher):
         try:
             if not self._has_arrived(record):
                 raise UserError(
-                    f"{record.worker} wrote a cell to {self._ledger.folder}, and it is not there. "
+                    f"{record.worker} wrote a cell to {self._ledger.folder}, but it is not there. "
                     "Give a --storage that all machines share."
                 )
             self._on_record(record, change)

@@ -117,8 +117,7 @@ class NeuroCLIP(Objective):
         n_layers, width = len(visual.transformer.resblocks), visual.transformer.width
         if spec.depth is not None and spec.depth > n_layers:
             raise UserError(
-                f"prompts are to stand in {spec.depth} layers, the image tower has {n_layers}. "
-                "Lower the depth."
+                f"depth {spec.depth} exceeds the {n_layers} layers of the image tower. Lower it."
             )
         self.spec = spec
         self.tower = tower

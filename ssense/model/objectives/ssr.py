@@ -89,13 +89,15 @@ class SSRSpec(ObjectiveSpec):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.original_brain + self.augmented_brain:
-            raise ValueError("original_brain and augmented_brain are 0: no brain meets its image")
+            raise ValueError(
+                "original_brain and augmented_brain are 0: no response is paired with its image"
+            )
         if self.tokens < 1 or self.embedding % self.tokens:
             raise ValueError(f"tokens must divide embedding {self.embedding}, got {self.tokens}")
         if not 0 < self.mask_ratio < 1 or not masked_count(self.mask_ratio, self.tokens):
             raise ValueError(
-                f"mask_ratio must mask one of {self.tokens} tokens or more and not all, "
-                f"got {self.mask_ratio}"
+                f"mask_ratio must mask at least one of {self.tokens} tokens and not all, got "
+                f"{self.mask_ratio}"
             )
 
     @property
