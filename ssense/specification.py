@@ -163,7 +163,7 @@ def require_positive(spec: Any, *names: str) -> None:
         names: Names of its fields.
 
     Raises:
-        ValueError: With the first that is not.
+        ValueError: The first field that is not positive and finite, named.
     """
     for name in names:
         if not 0 < getattr(spec, name) < math.inf:

@@ -133,7 +133,7 @@ def _check_installed() -> None:
     A job that brings the whole repository uses it; each worker compares the code of all packages.
 
     Raises:
-        UserError: they differ.
+        UserError: The script differs from the installed one.
     """
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script is None or not os.environ.get("RAY_ADDRESS"):

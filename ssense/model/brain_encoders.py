@@ -54,7 +54,7 @@ class EEGProject(nn.Sequential):
     Args:
         n_channels: C.
         n_samples: T.
-        dimensions: of the result.
+        dimensions: Dimensions of the resulting vector.
     """
 
     def __init__(self, n_channels: int, n_samples: int, dimensions: int = BRAIN_DIMENSIONS) -> None:
@@ -78,10 +78,10 @@ class TSConv(nn.Sequential):
     Args:
         n_channels: C.
         n_samples: T, at least 75.
-        dimensions: of the result.
+        dimensions: Dimensions of the resulting vector.
 
     Raises:
-        UserError: there are too few samples.
+        UserError: There are too few samples.
     """
 
     def __init__(self, n_channels: int, n_samples: int, dimensions: int = BRAIN_DIMENSIONS) -> None:

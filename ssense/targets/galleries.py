@@ -13,16 +13,16 @@ def class_centres(images: ImageSet, others: ImageSet, features: Tensor) -> Tenso
     """Average the features of the other images of each image's concept.
 
     Args:
-        images: that were shown, N.
-        others: images to average, P; the file that was shown is left out where it is among them.
+        images: The N images that were shown.
+        others: The P images to average; the file that was shown is left out where it is among them.
             THINGS-EEG2 holds a single image of each test concept, so these come from elsewhere.
-        features: of `others`, `[P, F]`.
+        features: Features of `others`, `[P, F]`.
 
     Returns:
         `[N, F]`.
 
     Raises:
-        UserError: a concept has no other image.
+        UserError: A concept has no other image.
     """
     rows_of: dict[str, list[int]] = {}
     for row, concept in enumerate(others.concept):

@@ -35,13 +35,13 @@ class CheckpointFile:
     """The last checkpoint of a cell, written when that costs little of the training it saves.
 
     Args:
-        path: of the file, on a local disk or in an object store.
-        identity: names and values of all that the bits of a result depend on: the cell, and the
+        path: Path of the file, on a local disk or in an object store.
+        identity: Names and values of all that the bits of a result depend on: the cell, and the
             device, threads and library versions. A checkpoint of another identity is not used.
-        clock: seconds.
+        clock: Function that tells the time, seconds.
 
     Attributes:
-        refused: why `load` did not use the file that it found; empty where it did, or found none.
+        refused: Why `load` did not use the file that it found; empty where it did, or found none.
     """
 
     def __init__(

@@ -111,7 +111,7 @@ class ImageSpec:
         """The objective that a training starts from, around a new encoder, on the CPU.
 
         Raises:
-            UserError: the responses don't fit the encoder, or the tower's weights can't be had.
+            UserError: The responses don't fit the encoder, or the tower's weights can't be loaded.
         """
         encoder = self.encoder.build(*train.signals.shape[1:])
         return self.objective.build(

@@ -115,7 +115,7 @@ def assigned_device(gpus: float) -> torch.device:
     Without a limit, a cell that grows takes the memory of its neighbours, and they fail.
 
     Raises:
-        UserError: a GPU was given, and PyTorch can't use it.
+        UserError: A GPU was given, but PyTorch can't use it.
     """
     if not gpus:
         return torch.device("cpu")
