@@ -96,8 +96,8 @@ def check_weights(model: str, weights: str, what: str) -> None:
         what: The tower that the weights are for, "text" or "image", as messages name it.
 
     Raises:
-        UserError: There are no weights of that name in open_clip, or no such model; or the file can't be
-            read.
+        UserError: There are no weights of that name in open_clip, or no such model; or the file
+            can't be read.
     """
     if weights == UNTRAINED or weights_file(weights) is not None:
         return
