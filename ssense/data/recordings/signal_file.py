@@ -53,7 +53,7 @@ def open_signals(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file.
 
     Raises:
-        UserError: whatever goes wrong while it is read.
+        UserError: The file can't be opened or read.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -70,7 +70,7 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
     """Samples of every channel, once the channels are found to fit their labels.
 
     Raises:
-        UserError: the file can't be read, channels are missing, too many, of unequal or impossible
+        UserError: The file can't be read, channels are missing, too many, of unequal or impossible
             shape, in other files, or compressed by a filter that is not at hand.
     """
     with open_signals(path) as file:

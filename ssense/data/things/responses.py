@@ -49,9 +49,9 @@ class ResponseSpec:
     """What to take of the responses.
 
     Attributes:
-        channels: those over occipital and parietal cortex, or all.
-        start_s: of the window, seconds from the image's onset.
-        stop_s: of the window; the sample at this time is not in it, so that 0 to 1 s at 250 Hz
+        channels: Channels over occipital and parietal cortex, or all.
+        start_s: Start of the window, seconds from the image's onset.
+        stop_s: End of the window; the sample at this time is not in it, so that 0 to 1 s at 250 Hz
             are 250 samples. THINGS-EEG2's own files end at 0.8 s.
     """
 
@@ -65,11 +65,12 @@ class Responses:
     """One file, opened; its samples are read when they are averaged.
 
     Attributes:
-        path: of the file.
+        path: Path of the file.
         signals: `[images, repetitions, channels, samples]` floating point, a view of the file.
-        channels: names, "channel 1" and so on where the file has none (NeuroBridge's MEG).
-        times_s: of the samples, seconds from the image's onset.
-        images: file name of each row's image, "00001_aardvark/aardvark_01b.jpg"; none where the
+        channels: Names of the channels, "channel 1" and so on where the file has none
+            (NeuroBridge's MEG).
+        times_s: Times of the samples, seconds from the image's onset.
+        images: File name of each row's image, "00001_aardvark/aardvark_01b.jpg"; none where the
             rows are in the order of the image folders.
     """
 
@@ -84,12 +85,12 @@ def open_responses(folder: Path, part: Part) -> Responses:
     """Open the responses of one subject and part.
 
     Args:
-        folder: of the subject, ".../sub-01".
-        part: training or test.
+        folder: Folder of the subject, ".../sub-01".
+        part: Part to open, training or test.
 
     Raises:
-        UserError: the file is missing, damaged or there in several variants, or its channels,
-            times and images don't fit its samples.
+        UserError: The file is missing, damaged or there in several variants, or its channels, times
+            and images don't fit its samples.
     """
     path = _file(folder, part)
     content = load_restricted(path)
@@ -111,15 +112,15 @@ def average(responses: Responses, images: ImageSet, spec: ResponseSpec) -> np.nd
     """Average the repetitions of each image, in single precision.
 
     Args:
-        responses: as opened.
-        images: that were shown; row i of the result is the response to image i.
-        spec: channels and window.
+        responses: The opened responses.
+        images: Images that were shown; row i of the result is the response to image i.
+        spec: Channels and window.
 
     Returns:
         Float32 `[images, channels, samples]`.
 
     Raises:
-        UserError: the images are others, a channel is missing, the window is not within the
+        UserError: The images are others, a channel is missing, the window is not within the
             recorded time, or a value is not finite.
     """
     order = _order(responses, images)
@@ -140,7 +141,7 @@ def pick_channels(responses: Responses, spec: ResponseSpec) -> np.ndarray:
     """Indices of the channels asked for, int64.
 
     Raises:
-        UserError: one is missing.
+        UserError: A channel is missing.
     """
     names = responses.channels if spec.channels == "all" else POSTERIOR
     missing = [name for name in names if name not in responses.channels]
@@ -156,7 +157,7 @@ def pick_window(responses: Responses, spec: ResponseSpec) -> slice:
     """Samples of the window asked for.
 
     Raises:
-        UserError: it is empty or not within the recorded time.
+        UserError: The window is empty or not within the recorded time.
     """
     times_s, step_s = responses.times_s, responses.times_s[1] - responses.times_s[0]
     # Times come rounded; half a sample is more than any rounding.
