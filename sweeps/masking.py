@@ -60,7 +60,7 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
     """Keep the ratios that mask a different number of n indices, the smallest of each; not none.
 
     Raises:
-        UserError: none masks anything.
+        UserError: No ratio masks anything.
     """
     from ssense.model.masking import masked_count
 

@@ -23,7 +23,7 @@ class Sheet:
     """The cells of a file.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         separator: The character between cells.
         columns: Their names; those of known columns in lower case.
         rows: The line of each row, and its cells, one per column.
