@@ -79,9 +79,9 @@ class Compared(NamedTuple):
     """A comparison of configurations.
 
     Attributes:
-        tables: for people.
-        comparisons: what the tables show of them.
-        words: that explain the tables, a paragraph each.
+        tables: Tables for people.
+        comparisons: What the tables show, as numbers.
+        words: Text that explains the tables, a paragraph each.
         unpaired: Names what was left out for lack of a partner, a sentence each.
     """
 
@@ -95,8 +95,8 @@ def unpaired(table: Table, absent: Sequence[tuple[str, int]] = ()) -> dict[int, 
     """Seeds that not all configurations of a recording have a score for, and which lack it.
 
     Args:
-        table: its scores.
-        absent: scores that the file names without a value.
+        table: Scores of the recording.
+        absent: Scores that the file names without a value.
     """
     names = dict.fromkeys([*table, *(name for name, _ in absent)])
     seeds = {seed for known in table.values() for seed in known} | {seed for _, seed in absent}
@@ -112,15 +112,15 @@ def paired(
     """Put the scores of one recording into the order of the seeds that all configurations have.
 
     Args:
-        where: it is, for messages.
-        table: its scores.
-        absent: scores that the file names without a value.
+        where: Where the scores come from, for messages.
+        table: Scores of the recording.
+        absent: Scores that the file names without a value.
 
     Returns:
         By configuration, `[J]`; and what was left out for lack of a partner, a line each.
 
     Raises:
-        UserError: there is a single configuration, or no seed that all have.
+        UserError: There is a single configuration, or no seed that all have.
     """
     if len(table) < 2:
         raise UserError(f"{where} has {len(table)} configurations. Comparing takes at least two.")
@@ -145,7 +145,7 @@ def paired_by_subject(path: Path, results: Results) -> tuple[BySubject, list[str
     """Pair the scores of every recording, and say what was left out.
 
     Raises:
-        UserError: as `paired`.
+        UserError: See `paired`.
     """
     scores: dict[str, dict[str, Scores]] = {}
     notes = []
@@ -162,15 +162,15 @@ def region(text: str | None, unit: Unit) -> float | None:
     """Differences that mean nothing in practice, in the unit of the scores.
 
     Args:
-        text: a number in that unit, or percentage points with a percent sign; None for half a
+        text: A number in that unit, or percentage points with a percent sign; None for half a
             percentage point.
-        unit: of the scores.
+        unit: Unit of the scores.
 
     Returns:
         None where nothing is known of the unit but that it is no percentage.
 
     Raises:
-        UserError: percentage points of a score that is none.
+        UserError: The text is in percentage points, but the scores are not.
     """
     if text is None and unit == "own":
         return None
@@ -310,12 +310,12 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
     """Write the comparisons as numbers and the tables as LaTeX; yield what was written.
 
     Args:
-        out: a .csv of the comparisons, a .tex of all tables, or a folder for both.
-        compared: what to write.
-        metric: name of the score.
+        out: A .csv of the comparisons, a .tex of all tables, or a folder for both.
+        compared: Comparison to write.
+        metric: Name of the score.
 
     Raises:
-        UserError: it can't be written.
+        UserError: The file can't be written.
     """
     last, unpaired = len(compared.tables) - 1, " ".join(compared.unpaired)
     more = {"unpaired": unpaired} if unpaired else {}

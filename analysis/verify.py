@@ -98,7 +98,8 @@ def _own_sweep(ledger: Ledger) -> Sweep:
     """What a ledger's sweep compares, if its folder is named after just that.
 
     Raises:
-        UserError: As `Ledger.description`, or it is another sweep's, which judges no records here.
+        UserError: See `Ledger.description`; also if the sweep is another one, which judges no
+            records here.
     """
     sweep = ledger.description().sweep
     if sweep.name != ledger.folder.name and not _has_weights_away(sweep.specification):

@@ -55,13 +55,13 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
     """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
 
     Args:
-        define: makes the sweep of a dataset.
-        options: of the command line.
+        define: Function that makes the sweep of a dataset.
+        options: Options of the command line.
 
     Raises:
-        UserError: the recording, the weights or the storage fail.
-        SystemExit: cells are still without a result, or a cell was not reproduced; the exit code
-            is 1.
+        UserError: The recording, the weights or the storage fail.
+        SystemExit: Cells are still without a result, or a cell was not reproduced; the exit code is
+            1.
     """
     if options.cell is not None:
         storage = open_storage(options.storage, must_exist=True)
@@ -90,17 +90,17 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
     """Show the plan, train every cell that the ledger lacks, and show the result.
 
     Args:
-        sweep: to run.
-        data: of the sweep.
-        options: of the command line.
-        budget: which other sweeps of the call may have spent a part of.
+        sweep: Sweep to run.
+        data: Data of the sweep.
+        options: Options of the command line.
+        budget: Budget, which other sweeps of the call may have spent a part of.
 
     Returns:
         How it is left: "stopped" after a dry run or a spent budget, and where the user did not
         want to start.
 
     Raises:
-        UserError: the recording, the weights or the storage fail, or another driver works on it.
+        UserError: The recording, the weights or the storage fail, or another driver works on it.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     data = data.covering(sweep.specification, sweep.families)

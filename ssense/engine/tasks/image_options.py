@@ -172,7 +172,7 @@ class ImageOptions(EngineOptions):
         """Layers of the tower, a Transformer.
 
         Raises:
-            UserError: it is none.
+            UserError: The tower is not a Transformer.
         """
         from ssense.targets.image_features import tower_layers
 
@@ -182,7 +182,7 @@ class ImageOptions(EngineOptions):
         """What makes a cell's result, of the objective that takes longest: the plan goes by it.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: A value is out of range.
         """
         from ssense.specification import configured
         from ssense.training.images import ImageSpec, ImageTrainingSpec
@@ -204,7 +204,7 @@ class ImageOptions(EngineOptions):
         """A dataset for each subject.
 
         Raises:
-            UserError: responses or images can't be read, or the storage can't be written to.
+            UserError: Responses or images can't be read, or the storage can't be written to.
         """
         from ssense.cli.screen import step
         from ssense.data.things.averages import subject_names
