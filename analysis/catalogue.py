@@ -34,7 +34,7 @@ def catalogue(storage: UPath) -> formats.Rows:
     """A row for each sweep that can be read, the one worked on last first.
 
     Raises:
-        UserError: there is none, or the storage can't be read.
+        UserError: There is no sweep, or the storage can't be read.
     """
     ledgers = readable_ledgers(all_ledgers(storage))
     try:

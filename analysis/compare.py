@@ -55,13 +55,13 @@ SHARED_TEST = (
     "p: t-test over seeds that share their test items (--n-test 0). It asks whether other seeds "
     "would agree on these very items, and says nothing of others: configurations that are equally "
     "good differ on one test, and more seeds make that look surer. For a claim about items, test "
-    "scores by item, or draw test splits anew. Holm: for this number of comparisons."
+    "scores by item, or draw new test splits. Holm: for this number of comparisons."
 )
 
 AT_LEAST = (
-    "Differences that digits or shares of so few items can't tell from equal ones have no spread of"
-    " their own; that of hits is at the least the one that their difference takes. An evaluation, "
-    "which knows every item, may find more spread, and is then to be gone by."
+    "Differences that rounding or so few items can't tell from equal ones have no spread of their "
+    "own; hits have at least the spread that their difference requires. An evaluation, "
+    "which knows every item, may find more spread; then trust the evaluation."
 )
 
 _UNITS: Mapping[Unit, str] = {
@@ -79,9 +79,9 @@ class Compared(NamedTuple):
     """A comparison of configurations.
 
     Attributes:
-        tables: for people.
-        comparisons: what the tables show of them.
-        words: that explain the tables, a paragraph each.
+        tables: Tables for people.
+        comparisons: What the tables show, as numbers.
+        words: Text that explains the tables, a paragraph each.
         unpaired: Names what was left out for lack of a partner, a sentence each.
     """
 
@@ -95,8 +95,8 @@ def unpaired(table: Table, absent: Sequence[tuple[str, int]] = ()) -> dict[int, 
     """Seeds that not all configurations of a recording have a score for, and which lack it.
 
     Args:
-        table: its scores.
-        absent: scores that the file names without a value.
+        table: Scores of the recording.
+        absent: Scores that the file names without a value.
     """
     names = dict.fromkeys([*table, *(name for name, _ in absent)])
     seeds = {seed for known in table.values() for seed in known} | {seed for _, seed in absent}
@@ -112,15 +112,15 @@ def paired(
     """Put the scores of one recording into the order of the seeds that all configurations have.
 
     Args:
-        where: it is, for messages.
-        table: its scores.
-        absent: scores that the file names without a value.
+        where: Where the scores come from, for messages.
+        table: Scores of the recording.
+        absent: Scores that the file names without a value.
 
     Returns:
         By configuration, `[J]`; and what was left out for lack of a partner, a line each.
 
     Raises:
-        UserError: there is a single configuration, or no seed that all have.
+        UserError: There is a single configuration, or no seed that all have.
     """
     if len(table) < 2:
         raise UserError(f"{where} has {len(table)} configurations. Comparing takes at least two.")
@@ -129,8 +129,8 @@ def paired(
     if not seeds:
         seed, names = next(iter(left_out.items()), (0, list(table)))
         raise UserError(
-            f"{where}: there is no seed that all configurations have a score for: seed {seed} "
-            f"lacks {printable(', '.join(names))}. Comparisons are paired: run what is missing."
+            f"{where}: no seed has a score for every configuration: seed {seed} lacks "
+            f"{printable(', '.join(names))}. Comparisons are paired: run what is missing."
         )
     notes = [
         f"Unpaired: seed {seed} is left out, without a score of {printable(', '.join(names), 100)}."
@@ -145,7 +145,7 @@ def paired_by_subject(path: Path, results: Results) -> tuple[BySubject, list[str
     """Pair the scores of every recording, and say what was left out.
 
     Raises:
-        UserError: as `paired`.
+        UserError: See `paired`.
     """
     scores: dict[str, dict[str, Scores]] = {}
     notes = []
@@ -162,15 +162,15 @@ def region(text: str | None, unit: Unit) -> float | None:
     """Differences that mean nothing in practice, in the unit of the scores.
 
     Args:
-        text: a number in that unit, or percentage points with a percent sign; None for half a
+        text: A number in that unit, or percentage points with a percent sign; None for half a
             percentage point.
-        unit: of the scores.
+        unit: Unit of the scores.
 
     Returns:
         None where nothing is known of the unit but that it is no percentage.
 
     Raises:
-        UserError: percentage points of a score that is none.
+        UserError: The text is in percentage points, but the scores are not.
     """
     if text is None and unit == "own":
         return None
@@ -242,7 +242,7 @@ def main(options: ResultsOptions) -> None:
 
 def _in_practice(equivalence: float | None) -> str:
     if equivalence is None:
-        return "which differences mean nothing in practice is for you to say, with --equivalence"
+        return "say with --equivalence which differences are negligible in practice"
     return f"differences up to {equivalence:g} mean nothing"
 
 
@@ -310,12 +310,12 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
     """Write the comparisons as numbers and the tables as LaTeX; yield what was written.
 
     Args:
-        out: a .csv of the comparisons, a .tex of all tables, or a folder for both.
-        compared: what to write.
-        metric: name of the score.
+        out: A .csv of the comparisons, a .tex of all tables, or a folder for both.
+        compared: Comparison to write.
+        metric: Name of the score.
 
     Raises:
-        UserError: it can't be written.
+        UserError: The file can't be written.
     """
     last, unpaired = len(compared.tables) - 1, " ".join(compared.unpaired)
     more = {"unpaired": unpaired} if unpaired else {}

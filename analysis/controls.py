@@ -86,8 +86,8 @@ WORDS = {
 BRAINLESS = (*WITHOUT_BRAIN, TRAINED["noise"].title)
 """Controls that nothing of the brain goes into, evaluated on the sweep's own test splits."""
 NO_SOUND = (
-    "Left out: the control by the sound of the words, for neither the shards nor a features.csv of "
-    "this recording in {} have rms, pitch or mel as numbers."
+    "Left out: the control by the sound of the words, because neither the shards nor a "
+    "features.csv of this recording in {} have rms, pitch or mel as numbers."
 )
 
 
@@ -96,11 +96,11 @@ class Controls:
     """Everything that was controlled.
 
     Attributes:
-        family, configuration: what the controls are compared with.
-        seeds: at which.
-        evaluation: what the configuration, as MODEL, and the controls without a brain retrieve.
-        scores: by name of the control.
-        left_out: controls that were not possible and why, a sentence each.
+        family, configuration: What the controls are compared with.
+        seeds: Seeds of the evaluation.
+        evaluation: What the configuration, as MODEL, and the controls without a brain retrieve.
+        scores: Scores by name of the control.
+        left_out: Controls that were not possible and why, a sentence each.
     """
 
     family: str
@@ -119,7 +119,7 @@ def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, Control
     than the model would not be, and none is made.
 
     Args:
-        scores: By name of the control, others among them.
+        scores: Scores by name of the control, others among them.
 
     Returns:
         Its name and what it reaches; None where no such control was run.
@@ -132,7 +132,7 @@ def compared(evaluation: Evaluation, *names: str) -> list[Comparison]:
     """Test Recall@10 as a test evaluation does: each with chance, and then in pairs.
 
     Args:
-        evaluation: Of the model and of controls on the same test splits.
+        evaluation: Evaluation of the model and of controls on the same test splits.
         names: MODEL and controls, that alone are compared.
     """
     retrievals = {name: evaluation.retrievals[name] for name in names}
@@ -312,7 +312,7 @@ def run_controls(
         What they reach, and in words what the choice may know of the test splits.
 
     Raises:
-        UserError: a control is not possible, or an encoder can't be read, or a cell fails.
+        UserError: A control is not possible, or an encoder can't be read, or a cell fails.
     """
     sweep = search.sweep
     family = leading_family(search, best)

@@ -96,16 +96,16 @@ class Evaluated:
     """One subject's sweep on the test images.
 
     Attributes:
-        ledger: of the sweep.
-        subject: that was tested.
-        specification: what its cells share.
-        chosen: configuration of each objective.
-        seeds: of the sweep.
-        by_image: By objective and metric, `[J, n]`, what each seed's encoder reaches at each test
-            image, in an order that all subjects share.
-        if_own: By objective, `[n, n]`, the PRIMARY metric that the responses to each test image
-            would reach if each candidate were their own, mean over seeds.
-        task: what was published of the same; None for synthetic data.
+        ledger: The sweep's ledger.
+        subject: Subject that was tested.
+        specification: What the sweep's cells share.
+        chosen: Configuration of each objective.
+        seeds: Seeds of the sweep.
+        by_image: What each seed's encoder reaches at each test image, by objective and metric, `[J,
+            n]`, in an order that all subjects share.
+        if_own: The PRIMARY metric that the responses to each test image would reach if each
+            candidate were their own, mean over seeds, by objective `[n, n]`.
+        task: Published task with the same data; None for synthetic data.
     """
 
     ledger: Ledger
@@ -135,11 +135,11 @@ def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
     """The sweeps to evaluate, one of each subject.
 
     Args:
-        storage: of the sweeps.
-        names: of sweeps; none for the one of each subject that was worked on last.
+        storage: Storage of the sweeps.
+        names: Names of sweeps; none for the one of each subject that was worked on last.
 
     Raises:
-        UserError: there is none, one is no sweep of images, or two are of one subject.
+        UserError: There is no sweep of images, a name is another's, or two are of one subject.
     """
     if names:
         ledgers = [find_ledger(storage, name, "images") for name in dict.fromkeys(names)]
@@ -167,7 +167,7 @@ def check_alike(ledgers: Sequence[Ledger]) -> None:
     """Refuse to put sweeps into one table that differ in more than their subjects.
 
     Raises:
-        UserError: with what two differ in.
+        UserError: Two sweeps differ; the message says in what.
     """
     first, *others = ledgers
     wanted = _circumstances(first)
@@ -198,7 +198,7 @@ def evaluate_all(ledgers: Sequence[Ledger], *, allow_missing: bool) -> list[Eval
     """Evaluate each sweep's best configurations; all are chosen before any test image is read.
 
     Raises:
-        UserError: cells are missing, an objective has no configuration with every seed, or data or
+        UserError: Cells are missing, an objective has no configuration with every seed, or data or
             an encoder can't be read.
     """
     searches = [take_up(ledger) for ledger in ledgers]
@@ -219,7 +219,7 @@ def evaluate_sweep(
     """Evaluate a configuration of each objective on the test images of a sweep's subject.
 
     Raises:
-        UserError: data or an encoder can't be read.
+        UserError: Data or an encoder can't be read.
     """
     dataset = sweep_dataset(ledger)
     specification = search.sweep.specification
@@ -245,7 +245,7 @@ def look_in_words(found: Evaluated) -> str:
     """Record the look at a subject's test images; say what the choice may know of them.
 
     Raises:
-        UserError: the storage can't be read or written to.
+        UserError: The storage can't be read or written to.
     """
     if _by_test(found.specification):
         return f"{found.subject}: the test chose."

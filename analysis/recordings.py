@@ -57,14 +57,14 @@ class Evaluated:
     """A sweep's last test evaluation, at fresh seeds if there were any.
 
     Attributes:
-        ledger: of the sweep.
-        subject, title: whose recording, and of what.
-        split: kind of its splits.
+        ledger: The sweep's ledger.
+        subject, title: Subject and title of the recording.
+        split: Kind of the sweep's splits.
         protocol: FRESH_SEEDS or SEARCH_SEEDS.
-        seeds: of the protocol.
-        scores: by family, `[J]`, in the order of the seeds.
-        chance: of the same metric.
-        missing: cells that the sweep lacked, so that the choice was between fewer.
+        seeds: Seeds of the protocol.
+        scores: Scores by family, `[J]`, in the order of the seeds.
+        chance: Chance of the same metric.
+        missing: Cells that the sweep lacked, so that the choice was between fewer.
         explained: What its controls say, as a clause of a verdict.
     """
 
@@ -84,7 +84,7 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
     """Read what a sweep's last test evaluation left.
 
     Raises:
-        UserError: the sweep was not evaluated, or a file of the evaluation is damaged.
+        UserError: The sweep was not evaluated, or a file of the evaluation is damaged.
     """
     protocol, seeds, scores = _parsed(ledger, "scores.csv", partial(_last_protocol, metric=metric))
     chance, missing = _parsed(
@@ -174,7 +174,7 @@ def check_alike(found: Sequence[Evaluated]) -> None:
     """Refuse evaluations that say different things of their configurations.
 
     Raises:
-        UserError: two are of one recording, or they differ in protocol or kind of split.
+        UserError: Two are of one recording, or they differ in protocol or kind of split.
     """
     known: dict[tuple[str, str], str] = {}
     for each in found:

@@ -98,13 +98,15 @@ def _own_sweep(ledger: Ledger) -> Sweep:
     """What a ledger's sweep compares, if its folder is named after just that.
 
     Raises:
-        UserError: As `Ledger.description`, or it is another sweep's, which judges no records here.
+        UserError: See `Ledger.description`; also if the sweep is another one, which judges no
+            records here.
     """
     sweep = ledger.description().sweep
     if sweep.name != ledger.folder.name and not _has_weights_away(sweep.specification):
         raise UserError(
             f"{ledger.folder / 'sweep.json'} contradicts the name of its folder: what it compares "
-            f"is {sweep.name}. Delete this file and run the sweep's command again: its cells stay."
+            f"is {sweep.name}. Delete this file and run the sweep's command again: its cells are "
+            "kept."
         )
     return sweep
 
@@ -210,7 +212,7 @@ def _tensor_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
             continue
         name = origin.get("origin", digest(origin))
         if origin and not path.stem.endswith(name):
-            yield f"{path} is another file's: it was made as {name}. Delete it and run again."
+            yield f"{path} belongs to another file: it was made as {name}. Delete it and run again."
 
 
 def _look_faults(storage: UPath, ledgers: list[Ledger], checked: Counter[str]) -> Iterator[str]:

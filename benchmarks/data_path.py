@@ -75,8 +75,8 @@ def read_alone(folder: str, size: int) -> dict[str, float]:
     """GB/s of touching memory and of reading into it, and the peak of this process in sizes.
 
     Args:
-        folder: of shards.
-        size: of their tensor, bytes.
+        folder: Folder of shards.
+        size: Size of the shards' tensor, bytes.
     """
     before = psutil.Process().memory_info().rss
     start = time.perf_counter()

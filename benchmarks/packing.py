@@ -90,10 +90,10 @@ def train(options: Options, at_once: int, begin: BarrierProxy, rates: list[float
     """Train until the time of all is over.
 
     Args:
-        options: of the measurement.
-        at_once: processes that do this.
-        begin: where they wait for each other.
-        rates: shared by them: the examples per second of each whose own time is over.
+        options: Options of the measurement.
+        at_once: Number of processes that train at a time.
+        begin: Barrier where the processes wait for each other.
+        rates: Examples per second of each process whose own time is over, shared by them.
     """
     reset_process(0, threads=max(1, usable_cores() // at_once))
     device = assigned_device(1 / at_once if torch.cuda.is_available() else 0)

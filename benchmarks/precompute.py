@@ -57,7 +57,7 @@ class MemoryWatch:
     """What this process and all below it take: the highest sum of memory, and processor seconds.
 
     Attributes:
-        peak: bytes; what several processes share is counted once.
+        peak: Highest memory, bytes; what several processes share is counted once.
     """
 
     def __init__(self) -> None:

@@ -75,9 +75,9 @@ class Cluster:
     """Machines under a simulated clock, and what became of their time.
 
     Attributes:
-        busy_s: spent on epochs that count.
-        lost_s: spent on epochs that were lost with a machine.
-        preempted: how often that happened.
+        busy_s: Time spent on epochs that count.
+        lost_s: Time spent on epochs that were lost with a machine.
+        preempted: Number of preemptions.
     """
 
     workers: int

@@ -34,11 +34,11 @@ def retrieval_metrics(
         queries: `[N, D]` brain embeddings.
         candidates: `[M, D]` embeddings of sentences or images.
         targets: `[N]` index of each query's true candidate.
-        recall_at: other ranks to take the recall at.
+        recall_at: Other ranks to take the recall at.
 
     Raises:
-        NonFiniteError: an embedding is not finite.
-        ValueError: there is no query, or a target is out of range.
+        NonFiniteError: An embedding is not finite.
+        ValueError: There is no query, or a target is out of range.
     """
     return metrics_of(retrieval_ranks(queries, candidates, targets), recall_at)
 
@@ -58,7 +58,7 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Ten
         `[N]` float64; half-integers where a tie has an even number of members.
 
     Raises:
-        ValueError: as `retrieval_metrics`.
+        ValueError: See `retrieval_metrics`.
     """
     _check_retrieval(queries, candidates, targets)
     distinct, copy_of = _distinct_directions(candidates)
@@ -91,7 +91,7 @@ def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     A candidate with the score -inf is none: it ranks behind all others.
 
     Raises:
-        ValueError: a score is NaN, which has no rank.
+        ValueError: A score is NaN, which has no rank.
     """
     if scores.isnan().any():
         raise ValueError("scores must be numbers; found NaN")
@@ -128,7 +128,7 @@ def chance_metrics(n_candidates: int, recall_at: Sequence[int] = RECALL_AT) -> d
     Recall@k is k / n; the mean reciprocal rank is the harmonic number H_n / n.
 
     Raises:
-        ValueError: there is no candidate.
+        ValueError: There is no candidate.
     """
     if n_candidates < 1:
         raise ValueError(f"n_candidates must be at least 1, got {n_candidates}")

@@ -163,7 +163,7 @@ def require_positive(spec: Any, *names: str) -> None:
         names: Names of its fields.
 
     Raises:
-        ValueError: With the first that is not.
+        ValueError: The first field that is not positive and finite, named.
     """
     for name in names:
         if not 0 < getattr(spec, name) < math.inf:
@@ -188,7 +188,7 @@ def _replaced(spec: Any, path: str, name: str, value: Any) -> Any:
     field, _, inner = path.partition(".")
     kinds = parts_of(type(spec))
     if field not in kinds or (inner and not kinds[field]):
-        raise ValueError(f"a configuration names {name}, which is no field of {_called(spec)}")
+        raise ValueError(f"a configuration names {name}, which is not a field of {_called(spec)}")
     if inner:
         value = _replaced(getattr(spec, field), inner, name, value)
     elif kinds[field] and not is_part(value):

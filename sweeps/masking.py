@@ -60,7 +60,7 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
     """Keep the ratios that mask a different number of n indices, the smallest of each; not none.
 
     Raises:
-        UserError: none masks anything.
+        UserError: No ratio masks anything.
     """
     from ssense.model.masking import masked_count
 
@@ -68,7 +68,9 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
     distinct = tuple(sorted(ratio for count, ratio in smallest.items() if count > 0))
     if not distinct:
         given = " ".join(map(str, ratios))
-        raise UserError(f"--ratios {given}: none masks a single one of {n}. Give a larger one.")
+        raise UserError(
+            f"--ratios {given}: all are too small to mask one of {n}. Give a larger one."
+        )
     return distinct
 
 

@@ -200,7 +200,7 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
         ("--trial trial007", "Found: trial000. Check --trial"),
         ("--ratios 0.1 1.2", "--ratios: 1.2 is outside [0, 1). Give shares"),
         ("--ratios nan", "--ratios nan: nan is not a number"),
-        ("--ratios 0.01", "--ratios 0.01: none masks a single one of 3"),
+        ("--ratios 0.01", "--ratios 0.01: all are too small to mask one of 3"),
         ("--seeds 0 3 3", "--seeds 0 3 3: 3 appears twice. Remove one"),
         ("--seeds 0 -1", "--seeds 0 -1: -1 is negative. Seeds are 0 or more"),
         ("--seeds 4294967296", "4294967296 is too large. Seeds are below 2^32"),
@@ -247,7 +247,7 @@ def test_imagenet_weights_out_of_reach(refused, storage, tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", NOWHERE)
     _pretrained_state.cache_clear()
     message = refused("--encoder-weights", "imagenet")
-    for way_out in ("can't be downloaded", "--encoder-weights FILE", "--encoder-weights random"):
+    for way_out in ("could not download", "set --encoder-weights to a local file", "or to random"):
         assert way_out in message
     assert files(storage) == []
 
@@ -272,8 +272,8 @@ def test_clip_weights_out_of_reach(intact, storage, tmp_path):
     )
     assert run.returncode == 2
     message = one_line(run.stderr)
-    assert message.startswith("text weights openai of ViT-B-32-quickgelu can't be had")
-    for way_out in ("Go online once", "--text-weights FILE", "--text-weights untrained"):
+    assert message.startswith("could not load the text weights openai of ViT-B-32-quickgelu (")
+    for way_out in ("Go online once", "set --text-weights to a local file", "or to untrained"):
         assert way_out in message
     assert files(storage) == []
 

@@ -184,11 +184,11 @@ def test_a_part_of_another_kind_begins_with_its_defaults_and_one_of_its_own_stay
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shape.side": 2.0}, "names shape.side, which is no field of round"),
+        ({"shape.side": 2.0}, "names shape.side, which is not a field of round"),
         ({"shape": "oval"}, "shape is oval, not round, square"),
         ({"shape": 3}, "shape is 3, not round, square"),
-        ({"size.x": 3}, "names size.x, which is no field of Spec"),
-        ({"colour": 3}, "names colour, which is no field of Spec"),
+        ({"size.x": 3}, "names size.x, which is not a field of Spec"),
+        ({"colour": 3}, "names colour, which is not a field of Spec"),
     ],
 )
 def test_what_there_is_not_is_refused(changes, message):

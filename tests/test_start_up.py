@@ -112,7 +112,7 @@ def test_a_wrong_variable_is_named():
     done = start("sweeps/masking.py", "--dry-run", SSENSE_SEEDS="abc")
     assert done.returncode == 2
     assert done.stderr == (
-        "error: SSENSE_SEEDS=abc: abc is not a whole number, and no range such as 0-9. "
+        "error: SSENSE_SEEDS=abc: abc is not a whole number, nor a range such as 0-9. "
         "Example: SSENSE_SEEDS=0-9.\n"
     )
 
@@ -140,4 +140,4 @@ def test_an_interrupt_while_libraries_are_imported_is_one_line(script, last, tmp
         shown += process.stderr.readlines()
         code = process.wait()
     said = [line for line in shown if not line.startswith("import time:")]
-    assert (code, said) == (130, ["interrupted: run the same command again to go on\n"])
+    assert (code, said) == (130, ["interrupted: run the same command again to continue\n"])

@@ -54,7 +54,7 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
         train_at: `[K]`, such as durations or onsets, or `[K, F]` of several features.
         train_text: `[K, D]`.
         at: `[N]` or `[N, F]`, of the queries.
-        bandwidth: of the Gaussian kernel, in standard deviations of `train_at`.
+        bandwidth: Bandwidth of the Gaussian kernel, in standard deviations of `train_at`.
 
     Returns:
         `[N, D]`, to be compared with candidates.
@@ -95,8 +95,8 @@ def standardised(train: Tensor, values: Tensor) -> Tensor:
     """Features in standard deviations of the training sentences; an unknown one is their mean.
 
     Args:
-        train: `[K, F]`, NaN where unknown.
-        values: `[N, F]` likewise.
+        train: Features of the training sentences, `[K, F]`, NaN where unknown.
+        values: Features of the sentences to standardise, `[N, F]`, NaN where unknown.
 
     Returns:
         `[N, F]`, finite; 0 in a feature that is the same, or unknown, for all of training.
@@ -115,9 +115,9 @@ def mixed_scores(first: Tensor, second: Tensor, weight: float) -> Tensor:
     candidates that one score takes for equal, or nearly so, as far apart as all others.
 
     Args:
-        first: `[N, M]`, higher is better.
-        second: `[N, M]` likewise.
-        weight: of the first, from 0 to 1; the second has the rest.
+        first: Scores `[N, M]`, higher is better.
+        second: Other scores of the same candidates, `[N, M]`.
+        weight: Weight of the first scores, from 0 to 1; the second have the rest.
 
     Returns:
         `[N, M]`; at 0 and 1 in the order of one of them alone.
@@ -131,8 +131,8 @@ def best_weight(first: Tensor, second: Tensor) -> float:
     It reaches at least what either score reaches alone, on the sentences that it is chosen on.
 
     Args:
-        first: `[N, N]` of validation sentences, the i-th candidate the i-th query's own.
-        second: `[N, N]` likewise.
+        first: Scores `[N, N]` of validation sentences, the i-th candidate the i-th query's own.
+        second: Other scores of the same candidates, `[N, N]`.
     """
     return max(WEIGHTS, key=lambda weight: own_recall(mixed_scores(first, second, weight)))
 
@@ -161,7 +161,7 @@ def chance_among(scores: Tensor, ks: Sequence[int]) -> dict[str, float]:
 
     Args:
         scores: `[N, M]`.
-        ks: of the recalls.
+        ks: Ranks k of the recalls.
     """
     counts = (scores > -torch.inf).sum(dim=1)
     recalls = {f"recall@{k}": (k / counts).clamp(max=1).mean().item() for k in ks}
@@ -177,8 +177,8 @@ def permuted_metrics(
     Args:
         scores: `[N, N]`, the i-th candidate the i-th query's own.
         bins: `[N]` integers; all equal for a permutation of everything.
-        permutations: how many.
-        generator: of the permutations.
+        permutations: Number of permutations.
+        generator: Generator of the permutations.
     """
     shuffle = _within(bins, generator)
     # Ranked once: a permutation only chooses which candidate's rank counts.

@@ -19,13 +19,14 @@ class ControlScores:
     """What a control reaches.
 
     Attributes:
-        scores: by metric, `[seeds]`, as fractions.
-        chance: by metric, `[seeds]`, what a random order of the same candidates reaches.
-        overlapping: share of test segments that share samples with a training segment, mean over
-            the seeds; None where the best configuration says it, whose splits they are.
-        pvalue: of a permutation test of the model's Recall@10, see `permutation_pvalue`, mean over
-            the seeds; None where nothing is permuted.
-        retrievals: what the queries of each seed's test split retrieve; empty where nobody asks.
+        scores: Scores by metric, `[seeds]`, as fractions.
+        chance: What a random order of the same candidates reaches, by metric, `[seeds]`.
+        overlapping: Share of test segments that share samples with a training segment, mean over
+            the seeds; None where the splits are those of the best configuration, which has it.
+        pvalue: Result of a permutation test of the model's Recall@10, see `permutation_pvalue`,
+            mean over the seeds; None where nothing is permuted.
+        retrievals: What the queries of each seed's test split retrieve; empty where it is not asked
+            for.
     """
 
     scores: Mapping[str, np.ndarray]

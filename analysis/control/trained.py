@@ -45,11 +45,11 @@ class TrainedControl:
     """How a control differs from the sweep.
 
     Attributes:
-        title: as shown to people.
-        subject: of a sentence about what it reaches.
-        surrogate: that stands in for the signals.
-        window_s: signal of every segment.
-        split: in place of the sweep's.
+        title: Name as shown to people.
+        subject: Subject of a sentence about what the control reaches.
+        surrogate: Surrogate that stands in for the signals.
+        window_s: Length of every segment, seconds.
+        split: Kind of split in place of the sweep's.
     """
 
     title: str
@@ -93,8 +93,8 @@ class ControlPlan:
     """A control that was found to be possible, before anything of it is computed.
 
     Attributes:
-        control: which.
-        data: other data to make; None for the sweep's own.
+        control: The control to train.
+        data: Other data to make; None for the sweep's own.
     """
 
     control: TrainedControl
@@ -107,13 +107,14 @@ def plan_control(
     """Check that a control can be trained.
 
     Args:
-        control: which.
-        ledger: of the sweep.
-        dataset: of the sweep.
-        recording: folder that it was made from, if it is no longer where the ledger says.
+        control: The control to plan.
+        ledger: The sweep's ledger.
+        dataset: The sweep's dataset.
+        recording: Folder that the sweep's data were made from, if it is no longer where the ledger
+            says.
 
     Raises:
-        UserError: the recording is missing or another, or its sentences are too few for a split.
+        UserError: The recording is missing or another, or its sentences are too few for a split.
     """
     sweep = ledger.description().sweep
     kind = control.split or sweep.specification.split
@@ -141,19 +142,19 @@ def run_trained_control(
     """Train what the ledger lacks of a control, and evaluate it on its own test splits.
 
     Args:
-        plan: of the control.
-        ledger: of the sweep.
-        search: of the sweep, done.
-        chosen: the one configuration, by family.
-        dataset: of the sweep.
-        cpus: of one cell.
-        gpus: share of a GPU of one cell; None for one where there are GPUs.
+        plan: Plan of the control.
+        ledger: The sweep's ledger.
+        search: The sweep's finished search.
+        chosen: The one configuration to train, by family.
+        dataset: The sweep's dataset.
+        cpus: CPU cores of one cell.
+        gpus: Share of a GPU for one cell; None for one where there are GPUs.
 
     Returns:
         The sweep of its cells, and what it reaches.
 
     Raises:
-        UserError: a cell fails, or the storage can't be written to.
+        UserError: A cell fails, or the storage can't be written to.
     """
     control, specification = plan.control, search.sweep.specification
     dataset = dataset if plan.data is None else _made(control, plan.data)

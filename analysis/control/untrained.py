@@ -114,12 +114,12 @@ def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentenc
     """Gather what is known of the sentences of a dataset.
 
     Args:
-        folder: Of its shards.
+        folder: Folder of the dataset's shards.
         dataset: Whose sentences.
         recording: Folder that the shards were made from; it need not be there any more.
 
     Raises:
-        UserError: a shard is missing or damaged.
+        UserError: A shard is missing or damaged.
     """
     table = shards.read_sentences(folder)
     onset, offset = (torch.tensor(table[name]).double() for name in ("onset_s", "offset_s"))
@@ -152,8 +152,8 @@ class Scored(NamedTuple):
     """Scores of a part's sentences by its own queries, `[n, n]`, the i-th the i-th query's own.
 
     Attributes:
-        validation: To choose by.
-        test: To report.
+        validation: Scores of the validation part, to choose by.
+        test: Scores of the test part, to report.
     """
 
     validation: Tensor
@@ -228,7 +228,7 @@ def _by_neighbours(parts: _Parts, at: Sequence[Tensor]) -> Scored:
     """Score sentences by the texts that training sentences near in some features have.
 
     Args:
-        parts: Of the split.
+        parts: Features and texts of the split's parts.
         at: The features of each part, `[n]` or `[n, F]`.
     """
     known, *asked = at
@@ -250,8 +250,8 @@ def of_scores(
     Args:
         scores: `[N, N]`, the i-th candidate the i-th query's own.
         duration: `[N]` seconds that each sentence was spoken.
-        permutations: of the pairing.
-        seed: of the permutations.
+        permutations: Number of permutations of the pairing.
+        seed: Seed of the permutations.
 
     Returns:
         Metrics by control, and p of the model's Recall@10 by kind of permutation.
@@ -294,7 +294,7 @@ def run_untrained_controls(
         What each reaches, by name.
 
     Raises:
-        UserError: an encoder can't be read.
+        UserError: An encoder can't be read.
     """
     specification, pairs = search.sweep.specification, dataset.on(any_device())
     found: list[dict[str, Metrics]] = []

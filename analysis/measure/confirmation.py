@@ -25,14 +25,15 @@ def confirming_sweep(
     """The sweep of the chosen configurations alone, over fresh seeds.
 
     Args:
-        sweep: in which they were chosen.
-        chosen: by family.
-        seeds: to confirm at.
-        records: of the ledger: another configuration's cell shows a seed that a search has seen.
-        dataset: of the sweep.
+        sweep: The sweep in which the configurations were chosen.
+        chosen: The chosen configuration of each family.
+        seeds: Seeds to confirm at.
+        records: Records of the ledger: another configuration's cell shows a seed that a search has
+            seen.
+        dataset: The sweep's dataset.
 
     Raises:
-        UserError: a seed is one of a search, repeated or out of range, or leaves too few validation
+        UserError: A seed is one of a search, repeated or out of range, or leaves too few validation
             sentences, or there is only one.
     """
     check_seeds(seeds, "--confirm-seeds")

@@ -92,11 +92,11 @@ class Evaluation:
     """What the chosen configurations retrieved on their seeds' test splits.
 
     Attributes:
-        chosen: the best configuration of each family.
-        seeds: at which it was evaluated.
-        retrievals: by family, one per seed.
-        n_train, n_test: sentences of the training and test splits, means over seeds.
-        sizes: what tests over seeds are to allow for, see `resampled_sizes`.
+        chosen: The best configuration of each family.
+        seeds: Seeds at which the configurations were evaluated.
+        retrievals: What each family retrieved, one entry per seed.
+        n_train, n_test: Sentences of the training and test splits, means over seeds.
+        sizes: Sizes that tests over seeds must allow for, see `resampled_sizes`.
         test_blocks: Where all seeds share one test split: the blocks of neighbours that are the
             units of the tests, or 0 where each stimulus is one. None where seeds draw test splits
             anew, and are the units.
@@ -216,7 +216,7 @@ def take_up(ledger: Ledger) -> Search:
     """The search of a sweep as its ledger has it.
 
     Raises:
-        UserError: there is a single seed, or cells of several versions of the code.
+        UserError: There is a single seed, or cells of several versions of the code.
     """
     description = ledger.description()
     sweep = description.sweep
@@ -233,14 +233,15 @@ def require_all(search: Search) -> None:
     """Refuse a sweep with cells still to run.
 
     Raises:
-        UserError: with their list.
+        UserError: Cells are missing; the message lists them.
     """
     missing = missing_cells(search)
     if missing:
         shown = "; ".join(missing[:5]) + ("; ..." if len(missing) > 5 else "")
         raise UserError(
             f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
-            f"{shown}. Run the sweep again to train them, or go without with --allow-missing."
+            f"{shown}. Run the sweep again to train them, or evaluate without them with "
+            "--allow-missing."
         )
 
 
@@ -257,7 +258,7 @@ def best_configurations(search: Search) -> dict[str, Configuration]:
     """Choose each family's configuration by its mean validation metric, of those with every seed.
 
     Raises:
-        UserError: a family has none.
+        UserError: A family has none.
     """
     best = search.best()
     for family in search.sweep.families:
@@ -275,8 +276,8 @@ def leading_family(search: Search, chosen: Mapping[str, Configuration]) -> str:
     """The family whose chosen configuration has the best mean validation metric.
 
     Args:
-        search: which has a result of these at every seed.
-        chosen: by family.
+        search: A search with a result of these configurations at every seed.
+        chosen: The chosen configuration of each family.
     """
     return max(chosen, key=lambda family: search.score(chosen[family]))
 
@@ -287,13 +288,13 @@ def evaluate_chosen(
     """Evaluate a configuration of every family on the test splits of the search's seeds.
 
     Args:
-        search: which has their cells.
-        chosen: by family.
-        ledger: which has their encoders.
-        dataset: of the sweep.
+        search: A search that has the cells of the configurations.
+        chosen: The chosen configuration of each family.
+        ledger: The ledger that has the encoders.
+        dataset: The sweep's dataset.
 
     Raises:
-        UserError: an encoder can't be read, or was trained by another split.
+        UserError: An encoder can't be read, or was trained on another split.
     """
     specification = search.sweep.specification
     pairs = dataset.on(any_device())
@@ -324,7 +325,7 @@ def evaluation_of(
         sweep: The sweep whose seeds were evaluated.
         chosen: The configurations that were evaluated, by family.
         splits: The splits by seed.
-        retrievals: By name of what is compared, one per seed.
+        retrievals: What was retrieved at each seed, by name of what is compared.
     """
     specification = sweep.specification
     return Evaluation(
@@ -351,8 +352,8 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
     """
     if record.split_digest and record.split_digest != split_digest(split):
         raise UserError(
-            f"cell {record.signature} was trained by another split than seed {record.seed} gives: "
-            f"test examples may be among those it was trained on. {_advice(ledger, record)}"
+            f"cell {record.signature} was trained on another split than that of seed "
+            f"{record.seed}: it may have seen test examples. {_advice(ledger, record)}"
         )
 
 
@@ -387,7 +388,7 @@ def held_out_retrieval(
         shared: Whether all seeds share this split.
 
     Raises:
-        UserError: the encoder is missing, damaged, or another model's.
+        UserError: The encoder is missing, damaged, or belongs to another model.
     """
     return retrieval_of(held_out_scores(ledger, record, pairs, rows, precision), rows, shared)
 
@@ -417,7 +418,7 @@ def held_out_scores(
     """Scores `[n_test, n_test]` of queries and candidates on one cell's test split, on the CPU.
 
     Raises:
-        UserError: the encoder is missing, damaged, or another model's.
+        UserError: The encoder is missing, damaged, or belongs to another model.
     """
     encoder = cell_encoder(ledger, record, precision).to(pairs.text.device)
     brain, text = embed(encoder, pairs.select(rows))
@@ -433,7 +434,7 @@ def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> Spectr
     """The encoder that a cell's training ended with, in the precision it was trained in.
 
     Raises:
-        UserError: it is missing, damaged, or another model's.
+        UserError: The encoder is missing, damaged, or belongs to another model.
     """
     try:
         return trained_encoder(ledger.encoder(record), precision)
@@ -444,7 +445,7 @@ def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> Spectr
 def another_models(ledger: Ledger, record: Record, error: ValueError) -> UserError:
     """The refusal of a cell's encoder whose weights don't fit the model that they are for."""
     return UserError(
-        f"the encoder of cell {record.signature} is another model's ({one_line(error)}). "
+        f"the encoder of cell {record.signature} belongs to another model ({one_line(error)}). "
         f"{_advice(ledger, record)}"
     )
 

@@ -20,10 +20,10 @@ class Example:
 
     Attributes:
         kind: "best", "median" or "worst" of its split.
-        query: the sentence that was heard.
-        rank: of that sentence among the candidates.
-        retrieved: the sentences that came first, the best first.
-        hits: for each of these, whether it is the query's own.
+        query: The sentence that was heard.
+        rank: Rank of that sentence among the candidates.
+        retrieved: The sentences that came first, the best first.
+        hits: Whether each of these is the query's own.
     """
 
     kind: str
@@ -37,7 +37,7 @@ def examples(retrieval: Retrieval, sentences: Sequence[str]) -> list[Example]:
     """Choose queries by the rank of the truth, nothing else; of equals the earlier in the movie.
 
     Args:
-        retrieval: of one test split.
+        retrieval: What the queries of one test split retrieved.
         sentences: N, of the dataset.
     """
     order = np.lexsort((retrieval.rows, retrieval.ranks))

@@ -22,7 +22,7 @@ def single_configurations(chosen: Mapping[str, Configuration]) -> tuple[Family, 
     """Families of one configuration each.
 
     Args:
-        chosen: by family.
+        chosen: The chosen configuration of each family.
     """
     return tuple(
         Family(name=name, levels={field: (value,) for field, value in configuration.items()})
@@ -42,19 +42,19 @@ def train_further(
     """Train every cell that a ledger lacks of a sweep, on the engine that trained its others.
 
     Args:
-        what: the cells are for, in words.
-        sweep: all of whose cells are wanted.
-        records: of the ledger, that count.
-        ledger: of the sweep that the cells belong to; it keeps the new ones too.
-        dataset: of the sweep; its splits leave enough to choose an epoch by.
-        cpus: of one cell.
-        gpus: share of a GPU of one cell; None for one where there are GPUs.
+        what: What the cells are for, in words.
+        sweep: The sweep of which all cells are wanted.
+        records: The ledger's records that count.
+        ledger: The ledger that the cells belong to; it keeps the new ones too.
+        dataset: The sweep's dataset; its splits leave enough to choose an epoch by.
+        cpus: CPU cores of one cell.
+        gpus: Share of a GPU for one cell; None for one where there are GPUs.
 
     Returns:
         Its search, with a result for every cell.
 
     Raises:
-        UserError: a cell failed, or the storage can't be written to.
+        UserError: A cell failed, or the storage can't be written to.
     """
     search = Search(sweep, Full(), (), records)
     if search.left():

@@ -37,9 +37,9 @@ def compare_on_images(
     """Compare each objective with chance, and objectives in pairs, over one subject's images.
 
     Args:
-        by_image: By objective `[J, n]`, what each seed's encoder reaches at each test image.
-        if_own: By objective `[n, n]`, what the responses to each image would reach if each
-            candidate were their own, mean over seeds.
+        by_image: What each seed's encoder reaches at each test image, by objective `[J, n]`.
+        if_own: What the responses to each image would reach if each candidate were their own, mean
+            over seeds, by objective `[n, n]`.
         chance: What a random ranking reaches.
     """
     above = []

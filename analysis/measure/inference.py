@@ -73,7 +73,7 @@ def corrected_resampled_ttest(
         smallest_variance: A bound from elsewhere that var(d) is not trusted below.
 
     Raises:
-        ValueError: fewer than two differences, a value that is not finite, or impossible sizes.
+        ValueError: Fewer than two differences, a value that is not finite, or impossible sizes.
     """
     d = _finite_vector(differences)
     if len(d) < 2:
@@ -94,7 +94,7 @@ def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int)
     n_train / (n_train + n_test) of it, by the correlation that Nadeau and Bengio (2003) assume.
 
     Args:
-        values: By seed `[n]`, the difference at each stimulus of its test split.
+        values: The difference at each stimulus of a seed's test split, by seed `[n]`.
         n_train: Sentences the model was fitted on.
         n_test: Sentences in the test split.
     """
@@ -132,7 +132,7 @@ def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
         n_blocks: Blocks of equal length to cut them into; n or more for single stimuli.
 
     Raises:
-        ValueError: fewer than two stimuli, or a value that is not finite.
+        ValueError: Fewer than two stimuli, or a value that is not finite.
     """
     d = _finite_vector(differences)
     if len(d) < 2:
@@ -194,7 +194,7 @@ def crossed_ttest(differences: np.ndarray) -> TTest:
         differences: `[subjects, stimuli]`, means over seeds.
 
     Raises:
-        ValueError: fewer than two subjects or stimuli.
+        ValueError: Fewer than two subjects or stimuli.
     """
     if min(differences.shape) < 2:
         raise ValueError(f"expected two subjects and stimuli at least, got {differences.shape}")
@@ -225,7 +225,7 @@ def naive_ttest(differences: ArrayLike) -> TTest:
     """The ordinary t-test, which takes seeds for independent; shown beside the corrected one.
 
     Raises:
-        ValueError: as `corrected_resampled_ttest`.
+        ValueError: See `corrected_resampled_ttest`.
     """
     return corrected_resampled_ttest(differences, n_train=1, n_test=0)
 
@@ -237,7 +237,7 @@ def holm(pvalues: Sequence[float] | np.ndarray) -> np.ndarray:
     exceeds 1.
 
     Raises:
-        ValueError: a p-value lies outside [0, 1].
+        ValueError: A p-value lies outside [0, 1].
     """
     p = _finite_vector(pvalues)
     if p.size and (p.min() < 0 or p.max() > 1):
@@ -263,7 +263,7 @@ def effect_size(differences: ArrayLike) -> float:
     NaN where the differences are all equal.
 
     Raises:
-        ValueError: fewer than two differences, or a value that is not finite.
+        ValueError: Fewer than two differences, or a value that is not finite.
     """
     return naive_ttest(differences).statistic / math.sqrt(len(np.asarray(differences)))
 
@@ -279,7 +279,7 @@ def win_share(first: ArrayLike, second: ArrayLike) -> float:
         second: `[J]`, scores of B at the same seeds.
 
     Raises:
-        ValueError: the scores are not paired, or not finite, or none.
+        ValueError: The scores are not paired, or not finite, or none.
     """
     a, b = _finite_vector(first), _finite_vector(second)
     if len(a) != len(b) or not len(a):
@@ -295,10 +295,10 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> Estimate:
     recordings, not for others.
 
     Args:
-        scores: by recording, `[J]` each; recordings may differ in J, their number of seeds.
+        scores: Scores of each recording, `[J]`; recordings may differ in J, their number of seeds.
 
     Raises:
-        ValueError: a recording has no score, or one that is not finite, or there is no recording.
+        ValueError: A recording has no score, or one that is not finite, or there is no recording.
     """
     recordings = [_finite_vector(row) for row in scores]
     sizes = [len(row) for row in recordings]
@@ -326,7 +326,7 @@ def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRankTest:
     Like the naive t-test it takes seeds for independent, and is shown for comparison only.
 
     Raises:
-        ValueError: no difference, or a value that is not finite.
+        ValueError: No difference, or a value that is not finite.
     """
     d = _finite_vector(differences).round(12)  # two alike but for rounding are a tie in rank
     if not len(d):
@@ -357,7 +357,7 @@ def correlated_bayesian_ttest(test: TTest, equivalence: float) -> Posterior:
         equivalence: Differences up to this much, in either direction, mean nothing in practice.
 
     Raises:
-        ValueError: the region of equivalence is negative.
+        ValueError: The region of equivalence is negative.
     """
     if equivalence < 0:
         raise ValueError(f"the region of equivalence must not be negative, got {equivalence}")

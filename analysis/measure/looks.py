@@ -118,13 +118,13 @@ def record_look(
     """Record that test splits were looked at; say in words how often they had been before.
 
     Args:
-        ledger: of the sweep.
-        seeds: whose test splits were looked at.
-        choice: every family's configuration at that time, whichever were looked at.
-        sweep: whose test splits they are, if not the ledger's: a control has its own.
+        ledger: The sweep's ledger.
+        seeds: Seeds whose test splits were looked at.
+        choice: Every family's configuration at that time, whichever were looked at.
+        sweep: The sweep that the test splits belong to, if not the ledger's: a control has its own.
 
     Raises:
-        UserError: the storage can't be read or written to, or a look is damaged.
+        UserError: The storage can't be read or written to, or a look is damaged.
     """
     chosen = {family: dict(values) for family, values in choice.items()}
     known = _looks(ledger, sweep)
@@ -162,7 +162,7 @@ def looks_by_sweep(storage: UPath) -> Counter[str]:
     """How many looks each sweep of a storage has taken, by name.
 
     Raises:
-        UserError: the storage can't be read, or a look is damaged.
+        UserError: The storage can't be read, or a look is damaged.
     """
     found = [read_looks(storage / FOLDER / name) for name in names_in(storage / FOLDER)]
     return Counter(look.sweep for each in found for look in each.looks.values())
@@ -172,7 +172,7 @@ def count_looks(ledger: Ledger) -> int:
     """How many looks there were at test splits like those of a sweep, removed ones included.
 
     Raises:
-        UserError: the storage can't be read, or a look is damaged.
+        UserError: The storage can't be read, or a look is damaged.
     """
     return _looks(ledger).count
 
@@ -185,7 +185,7 @@ def read_looks(folder: UPath, notes: Iterable[tuple[str, str]] = ()) -> Looks:
         notes: What sweeps noted of looks in this folder: their files, and what they hash to.
 
     Raises:
-        UserError: the storage can't be read, or a look is damaged.
+        UserError: The storage can't be read, or a look is damaged.
     """
     names = [name for name in names_in(folder) if name.startswith("look-")]
     paths = [folder / name for name in names]
@@ -203,7 +203,7 @@ def looks_noted(ledger: Ledger) -> dict[str, list[tuple[str, str]]]:
     """What a sweep noted of its looks, by folder: their files, and what they hash to.
 
     Raises:
-        UserError: the storage can't be read, or a note is damaged.
+        UserError: The storage can't be read, or a note is damaged.
     """
     folder = ledger.folder / FOLDER
     paths = [folder / name for name in names_in(folder) if name.endswith(".json")]
@@ -215,7 +215,7 @@ def looks_noted(ledger: Ledger) -> dict[str, list[tuple[str, str]]]:
             noted[where].append((name, note["digest"]))
         except (KeyError, ValueError, RecursionError) as error:
             raise UserError(
-                f"{path} is no note of a look ({one_line(error)}). Delete it."
+                f"{path} is not a note of a look ({one_line(error)}). Delete it."
             ) from error
     return noted
 
@@ -227,7 +227,7 @@ def _broken(digests: Mapping[str, str], expected: Iterable[tuple[str, str, str]]
         if name not in digests:
             broken[name] = f"{name} is missing: {by} names it"
         elif digests[name] != seen:
-            broken[name] = f"{name} was changed or put in another's place: {by} names another"
+            broken[name] = f"{name} was changed or replaced: {by} names another"
     numbers = {int(m[1]) for m in map(_NUMBER.fullmatch, digests) if m}
     for number in range(1, max(numbers, default=0)):
         if number not in numbers:
@@ -240,7 +240,7 @@ def _parsed(path: UPath, content: bytes) -> tuple[Look, str]:
     """A look, and what it hashes to.
 
     Raises:
-        UserError: it is none, or was changed.
+        UserError: The file is not a look, or was changed.
     """
     try:
         plain = unsealed(json.loads(content.decode()))

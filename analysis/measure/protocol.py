@@ -41,8 +41,8 @@ class Protocol:
 
     Attributes:
         name: SEARCH_SEEDS or FRESH_SEEDS.
-        evaluation: its scores.
-        caption: what it shows, in words.
+        evaluation: The evaluation's scores.
+        caption: What the scores show, in words.
     """
 
     name: str
@@ -77,10 +77,10 @@ def caption(ledger: Ledger, name: str, evaluation: Evaluation, origin: str) -> s
     """Say in words what the table of a protocol shows and on what.
 
     Args:
-        ledger: of the sweep.
-        name: of the protocol.
-        evaluation: its scores.
-        origin: says how the configurations were chosen.
+        ledger: The sweep's ledger.
+        name: Name of the protocol.
+        evaluation: The evaluation that the caption describes.
+        origin: How the configurations were chosen, in words.
     """
     description = ledger.description()
     data, split = description.origin, description.sweep.specification.split

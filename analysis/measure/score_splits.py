@@ -24,7 +24,7 @@ class Splits(NamedTuple):
     Attributes:
         kind: The kind of split.
         n_train: Items of the training split; None where the table doesn't say, or says several.
-        n_test: Items of the test split; likewise.
+        n_test: Items of the test split; None where the table doesn't say, or says several.
     """
 
     kind: str
@@ -60,7 +60,7 @@ def read_splits(
     """Read what the columns of a table say of its splits.
 
     Args:
-        path: Of the table.
+        path: Path of the table.
         columns: Their names.
         rows: The line of each row, and its cells.
 

@@ -42,7 +42,7 @@ def subject_means(scores: BySubject) -> dict[str, np.ndarray]:
     """Average over seeds, then over the recordings of a subject; by configuration, `[subjects]`.
 
     Raises:
-        UserError: there is a single subject, or recordings differ in their configurations.
+        UserError: There is a single subject, or recordings differ in their configurations.
     """
     if len(scores) < 2:
         found = printable(", ".join(scores) or "none")
@@ -79,13 +79,13 @@ def compare_subjects(
     """Compare configurations over subjects, and with chance where it is known.
 
     Args:
-        scores: by subject, recording and configuration.
-        chance: by subject, mean over its recordings.
-        baseline: a configuration to compare all others with; every pair without one.
-        equivalence: differences up to this mean nothing in practice; None to say nothing of it.
+        scores: Scores by subject, recording and configuration.
+        chance: Chance of each subject, mean over its recordings.
+        baseline: A configuration to compare all others with; every pair without one.
+        equivalence: Differences up to this are negligible in practice; None to say nothing of it.
 
     Raises:
-        UserError: as `subject_means`.
+        UserError: See `subject_means`.
     """
     means = subject_means(scores)
     # Nobody's responses are in two subjects' splits: nothing is to be corrected.
@@ -100,11 +100,11 @@ def subject_rows(scores: BySubject, shown: Callable[..., str]) -> list[dict[str,
     """Lay out each configuration's mean by subject, over subjects, and of the middle half.
 
     Args:
-        scores: by subject, recording and configuration.
-        shown: writes a score, or a mean and its standard deviation.
+        scores: Scores by subject, recording and configuration.
+        shown: Function that writes a score, or a mean and its standard deviation.
 
     Raises:
-        UserError: as `subject_means`.
+        UserError: See `subject_means`.
     """
     return [
         {
@@ -123,7 +123,7 @@ def subject_tables(
     """Lay out the means of subjects and the tests over them; `legend` explains them.
 
     Raises:
-        UserError: as `subject_means`.
+        UserError: See `subject_means`.
     """
     tests = comparison_rows(comparisons, "comparison", shown)
     for row in tests:

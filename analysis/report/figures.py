@@ -71,7 +71,7 @@ class Curve:
 
     Attributes:
         scores: `[epochs]` validation metric, as fractions.
-        best_epoch: whose encoder was kept, counted from 1.
+        best_epoch: The epoch whose encoder was kept, counted from 1.
     """
 
     scores: Sequence[float]
@@ -83,10 +83,11 @@ class Trial:
     """One configuration as the search saw it.
 
     Attributes:
-        family: to which it belongs.
-        configuration: its swept fields by dotted name; none of the family without any.
-        scores: validation metric of the seeds that it met, as fractions; at least one.
-        complete: whether it met every seed.
+        family: Family of the configuration.
+        configuration: Swept fields by dotted name; empty for a family without any.
+        scores: Validation metric of the seeds that the configuration met, as fractions; at least
+            one.
+        complete: Whether the configuration met every seed.
     """
 
     family: str
@@ -100,8 +101,8 @@ class Look:
     """How a family is told from others where they share a panel.
 
     Attributes:
-        colour, marker: of its points.
-        shift: of its points to the right, in points, so that none hides another.
+        colour, marker: Colour and marker of the family's points.
+        shift: Shift of the family's points to the right, in points, so that none hides another.
     """
 
     colour: str
@@ -119,9 +120,9 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
     """Draw each metric's scores: a line per seed through the families, their mean and sd, chance.
 
     Args:
-        scores: by family and metric, the seeds in the same order everywhere.
-        chance: by metric.
-        metrics: one panel each.
+        scores: Scores by family and metric, the seeds in the same order everywhere.
+        chance: Chance by metric.
+        metrics: Metrics to draw, one panel each.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
@@ -141,9 +142,9 @@ def bar_figure(
     """Draw one metric as a bar each: mean over seeds, sd, the seeds as points, mean chance.
 
     Args:
-        scores: by name, one value per seed, as fractions.
-        metric: what they are.
-        chance: by the names that have a mark for it, likewise.
+        scores: Scores by name, one value per seed, as fractions.
+        metric: Metric of the scores.
+        chance: Chance by the names that have a mark for it, one value per seed.
     """
     scale, title = _unit(metric)
     with mpl.rc_context(STYLE):
@@ -170,7 +171,7 @@ def recall_figure(recalls: Mapping[str, Sequence[TTest]], n_candidates: Sequence
     Where nothing bounds a mean, as that of all candidates, which is 1, there is no interval.
 
     Args:
-        recalls: By family, the mean of Recall@k and its interval for k = 1, 2, ...
+        recalls: The mean of Recall@k and its interval for k = 1, 2, ..., by family.
         n_candidates: How many candidates a query has, by seed.
     """
     most = max(n_candidates)
@@ -207,7 +208,7 @@ def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     """Draw how often the true sentence has which rank, relative to chance, a panel per family.
 
     Args:
-        ranks: by family, one array per seed.
+        ranks: Ranks by family, one array per seed.
     """
     most = max(candidates_by_seed(ranks))
     edges = rank_edges(most)
@@ -250,8 +251,8 @@ def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
     """Draw the validation metric by epoch, a panel per family and a line per seed.
 
     Args:
-        curves: by family, one per seed.
-        metric: what they show.
+        curves: Curves by family, one per seed.
+        metric: Metric that the curves show.
     """
     scale, title = _unit(metric)
     with mpl.rc_context(STYLE):
@@ -289,8 +290,8 @@ def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
     """Draw the validation metric against every field that was swept, a panel each.
 
     Args:
-        trials: the search's configurations; one of them at least names a field.
-        metric: what the scores are.
+        trials: The search's configurations; one of them at least names a field.
+        metric: Metric of the scores.
     """
     fields = swept_fields(trials)
     scale, title = _unit(metric)

@@ -119,7 +119,7 @@ def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
     """Say how candidates of the same text are treated, and how many queries have some.
 
     Args:
-        evaluation: of a dataset.
+        evaluation: The evaluation of a dataset.
         sentences: N, of that dataset.
     """
     splits = next(iter(evaluation.retrievals.values()))

@@ -43,8 +43,8 @@ class KeptControls:
     """The controls of a sweep as they were run last.
 
     Attributes:
-        scores: by control.
-        origins: by control, what it was run for: family, configuration in words, seed.
+        scores: Scores by control.
+        origins: What each control was run for: family, configuration in words, seed.
     """
 
     scores: Mapping[str, ControlScores]
@@ -77,12 +77,12 @@ def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Fac
     """On what: recording, sentences, electrodes, and the lines of the data report, warnings too.
 
     Args:
-        ledger: of the sweep.
-        folder: of its shards.
-        sizes: sentences in parts of the split, means over seeds.
+        ledger: The sweep's ledger.
+        folder: Folder of the sweep's shards.
+        sizes: Sentences in parts of the split, means over seeds.
 
     Raises:
-        UserError: the shard folder is damaged.
+        UserError: The shard folder is damaged.
     """
     description, manifest = ledger.description(), read_manifest(folder)
     origin = description.origin
@@ -100,9 +100,10 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
     """By what: code, libraries, devices, dates, digests and looks.
 
     Args:
-        ledger: of the sweep.
-        records: of the cells that were evaluated, or that the evaluated ones were chosen among.
-        written_at: when the report is written.
+        ledger: The sweep's ledger.
+        records: Records of the cells that were evaluated, or that the evaluated ones were chosen
+            among.
+        written_at: When the report is written.
     """
     done = [record for record in records if record.done]
     description = ledger.description()
@@ -140,7 +141,7 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
     """Read the table of the controls; None where none were run.
 
     Raises:
-        UserError: it is not such a table, or a value is no finite number.
+        UserError: The file is not such a table, or a value is not a finite number.
     """
     path = ledger.folder / CONTROLS
     try:

@@ -56,9 +56,9 @@ class Picture:
     """A figure.
 
     Attributes:
-        name: of its files, and in the page.
-        title: in a few words, for those who can't see it.
-        caption: what it shows.
+        name: Name of the figure's files, and of the figure in the page.
+        title: The figure in a few words, for those who can't see it.
+        caption: What the figure shows.
     """
 
     kind: ClassVar = "picture"
@@ -96,9 +96,9 @@ def inline_svg(svg: str, name: str, title: str) -> str:
     """Prepare an SVG file to stand in a page with others.
 
     Args:
-        svg: with its XML declaration.
-        name: put before every id, for those of a page must differ.
-        title: read to those who can't see it.
+        svg: SVG with its XML declaration.
+        name: Prefix of every id, because those of a page must differ.
+        title: Title that is read to those who can't see the figure.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r'\bid="', f'id="{name}-', body)

@@ -67,17 +67,17 @@ class Material:
     """All that the report is made from.
 
     Attributes:
-        ledger: of the sweep.
-        search: of the sweep, as far as it has come.
-        shards: folder of the recording's spectrograms.
+        ledger: The sweep's ledger.
+        search: The sweep's search, as far as it has come.
+        shards: Folder of the recording's spectrograms.
         sentences: N, of the dataset.
-        controls: as they were run last; None where they were not.
-        protocols: evaluations, the strictest last.
-        records: of all cells that were evaluated or that the evaluated ones were chosen among; one
-            at least.
-        missing: cells that the choice went without, by name.
-        notes: on how exact it is.
-        written_at: when.
+        controls: The controls as they were run last; None where there were none.
+        protocols: Evaluations, the strictest last.
+        records: Records of all cells that were evaluated or that the evaluated ones were chosen
+            among; at least one.
+        missing: Names of the cells that the choice went without.
+        notes: Notes on how exact the results are.
+        written_at: When the report is written.
     """
 
     ledger: Ledger
@@ -133,11 +133,11 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
     """Arrange the report.
 
     Args:
-        material: that it is made from.
-        pictures: of that, by name.
+        material: What the report is made from.
+        pictures: Figures of the report by name.
 
     Raises:
-        UserError: the folder of the shards is damaged.
+        UserError: The folder of the shards is damaged.
     """
     ledger, search = material.ledger, material.search
     evaluation = material.last.evaluation

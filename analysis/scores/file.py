@@ -54,14 +54,14 @@ class Results(NamedTuple):
     """A table of scores.
 
     Attributes:
-        metric: name of the score's column.
-        has_subjects: whether it says whose recordings they are; else each is one subject's.
-        tables: by subject and recording; "" where there is no such column.
-        absent: by subject and recording, configuration and seed of each score that has no value.
-        percent_signs: whether every score has one.
+        metric: Name of the score's column.
+        has_subjects: Whether the table says whose recordings they are; else each is one subject's.
+        tables: Scores by subject and recording; "" where there is no such column.
+        absent: Configuration and seed of each score without a value, by subject and recording.
+        percent_signs: Whether every score has a percent sign.
         decimals: The most digits behind the point that any score is written with.
         splits: The splits that the scores come from, where the file says so.
-        notes: how the file was understood, a line each.
+        notes: How the file was understood, a line each.
     """
 
     metric: str
@@ -108,11 +108,11 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
     """Read a table of scores.
 
     Args:
-        path: of the file.
-        metric: column of the score, where there are several.
+        path: Path of the file.
+        metric: Column of the score, where there are several.
 
     Raises:
-        UserError: it can't be read, columns can't be told apart, or a value makes no sense.
+        UserError: The file can't be read, columns can't be told apart, or a value makes no sense.
     """
     sheet = read_sheet(path)
     notes: list[str] = []

@@ -23,7 +23,7 @@ class Sheet:
     """The cells of a file.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         separator: The character between cells.
         columns: Their names; those of known columns in lower case.
         rows: The line of each row, and its cells, one per column.
@@ -99,7 +99,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
     except UnicodeError:
         if b"\0" in content:
             raise
-        return content.decode("cp1252"), ["Read as Windows-1252, for it is no UTF-8."]
+        return content.decode("cp1252"), ["Read as Windows-1252, because it is not UTF-8."]
 
 
 def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:

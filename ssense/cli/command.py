@@ -117,9 +117,7 @@ def unknown_variables(options: type, environment: Mapping[str, str]) -> list[str
         meant = nearest_name(name, known, cutoff=_SLIP)
         if meant and name not in known:
             told = printable(PREFIX + name)
-            lines.append(
-                f"ignored: {told}, which names no flag of {program()}. Nearest: {PREFIX}{meant}."
-            )
+            lines.append(f"ignored: {told} is not a flag of {program()}. Nearest: {PREFIX}{meant}.")
     return lines
 
 
@@ -135,7 +133,7 @@ def _check_installed() -> None:
     A job that brings the whole repository uses it; each worker compares the code of all packages.
 
     Raises:
-        UserError: they differ.
+        UserError: The script differs from the installed one.
     """
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script is None or not os.environ.get("RAY_ADDRESS"):
@@ -145,8 +143,8 @@ def _check_installed() -> None:
         installed = Path(next(iter(found.submodule_search_locations))) / Path(script).name
         if installed.is_file() and installed.read_bytes() != Path(script).read_bytes():
             raise UserError(
-                f"{script} is not the {package}/{installed.name} that is installed on "
-                f"{platform.node()}: the code there is another. Run `ray up --no-restart` on your "
+                f"{script} differs from the {package}/{installed.name} that is installed on "
+                f"{platform.node()}. Run `ray up --no-restart` on your "
                 "cluster file and submit it again, or give a file of your own another name."
             )
 

@@ -57,12 +57,12 @@ class Flag:
     """A field of an options class, as it is given.
 
     Attributes:
-        name: of the field, dotted within a group: "synthetic.sampling_rate".
-        kind: type of a value, of one item of a list.
-        items: how many values it takes: None for one, 0 for a list of any length, or the length.
-        optional: whether the field may be None, so that its class fills in.
-        default: value where it is not given; MISSING where it is given by its place.
-        docs: what it is for, and at the end, in brackets, what None stands for.
+        name: Name of the field, dotted within a group: "synthetic.sampling_rate".
+        kind: Type of a value, of one item of a list.
+        items: How many values it takes: None for one, 0 for a list of any length, or the length.
+        optional: Whether the field may be None, so that its class fills in.
+        default: Value where none is given; MISSING where the field is given by its place.
+        docs: Purpose of the field, and at the end, in brackets, what None stands for.
     """
 
     name: str
@@ -167,8 +167,12 @@ class Parsed(Generic[Options]):
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     def by_source(self, message: str) -> str:
-        """A message that names flags, with variables in place of those that came from one."""
-        return _by_source(message, self.sources.values())
+        """A message in terms of this command: its flags, and variables where those were set.
+
+        Code below the command line names fields, not flags: `encoder.weights` becomes
+        --encoder-weights where the command has that flag, and stays as it is elsewhere.
+        """
+        return _by_source(_with_flags(message, flags_of(type(self.options))), self.sources.values())
 
 
 class HelpAskedError(Exception):
@@ -227,14 +231,14 @@ def parse(
     """Read the options of a command.
 
     Args:
-        options: a dataclass, see the module.
-        arguments: of the command line, without the program's name.
-        environment: variables by name; an empty one counts as unset.
-        program: name of the command, for messages.
+        options: A dataclass, see the module.
+        arguments: Words of the command line, without the program's name.
+        environment: Variables by name; an empty one counts as unset.
+        program: Name of the command, for messages.
 
     Raises:
-        UserError: an argument or a value is wrong: one line with a right one.
-        HelpAskedError: help was asked for; then nothing else is checked.
+        UserError: An argument or a value is wrong; the line gives a right one.
+        HelpAskedError: Help was asked for; then nothing else is checked.
     """
     if {"-h", "--help"} & {*arguments}:
         raise HelpAskedError
@@ -275,7 +279,7 @@ class _Arguments:
         """Sources by name of the flag.
 
         Raises:
-            UserError: a word is no flag and no value, a flag is repeated, or lacks its value.
+            UserError: A word is neither a flag nor a value, a flag is repeated, or lacks its value.
         """
         words = list(self._words)
         while words:
@@ -347,7 +351,7 @@ def _value(source: Source) -> Any:
     """What a text says.
 
     Raises:
-        UserError: nothing of the flag's type.
+        UserError: The text is nothing of the flag's type.
     """
     flag = source.flag
     if flag.items is None:
@@ -412,7 +416,7 @@ def _quoted(text: str) -> str:
 
 
 def _hint(text: str, flag: Flag) -> str:
-    ranges = ", and no range such as 0-9" if flag.items == 0 and flag.kind is int else ""
+    ranges = ", nor a range such as 0-9" if flag.items == 0 and flag.kind is int else ""
     return f"{ranges}; decimals have a point" if "," in text else ranges
 
 
@@ -444,7 +448,7 @@ def _build(
     """Make the options of values by dotted name; of a group, its default with changes.
 
     Raises:
-        UserError: the class refuses a value.
+        UserError: The class refuses a value.
     """
     changes, types = {}, _types(options)
     for each in dataclasses.fields(options):
@@ -473,6 +477,13 @@ def _as_flag(message: str, sources: Mapping[str, Source], prefix: str) -> str:
     if source.advice not in message and "such as" not in message:
         message = f"{message} {source.advice}"
     return _by_source(message, sources.values())
+
+
+def _with_flags(message: str, flags: Sequence[Flag]) -> str:
+    typed = {flag.name.replace(".", "_"): flag.typed for flag in flags}
+    return re.sub(
+        r"`([a-z_.]+)`", lambda word: typed.get(word[1].replace(".", "_"), word[0]), message
+    )
 
 
 def _by_source(message: str, sources: Iterator[Source] | Any) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from types import TracebackType
 
-INTERRUPTED = "interrupted: run the same command again to go on"
+INTERRUPTED = "interrupted: run the same command again to continue"
 _OF_COMMANDS = ("sweeps", "analysis", "benchmarks", "ssense")
 
 

@@ -37,7 +37,7 @@ class ScreenTable:
         """Lay it out.
 
         Args:
-            width: columns of the terminal.
+            width: Columns of the terminal.
         """
         titles = [shown(str(title)) for title in self.rows[0]]
         rows = [[shown(str(cell)) for cell in row.values()] for row in self.rows]

@@ -18,13 +18,13 @@ class Dataset:
     """One recording ready for training, in NumPy arrays that processes of a node can share.
 
     Attributes:
-        digest: names the whole origin: recording, segments, spectrograms, text tower.
+        digest: Digest of the whole origin: recording, segments, spectrograms, text tower.
         spectrograms: `[N, electrodes, frequencies, frames]` float16.
         text: `[N, D]` float32, rows of length 1.
         sentences: N texts.
         spans_s: `[N, 2]` float64, start and end of each segment's signal, context included, seconds
             of the recording.
-        tower: the sentences as the text tower reads them; None to tell them apart by their words.
+        tower: The sentences as the text tower reads them; None to tell them apart by their words.
     """
 
     digest: str

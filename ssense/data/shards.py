@@ -65,9 +65,9 @@ class Shard:
     """One file of a shard folder.
 
     Attributes:
-        name: of the file.
-        rows: sentences in it.
-        sha256: of its bytes.
+        name: Name of the file.
+        rows: Number of sentences in the file.
+        sha256: Checksum of the file's bytes.
     """
 
     name: str
@@ -80,14 +80,14 @@ class Manifest:
     """What a shard folder contains and where it came from.
 
     Attributes:
-        digest: hash of the origin; the folder's name.
+        digest: Hash of the origin; the folder's name.
         origin: What the shards depend on, as plain values; of specifications, what differs from
             their defaults.
         settings: The specifications whole, by "segments" and "superlets".
-        sources: digest of every file of the recording, by role.
-        sampling_rate_hz: rate that filters and superlets assumed.
-        electrodes: names, in the order of the tensor's first axis.
-        dropped: sentences left out, by reason.
+        sources: Digest of every file of the recording, by role.
+        sampling_rate_hz: Rate that filters and superlets assumed.
+        electrodes: Names of the electrodes, in the order of the tensor's first axis.
+        dropped: Number of sentences left out, by reason.
     """
 
     digest: str
@@ -108,7 +108,7 @@ def read_manifest(folder: UPath) -> Manifest:
     """Read a folder's manifest.
 
     Raises:
-        UserError: it is missing, damaged or of another format version, or can't be read.
+        UserError: The manifest is missing, damaged, of another format version, or can't be read.
     """
     path = folder / MANIFEST
     try:
@@ -133,8 +133,8 @@ def manifest_of_origin(folder: UPath) -> Manifest:
     """Read the manifest of a folder that is named by the hash of its origin.
 
     Raises:
-        UserError: as `read_manifest`, or it lists no shard, is another folder's, or its origin was
-            edited.
+        UserError: See `read_manifest`; also if the manifest lists no shard, belongs to another
+            folder, or its origin was edited.
     """
     manifest = read_manifest(folder)
     if manifest.digest != folder.name:
@@ -150,7 +150,7 @@ def damaged_manifest(folder: UPath, problem: str) -> UserError:
     """The refusal of a manifest that contradicts itself, its folder or what was planned."""
     return UserError(
         f"{folder / MANIFEST} is damaged ({problem}). Delete this file and run the sweep again: "
-        "shards that are whole stay."
+        "intact shards are kept."
     )
 
 
@@ -158,7 +158,7 @@ def _check_list(shards: Sequence[Shard]) -> None:
     """Refuse a list of shards that lost one, or has them in another order.
 
     Raises:
-        ValueError: with the first that is not in its place.
+        ValueError: The first shard that is not in its place, named.
     """
     for number, shard in enumerate(shards):
         if shard.name != shard_name(number):
@@ -186,13 +186,13 @@ def write_shard(
     """Write one shard, whole.
 
     Args:
-        path: its place.
-        origin: digest of the folder it belongs to.
-        sentences: columns of the sentence table, one value per row.
+        path: Path of the shard.
+        origin: Digest of the folder that the shard belongs to.
+        sentences: Columns of the sentence table, one value per row.
         spectrograms: `[rows, electrodes, frequencies, frames]`, stored as float16.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     content = _content(path, origin, sentences, spectrograms)
     write_whole(path, memoryview(content))
@@ -242,10 +242,10 @@ def find_shard(
     """The shard of an earlier or another run, if it is there, whole, and of these sentences.
 
     Args:
-        path: its place.
-        origin: digest of the folder it belongs to.
-        sentences: columns of the sentence table that it must hold.
-        row_shape: electrodes, frequencies, frames.
+        path: Path of the shard.
+        origin: Digest of the folder that the shard belongs to.
+        sentences: Columns of the sentence table that the shard must hold.
+        row_shape: Numbers of electrodes, frequencies and frames.
     """
     try:
         content = pa.py_buffer(read_whole(path))
@@ -275,7 +275,7 @@ def read_shards(folder: UPath) -> tuple[dict[str, list[Any]], np.ndarray]:
         float16, both in the order of the recording.
 
     Raises:
-        UserError: a shard is missing, damaged, of another origin or not the manifest's.
+        UserError: A shard is missing, damaged, of another origin or not the manifest's.
     """
     manifest = read_manifest(folder)
     stops = np.cumsum([shard.rows for shard in manifest.shards])
@@ -323,7 +323,7 @@ def read_sentences(folder: UPath) -> dict[str, list[Any]]:
     """Read the sentence table alone, by column; nothing is verified.
 
     Raises:
-        UserError: a shard is missing or damaged, or the storage can't be read.
+        UserError: A shard is missing or damaged, or the storage can't be read.
     """
     columns: dict[str, list[Any]] = {}
     for shard in read_manifest(folder).shards:
@@ -344,7 +344,7 @@ def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
     """Read one shard of a folder, verified against its manifest.
 
     Raises:
-        UserError: as `read_shards`.
+        UserError: See `read_shards`.
     """
     with _damage_of(folder / shard.name):
         # Arrow's threads, still starting when a short command ends, abort the process.
@@ -355,7 +355,7 @@ def check_shard(folder: UPath, manifest: Manifest, shard: Shard) -> None:
     """Compare every byte of a shard with the manifest; of a local file few are read at a time.
 
     Raises:
-        UserError: as `read_shards`.
+        UserError: See `read_shards`.
     """
     with _damage_of(folder / shard.name):
         _open_shard(folder, manifest, shard)
@@ -405,7 +405,8 @@ def _open(path: UPath, source: pa.NativeFile, origin: str) -> pq.ParquetFile:
     wanted = f"{origin}/{path.name}"
     if found != wanted:
         raise UserError(
-            f"shard {path} is foreign: made as {found}, not {wanted}. {_advice(path.parent)}"
+            f"shard {path} is of another origin: made as {found}, not {wanted}. "
+            f"{_advice(path.parent)}"
         )
     return file
 
@@ -422,14 +423,14 @@ def _damage_of(path: UPath) -> Iterator[None]:
 
 
 def _advice(folder: UPath) -> str:
-    return f"Delete {folder} and run the sweep again to compute it anew."
+    return f"Delete {folder} and run the sweep again."
 
 
 def save_figure(folder: UPath, manifest: Manifest) -> UPath:
     """Draw the first spectrograms of a folder into it, so that a person can look.
 
     Raises:
-        UserError: as `read_shards`, for the first shard.
+        UserError: The first shard can't be used, see `read_shards`.
     """
     from ssense.data.spectrogram_figure import spectrogram_figure
     from ssense.signal.superlets import SuperletSpec
@@ -455,7 +456,7 @@ def summary_lines(folder: UPath) -> list[str]:
     """Say what a folder contains and where it came from, every shard verified.
 
     Raises:
-        UserError: as `read_shards`.
+        UserError: See `read_shards`.
     """
     manifest = read_manifest(folder)
     origin = manifest.origin

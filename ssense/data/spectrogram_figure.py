@@ -25,11 +25,11 @@ def spectrogram_figure(
 
     Args:
         spectrograms: `[sentences, electrodes, frequencies, frames]`.
-        sentences: their texts.
-        electrodes: names along the second axis.
-        times_s: of the frames.
-        frequencies_hz: along the third axis.
-        unit: what the values are.
+        sentences: Texts of the sentences.
+        electrodes: Names along the second axis.
+        times_s: Times of the frames.
+        frequencies_hz: Frequencies along the third axis.
+        unit: Unit of the values.
     """
     from matplotlib.figure import Figure
 

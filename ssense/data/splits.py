@@ -35,13 +35,13 @@ def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np
     validation where it meets the test split.
 
     Args:
-        kind: see `SplitKind`.
-        seed: of the division.
+        kind: Kind of split, see `SplitKind`.
+        seed: Seed of the division.
         repeats: Number of each sentence's group, `[N]`; those of one group are the same.
         spans_s: `[N, 2]` start and end of their signal, context included, in seconds.
 
     Raises:
-        ValueError: the seed is negative, or a part would be empty.
+        ValueError: The seed is negative, or a part would be empty.
     """
     if kind == "random":
         return seeded_split(len(repeats), seed)
@@ -82,7 +82,7 @@ def seeded_split(n: int, seed: int, fractions: tuple[float, float, float] = FRAC
     numbers of SSENSE, section 3.1.
 
     Raises:
-        ValueError: the seed is negative, the fractions do not sum to 1, or a part would be empty.
+        ValueError: The seed is negative, the fractions do not sum to 1, or a part would be empty.
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
@@ -101,8 +101,8 @@ def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
 
     Args:
         spans: `[N, 2]` starts and ends.
-        others: `[M, 2]` likewise.
-        gap: in their unit; 0 asks for overlap.
+        others: The other spans, `[M, 2]`.
+        gap: Gap in the spans' unit; 0 asks for overlap.
     """
     begun = np.searchsorted(np.sort(others[:, 0]), spans[:, 1] + gap, side="left")
     ended = np.searchsorted(np.sort(others[:, 1]), spans[:, 0] - gap, side="right")

@@ -27,13 +27,14 @@ class Plan:
     """A sweep before anything runs.
 
     Attributes:
-        to_run: cells that may still have to run; a race leaves some of them out.
-        done: cells with a result.
-        failed: cells to be tried again.
-        given_up: cells that failed too often for that.
-        dropped: cells that the race has spared already.
-        seconds_per_cell: median of the cells that are done, or an estimate; None where unknown.
-        probed: whether that is an estimate of a short probe, without what each cell takes beside.
+        to_run: Cells that may still have to run; a race leaves some of them out.
+        done: Cells with a result.
+        failed: Cells that failed and will be tried again.
+        given_up: Cells that failed too often to be tried again.
+        dropped: Cells that the race has spared already.
+        seconds_per_cell: Median of the cells that are done, or an estimate; None where unknown.
+        probed: Whether the time is an estimate of a short probe, without what each cell takes
+            besides.
         max_epochs: The most epochs that a cell trains, which the estimate goes by.
         parts: How many examples the first seed trains on, validates with and tests with.
         kind: How a seed divides the examples.
@@ -133,7 +134,7 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
     They were run on other data, with another training or over another space.
 
     Raises:
-        UserError: the storage can't be read.
+        UserError: The storage can't be read.
     """
     lines = []
     for ledger in map(Ledger, sweep_folders(storage)):

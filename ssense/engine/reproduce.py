@@ -42,12 +42,12 @@ class Reproduction:
     """How a cell that was trained again differs from its record.
 
     Attributes:
-        exact: history and encoder are the same to the bit.
-        best_epochs, epochs: the best epoch and their number, then and now.
-        at_best: by metric, the absolute difference at the best epoch of each, in points.
-        by_epoch: largest absolute difference of a metric, in points, for the epochs of both.
-        loss: largest absolute difference of the training loss over these epochs.
-        weights: largest absolute difference of a value of the encoders; infinite where one has a
+        exact: Whether history and encoder are the same to the bit.
+        best_epochs, epochs: The best epoch and the number of epochs, then and now.
+        at_best: Absolute difference of each metric at the best epochs, in points.
+        by_epoch: Largest absolute difference of a metric, in points, for the epochs of both.
+        loss: Largest absolute difference of the training loss over these epochs.
+        weights: Largest absolute difference of a value of the encoders; infinite where one has a
             tensor that the other lacks.
     """
 
@@ -77,9 +77,9 @@ def compare(record: Record, encoder: Mapping[str, Tensor], again: Fit) -> Reprod
     """Compare a finished cell with the same cell trained again.
 
     Args:
-        record: of the cell, as the ledger has it.
-        encoder: its state dictionary, as the ledger has it.
-        again: what the second training made.
+        record: Record of the cell, as the ledger has it.
+        encoder: The cell's state dictionary, as the ledger has it.
+        again: What the second training made.
     """
     pairs = list(zip(record.history, again.history, strict=False))
     return Reproduction(
@@ -97,12 +97,13 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
     """Train a cell of any sweep in the storage again, and say how it compares.
 
     Args:
-        storage: where the sweep was kept.
-        name: the cell's signature, its beginning, or what it is called, see `find_cell`.
-        threads: of the training, if the record does not say with how many it was trained.
+        storage: Storage of the sweep.
+        name: The cell's signature, its beginning, or what the cell is called, see `find_cell`.
+        threads: Threads of the training, if the record does not say with how many the cell was
+            trained.
 
     Raises:
-        UserError: there is no such cell with a result, or what it was made from has changed.
+        UserError: There is no such cell with a result, or what it was made from has changed.
     """
     ledger, record = find_cell(storage, name)
     encoder = ledger.encoder(record)
@@ -127,7 +128,7 @@ def train_again(
     """Train the cell of a record in this process, as a worker would; write nothing.
 
     Raises:
-        UserError: it is no longer the same cell, or it fails.
+        UserError: The cell is no longer the same, or it fails.
     """
     specification = ledger.description().sweep.specification
     cell = Cell(record.configuration, record.seed)
@@ -135,8 +136,8 @@ def train_again(
     if now != record.signature:
         raise UserError(
             f"cell {record.signature} would be {now} today: the weights it starts from or the "
-            "meaning of its configuration have changed, or it is a control's, on other data or "
-            "splits. Restore what made it, or choose a cell of the sweep itself."
+            "meaning of its configuration have changed, or it belongs to a control, on other data "
+            "or splits. Restore what made it, or choose a cell of the sweep itself."
         )
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
@@ -152,12 +153,12 @@ def find_cell(storage: UPath, name: str) -> tuple[Ledger, Record]:
     """Find a finished cell in the sweeps of a storage.
 
     Args:
-        storage: of the sweeps.
-        name: the beginning of the cell's signature, or what it is called where cells are shown,
+        storage: Storage of the sweeps.
+        name: The beginning of the cell's signature, or what the cell is called where it is shown,
             "electrode 0.75, seed 1".
 
     Raises:
-        UserError: none or several are called so, or the cell failed.
+        UserError: None or several are called so, or the cell failed.
     """
     ledgers = list(map(Ledger, sweep_folders(storage)))
     called = _CALLED.fullmatch(name)
@@ -194,7 +195,8 @@ def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Led
             "signature of one."
         )
     near = get_close_matches(wanted, labels, n=1, cutoff=0)
-    advice = f"Nearest of seed {seed}: {printable(near[0])}." if near else "That seed has none."
+    nearest = f"Nearest of seed {seed}: {printable(near[0])}."
+    advice = nearest if near else "No cell of that seed is finished."
     raise UserError(f"no finished cell is called {printable(wanted)}, seed {seed}. {advice}")
 
 
@@ -204,7 +206,7 @@ def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tupl
     found = sorted(name for name in sweeps if name.startswith(prefix))
     if not found:
         nearest = get_close_matches(prefix, sweeps, n=1, cutoff=0)
-        advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "There is none at all."
+        advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "No cell is finished."
         raise UserError(f"no finished cell {printable(prefix)} in {storage}. {advice}")
     if len(found) > 1:
         shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
@@ -217,7 +219,7 @@ def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
     """Load the dataset that a sweep was trained on.
 
     Raises:
-        UserError: it can't be read, or it is no longer the same.
+        UserError: The dataset can't be read, or is no longer the same.
     """
     description = ledger.description()
     origin, wanted = description.origin, description.sweep.dataset_digest

@@ -55,13 +55,13 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
     """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
 
     Args:
-        define: makes the sweep of a dataset.
-        options: of the command line.
+        define: Function that makes the sweep of a dataset.
+        options: Options of the command line.
 
     Raises:
-        UserError: the recording, the weights or the storage fail.
-        SystemExit: cells are still without a result, or a cell was not reproduced; the exit code
-            is 1.
+        UserError: The recording, the weights or the storage fail.
+        SystemExit: Cells are still without a result, or a cell was not reproduced; the exit code is
+            1.
     """
     if options.cell is not None:
         storage = open_storage(options.storage, must_exist=True)
@@ -90,17 +90,17 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
     """Show the plan, train every cell that the ledger lacks, and show the result.
 
     Args:
-        sweep: to run.
-        data: of the sweep.
-        options: of the command line.
-        budget: which other sweeps of the call may have spent a part of.
+        sweep: Sweep to run.
+        data: Data of the sweep.
+        options: Options of the command line.
+        budget: Budget, which other sweeps of the call may have spent a part of.
 
     Returns:
         How it is left: "stopped" after a dry run or a spent budget, and where the user did not
         want to start.
 
     Raises:
-        UserError: the recording, the weights or the storage fail, or another driver works on it.
+        UserError: The recording, the weights or the storage fail, or another driver works on it.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     data = data.covering(sweep.specification, sweep.families)
@@ -149,9 +149,10 @@ def _take_up(
 def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> list[str]:
     """Say which versions of the code were named that no cell is of: misspelt, or trained again."""
     found = [version.name for version in code_versions(records)]
-    listed = ", ".join(found) or "none, for there is no cell yet"
+    listed = ", ".join(found) or "none yet"
     return [
-        f"{flag} {printable(name)}: no cell is by this version. Those of the cells: {listed}."
+        f"{flag} {printable(name)}: no cell was trained by this version. Versions of the cells: "
+        f"{listed}."
         for flag, names in (
             ("--keep-version", options.keep_version),
             ("--retrain-version", options.retrain_version),
@@ -315,10 +316,10 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
     if missing:
         by_family = Counter(missing.values()).items()
         listed = ", ".join(f"{family} {n}" for family, n in by_family)
-        say(f"{len(missing)} cells are missing ({listed}); others may follow from them.")
+        say(f"{len(missing)} cells are missing ({listed}); more may depend on them.")
     if not missing and not again:
         return "full"
-    say("Run the same command again to go on.")
+    say("Run the same command again to continue.")
     has_budget = options.budget_cells is not None or options.budget_hours is not None
     return "stopped" if has_budget and not again else "incomplete"
 

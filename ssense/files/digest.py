@@ -27,7 +27,7 @@ def digest(*parts: Any) -> str:
     Of a dataclass only what differs from its defaults counts, see `specification.identity`.
 
     Raises:
-        TypeError: a part holds something without a canonical JSON form (an array, an object).
+        TypeError: A part holds something without a canonical JSON form (an array, an object).
     """
     text = json.dumps(parts, sort_keys=True, default=_plain, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
@@ -52,7 +52,7 @@ def weights_identity(weights: str) -> str:
     """Name weights by what they are: a file by its content, anything else by its own name.
 
     Raises:
-        UserError: the file can't be read.
+        UserError: The file can't be read.
     """
     path = weights_file(weights)
     return f"file {file_digest(path)}" if path else weights
@@ -62,7 +62,7 @@ def weights_file(weights: str) -> Path | None:
     """The file that weights are in; None where they are named otherwise ("openai").
 
     Raises:
-        UserError: it can't be read.
+        UserError: The file can't be read.
     """
     path = Path(weights)
     try:

@@ -89,7 +89,7 @@ def _number(value: Any) -> Any:
     if type(value) not in (float, int):
         raise _expected(value, "a number")
     if not abs(value) < _LARGEST:
-        raise _WrongError("is no number that anything here can be")
+        raise _WrongError("is too large or not finite")
     return value
 
 
@@ -105,7 +105,7 @@ def _text(value: Any) -> Any:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _WrongError("is a text with half a character") from None
+        raise _WrongError("is a text with a broken character") from None
     return value
 
 

@@ -236,7 +236,7 @@ def _no_bytes() -> bytes:
 
 
 def _no_objects(_: Any) -> Any:
-    raise ValueError("it holds an object for a number")
+    raise ValueError("it holds an object in place of a number")
 
 
 def _globals() -> dict[tuple[str, str], Any]:
@@ -276,7 +276,7 @@ class _Unpickler(pickle._Unpickler):
         """Run the pickle and make of its result arrays and plain containers."""
         value = self.load()
         if len(self._stretch.rest()):
-            raise ValueError("more follows where it should end")
+            raise ValueError("more data follows its end")
         return self._plain(value, {})
 
     def _plain(self, value: Any, done: dict[int, Any]) -> Any:

@@ -63,15 +63,15 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
     """Return the storage folder of a path or URL, made if need be and shown to be writable.
 
     Raises:
-        UserError: it can't be written to, or must exist and does not; or it is an object store
-            that has no conditional writes.
+        UserError: The storage can't be written to, must exist and does not, or is an object store
+            without conditional writes.
     """
     if not location:
-        raise UserError("--storage is empty. Name a folder or a URL.")
+        raise UserError("`storage` is empty. Name a folder or a URL.")
     try:
         root = locate(location)
         if must_exist and not root.exists():
-            raise UserError(f"no storage at {root}. Check --storage, or run a sweep first.")
+            raise UserError(f"no storage at {root}. Check `storage`, or run a sweep first.")
         probe = root / f".probe.{uuid.uuid4().hex}"
         if is_local(root):  # in an object store it would be a bucket that is made
             root.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
     except Exception as error:  # an object store raises whatever its client library does
         reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(
-            f"storage {location} can't be written to ({reason}). Check --storage."
+            f"storage {location} can't be written to ({reason}). Check `storage`."
         ) from error
     return root
 
@@ -116,7 +116,7 @@ def _check_conditions(root: UPath, probe: UPath) -> None:
         does = f"refuses conditional writes ({printable(reason, _REASON_CHARACTERS)})"
     raise UserError(
         f"the object store of {root} {does}. Without them two drivers, or two looks at once, would "
-        "overwrite each other. Use one that heeds If-None-Match, as AWS S3 and current MinIO do, "
+        "overwrite each other. Use one that honours If-None-Match, as AWS S3 and current MinIO do, "
         "or a disk that all machines share."
     )
 
@@ -125,7 +125,7 @@ def locate(location: str) -> UPath:
     """Return the place that a path or URL names; nothing is looked up or made.
 
     Raises:
-        UserError: the URL is of no known kind, or the path can't be one.
+        UserError: The URL is of no known kind, or the path can't be one.
     """
     protocol = location.partition("://")[0]
     try:
@@ -146,7 +146,7 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
     A local file is written beside its place and moved there; object stores put whole objects.
 
     Raises:
-        UserError: it can't be written: the storage is full, read-only or away.
+        UserError: The file can't be written: the storage is full, read-only or unreachable.
     """
     write_together(path.parent, {path.name: content})
 
@@ -159,10 +159,10 @@ def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | st
 
     Args:
         folder: Made if need be.
-        contents: By the name of the file; the first is put in its place last.
+        contents: Contents by the name of the file; the first is put in its place last.
 
     Raises:
-        UserError: one can't be written: the storage is full, read-only or away.
+        UserError: A file can't be written: the storage is full, read-only or unreachable.
     """
     path = folder / next(iter(contents))
     try:
@@ -185,13 +185,13 @@ def create(path: UPath, content: bytes) -> None:
     """Write a file that must not be there yet, whole: of several writers at once, one succeeds.
 
     Args:
-        path: its place.
-        content: unlike any other writer's. A client repeats a request whose answer was lost, and
-            then finds its own file there, which it knows by its content.
+        path: Path of the new file.
+        content: Bytes unlike any other writer's. A client repeats a request whose answer was lost,
+            and then finds its own file there, which it knows by its content.
 
     Raises:
-        FileExistsError: it is there. (`open_storage` refuses stores that would not say so.)
-        OSError: it can't be written.
+        FileExistsError: The file exists. (`open_storage` refuses stores that would not say so.)
+        OSError: The file can't be written.
     """
     try:
         if is_local(path):
@@ -216,8 +216,8 @@ def place_new(partial: Path, path: Path) -> None:
         path: Its name, in the same folder.
 
     Raises:
-        FileExistsError: the name is taken.
-        OSError: it can't be written.
+        FileExistsError: The name is taken.
+        OSError: The file can't be written.
     """
     try:
         os.link(partial, path)
@@ -243,16 +243,16 @@ def write_next(folder: UPath, name: str, number: int, content: str) -> UPath:
     """Write a file under the first free number from `number` on; who writes at once takes another.
 
     Args:
-        folder: made if need be.
-        name: with a place for the number, "look-{:04d}.json".
-        number: to begin with.
-        content: of the file, unlike any other writer's, as in `create`.
+        folder: Folder of the file, made if need be.
+        name: Name with a place for the number, "look-{:04d}.json".
+        number: The first number to try.
+        content: Text of the file, unlike any other writer's, as in `create`.
 
     Returns:
         The file.
 
     Raises:
-        UserError: it can't be written.
+        UserError: The file can't be written.
     """
     try:
         if is_local(folder):
@@ -287,8 +287,8 @@ def read_whole(path: UPath) -> bytes:
     """Read a file; from an object store in one request.
 
     Raises:
-        FileNotFoundError: it is not there.
-        UserError: it can't be read.
+        FileNotFoundError: The file does not exist.
+        UserError: The file can't be read.
     """
     try:
         return path.read_bytes() if is_local(path) else path.fs.cat_file(path.path)
@@ -303,8 +303,8 @@ def reading(path: UPath) -> Iterator[IO[bytes]]:
     """Open a file to read parts of it.
 
     Raises:
-        FileNotFoundError: it is not there.
-        UserError: the storage can't be read.
+        FileNotFoundError: The file does not exist.
+        UserError: The storage can't be read.
     """
     try:
         with path.open("rb") as file:
@@ -319,7 +319,7 @@ def exists(path: UPath) -> bool:
     """Whether a file or folder is there.
 
     Raises:
-        UserError: the storage can't be read.
+        UserError: The storage can't be read.
     """
     try:
         return path.exists()
@@ -331,7 +331,7 @@ def names_in(folder: UPath) -> list[str]:
     """Names of the files and folders directly in a folder, in order; none where it is not there.
 
     Raises:
-        UserError: the storage can't be read.
+        UserError: The storage can't be read.
     """
     try:
         if is_local(folder):
@@ -349,7 +349,7 @@ def read_many(paths: Sequence[UPath]) -> Iterator[bytes]:
     """Read files of one storage, many at a time where each takes a request.
 
     Raises:
-        UserError: one is not there, or can't be read.
+        UserError: A file does not exist, or can't be read.
     """
     if not paths or is_local(paths[0]):
         for path in paths:
@@ -377,7 +377,7 @@ def subfolders_with(folder: UPath, name: str) -> dict[str, str]:
         By folder, a mark that changes with the file's content; empty where the storage has none.
 
     Raises:
-        UserError: the storage can't be read.
+        UserError: The storage can't be read.
     """
     try:
         if is_local(folder):
@@ -399,7 +399,7 @@ def cache_folder() -> Path:
     """Folder of this user and machine for what can be made or fetched again.
 
     Raises:
-        UserError: the user has no home to keep it in.
+        UserError: The user has no home to keep it in.
     """
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssense"
@@ -416,12 +416,12 @@ def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) ->
     HDF5 and other readers want local files. Of processes that ask at once, one fetches.
 
     Args:
-        folder: anywhere.
-        wanted: whether a file of this relative path is to be fetched.
+        folder: Folder on any storage.
+        wanted: Whether a file of this relative path is to be fetched.
 
     Raises:
-        UserError: it is empty, can't be read, or holds a name that leads out of it; or the cache
-            can't be written.
+        UserError: The folder is empty, can't be read, or holds a name that leads out of it; or the
+            cache can't be written.
     """
     if is_local(folder):
         return Path(str(folder))
@@ -464,7 +464,7 @@ def relative_files(folder: UPath) -> dict[str, dict[str, Any]]:
     """All files below a folder that is not local, by relative path, with what is known of them.
 
     Raises:
-        UserError: the storage can't be read, or holds a name that leads out of the folder.
+        UserError: The storage can't be read, or holds a name that leads out of the folder.
     """
     try:
         found = folder.fs.find(folder.path, detail=True)
@@ -504,7 +504,7 @@ def upload(folder: Path, to: UPath) -> None:
     """Copy all files of a local folder into a storage.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -528,13 +528,13 @@ def write_folder(
     """Write a new local folder: all its files or none. One that is there already stays as it is.
 
     Args:
-        root: of the folder.
-        what: it holds, for messages.
-        write: puts the files into an empty folder.
-        is_there: whether `root` holds them; another process may be faster.
+        root: Path of the new folder.
+        what: Kind of content, for messages.
+        write: Function that puts the files into an empty folder.
+        is_there: Whether `root` holds them; another process may be faster.
 
     Raises:
-        UserError: the folder holds something else or cannot be written.
+        UserError: The folder holds something else or cannot be written.
     """
     if is_there():
         return
@@ -598,7 +598,7 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold a lock on a file, made if need be: on NFS it must be open for writing.
 
     Raises:
-        OSError: another process holds it, or the file system has no locks.
+        OSError: Another process holds it, or the file system has no locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -612,8 +612,8 @@ class partial_file:  # noqa: N801 - a context manager, used like a function
     """Yield a local path beside `path` to write to; on success it is moved onto `path`.
 
     Args:
-        path: of the file.
-        place: moves it there, or else gives it that name.
+        path: Path of the file to replace.
+        place: Function that gives the partial file its name, in place of a plain move.
     """
 
     def __init__(self, path: Path, place: Callable[[Path, Path], None] = os.replace) -> None:
@@ -636,8 +636,8 @@ def remove_partial_files(folder: UPath, abandoned_s: float = ABANDONED_S) -> Non
     """Remove what processes left behind that were killed while they wrote into a local folder.
 
     Args:
-        folder: to look into; not below it.
-        abandoned_s: seconds without a change after which nobody writes a file any more.
+        folder: Folder to look into; not below it.
+        abandoned_s: Age in seconds, without a change, after which a file counts as abandoned.
     """
     if not is_local(folder) or not folder.exists():
         return
@@ -662,8 +662,8 @@ def read_json(path: UPath) -> Any:
     """Read a JSON file.
 
     Raises:
-        FileNotFoundError: it is not there.
-        UserError: it is damaged, or can't be read.
+        FileNotFoundError: The file does not exist.
+        UserError: The file is damaged, or can't be read.
     """
     return parse_json(path, read_whole(path))
 
@@ -672,7 +672,7 @@ def parse_json(path: UPath, content: bytes) -> Any:
     """Parse the content of a JSON file.
 
     Raises:
-        UserError: it is damaged.
+        UserError: The file is damaged.
     """
     try:
         return json.loads(content.decode())

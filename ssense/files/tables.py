@@ -22,7 +22,7 @@ def csv_columns(path: Path) -> list[str]:
     """Names in the header line of a CSV file, in file order.
 
     Raises:
-        UserError: the file is missing, empty, not UTF-8 or not a CSV table.
+        UserError: The file is missing, empty, not UTF-8 or not a CSV table.
     """
     _require_utf8_file(path)
     try:
@@ -36,7 +36,7 @@ def read_csv(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
     """Read the named columns of a CSV file with the given types; numbers left blank are null.
 
     Raises:
-        UserError: as `csv_columns`, or a column is missing or holds values of another type.
+        UserError: See `csv_columns`; also if a column is missing or holds values of another type.
     """
     require_columns(path, list(columns))
     options = pyarrow.csv.ConvertOptions(
@@ -52,7 +52,7 @@ def require_columns(path: Path, wanted: Sequence[str]) -> None:
     """Refuse a CSV file that has a wanted column not at all, or more than once.
 
     Raises:
-        UserError: naming the missing columns and the ones found, or the one that is repeated.
+        UserError: A column is missing or repeated; the message names it, and the columns found.
     """
     found = csv_columns(path)
     repeated = [name for name in wanted if found.count(name) > 1]
@@ -73,7 +73,7 @@ def read_json(path: Path, kind: type[list] | type[dict]) -> Any:
     """Parse a JSON file whose top level must be a list or an object.
 
     Raises:
-        UserError: the file is missing, not UTF-8, not JSON or of the other kind.
+        UserError: The file is missing, not UTF-8, not JSON or of the other kind.
     """
     require_file(path)
     try:
@@ -98,7 +98,8 @@ def require_file(path: Path) -> None:
     """Refuse a path that is not a file.
 
     Raises:
-        UserError: naming the path and, where the folder exists, what it holds.
+        UserError: The path is not a file; the message names it and, where the folder exists, what
+            it holds.
     """
     try:
         if path.is_file():

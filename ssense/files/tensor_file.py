@@ -33,7 +33,7 @@ def write_tensor(
     """Keep a tensor under a name, with what it depends on: the whole file or none.
 
     Raises:
-        UserError: it can't be written.
+        UserError: The file can't be written.
     """
     metadata = {**(origin or {}), CHECKSUM: _checksum(tensor)}
     write_whole(path, safetensors.torch.save({name: tensor}, metadata=metadata))
@@ -57,7 +57,7 @@ def read_tensor(
         dtype: The type that it must have; None for any.
 
     Raises:
-        UserError: the file can't be read, is damaged, holds something else or values that are not
+        UserError: The file can't be read, is damaged, holds something else or values that are not
             finite, or was made from something else.
     """
     try:
@@ -105,7 +105,7 @@ def _hashed(path: UPath, file: IO[bytes]) -> tuple[dict[str, str], str]:
     try:
         size = int.from_bytes(file.read(8), "little")
         if size > _LARGEST_HEADER:
-            raise ValueError("it is no safetensors file")
+            raise ValueError("it is not a safetensors file")
         header = json.loads(file.read(size))
         kept = dict(header.pop("__metadata__", {}))
         ((_, about),) = header.items()
@@ -125,7 +125,7 @@ def _check_kind(
     """Refuse another shape or type, and what is not finite.
 
     Raises:
-        ValueError: with what was found.
+        ValueError: The shape, type or a value is wrong; the message says what was found.
     """
     found = list(tensor.shape)
     if shape is not None and not (

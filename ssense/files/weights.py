@@ -203,7 +203,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, assign: bool 
     """Give a model trained weights, which must be its own in names, shapes and types.
 
     Args:
-        model: That the weights are for; where they are assigned, it may hold none of its own.
+        model: Model that the weights are for; where they are assigned, it may hold none of its own.
         state: The state dictionary.
         assign: Whether the model takes the tensors themselves, and not a copy.
 

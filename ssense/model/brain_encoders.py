@@ -54,7 +54,7 @@ class EEGProject(nn.Sequential):
     Args:
         n_channels: C.
         n_samples: T.
-        dimensions: of the result.
+        dimensions: Dimensions of the resulting vector.
     """
 
     def __init__(self, n_channels: int, n_samples: int, dimensions: int = BRAIN_DIMENSIONS) -> None:
@@ -78,10 +78,10 @@ class TSConv(nn.Sequential):
     Args:
         n_channels: C.
         n_samples: T, at least 75.
-        dimensions: of the result.
+        dimensions: Dimensions of the resulting vector.
 
     Raises:
-        UserError: there are too few samples.
+        UserError: There are too few samples.
     """
 
     def __init__(self, n_channels: int, n_samples: int, dimensions: int = BRAIN_DIMENSIONS) -> None:
@@ -89,7 +89,7 @@ class TSConv(nn.Sequential):
         if n_means < 1:
             raise UserError(
                 f"ts-conv needs responses of at least {LEAST_SAMPLES} samples, these have "
-                f"{n_samples}. Give a longer window with --start-s and --stop-s, or use "
+                f"{n_samples}. Give a longer window with `start_s` and `stop_s`, or use "
                 "eeg-project."
             )
         super().__init__(

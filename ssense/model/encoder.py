@@ -56,7 +56,7 @@ class SpectrogramEncoder(nn.Module):
     Args:
         precision: "float32", or "bf16": bfloat16 in convolutions and what lies between them, with
             weights, normalisation statistics and embeddings in float32.
-        batch_norm: what training normalises by: "chunk", the mean and variance of the images that
+        batch_norm: What training normalises by: "chunk", the mean and variance of the images that
             pass together; "frozen", the running ones, which then stay those of the initial weights.
     """
 
@@ -73,13 +73,13 @@ class SpectrogramEncoder(nn.Module):
         """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, 512]` float32.
 
         Raises:
-            UserError: there are too few frames to train in bf16 on a CPU.
+            UserError: There are too few frames to train in bf16 on a CPU.
         """
         bf16 = self.precision == "bf16"
         if bf16 and self.training and x.is_cpu and x.shape[-1] <= BF16_FRAMES_ABOVE:
             raise UserError(
                 f"bf16 needs spectrograms of more than {BF16_FRAMES_ABOVE} frames, these have "
-                f"{x.shape[-1]}. Give --precision float32."
+                f"{x.shape[-1]}. Set `precision` to float32."
             )
         dtype = torch.bfloat16 if bf16 else torch.float32
         # Channels last is how matrix units read images; the network keeps the layout of its input.
@@ -132,12 +132,12 @@ def build_encoder(
     Args:
         weights: "imagenet" for torchvision's, "random", or the path of a ResNet-18 state
             dictionary (.safetensors, or a .pth of plain tensors).
-        conv1: how three input channels of pretrained weights become one.
-        precision: see `SpectrogramEncoder`.
-        batch_norm: likewise.
+        conv1: How three input channels of pretrained weights become one.
+        precision: Precision of the arithmetic, see `SpectrogramEncoder`.
+        batch_norm: What training normalises by, see `SpectrogramEncoder`.
 
     Raises:
-        UserError: the weights can't be had or don't fit.
+        UserError: The weights can't be loaded or don't fit.
     """
     encoder = SpectrogramEncoder(precision, batch_norm)
     if weights == "random":
@@ -167,11 +167,11 @@ def trained_encoder(state: Mapping[str, Tensor], precision: Precision) -> Spectr
     """Rebuild an encoder from its state dictionary.
 
     Args:
-        state: of the trained encoder.
-        precision: in which it was trained and selected.
+        state: State dictionary of the trained encoder.
+        precision: Precision in which the encoder was trained and selected.
 
     Raises:
-        ValueError: the state is another model's.
+        ValueError: The state belongs to another model.
     """
     with torch.device("meta"):  # no random weights that the next line would replace
         encoder = SpectrogramEncoder(precision)
@@ -186,8 +186,8 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
     path = Path(weights)
     if not path.exists():
         raise UserError(
-            f"{weights}: no such file. Give --encoder-weights imagenet, random, or the "
-            "path of a ResNet-18 state dictionary."
+            f"{weights}: no such file. Set `encoder.weights` to imagenet, random, or the path of "
+            "a ResNet-18 state dictionary."
         )
     return read_weights(path)
 
@@ -199,7 +199,7 @@ def _imagenet_state() -> dict[str, Tensor]:
         return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"the ImageNet weights of ResNet-18 can't be downloaded ({one_line(error)}). "
-            "Go online once to fill the cache, or pass a local file with --encoder-weights FILE, "
-            "or start from scratch with --encoder-weights random."
+            f"could not download the ImageNet weights of ResNet-18 ({one_line(error)}). Go online "
+            "once to fill the cache, or set `encoder.weights` to a local file, or to random to "
+            "start from scratch."
         ) from error

@@ -19,7 +19,7 @@ class OneWayInfoNCE:
     """The loss of SSENSE: brain embeddings find their texts, at a fixed temperature.
 
     Attributes:
-        temperature: tau of equation 1.
+        temperature: Temperature tau of equation 1.
 
     Raises:
         ValueError: The temperature is not positive.
@@ -42,13 +42,13 @@ def info_nce(brain: Tensor, text: Tensor, temperature: float = 0.07) -> Tensor:
     Args:
         brain: `[N, D]`.
         text: `[N, D]`.
-        temperature: tau of equation 1.
+        temperature: Temperature tau of equation 1.
 
     Returns:
         The mean over the batch, a scalar, in nats.
 
     Raises:
-        ValueError: the shapes differ, or the temperature is not positive.
+        ValueError: The shapes differ, or the temperature is not positive.
     """
     if brain.shape != text.shape or brain.ndim != 2:
         raise ValueError(
@@ -75,10 +75,10 @@ def backward_in_chunks(
     within rounding. It costs one forward pass more, unless there is only one chunk.
 
     Args:
-        encoder: which normalises every chunk by itself, or by frozen statistics; its running
+        encoder: Encoder that normalises every chunk by itself, or by frozen statistics; its running
             statistics take in every chunk once.
         chunks: `[n, E, 1, F, T]` of the batch, in order.
-        loss: of the batch's embeddings `[N, D]`, a scalar.
+        loss: Loss of the batch's embeddings `[N, D]`, a scalar.
 
     Returns:
         The loss, without a graph.

@@ -14,7 +14,7 @@ class Masking:
     """Share of electrodes, frequencies and time frames set to zero in each training sample.
 
     Raises:
-        ValueError: a ratio lies outside [0, 1).
+        ValueError: A ratio lies outside [0, 1).
     """
 
     electrode: float = 0.0
@@ -41,9 +41,9 @@ def mask_time_frequency(
 
     Args:
         x: `[B, E, C, F, T]`; not changed. Returned as it is where both ratios are 0.
-        frequency_ratio: share of the F frequencies, in [0, 1).
-        time_ratio: share of the T frames, in [0, 1).
-        generator: source of the indices, on the device of `x`.
+        frequency_ratio: Share of the F frequencies, in [0, 1).
+        time_ratio: Share of the T frames, in [0, 1).
+        generator: Source of the indices, on the device of `x`.
 
     Raises:
         ValueError: `x` has not five axes, or a ratio lies outside [0, 1).
@@ -60,8 +60,8 @@ def mask_electrodes(x: Tensor, ratio: float, generator: torch.Generator) -> Tens
 
     Args:
         x: `[B, E, C, F, T]`; not changed. Returned as it is where the ratio is 0.
-        ratio: share of the E electrodes, in [0, 1).
-        generator: source of the indices, on the device of `x`.
+        ratio: Share of the E electrodes, in [0, 1).
+        generator: Source of the indices, on the device of `x`.
 
     Raises:
         ValueError: `x` has not five axes, or the ratio lies outside [0, 1).

@@ -199,7 +199,7 @@ def laplacian_neighbours(
         (contact, lower neighbour, higher neighbour), in the order of `names`.
 
     Raises:
-        ValueError: two names stand for one contact.
+        ValueError: Two names stand for one contact.
     """
     contacts = read_names(names).contacts
     by_place: dict[Contact, str] = {}

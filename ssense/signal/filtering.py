@@ -37,7 +37,7 @@ def notch_filter(
         The shape and unit of `signal`, float64.
 
     Raises:
-        ValueError: an argument is not positive, or no harmonic can be removed.
+        ValueError: An argument is not positive, or no harmonic can be removed.
     """
     sections = notch_sections(sampling_rate_hz, line_hz, highest_hz, quality)
     return sosfilt(sections, np.asarray(signal, dtype=np.float64), axis=-1)
@@ -90,8 +90,8 @@ def laplacian(contact: np.ndarray, lower: np.ndarray, higher: np.ndarray) -> np.
 
     Args:
         contact: [..., samples], in any unit.
-        lower: the neighbour numbered one lower, likewise.
-        higher: the neighbour numbered one higher, likewise.
+        lower: Signal of the neighbour numbered one lower, of the same shape.
+        higher: Signal of the neighbour numbered one higher, of the same shape.
 
     Returns:
         [..., samples] in the same unit.

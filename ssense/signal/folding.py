@@ -38,7 +38,7 @@ class Wavelet:
     """A Morlet wavelet and its part in a superlet.
 
     Attributes:
-        row: Which superlet it belongs to.
+        row: Number of the superlet that the wavelet belongs to.
         hz: Centre frequency.
         cycles: Its length; five cycles make one standard deviation of a period's length.
         weight: Its share in the geometric mean.
@@ -107,7 +107,7 @@ class _Fold:
     periodic. A real signal's negative bins are conjugates of its positive ones.
 
     Attributes:
-        fft_length: decimation x M.
+        fft_length: Length of the FFT, decimation x M.
         positive_bins: The one-sided spectrum is needed up to here.
         sources: Index into the one-sided spectrum for each needed bin, [bins].
         signs: 1, or -1 where the source is to be conjugated, [bins, 1].

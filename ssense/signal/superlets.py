@@ -175,8 +175,8 @@ def superlet_transform(
         Channels of zeros give zeros; channels that hold NaN or infinity give NaN.
 
     Raises:
-        ValueError: there is no sample, the signal is complex, or a frequency of `spec` is not
-            below half the sampling rate.
+        ValueError: There is no sample, the signal is complex, or a frequency of `spec` is not below
+            half the sampling rate.
     """
     tensor = _as_tensor(signal)
     *leading, samples = tensor.shape
@@ -211,7 +211,7 @@ def spectrogram(
         no frame of its own.
 
     Raises:
-        ValueError: as `superlet_transform`, or clipping the edges would leave no frame, or
+        ValueError: See `superlet_transform`; also if clipping the edges would leave no frame, or
             `lengths` do not fit the signal.
     """
     tensor = _as_tensor(signal)
@@ -326,7 +326,7 @@ def check_below_nyquist(spec: SuperletSpec, sampling_rate_hz: float) -> None:
     """Refuse a specification with frequencies that a sampling rate can't hold.
 
     Raises:
-        ValueError: maximum_hz is not below half the rate.
+        ValueError: Maximum_hz is not below half the rate.
     """
     _check_positive("sampling_rate_hz", sampling_rate_hz)
     if spec.maximum_hz >= sampling_rate_hz / 2:

@@ -31,8 +31,8 @@ class Blur:
     """A Gaussian blur.
 
     Attributes:
-        kernel: its width, pixels, odd. The standard deviation follows from it as in OpenCV,
-            0.3 ((kernel - 1) / 2 - 1) + 0.8; beyond the edges the image is mirrored.
+        kernel: Width of the kernel, pixels, odd. The standard deviation follows from it as in
+            OpenCV, 0.3 ((kernel - 1) / 2 - 1) + 0.8; beyond the edges the image is mirrored.
     """
 
     kernel: int = 15
@@ -47,8 +47,8 @@ class Noise:
     """Gaussian noise on every colour value, drawn from the name of the image.
 
     Attributes:
-        sd: standard deviation, of 0 to 255.
-        seed: draws other noise for the same names.
+        sd: Standard deviation, on the scale 0 to 255.
+        seed: Seed of the noise, so that the same names may get other noise.
     """
 
     sd: float = 25.0
@@ -70,7 +70,7 @@ class LowResolution:
     """Fewer pixels, then as many as before, by linear interpolation.
 
     Attributes:
-        share: of the pixels along each side that are left.
+        share: Share of the pixels along each side that are left.
     """
 
     share: float = 0.1
@@ -88,7 +88,7 @@ class Mosaic:
     """Squares of one colour, each that of the image near the middle of the square.
 
     Attributes:
-        px: side of a square; it grows by a fraction where it does not divide the image's.
+        px: Side of a square, pixels; it grows by a fraction where it does not divide the image's.
     """
 
     px: int = 5
@@ -108,9 +108,9 @@ class FovealBlur:
     middle over that of the farthest corner.
 
     Attributes:
-        kernel: of the blur, see `Blur`.
-        centre: share that stays sharp in the middle.
-        decay: how fast it falls.
+        kernel: Width of the blur's kernel, see `Blur`.
+        centre: Share of the image that stays sharp in the middle.
+        decay: How fast sharpness falls with the distance from the middle.
     """
 
     kernel: int = 45

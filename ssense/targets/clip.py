@@ -31,14 +31,14 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     """Build an open_clip model in evaluation mode whose weights never change.
 
     Args:
-        model: open_clip's name of it.
-        weights: an open_clip tag ("openai"), a local file, or "untrained" for the seeded
+        model: Name of the model in open_clip.
+        weights: An open_clip tag ("openai"), a local file, or "untrained" for the seeded
             initialisation.
-        what: the weights are for, "text" or "image", as messages and flags name it.
-        image_px: side of the images it takes, its own where none is given.
+        what: The tower that the weights are for, "text" or "image", as messages name it.
+        image_px: Side of the images that the model takes; None stands for its own.
 
     Raises:
-        UserError: the model is unknown or its weights can't be had.
+        UserError: The model is unknown or its weights can't be loaded.
     """
     import open_clip
 
@@ -59,9 +59,9 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     except Exception as error:  # open_clip raises whatever its hub, pickle or tensor reader does
         reason = printable(one_line(error), _REASON_CHARACTERS)
         raise UserError(
-            f"{what} weights {printable(weights)} of {model} can't be had ({reason}). "
-            f"Go online once to fill the cache, or pass a local file with --{what}-weights FILE, "
-            f"or run a trial with --{what}-weights untrained."
+            f"could not load the {what} weights {printable(weights)} of {model} ({reason}). Go "
+            f"online once to fill the cache, or set `{what}.weights` to a local file, or to "
+            f"{UNTRAINED} for a trial."
         ) from error
     finally:
         logging.disable(level)
@@ -72,7 +72,7 @@ def model_config(model: str) -> dict[str, Any]:
     """What open_clip knows of a model.
 
     Raises:
-        UserError: it knows none of that name.
+        UserError: There is no model of that name in open_clip.
     """
     import open_clip
 
@@ -91,13 +91,13 @@ def check_weights(model: str, weights: str, what: str) -> None:
     """Refuse a name of weights that is neither a file nor known to open_clip; nothing is loaded.
 
     Args:
-        model: open_clip's name of it.
-        weights: as of `frozen_clip`.
-        what: likewise.
+        model: Name of the model in open_clip.
+        weights: An open_clip tag, a local file, or "untrained", see `frozen_clip`.
+        what: The tower that the weights are for, "text" or "image", as messages name it.
 
     Raises:
-        UserError: open_clip knows no weights of that name, or no such model; or the file can't be
-            read.
+        UserError: There are no weights of that name in open_clip, or no such model; or the file
+            can't be read.
     """
     if weights == UNTRAINED or weights_file(weights) is not None:
         return
@@ -109,9 +109,9 @@ def check_weights(model: str, weights: str, what: str) -> None:
     tags = open_clip.list_pretrained_tags_by_model(model)
     known = ", ".join(_similar(weights, tags) or tags[:_OFFERED]) or "none"
     raise UserError(
-        f"{what} weights {printable(weights)}: no file of that name, and open_clip has none of "
-        f"that name for {model} (it has: {known}). Check the path, or go online with one of these, "
-        f"or pass --{what}-weights FILE, or run a trial with --{what}-weights {UNTRAINED}."
+        f"{what} weights {printable(weights)}: neither a file nor weights that open_clip has for "
+        f"{model} (it has: {known}). Check the path, or go online with one of these, or set "
+        f"`{what}.weights` to a local file, or to {UNTRAINED} for a trial."
     )
 
 
@@ -129,7 +129,7 @@ def write_embeddings(path: UPath, embeddings: Tensor, origin: Mapping[str, str])
     """Keep embeddings `[N, D]` with everything they depend on: the whole file or none.
 
     Raises:
-        UserError: it can't be written.
+        UserError: The file can't be written.
     """
     write_tensor(path, "embeddings", embeddings, origin)
 
@@ -143,6 +143,6 @@ def read_embeddings(path: UPath, n: int, origin: Mapping[str, str] | None = None
         origin: What they must have been made from; None where that is not known.
 
     Raises:
-        UserError: the file is damaged, of another origin, or holds something else.
+        UserError: The file is damaged, of another origin, or holds something else.
     """
     return read_tensor(path, "embeddings", origin, shape=(n, None), dtype=torch.float32)

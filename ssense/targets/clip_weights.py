@@ -91,8 +91,8 @@ def open_clip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dictionary of a CLIP model under open_clip's names.
 
     Args:
-        state: As open_clip, OpenAI or transformers (CLIPModel, or one of its towers with its
-            projection) saves it.
+        state: State dictionary as open_clip, OpenAI or transformers (CLIPModel, or one of its
+            towers with its projection) saves it.
     """
     if not any(name.startswith(("text_model.", "vision_model.")) for name in state):
         return {name: tensor for name, tensor in state.items() if name not in _OF_OPENAI}

@@ -13,16 +13,16 @@ def class_centres(images: ImageSet, others: ImageSet, features: Tensor) -> Tenso
     """Average the features of the other images of each image's concept.
 
     Args:
-        images: that were shown, N.
-        others: images to average, P; the file that was shown is left out where it is among them.
+        images: The N images that were shown.
+        others: The P images to average; the file that was shown is left out where it is among them.
             THINGS-EEG2 holds a single image of each test concept, so these come from elsewhere.
-        features: of `others`, `[P, F]`.
+        features: Features of `others`, `[P, F]`.
 
     Returns:
         `[N, F]`.
 
     Raises:
-        UserError: a concept has no other image.
+        UserError: A concept has no other image.
     """
     rows_of: dict[str, list[int]] = {}
     for row, concept in enumerate(others.concept):
@@ -35,8 +35,8 @@ def class_centres(images: ImageSet, others: ImageSet, features: Tensor) -> Tenso
         if not rows:
             raise UserError(
                 f"{others.folder} holds no other image of {folder}, so its concept has no centre. "
-                "Use another --gallery, or give a folder with more images of the concepts by "
-                "--more-images."
+                "Choose another `gallery`, or give a folder with more images of the concepts as "
+                "`more_images`."
             )
         centres.append(features[rows].mean(dim=0))
     return torch.stack(centres)

@@ -51,15 +51,15 @@ class ImageTowerSpec:
     NeuroCLIP has here. OpenAI's weights were trained with QuickGELU, which the plain names lack.
 
     Attributes:
-        model: open_clip's name of it.
-        weights: an open_clip tag ("openai"), a local file, or "untrained" for a tower at its
-            seeded initialisation.
-        fit: how an image becomes a square. The random crops that open_clip trains with are
-            refused: features are computed once, and would keep one draw for good.
-        image_px: side of the tower's input, its own where none is given.
+        model: Name of the tower in open_clip.
+        weights: An open_clip tag ("openai"), a local file, or "untrained" for a tower at its seeded
+            initialisation.
+        fit: How an image becomes a square. The random crops that open_clip trains with are refused:
+            features are computed once, and would keep one draw for good.
+        image_px: Side of the tower's input, pixels; None stands for its own.
 
     Raises:
-        UserError: the transform is none of these.
+        UserError: The transform is not one of those in `Fit`.
     """
 
     model: str = "RN50-quickgelu"
@@ -71,8 +71,8 @@ class ImageTowerSpec:
         """Refuse transforms that are not the same at every call."""
         if self.fit not in get_args(Fit):
             raise UserError(
-                f"fit {printable(str(self.fit))} is no transform whose features can be cached: a "
-                f"random one would keep a single draw. Use {' or '.join(get_args(Fit))}."
+                f"fit {printable(str(self.fit))} is not a transform whose features can be cached: "
+                f"a random one would keep a single draw. Use {' or '.join(get_args(Fit))}."
             )
 
 
@@ -80,10 +80,10 @@ class ImageTower(nn.Module):
     """The image side of an open_clip model, frozen, fed with pixels.
 
     Args:
-        visual: open_clip's image encoder, frozen and in evaluation mode, see `frozen_clip`.
+        visual: Image encoder of open_clip, frozen and in evaluation mode, see `frozen_clip`.
 
     Attributes:
-        image_px: side of the images it takes.
+        image_px: Side of the images that the tower takes, pixels.
     """
 
     def __init__(self, visual: nn.Module) -> None:
@@ -113,12 +113,14 @@ def image_tower(spec: ImageTowerSpec) -> ImageTower:
     """Build the frozen tower, on the CPU.
 
     Raises:
-        UserError: the model is unknown, its weights can't be had, or it takes no squares.
+        UserError: The model is unknown, its weights can't be loaded, or its images are not square.
     """
     tower = ImageTower(frozen_clip(spec.model, spec.weights, "image", spec.image_px).visual)
     size = tower.visual.preprocess_cfg["size"]
     if not isinstance(size, int) and len(set(size)) > 1:
-        raise UserError(f"{spec.model} takes images of {size} pixels. Use one that takes squares.")
+        raise UserError(
+            f"{spec.model} takes images of {size} pixels. Use one that takes square images."
+        )
     return tower
 
 
@@ -126,12 +128,13 @@ def tower_layers(model: str) -> int:
     """How many layers the image Transformer of an open_clip model has.
 
     Raises:
-        UserError: there is no such model, or it is no Transformer.
+        UserError: There is no such model, or it is not a Transformer.
     """
     layers = model_config(model)["vision_cfg"].get("layers")
     if not isinstance(layers, int):
         raise UserError(
-            f"{model} is no Transformer that takes prompts. Use --tower ViT-B-16-quickgelu."
+            f"{model} is not a Transformer that takes prompts. Choose another `tower`, such as "
+            "ViT-B-16-quickgelu."
         )
     return layers
 
@@ -140,7 +143,7 @@ def tower_px(model: str) -> int:
     """Side of the images that an open_clip model takes.
 
     Raises:
-        UserError: there is no such model.
+        UserError: There is no such model.
     """
     size = model_config(model)["vision_cfg"]["image_size"]
     return size if isinstance(size, int) else min(size)
@@ -159,17 +162,17 @@ def cached_features(
     image files. Call it once before work is handed out: then nothing is left to compute.
 
     Args:
-        images: to embed.
-        kinds: of features.
-        spec: of the tower.
-        folder: of the cache.
-        device: to compute on.
+        images: Images to embed.
+        kinds: Kinds of features to compute.
+        spec: Specification of the tower.
+        folder: Folder of the cache.
+        device: Device to compute on.
 
     Returns:
         By kind, `[N, F]` float32 on the CPU, not normalised.
 
     Raises:
-        UserError: the weights can't be had, or an image or a cached file is damaged.
+        UserError: The weights can't be loaded, or an image or a cached file is damaged.
     """
     views = list(dict.fromkeys(view for kind in kinds for view in VIEWS[kind]))
     listed = images_digest(images)
@@ -193,9 +196,9 @@ def feature_origin(images: str, view: Augmentation, spec: ImageTowerSpec) -> dic
     """Everything that features depend on.
 
     Args:
-        images: digest of the image list, see `images_digest`.
-        view: of the images.
-        spec: of the tower; weights count by their content.
+        images: Digest of the image list, see `images_digest`.
+        view: View of the images, such as a blur.
+        spec: Specification of the tower; weights count by their content.
     """
     return {
         "model": spec.model,
@@ -220,7 +223,7 @@ def embed_images(
         By view, `[N, F]` float32 on the CPU.
 
     Raises:
-        UserError: the weights can't be had, or an image is damaged.
+        UserError: The weights can't be loaded, or an image is damaged.
     """
     tower = image_tower(spec).to(device)
     parts: dict[Augmentation, list[Tensor]] = {view: [] for view in views}

@@ -41,7 +41,7 @@ def cached_embeddings(sentences: Sequence[str], spec: TextSpec, folder: UPath) -
     """Embeddings `[N, D]` of the sentences, from the cache in `folder` or computed into it.
 
     Raises:
-        UserError: the weights can't be had, or the cached file is damaged.
+        UserError: The weights can't be loaded, or the cached file is damaged.
     """
     origin = embedding_origin(sentences, spec)
     path = folder / f"{spec.model}-{digest(origin)}.safetensors"
@@ -69,12 +69,13 @@ def tower_texts(
 
     Args:
         sentences: N texts.
-        model: open_clip's name of it.
-        folder: Of the cache.
+        model: Name of the model in open_clip.
+        folder: Folder of the cache.
         keep: Whether to write what is not there.
 
     Raises:
-        UserError: the model is unknown, its tokeniser can't be had, or the cached file is damaged.
+        UserError: The model is unknown, its tokeniser can't be loaded, or the cached file is
+            damaged.
     """
     origin = {"origin": digest(_tokeniser(model), list(sentences))}
     path = folder / f"{model}-tokens-{origin['origin']}.safetensors"
@@ -103,7 +104,7 @@ def _tokens(sentences: Sequence[str], model: str) -> Tensor:
         longer = tokenise(list(sentences), context_length=tokens.shape[1] + 1)
     except Exception as error:  # the hub's client raises errors of its own
         raise UserError(
-            f"the tokeniser of {model} can't be had ({one_line(error)}). Go online once to fill "
+            f"could not load the tokeniser of {model} ({one_line(error)}). Go online once to fill "
             "the cache."
         ) from error
     cut = (longer[:, :-1] != tokens).any(dim=1, keepdim=True)
@@ -117,7 +118,7 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
         `[N, D]` float32, rows of length 1 (SSENSE, section 2.3).
 
     Raises:
-        UserError: the model is unknown or its weights can't be had.
+        UserError: The model is unknown or its weights can't be loaded.
     """
     import open_clip
 

@@ -35,13 +35,13 @@ class CheckpointFile:
     """The last checkpoint of a cell, written when that costs little of the training it saves.
 
     Args:
-        path: of the file, on a local disk or in an object store.
-        identity: names and values of all that the bits of a result depend on: the cell, and the
+        path: Path of the file, on a local disk or in an object store.
+        identity: Names and values of all that the bits of a result depend on: the cell, and the
             device, threads and library versions. A checkpoint of another identity is not used.
-        clock: seconds.
+        clock: Function that tells the time, seconds.
 
     Attributes:
-        refused: why `load` did not use the file that it found; empty where it did, or found none.
+        refused: Why `load` did not use the file that it found; empty where it did, or found none.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ def _deserialised(content: bytes, identity: Mapping[str, Any]) -> Checkpoint:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     metadata = header.get("__metadata__", {})
     if metadata.keys() != {"checkpoint", "digest"}:
-        raise _UnusableError("it is no checkpoint")
+        raise _UnusableError("it is not a checkpoint")
     if metadata["digest"] != _digest(metadata["checkpoint"], tensors):
         raise _UnusableError("it is damaged: its digest does not match")
     about = json.loads(metadata["checkpoint"])

@@ -60,8 +60,7 @@ class ImageTrainingSpec:
         require_positive(self, "batch_size", "learning_rate", "patience", "max_epochs")
         if self.batch_size == 1:
             raise ValueError(
-                "batch_size must be at least 2, got 1: the other images of a "
-                "batch are a response's negatives"
+                "batch_size must be at least 2, got 1: negatives are the other images of a batch"
             )
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
@@ -112,7 +111,7 @@ class ImageSpec:
         """The objective that a training starts from, around a new encoder, on the CPU.
 
         Raises:
-            UserError: the responses don't fit the encoder, or the tower's weights can't be had.
+            UserError: The responses don't fit the encoder, or the tower's weights can't be loaded.
         """
         encoder = self.encoder.build(*train.signals.shape[1:])
         return self.objective.build(

@@ -114,7 +114,7 @@ class Specification(Protocol[Model, Part]):
         """Retrieval metrics of a part, the selection metric among them.
 
         Raises:
-            NonFiniteError: an embedding is not finite.
+            NonFiniteError: An embedding is not finite.
         """
         ...
 
@@ -124,9 +124,9 @@ class Fit:
     """A trained cell: the history of its epochs and the model of the best one.
 
     Attributes:
-        history: per epoch, from 1: training loss and the validation metrics.
-        best_epoch: the first epoch with the highest validation Recall@10.
-        encoder: state dictionary of that epoch, on the CPU.
+        history: Training loss and validation metrics of each epoch, from 1.
+        best_epoch: The first epoch with the highest validation Recall@10.
+        encoder: State dictionary of that epoch, on the CPU.
     """
 
     history: list[dict[str, float]]
@@ -147,13 +147,13 @@ class Checkpoint:
     change with the next epoch: write them down before `on_epoch` returns.
 
     Attributes:
-        history: as in `Fit`, up to this epoch.
-        best_epoch: as in `Fit`, up to this epoch.
-        best_encoder: state dictionary of the best epoch, on the CPU.
-        encoder: state dictionary of this epoch.
+        history: Training loss and validation metrics of each epoch so far, as in `Fit`.
+        best_epoch: The best epoch so far, as in `Fit`.
+        best_encoder: State dictionary of the best epoch, on the CPU.
+        encoder: State dictionary of this epoch.
         moments: Adam's state by "key/parameter": "exp_avg/resnet.conv1.weight".
-        order: state of the generator of the batches' order, uint8.
-        masks: state of the generator of the masks, uint8.
+        order: State of the generator of the batches' order, uint8.
+        masks: State of the generator of the masks, uint8.
     """
 
     history: tuple[dict[str, float], ...]
@@ -197,16 +197,16 @@ def fit(
     interrupted training, resumed from a checkpoint, ends as it would have without interruption.
 
     Args:
-        train: the training split, on the device to train on.
-        validation: the validation split, on the same device.
+        train: The training split, on the device to train on.
+        validation: The validation split, on the same device.
         specification: What is trained, and how.
-        seed: seeds weights, order and masks.
-        on_epoch: called after each epoch with where the training stands.
-        resume: where to go on, reached with the same splits, specification and seed on the same
+        seed: Seed of weights, order and masks.
+        on_epoch: Function that is called after each epoch with where the training stands.
+        resume: Where to resume, reached with the same splits, specification and seed on the same
             kind of device; it is not changed.
 
     Raises:
-        NonFiniteError: the loss of an epoch, or an embedding of its validation, is not finite.
+        NonFiniteError: The loss of an epoch, or an embedding of its validation, is not finite.
     """
     model = initial_model(specification, train, seed)
     optimiser = specification.optimiser(model)

@@ -115,15 +115,15 @@ def assigned_device(gpus: float) -> torch.device:
     Without a limit, a cell that grows takes the memory of its neighbours, and they fail.
 
     Raises:
-        UserError: a GPU was given, and PyTorch can't use it.
+        UserError: A GPU was given, but PyTorch can't use it.
     """
     if not gpus:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError(
-            f"a worker on {platform.node()} was given {gpus:g} GPUs, and PyTorch "
-            f"{torch.__version__} finds none to use. Check the driver there, or give "
-            "--gpus-per-cell 0."
+            f"a worker on {platform.node()} was given {gpus:g} GPUs, but PyTorch "
+            f"{torch.__version__} finds none to use. Check the driver there, or set "
+            "`gpus_per_cell` to 0."
         )
     if gpus < 1:
         torch.cuda.set_per_process_memory_fraction(TENSORS_SHARE * gpus)
@@ -137,7 +137,7 @@ def slow_precision(precision: Precision, gpus: float) -> str:
         return ""
     return (
         f"Warning: {about.get('cpu_name', 'the processor')} has no units for bf16, which takes "
-        "about 8 times as long here as --precision float32."
+        "about 8 times as long here as float32."
     )
 
 

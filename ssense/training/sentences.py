@@ -51,8 +51,7 @@ class TrainingSpec:
         require_positive(self, "batch_size", "learning_rate", "patience", "max_epochs", "chunk")
         if self.batch_size == 1:
             raise ValueError(
-                "batch_size must be at least 2, got 1: the other pairs of a batch "
-                "are a pair's negatives, and without any its loss is 0"
+                "batch_size must be at least 2, got 1: negatives are the other pairs of a batch"
             )
 
 

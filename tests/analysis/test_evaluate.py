@@ -264,7 +264,7 @@ def test_missing_cells_are_listed(scored):
     assert str(error.value) == (
         f"{scored.folder.name} lacks 4 of its 9 cells: electrode 0.5 seed 1 (failed); "
         "electrode 0.5 seed 2; electrode 0.25 seed 0; electrode 0.25 seed 2. "
-        "Run the sweep again to train them, or go without with --allow-missing."
+        "Run the sweep again to train them, or evaluate without them with --allow-missing."
     )
     with pytest.raises(UserError, match=r"no configuration of electrode has every seed\. Run"):
         best_configurations(search_of(scored))

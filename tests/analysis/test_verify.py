@@ -285,7 +285,7 @@ def test_an_edited_sweep_is_named_and_its_records_are_not_blamed(storage, is_sea
     edit(path, is_sealed=is_sealed, sweep=sweep)
     (fault,) = faults(storage)
     assert fault.startswith(f"{path} ")
-    assert fault.endswith("Delete this file and run the sweep's command again: its cells stay.")
+    assert fault.endswith("Delete this file and run the sweep's command again: its cells are kept.")
     assert ("contradicts the name of its folder" in fault) == is_sealed
 
 

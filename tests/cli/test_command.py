@@ -229,7 +229,7 @@ def test_a_variable_that_is_almost_a_flag_is_said_and_one_of_another_command_is_
 def test_an_unknown_variable_is_said_and_the_command_runs(run):
     done = run(SSENSE_SEED="5")
     assert done.returncode == 0
-    assert done.stderr.startswith("ignored: SSENSE_SEED, ")
+    assert done.stderr.startswith("ignored: SSENSE_SEED is not a flag of ")
 
 
 def test_an_error_of_the_command_names_the_variable_that_a_value_came_from(run):
@@ -318,4 +318,4 @@ def test_our_own_errors_keep_their_traceback(run):
 def test_an_interrupt_says_how_to_go_on(run):
     done = run(SSENSE_OUTCOME="interrupt")
     assert done.returncode == 128 + signal.SIGINT
-    assert done.stderr == "interrupted: run the same command again to go on\n"
+    assert done.stderr == "interrupted: run the same command again to continue\n"

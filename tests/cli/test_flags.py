@@ -222,6 +222,10 @@ def test_a_value_of_a_variable_is_refused_by_the_variable_s_name(name, value, me
             "Make it by '/my env/bin/python' a.py --ratios 0.1 0.5",
             "Make it by '/my env/bin/python' a.py --ratios 0.1 0.5",
         ),
+        (
+            "Check `subjects` and `inner.low`, or set `epochs` to 1. `rates` has no flag.",
+            "Check --subjects and --inner.low, or set SSENSE_EPOCHS to 1. `rates` has no flag.",
+        ),
     ],
 )
 def test_a_message_names_the_variable_of_a_flag_and_a_command_in_it_can_be_typed(message, said):

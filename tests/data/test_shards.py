@@ -242,7 +242,7 @@ def test_a_shard_of_another_folder_is_foreign_though_the_manifest_lists_it(folde
     first, _ = read_manifest(folder).shards
     other = write_shard(folder / shard_name(1), "4567", {"row": range(30)}, values()[40:])
     manifest([first, other]).write(folder)
-    assert f"shard {folder / shard_name(1)} is foreign: made as 4567/" in refused(folder)
+    assert f"shard {folder / shard_name(1)} is of another origin: made as 4567/" in refused(folder)
 
 
 def test_a_parquet_file_of_something_else_is_foreign(folder):
@@ -251,7 +251,7 @@ def test_a_parquet_file_of_something_else_is_foreign(folder):
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     first, _ = read_manifest(folder).shards
     manifest([first, Shard(name=path.name, rows=30, sha256=sha256)]).write(folder)
-    assert f"shard {path} is foreign: made as nothing" in refused(folder)
+    assert f"shard {path} is of another origin: made as nothing" in refused(folder)
 
 
 # ---------------------------------------------------------------- finding shards of an earlier run
@@ -367,8 +367,7 @@ def test_the_command_line_refuses_damage_in_one_line(folder, tmp_path):
 def test_a_missing_shard_is_named(folder):
     (folder / shard_name(1)).unlink()
     assert refused(folder) == (
-        f"shard {folder / shard_name(1)} is missing. "
-        f"Delete {folder} and run the sweep again to compute it anew."
+        f"shard {folder / shard_name(1)} is missing. Delete {folder} and run the sweep again."
     )
 
 

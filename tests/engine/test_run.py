@@ -95,4 +95,4 @@ def test_versions_that_no_cell_is_by_are_said():
         "--retrain-version gone: no cell is by this version. Those of the cells: 3f2a1c9e.",
     ]
     (line,) = versions_of_nothing([], EngineOptions(keep_version=("x",)))
-    assert line.endswith("Those of the cells: none, for there is no cell yet.")
+    assert line.endswith("Those of the cells: none yet.")

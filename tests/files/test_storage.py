@@ -104,7 +104,7 @@ def test_storage_that_cannot_be_written_to_is_one_line(location, reason, tmp_pat
     with pytest.raises(UserError) as error:
         open_storage(location)
     assert str(error.value) == (
-        f"storage {location} can't be written to ({reason}). Check --storage."
+        f"storage {location} can't be written to ({reason}). Check `storage`."
     )
 
 

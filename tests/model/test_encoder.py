@@ -321,7 +321,7 @@ def test_foreign_pickles_are_refused_unexecuted(save, tmp_path):
 def test_a_missing_file_is_named(tmp_path, name):
     path = tmp_path / name
     assert refused(str(path)) == (
-        f"{path}: no such file. Give --encoder-weights imagenet, random, or the path of a "
+        f"{path}: no such file. Set `encoder.weights` to imagenet, random, or the path of a "
         "ResNet-18 state dictionary."
     )
 
@@ -386,9 +386,9 @@ def torch_home(tmp_path, monkeypatch) -> Iterator[Path]:
 def test_imagenet_weights_offline_name_three_ways_out():
     message = refused("imagenet")
     assert message.startswith(
-        "the ImageNet weights of ResNet-18 can't be downloaded (<urlopen error "
+        "could not download the ImageNet weights of ResNet-18 (<urlopen error "
     )
-    for way_out in ("Go online once", "--encoder-weights FILE", "--encoder-weights random"):
+    for way_out in ("Go online once", "set `encoder.weights` to a local file", "or to random"):
         assert way_out in message
 
 

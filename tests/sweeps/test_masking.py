@@ -46,7 +46,7 @@ def ledger_of(storage: Path) -> Ledger:
 def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
     assert distinct_ratios((0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75), 4) == (0.3, 0.5, 0.75)
     assert distinct_ratios((0.5, 0.1, 0.1), 40) == (0.1, 0.5)
-    with pytest.raises(UserError, match=r"--ratios 0\.1: none masks a single one of 3"):
+    with pytest.raises(UserError, match=r"--ratios 0\.1: all are too small to mask one of 3"):
         distinct_ratios((0.1,), 3)
 
 
@@ -73,7 +73,7 @@ def test_the_main_job_from_recording_to_ledger_and_again(tmp_path, capsys):
     assert "using a synthetic one" in shown
     assert "8 to train" in shown
     assert "cells are missing (" in shown
-    assert "Run the same command again to go on." in shown
+    assert "Run the same command again to continue." in shown
     ledger = ledger_of(tmp_path)
     assert len(ledger.records()) == 3
 

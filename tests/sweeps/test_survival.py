@@ -405,7 +405,7 @@ def assert_ends_in_peace(driver: Driver, storage: Path) -> None:
     code, _, errors = driver.end()
     seconds = time.monotonic() - start
     print(f"ended within {seconds:.1f} s")
-    assert (code, errors) == (130, "interrupted: run the same command again to go on\n")
+    assert (code, errors) == (130, "interrupted: run the same command again to continue\n")
     assert seconds < 60
     assert driver.leaves_nothing()
     assert not list(storage.glob(f"sweeps/*/{CLAIM}"))

@@ -244,12 +244,17 @@ def test_weights_that_cannot_be_had_name_three_ways_out(spec, root, tmp_path, mo
         cached_features(read_image_set(root, "test"), ["original"], spec, UPath(tmp_path / "x"))
     message = str(error.value)
     known = spec.weights == "openai"
-    why = f" of {spec.model} can't be had (" if known else ": no file of that name, and open_clip "
-    assert message.startswith(f"image weights {spec.weights}{why}")
+    weights = f"image weights {spec.weights}"
+    why = (
+        f"could not load the {weights} of {spec.model} ("
+        if known
+        else f"{weights}: neither a file nor weights that open_clip has"
+    )
+    assert message.startswith(why)
     for way_out in (
         "Go online once" if known else "go online",
-        "--image-weights FILE",
-        "--image-weights untrained",
+        "set `image.weights` to a local file",
+        "or to untrained",
     ):
         assert way_out in message
     assert not (tmp_path / "x").exists()

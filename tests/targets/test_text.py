@@ -199,12 +199,17 @@ def test_weights_that_cannot_be_had_name_three_ways_out(spec, tmp_path, monkeypa
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     message = refused(spec)
     known = spec.weights == "openai"
-    why = f" of {spec.model} can't be had (" if known else ": no file of that name, and open_clip "
-    assert message.startswith(f"text weights {spec.weights}{why}")
+    weights = f"text weights {spec.weights}"
+    why = (
+        f"could not load the {weights} of {spec.model} ("
+        if known
+        else f"{weights}: neither a file nor weights that open_clip has"
+    )
+    assert message.startswith(why)
     for way_out in (
         "go online" if not known else "Go online once",
-        "--text-weights FILE",
-        "--text-weights untrained",
+        "set `text.weights` to a local file",
+        "or to untrained",
     ):
         assert way_out in message
 

@@ -182,8 +182,8 @@ def test_a_checkpoint_of_another_format_is_refused(path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (safetensors.torch.save({"weight": torch.ones(2)}), "it is no checkpoint"),
-        (safetensors.torch.save({}, {"checkpoint": "{}"}), "it is no checkpoint"),
+        (safetensors.torch.save({"weight": torch.ones(2)}), "it is not a checkpoint"),
+        (safetensors.torch.save({}, {"checkpoint": "{}"}), "it is not a checkpoint"),
         (b"", "it can't be read: "),
         (b"\x80\x04\x95 a pickle", "it can't be read: "),
     ],

@@ -37,7 +37,7 @@ def read_segments(
     """Read the signals of some segments, float32 [rows, electrodes, samples] in microvolts.
 
     Raises:
-        UserError: as `electrode_signals`.
+        UserError: See `electrode_signals`.
     """
     shape = (len(rows), len(segments.electrodes), segments.n_samples)
     signals = np.zeros(shape, np.float32)
@@ -57,7 +57,7 @@ def electrode_signals(
     lies between them. Memory: three channels of the stretch that the rows span, in float64.
 
     Raises:
-        UserError: the signals cannot be read, or hold NaN or infinite values.
+        UserError: The signals cannot be read, or hold NaN or infinite values.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     windows = np.stack([segments.start[chosen], segments.stop[chosen]], axis=1)

@@ -21,7 +21,7 @@ def read_coordinates(path: Path, subject: str) -> dict[Contact, np.ndarray]:
     Contacts with a coordinate left blank, NaN or infinite are left out.
 
     Raises:
-        UserError: the file is no table, or a coordinate is no number.
+        UserError: The file is not a table, or a coordinate is not a number.
     """
     columns = {"Subject": pa.string(), "Electrode": pa.string()} | dict.fromkeys(
         _AXES, pa.float64()

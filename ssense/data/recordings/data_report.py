@@ -81,8 +81,8 @@ class Channels:
     """What the file's channels are used for.
 
     Attributes:
-        kept: the electrodes of every segment.
-        left_out: names of the other channels by reason; an unlabelled one by its dataset's name.
+        kept: The electrodes of every segment.
+        left_out: Names of the other channels by reason; an unlabelled one by its dataset's name.
     """
 
     kept: tuple[str, ...]
@@ -94,14 +94,15 @@ class Rate:
     """The sampling rate and its evidence.
 
     Attributes:
-        rate_hz: the recording's rate: `measured_hz`, or the usual rate within `tolerance_hz`.
-        tolerance_hz: what the measurement may be off by.
-        measured_hz: median over chunks of the triggers' sample numbers against movie time.
-        lowest_hz, highest_hz: the extremes among the chunks.
-        chunks, minutes: how many there are, none with a pause in it, and their length together.
-        assumed_hz: what context, filters and superlets go by.
-        attributes: those of the HDF5 file that are named like a rate. Nothing goes by them.
-        contradictions: what does not fit together.
+        rate_hz: The recording's rate: `measured_hz`, or the usual rate within `tolerance_hz`.
+        tolerance_hz: Largest error that the measurement may have.
+        measured_hz: Median over chunks of the triggers' sample numbers against movie time.
+        lowest_hz, highest_hz: The extremes among the chunks.
+        chunks, minutes: Number of chunks, none with a pause in it, and their total length.
+        assumed_hz: The rate that context, filters and superlets assume.
+        attributes: Attributes of the HDF5 file that are named like a rate; they are shown, but not
+            used.
+        contradictions: Contradictions between the sources of the rate, a sentence each.
     """
 
     rate_hz: float
@@ -121,11 +122,11 @@ class Signals:
     """What was found in the samples.
 
     Attributes:
-        spread_uv: standard deviation of an electrode, median over the electrodes of use, in
+        spread_uv: Standard deviation of an electrode, median over the electrodes of use, in
             microvolts if the file is; None where no electrode is.
-        dead_s: for how long in all the recording is without signal.
-        flat_share: share of the other time that a kept electrode is without signal, where notable.
-        doubts: what does not look like the signals of a brain in microvolts.
+        dead_s: Total time that the recording is without signal.
+        flat_share: Share of the other time that a kept electrode is without signal, where notable.
+        doubts: Signs that the samples are not brain signals in microvolts, a sentence each.
     """
 
     spread_uv: float | None
@@ -151,13 +152,13 @@ class Movie:
     """How movie and recording lie to each other, in seconds.
 
     Attributes:
-        recording_s: length of the recording.
-        lead_in_s: what was recorded before the first trigger.
-        first_trigger_s, last_trigger_s: movie times between which words can be aligned.
-        transcript_end_s: movie time at which the last word ends.
-        sentences_beyond: how many sentences begin after the last trigger.
-        pauses: in order.
-        doubts: what does not fit together.
+        recording_s: Length of the recording.
+        lead_in_s: Time recorded before the first trigger.
+        first_trigger_s, last_trigger_s: Movie times between which words can be aligned.
+        transcript_end_s: Movie time at which the last word ends.
+        sentences_beyond: Number of sentences that begin after the last trigger.
+        pauses: The pauses of the movie, in order.
+        doubts: Signs that movie and recording do not belong together, a sentence each.
     """
 
     recording_s: float
@@ -175,11 +176,11 @@ class Sentences:
     """What became of the transcript's sentences.
 
     Attributes:
-        in_transcript, kept, dropped: how many; the dropped ones by reason.
-        repeated: how many of the kept are the same as another one, see `repeat_groups`.
-        most_frequent: such texts, shortened, with their counts.
-        cut: how many of the kept have a text longer than the text tower reads.
-        doubts: what does not fit together.
+        in_transcript, kept, dropped: Numbers of sentences; the dropped ones by reason.
+        repeated: Number of kept sentences that are the same as another one, see `repeat_groups`.
+        most_frequent: The most frequent texts, shortened, with their counts.
+        cut: Number of kept sentences whose text is longer than the text tower reads.
+        doubts: Signs that the transcript is not consistent, a sentence each.
     """
 
     in_transcript: int
@@ -196,11 +197,12 @@ class Durations:
     """How long the kept sentences are, and what padding makes of their segments.
 
     Attributes:
-        histogram: number of sentences by bin; a bin's lower edge belongs to it.
-        lower_quartile_s, median_s, upper_quartile_s, longest_s: of the sentences, movie seconds.
-        median_samples, longest_samples: of the segments, context included.
-        padded_samples: of every segment once padded.
-        padding: share of all segments' samples that padding adds.
+        histogram: Number of sentences by bin; a bin's lower edge belongs to it.
+        lower_quartile_s, median_s, upper_quartile_s, longest_s: Durations of the sentences, movie
+            seconds.
+        median_samples, longest_samples: Lengths of the segments, context included.
+        padded_samples: Length of every segment once padded.
+        padding: Share of all segments' samples that padding adds.
     """
 
     histogram: dict[str, int]
@@ -219,11 +221,12 @@ class Overlap:
     """Samples that segments, context included, share with each other.
 
     Attributes:
-        segments: share of the segments that share samples with another one.
-        inside: share of a segment that others cover too, mean over all segments.
-        test_segments: share of the test segments that share samples with a training segment under
+        segments: Share of the segments that share samples with another one.
+        inside: Share of a segment that others cover too, mean over all segments.
+        test_segments: Share of the test segments that share samples with a training segment under
             the seeded random split, mean over `seeds` seeds; None if too few for a split.
-        test_inside: share of a test segment inside training segments, mean likewise.
+        test_inside: Share of a test segment that lies inside training segments, mean over segments
+            and seeds.
     """
 
     segments: float
@@ -312,11 +315,11 @@ def data_report(
     Args:
         recording: What was read.
         segments: Its sentences that are kept.
-        spec: By which they were chosen.
+        spec: The specification by which the segments were chosen.
         tower: The kept sentences as the text tower reads them, where one is known.
 
     Raises:
-        UserError: the labels or the HDF5 file can't be read.
+        UserError: The labels or the HDF5 file can't be read.
     """
     datasets, attributes = _look_into(recording.files["signals"])
     return DataReport(
@@ -402,7 +405,7 @@ def _signal_doubts(quality: SignalQuality, flat_share: dict[str, float]) -> Iter
         units = (unit for least, most, unit in _UNITS if least <= spread_uv < most)
         unit = next((f"the file seems to be in {unit}" for unit in units), "no unit explains it")
         yield (
-            f"a standard deviation of {spread_uv:.3g} µV is no brain's: {unit}. "
+            f"a standard deviation of {spread_uv:.3g} µV is unusual for a brain: {unit}. "
             "Spectrograms are z-scored, so that results are the same"
         )
     if quality.left_out:
@@ -481,8 +484,8 @@ def _length_doubts(recording: Recording) -> Iterator[str]:
     length_s = recording.n_samples / rate_hz
     if last_s > length_s + 1:
         yield (
-            f"the triggers go on {(last_s - length_s) / 60:.1f} min beyond the end of the file: is "
-            "it cut short, or the file of another recording?"
+            f"the triggers continue {(last_s - length_s) / 60:.1f} min beyond the end of the "
+            "file: is it cut short, or from another recording?"
         )
     elif length_s > LONGER_THAN_TIMINGS * (last_s - first_s):
         yield (
@@ -591,9 +594,9 @@ def _channels_details(channels: Channels) -> list[str]:
         _table(("", "channels", "names"), rows),
         "Not neural are channels with a word for heart, muscle, eye, breath, markers, events, "
         "triggers, other inputs or references in their names. The Laplacian needs a clean contact "
-        "on either side of a shaft: names must be of a shaft and a number, and a shaft with more "
-        f"than {MOST_ON_A_SHAFT} contacts, called grid, strip or ECoG, or on a sheet by its "
-        "coordinates, is none. Unlabelled are datasets that no label names.",
+        "on either side of a shaft: a name must be a shaft and a number, and a shaft with more "
+        f"than {MOST_ON_A_SHAFT} contacts, called grid, strip or ECoG, or flat by its coordinates, "
+        "counts as a grid. Unlabelled datasets have no label.",
     ]
 
 
@@ -609,10 +612,12 @@ def _signals_text(signals: Signals) -> str:
 def _signals_details(signals: Signals) -> list[str]:
     rows = [(name, _percent(share)) for name, share in signals.flat_share.items()]
     looked = (
-        f"Every channel was looked at in {PROBES} stretches of {PROBE_S:g} s over the movie, up"
-        f" to {REFERENCES} of them throughout. A signal that does not change at all for "
-        f"{CELL_S:g} s is none; the recording is without signal where half of its channels are. "
-        "Left out are channels that are constant, without signal for most of the time, identical "
+        f"Every channel was checked in {PROBES} stretches of {PROBE_S:g} s over the movie, and up "
+        f"to {REFERENCES} channels throughout. A signal that does not change at all for "
+        f"{CELL_S:g} s counts as missing; the recording counts as without signal where half of "
+        "its channels "
+        "do. Left out are channels that are constant, without signal for most of the time, "
+        "identical "
         f"to another, at their own extremes in over {100 * CLIPPED_SHARE:g} % of the samples, NaN, "
         "infinite or over a kilovolt anywhere among these, or of a standard deviation over "
         f"{OUT_OF_SCALE_FACTOR:g} times above or below the median channel's."
@@ -738,8 +743,8 @@ def _leakage_text(overlap: Overlap) -> str:
 def _leakage_details(overlap: Overlap) -> list[str]:
     shares = "/".join(f"{100 * fraction:g}" for fraction in FRACTIONS)
     return [
-        f"Mean over {overlap.seeds} seeded random {shares} splits. A model that learns such "
-        "stretches by heart scores better in the test than it would on new signal."
+        f"Mean over {overlap.seeds} seeded random {shares} splits. A model that memorises such "
+        "stretches scores better in the test than it would on new signal."
     ]
 
 

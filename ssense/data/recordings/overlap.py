@@ -24,11 +24,11 @@ def inside_shares(
     has share 0. Takes n log n steps.
 
     Args:
-        start: first sample of each window, int [windows].
-        stop: the sample after its last, int [windows].
-        other_start: likewise of the others, int [others], at least one.
-        other_stop: likewise, int [others].
-        least: how many of the others must cover a sample for it to count.
+        start: First sample of each window, int [windows].
+        stop: The sample after the last of each window, int [windows].
+        other_start: First sample of each of the others, int [others], at least one.
+        other_stop: The sample after the last of each of the others, int [others].
+        least: How many of the others must cover a sample for it to count.
     """
     edges = np.unique(np.concatenate([other_start, other_stop]))
     begun = np.searchsorted(np.sort(other_start), edges, side="right")
@@ -49,16 +49,16 @@ def split_overlap(
     segments share samples with a training segment.
 
     Args:
-        start: first sample of each segment, int [segments].
-        stop: the sample after its last, int [segments].
-        seeds: of the splits.
+        start: First sample of each segment, int [segments].
+        stop: The sample after the last of each segment, int [segments].
+        seeds: Seeds of the splits.
 
     Returns:
         Share of the test segments that share samples with a training segment, and share of a test
         segment that lies inside training segments, mean over the test segments.
 
     Raises:
-        ValueError: too few segments for a split.
+        ValueError: Too few segments for a split.
     """
     found = []
     for seed in seeds:

@@ -48,15 +48,15 @@ class Recording:
     """One subject watching one movie. Signals stay on disk until `read_channel` asks for them.
 
     Attributes:
-        subject, trial, title, movie: names; `movie` is the transcript's folder.
-        electrodes: neural channels by cleaned label, in the order of the labels.
-        corrupted: labels among them that the dataset's authors advise against.
-        channel_of: number of the HDF5 dataset of each electrode.
-        grids: shafts among their names that are none: with more contacts than a depth electrode
-            has, or on a sheet by the coordinates that come with the recording.
-        n_samples: length of every channel.
-        timeline, transcript: trigger timings and words.
-        files: what was read, by role.
+        subject, trial, title, movie: Names of the recording; `movie` is the transcript's folder.
+        electrodes: Neural channels by cleaned label, in the order of the labels.
+        corrupted: Labels among the electrodes that the dataset's authors advise against.
+        channel_of: Number of the HDF5 dataset of each electrode.
+        grids: Names of grids and strips among the shafts: those with more contacts than a depth
+            electrode has, or on a sheet by the coordinates that come with the recording.
+        n_samples: Length of every channel.
+        timeline, transcript: Trigger timings and words.
+        files: Files that were read, by role.
     """
 
     subject: str
@@ -103,7 +103,7 @@ class Recording:
         """What is wrong with the signals as they are in the file, see `signal_quality`.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: The file cannot be read.
         """
         first, last = self.timeline.runs[0].sample[0], self.timeline.runs[-1].sample[-1]
         movie = range(int(first), min(int(last), self.n_samples))
@@ -119,7 +119,7 @@ class Recording:
         Only the stretches are read, whatever the type of number they are stored as.
 
         Raises:
-            UserError: the file cannot be read, or a sample is NaN, infinite or over a kilovolt.
+            UserError: The file cannot be read, or a sample is NaN, infinite or over a kilovolt.
         """
         path, dataset = self.files["signals"], f"data/electrode_{self.channel_of[electrode]}"
         signals = self._samples(electrode, stretches)
@@ -129,7 +129,7 @@ class Recording:
                 first = int(np.argmin(np.abs(signal) <= LARGEST_UV))
                 raise UserError(
                     f"{path}: electrode {electrode} ({dataset}) holds {signal[first]:g} at sample "
-                    f"{start + first}, which is no voltage. Add {electrode} to "
+                    f"{start + first}, which is not a voltage. Add {electrode} to "
                     f"{self.files['corrupted']} under {self.subject}, or restore the file from "
                     "the download."
                 )
@@ -145,9 +145,9 @@ def of_recording(subject: str, trial: str, name: str) -> bool:
     """Whether a file of a download may be needed for one recording: signals of others are not.
 
     Args:
-        subject: of the recording.
-        trial: of the recording.
-        name: path of the file within the download.
+        subject: Subject of the recording.
+        trial: Trial of the recording.
+        name: Path of the file within the download.
     """
     signals = name.endswith((".h5", ".zip"))
     return not signals or Path(name).name == f"{subject}_{trial}.h5"
@@ -157,7 +157,7 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
     """Find and check the files of one recording.
 
     Raises:
-        UserError: the folder, subject, trial or a file is missing or malformed, or the labels do
+        UserError: The folder, subject, trial or a file is missing or malformed, or the labels do
             not fit the signals.
     """
     files = _find_files(root, subject, trial)
@@ -201,9 +201,7 @@ def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
             )
         _require_known(root, subject, trial)
     except OSError as error:
-        raise UserError(
-            f"cannot look into {root}: {one_line(error)}. Check its permissions."
-        ) from error
+        raise UserError(f"cannot read {root}: {one_line(error)}. Check its permissions.") from error
     stem = f"{subject}_{trial}"
     files = {
         "signals": _find_signals(root, stem),
@@ -231,14 +229,14 @@ def _require_known(root: Path, subject: str, trial: str) -> None:
     subjects = sorted({name for name, _ in found}, key=_natural)
     if subject not in subjects:
         raise UserError(
-            f"no subject {printable(subject)} in {root}. Found: {listing(subjects)}. "
-            "Check --subject."
+            f"no subject {printable(subject)} in {root}. Found: {listing(subjects)}. Check "
+            "`subject`."
         )
     trials = sorted(number for name, number in found if name == subject)
     if trial not in trials:
         raise UserError(
-            f"no trial {printable(trial)} of {subject} in {root}. Found: {listing(trials)}. "
-            "Check --trial."
+            f"no trial {printable(trial)} of {subject} in {root}. Found: {listing(trials)}. Check "
+            "`trial`."
         )
 
 

@@ -53,24 +53,24 @@ class SegmentSpec:
     """How sentences become segments.
 
     Attributes:
-        sampling_rate: the rate that context, filters and superlets assume: the recording's own,
-            or 2048 Hz for every recording, as the published loaders do (Ant-Man has 1024).
-        align: how movie times become samples, see `Timeline.sample_of`.
+        sampling_rate: The rate that context, filters and superlets assume: the recording's own, or
+            2048 Hz for every recording, as the published loaders do (Ant-Man has 1024).
+        align: How movie times become samples, see `Timeline.sample_of`.
         length_rule: "duration" keeps sentences shorter than `max_duration_s` of movie (as SSENSE
             is worded); "sample_span" keeps segments of fewer than `max_samples`, context included
             (which explains SSENSE's 1,454 sentences and 8,200 points).
-        context_before_s, context_after_s: signal added around a sentence.
-        window_s: signal of every segment, from its context before the sentence on, however long
-            the sentence is, so that no segment shows its sentence's duration; rounded up to a
-            multiple of `pad_multiple`. None takes the sentence with its context.
-        pad_to: samples of every segment after padding with zeros at its end; None takes the
-            longest segment, rounded up to a multiple of `pad_multiple` (the superlets' decimation).
-        overflow: what happens to a segment longer than `pad_to`.
+        context_before_s, context_after_s: Signal added before and after a sentence.
+        window_s: Signal of every segment, from its context before the sentence on, however long the
+            sentence is, so that no segment shows its sentence's duration; rounded up to a multiple
+            of `pad_multiple`. None takes the sentence with its context.
+        pad_to: Samples of every segment after padding with zeros at its end; None takes the longest
+            segment, rounded up to a multiple of `pad_multiple` (the superlets' decimation).
+        overflow: What happens to a segment longer than `pad_to`.
         electrodes: "clean-laplacian" keeps clean contacts between two clean neighbours, minus
             their mean; "clean" and "all" keep the contacts as recorded.
-        line_hz: mains frequency, removed with its multiples up to `notch_highest_hz`; None leaves
+        line_hz: Mains frequency, removed with its multiples up to `notch_highest_hz`; None leaves
             it in.
-        notch_quality: centre frequency over bandwidth of each notch.
+        notch_quality: Centre frequency over bandwidth of each notch.
     """
 
     sampling_rate: SamplingRate = "measured"
@@ -146,13 +146,14 @@ class Segments:
     """The sentences kept, in the order of the movie; row i is the same in every array.
 
     Attributes:
-        sentence_idx: number of the sentence in the transcript, int64 [rows].
-        text: the sentence as written in the transcript.
-        onset_s, offset_s: start of its first and end of its last aligned word, movie seconds.
-        start, stop: its samples with context, [start, stop), int64 [rows].
-        n_samples: samples of every segment once padded.
-        electrodes: names of a segment's electrodes, in order.
-        dropped: how many sentences were left out, by reason.
+        sentence_idx: Number of the sentence in the transcript, int64 [rows].
+        text: The sentence as written in the transcript.
+        onset_s, offset_s: Start of the sentence's first and end of its last aligned word, movie
+            seconds.
+        start, stop: Samples of the sentence with context, [start, stop), int64 [rows].
+        n_samples: Samples of every segment once padded.
+        electrodes: Names of a segment's electrodes, in order.
+        dropped: Number of sentences left out, by reason.
     """
 
     sentence_idx: np.ndarray
@@ -209,7 +210,7 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     word, no text, too long, straddles a pause, leaves the file, no signal, overflow.
 
     Raises:
-        UserError: no sentence or electrode is left, or a segment is longer than `pad_to` and
+        UserError: No sentence or electrode is left, or a segment is longer than `pad_to` and
             `overflow` is "error".
     """
     electrodes = _kept_electrodes(recording, spec)
@@ -261,7 +262,7 @@ def neighbours_of(recording: Recording) -> list[tuple[str, str, str]]:
     """The contacts that have a Laplacian by name, each with its two neighbours, in labels' order.
 
     Raises:
-        UserError: two labels stand for one contact.
+        UserError: Two labels stand for one contact.
     """
     try:
         return laplacian_neighbours(
@@ -275,7 +276,7 @@ def left_out(recording: Recording, electrodes: Electrodes) -> dict[str, str]:
     """Why electrodes of a recording are not used, by name; those that are used are not in it.
 
     Raises:
-        UserError: two labels stand for one contact, or the signals can't be read.
+        UserError: Two labels stand for one contact, or the signals can't be read.
     """
     reasons = dict(recording.quality.left_out)
     if electrodes == "all":

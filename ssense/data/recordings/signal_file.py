@@ -42,7 +42,7 @@ _CAUSES = (
     (r"Permission denied", "permission denied. Check its permissions."),
     (
         r"file signature not found",
-        "it is none. Download and unzip it again, or write it as HDF5.",
+        "it is another kind of file. Download and unzip it again, or write it as HDF5.",
     ),
 )
 _CUT_SHORT = "The file may be cut short: download and unzip it again, or write it again."
@@ -53,7 +53,7 @@ def open_signals(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file.
 
     Raises:
-        UserError: whatever goes wrong while it is read.
+        UserError: The file can't be opened or read.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -70,7 +70,7 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
     """Samples of every channel, once the channels are found to fit their labels.
 
     Raises:
-        UserError: the file can't be read, channels are missing, too many, of unequal or impossible
+        UserError: The file can't be read, channels are missing, too many, of unequal or impossible
             shape, in other files, or compressed by a filter that is not at hand.
     """
     with open_signals(path) as file:
@@ -132,7 +132,7 @@ def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:
         return
     if name == "data":
         raise UserError(
-            f"{path}: data is no group of channels but a {type(found).__name__.lower()}. Write one "
+            f"{path}: data is a {type(found).__name__.lower()}, not a group of channels. Write one "
             "dataset for each channel, data/electrode_0 and so on."
         )
     raise UserError(f"{path}: {name} holds {_described(found)}, not samples. {advice}")

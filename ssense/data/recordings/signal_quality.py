@@ -81,12 +81,12 @@ def signal_quality(
 
     Args:
         read: Reads stretches of a channel.
-        electrodes: To look at; of identical ones the first is of use.
+        electrodes: Electrodes to look at; of identical ones the first is of use.
         movie: The samples to look at.
         rate_hz: Samples per second.
 
     Raises:
-        UserError: a channel can't be read.
+        UserError: A channel can't be read.
     """
     cell = max(LEAST_CELL, round(CELL_S * rate_hz))
     n_cells = len(movie) // cell

@@ -55,9 +55,9 @@ class Timeline:
     """The timings of one recording.
 
     Attributes:
-        runs: the unpaused stretches in order.
-        row_time_s: movie time of every row, whatever its type [rows], in the order of the samples.
-        row_sample: sample number of every row [rows].
+        runs: The unpaused stretches in order.
+        row_time_s: Movie time of every row, whatever its type [rows], in the order of the samples.
+        row_sample: Sample number of every row [rows].
     """
 
     runs: tuple[Run, ...]
@@ -130,8 +130,8 @@ def read_timeline(path: Path) -> Timeline:
     beyond 2^53) are left out, and so are triggers that contradict most others: see `timeline_of`.
 
     Raises:
-        UserError: a column is missing or malformed, no run has two triggers, or the triggers give
-            a sampling rate that no recording has.
+        UserError: A column is missing or malformed, no run has two triggers, or the triggers give a
+            sampling rate that no recording has.
     """
     columns = {"type": pa.string(), "movie_time": pa.float64(), "index": pa.float64()}
     table = read_csv(path, columns)

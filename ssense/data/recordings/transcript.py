@@ -25,12 +25,12 @@ class Transcript:
     """One entry per token; a sentence is the tokens that share a `sentence_idx`, never a text.
 
     Attributes:
-        sentence_idx: int64 [tokens].
-        start_s, end_s: movie seconds [tokens], NaN for particles and words without a known time.
-        sentences: text of every sentence, by `sentence_idx`; blank where no token has one.
-        sound: float64 [tokens], by name those of `ACOUSTIC_COLUMNS` that there are as numbers; NaN
-            or infinite where a token has none.
-        several_texts: first and second text of the sentences whose tokens have different ones.
+        sentence_idx: Number of each token's sentence, int64 [tokens].
+        start_s, end_s: Movie seconds [tokens], NaN for particles and words without a known time.
+        sentences: Text of every sentence, by `sentence_idx`; blank where no token has one.
+        sound: Acoustic features, float64 [tokens] by name: those of `ACOUSTIC_COLUMNS` that the
+            table has as numbers; NaN or infinite where a token has none.
+        several_texts: First and second text of the sentences whose tokens have different ones.
     """
 
     sentence_idx: np.ndarray
@@ -44,7 +44,7 @@ class Transcript:
         """Summarise how sentences sound: mean and standard deviation over the tokens of each.
 
         Args:
-            sentence_idx: int64 [rows], numbers of the sentences.
+            sentence_idx: Numbers of the sentences, int64 [rows].
 
         Returns:
             Float64 [rows] by name, as "rms_mean" and "rms_sd", for every column there is; NaN
@@ -70,7 +70,7 @@ def read_transcript(path: Path) -> Transcript:
     sentence. Without the column sentence_idx a token whose is_onset is 1 begins the next sentence.
 
     Raises:
-        UserError: a column is missing or malformed, or no token belongs to a sentence.
+        UserError: A column is missing or malformed, or no token belongs to a sentence.
     """
     columns = {"start": pa.float64(), "end": pa.float64(), "sentence": pa.string()}
     require_columns(path, list(columns))

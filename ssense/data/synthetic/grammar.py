@@ -60,10 +60,10 @@ class Token:
     """A token of the transcript.
 
     Attributes:
-        text: as transcribed, lower case except for "I".
-        pos: universal part of speech.
-        spoken: whether the word has a time of its own; particles ("n't", "na") have none.
-        attached: whether the sentence's text sets it without a space before it.
+        text: The word as transcribed, lower case except for "I".
+        pos: Universal part of speech.
+        spoken: Whether the word has a time of its own; particles ("n't", "na") have none.
+        attached: Whether the sentence's text sets the token without a space before it.
     """
 
     text: str

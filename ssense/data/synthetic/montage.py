@@ -23,11 +23,11 @@ class Channel:
     """One dataset of the signal file.
 
     Attributes:
-        name: what it is called; empty for a dataset that no label names.
-        kind: what it records: brain, nothing (a dead contact), or an auxiliary input.
-        number: its place among the contacts or among the auxiliary inputs.
-        label: its name as the label file has it, marks included.
-        corrupted: whether the list of corrupted electrodes has it.
+        name: Name of the channel; empty for a dataset that no label names.
+        kind: What the channel records: brain, nothing (a dead contact), or an auxiliary input.
+        number: Place of the channel among the contacts or among the auxiliary inputs.
+        label: Name as the label file has it, marks included.
+        corrupted: Whether the list of corrupted electrodes has the channel.
     """
 
     name: str

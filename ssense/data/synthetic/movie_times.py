@@ -17,11 +17,11 @@ class MovieTimes:
     """How the movie ran while the recording did; pauses are [pauses] in order.
 
     Attributes:
-        rate_hz: samples per second.
-        lead_in_s: recording before the movie.
-        end_s: length of the movie.
-        pause_at_s: movie times of the pauses.
-        pause_s: how long each lasted.
+        rate_hz: Samples per second.
+        lead_in_s: Time recorded before the movie.
+        end_s: Length of the movie.
+        pause_at_s: Movie times of the pauses.
+        pause_s: Length of each pause.
     """
 
     rate_hz: float

@@ -69,8 +69,8 @@ class Packets:
     """The wave packets that latent dimensions evoke.
 
     Attributes:
-        carrier_hz: frequency of each packet's wave [dimensions].
-        waveform: the packets from a word's onset on, microvolts [dimensions, samples].
+        carrier_hz: Frequency of each packet's wave [dimensions].
+        waveform: The packets from a word's onset on, microvolts [dimensions, samples].
     """
 
     carrier_hz: np.ndarray
@@ -86,7 +86,7 @@ def write_synthetic(
     already holds the recording of this spec is left as it is.
 
     Raises:
-        UserError: the folder holds something else or cannot be written, or `spec` contradicts
+        UserError: The folder holds something else or cannot be written, or `spec` contradicts
             `timings`.
     """
     spec = settled(spec, timings)
@@ -110,7 +110,7 @@ def settled(spec: SyntheticSpec, timings: SentenceTimings | None) -> SyntheticSp
     """The specification with what the timings decide in place of the defaults.
 
     Raises:
-        UserError: the specification asks for something else than the timings.
+        UserError: The specification asks for something else than the timings.
     """
     if timings is None:
         return spec

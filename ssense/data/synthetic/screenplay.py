@@ -61,9 +61,9 @@ class Screenplay:
     """The dialogue of a movie.
 
     Attributes:
-        sentences: in order.
-        edges_s: movie times that bound the spoken words of each sentence, [words + 1] each.
-        end_s: movie time of the last trigger; sentences after it are in the transcript only.
+        sentences: The sentences in order.
+        edges_s: Movie times that bound the spoken words of each sentence, [words + 1] each.
+        end_s: Movie time of the last trigger; sentences after it are in the transcript only.
     """
 
     sentences: tuple[Sentence, ...]

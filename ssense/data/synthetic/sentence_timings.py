@@ -31,12 +31,12 @@ class SentenceTimings:
     """The sentences of a movie in order; arrays are [sentences].
 
     Attributes:
-        path: where they were read.
-        digest: names the table by its content.
-        onset_s, offset_s: movie seconds.
-        n_words: int64.
-        lead_in_s: recording before the movie.
-        pause_at_s, pause_s: movie times and lengths of the pauses [pauses].
+        path: File that the timings were read from.
+        digest: Name of the table by its content.
+        onset_s, offset_s: Start and end of each sentence, movie seconds.
+        n_words: Number of words of each sentence, int64.
+        lead_in_s: Time recorded before the movie.
+        pause_at_s, pause_s: Movie times and lengths of the pauses [pauses].
     """
 
     path: Path
@@ -57,7 +57,7 @@ def read_sentence_timings(path: Path) -> SentenceTimings:
     """Read a table of sentence timings and find the pauses between its rows.
 
     Raises:
-        UserError: the table is missing or malformed, or holds times that no movie can have.
+        UserError: The table is missing or malformed, or holds times that no movie can have.
     """
     table = read_csv(path, dict.fromkeys(COLUMNS, pa.float64()))
     columns = {name: table[name].to_numpy() for name in COLUMNS}

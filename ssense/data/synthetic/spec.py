@@ -27,17 +27,17 @@ class SyntheticSpec:
     """What to make up.
 
     Attributes:
-        sentences: sentences in the transcript; about one in 150 comes after the last trigger.
-        electrodes: contacts, on shafts of five; the outer two of a shaft have no Laplacian. 106
+        sentences: Sentences in the transcript; about one in 150 comes after the last trigger.
+        electrodes: Contacts, on shafts of five; the outer two of a shaft have no Laplacian. 106
             contacts are those of the published sub_9, of which it calls 7 corrupted.
-        coupling: amplitude of what words evoke; 0 evokes nothing.
-        seed: draws sentences, times, electrode patterns and background (words' latents aside).
-        sampling_rate: samples per second.
-        equal_durations: every sentence has six words and lasts two seconds, so that no length,
-            in words or in time, tells sentences apart.
-        pauses: how often the movie was paused.
-        lead_in_s: recording before the movie starts.
-        quirks: whether the files are as untidy as the published ones, see the module `quirks`;
+        coupling: Amplitude of what words evoke; 0 evokes nothing.
+        seed: Draws sentences, times, electrode patterns and background (words' latents aside).
+        sampling_rate: Samples per second.
+        equal_durations: Whether every sentence has six words and lasts two seconds, so that no
+            length, in words or in time, tells sentences apart.
+        pauses: How often the movie was paused.
+        lead_in_s: Recording before the movie starts.
+        quirks: Whether the files are as untidy as the published ones, see the module `quirks`;
             about two sentences in 100 come on top, which cannot be aligned.
     """
 

@@ -32,18 +32,18 @@ class SyntheticThingsSpec:
     Attributes:
         modality: EEG has 63 channels at 250 Hz (17 at 100 Hz in the official files), MEG 271 at
             200 Hz.
-        variant: whose files to write: THINGS-EEG2's own, those of NICE and ATM, of UBP, of
+        variant: Whose files to write: THINGS-EEG2's own, those of NICE and ATM, of UBP, of
             NeuroBridge, or an array alone beside an info.json.
-        subjects: that saw the images.
-        concepts: of training.
-        images_per_concept: of training; a test concept has one.
-        test_concepts: of the test.
-        repetitions: of a training image.
-        test_repetitions: of a test image.
-        coupling: amplitude of what images evoke.
-        seed: draws images, patterns and noise.
-        image_px: side of the images, pixels.
-        image_format: of the image files.
+        subjects: Subjects who saw the images.
+        concepts: Training concepts.
+        images_per_concept: Images of each training concept; a test concept has one.
+        test_concepts: Test concepts.
+        repetitions: Repetitions of a training image.
+        test_repetitions: Repetitions of a test image.
+        coupling: Amplitude of what images evoke.
+        seed: Draws images, patterns and noise.
+        image_px: Side of the images, pixels.
+        image_format: Format of the image files.
     """
 
     modality: Literal["eeg", "meg"] = "eeg"

@@ -33,14 +33,14 @@ class Things:
     """Responses of S subjects, repetitions averaged, in one copy that every fold shares.
 
     Attributes:
-        digest: names the origin of the responses: files, channels, window, names of images. What
-            the images show is named by the key of their features.
+        digest: Digest of the responses' origin: files, channels, window, names of images. What the
+            images show is named by the key of their features.
         subjects: S names, "sub-01".
         channels: C names.
         training: `[S, N, C, T]` float32.
         test: `[S, M, C, T]` float32.
-        training_images: the N images that all subjects saw.
-        test_images: the M images, of other concepts.
+        training_images: The N images that all subjects saw.
+        test_images: The M images of the test, of other concepts.
     """
 
     digest: str
@@ -70,14 +70,14 @@ def read_things(
     hundred times as large.
 
     Args:
-        responses: folder with a folder of each subject, "sub-01" and so on.
-        images: folder with the image folders, see `read_image_set`.
-        spec: channels and window.
-        subjects: names; all that are there when none is given.
-        cache: folder of averages.
+        responses: Folder with a folder of each subject, "sub-01" and so on.
+        images: Folder with the image folders, see `read_image_set`.
+        spec: Channels and window.
+        subjects: Names of the subjects; all that are there when none is given.
+        cache: Folder of cached averages.
 
     Raises:
-        UserError: something is missing or damaged, or subjects, parts and images don't fit
+        UserError: Something is missing or damaged, or subjects, parts and images don't fit
             together.
     """
     try:
@@ -112,7 +112,7 @@ def subject_names(root: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     """The subjects whose responses are in a folder, or those wanted of them.
 
     Raises:
-        UserError: there is none, one wanted is missing, or is named twice.
+        UserError: The folder has no subject, or a wanted one is missing or named twice.
     """
     found = sorted(path.name for path in root.glob("sub-*") if path.is_dir())
     if not found:
@@ -122,12 +122,12 @@ def subject_names(root: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     missing = [name for name in wanted if name not in found]
     if missing:
         raise UserError(
-            f"no subject {printable(missing[0])} in {root}. Found: {listing(found)}. "
-            "Check --subjects."
+            f"no subject {printable(missing[0])} in {root}. Found: {listing(found)}. Check "
+            "`subjects`."
         )
     repeated = [name for name in wanted if list(wanted).count(name) > 1]
     if repeated:
-        raise UserError(f"subject {repeated[0]} is given more than once. Check --subjects.")
+        raise UserError(f"subject {repeated[0]} is given more than once. Check `subjects`.")
     return tuple(wanted or found)
 
 

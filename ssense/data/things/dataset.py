@@ -27,9 +27,10 @@ class Batch:
     """N responses, each beside what is known of the image it is to.
 
     Attributes:
-        signals: averaged responses `[N, C, T]`, float.
-        features: cached features `[N, F]` float32, of each kind that the objective wants.
-        pixels: of the images, uint8 `[N, 3, S, S]`, where the objective has them in the loop.
+        signals: Averaged responses `[N, C, T]`, float.
+        features: Cached features `[N, F]` float32, of each kind that the objective wants.
+        pixels: Pixels of the images, uint8 `[N, 3, S, S]`, where the objective has them in the
+            loop.
     """
 
     signals: Tensor
@@ -42,13 +43,13 @@ class ImageDataset:
     """One subject's fold, in NumPy arrays that the processes of a node and all folds share.
 
     Attributes:
-        digest: names the whole origin: responses, images, their features, the subject.
-        things: responses of all subjects.
-        subject: that is tested.
-        n_validation: concepts that validation holds out.
-        split_seed: that draws them for every cell; None for each cell's own seed.
-        features: of all images `[I, F]` float32, by kind; a class centre counts as one.
-        pixels: of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
+        digest: Digest of the whole origin: responses, images, their features, the subject.
+        things: Responses of all subjects.
+        subject: Subject that is tested.
+        n_validation: Number of concepts that validation holds out.
+        split_seed: Seed that draws them for every cell; None for each cell's own seed.
+        features: Features of all images `[I, F]` float32, by kind; a class centre counts as one.
+        pixels: Pixels of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
     """
 
     digest: str
@@ -63,7 +64,7 @@ class ImageDataset:
         """Divide the responses: who is trained on, which concepts are held out, and the test.
 
         Raises:
-            UserError: too few subjects or concepts, see `make_fold`.
+            UserError: Too few subjects or concepts, see `make_fold`.
         """
         whom: FoldKind = kind.removesuffix(BEST_TEST_EPOCH)
         drawn_by = seed if self.split_seed is None else self.split_seed
@@ -97,8 +98,8 @@ class ImageResponses:
     Attributes:
         training: `[R, C, T]` float32.
         test: `[Q, C, T]` float32.
-        n_training_images: that the training responses repeat through, in order.
-        n_test_images: that the test responses repeat through, in order.
+        n_training_images: Number of images that the training responses repeat through, in order.
+        n_test_images: Number of images that the test responses repeat through, in order.
         features: `[I, F]` float32 by kind.
         pixels: `[I, 3, S, S]` uint8 or None.
     """
@@ -119,7 +120,7 @@ class ImageResponses:
         """Restrict to rows of the training responses, or to rows of the test.
 
         Raises:
-            ValueError: both are among them.
+            ValueError: Both training and test rows are among them.
         """
         test = rows >= len(self.training)
         if test.all():
@@ -138,10 +139,10 @@ class ImagePairs:
     """Selected responses, each with the image it is to.
 
     Attributes:
-        responses: the dataset's tensors.
-        signals: of the part that the rows count through.
-        rows: of the responses, `[N]`.
-        images: of each response, `[N]`.
+        responses: Tensors of the dataset.
+        signals: Signals of the part that the rows count through.
+        rows: Rows of the responses, `[N]`.
+        images: Image of each response, `[N]`.
     """
 
     responses: ImageResponses

@@ -41,18 +41,18 @@ def make_fold(
     left out nothing but test responses is used.
 
     Args:
-        kind: whom to train on.
-        things: subjects and images; its responses are not looked at.
-        subject: that is tested.
-        seed: of the split, apart from those of loader and model.
-        n_validation: concepts to hold out.
+        kind: Whom to train on.
+        things: Subjects and images; the responses are not looked at.
+        subject: Subject that is tested.
+        seed: Seed of the split, apart from those of loader and model.
+        n_validation: Number of concepts to hold out.
 
     Returns:
         Of the training responses the rows to train on, and those to one image of each held-out
         concept; of the test responses the subject's rows, for the test evaluation alone.
 
     Raises:
-        UserError: there is no such subject, nobody else to train on, or too few concepts.
+        UserError: There is no such subject, nobody else to train on, or too few concepts.
     """
     tested = _place(subject, things.subjects)
     sources = np.array([tested])
@@ -60,8 +60,8 @@ def make_fold(
         sources = np.delete(np.arange(len(things.subjects)), tested)
     if not len(sources):
         raise UserError(
-            f"{subject} is the only subject, so leave-one-subject-out has none to train on. "
-            "Give more of them with --subjects."
+            f"{subject} is the only subject, so leave-one-subject-out has none to train on. Give "
+            "more in `subjects`."
         )
     held_out = held_out_images(things.training_images, seed, n_validation)
     concept = things.training_images.concept
@@ -78,8 +78,8 @@ def held_out_images(images: ImageSet, seed: int, n_concepts: int) -> np.ndarray:
     """Draw concepts and one image of each, int64 `[n_concepts]`, in ascending order.
 
     Raises:
-        UserError: fewer concepts would be left to train on than one.
-        ValueError: the seed is negative.
+        UserError: Fewer concepts would be left to train on than one.
+        ValueError: The seed is negative.
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
@@ -96,7 +96,7 @@ def held_out_images(images: ImageSet, seed: int, n_concepts: int) -> np.ndarray:
 def _place(subject: str, subjects: Sequence[str]) -> int:
     if subject not in subjects:
         raise UserError(
-            f"no subject {subject} in the data. Found: {', '.join(subjects)}. Check --subjects."
+            f"no subject {subject} in the data. Found: {', '.join(subjects)}. Check `subjects`."
         )
     return subjects.index(subject)
 

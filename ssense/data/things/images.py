@@ -28,10 +28,10 @@ class ImageSet:
     """The N images of one part.
 
     Attributes:
-        folder: with a folder for each concept.
+        folder: Folder with a folder for each concept.
         files: "00001_aardvark/aardvark_01b.jpg" and so on, N, in the order of the responses.
-        concepts: names of the folders in `folder`, in order.
-        concept: which of them each image is of, int64 `[N]`.
+        concepts: Names of the folders in `folder`, in order.
+        concept: Number of each image's concept, int64 `[N]`.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ def read_image_set(root: Path, part: Part) -> ImageSet:
     nor PNG, or hidden, is no image.
 
     Raises:
-        UserError: a folder is missing or empty, or the metadata file is damaged or has another
+        UserError: A folder is missing or empty, or the metadata file is damaged or has another
             order.
     """
     image_set = list_images(_folder(root, part))
@@ -64,7 +64,7 @@ def list_images(folder: Path) -> ImageSet:
     """List the images of a folder with a folder for each concept, both in the order of names.
 
     Raises:
-        UserError: the folder or one of a concept is missing or empty.
+        UserError: The folder or one of a concept is missing or empty.
     """
     try:
         concepts = _visible(path for path in folder.iterdir() if path.is_dir())
@@ -93,7 +93,7 @@ def require_zero_shot(training: ImageSet, test: ImageSet) -> None:
     """Refuse test concepts that occur in training.
 
     Raises:
-        UserError: naming them.
+        UserError: Concepts occur in both; the message names them.
     """
     known = {concept_name(concept) for concept in training.concepts}
     shared = [concept for concept in test.concepts if concept_name(concept) in known]

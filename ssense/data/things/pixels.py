@@ -34,16 +34,16 @@ def read_pixels(
     """Read images as colours of square pixels, resized by cubic interpolation.
 
     Args:
-        images: to read.
-        size: of each side, pixels.
-        fit: how an image becomes a square.
-        rows: which of the images, in order; all when none is given.
+        images: Images to read.
+        size: Length of each side, pixels.
+        fit: How an image becomes a square.
+        rows: Numbers of the images to read, in order; None reads all.
 
     Returns:
         `[N, 3, size, size]` uint8.
 
     Raises:
-        UserError: a file is missing or no image.
+        UserError: A file is missing or not an image.
     """
     rows = range(len(images)) if rows is None else rows
     pixels = torch.empty((len(rows), 3, size, size), dtype=torch.uint8)
@@ -56,7 +56,7 @@ def cached_pixels(images: ImageSet, size: int, fit: Fit, folder: UPath) -> Tenso
     """Pixels of all images, see `read_pixels`, from the cache in a folder or read into it.
 
     Raises:
-        UserError: an image or a cached file is damaged.
+        UserError: An image or a cached file is damaged.
     """
     origin = {"origin": digest(images_digest(images), size, fit, FORMAT_VERSION)}
     path = folder / f"{origin['origin']}.safetensors"
@@ -72,7 +72,7 @@ def images_digest(images: ImageSet) -> str:
     """Name the images by the names and contents of their files, wherever the folder lies.
 
     Raises:
-        UserError: a file can't be read.
+        UserError: A file can't be read.
     """
     try:
         contents = [file_digest(images.folder / name) for name in images.files]

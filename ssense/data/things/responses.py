@@ -49,9 +49,9 @@ class ResponseSpec:
     """What to take of the responses.
 
     Attributes:
-        channels: those over occipital and parietal cortex, or all.
-        start_s: of the window, seconds from the image's onset.
-        stop_s: of the window; the sample at this time is not in it, so that 0 to 1 s at 250 Hz
+        channels: Channels over occipital and parietal cortex, or all.
+        start_s: Start of the window, seconds from the image's onset.
+        stop_s: End of the window; the sample at this time is not in it, so that 0 to 1 s at 250 Hz
             are 250 samples. THINGS-EEG2's own files end at 0.8 s.
     """
 
@@ -65,11 +65,12 @@ class Responses:
     """One file, opened; its samples are read when they are averaged.
 
     Attributes:
-        path: of the file.
+        path: Path of the file.
         signals: `[images, repetitions, channels, samples]` floating point, a view of the file.
-        channels: names, "channel 1" and so on where the file has none (NeuroBridge's MEG).
-        times_s: of the samples, seconds from the image's onset.
-        images: file name of each row's image, "00001_aardvark/aardvark_01b.jpg"; none where the
+        channels: Names of the channels, "channel 1" and so on where the file has none
+            (NeuroBridge's MEG).
+        times_s: Times of the samples, seconds from the image's onset.
+        images: File name of each row's image, "00001_aardvark/aardvark_01b.jpg"; none where the
             rows are in the order of the image folders.
     """
 
@@ -84,12 +85,12 @@ def open_responses(folder: Path, part: Part) -> Responses:
     """Open the responses of one subject and part.
 
     Args:
-        folder: of the subject, ".../sub-01".
-        part: training or test.
+        folder: Folder of the subject, ".../sub-01".
+        part: Part to open, training or test.
 
     Raises:
-        UserError: the file is missing, damaged or there in several variants, or its channels,
-            times and images don't fit its samples.
+        UserError: The file is missing, damaged or there in several variants, or its channels, times
+            and images don't fit its samples.
     """
     path = _file(folder, part)
     content = load_restricted(path)
@@ -111,15 +112,15 @@ def average(responses: Responses, images: ImageSet, spec: ResponseSpec) -> np.nd
     """Average the repetitions of each image, in single precision.
 
     Args:
-        responses: as opened.
-        images: that were shown; row i of the result is the response to image i.
-        spec: channels and window.
+        responses: The opened responses.
+        images: Images that were shown; row i of the result is the response to image i.
+        spec: Channels and window.
 
     Returns:
         Float32 `[images, channels, samples]`.
 
     Raises:
-        UserError: the images are others, a channel is missing, the window is not within the
+        UserError: The images are others, a channel is missing, the window is not within the
             recorded time, or a value is not finite.
     """
     order = _order(responses, images)
@@ -140,14 +141,14 @@ def pick_channels(responses: Responses, spec: ResponseSpec) -> np.ndarray:
     """Indices of the channels asked for, int64.
 
     Raises:
-        UserError: one is missing.
+        UserError: A channel is missing.
     """
     names = responses.channels if spec.channels == "all" else POSTERIOR
     missing = [name for name in names if name not in responses.channels]
     if missing:
         raise UserError(
             f"{responses.path} has no channel {listing(missing)}. "
-            f"Found: {listing(responses.channels)}. Use --channels all."
+            f"Found: {listing(responses.channels)}. Set `channels` to all."
         )
     return np.array([responses.channels.index(name) for name in names])
 
@@ -156,7 +157,7 @@ def pick_window(responses: Responses, spec: ResponseSpec) -> slice:
     """Samples of the window asked for.
 
     Raises:
-        UserError: it is empty or not within the recorded time.
+        UserError: The window is empty or not within the recorded time.
     """
     times_s, step_s = responses.times_s, responses.times_s[1] - responses.times_s[0]
     # Times come rounded; half a sample is more than any rounding.
@@ -165,8 +166,8 @@ def pick_window(responses: Responses, spec: ResponseSpec) -> slice:
     after = times_s[-1] < spec.stop_s - 1.5 * step_s
     if before or after or not begin < end:
         raise UserError(
-            f"{responses.path} has {times_s[0]:g} to {times_s[-1] + step_s:g} s, asked for is "
-            f"{spec.start_s:g} to {spec.stop_s:g} s. Give --start-s and --stop-s within."
+            f"{responses.path} covers {times_s[0]:g} to {times_s[-1] + step_s:g} s, not "
+            f"{spec.start_s:g} to {spec.stop_s:g} s. Choose `start_s` and `stop_s` within it."
         )
     return slice(int(begin), int(end))
 
@@ -177,8 +178,8 @@ def _file(folder: Path, part: Part) -> Path:
         return found[0]
     if found:
         raise UserError(
-            f"{folder} has {listing([path.name for path in found])}, which are {part} responses "
-            "all. Remove all but one."
+            f"{folder} has several files of {part} responses: "
+            f"{listing([path.name for path in found])}. Keep one."
         )
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     raise UserError(
@@ -193,8 +194,8 @@ def _info(path: Path) -> dict[str, Any]:
         if (folder / INFO).exists():
             return read_json(folder / INFO, dict)
     raise UserError(
-        f"{path} is an array alone and has no {INFO} with ch_names and times beside it or one "
-        "folder up. Download it there."
+        f"{path} is a bare array, with no {INFO} (ch_names and times) beside it or one folder up. "
+        "Download that file there."
     )
 
 
@@ -219,7 +220,7 @@ def _channels(names: Any, n: int, path: Path) -> tuple[str, ...]:
     if names is None or names == []:
         return tuple(f"channel {number}" for number in range(1, n + 1))
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise _unexpected(path, "ch_names that are no list of names")
+        raise _unexpected(path, "ch_names that are not a list of names")
     if len(names) != n:
         raise _unexpected(path, f"{len(names)} channel names for {n} channels")
     if len(set(names)) != n:
@@ -237,7 +238,7 @@ def _times(times: Any, n_channels: int, n: int, path: Path) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         times_s = np.array(np.nan)
     if times_s.ndim != 1 or not np.isfinite(times_s).all():
-        raise _unexpected(path, "times that are no list of seconds")
+        raise _unexpected(path, "times that are not a list of seconds")
     if len(times_s) < n:
         raise _unexpected(path, f"{len(times_s)} times for {n} samples")
     times_s = times_s[len(times_s) - n :]
@@ -253,7 +254,7 @@ def _images(names: Any, n: int, path: Path) -> tuple[str, ...] | None:
         return None
     names = np.array(names) if isinstance(names, list | tuple) else names
     if not isinstance(names, np.ndarray) or names.dtype.kind != "U" or names.ndim not in (1, 2):
-        raise _unexpected(path, "img that is no array of file names")
+        raise _unexpected(path, "img that is not an array of file names")
     by_row = names.reshape(len(names), -1)
     if len(names) != n or by_row.shape[1] == 0:
         raise _unexpected(path, f"file names of {len(names)} images for responses to {n}")

@@ -11,10 +11,10 @@ class Budget:
     """What one call may spend.
 
     Attributes:
-        cells: most cells to start; None for any number.
-        hours: after which no cell is started; None for any time.
-        started: cells that were.
-        since: when the call began, seconds of `time.monotonic`.
+        cells: Most cells to start; None for any number.
+        hours: Hours after which no cell is started; None for any time.
+        started: Number of cells that were started.
+        since: When the call began, seconds of `time.monotonic`.
     """
 
     cells: int | None = None

@@ -20,7 +20,7 @@ def check_above_0(options: Any, names: Iterable[str]) -> None:
         names: Fields to check; None passes.
 
     Raises:
-        UserError: with the flag and its value.
+        UserError: An option is not above 0; the message has the flag and its value.
     """
     for name in names:
         value = getattr(options, name)
@@ -32,11 +32,11 @@ def check_shares(cpus: int, gpus: float | None) -> None:
     """Refuse a cell without a core, and shares of GPUs that mean nothing.
 
     Args:
-        cpus: of one cell.
-        gpus: of one cell; None where nothing is asked for.
+        cpus: CPU cores of one cell.
+        gpus: GPUs of one cell; None where nothing is asked for.
 
     Raises:
-        UserError: with the flag and its value.
+        UserError: A value means nothing; the message has the flag and its value.
     """
     if cpus < 1:
         raise UserError(f"--cpus-per-cell must be at least 1, got {cpus}.")
@@ -50,11 +50,11 @@ def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
     """Refuse seeds that are missing, negative, too large or repeated.
 
     Args:
-        seeds: to check.
-        flag: that they were given by.
+        seeds: Seeds to check.
+        flag: Flag that the seeds were given by.
 
     Raises:
-        UserError: with the offending seed.
+        UserError: A seed is refused; the message names it.
     """
     given = f"{flag} {printable(' '.join(map(str, seeds)))}"
     if not seeds:
@@ -72,7 +72,7 @@ def check_storage(location: str) -> None:
     """Refuse a storage on a disk that is not there, for a command that only reads one.
 
     Raises:
-        UserError: with the place.
+        UserError: The storage is not there; the message names the place.
     """
     path = _path(location)
     if location and "://" not in path and not os.path.exists(path):
@@ -85,11 +85,11 @@ def check_folder(flag: str, location: str | None) -> None:
     """Refuse a folder on a disk that is not there; None and URLs pass.
 
     Args:
-        flag: that it was given by.
+        flag: Flag that the folder was given by.
         location: A path or a URL.
 
     Raises:
-        UserError: with the flag and the place.
+        UserError: The folder is not there; the message has the flag and the place.
     """
     if location is not None and "://" not in _path(location) and not os.path.isdir(_path(location)):
         raise UserError(f"{flag} {printable(location, 150)} is not a folder. Check its name.")
@@ -99,13 +99,13 @@ def check_weights(flag: str, given: str | None, names: Sequence[str], *, tags: b
     """Refuse weights that are neither a known name nor a file, as far as names tell.
 
     Args:
-        flag: that they were given by.
+        flag: Flag that the weights were given by.
         given: A name or the path of a file; None passes.
-        names: that are known.
+        names: Names that are known.
         tags: Whether a tag of open_clip will do, which takes seconds to be asked for them.
 
     Raises:
-        UserError: with the flag and the value.
+        UserError: The weights are neither; the message has the flag and the value.
     """
     if given is None or given in names or os.path.isfile(given):
         return
@@ -113,7 +113,7 @@ def check_weights(flag: str, given: str | None, names: Sequence[str], *, tags: b
         return
     what = "no such file"
     if os.path.exists(given):
-        what = "it is a folder" if os.path.isdir(given) else "it is no regular file"
+        what = "it is a folder" if os.path.isdir(given) else "it is not a regular file"
     raise UserError(
         f"{flag} {printable(given)}: {what}. Give {', '.join(names)}, or the path of a file."
     )

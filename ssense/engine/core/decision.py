@@ -11,13 +11,13 @@ class Decision:
     """A configuration taken out of a race, or back into it.
 
     Attributes:
-        place: of the configuration, in order of proposal.
+        place: Place of the configuration, in order of proposal.
         reason: "behind" a leader; "failed" in a cell; "returned" since those ahead of it failed.
-        after_seeds: how many of the first seeds were looked at.
-        leader: place of the configuration that is ahead.
-        difference: by how much, in mean score over these seeds.
-        standard_error: of the difference.
-        threshold: how many standard errors a configuration may be behind.
+        after_seeds: How many of the first seeds were looked at.
+        leader: Place of the configuration that is ahead.
+        difference: Difference to the leader in mean score over these seeds.
+        standard_error: Standard error of the difference.
+        threshold: How many standard errors a configuration may be behind.
     """
 
     place: int

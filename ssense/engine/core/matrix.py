@@ -29,15 +29,16 @@ class MatrixRow:
     rows with other seeds can't be compared. `Matrix.behind` compares, seed by seed.
 
     Attributes:
-        family: to which it belongs.
-        name: as shown to people.
-        states: of its cells, in the order of the seeds.
-        scores: validation metric of the cells that are done, as fractions; None for the others.
-        dropped: whether the race took it out; cells under way at that time may have ended since.
-        leads: whether it leads its family.
+        family: Family of the configuration.
+        name: Name as shown to people.
+        states: States of the cells, in the order of the seeds.
+        scores: Validation metric of the cells that are done, as fractions; None for the others.
+        dropped: Whether the race took the configuration out; cells under way at that time may have
+            ended since.
+        leads: Whether the configuration leads its family.
 
     Raises:
-        ValueError: states and scores don't match.
+        ValueError: States and scores don't match.
     """
 
     family: str
@@ -81,12 +82,12 @@ class Matrix:
     """Configurations x seeds, at one moment of a sweep.
 
     Attributes:
-        metric: what the scores are, such as "recall@10".
-        seeds: the columns.
-        rows: the configurations proposed so far, in order of proposal.
+        metric: Metric of the scores, such as "recall@10".
+        seeds: Seeds, the columns.
+        rows: The configurations proposed so far, in order of proposal.
 
     Raises:
-        ValueError: a row has not one cell per seed, or a family has two leaders.
+        ValueError: A row has not one cell per seed, or a family has two leaders.
     """
 
     metric: str

@@ -65,7 +65,7 @@ class Power:
         if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
             return f"  advice: --seeds 0-{ENOUGH_SEEDS - 1}; more than these would gain little"
         limit = self._amount(self._detectable(ENDLESS_SEEDS))
-        return f"  advice: enough seeds; as splits overlap, none show less than {limit}"
+        return f"  advice: enough seeds; splits overlap, so that no number shows less than {limit}"
 
     def _of_two_seeds(self) -> list[str]:
         """Two seeds have one degree of freedom: they must agree almost to the digit."""
@@ -75,7 +75,7 @@ class Power:
         errors = critical_value(1, self.comparisons) * math.sqrt(1 / 2 + n_test / n_train)
         return [
             "  beware: 2 seeds show a difference only if it is the same at both to within "
-            f"{100 * math.sqrt(2) / errors:.0f} %, and not if it is exactly the same: next to none"
+            f"{100 * math.sqrt(2) / errors:.0f} %, and not if it is exactly the same: almost never"
         ]
 
     def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
@@ -86,7 +86,8 @@ class Power:
             f"  power: all seeds share {stimuli} test stimuli, which show differences from about "
             f"{100 * errors * spread:.1f} points on where {100 * SHOWN_RECALL:.0f} % are hits, "
             f"more where neighbours are alike (80 %{self._holm()})",
-            "  advice: more seeds average out training alone; only more stimuli show less",
+            "  advice: more seeds average out training alone; smaller differences need more "
+            "stimuli",
         ]
 
     def _holm(self) -> str:

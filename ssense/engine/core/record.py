@@ -27,26 +27,26 @@ class Record:
     """What is known of one finished cell.
 
     Attributes:
-        history: per epoch: loss and validation metrics; empty where the cell failed.
-        best_epoch: the epoch whose encoder is kept; 0 where the cell failed.
-        reason: why it failed, in one line; empty where it is done.
-        attempts: calls of the sweep in which it was tried, this one included: it failed in the
-            others.
-        sizes: sentences in each part of the split.
-        timings: seconds by stage.
-        versions: of Python, this package and the libraries that compute.
-        worker: host and process that trained it.
-        threads: of that process.
-        instructions: instruction set that PyTorch used on its CPU.
-        code_digest: of the code that computes results, see `provenance`.
-        commit: of the repository it ran from; empty where there was none.
-        dirty: whether tracked files differed from that commit.
-        requirements_digest: of the lock file; empty where there was none.
-        split_digest: of the rows in each part of the split.
-        resumed_after: epochs that an interrupted worker had trained before; `timings` leave them
+        history: Loss and validation metrics of each epoch; empty where the cell failed.
+        best_epoch: The epoch whose encoder is kept; 0 where the cell failed.
+        reason: Why the cell failed, in one line; empty where it is done.
+        attempts: Calls of the sweep in which the cell was tried, this one included; in the others
+            it failed.
+        sizes: Sentences in each part of the split.
+        timings: Seconds by stage.
+        versions: Versions of Python, this package and the libraries that compute.
+        worker: Host and process that trained the cell.
+        threads: Threads of that process.
+        instructions: Instruction set that PyTorch used on the worker's CPU.
+        code_digest: Digest of the code that computes results, see `provenance`.
+        commit: Commit of the repository that the code ran from; empty where there was none.
+        dirty: Whether tracked files differed from that commit.
+        requirements_digest: Digest of the lock file; empty where there was none.
+        split_digest: Digest of the rows in each part of the split.
+        resumed_after: Epochs that an interrupted worker had trained before; `timings` leave them
             out.
-        checkpoint_refused: why what an interrupted worker had left was not used; empty where it
-            was, or where there was nothing.
+        checkpoint_refused: Why the checkpoint of an interrupted worker was not used; empty where it
+            was, or where there was none.
         encoder_digest: SHA-256 of the encoder's file; empty where the cell failed.
     """
 

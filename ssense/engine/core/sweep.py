@@ -27,8 +27,9 @@ class Family:
     """Configurations of one kind: every combination of the levels of some hyperparameters.
 
     Attributes:
-        name: as shown to people.
-        levels: by dotted field of the specification; none for the family's single configuration {}.
+        name: Name as shown to people.
+        levels: Levels by dotted field of the specification; none for the family's single
+            configuration {}.
     """
 
     name: str
@@ -45,15 +46,16 @@ class Sweep:
     """A claim to be tested: families, seeds, and the training they share.
 
     Attributes:
-        claim: short name of the experiment, "masking".
-        dataset_digest: the dataset of all its cells.
-        specification: what every cell shares; configurations replace fields of it.
-        families: compared with each other.
-        configurations: how many the search tries in each family (fewer where a family is smaller).
-        seeds: which every configuration meets.
+        claim: Short name of the experiment, "masking".
+        dataset_digest: Digest of the dataset of all cells.
+        specification: What every cell shares; configurations replace fields of it.
+        families: Families to compare with each other.
+        configurations: How many configurations the search tries in each family (fewer where a
+            family is smaller).
+        seeds: Seeds that every configuration meets.
 
     Raises:
-        UserError: a seed is repeated or negative, nothing is left to compare, or a family has
+        UserError: A seed is repeated or negative, nothing is left to compare, or a family has
             levels of what all cells share.
     """
 
@@ -75,8 +77,8 @@ class Sweep:
                     raise UserError(f"family {family.name}: {name} has no level to try.")
                 if name == "split":
                     raise UserError(
-                        f"family {family.name} has levels of split, which all cells of a sweep "
-                        "share: they are paired. Make a sweep for each."
+                        f"family {family.name} varies split, but all cells of a sweep share one "
+                        "split. Run a sweep for each."
                     )
 
     @property
@@ -120,11 +122,12 @@ def check_levels(
     """Refuse families over a field that cells don't have, or over a value that it can't take.
 
     Args:
-        specification: what every cell shares.
-        families: levels by dotted field, by name of the family.
+        specification: What every cell shares.
+        families: Levels by dotted field, by name of the family.
 
     Raises:
-        UserError: with the field and, nearest first, those that there are; or the value.
+        UserError: A field or value is refused; the message names it and, nearest first, the fields
+            that there are.
     """
     fields = field_names(type(specification))
     for family, levels in families.items():
@@ -133,7 +136,7 @@ def check_levels(
                 kind = type(specification).__name__
                 near = get_close_matches(name, fields, n=len(fields), cutoff=0)
                 raise UserError(
-                    f"family {printable(family)}: {printable(name)} is no field of {kind}. "
+                    f"family {printable(family)}: {printable(name)} is not a field of {kind}. "
                     f"Nearest first: {printable(', '.join(near), _LISTED_CHARACTERS)}"
                 )
             for value in values:

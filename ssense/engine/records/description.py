@@ -123,5 +123,5 @@ def _check_known(path: UPath, content: dict[str, Any]) -> None:
 def _damaged(path: UPath, error: Exception) -> UserError:
     return UserError(
         f"{path} is damaged ({one_line(error)}). Delete this file and run the sweep's command "
-        "again: its cells stay."
+        "again: its cells are kept."
     )

@@ -67,7 +67,7 @@ def sole_driver(
     `stale_s` without a heartbeat. The folder is made if need be, and removed again if left empty.
 
     Raises:
-        UserError: another driver works on the sweep, or took it over while this one hung; or the
+        UserError: Another driver works on the sweep, or took it over while this one hung; or the
             folder can't be written to.
     """
     claim = Claim(folder / CLAIM, heartbeat_s, stale_s)
@@ -81,8 +81,8 @@ def sole_driver(
             signal.signal(number, handler)
         if claim.lost_to is not None:
             raise UserError(
-                f"{folder} was taken over by {claim.lost_to}: for {stale_s:.0f} s there was no "
-                "sign of life from one of the two. Leave the sweep to that one."
+                f"{folder} was taken over by {claim.lost_to}: one of the two gave no "
+                f"sign of life for {stale_s:.0f} s. Leave the sweep to that process."
             ) from None
 
 
@@ -91,9 +91,9 @@ class Holder:
     """Who holds a claim: the content of its file.
 
     Attributes:
-        host: name of the machine, for people.
-        machine: tells apart machines and containers of the same name.
-        id: of this claim, drawn at random.
+        host: Name of the machine, for people.
+        machine: Identity that tells apart machines and containers of the same name.
+        id: Identity of this claim, drawn at random.
         started, heartbeat: ISO 8601 by the clock of the host, for people.
     """
 
@@ -125,7 +125,7 @@ class Claim:
     """The claim file, as one driver sees it.
 
     Attributes:
-        lost_to: who took it over, once that was noticed.
+        lost_to: The driver that took the claim over, once that was noticed.
     """
 
     def __init__(self, path: UPath, heartbeat_s: float, stale_s: float) -> None:
@@ -149,7 +149,7 @@ class Claim:
         """Get the claim, and keep it alive from now on.
 
         Raises:
-            UserError: another driver has it, or the folder can't be written to.
+            UserError: Another driver has it, or the folder can't be written to.
         """
         folder = self._path.parent
         try:
@@ -205,7 +205,7 @@ class Claim:
         """Watch a claim: True once it is removed, False once it is given up for dead.
 
         Raises:
-            UserError: it shows a sign of life.
+            UserError: The claim shows a sign of life.
         """
         holder = _parsed(found)
         polls_per_beat = 10
@@ -250,7 +250,8 @@ class Claim:
         """The claim as it is now: None where there is none, empty where a link leads nowhere.
 
         Raises:
-            UserError: it can't be read, or something else has its name: a pipe would never end.
+            UserError: The claim can't be read, or something else has its name: a pipe would never
+                end.
         """
         on_disk = is_local(self._path)
         try:

@@ -17,7 +17,7 @@ def sweep_folders(storage: UPath) -> list[UPath]:
     """Folders of the sweeps in a storage, by name.
 
     Raises:
-        UserError: the storage can't be read.
+        UserError: The storage can't be read.
     """
     folders = (storage / SWEEPS / name for name in names_in(storage / SWEEPS))
     return [folder for folder in folders if exists(folder / "sweep.json")]
@@ -27,7 +27,7 @@ def all_ledgers(storage: UPath) -> list[Ledger]:
     """Ledgers of the sweeps in a storage, by name.
 
     Raises:
-        UserError: there is none, or the storage can't be read.
+        UserError: There is no sweep, or the storage can't be read.
     """
     ledgers = list(map(Ledger, sweep_folders(storage)))
     if not ledgers:
@@ -61,13 +61,13 @@ def find_ledger(storage: UPath, name: str | None = None, task: str | None = None
     """Return the ledger of a sweep by name, or of the sweep that was worked on last.
 
     Args:
-        storage: of the sweeps.
-        name: of the sweep, or its beginning, or words that are all in its name or in the subject
-            and the title of its data: "masking sub_9".
-        task: that its cells must train; None for any.
+        storage: Storage of the sweeps.
+        name: Name of the sweep, or its beginning, or words that are all in its name or in the
+            subject and the title of its data: "masking sub_9".
+        task: Task that the sweep's cells must train; None for any.
 
     Raises:
-        UserError: there is none, none of that name, several that it fits, or it trains something
+        UserError: There is no sweep, none of that name, several that match, or it trains something
             else.
     """
     ledgers = {ledger.folder.name: ledger for ledger in all_ledgers(storage)}
@@ -88,7 +88,7 @@ def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, task: str | Non
     """The sweep that the beginning of a name means, or words about it.
 
     Raises:
-        UserError: none, or several.
+        UserError: No sweep matches, or several do.
     """
     readable = readable_ledgers(ledgers, task)
     about = {ledger: _about(ledger, description) for ledger, description in readable.items()}

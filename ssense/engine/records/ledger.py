@@ -68,7 +68,7 @@ class Ledger:
         In an object store, those that had to be read one by one are in the copy from then on.
 
         Raises:
-            UserError: a record is damaged or of another format.
+            UserError: A record is damaged or of another format.
         """
         cells = self.folder / "cells"
         marks = subfolders_with(cells, "record.json")
@@ -120,7 +120,7 @@ class Ledger:
         """How many cells were begun.
 
         Raises:
-            UserError: the storage can't be read.
+            UserError: The storage can't be read.
         """
         return len(names_in(self.folder / "cells"))
 
@@ -128,7 +128,7 @@ class Ledger:
         """Whether a cell is finished, done or failed.
 
         Raises:
-            UserError: the storage can't be read.
+            UserError: The storage can't be read.
         """
         return exists(self.cell_folder(signature) / "record.json")
 
@@ -136,7 +136,7 @@ class Ledger:
         """Read one cell's record, if it is finished.
 
         Raises:
-            UserError: as `records`.
+            UserError: See `records`.
         """
         path = self.cell_folder(signature) / "record.json"
         try:
@@ -155,7 +155,7 @@ class Ledger:
             The record as it was written, with the digest of the encoder.
 
         Raises:
-            UserError: the storage can't be written to.
+            UserError: The storage can't be written to.
         """
         cell = self.cell_folder(record.signature)
         if encoder is not None:
@@ -169,7 +169,7 @@ class Ledger:
         """Load the state dictionary of a cell's best epoch.
 
         Raises:
-            UserError: it is missing, not what the record was written with, or not finite.
+            UserError: The encoder is missing, not what the record was written with, or not finite.
         """
         path = self.cell_folder(record.signature) / "encoder.safetensors"
         advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
@@ -192,7 +192,7 @@ class Ledger:
         """Keep how a cell differed when it was trained once more, in place of an earlier time.
 
         Raises:
-            UserError: the storage can't be written to.
+            UserError: The storage can't be written to.
         """
         write_sealed(self.folder / "reproductions" / f"{signature}.json", found)
 
@@ -200,7 +200,7 @@ class Ledger:
         """How cells differed that were trained once more, see `reproduce.Reproduction`.
 
         Raises:
-            UserError: one is damaged, or the storage can't be read.
+            UserError: A reproduction is damaged, or the storage can't be read.
         """
         folder = self.folder / "reproductions"
         paths = [folder / name for name in names_in(folder) if name.endswith(".json")]
@@ -242,12 +242,12 @@ def _as_record(cells: UPath, signature: str, content: Any) -> Record:
     try:
         record = from_plain(Record, unsealed(content, without="format"))
         if record.signature != signature:
-            raise ValueError(f"it is that of {printable(record.signature)}")
+            raise ValueError(f"it is the record of {printable(record.signature)}")
         record.check()
     except ValueError as error:
         raise UserError(
-            f"{path} is not a record of its cell ({one_line(error)}). Delete {path.parent} and run "
-            "the sweep again to train it anew."
+            f"{path} is not a record of its cell ({one_line(error)}). Delete {path.parent} and "
+            "run the sweep again to retrain it."
         ) from error
     return record
 

@@ -41,11 +41,11 @@ class CodeVersion:
     """Cells of a ledger that one version of the code has made.
 
     Attributes:
-        digest: of the code; empty where the records do not say.
-        commit: of the last of them; empty where there was no git repository.
-        dirty: whether tracked files differed from that commit.
-        cells: how many.
-        last: when the last one was finished, ISO 8601.
+        digest: Digest of the code; empty where the records do not say.
+        commit: Commit of the last of the cells; empty where there was no git repository.
+        dirty: Whether tracked files differed from that commit.
+        cells: Number of cells.
+        last: When the last cell was finished, ISO 8601.
     """
 
     digest: str
@@ -109,7 +109,7 @@ def source_digest(files: Mapping[str, Path]) -> str:
     """Hash Python files by name and syntax tree, without comments, docstrings and line endings.
 
     Raises:
-        SyntaxError: one of them is no Python.
+        SyntaxError: A file is not Python.
     """
     return digest({name: _outline(ast.parse(path.read_bytes())) for name, path in files.items()})
 
@@ -125,13 +125,13 @@ def check_versions(
     A failed cell of another version does not count: it is tried again.
 
     Args:
-        records: of the ledger, by signature.
-        current: digest of the code that runs now.
-        keep: names of other versions whose cells count as if the current one had made them.
-        retrain: names of other versions whose cells do not count.
+        records: Records of the ledger, by signature.
+        current: Digest of the code that runs now.
+        keep: Names of other versions whose cells count as if the current one had made them.
+        retrain: Names of other versions whose cells do not count.
 
     Raises:
-        UserError: a version is in neither list, or in both; or the current one is to be retrained.
+        UserError: A version is in neither list, or in both; or the current one is to be retrained.
     """
     now = current[:_NAME_CHARACTERS]
     for name in retrain:

@@ -36,9 +36,9 @@ class Report:
     """One run of MLflow's below that of a sweep.
 
     Attributes:
-        name: Of the run, unlike all others of the sweep's reports.
-        tags: Of the run.
-        metrics: Of the run, by MLflow's names.
+        name: Name of the run, unlike all others of the sweep's reports.
+        tags: Tags of the run.
+        metrics: Metrics of the run, by MLflow's names.
         files: Its artifacts by name.
         written_at: ISO 8601, to the microsecond: it tells apart two reports of one name.
     """
@@ -54,11 +54,11 @@ def keep_report(folder: UPath, report: Report) -> None:
     """Keep a report, in place of an earlier one of its name.
 
     Args:
-        folder: Of the sweep.
-        report: To keep.
+        folder: Folder of the sweep.
+        report: Report to keep.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     about = {name: value for name, value in asdict(report).items() if name != "files"}
     content = io.BytesIO()
@@ -73,13 +73,13 @@ def kept_reports(folder: UPath) -> tuple[list[Report], list[str]]:
     """Read the reports of a sweep, in the order of their names.
 
     Args:
-        folder: Of the sweep.
+        folder: Folder of the sweep.
 
     Returns:
         The reports that can be read, and a line on each that is damaged.
 
     Raises:
-        UserError: the storage can't be read.
+        UserError: The storage can't be read.
     """
     names = [name for name in names_in(folder / FOLDER) if name.endswith(_SUFFIX)]
     paths = [folder / FOLDER / name for name in sorted(names)]
@@ -89,8 +89,8 @@ def kept_reports(folder: UPath) -> tuple[list[Report], list[str]]:
             reports.append(_parsed(content))
         except Exception as error:  # whatever zipfile, its decompressors and JSON raise
             damaged.append(
-                f"{path} is damaged ({one_line(error)}). Delete it: MLflow then goes without this "
-                "report, whose tables and figures are kept apart from it."
+                f"{path} is damaged ({one_line(error)}). Delete it: MLflow then lacks this "
+                "report; its tables and figures are kept elsewhere."
             )
     return reports, damaged
 
@@ -104,7 +104,7 @@ def _parsed(content: bytes) -> Report:
         }
         about = json.loads(archive.read(_ABOUT))
     if not isinstance(about, dict):
-        raise TypeError(f"{_ABOUT} is no object")
+        raise TypeError(f"{_ABOUT} is not an object")
     for name in ("name", "written_at"):
         _check(name, about.get(name), str)
     for name, kinds in {"tags": str, "metrics": (int, float)}.items():

@@ -42,9 +42,10 @@ class Verdict:
     """What a policy makes of a family's scores; one entry per configuration, as proposed.
 
     Attributes:
-        granted: how many of the seeds, from the first on, it may run now.
-        estimates: its score as the sampler is told; None while unknown, or where a cell failed.
-        decisions: all taken so far, in order.
+        granted: How many of the seeds, from the first on, each configuration may run now.
+        estimates: Score of each configuration as the sampler is told; None while unknown, or where
+            a cell failed.
+        decisions: All decisions so far, in order.
     """
 
     granted: tuple[int, ...]
@@ -61,9 +62,9 @@ class Policy(Protocol):
         """Say what may run next.
 
         Args:
-            scores: of the configurations so far, in order of proposal.
-            seeds: of the sweep, in order.
-            all_proposed: whether no further configuration will come.
+            scores: Scores of the configurations so far, in order of proposal.
+            seeds: Seeds of the sweep, in order.
+            all_proposed: Whether no further configuration will come.
         """
         ...
 
@@ -107,14 +108,14 @@ class Race:
     The defaults come from benchmarks/race.py.
 
     Attributes:
-        z: standard errors that a configuration may be behind at the first rung, for many residuals.
-        rung: seeds between decisions; at least 2.
-        leaders: how many get a seed more before a batch of proposals.
-        startup: proposals that the sampler makes without waiting for results.
-        batch: proposals that it makes at once from then on.
+        z: Standard errors that a configuration may be behind at the first rung, for many residuals.
+        rung: Number of seeds between decisions, at least 2.
+        leaders: How many configurations get a seed more before a batch of proposals.
+        startup: Proposals that the sampler makes without waiting for results.
+        batch: Proposals that the sampler makes at a time from then on.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: A value is out of range.
     """
 
     z: float = 1.8
@@ -221,7 +222,7 @@ class Wilcoxon:
     seeds added later it may decide otherwise than before.
 
     Attributes:
-        p: one-sided level of the signed-rank test against the best configuration so far.
+        p: One-sided level of the signed-rank test against the best configuration so far.
     """
 
     p: float = 0.1
@@ -287,8 +288,9 @@ class AdditiveFit(NamedTuple):
 
     Attributes:
         effects: `[configurations]`, each one's score at an average seed; NaN where it has none.
-        residual_sd: unbiased in its square; NaN without degrees of freedom.
-        degrees_of_freedom: of the residuals.
+        residual_sd: Standard deviation of the residuals, unbiased in its square; NaN without
+            degrees of freedom.
+        degrees_of_freedom: Degrees of freedom of the residuals.
     """
 
     effects: NDArray[np.float64]

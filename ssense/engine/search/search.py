@@ -48,8 +48,8 @@ class Change(NamedTuple):
     """What followed from a result.
 
     Attributes:
-        rows: configurations that were proposed.
-        decisions: that the policy took.
+        rows: Configurations that were proposed.
+        decisions: Decisions that the policy took.
     """
 
     rows: Sequence[Row] = ()
@@ -60,8 +60,8 @@ def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
     """Ask Optuna (TPE) for a family's next configuration, different from the earlier ones.
 
     Args:
-        family: whose levels to search.
-        earlier: its configurations so far, in order of proposal.
+        family: Family whose levels to search.
+        earlier: The family's configurations so far, in order of proposal.
 
     Returns:
         None if every combination has been proposed.
@@ -84,11 +84,11 @@ class Search:
     """The matrix configuration x seed of a running sweep: what is done, running and next.
 
     Attributes:
-        sweep: what is compared.
-        rows: its configurations, in order of proposal; grows as the search proposes.
-        surplus: configurations of an earlier run that asked for more.
-        records: finished cells by signature, of this and earlier runs.
-        running: cells handed out and not finished, by signature.
+        sweep: The sweep, what is compared.
+        rows: The sweep's configurations, in order of proposal; grows as the search proposes.
+        surplus: Configurations of an earlier run that asked for more.
+        records: Finished cells by signature, of this and earlier runs.
+        running: Cells handed out and not finished, by signature.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Search:
         """Take up a sweep where `proposed` rows and `records` left it.
 
         Raises:
-            UserError: a record is not that of the cell that it is filed under.
+            UserError: A record is not that of the cell that it is filed under.
         """
         self.sweep = sweep
         self.rows: list[Row] = []
@@ -155,8 +155,8 @@ class Search:
         """Take back a cell whose worker was lost; say whether it will be tried again.
 
         Args:
-            cell: that was handed out.
-            most: how often it is tried again after a loss of this kind.
+            cell: Cell that was handed out.
+            most: How often the cell is tried again after a loss of this kind.
         """
         name = self.signature(cell)
         with self._lock:
@@ -396,7 +396,7 @@ class Search:
             return
         raise UserError(
             f"{self.sweep.name}/{place}/record.json contradicts its signature: {problem}. Delete "
-            f"{place} of this sweep and run it again to train the cell anew."
+            f"{place} of this sweep and run it again to retrain the cell."
         )
 
     def _advance(self, family: Family) -> list[tuple[Row, Decision]]:

@@ -18,8 +18,8 @@ class DataPlan(Protocol):
     """A dataset that is known before it is made: `DatasetPlan` and `ImagePlan`.
 
     Attributes:
-        storage: of what is made.
-        digest: the dataset's digest.
+        storage: Storage of what is made.
+        digest: Digest of the dataset.
     """
 
     @property
@@ -31,7 +31,7 @@ class DataPlan(Protocol):
         """Extend the plan by all that the cells of some families need.
 
         Raises:
-            UserError: a family has a level that data can't be made for.
+            UserError: A family has a level that data can't be made for.
         """
         ...
 

@@ -55,9 +55,9 @@ class EngineOptions:
     """How seeds are spent: a race without configurations that are clearly behind; full, every
     cell; or wilcoxon, Optuna's pruner, for comparison."""
     budget_cells: int | None = None
-    """Most cells to train now; the same command goes on later [all]."""
+    """Most cells to train now; the same command continues later [all]."""
     budget_hours: float | None = None
-    """Hours after which no cell is started; the same command goes on later [no limit]."""
+    """Hours after which no cell is started; the same command continues later [no limit]."""
     keep_version: tuple[str, ...] = ()
     """Other versions of the code whose cells count here, by name; remembered [those of earlier
     calls]."""
@@ -100,7 +100,7 @@ class EngineOptions:
         """Weights by an option's name; a file by its whole path: workers run in other folders.
 
         Raises:
-            UserError: the file can't be read.
+            UserError: The file can't be read.
         """
         from ssense.files.digest import weights_file
 
@@ -112,7 +112,7 @@ class EngineOptions:
         """What makes the result of a cell, before a configuration changes it.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: A value is out of range.
         """
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ class EngineOptions:
         """The datasets to sweep, one after another.
 
         Raises:
-            UserError: one can't be read, or the storage can't be written to.
+            UserError: A dataset can't be read, or the storage can't be written to.
         """
         raise NotImplementedError
 
@@ -130,12 +130,12 @@ class EngineOptions:
         """The sweep of a claim on a dataset, as long and as trained as these options say.
 
         Args:
-            claim: short name of the experiment.
-            data: that is trained on.
-            families: levels by hyperparameter, by name of the family.
+            claim: Short name of the experiment.
+            data: The dataset to train on.
+            families: Levels by hyperparameter, by name of the family.
 
         Raises:
-            UserError: a value is out of range, or a level is of no field.
+            UserError: A value is out of range, or a level names no field.
         """
         from ssense.engine.core.sweep import Family, Sweep, check_levels
 

@@ -146,7 +146,7 @@ class ImageOptions(EngineOptions):
         if "neuroclip" in self._compared and self.gallery != "original":
             raise UserError(
                 f"--gallery {self.gallery}: neuroclip retrieves the images themselves, and "
-                "galleries don't mix in a table. Leave it out of --objectives."
+                "galleries don't mix in a table. Leave neuroclip out of --objectives."
             )
         if self.split_seed is not None and self.split_seed < 0:
             raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
@@ -172,7 +172,7 @@ class ImageOptions(EngineOptions):
         """Layers of the tower, a Transformer.
 
         Raises:
-            UserError: it is none.
+            UserError: The tower is not a Transformer.
         """
         from ssense.targets.image_features import tower_layers
 
@@ -182,7 +182,7 @@ class ImageOptions(EngineOptions):
         """What makes a cell's result, of the objective that takes longest: the plan goes by it.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: A value is out of range.
         """
         from ssense.specification import configured
         from ssense.training.images import ImageSpec, ImageTrainingSpec
@@ -204,7 +204,7 @@ class ImageOptions(EngineOptions):
         """A dataset for each subject.
 
         Raises:
-            UserError: responses or images can't be read, or the storage can't be written to.
+            UserError: Responses or images can't be read, or the storage can't be written to.
         """
         from ssense.cli.screen import step
         from ssense.data.things.averages import subject_names
@@ -268,7 +268,7 @@ class ImageOptions(EngineOptions):
             Path(str(storage)) / "recordings" / f"synthetic-things-{digest(self.synthetic)[:8]}"
         )
         say(f"No --responses given: using synthetic ones, in {folder}")
-        say("Nothing is downloaded for it: the image tower is small and untrained by default.")
+        say("Nothing is downloaded: the image tower is small and untrained by default.")
         made = self.synthetic
         n_images = made.concepts * made.images_per_concept + made.test_concepts
         with step(f"  {made.subjects} subjects, {n_images} images"):

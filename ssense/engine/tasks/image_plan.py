@@ -42,9 +42,9 @@ class ImagePlan:
     """What a dataset of image decoding will be, known before its images are embedded.
 
     Attributes:
-        source: where it comes from.
-        things: responses and names of images.
-        storage: of what is made.
+        source: Where the dataset comes from.
+        things: Responses and names of images.
+        storage: Storage of what is made.
     """
 
     source: ImageSource
@@ -68,7 +68,7 @@ class ImagePlan:
         """Extend the plan by the features, galleries and pixels that families ask for.
 
         Raises:
-            UserError: a family has a level that is refused, or levels of the tower.
+            UserError: A family has a level that is refused, or levels of the tower.
         """
         source = self.source
         kinds, pixels, gallery = {*source.kinds}, source.pixels, source.gallery
@@ -92,7 +92,7 @@ class ImagePlan:
         """Divide the responses as the dataset will.
 
         Raises:
-            UserError: too few subjects or concepts.
+            UserError: Too few subjects or concepts.
         """
         return self._dataset({}, None).split(kind, seed)
 
@@ -100,15 +100,15 @@ class ImagePlan:
         """Refuse too few images to choose an epoch among.
 
         Raises:
-            UserError: with their number.
+            UserError: The images are too few; the message has their number.
         """
         for seed in seeds:
             n_candidates = self.n_candidates(self.split(kind, seed))
             if n_candidates <= SELECTION_RANK:
                 raise UserError(
                     f"{self.source.images}: {len(self.things.training_images.concepts)} concepts "
-                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones "
-                    "tells nothing. Give more images."
+                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones is "
+                    "not informative. Give more images."
                 )
 
     def n_candidates(self, split: Split) -> int:
@@ -137,7 +137,7 @@ class ImagePlan:
         """Embed the images, so that no cell has to.
 
         Raises:
-            UserError: the tower's weights can't be had, or an image is damaged.
+            UserError: The tower's weights can't be loaded, or an image is damaged.
         """
         assert specification.target == self.source.image_tower
         name = f"{self.source.image_tower.model}, {self.source.image_tower.weights} weights"
@@ -155,7 +155,7 @@ class ImagePlan:
         """The dataset, with everything that its cells need.
 
         Raises:
-            UserError: the tower's weights can't be had, or a file is damaged.
+            UserError: The tower's weights can't be loaded, or a file is damaged.
         """
         pixels = None
         if self.source.pixels:
@@ -196,8 +196,9 @@ class ImagePlan:
     def _more_images(self) -> ImageSet:
         if not self.source.more_images:
             raise UserError(
-                "--gallery class-centre averages other images of the test concepts, and there are "
-                "none. Give a folder with a folder of images for each concept by --more-images."
+                "--gallery class-centre averages other images of the test concepts, but there are "
+                "none. Give them with --more-images, a folder with one folder of images per "
+                "concept."
             )
         return list_images(Path(self.source.more_images))
 
@@ -233,13 +234,13 @@ def _specifications(specification: ImageSpec, family: Family) -> Iterator[ImageS
     """What cells of a family may be trained by, as far as that decides the data they need.
 
     Raises:
-        UserError: a level is refused, or is the tower's.
+        UserError: A level is refused, or is the tower's.
     """
     levels = family.levels
     if towers := [name for name in levels if name.partition(".")[0] == "target"]:
         raise UserError(
-            f"family {family.name} has levels of {towers[0]}, and the features of all cells come "
-            "from one tower. Make a sweep for each, by --tower and --image-weights."
+            f"family {family.name} varies {towers[0]}, but all cells of a sweep share one tower. "
+            "Run a sweep for each, with --tower and --image-weights."
         )
     own = {n: v for n, v in levels.items() if n.partition(".")[0] in ("gallery", "objective")}
     for values in product(*own.values()):
@@ -253,7 +254,7 @@ def plan_images(source: ImageSource, storage: UPath) -> ImagePlan:
     """Read the responses of a source, or their averages from the storage.
 
     Raises:
-        UserError: something is missing or damaged.
+        UserError: Something is missing or damaged.
     """
     things = read_things(
         Path(source.responses),

@@ -67,7 +67,7 @@ class DatasetPlan:
     """What a dataset will be, known before anything of it is computed.
 
     Attributes:
-        source: storage that machines fetch the recording from; None where they share its files.
+        source: Storage that machines fetch the recording from; None where they share its files.
     """
 
     recording: Recording
@@ -124,7 +124,7 @@ class DatasetPlan:
         """Divide the sentences as the dataset will.
 
         Raises:
-            ValueError: they are too few.
+            ValueError: The sentences are too few.
         """
         tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
         return split_sentences(kind, seed, repeat_groups(self.segments.text, tower), self.spans_s)
@@ -145,7 +145,7 @@ class DatasetPlan:
         """Refuse seeds with too few validation sentences to choose by.
 
         Raises:
-            UserError: with their number.
+            UserError: A seed leaves too few; the message has their number.
         """
         where = f"{self.recording.subject} {self.recording.trial}"
         dropped = ", ".join(f"{why}: {n}" for why, n in self.segments.dropped.items()) or "none"
@@ -154,7 +154,8 @@ class DatasetPlan:
             raise UserError(
                 f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
                 f"(left out: {dropped}): Recall@{SELECTION_RANK} among {n_candidates} "
-                f"validation sentences, at seed {seed}, tells nothing. Give a longer recording."
+                f"validation sentences, at seed {seed}, is not informative. Give a longer "
+                "recording."
             )
 
     @cached_property
@@ -188,7 +189,7 @@ class DatasetPlan:
         """Get the encoder's initial weights, and embed the sentences.
 
         Raises:
-            UserError: weights can't be had or don't fit.
+            UserError: Weights can't be loaded or don't fit.
         """
         encoder = specification.encoder
         if encoder.weights != "random":
@@ -254,7 +255,7 @@ class DatasetPlan:
         same_shape = dataset.spectrograms.shape == self.shape
         if dataset.digest != self.digest or not same_times or not same_shape:
             raise UserError(
-                f"{self.shard_folder} holds other sentences, times or shapes than were planned: "
+                f"{self.shard_folder} holds other sentences, times or shapes than planned: "
                 f"{dataset.digest}, not {self.digest}. Delete it and run the sweep again."
             )
 
@@ -275,8 +276,9 @@ def first_poor_split(
     """The first seed with too few validation sentences to choose an epoch by, and their number.
 
     Args:
-        split_of: divides the sentences by a seed; it may raise ValueError where they are too few.
-        seeds: to look at.
+        split_of: Function that divides the sentences by a seed; it may raise ValueError where they
+            are too few.
+        seeds: Seeds to look at.
     """
     for seed in seeds:
         try:
@@ -300,7 +302,7 @@ def plan_dataset(
     """Choose the sentences of a recording, to be split in a certain way; compute nothing yet.
 
     Raises:
-        UserError: too few sentences are left for a split, or a specification does not fit.
+        UserError: Too few sentences are left for a split, or a specification does not fit.
     """
     plan = DatasetPlan(
         recording=recording,
@@ -323,7 +325,7 @@ def fetch_recording(source: UPath, subject: str, trial: str) -> Path:
     """The folder of a recording on this machine: itself, or a copy of what belongs to it.
 
     Raises:
-        UserError: it can't be read.
+        UserError: The recording can't be read.
     """
     return local_copy(source, partial(of_recording, subject, trial))
 
@@ -422,8 +424,8 @@ class Work:
     """What making shards took, in seconds.
 
     Attributes:
-        transform_s: inside the superlet transform, over all workers.
-        worker_s: of the workers altogether: reading, filtering, transform, writing.
+        transform_s: Time inside the superlet transform, over all workers.
+        worker_s: Time of all workers: reading, filtering, transform, writing.
     """
 
     transform_s: float
@@ -437,13 +439,13 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard, *, use_gpus: bool | None =
     interrupted at any moment, and may run several times at once on the same storage.
 
     Args:
-        plan: of the dataset.
-        on_shard: told of progress.
-        use_gpus: whether to ask for shares of GPUs, also of those that are still to join; None to
+        plan: Plan of the dataset.
+        on_shard: Function that is told of progress.
+        use_gpus: Whether to ask for shares of GPUs, also of those that are still to join; None to
             do so where Ray has any by now.
 
     Raises:
-        UserError: the recording can't be read.
+        UserError: The recording can't be read.
     """
     folder = plan.shard_folder
     remove_partial_files(folder)
@@ -481,7 +483,7 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
     """Join the shards of a recording and the embeddings of its sentences.
 
     Raises:
-        UserError: a shard is missing or damaged, or the text weights can't be had.
+        UserError: A shard is missing or damaged, or the text weights can't be loaded.
     """
     folder = storage / "shards" / shard_digest
     manifest = shards.manifest_of_origin(folder)

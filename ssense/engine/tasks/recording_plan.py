@@ -110,7 +110,7 @@ def synthetic_recording(spec: SyntheticSpec, storage: UPath) -> UPath:
     name = f"synthetic-{digest(FORMAT_VERSION, spec)[:8]}"
     folder = storage / "recordings" / name
     say(f"No --recording given: using a synthetic one, in {folder}")
-    say("Nothing is downloaded for it: encoder and CLIP text tower start untrained by default.")
+    say("Nothing is downloaded: encoder and CLIP text tower start untrained by default.")
     with step(f"  {spec.sentences} sentences, {spec.electrodes} contacts"):
         if is_local(folder):
             write_synthetic(Path(str(folder)), spec)

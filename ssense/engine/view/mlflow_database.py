@@ -123,8 +123,8 @@ def prepare_database(uri: str, *, own: bool) -> None:
         own: Whether nothing but views is kept in it; else it is left as it is.
 
     Raises:
-        UserError: it has another schema and is not to be changed; or it is damaged, can't be
-            written or is locked, and is left as it is.
+        UserError: The database has another schema and must not be changed; or it is damaged, can't
+            be written or is locked, and is left as it is.
     """
     path = database_path(uri)
     if path is None:
@@ -134,8 +134,8 @@ def prepare_database(uri: str, *, own: bool) -> None:
     except Exception as error:
         if isinstance(error, OSError) or _code(error) in _OF_THE_PLACE:
             raise UserError(
-                f"{path} can't be used ({_reason(error)}). Free space, or end what else works on "
-                "it, and run the same command again."
+                f"{path} can't be used ({_reason(error)}). Free space, or close other programs "
+                "that use it, and run the same command again."
             ) from error
         if _code(error) in _OF_DAMAGE:
             advice = "Delete it: it is made again" if own else "Restore a copy of it"
@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
 
 def _prepare(uri: str, path: Path, *, own: bool) -> None:
     if os.path.lexists(path) and not path.is_file():
-        raise UserError(f"{path} is no file, or a link to nothing. Delete it, and run again.")
+        raise UserError(f"{path} is not a file, or is a broken link. Delete it, and run again.")
     if not path.exists():
         _make(path)
         _forget_connections(uri)
@@ -278,7 +278,7 @@ def _upgrade(path: Path) -> bool:
     It is not of a later MLflow's database, nor of one that was not finished.
 
     Raises:
-        OSError, sqlite3.Error, sqlalchemy.exc.DBAPIError: the disk is full, the database is locked
+        OSError, sqlite3.Error, sqlalchemy.exc.DBAPIError: The disk is full, the database is locked
             or damaged, or the like, which says nothing of its tables.
     """
     try:
@@ -301,8 +301,8 @@ def copy_database(path: Path, copy: Path) -> None:
         copy: A new file, or a database whose content is replaced, in one transaction.
 
     Raises:
-        sqlite3.Error: one can't be read, or the other written.
-        TimeoutError: one is locked.
+        sqlite3.Error: One can't be read, or the other can't be written.
+        TimeoutError: A database is locked.
     """
     deadline = time.monotonic() + _LOCKED_S
 

@@ -55,8 +55,8 @@ class Store:
     """MLflow's database and artifacts on this machine, and their copies in the storage.
 
     Attributes:
-        home: folder on a disk of this machine.
-        copies: folder in the storage.
+        home: Folder on a disk of this machine.
+        copies: Folder in the storage.
     """
 
     home: Path
@@ -77,7 +77,7 @@ class Store:
         """Fetch the copies where there is no database here; say whether there were any.
 
         Raises:
-            UserError: the storage can't be read.
+            UserError: The storage can't be read.
         """
         if (self.home / _DATABASE).exists():
             return False
@@ -94,7 +94,7 @@ class Store:
         """Copy what has changed since the last time into the storage; return how many files.
 
         Raises:
-            UserError: the storage can't be written to.
+            UserError: The storage can't be written to.
         """
         changed = 0
         for path in sorted(self.artifacts.rglob("*")):

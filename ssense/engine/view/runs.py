@@ -68,17 +68,17 @@ class ViewRun:
     """One run of the view.
 
     Attributes:
-        key: tells it from all others of the sweep.
-        name: as shown.
-        parent: key of the run that it is shown below; None for the sweep's own.
-        tags: those to be set; others that are there stay.
-        params: set once; MLflow lets nobody change them.
-        metrics: latest values, by MLflow's names.
-        curves: values by epoch, of a cell.
-        status: to be set; None leaves it, and a new run is running.
-        start, end: milliseconds since 1970; None for now.
-        place: milliseconds of its start after its parent's, instead of `start`: MLflow's tree is
-            in order of these.
+        key: Key that tells the run from all others of the sweep.
+        name: Name as shown.
+        parent: Key of the run that this one is shown below; None for the sweep's own.
+        tags: Tags to set; others that are there stay.
+        params: Parameters, set once; MLflow lets nobody change them.
+        metrics: Latest values, by MLflow's names.
+        curves: Values by epoch, of a cell.
+        status: Status to set; None leaves it, and a new run is running.
+        start, end: Start and end, milliseconds since 1970; None for now.
+        place: Start in milliseconds after the parent's, instead of `start`: MLflow's tree is in
+            order of these.
     """
 
     key: str
@@ -100,7 +100,7 @@ def metric_key(name: str, number: int = 1) -> str:
     "time + space/recall@10" becomes "time and space/recall_at_10".
 
     Args:
-        name: As it is called here.
+        name: Name of the metric as it is called here.
         number: Tells apart names that would be spelt alike, from 2 on.
     """
     spelt = name.replace("@", "_at_").replace(" + ", " and ").replace("+", " plus ")
@@ -159,9 +159,9 @@ def sweep_run(search: Search, description: Description, status: Status | None) -
     """The run of a sweep, as far as it has come.
 
     Args:
-        search: of the sweep.
-        description: of its ledger.
-        status: to be shown.
+        search: The sweep's search.
+        description: The description of the ledger's sweep.
+        status: Status to show.
     """
     sweep, origin, matrix = search.sweep, description.origin, search.matrix()
     records = [record for row in search.rows for record in row_records(search, row)]
@@ -196,10 +196,10 @@ def configuration_run(
     """The run of a configuration: mean and sd of every metric over the seeds done so far.
 
     Args:
-        search: of the sweep.
-        row: the configuration.
+        search: The sweep's search.
+        row: The configuration.
         order: Its place among all others: the one of `Search.orders`.
-        ended: how it stands at the end of the sweep.
+        ended: How the configuration stands at the end of the sweep.
     """
     tags = {**_labels(row), LEVEL: "configuration"}
     if ended is not None:
@@ -248,7 +248,7 @@ def report_run(sweep: str, report: Report) -> ViewRun:
 
     Args:
         sweep: Its name.
-        report: That is shown.
+        report: Report to show.
     """
     at = _milliseconds(report.written_at)
     return ViewRun(

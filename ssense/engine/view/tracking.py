@@ -104,7 +104,7 @@ class Tracker:
     MLflow fails, it says so once and writes nothing more.
 
     Attributes:
-        failure: what MLflow failed with, once it has; else empty.
+        failure: What MLflow failed with, once it has; else empty.
         is_advised: Whether that says what to do.
     """
 
@@ -129,8 +129,8 @@ class Tracker:
         """Show the sweep and all cells that it has results of, and nothing else.
 
         Args:
-            search: of the sweep.
-            description: of its ledger.
+            search: The sweep's search.
+            description: The description of the ledger's sweep.
         """
         self._description = description
         self._orders = search.orders()
@@ -160,7 +160,7 @@ class Tracker:
         """Show that the sweep has ended, and wait until all is written.
 
         Args:
-            search: Of the sweep.
+            search: The sweep's search.
             most_s: Seconds to wait at most; None for as long as it takes.
         """
         matrix = search.matrix()
@@ -186,14 +186,15 @@ class Tracker:
         """Keep a report beside the ledger, show it as a run below the sweep's, and wait for it.
 
         Args:
-            name: of the run.
-            tags: of the run.
-            metrics: of the run, as they are called here.
-            files: to keep as artifacts.
-            tables: to keep as MLflow's own, which its page compares across runs; rows by name.
+            name: Name of the run.
+            tags: Tags of the run.
+            metrics: Metrics of the run, as they are called here.
+            files: Files to keep as artifacts.
+            tables: Tables to keep as MLflow's own, which its page compares across runs; rows by
+                name.
 
         Raises:
-            UserError: the storage can't be read or written to.
+            UserError: The storage can't be read or written to.
         """
         contents = {f"{table}.json": table_file(rows) for table, rows in tables.items()}
         shown = json.dumps([{"path": file, "type": "table"} for file in contents])
@@ -473,7 +474,7 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
     A damaged report is named, and left out.
 
     Raises:
-        UserError: the ledger is damaged, a driver works on the sweep, or MLflow fails.
+        UserError: The ledger is damaged, a driver works on the sweep, or MLflow fails.
     """
     with sole_driver(ledger.folder):
         search = _as_it_ended(ledger)

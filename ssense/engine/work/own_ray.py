@@ -189,7 +189,7 @@ def _check_guard(guard: subprocess.Popen[bytes]) -> None:
     code = guard.poll()
     if code is not None:
         raise UserError(
-            f"the process that ends Ray after us has ended itself (exit code {code}). Does "
+            f"the process that stops Ray after this command ended early (exit code {code}). Does "
             f"`{sys.executable} -P -c 'import psutil'` work? Run the same command again."
         )
 
@@ -226,9 +226,9 @@ def _places() -> list[Path]:
     ]
     if not found:
         raise UserError(
-            f"the path of the temporary folder {asked} is too long for Ray, which can have "
-            f"{longest} bytes, or can't be written to, nor can /tmp. Set RAY_TMPDIR to a folder "
-            "with a shorter path."
+            f"the temporary folder {asked} can't be used: its path is longer than the {longest} "
+            "bytes that Ray allows, or it can't be written to, nor can /tmp. Set RAY_TMPDIR to a "
+            "folder with a shorter path."
         )
     return found
 

@@ -31,11 +31,11 @@ def probe_seconds(
     make a cell a little slower or faster.
 
     Args:
-        specification: of the cell; its initial weights are not needed.
-        sizes: of the training and the validation split.
-        examples: makes up so many on a device.
-        threads: of a worker.
-        gpus: of a worker.
+        specification: Specification of the cell; its initial weights are not needed.
+        sizes: Sizes of the training and the validation split.
+        examples: Function that makes up a number of examples on a device.
+        threads: Threads of a worker.
+        gpus: GPUs of a worker.
 
     Returns:
         None if it can't be tried: the GPU has no memory left, or the training diverges.

@@ -99,7 +99,7 @@ def cluster_death() -> Callable[[], str]:
             if _refuses(address):
                 return (
                     f"Ray's {name} at {address} died: killed, out of memory, or stopped with the "
-                    "cluster. Start the cluster anew, or unset RAY_ADDRESS to use this machine, "
+                    "cluster. Restart the cluster, or unset RAY_ADDRESS to use this machine, "
                     "and run the same command again: what is done is kept."
                 )
         return ""

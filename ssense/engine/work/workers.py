@@ -56,7 +56,7 @@ class Resources:
 
     Attributes:
         cpus: CPU cores, and threads of its process.
-        gpus: share of a GPU.
+        gpus: Share of a GPU.
     """
 
     cpus: int
@@ -78,7 +78,7 @@ class Resources:
         Where no machine of a cluster holds one, it says so once a minute: one that does may join.
 
         Raises:
-            UserError: this machine, which no other will join, can't hold a single one.
+            UserError: This machine, which no other will join, can't hold a single one.
         """
         if time.monotonic() - self._counted > _COUNT_MACHINES_S:
             machines = _machines()
@@ -110,7 +110,7 @@ class Resources:
             have = ", ".join(f"{n} of {amount}" for amount, n in kinds) or "none yet"
             say(
                 f"  waiting for a machine: a cell asks for {asked}; machines there are: {have}. "
-                "If none is to join, lower --cpus-per-cell or --gpus-per-cell."
+                "If no other will join, lower --cpus-per-cell or --gpus-per-cell."
             )
 
 
@@ -134,7 +134,7 @@ class CellSearcher(Searcher):
     """Ray Tune's view of the search: a trial is a cell.
 
     Attributes:
-        obstacle: what keeps all cells from running; None as long as nothing does.
+        obstacle: What keeps all cells from running; None as long as nothing does.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class CellSearcher(Searcher):
         try:
             if not self._has_arrived(record):
                 raise UserError(
-                    f"{record.worker} wrote a cell to {self._ledger.folder}, and it is not there. "
+                    f"{record.worker} wrote a cell to {self._ledger.folder}, but it is not there. "
                     "Give a --storage that all machines share."
                 )
             self._on_record(record, change)
@@ -357,16 +357,17 @@ def train_cells(
     """Train every cell that the search hands out, on the running Ray.
 
     Args:
-        search: of the sweep; it is left with all results.
-        dataset: put into the object store once; the workers of a node share it.
-        ledger: where workers keep finished cells.
-        resources: of one cell.
-        budget: at which no further cell is started.
-        on_record: called in this process with each finished cell and what followed from it.
+        search: Search of the sweep; it is left with all results.
+        dataset: Dataset to put into the object store once; the workers of a node share it.
+        ledger: Ledger in which workers keep finished cells.
+        resources: Resources of one cell.
+        budget: Budget at which no further cell is started.
+        on_record: Function that is called in this process with each finished cell and what followed
+            from it.
 
     Raises:
-        UserError: the storage can't be written to, or a worker can't use its GPU.
-        KeyboardInterrupt: the user stopped it; cells in progress have left their checkpoints.
+        UserError: The storage can't be written to, or a worker can't use its GPU.
+        KeyboardInterrupt: The user stopped it; cells in progress have left their checkpoints.
     """
     trainable = tune.with_parameters(
         CellTrainable,
@@ -402,7 +403,7 @@ def running_ray() -> Iterator[None]:
     A process that is connected already stays so.
 
     Raises:
-        UserError: there is no such cluster, or Ray does not start or dies.
+        UserError: There is no such cluster, or Ray does not start or dies.
     """
     quiet_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -18,7 +18,7 @@ class Similarity(nn.Module):
     """Scaled products of brain and image embeddings, with norm and scale as specified.
 
     Attributes:
-        parameter: p, of which the scale is made; a buffer where it is not trained.
+        parameter: Parameter p that the scale is made of; a buffer where it is not trained.
     """
 
     def __init__(self, spec: ObjectiveSpec) -> None:
@@ -46,10 +46,10 @@ class Contrastive(Objective):
     """Encoder, a projection of either side to one space, and the scale.
 
     Args:
-        spec: of the objective.
-        encoder: maps signals to `[N, n_brain]`.
-        n_brain: dimensions of its result.
-        n_features: dimensions of the cached features.
+        spec: The objective's specification.
+        encoder: Encoder that maps signals to `[N, n_brain]`.
+        n_brain: Dimensions of the encoder's output.
+        n_features: Dimensions of the cached features.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ def softened_targets(features: Tensor, share: float, temperature: float) -> Tens
     2023, "SoftCLIP: Softer cross-modal alignment makes CLIP stronger").
 
     Args:
-        features: of the batch's images, `[N, F]`; no gradient goes there.
-        share: that is given away, in [0, 1].
-        temperature: of the softmax.
+        features: Features of the batch's images, `[N, F]`; no gradient goes there.
+        share: Share of a match that is given away, in [0, 1].
+        temperature: Temperature of the softmax.
 
     Returns:
         `[N, N]`, rows sum to 1.

@@ -84,10 +84,10 @@ class PromptTokens(nn.Module):
     that has tokens of its own, those that come out of it go on.
 
     Args:
-        n: prompts M; with 0 the tower stays as it is.
-        depth: layers with prompts of their own.
+        n: Number of prompts M; with 0 the tower stays as it is.
+        depth: Number of layers with prompts of their own.
         width: D of the tokens.
-        patch: pixels of one patch.
+        patch: Side of one patch, pixels.
     """
 
     def __init__(self, n: int, depth: int, width: int, patch: int) -> None:
@@ -101,8 +101,8 @@ class PromptTokens(nn.Module):
         """Insert the prompts of the first layer into `[B, 1 + N, D]`, or replace a later one's.
 
         Args:
-            layer: counted from 0, that `x` goes into next.
-            x: tokens, the class token first; from layer 1 on with prompts, `[B, 1 + M + N, D]`.
+            layer: Number of the layer that `x` enters next, from 0.
+            x: Tokens, the class token first; from layer 1 on with prompts, `[B, 1 + M + N, D]`.
         """
         if not self.n or layer >= len(self.tokens):
             return x

@@ -24,7 +24,7 @@ class InfoNCESpec(ObjectiveSpec):
     CLIP's, ours.
 
     Attributes:
-        image: kind of the features that are trained on.
+        image: Kind of the features that are trained on.
     """
 
     kind: ClassVar[str] = "infonce"

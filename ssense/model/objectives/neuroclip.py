@@ -43,13 +43,13 @@ class NeuroCLIPSpec(ObjectiveSpec):
     """How many prompts, where, and how soft the loss is.
 
     Attributes:
-        prompts: tokens M in a layer.
-        depth: layers, from the first, with tokens of their own; all where none is given.
-        softening: share of an image's match that goes to the images like it; with 0 the loss is
+        prompts: Number of prompt tokens M in a layer.
+        depth: Number of layers, from the first, with tokens of their own; None stands for all.
+        softening: Share of an image's match that goes to the images like it; with 0 the loss is
             InfoNCE.
-        softening_temperature: of the softmax over how alike they are.
-        project: whether a trained linear layer to `embedding` dimensions follows the tower; without
-            it, embeddings have as many as the tower's.
+        softening_temperature: Temperature of the softmax over how alike images are.
+        project: Whether a trained linear layer to `embedding` dimensions follows the tower; without
+            it, embeddings have the tower's dimensions.
     """
 
     kind: ClassVar[str] = "neuroclip"
@@ -97,13 +97,13 @@ class NeuroCLIP(Objective):
     """Encoder, projection, and a frozen tower with trained filter, fusion and prompts.
 
     Args:
-        spec: of the objective.
-        encoder: maps signals to `[N, n_brain]`.
-        n_brain: dimensions of its result.
-        tower: a ViT of open_clip's that reads its class token.
+        spec: The objective's specification.
+        encoder: Encoder that maps signals to `[N, n_brain]`.
+        n_brain: Dimensions of the encoder's output.
+        tower: A ViT of open_clip's that reads its class token.
 
     Raises:
-        UserError: the tower is another, or has fewer layers than are to have prompts.
+        UserError: The tower is of another kind, or has fewer layers than are to have prompts.
     """
 
     frozen: ClassVar[tuple[str, ...]] = ("tower",)
@@ -117,8 +117,7 @@ class NeuroCLIP(Objective):
         n_layers, width = len(visual.transformer.resblocks), visual.transformer.width
         if spec.depth is not None and spec.depth > n_layers:
             raise UserError(
-                f"prompts are to stand in {spec.depth} layers, the image tower has {n_layers}. "
-                "Lower the depth."
+                f"depth {spec.depth} exceeds the {n_layers} layers of the image tower. Lower it."
             )
         self.spec = spec
         self.tower = tower

@@ -28,11 +28,11 @@ class ObjectiveSpec(ABC):
     """Fields that every objective has; the peers differ in the first four.
 
     Attributes:
-        norm: which sides are normalised.
-        scale: of the similarities.
-        learnable: whether the scale is trained.
-        temperature: one over the initial scale, where that is exp.
-        embedding: dimensions that brain and image are compared in.
+        norm: The sides, brain or image, that are normalised.
+        scale: How similarities are scaled.
+        learnable: Whether the scale is trained.
+        temperature: One over the initial scale, where the scale is an exponential.
+        embedding: Dimensions that brain and image are compared in.
     """
 
     kind: ClassVar[str]
@@ -72,14 +72,15 @@ class ObjectiveSpec(ABC):
         """Build the objective around an encoder; new weights come from torch's global generator.
 
         Args:
-            encoder: maps signals `[N, C, T]` to `[N, n_brain]`; trained with the objective.
-            n_brain: dimensions of its result.
-            n_features: dimensions of the cached features.
-            tower: makes the frozen tower that the cached features come from, on the CPU; called
+            encoder: Encoder that maps signals `[N, C, T]` to `[N, n_brain]`; trained with the
+                objective.
+            n_brain: Dimensions of the encoder's output.
+            n_features: Dimensions of the cached features.
+            tower: Function that makes the frozen tower of the cached features, on the CPU; called
                 only where the images are in the loop.
 
         Raises:
-            UserError: tower and specification don't fit together.
+            UserError: Tower and specification don't fit together.
         """
 
 
@@ -90,7 +91,7 @@ class Objective(nn.Module, ABC):
     are the same to the bit.
 
     Attributes:
-        frozen: names of the submodules that are not trained; state dictionaries are without them.
+        frozen: Names of the submodules that are not trained; state dictionaries leave them out.
     """
 
     frozen: ClassVar[tuple[str, ...]] = ()
@@ -113,7 +114,7 @@ class Objective(nn.Module, ABC):
         """Embed candidates as `[M, D]`.
 
         Args:
-            images: cached features `[M, F]` of any one kind, or uint8 pixels `[M, 3, S, S]` where
+            images: Cached features `[M, F]` of any one kind, or uint8 pixels `[M, 3, S, S]` where
                 the objective has the images in the loop.
         """
 
@@ -126,7 +127,7 @@ def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of the choices.
 
     Raises:
-        ValueError: naming them.
+        ValueError: The value is none of the choices, which the message names.
     """
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(choices)}, got {value}")

@@ -23,7 +23,7 @@ class AttentionReconstructor(nn.Module):
 
     Args:
         dimensions: D of the vectors.
-        tokens: that they are cut into, a divisor of D.
+        tokens: Number of tokens that a vector is cut into, a divisor of D.
     """
 
     def __init__(self, dimensions: int, tokens: int) -> None:
@@ -46,7 +46,7 @@ class AttentionReconstructor(nn.Module):
         """Reconstruct vectors `[N, D]`.
 
         Args:
-            vectors: that are masked here, so that nothing passes of what is masked.
+            vectors: Vectors to mask and reconstruct; nothing of what is masked passes.
             mask: `[N, tokens]`, true where masked.
             context: `[N, D]` of the other modality, seen whole.
         """
@@ -69,7 +69,7 @@ class MLPReconstructor(nn.Module):
 
     Args:
         dimensions: D of the vectors.
-        tokens: that are masked as wholes, a divisor of D.
+        tokens: Number of tokens, each masked as a whole, a divisor of D.
     """
 
     def __init__(self, dimensions: int, tokens: int) -> None:

@@ -52,17 +52,17 @@ class SSRSpec(ObjectiveSpec):
     """Weights of the terms, and what is masked and reconstructed how.
 
     Attributes:
-        original_brain: weight of the contrast between brain and original image.
-        augmented_brain: of that between brain and augmented image.
-        augmented_original: of that between the two kinds of image features.
-        reconstruction: weight of the reconstructions, lambda.
-        reconstruct: which are done: the masked image from the brain (R_v), the masked brain from
-            the image (R_e), or both.
-        mask_ratio: share of the tokens that are masked, rounded down.
-        tokens: runs of an embedding's values that are masked together.
-        reconstructor: one block of cross-attention over the tokens, or a cheap perceptron.
-        distance: one minus the cosine of the whole vectors, or smooth L1 on what was masked.
-        share_image_projection: whether original and augmented features pass one projection.
+        original_brain: Weight of the contrast between brain and original image.
+        augmented_brain: Weight of the contrast between brain and augmented image.
+        augmented_original: Weight of the contrast between the two kinds of image features.
+        reconstruction: Weight of the reconstructions, lambda.
+        reconstruct: Which reconstructions are done: the masked image from the brain (R_v), the
+            masked brain from the image (R_e), or both.
+        mask_ratio: Share of the tokens that are masked, rounded down.
+        tokens: Number of chunks of an embedding's values; a chunk is masked as a whole.
+        reconstructor: One block of cross-attention over the tokens, or a cheap MLP.
+        distance: One minus the cosine of the whole vectors, or smooth L1 on what was masked.
+        share_image_projection: Whether original and augmented features pass one projection.
     """
 
     kind: ClassVar[str] = "ssr"
@@ -89,13 +89,15 @@ class SSRSpec(ObjectiveSpec):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.original_brain + self.augmented_brain:
-            raise ValueError("original_brain and augmented_brain are 0: no brain meets its image")
+            raise ValueError(
+                "original_brain and augmented_brain are 0: no response is paired with its image"
+            )
         if self.tokens < 1 or self.embedding % self.tokens:
             raise ValueError(f"tokens must divide embedding {self.embedding}, got {self.tokens}")
         if not 0 < self.mask_ratio < 1 or not masked_count(self.mask_ratio, self.tokens):
             raise ValueError(
-                f"mask_ratio must mask one of {self.tokens} tokens or more and not all, "
-                f"got {self.mask_ratio}"
+                f"mask_ratio must mask at least one of {self.tokens} tokens and not all, got "
+                f"{self.mask_ratio}"
             )
 
     @property
@@ -122,10 +124,10 @@ class SSR(Contrastive):
     ablation start with the same encoder and projections.
 
     Args:
-        spec: of the objective.
-        encoder: maps signals to `[N, n_brain]`.
-        n_brain: dimensions of its result.
-        n_features: dimensions of the cached features.
+        spec: The objective's specification.
+        encoder: Encoder that maps signals to `[N, n_brain]`.
+        n_brain: Dimensions of the encoder's output.
+        n_features: Dimensions of the cached features.
     """
 
     spec: SSRSpec

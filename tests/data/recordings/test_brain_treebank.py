@@ -637,8 +637,8 @@ def test_a_folder_that_cannot_be(folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["../sub_9", "sub_9/../sub_9", "/sub_9", ".", "", "sub_9\n", "*"])
 def test_subject_and_trial_are_no_paths(root, name):
-    refuse(lambda: open_recording(root, name), "no subject", "Found: sub_9. Check --subject")
-    refuse(lambda: open_recording(root, trial=name), "no trial", "Found: trial000. Check --trial")
+    refuse(lambda: open_recording(root, name), "no subject", "Found: sub_9. Check `subject`")
+    refuse(lambda: open_recording(root, trial=name), "no trial", "Found: trial000. Check `trial`")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_it_fits_through_a_process_boundary(root):
 def test_subjects_that_are_not_there_are_refused(root, tmp_path):
     spec = ResponseSpec()
     assert message(root, root, spec, ["sub-11"]) == (
-        f"no subject sub-11 in {root}. Found: sub-01, sub-02, sub-03. Check --subjects."
+        f"no subject sub-11 in {root}. Found: sub-01, sub-02, sub-03. Check `subjects`."
     )
     assert "sub-01 is given more than once" in message(root, root, spec, ["sub-01", "sub-01"])
     assert "has no folder of a subject" in message(tmp_path, root, spec)

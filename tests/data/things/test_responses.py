@@ -233,8 +233,8 @@ def test_a_window_outside_the_recorded_time_is_refused(start_s, stop_s):
     with pytest.raises(UserError) as error:
         window(start_s, stop_s, np.arange(-20, 80) / 100)
     assert str(error.value) == (
-        f"x.npy has -0.2 to 0.8 s, asked for is {start_s:g} to {stop_s:g} s. "
-        "Give --start-s and --stop-s within."
+        f"x.npy covers -0.2 to 0.8 s, not {start_s:g} to {stop_s:g} s. "
+        "Choose `start_s` and `stop_s` within it."
     )
 
 
@@ -275,7 +275,7 @@ UNFIT = {
     "249 times for 250 samples": {"times": np.arange(249) / 250},
     "times that are not evenly": {"times": np.arange(250) ** 2 / 250},
     "times that are not evenly spaced": {"times": -np.arange(250) / 250},
-    "img that is no array of file names": {"img": np.zeros(6)},
+    "img that is not an array of file names": {"img": np.zeros(6)},
     "file names of 5 images for responses to 6": {"img": np.array(["a"] * 5)},
     "rows of img with several images": {"img": np.array([["a", "b"]] * 6)},
 }
@@ -337,5 +337,5 @@ def test_responses_to_other_images_are_refused(roots, tmp_path):
 def test_missing_channels_are_named(roots):
     root = roots[MEG]
     images = read_image_set(root, "test")
-    with pytest.raises(UserError, match=r"has no channel P7, P5, .*Use --channels all"):
+    with pytest.raises(UserError, match=r"has no channel P7, P5, .*Set `channels` to all"):
         average(open_responses(root / "sub-01", "test"), images, ResponseSpec())

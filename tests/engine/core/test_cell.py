@@ -38,7 +38,7 @@ def test_configuration_replaces_the_fields_that_it_names():
     ],
 )
 def test_unknown_field_is_refused(name, kind):
-    with pytest.raises(ValueError, match=f"names {name}, which is no field of {kind}$"):
+    with pytest.raises(ValueError, match=f"names {name}, which is not a field of {kind}$"):
         configured(SPEC, {name: 0.9})
 
 

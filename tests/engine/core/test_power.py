@@ -72,7 +72,7 @@ def test_the_plan_says_what_differences_the_seeds_can_show():
     assert power().lines() == [
         "  power: 10 seeds show differences from 2.6 points of Recall@10, 20 seeds from 2.3 "
         "(80 %, corrected test)",
-        "  advice: enough seeds; as splits overlap, none show less than 2.1",
+        "  advice: enough seeds; splits overlap, so that no number shows less than 2.1",
     ]
     assert power(noise=None, seeds=5).lines() == [
         "  power: 5 seeds show differences from 2.8 sd of paired differences, 10 seeds from 2.1, "

@@ -67,15 +67,15 @@ def test_more_seeds_or_configurations_extend_a_sweep_and_all_else_makes_another(
     [
         (
             {"masking.electrod": (0.1,)},
-            "family mine: masking.electrod is no field of SentenceSpec. Nearest first: "
+            "family mine: masking.electrod is not a field of SentenceSpec. Nearest first: "
             "masking.electrode, masking.",
         ),
         (
             {"objective.temprature": (0.1,)},
-            "is no field of SentenceSpec. Nearest first: objective.temperature, ",
+            "is not a field of SentenceSpec. Nearest first: objective.temperature, ",
         ),
-        ({"masking": (0.1,)}, "masking is no field of SentenceSpec. Nearest first: masking."),
-        ({"x" * 500: (1,)}, "is no field of SentenceSpec. Nearest first: "),
+        ({"masking": (0.1,)}, "masking is not a field of SentenceSpec. Nearest first: masking."),
+        ({"x" * 500: (1,)}, "is not a field of SentenceSpec. Nearest first: "),
         (
             {"objective.temperature": (0.07, -1)},
             "mine: objective.temperature can't be -1 (temperature",

@@ -123,6 +123,10 @@ def test_an_address_is_shown_without_its_password(uri, shown):
 @pytest.mark.parametrize("put", [lambda p: p.symlink_to(p.parent / "no" / "x.db"), Path.mkdir])
 def test_what_is_no_file_in_the_place_of_a_database_is_refused_at_once(tmp_path, put):
     put(tmp_path / "mlflow.db")
-    with pytest.raises(UserError, match=r"mlflow\.db is no file, or a link to nothing\. Delete it"):
+    with pytest.raises(
+        UserError,
+        match=r"mlflow\.db is not a file, or is a broken link\. Delete "
+        "it",
+    ):
         prepare(tmp_path / "mlflow.db")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -254,7 +254,7 @@ def test_an_interrupt_while_it_starts_is_one_line_and_leaves_nothing(tmp_path):
     assert (process.returncode, shown, errors) == (
         130,
         "",
-        "interrupted: run the same command again to go on\n",
+        "interrupted: run the same command again to continue\n",
     )
     assert not Path(home).exists()
     assert not processes_in(home)

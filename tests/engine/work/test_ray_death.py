@@ -67,7 +67,7 @@ def test_the_death_of_a_clusters_gcs_is_one_line_within_seconds():
         2,
         "",
         f"error: Ray's GCS (gcs_server) at {address} died: killed, out of memory, or "
-        "stopped with the cluster. Start the cluster anew, or unset RAY_ADDRESS to use this "
+        "stopped with the cluster. Restart the cluster, or unset RAY_ADDRESS to use this "
         "machine, and run the same command again: what is done is kept.\n",
     )
 

@@ -193,7 +193,7 @@ def test_impossible_fields_are_refused(fields, message):
 
 
 def test_prompts_in_more_layers_than_there_are_are_one_line(build):
-    with pytest.raises(UserError, match=r"in 4 layers, the image tower has 3\. Lower"):
+    with pytest.raises(UserError, match=r"depth 4 exceeds the 3 layers of the image tower\. Lower"):
         build(depth=4)
 
 
