@@ -4,7 +4,7 @@ STORAGE ?= storage
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test ui lint lock clean
+.PHONY: sweep test ui lint docs lock clean
 
 # In the environment a folder's name may hold blanks, quotes and whatever else a shell would read.
 sweep ui: export SSENSE_STORAGE := $(value STORAGE)
@@ -22,6 +22,11 @@ lint: .venv/installed
 
 ui: .venv/installed
 	$(BIN)/python -m ssense.engine.view.mlflow_ui
+
+# The documentation as a site in site/; without a network, and every link is checked.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: .venv/installed
+	$(BIN)/python -m mkdocs build --strict
 
 # Run after a change of the dependencies in pyproject.toml.
 lock: .venv/bin/uv
@@ -42,4 +47,4 @@ lock: .venv/bin/uv
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv site .pytest_cache .ruff_cache .hypothesis *.egg-info

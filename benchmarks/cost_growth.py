@@ -1,6 +1,6 @@
 """How time and memory of a cell grow with electrodes, sentences and batch, in one run.
 
-    python benchmarks/cost_growth.py docs/cost_growth.png
+    python benchmarks/cost_growth.py docs/figures/cost_growth.png
 
 Each is varied alone, in a fresh process per point. Seconds are those of a second epoch with its
 validation, on a CPU those of the process on one thread. Memory is the most that was taken above a

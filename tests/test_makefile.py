@@ -60,6 +60,11 @@ def test_the_storage_may_have_any_name(checkout, name):
     ]
 
 
+def test_the_documentation_is_built_strictly(checkout):
+    (checkout / "docs").mkdir()  # the target is built though a folder has its name
+    assert make(checkout, "docs")[-1][1:] == ["-m", "mkdocs", "build", "--strict"]
+
+
 def test_the_storage_is_storage_or_that_of_the_environment(checkout):
     assert make(checkout, "ui")[-1][0] == "storage"
     assert make(checkout, "ui", STORAGE="my data")[-1][0] == "my data"

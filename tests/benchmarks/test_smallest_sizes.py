@@ -18,6 +18,7 @@ from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
+FIGURES = REPOSITORY / "docs" / "benchmarks.md"
 NAMES = sorted(path.name for path in BENCHMARKS.glob("*.py"))
 
 RECORDING, FIGURE = "RECORDING", "FIGURE"  # in the place of a small recording, and of a new file
@@ -158,7 +159,7 @@ def numbers(result: object) -> Iterator[object]:
 
 def documented() -> list[list[str]]:
     """Every command of a benchmark in the documents and in the benchmarks themselves, in words."""
-    table = (BENCHMARKS / "README.md").read_text()
+    table = FIGURES.read_text()
     # With its arguments, or the bare name of a benchmark, which stands for itself.
     found = set(re.findall(r"`([a-z_]+\.py --[^`]+)`", table))
     for path in [*BENCHMARKS.glob("*.py"), REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]:
@@ -176,5 +177,5 @@ def test_the_commands_that_documents_give_are_understood(launch):
 
 
 def test_the_table_of_figures_names_benchmarks_that_are_there():
-    named = set(re.findall(r"\b([a-z_]+\.py)\b", (BENCHMARKS / "README.md").read_text()))
+    named = set(re.findall(r"\b([a-z_]+\.py)\b", FIGURES.read_text()))
     assert named == {*NAMES}

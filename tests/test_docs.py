@@ -1,0 +1,310 @@
+"""The README and the pages of docs/: what they show is there, and they build as a site."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import importlib.util
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from markdown.extensions.toc import slugify
+
+from ssense.cli.flags import flags_of, parse
+from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.errors import UserError
+from ssense.specification import field_names
+from ssense.training.sentences import SentenceSpec
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+BESIDE = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+ROOTS = ("sweeps", "analysis", "ssense")
+PAGES = [*BESIDE[:2], *sorted(DOCS.rglob("*.md"))]  # the changelog names what is gone
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def modules_that_are_commands() -> list[str]:
+    """Every module that can be called, by what its source says."""
+    paths = [path for root in ROOTS for path in (REPOSITORY / root).rglob("*.py")]
+    called = [path for path in paths if re.search(r"^ +run_command\(", path.read_text(), re.M)]
+    names = (name_of(path.with_suffix("")).replace("/", ".") for path in called)
+    return sorted(name.removesuffix(".__main__") for name in names)
+
+
+COMMANDS = modules_that_are_commands()
+
+
+# ---------------------------------------------------------------- what a page shows as code
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Blocks of code with their language; indented ones have none."""
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+        yield language, block
+    for block in re.findall(r"(?<=\n\n)(?: {4,}.*\n|\n(?= {4}))+", without_fences(text)):
+        yield "", block
+
+
+def without_fences(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+def inline(text: str) -> list[str]:
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", without_fences(text))]
+
+
+def lines_of_code(path: Path) -> list[str]:
+    """Lines of shell in a page's blocks, and its code within sentences."""
+    text = path.read_text()
+    shell = [block for language, block in blocks(text) if language in ("", "sh", "shell")]
+    joined = "\n".join(shell).replace("\\\n", " ")
+    return [*filter(None, map(str.strip, joined.splitlines())), *inline(text)]
+
+
+def words(line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:  # a sentence in an indented note
+        return []
+
+
+@cache
+def options_of(module: str) -> type:
+    """The class of the options that a command hands to `run_command`, without loading the rest."""
+    spec = importlib.util.find_spec(module)
+    if spec is not None and spec.submodule_search_locations:
+        spec = importlib.util.find_spec(f"{module}.__main__")
+    assert spec is not None, f"there is no module {module}"
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (name,) = {ast.unparse(c.args[0]) for c in calls if ast.unparse(c.func) == "run_command"}
+    homes = [
+        node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]
+    ]
+    return getattr(importlib.import_module(homes[0] if homes else spec.name), name)
+
+
+def commands(line: str) -> Iterator[tuple[str, list[str]]]:
+    """The commands of this repository that a line of code calls: module and arguments."""
+    given = words(line)
+    for place, word in enumerate(given):
+        if re.fullmatch(r"(sweeps|analysis)/\w+\.py", word):
+            yield word.removesuffix(".py").replace("/", "."), given[place + 1 :]
+        elif word == "-m" and re.match(r"(ssense|analysis)\.", given[place + 1]):
+            yield given[place + 1], given[place + 2 :]
+
+
+SHOWN = [
+    pytest.param(module, arguments, id=f"{name_of(page)}: {shlex.join([module, *arguments])}")
+    for page in PAGES
+    for module, arguments in dict.fromkeys(
+        (module, tuple(arguments))
+        for line in lines_of_code(page)
+        for module, arguments in commands(line)
+    )
+]
+
+
+@pytest.fixture
+def in_a_folder_with_data(tmp_path, monkeypatch) -> None:
+    for name in ("DIR", "STORAGE", "storage/shards/DIGEST"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_a_folder_with_data")
+@pytest.mark.parametrize(("module", "arguments"), SHOWN)
+def test_a_command_that_is_shown_exists_and_takes_its_flags(module, arguments):
+    options = options_of(module)
+    if arguments:  # without any it is a mention
+        parse(options, list(arguments), {}, module)
+
+
+def test_every_command_is_shown_and_a_slip_in_one_would_be_found():
+    shown_modules = {module for module, _ in (parameters.values for parameters in SHOWN)}
+    assert {"sweeps.masking", "analysis.compare"} <= {*COMMANDS} == shown_modules
+    (shown,) = commands(
+        "sbatch --nodes=4 clusters/slurm.sh sweeps/masking.py --recordin DIR # on 4"
+    )
+    assert shown == ("sweeps.masking", ["--recordin", "DIR"])
+    with pytest.raises(UserError, match="--recordin"):
+        parse(options_of(shown[0]), shown[1], {}, shown[0])
+    with pytest.raises(AssertionError, match=r"no module analysis\.statistics"):
+        options_of("analysis.statistics")
+
+
+@pytest.mark.usefixtures("in_a_folder_with_data")
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_flag_within_a_sentence_is_one_of_some_command_and_takes_its_value(page):
+    for code in inline(page.read_text()):
+        if code.startswith("--") and code != "--help":
+            assert any(takes(command, words(code)) for command in COMMANDS), code
+
+
+def takes(command: str, arguments: list[str]) -> bool:
+    options = options_of(command)
+    if len(arguments) == 1:  # named without a value
+        return arguments[0] in [flag.typed for flag in flags_of(options)]
+    places = [flag.name for flag in flags_of(options) if flag.by_place]
+    try:
+        parse(options, [*places, *arguments], {}, command)
+    except UserError:
+        return False
+    return True
+
+
+def test_variables_are_those_of_flags():
+    known = {flag.variable for command in COMMANDS for flag in flags_of(options_of(command))}
+    named = {name for page in PAGES for name in re.findall(r"\bSSENSE_[A-Z_]+", page.read_text())}
+    assert {"SSENSE_MAX_EPOCHS"} <= named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_and_modules_that_are_named_are_there(page):
+    for word in itertools.chain.from_iterable(map(words, lines_of_code(page))):
+        if re.fullmatch(r"(ssense|sweeps|analysis|benchmarks|clusters|docs|tests)/[\w./-]*", word):
+            assert (REPOSITORY / word).exists() or "storage/" in word, word
+        elif re.fullmatch(r"(ssense|analysis)(\.[a-z_]+)+", word) and word != "ssense.env":
+            assert importlib.util.find_spec(word) is not None, word
+
+
+def test_make_has_the_targets_that_pages_name():
+    targets = set(re.findall(r"^([\w./-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
+    named = {
+        given[1]
+        for page in PAGES
+        for given in map(words, lines_of_code(page))
+        if given[:1] == ["make"] and len(given) > 1
+    }
+    assert {"sweep", "test", "docs"} <= named <= targets
+
+
+@pytest.mark.parametrize("page", BESIDE, ids=name_of)
+def test_links_of_files_outside_the_site_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    for link in links:
+        file, _, anchor = link.partition("#")
+        if not re.match(r"https?:", link):
+            assert (page.parent / file).is_file(), link
+            assert not anchor or anchor in anchors(page.parent / file), link
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", without_fences(page.read_text()), re.M)
+    return {slugify(title.replace("`", ""), "-") for title in titles}
+
+
+# ---------------------------------------------------------------- examples
+
+
+def test_the_examples_in_python_give_what_is_shown():
+    page = DOCS / "api" / "index.md"
+    examples = "\n".join(block for language, block in blocks(page.read_text()))
+    test = doctest.DocTestParser().get_doctest(examples, {}, page.name, str(page), 0)
+    assert len(test.examples) > 10
+    shown: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=shown.append).failed == 0, "".join(shown)
+
+
+def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
+    (example,) = [b for language, b in blocks((DOCS / "extending.md").read_text()) if language]
+    scope = {"__name__": "patience"}
+    exec(compile(example, "patience.py", "exec"), scope)
+    small = SyntheticSpec(sentences=60, electrodes=5)
+    options = SweepOptions(storage=str(tmp_path), synthetic=small)
+    (data,) = options.datasets()
+    sweep = scope["patience_sweep"](data, options)
+    assert [family.size for family in sweep.families] == [1, 4]
+    assert sweep.name.startswith("patience-")
+
+
+def test_the_fields_that_may_be_compared_are_all_listed():
+    listed = re.findall(r"^\| (`.+?`) \|", (DOCS / "extending.md").read_text(), re.M)
+    names = re.findall(r"`([\w.]+)`", " ".join(listed))
+    assert sorted(names) == sorted({*field_names(SentenceSpec)} - {"split"})
+
+
+# ---------------------------------------------------------------- the site
+
+BUILD = """
+import socket, sys
+
+def refuse(*_):
+    raise OSError("the documentation is built without a network")
+
+socket.socket.connect = refuse
+from mkdocs.__main__ import cli
+cli(["build", "--strict", "--quiet", "--site-dir", sys.argv[1]])
+"""
+LOADED = (
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc="https?:|<link\b(?![^>]*canonical)[^>]*"https?:"""
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, str(folder)], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_site_builds_strictly_and_without_a_network(site):
+    for page in DOCS.rglob("*.md"):
+        place = page.relative_to(DOCS).with_suffix("")
+        built = site / (place.parent if place.name == "index" else place) / "index.html"
+        assert built.stat().st_size > 5_000, built
+    assert 'class="flow"' in (site / "architecture" / "index.html").read_text()
+
+
+def test_whoever_reads_the_site_loads_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    for page in pages:
+        assert not re.search(LOADED, page.read_text()), page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", sheet.read_text()), sheet
+
+
+def test_the_reference_has_the_public_names(site):
+    public = {
+        "ssense.signal.superlets": ("SuperletSpec", "superlet_transform"),
+        "ssense.model.masking": ("mask_time_frequency", "mask_electrodes"),
+        "ssense.model.losses": ("info_nce",),
+        "ssense.retrieval": ("retrieval_metrics", "chance_metrics"),
+        "ssense.data.splits": ("seeded_split",),
+        "analysis.measure.inference": ("corrected_resampled_ttest", "holm"),
+        "ssense.training.sentences": ("SentenceSpec",),
+        "ssense.engine.core.sweep": ("Sweep", "Family"),
+    }
+    reference = "".join(page.read_text() for page in (site / "api").rglob("*.html"))
+    for module, names in public.items():
+        for name in names:
+            assert f'id="{module}.{name}"' in reference, name
+
+
+def test_every_page_is_in_the_navigation():
+    config = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())
+    assert config["strict"] is True
+    assert config["theme"]["font"] is False
+    named = set(re.findall(r"[\w/]+\.md", str(config["nav"])))
+    assert named == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
