@@ -19,6 +19,7 @@ test: lint
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 ui: .venv/installed
 	$(BIN)/python -m ssense.engine.view.mlflow_ui
@@ -47,4 +48,5 @@ lock: .venv/bin/uv
 	touch $@
 
 clean:
-	rm -rf .venv site .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis \
+	  *.egg-info

@@ -54,7 +54,7 @@ def plain(spec: Any) -> dict[str, Any]:
     Args:
         spec: The specification, a dataclass.
     """
-    written = {KIND: kind_of(spec)} if kind_of(spec) else {}
+    written: dict[str, Any] = {KIND: kind_of(spec)} if kind_of(spec) else {}
     for field in dataclasses.fields(spec):
         written[field.name] = _plain(getattr(spec, field.name))
     return written
@@ -105,7 +105,7 @@ def configured(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     Raises:
         ValueError: There is no such field or kind, or a value is refused.
     """
-    made: Any = spec
+    made = spec
     for name in sorted(changes, key=lambda name: name.count(".")):  # kinds before their fields
         made = _replaced(made, name, name, changes[name])
     return made
@@ -119,12 +119,12 @@ def parts_of(kind: type) -> Mapping[str, tuple[type, ...]]:
         kind: The type of the specification.
     """
     hints = get_type_hints(kind)
-    found = {}
+    found: dict[str, tuple[type, ...]] = {}
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         is_union = get_origin(hint) in (Union, types.UnionType)
         members = get_args(hint) if is_union else (hint,)
-        found[field.name] = tuple(each for each in members if dataclasses.is_dataclass(each))
+        found[field.name] = tuple(filter(dataclasses.is_dataclass, members))
     return found
 
 
@@ -186,7 +186,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _replaced(spec: Any, path: str, name: str, value: Any) -> Any:
     field, _, inner = path.partition(".")
-    kinds = parts_of(type(spec))
+    kind: type = type(spec)
+    kinds = parts_of(kind)
     if field not in kinds or (inner and not kinds[field]):
         raise ValueError(f"a configuration names {name}, which is not a field of {_called(spec)}")
     if inner:

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ssense.cli.flags import PREFIX, HelpAskedError, Parsed, flags_of, nearest_name, parse
 from ssense.cli.interrupt import INTERRUPTED, show_interrupts_in_one_line
@@ -23,13 +23,16 @@ from ssense.cli.terminal import show_lookalikes
 from ssense.cli.usage import usage
 from ssense.errors import UserError, printable
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 _SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
 _SLIP = 0.82  # likeness of names from which one is meant for the other: RATOIS and RATIOS
 
 
-def check_flags(options: type[Any]) -> None:
+def check_flags(options: type[DataclassInstance]) -> None:
     """Refuse wrong flags, or show the help, before the imports of a script that take seconds.
 
     To be called by a script between its light imports and the others, with the class that it gives
@@ -105,7 +108,9 @@ def program() -> str:
     return sys.argv[0] or "python"
 
 
-def unknown_variables(options: type, environment: Mapping[str, str]) -> list[str]:
+def unknown_variables(
+    options: type[DataclassInstance], environment: Mapping[str, str]
+) -> list[str]:
     """Say which variables are set that look like a slip of one of a command's flags.
 
     All others may be those of another command, for an environment is for all.
@@ -140,7 +145,9 @@ def _check_installed() -> None:
         return
     for package in _SCRIPTS:
         found = importlib.util.find_spec(package)
-        installed = Path(next(iter(found.submodule_search_locations))) / Path(script).name
+        if found is None or not found.submodule_search_locations:
+            continue
+        installed = Path(found.submodule_search_locations[0]) / Path(script).name
         if installed.is_file() and installed.read_bytes() != Path(script).read_bytes():
             raise UserError(
                 f"{script} differs from the {package}/{installed.name} that is installed on "

@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Generic,
@@ -32,7 +33,10 @@ from typing import (
 from ssense.cli.field_docs import field_docs
 from ssense.errors import UserError, printable
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 PREFIX = "SSENSE_"
 _TRUE = ("1", "true", "yes", "on")
@@ -179,16 +183,16 @@ class HelpAskedError(Exception):
     """The command line has --help."""
 
 
-def flags_of(options: type, prefix: str = "") -> list[Flag]:
+def flags_of(options: type[DataclassInstance], prefix: str = "") -> list[Flag]:
     """The flags of an options class, those of nested ones dotted."""
     return list(_flags(options, prefix))
 
 
-def _flags(options: type, prefix: str, instance: Any = None) -> Iterator[Flag]:
+def _flags(options: type[DataclassInstance], prefix: str, instance: Any = None) -> Iterator[Flag]:
     types, docs = _types(options), field_docs(options)
     for each in dataclasses.fields(options):
         kind, default = types[each.name], _default(each, instance)
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             yield from _flags(kind, f"{prefix}{each.name}.", default)
         else:
             yield Flag(
@@ -200,7 +204,7 @@ def _flags(options: type, prefix: str, instance: Any = None) -> Iterator[Flag]:
 
 
 @functools.cache
-def _types(options: type) -> Mapping[str, Any]:
+def _types(options: type[Any]) -> Mapping[str, Any]:
     return get_type_hints(options)
 
 
@@ -443,23 +447,24 @@ def _build(
     values: Mapping[str, Any],
     sources: Mapping[str, Source],
     prefix: str = "",
-    default: Any = None,
+    default: Options | None = None,
 ) -> Options:
     """Make the options of values by dotted name; of a group, its default with changes.
 
     Raises:
         UserError: The class refuses a value.
     """
-    changes, types = {}, _types(options)
+    changes: dict[str, Any] = {}
+    types = _types(options)
     for each in dataclasses.fields(options):
         name, kind = prefix + each.name, types[each.name]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             group = _default(each, default)
             changes[each.name] = _build(kind, values, sources, f"{name}.", group)
         elif name in values:
             changes[each.name] = values[name]
     try:
-        if dataclasses.is_dataclass(default):
+        if isinstance(default, options):
             return dataclasses.replace(default, **changes)
         return options(**changes)
     except UserError as error:

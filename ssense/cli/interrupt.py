@@ -22,7 +22,9 @@ def is_own_command() -> bool:
     return main.startswith(tuple(os.path.join(root, folder, "") for folder in _OF_COMMANDS))
 
 
-def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
+def _excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return

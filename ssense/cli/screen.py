@@ -66,6 +66,7 @@ def print_whole(text: str) -> None:
 
 def _wrapped(text: str, width: int) -> str:
     start = _START.match(text)
+    assert start is not None  # both of its parts may be empty
     indent = start.end() if start["label"] else len(start["indent"]) + 2 * bool(start["indent"])
     return textwrap.fill(
         text,

@@ -35,8 +35,10 @@ def from_plain(kind: type[Kind], value: Any) -> Kind:
         ValueError: The value is of another shape. The message names the place, and what is there:
             "history[3].loss is null, not a number".
     """
+    wanted: Any = kind  # not only a class: an alias such as list[str], or a union, too
     try:
-        return _reader(kind)(value)
+        read: Callable[[Any], Kind] = _reader(wanted)
+        return read(value)
     except _WrongError as wrong:
         raise ValueError(str(wrong)) from None
 

@@ -16,13 +16,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from ssense.errors import UserError, one_line, printable
 from ssense.files.tables import require_file
 
+_Order: TypeAlias = Literal["C", "F"]
 _SMALL = 2**12  # bytes that are copied rather than viewed, so that text and numbers are bytes
 _TYPE_CODE = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f[248]|[US]\d{1,6}|O8?)")
 _STORAGES = {
@@ -88,7 +89,7 @@ def _load_npy(path: Path, memory: mmap.mmap) -> Any:
         return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
     if not _TYPE_CODE.fullmatch(dtype.str):
         raise _refused(path, f"numbers of the type {dtype}")
-    order = "F" if fortran_order else "C"
+    order: _Order = "F" if fortran_order else "C"
     return np.ndarray(shape, dtype, buffer=memory, offset=memory.tell(), order=order)
 
 
@@ -141,7 +142,7 @@ class _Type:
     """A NumPy type while it is unpickled."""
 
     code: str
-    byte_order: str = "="
+    byte_order: Literal["=", "<", ">", "|"] = "="
 
     def set_state(self, state: tuple[Any, ...]) -> None:
         _, self.byte_order, *_ = state
@@ -158,7 +159,7 @@ class _Array:
 
     shape: tuple[int, ...] = ()
     type: _Type | None = None
-    order: str = "C"
+    order: _Order = "C"
     content: Any = None
     axes: tuple[int, ...] | None = None
 
@@ -167,6 +168,8 @@ class _Array:
         self.order = "F" if fortran_order else "C"
 
     def resolve(self, plain: Callable[[Any], Any]) -> np.ndarray:
+        if self.type is None:
+            raise ValueError("an array in it has no type")
         dtype = self.type.resolve()
         if dtype.hasobject:
             array = np.empty(len(self.content), object)
@@ -209,7 +212,7 @@ class _Name:
 
 
 def _from_buffer(
-    content: Any, kind: _Type, shape: tuple[int, ...], order: str, axes: Any = None
+    content: Any, kind: _Type, shape: tuple[int, ...], order: _Order, axes: Any = None
 ) -> _Array:
     return _Array(shape, kind, "C" if axes else order, content, axes)
 
@@ -264,12 +267,16 @@ class _Unpickler(pickle._Unpickler):
     """Python's own unpickler, less what calls, imports or changes anything."""
 
     # The one in Python, not the one in C: only there can single instructions be replaced.
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+    # What Python's own keeps while it loads.
+    stack: list[Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes | memoryview]
 
     def __init__(
         self, path: Path, stretch: _Stretch, storages: dict[str, _Stretch] | None = None
     ) -> None:
-        super().__init__(stretch)
+        super().__init__(stretch)  # type: ignore[arg-type]  # reads long pieces as views
         self._path, self._stretch, self._storages = path, stretch, storages or {}
 
     def load_plain(self) -> Any:

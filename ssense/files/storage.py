@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from upath import UPath
 
@@ -129,7 +129,7 @@ def locate(location: str) -> UPath:
     """
     protocol = location.partition("://")[0]
     try:
-        root = UPath(location, **OPTIONS.get(protocol, {}))
+        root: UPath = UPath(location, **OPTIONS.get(protocol, {}))
         if root.protocol in ("", "file"):
             root = UPath(Path(location.removeprefix("file://")).expanduser().resolve())
     except (ImportError, RuntimeError, ValueError) as error:
@@ -236,7 +236,8 @@ def place_new(partial: Path, path: Path) -> None:
 def _s3_code(error: Exception) -> str:
     """What an object store called an error; empty where it is none of a store's."""
     response = getattr(error.__cause__ or error, "response", None) or {}
-    return response.get("Error", {}).get("Code", "")
+    code: str = response.get("Error", {}).get("Code", "")
+    return code
 
 
 def write_next(folder: UPath, name: str, number: int, content: str) -> UPath:
@@ -448,7 +449,7 @@ def _bring_up_to_date(copy: Path, folder: UPath, wanted: Callable[[str], bool]) 
     files = relative_files(folder)
     if not files:
         raise UserError(f"there is nothing at {folder}. Check its name.")
-    marks_file = copy.with_suffix(".json")
+    marks_file = UPath(copy.with_suffix(".json"))
     marks = read_json(marks_file) if marks_file.exists() else {}
     for name, about in files.items():
         mark = " ".join(str(about.get(key)) for key in ("ETag", "size", "LastModified"))
@@ -632,7 +633,7 @@ class partial_file:  # noqa: N801 - a context manager, used like a function
             self._partial.unlink(missing_ok=True)
 
 
-def remove_partial_files(folder: UPath, abandoned_s: float = ABANDONED_S) -> None:
+def remove_partial_files(folder: UPath | Path, abandoned_s: float = ABANDONED_S) -> None:
     """Remove what processes left behind that were killed while they wrote into a local folder.
 
     Args:
@@ -648,7 +649,7 @@ def remove_partial_files(folder: UPath, abandoned_s: float = ABANDONED_S) -> Non
                 path.unlink()
 
 
-def is_local(path: UPath) -> bool:
+def is_local(path: UPath | Path) -> TypeGuard[Path]:
     """Whether the path lies on a file system of this machine (a network mount counts)."""
     return isinstance(path, Path)
 

@@ -27,7 +27,8 @@ def csv_columns(path: Path) -> list[str]:
     _require_utf8_file(path)
     try:
         with pyarrow.csv.open_csv(path, parse_options=_parse_options()) as reader:
-            return reader.schema.names
+            names: list[str] = reader.schema.names
+            return names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _malformed_csv(path, error) from error
 
@@ -69,7 +70,7 @@ def require_columns(path: Path, wanted: Sequence[str]) -> None:
         )
 
 
-def read_json(path: Path, kind: type[list] | type[dict]) -> Any:
+def read_json(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
     """Parse a JSON file whose top level must be a list or an object.
 
     Raises:

@@ -149,7 +149,7 @@ def tensor_origin(content: bytes) -> dict[str, str]:
 def _checksum(tensor: Tensor) -> str:
     """Hash values, type and shape."""
     total = _of_kind(tensor.dtype, tensor.shape)
-    total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
