@@ -56,7 +56,7 @@ def _row(ledger: Ledger, description: Description, looks: int | None) -> dict[st
         "question": question(description.sweep),
         "cells": _cells(ledger, description),
         "worked on": description.updated_at.replace("T", " ")[:16],
-        "evaluated": _evaluated(ledger, description, looks),
+        "evaluated": _evaluated(ledger, looks),
     }
 
 
@@ -95,10 +95,8 @@ def _key(configuration: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
     return tuple(sorted(configuration.items()))
 
 
-def _evaluated(ledger: Ledger, description: Description, looks: int | None) -> str:
-    tables = exists(ledger.folder / "evaluation" / "scores.csv")
-    images = description.task == "images" and bool(looks)  # their tables are of several sweeps
-    word = "yes" if tables or images else "no"
+def _evaluated(ledger: Ledger, looks: int | None) -> str:
+    word = "yes" if exists(ledger.folder / "evaluation" / "scores.csv") else "no"
     if looks is None:
         return f"{word}, looks damaged, see above"
     return f"{word}, {looks} look{'s' * (looks != 1)} at the test" if looks else word

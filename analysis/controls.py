@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 from upath import UPath
 
-from analysis.control.scores import ControlScores, control_rows
+from analysis.control.scores import PRIMARY, ControlScores, control_rows
 from analysis.control.trained import (
     TRAINED,
     plan_control,
@@ -47,7 +47,6 @@ from analysis.control.untrained import (
 from analysis.measure import formats
 from analysis.measure.comparison import NOT_TESTABLE, Comparison, comparison_values, interval
 from analysis.measure.evaluation import (
-    PRIMARY,
     Evaluation,
     best_configurations,
     evaluation_of,

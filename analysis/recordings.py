@@ -10,6 +10,7 @@ each choice of sweeps.
 
 from __future__ import annotations
 
+from analysis.control.scores import PRIMARY
 from analysis.options import RecordingsOptions
 from ssense.cli.command import check_flags, run_command
 
@@ -28,7 +29,6 @@ import numpy as np
 
 from analysis.measure import formats
 from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
-from analysis.measure.evaluation import PRIMARY
 from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
 from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
 from analysis.report.findings import explained_by, in_list, verdict

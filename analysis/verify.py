@@ -20,12 +20,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from upath import UPath
 
-from analysis.measure.evaluation import cell_encoder
+from analysis.measure.evaluation import cell_model
 from analysis.measure.looks import FOLDER as LOOKS
 from analysis.measure.looks import looks_noted, read_looks
 from ssense.cli.screen import console, count, say
@@ -41,6 +42,7 @@ from ssense.errors import UserError
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
 from ssense.files.tensor_file import check_tensor_file
+from ssense.model.encoder import trained_encoder
 from ssense.specification import walk
 from ssense.training.loop import Specification
 from ssense.training.sentences import SentenceSpec
@@ -125,8 +127,9 @@ def _cell_faults(
                 "configuration, seed or dataset are those of another cell. Delete "
                 f"{ledger.cell_folder(name)} and run the sweep again."
             )
-        if record.done and sweep is not None and sweep.specification.kind == "sentences":
-            cell_encoder(ledger, record, sweep.specification.training.precision)
+        if record.done and sweep is not None and isinstance(sweep.specification, SentenceSpec):
+            precision = sweep.specification.training.precision
+            cell_model(ledger, record, partial(trained_encoder, precision=precision))
         elif record.done:
             ledger.encoder(record)
         checked["encoders"] += record.done

@@ -122,8 +122,8 @@ def copies(folder: UPath) -> dict[str, float]:
     dataset = Dataset(
         digest=ORIGIN,
         spectrograms=spectrograms,
-        text=np.zeros((n, 512), np.float32),
-        sentences=tuple(columns["text"]),
+        targets=np.zeros((n, 512), np.float32),
+        stimuli=tuple(columns["text"]),
         spans_s=np.zeros((n, 2)),
     )
     with running_ray():

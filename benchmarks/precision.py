@@ -23,7 +23,7 @@ from ssense.engine.tasks.recording_options import SweepOptions
 from ssense.engine.work.workers import running_ray
 from ssense.model.encoder import Precision, trained_encoder
 from ssense.specification import configured
-from ssense.training.loop import fit
+from ssense.training.loop import evaluate, fit
 from ssense.training.process import any_device, reset_process
 
 METRICS = ("recall@10", "mrr")
@@ -67,7 +67,7 @@ def main(options: Options) -> None:
             )
             trained = fit(train, validation, spec, seed)
             encoder = trained_encoder(trained.encoder, precision).to(device)
-            metrics = spec.evaluate(encoder, test)
+            metrics = evaluate(spec, encoder, test)
             rows.append([metrics[name] for name in METRICS])
     bf16, float32 = (np.array(found[precision]) for precision in ("bf16", "float32"))
     difference = bf16 - float32

@@ -237,8 +237,8 @@ def noise(sentences: int) -> Dataset:
     return Dataset(
         digest="noise",
         spectrograms=rng.standard_normal(shape).astype(np.float16),
-        text=text / np.linalg.norm(text, axis=1, keepdims=True),
-        sentences=tuple(map(str, range(sentences))),
+        targets=text / np.linalg.norm(text, axis=1, keepdims=True),
+        stimuli=tuple(map(str, range(sentences))),
         spans_s=np.arange(2.0 * sentences).reshape(sentences, 2),
     )
 
@@ -352,7 +352,7 @@ def compare(options: Options) -> None:
     """Print a line for each way to train the cells, as soon as it is done."""
     with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
         folder, dataset = Path(scratch), noise(options.sentences)
-        np.savez(folder / "data.npz", spectrograms=dataset.spectrograms, text=dataset.text)
+        np.savez(folder / "data.npz", spectrograms=dataset.spectrograms, text=dataset.targets)
         alone: list[float] = []
         if options.bare:
             with step(f"Bare: {WORKERS} processes that train and nothing else"):

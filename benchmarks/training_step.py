@@ -77,14 +77,14 @@ class Plain:
     @classmethod
     def of(cls, train: Pairs, validation: Pairs, spec: SentenceSpec) -> Plain:
         """Fresh, on the device of the pairs."""
-        device = train.text.device
+        device = train.targets.device
         encoder = resnet18(weights=None)
         encoder.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         encoder.fc = nn.Linear(512, 512)
         encoder.to(device)
         loaders = (
             DataLoader(
-                TensorDataset(part.spectrograms.float().unsqueeze(2).cpu(), part.text.cpu()),
+                TensorDataset(part.spectrograms.float().unsqueeze(2).cpu(), part.targets.cpu()),
                 spec.training.batch_size,
                 shuffle=part is train,
                 num_workers=4 if device.type == "cuda" else 0,

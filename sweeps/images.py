@@ -7,7 +7,7 @@
     python sweeps/images.py --dry-run                             # the plan alone
 
 Every subject is a sweep of its own: the families are objectives, the seeds draw the concepts that
-are held out to choose by. Test images are read by analysis/image_evaluation.py alone. Both papers
+are held out to choose by. Test images are read by analysis/evaluate.py alone. Both papers
 come without code: SSR and NeuroCLIP are reimplemented from their descriptions.
 """
 

@@ -17,7 +17,7 @@ HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "numpy", "py
 SCRIPTS = [
     *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
     *(f"analysis/{name}.py" for name in ("test_evaluation", "controls", "recordings")),
-    *(f"analysis/{name}.py" for name in ("image_evaluation", "catalogue", "verify")),
+    *(f"analysis/{name}.py" for name in ("catalogue", "verify")),
     "benchmarks/packing.py",
 ]
 MODULES = [

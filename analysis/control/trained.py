@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from analysis.control.scores import ControlScores, overlapping_share
 from analysis.measure.evaluation import evaluate_chosen, splits_of
@@ -23,11 +22,10 @@ from ssense.engine.core.cell import Configuration
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
+from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.engine.tasks.precompute import (
-    SELECTION_RANK,
     DatasetPlan,
     fetch_recording,
-    first_poor_split,
     load_dataset,
     make_shards,
     plan_dataset,
@@ -35,6 +33,7 @@ from ssense.engine.tasks.precompute import (
 from ssense.errors import UserError
 from ssense.files.storage import is_local, locate
 from ssense.signal.superlets import SuperletSpec
+from ssense.training.loop import SELECTION_RANK
 
 WINDOW_S = 3.0
 """Seconds of signal from before each sentence on, in Defossez et al. (2023) likewise."""
@@ -121,7 +120,7 @@ def plan_control(
     data = None
     if control.surrogate or control.window_s:
         data = _other_data(control, ledger, recording, kind)
-    if poor := first_poor_split(partial((data or dataset).split, kind), sweep.seeds):
+    if poor := first_poor_split(data or dataset, kind, sweep.seeds):
         seed, n_candidates = poor
         raise UserError(
             f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, too "

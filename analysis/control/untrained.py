@@ -29,9 +29,8 @@ from analysis.control.baselines import (
     smoothed_text,
     standardised,
 )
-from analysis.control.scores import ControlScores, overlapping_share, permutation_pvalue
+from analysis.control.scores import PRIMARY, ControlScores, overlapping_share, permutation_pvalue
 from analysis.measure.evaluation import (
-    PRIMARY,
     Retrieval,
     by_metric,
     held_out_scores,
@@ -54,11 +53,11 @@ from ssense.retrieval import (
     cosine_scores,
     metrics_of,
     ranks_of,
-    retrieval_metrics,
 )
-from ssense.training.loop import initial_model
+from ssense.specification import configured
+from ssense.training.loop import evaluate, initial_model
 from ssense.training.process import any_device
-from ssense.training.sentences import SentenceSpec, embed
+from ssense.training.sentences import SentenceSpec
 
 Metrics = Mapping[str, float]
 
@@ -127,8 +126,8 @@ def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentenc
     return Sentences(
         duration=offset - onset,
         onset=onset,
-        length=torch.tensor([float(len(words)) for words in dataset.sentences]).double(),
-        text=torch.tensor(dataset.text).double(),
+        length=torch.tensor([float(len(words)) for words in dataset.stimuli]).double(),
+        text=torch.tensor(dataset.targets).double(),
         acoustics=torch.tensor(np.array(summaries, np.float64)).T if summaries else None,
     )
 
@@ -276,8 +275,7 @@ def of_scores(
 
 def untrained(specification: SentenceSpec, test: Pairs, seed: int) -> Metrics:
     """Metrics of an encoder that starts as the cell did and learns nothing."""
-    brain, text = embed(initial_model(specification, test, seed), test)
-    return retrieval_metrics(brain, text, torch.arange(len(test), device=text.device))
+    return evaluate(specification, initial_model(specification, test, seed), test)
 
 
 def run_untrained_controls(
@@ -296,15 +294,14 @@ def run_untrained_controls(
     Raises:
         UserError: An encoder can't be read.
     """
-    specification, pairs = search.sweep.specification, dataset.on(any_device())
+    specification = configured(search.sweep.specification, configuration)
+    pairs = dataset.on(any_device())
     found: list[dict[str, Metrics]] = []
     retrievals: list[dict[str, Retrieval]] = []
     pvalues, splits = [], splits_of(dataset, search.sweep)
     for record in search.done(configuration):
         split = splits[record.seed]
-        scores = held_out_scores(
-            ledger, record, pairs, split.test, specification.training.precision
-        )
+        scores, _ = held_out_scores(ledger, record, specification, pairs.select(split.test))
         duration = sentences.duration[torch.from_numpy(split.test)]
         of_model, by_permuting = of_scores(scores, duration, permutations, record.seed)
         pvalues.append(by_permuting)

@@ -41,6 +41,15 @@ STIMULI_LEGEND = (
     "others would differ is not in it. The naive p takes seeds for independent and is shown "
     "for comparison with papers only."
 )
+IMAGES_LEGEND = (
+    "This is about one subject's responses, and about no other subject: the unit is the image, "
+    "averaged over the seeds, which share these images and are no further evidence. It speaks of "
+    "the encoders of these seeds: how far others would differ is not in it. Images are "
+    "some of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
+    "permuted pairs of responses and images, which the interval does not show. `d` is in standard "
+    "deviations of images. Holm: for this number of comparisons. The naive p takes seeds for "
+    "independent and is shown for comparison with papers only."
+)
 
 EQUIVALENCE = 0.005
 """Differences of half a point mean nothing in practice."""

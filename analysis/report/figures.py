@@ -19,6 +19,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.measure.inference import TTest
+from ssense.engine.core.cell import Configuration
 from ssense.engine.core.matrix import Matrix
 from ssense.engine.view.matrix_figure import draw_matrix
 from ssense.retrieval import RECALL_AT, metric_title
@@ -91,7 +92,7 @@ class Trial:
     """
 
     family: str
-    configuration: Mapping[str, float]
+    configuration: Configuration
     scores: Sequence[float]
     complete: bool
 
@@ -204,11 +205,12 @@ def recall_figure(recalls: Mapping[str, Sequence[TTest]], n_candidates: Sequence
     return figure
 
 
-def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """Draw how often the true sentence has which rank, relative to chance, a panel per family.
+def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]], stimulus: str) -> Figure:
+    """Draw how often the true stimulus has which rank, relative to chance, a panel per family.
 
     Args:
         ranks: Ranks by family, one array per seed.
+        stimulus: What one stimulus is called.
     """
     most = max(candidates_by_seed(ranks))
     edges = rank_edges(most)
@@ -219,14 +221,14 @@ def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]]) -> Figure:
             axis.axhline(1, color=GREY, linestyle="--", linewidth=1, label="chance")
             axis.set_xlim(edges[0], edges[-1])
             axis.set_xticks([1, most])
-        figure.supxlabel(f"rank of the true sentence, of {most}")
+        figure.supxlabel(f"rank of the true {stimulus}, of {most}")
         figure.supylabel("queries, multiples of chance")
         _legend_above(figure, axes[0])
     return figure
 
 
 def candidates_by_seed(ranks: Mapping[str, Sequence[np.ndarray]]) -> list[int]:
-    """Candidates of each seed: the queries' own sentences, whose ranks these are, by family."""
+    """Candidates of each seed: the queries' own stimuli, whose ranks these are, by family."""
     return [len(of_seed) for of_seed in next(iter(ranks.values()))]
 
 
@@ -301,17 +303,24 @@ def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
         figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
             swept = {t.family for t in trials if field in t.configuration}
+            levels = list(
+                dict.fromkeys(t.configuration[field] for t in trials if t.family in swept)
+            )
+            places = _places(levels)
             for family, look in looks.items():
                 if family in swept:
                     mine = [t for t in trials if t.family == family]
-                    _response(axis, field, mine, scale, look)
+                    at = [places[trial.configuration[field]] for trial in mine]
+                    _response(axis, at, mine, scale, look)
             for trial in trials:
                 if not trial.configuration:
                     level = scale * np.mean(trial.scores)
                     axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0)
             axis.set_xlabel(field)
             axis.margins(x=0.1)  # room for the shifts
-            if _spans_decades([t.configuration[field] for t in trials if t.family in swept]):
+            if any(isinstance(level, str) for level in levels):
+                axis.set_xticks(list(places.values()), [str(level) for level in places])
+            elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
         figure.supylabel(f"validation {title}")
         _response_legend(figure, trials, looks)
@@ -386,13 +395,22 @@ def _legend_above(figure: Figure, axis: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
 
 
-def _response(axis: Axes, field: str, trials: Sequence[Trial], scale: int, look: Look) -> None:
+def _places(levels: Sequence[float | str]) -> dict[float | str, float]:
+    """Where the values of a field are drawn: numbers as such, names side by side."""
+    if any(isinstance(level, str) for level in levels):
+        return {level: float(place) for place, level in enumerate(levels)}
+    return {level: float(level) for level in levels}
+
+
+def _response(
+    axis: Axes, at: Sequence[float], trials: Sequence[Trial], scale: int, look: Look
+) -> None:
     """Draw a family's configurations side by side with those of others, and its mean by level."""
     beside = ScaledTranslation(look.shift / 72, 0, axis.figure.dpi_scale_trans)
     style = {"color": look.colour, "transform": axis.transData + beside}
     by_level: dict[float, list[float]] = defaultdict(list)
-    for trial in trials:
-        level, scores = trial.configuration[field], scale * np.asarray(trial.scores)
+    for level, trial in zip(at, trials, strict=True):
+        scores = scale * np.asarray(trial.scores)
         mean, spread = scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0.0
         ends = (mean - spread, mean + spread) if trial.complete else (mean, mean)
         face = look.colour if trial.complete else "none"

@@ -36,9 +36,11 @@ from analysis.scores.sheet import (
     without_index,
 )
 from ssense.errors import UserError, printable
+from ssense.training.images import ImageSpec
+from ssense.training.sentences import SentenceSpec
 
 OBJECTIVE = "objective"
-PRIMARY, PRIMARY_OF_IMAGES = "recall@10", "recall@1"
+PRIMARY, PRIMARY_OF_IMAGES = SentenceSpec.primary, ImageSpec.primary
 _SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _ERRORS = re.compile(r"loss|nll|entropy|perplexity|error|rank\b|seconds|_s\b", re.IGNORECASE)

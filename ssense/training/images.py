@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -14,19 +15,17 @@ from ssense.choices import UNTRAINED, GalleryName, ImageSplitKind
 from ssense.data.splits import Split
 from ssense.data.things.dataset import ImagePairs
 from ssense.files.digest import weights_identity
+from ssense.files.weights import load_weights
 from ssense.model.brain_encoders import BRAIN_DIMENSIONS, EEGProjectSpec, TSConvSpec
 from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
 from ssense.model.objectives.objective import Objective
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.precision import full_precision
-from ssense.retrieval import retrieval_metrics
 from ssense.specification import configured, require_positive
 from ssense.targets.image_features import ImageTowerSpec, image_tower
+from ssense.training.loop import SELECTION_RANK, Embeddings
 from ssense.training.optimiser import Adam
-
-RECALL_AT = (1, 5, 10)
-"""Top-1 and Top-5 are what the papers report; the search goes by the 10th."""
 
 IMAGES_PER_PASS = 64  # of a gallery that passes a tower
 
@@ -88,6 +87,10 @@ class ImageSpec:
     training: ImageTrainingSpec = field(default_factory=ImageTrainingSpec)
 
     kind: ClassVar[str] = "images"
+    stimulus: ClassVar[str] = "image"
+    primary: ClassVar[str] = "recall@1"
+    # Top-1 and Top-5 are what papers report; the search goes by the 10th.
+    recall_at: ClassVar[tuple[int, ...]] = (1, 5, SELECTION_RANK)
     shares_test: ClassVar[bool] = True
     test_blocks: ClassVar[int] = 0  # images are shown in random order
 
@@ -147,23 +150,29 @@ class ImageSpec:
         optimiser.step()
         return loss.detach()
 
-    def evaluate(self, model: Objective, pairs: ImagePairs) -> dict[str, float]:
-        """Retrieval metrics of a part among its own images."""
-        queries, candidates, targets = self.embed(model, pairs)
-        return retrieval_metrics(queries, candidates, targets, RECALL_AT)
+    def rebuild(self, state: Mapping[str, Tensor], pairs: ImagePairs) -> Objective:
+        """The trained objective of a state dictionary, on the device of some pairs.
+
+        Raises:
+            ValueError: The state is another model's.
+            UserError: The tower's weights can't be read.
+        """
+        model = self.initial(pairs)
+        load_weights(model, state)
+        return model.to(pairs.device)
 
     @torch.inference_mode()
-    def embed(self, model: Objective, pairs: ImagePairs) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of responses `[N, D]` and images `[M, D]`, and each response's image `[N]`.
+    def embed(self, model: Objective, pairs: ImagePairs) -> Embeddings:
+        """Embed the responses of a part beside the images that they are to, in evaluation mode.
 
         Float32 is float32 here as it was in the training, whatever the process allows.
         """
         model.eval()
-        images, targets = pairs.gallery()
+        images, truth = pairs.gallery()
         spec, responses = self.objective, pairs.responses
         shown = responses.pixels if spec.pixels else responses.features[self.gallery]
         with full_precision(pairs.device.type):
             signals = (pairs.signals[rows] for rows in pairs.rows.split(self.training.batch_size))
             queries = list(map(model.brain, signals))
             candidates = [model.gallery(shown[part]) for part in images.split(IMAGES_PER_PASS)]
-        return torch.cat(queries), torch.cat(candidates), targets
+        return Embeddings(torch.cat(queries), torch.cat(candidates), truth, images)

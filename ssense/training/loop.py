@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssense.data.splits import Split
-from ssense.retrieval import NonFiniteError
+from ssense.retrieval import NonFiniteError, retrieval_metrics
 from ssense.training.optimiser import Adam
 
-SELECTION_METRIC = "recall@10"
+SELECTION_RANK = 10
+SELECTION_METRIC = f"recall@{SELECTION_RANK}"
+"""The validation metric by which epochs and configurations are chosen (SSENSE, section 2.5)."""
 
 
 class Examples(Protocol):
@@ -33,6 +35,22 @@ class Examples(Protocol):
 
 Model = TypeVar("Model", bound=nn.Module)
 Part = TypeVar("Part", bound=Examples)
+
+
+class Embeddings(NamedTuple):
+    """What a model makes of a part: brain signals as queries, stimuli as candidates.
+
+    Attributes:
+        queries: Embeddings `[N, D]` of brain signals.
+        candidates: Embeddings `[M, D]` of the stimuli to be retrieved.
+        truth: The place `[N]` of each query's own stimulus among the candidates.
+        stimuli: The stimulus `[M]` of the dataset that each candidate is.
+    """
+
+    queries: Tensor
+    candidates: Tensor
+    truth: Tensor
+    stimuli: Tensor
 
 
 class Training(Protocol):
@@ -59,6 +77,10 @@ class Specification(Protocol[Model, Part]):
     """What makes a cell's result beside its dataset and seed: a dataclass of parts and values.
 
     Attributes:
+        kind: Name of the task, such as "sentences".
+        stimulus: What one stimulus is called, such as "sentence".
+        primary: The metric that tests are about.
+        recall_at: Ranks that recalls are taken at.
         split: How a seed divides the data.
         shares_test: Whether all seeds share one test split.
         test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
@@ -66,6 +88,14 @@ class Specification(Protocol[Model, Part]):
         training: How its objective is minimised.
     """
 
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def stimulus(self) -> str: ...  # noqa: D102
+    @property
+    def primary(self) -> str: ...  # noqa: D102
+    @property
+    def recall_at(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def split(self) -> str: ...  # noqa: D102
     @property
@@ -110,12 +140,16 @@ class Specification(Protocol[Model, Part]):
         """Take one step on the pairs of an index; return the loss before it, on the device."""
         ...
 
-    def evaluate(self, model: Model, examples: Part) -> dict[str, float]:
-        """Retrieval metrics of a part, the selection metric among them.
+    def rebuild(self, state: Mapping[str, Tensor], examples: Part) -> Model:
+        """The trained model of a state dictionary, on the device of some examples.
 
         Raises:
-            NonFiniteError: An embedding is not finite.
+            ValueError: The state is another model's.
         """
+        ...
+
+    def embed(self, model: Model, examples: Part) -> Embeddings:
+        """Embed a part in evaluation mode, in the precision that it was trained in."""
         ...
 
 
@@ -226,7 +260,7 @@ def fit(
     torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     while len(history) < min(training.max_epochs, best_epoch + training.patience):
         loss = _train_epoch(model, optimiser, train, specification, order, masks)
-        metrics = specification.evaluate(model, validation)
+        metrics = evaluate(specification, model, validation)
         history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
         if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
             best_epoch, best_state = len(history), _cpu_copy(model)
@@ -243,6 +277,18 @@ def fit(
         )
         torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
+
+
+def evaluate(
+    specification: Specification[Model, Part], model: Model, examples: Part
+) -> dict[str, float]:
+    """Retrieval metrics of a part among its own stimuli, the selection metric among them.
+
+    Raises:
+        NonFiniteError: An embedding is not finite.
+    """
+    found = specification.embed(model, examples)
+    return retrieval_metrics(found.queries, found.candidates, found.truth, specification.recall_at)
 
 
 def initial_model(specification: Specification[Model, Part], train: Part, seed: int) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,12 +12,13 @@ from torch import Tensor
 from ssense.choices import Precision
 from ssense.data.dataset import Pairs
 from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_identity
-from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder, trained_encoder
 from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.precision import full_precision
-from ssense.retrieval import retrieval_metrics
+from ssense.retrieval import RECALL_AT
 from ssense.specification import configured, require_positive
+from ssense.training.loop import SELECTION_METRIC, Embeddings
 from ssense.training.optimiser import Adam
 
 IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU
@@ -74,6 +76,9 @@ class SentenceSpec:
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
     kind: ClassVar[str] = "sentences"
+    stimulus: ClassVar[str] = "sentence"
+    primary: ClassVar[str] = SELECTION_METRIC
+    recall_at: ClassVar[tuple[int, ...]] = RECALL_AT
     test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
 
     @property
@@ -124,10 +129,27 @@ class SentenceSpec:
         x, text = train.batch(index)
         return train_step(encoder, optimiser, self.masking.apply(x, masks), text, self)
 
-    def evaluate(self, encoder: SpectrogramEncoder, pairs: Pairs) -> dict[str, float]:
-        """Retrieval metrics of a split whose own sentences are the candidates."""
-        brain, text = embed(encoder, pairs)
-        return retrieval_metrics(brain, text, torch.arange(len(pairs), device=pairs.device))
+    def rebuild(self, state: Mapping[str, Tensor], pairs: Pairs) -> SpectrogramEncoder:
+        """The trained encoder of a state dictionary, on the device of some pairs.
+
+        Raises:
+            ValueError: The state is another model's.
+        """
+        return trained_encoder(state, self.training.precision).to(pairs.device)
+
+    @torch.inference_mode()
+    def embed(self, encoder: SpectrogramEncoder, pairs: Pairs) -> Embeddings:
+        """Embed the spectrograms of a part beside its sentences, in evaluation mode.
+
+        Float32 is float32 here as it was in the training, whatever the process allows.
+        """
+        encoder.eval()
+        index = torch.arange(len(pairs), device=pairs.device)
+        parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
+        with full_precision(pairs.device.type):
+            brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
+        stimuli = index if pairs.rows is None else pairs.rows
+        return Embeddings(torch.cat(brain), torch.cat(text), index, stimuli)
 
 
 def train_step(
@@ -165,17 +187,3 @@ def _chunks(encoder: SpectrogramEncoder, x: Tensor, size: int) -> tuple[Tensor, 
     if others and len(last) == 1:
         return *others[:-1], torch.cat([others[-1], last])
     return *others, last
-
-
-@torch.inference_mode()
-def embed(encoder: SpectrogramEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode.
-
-    Float32 is float32 here as it was in the training, whatever the process allows.
-    """
-    encoder.eval()
-    index = torch.arange(len(pairs), device=pairs.device)
-    parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
-    with full_precision(pairs.device.type):
-        brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
-    return torch.cat(brain), torch.cat(text)

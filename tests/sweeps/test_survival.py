@@ -583,8 +583,8 @@ def train(search: Search, ledger: Ledger, on_record: OnRecord) -> None:
     dataset = Dataset(
         digest="tiny",
         spectrograms=rng.standard_normal((30, 2, 16, 16)).astype(np.float16),
-        text=rng.standard_normal((30, 512)).astype(np.float32),
-        sentences=tuple(map(str, range(30))),
+        targets=rng.standard_normal((30, 512)).astype(np.float32),
+        stimuli=tuple(map(str, range(30))),
         spans_s=np.arange(60.0).reshape(30, 2),
     )
     train_cells(search, dataset, ledger, Resources(cpus=1, gpus=0), Budget(), on_record)

@@ -78,6 +78,18 @@ class ImageDataset:
         everything = (subjects[:, None] * n_images + np.arange(n_images)).ravel()
         return Split(everything, test, test)
 
+    @property
+    def stimuli(self) -> tuple[str, ...]:
+        """The file of each image, "aardvark/aardvark_01b.jpg", training images first."""
+        return (*self.things.training_images.files, *self.things.test_images.files)
+
+    def n_candidates(self, split: Split) -> int:
+        """Images of the validation, of which each query has to find its own, whoever saw them."""
+        n_training = len(self.things.rows("training"))
+        test = bool((split.validation >= n_training).any())
+        n = len(self.things.test_images if test else self.things.training_images)
+        return len(np.unique((split.validation - n_training * test) % n))
+
     def on(self, device: torch.device) -> ImageResponses:
         """All responses on a device; on the CPU they share the arrays' memory."""
         training, test = self.things.rows("training"), self.things.rows("test")

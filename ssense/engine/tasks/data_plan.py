@@ -11,7 +11,7 @@ from upath import UPath
 from ssense.data.splits import Split
 from ssense.engine.core.origin import Origin
 from ssense.engine.core.sweep import Family
-from ssense.training.loop import Examples, Specification
+from ssense.training.loop import SELECTION_RANK, Examples, Specification
 
 
 class DataPlan(Protocol):
@@ -70,3 +70,33 @@ class DataPlan(Protocol):
     def origin(self) -> Origin:
         """What the sweep keeps of where the dataset comes from."""
         ...
+
+
+class Splittable(Protocol):
+    """Data that seeds divide: a plan of a dataset, or a dataset."""
+
+    def split(self, kind: Any, seed: int) -> Split:
+        """Divide the examples."""
+        ...
+
+    def n_candidates(self, split: Split) -> int:
+        """How many candidates a query of the validation split has."""
+        ...
+
+
+def first_poor_split(data: Splittable, kind: str, seeds: Iterable[int]) -> tuple[int, int] | None:
+    """The first seed with too few validation stimuli to choose an epoch by, and their number.
+
+    Args:
+        data: The data to be divided; dividing may raise ValueError where they are too few.
+        kind: The kind of the splits.
+        seeds: Seeds to look at.
+    """
+    for seed in seeds:
+        try:
+            n_candidates = data.n_candidates(data.split(kind, seed))
+        except ValueError:
+            n_candidates = 0
+        if n_candidates <= SELECTION_RANK:
+            return seed, n_candidates
+    return None

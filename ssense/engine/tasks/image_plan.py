@@ -24,7 +24,7 @@ from ssense.data.things.pixels import FORMAT_VERSION as PIXELS_VERSION
 from ssense.data.things.pixels import cached_pixels, images_digest
 from ssense.engine.core.origin import ImageOrigin, ImageSource
 from ssense.engine.core.sweep import Family
-from ssense.engine.tasks.precompute import SELECTION_RANK
+from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, weights_identity
 from ssense.specification import configured
@@ -32,6 +32,7 @@ from ssense.targets.galleries import class_centres
 from ssense.targets.image_features import FORMAT_VERSION as FEATURES_VERSION
 from ssense.targets.image_features import VIEWS, cached_features, tower_px
 from ssense.training.images import ImageSpec
+from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device
 
 _VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
@@ -102,21 +103,16 @@ class ImagePlan:
         Raises:
             UserError: The images are too few; the message has their number.
         """
-        for seed in seeds:
-            n_candidates = self.n_candidates(self.split(kind, seed))
-            if n_candidates <= SELECTION_RANK:
-                raise UserError(
-                    f"{self.source.images}: {len(self.things.training_images.concepts)} concepts "
-                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones is "
-                    "not informative. Give more images."
-                )
+        if poor := first_poor_split(self, kind, seeds):
+            concepts = len(self.things.training_images.concepts)
+            raise UserError(
+                f"{self.source.images}: {concepts} concepts are too few: Recall@{SELECTION_RANK} "
+                f"among {poor[1]} held-out ones tells nothing. Give more images."
+            )
 
     def n_candidates(self, split: Split) -> int:
         """Images of the validation, of which each query has to find its own, whoever saw them."""
-        rows, n_training = split.validation, len(self.things.rows("training"))
-        test = bool((rows >= n_training).any())
-        n = len(self.things.test_images if test else self.things.training_images)
-        return len(np.unique((rows - n_training * test) % n))
+        return self._dataset({}, None).n_candidates(split)
 
     def examples(self, n: int, device: torch.device) -> ImagePairs:
         """The first n training responses with random features and pixels, to time a training."""

@@ -36,6 +36,7 @@ from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family
+from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, file_digest
 from ssense.files.storage import (
@@ -50,11 +51,11 @@ from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.specification import identity, plain
 from ssense.targets.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
+from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device, keep_freed_memory
 from ssense.training.sentences import SentenceSpec
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
-SELECTION_RANK = 10
 
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
@@ -149,7 +150,7 @@ class DatasetPlan:
         """
         where = f"{self.recording.subject} {self.recording.trial}"
         dropped = ", ".join(f"{why}: {n}" for why, n in self.segments.dropped.items()) or "none"
-        if poor := first_poor_split(partial(self.split, kind), seeds):
+        if poor := first_poor_split(self, kind, seeds):
             seed, n_candidates = poor
             raise UserError(
                 f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
@@ -244,7 +245,7 @@ class DatasetPlan:
     def _check_rows(self, dataset: Dataset) -> None:
         """Compare what was loaded with the plan: the sentences, their order and their times."""
         wanted = tuple(self.segments.text)
-        places = zip(dataset.sentences, wanted, strict=True)
+        places = zip(dataset.stimuli, wanted, strict=True)
         for row, (found, planned) in enumerate(places):
             if found != planned:
                 raise UserError(
@@ -268,26 +269,6 @@ class DatasetPlan:
             recording=str(self.source or self.recording.root),
             text=self.text_spec,
         )
-
-
-def first_poor_split(
-    split_of: Callable[[int], Split], seeds: Iterable[int]
-) -> tuple[int, int] | None:
-    """The first seed with too few validation sentences to choose an epoch by, and their number.
-
-    Args:
-        split_of: Function that divides the sentences by a seed; it may raise ValueError where they
-            are too few.
-        seeds: Seeds to look at.
-    """
-    for seed in seeds:
-        try:
-            n_candidates = len(split_of(seed).validation)
-        except ValueError:
-            n_candidates = 0
-        if n_candidates <= SELECTION_RANK:
-            return seed, n_candidates
-    return None
 
 
 def plan_dataset(
@@ -493,7 +474,7 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
     return Dataset(
         digest=dataset_digest(shard_digest, sentences, text_spec),
         spectrograms=spectrograms,
-        text=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
+        targets=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
         sentences=sentences,
         spans_s=samples.T / manifest.origin["recording_rate_hz"],
         tower=tower_texts(sentences, text_spec.model, storage / "text"),

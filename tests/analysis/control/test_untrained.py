@@ -226,8 +226,8 @@ def shard_folder(folder: Path, recording: Path, with_sound: bool) -> tuple[UPath
     dataset = Dataset(
         digest="0",
         spectrograms=spectrograms,
-        text=np.eye(len(segments), dtype=np.float32),
-        sentences=segments.text,
+        targets=np.eye(len(segments), dtype=np.float32),
+        stimuli=segments.text,
         spans_s=np.stack([segments.start, segments.stop], axis=1) / 128,
     )
     return UPath(folder), dataset
