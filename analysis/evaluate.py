@@ -107,7 +107,7 @@ def write_report(material: Material) -> list[UPath]:
     What an earlier evaluation had and this one has not is removed.
 
     Raises:
-        UserError: the storage can't be written to, or the folder of the shards is damaged.
+        UserError: The storage can't be written to, or the folder of the shards is damaged.
     """
     ledger, pictures = material.ledger, draw_pictures(material)
     origin = ledger.description().origin
@@ -196,9 +196,9 @@ def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOp
     Looks are recorded when all is evaluated, so that a run that is refused is none.
 
     Raises:
-        UserError: a family has no configuration to evaluate, a seed is not fresh or leaves too few
-            validation sentences, a cell failed, or data, encoders or the table of controls can't
-            be read.
+        UserError: A family has no configuration to evaluate, a seed is not fresh or leaves too few
+            validation sentences, a cell failed, or data, encoders or the table of controls can't be
+            read.
     """
     chosen, controls = best_configurations(search), read_controls(ledger)
     data = sweep_dataset(ledger)
@@ -245,7 +245,7 @@ def looked_at(ledger: Ledger, name: str, evaluation: Evaluation) -> Protocol:
     """Record the look at the test splits of an evaluation, and say what it shows.
 
     Raises:
-        UserError: the storage can't be read or written to.
+        UserError: The storage can't be read or written to.
     """
     look = record_look(ledger, evaluation.seeds, evaluation.chosen)
     words = caption(ledger, name, evaluation, look)

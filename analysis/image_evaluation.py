@@ -376,7 +376,7 @@ def standard_errors(by_image: np.ndarray) -> tuple[float, float]:
     Subjects find the same images easy, so averaging over subjects takes little of it away.
 
     Args:
-        by_image: `[subjects, n]`, what each subject reaches at each image.
+        by_image: Mean that each subject reaches at each image, `[subjects, n]`.
 
     Returns:
         The error of one subject's mean (of their mean variance), and that of the mean over all.

@@ -31,9 +31,9 @@ def retrieval_metrics(
     """Recall@1, @10, @50 and mean reciprocal rank by cosine similarity, as fractions.
 
     Args:
-        queries: `[N, D]` brain embeddings.
-        candidates: `[M, D]` embeddings of sentences or images.
-        targets: `[N]` index of each query's true candidate.
+        queries: Brain embeddings `[N, D]`.
+        candidates: Embeddings of sentences or images `[M, D]`.
+        targets: Index of each query's true candidate, `[N]`.
         recall_at: Other ranks to take the recall at.
 
     Raises:
@@ -50,9 +50,9 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Ten
     share the score, so rounding cannot order them.
 
     Args:
-        queries: `[N, D]`.
-        candidates: `[M, D]`.
-        targets: `[N]` integers in [0, M).
+        queries: Brain embeddings `[N, D]`.
+        candidates: Embeddings of sentences or images `[M, D]`.
+        targets: Index of each query's true candidate, `[N]` integers in [0, M).
 
     Returns:
         `[N]` float64; half-integers where a tie has an even number of members.

@@ -30,10 +30,10 @@ def length_scores(
     The suggestion is a straight line, fitted to the training sentences by least squares.
 
     Args:
-        train_duration: `[K]` seconds.
-        train_length: `[K]` characters.
-        duration: `[N]` seconds, of the queries.
-        length: `[M]` characters, of the candidates.
+        train_duration: Duration of each training sentence, `[K]` seconds.
+        train_length: Length of each training sentence, `[K]` characters.
+        duration: Duration of each query, `[N]` seconds.
+        length: Length of each candidate, `[M]` characters.
 
     Returns:
         `[N, M]`, higher is nearer.
@@ -51,9 +51,10 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
     average is over all of them.
 
     Args:
-        train_at: `[K]`, such as durations or onsets, or `[K, F]` of several features.
-        train_text: `[K, D]`.
-        at: `[N]` or `[N, F]`, of the queries.
+        train_at: Values of the training sentences `[K]`, such as durations or onsets, or `[K, F]`
+            of several features.
+        train_text: Text embeddings of the training sentences `[K, D]`.
+        at: Values of the queries, `[N]` or `[N, F]`.
         bandwidth: Bandwidth of the Gaussian kernel, in standard deviations of `train_at`.
 
     Returns:
@@ -73,10 +74,10 @@ def best_bandwidth(train_at: Tensor, train_text: Tensor, at: Tensor, text: Tenso
     """The bandwidth with the best Recall@10 on validation sentences; the first of equals.
 
     Args:
-        train_at: `[K]` or `[K, F]`, as in `smoothed_text`.
-        train_text: `[K, D]`.
-        at: `[N]` or `[N, F]`, of the validation sentences.
-        text: `[N, D]`, of these.
+        train_at: Values of the training sentences, `[K]` or `[K, F]`, as in `smoothed_text`.
+        train_text: Text embeddings of the training sentences `[K, D]`.
+        at: Values of the validation sentences, `[N]` or `[N, F]`.
+        text: Text embeddings of the validation sentences `[N, D]`.
     """
     return max(
         BANDWIDTHS,
@@ -148,8 +149,8 @@ def of_similar_duration(scores: Tensor, duration: Tensor) -> Tensor:
     """Leave to each query the candidates of similar duration, its own among them.
 
     Args:
-        scores: `[N, N]`, the i-th candidate the i-th query's own.
-        duration: `[N]` seconds from the first word's onset to the last one's offset.
+        scores: Scores `[N, N]`, the i-th candidate the i-th query's own.
+        duration: Time from the first word's onset to the last one's offset, `[N]` seconds.
     """
     pairs = duration[None, :], duration[:, None]
     similar = torch.minimum(*pairs) >= (1 - SIMILAR) * torch.maximum(*pairs)
@@ -160,7 +161,7 @@ def chance_among(scores: Tensor, ks: Sequence[int]) -> dict[str, float]:
     """What a random order of each query's candidates reaches; those with -inf are none.
 
     Args:
-        scores: `[N, M]`.
+        scores: Scores `[N, M]`, higher is nearer; -inf where there is no candidate.
         ks: Ranks k of the recalls.
     """
     counts = (scores > -torch.inf).sum(dim=1)
@@ -175,8 +176,8 @@ def permuted_metrics(
     """Metrics after the pairing of queries and candidates was permuted within bins.
 
     Args:
-        scores: `[N, N]`, the i-th candidate the i-th query's own.
-        bins: `[N]` integers; all equal for a permutation of everything.
+        scores: Scores `[N, N]`, the i-th candidate the i-th query's own.
+        bins: Bin of each query, `[N]` integers; all equal for a permutation of everything.
         permutations: Number of permutations.
         generator: Generator of the permutations.
     """

@@ -88,12 +88,12 @@ class Sentences:
     """What is known of the sentences beside their signals, in the order of the pairs.
 
     Attributes:
-        duration: `[N]` seconds of the spoken sentence, from its first word's onset to its last
-            one's offset; the signal's context does not count.
-        onset: `[N]` seconds in the movie.
-        length: `[N]` characters.
-        text: `[N, D]` embeddings.
-        acoustics: `[N, F]` means and standard deviations of the words' rms, pitch and mel, NaN
+        duration: Duration of the spoken sentence, `[N]` seconds, from its first word's onset to its
+            last one's offset; the signal's context does not count.
+        onset: Onset of each sentence, `[N]` seconds in the movie.
+        length: Length of each sentence, `[N]` characters.
+        text: Text embeddings `[N, D]`.
+        acoustics: Means and standard deviations of the words' rms, pitch and mel, `[N, F]`, NaN
             where unknown; None where nothing is known of how the words sound.
     """
 
@@ -248,8 +248,8 @@ def of_scores(
     """What a trained encoder reaches on one test split, and what is left of it under control.
 
     Args:
-        scores: `[N, N]`, the i-th candidate the i-th query's own.
-        duration: `[N]` seconds that each sentence was spoken.
+        scores: Scores `[N, N]`, the i-th candidate the i-th query's own.
+        duration: Time that each sentence was spoken, `[N]` seconds.
         permutations: Number of permutations of the pairing.
         seed: Seed of the permutations.
 

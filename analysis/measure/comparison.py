@@ -58,7 +58,7 @@ class Difference:
 
     Attributes:
         name: What is compared, "A vs B".
-        by_seed: `[J]`, one difference per seed.
+        by_seed: Difference at each seed, `[J]`.
         test: The test to go by, which knows what the seeds share.
         effect_size: The mean difference in standard deviations over the units of the test: seeds,
             blocks of stimuli that seeds share, or subjects.
@@ -135,7 +135,7 @@ def against_chance(
 
     Args:
         scores: Scores by name.
-        chance: `[J]`, of the same metric at the same seeds, for test splits may differ in size.
+        chance: Chance of the same metric at the same seeds, `[J]`; test splits may differ in size.
         n_train: Sentences of the training split.
         n_test: Sentences of the test split; 0 where the units are independent.
         equivalence: Differences up to this mean nothing in practice.
@@ -209,8 +209,8 @@ def difference_over_stimuli(
 
     Args:
         name: What is compared.
-        by_seed: `[J]`, the difference at each seed.
-        by_stimulus: `[n]`, the difference at each stimulus, in the order of time.
+        by_seed: Difference at each seed, `[J]`.
+        by_stimulus: Difference at each stimulus, `[n]`, in the order of time.
         n_blocks: Blocks of neighbours that change sign together.
         p_chance: The p-value of permuted pairs, for a comparison with chance: a difference has to
             show in both tests. Blocks shorter than a drift let permutations show what is none.

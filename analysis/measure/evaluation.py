@@ -74,11 +74,11 @@ class Retrieval:
     """What the queries of one test split retrieved, in the order of the split.
 
     Attributes:
-        rows: `[n_test]` of the dataset: the queries, and the candidates too.
-        ranks: `[n_test]` float64, of the true sentences, 1 the best, ties at mid-rank.
-        first: `[n_test, FIRST]` rows of the dataset that were retrieved first, the best first.
-        all_ranks: `[n_test, n_test]` float32, of every candidate for every query; only where all
-            seeds share the test split, whose pairs can then be permuted.
+        rows: Rows of the dataset, `[n_test]`: the queries, and the candidates too.
+        ranks: Rank of each true sentence, `[n_test]` float64, 1 the best, ties at mid-rank.
+        first: Rows of the dataset that were retrieved first, `[n_test, FIRST]`, the best first.
+        all_ranks: Rank of every candidate for every query, `[n_test, n_test]` float32; only where
+            all seeds share the test split, whose pairs can then be permuted.
     """
 
     rows: np.ndarray
@@ -383,7 +383,7 @@ def held_out_retrieval(
         ledger: The sweep's ledger, which has the encoder.
         record: The record of the cell.
         pairs: All pairs of the dataset.
-        rows: `[n_test]` of the dataset, the test split.
+        rows: Rows of the dataset in the test split, `[n_test]`.
         precision: The precision that the encoder was trained in.
         shared: Whether all seeds share this split.
 
@@ -398,7 +398,7 @@ def retrieval_of(scores: Tensor, rows: np.ndarray, shared: bool) -> Retrieval:
 
     Args:
         scores: Scores of queries and candidates, higher is nearer.
-        rows: `[n_test]` of the dataset.
+        rows: Rows of the dataset in the test split, `[n_test]`.
         shared: Whether all seeds share this split.
     """
     ranks = ranks_of(scores, torch.arange(len(rows)))

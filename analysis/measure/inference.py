@@ -67,7 +67,7 @@ def corrected_resampled_ttest(
     smallest variance is known.
 
     Args:
-        differences: `[J]`, one per seed, J at least 2.
+        differences: Differences `[J]`, one per seed, J at least 2.
         n_train: Sentences the model was fitted on; validation does not count.
         n_test: Sentences in the test split; 0 where the units are independent.
         smallest_variance: A bound from elsewhere that var(d) is not trusted below.
@@ -110,7 +110,7 @@ def least_variance_of_hits(differences: ArrayLike, n_train: int, n_test: int) ->
     its variance over stimuli is at least |d| (1 - |d|).
 
     Args:
-        differences: `[J]` between shares of hits, one per seed, each within [-1, 1].
+        differences: Differences between shares of hits, `[J]`, one per seed, each within [-1, 1].
         n_train: Sentences the model was fitted on.
         n_test: Sentences in the test split.
     """
@@ -128,7 +128,7 @@ def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
     the null hypothesis.
 
     Args:
-        differences: `[n]`, one per stimulus in the order of time, means over seeds.
+        differences: Differences `[n]`, one per stimulus in the order of time, means over seeds.
         n_blocks: Blocks of equal length to cut them into; n or more for single stimuli.
 
     Raises:
@@ -160,7 +160,7 @@ def pairing_test(values: np.ndarray, n_blocks: int) -> float:
     keep the likeness of neighbours; p is (k + 1) / (N + 1) of N permutations.
 
     Args:
-        values: `[n, n]`, what each query would score if each candidate were its own, queries and
+        values: What each query would score if each candidate were its own, `[n, n]`, queries and
             candidates in the order of time.
         n_blocks: Blocks of equal length that move; n or more for single candidates.
     """
@@ -191,7 +191,7 @@ def crossed_ttest(differences: np.ndarray) -> TTest:
     subjects alone takes the stimuli for all there are.
 
     Args:
-        differences: `[subjects, stimuli]`, means over seeds.
+        differences: Differences `[subjects, stimuli]`, means over seeds.
 
     Raises:
         ValueError: Fewer than two subjects or stimuli.
@@ -275,8 +275,8 @@ def win_share(first: ArrayLike, second: ArrayLike) -> float:
     one recording are not.
 
     Args:
-        first: `[J]`, scores of A by seed.
-        second: `[J]`, scores of B at the same seeds.
+        first: Scores of A by seed, `[J]`.
+        second: Scores of B at the same seeds, `[J]`.
 
     Raises:
         ValueError: The scores are not paired, or not finite, or none.

@@ -70,7 +70,7 @@ class Curve:
     """One cell's way to its encoder.
 
     Attributes:
-        scores: `[epochs]` validation metric, as fractions.
+        scores: Validation metric by epoch, `[epochs]`, as fractions.
         best_epoch: The epoch whose encoder was kept, counted from 1.
     """
 
@@ -240,7 +240,8 @@ def rank_ratios(ranks: Sequence[np.ndarray]) -> np.ndarray:
     """All seeds' queries in each bin of ranks, in multiples of what chance puts there.
 
     Args:
-        ranks: `[queries]` of each seed, among as many candidates; seeds may differ in them.
+        ranks: Ranks of each seed's queries, `[queries]`, among as many candidates; seeds may differ
+            in number.
     """
     edges = rank_edges(max(map(len, ranks)))
     counts, _ = np.histogram(np.concatenate(ranks), edges)

@@ -19,10 +19,10 @@ class Dataset:
 
     Attributes:
         digest: Digest of the whole origin: recording, segments, spectrograms, text tower.
-        spectrograms: `[N, electrodes, frequencies, frames]` float16.
-        text: `[N, D]` float32, rows of length 1.
-        sentences: N texts.
-        spans_s: `[N, 2]` float64, start and end of each segment's signal, context included, seconds
+        spectrograms: Spectrograms `[N, electrodes, frequencies, frames]` float16.
+        text: Embeddings of the sentences `[N, D]` float32, unit norm.
+        sentences: The N sentences as texts.
+        spans_s: Start and end of each segment's signal, `[N, 2]` float64, context included, seconds
             of the recording.
         tower: The sentences as the text tower reads them; None to tell them apart by their words.
     """

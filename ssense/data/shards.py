@@ -189,7 +189,7 @@ def write_shard(
         path: Path of the shard.
         origin: Digest of the folder that the shard belongs to.
         sentences: Columns of the sentence table, one value per row.
-        spectrograms: `[rows, electrodes, frequencies, frames]`, stored as float16.
+        spectrograms: Spectrograms `[rows, electrodes, frequencies, frames]`, stored as float16.
 
     Raises:
         UserError: The storage can't be written to.

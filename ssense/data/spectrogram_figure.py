@@ -24,7 +24,7 @@ def spectrogram_figure(
     """Draw the first spectrograms of some sentences at a few electrodes, as PNG.
 
     Args:
-        spectrograms: `[sentences, electrodes, frequencies, frames]`.
+        spectrograms: Spectrograms `[sentences, electrodes, frequencies, frames]`.
         sentences: Texts of the sentences.
         electrodes: Names along the second axis.
         times_s: Times of the frames.

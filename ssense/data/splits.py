@@ -38,7 +38,7 @@ def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np
         kind: Kind of split, see `SplitKind`.
         seed: Seed of the division.
         repeats: Number of each sentence's group, `[N]`; those of one group are the same.
-        spans_s: `[N, 2]` start and end of their signal, context included, in seconds.
+        spans_s: Start and end of each sentence's signal, `[N, 2]`, context included, seconds.
 
     Raises:
         ValueError: The seed is negative, or a part would be empty.
@@ -100,8 +100,8 @@ def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
     """Which spans come nearer than the gap to any of the others, bool `[N]`.
 
     Args:
-        spans: `[N, 2]` starts and ends.
-        others: The other spans, `[M, 2]`.
+        spans: Starts and ends of the spans, `[N, 2]`.
+        others: Starts and ends of the others, `[M, 2]`.
         gap: Gap in the spans' unit; 0 asks for overlap.
     """
     begun = np.searchsorted(np.sort(others[:, 0]), spans[:, 1] + gap, side="left")

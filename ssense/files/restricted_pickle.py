@@ -49,7 +49,7 @@ def load_restricted(path: Path) -> Any:
         `numpy.save` makes of a dict) as that object. Arrays are read-only views of the file.
 
     Raises:
-        UserError: the file is missing or damaged, or holds anything else.
+        UserError: The file is missing or damaged, or holds anything else.
     """
     require_file(path)
     try:

@@ -63,7 +63,7 @@ def check_format(path: UPath, content: Any, wanted: int) -> None:
         wanted: Format of the files of its kind.
 
     Raises:
-        UserError: With the format that was found.
+        UserError: The format is another; the message has the one that was found.
     """
     version = content.get("format") if isinstance(content, dict) else None
     if version != wanted:

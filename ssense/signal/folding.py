@@ -288,7 +288,7 @@ def make_plan(
     """Prepare `amplitude` for signals of one length.
 
     Args:
-        superlets: For each row the wavelets of its geometric mean, cycles ascending.
+        superlets: Wavelets of each row's geometric mean, cycles ascending.
         sampling: The signals.
         like: Any tensor of the dtype and device to work with.
     """

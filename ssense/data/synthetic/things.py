@@ -70,7 +70,7 @@ def write_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> None:
     A folder that already holds the data of this spec is left as it is.
 
     Raises:
-        UserError: the folder holds something else or cannot be written.
+        UserError: The folder holds something else or cannot be written.
     """
     write_folder(
         root,

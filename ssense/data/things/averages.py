@@ -35,10 +35,10 @@ class Things:
     Attributes:
         digest: Digest of the responses' origin: files, channels, window, names of images. What the
             images show is named by the key of their features.
-        subjects: S names, "sub-01".
-        channels: C names.
-        training: `[S, N, C, T]` float32.
-        test: `[S, M, C, T]` float32.
+        subjects: Names of the S subjects, "sub-01".
+        channels: Names of the C channels.
+        training: Training responses `[S, N, C, T]` float32.
+        test: Test responses `[S, M, C, T]` float32.
         training_images: The N images that all subjects saw.
         test_images: The M images of the test, of other concepts.
     """

@@ -96,12 +96,12 @@ class ImageResponses:
     """The tensors of a dataset on one device.
 
     Attributes:
-        training: `[R, C, T]` float32.
-        test: `[Q, C, T]` float32.
+        training: Training responses `[R, C, T]` float32.
+        test: Test responses `[Q, C, T]` float32.
         n_training_images: Number of images that the training responses repeat through, in order.
         n_test_images: Number of images that the test responses repeat through, in order.
-        features: `[I, F]` float32 by kind.
-        pixels: `[I, 3, S, S]` uint8 or None.
+        features: Features of all images `[I, F]` float32, by kind.
+        pixels: Pixels of all images `[I, 3, S, S]` uint8, or None.
     """
 
     training: Tensor

@@ -66,7 +66,8 @@ class Responses:
 
     Attributes:
         path: Path of the file.
-        signals: `[images, repetitions, channels, samples]` floating point, a view of the file.
+        signals: Samples `[images, repetitions, channels, samples]`, floating point, a view of the
+            file.
         channels: Names of the channels, "channel 1" and so on where the file has none
             (NeuroBridge's MEG).
         times_s: Times of the samples, seconds from the image's onset.

@@ -287,7 +287,8 @@ class AdditiveFit(NamedTuple):
     """Least squares of score = configuration + seed + residual.
 
     Attributes:
-        effects: `[configurations]`, each one's score at an average seed; NaN where it has none.
+        effects: Score of each configuration at an average seed, `[configurations]`; NaN where it
+            has none.
         residual_sd: Standard deviation of the residuals, unbiased in its square; NaN without
             degrees of freedom.
         degrees_of_freedom: Degrees of freedom of the residuals.
@@ -304,7 +305,7 @@ def fit_additive(scores: NDArray[np.float64]) -> AdditiveFit:
     The configurations are eliminated first, so that a small system in the seeds is left.
 
     Args:
-        scores: `[configurations, seeds]`, NaN where there is none.
+        scores: Scores `[configurations, seeds]`, NaN where there is none.
     """
     seen = ~np.isnan(scores)
     count = seen.sum(axis=1)

@@ -143,7 +143,7 @@ class SweepOptions(EngineOptions):
         """What makes the result of a cell, before a configuration changes it.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: A value is out of range.
         """
         from ssense.model.encoder import ResNetSpec
         from ssense.training.sentences import SentenceSpec, TrainingSpec

@@ -66,7 +66,7 @@ class CellTrainable(tune.Trainable):
         """Train the cell. An exception ends the process, which may be in no state to go on.
 
         Raises:
-            UserError: the code here is not the driver's, there is no GPU to use, or the storage
+            UserError: The code here is not the driver's, there is no GPU to use, or the storage
                 can't be written to.
         """
         if code_digest() != self._code:
@@ -95,7 +95,7 @@ def run_cell(
         Its record. It failed where the training diverged, which it would do again.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     start = time.perf_counter()
     split = dataset.split(specification.split, cell.seed)

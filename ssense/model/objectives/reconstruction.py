@@ -47,8 +47,8 @@ class AttentionReconstructor(nn.Module):
 
         Args:
             vectors: Vectors to mask and reconstruct; nothing of what is masked passes.
-            mask: `[N, tokens]`, true where masked.
-            context: `[N, D]` of the other modality, seen whole.
+            mask: Mask `[N, tokens]`, true where masked.
+            context: Vectors of the other modality `[N, D]`, seen whole.
         """
         seen = torch.where(mask[..., None], self.masked, self._tokens(vectors))
         x = seen + self.position + self.modality[_SELF]
