@@ -1,4 +1,4 @@
-"""What a user is told of an error: the one exception that is meant to be read, and its wording."""
+"""Errors for users: the one exception whose message is meant to be read, and its wording."""
 
 from __future__ import annotations
 

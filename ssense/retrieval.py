@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 RECALL_AT = (1, 10, 50)
-"""Of the sentences of SSENSE."""
+"""Ranks of the recalls that SSENSE reports for sentences."""
 METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr")
 QUERIES_PER_BLOCK = 512
-"""Whose scores are in memory at a time: all of them would grow with the square of a split."""
+"""Queries scored per block; a full N x N matrix would need O(N^2) memory."""
 
 
 class NonFiniteError(ValueError):

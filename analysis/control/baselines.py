@@ -17,7 +17,7 @@ from ssense.retrieval import cosine_scores, metrics_of, ranks_of
 # Of the standard deviation of what is smoothed over: from almost nearest neighbours to almost all.
 BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 WEIGHTS = tuple(i / 10 for i in range(11))
-"""Of the first of two scores that are mixed: 0 leaves the second alone, 1 the first."""
+"""Weights of the first of two scores that are mixed: 0 leaves the second alone, 1 the first."""
 SIMILAR = 0.1
 """Spoken durations within a tenth of each other are similar."""
 

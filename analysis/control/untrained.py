@@ -80,12 +80,12 @@ ORDER = (
     *(MODEL, *WITHOUT_BRAIN, BINNED, UNTRAINED, PERMUTED),
     *(CHANCE, SIMILAR, SIMILAR_CHANCE),
 )
-"""Of the controls in a table; ACOUSTIC is there where the words' sound is known."""
+"""Order of the controls in a table; ACOUSTIC is there where the words' sound is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentences:
-    """What is known of the sentences beside their signals, in the order of the pairs.
+    """What is known of the sentences besides their signals, in the order of the pairs.
 
     Attributes:
         duration: Duration of the spoken sentence, `[N]` seconds, from its first word's onset to its

@@ -43,13 +43,13 @@ STIMULI_LEGEND = (
 )
 
 EQUIVALENCE = 0.005
-"""Differences of half a point mean nothing in practice."""
+"""Half a point: smaller differences are negligible in practice."""
 
 NOT_TESTABLE = "not testable"
 """Stands in place of a p-value where nothing estimates the spread of a difference."""
 
 Scores = Mapping[str, np.ndarray]
-"""By name of what is compared: `[J]`, one score per seed, in the same order everywhere."""
+"""Scores by name of what is compared: `[J]`, one per seed, in the same order everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,11 +52,11 @@ from ssense.training.process import any_device
 from ssense.training.sentences import embed
 
 PRIMARY = "recall@10"
-"""The metric that tests and controls are about."""
+"""Metric of the tests and controls."""
 
 
 FIRST = 5
-"""How many of the sentences that a query retrieves are kept."""
+"""Number of retrieved sentences that are kept for each query."""
 
 
 def by_metric(metrics: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
@@ -112,7 +112,7 @@ class Evaluation:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
-        """By family and metric, `[seeds]`, as fractions."""
+        """Scores by family and metric, `[seeds]`, as fractions."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for family, retrievals in self.retrievals.items():
             found[family] = by_metric([metrics_of(torch.from_numpy(r.ranks)) for r in retrievals])
@@ -151,7 +151,7 @@ class Evaluation:
 
     @property
     def legend(self) -> str:
-        """Explains the tests."""
+        """Explanation of the tests."""
         return LEGEND if self.test_blocks is None else STIMULI_LEGEND
 
     def values(self, metric: str, family: str) -> list[np.ndarray]:
@@ -340,7 +340,7 @@ def evaluation_of(
 
 
 def check_split(ledger: Ledger, record: Record, split: Split) -> None:
-    """Refuse to test a cell by another split than it was trained by.
+    """Refuse to test a cell on another split than it was trained on.
 
     Args:
         ledger: The ledger of the sweep.
@@ -358,7 +358,7 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
 
 
 def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
-    """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
+    """Sizes that tests over the seeds of a sweep must allow for, see `resampled_sizes`; means."""
     sizes = [sweep.specification.resampled_sizes(split) for split in splits.values()]
     n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
     return n_train, n_test

@@ -23,9 +23,9 @@ from scipy import stats
 RESAMPLES = 10_000
 """Samples that a bootstrap or a test over stimuli draws, from seed 0: reports come out the same."""
 ROUNDING = 1e-12
-"""Of a mean: a smaller error of it is one of rounding."""
+"""Share of a mean below which its error is one of rounding."""
 PERMUTATIONS = 5_000
-"""Permutations of a pairing, likewise from seed 0."""
+"""Number of permutations of a pairing, drawn from seed 0."""
 
 
 class TTest(NamedTuple):

@@ -51,7 +51,7 @@ class Protocol:
 
     @property
     def file_name(self) -> str:
-        """Of its files: "search_seeds"."""
+        """Name of the protocol's files: "search_seeds"."""
         return self.name.replace(" ", "_")
 
 
@@ -62,7 +62,7 @@ SPLITS: dict[SplitKind, str] = {
     "held-out": f" at the end of the recording, at least {GAP_S:g} s behind all others and the "
     "same for every seed, so that claims are about these sentences",
 }
-"""What is said of test splits of each kind."""
+"""What captions say of test splits of each kind."""
 
 
 AGAIN = (
@@ -70,7 +70,7 @@ AGAIN = (
     "the same ones anew, and the search has trained and validated on most of them. A sweep with "
     "--split held-out has a test split that none of its seeds touches."
 )
-"""What is said of fresh seeds whose test splits are not apart from the search."""
+"""What captions say of fresh seeds whose test splits are not apart from the search."""
 
 
 def caption(ledger: Ledger, name: str, evaluation: Evaluation, origin: str) -> str:

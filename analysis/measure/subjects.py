@@ -34,7 +34,7 @@ LEGEND = (
 )
 
 BySubject = Mapping[str, Mapping[str, Scores]]
-"""By subject, recording and configuration: `[J]`, one score per seed; J may differ between
+"""Scores by subject, recording and configuration: `[J]`, one per seed; J may differ between
 recordings."""
 
 

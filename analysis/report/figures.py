@@ -67,7 +67,7 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One cell's way to its encoder.
+    """Validation curve of one cell.
 
     Attributes:
         scores: Validation metric by epoch, `[epochs]`, as fractions.
@@ -98,7 +98,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a family is told from others where they share a panel.
+    """Appearance of a family where several share a panel.
 
     Attributes:
         colour, marker: Colour and marker of the family's points.

@@ -29,7 +29,7 @@ from ssense.retrieval import METRICS
 from ssense.specification import settings
 
 Facts = Sequence[tuple[str, str]]
-"""What is known, as pairs of a name and words."""
+"""Facts as pairs of a name and words."""
 
 CONTROLS = "controls/controls.csv"
 CONTROLS_IN_WORDS = "controls/controls.txt"
@@ -74,7 +74,7 @@ def sweep_facts(ledger: Ledger, search: Search) -> Facts:
 
 
 def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Facts:
-    """On what: recording, sentences, electrodes, and the lines of the data report, warnings too.
+    """What was decoded: recording, sentences, electrodes, and the data report with its warnings.
 
     Args:
         ledger: The sweep's ledger.
@@ -97,7 +97,7 @@ def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Fac
 
 
 def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str) -> Facts:
-    """By what: code, libraries, devices, dates, digests and looks.
+    """What the results were made with: code, libraries, devices, dates, digests and looks.
 
     Args:
         ledger: The sweep's ledger.

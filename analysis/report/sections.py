@@ -59,7 +59,7 @@ OLD_CONTROLS = (
 )
 
 MOST_CHARACTERS = 300
-"""Of a sentence among the examples."""
+"""Longest sentence among the examples, characters."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +110,7 @@ class Material:
 
     @property
     def verdict(self) -> str:
-        """What all of it shows, in a paragraph to quote: at the strictest seeds.
+        """A paragraph to quote of what all of it shows, at the strictest seeds.
 
         Controls are run at the seeds of the search alone, which is said where others are tested.
         """

@@ -146,12 +146,12 @@ def _plain(text: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join names for a message, which they are not to fill."""
+    """Join names for a message, shortened so that they do not fill it."""
     return printable(", ".join(names), 100)
 
 
 def no_columns(path: Path, names: Sequence[str]) -> UserError:
-    """The refusal of a table whose columns say nothing."""
+    """The error for a table whose columns can't be told apart."""
     return UserError(
         f"{path} must have the columns configuration, seed and a score, or a column for each seed "
         f"or configuration, got {listed(names) or 'nothing'}. Rename them, as: "

@@ -66,7 +66,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
 
 @contextlib.contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """Exit as commands do where the user can put it right, or has interrupted it."""
+    """Print interrupts and errors that the user can put right in one line, and exit."""
     show_lookalikes()
     try:
         yield
@@ -111,7 +111,7 @@ def program() -> str:
 def unknown_variables(
     options: type[DataclassInstance], environment: Mapping[str, str]
 ) -> list[str]:
-    """Say which variables are set that look like a slip of one of a command's flags.
+    """Report environment variables that look like a misspelt flag of a command.
 
     All others may be those of another command, for an environment is for all.
     """
@@ -127,7 +127,7 @@ def unknown_variables(
 
 
 def inherited(options: Any, base: type[Options]) -> Options:
-    """The part of options that they have from a base class, as an instance of it."""
+    """Return the options that a base class defines, as an instance of that class."""
     return base(**{field.name: getattr(options, field.name) for field in dataclasses.fields(base)})
 
 
@@ -157,7 +157,7 @@ def _check_installed() -> None:
 
 
 def python() -> str:
-    """How to call this Python from here, for commands that are shown to be typed.
+    """Return the command that starts this Python, as a user would type it.
 
     A word as it is; `shell_command` quotes what a shell would read otherwise.
     """
@@ -169,7 +169,7 @@ def python() -> str:
 
 
 def shell_command(*words: object, **flags: object) -> str:
-    """A command of this Python's, as it is typed into a shell: each word quoted as it needs.
+    """Return a command line of this Python, each word quoted for a shell.
 
         >>> shell_command("analysis/controls.py", storage="my results #1").partition(" ")[2]
         "analysis/controls.py --storage 'my results #1'"

@@ -68,7 +68,7 @@ class Pairs:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         return self.text.device
 
     def select(self, rows: np.ndarray) -> Pairs:

@@ -52,7 +52,7 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
 
 
 def normalised(sentence: str) -> str:
-    """Keep a sentence's words alone: "Oh, yeah!" and "oh yeah" are the same."""
+    """Keep only the words of a sentence: "Oh, yeah!" and "oh yeah" are the same."""
     return " ".join(re.findall(r"[\w']+", sentence.casefold()))
 
 

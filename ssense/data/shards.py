@@ -226,7 +226,7 @@ def _shard(path: UPath, rows: int, content: pa.Buffer) -> Shard:
 
 
 def _schema(path: UPath, origin: str, sentences: pa.Schema, row_shape: Sequence[int]) -> pa.Schema:
-    """Of a shard: the sentence table's columns, then the values of a spectrogram as bytes."""
+    """Schema of a shard: the sentence table's columns, then a spectrogram's values as bytes."""
     values = pa.field("spectrogram", pa.binary(2 * int(np.prod(row_shape))), nullable=False)
     about = {
         _ORIGIN: f"{origin}/{path.name}",
@@ -381,7 +381,7 @@ def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFi
 
 
 def _source(path: UPath) -> pa.NativeFile:
-    """Its bytes; a local file stays where it is, to be read in parts."""
+    """The bytes of a shard; a local file stays where it is, to be read in parts."""
     if not is_local(path):
         return pa.BufferReader(read_whole(path))
     try:
@@ -393,7 +393,7 @@ def _source(path: UPath) -> pa.NativeFile:
 
 
 def _sha256(source: pa.NativeFile) -> str:
-    """Of all that is left of a file, which is wound back."""
+    """Checksum of the rest of a file, which is wound back."""
     checksum = hashlib.file_digest(source, "sha256").hexdigest()
     source.seek(0)
     return checksum

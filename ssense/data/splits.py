@@ -15,7 +15,7 @@ FRACTIONS = (0.6, 0.2, 0.2)
 BLOCKS = 20
 """Stretches of the recording that a blocked split deals out whole."""
 GAP_S = 7.0
-"""Seconds between parts that are apart in time: a segment's context and its filters reach less."""
+"""Seconds between parts that are apart in time: a segment's context and filters reach less far."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np
 
 
 def resampled_sizes(kind: SplitKind, split: Split) -> tuple[int, int]:
-    """Training sentences, and test sentences as far as seeds draw them anew.
+    """Numbers of training sentences, and of test sentences as far as seeds draw them again.
 
     They are what Nadeau and Bengio's correction allows for. Where all seeds share one test split,
     nothing of it is drawn anew, and claims are about its sentences alone.
@@ -66,7 +66,7 @@ def resampled_sizes(kind: SplitKind, split: Split) -> tuple[int, int]:
 
 
 def split_identity(kind: SplitKind) -> list[Any]:
-    """What a kind of split depends on beside sentences and seed, as plain values."""
+    """What a kind of split depends on besides sentences and seed, as plain values."""
     rules: dict[str, list[Any]] = {
         "grouped": ["same words or tokens"],
         "blocked": [BLOCKS, GAP_S],

@@ -55,7 +55,7 @@ def unsealed(content: Any, without: str = "") -> dict[str, Any]:
 
 
 def check_format(path: UPath, content: Any, wanted: int) -> None:
-    """Refuse a file that is none of ours, or of another format.
+    """Refuse a file that ssense did not write, or one of another format.
 
     Args:
         path: Where the file is, for the message.

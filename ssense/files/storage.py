@@ -34,9 +34,9 @@ _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}(-journal|-wal|-shm)?")
 _SCRATCH = "unfinished-"
 _UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
 _ELSEWHERE_S = 86_400.0
-"""Far more than another machine takes to fill a scratch folder: its locks may not be seen here."""
+"""Age of an abandoned scratch folder where locks of other machines may not be seen."""
 ABANDONED_S = 60.0
-"""A file that is still being written changes more often."""
+"""Age of a partial file that counts as abandoned; one being written changes more often."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
@@ -47,7 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "config_kwargs": {"max_pool_connections": 64},
     }
 }
-"""How object stores are reached, by protocol; where and as whom is said by AWS's own variables."""
+"""Options of object stores by protocol; AWS's own variables give address and credentials."""
 
 _READ_AT_ONCE = 1000
 
@@ -182,7 +182,7 @@ def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | st
 
 
 def create(path: UPath, content: bytes) -> None:
-    """Write a file that must not be there yet, whole: of several writers at once, one succeeds.
+    """Write a new file, whole; of several concurrent writers, exactly one succeeds.
 
     Args:
         path: Path of the new file.
@@ -234,14 +234,14 @@ def place_new(partial: Path, path: Path) -> None:
 
 
 def _s3_code(error: Exception) -> str:
-    """What an object store called an error; empty where it is none of a store's."""
+    """The error code of an object store; empty for any other error."""
     response = getattr(error.__cause__ or error, "response", None) or {}
     code: str = response.get("Error", {}).get("Code", "")
     return code
 
 
 def write_next(folder: UPath, name: str, number: int, content: str) -> UPath:
-    """Write a file under the first free number from `number` on; who writes at once takes another.
+    """Write to the first unused number >= `number`; concurrent writers get different numbers.
 
     Args:
         folder: Folder of the file, made if need be.
@@ -562,7 +562,7 @@ def write_folder(
 
 @contextlib.contextmanager
 def _scratch_folder(root: Path) -> Iterator[Path]:
-    """A folder beside `root` that is removed in the end, and by the next call after a kill.
+    """Yield a folder beside `root` that is removed at the end, or by the next call after a kill.
 
     Whoever works in one holds the lock in it, which the system releases with the process. On a
     shared file system it may do so for this machine alone, which the folder's name therefore tells.

@@ -102,7 +102,7 @@ def _plain(path: Path, found: Any) -> dict[str, Tensor]:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What is wrong with a file, in a few words."""
+    """Describe what is wrong with a file, in a few words."""
     with path.open("rb") as file:
         start = file.read(_SIZE)
     if not start:

@@ -1,4 +1,4 @@
-"""What the names of channels say: which contact of which shaft, which are pairs, which no brain."""
+"""What channel names say: contact and shaft, pairs, and channels that record no brain."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _has_a_word_of_none(text: str) -> bool:
 
 
 def grids(contacts: Iterable[Contact]) -> frozenset[str]:
-    """The shafts that are none by their names or numbers: the next number may be anywhere.
+    """Shafts that are grids by name or number: their next contact may lie anywhere.
 
     Those called grid, strip or ECoG, of however few contacts (a strip may have two rows), and those
     with more contacts than a depth electrode has.

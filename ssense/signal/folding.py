@@ -240,7 +240,7 @@ def _long_powers(signal: torch.Tensor, wavelets: _LongWavelets, plan: Plan) -> t
 
 
 def _logarithm(power: torch.Tensor) -> torch.Tensor:
-    """Overwrite powers by their logarithms; that of zero is finite, lest 0 x infinity be NaN."""
+    """Overwrite powers by their logarithms; that of zero stays finite, as 0 x infinity is NaN."""
     return power.clamp_(min=torch.finfo(power.dtype).tiny).log_()
 
 

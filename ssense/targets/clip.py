@@ -1,4 +1,4 @@
-"""Frozen open_clip models: their weights or what to do without, and embeddings that are kept."""
+"""Frozen open_clip models: their weights, and what to do without; embeddings that are kept."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
 
 
 def model_config(model: str) -> dict[str, Any]:
-    """What open_clip knows of a model.
+    """Return the configuration that open_clip has of a model.
 
     Raises:
         UserError: There is no model of that name in open_clip.

@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # raise it when the same images and tower come to give other features
 
-"""What is embedded of an image.
-
-original: the image itself.
-augmented-mean: NeuroBridge's four degraded views; the mean of their features.
-blurred: UBP's foveal blur.
-"""
-
 VIEWS: dict[FeatureKind, tuple[Augmentation, ...]] = {
     "original": (Unchanged(),),
     "augmented-mean": COGNITIVE_PRIOR,

@@ -26,7 +26,7 @@ from ssense.targets.image_features import ImageTowerSpec, image_tower
 from ssense.training.optimiser import Adam
 
 RECALL_AT = (1, 5, 10)
-"""Top-1 and Top-5 are what the papers report; the search goes by the 10th."""
+"""Ranks of the recalls: Top-1 and Top-5 for the papers, the 10th for the search."""
 
 IMAGES_PER_PASS = 64  # of a gallery that passes a tower
 
@@ -68,7 +68,7 @@ class ImageTrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """What makes the result of a cell that retrieves images, beside its dataset and seed.
+    """What makes the result of a cell that retrieves images, besides its dataset and seed.
 
     Attributes:
         split: Whom a cell trains on, and what chooses its epoch.
@@ -96,15 +96,15 @@ class ImageSpec:
         return configured(self, {"target.weights": weights_identity(self.target.weights)})
 
     def untrained(self) -> ImageSpec:
-        """The same with a random tower, which needs no download."""
+        """The same specification with a random tower, which needs no download."""
         return configured(self, {"target.weights": UNTRAINED})
 
     def split_identity(self) -> list[Any]:
-        """What the split depends on beside the dataset and the seed, as plain values."""
+        """What the split depends on besides the dataset and the seed, as plain values."""
         return [self.split]
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
-        """Responses that are trained on, and none for the test: all seeds share it."""
+        """Responses to train on, and 0 for the test, because all seeds share it."""
         return len(split.train), 0
 
     def initial(self, train: ImagePairs) -> Objective:
@@ -122,7 +122,7 @@ class ImageSpec:
         )
 
     def optimiser(self, model: Objective) -> Adam:
-        """AdamW over all that is trained."""
+        """AdamW over all parameters that are trained."""
         return Adam(
             model.trained().values(), self.training.learning_rate, self.training.weight_decay
         )

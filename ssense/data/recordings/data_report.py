@@ -149,7 +149,7 @@ class Pause:
 
 @dataclass(frozen=True, kw_only=True)
 class Movie:
-    """How movie and recording lie to each other, in seconds.
+    """How the times of movie and recording relate, in seconds.
 
     Attributes:
         recording_s: Length of the recording.
@@ -238,7 +238,7 @@ class Overlap:
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """Plain values only: JSON can hold what `dataclasses.asdict` makes of it."""
+    """A report of plain values only, so that JSON can hold its `dataclasses.asdict`."""
 
     subject: str
     trial: str

@@ -40,12 +40,12 @@ USUAL_SPREAD_UV = 50.0  # decides between two halves of a recording that differ
 _BLOCK_CELLS = 2**14  # of one channel in memory at a time
 
 Read = Callable[[str, Sequence[tuple[int, int]]], list[np.ndarray]]
-"""Reads stretches [start, stop) of an electrode: arrays [stop - start], microvolts."""
+"""Reader of stretches [start, stop) of an electrode: arrays [stop - start], microvolts."""
 
 
 @dataclass(frozen=True, eq=False)
 class SignalQuality:
-    """What was found.
+    """Results of the look at the signals.
 
     Attributes:
         left_out: Reason why an electrode is of no use, by name.
@@ -180,7 +180,7 @@ def _is_voltage(samples: np.ndarray) -> bool:
 
 
 def _references(probes: dict[str, _Probe]) -> list[str]:
-    """The channels that tell where the recording is dead: those that seldom are themselves."""
+    """The channels that tell where the recording is dead: those that are seldom dead themselves."""
     shares = {name: p.flat.mean() for name, p in probes.items() if p.voltage and not p.constant}
     if not shares:
         return []

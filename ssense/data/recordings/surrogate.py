@@ -1,4 +1,4 @@
-"""Surrogate recordings: the same sentences at the same times, with signals that can't know them.
+"""Surrogate recordings: the same sentences at the same times, with unrelated signals.
 
 What a model still retrieves from them it has not read from the brain (Theiler et al., 1992).
 """
@@ -58,7 +58,7 @@ class NoiseRecording(SurrogateRecording):
 
 @dataclass(frozen=True, eq=False)
 class ShiftedRecording(SurrogateRecording):
-    """The signals shifted in time by half of the recording; its end goes on at its start."""
+    """The signals shifted in time by half of the recording; its end continues at its start."""
 
     def read_channel(
         self, electrode: str, stretches: Sequence[tuple[int, int]]

@@ -1,4 +1,4 @@
-"""What the published files have that tidy ones would not, so that readers meet it before they do.
+"""Irregularities of the published files, made up too, so that readers are tested on them.
 
 Quirks add and disguise. The sentences that can be aligned keep their times and their spoken words
 (one of them excepted, which comes to repeat its neighbour), and the signals stay as they are.
@@ -120,7 +120,7 @@ def _with_curly_apostrophes(sentence: Sentence) -> Sentence:
 
 
 def _with_unaligned_word(sentence: Sentence) -> Sentence:
-    """With a word between the spoken ones that has no time."""
+    """The words with another one between them that has no time."""
     first, rest = sentence.text.split(" ", 1)
     place = next(i for i, token in enumerate(sentence.tokens) if i and not token.attached)
     word = Token("ma’am", "NOUN", spoken=False)

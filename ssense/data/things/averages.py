@@ -64,7 +64,7 @@ def read_things(
     subjects: Sequence[str] = (),
     cache: UPath | None = None,
 ) -> Things:
-    """Read the responses of several subjects and list the images they are to.
+    """Read the responses of several subjects, and list the images that evoked them.
 
     With a cache, the averages of a file are kept there: the repetitions of THINGS-EEG2 are a
     hundred times as large.

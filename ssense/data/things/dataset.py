@@ -24,7 +24,7 @@ BEST_TEST_EPOCH = ", best test epoch"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """N responses, each beside what is known of the image it is to.
+    """N responses, each with what is known of the image that evoked it.
 
     Attributes:
         signals: Averaged responses `[N, C, T]`, float.
@@ -113,7 +113,7 @@ class ImageResponses:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         return self.training.device
 
     def select(self, rows: np.ndarray) -> ImagePairs:
@@ -136,7 +136,7 @@ class ImageResponses:
 
 @dataclass(frozen=True, eq=False)
 class ImagePairs:
-    """Selected responses, each with the image it is to.
+    """Selected responses, each paired with the image that evoked it.
 
     Attributes:
         responses: Tensors of the dataset.
@@ -155,7 +155,7 @@ class ImagePairs:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         return self.rows.device
 
     def batch(self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool) -> Batch:

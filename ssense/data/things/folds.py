@@ -24,7 +24,7 @@ leave-one-subject-out: all subjects but the one that is tested.
 """
 
 VALIDATION_CONCEPTS = 200
-"""As many as the test has, so that recall in validation and test can be compared."""
+"""Number of held-out concepts: as many as the test has, so that recalls can be compared."""
 
 
 def make_fold(

@@ -46,7 +46,7 @@ _CHUNK_BYTES = 2**26  # read at once
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseSpec:
-    """What to take of the responses.
+    """Channels and time window to take of the responses.
 
     Attributes:
         channels: Channels over occipital and parietal cortex, or all.
@@ -190,7 +190,7 @@ def _file(folder: Path, part: Part) -> Path:
 
 
 def _info(path: Path) -> dict[str, Any]:
-    """Channels and times of an array alone, from the file beside it or one folder up."""
+    """Channels and times of a bare array, from the file beside it or one folder up."""
     for folder in (path.parent, path.parent.parent):
         if (folder / INFO).exists():
             return read_json(folder / INFO, dict)

@@ -1,4 +1,4 @@
-"""Checks of values that several commands take, without the libraries that make use of them."""
+"""Checks of option values that several commands share; imports nothing slow."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class Claim:
                 place.rmdir()
 
     def _try(self) -> bool:
-        """Try to get the claim; return False where it has just changed hands: try again."""
+        """Try to get the claim; False where it has just changed hands and must be tried again."""
         on_disk = is_local(self._path)
         if on_disk:
             self._path.parent.mkdir(parents=True, exist_ok=True)

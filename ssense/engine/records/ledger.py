@@ -59,7 +59,7 @@ class Ledger:
 
     @property
     def storage(self) -> UPath:
-        """Where it is kept, among other sweeps, spectrograms and recordings."""
+        """The storage of the ledger, with other sweeps, spectrograms and recordings."""
         return self.folder.parent.parent
 
     def records(self) -> dict[str, Record]:
@@ -113,11 +113,11 @@ class Ledger:
         return list(subfolders_with(self.folder / "cells", "record.json"))
 
     def cell_folder(self, signature: str) -> UPath:
-        """Where a cell is kept."""
+        """The folder of a cell."""
         return self.folder / "cells" / signature
 
     def n_begun(self) -> int:
-        """How many cells were begun.
+        """Number of cells that were begun.
 
         Raises:
             UserError: The storage can't be read.
@@ -145,7 +145,7 @@ class Ledger:
             return None
 
     def checkpoint_path(self, signature: str) -> UPath:
-        """Where a cell in progress keeps what it needs to go on."""
+        """The path at which a cell in progress keeps what it needs to resume."""
         return self.cell_folder(signature) / "checkpoint.safetensors"
 
     def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> Record:
@@ -189,7 +189,7 @@ class Ledger:
         return weights
 
     def keep_reproduction(self, signature: str, found: Mapping[str, Any]) -> None:
-        """Keep how a cell differed when it was trained once more, in place of an earlier time.
+        """Keep how a cell differed when it was trained again, in place of an earlier time.
 
         Raises:
             UserError: The storage can't be written to.
@@ -197,7 +197,7 @@ class Ledger:
         write_sealed(self.folder / "reproductions" / f"{signature}.json", found)
 
     def reproductions(self) -> list[dict[str, Any]]:
-        """How cells differed that were trained once more, see `reproduce.Reproduction`.
+        """How cells differed that were trained again, see `reproduce.Reproduction`.
 
         Raises:
             UserError: A reproduction is damaged, or the storage can't be read.

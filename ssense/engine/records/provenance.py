@@ -29,7 +29,7 @@ LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
 
 _PACKAGE = Path(ssense.__file__).parent
 _NO_RESULTS = ("cli", "engine")
-"""Rooms whose code changes no result, but for two modules of the engine."""
+"""Folders whose code changes no result, but for two modules of the engine."""
 _ENGINE = ("engine/core/cell.py", "engine/work/trial.py")
 _NAME_CHARACTERS = 8
 _UNKNOWN = "unknown"  # name of what made the records that do not say
@@ -56,7 +56,7 @@ class CodeVersion:
 
     @property
     def name(self) -> str:
-        """How people call it: "3f2a1c9e"."""
+        """Short name for people: "3f2a1c9e"."""
         return _version_name(self.digest)
 
     def __str__(self) -> str:

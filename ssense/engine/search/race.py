@@ -39,7 +39,7 @@ _NO_SPREAD = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a policy makes of a family's scores; one entry per configuration, as proposed.
+    """A policy's verdict on a family's scores; one entry per configuration, as proposed.
 
     Attributes:
         granted: How many of the seeds, from the first on, each configuration may run now.
@@ -399,4 +399,4 @@ def _verdict(
 
 
 POLICIES: Mapping[PolicyName, Policy] = {"race": Race(), "full": Full(), "wilcoxon": Wilcoxon()}
-"""The policies by the names that people choose them by."""
+"""The policies by name."""

@@ -45,7 +45,7 @@ Scored = tuple[Configuration, float | None]
 
 
 class Change(NamedTuple):
-    """What followed from a result.
+    """What a result changed.
 
     Attributes:
         rows: Configurations that were proposed.
@@ -152,7 +152,7 @@ class Search:
             return Change(self.rows[first:], decisions)
 
     def retry(self, cell: Cell, most: int = RETRIES) -> bool:
-        """Take back a cell whose worker was lost; say whether it will be tried again.
+        """Take back a cell whose worker was lost; return whether it will be tried again.
 
         Args:
             cell: Cell that was handed out.
@@ -220,7 +220,7 @@ class Search:
             return len(open_cells) + unproposed * len(self.sweep.seeds)
 
     def matrix(self) -> Matrix:
-        """What a person is shown; may be called from any thread."""
+        """The matrix to show to people; may be called from any thread."""
         with self._lock:
             return self._matrix()
 
@@ -286,7 +286,7 @@ class Search:
         return list(takewhile(lambda score: score is not None, scores))
 
     def _states(self) -> list[tuple[State, ...]]:
-        """Of every configuration's cells, row by row."""
+        """States of every configuration's cells, row by row."""
         granted = {
             number: cells
             for name, numbers in self._numbers_of.items()
@@ -379,7 +379,7 @@ class Search:
             self._rows_of[name].append(number)
 
     def _check(self, record: Record) -> None:
-        """Refuse a record that says another cell than its signature does.
+        """Refuse a record that contradicts the signature it is filed under.
 
         The seed says which sentences were trained on, so a wrong one has them tested.
         """

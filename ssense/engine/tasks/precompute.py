@@ -59,7 +59,7 @@ SELECTION_RANK = 10
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
-"""Called with the number of shards computed, of those that were missing."""
+"""Function that is called with the number of shards computed, of those that were missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +332,7 @@ def fetch_recording(source: UPath, subject: str, trial: str) -> Path:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make one shard."""
+    """Everything that a worker needs to make one shard."""
 
     plan: DatasetPlan
 

@@ -1,4 +1,4 @@
-"""The command line of sweeps on a recording, and what its defaults are for which.
+"""Options of sweeps on a recording, with defaults for real and for synthetic data.
 
 What takes seconds to import is imported where it is used: flags are checked before.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ssense.training.sentences import SentenceSpec
 
 MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
-"""What a synthetic recording is of."""
+"""Subject and trial that a synthetic recording is of."""
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
 
@@ -110,8 +110,8 @@ class SweepOptions(EngineOptions):
     """Pairs per training batch; the others of a batch are a pair's negatives [32; 16 if
     synthetic]."""
     precision: Precision | None = None
-    """Of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32 [bf16;
-    float32 if synthetic]."""
+    """Precision of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32
+    [bf16; float32 if synthetic]."""
     batch_norm: BatchNorm = "chunk"
     """What batch normalisation goes by. A batch above 32 pairs passes the encoder in chunks of 32,
     with the gradient of the whole batch: chunk, each by its own statistics, as the paper's batch

@@ -22,7 +22,7 @@ from ssense.targets.clip import check_weights
 from ssense.targets.text import TextSpec
 
 WHOLE = "complete"
-"""Name of a file that says that a recording in an object store is all there."""
+"""Name of the file that marks a recording in an object store as complete."""
 
 # Coarse enough for a ResNet-18 to learn on a laptop within seconds; for trials, not for papers.
 SMALL = SuperletSpec(

@@ -1,4 +1,4 @@
-"""MLflow's database of a storage: where it is, and what makes it one that this MLflow can use.
+"""MLflow's database of a storage: where it is, and how it gets the schema of this MLflow.
 
 STORAGE/mlflow.db      all runs
 STORAGE/mlartifacts/   their files
@@ -30,7 +30,7 @@ from ssense.files.storage import cache_folder, is_local, partial_file, place_new
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
 NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-"""Environment of a server that starts none of the processes that evaluate language models."""
+"""Environment of a server without the processes that evaluate language models."""
 
 # What SQLite calls errors that say nothing of the tables, but of the disk or of other processes.
 _OF_THE_PLACE = (
@@ -102,7 +102,7 @@ def database_path(uri: str) -> Path | None:
 
 
 def browse_command(storage: UPath) -> str:
-    """What to type to see the view in a browser; an address with a password by its variable."""
+    """The command that shows the view in a browser; an address with a password by its variable."""
     uri = tracking_uri(storage)
     shown = shown_address(uri)
     if is_server(uri):
@@ -192,7 +192,7 @@ def _numbers() -> Iterator[str]:
 
 
 def _forget_connections(uri: str) -> None:
-    """Let MLflow open a database anew: it keeps connections, which lead to the file of before."""
+    """Let MLflow open a database again: it keeps connections, which lead to the earlier file."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     engine = SqlAlchemyStore._engine_map.get(uri)

@@ -98,7 +98,7 @@ _PAGE_RUNS = 5000  # that are asked for at a time
 
 
 class Tracker:
-    """Writes one sweep into MLflow, in a thread of its own: nobody waits before the end.
+    """Writes one sweep into MLflow, in a thread of its own, so that nobody waits before the end.
 
     A server that is still starting is tried again for two minutes, or until the sweep ends. If
     MLflow fails, it says so once and writes nothing more.
@@ -469,7 +469,7 @@ class _Known:
 
 
 def rebuild(storage: UPath, ledger: Ledger) -> None:
-    """Bring the view of a sweep up to date with its ledger, or make it anew.
+    """Bring the view of a sweep up to date with its ledger, or make it again.
 
     A damaged report is named, and left out.
 

@@ -142,7 +142,7 @@ def _secret() -> Iterator[None]:
 
 
 def _read_environment() -> None:
-    """Ray remembers what it once read."""
+    """Make Ray read again what it once read from the environment."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
@@ -264,7 +264,7 @@ def _lock(home: Path) -> int | None:
 
 
 def _death() -> Callable[[], str]:
-    """How to see whether a process of this Ray has died without which it can't work."""
+    """Return a function that tells whether a process that this Ray needs has died."""
     started = ray_worker._global_node.all_processes
     processes = {name: started[name][0].process for name in _ESSENTIAL}
 

@@ -81,7 +81,7 @@ def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
 
 
 def cluster_death() -> Callable[[], str]:
-    """How to see whether the Ray that this process has joined has lost its GCS or our raylet.
+    """Return a function that tells whether the joined Ray has lost its GCS or our raylet.
 
     Others started them, here or on another machine: all that can be seen is that nobody listens any
     more where they did. A network that is away for a while refuses nothing.
@@ -124,7 +124,7 @@ def _refuses(address: str) -> bool:
 
 
 def _print_nothing(*_: Any, **__: Any) -> None:
-    """Print none of the twenty lines of a log by which Ray says that one of its processes died."""
+    """Suppress the twenty log lines by which Ray says that one of its processes died."""
 
 
 def _without_rays_threads(
@@ -141,7 +141,7 @@ def _without_rays_threads(
 
 @contextmanager
 def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Let a name of a module stand for something else meanwhile."""
+    """Replace a name of a module for the length of the block."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:

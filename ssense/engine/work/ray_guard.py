@@ -1,4 +1,4 @@
-"""The guard of a Ray of our own: once its driver is gone, nothing of that Ray is left.
+"""The guard of a private Ray: once its driver is gone, it ends what is left of that Ray.
 
 Left to themselves, Ray's agents outlive a driver that is killed by a minute, and its files stay.
 The guard runs as a script in a process of its own, which signals to the driver's terminal or batch

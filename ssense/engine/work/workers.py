@@ -43,9 +43,9 @@ from ssense.files.storage import is_local
 from ssense.training.process import cells_that_fit
 
 _NFS_REMEMBERS_S = 65.0
-"""An NFS client may go by for up to a minute that a file was not there."""
+"""Time for which an NFS client may still believe that a file is not there."""
 LEAST_WAITING = 16
-"""Cells that wait on a cluster that has no machine yet."""
+"""Number of cells that wait on a cluster that has no machine yet."""
 _COUNT_MACHINES_S = 5.0  # asking Ray takes a while
 _SAY_AGAIN_S = 60.0
 
@@ -67,7 +67,7 @@ class Resources:
 
     @classmethod
     def of_cell(cls, cpus: int, gpus: float | None) -> Resources:
-        """As asked for; where nothing is said of GPUs, one if the running Ray has any."""
+        """Resources of one cell as asked for; by default one GPU if the running Ray has any."""
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         return cls(cpus=cpus, gpus=gpus)
@@ -159,7 +159,7 @@ class CellSearcher(Searcher):
 
     @property
     def is_over(self) -> bool:
-        """Whether cells that wait for a machine are not to start any more."""
+        """Whether cells that wait for a machine must not start any more."""
         return self.obstacle is not None or self._budget.out_of_time()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -175,7 +175,7 @@ class CellSearcher(Searcher):
         return vars(cell).copy()
 
     def take_back(self, trial_id: str) -> None:
-        """Take back a cell that waits for a machine: it is not to start any more."""
+        """Take back a cell that waits for a machine and must not start any more."""
         cell = self._cells.pop(trial_id, None)
         if cell is not None:
             self._search.take_back(cell)

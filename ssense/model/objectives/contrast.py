@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
 
 LARGEST_SCALE = 100.0
-"""As in CLIP, so that training cannot lower the temperature below 0.01."""
+"""Largest scale, as in CLIP: training cannot lower the temperature below 0.01."""
 
 
 class Similarity(nn.Module):

@@ -63,7 +63,7 @@ class AttentionReconstructor(nn.Module):
 
 
 class MLPReconstructor(nn.Module):
-    """The cheap variant: a perceptron of the masked vector, zero where masked, and the context.
+    """The cheap variant: an MLP of the masked vector, zero where masked, and the context.
 
     Linear from 2 D to D, GELU, linear.
 
