@@ -167,7 +167,7 @@ def region(text: str | None, unit: Unit) -> float | None:
         unit: Unit of the scores.
 
     Returns:
-        None where nothing is known of the unit but that it is no percentage.
+        None where nothing is known of the unit but that it is not a percentage.
 
     Raises:
         UserError: The text is in percentage points, but the scores are not.

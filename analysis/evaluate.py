@@ -193,7 +193,7 @@ def main(options: EvaluationOptions) -> None:
 def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOptions) -> Material:
     """Evaluate the best configurations at the seeds of the search and, if asked, at fresh ones.
 
-    Looks are recorded when all is evaluated, so that a run that is refused is none.
+    Looks are recorded when all is evaluated, so that a refused run does not count.
 
     Raises:
         UserError: A family has no configuration to evaluate, a seed is not fresh or leaves too few

@@ -45,7 +45,7 @@ ImageSplitKind = Literal[
 """Whom a cell trains on, and what chooses its epoch.
 
 Held-out concepts choose, unless the test does: most peers report the best epoch of the test, which
-is no estimate of anything, and is here to reproduce them under its name.
+estimates nothing, and is here to reproduce them under its name.
 """
 
 UNTRAINED = "untrained"

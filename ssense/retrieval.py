@@ -88,7 +88,7 @@ def _scores(queries: Tensor, distinct: Tensor, copy_of: Tensor) -> Tensor:
 def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     """Rank `[N]` float64 of each row's target in `[N, M]` scores, 1 the highest, ties at mid-rank.
 
-    A candidate with the score -inf is none: it ranks behind all others.
+    A candidate with the score -inf does not count: it ranks behind all others.
 
     Raises:
         ValueError: A score is NaN, which has no rank.

@@ -158,7 +158,7 @@ def of_similar_duration(scores: Tensor, duration: Tensor) -> Tensor:
 
 
 def chance_among(scores: Tensor, ks: Sequence[int]) -> dict[str, float]:
-    """What a random order of each query's candidates reaches; those with -inf are none.
+    """What a random order of each query's candidates reaches; those with -inf do not count.
 
     Args:
         scores: Scores `[N, M]`, higher is nearer; -inf where there is no candidate.

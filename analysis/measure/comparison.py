@@ -213,7 +213,7 @@ def difference_over_stimuli(
         by_stimulus: Difference at each stimulus, `[n]`, in the order of time.
         n_blocks: Blocks of neighbours that change sign together.
         p_chance: The p-value of permuted pairs, for a comparison with chance: a difference has to
-            show in both tests. Blocks shorter than a drift let permutations show what is none.
+            show in both tests. Blocks shorter than a drift let permutations show what is not there.
     """
     test = stimulus_test(by_stimulus, n_blocks)
     test = test._replace(pvalue=max(test.pvalue, p_chance))

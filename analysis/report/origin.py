@@ -152,7 +152,8 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
         return _controls(csv.DictReader(io.StringIO(content.decode())))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is no table of controls, seeds and metrics ({one_line(error)}). Delete it, or "
+            f"{path} is not a table of controls, seeds and metrics ({one_line(error)}). Delete "
+            f"it, or "
             f"run {controls_command(ledger)} again."
         ) from error
 

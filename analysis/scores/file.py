@@ -293,7 +293,7 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
     if asked is not None:
         if asked.casefold() not in by_name:
             raise UserError(
-                f"--metric {printable(asked)} is no column of {sheet.path}. Found: "
+                f"--metric {printable(asked)} is not a column of {sheet.path}. Found: "
                 f"{listed(others) or 'no score'}."
             )
         return by_name[asked.casefold()]
@@ -304,7 +304,7 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
     if not others:
         raise no_columns(sheet.path, sheet.columns)
     raise UserError(
-        f"{sheet.path} has several columns beside configuration and seed: {listed(others)}. Name "
+        f"{sheet.path} has several columns besides configuration and seed: {listed(others)}. Name "
         f"the score, as --metric {printable(others[0], 30)}."
     )
 

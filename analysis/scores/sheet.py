@@ -90,7 +90,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
     """The text of a file, and how it was understood where that may be wrong.
 
     Raises:
-        UnicodeError: It is none.
+        UnicodeError: The bytes are in no known encoding.
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16"), []

@@ -249,7 +249,7 @@ def _train(
 def _leave_view(tracker: Tracker, search: Search, claim: Claim) -> None:
     """Close the run of an interrupted sweep in MLflow, unless another driver has it.
 
-    What keeps MLflow from being written is no news beside what interrupted the sweep.
+    What keeps MLflow from being written matters less than what interrupted the sweep.
     """
     if claim.lost_to is None:
         with suppress(Exception):

@@ -41,7 +41,7 @@ def unsealed(content: Any, without: str = "") -> dict[str, Any]:
         without: A name under the checksum that is to be taken off too.
 
     Raises:
-        ValueError: The content is no object, has no checksum, or is not what that was made of.
+        ValueError: The content is not an object, has no checksum, or is not what that was made of.
     """
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not an object")

@@ -193,7 +193,7 @@ def laplacian_neighbours(
     Args:
         names: All contacts of the recording, in its order.
         clean: Those of them that may be used.
-        without: Shafts that are none, such as grids.
+        without: Shafts that do not count, such as grids.
 
     Returns:
         (contact, lower neighbour, higher neighbour), in the order of `names`.

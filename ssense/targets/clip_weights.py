@@ -142,7 +142,7 @@ def _is_of(name: str, what: str) -> bool:
 def _check(
     path: Path, what: str, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> None:
-    """Refuse a file that lacks tensors of a tower, or has them in another shape or beside them."""
+    """Refuse a file that lacks tensors of a tower, or has others, or has them in another shape."""
     missing = [name for name in wanted if name not in state]
     unknown = sorted(name for name in state if _is_of(name, what) and name not in wanted)
     other = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]

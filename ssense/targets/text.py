@@ -115,7 +115,7 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     """Embed each distinct sentence once.
 
     Returns:
-        `[N, D]` float32, rows of length 1 (SSENSE, section 2.3).
+        `[N, D]` float32, rows of unit norm (SSENSE, section 2.3).
 
     Raises:
         UserError: The model is unknown or its weights can't be loaded.

@@ -98,7 +98,7 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
 
 
 def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
-    """The channels by number; datasets of anything but real numbers are none."""
+    """The channels by number; datasets of anything but real numbers do not count."""
     group = file.get("data")
     names = list(group) if isinstance(group, h5py.Group) else []
     numbered = {int(match[1]): match[0] for match in map(_CHANNEL.fullmatch, names) if match}

@@ -195,7 +195,7 @@ def _dead_cells(
 ) -> tuple[np.ndarray, set[str]]:
     """Which cells are without signal in at least half of the references, bool [cells].
 
-    Also the references that hold a sample that is no voltage.
+    Also the references with a sample that is not a voltage.
     """
     flat = np.zeros(n_cells, np.int64)
     invalid = set()

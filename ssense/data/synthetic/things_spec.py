@@ -33,7 +33,7 @@ class SyntheticThingsSpec:
         modality: EEG has 63 channels at 250 Hz (17 at 100 Hz in the official files), MEG 271 at
             200 Hz.
         variant: Whose files to write: THINGS-EEG2's own, those of NICE and ATM, of UBP, of
-            NeuroBridge, or an array alone beside an info.json.
+            NeuroBridge, or a bare array beside an info.json.
         subjects: Subjects who saw the images.
         concepts: Training concepts.
         images_per_concept: Images of each training concept; a test concept has one.

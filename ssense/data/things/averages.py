@@ -1,4 +1,4 @@
-"""THINGS-EEG2 and THINGS-MEG: averaged responses of all subjects beside the images they saw."""
+"""THINGS-EEG2 and THINGS-MEG: averaged responses of all subjects, and the images they saw."""
 
 from __future__ import annotations
 

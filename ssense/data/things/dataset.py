@@ -1,4 +1,4 @@
-"""A dataset of responses to images: a subject's fold of THINGS beside features of the images.
+"""A dataset of responses to images: a subject's fold of THINGS and features of the images.
 
 Rows count through the training responses of all subjects, see `folds`, and then through the
 test responses; images count through the training images and then the test images.

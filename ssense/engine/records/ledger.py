@@ -226,8 +226,8 @@ class Ledger:
         """Read what the sweep compares, and how far it has come, from its file.
 
         Raises:
-            UserError: There is none, or it is damaged, of another format or version of the code,
-                or contradicts itself.
+            UserError: There is no description, or it is damaged, of another format or version of
+                the code, or contradicts itself.
         """
         return read_description(self._description_path)
 

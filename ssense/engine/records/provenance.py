@@ -131,7 +131,7 @@ def check_versions(
         retrain: Names of other versions whose cells do not count.
 
     Raises:
-        UserError: A version is in neither list, or in both; or the current one is to be retrained.
+        UserError: A version is in neither list, or in both; or the current one would be retrained.
     """
     now = current[:_NAME_CHARACTERS]
     for name in retrain:

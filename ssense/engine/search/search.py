@@ -34,7 +34,7 @@ _DRAWS = 50
 # How often a cell whose worker died is tried again in one run.
 RETRIES = 2
 # Machines on spot are taken away as a matter of course, and the cell has its checkpoint; and yet
-# one that brings down every machine that it comes to must not go on for ever.
+# one that brings down every machine that it comes to must not continue for ever.
 LOST_MACHINES = 20
 
 # Of equal configurations the one proposed first comes first.
@@ -452,7 +452,7 @@ class Search:
     def _propose(self, family: Family, estimates: Sequence[float | None]) -> bool:
         """Add the next configurations of a family; say whether there were any.
 
-        A batch that an interruption cut short goes on as it began: none of a batch knows the
+        A batch that an interruption cut short continues as it began: none of a batch knows the
         results of another.
         """
         wanted, before = self.sweep.wanted(family), len(estimates)

@@ -367,7 +367,7 @@ class ShardTask:
     def spectrograms(self, rows: range) -> tuple[np.ndarray, float]:
         """Spectrograms `[rows, electrodes, frequencies, frames]` float16, and transform seconds.
 
-        One electrode at a time: beside the result, a worker holds about ten channels of these rows.
+        One electrode at a time: besides the result, a worker holds about ten channels of rows.
         """
         torch.set_num_threads(1)
         keep_freed_memory()

@@ -115,7 +115,7 @@ def browse_command(storage: UPath) -> str:
 def prepare_database(uri: str, *, own: bool) -> None:
     """Make a database where there is none, or bring it to the schema of this MLflow.
 
-    Either is done whole or not at all: MLflow can't go on with half of its tables. What can't be
+    Either is done whole or not at all: MLflow can't work with half of its tables. What can't be
     brought to it, as of a later MLflow, is kept under another name, and a new database is made.
 
     Args:
@@ -144,7 +144,7 @@ def prepare_database(uri: str, *, own: bool) -> None:
 
 
 def _code(error: Exception) -> int | None:
-    """What SQLite calls an error, which SQLAlchemy may have wrapped; None where it is no such."""
+    """What SQLite calls an error, which SQLAlchemy may have wrapped; None for another error."""
     code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
     return None if code is None else code & _PRIMARY
 
@@ -282,7 +282,7 @@ def _upgrade(path: Path) -> bool:
             or damaged, or the like, which says nothing of its tables.
     """
     try:
-        # Not renamed onto it: who has it open would go on with the old one, and leave its log.
+        # Not renamed onto it: who has it open would keep the old one, and leave its log.
         with _partial_database(path, copy_database) as partial:
             copy_database(path, partial)
             _bring_up_to_date(partial)

@@ -47,7 +47,7 @@ _MOST_ROWS = 1000
 _VERSION_CHARACTERS = 8
 _COMMIT_CHARACTERS = 7
 
-# MLflow refuses the name of a metric that has other characters, is longer, or is no plain path.
+# MLflow refuses the name of a metric that has other characters, is longer, or is not a plain path.
 _REFUSED = re.compile(r"[^\w.\-: ]+")
 _KEY_CHARACTERS = 250
 _METRIC_CHARACTERS = 100

@@ -231,14 +231,14 @@ class Tracker:
                 continue
             try:
                 write()
-            except Exception as error:  # whatever the server or database does, training goes on
+            except Exception as error:  # whatever the server or database does, training continues
                 self.failure = _reason(error)
                 self.is_advised = isinstance(error, UserError)
                 say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
                 self._give_up()
 
     def _give_up(self) -> None:
-        """Let no run seem to go on that nothing will be written to any more, if that is possible.
+        """End the runs that nothing will be written to any more, if that is possible.
 
         The next sweep, or the view that is made again, takes them up.
         """
@@ -263,7 +263,7 @@ class Tracker:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        # Importing mlflow sets its level; of what fails, it logs the traceback beside raising it,
+        # Importing mlflow sets its level; of what fails, it logs the traceback besides raising it,
         # and urllib3 warns of every request that is repeated.
         for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

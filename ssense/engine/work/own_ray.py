@@ -215,7 +215,7 @@ def _places() -> list[Path]:
     """Temporary folders in which Ray's sockets have paths that are short enough, best first.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such folder.
     """
     asked = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     longest = _LONGEST_SOCKET - len(f"/{PREFIX}12345678/{_SOCKET}")

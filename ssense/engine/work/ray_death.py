@@ -1,6 +1,6 @@
 """The death of Ray's servers is noticed at once, where Ray would be silent for a minute.
 
-Without its GCS, which knows all machines, or the raylet of the driver's own, nothing goes on. Ray's
+Without its GCS, which knows all machines, or the driver's own raylet, nothing continues. Ray's
 driver waits for them, prints what they logged last, and then ends the process without a word to it.
 """
 

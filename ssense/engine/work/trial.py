@@ -63,7 +63,7 @@ class CellTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the cell. An exception ends the process, which may be in no state to go on.
+        """Train the cell. An exception ends the process, which may be in no state to continue.
 
         Raises:
             UserError: The code here is not the driver's, there is no GPU to use, or the storage
@@ -88,7 +88,7 @@ def run_cell(
 ) -> Record:
     """Train one cell on the device of `pairs`, the dataset's, and keep it in the ledger.
 
-    A cell that a worker left unfinished goes on from its last checkpoint. Training sees the
+    A cell that a worker left unfinished resumes from its last checkpoint. Training sees the
     training and validation splits alone.
 
     Returns:

@@ -432,7 +432,7 @@ def _cluster(address: str) -> Iterator[None]:
 
 
 def quiet_ray() -> None:
-    """Turn off what Ray prints and writes beside our own progress."""
+    """Turn off what Ray prints and writes besides our own progress."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would write down all its trials again and again; ours are in the ledger.

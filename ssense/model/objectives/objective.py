@@ -124,10 +124,10 @@ class Objective(nn.Module, ABC):
 
 
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices.
+    """Refuse a value that is not one of the choices.
 
     Raises:
-        ValueError: The value is none of the choices, which the message names.
+        ValueError: The value is not one of the choices, which the message names.
     """
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(choices)}, got {value}")

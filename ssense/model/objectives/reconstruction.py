@@ -18,7 +18,7 @@ class AttentionReconstructor(nn.Module):
 
     Both vectors are cut into tokens, mapped to 128 dimensions, and get an embedding of position
     and one of modality; a learned token takes the place of each masked one. Queries are the masked
-    vector's, keys and values the context's: 4 heads, then a perceptron of 256, each added to what
+    vector's, keys and values the context's: 4 heads, then an MLP of 256, each added to what
     goes in after layer normalisation, dropout 0.1.
 
     Args:
