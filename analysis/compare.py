@@ -206,7 +206,7 @@ def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | N
                 f"{known}. Leave it out."
             )
     (flag, n_test), (known, stated) = flags, splits.sizes
-    any_size = 1 if splits.shared else None  # where nothing is drawn anew, tests don't depend on it
+    any_size = 1 if splits.shared else None  # tests of shared splits don't depend on it
     return known or flag or any_size, n_test if stated is None else stated
 
 

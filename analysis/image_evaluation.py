@@ -84,7 +84,7 @@ LEGEND = (
 
 TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
 PRIMARY = "recall@1"
-N_TEST = 200  # images, of the published tests
+N_TEST = 200  # test images of the published results
 OVER = "over subjects"
 
 Table = tuple[str, formats.Rows]

@@ -75,7 +75,7 @@ def find_faults(storage: UPath, checked: Counter[str]) -> Iterator[str]:
 def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
     names = ledger.signatures()
     if not names and not ledger.exists():
-        return  # a folder of something else, or of a driver that came to nothing
+        return  # a folder of something else, or of a driver that did not start
     show = _progress(f"{ledger.folder.name}: {len(names)} cells", "cells")
     sweep: Sweep | None = None
     try:
@@ -169,7 +169,7 @@ def _dataset_faults(ledger: Ledger) -> Iterator[str]:
     is_away = Path(spec.weights).is_absolute() and weights_file(spec.weights) is None
     if is_away or not exists(folder / shards.MANIFEST):
         return  # deleted shards are made again
-    with suppress(UserError):  # their own faults are said where they are checked
+    with suppress(UserError):  # their own faults are reported where they are checked
         shards.manifest_of_origin(folder)
         sentences = shards.read_sentences(folder)["text"]
         found = dataset_digest(folder.name, sentences, spec)

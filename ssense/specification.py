@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
-    return field.default  # MISSING, which no value equals, where there is none
+    return field.default  # MISSING, which equals no value, where there is none
 
 
 def _replaced(spec: Any, path: str, name: str, value: Any) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 from analysis.measure.inference import ROUNDING
 from ssense.retrieval import cosine_scores, metrics_of, ranks_of
 
-# Of the standard deviation of what is smoothed over: from almost nearest neighbours to almost all.
+# Shares of a standard deviation: from almost nearest neighbours to almost all.
 BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 WEIGHTS = tuple(i / 10 for i in range(11))
 """Weights of the first of two scores that are mixed: 0 leaves the second alone, 1 the first."""
@@ -64,7 +64,7 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
     spread = known.std(dim=0)
     varies = spread > 0
     scale = bandwidth * spread[varies]
-    # Products would round the small distances away that a narrow kernel goes by.
+    # Products would round away the small distances that matter to a narrow kernel.
     exactly = "donot_use_mm_for_euclid_dist"
     distance = torch.cdist(asked[:, varies] / scale, known[:, varies] / scale, compute_mode=exactly)
     return torch.softmax(-0.5 * distance**2, dim=1) @ train_text

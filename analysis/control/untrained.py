@@ -140,7 +140,7 @@ def _summaries(folder: UPath, table: Mapping[str, list[Any]], recording: UPath) 
     # Shards that were made before they had such columns: their transcript may still be there.
     transcript = shards.read_manifest(folder).sources.get("transcript")
     root = Path(str(recording)) if is_local(recording) else None
-    with contextlib.suppress(OSError):  # what can't be read is as good as gone
+    with contextlib.suppress(OSError):  # an unreadable recording counts as gone
         for path in root.glob("transcripts/*/features.csv") if root else ():
             if file_digest(path) == transcript:
                 found = read_transcript(path).acoustics(np.array(table["sentence_idx"]))

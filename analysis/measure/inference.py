@@ -328,7 +328,7 @@ def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRankTest:
     Raises:
         ValueError: No difference, or a value that is not finite.
     """
-    d = _finite_vector(differences).round(12)  # two alike but for rounding are a tie in rank
+    d = _finite_vector(differences).round(12)  # two that differ by rounding alone tie in rank
     if not len(d):
         raise ValueError("a signed-rank test needs at least one seed")
     left = int(np.count_nonzero(d))

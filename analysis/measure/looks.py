@@ -144,7 +144,7 @@ def record_look(
     noted = ledger.folder / FOLDER / f"{look['id']}.json"
     try:
         write_sealed(noted, note)
-    except UserError:  # whoever called us shows nothing: it was no look
+    except UserError:  # the caller shows nothing, so this was not a look
         remove(path)
         raise
     _recorded.get([]).extend((path, noted))

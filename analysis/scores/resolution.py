@@ -11,7 +11,7 @@ import numpy as np
 from analysis.measure.inference import least_variance_of_hits
 
 _SHARES_OF_HITS = re.compile(r"(recall|top|hits?|acc)(\b|[-_@ \d]|uracy).*")
-_EXACT = 1e-6  # of a hit: digits that programs write, and not people
+_EXACT = 1e-6  # share of a hit: digits that programs write, not people
 
 
 class Resolution(NamedTuple):

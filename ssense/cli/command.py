@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound="DataclassInstance")
 
 _SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
-_SLIP = 0.82  # likeness of names from which one is meant for the other: RATOIS and RATIOS
+_SLIP = 0.82  # likeness from which a name counts as a slip of another: RATOIS and RATIOS
 
 
 def check_flags(options: type[DataclassInstance]) -> None:
@@ -164,7 +164,7 @@ def python() -> str:
     path, found = Path(sys.executable), shutil.which("python")
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))
-    # Of one folder, not of one file: the Python of an environment is a link to that of the system.
+    # The same folder, not the same file: an environment's Python is a link to that of the system.
     return "python" if found and Path(found).parent == path.parent else str(path)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from ssense.cli.terminal import shown
 
 _GAPS = (3, 2)  # blanks between columns
-_INDENT = 4  # of what belongs to the line above
+_INDENT = 4  # indent of lines that belong to the line above
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def usage(options: type, program: str, description: str) -> str:
     named = [flag for flag in flags if not flag.by_place]
     lines = [f"usage: {' '.join([program, *(flag.typed for flag in places), '[flags]'])}", ""]
     for part in description.split("\n\n"):
-        # What is indented are commands, a line each.
+        # Indented lines are commands.
         lines += [*(part.splitlines() if part.startswith(" ") else _wrapped(part, width)), ""]
     groups = {"by place": places} if places else {}
     for title, members in (groups | _grouped(named, getattr(options, "groups", {}))).items():

@@ -37,7 +37,7 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
     """
     words = first_of(map(normalised, text))
     tokens = words if tower is None else tower.same_as
-    first = list(range(len(text)))  # of the group so far, or on the way to it
+    first = list(range(len(text)))  # first row of the group so far, or one on the way to it
 
     def found(row: int) -> int:
         while first[row] != row:

@@ -10,7 +10,7 @@ import numpy as np
 
 MOST_SENTENCES = 3
 MOST_ELECTRODES = 4
-_SHOWN_PERCENTILES = (1, 99)  # of the values: the colours would else serve the extremes
+_SHOWN_PERCENTILES = (1, 99)  # of the values; else the colours would serve the extremes
 
 
 def spectrogram_figure(

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from ssense.errors import UserError, printable
 from ssense.specification import KIND, kind_of
 
-_LARGEST = 2.0**63  # a whole number beyond it is no int64, and at last no float; NaN is not below
+_LARGEST = 2.0**63  # larger whole numbers do not fit into int64 or float; NaN is not below it
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
 _KINDS |= {float: "a number", type(None): "null"}
 

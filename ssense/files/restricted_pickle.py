@@ -290,7 +290,7 @@ class _Unpickler(pickle._Unpickler):
         """Make arrays of what stands for them, and refuse what is not plain."""
         if value is None or type(value) in (bool, int, float, str, np.ndarray):
             return value
-        if id(value) not in done:  # what is referred to a thousand times is made once
+        if id(value) not in done:  # an object that is referred to a thousand times is made once
             done[id(value)] = self._resolved(value, lambda inner: self._plain(inner, done))
         return done[id(value)]
 

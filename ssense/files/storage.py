@@ -29,7 +29,7 @@ except ModuleNotFoundError:  # every command that reads or writes a storage impo
     print("error: ssense does not run on Windows itself. Install it in WSL.", file=sys.stderr)
     raise SystemExit(2) from None
 
-# Of a database that was not finished, SQLite's own files lie beside it.
+# SQLite's own files lie beside a database that was not finished.
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}(-journal|-wal|-shm)?")
 _SCRATCH = "unfinished-"
 _UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
@@ -51,9 +51,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 _READ_AT_ONCE = 1000
 
-# Of S3 and its like: 412, whether or not it says which condition; 409, another writer is at it.
+# Answers of S3 and its like: 412, with or without the condition; 409, another writer is at it.
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
-# What says nothing of the request itself.
+# Errors that say nothing of the request itself.
 _PASSING = ("", "SlowDown", "InternalError", "ServiceUnavailable", "500", "502", "503", "504")
 _REASON_CHARACTERS = 100
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -497,7 +497,7 @@ def _fetch(path: UPath, target: Path) -> None:
             path.fs.get_file(path.path, str(partial))
         except Exception as error:  # an object store raises whatever its client library does
             if isinstance(error, OSError) and error.errno and not _s3_code(error):
-                raise  # of the disk here
+                raise  # an error of the disk here
             raise _unreadable(path, error) from error
 
 
@@ -588,7 +588,7 @@ def _is_abandoned(folder: Path, lock: Path, least_s: float) -> bool:
     try:
         if time.time() - folder.stat().st_mtime < least_s:
             return False
-        with _locked(lock):  # let go of again: NFS keeps the folder of a file that is open
+        with _locked(lock):  # released again: NFS keeps the folder of a file that is open
             return True
     except OSError:
         return False

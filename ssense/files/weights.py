@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ssense.errors import UserError, one_line, printable
 
-# What training programs put a state dictionary under, and in front of its names.
+# Keys that training programs put a state dictionary under, and prefixes of its names.
 _UNDER = ("state_dict", "model_state_dict", "model")
 _IN_FRONT = ("module.", "_orig_mod.")
 

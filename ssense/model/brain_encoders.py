@@ -14,7 +14,7 @@ from ssense.errors import UserError
 BRAIN_DIMENSIONS = 1024
 """Dimensions of a response's representation, before it is projected to that of the images."""
 
-# Of `TSConv`, as in the code of NICE and NeuroBridge.
+# Sizes of `TSConv`, as in the code of NICE and NeuroBridge.
 _FILTERS, _KERNEL, _POOL, _STRIDE = 40, 25, 51, 5
 LEAST_SAMPLES = _KERNEL + _POOL - 1
 

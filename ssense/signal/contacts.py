@@ -26,7 +26,7 @@ _CONTACT = re.compile(r"(?P<shaft>.*?[^\W\d_].*\D|.*[^\W\d_])(?P<number>\d+)")
 _PAIR = re.compile(r"(?P<first>.*\d) ?- ?(?P<second>\S.*)")
 
 _BODY = "ECG|EKG|EMG|EOG"
-# Words that no electrode is called by, wherever they stand in a name: "SYNC IN", "A-DC1".
+# Words that are in no electrode's name, wherever they stand: "SYNC IN", "A-DC1".
 _WORDS = (
     "HEART(?:RATE|BEAT)?|CARDIO|PULSE?|PLETH?|BEAT|BPM|SAO2|SPO2|OSAT|"  # heart and blood
     "RESP(?:IRATION)?|(?:AIR)?FLOW|THORAX|ABDOMEN|SNORE|EFFORT|"
@@ -38,7 +38,7 @@ _WORDS = (
 )
 _WORD = re.compile(rf"\d*(?:[LRHV]?(?:{_BODY})[LRZ]?|{_WORDS})\d*")
 _SEPARATORS = re.compile(r"[\s.:;,/+()\[\]_-]+")
-# Shorter ones, which are an electrode's as a part of a name, and what is none without a number.
+# Shorter words, which may also be a part of an electrode's name: the whole name must be one.
 _INPUTS = (
     "PPG|(?:ET)?CO2(?:WAVE)?|GSR|EDA|STI|[LR]?[ -]?CHIN[ -]?[LRZ]?|(?:[EB]DF ?)?ANNOTATIONS?|"
     "REFERENCE|GND|GROUND|EMPTY|BLANK|UNUSED"

@@ -410,7 +410,7 @@ def _bank(wavelets: list[Wavelet], window: range, grid: _Grid) -> np.ndarray:
     sd_s = np.array([[wavelet.sd_s] for wavelet in wavelets])
     distance_hz = np.array(window) * grid.bin_hz - [[wavelet.hz] for wavelet in wavelets]
     spectra = np.exp(-2 * (math.pi * sd_s * distance_hz) ** 2)
-    spectra[spectra < 1e-20] = 0  # lest there be denormal numbers, which are slow
+    spectra[spectra < 1e-20] = 0  # no denormal numbers: they are slow
     spectra *= HEADROOM / grid.fft_length
     return np.ascontiguousarray(spectra.reshape(len(wavelets), -1, grid.folded).transpose(2, 0, 1))
 

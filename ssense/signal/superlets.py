@@ -279,7 +279,7 @@ def _z_score(frames: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     Rows that are constant there, or have no frame there, become zeros; NaN stays NaN.
     """
     weights = own / own.sum(-1, keepdim=True).clamp(min=1)
-    # Less its first frame, a constant row is exactly zero, and so is its variance.
+    # Minus its first frame, a constant row is exactly zero, and so is its variance.
     shifted = frames - frames[..., :1]
     largest = shifted.abs().amax(-1, keepdim=True)
     shifted /= torch.where(largest == 0, 1.0, largest)  # so that squares do not underflow

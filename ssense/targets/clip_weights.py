@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
-_SCALES = ("logit_scale", "logit_bias")  # of the similarity, which nobody asks for
+_SCALES = ("logit_scale", "logit_bias")  # of the similarity, which is not needed here
 
 _RENAMED = (
     ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
@@ -33,7 +33,7 @@ _RENAMED = (
     ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
     ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
     ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
-    ("vision_model.pre_layrnorm.", "visual.ln_pre."),  # spelt so there
+    ("vision_model.pre_layrnorm.", "visual.ln_pre."),  # the spelling in the files
     ("vision_model.pre_layernorm.", "visual.ln_pre."),
     ("vision_model.post_layernorm.", "visual.ln_post."),
     ("vision_model.encoder.layers.", "visual.transformer.resblocks."),

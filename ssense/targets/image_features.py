@@ -224,7 +224,7 @@ def embed_images(
         rows = range(first, min(first + _BATCH, len(images)))
         names = [images.files[row] for row in rows]
         pixels = read_pixels(images, tower.image_px, spec.fit, rows).to(device)
-        with full_precision(pixels.device.type):  # the cache has one key for every device
+        with full_precision(pixels.device.type):  # the cache has one key for all devices
             for view in views:
                 parts[view].append(tower(view.apply(pixels, names)).cpu())
     return {view: torch.cat(features) for view, features in parts.items()}

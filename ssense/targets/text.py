@@ -95,7 +95,7 @@ def _tokens(sentences: Sequence[str], model: str) -> Tensor:
 
     What is cut off is found by a tokeniser with room for one token more: it has another last one.
     """
-    model_config(model)  # which says that there is no such model
+    model_config(model)  # raises where there is no such model
     import open_clip
 
     try:

@@ -28,7 +28,7 @@ from ssense.training.optimiser import Adam
 RECALL_AT = (1, 5, 10)
 """Ranks of the recalls: Top-1 and Top-5 for the papers, the 10th for the search."""
 
-IMAGES_PER_PASS = 64  # of a gallery that passes a tower
+IMAGES_PER_PASS = 64  # images of a gallery that pass a tower at a time
 
 
 @dataclass(frozen=True, kw_only=True)

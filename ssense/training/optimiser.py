@@ -66,7 +66,7 @@ class Adam:
             [parameter.grad for parameter in trained],
             means,
             squares,
-            [],  # of the variant that keeps the largest second moment
+            [],  # largest second moments, which another variant keeps
             steps,
             lr=self.learning_rate,
             beta1=BETAS[0],

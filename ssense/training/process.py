@@ -22,7 +22,7 @@ BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
 TENSORS_SHARE = 0.9
 """Of a worker's share of a GPU's memory. PyTorch limits its tensors alone; the CUDA context of
 every process, the driver's too, takes about half a gigabyte besides them."""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # numbers of options in glibc's malloc.h
 
 
 def gpus_here(asked: float | None) -> float:
@@ -32,7 +32,7 @@ def gpus_here(asked: float | None) -> float:
 
 def any_device() -> torch.device:
     """A GPU of this machine if there is one, else its CPU with the cores that we may use."""
-    if torch.get_num_threads() > usable_cores():  # PyTorch heeds affinity, and no quota
+    if torch.get_num_threads() > usable_cores():  # PyTorch respects affinity, but no quota
         torch.set_num_threads(usable_cores())
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -150,7 +150,7 @@ def reset_process(seed: int, threads: int) -> None:
     """
     # cuBLAS is deterministic only with a workspace of fixed size, set before its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # By this name nothing is imported for it: the other configures PyTorch's compiler as well.
+    # This name imports nothing more; the other configures PyTorch's compiler as well.
     torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before it is written; filling it costs a tenth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False

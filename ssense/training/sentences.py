@@ -19,7 +19,7 @@ from ssense.retrieval import retrieval_metrics
 from ssense.specification import configured, require_positive
 from ssense.training.optimiser import Adam
 
-IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU
+IMAGES_PER_PASS = 2048  # pairs of an evaluation at a time: enough to fill a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class SentenceSpec:
 
     def by_content(self) -> SentenceSpec:
         """Name weights from a file by their content, wherever the file lies."""
-        from ssense.files.digest import weights_identity  # reaches into storages, training does not
+        from ssense.files.digest import weights_identity  # opens storages, which training does not
 
         return configured(self, {"encoder.weights": weights_identity(self.encoder.weights)})
 

@@ -55,14 +55,14 @@ UNLABELLED = "unlabelled"
 
 LINE_WIDTH = 110
 _MARGIN = " " * 13
-_LEAST_WIDTH = 20  # of a line's text, however narrow the screen
+_LEAST_WIDTH = 20  # columns of a line's text, however narrow the screen
 
 _BIN_EDGES_S = np.arange(0, 5.5, 0.5)  # the same for every recording, so that reports compare
 _BAR_WIDTH = 40
 _MOST_FREQUENT = 5
 _TEXT_WIDTH = 40
 LONGER_THAN_TIMINGS = 2  # times: what was recorded besides the movie is mostly minutes
-# Of the standard deviation of an electrode, tens of microvolts in a brain: from, to, and unit.
+# Standard deviations of an electrode, tens of microvolts in a brain: from, to, and unit.
 _UNITS = (
     (1e-7, 1e-3, "volts"),
     (1e-3, 0.5, "millivolts"),

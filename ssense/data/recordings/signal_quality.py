@@ -24,20 +24,20 @@ BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
 PROBES = 32
 PROBE_S = 1.0
 REFERENCES = 16
-CELL_S = 0.25  # in which a signal without any change is none
+CELL_S = 0.25  # a signal without any change for so long does not count
 LEAST_CELL = 32  # samples: at low rates a few equal ones are chance
-DEAD_SHARE = 0.5  # of the channels looked at, or of the cells of a channel
+DEAD_SHARE = 0.5  # share of the channels looked at, or of a channel's cells
 CLIPPED_SHARE = (
-    0.01  # of the samples at a channel's own extremes; Gaussian signals have next to none
+    0.01  # share of the samples at a channel's own extremes; hardly any in Gaussian signals
 )
 LARGEST_UV = 1e9  # a kilovolt: no amplifier gives more, and single precision can still square it
-NOTABLE_SHARE = 0.05  # of a channel without signal
+NOTABLE_SHARE = 0.05  # share of a channel's time without signal
 # Contacts of one brain differ about ten times either way (5 µV in white matter, 500 where there are
 # spikes); units differ a thousand times. This lies ten times off either.
 OUT_OF_SCALE_FACTOR = 100.0
 USUAL_SPREAD_UV = 50.0  # decides between two halves of a recording that differ
 
-_BLOCK_CELLS = 2**14  # of one channel in memory at a time
+_BLOCK_CELLS = 2**14  # cells of one channel in memory at a time
 
 Read = Callable[[str, Sequence[tuple[int, int]]], list[np.ndarray]]
 """Reader of stretches [start, stop) of an electrode: arrays [stop - start], microvolts."""

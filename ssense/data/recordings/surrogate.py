@@ -17,7 +17,7 @@ from ssense.files.digest import digest
 
 Surrogate = Literal["noise", "shifted"]
 
-_NOISE_UV = 100.0  # of the size of a recording's; z-scored spectrograms don't depend on it
+_NOISE_UV = 100.0  # about that of a recording; z-scored spectrograms don't depend on it
 _BLOCK = 2**16  # samples drawn at a time, so that a stretch costs no more than itself
 
 

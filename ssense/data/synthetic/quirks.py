@@ -23,7 +23,7 @@ from ssense.data.synthetic.screenplay import Screenplay
 SENTENCES_PER_UNTIMED, SENTENCES_PER_UNTRACKED = 95, 100
 UNTRACKED_AFTER_S, UNTRACKED_EVERY_S = 60.0, 3.0
 
-DISGUISED_EVERY = 2  # of the sentences of two and more words
+DISGUISED_EVERY = 2  # every second of the sentences of two and more words
 ROWS_PER_INFINITE = 40
 
 TIMING_ORDER = ("trig_type", "index", "type", "diff", "movie_time", "end_time", "start_time")

@@ -165,7 +165,7 @@ def _averages(
 ) -> np.ndarray:
     if cache is None:
         return average(file, images, spec)
-    axes = file.channels, file.times_s.round(6).tolist()  # of an array, another file tells them
+    axes = file.channels, file.times_s.round(6).tolist()  # of a bare array, another file has them
     name = digest("averages", FORMAT_VERSION, file_digest(file.path), axes, spec, images.files)
     path, origin = cache / f"{name}.safetensors", {"origin": name}
     if exists(path):

@@ -131,7 +131,7 @@ def average(responses: Responses, images: ImageSet, spec: ResponseSpec) -> np.nd
     at_once = max(1, _CHUNK_BYTES // signals[0].nbytes)
     for first in range(0, len(signals), at_once):
         rows = _as_slice(order[first : first + at_once])
-        with np.errstate(all="ignore"):  # what is too large for single precision is found below
+        with np.errstate(all="ignore"):  # values too large for single precision are found below
             np.mean(signals[rows], axis=1, dtype=np.float32, out=averaged[first : first + at_once])
     names = [responses.channels[channel] for channel in channels]
     _require_finite(averaged, responses, images, names)

@@ -186,7 +186,7 @@ class Claim:
         if found is None:
             try:
                 create(self._path, self._content())
-            except FileExistsError:  # by now someone came
+            except FileExistsError:  # by now someone else has come
                 return False
             except FileNotFoundError:
                 if on_disk:  # someone cleaned up the folder

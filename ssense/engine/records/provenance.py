@@ -32,7 +32,7 @@ _NO_RESULTS = ("cli", "engine")
 """Folders whose code changes no result, but for two modules of the engine."""
 _ENGINE = ("engine/core/cell.py", "engine/work/trial.py")
 _NAME_CHARACTERS = 8
-_UNKNOWN = "unknown"  # name of what made the records that do not say
+_UNKNOWN = "unknown"  # name of the version of records that do not say
 _GIT_SECONDS = 20  # a network file system may be slow, and git is not needed
 
 

@@ -33,11 +33,11 @@ from ssense.errors import UserError
 _DRAWS = 50
 # How often a cell whose worker died is tried again in one run.
 RETRIES = 2
-# Machines on spot are taken away as a matter of course, and the cell has its checkpoint; and yet
+# Spot machines are taken away as a matter of course, and the cell has its checkpoint; but
 # one that brings down every machine that it comes to must not continue for ever.
 LOST_MACHINES = 20
 
-# Of equal configurations the one proposed first comes first.
+# Among equal configurations the one proposed first comes first.
 _TIE = 1e-12
 
 Scored = tuple[Configuration, float | None]

@@ -126,7 +126,7 @@ class DatasetPlan:
         Raises:
             ValueError: The sentences are too few.
         """
-        tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
+        tower = self.tower if kind == "grouped" else None  # others do not need groups
         return split_sentences(kind, seed, repeat_groups(self.segments.text, tower), self.spans_s)
 
     @property

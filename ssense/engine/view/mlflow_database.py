@@ -32,15 +32,15 @@ DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """Environment of a server without the processes that evaluate language models."""
 
-# What SQLite calls errors that say nothing of the tables, but of the disk or of other processes.
+# Names of SQLite's errors that concern the disk or other processes, not the tables.
 _OF_THE_PLACE = (
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
     *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
     sqlite3.SQLITE_PROTOCOL,
 )
 _OF_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_LOCKED_S = 3.0  # that a database is waited for; MLflow's own requests take far less
-_PRIMARY = 0xFF  # of an error's code; the higher bits say more of it
+_LOCKED_S = 3.0  # wait for a locked database; MLflow's own requests take far less
+_PRIMARY = 0xFF  # low bits of an error's code; the higher ones say more
 
 
 def tracking_uri(storage: UPath) -> str:
@@ -248,7 +248,7 @@ def _execute(uri: str, what: str, *values: Mapping[str, object]) -> None:
 
 def _schema(path: Path) -> str | None:
     """The version of a database's schema; None where it has no tables, or was not finished."""
-    # To be written: SQLite takes back what a killed writer has left half done.
+    # Opened for writing: SQLite takes back what a killed writer has left half done.
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
         tables = database.execute("select name from sqlite_master").fetchall()
         if ("alembic_version",) not in tables:

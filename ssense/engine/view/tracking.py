@@ -94,7 +94,7 @@ _TRY_AGAIN_S = 5.0
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 _REASON_CHARACTERS = 100
-_PAGE_RUNS = 5000  # that are asked for at a time
+_PAGE_RUNS = 5000  # runs that are asked for at a time
 
 
 class Tracker:
@@ -435,7 +435,7 @@ class Tracker:
                     try:
                         artifacts.log_artifact(str(path))
                     except Exception:
-                        with suppress(Exception):  # rather none than half of one
+                        with suppress(Exception):  # none is better than half of one
                             artifacts.delete_artifacts(name)
                         raise
         except Exception as error:  # whatever the artifact store's client library raises
@@ -463,7 +463,7 @@ class _Known:
 
     def is_of_another_record(self, tags: Mapping[str, str]) -> bool:
         """Whether it is half written, or of a record or report that has been replaced since."""
-        if FINISHED_AT not in tags:  # of what grows with the sweep
+        if FINISHED_AT not in tags:  # a run that grows with the sweep
             return False
         return self.status == "RUNNING" or self.tags.get(FINISHED_AT) != tags[FINISHED_AT]
 

@@ -80,7 +80,7 @@ def own_ray(cores: int | None = None) -> Iterator[None]:
 def own_home() -> Path | None:
     """The folder of the Ray of our own that runs, removed at its end; None for any other Ray."""
     node = ray_worker._global_node
-    if node is None:  # of a client, whose Ray is elsewhere
+    if node is None:  # a client, whose Ray is elsewhere
         return None
     home = Path(node.get_temp_dir_path()).parent
     return home if home.name.startswith(PREFIX) else None
@@ -108,9 +108,9 @@ def _start(home: Path, cores: int) -> None:
                 _temp_dir=str(home / "r"),
                 _system_config=_QUIET,
             )
-    except SystemExit as sigterm:  # Ray's own handler of it, which ends us without a word
+    except SystemExit as sigterm:  # Ray's own handler, which would end this process without a word
         raise KeyboardInterrupt from sigterm
-    except Exception as error:  # Ray raises half a dozen, among them plain ones
+    except Exception as error:  # Ray raises half a dozen kinds, plain exceptions among them
         raise UserError(_why_not(error)) from error
 
 

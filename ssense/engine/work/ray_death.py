@@ -65,7 +65,7 @@ def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
             ):
                 yield
         finally:
-            signal.signal(_LOST, signal.SIG_IGN)  # what follows is not to be interrupted by it
+            signal.signal(_LOST, signal.SIG_IGN)  # it must not interrupt what follows
     except BaseException as error:
         dead = death()
         # Ctrl-C, and what a batch system sends to Ray and to us, is an interrupt all the same.
@@ -87,7 +87,7 @@ def cluster_death() -> Callable[[], str]:
     more where they did. A network that is away for a while refuses nothing.
     """
     node = ray_worker._global_node
-    if node is None:  # of a client, whose Ray is elsewhere
+    if node is None:  # a client, whose Ray is elsewhere
         return str
     servers = {
         "GCS (gcs_server)": node.gcs_address,

@@ -43,7 +43,7 @@ def clear(home: Path, *, spare: int | None = None) -> None:
 def _processes_of(home: Path, spare: int | None) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # it has just ended, or is another user's
+        with suppress(psutil.Error, OSError):  # the process has just ended, or is another user's
             if process.pid not in (os.getpid(), spare) and _lives_in(home, process):
                 found.append(process)
     return found

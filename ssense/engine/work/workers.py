@@ -192,17 +192,17 @@ class CellSearcher(Searcher):
     def lost(self, trial_id: str, error: Exception | None) -> None:
         """Try the cell of a worker that died or broke again, or record that it failed."""
         cell = self._cells.pop(trial_id, None)
-        if cell is None:  # it ended well, and its trial failed over an obstacle here
+        if cell is None:  # the cell ended well; its trial failed over an obstacle here
             return
         name = self._search.signature(cell)
         cause = getattr(error, "cause", None) or error
         most = LOST_MACHINES if lost_machine(cause) else RETRIES
         try:
-            if isinstance(cause, UserError):  # of the storage or the machine, not of the cell
+            if isinstance(cause, UserError):  # the storage's or the machine's, not the cell's
                 raise cause
             record = self._ledger.record(name)
             if record is not None and record.done and record.code_digest == code_digest():
-                self._take(record)  # it died once it had written that, and before it could say so
+                self._take(record)  # the worker died after writing this
             elif self._search.retry(cell, most):
                 self._budget.started -= 1
                 self._say_lost(cell, cause)
@@ -420,13 +420,13 @@ def _cluster(address: str) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:  # Ray raises half a dozen, among them plain ones
+    except Exception as error:  # Ray raises half a dozen kinds, plain exceptions among them
         raise UserError(
             f"no Ray cluster at RAY_ADDRESS={address} ({one_line(error)}). Check the address, or "
             "unset RAY_ADDRESS to use this machine."
         ) from error
     finally:
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process without a word
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process silently
     with ending_with_ray(cluster_death()):
         yield
 

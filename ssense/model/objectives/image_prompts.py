@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, pad
 KERNELS, KERNEL_PX = 4, 7
 _GATE = 16  # width of the network that mixes the kernels
 _BOTTLENECK = 16  # how many times narrower the fusion is than the tower
-_DROPOUT = 0.1  # of the values of the prompts
+_DROPOUT = 0.1  # share of the prompts' values that training drops
 
 
 class DynamicFilter(nn.Module):

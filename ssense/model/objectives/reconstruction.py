@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_WIDTH, _HEADS, _HIDDEN, _DROPOUT = 128, 4, 256, 0.1  # of the block of attention
+_WIDTH, _HEADS, _HIDDEN, _DROPOUT = 128, 4, 256, 0.1  # sizes of the block of attention
 _CONTEXT, _SELF = 0, 1  # rows of the modality embedding
 
 
