@@ -81,7 +81,7 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
         raise SystemExit(1)
     if outcomes <= {"full"}:
         if os.environ.get("RAY_ADDRESS"):
-            say(f"Next: {options.next_step}, submitted as this was")
+            say(f"Next: {options.next_step}, submitted in the same way")
         else:
             say(f"Next: {shell_command(options.next_step, storage=options.storage)}")
 

@@ -61,7 +61,7 @@ class Description:
         for place, row in enumerate(self.rows):
             known = levels.get(row.family)
             if known is None or row.configuration.keys() != known.keys():
-                raise ValueError(f"rows[{place}] is of no family")
+                raise ValueError(f"rows[{place}] belongs to no family")
             for name, value in row.configuration.items():
                 if value not in known[name]:
                     raise ValueError(
