@@ -2,8 +2,8 @@
 
     python analysis/catalogue.py --storage DIR
 
-What it shows of a sweep can be given as --sweep: its name, a beginning of it, or words such as
-"masking sub_9" that are true of no other.
+Any part of what it shows can be given as --sweep: a name, its beginning, or words such as "masking
+sub_9" that match no other sweep.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
     python analysis/evaluate.py --storage DIR [--sweep NAME]
     python analysis/evaluate.py --confirm-seeds 100 101 102 103 104
 
-Per family, the configuration with the best mean validation Recall@10; each of its seeds' encoders
-on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice was not
-made: they lessen what the choice owes to its seeds. They do not undo that it was made among
-configurations on these sentences, which fresh seeds deal out anew; only a sweep with --split
-held-out keeps its test sentences from all seeds. Every look at test splits is recorded.
-tables.html holds it all, with figures; tables and figures stand beside it.
+Evaluates, for each family, the configuration with the best mean validation Recall@10: the encoder
+of each of its seeds on that seed's own test split. Nothing is trained, except at fresh seeds, at
+which the choice was not made: they lessen what the choice owes to its seeds. They do not undo that
+it was made among configurations on these sentences, which fresh seeds deal out again; only a sweep
+with --split held-out keeps its test sentences from all seeds. Every look at test splits is
+recorded. tables.html holds everything, with figures; the tables and figures lie beside it as files.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python analysis/verify.py --storage DIR
 
-Records with their signatures, encoders with their records, shards with their manifests, embeddings
-and other kept tensors with their checksums, looks with those that saw them. Nothing is changed. A
-line is printed for every fault, however long; the exit code is 1 where there is one. How far it is
-is said on a terminal alone.
+Compares records with their signatures, encoders with their records, shards with their manifests,
+embeddings and other kept tensors with their checksums, and looks with those that saw them. Nothing
+is changed. A line is printed for every fault, however long; the exit code is 1 where there is one.
+Progress is shown on a terminal alone.
 """
 
 from __future__ import annotations

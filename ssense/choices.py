@@ -1,7 +1,6 @@
 """Names of the choices that command lines and specifications offer.
 
-They stand apart from what they choose, whose libraries take seconds to import: a command line is
-checked before.
+Importing them is quick, unlike the code that they choose from: command lines are checked first.
 """
 
 from __future__ import annotations

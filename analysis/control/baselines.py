@@ -1,6 +1,6 @@
 """What can be retrieved without the brain: from a sentence's duration, place in the movie or sound.
 
-Plain tensors in, scores of candidates out; nothing here has seen a signal.
+Functions from plain tensors to scores of candidates; none of them sees a signal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Controls that need no training: what duration, onset, sound and chance reach, and permuted pairs.
 
-Each is evaluated on the test splits of a sweep's seeds, beside its best configuration.
+Each is evaluated on the test splits of a sweep's seeds, for comparison with its best configuration.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ STORAGE/sweeps/SWEEP/looks/ID.json          that a sweep looked, and what its lo
 
 The test images of a subject are the same for all datasets, kinds and seeds.
 
-Looks are chained: each names the looks that it saw, with what they hash to, and the sweep that
-looked keeps a note of the last one. So a look that is removed, changed or put in another's place
-shows. Of two at once neither sees the other, and whichever comes next sees both. Looks of earlier
-versions of the code name none, and count all the same.
+Looks are chained: each names the looks before it with their hashes, and the sweep that looked keeps
+a note of its last one. So it shows if a look is removed, changed or replaced. Of two at once
+neither sees the other, and whichever comes next sees both. Looks of earlier versions of the code
+name none, and count all the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scores of several subjects: the subject is the unit, its seeds and recordings are averaged first.
 
-Seeds and recordings of one subject say nothing of another (Demsar 2006, with subjects for data
-sets).
+Seeds and recordings of one subject say nothing of other subjects (Demsar 2006, with subjects in
+place of data sets).
 """
 
 from __future__ import annotations

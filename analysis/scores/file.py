@@ -3,8 +3,8 @@
 Long: a row for each configuration and seed, and a column for each score. Wide: a column for each
 seed, or for each configuration. An evaluation's scores.csv is long, with the family as the
 configuration, a protocol and the kind of split; that of images has objectives, which are compared.
-Columns subject and recording, either or both, say whose scores they are. What was understood is
-said, and what can't be told apart is refused.
+Columns subject and recording, either or both, say whose scores they are. Notes say how the file was
+understood; a file that can be understood in two ways is refused.
 """
 
 from __future__ import annotations

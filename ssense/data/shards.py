@@ -11,7 +11,8 @@ bytes of its values, whose type and shape the file states; plain pyarrow reads i
     values = numpy.frombuffer(b"".join(table["spectrogram"].to_pylist()), numpy.float16)
     values.reshape(-1, *json.loads(table.schema.metadata[b"shape"]))
 
-Values one by one would be read at a tenth of the speed, and compressed well take nearly the room.
+Storing values one by one would make reading ten times slower; compression would save hardly any
+room.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Plain values, as JSON has them, read back into the types that they were written from.
 
-Whoever edits a file by hand, or loses half of it, leaves JSON that parses and means nothing: a list
-for an object, a number of four hundred digits, null. Each is found here, and named by its place.
+A file that was edited by hand, or cut short, may be JSON that parses and means nothing: a list for
+an object, a number of four hundred digits, null. Each of these is found here, and named by its
+place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """JSON files that show whether they were changed: each holds a checksum of all else in it.
 
-An edit, a merge of two copies or a flipped bit leaves valid JSON that says something else. Whoever
-means to forge a file can make its checksum too; this is against accidents, and edits in passing.
+An edit, a merge of two copies or a flipped bit leaves valid JSON that says something else. The
+checksum finds accidents and passing edits; it is no protection against a forger, who can compute it
+too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """State dictionaries of other people's models: read without running what a file says.
 
-Read are .safetensors files, whatever `torch.save` writes of plain tensors (.pt, .pth, .bin), and
-TorchScript archives such as OpenAI published CLIP in: of these the tensors alone, not the program.
+It reads .safetensors files, whatever `torch.save` writes of plain tensors (.pt, .pth, .bin), and
+TorchScript archives such as OpenAI published CLIP in, of which it takes the tensors and not the
+program.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CLIP's weights from files, under whichever names: open_clip's, OpenAI's or transformers'.
 
-Hugging Face's `transformers` has other names for the layers, keeps queries, keys and values apart,
-and applies projections from the other side. OpenAI's archive has open_clip's names and three
-numbers more.
+Hugging Face's `transformers` names the layers differently, keeps queries, keys and values apart,
+and applies projections from the other side. OpenAI's archive has open_clip's names and three more
+entries.
 """
 
 from __future__ import annotations

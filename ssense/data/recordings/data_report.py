@@ -4,8 +4,8 @@
     for line in report.lines():
         print(line)
 
-It reads the labels again, and what the HDF5 file holds by name; of the signals it tells what
-`Recording.quality` found.
+The report reads the labels and the names in the HDF5 file again; what it says of the signals is
+what `Recording.quality` found.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is wrong with the signals of a recording, found without reading all of them.
 
 Every channel is looked at in `PROBES` stretches spread over the movie, and up to `REFERENCES`
-channels throughout, to find where the recording as a whole has no signal. Signals without change,
-sample for sample, are none: noise alone makes those of a living channel differ.
+channels throughout, to find where the recording as a whole has no signal. A stretch in which no
+sample changes counts as without signal: noise alone makes the samples of a living channel differ.
 """
 
 from __future__ import annotations

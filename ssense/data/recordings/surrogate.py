@@ -1,6 +1,6 @@
 """Surrogate recordings: the same sentences at the same times, with unrelated signals.
 
-What a model still retrieves from them it has not read from the brain (Theiler et al., 1992).
+Whatever a model still retrieves from them does not come from the brain (Theiler et al., 1992).
 """
 
 from __future__ import annotations

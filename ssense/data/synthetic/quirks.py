@@ -1,7 +1,7 @@
 """Irregularities of the published files, made up too, so that readers are tested on them.
 
-Quirks add and disguise. The sentences that can be aligned keep their times and their spoken words
-(one of them excepted, which comes to repeat its neighbour), and the signals stay as they are.
+Quirks only add or disguise. The sentences that can be aligned keep their times and spoken words
+(except for one, which is made to repeat its neighbour), and the signals stay as they are.
 """
 
 from __future__ import annotations

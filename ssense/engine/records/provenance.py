@@ -2,7 +2,7 @@
 
 A version of the code is named by its syntax trees without docstrings. A comment, a docstring or the
 layout changes no result, and must not ask anybody to retrain; any other edit may. Bytecode would
-tell no more, and names the same code anew in every version of Python.
+say no more, and differs between versions of Python.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The search: which cell runs next, and which configuration Optuna proposes for a family.
 
-Nothing here keeps a truth of its own. Which cells deserve to run is decided by the policy from
-results alone, and a proposal is a function of the family, its place in the sweep and the results
-before it. So a sweep taken up again, on any number of workers, meets the same configurations and
-runs the same cells as one that was never interrupted.
+The search has no state of its own. Which cells deserve to run is decided by the policy from results
+alone, and a proposal is a function of the family, its place in the sweep and the results before it.
+So a sweep that is resumed, on any number of workers, meets the same configurations and runs the
+same cells as one that was never interrupted.
 """
 
 from __future__ import annotations

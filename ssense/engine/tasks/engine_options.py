@@ -1,6 +1,6 @@
 """Options that every sweep shares, whatever its cells train.
 
-What takes seconds to import is imported where it is used: flags are checked before.
+Imports that take seconds are inside the functions that need them: flags are checked first.
 """
 
 from __future__ import annotations

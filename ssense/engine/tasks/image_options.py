@@ -1,6 +1,6 @@
 """Options of sweeps on responses to images, with defaults for real and for synthetic data.
 
-What takes seconds to import is imported where it is used: flags are checked before.
+Imports that take seconds are inside the functions that need them: flags are checked first.
 """
 
 from __future__ import annotations

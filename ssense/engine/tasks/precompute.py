@@ -1,6 +1,6 @@
 """From a recording to a dataset: spectrograms by Ray Data into shards, sentences into embeddings.
 
-Each step is kept under a name that hashes its whole origin, so a second run finds it there.
+The result of each step is kept under a name that hashes its whole origin, so a second run finds it.
 """
 
 from __future__ import annotations

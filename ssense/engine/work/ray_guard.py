@@ -1,9 +1,9 @@
 """The guard of a private Ray: once its driver is gone, it ends what is left of that Ray.
 
-Left to themselves, Ray's agents outlive a driver that is killed by a minute, and its files stay.
-The guard runs as a script in a process of its own, which signals to the driver's terminal or batch
-job do not end. It waits until its standard input closes: the driver closes it at a normal end, the
-system when the driver dies in any other way.
+Without it, Ray's agents outlive a killed driver by a minute, and Ray's files stay. The guard runs
+as a script in a process of its own, which signals to the driver's terminal or batch job do not end.
+It waits until its standard input closes: the driver closes it at a normal end, the system when the
+driver dies in any other way.
 """
 
 from __future__ import annotations
