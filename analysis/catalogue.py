@@ -68,7 +68,8 @@ def question(sweep: Sweep) -> str:
 def _cells(ledger: Ledger, description: Description) -> str:
     """How many of the sweep's cells are done; a ledger has those of controls and other seeds too.
 
-    A cell is told by configuration and seed, for its signature depends on files that may be away.
+    A cell is told by configuration and seed, because its signature depends on files that may be
+    missing.
     """
     try:
         done, failed = _finished(ledger, description)

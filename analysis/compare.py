@@ -72,7 +72,7 @@ _UNITS: Mapping[Unit, str] = {
 
 
 _WHOLE: Mapping[Unit, float] = {"fraction": 1.0, "percent": 100.0, "own": 0.0}
-"""The score of whoever hits everything."""
+"""Score of a configuration that hits everything."""
 
 
 class Compared(NamedTuple):
@@ -187,7 +187,7 @@ def region(text: str | None, unit: Unit) -> float | None:
 
 
 def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | None, int | None]:
-    """Items to train on, and those of the test split that seeds draw anew, as far as anyone says.
+    """Items to train on, and those of the test split that seeds draw again, as far as known.
 
     Args:
         options: Flags, which may give them.

@@ -371,7 +371,7 @@ def _crossed(name: str, differences: np.ndarray) -> Difference:
 
 
 def standard_errors(by_image: np.ndarray) -> tuple[float, float]:
-    """Standard errors of a mean if the test images were drawn anew, the subjects being the same.
+    """Standard errors of a mean if other test images were drawn for the same subjects.
 
     Subjects find the same images easy, so averaging over subjects takes little of it away.
 

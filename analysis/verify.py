@@ -138,7 +138,7 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
     """Whether what a record says hashes to its signature.
 
     A sweep's ledger has cells of controls too, with other data or splits. Where initial weights
-    are in a file that is not here, nobody can tell.
+    are in a file that is not here, it can't be known.
     """
     specification = sweep.specification
     if _has_weights_away(specification):

@@ -134,7 +134,7 @@ def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentenc
 
 
 def _summaries(folder: UPath, table: Mapping[str, list[Any]], recording: UPath) -> list[Any]:
-    """How the sentences sound, a column per summary; none where nobody knows."""
+    """How the sentences sound, a column per summary; none where it is unknown."""
     if kept := [table[name] for name in ACOUSTIC_SUMMARIES if name in table]:
         return kept
     # Shards that were made before they had such columns: their transcript may still be there.

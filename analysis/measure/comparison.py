@@ -78,7 +78,7 @@ class Comparison:
         difference: The difference and the test to go by.
         p_holm: The p-value of that test, adjusted for all comparisons of the kind.
         n_comparisons: How many comparisons of the kind there are.
-        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+        equivalence: Differences up to this mean nothing in practice; None where that is not stated.
     """
 
     difference: Difference
@@ -243,7 +243,7 @@ def compare(
 
 
 def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0.0) -> np.ndarray:
-    """Subtract scores `[J]` of the same seeds; 0, or all alike, where they are but for rounding.
+    """Subtract scores `[J]` of the same seeds; what differs by rounding alone counts as equal.
 
     Else 0.6 - 0.5 and 0.5 - 0.4 would differ, and by next to nothing: a difference of no spread
     would be 1e16 standard deviations large. So would one of 1.7, 1.7 and 1.6 that is a sentence
@@ -264,7 +264,7 @@ def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0
 
 
 def spread(values: np.ndarray) -> float:
-    """Standard deviation of `[J]` (ddof 1); 0 where all are alike but for rounding."""
+    """Standard deviation of `[J]` (ddof 1); 0 where all are alike within rounding."""
     sd = float(values.std(ddof=1))
     return sd if sd > ROUNDING * np.abs(values).max() else 0.0
 
@@ -330,7 +330,7 @@ def further_legend(
 
     Args:
         comparisons: The comparisons in the table.
-        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+        equivalence: Differences up to this mean nothing in practice; None where that is not stated.
         shown: Writes a difference.
     """
     words = [

@@ -98,8 +98,8 @@ class Evaluation:
         n_train, n_test: Sentences of the training and test splits, means over seeds.
         sizes: Sizes that tests over seeds must allow for, see `resampled_sizes`.
         test_blocks: Where all seeds share one test split: the blocks of neighbours that are the
-            units of the tests, or 0 where each stimulus is one. None where seeds draw test splits
-            anew, and are the units.
+            units of the tests, or 0 where each stimulus is one. None where each seed draws its
+            own test split, and is a unit.
     """
 
     chosen: Mapping[str, Configuration]

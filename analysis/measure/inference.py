@@ -1,8 +1,8 @@
 """Tests for the scores of seeded cells, on plain arrays; which one depends on what seeds share.
 
-Seeds that draw test splits anew: d_j is the difference between two configurations, or between one
-and chance, at seed j. The test splits overlap from seed to seed, so the d_j are correlated, and the
-usual t-test finds differences that are not there: `corrected_resampled_ttest`.
+Seeds that draw their own test splits: d_j is the difference between two configurations, or between
+one and chance, at seed j. The test splits overlap from seed to seed, so the d_j are correlated, and
+the usual t-test finds differences that are not there: `corrected_resampled_ttest`.
 
 Seeds that share one test split: they say nothing of other stimuli, however many there are. The
 unit is the stimulus, averaged over seeds, in blocks of time: `stimulus_test`, and `pairing_test`
@@ -105,7 +105,7 @@ def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int)
 def least_variance_of_hits(differences: ArrayLike, n_train: int, n_test: int) -> float:
     """The least variance that differences between shares of hits can have between seeds.
 
-    As `variance_of_stimuli`, where nobody knows which stimuli were hit: a difference of d between
+    As `variance_of_stimuli`, where it is unknown which stimuli were hit: a difference of d between
     two shares takes at least n |d| stimuli that one hits and the other does not (McNemar), so that
     its variance over stimuli is at least |d| (1 - |d|).
 
@@ -291,7 +291,7 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> Estimate:
     """Mean of the middle half of all runs (Agarwal et al. 2021), over recordings and seeds.
 
     Each run counts once, so a recording of more seeds counts for more. The bootstrap is stratified:
-    it draws seeds anew within each recording, so it tells how sure the value is for these
+    it draws seeds within each recording again, so it tells how sure the value is for these
     recordings, not for others.
 
     Args:

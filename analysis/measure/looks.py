@@ -88,7 +88,7 @@ class Looks:
 
     @property
     def next_number(self) -> int:
-        """The number of the next look: that of none that ever was."""
+        """The number of the next look, which no earlier look ever had."""
         known = map(_NUMBER.fullmatch, self.looks.keys() | self.broken.keys())
         return 1 + max((int(name[1]) for name in known if name), default=0)
 

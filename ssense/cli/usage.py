@@ -47,7 +47,7 @@ def usage(options: type, program: str, description: str) -> str:
 
 
 def _grouped(flags: Sequence[Flag], groups: Mapping[str, Sequence[str]]) -> dict[str, list[Flag]]:
-    """Flags by title: those in no group first, those of a nested class under its name at last."""
+    """Flags by title: those in no group first, those of a nested class under its name last."""
     by_name = {flag.name: flag for flag in flags}
     titles = {name: title for title, names in groups.items() for name in names}
     found: dict[str, list[Flag]] = {}

@@ -60,7 +60,7 @@ def resampled_sizes(kind: SplitKind, split: Split) -> tuple[int, int]:
     """Numbers of training sentences, and of test sentences as far as seeds draw them again.
 
     They are what Nadeau and Bengio's correction allows for. Where all seeds share one test split,
-    nothing of it is drawn anew, and claims are about its sentences alone.
+    nothing of it is drawn again, and claims are about its sentences alone.
     """
     return len(split.train), 0 if kind == "held-out" else len(split.test)
 

@@ -353,7 +353,7 @@ def _fold(superlets: list[list[Wavelet]], grid: _Grid, like: torch.Tensor) -> _F
 
 
 def _factors(superlet: list[Wavelet]) -> Iterator[_Factor]:
-    """Neighbours in pairs where weights are equal, as all are but for a last fraction."""
+    """Neighbours in pairs where weights are equal, as all are except for a last fraction."""
     while superlet:
         paired = len(superlet) > 1 and superlet[0].weight == superlet[1].weight
         factor, superlet = superlet[: 1 + paired], superlet[1 + paired :]

@@ -8,8 +8,8 @@ of cycles `c`. With `B = c / (5 f)` seconds, `x` zero outside its samples and we
     W_c[n]   = (1 / rate) Σ_m x[m] psi_c((n - m) / rate)         in the unit of x
     S[n]     = Π_k |W_{c_k}[n]| ** w_k
 
-The defaults of `SuperletSpec` are those of BrainBERT (its `superlet.yaml`). How it is computed is
-told in `folding`.
+The defaults of `SuperletSpec` are those of BrainBERT (its `superlet.yaml`). The module `folding`
+explains the computation.
 """
 
 from __future__ import annotations

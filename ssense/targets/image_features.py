@@ -26,7 +26,7 @@ from ssense.targets.clip import frozen_clip, model_config, read_embeddings, writ
 if TYPE_CHECKING:
     from upath import UPath
 
-FORMAT_VERSION = 1  # raise it when the same images and tower come to give other features
+FORMAT_VERSION = 1  # raise it when the same images and tower give other features
 
 VIEWS: dict[FeatureKind, tuple[Augmentation, ...]] = {
     "original": (Unchanged(),),

@@ -137,7 +137,7 @@ def _first_text(sentence_idx: np.ndarray, texts: np.ndarray) -> dict[int, str]:
 def _several_texts(
     sentence_idx: np.ndarray, texts: np.ndarray, sentences: dict[int, str]
 ) -> dict[int, tuple[str, str]]:
-    """The text taken and the first other one, but for blanks, of each sentence that has another."""
+    """The text taken and the first other one, besides blanks, of each sentence that has another."""
     several: dict[int, tuple[str, str]] = {}
     for number, text in zip(sentence_idx.tolist(), texts.tolist(), strict=True):
         if text.split() and text.split() != sentences[number].split():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssense.errors import UserError
 
-FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
+FORMAT_VERSION = 1  # raise it when the same specification gives other files
 
 LEAST: dict[str, float] = {
     "sentences": 1,

@@ -10,7 +10,7 @@ from typing import Literal
 from ssense.choices import Part
 from ssense.errors import UserError
 
-FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
+FORMAT_VERSION = 1  # raise it when the same specification gives other files
 
 Variant = Literal["official", "nice", "ubp", "neurobridge", "array"]
 MEG_VARIANTS = ("ubp", "neurobridge", "array")

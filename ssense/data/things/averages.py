@@ -25,7 +25,7 @@ from ssense.files.storage import exists
 from ssense.files.tables import listing
 from ssense.files.tensor_file import read_tensor, write_tensor
 
-FORMAT_VERSION = 1  # raise it when the same files come to give other responses
+FORMAT_VERSION = 1  # raise it when the same files give other responses
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -26,13 +26,13 @@ class Power:
 
     Attributes:
         seeds: How many seeds every configuration meets.
-        sizes: Sentences of the training and test splits, as far as seeds draw them anew.
+        sizes: Sentences of the training and test splits, as far as seeds draw them again.
         comparisons: How many pairs of families are compared, which Holm's adjustment allows for.
         noise: Standard deviation of paired differences between configurations, in the metric, from
             the cells that are done; None where that is unknown.
         metric: The validation metric that configurations are judged by.
         shared_test: Stimuli of the one test split that all seeds share, and how many blocks of them
-            are the units of the test, 0 where subjects are; None where seeds draw test splits anew.
+            are the units of the test, 0 where subjects are; None where each seed draws its own.
     """
 
     seeds: int

@@ -83,9 +83,10 @@ class Ledger:
         return {name: found[name][1] for name in marks}
 
     def copy_records(self) -> None:
-        """Copy what is not copied yet, so that whoever takes up the sweep need not read it singly.
+        """Copy what is not copied yet, so that the next driver need not read them one by one.
 
-        On a disk, which is as quick without, nothing is done; nor where the storage is away.
+        Nothing is done on a disk, which is as quick without, nor where the storage can't be
+        reached.
         """
         if not is_local(self.folder):
             with contextlib.suppress(UserError):

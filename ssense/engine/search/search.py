@@ -350,7 +350,7 @@ class Search:
         return fmean(record.best[self.sweep.metric] for record in done)
 
     def best(self) -> dict[str, Row]:
-        """By family, the configuration that leads, where it has every seed."""
+        """The leading configuration of each family, where it has every seed."""
         return {
             row.family: row for row in self.leaders() if self.score(row.configuration) is not None
         }

@@ -112,7 +112,7 @@ class ImagePlan:
                 )
 
     def n_candidates(self, split: Split) -> int:
-        """Images of the validation, of which each query has to find its own, whoever saw them."""
+        """Distinct images of the validation, among which each query has to find its own."""
         rows, n_training = split.validation, len(self.things.rows("training"))
         test = bool((rows >= n_training).any())
         n = len(self.things.test_images if test else self.things.training_images)

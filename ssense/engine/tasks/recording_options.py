@@ -120,7 +120,7 @@ class SweepOptions(EngineOptions):
     """The synthetic recording to make."""
 
     def __post_init__(self) -> None:
-        """Refuse a recording or weights that are not there, and a part of none."""
+        """Refuse a recording or weights that are not there, and a subject or trial without one."""
         super().__post_init__()
         check_folder("--recording", self.recording)
         for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):

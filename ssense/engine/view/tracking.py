@@ -439,7 +439,7 @@ class Tracker:
                             artifacts.delete_artifacts(name)
                         raise
         except Exception as error:  # whatever the artifact store's client library raises
-            self._client.get_run(known.run_id)  # fails where it is MLflow itself that is away
+            self._client.get_run(known.run_id)  # fails where MLflow itself can't be reached
             say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")
 
 

@@ -43,7 +43,7 @@ _SOCKET = f"r/session_2026-01-31_00-00-00_000000_{2**22}/sockets/plasma_store"
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _ESSENTIAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
 _QUIET = {
-    # Nobody reads these, and with Ray's servers gone, sending the rest of them takes 15 s.
+    # These are not read, and sending the rest of them takes 15 s once Ray's servers are gone.
     "task_events_report_interval_ms": 0,
     "enable_metrics_collection": False,
 }

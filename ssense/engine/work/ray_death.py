@@ -84,7 +84,7 @@ def cluster_death() -> Callable[[], str]:
     """Return a function that tells whether the joined Ray has lost its GCS or our raylet.
 
     Others started them, here or on another machine: all that can be seen is that nobody listens any
-    more where they did. A network that is away for a while refuses nothing.
+    more where they did. A network that is down for a while refuses nothing.
     """
     node = ray_worker._global_node
     if node is None:  # a client, whose Ray is elsewhere
