@@ -117,7 +117,7 @@ def paired(
         absent: Scores that the file names without a value.
 
     Returns:
-        By configuration, `[J]`; and what was left out for lack of a partner, a line each.
+        Scores by configuration, `[J]`; and what was left out for lack of a partner, a line each.
 
     Raises:
         UserError: There is a single configuration, or no seed that all have.

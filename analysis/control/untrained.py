@@ -179,7 +179,7 @@ def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
     Bandwidths and weights are those that are best on the validation split.
 
     Returns:
-        By name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
+        Scores by name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
     """
     parts = _Parts(*map(sentences.of, (split.train, split.validation, split.test)))
     scored = {

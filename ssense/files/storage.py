@@ -375,7 +375,7 @@ def subfolders_with(folder: UPath, name: str) -> dict[str, str]:
     In an object store this takes a request per thousand files, not one per folder.
 
     Returns:
-        By folder, a mark that changes with the file's content; empty where the storage has none.
+        Marks by folder, which change with the file's content; empty where the storage has none.
 
     Raises:
         UserError: The storage can't be read.

@@ -125,8 +125,8 @@ class SuperletSpec:
         """The superlet at one index of `frequencies_hz`.
 
         Returns:
-            cycles: [wavelets] float64, ascending.
-            weights: [wavelets] float64, their shares in the geometric mean; they sum to 1.
+            The wavelets' cycles, [wavelets] float64, ascending; and their weights, [wavelets]
+            float64, shares in the geometric mean that sum to 1.
         """
         # In fractions, so that rounding does not add a wavelet with a weight of 1e-16.
         lowest, highest = (

@@ -162,7 +162,7 @@ def cached_features(
         device: Device to compute on.
 
     Returns:
-        By kind, `[N, F]` float32 on the CPU, not normalised.
+        Features by kind, `[N, F]` float32 on the CPU, not normalised.
 
     Raises:
         UserError: The weights can't be loaded, or an image or a cached file is damaged.
@@ -213,7 +213,7 @@ def embed_images(
     """Embed views of all images.
 
     Returns:
-        By view, `[N, F]` float32 on the CPU.
+        Features by view, `[N, F]` float32 on the CPU.
 
     Raises:
         UserError: The weights can't be loaded, or an image is damaged.

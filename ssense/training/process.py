@@ -20,8 +20,8 @@ from ssense.precision import float32_backends
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
 """PyTorch's names of the units for bf16: two of x86, one of ARM."""
 TENSORS_SHARE = 0.9
-"""Of a worker's share of a GPU's memory. PyTorch limits its tensors alone; the CUDA context of
-every process, the driver's too, takes about half a gigabyte besides them."""
+"""Part of a worker's share of a GPU's memory that tensors may take. PyTorch limits these alone; the
+CUDA context of every process, the driver's too, takes about half a gigabyte besides."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # numbers of options in glibc's malloc.h
 
 

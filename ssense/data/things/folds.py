@@ -48,8 +48,8 @@ def make_fold(
         n_validation: Number of concepts to hold out.
 
     Returns:
-        Of the training responses the rows to train on, and those to one image of each held-out
-        concept; of the test responses the subject's rows, for the test evaluation alone.
+        Rows of the training responses to train on, and those to one image of each held-out concept;
+        and the subject's rows of the test responses, for the test evaluation alone.
 
     Raises:
         UserError: There is no such subject, nobody else to train on, or too few concepts.
