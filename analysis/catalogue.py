@@ -2,8 +2,8 @@
 
     python analysis/catalogue.py --storage DIR
 
-What it shows of a sweep can be given as --sweep: its name, a beginning of it, or words such as
-"masking sub_9" that are true of no other.
+Any part of what it shows can be given as --sweep: a name, its beginning, or words such as "masking
+sub_9" that match no other sweep.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def question(sweep: Sweep) -> str:
 def _cells(ledger: Ledger, description: Description) -> str:
     """How many of the sweep's cells are done; a ledger has those of controls and other seeds too.
 
-    A cell is told by configuration and seed, for its signature depends on files that may be away.
+    A cell is told by configuration and seed, because its signature depends on files that may be
+    missing.
     """
     try:
         done, failed = _finished(ledger, description)

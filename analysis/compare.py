@@ -72,7 +72,7 @@ _UNITS: Mapping[Unit, str] = {
 
 
 _WHOLE: Mapping[Unit, float] = {"fraction": 1.0, "percent": 100.0, "own": 0.0}
-"""The score of whoever hits everything."""
+"""Score of a configuration that hits everything."""
 
 
 class Compared(NamedTuple):
@@ -117,7 +117,7 @@ def paired(
         absent: Scores that the file names without a value.
 
     Returns:
-        By configuration, `[J]`; and what was left out for lack of a partner, a line each.
+        Scores by configuration, `[J]`; and what was left out for lack of a partner, a line each.
 
     Raises:
         UserError: There is a single configuration, or no seed that all have.
@@ -167,7 +167,7 @@ def region(text: str | None, unit: Unit) -> float | None:
         unit: Unit of the scores.
 
     Returns:
-        None where nothing is known of the unit but that it is no percentage.
+        None where nothing is known of the unit but that it is not a percentage.
 
     Raises:
         UserError: The text is in percentage points, but the scores are not.
@@ -187,7 +187,7 @@ def region(text: str | None, unit: Unit) -> float | None:
 
 
 def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | None, int | None]:
-    """Items to train on, and those of the test split that seeds draw anew, as far as anyone says.
+    """Items to train on, and those of the test split that seeds draw again, as far as known.
 
     Args:
         options: Flags, which may give them.
@@ -206,7 +206,7 @@ def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | N
                 f"{known}. Leave it out."
             )
     (flag, n_test), (known, stated) = flags, splits.sizes
-    any_size = 1 if splits.shared else None  # where nothing is drawn anew, tests don't depend on it
+    any_size = 1 if splits.shared else None  # tests of shared splits don't depend on it
     return known or flag or any_size, n_test if stated is None else stated
 
 

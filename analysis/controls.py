@@ -370,7 +370,7 @@ def main(options: ControlOptions) -> None:
 
 def _mean_and_above(found: ControlScores) -> tuple[float, float]:
     score, chance = found.scores[PRIMARY].mean(), found.chance[PRIMARY].mean()
-    return score, round(score - chance, 12)  # equal but for rounding is equal
+    return score, round(score - chance, 12)  # equal within rounding counts as equal
 
 
 def _overlap_in_words(overlapping: float | None, own: float | None) -> str:

@@ -121,7 +121,7 @@ def write_report(material: Material) -> list[UPath]:
     What an earlier evaluation had and this one has not is removed.
 
     Raises:
-        UserError: the storage can't be written to, or the folder of the shards is damaged.
+        UserError: The storage can't be written to, or the folder of the shards is damaged.
     """
     ledger, pictures = material.ledger, draw_pictures(material)
     origin = ledger.description().origin

@@ -1,4 +1,4 @@
-"""The command lines of the analysis, without what they set in motion: flags are checked before."""
+"""Options of the analysis commands; imports nothing slow, so that flags are checked at once."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def main(options: RecordingsOptions) -> None:
         console.print(formats.screen_table(rows))
     for line in words:
         say(line)
-    # In any order they are the same comparison.
+    # The order of the sweeps does not matter.
     folder = (
         storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
     )

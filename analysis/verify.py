@@ -2,10 +2,10 @@
 
     python analysis/verify.py --storage DIR
 
-Records with their signatures, encoders with their records, shards with their manifests, embeddings
-and other kept tensors with their checksums, looks with those that saw them. Nothing is changed. A
-line is printed for every fault, however long; the exit code is 1 where there is one. How far it is
-is said on a terminal alone.
+Compares records with their signatures, encoders with their records, shards with their manifests,
+embeddings and other kept tensors with their checksums, and looks with those that saw them. Nothing
+is changed. A line is printed for every fault, however long; the exit code is 1 where there is one.
+Progress is shown on a terminal alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def find_faults(storage: UPath, checked: Counter[str]) -> Iterator[str]:
 def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
     names = ledger.signatures()
     if not names and not ledger.exists():
-        return  # a folder of something else, or of a driver that came to nothing
+        return  # a folder of something else, or of a driver that did not start
     show = _progress(f"{ledger.folder.name}: {len(names)} cells", "cells")
     sweep: Sweep | None = None
     try:
@@ -141,7 +141,7 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
     """Whether what a record says hashes to its signature.
 
     A sweep's ledger has cells of controls too, with other data or splits. Where initial weights
-    are in a file that is not here, nobody can tell.
+    are in a file that is not here, it can't be known.
     """
     specification = sweep.specification
     if _has_weights_away(specification):
@@ -172,7 +172,7 @@ def _dataset_faults(ledger: Ledger) -> Iterator[str]:
     is_away = Path(spec.weights).is_absolute() and weights_file(spec.weights) is None
     if is_away or not exists(folder / shards.MANIFEST):
         return  # deleted shards are made again
-    with suppress(UserError):  # their own faults are said where they are checked
+    with suppress(UserError):  # their own faults are reported where they are checked
         shards.manifest_of_origin(folder)
         sentences = shards.read_sentences(folder)["text"]
         found = dataset_digest(folder.name, sentences, spec)

@@ -64,7 +64,7 @@ class Options:
     points: int = 6
     """Points of each axis at most, from the smallest."""
     precision: Precision = "bf16"
-    """Of the training."""
+    """Precision of the training."""
 
 
 def varied(axis: Axis, points: int) -> list[int]:

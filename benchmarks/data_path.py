@@ -42,9 +42,9 @@ class Options:
     """What to measure."""
 
     sentences: int = 1454
-    """Of the dataset."""
+    """Sentences of the dataset."""
     electrodes: int = 99
-    """Of a sentence."""
+    """Electrodes of a sentence."""
     rounds: int = 5
     """How often the shards are read."""
 

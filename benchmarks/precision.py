@@ -34,9 +34,9 @@ class Options:
     """What to measure."""
 
     seeds: int = 10
-    """Trained in both precisions."""
+    """Seeds to train in both precisions."""
     max_epochs: int = 5
-    """Of a cell."""
+    """Most epochs of a cell."""
     sentences: int = 300
     """Sentences of the synthetic recording."""
 

@@ -52,7 +52,7 @@ FAMILIES = (1, 7, 10, 10)  # configurations
 
 Array = NDArray[np.float64]
 Results = dict[str, list[tuple[float, float]]]
-"""By policy, for each sweep: share of the full grid's cells, and regret."""
+"""For each sweep, by policy: share of the full grid's cells, and regret."""
 
 
 def as_scores(table: Array) -> list[Scores]:

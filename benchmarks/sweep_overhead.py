@@ -1,4 +1,4 @@
-"""What the engine costs beside training, against stock Ray Tune and a loop of processes.
+"""What the engine costs besides training, against stock Ray Tune and a loop of processes.
 
     python benchmarks/sweep_overhead.py                     # 48 cells of about 2 s, 2 workers
     python benchmarks/sweep_overhead.py --simulate 20000    # the driver alone: cells take no time
@@ -135,7 +135,7 @@ class Taken:
 
     @property
     def overhead_s(self) -> float:
-        """What the worker's time was spent on beside training."""
+        """What the worker's time was spent on besides training."""
         return self.worker_s - self.fit_s
 
     def ratio(self, ours: Taken) -> str:

@@ -51,11 +51,11 @@ class Options:
     """What to measure."""
 
     precision: Precision = "bf16"
-    """Of our training."""
+    """Precision of our training."""
     electrodes: int | None = None
-    """Of a sentence [99; 8 on a CPU]."""
+    """Electrodes of a sentence [99; 8 on a CPU]."""
     sentences: int | None = None
-    """Of an epoch, a quarter more for validation [872; 64 on a CPU]."""
+    """Sentences of an epoch, a quarter more for validation [872; 64 on a CPU]."""
     batch_size: int = 32
     """Pairs per batch."""
     rounds: int = 3

@@ -1,4 +1,4 @@
-"""What a control reaches, beside the score that it explains."""
+"""What a control reaches, for comparison with the score that it explains."""
 
 from __future__ import annotations
 

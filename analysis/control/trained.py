@@ -36,7 +36,7 @@ from ssense.signal.superlets import SuperletSpec
 from ssense.training.loop import SELECTION_RANK
 
 WINDOW_S = 3.0
-"""Seconds of signal from before each sentence on, in Defossez et al. (2023) likewise."""
+"""Seconds of signal from before each sentence on, as in Defossez et al. (2023)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
 def _other_data(
     control: TrainedControl, ledger: Ledger, recording: str | None, kind: SplitKind
 ) -> DatasetPlan:
-    """The data of a sweep once more, with other signals or other windows."""
+    """The data of a sweep again, with other signals or other windows."""
     kept, storage = ledger.description().origin, ledger.storage
     manifest = shards.read_manifest(storage / "shards" / kept.shards)
     origin = manifest.origin

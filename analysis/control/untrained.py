@@ -1,6 +1,6 @@
 """Controls that need no training: what duration, onset, sound and chance reach, and permuted pairs.
 
-Each is evaluated on the test splits of a sweep's seeds, beside its best configuration.
+Each is evaluated on the test splits of a sweep's seeds, for comparison with its best configuration.
 """
 
 from __future__ import annotations
@@ -79,20 +79,20 @@ ORDER = (
     *(MODEL, *WITHOUT_BRAIN, BINNED, UNTRAINED, PERMUTED),
     *(CHANCE, SIMILAR, SIMILAR_CHANCE),
 )
-"""Of the controls in a table; ACOUSTIC is there where the words' sound is known."""
+"""Order of the controls in a table; ACOUSTIC is there where the words' sound is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentences:
-    """What is known of the sentences beside their signals, in the order of the pairs.
+    """What is known of the sentences besides their signals, in the order of the pairs.
 
     Attributes:
-        duration: `[N]` seconds of the spoken sentence, from its first word's onset to its last
-            one's offset; the signal's context does not count.
-        onset: `[N]` seconds in the movie.
-        length: `[N]` characters.
-        text: `[N, D]` embeddings.
-        acoustics: `[N, F]` means and standard deviations of the words' rms, pitch and mel, NaN
+        duration: Duration of the spoken sentence, `[N]` seconds, from its first word's onset to its
+            last one's offset; the signal's context does not count.
+        onset: Onset of each sentence, `[N]` seconds in the movie.
+        length: Length of each sentence, `[N]` characters.
+        text: Text embeddings `[N, D]`.
+        acoustics: Means and standard deviations of the words' rms, pitch and mel, `[N, F]`, NaN
             where unknown; None where nothing is known of how the words sound.
     """
 
@@ -133,13 +133,13 @@ def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentenc
 
 
 def _summaries(folder: UPath, table: Mapping[str, list[Any]], recording: UPath) -> list[Any]:
-    """How the sentences sound, a column per summary; none where nobody knows."""
+    """How the sentences sound, a column per summary; none where it is unknown."""
     if kept := [table[name] for name in ACOUSTIC_SUMMARIES if name in table]:
         return kept
     # Shards that were made before they had such columns: their transcript may still be there.
     transcript = shards.read_manifest(folder).sources.get("transcript")
     root = Path(str(recording)) if is_local(recording) else None
-    with contextlib.suppress(OSError):  # what can't be read is as good as gone
+    with contextlib.suppress(OSError):  # an unreadable recording counts as gone
         for path in root.glob("transcripts/*/features.csv") if root else ():
             if file_digest(path) == transcript:
                 found = read_transcript(path).acoustics(np.array(table["sentence_idx"]))
@@ -178,7 +178,7 @@ def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
     Bandwidths and weights are those that are best on the validation split.
 
     Returns:
-        By name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
+        Scores by name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
     """
     parts = _Parts(*map(sentences.of, (split.train, split.validation, split.test)))
     scored = {
@@ -247,8 +247,8 @@ def of_scores(
     """What a trained encoder reaches on one test split, and what is left of it under control.
 
     Args:
-        scores: `[N, N]`, the i-th candidate the i-th query's own.
-        duration: `[N]` seconds that each sentence was spoken.
+        scores: Scores `[N, N]`, the i-th candidate the i-th query's own.
+        duration: Time that each sentence was spoken, `[N]` seconds.
         permutations: Number of permutations of the pairing.
         seed: Seed of the permutations.
 

@@ -52,13 +52,13 @@ IMAGES_LEGEND = (
 )
 
 EQUIVALENCE = 0.005
-"""Differences of half a point mean nothing in practice."""
+"""Half a point: smaller differences are negligible in practice."""
 
 NOT_TESTABLE = "not testable"
 """Stands in place of a p-value where nothing estimates the spread of a difference."""
 
 Scores = Mapping[str, np.ndarray]
-"""By name of what is compared: `[J]`, one score per seed, in the same order everywhere."""
+"""Scores by name of what is compared: `[J]`, one per seed, in the same order everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Difference:
 
     Attributes:
         name: What is compared, "A vs B".
-        by_seed: `[J]`, one difference per seed.
+        by_seed: Difference at each seed, `[J]`.
         test: The test to go by, which knows what the seeds share.
         effect_size: The mean difference in standard deviations over the units of the test: seeds,
             blocks of stimuli that seeds share, or subjects.
@@ -87,7 +87,7 @@ class Comparison:
         difference: The difference and the test to go by.
         p_holm: The p-value of that test, adjusted for all comparisons of the kind.
         n_comparisons: How many comparisons of the kind there are.
-        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+        equivalence: Differences up to this mean nothing in practice; None where that is not stated.
     """
 
     difference: Difference
@@ -144,7 +144,7 @@ def against_chance(
 
     Args:
         scores: Scores by name.
-        chance: `[J]`, of the same metric at the same seeds, for test splits may differ in size.
+        chance: Chance of the same metric at the same seeds, `[J]`; test splits may differ in size.
         n_train: Sentences of the training split.
         n_test: Sentences of the test split; 0 where the units are independent.
         equivalence: Differences up to this mean nothing in practice.
@@ -218,11 +218,11 @@ def difference_over_stimuli(
 
     Args:
         name: What is compared.
-        by_seed: `[J]`, the difference at each seed.
-        by_stimulus: `[n]`, the difference at each stimulus, in the order of time.
+        by_seed: Difference at each seed, `[J]`.
+        by_stimulus: Difference at each stimulus, `[n]`, in the order of time.
         n_blocks: Blocks of neighbours that change sign together.
         p_chance: The p-value of permuted pairs, for a comparison with chance: a difference has to
-            show in both tests. Blocks shorter than a drift let permutations show what is none.
+            show in both tests. Blocks shorter than a drift let permutations show what is not there.
     """
     test = stimulus_test(by_stimulus, n_blocks)
     test = test._replace(pvalue=max(test.pvalue, p_chance))
@@ -252,7 +252,7 @@ def compare(
 
 
 def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0.0) -> np.ndarray:
-    """Subtract scores `[J]` of the same seeds; 0, or all alike, where they are but for rounding.
+    """Subtract scores `[J]` of the same seeds; what differs by rounding alone counts as equal.
 
     Else 0.6 - 0.5 and 0.5 - 0.4 would differ, and by next to nothing: a difference of no spread
     would be 1e16 standard deviations large. So would one of 1.7, 1.7 and 1.6 that is a sentence
@@ -273,7 +273,7 @@ def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0
 
 
 def spread(values: np.ndarray) -> float:
-    """Standard deviation of `[J]` (ddof 1); 0 where all are alike but for rounding."""
+    """Standard deviation of `[J]` (ddof 1); 0 where all are alike within rounding."""
     sd = float(values.std(ddof=1))
     return sd if sd > ROUNDING * np.abs(values).max() else 0.0
 
@@ -339,7 +339,7 @@ def further_legend(
 
     Args:
         comparisons: The comparisons in the table.
-        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+        equivalence: Differences up to this mean nothing in practice; None where that is not stated.
         shown: Writes a difference.
     """
     words = [

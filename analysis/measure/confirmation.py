@@ -1,4 +1,4 @@
-"""Fresh seeds for the chosen configurations: the answer that the choice can't have improved."""
+"""Re-evaluation of the chosen configurations at fresh seeds, which the choice has not seen."""
 
 from __future__ import annotations
 

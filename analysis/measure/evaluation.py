@@ -116,7 +116,7 @@ class Evaluation:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
-        """By family and metric, `[seeds]`, as fractions."""
+        """Scores by family and metric, `[seeds]`, as fractions."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for family, retrievals in self.retrievals.items():
             found[family] = by_metric(
@@ -347,7 +347,7 @@ def evaluation_of(
 
 
 def check_split(ledger: Ledger, record: Record, split: Split) -> None:
-    """Refuse to test a cell by another split than it was trained by.
+    """Refuse to test a cell on another split than it was trained on.
 
     Args:
         ledger: The ledger of the sweep.
@@ -365,7 +365,7 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
 
 
 def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
-    """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
+    """Sizes that tests over the seeds of a sweep must allow for, see `resampled_sizes`; means."""
     sizes = [sweep.specification.resampled_sizes(split) for split in splits.values()]
     n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
     return n_train, n_test

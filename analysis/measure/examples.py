@@ -11,7 +11,7 @@ import numpy as np
 from analysis.measure.evaluation import Retrieval
 
 EACH = 3
-"""How many examples of each kind."""
+"""Number of examples of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,6 @@ def examples(retrieval: Retrieval, names: Sequence[str]) -> list[Example]:
 
 
 def repeated(rows: np.ndarray, sentences: Sequence[str]) -> int:
-    """How many of some rows share their text with another of them."""
+    """Number of rows that share their text with another of them."""
     counts = Counter(sentences[row] for row in rows)
     return sum(count for count in counts.values() if count > 1)

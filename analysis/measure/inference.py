@@ -1,8 +1,8 @@
 """Tests for the scores of seeded cells, on plain arrays; which one depends on what seeds share.
 
-Seeds that draw test splits anew: d_j is the difference between two configurations, or between one
-and chance, at seed j. The test splits overlap from seed to seed, so the d_j are correlated, and the
-usual t-test finds differences that are not there: `corrected_resampled_ttest`.
+Seeds that draw their own test splits: d_j is the difference between two configurations, or between
+one and chance, at seed j. The test splits overlap from seed to seed, so the d_j are correlated, and
+the usual t-test finds differences that are not there: `corrected_resampled_ttest`.
 
 Seeds that share one test split: they say nothing of other stimuli, however many there are. The
 unit is the stimulus, averaged over seeds, in blocks of time: `stimulus_test`, and `pairing_test`
@@ -23,9 +23,9 @@ from scipy import stats
 RESAMPLES = 10_000
 """Samples that a bootstrap or a test over stimuli draws, from seed 0: reports come out the same."""
 ROUNDING = 1e-12
-"""Of a mean: a smaller error of it is one of rounding."""
+"""Share of a mean below which its error is one of rounding."""
 PERMUTATIONS = 5_000
-"""Permutations of a pairing, likewise from seed 0."""
+"""Number of permutations of a pairing, drawn from seed 0."""
 
 
 class TTest(NamedTuple):
@@ -67,7 +67,7 @@ def corrected_resampled_ttest(
     smallest variance is known.
 
     Args:
-        differences: `[J]`, one per seed, J at least 2.
+        differences: Differences `[J]`, one per seed, J at least 2.
         n_train: Sentences the model was fitted on; validation does not count.
         n_test: Sentences in the test split; 0 where the units are independent.
         smallest_variance: A bound from elsewhere that var(d) is not trusted below.
@@ -105,12 +105,12 @@ def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int)
 def least_variance_of_hits(differences: ArrayLike, n_train: int, n_test: int) -> float:
     """The least variance that differences between shares of hits can have between seeds.
 
-    As `variance_of_stimuli`, where nobody knows which stimuli were hit: a difference of d between
+    As `variance_of_stimuli`, where it is unknown which stimuli were hit: a difference of d between
     two shares takes at least n |d| stimuli that one hits and the other does not (McNemar), so that
     its variance over stimuli is at least |d| (1 - |d|).
 
     Args:
-        differences: `[J]` between shares of hits, one per seed, each within [-1, 1].
+        differences: Differences between shares of hits, `[J]`, one per seed, each within [-1, 1].
         n_train: Sentences the model was fitted on.
         n_test: Sentences in the test split.
     """
@@ -128,7 +128,7 @@ def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
     the null hypothesis.
 
     Args:
-        differences: `[n]`, one per stimulus in the order of time, means over seeds.
+        differences: Differences `[n]`, one per stimulus in the order of time, means over seeds.
         n_blocks: Blocks of equal length to cut them into; n or more for single stimuli.
 
     Raises:
@@ -160,7 +160,7 @@ def pairing_test(values: np.ndarray, n_blocks: int) -> float:
     keep the likeness of neighbours; p is (k + 1) / (N + 1) of N permutations.
 
     Args:
-        values: `[n, n]`, what each query would score if each candidate were its own, queries and
+        values: What each query would score if each candidate were its own, `[n, n]`, queries and
             candidates in the order of time.
         n_blocks: Blocks of equal length that move; n or more for single candidates.
     """
@@ -191,7 +191,7 @@ def crossed_ttest(differences: np.ndarray) -> TTest:
     subjects alone takes the stimuli for all there are.
 
     Args:
-        differences: `[subjects, stimuli]`, means over seeds.
+        differences: Differences `[subjects, stimuli]`, means over seeds.
 
     Raises:
         ValueError: Fewer than two subjects or stimuli.
@@ -275,8 +275,8 @@ def win_share(first: ArrayLike, second: ArrayLike) -> float:
     one recording are not.
 
     Args:
-        first: `[J]`, scores of A by seed.
-        second: `[J]`, scores of B at the same seeds.
+        first: Scores of A by seed, `[J]`.
+        second: Scores of B at the same seeds, `[J]`.
 
     Raises:
         ValueError: The scores are not paired, or not finite, or none.
@@ -291,7 +291,7 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> Estimate:
     """Mean of the middle half of all runs (Agarwal et al. 2021), over recordings and seeds.
 
     Each run counts once, so a recording of more seeds counts for more. The bootstrap is stratified:
-    it draws seeds anew within each recording, so it tells how sure the value is for these
+    it draws seeds within each recording again, so it tells how sure the value is for these
     recordings, not for others.
 
     Args:
@@ -328,7 +328,7 @@ def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRankTest:
     Raises:
         ValueError: No difference, or a value that is not finite.
     """
-    d = _finite_vector(differences).round(12)  # two alike but for rounding are a tie in rank
+    d = _finite_vector(differences).round(12)  # two that differ by rounding alone tie in rank
     if not len(d):
         raise ValueError("a signed-rank test needs at least one seed")
     left = int(np.count_nonzero(d))

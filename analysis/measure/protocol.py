@@ -37,7 +37,7 @@ class Protocol:
 
     @property
     def file_name(self) -> str:
-        """Of its files: "search_seeds"."""
+        """Name of the protocol's files: "search_seeds"."""
         return self.name.replace(" ", "_")
 
 

@@ -38,7 +38,7 @@ class Splits(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int | None, int | None]:
-        """What a test over seeds allows for: of test items, those that seeds draw anew."""
+        """What a test over seeds allows for: of test items, those that seeds draw again."""
         return self.n_train, 0 if self.shared else self.n_test
 
     @property

@@ -68,10 +68,10 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One cell's way to its encoder.
+    """Validation curve of one cell.
 
     Attributes:
-        scores: `[epochs]` validation metric, as fractions.
+        scores: Validation metric by epoch, `[epochs]`, as fractions.
         best_epoch: The epoch whose encoder was kept, counted from 1.
     """
 
@@ -99,7 +99,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a family is told from others where they share a panel.
+    """Appearance of a family where several share a panel.
 
     Attributes:
         colour, marker: Colour and marker of the family's points.
@@ -242,7 +242,8 @@ def rank_ratios(ranks: Sequence[np.ndarray]) -> np.ndarray:
     """All seeds' queries in each bin of ranks, in multiples of what chance puts there.
 
     Args:
-        ranks: `[queries]` of each seed, among as many candidates; seeds may differ in them.
+        ranks: Ranks of each seed's queries, `[queries]`, among as many candidates; seeds may differ
+            in number.
     """
     edges = rank_edges(max(map(len, ranks)))
     counts, _ = np.histogram(np.concatenate(ranks), edges)

@@ -31,7 +31,7 @@ from ssense.retrieval import METRICS
 from ssense.specification import settings
 
 Facts = Sequence[tuple[str, str]]
-"""What is known, as pairs of a name and words."""
+"""Facts as pairs of a name and words."""
 
 CONTROLS = "controls/controls.csv"
 CONTROLS_IN_WORDS = "controls/controls.txt"
@@ -102,7 +102,7 @@ def data_facts(
 
 
 def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str) -> Facts:
-    """By what: code, libraries, devices, dates, digests and looks.
+    """What the results were made with: code, libraries, devices, dates, digests and looks.
 
     Args:
         ledger: The sweep's ledger.
@@ -154,7 +154,8 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
         return _controls(csv.DictReader(io.StringIO(content.decode())))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is no table of controls, seeds and metrics ({one_line(error)}). Delete it, or "
+            f"{path} is not a table of controls, seeds and metrics ({one_line(error)}). Delete "
+            f"it, or "
             f"run {controls_command(ledger)} again."
         ) from error
 

@@ -3,8 +3,8 @@
 Long: a row for each configuration and seed, and a column for each score. Wide: a column for each
 seed, or for each configuration. An evaluation's scores.csv is long, with the family as the
 configuration, a protocol and the kind of split; that of images has objectives, which are compared.
-Columns subject and recording, either or both, say whose scores they are. What was understood is
-said, and what can't be told apart is refused.
+Columns subject and recording, either or both, say whose scores they are. Notes say how the file was
+understood; a file that can be understood in two ways is refused.
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
     if asked is not None:
         if asked.casefold() not in by_name:
             raise UserError(
-                f"--metric {printable(asked)} is no column of {sheet.path}. Found: "
+                f"--metric {printable(asked)} is not a column of {sheet.path}. Found: "
                 f"{listed(others) or 'no score'}."
             )
         return by_name[asked.casefold()]
@@ -306,7 +306,7 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
     if not others:
         raise no_columns(sheet.path, sheet.columns)
     raise UserError(
-        f"{sheet.path} has several columns beside configuration and seed: {listed(others)}. Name "
+        f"{sheet.path} has several columns besides configuration and seed: {listed(others)}. Name "
         f"the score, as --metric {printable(others[0], 30)}."
     )
 

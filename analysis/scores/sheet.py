@@ -14,7 +14,7 @@ CONFIGURATION, SEED, PROTOCOL, MISSING_CELLS = "configuration", "seed", "protoco
 SUBJECT, RECORDING = UNITS = ("subject", "recording")
 KNOWN = (CONFIGURATION, SEED, *UNITS, PROTOCOL, MISSING_CELLS)
 _ALSO = {"config": CONFIGURATION, "family": CONFIGURATION, "seeds": SEED}
-INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # of pandas, and of R
+INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # names that pandas and R give
 """What the numbers of rows are called, in a column of their own."""
 
 
@@ -90,7 +90,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
     """The text of a file, and how it was understood where that may be wrong.
 
     Raises:
-        UnicodeError: It is none.
+        UnicodeError: The bytes are in no known encoding.
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16"), []
@@ -105,7 +105,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
 def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:
     """The lines of the table, and what separates its cells: the header tells."""
     head = next((line for line in lines if line.strip()), "")
-    if re.fullmatch(r"sep=.", head.strip(), re.IGNORECASE):  # of Excel
+    if re.fullmatch(r"sep=.", head.strip(), re.IGNORECASE):  # Excel writes it
         return lines[list(lines).index(head) + 1 :], head.strip()[-1]
     unquoted = re.sub(r'"[^"]*"', "", head)
     return lines, max(",;\t", key=lambda separator: (unquoted.count(separator), separator == ","))
@@ -119,7 +119,7 @@ def _column_name(name: str) -> str:
 
 def _as_long(path: Path, line: int, cells: Sequence[str], names: Sequence[str]) -> list[str]:
     extra = cells[len(names) :]
-    if any(cell.strip() for cell in extra):  # as of 0,1 for 0.1
+    if any(cell.strip() for cell in extra):  # as 0,1 for 0.1 would
         raise UserError(
             f"{path}, line {line}: more values than columns. Write decimals with a point, or "
             "separate columns with semicolons."
@@ -146,12 +146,12 @@ def _plain(text: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join names for a message, which they are not to fill."""
+    """Join names for a message, shortened so that they do not fill it."""
     return printable(", ".join(names), 100)
 
 
 def no_columns(path: Path, names: Sequence[str]) -> UserError:
-    """The refusal of a table whose columns say nothing."""
+    """The error for a table whose columns can't be told apart."""
     return UserError(
         f"{path} must have the columns configuration, seed and a score, or a column for each seed "
         f"or configuration, got {listed(names) or 'nothing'}. Rename them, as: "

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound="DataclassInstance")
 
 _SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
-_SLIP = 0.82  # likeness of names from which one is meant for the other: RATOIS and RATIOS
+_SLIP = 0.82  # likeness from which a name counts as a slip of another: RATOIS and RATIOS
 
 
 def check_flags(options: type[DataclassInstance]) -> None:
@@ -66,7 +66,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
 
 @contextlib.contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """Exit as commands do where the user can put it right, or has interrupted it."""
+    """Print interrupts and errors that the user can put right in one line, and exit."""
     show_lookalikes()
     try:
         yield
@@ -111,7 +111,7 @@ def program() -> str:
 def unknown_variables(
     options: type[DataclassInstance], environment: Mapping[str, str]
 ) -> list[str]:
-    """Say which variables are set that look like a slip of one of a command's flags.
+    """Report environment variables that look like a misspelt flag of a command.
 
     All others may be those of another command, for an environment is for all.
     """
@@ -127,7 +127,7 @@ def unknown_variables(
 
 
 def inherited(options: Any, base: type[Options]) -> Options:
-    """The part of options that they have from a base class, as an instance of it."""
+    """Return the options that a base class defines, as an instance of that class."""
     return base(**{field.name: getattr(options, field.name) for field in dataclasses.fields(base)})
 
 
@@ -157,19 +157,19 @@ def _check_installed() -> None:
 
 
 def python() -> str:
-    """How to call this Python from here, for commands that are shown to be typed.
+    """Return the command that starts this Python, as a user would type it.
 
     A word as it is; `shell_command` quotes what a shell would read otherwise.
     """
     path, found = Path(sys.executable), shutil.which("python")
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))
-    # Of one folder, not of one file: the Python of an environment is a link to that of the system.
+    # The same folder, not the same file: an environment's Python is a link to that of the system.
     return "python" if found and Path(found).parent == path.parent else str(path)
 
 
 def shell_command(*words: object, **flags: object) -> str:
-    """A command of this Python's, as it is typed into a shell: each word quoted as it needs.
+    """Return a command line of this Python, each word quoted for a shell.
 
         >>> shell_command("analysis/controls.py", storage="my results #1").partition(" ")[2]
         "analysis/controls.py --storage 'my results #1'"

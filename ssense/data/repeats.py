@@ -37,7 +37,7 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
     """
     words = first_of(map(normalised, text))
     tokens = words if tower is None else tower.same_as
-    first = list(range(len(text)))  # of the group so far, or on the way to it
+    first = list(range(len(text)))  # first row of the group so far, or one on the way to it
 
     def found(row: int) -> int:
         while first[row] != row:
@@ -52,7 +52,7 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
 
 
 def normalised(sentence: str) -> str:
-    """Keep a sentence's words alone: "Oh, yeah!" and "oh yeah" are the same."""
+    """Keep only the words of a sentence: "Oh, yeah!" and "oh yeah" are the same."""
     return " ".join(re.findall(r"[\w']+", sentence.casefold()))
 
 

@@ -140,7 +140,7 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
     for ledger in map(Ledger, sweep_folders(storage)):
         try:
             other = ledger.description().sweep
-        except UserError:  # of another format, or damaged: nothing is asked of it
+        except UserError:  # of another format, or damaged: it is left out
             continue
         if other.claim != sweep.claim or other.name == sweep.name:
             continue

@@ -1,7 +1,8 @@
 """Reproduce one cell: train it again, alone in this process, and compare it to the bit.
 
-The cell stays as it is. Where it is not the same to the bit, the largest differences are what a
-difference between configurations has to exceed to mean anything: the ledger keeps them.
+The cell in the ledger stays as it is. Where the second training is not the same to the bit, the
+largest differences are kept in the ledger: a difference between configurations means something only
+if it exceeds them.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from ssense.training.process import gpus_here, slots_here, slow_precision
 Options = TypeVar("Options", bound=EngineOptions)
 
 _INTERRUPTED_S = 5.0
-"""What a person who stops a sweep waits for MLflow at most."""
+"""Longest wait for MLflow after an interrupt, seconds."""
 
 Outcome = Literal["full", "stopped", "incomplete"]
 """How a call leaves a sweep: every cell has a result or is given up; as much was done as was asked
@@ -81,7 +81,7 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
         raise SystemExit(1)
     if outcomes <= {"full"}:
         if os.environ.get("RAY_ADDRESS"):
-            say(f"Next: {options.next_step}, submitted as this was")
+            say(f"Next: {options.next_step}, submitted in the same way")
         else:
             say(f"Next: {shell_command(options.next_step, storage=options.storage)}")
 
@@ -147,7 +147,7 @@ def _take_up(
 
 
 def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> list[str]:
-    """Say which versions of the code were named that no cell is of: misspelt, or trained again."""
+    """Report named versions of the code that no cell is of: misspelt, or trained again."""
     found = [version.name for version in code_versions(records)]
     listed = ", ".join(found) or "none yet"
     return [
@@ -247,9 +247,9 @@ def _train(
 
 
 def _leave_view(tracker: Tracker, search: Search, claim: Claim) -> None:
-    """Let a sweep that was interrupted not seem to go on in MLflow, unless another driver has it.
+    """Close the run of an interrupted sweep in MLflow, unless another driver has it.
 
-    What keeps MLflow from being written is no news beside what interrupted the sweep.
+    What keeps MLflow from being written matters less than what interrupted the sweep.
     """
     if claim.lost_to is None:
         with suppress(Exception):

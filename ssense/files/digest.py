@@ -18,7 +18,7 @@ from ssense.specification import identity
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
 # A recording has 6 GB and is named at every start; weights are named by every cell's signature.
 _WORTH_REMEMBERING = 2**20
-_SETTLED_S = 2.0  # some file systems tell times no finer: a file could change and show it not
+_SETTLED_S = 2.0  # some file systems' times are no finer: a change could go unnoticed
 
 
 def digest(*parts: Any) -> str:

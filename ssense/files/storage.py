@@ -29,14 +29,14 @@ except ModuleNotFoundError:  # every command that reads or writes a storage impo
     print("error: ssense does not run on Windows itself. Install it in WSL.", file=sys.stderr)
     raise SystemExit(2) from None
 
-# Of a database that was not finished, SQLite's own files lie beside it.
+# SQLite's own files lie beside a database that was not finished.
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}(-journal|-wal|-shm)?")
 _SCRATCH = "unfinished-"
 _UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
 _ELSEWHERE_S = 86_400.0
-"""Far more than another machine takes to fill a scratch folder: its locks may not be seen here."""
+"""Age of an abandoned scratch folder where locks of other machines may not be seen."""
 ABANDONED_S = 60.0
-"""A file that is still being written changes more often."""
+"""Age of a partial file that counts as abandoned; one being written changes more often."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
@@ -47,13 +47,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "config_kwargs": {"max_pool_connections": 64},
     }
 }
-"""How object stores are reached, by protocol; where and as whom is said by AWS's own variables."""
+"""Options of object stores by protocol; AWS's own variables give address and credentials."""
 
 _READ_AT_ONCE = 1000
 
-# Of S3 and its like: 412, whether or not it says which condition; 409, another writer is at it.
+# Answers of S3 and its like: 412, with or without the condition; 409, another writer is at it.
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
-# What says nothing of the request itself.
+# Errors that say nothing of the request itself.
 _PASSING = ("", "SlowDown", "InternalError", "ServiceUnavailable", "500", "502", "503", "504")
 _REASON_CHARACTERS = 100
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -182,7 +182,7 @@ def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | st
 
 
 def create(path: UPath, content: bytes) -> None:
-    """Write a file that must not be there yet, whole: of several writers at once, one succeeds.
+    """Write a new file, whole; of several concurrent writers, exactly one succeeds.
 
     Args:
         path: Path of the new file.
@@ -234,14 +234,14 @@ def place_new(partial: Path, path: Path) -> None:
 
 
 def _s3_code(error: Exception) -> str:
-    """What an object store called an error; empty where it is none of a store's."""
+    """The error code of an object store; empty for any other error."""
     response = getattr(error.__cause__ or error, "response", None) or {}
     code: str = response.get("Error", {}).get("Code", "")
     return code
 
 
 def write_next(folder: UPath, name: str, number: int, content: str) -> UPath:
-    """Write a file under the first free number from `number` on; who writes at once takes another.
+    """Write to the first unused number >= `number`; concurrent writers get different numbers.
 
     Args:
         folder: Folder of the file, made if need be.
@@ -375,7 +375,7 @@ def subfolders_with(folder: UPath, name: str) -> dict[str, str]:
     In an object store this takes a request per thousand files, not one per folder.
 
     Returns:
-        By folder, a mark that changes with the file's content; empty where the storage has none.
+        Marks by folder, which change with the file's content; empty where the storage has none.
 
     Raises:
         UserError: The storage can't be read.
@@ -497,7 +497,7 @@ def _fetch(path: UPath, target: Path) -> None:
             path.fs.get_file(path.path, str(partial))
         except Exception as error:  # an object store raises whatever its client library does
             if isinstance(error, OSError) and error.errno and not _s3_code(error):
-                raise  # of the disk here
+                raise  # an error of the disk here
             raise _unreadable(path, error) from error
 
 
@@ -562,7 +562,7 @@ def write_folder(
 
 @contextlib.contextmanager
 def _scratch_folder(root: Path) -> Iterator[Path]:
-    """A folder beside `root` that is removed in the end, and by the next call after a kill.
+    """Yield a folder beside `root` that is removed at the end, or by the next call after a kill.
 
     Whoever works in one holds the lock in it, which the system releases with the process. On a
     shared file system it may do so for this machine alone, which the folder's name therefore tells.
@@ -588,7 +588,7 @@ def _is_abandoned(folder: Path, lock: Path, least_s: float) -> bool:
     try:
         if time.time() - folder.stat().st_mtime < least_s:
             return False
-        with _locked(lock):  # let go of again: NFS keeps the folder of a file that is open
+        with _locked(lock):  # released again: NFS keeps the folder of a file that is open
             return True
     except OSError:
         return False

@@ -22,7 +22,7 @@ EMBEDDING_DIMENSIONS = 512
 # oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images
 # are one pixel wide; with more frames than this, those of the last stage are wider.
 BF16_FRAMES_ABOVE = 16
-_STRIDE = 32  # of the last stage of ResNet-18
+_STRIDE = 32  # stride of the last stage of ResNet-18, pixels
 
 _WHAT_TO_GIVE = "Give torchvision's resnet18 state dictionary."
 _REASON_CHARACTERS = 150
@@ -193,7 +193,7 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
 
 
 def _imagenet_state() -> dict[str, Tensor]:
-    import torchvision  # takes as long to import as all else together
+    import torchvision  # takes as long to import as everything else together
 
     try:
         return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)

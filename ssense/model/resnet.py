@@ -1,7 +1,7 @@
 """ResNet-18, with the names that its weights have in torchvision, and drawn in the same order.
 
-Importing torchvision takes as long as all else that a training needs, for operators of detection
-and PyTorch's compiler.
+Importing torchvision instead would take as long as everything else that a training needs, because
+of detection operators and PyTorch's compiler.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class FovealBlur:
 Augmentation = Unchanged | Blur | Noise | LowResolution | Mosaic | FovealBlur
 
 COGNITIVE_PRIOR: tuple[Augmentation, ...] = (Blur(), Noise(), LowResolution(), Mosaic())
-"""NeuroBridge's four, of which the mean of the features is taken."""
+"""NeuroBridge's four augmentations, of which the mean of the features is taken."""
 
 
 def _blurred(images: Tensor, kernel: int) -> Tensor:

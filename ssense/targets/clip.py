@@ -1,4 +1,4 @@
-"""Frozen open_clip models: their weights or what to do without, and embeddings that are kept."""
+"""Frozen open_clip models: their weights, and what to do without; embeddings that are kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _TOWERS = Path(__file__).parent / "towers"
 _UNTRAINED_SEED = 0
-_OFFERED = 3  # names in place of one that there is not
+_OFFERED = 3  # names to offer in place of an unknown one
 _REASON_CHARACTERS = 100
 
 
@@ -48,7 +48,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
     try:
-        model_config(model)  # which says that there is no such model
+        model_config(model)  # raises where there is no such model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_UNTRAINED_SEED)
             clip = open_clip.create_model(model, pretrained=pretrained, force_image_size=image_px)
@@ -69,7 +69,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
 
 
 def model_config(model: str) -> dict[str, Any]:
-    """What open_clip knows of a model.
+    """Return the configuration that open_clip has of a model.
 
     Raises:
         UserError: There is no model of that name in open_clip.

@@ -95,7 +95,7 @@ def _tokens(sentences: Sequence[str], model: str) -> Tensor:
 
     What is cut off is found by a tokeniser with room for one token more: it has another last one.
     """
-    model_config(model)  # which says that there is no such model
+    model_config(model)  # raises where there is no such model
     import open_clip
 
     try:
@@ -115,7 +115,7 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     """Embed each distinct sentence once.
 
     Returns:
-        `[N, D]` float32, rows of length 1 (SSENSE, section 2.3).
+        `[N, D]` float32, rows of unit norm (SSENSE, section 2.3).
 
     Raises:
         UserError: The model is unknown or its weights can't be loaded.

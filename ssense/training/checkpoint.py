@@ -61,7 +61,7 @@ class CheckpointFile:
         """Write a checkpoint where that takes under 5 % of the training since the last one.
 
         So a cell loses at most twenty times the seconds that writing takes, and the epoch in
-        progress. A file that can't be written is a warning: the training goes on without.
+        progress. A file that can't be written is a warning: the training continues without it.
 
         Returns:
             Whether it was written.

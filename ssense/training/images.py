@@ -67,7 +67,7 @@ class ImageTrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """What makes the result of a cell that retrieves images, beside its dataset and seed.
+    """What makes the result of a cell that retrieves images, besides its dataset and seed.
 
     Attributes:
         split: Whom a cell trains on, and what chooses its epoch.
@@ -99,15 +99,15 @@ class ImageSpec:
         return configured(self, {"target.weights": weights_identity(self.target.weights)})
 
     def untrained(self) -> ImageSpec:
-        """The same with a random tower, which needs no download."""
+        """The same specification with a random tower, which needs no download."""
         return configured(self, {"target.weights": UNTRAINED})
 
     def split_identity(self) -> list[Any]:
-        """What the split depends on beside the dataset and the seed, as plain values."""
+        """What the split depends on besides the dataset and the seed, as plain values."""
         return [self.split]
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
-        """Responses that are trained on, and none for the test: all seeds share it."""
+        """Responses to train on, and 0 for the test, because all seeds share it."""
         return len(split.train), 0
 
     def initial(self, train: ImagePairs) -> Objective:
@@ -125,7 +125,7 @@ class ImageSpec:
         )
 
     def optimiser(self, model: Objective) -> Adam:
-        """AdamW over all that is trained."""
+        """AdamW over all parameters that are trained."""
         return Adam(
             model.trained().values(), self.training.learning_rate, self.training.weight_decay
         )

@@ -21,15 +21,15 @@ SELECTION_METRIC = f"recall@{SELECTION_RANK}"
 
 
 class Examples(Protocol):
-    """A part of a split on one device: pairs of brain signals and what they answer to."""
+    """A part of a split on one device: brain signals, each paired with its stimulus."""
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         ...
 
     def __len__(self) -> int:
-        """How many pairs."""
+        """The number of pairs."""
         ...
 
 
@@ -54,7 +54,7 @@ class Embeddings(NamedTuple):
 
 
 class Training(Protocol):
-    """What the loop of a training goes by.
+    """Settings that the loop of a training needs.
 
     Attributes:
         precision: Precision that matrix products are computed in.
@@ -106,27 +106,27 @@ class Specification(Protocol[Model, Part]):
     def training(self) -> Training: ...  # noqa: D102
 
     def by_content(self) -> Self:
-        """The same, with weights from a file named by their content."""
+        """The same specification, with weights from a file named by their content."""
         ...
 
     def untrained(self) -> Self:
-        """The same from random weights, which need no download."""
+        """The same specification with random weights, which need no download."""
         ...
 
     def split_identity(self) -> list[Any]:
-        """What the split depends on beside the dataset and the seed, as plain values."""
+        """What the split depends on besides the dataset and the seed, as plain values."""
         ...
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
-        """Examples that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        """Examples that seeds draw again for training and test, see `splits.resampled_sizes`."""
         ...
 
     def initial(self, train: Part) -> Model:
-        """What the training starts from; random weights are drawn from the global generator."""
+        """The model that training starts from; random weights come from the global generator."""
         ...
 
     def optimiser(self, model: Model) -> Adam:
-        """Of all that is trained in the model."""
+        """The optimiser of all that is trained in the model."""
         ...
 
     def step(
@@ -175,7 +175,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Where a training stands after an epoch: all that `fit` needs to go on bitwise the same.
+    """Where a training stands after an epoch: all that `fit` needs to resume bitwise the same.
 
     Its tensors are those of the running training, not copies, so that making one is free. They
     change with the next epoch: write them down before `on_epoch` returns.
@@ -200,7 +200,7 @@ class Checkpoint:
 
 
 def validation_metrics(epoch: Mapping[str, float]) -> dict[str, float]:
-    """The metrics among what a history says of an epoch."""
+    """The validation metrics in the history of an epoch."""
     return {name: value for name, value in epoch.items() if name not in ("epoch", "loss")}
 
 

@@ -1,7 +1,7 @@
 """Adam in one kernel per step: `torch.optim.Adam(fused=True)` to the bit, without its compiler.
 
-`torch.optim` imports PyTorch's compiler, which no training here uses: more than a second of every
-process that trains. The kernel is the same one.
+Importing `torch.optim` also imports PyTorch's compiler, which no training here uses and which costs
+every process more than a second. The kernel is the same.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Adam:
             [parameter.grad for parameter in trained],
             means,
             squares,
-            [],  # of the variant that keeps the largest second moment
+            [],  # largest second moments, which another variant keeps
             steps,
             lr=self.learning_rate,
             beta1=BETAS[0],

@@ -21,7 +21,7 @@ from ssense.specification import configured, require_positive
 from ssense.training.loop import SELECTION_METRIC, Embeddings
 from ssense.training.optimiser import Adam
 
-IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU
+IMAGES_PER_PASS = 2048  # pairs of an evaluation at a time: enough to fill a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceSpec:
-    """What makes the result of a cell that retrieves sentences, beside its dataset and seed.
+    """What makes the result of a cell that retrieves sentences, besides its dataset and seed.
 
     Attributes:
         split: How a seed divides the sentences; `fit` is given the parts.
@@ -88,20 +88,20 @@ class SentenceSpec:
 
     def by_content(self) -> SentenceSpec:
         """Name weights from a file by their content, wherever the file lies."""
-        from ssense.files.digest import weights_identity  # reaches into storages, training does not
+        from ssense.files.digest import weights_identity  # opens storages, which training does not
 
         return configured(self, {"encoder.weights": weights_identity(self.encoder.weights)})
 
     def untrained(self) -> SentenceSpec:
-        """The same from random weights, which need no download."""
+        """The same specification with random weights, which need no download."""
         return configured(self, {"encoder.weights": "random"})
 
     def split_identity(self) -> list[Any]:
-        """What the split depends on beside the sentences and the seed, as plain values."""
+        """What the split depends on besides the sentences and the seed, as plain values."""
         return split_identity(self.split)
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
-        """Sentences that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        """Sentences that seeds draw again for training and test, see `splits.resampled_sizes`."""
         return resampled_sizes(self.split, split)
 
     def initial(self, train: Pairs) -> SpectrogramEncoder:  # noqa: ARG002 - of any size

@@ -788,7 +788,7 @@ def test_a_damaged_table_of_controls_is_refused_before_any_look(ledger, storage,
     write_controls(ledger, leading(ledger))
     path = ledger.folder / "controls" / "controls.csv"
     replace(path, content)
-    assert refusal(storage).startswith(f"{path} is no table of controls, seeds and metrics (")
+    assert refusal(storage).startswith(f"{path} is not a table of controls, seeds and metrics (")
 
 
 def test_an_unknown_sweep_lists_the_known_ones(ledger, storage):

@@ -17,7 +17,7 @@ def read_stretches(channel: h5py.Dataset, stretches: Sequence[tuple[int, int]]) 
     """Read stretches [start, stop) of a channel [samples], float64 each.
 
     Raises:
-        OSError: a chunk is damaged. (h5py may raise others.)
+        OSError: A chunk is damaged. (h5py may raise others.)
     """
     if not _is_plain_gzip(channel):
         return [channel[start:stop].astype(np.float64) for start, stop in stretches]

@@ -286,7 +286,7 @@ def _read_labels(path: Path) -> list[str]:
 
 
 def _check_label_lengths(labels: list[str], path: Path) -> None:
-    """Refuse names of no channel: what reads names takes the square of their length or more."""
+    """Refuse names too long for a channel: reading one takes the square of its length or more."""
     longest = max(labels, key=len, default="")
     if len(longest) > LONGEST_LABEL:
         raise UserError(

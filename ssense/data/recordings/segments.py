@@ -123,7 +123,7 @@ class SegmentSpec:
         return cls()
 
     def sampling_rate_hz(self, recording: Recording) -> float:
-        """Samples per second that filters, context and superlets shall assume."""
+        """Samples per second that filters, context and superlets assume."""
         if self.sampling_rate == "nominal_2048":
             return OFFICIAL_RATE_HZ
         return recording.sampling_rate_hz

@@ -98,7 +98,7 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
 
 
 def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
-    """The channels by number; datasets of anything but real numbers are none."""
+    """The channels by number; datasets of anything but real numbers do not count."""
     group = file.get("data")
     names = list(group) if isinstance(group, h5py.Group) else []
     numbered = {int(match[1]): match[0] for match in map(_CHANNEL.fullmatch, names) if match}
@@ -120,7 +120,7 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
 
 
 def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:
-    """Say what is in the place of a channel, or of their group, if anything is."""
+    """Report what stands in the place of a channel, or of their group, if anything does."""
     link, found = file.get(name, getlink=True), file.get(name)
     advice = "Write the samples there as whole or floating-point numbers."
     if found is None and isinstance(link, h5py.SoftLink):

@@ -9,7 +9,7 @@ import numpy as np
 
 TRIGGER_EVERY_S, TRIGGER_JITTER_S = 0.1, 0.01
 PAUSE_S = (2.0, 8.0)
-STEP_BACK_S = (0.005, 0.055)  # of the movie time noted at a pause, behind the last trigger
+STEP_BACK_S = (0.005, 0.055)  # lag of the movie time noted at a pause behind the last trigger
 
 
 @dataclass(frozen=True, eq=False)

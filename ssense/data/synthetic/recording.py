@@ -49,7 +49,7 @@ from ssense.files.tables import read_json
 SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
 
 LATENT_DIMENSIONS = 16
-ACTIVE_DIMENSIONS = 3  # of a word
+ACTIVE_DIMENSIONS = 3  # dimensions in which a word's latent vector is not zero
 LOWEST_CARRIER_HZ, HIGHEST_CARRIER_HZ = 9.0, 115.0
 LINE_HZ = 60.0
 CARRIER_OFF_LINE_HZ = 4.0  # more than the half width of a wave packet's spectrum
@@ -247,7 +247,7 @@ class _Evoked:
 
     def add_to(self, signal: np.ndarray, pattern: np.ndarray) -> None:
         """Add the responses of an electrode with a pattern [dimensions] to its signal [samples]."""
-        # Not a matrix product: how that rounds differs between machines, the files must not.
+        # Not a matrix product, whose rounding differs between machines: the files must not.
         response = np.einsum("wd,dt->wt", self._latents * pattern, self._waveform)
         length = response.shape[1]
         for word, onset in zip(self._word.tolist(), self._onsets.tolist(), strict=True):

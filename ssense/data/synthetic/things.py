@@ -44,11 +44,11 @@ from ssense.files.tables import read_json
 
 RECORD = "synthetic.json"
 
-LATENTS = 12  # red, green, blue of the four squares
+LATENTS = 12  # red, green and blue of the four squares
 WITHIN_CONCEPT = 0.1  # standard deviation of an image's values about its concept's, of 0 to 1
 DARKEST, BRIGHTEST, GRAIN = 32.0, 224.0, 8.0
 EVOKED = 0.5  # peak of a wave that a whole unit of a value evokes, over the noise of a response
-OWN_PATTERN = 1.0  # of a subject, relative to what all subjects share
+OWN_PATTERN = 1.0  # a subject's own part, relative to what all subjects share
 ELSEWHERE = 0.2  # amplitude away from the posterior channels
 
 OFFICIAL_CHANNELS = (
@@ -70,7 +70,7 @@ def write_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> None:
     A folder that already holds the data of this spec is left as it is.
 
     Raises:
-        UserError: the folder holds something else or cannot be written.
+        UserError: The folder holds something else or cannot be written.
     """
     write_folder(
         root,
@@ -152,7 +152,7 @@ def _responses(spec: SyntheticThingsSpec, subject: int, part: Part) -> np.ndarra
     shape = (len(latents), spec.n_images(part)[2], *evoked.shape[1:])
     signals = generator.standard_normal(shape, dtype=np.float32)
     for signal, values in zip(signals, latents, strict=True):
-        # Not a matrix product: how that rounds differs between machines, the files must not.
+        # Not a matrix product, whose rounding differs between machines: the files must not.
         signal += np.einsum("d,dct->ct", values, evoked).astype(np.float32)
     return signals
 

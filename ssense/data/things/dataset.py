@@ -1,4 +1,4 @@
-"""A dataset of responses to images: a subject's fold of THINGS beside features of the images.
+"""A dataset of responses to images: a subject's fold of THINGS and features of the images.
 
 Rows count through the training responses of all subjects, see `folds`, and then through the
 test responses; images count through the training images and then the test images.
@@ -24,7 +24,7 @@ BEST_TEST_EPOCH = ", best test epoch"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """N responses, each beside what is known of the image it is to.
+    """N responses, each with what is known of the image that evoked it.
 
     Attributes:
         signals: Averaged responses `[N, C, T]`, float.
@@ -108,12 +108,12 @@ class ImageResponses:
     """The tensors of a dataset on one device.
 
     Attributes:
-        training: `[R, C, T]` float32.
-        test: `[Q, C, T]` float32.
+        training: Training responses `[R, C, T]` float32.
+        test: Test responses `[Q, C, T]` float32.
         n_training_images: Number of images that the training responses repeat through, in order.
         n_test_images: Number of images that the test responses repeat through, in order.
-        features: `[I, F]` float32 by kind.
-        pixels: `[I, 3, S, S]` uint8 or None.
+        features: Features of all images `[I, F]` float32, by kind.
+        pixels: Pixels of all images `[I, 3, S, S]` uint8, or None.
     """
 
     training: Tensor
@@ -125,7 +125,7 @@ class ImageResponses:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         return self.training.device
 
     def select(self, rows: np.ndarray) -> ImagePairs:
@@ -148,7 +148,7 @@ class ImageResponses:
 
 @dataclass(frozen=True, eq=False)
 class ImagePairs:
-    """Selected responses, each with the image it is to.
+    """Selected responses, each paired with the image that evoked it.
 
     Attributes:
         responses: Tensors of the dataset.
@@ -167,7 +167,7 @@ class ImagePairs:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         return self.rows.device
 
     def batch(self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool) -> Batch:

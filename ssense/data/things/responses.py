@@ -46,7 +46,7 @@ _CHUNK_BYTES = 2**26  # read at once
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseSpec:
-    """What to take of the responses.
+    """Channels and time window to take of the responses.
 
     Attributes:
         channels: Channels over occipital and parietal cortex, or all.
@@ -66,7 +66,8 @@ class Responses:
 
     Attributes:
         path: Path of the file.
-        signals: `[images, repetitions, channels, samples]` floating point, a view of the file.
+        signals: Samples `[images, repetitions, channels, samples]`, floating point, a view of the
+            file.
         channels: Names of the channels, "channel 1" and so on where the file has none
             (NeuroBridge's MEG).
         times_s: Times of the samples, seconds from the image's onset.
@@ -130,7 +131,7 @@ def average(responses: Responses, images: ImageSet, spec: ResponseSpec) -> np.nd
     at_once = max(1, _CHUNK_BYTES // signals[0].nbytes)
     for first in range(0, len(signals), at_once):
         rows = _as_slice(order[first : first + at_once])
-        with np.errstate(all="ignore"):  # what is too large for single precision is found below
+        with np.errstate(all="ignore"):  # values too large for single precision are found below
             np.mean(signals[rows], axis=1, dtype=np.float32, out=averaged[first : first + at_once])
     names = [responses.channels[channel] for channel in channels]
     _require_finite(averaged, responses, images, names)
@@ -189,7 +190,7 @@ def _file(folder: Path, part: Part) -> Path:
 
 
 def _info(path: Path) -> dict[str, Any]:
-    """Channels and times of an array alone, from the file beside it or one folder up."""
+    """Channels and times of a bare array, from the file beside it or one folder up."""
     for folder in (path.parent, path.parent.parent):
         if (folder / INFO).exists():
             return read_json(folder / INFO, dict)

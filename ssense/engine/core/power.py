@@ -16,8 +16,8 @@ POWER = 0.8
 SEEDS = (10, 20)  # shown beside the sweep's own number
 ENOUGH_SEEDS = 10  # twice as many detect effects a tenth smaller
 ENDLESS_SEEDS = 10**6
-LITTLE_GAIN = 0.95  # seeds that detect no less than this share of an effect are no advice
-SHOWN_RECALL = 0.2  # at which the power of a shared test split is said in points
+LITTLE_GAIN = 0.95  # more seeds are advised only if they detect less than this share of an effect
+SHOWN_RECALL = 0.2  # recall at which the power of a shared test split is stated, in points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,13 @@ class Power:
 
     Attributes:
         seeds: How many seeds every configuration meets.
-        sizes: Sentences of the training and test splits, as far as seeds draw them anew.
+        sizes: Sentences of the training and test splits, as far as seeds draw them again.
         comparisons: How many pairs of families are compared, which Holm's adjustment allows for.
         noise: Standard deviation of paired differences between configurations, in the metric, from
             the cells that are done; None where that is unknown.
         metric: The validation metric that configurations are judged by.
         shared_test: Stimuli of the one test split that all seeds share, and how many blocks of them
-            are the units of the test, 0 where subjects are; None where seeds draw test splits anew.
+            are the units of the test, 0 where subjects are; None where each seed draws its own.
     """
 
     seeds: int
@@ -80,7 +80,7 @@ class Power:
 
     def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
         errors = detectable_errors(blocks - 1, self.comparisons)
-        # Of two configurations whose hits are independent, of each other and of neighbours'.
+        # Spread for two configurations with independent hits, among neighbours too.
         spread = math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / stimuli)
         return [
             f"  power: all seeds share {stimuli} test stimuli, which show differences from about "

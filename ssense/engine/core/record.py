@@ -78,12 +78,12 @@ class Record:
 
     @property
     def done(self) -> bool:
-        """Whether it has a result."""
+        """Whether the cell has a result."""
         return self.status == "done"
 
     @property
     def given_up(self) -> bool:
-        """Whether it has failed so often that it is not tried again."""
+        """Whether the cell has failed so often that it is not tried again."""
         return not self.done and self.attempts >= MOST_ATTEMPTS
 
     @property

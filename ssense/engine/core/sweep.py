@@ -19,7 +19,7 @@ from ssense.training.tasks import TaskSpec
 Levels = tuple[float | str, ...]
 """The values a hyperparameter may take, in increasing order."""
 
-_LISTED_CHARACTERS = 150  # of the names of fields in a message
+_LISTED_CHARACTERS = 150  # characters of fields' names in a message
 
 
 @dataclass(frozen=True, kw_only=True)

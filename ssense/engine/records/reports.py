@@ -1,4 +1,4 @@
-"""Reports that MLflow shows below a sweep, kept beside its ledger: the view is made again of them.
+"""Reports that MLflow shows below a sweep, kept beside its ledger so that the view can be rebuilt.
 
 SWEEP/reports/NAME.zip    about.json (tags, metrics, time) and the files of the report
 """
@@ -33,7 +33,7 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One run of MLflow's below that of a sweep.
+    """A run in MLflow below that of a sweep.
 
     Attributes:
         name: Name of the run, unlike all others of the sweep's reports.

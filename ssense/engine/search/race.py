@@ -39,7 +39,7 @@ _NO_SPREAD = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a policy makes of a family's scores; one entry per configuration, as proposed.
+    """A policy's verdict on a family's scores; one entry per configuration, as proposed.
 
     Attributes:
         granted: How many of the seeds, from the first on, each configuration may run now.
@@ -287,7 +287,8 @@ class AdditiveFit(NamedTuple):
     """Least squares of score = configuration + seed + residual.
 
     Attributes:
-        effects: `[configurations]`, each one's score at an average seed; NaN where it has none.
+        effects: Score of each configuration at an average seed, `[configurations]`; NaN where it
+            has none.
         residual_sd: Standard deviation of the residuals, unbiased in its square; NaN without
             degrees of freedom.
         degrees_of_freedom: Degrees of freedom of the residuals.
@@ -304,7 +305,7 @@ def fit_additive(scores: NDArray[np.float64]) -> AdditiveFit:
     The configurations are eliminated first, so that a small system in the seeds is left.
 
     Args:
-        scores: `[configurations, seeds]`, NaN where there is none.
+        scores: Scores `[configurations, seeds]`, NaN where there is none.
     """
     seen = ~np.isnan(scores)
     count = seen.sum(axis=1)
@@ -398,4 +399,4 @@ def _verdict(
 
 
 POLICIES: Mapping[PolicyName, Policy] = {"race": Race(), "full": Full(), "wilcoxon": Wilcoxon()}
-"""The policies by the names that people choose them by."""
+"""The policies by name."""

@@ -1,6 +1,6 @@
-"""The command line that every sweep shares, whatever its cells train.
+"""Options that every sweep shares, whatever its cells train.
 
-What takes seconds to import is imported where it is used: flags are checked before.
+Imports that take seconds are inside the functions that need them: flags are checked first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EngineOptions:
         "price_per_device_hour",
     )
     next_step: ClassVar[str] = "analysis/evaluate.py"
-    """What is run on a sweep that is done."""
+    """Script to run on a finished sweep."""
 
     storage: str = "storage"
     """Where everything is kept: data made ready, ledger, encoders, MLflow database."""

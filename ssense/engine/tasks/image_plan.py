@@ -35,7 +35,7 @@ from ssense.training.images import ImageSpec
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device
 
-_VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
+_VALIDATION_SHARE = 5  # one in so many of a smaller set's concepts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

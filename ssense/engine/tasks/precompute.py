@@ -1,6 +1,6 @@
 """From a recording to a dataset: spectrograms by Ray Data into shards, sentences into embeddings.
 
-Each step is kept under a name that hashes its whole origin, so a second run finds it there.
+The result of each step is kept under a name that hashes its whole origin, so a second run finds it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from ssense.training.sentences import SentenceSpec
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
-"""Called with the number of shards computed, of those that were missing."""
+"""Function that is called with the number of shards computed, of those that were missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class DatasetPlan:
         Raises:
             ValueError: The sentences are too few.
         """
-        tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
+        tower = self.tower if kind == "grouped" else None  # others do not need groups
         return split_sentences(kind, seed, repeat_groups(self.segments.text, tower), self.spans_s)
 
     @property
@@ -313,7 +313,7 @@ def fetch_recording(source: UPath, subject: str, trial: str) -> Path:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make one shard."""
+    """Everything that a worker needs to make one shard."""
 
     plan: DatasetPlan
 
@@ -348,7 +348,7 @@ class ShardTask:
     def spectrograms(self, rows: range) -> tuple[np.ndarray, float]:
         """Spectrograms `[rows, electrodes, frequencies, frames]` float16, and transform seconds.
 
-        One electrode at a time: beside the result, a worker holds about ten channels of these rows.
+        One electrode at a time: besides the result, a worker holds about ten channels of rows.
         """
         torch.set_num_threads(1)
         keep_freed_memory()

@@ -1,6 +1,6 @@
-"""The command line of sweeps on a recording, and what its defaults are for which.
+"""Options of sweeps on a recording, with defaults for real and for synthetic data.
 
-What takes seconds to import is imported where it is used: flags are checked before.
+Imports that take seconds are inside the functions that need them: flags are checked first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ssense.training.sentences import SentenceSpec
 
 MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
-"""What a synthetic recording is of."""
+"""Subject and trial that a synthetic recording is of."""
 
 SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
 
@@ -56,7 +56,7 @@ SYNTHETIC = Defaults(
     text_weights=UNTRAINED,
     encoder_weights="random",
     batch_size=16,
-    precision="float32",  # fast on any processor; bf16 is not where units for it are missing
+    precision="float32",  # fast on any processor; bf16 is slow without units for it
     max_epochs=5,
     configurations=3,
     seeds=tuple(range(5)),
@@ -110,8 +110,8 @@ class SweepOptions(EngineOptions):
     """Pairs per training batch; the others of a batch are a pair's negatives [32; 16 if
     synthetic]."""
     precision: Precision | None = None
-    """Of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32 [bf16;
-    float32 if synthetic]."""
+    """Precision of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32
+    [bf16; float32 if synthetic]."""
     batch_norm: BatchNorm = "chunk"
     """What batch normalisation goes by. A batch above 32 pairs passes the encoder in chunks of 32,
     with the gradient of the whole batch: chunk, each by its own statistics, as the paper's batch
@@ -120,7 +120,7 @@ class SweepOptions(EngineOptions):
     """The synthetic recording to make."""
 
     def __post_init__(self) -> None:
-        """Refuse a recording or weights that are not there, and a part of none."""
+        """Refuse a recording or weights that are not there, and a subject or trial without one."""
         super().__post_init__()
         check_folder("--recording", self.recording)
         for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):
@@ -143,7 +143,7 @@ class SweepOptions(EngineOptions):
         """What makes the result of a cell, before a configuration changes it.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: A value is out of range.
         """
         from ssense.model.encoder import ResNetSpec
         from ssense.training.sentences import SentenceSpec, TrainingSpec

@@ -22,7 +22,7 @@ from ssense.targets.clip import check_weights
 from ssense.targets.text import TextSpec
 
 WHOLE = "complete"
-"""Name of a file that says that a recording in an object store is all there."""
+"""Name of the file that marks a recording in an object store as complete."""
 
 # Coarse enough for a ResNet-18 to learn on a laptop within seconds; for trials, not for papers.
 SMALL = SuperletSpec(
@@ -46,8 +46,8 @@ def plan_recording(options: SweepOptions) -> DatasetPlan:
     """Open the recording, or make the synthetic one, and choose its sentences.
 
     Raises:
-        UserError: the recording can't be read, the storage can't be written to, or nothing
-            is left to train on.
+        UserError: The recording can't be read, the storage can't be written to, or nothing is left
+            to train on.
     """
     tower = TextSpec(weights=options.weights("text_weights"))
     if options.text_weights is not None:
@@ -80,7 +80,7 @@ def check_spectrogram(options: SweepOptions, rate_hz: float) -> None:
     """Refuse a recipe with frequencies that the rate can't hold, and name those that fit.
 
     Raises:
-        UserError: the highest frequency of the recipe is not below half the rate.
+        UserError: The highest frequency of the recipe is not below half the rate.
     """
     name: SpectrogramName = options.value("spectrogram")
     if SPECTROGRAMS[name].maximum_hz < rate_hz / 2:
@@ -105,7 +105,7 @@ def synthetic_recording(spec: SyntheticSpec, storage: UPath) -> UPath:
     """Where a synthetic recording is, made if missing: in the storage, for all machines to fetch.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     name = f"synthetic-{digest(FORMAT_VERSION, spec)[:8]}"
     folder = storage / "recordings" / name

@@ -1,4 +1,4 @@
-"""All cells of a search as one table, for whoever goes on with other tools."""
+"""All cells of a search as one table, for use with other tools."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ssense.engine.core.record import Record
 from ssense.retrieval import metric_title
 
 _REFRESHES_PER_S = 4
-# Of the time, that making views of the matrix may take: it grows with the sweep.
+# Share of the time that making views of the matrix may take: it grows with the sweep.
 _VIEW_SHARE = 0.02
 # Lines of the live display beside the configurations (title, header, rows left out, legend, bar),
 # and lines of a terminal left for what was printed before.

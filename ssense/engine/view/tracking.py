@@ -94,11 +94,11 @@ _TRY_AGAIN_S = 5.0
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 _REASON_CHARACTERS = 100
-_PAGE_RUNS = 5000  # that are asked for at a time
+_PAGE_RUNS = 5000  # runs that are asked for at a time
 
 
 class Tracker:
-    """Writes one sweep into MLflow, in a thread of its own: nobody waits before the end.
+    """Writes one sweep into MLflow, in a thread of its own, so that nobody waits before the end.
 
     A server that is still starting is tried again for two minutes, or until the sweep ends. If
     MLflow fails, it says so once and writes nothing more.
@@ -231,14 +231,14 @@ class Tracker:
                 continue
             try:
                 write()
-            except Exception as error:  # whatever the server or database does, training goes on
+            except Exception as error:  # whatever the server or database does, training continues
                 self.failure = _reason(error)
                 self.is_advised = isinstance(error, UserError)
                 say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
                 self._give_up()
 
     def _give_up(self) -> None:
-        """Let no run seem to go on that nothing will be written to any more, if that is possible.
+        """End the runs that nothing will be written to any more, if that is possible.
 
         The next sweep, or the view that is made again, takes them up.
         """
@@ -263,7 +263,7 @@ class Tracker:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        # Importing mlflow sets its level; of what fails, it logs the traceback beside raising it,
+        # Importing mlflow sets its level; of what fails, it logs the traceback besides raising it,
         # and urllib3 warns of every request that is repeated.
         for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -435,11 +435,11 @@ class Tracker:
                     try:
                         artifacts.log_artifact(str(path))
                     except Exception:
-                        with suppress(Exception):  # rather none than half of one
+                        with suppress(Exception):  # none is better than half of one
                             artifacts.delete_artifacts(name)
                         raise
         except Exception as error:  # whatever the artifact store's client library raises
-            self._client.get_run(known.run_id)  # fails where it is MLflow itself that is away
+            self._client.get_run(known.run_id)  # fails where MLflow itself can't be reached
             say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")
 
 
@@ -463,13 +463,13 @@ class _Known:
 
     def is_of_another_record(self, tags: Mapping[str, str]) -> bool:
         """Whether it is half written, or of a record or report that has been replaced since."""
-        if FINISHED_AT not in tags:  # of what grows with the sweep
+        if FINISHED_AT not in tags:  # a run that grows with the sweep
             return False
         return self.status == "RUNNING" or self.tags.get(FINISHED_AT) != tags[FINISHED_AT]
 
 
 def rebuild(storage: UPath, ledger: Ledger) -> None:
-    """Bring the view of a sweep up to date with its ledger, or make it anew.
+    """Bring the view of a sweep up to date with its ledger, or make it again.
 
     A damaged report is named, and left out.
 

@@ -13,7 +13,7 @@ from ssense.specification import configured
 from ssense.training.loop import Examples, Specification, fit
 from ssense.training.process import assigned_device, usable_cores
 
-ENOUGH_S = 1.0  # a probe of this length has left the overhead of its start behind
+ENOUGH_S = 1.0  # long enough to make the overhead of the start small
 
 
 def probe_seconds(
@@ -45,7 +45,7 @@ def probe_seconds(
     n = 2
     try:
         device = assigned_device(gpus)
-        with _threads(min(threads, usable_cores())):  # more would only stand in line
+        with _threads(min(threads, usable_cores())):  # more would only wait
             while (seconds := _epoch(spec, examples(n, device))) < ENOUGH_S:
                 if n >= n_train:
                     break

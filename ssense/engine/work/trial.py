@@ -63,10 +63,10 @@ class CellTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the cell. An exception ends the process, which may be in no state to go on.
+        """Train the cell. An exception ends the process, which may be in no state to continue.
 
         Raises:
-            UserError: the code here is not the driver's, there is no GPU to use, or the storage
+            UserError: The code here is not the driver's, there is no GPU to use, or the storage
                 can't be written to.
         """
         if code_digest() != self._code:
@@ -88,14 +88,14 @@ def run_cell(
 ) -> Record:
     """Train one cell on the device of `pairs`, the dataset's, and keep it in the ledger.
 
-    A cell that a worker left unfinished goes on from its last checkpoint. Training sees the
+    A cell that a worker left unfinished resumes from its last checkpoint. Training sees the
     training and validation splits alone.
 
     Returns:
         Its record. It failed where the training diverged, which it would do again.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     start = time.perf_counter()
     split = dataset.split(specification.split, cell.seed)

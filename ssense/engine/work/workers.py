@@ -43,9 +43,9 @@ from ssense.files.storage import is_local
 from ssense.training.process import cells_that_fit
 
 _NFS_REMEMBERS_S = 65.0
-"""An NFS client may go by for up to a minute that a file was not there."""
+"""Time for which an NFS client may still believe that a file is not there."""
 LEAST_WAITING = 16
-"""Cells that wait on a cluster that has no machine yet."""
+"""Number of cells that wait on a cluster that has no machine yet."""
 _COUNT_MACHINES_S = 5.0  # asking Ray takes a while
 _SAY_AGAIN_S = 60.0
 
@@ -67,7 +67,7 @@ class Resources:
 
     @classmethod
     def of_cell(cls, cpus: int, gpus: float | None) -> Resources:
-        """As asked for; where nothing is said of GPUs, one if the running Ray has any."""
+        """Resources of one cell as asked for; by default one GPU if the running Ray has any."""
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         return cls(cpus=cpus, gpus=gpus)
@@ -159,7 +159,7 @@ class CellSearcher(Searcher):
 
     @property
     def is_over(self) -> bool:
-        """Whether cells that wait for a machine are not to start any more."""
+        """Whether cells that wait for a machine must not start any more."""
         return self.obstacle is not None or self._budget.out_of_time()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -175,7 +175,7 @@ class CellSearcher(Searcher):
         return vars(cell).copy()
 
     def take_back(self, trial_id: str) -> None:
-        """Take back a cell that waits for a machine: it is not to start any more."""
+        """Take back a cell that waits for a machine and must not start any more."""
         cell = self._cells.pop(trial_id, None)
         if cell is not None:
             self._search.take_back(cell)
@@ -192,17 +192,17 @@ class CellSearcher(Searcher):
     def lost(self, trial_id: str, error: Exception | None) -> None:
         """Try the cell of a worker that died or broke again, or record that it failed."""
         cell = self._cells.pop(trial_id, None)
-        if cell is None:  # it ended well, and its trial failed over an obstacle here
+        if cell is None:  # the cell ended well; its trial failed over an obstacle here
             return
         name = self._search.signature(cell)
         cause = getattr(error, "cause", None) or error
         most = LOST_MACHINES if lost_machine(cause) else RETRIES
         try:
-            if isinstance(cause, UserError):  # of the storage or the machine, not of the cell
+            if isinstance(cause, UserError):  # the storage's or the machine's, not the cell's
                 raise cause
             record = self._ledger.record(name)
             if record is not None and record.done and record.code_digest == code_digest():
-                self._take(record)  # it died once it had written that, and before it could say so
+                self._take(record)  # the worker died after writing this
             elif self._search.retry(cell, most):
                 self._budget.started -= 1
                 self._say_lost(cell, cause)
@@ -420,19 +420,19 @@ def _cluster(address: str) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:  # Ray raises half a dozen, among them plain ones
+    except Exception as error:  # Ray raises half a dozen kinds, plain exceptions among them
         raise UserError(
             f"no Ray cluster at RAY_ADDRESS={address} ({one_line(error)}). Check the address, or "
             "unset RAY_ADDRESS to use this machine."
         ) from error
     finally:
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process without a word
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process silently
     with ending_with_ray(cluster_death()):
         yield
 
 
 def quiet_ray() -> None:
-    """Turn off what Ray prints and writes beside our own progress."""
+    """Turn off what Ray prints and writes besides our own progress."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would write down all its trials again and again; ours are in the ledger.

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
 
 LARGEST_SCALE = 100.0
-"""As in CLIP, so that training cannot lower the temperature below 0.01."""
+"""Largest scale, as in CLIP: training cannot lower the temperature below 0.01."""
 
 
 class Similarity(nn.Module):
@@ -75,9 +75,9 @@ def symmetric_cross_entropy(logits: Tensor, targets: Tensor | None = None) -> Te
     """Cross-entropy of rows and of columns, halved: InfoNCE in both directions.
 
     Args:
-        logits: `[N, N]`, row i and column i being a pair.
-        targets: `[N, N]` whose rows sum to 1, what share of row i belongs to column j; each pair
-            alone where none is given. Of the transpose, each row is made to sum to 1 again.
+        logits: Logits `[N, N]`, row i and column i being a pair.
+        targets: Share of row i that belongs to column j, `[N, N]`, rows summing to 1; each pair
+            alone where none is given. Rows of the transpose are made to sum to 1 again.
 
     Returns:
         The mean over the batch, a scalar, in nats.

@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, pad
 KERNELS, KERNEL_PX = 4, 7
 _GATE = 16  # width of the network that mixes the kernels
 _BOTTLENECK = 16  # how many times narrower the fusion is than the tower
-_DROPOUT = 0.1  # of the values of the prompts
+_DROPOUT = 0.1  # share of the prompts' values that training drops
 
 
 class DynamicFilter(nn.Module):
@@ -24,7 +24,7 @@ class DynamicFilter(nn.Module):
 
     Each of the basis kernels, 7 x 7 for each colour, is the softmax of its parameters: positive
     and of sum 1. They start as Gaussians of 0.5, 1, 2 and 4 pixels. A convolution, its mean over
-    the image, and a perceptron give the shares of the four, which sum to 1.
+    the image, and an MLP give the shares of the four, which sum to 1.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class DynamicFilter(nn.Module):
 class Fusion(nn.Module):
     """Prompts of an instance: what filtering changed in each patch, gated and mapped.
 
-    T0 + g W(T1 - T0): the gate g in (0, 1) is a perceptron of both tokens, W a bottleneck of a
+    T0 + g W(T1 - T0): the gate g in (0, 1) is an MLP of both tokens, W a bottleneck of a
     sixteenth of the width. Its last layer starts at zero, so that the tower starts as it was.
 
     Args:
@@ -81,7 +81,7 @@ class PromptTokens(nn.Module):
 
     As the deep prompts of Jia et al. 2022, "Visual prompt tuning", with their initialisation:
     uniform with Xavier's bound for a patch of three colours and the width. After the last layer
-    that has tokens of its own, those that come out of it go on.
+    that has tokens of its own, those that come out of it continue.
 
     Args:
         n: Number of prompts M; with 0 the tower stays as it is.

@@ -43,7 +43,7 @@ class InfoNCESpec(ObjectiveSpec):
 
     @property
     def features(self) -> tuple[FeatureKind, ...]:
-        """The one kind."""
+        """The one kind of cached features that a batch holds."""
         return (self.image,)
 
     def build(

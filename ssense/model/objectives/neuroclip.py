@@ -78,7 +78,7 @@ class NeuroCLIPSpec(ObjectiveSpec):
 
     @property
     def features(self) -> tuple[FeatureKind, ...]:
-        """Those of the untouched tower, which say how alike images are."""
+        """Features of the untouched tower, which say how alike images are."""
         return ("original",) if self.softening else ()
 
     def build(

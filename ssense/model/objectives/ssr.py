@@ -102,7 +102,7 @@ class SSRSpec(ObjectiveSpec):
 
     @property
     def features(self) -> tuple[FeatureKind, ...]:
-        """The two image members of the triple."""
+        """The two kinds of image features in the triple."""
         return ("original", "augmented-mean")
 
     def build(

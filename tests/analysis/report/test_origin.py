@@ -186,7 +186,7 @@ def test_a_damaged_table_of_controls_is_refused(ledger, content, why):
     with pytest.raises(UserError) as error:
         read_controls(ledger)
     message = str(error.value)
-    assert message.startswith(f"{path} is no table of controls, seeds and metrics (")
+    assert message.startswith(f"{path} is not a table of controls, seeds and metrics (")
     assert why in message
     assert message.endswith(
         f" analysis/controls.py --storage {ledger.storage} --sweep {ledger.folder.name} again."

@@ -231,7 +231,7 @@ def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
 
 
 def test_a_metric_that_is_no_column_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"--metric mrr is no column of .* Found: recall"):
+    with pytest.raises(UserError, match=r"--metric mrr is not a column of .* Found: recall"):
         read(tmp_path, LONG, "mrr")
 
 
