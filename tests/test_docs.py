@@ -199,8 +199,8 @@ def test_make_has_the_targets_that_pages_name():
 
 @pytest.mark.parametrize("page", BESIDE, ids=name_of)
 def test_links_of_files_outside_the_site_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    for link in links:
+    links = re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", page.read_text())
+    for link in map("".join, links):
         file, _, anchor = link.partition("#")
         if not re.match(r"https?:", link):
             assert (page.parent / file).is_file(), link
