@@ -32,7 +32,7 @@ class Examples(Protocol):
 
 
 Model = TypeVar("Model", bound=nn.Module)
-Part = TypeVar("Part", bound=Examples)
+Part = TypeVar("Part", bound=Examples, contravariant=True)
 
 
 class Training(Protocol):
