@@ -66,7 +66,8 @@ _RANK_BINS = 20
 _DECADES = 100
 """Levels that span more than this ratio stand on a logarithmic axis."""
 
-Scores = Mapping[str, Mapping[str, Sequence[float]]]
+Values = Sequence[float] | np.ndarray
+Scores = Mapping[str, Mapping[str, Values]]
 """Family, then metric, to one value per seed, as fractions."""
 
 
@@ -140,9 +141,9 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
 
 
 def bar_figure(
-    scores: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Values],
     metric: str,
-    chance: Mapping[str, Sequence[float]],
+    chance: Mapping[str, Values],
 ) -> Figure:
     """Draw one metric as a bar each: mean over seeds, sd, the seeds as points, mean chance.
 
