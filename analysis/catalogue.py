@@ -110,7 +110,7 @@ def main(options: CatalogueOptions) -> None:
     if not rows:
         raise UserError(f"no sweep in {storage} can be read. Name another --storage.")
     console.print(formats.screen_table(rows))
-    by_task = Counter(row["of"].rpartition("(")[2].rstrip(")") for row in rows)
+    by_task = Counter(str(row["of"]).rpartition("(")[2].rstrip(")") for row in rows)
     n_sweeps = f"{len(rows)} sweep{'s' * (len(rows) != 1)}"
     say(f"{n_sweeps}: {', '.join(f'{n} of {task}' for task, n in by_task.items())}.")
 

@@ -59,7 +59,9 @@ from analysis.measure.inference import TTest
 from analysis.measure.looks import record_look, withdrawn_unless_written
 from analysis.report.figures import FIGURE_KINDS, bar_figure, figure_bytes
 from ssense.cli.screen import console, say, step
+from ssense.data.dataset import Dataset
 from ssense.engine.core.cell import Configuration, describe, label
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.power import ALPHA
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
@@ -239,8 +241,9 @@ def _shares(found: ControlScores, model: ControlScores) -> str:
 def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:
     return [
         f"With {name}, the share of permutations that reach the model's {TITLE} is "
-        f"{formats.p_value(scores[name].pvalue)} (mean over the seeds of each one's permutation p)."
+        f"{formats.p_value(pvalue)} (mean over the seeds of each one's permutation p)."
         for name in (PERMUTED, BINNED)
+        if (pvalue := scores[name].pvalue) is not None
     ]
 
 
@@ -276,7 +279,7 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
     chance = {name: found.chance[PRIMARY] for name, found in controls.scores.items()}
     figure = bar_figure(bars, PRIMARY, chance)
-    contents = {
+    contents: dict[str, str | bytes] = {
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
         "verdict.txt": explanation(controls) + "\n",
@@ -316,12 +319,13 @@ def run_controls(
     sweep = search.sweep
     family = leading_family(search, best)
     chosen = {family: best[family]}
-    dataset = sweep_dataset(ledger)
+    dataset, kept = sweep_dataset(ledger), ledger.description().origin
+    assert isinstance(dataset, Dataset)  # of sentences, as `main` asks for
+    assert isinstance(kept, RecordingOrigin)
     plans = [
         plan_control(TRAINED[name], ledger, dataset, options.recording)
         for name in dict.fromkeys(options.train)
     ]
-    kept = ledger.description().origin
     recording = locate(options.recording or kept.recording)
     sentences = read_sentences(ledger.storage / "shards" / kept.shards, dataset, recording)
     with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):

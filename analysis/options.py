@@ -147,8 +147,7 @@ class ResultsOptions:
                 f"--equivalence must be at least 0, such as 0.005 or 0.5%, got "
                 f"{printable(self.equivalence, 30)}."
             )
-        suffix = Path(self.out).suffix.lower() if self.out else ""
-        if suffix and suffix not in (".csv", ".tex"):
+        if self.out and Path(self.out).suffix.lower() not in ("", ".csv", ".tex"):
             raise UserError(f"--out {printable(self.out)} must be a .csv, a .tex or a folder.")
 
 

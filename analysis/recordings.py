@@ -151,8 +151,8 @@ def _explained(rows: Sequence[Row], ledger: Ledger, protocol: str) -> str:
     """What the controls say, if they are of a configuration that was evaluated."""
     kept, seeds = read_controls(ledger), ledger.description().sweep.seeds
     fresh = protocol == FRESH_SEEDS
-    for row in rows if kept else ():
-        if kept.belong_to(row["family"], row["configuration"], seeds):
+    for row in rows:
+        if kept and kept.belong_to(row["family"], row["configuration"], seeds):
             return explained_by(row["family"], control_verdict(ledger), fresh=fresh)
     return explained_by("", "", fresh=fresh)
 

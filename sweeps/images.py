@@ -44,7 +44,7 @@ def image_sweep(data: ImagePlan, options: ImageOptions) -> Sweep:
     """Define the sweep of a subject: a family for each objective, or for each part of SSR."""
     if options.ablation:
         return options.sweep(f"ablation-{data.source.subject}", data, ablation())
-    families = {}
+    families: dict[str, dict[str, Levels]] = {}
     for objective in options.objectives:
         families[objective] = {"objective": (objective,), **LEVELS[objective]}
         if objective == "neuroclip":

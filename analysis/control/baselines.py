@@ -41,7 +41,8 @@ def length_scores(
     ones = torch.ones_like(train_duration)
     line = torch.linalg.lstsq(torch.stack([train_duration, ones], 1), train_length[:, None])
     slope, intercept = line.solution.flatten()
-    return -(length[None, :] - (slope * duration + intercept)[:, None]).abs()
+    off: Tensor = length[None, :] - (slope * duration + intercept)[:, None]
+    return -off.abs()
 
 
 def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: float) -> Tensor:

@@ -187,9 +187,9 @@ def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
         ONSET: _by_neighbours(parts, [part.onset for part in parts]),
     }
     scored[BOTH] = together([scored[LENGTH], scored[TEXT]], scored[ONSET])
-    if sentences.acoustics is not None:
-        known = parts.train.acoustics
-        at = [standardised(known, part.acoustics) for part in parts]
+    known = [part.acoustics for part in parts if part.acoustics is not None]
+    if known:  # of all parts or of none
+        at = [standardised(known[0], each) for each in known]
         scored[ACOUSTIC] = _by_neighbours(parts, at)
     return {name: each.test for name, each in scored.items()}
 
@@ -259,7 +259,7 @@ def of_scores(
     generator = torch.Generator().manual_seed(seed)
     similar = of_similar_duration(scores, duration)
     model = metrics_of(ranks_of(scores, own))
-    found = {
+    found: dict[str, Metrics] = {
         MODEL: model,
         SIMILAR: metrics_of(ranks_of(similar, own)),
         SIMILAR_CHANCE: chance_among(similar, RECALL_AT),

@@ -210,7 +210,7 @@ def looks_noted(ledger: Ledger) -> dict[str, list[tuple[str, str]]]:
     noted: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for path, content in zip(paths, read_many(paths), strict=True):
         try:
-            note = from_plain(Mapping[str, str], unsealed(json.loads(content.decode())))
+            note = from_plain(dict[str, str], unsealed(json.loads(content.decode())))
             where, _, name = note["look"].rpartition("/")
             noted[where].append((name, note["digest"]))
         except (KeyError, ValueError, RecursionError) as error:

@@ -45,10 +45,10 @@ def subject_means(scores: BySubject) -> dict[str, np.ndarray]:
         UserError: There is a single subject, or recordings differ in their configurations.
     """
     if len(scores) < 2:
-        found = printable(", ".join(scores) or "none")
+        listed = printable(", ".join(scores) or "none")
         raise UserError(
             "the subject is the unit, and comparing takes recordings of at least two, got "
-            f"{found}. Add some of others."
+            f"{listed}. Add some of others."
         )
     (first, wanted), *others = _recordings(scores)
     for recording, found in others:

@@ -60,8 +60,8 @@ def read_sheet(path: Path) -> Sheet:
     try:
         content = path.read_bytes()
         text, notes = _decoded(content)
-        lines = ["" if line.startswith("#") else line for line in text.splitlines()]
-        lines, separator = _separator(lines)
+        content_lines = ["" if line.startswith("#") else line for line in text.splitlines()]
+        lines, separator = _separator(content_lines)
         reader = csv.reader(lines, delimiter=separator, strict=True)
         rows = [(reader.line_num, cells) for cells in reader]
     except OSError as error:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssense.choices import SplitKind
 from ssense.data.repeats import TowerTexts, repeat_groups
-from ssense.data.splits import Split, SplitKind, split_sentences
+from ssense.data.splits import Split, split_sentences
 
 
 @dataclass(frozen=True, kw_only=True)

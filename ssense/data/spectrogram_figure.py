@@ -35,7 +35,8 @@ def spectrogram_figure(
 
     rows = min(MOST_SENTENCES, len(spectrograms))
     # From first to last electrode: neighbours on a shaft look alike.
-    columns = np.unique(np.linspace(0, len(electrodes) - 1, MOST_ELECTRODES).astype(int))
+    spread = np.linspace(0, len(electrodes) - 1, MOST_ELECTRODES)
+    columns: list[int] = np.unique(spread.astype(int)).tolist()
     images = spectrograms[:rows, columns].astype(np.float32)
     extent = (*_edges(times_s), *_edges(frequencies_hz))
     lowest, highest = np.percentile(images, _SHOWN_PERCENTILES)

@@ -120,7 +120,9 @@ def _grouped(repeats: np.ndarray, seed: int) -> Split:
     for row, group in enumerate(repeats.tolist()):
         rows_of[group].append(row)
     groups = list(rows_of.values())
-    test, validation, train = [], [], []
+    test: list[int] = []
+    validation: list[int] = []
+    train: list[int] = []
     # Not in the order of shuffled rows: the larger a group, the sooner one of its rows comes.
     for number in np.random.default_rng(seed).permutation(len(groups)):
         rows = groups[number]
@@ -156,4 +158,5 @@ def _end_held_out(spans_s: np.ndarray, seed: int) -> Split:
 
 
 def _away(spans_s: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    return rows[~near(spans_s[rows], spans_s[others], GAP_S)]
+    away: np.ndarray = rows[~near(spans_s[rows], spans_s[others], GAP_S)]
+    return away

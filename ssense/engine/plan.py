@@ -13,7 +13,7 @@ from ssense.cli.screen import duration, say
 from ssense.data.splits import Split
 from ssense.engine.core.power import Power
 from ssense.engine.core.record import MOST_ATTEMPTS
-from ssense.engine.core.sweep import Sweep
+from ssense.engine.core.sweep import Levels, Sweep
 from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import fit_additive
@@ -162,10 +162,8 @@ def _differences(then: Sweep, now: Sweep) -> Iterator[str]:
         yield "other configurations to choose from"
 
 
-def _space(sweep: Sweep) -> list[tuple[str, dict[str, list[float]]]]:
-    return [
-        (f.name, {name: list(levels) for name, levels in f.levels.items()}) for f in sweep.families
-    ]
+def _space(sweep: Sweep) -> list[tuple[str, dict[str, Levels]]]:
+    return [(family.name, dict(family.levels)) for family in sweep.families]
 
 
 def show_sweep(sweep: Sweep) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ from ssense.engine.tasks.precompute import load_dataset
 from ssense.errors import UserError, printable
 from ssense.retrieval import NonFiniteError, metric_title
 from ssense.specification import configured
-from ssense.training.loop import Fit, fit, validation_metrics
+from ssense.training.loop import Data, Fit, Specification, fit, validation_metrics
 from ssense.training.process import reset_process
 
 _CALLED = re.compile(r"(?P<label>.*?)[,\s]*\bseed\s*(?P<seed>\d+)\s*", re.IGNORECASE)
@@ -123,9 +124,7 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
     return reproduction
 
 
-def train_again(
-    ledger: Ledger, record: Record, dataset: Dataset | ImageDataset, threads: int
-) -> Fit:
+def train_again(ledger: Ledger, record: Record, dataset: Data, threads: int) -> Fit:
     """Train the cell of a record in this process, as a worker would; write nothing.
 
     Raises:
@@ -143,7 +142,7 @@ def train_again(
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
     split = dataset.split(specification.split, cell.seed)
-    spec = configured(specification, cell.configuration)
+    spec: Specification[Any, Any] = configured(specification, cell.configuration)
     try:
         return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
     except NonFiniteError as error:
@@ -213,7 +212,9 @@ def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tupl
         shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
         raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
     ledger = sweeps[found[0]]
-    return ledger, ledger.record(found[0])
+    record = ledger.record(found[0])
+    assert record is not None  # it has just been listed
+    return ledger, record
 
 
 def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
@@ -224,6 +225,7 @@ def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
     """
     description = ledger.description()
     origin, wanted = description.origin, description.sweep.dataset_digest
+    data: Dataset | ImageDataset
     if isinstance(origin, ImageOrigin):
         data = plan_images(origin.source, ledger.storage).load()
         changed = "responses, images or tower"

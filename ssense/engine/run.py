@@ -10,11 +10,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from statistics import fmean, stdev
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import optuna
 from rich.prompt import Confirm
 
+from ssense.choices import PolicyName
 from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say, step
 from ssense.cli.screen_table import ScreenTable
@@ -51,11 +52,11 @@ Outcome = Literal["full", "stopped", "incomplete"]
 for; or cells are without a result."""
 
 
-def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
+def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
     """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
 
     Args:
-        define: Function that makes the sweep of a dataset.
+        define: Function that makes the sweep of a dataset, of a plan that the options make.
         options: Options of the command line.
 
     Raises:
@@ -271,7 +272,7 @@ def _bring_up_to_date(
 
 
 def _save(
-    search: Search, ledger: Ledger, data: DataPlan, policy: str, kept_versions: Sequence[str]
+    search: Search, ledger: Ledger, data: DataPlan, policy: PolicyName, kept_versions: Sequence[str]
 ) -> None:
     ledger.describe(
         Description(

@@ -26,7 +26,8 @@ class _Residual(nn.Sequential):
         super().__init__(nn.GELU(), nn.Linear(dimensions, dimensions), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        added: Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch has none
+        return x + added
 
 
 class _SmoothedConvolution(nn.Conv2d):

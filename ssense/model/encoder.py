@@ -85,7 +85,7 @@ class SpectrogramEncoder(nn.Module):
         # Channels last is how matrix units read images; the network keeps the layout of its input.
         images = x.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            embeddings = self.resnet(images)
+            embeddings: Tensor = self.resnet(images)
         return embeddings.float().view(*x.shape[:2], -1).mean(dim=1)
 
     def train(self, mode: bool = True) -> SpectrogramEncoder:
@@ -195,11 +195,13 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
 def _imagenet_state() -> dict[str, Tensor]:
     import torchvision  # takes as long to import as everything else together
 
+    pretrained = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
     try:
-        return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
+        state: dict[str, Tensor] = pretrained.get_state_dict(progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
             f"could not download the ImageNet weights of ResNet-18 ({one_line(error)}). Go online "
             "once to fill the cache, or set `encoder.weights` to a local file, or to random to "
             "start from scratch."
         ) from error
+    return state

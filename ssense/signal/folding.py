@@ -236,7 +236,8 @@ def _long_powers(signal: torch.Tensor, wavelets: _LongWavelets, plan: Plan) -> t
     """
     moments = (wavelets.moments @ signal.T).unflatten(0, (2, -1)).mT  # [2, channels, polynomials]
     power = (moments @ wavelets.envelopes).square_().sum(0)  # [channels, wavelets * frames]
-    return power.to(plan.dtype).unflatten(-1, (-1, plan.frames)).transpose(0, 1).flatten(1)
+    by_wavelet: torch.Tensor = power.to(plan.dtype).unflatten(-1, (-1, plan.frames))
+    return by_wavelet.transpose(0, 1).flatten(1)
 
 
 def _logarithm(power: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ CycleRule = Literal["multiplicative", "additive"]
 Normalisation = Literal["per_frequency", "none"]
 PadDomain = Literal["raw", "raw_masked", "spec"]
 
-Lengths = torch.Tensor | np.ndarray | Sequence | int
+Lengths = torch.Tensor | np.ndarray | Sequence[int] | int
 
 MAX_DENOMINATOR = 10**9  # of an order: 10.1 is meant as 101/10, not as the nearest binary number
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssense.choices import UNTRAINED
 from ssense.errors import UserError, one_line, printable
@@ -19,6 +19,7 @@ from ssense.targets.clip_weights import load_clip_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from open_clip import CLIP
     from upath import UPath
 
 _TOWERS = Path(__file__).parent / "towers"
@@ -27,7 +28,7 @@ _OFFERED = 3  # names to offer in place of an unknown one
 _REASON_CHARACTERS = 100
 
 
-def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None) -> nn.Module:
+def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None) -> CLIP:
     """Build an open_clip model in evaluation mode whose weights never change.
 
     Args:
@@ -77,7 +78,7 @@ def model_config(model: str) -> dict[str, Any]:
     import open_clip
 
     open_clip.add_model_config(_TOWERS)
-    config = open_clip.get_model_config(model)
+    config: dict[str, Any] | None = open_clip.get_model_config(model)
     if config is None:
         known = _similar(model, open_clip.list_models())
         raise UserError(

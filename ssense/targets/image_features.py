@@ -24,6 +24,7 @@ from ssense.targets.augmentations import (
 from ssense.targets.clip import frozen_clip, model_config, read_embeddings, write_embeddings
 
 if TYPE_CHECKING:
+    from open_clip.transformer import VisionTransformer
     from upath import UPath
 
 FORMAT_VERSION = 1  # raise it when the same images and tower give other features
@@ -79,7 +80,10 @@ class ImageTower(nn.Module):
         image_px: Side of the images that the tower takes, pixels.
     """
 
-    def __init__(self, visual: nn.Module) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, visual: VisionTransformer) -> None:
         super().__init__()
         self.visual = visual
         settings = visual.preprocess_cfg
@@ -91,7 +95,8 @@ class ImageTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Embed uint8 `[B, 3, S, S]` as float32 `[B, F]`, not normalised."""
-        return self.visual(self.normalised(pixels)).float()
+        features: Tensor = self.visual(self.normalised(pixels))
+        return features.float()
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Scale uint8 pixels to what the encoder was trained on, float32."""

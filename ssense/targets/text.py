@@ -19,6 +19,7 @@ from ssense.targets.clip import frozen_clip, model_config, read_embeddings, writ
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from open_clip import CLIP
     from upath import UPath
 
 _BATCH = 64
@@ -142,5 +143,5 @@ def _tokeniser(model: str) -> str:
     return f"open_clip {model}"
 
 
-def _text_tower(spec: TextSpec) -> nn.Module:
+def _text_tower(spec: TextSpec) -> CLIP:
     return frozen_clip(spec.model, spec.weights, "text")

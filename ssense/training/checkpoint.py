@@ -178,5 +178,5 @@ def _digest(about: str, tensors: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256(about.encode())
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).numpy())
+        total.update(tensor.reshape(-1).numpy().data)
     return total.hexdigest()

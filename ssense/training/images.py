@@ -171,6 +171,8 @@ class ImageSpec:
         images, truth = pairs.gallery()
         spec, responses = self.objective, pairs.responses
         shown = responses.pixels if spec.pixels else responses.features[self.gallery]
+        if shown is None:
+            raise ValueError("the objective has the images in the loop, and the dataset no pixels")
         with full_precision(pairs.device.type):
             signals = (pairs.signals[rows] for rows in pairs.rows.split(self.training.batch_size))
             queries = list(map(model.brain, signals))

@@ -34,7 +34,7 @@ class Examples(Protocol):
 
 
 Model = TypeVar("Model", bound=nn.Module)
-Part = TypeVar("Part", bound=Examples)
+Part = TypeVar("Part", bound=Examples, contravariant=True)
 
 
 class Embeddings(NamedTuple):
@@ -71,6 +71,40 @@ class Training(Protocol):
     def patience(self) -> int: ...  # noqa: D102
     @property
     def max_epochs(self) -> int: ...  # noqa: D102
+
+
+class OnDevice(Protocol):
+    """All examples of a dataset on one device.
+
+    Attributes:
+        device: The device.
+    """
+
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+
+    def select(self, rows: np.ndarray) -> Any:
+        """The examples of some rows, a part of a split."""
+        ...
+
+
+class Data(Protocol):
+    """The dataset of a task, which seeds divide.
+
+    Attributes:
+        digest: Digest that names the whole origin of the dataset.
+    """
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    def split(self, kind: Any, seed: int) -> Split:
+        """Divide the examples, by one of the kinds that the task has."""
+        ...
+
+    def on(self, device: torch.device) -> OnDevice:
+        """All examples on a device."""
+        ...
 
 
 class Specification(Protocol[Model, Part]):

@@ -52,6 +52,7 @@ class Adam:
     def step(self) -> None:
         """Take a step on every parameter that has a gradient."""
         trained = [parameter for parameter in self.parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         if not trained:
             return
         states = list(map(self._state_of, trained))
@@ -62,8 +63,8 @@ class Adam:
         is_decoupled = self.decoupled_weight_decay is not None
         kernel = torch._fused_adamw_ if is_decoupled else torch._fused_adam_
         kernel(
-            trained,
-            [parameter.grad for parameter in trained],
+            [*trained],
+            gradients,
             means,
             squares,
             [],  # largest second moments, which another variant keeps

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssense.choices import Precision
 from ssense.errors import UserError
-from ssense.model.encoder import Precision
 from ssense.precision import float32_backends
 
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
@@ -153,7 +153,8 @@ def reset_process(seed: int, threads: int) -> None:
     # This name imports nothing more; the other configures PyTorch's compiler as well.
     torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before it is written; filling it costs a tenth of a training step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # (The module's types are without it: a class puts it there.)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     for backend in float32_backends():
         backend.fp32_precision = "ieee"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ssense.choices import Precision
+from ssense.choices import Precision, SplitKind
 from ssense.data.dataset import Pairs
 from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_identity
 from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder, trained_encoder
@@ -181,9 +181,11 @@ def train_step(
 
 def _chunks(encoder: SpectrogramEncoder, x: Tensor, size: int) -> tuple[Tensor, ...]:
     """Parts of a batch; one pair that can't pass by itself joins the part before it."""
-    if encoder.trains_on_one(x):
-        return x.split(size)
-    *others, last = x.split(max(size, 2))
+    one_passes = encoder.trains_on_one(x)
+    parts: tuple[Tensor, ...] = x.split(size if one_passes else max(size, 2))
+    if one_passes:
+        return parts
+    *others, last = parts
     if others and len(last) == 1:
         return *others[:-1], torch.cat([others[-1], last])
     return *others, last

@@ -10,6 +10,7 @@ what `Recording.quality` found.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -568,10 +569,10 @@ def _histogram(durations_s: np.ndarray) -> dict[str, int]:
 def _overlap(segments: Segments) -> Overlap:
     start, stop = segments.start, segments.stop
     shares = inside_shares(start, stop, start, stop, least=2)
-    try:
+    test_segments: float | None = None
+    test_inside: float | None = None
+    with contextlib.suppress(ValueError):
         test_segments, test_inside = split_overlap(start, stop)
-    except ValueError:
-        test_segments = test_inside = None
     return Overlap(
         segments=float(np.mean(shares > 0)),
         inside=float(np.mean(shares)),

@@ -274,7 +274,7 @@ def _names_a_folder(name: str) -> bool:
 
 
 def _read_labels(path: Path) -> list[str]:
-    labels = read_json(path, list)
+    labels: list[str] = read_json(path, list)
     _check_label_lengths([label for label in labels if isinstance(label, str)], path)
     odd = [label for label in labels if not isinstance(label, str) or not clean_label(label)]
     if odd or not labels:

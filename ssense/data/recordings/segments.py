@@ -195,9 +195,12 @@ def kept_by_length(
     With Ant-Man's timings "duration" keeps 1,415 sentences and "sample_span" 1,458 of 1,527; SSENSE
     reports 1,454, and 8,200 points where the longest of the 1,458 has 8,186.
     """
+    short: np.ndarray
     if spec.length_rule == "duration":
-        return offset_s - onset_s < spec.max_duration_s
-    return offset_sample - onset_sample + context_samples < spec.max_samples
+        short = offset_s - onset_s < spec.max_duration_s
+    else:
+        short = offset_sample - onset_sample + context_samples < spec.max_samples
+    return short
 
 
 def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
@@ -347,7 +350,8 @@ def _sentence_spans(recording: Recording, align: Alignment) -> _Spans:
 def _crosses(start: np.ndarray, stop: np.ndarray, pauses: np.ndarray) -> np.ndarray:
     """Which windows [start, stop) reach into a pause (rows of `pauses`: last and first sample)."""
     into = (start[:, None] < pauses[None, :, 1]) & (stop[:, None] > pauses[None, :, 0] + 1)
-    return np.any(into, axis=1)
+    crosses: np.ndarray = np.any(into, axis=1)
+    return crosses
 
 
 def _meets(start: np.ndarray, stop: np.ndarray, stretches: np.ndarray) -> np.ndarray:

@@ -151,14 +151,14 @@ def _other_file(file: h5py.File, name: str) -> str:
     """A file that samples of a dataset lie in, if it is not the one that was opened."""
     link = file.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
-        return link.filename
+        return str(link.filename)
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
         return ""
     if found.file.filename != file.filename:  # a folder on the way is a link
-        return found.file.filename
+        return str(found.file.filename)
     if found.external:
-        return found.external[0][0]
+        return str(found.external[0][0])
     sources = found.virtual_sources() if found.is_virtual else []
     others = (
         source.file_name if source.file_name != "." else _other_file(file, source.dset_name)

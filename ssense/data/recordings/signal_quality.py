@@ -212,7 +212,8 @@ def _dead_cells(
 
 def _is_flat(samples: np.ndarray) -> np.ndarray:
     """Which rows never change, bool [rows]; NaN is a change."""
-    return samples.min(axis=1) == samples.max(axis=1)
+    flat: np.ndarray = samples.min(axis=1) == samples.max(axis=1)
+    return flat
 
 
 def _runs(flags: np.ndarray) -> np.ndarray:

@@ -111,7 +111,8 @@ def _mean_by(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Mean of the values of each of n groups, NaN for one without values."""
     count = np.bincount(group, minlength=n)
     total = np.bincount(group, weights=values, minlength=n)
-    return np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    mean: np.ndarray = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    return mean
 
 
 def _grouping_column(path: Path) -> str:

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def odd_screenplay(seed: int, screenplay: Screenplay) -> Screenplay:
     return Screenplay(tuple(sentences), tuple(edges_s), screenplay.end_s)
 
 
-def odd_features(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def odd_features(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows as pandas writes them, sentence numbers as floats, with +inf and more NaN."""
     odd = []
     for number, row in enumerate(rows):

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -114,7 +114,7 @@ def settled(spec: SyntheticSpec, timings: SentenceTimings | None) -> SyntheticSp
     """
     if timings is None:
         return spec
-    decided: dict[str, int | float | bool] = {
+    decided: dict[str, Any] = {
         "sentences": len(timings.n_words),
         "pauses": len(timings.pause_s),
         "lead_in_s": timings.lead_in_s,
@@ -233,7 +233,8 @@ def _contact_signal(
     hum = _line_noise(generator, len(common), spec.sampling_rate)
     offset = generator.uniform(-20, 20)
     evoked.add_to(signal, generator.standard_normal(LATENT_DIMENSIONS))
-    return gain * signal + hum + offset
+    recorded: np.ndarray = gain * signal + hum + offset
+    return recorded
 
 
 class _Evoked:
@@ -350,7 +351,7 @@ def _write_hdf5(disk: _Disk, signals: Iterator[np.ndarray], attributes: dict[str
             disk.check()
 
 
-def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with _new_file(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(rows[0])

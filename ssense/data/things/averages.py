@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from upath import UPath
 
-from ssense.data.things.images import ImageSet, Part, read_image_set, require_zero_shot
+from ssense.choices import Part
+from ssense.data.things.images import ImageSet, read_image_set, require_zero_shot
 from ssense.data.things.responses import (
     Responses,
     ResponseSpec,

@@ -20,6 +20,13 @@ from ssense.data.things.averages import Things
 from ssense.data.things.folds import FoldKind, make_fold
 
 BEST_TEST_EPOCH = ", best test epoch"
+FOLDS: Mapping[ImageSplitKind, FoldKind] = {
+    "intra-subject": "intra-subject",
+    "intra-subject, best test epoch": "intra-subject",
+    "leave-one-subject-out": "leave-one-subject-out",
+    "leave-one-subject-out, best test epoch": "leave-one-subject-out",
+}
+"""Whom a cell trains on, by the kind of its split."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,7 +73,7 @@ class ImageDataset:
         Raises:
             UserError: Too few subjects or concepts, see `make_fold`.
         """
-        whom: FoldKind = kind.removesuffix(BEST_TEST_EPOCH)
+        whom = FOLDS[kind]
         drawn_by = seed if self.split_seed is None else self.split_seed
         fold = make_fold(whom, self.things, self.subject, drawn_by, self.n_validation)
         test = len(self.things.rows("training")) + fold.test
@@ -171,17 +178,25 @@ class ImagePairs:
         return self.rows.device
 
     def batch(self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool) -> Batch:
-        """Gather pairs of this selection, with some kinds of features, with or without pixels."""
+        """Gather pairs of this selection, with some kinds of features, with or without pixels.
+
+        Raises:
+            ValueError: Pixels are asked for, and the dataset has none.
+        """
         images = self.images[index]
+        shown = self.responses.pixels if pixels else None
+        if pixels and shown is None:
+            raise ValueError("an objective has pixels in the loop, and the dataset has none")
         return Batch(
             signals=self.signals[self.rows[index]],
             features={kind: self.responses.features[kind][images] for kind in kinds},
-            pixels=self.responses.pixels[images] if pixels else None,
+            pixels=None if shown is None else shown[images],
         )
 
     def gallery(self) -> tuple[Tensor, Tensor]:
         """The distinct images of the selection `[M]`, and each pair's place among them `[N]`."""
-        return torch.unique(self.images, return_inverse=True)
+        gallery: tuple[Tensor, Tensor] = torch.unique(self.images, return_inverse=True)
+        return gallery
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:

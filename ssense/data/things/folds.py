@@ -102,4 +102,5 @@ def _place(subject: str, subjects: Sequence[str]) -> int:
 
 
 def _rows(subjects: np.ndarray, images: np.ndarray, n_images: int) -> np.ndarray:
-    return (subjects[:, None] * n_images + images).ravel()
+    rows: np.ndarray = subjects[:, None] * n_images + images
+    return rows.ravel()

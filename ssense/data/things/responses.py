@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ssense.data.things.images import ImageSet, Part
+from ssense.choices import Part
+from ssense.data.things.images import ImageSet
 from ssense.errors import UserError, printable
 from ssense.files.restricted_pickle import load_restricted
 from ssense.files.tables import listing, read_json
@@ -100,11 +101,12 @@ def open_responses(folder: Path, part: Part) -> Responses:
     if not isinstance(content, dict):
         raise _unexpected(path, f"a {type(content).__name__}, not a dict or an array")
     signals = _signals(content, path)
+    *_, n_channels, n_samples = signals.shape
     return Responses(
         path=path,
         signals=signals,
-        channels=_channels(content.get("ch_names"), signals.shape[2], path),
-        times_s=_times(content.get("times"), *signals.shape[2:], path),
+        channels=_channels(content.get("ch_names"), n_channels, path),
+        times_s=_times(content.get("times"), n_channels, n_samples, path),
         images=_images(content.get("img"), len(signals), path),
     )
 
@@ -193,7 +195,8 @@ def _info(path: Path) -> dict[str, Any]:
     """Channels and times of a bare array, from the file beside it or one folder up."""
     for folder in (path.parent, path.parent.parent):
         if (folder / INFO).exists():
-            return read_json(folder / INFO, dict)
+            info: dict[str, Any] = read_json(folder / INFO, dict)
+            return info
     raise UserError(
         f"{path} is a bare array, with no {INFO} (ch_names and times) beside it or one folder up. "
         "Download that file there."

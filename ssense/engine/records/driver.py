@@ -244,7 +244,9 @@ class Claim:
             self._replace()
         else:
             self.lost_to = holder
-            signal.pthread_kill(threading.main_thread().ident, _OVERTAKEN)
+            main = threading.main_thread().ident
+            assert main is not None  # it has begun
+            signal.pthread_kill(main, _OVERTAKEN)
 
     def _read(self) -> bytes | None:
         """The claim as it is now: None where there is none, empty where a link leads nowhere.

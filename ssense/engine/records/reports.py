@@ -107,7 +107,8 @@ def _parsed(content: bytes) -> Report:
         raise TypeError(f"{_ABOUT} is not an object")
     for name in ("name", "written_at"):
         _check(name, about.get(name), str)
-    for name, kinds in {"tags": str, "metrics": (int, float)}.items():
+    values: dict[str, type | tuple[type, ...]] = {"tags": str, "metrics": (int, float)}
+    for name, kinds in values.items():
         _check(name, about.get(name), dict)
         for key, value in about[name].items():
             _check(f"{name}: {key}", value, kinds)

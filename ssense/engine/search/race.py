@@ -378,7 +378,7 @@ class _Matrix(NamedTuple):
     def estimates(self, granted: NDArray[np.intp]) -> list[float | None]:
         if not self.is_settled(granted):
             return [None] * len(granted)
-        failed = self.failed(granted).any(axis=1)
+        failed = np.asarray(self.failed(granted).any(axis=1))
         effects = self.effects(granted)
         return [None if lost else float(e) for lost, e in zip(failed, effects, strict=True)]
 

@@ -13,7 +13,7 @@ import threading
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, product, takewhile
+from itertools import chain, product
 from statistics import fmean
 from typing import NamedTuple
 
@@ -110,7 +110,7 @@ class Search:
         self.running: dict[str, Cell] = {}
         self._policy = policy
         self._lock = threading.RLock()  # a live display looks at the matrix from its own thread
-        self._signatures: dict[tuple[tuple[tuple[str, float], ...], int], str] = {}
+        self._signatures: dict[tuple[tuple[tuple[str, float | str], ...], int], str] = {}
         self._numbers_of: dict[str, list[int]] = {family.name: [] for family in sweep.families}
         self._verdicts: dict[str, Verdict] = {}
         self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
@@ -282,8 +282,12 @@ class Search:
 
     def _first_scores(self, number: int) -> list[float]:
         """Scores of a row at the first seeds, up to one that is not done."""
-        scores = map(self._score_of, self._names[number])
-        return list(takewhile(lambda score: score is not None, scores))
+        scores: list[float] = []
+        for score in map(self._score_of, self._names[number]):
+            if score is None:
+                break
+            scores.append(score)
+        return scores
 
     def _states(self) -> list[tuple[State, ...]]:
         """States of every configuration's cells, row by row."""
@@ -465,7 +469,8 @@ class Search:
         scored = self._known(family, estimates)
         _, end = _batch(before)
         for _ in range(before, min(end, wanted)):
-            proposal = propose(family, scored)
+            if (proposal := propose(family, scored)) is None:
+                break
             scored.append((proposal, None))
             self._add(Row(family.name, proposal))
         return wanted > before

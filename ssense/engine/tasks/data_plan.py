@@ -17,6 +17,8 @@ from ssense.training.loop import SELECTION_RANK, Examples, Specification
 class DataPlan(Protocol):
     """A dataset that is known before it is made: `DatasetPlan` and `ImagePlan`.
 
+    Each is for the specifications of its own task, and for the kinds of split that those have.
+
     Attributes:
         storage: Storage of what is made.
         digest: Digest of the dataset.
@@ -27,7 +29,7 @@ class DataPlan(Protocol):
     @property
     def digest(self) -> str: ...  # noqa: D102
 
-    def covering(self, specification: Specification, families: Iterable[Family]) -> Self:
+    def covering(self, specification: Any, families: Iterable[Family]) -> Self:
         """Extend the plan by all that the cells of some families need.
 
         Raises:
@@ -35,11 +37,11 @@ class DataPlan(Protocol):
         """
         ...
 
-    def split(self, kind: str, seed: int) -> Split:
+    def split(self, kind: Any, seed: int) -> Split:
         """Divide the examples as the dataset will."""
         ...
 
-    def check_splits(self, kind: str, seeds: Iterable[int]) -> None:
+    def check_splits(self, kind: Any, seeds: Iterable[int]) -> None:
         """Refuse seeds with too few candidates to choose an epoch by."""
         ...
 
@@ -51,7 +53,7 @@ class DataPlan(Protocol):
         """Made-up examples of the dataset's shapes, to time a training."""
         ...
 
-    def warm(self, specification: Specification) -> None:
+    def warm(self, specification: Any) -> None:
         """Get what may be missing on a machine without a network, before anything is started."""
         ...
 

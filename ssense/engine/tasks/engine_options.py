@@ -15,7 +15,7 @@ from ssense.engine.core.checks import check_above_0, check_seeds, check_shares
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Levels, Sweep
     from ssense.engine.tasks.data_plan import DataPlan
-    from ssense.training.loop import Specification
+    from ssense.training.tasks import TaskSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class EngineOptions:
         path = weights_file(weights)
         return str(path.resolve()) if path else weights
 
-    def specification(self) -> Specification:
+    def specification(self) -> TaskSpec:
         """What makes the result of a cell, before a configuration changes it.
 
         Raises:

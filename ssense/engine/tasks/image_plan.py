@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,10 +59,10 @@ class ImagePlan:
         source, tower = self.source, self.source.image_tower
         weights = weights_identity(tower.weights)
         views = [(kind, VIEWS[kind]) for kind in source.kinds]
-        made = (tower.model, weights, tower.fit, tower.image_px, views, source.pixels)
-        made += (FEATURES_VERSION, PIXELS_VERSION)
+        made: list[Any] = [tower.model, weights, tower.fit, tower.image_px, views, source.pixels]
+        made += [FEATURES_VERSION, PIXELS_VERSION]
         if source.gallery == "class-centre":
-            made += (source.gallery, images_digest(self._more_images))
+            made += [source.gallery, images_digest(self._more_images)]
         split = source.subject, self.n_validation, source.split_seed
         return digest(self.things.digest, *self._pictures, *made, *split)
 
@@ -177,7 +178,9 @@ class ImagePlan:
             cached_features(i, source.kinds, source.image_tower, folder, device)
             for i in self._images
         ]
-        made = {kind: torch.cat([part[kind] for part in parts]) for kind in source.kinds}
+        made: dict[GalleryName, Tensor] = {
+            kind: torch.cat([part[kind] for part in parts]) for kind in source.kinds
+        }
         if source.gallery == "class-centre":
             made["class-centre"] = self._class_centres(parts[0]["original"], folder, device)
         return {kind: features.numpy() for kind, features in made.items()}

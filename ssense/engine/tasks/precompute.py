@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import normalize
 from upath import UPath
 
+from ssense.choices import SplitKind
 from ssense.cli.screen import count, say, step
 from ssense.data import shards
 from ssense.data.dataset import Dataset, Pairs
@@ -33,7 +34,7 @@ from ssense.data.recordings.data_report import DataReport, data_report
 from ssense.data.recordings.recording import of_recording
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.shards import Manifest, Shard
-from ssense.data.splits import Split, SplitKind, split_sentences
+from ssense.data.splits import Split, split_sentences
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import first_poor_split

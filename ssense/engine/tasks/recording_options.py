@@ -5,11 +5,19 @@ Imports that take seconds are inside the functions that need them: flags are che
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ssense.choices import UNTRAINED, BatchNorm, Electrodes, Precision, SplitKind
+from ssense.choices import (
+    UNTRAINED,
+    BatchNorm,
+    Electrodes,
+    Precision,
+    SpectrogramName,
+    SplitKind,
+)
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.checks import check_folder, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
@@ -21,8 +29,6 @@ if TYPE_CHECKING:
 
 MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
 """Subject and trial that a synthetic recording is of."""
-
-SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +171,32 @@ class SweepOptions(EngineOptions):
         yield self.plan_dataset()
 
     def plan_dataset(self) -> DatasetPlan:
-        """The recording's dataset, see `plan_recording`."""
-        from ssense.engine.tasks.recording_plan import plan_recording
+        """The recording's dataset, of a synthetic recording where none is given.
 
-        return plan_recording(self)
+        Raises:
+            UserError: See `plan_recording`; or the weights of the text tower are unknown.
+        """
+        from ssense.data.recordings.brain_treebank import SegmentSpec
+        from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
+        from ssense.files.storage import locate, open_storage
+        from ssense.targets.clip import check_weights as check_tower
+        from ssense.targets.text import TextSpec
+
+        tower = TextSpec(weights=self.weights("text_weights"))
+        if self.text_weights is not None:
+            check_tower(tower.model, tower.weights, "text")
+        if self.recording is None:
+            source = synthetic_recording(self.synthetic, open_storage(self.storage))
+        else:
+            source = locate(self.recording)
+        preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
+        return plan_recording(
+            source,
+            self.subject,
+            self.trial,
+            dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz)),
+            self.value("spectrogram"),
+            tower,
+            self.split,
+            self.storage,
+        )

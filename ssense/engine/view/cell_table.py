@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.matrix import standing
@@ -57,11 +57,11 @@ def cell_rows(search: Search) -> list[dict[str, object]]:
 
 
 def _result(record: Record | None, metrics: Sequence[str]) -> dict[str, object]:
-    is_done = record is not None and record.done
-    best = record.best if is_done else {}
+    done = record if record is not None and record.done else None
+    best: Mapping[str, float] = done.best if done else {}
     return {
         **{name: best.get(name, "") for name in metrics},
-        "best_epoch": record.best_epoch if is_done else "",
+        "best_epoch": done.best_epoch if done else "",
         "seconds": record.timings.get("training", "") if record else "",
         "device": record.device if record else "",
     }

@@ -260,7 +260,8 @@ def _schema(path: Path) -> str | None:
 def _wanted_schema() -> str:
     from mlflow.store.db.utils import _get_latest_schema_revision
 
-    return _get_latest_schema_revision()
+    revision: str = _get_latest_schema_revision()
+    return revision
 
 
 def _make(path: Path) -> None:

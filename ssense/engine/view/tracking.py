@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType
@@ -222,7 +223,7 @@ class Tracker:
 
     def _put_runs(self, runs: Sequence[ViewRun]) -> None:
         for run in runs:
-            self._queue.put(lambda run=run: self._show(run))
+            self._queue.put(partial(self._show, run))
 
     def _write_all(self) -> None:
         """Do what is queued, in order; after a failure nothing is tried any more."""
@@ -278,7 +279,9 @@ class Tracker:
         """Find the experiment of the claim, or make one; one deleted in MLflow's page returns."""
         experiment = self._client.get_experiment_by_name(self._claim)
         if experiment is None:
-            experiment_id = self._client.create_experiment(self._claim, self._artifacts())
+            # A server may be elsewhere, and knows a place of its own.
+            place = None if self._uri.startswith("http") else self._artifacts()
+            experiment_id = self._client.create_experiment(self._claim, place)
             experiment = self._client.get_experiment(experiment_id)
         elif experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
@@ -287,13 +290,8 @@ class Tracker:
             if experiment.tags.get(name) != tag:
                 self._client.set_experiment_tag(experiment.experiment_id, name, tag)
 
-    def _artifacts(self, run_id: str | None = None) -> str | None:
-        """Where artifacts are kept, of all runs or of one.
-
-        None where a server is asked: it may be elsewhere, and knows a place of its own.
-        """
-        if self._uri.startswith("http"):
-            return None
+    def _artifacts(self, run_id: str | None = None) -> str:
+        """Where artifacts are kept, of all runs or of one, where the storage is now."""
         place = (home(self._storage) / ARTIFACTS).as_uri()
         return place if run_id is None else f"{place}/{run_id}/artifacts"
 
@@ -361,11 +359,11 @@ class Tracker:
         else:
             self._update(known, run, tags)
         if run.status is not None and run.status != known.status:
-            self._set_status(known, run)
+            self._set_status(known, run.status, run.end)
 
     def _create(self, run: ViewRun, tags: Mapping[str, str]) -> _Known:
         start = run.start
-        if run.place is not None:
+        if run.place is not None and run.parent is not None:
             start = self._runs[run.parent].start + run.place
         made = self._client.create_run(self._experiment.experiment_id, start, dict(tags))
         known = self._runs[run.key] = _Known.of(made)
@@ -397,12 +395,12 @@ class Tracker:
         known.tags |= changed
         known.metrics |= values
 
-    def _set_status(self, known: _Known, run: ViewRun) -> None:
-        if run.status == "RUNNING":
+    def _set_status(self, known: _Known, status: str, end: int | None) -> None:
+        if status == "RUNNING":
             self._client.update_run(known.run_id, "RUNNING")
         else:
-            self._client.set_terminated(known.run_id, run.status, run.end)
-        known.status = run.status
+            self._client.set_terminated(known.run_id, status, end)
+        known.status = status
 
     def _delete(self, key: str) -> None:
         self._client.delete_run(self._runs.pop(key).run_id)

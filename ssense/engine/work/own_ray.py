@@ -23,11 +23,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import (  # type: ignore[attr-defined]  # compiled: its stub lacks them
+    AuthenticationTokenLoader,
+    Config,
+)
 
 from ssense.engine.work import ray_guard
 from ssense.engine.work.ray_death import ending_with_ray, replaced
@@ -174,7 +178,8 @@ def _guarded(home: Path, lock: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield guard
     finally:
-        guard.stdin.close()
+        if guard.stdin is not None:
+            guard.stdin.close()
         if guard.wait() != 0:
             ray_guard.clear(home, spare=os.getpid())
         os.close(lock)

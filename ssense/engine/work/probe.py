@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ ENOUGH_S = 1.0  # long enough to make the overhead of the start small
 
 
 def probe_seconds(
-    specification: Specification,
+    specification: Specification[Any, Any],
     sizes: tuple[int, int],
     examples: Callable[[int, torch.device], Examples],
     threads: int,
@@ -60,7 +61,7 @@ def probe_seconds(
     return specification.training.max_epochs * seconds * epoch / (n + n / 3)
 
 
-def _epoch(spec: Specification, examples: Examples) -> float:
+def _epoch(spec: Specification[Any, Any], examples: Examples) -> float:
     """Seconds of an epoch on examples, and of its validation on the same.
 
     Of the second: in the first, libraries and the model are still loaded.

@@ -43,12 +43,14 @@ def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
         UserError: Something without which Ray can't work has died.
     """
     over, lost, ended = threading.Event(), threading.Event(), threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None  # it has begun
 
     def watch() -> None:
         while not over.wait(_LOOK_S):
             if words := death():
                 lost.set()
-                signal.pthread_kill(threading.main_thread().ident, _LOST)
+                signal.pthread_kill(main, _LOST)
                 if not ended.wait(_PATIENCE_S):
                     print("error:", words, file=sys.stderr, flush=True)
                     os._exit(2)

@@ -162,7 +162,9 @@ class CellSearcher(Searcher):
         """Whether cells that wait for a machine must not start any more."""
         return self.obstacle is not None or self._budget.out_of_time()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(  # type: ignore[override]  # Ray's own FINISHED is a text
+        self, trial_id: str
+    ) -> dict[str, Any] | str | None:
         """Hand out the next cell; None to be asked again; FINISHED once nothing is left."""
         if len(self._cells) >= self._at_once():
             return None
@@ -310,7 +312,7 @@ class InOrder(FIFOScheduler):
     """
 
     def __init__(self, searcher: CellSearcher) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
         self._searcher = searcher
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,8 @@ class Similarity(nn.Module):
 
     def scale(self) -> Tensor:
         """What similarities are multiplied with, a scalar, at most 100."""
-        made = {"exp": torch.exp, "softplus": softplus, "raw": torch.clone}[self.spec.scale]
-        return made(self.parameter).clamp(max=LARGEST_SCALE)
+        scale = SCALES[self.spec.scale](self.parameter)
+        return scale.clamp(max=LARGEST_SCALE)
 
     def forward(self, brain: Tensor, image: Tensor) -> Tensor:
         """Logits `[N, M]` of `[N, D]` brain (or other anchoring) and `[M, D]` image embeddings."""
@@ -64,11 +65,13 @@ class Contrastive(Objective):
 
     def brain(self, signals: Tensor) -> Tensor:
         """Embed signals `[N, C, T]` as `[N, D]`."""
-        return self.project_brain(self.encoder(signals))
+        embeddings: Tensor = self.project_brain(self.encoder(signals))
+        return embeddings
 
     def gallery(self, images: Tensor) -> Tensor:
         """Embed cached features `[M, F]` as `[M, D]`."""
-        return self.project_image(images)
+        embeddings: Tensor = self.project_image(images)
+        return embeddings
 
 
 def symmetric_cross_entropy(logits: Tensor, targets: Tensor | None = None) -> Tensor:

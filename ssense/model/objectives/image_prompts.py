@@ -41,7 +41,8 @@ class DynamicFilter(nn.Module):
 
     def shares(self, images: Tensor) -> Tensor:
         """Shares of the kernels, `[B, 4]`, of images `[B, 3, H, W]`."""
-        return self.mix(self.look(images).mean(dim=(2, 3))).softmax(dim=1)
+        mixed: Tensor = self.mix(self.look(images).mean(dim=(2, 3)))
+        return mixed.softmax(dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Filter images `[B, 3, H, W]`, mirrored beyond their edges."""
@@ -66,14 +67,16 @@ class Fusion(nn.Module):
         super().__init__()
         hidden = max(1, width // _BOTTLENECK)
         self.gate = nn.Sequential(nn.Linear(2 * width, hidden), nn.GELU(), nn.Linear(hidden, 1))
-        self.change = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        nn.init.zeros_(self.change[-1].weight)
-        nn.init.zeros_(self.change[-1].bias)
+        first, last = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.change = nn.Sequential(first, nn.GELU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, plain: Tensor, filtered: Tensor) -> Tensor:
         """Adjust the tokens of an image `[B, N, D]` by those of the filtered image."""
-        gate = self.gate(torch.cat([plain, filtered], dim=2)).sigmoid()
-        return plain + gate * self.change(filtered - plain)
+        gate: Tensor = self.gate(torch.cat([plain, filtered], dim=2))
+        change: Tensor = self.change(filtered - plain)
+        return plain + gate.sigmoid() * change
 
 
 class PromptTokens(nn.Module):

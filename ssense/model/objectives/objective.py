@@ -98,8 +98,9 @@ class Objective(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_state_dict_post_hook(_leave_out_frozen)
-        self.register_load_state_dict_post_hook(_expect_no_frozen)
+        # torch leaves these two untyped.
+        self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_expect_no_frozen)  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:

@@ -56,10 +56,12 @@ class AttentionReconstructor(nn.Module):
         keys = self.norm_context(context)
         x = x + self.attention(self.norm_query(x), keys, keys, need_weights=False)[0]
         x = x + self.perceptron(self.norm_hidden(x))
-        return self.narrow(x).flatten(1)
+        reconstructed: Tensor = self.narrow(x)
+        return reconstructed.flatten(1)
 
     def _tokens(self, vectors: Tensor) -> Tensor:
-        return self.widen(vectors.unflatten(1, (self.tokens, -1)))
+        tokens: Tensor = self.widen(vectors.unflatten(1, (self.tokens, -1)))
+        return tokens
 
 
 class MLPReconstructor(nn.Module):
@@ -82,4 +84,5 @@ class MLPReconstructor(nn.Module):
     def forward(self, vectors: Tensor, mask: Tensor, context: Tensor) -> Tensor:
         """Reconstruct vectors `[N, D]`, see `AttentionReconstructor.forward`."""
         seen = vectors.unflatten(1, (self.tokens, -1)).masked_fill(mask[..., None], 0)
-        return self.perceptron(torch.cat([seen.flatten(1), context], dim=1))
+        reconstructed: Tensor = self.perceptron(torch.cat([seen.flatten(1), context], dim=1))
+        return reconstructed
