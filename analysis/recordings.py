@@ -29,10 +29,11 @@ import numpy as np
 
 from analysis.measure import formats
 from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
-from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
+from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS
 from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
 from analysis.report.findings import explained_by, in_list, verdict
 from analysis.report.origin import control_verdict, read_controls
+from analysis.report.sentences import SPLITS
 from ssense.choices import SplitKind
 from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say

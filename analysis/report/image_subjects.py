@@ -89,7 +89,8 @@ class SubjectResult:
         """What an objective reaches at each test image in the primary metric, `[n]`, mean over
         seeds; images are in the order that all subjects share.
         """
-        return np.mean(self.evaluation.values(PRIMARY, objective), axis=0)
+        mean: np.ndarray = np.mean(self.evaluation.values(PRIMARY, objective), axis=0)
+        return mean
 
 
 def published_task(report: ImageReport) -> Task | None:

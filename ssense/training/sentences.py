@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssense.choices import Precision, SplitKind
 from ssense.data.dataset import Pairs
-from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_identity
+from ssense.data.splits import BLOCKS, Split, resampled_sizes, split_identity
 from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder, trained_encoder
 from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
 from ssense.model.masking import Masking

@@ -11,7 +11,7 @@ from upath import UPath
 from ssense.data.splits import Split
 from ssense.engine.core.origin import Origin
 from ssense.engine.core.sweep import Family
-from ssense.training.loop import SELECTION_RANK, Examples, Specification
+from ssense.training.loop import SELECTION_RANK, Examples
 
 
 class DataPlan(Protocol):

@@ -476,7 +476,7 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
         digest=dataset_digest(shard_digest, sentences, text_spec),
         spectrograms=spectrograms,
         targets=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
-        sentences=sentences,
+        stimuli=sentences,
         spans_s=samples.T / manifest.origin["recording_rate_hz"],
         tower=tower_texts(sentences, text_spec.model, storage / "text"),
     )

@@ -270,7 +270,8 @@ def _lock(home: Path) -> int | None:
 
 def _death() -> Callable[[], str]:
     """Return a function that tells whether a process that this Ray needs has died."""
-    started = ray_worker._global_node.all_processes
+    node: Any = ray_worker._global_node  # None, as it is typed, before Ray has started
+    started = node.all_processes
     processes = {name: started[name][0].process for name in _ESSENTIAL}
 
     def death() -> str:

@@ -13,6 +13,12 @@ from ssense.model.objectives.objective import Objective, ObjectiveSpec
 
 LARGEST_SCALE = 100.0
 """Largest scale, as in CLIP: training cannot lower the temperature below 0.01."""
+SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp,
+    "softplus": softplus,
+    "raw": torch.clone,
+}
+"""What makes the scale of the parameter, by the names of `ObjectiveSpec.scale`."""
 
 
 class Similarity(nn.Module):
