@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from wilcoxon_policy import Wilcoxon  # beside this file
 
 from ssense.cli.command import run_command
 from ssense.engine.core.sweep import Family
@@ -31,7 +32,6 @@ from ssense.engine.search.race import (
     Policy,
     Race,
     Scores,
-    Wilcoxon,
 )
 from ssense.engine.search.search import propose
 

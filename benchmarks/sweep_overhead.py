@@ -42,6 +42,7 @@ from rich.console import Console
 from upath import UPath
 
 from ssense.choices import PolicyName
+from ssense.cli import screen
 from ssense.cli.command import run_command
 from ssense.cli.screen import say, step
 from ssense.data.dataset import Dataset
@@ -449,6 +450,7 @@ def simulate(n_cells: int, n_tune: int) -> None:
             with (
                 open(os.devnull, "w") as nowhere,
                 patch.object(progress, "console", Console(file=nowhere, width=120)),
+                patch.object(screen, "console", Console(file=nowhere, width=120)),
             ):
                 run(search, ledger, driver.keep)
             ms = 1e3 * np.diff(driver.cpu_s)[WORKERS:]  # without the start of workers

@@ -56,4 +56,4 @@ SMALL_VIT = "small-vit"
 """A vision Transformer of three layers, for trials without a GPU; it has no weights but untrained.
 """
 
-PolicyName = Literal["race", "full", "wilcoxon"]
+PolicyName = Literal["race", "full"]

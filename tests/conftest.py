@@ -18,12 +18,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssense.engine.view import progress
+from ssense.cli import screen
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 # What is said is searched for words, which line breaks would part.
 os.environ["COLUMNS"] = "300"  # of processes that tests start
-progress.console.width = 10_000
+screen.console.width = 10_000
 for name in [name for name in os.environ if name.startswith("SSENSE_")]:
     del os.environ[name]
 torch.set_num_threads(1)

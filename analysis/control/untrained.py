@@ -165,13 +165,6 @@ class _Parts(NamedTuple):
     test: Sentences
 
 
-def without_brain(sentences: Sentences, split: Split) -> dict[str, Metrics]:
-    """Metrics of the controls that see no signal, on one test split."""
-    own = torch.arange(len(split.test))
-    found = brainless_scores(sentences, split)
-    return {name: metrics_of(ranks_of(scores, own)) for name, scores in found.items()}
-
-
 def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
     """Scores of the controls that see no signal, on one test split.
 

@@ -52,8 +52,8 @@ class EngineOptions:
     seeds: tuple[int, ...] | None = None
     """Seeds that every configuration meets [0 to 9; 0 to 4 if synthetic]."""
     policy: PolicyName = "race"
-    """How seeds are spent: a race without configurations that are clearly behind; full, every
-    cell; or wilcoxon, Optuna's pruner, for comparison."""
+    """How seeds are spent: a race without configurations that are clearly behind; or full, every
+    cell."""
     budget_cells: int | None = None
     """Most cells to train now; the same command continues later [all]."""
     budget_hours: float | None = None

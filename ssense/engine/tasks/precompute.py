@@ -135,7 +135,7 @@ class DatasetPlan:
     def spans_s(self) -> np.ndarray:
         """Start and end of each segment `[N, 2]`, seconds as they passed."""
         chosen = self.segments
-        return np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
+        return _spans_s(chosen.start, chosen.stop, self.recording.sampling_rate_hz)
 
     @cached_property
     def tower(self) -> TowerTexts:
@@ -471,15 +471,20 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
     manifest = shards.manifest_of_origin(folder)
     columns, spectrograms = shards.read_shards(folder)
     sentences = tuple(columns["text"])
-    samples = np.array([columns["start"], columns["stop"]], dtype=float)
+    recorded_hz = manifest.origin["recording_rate_hz"]
     return Dataset(
         digest=dataset_digest(shard_digest, sentences, text_spec),
         spectrograms=spectrograms,
         targets=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
         stimuli=sentences,
-        spans_s=samples.T / manifest.origin["recording_rate_hz"],
+        spans_s=_spans_s(np.array(columns["start"]), np.array(columns["stop"]), recorded_hz),
         tower=tower_texts(sentences, text_spec.model, storage / "text"),
     )
+
+
+def _spans_s(start: np.ndarray, stop: np.ndarray, recorded_hz: float) -> np.ndarray:
+    """Start and end of segments `[N, 2]` in seconds as they passed, context included."""
+    return np.stack([start, stop], axis=1) / recorded_hz
 
 
 def dataset_digest(shard_digest: str, sentences: Sequence[str], text_spec: TextSpec) -> str:

@@ -246,10 +246,10 @@ def _grounds(decision: Decision, leader: str) -> str:
         return "one of its cells failed"
     if decision.reason == "returned":
         return "the configurations ahead of it failed"
-    assert decision.difference is not None  # it is behind
+    # What is behind has all of these numbers.
+    assert decision.difference is not None
+    assert decision.standard_error is not None
+    assert decision.threshold is not None
     behind = f"{100 * decision.difference:.1f} points behind {leader}"
-    # Another policy goes by ranks.
-    if decision.standard_error is None or decision.threshold is None:
-        return behind
     error = 100 * decision.standard_error
     return f"{behind} (standard error {error:.1f}, limit {decision.threshold * error:.1f})"
