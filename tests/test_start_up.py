@@ -16,13 +16,13 @@ REPOSITORY = Path(__file__).parents[1]
 HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "numpy", "pyarrow", "rich"}
 SCRIPTS = [
     *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
-    *(f"analysis/{name}.py" for name in ("test_evaluation", "controls", "recordings")),
+    *(f"analysis/{name}.py" for name in ("evaluate", "compare", "controls", "recordings")),
     *(f"analysis/{name}.py" for name in ("catalogue", "verify")),
     "benchmarks/packing.py",
 ]
 MODULES = [
     *(
-        "analysis.measure.inference",
+        "analysis.compare",
         "analysis.catalogue",
         "sweeps.masking",
         "ssense.engine.view.tracking",

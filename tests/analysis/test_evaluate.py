@@ -823,7 +823,7 @@ def looked_twice(trained, tmp_path_factory) -> Iterator[tuple[Path, list]]:
     ledger = Ledger(UPath(sweep))
     tracker.start(search_of(ledger), ledger.description())
     tracker.end(search_of(ledger))
-    script = ROOT / "analysis" / "test_evaluation.py"
+    script = ROOT / "analysis" / "evaluate.py"
     ways = ([script], ["-m", "analysis.evaluate"])
     yield storage, [run_command(*way, "--storage", storage, cwd=folder) for way in ways]
     shutil.rmtree(storage)
@@ -951,7 +951,7 @@ def test_mlflow_has_one_run_for_each_look(looked_twice):
 
 
 def test_an_empty_storage_is_one_line_on_stderr(tmp_path):
-    script = ROOT / "analysis" / "test_evaluation.py"
+    script = ROOT / "analysis" / "evaluate.py"
     run = run_command(script, "--storage", tmp_path / "empty", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (

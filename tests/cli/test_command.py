@@ -305,7 +305,7 @@ def test_a_command_that_is_shown_can_be_typed_into_a_shell(name, place, tmp_path
 def test_a_script_of_ours_is_found_from_where_it_is_shown(place, tmp_path, monkeypatch):
     monkeypatch.chdir(REPOSITORY if place == "repository" else tmp_path)
     typed = shell_command("analysis/compare.py", storage=tmp_path)
-    assert Path(shlex.split(typed)[1]).samefile(REPOSITORY / "analysis" / "results_table.py")
+    assert Path(shlex.split(typed)[1]).samefile(REPOSITORY / "analysis" / "compare.py")
     assert Path(shlex.split(typed)[1]).is_absolute() == (place == "elsewhere")
 
 

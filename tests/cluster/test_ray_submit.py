@@ -426,7 +426,7 @@ def test_a_file_that_is_not_the_installed_one_is_refused_with_what_to_do(cluster
     edited = tmp_path / "masking.py"
     edited.write_text((cluster.project / "sweeps" / "masking.py").read_text() + "# edited\n")
     shown = cluster.submit(edited, check=False)
-    assert "is not the sweeps/masking.py that is installed on" in shown
+    assert "differs from the sweeps/masking.py that is installed on" in shown
     assert "Run `ray up --no-restart`" in shown
 
 

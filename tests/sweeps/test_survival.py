@@ -157,7 +157,7 @@ def other_code(tmp_path_factory) -> Path:
         shutil.copytree(
             REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    module = folder / "ssense" / "checkpoint.py"
+    module = folder / "ssense" / "training" / "checkpoint.py"
     source = module.read_text()
     assert "WRITING_SHARE = 0.05" in source
     module.write_text(source.replace("WRITING_SHARE = 0.05", "WRITING_SHARE = 1e9"))
