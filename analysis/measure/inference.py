@@ -83,7 +83,8 @@ def corrected_resampled_ttest(
     above_first = d - d[0]  # all exactly 0 where the differences are equal
     mean = float(d[0] + above_first.mean())
     variance = max(float(above_first.var(ddof=1)), smallest_variance)
-    return _ttest(mean, math.sqrt((1 / len(d) + n_test / n_train) * variance), len(d) - 1)
+    error = math.sqrt((1 / len(d) + n_test / n_train) * variance)
+    return _ttest(mean, error, len(d) - 1, float(np.abs(d).max()))
 
 
 def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int) -> float:
@@ -138,13 +139,15 @@ def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
     if len(d) < 2:
         raise ValueError(f"a test over stimuli needs at least 2 of them, got {len(d)}")
     sums, sizes = _blocks(d, n_blocks)
-    n, mean = len(sums), float(d.mean())
+    n, largest = len(sums), float(np.abs(d).max())
     error = float((sums * n / len(d)).std(ddof=1)) / math.sqrt(n)
-    if error <= ROUNDING * abs(mean):  # all blocks are alike
+    mean, error = _without_rounding([d.mean(), error], largest).tolist()
+    if not error:  # all blocks are alike
         return _not_testable(mean, n - 1)
     drawn = np.random.default_rng(0).random((RESAMPLES, n)) < 0.5
     with np.errstate(invalid="ignore"):
         means = (drawn @ sums) / (drawn @ sizes)  # NaN for the empty set, which bounds nothing
+    means = _without_rounding(means, largest)
     empty = np.isnan(means)
     tails = [(1 + (empty | side).sum()) / (1 + RESAMPLES) for side in (means <= 0, means >= 0)]
     low = np.quantile(np.where(empty, -np.inf, means), 0.025, method="lower")
@@ -200,15 +203,29 @@ def crossed_ttest(differences: np.ndarray) -> TTest:
         raise ValueError(f"expected two subjects and stimuli at least, got {differences.shape}")
     margins = [differences.mean(axis=1), differences.mean(axis=0)]
     squared = sum(float(margin.var(ddof=1)) / len(margin) for margin in margins)
-    return _ttest(float(differences.mean()), math.sqrt(squared), min(differences.shape) - 1)
+    mean, largest = float(differences.mean()), float(np.abs(differences).max())
+    return _ttest(mean, math.sqrt(squared), min(differences.shape) - 1, largest)
 
 
-def _ttest(mean: float, error: float, df: float) -> TTest:
-    if error <= ROUNDING * abs(mean):  # of 0.6 - 0.5 and 0.5 - 0.4, which are not quite equal
+def _ttest(mean: float, error: float, df: float, largest: float) -> TTest:
+    """The t-test of a mean of differences of which `largest` is the largest magnitude."""
+    mean, error = _without_rounding([mean, error], largest).tolist()
+    if not error:  # as of 0.6 - 0.5 and 0.5 - 0.4, which are not quite equal
         return _not_testable(mean, df)
     margin = float(stats.t.ppf(0.975, df)) * error
     pvalue = float(2 * stats.t.sf(abs(mean / error), df))
     return TTest(mean / error, pvalue, df, mean, mean - margin, mean + margin, error)
+
+
+def _without_rounding(values: ArrayLike, largest: float) -> np.ndarray:
+    """Set values to 0 that are errors of rounding, as 0.1 + 0.2 - 0.3 is.
+
+    Args:
+        values: Means of differences, or their standard errors.
+        largest: The largest magnitude among the differences.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return np.where(np.abs(values) <= ROUNDING * largest, 0.0, values)
 
 
 def _not_testable(mean: float, df: float) -> TTest:

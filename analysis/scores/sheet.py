@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,7 @@ def read_sheet(path: Path) -> Sheet:
     """
     try:
         content = path.read_bytes()
+        _check_workbook(path, content)
         text, notes = _decoded(content)
         content_lines = ["" if line.startswith("#") else line for line in text.splitlines()]
         lines, separator = _separator(content_lines)
@@ -72,11 +74,11 @@ def read_sheet(path: Path) -> Sheet:
         raise UserError(
             f"{path} can't be read as CSV ({one_line(error)}). Save it as CSV with UTF-8."
         ) from error
-    filled = [(line, cells) for line, cells in rows if any(cell.strip() for cell in cells)]
-    if not filled:
+    if not rows:
         raise no_columns(path, [])
-    (_, head), *body = filled
+    (_, head), *body = rows
     names = [_column_name(name) for name in head]
+    _check_synonyms(path, head, names)
     while names and not names[-1] and all(len(c) < len(names) or not c[-1] for _, c in body):
         names.pop()  # a separator at the end of every line
     body = [(line, _as_long(path, line, cells, names)) for line, cells in body]
@@ -84,6 +86,11 @@ def read_sheet(path: Path) -> Sheet:
     if shown:
         notes.append(f"Separated by {shown}.")
     return Sheet(path=path, separator=separator, columns=names, rows=body, notes=notes)
+
+
+def _check_workbook(path: Path, content: bytes) -> None:
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"{path} is a workbook, as of Excel, or an archive. Save the table as CSV.")
 
 
 def _decoded(content: bytes) -> tuple[str, list[str]]:
@@ -108,7 +115,34 @@ def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:
     if re.fullmatch(r"sep=.", head.strip(), re.IGNORECASE):  # Excel writes it
         return lines[list(lines).index(head) + 1 :], head.strip()[-1]
     unquoted = re.sub(r'"[^"]*"', "", head)
-    return lines, max(",;\t", key=lambda separator: (unquoted.count(separator), separator == ","))
+    return max(",;\t", key=lambda separator: (unquoted.count(separator), separator == ","))
+
+
+def _rows(lines: Sequence[str], separator: str) -> list[tuple[int, list[str]]]:
+    """The rows that hold anything, and the line that each begins in: quoted cells may have several.
+
+    Raises:
+        csv.Error: It is no CSV, as where quotes are not closed.
+    """
+    reader, rows, first = csv.reader(lines, delimiter=separator, strict=True), [], 1
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            rows.append((first, cells))
+        first = reader.line_num + 1
+    return rows
+
+
+def _check_synonyms(path: Path, head: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse columns of two names that mean the same, as family and configuration."""
+    for known in (CONFIGURATION, SEED):
+        those = dict.fromkeys(
+            title.strip() for title, name in zip(head, names, strict=True) if name == known
+        )
+        if len({title.casefold() for title in those}) > 1:
+            raise UserError(
+                f"{path} has the columns {listed([*those])}, of which one alone can be the {known}."
+                " Keep one of them; of an evaluation, give scores.csv, which has every seed."
+            )
 
 
 def _column_name(name: str) -> str:
@@ -128,15 +162,20 @@ def _as_long(path: Path, line: int, cells: Sequence[str], names: Sequence[str]) 
 
 
 def without_index(sheet: Sheet, notes: list[str]) -> Sheet:
-    """Leave out the numbers of the rows, which pandas and R write in front."""
+    """Leave out the numbers of the rows, which pandas and R write in front, and empty columns."""
     dropped = []
     for place, name in enumerate(sheet.columns):
+        if not INDEX.fullmatch(name):
+            continue
         column = [cells[place].strip() for _, cells in sheet.rows]
-        numbers = [int(_plain(text)) for text in column if _plain(text).isdecimal()]
-        counts = len(numbers) == len(column) and len({*numbers}) == len(numbers)
-        if INDEX.fullmatch(name) and counts and name not in (CONFIGURATION, SEED):
+        numbers = [_plain(text) for text in column if _plain(text).isdecimal()]
+        shown = f"Column {place + 1}{f' ({name})' if name else ''}"
+        if len(numbers) == len(column) and len({*numbers}) == len(numbers):
             dropped.append(place)
-            notes.append(f"Column {place + 1}{f' ({name})' if name else ''} numbers the rows.")
+            notes.append(f"{shown} numbers the rows.")
+        elif not any(column):
+            dropped.append(place)
+            notes.append(f"{shown} is empty.")
     return sheet.without(dropped)
 
 
@@ -154,6 +193,6 @@ def no_columns(path: Path, names: Sequence[str]) -> UserError:
     """The error for a table whose columns can't be told apart."""
     return UserError(
         f"{path} must have the columns configuration, seed and a score, or a column for each seed "
-        f"or configuration, got {listed(names) or 'nothing'}. Rename them, as: "
-        "configuration,seed,recall@10"
+        f"or configuration, got {listed(names) or 'nothing'}. "
+        f"{advice or 'Rename them, as: configuration,seed,recall@10'}"
     )
