@@ -24,7 +24,7 @@ from ssense.cli.command import check_flags, run_command
 if __name__ == "__main__":
     check_flags(EvaluationOptions)  # before the imports that take seconds
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -108,7 +108,11 @@ def number_tables(material: Material) -> dict[str, formats.Rows]:
     """List means, tests and scores as numbers, by the name of their file."""
     protocols, missing = material.protocols, {"missing_cells": len(material.missing)}
     of_scores = partial(score_rows, split=material.search.sweep.specification.split)
-    listed = {"table": mean_rows, "tests": value_rows, "scores": of_scores}
+    listed: Mapping[str, Callable[[Protocol], list[dict[str, object]]]] = {
+        "table": mean_rows,
+        "tests": value_rows,
+        "scores": of_scores,
+    }
     return {
         name: [row | missing for protocol in protocols for row in rows(protocol)]
         for name, rows in listed.items()

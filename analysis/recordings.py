@@ -43,6 +43,7 @@ from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.storage import open_storage, read_whole, write_together
 from ssense.retrieval import metric_title
+from ssense.training.sentences import SentenceSpec
 
 PROTOCOLS = {
     SEARCH_SEEDS: "the search seeds, at which the configurations were chosen",
@@ -93,11 +94,13 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
     )
     explained = _parsed(ledger, "table.csv", partial(_explained, ledger=ledger, protocol=protocol))
     description = ledger.description()
+    specification = description.sweep.specification
+    assert isinstance(specification, SentenceSpec)  # `main` asks for sweeps over sentences
     return Evaluated(
         ledger=ledger,
         subject=description.origin.subject,
         title=description.origin.title,
-        split=description.sweep.specification.split,
+        split=specification.split,
         protocol=protocol,
         seeds=seeds,
         scores=scores,

@@ -29,9 +29,9 @@ from upath import UPath
 from analysis.measure.evaluation import cell_model
 from analysis.measure.looks import FOLDER as LOOKS
 from analysis.measure.looks import looks_noted, read_looks
+from ssense.choices import SplitKind
 from ssense.cli.screen import console, count, say
 from ssense.data import shards
-from ssense.data.splits import SplitKind
 from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
@@ -44,8 +44,8 @@ from ssense.files.storage import exists, locate, names_in
 from ssense.files.tensor_file import check_tensor_file
 from ssense.model.encoder import trained_encoder
 from ssense.specification import walk
-from ssense.training.loop import Specification
 from ssense.training.sentences import SentenceSpec
+from ssense.training.tasks import TaskSpec
 
 TENSORS = ("text", "features", "pixels", "responses")
 """Folders of a storage that hold a tensor in each file."""
@@ -156,7 +156,7 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
     return False
 
 
-def _has_weights_away(specification: Specification) -> bool:
+def _has_weights_away(specification: TaskSpec) -> bool:
     """Whether weights that are named by their content are in a file that is not here."""
     files = (part.weights for part in walk(specification) if hasattr(part, "weights"))
     return any(Path(file).is_absolute() and weights_file(file) is None for file in files)

@@ -288,6 +288,7 @@ def run_untrained_controls(
         UserError: An encoder can't be read.
     """
     specification = configured(search.sweep.specification, configuration)
+    assert isinstance(specification, SentenceSpec)  # controls are of sentences alone
     pairs = dataset.on(any_device())
     found: list[dict[str, Metrics]] = []
     retrievals: list[dict[str, Retrieval]] = []

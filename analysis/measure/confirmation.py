@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from analysis.measure.further_cells import single_configurations
 from ssense.engine.core.cell import Configuration
+from ssense.engine.core.checks import check_seeds
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import Sweep, check_seeds
+from ssense.engine.core.sweep import Sweep
 from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError
 from ssense.training.loop import SELECTION_RANK

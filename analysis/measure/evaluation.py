@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ from ssense.retrieval import (
     ranks_of,
 )
 from ssense.specification import configured
-from ssense.training.loop import Model
+from ssense.training.loop import Data, Model, Specification
 from ssense.training.process import any_device
 from ssense.training.sentences import SentenceSpec
 from ssense.training.tasks import TaskData, TaskPart, TaskSpec
@@ -204,8 +205,9 @@ class Evaluation:
     def _chance_over_stimuli(self, metric: str, family: str) -> Difference:
         chance = self.chance_by_seed[metric]
         by_seed = paired_differences(self.scores[family][metric], chance)
-        all_ranks = (each.all_ranks for each in self.retrievals[family])
-        if_own = np.mean([metric_values(metric, ranks) for ranks in all_ranks], axis=0)
+        # All have them: the seeds share one test split.
+        found = [each.all_ranks for each in self.retrievals[family] if each.all_ranks is not None]
+        if_own = np.mean([metric_values(metric, ranks) for ranks in found], axis=0)
         p_permuted, own = pairing_test(if_own, self._n_blocks), if_own.diagonal()
         name = f"{family} vs chance"
         return difference_over_stimuli(name, by_seed, own - chance[0], self._n_blocks, p_permuted)
@@ -287,7 +289,9 @@ def leading_family(search: Search, chosen: Mapping[str, Configuration]) -> str:
         search: A search with a result of these configurations at every seed.
         chosen: The chosen configuration of each family.
     """
-    return max(chosen, key=lambda family: search.score(chosen[family]))
+    scores = {family: search.score(configuration) for family, configuration in chosen.items()}
+    known = {family: score for family, score in scores.items() if score is not None}
+    return max(known, key=known.__getitem__)
 
 
 def evaluate_chosen(
@@ -371,7 +375,7 @@ def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
     return n_train, n_test
 
 
-def splits_of(dataset: TaskData, sweep: Sweep) -> dict[int, Split]:
+def splits_of(dataset: Data, sweep: Sweep) -> dict[int, Split]:
     """The splits of a dataset by the seeds of a sweep."""
     return {seed: dataset.split(sweep.specification.split, seed) for seed in sweep.seeds}
 
@@ -414,7 +418,7 @@ def retrieval_of(scores: Tensor, stimuli: np.ndarray, shared: bool) -> Retrieval
 
 
 def held_out_scores(
-    ledger: Ledger, record: Record, specification: TaskSpec, test: TaskPart
+    ledger: Ledger, record: Record, specification: Specification[Any, Any], test: TaskPart
 ) -> tuple[Tensor, np.ndarray]:
     """Scores of queries and candidates on one cell's test split, on the CPU.
 

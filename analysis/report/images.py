@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.measure import formats
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.looks import record_look
 from analysis.measure.protocol import FRESH_SEEDS, candidates
@@ -85,7 +84,7 @@ class ImageReport:
             "descriptions."
         )
 
-    def published(self) -> formats.Rows:
+    def published(self) -> Sequence[Mapping[str, str]]:
         """Nothing: papers publish means over subjects, see `image_subjects`."""
         return []
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from analysis.measure import formats
 from analysis.measure.evaluation import Evaluation, leading_family
 from analysis.measure.protocol import FRESH_SEEDS, Protocol
 from analysis.report.findings import verdict
@@ -38,7 +37,7 @@ class TaskReport(Interface):
         """What else a reader of a table must know, as sentences."""
         ...
 
-    def published(self) -> formats.Rows:
+    def published(self) -> Sequence[Mapping[str, str]]:
         """Results as published, where they are of the same data; else nothing."""
         ...
 

@@ -21,7 +21,7 @@ from analysis.report.figures import (
 from analysis.report.findings import capital, findings, power_note
 from analysis.report.material import Material
 from analysis.report.origin import provenance_facts, sweep_facts
-from analysis.report.page import Block, FactTable, Grid, Picture, Points, Section, Words
+from analysis.report.page import Block, Cell, FactTable, Grid, Picture, Points, Section, Words
 from ssense.engine.core.cell import describe, label
 from ssense.engine.search.search import Search
 from ssense.errors import printable
@@ -88,7 +88,7 @@ def search_trials(search: Search) -> list[Trial]:
     return found
 
 
-def example_rows(material: Material) -> tuple[str, list[dict[str, str | list[str]]]]:
+def example_rows(material: Material) -> tuple[str, list[dict[str, Cell]]]:
     """Lay out examples of the family that leads on the validation split, at the first seed.
 
     Returns:
@@ -96,7 +96,7 @@ def example_rows(material: Material) -> tuple[str, list[dict[str, str | list[str
     """
     evaluation, family = material.last.evaluation, material.leader
     retrieval, seed = evaluation.retrievals[family][0], evaluation.seeds[0]
-    rows = [
+    rows: list[dict[str, Cell]] = [
         {
             "query": printable(example.query, MOST_CHARACTERS),
             "of its split": example.kind,

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.control.scores import PRIMARY, control_rows
-from analysis.measure import formats
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.looks import record_look
 from analysis.measure.protocol import FRESH_SEEDS, candidates
@@ -133,7 +132,7 @@ class SentenceReport:
         trial = " The text tower is untrained: a trial, not a result." if is_untrained else ""
         return f"{again}Text: {self.origin.tower}.{trial}"
 
-    def published(self) -> formats.Rows:
+    def published(self) -> Sequence[Mapping[str, str]]:
         """Table 1 as published, where it is about the recording of the sweep; else nothing."""
         return published_rows(self.origin)
 
@@ -183,7 +182,7 @@ class SentenceReport:
         return self.controls if self.controls and self.controls.belong_to(*wanted) else None
 
 
-def published_rows(origin: RecordingOrigin) -> formats.Rows:
+def published_rows(origin: RecordingOrigin) -> Sequence[Mapping[str, str]]:
     """Table 1 as published, where it is about the recording of the sweep; else nothing.
 
     Args:
