@@ -211,7 +211,7 @@ def test_missing_scores_are_named_and_their_pairs_left_out(compare):
 
 
 def test_seeds_that_nothing_shares_are_one_line():
-    with pytest.raises(UserError, match="no seed that all configurations have a score for: seed 0"):
+    with pytest.raises(UserError, match="no seed has a score for every configuration: seed 0"):
         paired("results.csv", {"a": {0: 0.1, 1: 0.2}, "b": {2: 0.1}})
 
 
@@ -235,7 +235,7 @@ def test_no_equivalence_is_assumed_in_a_unit_of_its_own(compare, tmp_path):
     own = {name: [1000 * x for x in xs] for name, xs in PAIR.items()}
     flags = {"n_train": 10, "n_test": 5, "out": str(tmp_path / "t")}
     printed = compare(*table(own), **flags)
-    assert any("is for you to say, with --equivalence" in line for line in printed)
+    assert any("say with --equivalence which differences are" in line for line in printed)
     assert not any("±0.005" in line or "P(equivalent)" in line for line in printed)
     assert "P(equivalent)" not in (tmp_path / "t" / "tables.tex").read_text()
     with (tmp_path / "t" / "tests.csv").open(newline="") as file:
@@ -250,7 +250,7 @@ def test_no_equivalence_is_assumed_in_a_unit_of_its_own(compare, tmp_path):
 
 
 def test_percentage_points_of_no_percentage_are_refused(compare):
-    with pytest.raises(UserError, match="--equivalence 1%: the scores are no percentages"):
+    with pytest.raises(UserError, match="--equivalence 1%: the scores are not percentages"):
         compare(*table({"a": [-3, 5], "b": [1, 2]}), n_train=2, n_test=0, equivalence="1%")
 
 

@@ -74,8 +74,8 @@ class Power:
         n_train, n_test = self.sizes
         errors = critical_value(1, self.comparisons) * math.sqrt(1 / 2 + n_test / n_train)
         return [
-            "  beware: 2 seeds show a difference only if it is the same at both to within "
-            f"{100 * math.sqrt(2) / errors:.0f} %, and not if it is exactly the same: almost never"
+            "  beware: 2 seeds almost never show a difference: it must be the same at both to "
+            f"within {100 * math.sqrt(2) / errors:.0f} %, but not exactly the same"
         ]
 
     def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
