@@ -368,7 +368,7 @@ def untestable(comparisons: Iterable[Comparison]) -> list[str]:
 def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[dict[str, object]]:
     """List comparisons as numbers; differences in the metric's own unit.
 
-    What there is no number for, as the p-value of a difference that is not testable, is None.
+    A value without a number, such as the p-value of a difference that is not testable, is None.
     """
     return [
         {

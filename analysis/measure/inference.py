@@ -260,7 +260,7 @@ class Estimate(NamedTuple):
 def effect_size(differences: ArrayLike) -> float:
     """Cohen's d of paired differences: their mean in standard deviations (ddof 1).
 
-    NaN where the differences are all equal.
+    NaN where all differences are equal.
 
     Raises:
         ValueError: Fewer than two differences, or a value that is not finite.

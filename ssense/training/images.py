@@ -34,7 +34,7 @@ IMAGES_PER_PASS = 64  # of a gallery that passes a tower
 class ImageTrainingSpec:
     """How an objective of image decoding is trained; the defaults are NeuroBridge's in a subject.
 
-    Without NeuroBridge's smoothing of the responses, and the last, smaller batch is kept.
+    Responses are not smoothed as NeuroBridge does, and the last, smaller batch is kept.
 
     Attributes:
         batch_size: Pairs of a step.

@@ -129,8 +129,8 @@ def smallest_detectable_effect(
 def detectable_errors(df: float, comparisons: int = 1) -> float:
     """Difference, in its standard errors, that a t-test finds at `ALPHA` with probability `POWER`.
 
-    Under an effect the statistic follows a noncentral t. Whatever the other comparisons show,
-    Holm's adjustment finds what is found at `ALPHA` over their number.
+    With an effect, the statistic follows a noncentral t. Whatever the other comparisons show,
+    Holm's adjustment finds what is found at `ALPHA` divided by their number.
 
     Args:
         df: Degrees of freedom of the test.

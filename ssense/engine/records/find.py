@@ -40,7 +40,8 @@ def readable_ledgers(
 ) -> dict[Ledger, Description]:
     """Those of ledgers that can be read, with their descriptions; the latest at the end.
 
-    It says which are left out: they are damaged or of another format, and may be what was meant.
+    It reports those that are left out: they are damaged or of another format, and may be the ones
+    that were meant.
 
     Args:
         ledgers: Ledgers of sweeps.

@@ -218,8 +218,8 @@ class Race:
 class Wilcoxon:
     """Depth first: a configuration stops once Optuna's `WilcoxonPruner` finds it behind.
 
-    For comparison with the race. One configuration runs at a time, a seed at a time; and with
-    seeds added later it may decide otherwise than before.
+    It is here for comparison with the race. One configuration runs at a time, a seed at a time;
+    with seeds added later it may decide otherwise than before.
 
     Attributes:
         p: One-sided level of the signed-rank test against the best configuration so far.
