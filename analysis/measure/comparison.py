@@ -43,11 +43,11 @@ STIMULI_LEGEND = (
 )
 IMAGES_LEGEND = (
     "This is about one subject's responses, and about no other subject: the unit is the image, "
-    "averaged over the seeds, which share these images and are no further evidence. It speaks of "
-    "the encoders of these seeds: how far others would differ is not in it. Images are "
-    "some of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
+    "averaged over the seeds, which share these images and add no evidence. It is about the "
+    "encoders of these seeds: how much others would differ is not part of it. Images are a sample "
+    "of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
     "permuted pairs of responses and images, which the interval does not show. `d` is in standard "
-    "deviations of images. Holm: for this number of comparisons. The naive p takes seeds for "
+    "deviations of images. Holm: for this number of comparisons. The naive p treats seeds as "
     "independent and is shown for comparison with papers only."
 )
 

@@ -27,7 +27,7 @@ from ssense.targets.image_features import ImageTowerSpec, image_tower
 from ssense.training.loop import SELECTION_RANK, Embeddings
 from ssense.training.optimiser import Adam
 
-IMAGES_PER_PASS = 64  # of a gallery that passes a tower
+IMAGES_PER_PASS = 64  # images of a gallery that pass a tower at a time
 
 
 @dataclass(frozen=True, kw_only=True)

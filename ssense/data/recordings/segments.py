@@ -38,7 +38,7 @@ LEAVES = "leaves the file"
 NO_SIGNAL = "no signal"
 OVERFLOWS = "overflow"
 
-# Why a channel is no electrode of a segment.
+# Why a channel is not an electrode of a segment.
 CORRUPTED = "corrupted"
 PAIR = "pair of contacts"
 UNSPLIT = "not named by shaft and number"

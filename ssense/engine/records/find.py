@@ -105,7 +105,9 @@ def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, task: str | Non
         return found[0]
     shown = printable(", ".join(sorted(about[ledger] for ledger in found or about)), 170)
     if found:
-        raise UserError(f"{printable(name)} fits {len(found)} sweeps: {shown}. Say more.")
+        raise UserError(
+            f"{printable(name)} matches {len(found)} sweeps: {shown}. Give more of the name."
+        )
     raise UserError(f"no sweep {printable(name)} in {storage}. Found: {shown or 'none'}.")
 
 
