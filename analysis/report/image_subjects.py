@@ -38,8 +38,7 @@ from ssense.training.images import ImageSpec
 LEGEND = (
     "The units are subjects and images, both samples of many: the standard error has a part from "
     "each (min F', Clark 1973), and the degrees of freedom are those of the fewer. ± is the sd "
-    "over "
-    "subjects. Holm: for this number of comparisons. The naive p is over subjects alone, and "
+    "over subjects. Holm: for this number of comparisons. The naive p is over subjects alone, and "
     "treats these images as all there are."
 )
 
