@@ -187,7 +187,7 @@ def region(text: str | None, unit: Unit) -> float | None:
         return float(text)
     if unit == "own":
         raise UserError(
-            f"--equivalence {text}: the scores are no percentages. Give it in their unit, such as "
+            f"--equivalence {text}: the scores are not percentages. Give it in their unit, such as "
             "0.005."
         )
     points = float(text.removesuffix("%"))

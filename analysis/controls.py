@@ -115,9 +115,9 @@ class Controls:
 def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, ControlScores] | None:
     """The control without a brain that reaches the highest mean Recall@10.
 
-    The highest of several is chosen by the very scores that it is then compared by, and flattered
-    by that. So a claim that the model is better than it is conservative; a claim that it is better
-    than the model would not be, and none is made.
+    The strongest control is chosen by the very scores that it is then compared by, which flatters
+    it. So a claim that the model is better than the control is conservative; a claim that the
+    control is better would not be, and none is made.
 
     Args:
         scores: Scores by name of the control, others among them.
@@ -143,7 +143,7 @@ def compared(evaluation: Evaluation, *names: str) -> list[Comparison]:
 def in_words(controls: Controls) -> list[str]:
     """Say what the controls reach: the strongest without a brain first, then all from the highest.
 
-    Shares are of the model's score, altogether and above the control's own chance.
+    Shares are of the model's score, in total and above the control's own chance.
     """
     scores = controls.scores
     lines = [_standing(controls), *_strongest_in_words(controls)]

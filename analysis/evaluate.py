@@ -122,7 +122,7 @@ def number_tables(material: Material) -> dict[str, formats.Rows]:
 def write_report(material: Material) -> list[UPath]:
     """Write tables, figures and the page of both beside the ledger; return their paths.
 
-    What an earlier evaluation had and this one has not is removed.
+    Files of an earlier evaluation that this one does not write are removed.
 
     Raises:
         UserError: The storage can't be written to, or the folder of the shards is damaged.

@@ -96,7 +96,7 @@ def field_names(kind: type) -> list[str]:
 def configured(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     """Replace fields by their dotted names: {"objective": "ssr", "objective.mask_ratio": 0.3}.
 
-    A part that is named by another kind than it is of begins with that kind's defaults.
+    A part that changes its kind begins with the defaults of the new kind.
 
     Args:
         spec: The specification, a dataclass.

@@ -78,8 +78,8 @@ class ObjectStore:
     """A server that speaks S3's protocol, on loopback, with one bucket.
 
     Attributes:
-        port: that it listens at.
-        log: a line for every request.
+        port: Port that the store listens at.
+        log: A line for every request.
     """
 
     port: int

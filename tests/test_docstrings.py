@@ -1,4 +1,4 @@
-"""Docstrings of fields, and entries of docstrings, are phrases that stand alone in a tooltip."""
+"""Prose in the code: entries of docstrings stand alone; the science's messages name no flags."""
 
 import ast
 import re
@@ -21,9 +21,9 @@ SHAPE = re.compile(r"`\[[^]]*\]`")
 """The beginning of a text that has a shape, and does not say what of."""
 
 
-def docstrings(source: str) -> Iterator[tuple[ast.Constant, bool]]:
+def docstrings(module: ast.Module) -> Iterator[tuple[ast.Constant, bool]]:
     """The docstrings of a module and of all it defines; and whether each is that of a field."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(module):
         body = getattr(node, "body", None)
         for place, each in enumerate(body if isinstance(body, list) else ()):
             if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
@@ -52,7 +52,7 @@ def entries(first: int, lines: Sequence[str]) -> Iterator[tuple[int, str, bool]]
 def fragments(source: str) -> dict[int, str]:
     """The lines of a module whose docstring or entry does not stand alone, by number."""
     lines, found = source.split("\n"), []
-    for docstring, is_field in docstrings(source):
+    for docstring, is_field in docstrings(ast.parse(source)):
         first, last = docstring.lineno, docstring.end_lineno or 0
         if is_field and CONTINUES.match(str(docstring.value)):
             found.append(first)
@@ -72,6 +72,22 @@ def test_every_entry_stands_alone(package):
         for number, line in fragments(path.read_text("utf-8")).items()
     ]
     assert not found, "fragments that continue their name, not phrases:\n" + "\n".join(found)
+
+
+def test_the_science_names_fields_and_not_flags():
+    """A command replaces `encoder.weights` by its own flag, see `Parsed.by_source`."""
+    (root,) = ssense.__path__
+    found = []
+    for path in sorted(Path(root).rglob("*.py")):
+        if path.relative_to(root).parts[0] in ("engine", "cli"):
+            continue
+        module = ast.parse(path.read_text("utf-8"))
+        prose = {id(docstring) for docstring, _ in docstrings(module)}
+        for node in ast.walk(module):
+            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if is_text and id(node) not in prose and re.search(r"(?<!\S)--[a-z]", node.value):
+                found.append(f"{path}:{node.lineno}: {node.value}")
+    assert not found, "\n".join(found)
 
 
 MODULE = '''

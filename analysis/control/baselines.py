@@ -48,8 +48,8 @@ def length_scores(
 def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: float) -> Tensor:
     """Average the training sentences' embeddings around a value (Nadaraya and Watson, 1964).
 
-    What is the same for all training sentences counts for nothing; where that is everything, the
-    average is over all of them.
+    Features that are the same for all training sentences are ignored; if all are, the average is
+    over all sentences.
 
     Args:
         train_at: Values of the training sentences `[K]`, such as durations or onsets, or `[K, F]`

@@ -28,7 +28,7 @@ from analysis.measure.inference import (
 
 LEGEND = (
     "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
-    "Holm: for this number of comparisons. The naive p takes seeds for independent and is "
+    "Holm: for this number of comparisons. The naive p treats seeds as independent and is "
     "shown for comparison with papers only."
 )
 
@@ -37,17 +37,17 @@ STIMULI_LEGEND = (
     " of neighbours change sign together (subset means, Hartigan 1969); what is above chance also"
     " exceeds permuted pairs of responses and sentences, which the interval does not show. `d` is"
     " in standard deviations of blocks. Holm: for this number of comparisons. More seeds do not "
-    "make it a surer claim about sentences, and it speaks of the encoders of these seeds: how far "
-    "others would differ is not in it. The naive p takes seeds for independent and is shown "
+    "make the claim about sentences surer, and it is about the encoders of these seeds: how much "
+    "others would differ is not part of it. The naive p treats seeds as independent and is shown "
     "for comparison with papers only."
 )
 IMAGES_LEGEND = (
     "This is about one subject's responses, and about no other subject: the unit is the image, "
-    "averaged over the seeds, which share these images and are no further evidence. It speaks of "
-    "the encoders of these seeds: how far others would differ is not in it. Images are "
-    "some of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
+    "averaged over the seeds, which share these images and add no evidence. It is about the "
+    "encoders of these seeds: how much others would differ is not part of it. Images are a sample "
+    "of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
     "permuted pairs of responses and images, which the interval does not show. `d` is in standard "
-    "deviations of images. Holm: for this number of comparisons. The naive p takes seeds for "
+    "deviations of images. Holm: for this number of comparisons. The naive p treats seeds as "
     "independent and is shown for comparison with papers only."
 )
 
@@ -112,7 +112,7 @@ class Comparison:
 
     @cached_property
     def naive(self) -> TTest:
-        """The test that takes seeds for independent."""
+        """The test that treats seeds as independent."""
         return naive_ttest(self.difference.by_seed)
 
     @property
@@ -122,7 +122,7 @@ class Comparison:
 
     @cached_property
     def ranks(self) -> SignedRankTest:
-        """Wilcoxon's test, which takes seeds for independent too."""
+        """Wilcoxon's test, which treats seeds as independent too."""
         return wilcoxon_signed_rank(self.difference.by_seed)
 
     @property
@@ -343,7 +343,7 @@ def further_legend(
         shown: Writes a difference.
     """
     words = [
-        "P(A > B): share of pairs that A wins. It and Wilcoxon's p take pairs for independent; "
+        "P(A > B): share of pairs that A wins. It and Wilcoxon's p treat pairs as independent; "
         "that p can't be smaller than in brackets."
     ]
     if equivalence is not None:
@@ -360,7 +360,7 @@ def untestable(comparisons: Iterable[Comparison]) -> list[str]:
     if not names:
         return []
     return [
-        f"Not testable, for all its differences are the same, so that nothing estimates their "
+        "Not testable, because all differences are the same, so that nothing estimates their "
         f"spread: {', '.join(names)}."
     ]
 
@@ -368,7 +368,7 @@ def untestable(comparisons: Iterable[Comparison]) -> list[str]:
 def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[dict[str, object]]:
     """List comparisons as numbers; differences in the metric's own unit.
 
-    What there is no number for, as the p-value of a difference that is not testable, is None.
+    A value without a number, such as the p-value of a difference that is not testable, is None.
     """
     return [
         {

@@ -191,7 +191,7 @@ def crossed_ttest(differences: np.ndarray) -> TTest:
     The standard error is sqrt(SE_subjects^2 + SE_stimuli^2), each that of the mean's marginal
     means. Degrees of freedom are those of the fewer of both: Clark's, by Satterthwaite, are those
     of the stimuli where a few subjects happen to agree, and false claims abound. A test over
-    subjects alone takes the stimuli for all there are.
+    subjects alone treats the stimuli as all there are.
 
     Args:
         differences: Differences `[subjects, stimuli]`, means over seeds.
@@ -239,7 +239,7 @@ def _blocks(values: np.ndarray, n_blocks: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def naive_ttest(differences: ArrayLike) -> TTest:
-    """The ordinary t-test, which takes seeds for independent; shown beside the corrected one.
+    """The ordinary t-test, which treats seeds as independent; shown beside the corrected one.
 
     Raises:
         ValueError: See `corrected_resampled_ttest`.
@@ -277,7 +277,7 @@ class Estimate(NamedTuple):
 def effect_size(differences: ArrayLike) -> float:
     """Cohen's d of paired differences: their mean in standard deviations (ddof 1).
 
-    NaN where the differences are all equal.
+    NaN where all differences are equal.
 
     Raises:
         ValueError: Fewer than two differences, or a value that is not finite.
@@ -288,7 +288,7 @@ def effect_size(differences: ArrayLike) -> float:
 def win_share(first: ArrayLike, second: ArrayLike) -> float:
     """P(A > B): the share of seeds at which A beats B (Bouthillier et al. 2021, section 4).
 
-    A tie counts half. There is no interval: those in use take seeds for independent, and seeds of
+    A tie counts half. There is no interval: those in use treat seeds as independent, and seeds of
     one recording are not.
 
     Args:
@@ -340,7 +340,7 @@ def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRankTest:
 
     Exact up to 50 seeds without ties; with ties, as SciPy approximates it.
 
-    Like the naive t-test it takes seeds for independent, and is shown for comparison only.
+    Like the naive t-test it treats seeds as independent, and is shown for comparison only.
 
     Raises:
         ValueError: No difference, or a value that is not finite.

@@ -48,7 +48,7 @@ def check_alike(ledgers: Sequence[Ledger]) -> None:
     """Refuse to put sweeps into one table that differ in more than their subjects.
 
     Raises:
-        UserError: With what two differ in.
+        UserError: Two sweeps differ; the message says in what.
     """
     first, *others = ledgers
     wanted = _circumstances(first.description())

@@ -175,7 +175,7 @@ def bar_figure(
 def recall_figure(recalls: Mapping[str, Sequence[TTest]], n_candidates: Sequence[int]) -> Figure:
     """Draw Recall@k against k, a panel for each family: mean, 95 % interval, chance.
 
-    Where nothing bounds a mean, as that of all candidates, which is 1, there is no interval.
+    A mean that nothing bounds, such as that of all candidates, which is 1, has no interval.
 
     Args:
         recalls: The mean of Recall@k and its interval for k = 1, 2, ..., by family.

@@ -36,10 +36,10 @@ from ssense.retrieval import chance_metrics
 from ssense.training.images import ImageSpec
 
 LEGEND = (
-    "The units are subjects and images, both some of many: the standard error has a part of "
-    "either (min F', Clark 1973), the degrees of freedom are of the fewer. ± is the sd over "
-    "subjects. Holm: for this number of comparisons. The naive p is over subjects alone, and "
-    "takes these images for all there are."
+    "The units are subjects and images, both samples of many: the standard error has a part from "
+    "each (min F', Clark 1973), and the degrees of freedom are those of the fewer. ± is the sd "
+    "over subjects. Holm: for this number of comparisons. The naive p is over subjects alone, and "
+    "treats these images as all there are."
 )
 
 PRIMARY = ImageSpec.primary
@@ -173,7 +173,7 @@ def _crossed(name: str, differences: np.ndarray) -> Difference:
 
 
 def standard_errors(by_image: np.ndarray) -> tuple[float, float]:
-    """Standard errors of a mean if the test images were drawn anew, the subjects being the same.
+    """Standard errors of a mean if other test images were drawn for the same subjects.
 
     Subjects find the same images easy, so averaging over subjects takes little of it away.
 

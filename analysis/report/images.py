@@ -20,7 +20,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.training.images import ImageSpec
 
 BY_TEST = (
-    "the test itself chose epochs and configurations, as that of many papers does: these numbers "
+    "epochs and configurations were chosen on the test itself, as in many papers: these numbers "
     "reproduce theirs and estimate nothing"
 )
 AGAIN = "Fresh seeds draw other initial weights and other held-out concepts; the test is the same. "

@@ -155,7 +155,7 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
             f"{path} is not a table of controls, seeds and metrics ({one_line(error)}). Delete "
-            f"it, or "
+            "it, or "
             f"run {controls_command(ledger)} again."
         ) from error
 

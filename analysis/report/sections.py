@@ -28,7 +28,7 @@ from ssense.errors import printable
 from ssense.retrieval import metric_title
 
 MOST_CHARACTERS = 300
-"""Of a stimulus among the examples."""
+"""Longest text of a stimulus among the examples, characters."""
 
 
 def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Section]:

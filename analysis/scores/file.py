@@ -94,7 +94,8 @@ class Entry(NamedTuple):
 def unit_of(results: Results) -> Unit:
     """Whether scores are fractions of 1, percentages, or in a unit of their own.
 
-    A percentage is above 1 somewhere: a table whose largest is below 1 % is taken for fractions.
+    A table with a score above 1 is in percent: one whose largest is below 1 % is taken for
+    fractions.
     """
     scores = [
         score

@@ -35,8 +35,8 @@ _SLIP = 0.82  # likeness from which a name counts as a slip of another: RATOIS a
 def check_flags(options: type[DataclassInstance]) -> None:
     """Refuse wrong flags, or show the help, before the imports of a script that take seconds.
 
-    To be called by a script between its light imports and the others, with the class that it gives
-    to `run_command` below; from here on an interrupt is one line.
+    A script calls it between its quick imports and the others, with the class that it gives to
+    `run_command` below; from here on an interrupt is one line.
     """
     show_interrupts_in_one_line()
     with _errors_in_one_line():
@@ -113,7 +113,7 @@ def unknown_variables(
 ) -> list[str]:
     """Report environment variables that look like a misspelt flag of a command.
 
-    All others may be those of another command, for an environment is for all.
+    Any other variable may belong to another command, because the environment is shared.
     """
     known = [flag.variable.removeprefix(PREFIX) for flag in flags_of(options)]
     given = sorted(name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX))
@@ -134,8 +134,9 @@ def inherited(options: Any, base: type[Options]) -> Options:
 def _check_installed() -> None:
     """Refuse a script that `ray submit` copied, where the package installed there has another.
 
-    That one file is all that it copies: of other edits at home, nothing gets here to be compared.
-    A job that brings the whole repository uses it; each worker compares the code of all packages.
+    `ray submit` copies that one file only; other edits at home do not get here, so they can't be
+    compared. A job that brings the whole repository uses it; each worker compares the code of all
+    packages.
 
     Raises:
         UserError: The script differs from the installed one.
@@ -159,7 +160,7 @@ def _check_installed() -> None:
 def python() -> str:
     """Return the command that starts this Python, as a user would type it.
 
-    A word as it is; `shell_command` quotes what a shell would read otherwise.
+    It is not quoted; `shell_command` quotes what a shell would read otherwise.
     """
     path, found = Path(sys.executable), shutil.which("python")
     if path.is_relative_to(Path.cwd()):

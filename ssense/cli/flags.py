@@ -494,7 +494,7 @@ def _with_flags(message: str, flags: Sequence[Flag]) -> str:
 def _by_source(message: str, sources: Iterator[Source] | Any) -> str:
     """A message with variables in place of flags, but for those of commands, which are to be typed.
 
-    What stands before a value is an assignment: "Lower SSENSE_CPUS_PER_CELL, or give
+    A variable in front of a value becomes an assignment: "Lower SSENSE_CPUS_PER_CELL, or give
     SSENSE_GPUS_PER_CELL=0."
     """
     command = _COMMAND.search(message)

@@ -20,10 +20,10 @@ class Dataset:
 
     Attributes:
         digest: Digest of the whole origin: recording, segments, spectrograms, text tower.
-        spectrograms: `[N, electrodes, frequencies, frames]` float16.
-        targets: Embeddings `[N, D]` float32 of the sentences, rows of length 1.
+        spectrograms: Spectrograms `[N, electrodes, frequencies, frames]` float16.
+        targets: Embeddings `[N, D]` float32 of the sentences, unit norm.
         stimuli: The N sentences.
-        spans_s: `[N, 2]` float64, start and end of each segment's signal, context included, seconds
+        spans_s: Start and end of each segment's signal, `[N, 2]` float64, context included, seconds
             of the recording.
         tower: The sentences as the text tower reads them; None to tell them apart by their words.
     """

@@ -27,9 +27,9 @@ class TowerTexts:
 def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.ndarray:
     """Number the groups of sentences that are the same, by their first appearance, int64 [N].
 
-    Sentences of the same words are, see `normalised`, and those of the same tokens, which the text
-    tower cannot tell apart: “it’s” and "it's", or long texts that differ beyond its last token.
-    Two that are each the same as a third are in one group with it.
+    Sentences are the same if they have the same words, see `normalised`, or the same tokens, which
+    the text tower cannot tell apart: “it’s” and "it's", or long texts that differ beyond its last
+    token. Two that are each the same as a third are in one group with it.
 
     Args:
         text: N sentences.

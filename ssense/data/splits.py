@@ -59,8 +59,8 @@ def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np
 def resampled_sizes(kind: SplitKind, split: Split) -> tuple[int, int]:
     """Numbers of training sentences, and of test sentences as far as seeds draw them again.
 
-    They are what Nadeau and Bengio's correction allows for. Where all seeds share one test split,
-    nothing of it is drawn again, and claims are about its sentences alone.
+    Nadeau and Bengio's correction allows for these. Where all seeds share one test split, nothing
+    of it is drawn again, and claims are about its sentences alone.
     """
     return len(split.train), 0 if kind == "held-out" else len(split.test)
 

@@ -131,7 +131,7 @@ def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
 def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
     """Name the sweeps of the same claim whose cells don't count in this one, and why, a line each.
 
-    They were run on other data, with another training or over another space.
+    These sweeps were run on other data, with other training settings or over another search space.
 
     Raises:
         UserError: The storage can't be read.

@@ -24,7 +24,8 @@ _SETTLED_S = 2.0  # some file systems' times are no finer: a change could go unn
 def digest(*parts: Any) -> str:
     """Hash dataclasses, mappings, sequences and scalars by value, whatever their key order.
 
-    Of a dataclass only what differs from its defaults counts, see `specification.identity`.
+    Only the fields of a dataclass that differ from their defaults count, see
+    `specification.identity`.
 
     Raises:
         TypeError: A part holds something without a canonical JSON form (an array, an object).

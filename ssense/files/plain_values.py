@@ -26,7 +26,7 @@ Kind = TypeVar("Kind")
 def from_plain(kind: type[Kind], value: Any) -> Kind:
     """Read a dataclass, or a container of plain values, from what `json.loads` gave.
 
-    Fields with a default may be missing. Nothing is converted but lists to tuples.
+    Fields with a default may be missing. Nothing is converted, except that lists become tuples.
 
     Args:
         kind: The type that is wanted, as it is written in an annotation.

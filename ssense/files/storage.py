@@ -95,7 +95,8 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
 def _check_conditions(root: UPath, probe: UPath) -> None:
     """Refuse an object store where a file that is there can be created a second time.
 
-    Two sweeps would both believe to have the claim, and of two looks at once one would be lost.
+    Otherwise two sweeps would both believe to have the claim, and one of two looks at once would be
+    lost.
 
     Args:
         root: The storage, for the message.
@@ -154,8 +155,8 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
 def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | str]) -> None:
     """Write files that belong together, each whole; on a disk that has no room for all, none.
 
-    So no table of today stands beside one of last week. Object stores, which are never full, put
-    one after the other.
+    So a table of today never stands beside one of last week. Object stores, which are never full,
+    put the files one after the other.
 
     Args:
         folder: Made if need be.
@@ -414,7 +415,7 @@ def cache_folder() -> Path:
 def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) -> Path:
     """A folder on a disk of this machine: itself, or a copy in the user's cache, up to date.
 
-    HDF5 and other readers want local files. Of processes that ask at once, one fetches.
+    HDF5 and other readers need local files. Of processes that ask at once, one fetches.
 
     Args:
         folder: Folder on any storage.
@@ -444,7 +445,7 @@ def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) ->
 def _bring_up_to_date(copy: Path, folder: UPath, wanted: Callable[[str], bool]) -> None:
     """Fetch what is wanted and missing or changed, and remove what has gone.
 
-    Beside the copy, COPY.json keeps the mark of each file that was fetched.
+    COPY.json beside the copy keeps the mark of each file that was fetched.
     """
     files = relative_files(folder)
     if not files:
@@ -564,8 +565,9 @@ def write_folder(
 def _scratch_folder(root: Path) -> Iterator[Path]:
     """Yield a folder beside `root` that is removed at the end, or by the next call after a kill.
 
-    Whoever works in one holds the lock in it, which the system releases with the process. On a
-    shared file system it may do so for this machine alone, which the folder's name therefore tells.
+    A process that works in the folder holds the lock in it, which the system releases with the
+    process. On a shared file system it may do so for this machine alone, so the folder's name has
+    the machine.
     """
     lock = f"{root.name}.lock"
     prefix = f".{root.name}.{_SCRATCH}"

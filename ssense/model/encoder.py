@@ -109,8 +109,8 @@ class SpectrogramEncoder(nn.Module):
     def trains_on_one(self, x: Tensor) -> bool:
         """Whether a single one of `[B, E, 1, F, T]` can pass by itself in training.
 
-        Batch normalisation needs two values of a channel. Where an image ends as a single pixel,
-        a 32nd of it in either direction, one image of one electrode has but one.
+        Batch normalisation needs two values of a channel. Where images end as a single pixel, a
+        32nd of their size, one image of one electrode has only one value.
         """
         electrodes, (frequencies, frames) = x.shape[1], x.shape[-2:]
         pixels = -(-frequencies // _STRIDE) * -(-frames // _STRIDE)

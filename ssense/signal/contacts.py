@@ -187,8 +187,8 @@ def laplacian_neighbours(
 ) -> list[tuple[str, str, str]]:
     """The contacts that can be re-referenced, each with its two neighbours on the same shaft.
 
-    A contact is kept if it is clean, and so are the contacts numbered one lower and one higher.
-    Names that are no contacts are passed over, see `read_names`.
+    A contact is kept if it is clean and the contacts numbered one lower and one higher are clean
+    too. Names that are not contacts are skipped, see `read_names`.
 
     Args:
         names: All contacts of the recording, in its order.

@@ -104,7 +104,7 @@ class Mosaic:
 class FovealBlur:
     """A blur that grows from the middle, as sight does (UBP, its medium level).
 
-    Of the image, the share centre * exp(-decay * r) stays sharp, r being the distance from the
+    The share centre * exp(-decay * r) of the image stays sharp, r being the distance from the
     middle over that of the farthest corner.
 
     Attributes:

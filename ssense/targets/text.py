@@ -94,7 +94,7 @@ def tower_texts(
 def _tokens(sentences: Sequence[str], model: str) -> Tensor:
     """Tokens that the tower reads, and in the last column whether there are more, int32 [N, L+1].
 
-    What is cut off is found by a tokeniser with room for one token more: it has another last one.
+    A tokeniser with room for one token more finds what is cut off: its last token differs.
     """
     model_config(model)  # raises where there is no such model
     import open_clip

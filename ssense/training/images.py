@@ -27,14 +27,14 @@ from ssense.targets.image_features import ImageTowerSpec, image_tower
 from ssense.training.loop import SELECTION_RANK, Embeddings
 from ssense.training.optimiser import Adam
 
-IMAGES_PER_PASS = 64  # of a gallery that passes a tower
+IMAGES_PER_PASS = 64  # images of a gallery that pass a tower at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTrainingSpec:
     """How an objective of image decoding is trained; the defaults are NeuroBridge's in a subject.
 
-    Without NeuroBridge's smoothing of the responses, and the last, smaller batch is kept.
+    Responses are not smoothed as NeuroBridge does, and the last, smaller batch is kept.
 
     Attributes:
         batch_size: Pairs of a step.

@@ -45,8 +45,8 @@ def slots_here(cpus: int, gpus: float) -> int:
 def usable_cores(root: Path = Path("/")) -> int:
     """CPU cores that this process may use, which on a shared machine are fewer than there are.
 
-    They are those of its affinity (taskset, cpusets), and no more than the whole cores that the
-    time quota of its control groups amounts to (containers, batch systems); at least 1.
+    These are the cores of its affinity (taskset, cpusets), but no more than the whole cores that
+    the time quota of its control groups allows (containers, batch systems); at least 1.
 
     Args:
         root: The file system in which to look for the control groups.
@@ -170,8 +170,8 @@ def reset_process(seed: int, threads: int) -> None:
 def keep_freed_memory() -> None:
     """Keep the memory that a tensor frees for the next one, as PyTorch does on a GPU.
 
-    Left to itself, glibc gives every large block back to the system, which has to clear it page by
-    page when the next step asks for it again. Other C libraries are left as they are.
+    By default glibc returns every large block to the system, which has to clear it page by page
+    when the next step asks for it again. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

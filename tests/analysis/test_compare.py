@@ -259,7 +259,7 @@ def test_no_equivalence_is_assumed_in_a_unit_of_its_own(compare, tmp_path):
 
 
 def test_percentage_points_of_no_percentage_are_refused(compare):
-    with pytest.raises(UserError, match="--equivalence 1%: the scores are no percentages"):
+    with pytest.raises(UserError, match="--equivalence 1%: the scores are not percentages"):
         compare(*table({"a": [-3, 5], "b": [1, 2]}), n_train=2, n_test=0, equivalence="1%")
 
 

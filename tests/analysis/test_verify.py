@@ -426,7 +426,7 @@ def test_a_look_that_is_changed_or_moved_shows(storage):
     assert f"{first} is not the look that was recorded" in fault
     edit(first, is_sealed=True, seeds=[0])
     (fault,) = look_faults(storage)
-    assert "look-0001.json was changed or put in another's place" in fault
+    assert "look-0001.json was changed or replaced" in fault
     first.write_bytes(contents[1])
     second.unlink()
     second.write_bytes(contents[0])

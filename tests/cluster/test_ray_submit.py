@@ -126,7 +126,7 @@ class Loopback:
     """A cluster on this machine and all that it consists of, in a folder of its own.
 
     Attributes:
-        root: of the folder; short, since sockets lie in it.
+        root: The folder's path; short, since sockets lie in it.
     """
 
     root: Path
@@ -333,8 +333,8 @@ class Lost:
     """A sweep that lost a machine.
 
     Attributes:
-        shown: what `ray submit` printed.
-        pid: of the worker that was training there.
+        shown: What `ray submit` printed.
+        pid: Process of the worker that was training there.
     """
 
     shown: str

@@ -171,8 +171,8 @@ class Driver:
     """The command line of the sweep in a process group of its own, as in a terminal.
 
     Attributes:
-        process: of the driver.
-        written: the files that every record was seen to be, by signature.
+        process: The driver's process.
+        written: Files that every record was seen to be, by signature.
     """
 
     def __init__(

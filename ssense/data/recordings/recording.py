@@ -116,7 +116,7 @@ class Recording:
     ) -> list[np.ndarray]:
         """Read stretches [start, stop) of one electrode: float64 arrays [stop - start], microvolts.
 
-        Only the stretches are read, whatever the type of number they are stored as.
+        Only the stretches are read, whatever their type of number in the file.
 
         Raises:
             UserError: The file cannot be read, or a sample is NaN, infinite or over a kilovolt.

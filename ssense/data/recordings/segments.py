@@ -38,7 +38,7 @@ LEAVES = "leaves the file"
 NO_SIGNAL = "no signal"
 OVERFLOWS = "overflow"
 
-# Why a channel is no electrode of a segment.
+# Why a channel is not an electrode of a segment.
 CORRUPTED = "corrupted"
 PAIR = "pair of contacts"
 UNSPLIT = "not named by shaft and number"
@@ -206,7 +206,7 @@ def kept_by_length(
 def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     """Choose the sentences to keep and the samples that each spans.
 
-    Signals are read as far as `Recording.quality` needs, once for a recording.
+    Signals are read as far as `Recording.quality` needs, once per recording.
 
     A sentence spans its aligned words: those whose start and end have a place in the recording and
     come in that order. The dropped ones are counted under the first reason that applies: no aligned

@@ -82,7 +82,7 @@ def write_synthetic(
 ) -> None:
     """Write a recording to a new folder `root`: all files or none. The same spec, the same bytes.
 
-    With `timings` the sentences and pauses are when those of a real movie were. A folder that
+    With `timings` the sentences and pauses come when those of a real movie did. A folder that
     already holds the recording of this spec is left as it is.
 
     Raises:
@@ -285,7 +285,7 @@ def _line_noise(generator: np.random.Generator, n_samples: int, rate_hz: float) 
 class _Disk(io.RawIOBase):
     """A new file for HDF5, which does not survive a write that fails: it crashes as it closes.
 
-    So no write fails; the first error is kept, to be raised when HDF5 is out of the way.
+    Writes never fail for HDF5; the first error is kept, to be raised when HDF5 has closed the file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -145,7 +145,8 @@ def _write_sentences(
 ) -> list[Sentence]:
     """Sentences of given word counts, a few of which repeat an earlier one.
 
-    One that repeats the sentence before it takes over its word count, unless the counts bind.
+    A sentence that repeats the one before it takes over its word count, unless the counts are
+    given.
     """
     written: list[Sentence] = []
     alike: dict[int, list[Sentence]] = {}

@@ -91,7 +91,7 @@ class ImageDataset:
         return (*self.things.training_images.files, *self.things.test_images.files)
 
     def n_candidates(self, split: Split) -> int:
-        """Images of the validation, of which each query has to find its own, whoever saw them."""
+        """Distinct images of the validation, among which each query has to find its own."""
         n_training = len(self.things.rows("training"))
         test = bool((split.validation >= n_training).any())
         n = len(self.things.test_images if test else self.things.training_images)

@@ -74,8 +74,8 @@ class Power:
         n_train, n_test = self.sizes
         errors = critical_value(1, self.comparisons) * math.sqrt(1 / 2 + n_test / n_train)
         return [
-            "  beware: 2 seeds show a difference only if it is the same at both to within "
-            f"{100 * math.sqrt(2) / errors:.0f} %, and not if it is exactly the same: almost never"
+            "  beware: 2 seeds almost never show a difference: it must be the same at both to "
+            f"within {100 * math.sqrt(2) / errors:.0f} %, but not exactly the same"
         ]
 
     def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
@@ -129,8 +129,8 @@ def smallest_detectable_effect(
 def detectable_errors(df: float, comparisons: int = 1) -> float:
     """Difference, in its standard errors, that a t-test finds at `ALPHA` with probability `POWER`.
 
-    Under an effect the statistic follows a noncentral t. Whatever the other comparisons show,
-    Holm's adjustment finds what is found at `ALPHA` over their number.
+    With an effect, the statistic follows a noncentral t. Whatever the other comparisons show,
+    Holm's adjustment finds what is found at `ALPHA` divided by their number.
 
     Args:
         df: Degrees of freedom of the test.

@@ -65,7 +65,7 @@ class Ledger:
     def records(self) -> dict[str, Record]:
         """Read every finished cell's record, by signature.
 
-        In an object store, those that had to be read one by one are in the copy from then on.
+        In an object store, records that had to be read one by one are in the copy from then on.
 
         Raises:
             UserError: A record is damaged or of another format.

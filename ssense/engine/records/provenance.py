@@ -192,7 +192,7 @@ def _outline(node: Any) -> Any:
     """A syntax tree as plain values, without statements that are a mere constant (docstrings).
 
     Empty fields are left out, since each version of Python adds some; so Python 3.11 and 3.13 agree
-    on the code of this project, and 3.12 but for f-strings with nested formats.
+    on the code of this project, and 3.12 does except for f-strings with nested formats.
     """
     if isinstance(node, ast.AST):
         fields = {name: _outline(value) for name, value in ast.iter_fields(node)}

@@ -207,7 +207,7 @@ class Search:
     def left(self) -> int:
         """How many cells may still have to run: neither settled nor spared by the policy.
 
-        One that families share counts once, as far as configurations have been proposed.
+        A cell that families share counts once, as far as configurations have been proposed.
         """
         with self._lock:
             open_cells = {
@@ -385,7 +385,7 @@ class Search:
     def _check(self, record: Record) -> None:
         """Refuse a record that contradicts the signature it is filed under.
 
-        The seed says which sentences were trained on, so a wrong one has them tested.
+        The seed decides which sentences were trained on, so a wrong seed would have them tested.
         """
         cell, place = Cell(record.configuration, record.seed), f"cells/{record.signature}"
         try:
@@ -406,7 +406,7 @@ class Search:
     def _advance(self, family: Family) -> list[tuple[Row, Decision]]:
         """Grant cells and propose configurations until one has to be awaited, or nothing is left.
 
-        Only once all that was granted is settled: what follows then depends on results alone.
+        Proposals wait until all granted cells are settled: what follows depends on results alone.
         """
         decisions: list[tuple[Row, Decision]] = []
         while not self._open[family.name]:

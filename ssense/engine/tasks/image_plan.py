@@ -108,11 +108,11 @@ class ImagePlan:
             concepts = len(self.things.training_images.concepts)
             raise UserError(
                 f"{self.source.images}: {concepts} concepts are too few: Recall@{SELECTION_RANK} "
-                f"among {poor[1]} held-out ones tells nothing. Give more images."
+                f"among {poor[1]} held-out ones is not informative. Give more images."
             )
 
     def n_candidates(self, split: Split) -> int:
-        """Images of the validation, of which each query has to find its own, whoever saw them."""
+        """Distinct images of the validation, among which each query has to find its own."""
         return self._dataset({}, None).n_candidates(split)
 
     def examples(self, n: int, device: torch.device) -> ImagePairs:

@@ -164,7 +164,7 @@ class DatasetPlan:
     def acoustics(self) -> dict[str, np.ndarray]:
         """How the sentences sound, see `Transcript.acoustics`; kept with the shards for a control.
 
-        No part of the origin: what is trained does not depend on it.
+        They are not part of the origin: training does not depend on them.
         """
         return self.recording.transcript.acoustics(self.segments.sentence_idx)
 

@@ -19,8 +19,8 @@ def cells_csv(search: Search) -> bytes:
     """Write a line for each cell of the configurations proposed so far, also of those not run.
 
     Columns are family, the fields that any configuration names, seed, status and standing of the
-    configuration; of a cell that is done its best epoch's validation metrics (fractions) and that
-    epoch; seconds of training, device, signature, and why it failed. What is not known is empty.
+    configuration; for a finished cell, its best epoch's validation metrics (fractions) and that
+    epoch; seconds of training, device, signature, and why it failed. Unknown values are empty.
     """
     rows = cell_rows(search)
     columns = list(dict.fromkeys(name for row in rows for name in row))

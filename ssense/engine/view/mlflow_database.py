@@ -46,7 +46,7 @@ _PRIMARY = 0xFF  # low bits of an error's code; the higher ones say more
 def tracking_uri(storage: UPath) -> str:
     """MLFLOW_TRACKING_URI, or a database in the storage, by its absolute path.
 
-    A database needs a disk: of a storage that is none, the view is kept in the user's cache, and
+    A database needs a disk. Where the storage is none, the view is kept in the user's cache, and
     can be made again from the ledger anywhere.
     """
     return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(home(storage) / DATABASE)
@@ -115,8 +115,9 @@ def browse_command(storage: UPath) -> str:
 def prepare_database(uri: str, *, own: bool) -> None:
     """Make a database where there is none, or bring it to the schema of this MLflow.
 
-    Either is done whole or not at all: MLflow can't work with half of its tables. What can't be
-    brought to it, as of a later MLflow, is kept under another name, and a new database is made.
+    Either is done completely or not at all: MLflow can't work with half of its tables. A database
+    that can't be brought to this schema, such as one of a later MLflow, is kept under another name,
+    and a new one is made.
 
     Args:
         uri: Address of the database; of a server, nothing is done.
@@ -276,7 +277,7 @@ def _make(path: Path) -> None:
 def _upgrade(path: Path) -> bool:
     """Bring a copy to the schema of this MLflow and put it in place; say whether that is possible.
 
-    It is not of a later MLflow's database, nor of one that was not finished.
+    It is not possible for the database of a later MLflow, or for one that was not finished.
 
     Raises:
         OSError, sqlite3.Error, sqlalchemy.exc.DBAPIError: The disk is full, the database is locked

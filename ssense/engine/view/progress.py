@@ -41,7 +41,7 @@ _STYLES: Mapping[State, str] = {
 class CellProgress:
     """Shows a running sweep: on a terminal the matrix, live; elsewhere a line per finished cell.
 
-    What would be lost with the live display, failures and decisions, is printed on both.
+    Failures and decisions, which would be lost with the live display, are printed on both.
     """
 
     def __init__(

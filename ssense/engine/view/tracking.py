@@ -241,7 +241,7 @@ class Tracker:
     def _give_up(self) -> None:
         """End the runs that nothing will be written to any more, if that is possible.
 
-        The next sweep, or the view that is made again, takes them up.
+        The next sweep, or the rebuilt view, continues them.
         """
         with suppress(Exception):
             for known in self._runs.values():
@@ -418,7 +418,7 @@ class Tracker:
     def _keep(self, files: Mapping[str, bytes], key: str | None = None) -> None:
         """Keep files as artifacts of a run, the sweep's if none is named, in place of earlier ones.
 
-        Runs are shown without them as well.
+        Runs are shown even if their files can't be kept.
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 

@@ -94,7 +94,7 @@ def own_home() -> Path | None:
 def on_loopback() -> Iterator[None]:
     """Let a Ray that starts meanwhile listen on loopback alone, as it does on Windows and macOS.
 
-    Elsewhere it would take connections from anybody on the network.
+    On Linux it would otherwise take connections from anybody on the network.
     """
     with replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
         yield

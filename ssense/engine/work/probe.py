@@ -26,10 +26,10 @@ def probe_seconds(
 ) -> float | None:
     """Estimate the seconds that a cell takes at most, with all of its epochs.
 
-    Trains one epoch of a few made-up examples, twice as many until that takes a second or they are
-    all that a cell trains on, and goes by the number of an epoch. This process is not set up as a
-    worker's is, see `reset_process`: deterministic kernels, float32 without TF32 and kept memory
-    make a cell a little slower or faster.
+    It trains one epoch of a few made-up examples, then of twice as many, until that takes a second
+    or they are all that a cell trains on, and multiplies by the number of epochs. This process is
+    not set up as a worker's is, see `reset_process`: deterministic kernels, float32 without TF32
+    and kept memory make a cell a little slower or faster.
 
     Args:
         specification: Specification of the cell; its initial weights are not needed.
@@ -64,7 +64,7 @@ def probe_seconds(
 def _epoch(spec: Specification[Any, Any], examples: Examples) -> float:
     """Seconds of an epoch on examples, and of its validation on the same.
 
-    Of the second: in the first, libraries and the model are still loaded.
+    Only the second epoch is timed: in the first, libraries and the model are still loaded.
     """
     ends: list[float] = []
     fit(examples, examples, spec, seed=0, on_epoch=lambda _: ends.append(time.perf_counter()))

@@ -33,8 +33,8 @@ _CONNECT_S = 2.0
 def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
     """End what runs meanwhile once Ray is dead, and shut Ray down; call this in the main thread.
 
-    It is interrupted. Where it waits for the GCS, inside of Ray, no interrupt reaches it, nor does
-    any way but the last: the process ends with that one line all the same, as if it were killed.
+    The block is interrupted. Where it waits for the GCS, inside of Ray, no interrupt reaches it;
+    there the process ends with the same one line, as if it were killed.
 
     Args:
         death: Says what has died and what to do; empty as long as all that Ray needs lives.

@@ -52,7 +52,8 @@ def _processes_of(home: Path, spare: int | None) -> list[psutil.Process]:
 def _lives_in(home: Path, process: psutil.Process) -> bool:
     """Whether a process belongs to this Ray.
 
-    Its command line names the folder until Ray renames it; by then it writes its log there.
+    The command line of a process names the folder until Ray renames it; by then the process writes
+    its log there.
     """
     if process.uids().real != os.getuid():
         return False

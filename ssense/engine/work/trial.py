@@ -42,7 +42,7 @@ class CellTrainable(tune.Trainable):
     ) -> None:
         """Keep what is given; `dataset` comes out of the node's object store.
 
-        Of what goes wrong here, Ray says no more than that a worker died: all else is in `step`.
+        Ray reports an error here only as the death of a worker, so everything else is in `step`.
         """
         self._code = code
         self._dataset = dataset

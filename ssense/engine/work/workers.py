@@ -75,7 +75,8 @@ class Resources:
     def slots(self) -> int:
         """How many cells the running Ray can train at a time, counted every few seconds.
 
-        Where no machine of a cluster holds one, it says so once a minute: one that does may join.
+        Where no machine of a cluster can hold a cell, it says so once a minute: one that can may
+        join.
 
         Raises:
             UserError: This machine, which no other will join, can't hold a single one.
@@ -278,7 +279,7 @@ class CellSearcher(Searcher):
 class LostWorkers(TrialProgressCallback):
     """Tells the searcher of workers that died or broke, which Tune does without the reason.
 
-    It takes the place of the callback by which Tune prints what our own progress shows.
+    It replaces the callback by which Tune prints what our own progress shows.
     """
 
     def __init__(self, searcher: CellSearcher) -> None:
@@ -308,7 +309,7 @@ class LostWorkers(TrialProgressCallback):
 class InOrder(FIFOScheduler):
     """Starts trials in the order of Tune's queue, and none once no cell is to start any more.
 
-    Its superclass looks for the next one among all trials, finished ones too, at every event.
+    Its superclass searches all trials, finished ones too, at every event.
     """
 
     def __init__(self, searcher: CellSearcher) -> None:
@@ -328,8 +329,8 @@ class InOrder(FIFOScheduler):
 def lost_machine(cause: Exception | None) -> bool:
     """Whether a worker was lost with its machine, and not because of the cell that it trained.
 
-    Ray says so in words alone: of a process that died, the machine lives on to tell, and of one
-    that could not be set up it names the creation task.
+    Ray says so only in the text of its error: for a process that died, the machine is still there
+    to report it; for one that could not be set up, the text names the creation task.
     """
     words = str(cause)
     of_the_process = "worker process has died" in words or "creation task" in words

@@ -154,7 +154,7 @@ class NeuroCLIP(Objective):
     def _images(self, pixels: Tensor) -> Tensor:
         """Embed a batch's images, with the activations of a few at a time in memory.
 
-        They pass the tower once more on the way back, with the same dropout, so the gradient is
+        The images pass the tower again on the way back, with the same dropout, so the gradient is
         that of one pass.
         """
         parts = pixels.split(IMAGES_PER_PASS)

@@ -99,7 +99,7 @@ def test_the_caption_of_fresh_seeds_says_what_the_search_has_seen(tmp_path, eval
     search, fresh = (caption_of(report, name, evaluation) for name in (SEARCH_SEEDS, FRESH_SEEDS))
     limit = (
         " Fresh seeds lessen what the choice owes to its seeds, not to these sentences: they deal "
-        "out the same ones anew,"
+        "out the same ones again,"
     )
     assert limit not in search
     assert (limit in fresh) == (split != "held-out")
