@@ -77,7 +77,7 @@ _UNITS: Mapping[Unit, str] = {
 
 
 _WHOLE: Mapping[Unit, float] = {"fraction": 1.0, "percent": 100.0, "own": 0.0}
-"""Score of a configuration that hits everything."""
+"""The score of whoever hits everything."""
 
 
 class Compared(NamedTuple):
@@ -124,7 +124,7 @@ def paired(
         absent: Scores that the file names without a value.
 
     Returns:
-        Scores by configuration, `[J]`; and what was left out for lack of a partner, a line each.
+        Scores `[J]` by configuration, and a line for each that was left out without a partner.
 
     Raises:
         UserError: There is a single configuration, or no seed that all have.
@@ -175,7 +175,7 @@ def region(text: str | None, unit: Unit) -> float | None:
         unit: Unit of the scores.
 
     Returns:
-        None where nothing is known of the unit but that it is not a percentage.
+        None where nothing is known of the unit but that it is no percentage.
 
     Raises:
         UserError: The text is in percentage points, but the scores are not.
@@ -195,7 +195,7 @@ def region(text: str | None, unit: Unit) -> float | None:
 
 
 def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | None, int | None]:
-    """Items to train on, and those of the test split that seeds draw again, as far as known.
+    """Items to train on, and those of the test split that seeds draw anew, as far as anyone says.
 
     Args:
         options: Flags, which may give them.
@@ -214,7 +214,7 @@ def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | N
                 f"{known}. Leave it out."
             )
     (flag, n_test), (known, stated) = flags, splits.sizes
-    any_size = 1 if splits.shared else None  # tests of shared splits don't depend on it
+    any_size = 1 if splits.shared else None  # where nothing is drawn anew, tests don't depend on it
     return known or flag or any_size, n_test if stated is None else stated
 
 

@@ -39,7 +39,7 @@ class Splits(NamedTuple):
 
     @property
     def sizes(self) -> tuple[int | None, int | None]:
-        """What a test over seeds allows for: of test items, those that seeds draw again."""
+        """What a test over seeds allows for: of test items, those that seeds draw anew."""
         return self.n_train, 0 if self.shared else self.n_test
 
     @property
@@ -92,7 +92,8 @@ def read_splits(
         if cells[places[SPLIT]].strip().casefold() not in _KINDS:
             raise UserError(
                 f"{path}, line {line}: expected a kind of split, such as random, got "
-                f"{printable(cells[places[SPLIT]]) or 'nothing'}. Name it in every line, or in none."
+                f"{printable(cells[places[SPLIT]]) or 'nothing'}. Name it in every line, or in "
+                "none."
             )
     if len(found) > 1:
         raise UserError(
@@ -115,7 +116,8 @@ def _size(
         if found is None:
             raise UserError(
                 f"{path}, line {line}: expected a whole number above 0 as {name}, got "
-                f"{printable(cells[place]) or 'nothing'}. Complete the line, or leave the column out."
+                f"{printable(cells[place]) or 'nothing'}. Complete the line, or leave the column "
+                "out."
             )
         sizes.add(int(found[1]))
     return sizes.pop() if len(sizes) == 1 else None

@@ -3,8 +3,8 @@
 Long: a row for each configuration and seed, and a column for each score. Wide: a column for each
 seed, or for each configuration. An evaluation's scores.csv is long, with the family as the
 configuration, a protocol and the kind of split; that of images has objectives, which are compared.
-Columns subject and recording, either or both, say whose scores they are. Notes say how the file was
-understood; a file that can be understood in two ways is refused.
+Columns subject and recording, either or both, say whose scores they are. What was understood is
+said, and what can't be told apart is refused.
 """
 
 from __future__ import annotations
@@ -94,8 +94,7 @@ class Entry(NamedTuple):
 def unit_of(results: Results) -> Unit:
     """Whether scores are fractions of 1, percentages, or in a unit of their own.
 
-    A table with a score above 1 is in percent: one whose largest is below 1 % is taken for
-    fractions.
+    A percentage is above 1 somewhere: a table whose largest is below 1 % is taken for fractions.
     """
     scores = [
         score
@@ -344,8 +343,8 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
     if words and SUBJECT not in sheet.columns:
         advice = f" If {printable(words[0], 30)} says whose scores they are, call it subject."
     raise UserError(
-        f"{sheet.path} has several columns besides configuration and seed: {listed(others)}. Name "
-        f"the score, as --metric {printable(others[0], 30)}."
+        f"{sheet.path} has several columns beside configuration and seed: {listed(others)}. Name "
+        f"the score, as --metric {printable(numbers[0], 30)}.{advice}"
     )
 
 

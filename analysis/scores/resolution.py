@@ -11,7 +11,7 @@ import numpy as np
 from analysis.measure.inference import least_variance_of_hits
 
 _SHARES_OF_HITS = re.compile(r"(recall|top|hits?|acc)(\b|[-_@ \d]|uracy).*")
-_EXACT = 1e-6  # share of a hit: digits that programs write, not people
+_EXACT = 1e-6  # of a hit: digits that programs write, and not people
 
 
 class Resolution(NamedTuple):
@@ -20,7 +20,7 @@ class Resolution(NamedTuple):
     Attributes:
         rounded: What each score may be off by because of its digits.
         n_test: Items of the test split; 0 where nothing is known of them.
-        whole: What a score is if all items are hits, 1 or 100; 0 where it is not a share of hits.
+        whole: What a score is if all items are hits, 1 or 100; 0 where it is no share of hits.
     """
 
     rounded: float

@@ -15,7 +15,7 @@ CONFIGURATION, SEED, PROTOCOL, MISSING_CELLS = "configuration", "seed", "protoco
 SUBJECT, RECORDING = UNITS = ("subject", "recording")
 KNOWN = (CONFIGURATION, SEED, *UNITS, PROTOCOL, MISSING_CELLS)
 _ALSO = {"config": CONFIGURATION, "family": CONFIGURATION, "seeds": SEED}
-INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # names that pandas and R give
+INDEX = re.compile(r"(unnamed: ?\d+(_level_\d+)?|index|level_\d+)?")  # of pandas, and of R
 """What the numbers of rows are called, in a column of their own."""
 
 
@@ -62,10 +62,9 @@ def read_sheet(path: Path) -> Sheet:
         content = path.read_bytes()
         _check_workbook(path, content)
         text, notes = _decoded(content)
-        content_lines = ["" if line.startswith("#") else line for line in text.splitlines()]
-        lines, separator = _separator(content_lines)
-        reader = csv.reader(lines, delimiter=separator, strict=True)
-        rows = [(reader.line_num, cells) for cells in reader]
+        lines = list(io.StringIO(text, newline=""))  # a form feed ends no line, nor does U+2028
+        lines, separator = _table(lines, notes)
+        rows = _rows(lines, separator)
     except OSError as error:
         raise UserError(
             f"{path} can't be read ({error.strerror}). Give the path of a table of scores."
@@ -97,7 +96,7 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
     """The text of a file, and how it was understood where that may be wrong.
 
     Raises:
-        UnicodeError: The bytes are in no known encoding.
+        UnicodeError: It is none.
     """
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16"), []
@@ -109,11 +108,60 @@ def _decoded(content: bytes) -> tuple[str, list[str]]:
         return content.decode("cp1252"), ["Read as Windows-1252, because it is not UTF-8."]
 
 
-def _separator(lines: Sequence[str]) -> tuple[Sequence[str], str]:
-    """The lines of the table, and what separates its cells: the header tells."""
-    head = next((line for line in lines if line.strip()), "")
-    if re.fullmatch(r"sep=.", head.strip(), re.IGNORECASE):  # Excel writes it
-        return lines[list(lines).index(head) + 1 :], head.strip()[-1]
+def _table(lines: Sequence[str], notes: list[str]) -> tuple[list[str], str]:
+    """The lines with those above the header left blank, and what separates cells.
+
+    Above the header, lines that begin with "#" are comments; below it they are rows, for a
+    configuration may be called "#3". NumPy writes the header itself as a comment.
+
+    Args:
+        lines: Lines of the file, with their ends.
+        notes: How the file was understood; what was skipped is added.
+    """
+    lines, separator = list(lines), ""
+    top = _top(lines)
+    if re.fullmatch(r"sep=.", lines[top].strip() if lines[top:] else "", re.IGNORECASE):  # Excel's
+        separator, lines[top] = lines[top].strip()[-1], "\n"
+        top = _top(lines)
+    comments = [place for place in range(top) if lines[place].startswith("#")]
+    header = _commented_header([lines[place].lstrip("#") for place in comments], lines[top:])
+    if header:
+        top = comments.pop()
+        lines[top] = header
+        notes.append(f"Line {top + 1} is a comment, and taken for the header.")
+    for place in comments:
+        lines[place] = "\n"
+    if comments:
+        n = "1 line" if len(comments) == 1 else f"{len(comments)} lines"
+        notes.append(f"Comments above the header: {n} skipped.")
+    return lines, separator or _separator("".join(lines[top : top + 1]))
+
+
+def _top(lines: Sequence[str]) -> int:
+    """The place of the first line that is neither blank nor a comment."""
+    filled = (p for p, line in enumerate(lines) if line.strip() and not line.startswith("#"))
+    return next(filled, len(lines))
+
+
+def _commented_header(comments: Sequence[str], lines: Sequence[str]) -> str:
+    """The last comment, if it names the columns of the lines below it, and they do not."""
+    if not comments or not lines:
+        return ""
+    header, first = (_cells(line) for line in (comments[-1], lines[0]))
+    is_header = _names_columns(header) and not _names_columns(first) and len(header) == len(first)
+    return comments[-1] if is_header else ""
+
+
+def _names_columns(cells: Sequence[str]) -> bool:
+    return not {CONFIGURATION, SEED}.isdisjoint(map(_column_name, cells))
+
+
+def _cells(line: str) -> list[str]:
+    return next(csv.reader([line], delimiter=_separator(line)), [])
+
+
+def _separator(head: str) -> str:
+    """What separates the cells of a table: its header tells."""
     unquoted = re.sub(r'"[^"]*"', "", head)
     return max(",;\t", key=lambda separator: (unquoted.count(separator), separator == ","))
 
@@ -153,7 +201,7 @@ def _column_name(name: str) -> str:
 
 def _as_long(path: Path, line: int, cells: Sequence[str], names: Sequence[str]) -> list[str]:
     extra = cells[len(names) :]
-    if any(cell.strip() for cell in extra):  # as 0,1 for 0.1 would
+    if any(cell.strip() for cell in extra):  # as of 0,1 for 0.1
         raise UserError(
             f"{path}, line {line}: more values than columns. Write decimals with a point, or "
             "separate columns with semicolons."
@@ -185,12 +233,20 @@ def _plain(text: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join names for a message, shortened so that they do not fill it."""
+    """Join names for a message, which they are not to fill."""
     return printable(", ".join(names), 100)
 
 
-def no_columns(path: Path, names: Sequence[str]) -> UserError:
-    """The error for a table whose columns can't be told apart."""
+def no_columns(path: Path, names: Sequence[str], advice: str = "") -> UserError:
+    """The refusal of a table whose columns say nothing.
+
+    Args:
+        path: Path of the table.
+        names: Names of its columns.
+        advice: What to do; to rename columns where nothing better is known.
+    """
+    if len(names) == 1:
+        advice = advice or "Separate columns by commas, semicolons or tabs."
     return UserError(
         f"{path} must have the columns configuration, seed and a score, or a column for each seed "
         f"or configuration, got {listed(names) or 'nothing'}. "
