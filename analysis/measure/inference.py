@@ -23,7 +23,7 @@ from scipy import stats
 RESAMPLES = 10_000
 """Samples that a bootstrap or a test over stimuli draws, from seed 0: reports come out the same."""
 ROUNDING = 1e-12
-"""Share of a mean below which its error is one of rounding."""
+"""Share of the largest difference below which a mean, or its error, is one of rounding."""
 PERMUTATIONS = 5_000
 """Number of permutations of a pairing, drawn from seed 0."""
 
