@@ -131,7 +131,7 @@ def _cell_faults(
             precision = sweep.specification.training.precision
             cell_model(ledger, record, partial(trained_encoder, precision=precision))
         elif record.done:
-            ledger.encoder(record)
+            ledger.weights(record)
         checked["encoders"] += record.done
     except UserError as error:
         yield str(error)

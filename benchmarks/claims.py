@@ -296,7 +296,7 @@ def claim(spec: SyntheticSpec, options: Options) -> Comparison:
     for seed in range(options.seeds):
         split = dataset.split("random", seed)
         found = fit(pairs.select(split.train), pairs.select(split.validation), cell, seed)
-        encoder = trained_encoder(found.encoder, cell.training.precision)
+        encoder = trained_encoder(found.weights, cell.training.precision)
         scores.append(evaluate(cell, encoder, pairs.select(split.test))[METRIC])
     sizes = len(split.train), len(split.test)
     chance = np.full(options.seeds, chance_metrics(len(split.test))[METRIC])

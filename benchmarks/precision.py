@@ -66,7 +66,7 @@ def main(options: Options) -> None:
                 pairs.select(part) for part in (split.train, split.validation, split.test)
             )
             trained = fit(train, validation, spec, seed)
-            encoder = trained_encoder(trained.encoder, precision).to(device)
+            encoder = trained_encoder(trained.weights, precision).to(device)
             metrics = evaluate(spec, encoder, test)
             rows.append([metrics[name] for name in METRICS])
     bf16, float32 = (np.array(found[precision]) for precision in ("bf16", "float32"))

@@ -105,7 +105,7 @@ for ratio, seed in json.loads(sys.argv[2]):
     start = time.perf_counter()
     trained = fit(pairs.select(split.train), pairs.select(split.validation), spec, seed)
     print(time.perf_counter() - start)
-    safetensors.torch.save_file(trained.encoder, f"{folder}/{ratio}-{seed}.safetensors")
+    safetensors.torch.save_file(trained.weights, f"{folder}/{ratio}-{seed}.safetensors")
 """
 
 

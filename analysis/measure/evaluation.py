@@ -457,7 +457,7 @@ def cell_model(
         UserError: The weights are missing, damaged, or another model's.
     """
     try:
-        return rebuild(ledger.encoder(record))
+        return rebuild(ledger.weights(record))
     except ValueError as error:
         raise _another_models(ledger, record, error) from error
 

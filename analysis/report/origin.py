@@ -129,7 +129,7 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
         ("Requirements", _listed(record.requirements_digest for record in done)),
         ("Devices", _listed(record.device for record in done)),
         ("Dataset", description.sweep.dataset_digest),
-        ("Encoders", f"digest {digest(sorted(record.encoder_digest for record in done))}"),
+        ("Encoders", f"digest {digest(sorted(record.weights_digest for record in done))}"),
         ("Looks at test splits", str(count_looks(ledger))),
     ]
 

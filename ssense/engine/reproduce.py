@@ -44,7 +44,7 @@ class Reproduction:
     """How a cell that was trained again differs from its record.
 
     Attributes:
-        exact: Whether history and encoder are the same to the bit.
+        exact: Whether history and weights are the same to the bit.
         best_epochs, epochs: The best epoch and the number of epochs, then and now.
         at_best: Absolute difference of each metric at the best epochs, in points.
         by_epoch: Largest absolute difference of a metric, in points, for the epochs of both.
@@ -64,34 +64,34 @@ class Reproduction:
     def lines(self) -> list[str]:
         """The findings in words."""
         if self.exact:
-            return [f"Reproduced to the bit: {self.epochs[0]} epochs, and the encoder of the best."]
+            return [f"Reproduced to the bit: {self.epochs[0]} epochs, and the weights of the best."]
         best = ", ".join(f"{metric_title(name)} {gap:.2f}" for name, gap in self.at_best.items())
         (then, now), (before, after) = self.best_epochs, self.epochs
         return [
             "Not reproduced to the bit. Largest differences:",
             f"  at the best epoch ({then} of {before}, now {now} of {after}): {best} points",
             f"  by epoch: {' '.join(f'{gap:.2f}' for gap in self.by_epoch)} points",
-            f"  training loss: {self.loss:.2g}; weights of the encoder: {self.weights:.2g}",
+            f"  training loss: {self.loss:.2g}; weights: {self.weights:.2g}",
         ]
 
 
-def compare(record: Record, encoder: Mapping[str, Tensor], again: Fit) -> Reproduction:
+def compare(record: Record, kept: Mapping[str, Tensor], again: Fit) -> Reproduction:
     """Compare a finished cell with the same cell trained again.
 
     Args:
         record: Record of the cell, as the ledger has it.
-        encoder: The cell's state dictionary, as the ledger has it.
+        kept: The cell's state dictionary, as the ledger has it.
         again: What the second training made.
     """
     pairs = list(zip(record.history, again.history, strict=False))
     return Reproduction(
-        exact=list(record.history) == again.history and _same_bits(encoder, again.encoder),
+        exact=list(record.history) == again.history and _same_bits(kept, again.weights),
         best_epochs=(record.best_epoch, again.best_epoch),
         epochs=(len(record.history), len(again.history)),
         at_best=_points(record.best, again.best),
         by_epoch=[max(_points(then, now).values()) for then, now in pairs],
         loss=max(abs(then["loss"] - now["loss"]) for then, now in pairs),
-        weights=_largest_difference(encoder, again.encoder),
+        weights=_largest_difference(kept, again.weights),
     )
 
 
@@ -108,7 +108,7 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
         UserError: There is no such cell with a result, or what it was made from has changed.
     """
     ledger, record = find_cell(storage, name)
-    encoder = ledger.encoder(record)
+    kept = ledger.weights(record)
     dataset = sweep_dataset(ledger)
     called = f"{describe(record.configuration)}, seed {record.seed}"
     say(f"Cell {record.signature} of {ledger.folder.name}: {called}")
@@ -117,7 +117,7 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
         say(f"  {line}")
     with step(f"Training it again: {len(record.history)} epochs"):
         again = train_again(ledger, record, dataset, record.threads or threads)
-    reproduction = compare(record, encoder, again)
+    reproduction = compare(record, kept, again)
     for line in reproduction.lines():
         say(line)
     ledger.keep_reproduction(record.signature, asdict(reproduction))

@@ -116,13 +116,13 @@ class _UnusableError(ValueError):
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     groups = {
-        "best_encoder": checkpoint.best_encoder,
-        "encoder": checkpoint.encoder,
+        "best_weights": checkpoint.best_weights,
+        "weights": checkpoint.weights,
         "moments": checkpoint.moments,
         "generator": {"order": checkpoint.order, "masks": checkpoint.masks},
     }
     if checkpoint.best_epoch == len(checkpoint.history):
-        del groups["encoder"]  # is the best one
+        del groups["weights"]  # is the best one
     return {
         f"{group}/{name}": tensor
         for group, tensors in groups.items()
@@ -166,8 +166,8 @@ def _deserialised(content: bytes, identity: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         history=tuple(about["history"]),
         best_epoch=about["best_epoch"],
-        best_encoder=groups["best_encoder"],
-        encoder=groups.get("encoder", groups["best_encoder"]),
+        best_weights=groups["best_weights"],
+        weights=groups.get("weights", groups["best_weights"]),
         moments=groups["moments"],
         **groups["generator"],
     )

@@ -194,12 +194,12 @@ class Fit:
     Attributes:
         history: Training loss and validation metrics of each epoch, from 1.
         best_epoch: The first epoch with the highest validation Recall@10.
-        encoder: State dictionary of that epoch, on the CPU.
+        weights: State dictionary of that epoch, on the CPU.
     """
 
     history: list[dict[str, float]]
     best_epoch: int
-    encoder: dict[str, Tensor]
+    weights: dict[str, Tensor]
 
     @property
     def best(self) -> dict[str, float]:
@@ -217,8 +217,8 @@ class Checkpoint:
     Attributes:
         history: Training loss and validation metrics of each epoch so far, as in `Fit`.
         best_epoch: The best epoch so far, as in `Fit`.
-        best_encoder: State dictionary of the best epoch, on the CPU.
-        encoder: State dictionary of this epoch.
+        best_weights: State dictionary of the best epoch, on the CPU.
+        weights: State dictionary of this epoch.
         moments: Adam's state by "key/parameter": "exp_avg/resnet.conv1.weight".
         order: State of the generator of the batches' order, uint8.
         masks: State of the generator of the masks, uint8.
@@ -226,8 +226,8 @@ class Checkpoint:
 
     history: tuple[dict[str, float], ...]
     best_epoch: int
-    best_encoder: Mapping[str, Tensor]
-    encoder: Mapping[str, Tensor]
+    best_weights: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     order: Tensor
     masks: Tensor
@@ -286,8 +286,8 @@ def fit(
     best_epoch, best_state = 0, {}
     if resume is not None:
         history += resume.history
-        best_epoch, best_state = resume.best_epoch, dict(resume.best_encoder)
-        model.load_state_dict(resume.encoder)
+        best_epoch, best_state = resume.best_epoch, dict(resume.best_weights)
+        model.load_state_dict(resume.weights)
         _set_moments(optimiser, model, resume.moments)
         order.set_state(resume.order)
         masks.set_state(resume.masks)
@@ -302,15 +302,15 @@ def fit(
             Checkpoint(
                 history=tuple(history),
                 best_epoch=best_epoch,
-                best_encoder=best_state,
-                encoder=model.state_dict(),
+                best_weights=best_state,
+                weights=model.state_dict(),
                 moments=_moments(optimiser, model),
                 order=order.get_state(),
                 masks=masks.get_state(),
             )
         )
         torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
-    return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
+    return Fit(history=history, best_epoch=best_epoch, weights=best_state)
 
 
 def evaluate(

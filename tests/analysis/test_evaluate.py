@@ -310,7 +310,7 @@ def by_hand(
 ) -> dict:
     """Rank the test sentences one by one, from the encoder's file and the definition."""
     encoder = SpectrogramEncoder().eval()
-    file = cell_of(ledger, configuration, seed) / "encoder.safetensors"
+    file = cell_of(ledger, configuration, seed) / "weights.safetensors"
     encoder.load_state_dict(safetensors.torch.load_file(file))
     with torch.inference_mode():
         x = torch.from_numpy(dataset.spectrograms[test]).float().unsqueeze(2)
@@ -457,8 +457,8 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
     assert (folder / "search_seeds.tex").exists()
     assert (folder / "notes.txt").exists()
     looks = set(storage.rglob("look-*.json"))
-    (cell_of(ledger, HALF, 101) / "encoder.safetensors").unlink()
-    with pytest.raises(UserError, match=r"encoder\.safetensors is missing"):
+    (cell_of(ledger, HALF, 101) / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing"):
         main(options)
     assert set(storage.rglob("look-*.json")) == looks  # not even at the splits of the search
 
@@ -735,15 +735,15 @@ def test_a_report_that_finds_no_room_leaves_the_one_before_whole(ledger, small_d
 
 def test_a_missing_encoder_is_refused(ledger, storage):
     cell = cell_of(ledger, HALF, 1)
-    (cell / "encoder.safetensors").unlink()
+    (cell / "weights.safetensors").unlink()
     message = refusal(storage)
-    assert f"encoder {cell / 'encoder.safetensors'} is missing. Delete {cell} and run" in message
+    assert f"{cell / 'weights.safetensors'} is missing. Delete {cell} and run" in message
 
 
 def test_a_damaged_encoder_is_refused(ledger, storage):
-    path = cell_of(ledger, NONE, 2) / "encoder.safetensors"
+    path = cell_of(ledger, NONE, 2) / "weights.safetensors"
     replace(path, path.read_bytes()[:1000])
-    assert f"encoder {path} is damaged" in refusal(storage)
+    assert f"{path} is damaged" in refusal(storage)
 
 
 def test_another_model_s_encoder_is_refused(ledger, storage):
@@ -756,13 +756,11 @@ def test_another_model_s_encoder_is_refused(ledger, storage):
 def test_an_encoder_of_nan_is_refused(ledger, storage):
     cell = cell_of(ledger, HALF, 0)
     record = ledger.record(cell.name)
-    state = ledger.encoder(record)
+    state = ledger.weights(record)
     state["resnet.fc.bias"][0] = math.nan
     ledger.write(record, state)
-    path = cell / "encoder.safetensors"
-    assert f"encoder {path} has NaN or infinity in resnet.fc.bias. Delete {cell}" in refusal(
-        storage
-    )
+    path = cell / "weights.safetensors"
+    assert f"{path} has NaN or infinity in resnet.fc.bias. Delete {cell}" in refusal(storage)
 
 
 def test_a_missing_cell_is_refused(ledger, storage):

@@ -129,7 +129,7 @@ def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
         for record in ledger.records().values():
             spec = configured(ledger.description().sweep.specification, record.configuration)
             model = spec.initial(dataset.on(torch.device("cpu")).select(np.array([0])))
-            model.load_state_dict(ledger.encoder(record))
+            model.load_state_dict(ledger.weights(record))
             model.eval()
             with torch.no_grad():
                 brain, images = model.brain(signals), model.gallery(features)
@@ -212,7 +212,7 @@ def test_fresh_seeds_confirm_images_as_they_do_sentences(storage, tmp_path, loca
 
 @pytest.mark.parametrize(
     ("lost", "problem"),
-    [("record.json", "lacks 1 of its 4 cells"), ("encoder.safetensors", "is missing")],
+    [("record.json", "lacks 1 of its 4 cells"), ("weights.safetensors", "is missing")],
 )
 def test_a_run_that_the_second_subject_spoils_is_no_look(storage, tmp_path, lost, problem):
     copy = UPath(shutil.copytree(storage, tmp_path / "copy", copy_function=os.link))

@@ -26,10 +26,10 @@ from analysis.report.origin import data_facts, provenance_facts
 from analysis.report.sentences import published_rows
 from analysis.verify import find_faults, main
 from ssense.data.shards import MANIFEST, read_sentences
-from ssense.engine.core.cell import FORMAT_VERSION
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.plan import other_sweeps
+from ssense.engine.records.description import FORMAT_VERSION
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import find_cell, sweep_dataset
@@ -372,8 +372,8 @@ WEIGHTS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
 @pytest.mark.parametrize("change", WEIGHTS)
 def test_weights_that_are_none_of_the_model_are_named_though_their_hash_is_right(storage, change):
     ledger, record = first_cell(storage)
-    path = ledger.cell_folder(record.signature) / "encoder.safetensors"
-    weights = ledger.encoder(record)
+    path = ledger.cell_folder(record.signature) / "weights.safetensors"
+    weights = ledger.weights(record)
     apply, message = WEIGHTS[change]
     apply(weights)
     path.unlink()
@@ -386,11 +386,11 @@ def test_weights_that_are_none_of_the_model_are_named_though_their_hash_is_right
 
 def test_an_encoder_that_is_no_tensors_is_named(storage):
     ledger, record = first_cell(storage)
-    path = ledger.cell_folder(record.signature) / "encoder.safetensors"
+    path = ledger.cell_folder(record.signature) / "weights.safetensors"
     for content in (b"", b"nonsense", safetensors.torch.save({"x": torch.zeros(1)})):
         path.unlink()
         path.write_bytes(content)
-        assert [fault for fault in faults(storage) if f"encoder {path} is damaged" in fault]
+        assert [fault for fault in faults(storage) if f"{path} is damaged" in fault]
 
 
 # ---------------------------------------------------------------- looks

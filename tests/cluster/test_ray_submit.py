@@ -471,7 +471,7 @@ def test_its_results_are_those_of_a_sweep_that_lost_no_machine(ledger, undisturb
     for name, record in records.items():
         assert record.done
         assert record.history == expected[name].history
-        ours, theirs = ledger.encoder(record), other.encoder(expected[name])
+        ours, theirs = ledger.weights(record), other.weights(expected[name])
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[tensor], theirs[tensor]) for tensor in ours)
 

@@ -145,7 +145,7 @@ def test_a_cell_that_was_another_is_measured(storage, capsys):
     history = [dict(epoch) for epoch in record.history]
     history[record.best_epoch - 1]["mrr"] -= 1 / 8  # it stays the best, by recall@10
     history[0]["loss"] += 1e-3
-    encoder = ledger.encoder(record)
+    encoder = ledger.weights(record)
     encoder["resnet.conv1.weight"].view(-1)[7] += 0.25
     ledger.write(dataclasses.replace(record, history=history), encoder)
     reproduction = reproduce_cell(storage, "", threads=2)
@@ -343,7 +343,7 @@ def test_the_gaps_are_of_the_same_epochs_and_of_the_best_of_each():
     now = [epoch(1, 3.0, 0.15), epoch(2, 2.25, 0.30), epoch(3, 1.5, 0.32), epoch(4, 1.0, 0.31)]
     encoder = {"weight": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}
     moved = encoder | {"weight": torch.tensor([1.25, 1.5])}
-    again = Fit(history=now, best_epoch=3, encoder=moved)
+    again = Fit(history=now, best_epoch=3, weights=moved)
     found = compare(a_record(THEN, 2), encoder, again)
     assert not found.exact
     assert found.best_epochs == (2, 3)
@@ -383,14 +383,14 @@ def test_the_same_to_the_bit_means_the_bits(one, other, exact, weights):
 def test_another_type_or_name_of_a_tensor_is_no_reproduction():
     encoder = {"weight": torch.ones(2)}
     for other in ({"weight": torch.ones(2).double()}, {"bias": torch.ones(2)}, {}):
-        found = compare(a_record(THEN, 2), encoder, Fit(history=THEN, best_epoch=2, encoder=other))
+        found = compare(a_record(THEN, 2), encoder, Fit(history=THEN, best_epoch=2, weights=other))
         assert not found.exact
 
 
 def test_a_loss_alone_that_differs_is_no_reproduction():
     now = [dict(THEN[0], loss=math.nextafter(3.0, 4.0)), *THEN[1:]]
     encoder = {"weight": torch.ones(2)}
-    found = compare(a_record(THEN, 2), encoder, Fit(history=now, best_epoch=2, encoder=encoder))
+    found = compare(a_record(THEN, 2), encoder, Fit(history=now, best_epoch=2, weights=encoder))
     assert not found.exact
     assert max(found.by_epoch) == found.weights == 0
     assert found.loss == math.ulp(3.0)

@@ -180,7 +180,7 @@ def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float
     for seed in SYNTHETIC.seeds:
         split = seeded_split(len(pairs), seed)
         trained = fit(pairs.select(split.train), pairs.select(split.validation), spec, seed)
-        encoder = trained_encoder(trained.encoder, spec.training.precision)
+        encoder = trained_encoder(trained.weights, spec.training.precision)
         recalls.append(evaluate(spec, encoder, pairs.select(split.test))["recall@10"])
     return recalls, len(split.train), len(split.test)
 

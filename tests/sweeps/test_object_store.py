@@ -59,7 +59,7 @@ def test_it_leaves_results_and_nothing_else(ledger):
     assert all(record.done for record in records.values())
     names = [path.partition("/cells/")[2] for path in ledger.folder.fs.find(ledger.folder.path)]
     files = Counter(name.partition("/")[2] for name in names if name)
-    assert files == {"encoder.safetensors": N_CELLS, "record.json": N_CELLS}
+    assert files == {"weights.safetensors": N_CELLS, "record.json": N_CELLS}
     assert not (ledger.folder / "driver.json").exists()
 
 

@@ -97,9 +97,9 @@ def results(storage: Path) -> dict[str, object]:
     description = ledger.description()
     cells = {}
     for name, record in ledger.records().items():
-        with (ledger.folder / "cells" / name / "encoder.safetensors").open("rb") as encoder:
+        with (ledger.folder / "cells" / name / "weights.safetensors").open("rb") as encoder:
             found = hashlib.file_digest(encoder, "sha256").hexdigest()
-        cells[name] = asdict(record) | {"encoder_digest": found}
+        cells[name] = asdict(record) | {"weights_digest": found}
         for field in (*INCIDENTAL, *FOLDER):
             del cells[name][field]
     return {"cells": cells, "rows": description.rows, "decisions": description.decisions}
@@ -127,7 +127,7 @@ def assert_nothing_is_left_but_results(storage: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["cells", "cells.csv", "sweep.json"]
     for cell in (folder / "cells").iterdir():
         found = sorted(path.name for path in cell.iterdir())
-        assert found == ["encoder.safetensors", "record.json"], cell
+        assert found == ["weights.safetensors", "record.json"], cell
 
 
 @pytest.fixture(scope="module")
@@ -456,14 +456,14 @@ def test_a_storage_that_is_full_for_a_while_is_one_line(cluster, storage, undist
             code, _, errors = driver.end()
     assert code == 2
     assert re.fullmatch(
-        r"error: \S+/encoder\.safetensors can't be written \(\[Errno 27\] File too large\)\. Free "
+        r"error: \S+/weights\.safetensors can't be written \(\[Errno 27\] File too large\)\. Free "
         r"space, or check the storage, and run the same command again: what is done is kept\.\n",
         errors,
     )
     found = sorted(path.name for path in storage.glob("sweeps/*/cells/*/*"))
     done = len(states(storage))
     assert 2 <= done < N_CELLS
-    assert found == done * ["encoder.safetensors"] + done * ["record.json"]
+    assert found == done * ["weights.safetensors"] + done * ["record.json"]
     assert not list(storage.glob(f"sweeps/*/{CLAIM}"))
 
     assert final_table(swept(storage)) == final_table(undisturbed[1])

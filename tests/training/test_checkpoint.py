@@ -30,8 +30,8 @@ def some_checkpoint(*, best_epoch: int = 1, side: int = 2) -> Checkpoint:
     return Checkpoint(
         history=({"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-300}),
         best_epoch=best_epoch,
-        best_encoder=best if best_epoch == 1 else encoder,
-        encoder=encoder,
+        best_weights=best if best_epoch == 1 else encoder,
+        weights=encoder,
         moments={"exp_avg/weight": mean["weight"], "step/weight": torch.tensor(24.0)},
         order=torch.arange(5, dtype=torch.uint8),
         masks=torch.arange(5, 8, dtype=torch.uint8),
@@ -40,7 +40,7 @@ def some_checkpoint(*, best_epoch: int = 1, side: int = 2) -> Checkpoint:
 
 def n_bytes(checkpoint: Checkpoint) -> int:
     """Of a checkpoint whose best epoch is not its last."""
-    groups = checkpoint.encoder, checkpoint.best_encoder, checkpoint.moments
+    groups = checkpoint.weights, checkpoint.best_weights, checkpoint.moments
     tensors = [t for group in groups for t in group.values()]
     return sum(t.nbytes for t in [*tensors, checkpoint.order, checkpoint.masks])
 
@@ -127,9 +127,9 @@ def test_an_encoder_that_is_the_best_is_written_once(path):
 
 def test_tensors_of_any_layout_are_written(path):
     written = some_checkpoint()
-    transposed = dict(written.encoder) | {"weight": torch.arange(6.0).view(2, 3).T}
-    save(path, dataclasses.replace(written, encoder=transposed))
-    assert load(path).encoder["weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    transposed = dict(written.weights) | {"weight": torch.arange(6.0).view(2, 3).T}
+    save(path, dataclasses.replace(written, weights=transposed))
+    assert load(path).weights["weight"].tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 def test_where_there_is_none_none_is_read_and_nothing_said(path):

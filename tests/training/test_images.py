@@ -103,9 +103,9 @@ def test_every_objective_goes_on_to_the_bit_after_an_interruption(data, objectiv
     resumed = data.fit(spec, resume=file.load())
     assert not file.refused
     assert resumed.history == straight.history
-    assert resumed.encoder.keys() == straight.encoder.keys()
+    assert resumed.weights.keys() == straight.weights.keys()
     assert all(
-        torch.equal(resumed.encoder[name], straight.encoder[name]) for name in resumed.encoder
+        torch.equal(resumed.weights[name], straight.weights[name]) for name in resumed.weights
     )
 
 
@@ -148,8 +148,8 @@ def test_metrics_are_those_of_a_sorting_by_hand(data):
 
 def test_the_frozen_tower_is_no_part_of_what_is_kept(data):
     found = data.fit(data.of("neuroclip", max_epochs=1))
-    assert not [name for name in found.encoder if name.startswith("tower")]
-    assert [name for name in found.encoder if name.startswith("encoder")]
+    assert not [name for name in found.weights if name.startswith("tower")]
+    assert [name for name in found.weights if name.startswith("encoder")]
 
 
 @pytest.mark.parametrize(

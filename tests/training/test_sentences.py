@@ -226,7 +226,7 @@ def test_the_history_names_epoch_loss_and_metrics(short):
 
 def test_the_stored_encoder_scores_what_the_history_says(validation, short):
     encoder = SpectrogramEncoder()
-    encoder.load_state_dict(short.encoder)
+    encoder.load_state_dict(short.weights)
     metrics = evaluate(spec(), encoder, validation)
     assert metrics == {name: short.best[name] for name in METRICS}
 
@@ -273,7 +273,7 @@ def test_two_fits_are_bitwise_equal(train, validation, short):
     again = fit(train, validation, spec(masking=MASKED), seed=3)
     assert again.history == short.history
     assert again.best_epoch == short.best_epoch
-    assert equal_states(again.encoder, short.encoder)
+    assert equal_states(again.weights, short.weights)
 
 
 def test_another_seed_is_another_result(train, validation, short):
@@ -348,7 +348,7 @@ def test_validation_pairs_are_not_masked_and_not_trained_on(train, validation):
     result = fit(train, seen, spec(masking=Masking(electrode=0.5)), seed=0)
     assert seen.asked == [list(range(24))] * 2
     encoder = SpectrogramEncoder()
-    encoder.load_state_dict(result.encoder)
+    encoder.load_state_dict(result.weights)
     brain, _ = embed(encoder, validation)
     with torch.inference_mode():
         x, _ = validation.batch(torch.arange(24))
@@ -450,13 +450,13 @@ def test_training_stops_at_the_last_epoch(scripted, max_epochs):
     assert len(result.history) == result.best_epoch == max_epochs
 
 
-def test_the_best_encoder_is_that_of_its_epoch(scripted):
+def test_the_best_weights_is_that_of_its_epoch(scripted):
     result, states = scripted([0.1, 0.5, 0.2, 0.3], patience=2)
     assert result.best_epoch == 2
-    matches = [equal_states(result.encoder, state) for state in states]
+    matches = [equal_states(result.weights, state) for state in states]
     assert matches == [False, True, False, False]
-    assert {tensor.device.type for tensor in result.encoder.values()} == {"cpu"}
-    assert not any(tensor.requires_grad for tensor in result.encoder.values())
+    assert {tensor.device.type for tensor in result.weights.values()} == {"cpu"}
+    assert not any(tensor.requires_grad for tensor in result.weights.values())
 
 
 def test_each_epoch_is_reported_as_it_ends(train, validation):
@@ -543,7 +543,7 @@ def uninterrupted(train, validation) -> tuple[Fit, Tensor]:
 def assert_bitwise_equal(one: Fit, other: Fit) -> None:
     assert one.history == other.history
     assert one.best_epoch == other.best_epoch
-    assert equal_states(one.encoder, other.encoder)
+    assert equal_states(one.weights, other.weights)
 
 
 @pytest.mark.parametrize("epoch", range(1, 6))

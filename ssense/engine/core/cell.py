@@ -9,7 +9,8 @@ from ssense.files.digest import digest
 from ssense.specification import configured, identity
 from ssense.training.tasks import TaskSpec
 
-FORMAT_VERSION = 3
+SIGNATURE_VERSION = 3
+"""Version of what signatures and names of sweeps are made of: it may never change again."""
 
 Configuration = Mapping[str, float | str]
 """Hyperparameters under comparison: fields of the cell's specification by dotted name, to values.
@@ -33,7 +34,7 @@ def signature(cell: Cell, specification: TaskSpec, dataset_digest: str) -> str:
     """
     spec = configured(specification, cell.configuration).by_content()
     named = identity(spec)
-    return digest(FORMAT_VERSION, dataset_digest, spec.split_identity(), named, cell.seed)
+    return digest(SIGNATURE_VERSION, dataset_digest, spec.split_identity(), named, cell.seed)
 
 
 def describe(configuration: Configuration) -> str:

@@ -28,7 +28,7 @@ class Record:
 
     Attributes:
         history: Loss and validation metrics of each epoch; empty where the cell failed.
-        best_epoch: The epoch whose encoder is kept; 0 where the cell failed.
+        best_epoch: The epoch whose weights are kept; 0 where the cell failed.
         reason: Why the cell failed, in one line; empty where it is done.
         attempts: Calls of the sweep in which the cell was tried, this one included; in the others
             it failed.
@@ -47,7 +47,7 @@ class Record:
             out.
         checkpoint_refused: Why the checkpoint of an interrupted worker was not used; empty where it
             was, or where there was none.
-        encoder_digest: SHA-256 of the encoder's file; empty where the cell failed.
+        weights_digest: SHA-256 of the weights' file; empty where the cell failed.
     """
 
     signature: str
@@ -73,7 +73,7 @@ class Record:
     split_digest: str = ""
     resumed_after: int = 0
     checkpoint_refused: str = ""
-    encoder_digest: str = ""
+    weights_digest: str = ""
     finished_at: str = field(default_factory=utc_now)
 
     @property

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from itertools import product
 from math import prod
 
-from ssense.engine.core.cell import FORMAT_VERSION, Configuration
+from ssense.engine.core.cell import SIGNATURE_VERSION, Configuration
 from ssense.engine.core.checks import check_seeds
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
@@ -90,7 +90,10 @@ class Sweep:
         """
         levels = {family.name: dict(family.levels) for family in self.families}
         origin = digest(
-            FORMAT_VERSION, self.dataset_digest, identity(self.specification.by_content()), levels
+            SIGNATURE_VERSION,
+            self.dataset_digest,
+            identity(self.specification.by_content()),
+            levels,
         )
         return f"{self.claim}-{origin[:8]}"
 

@@ -22,7 +22,7 @@ from ssense.files.storage import read_json
 from ssense.specification import plain
 
 FORMAT_VERSION = 4
-"""Format of sweep.json."""
+"""Format of the files of a ledger: the description and the records."""
 
 
 @dataclass(frozen=True, kw_only=True)

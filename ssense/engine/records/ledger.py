@@ -1,8 +1,8 @@
-"""The ledger: one record and one encoder per finished cell, the truth that all else derives from.
+"""The ledger: a record and weights for each finished cell, the truth that all else derives from.
 
 SWEEP/sweep.json                     what is compared: families, configurations, seeds
 SWEEP/cells/SIGNATURE/record.json    written last, whole: a cell without it is not finished
-SWEEP/cells/SIGNATURE/encoder.safetensors
+SWEEP/cells/SIGNATURE/weights.safetensors
 SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
 SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained once more
 SWEEP/records.json.gz                in an object store: a copy of the records, read at once
@@ -26,9 +26,13 @@ import safetensors.torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.engine.core.cell import FORMAT_VERSION
 from ssense.engine.core.record import Record
-from ssense.engine.records.description import Description, read_description, write_description
+from ssense.engine.records.description import (
+    FORMAT_VERSION,
+    Description,
+    read_description,
+    write_description,
+)
 from ssense.errors import UserError, one_line, printable
 from ssense.files.plain_values import from_plain
 from ssense.files.sealed_json import check_format, unsealed, write_sealed
@@ -149,44 +153,44 @@ class Ledger:
         """The path at which a cell in progress keeps what it needs to resume."""
         return self.cell_folder(signature) / "checkpoint.safetensors"
 
-    def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> Record:
-        """Keep a finished cell: its encoder first, then the record that makes it count.
+    def write(self, record: Record, weights: Mapping[str, Tensor] | None = None) -> Record:
+        """Keep a finished cell: its weights first, then the record that makes it count.
 
         Returns:
-            The record as it was written, with the digest of the encoder.
+            The record as it was written, with the digest of the weights.
 
         Raises:
             UserError: The storage can't be written to.
         """
         cell = self.cell_folder(record.signature)
-        if encoder is not None:
-            content = safetensors.torch.save(dict(encoder))
-            write_whole(cell / "encoder.safetensors", content)
-            record = replace(record, encoder_digest=hashlib.sha256(content).hexdigest())
+        if weights is not None:
+            content = safetensors.torch.save(dict(weights))
+            write_whole(cell / "weights.safetensors", content)
+            record = replace(record, weights_digest=hashlib.sha256(content).hexdigest())
         write_sealed(cell / "record.json", {"format": FORMAT_VERSION, **asdict(record)})
         return record
 
-    def encoder(self, record: Record) -> dict[str, Tensor]:
+    def weights(self, record: Record) -> dict[str, Tensor]:
         """Load the state dictionary of a cell's best epoch.
 
         Raises:
-            UserError: The encoder is missing, not what the record was written with, or not finite.
+            UserError: The file is missing, not what the record was written with, or not finite.
         """
-        path = self.cell_folder(record.signature) / "encoder.safetensors"
+        path = self.cell_folder(record.signature) / "weights.safetensors"
         advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
         try:
             content = read_whole(path)
         except FileNotFoundError:
-            raise UserError(f"encoder {path} is missing. {advice}") from None
-        if hashlib.sha256(content).hexdigest() != record.encoder_digest:
-            raise UserError(f"encoder {path} is damaged: its checksum does not match. {advice}")
+            raise UserError(f"{path} is missing. {advice}") from None
+        if hashlib.sha256(content).hexdigest() != record.weights_digest:
+            raise UserError(f"{path} is damaged: its checksum does not match. {advice}")
         try:
             weights = safetensors.torch.load(content)
         except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
-            raise UserError(f"encoder {path} is damaged: {one_line(error)}. {advice}") from error
+            raise UserError(f"{path} is damaged: {one_line(error)}. {advice}") from error
         for name, tensor in weights.items():
             if not tensor.isfinite().all():
-                raise UserError(f"encoder {path} has NaN or infinity in {name}. {advice}")
+                raise UserError(f"{path} has NaN or infinity in {name}. {advice}")
         return weights
 
     def keep_reproduction(self, signature: str, found: Mapping[str, Any]) -> None:

@@ -121,7 +121,7 @@ def run_cell(
     common["checkpoint_refused"] = checkpoint.refused
 
     spec: Specification[Any, Any] = configured(specification, cell.configuration)
-    encoder = None
+    weights = None
     try:
         trained = fit(
             pairs.select(split.train),
@@ -134,9 +134,9 @@ def run_cell(
     except NonFiniteError as error:
         outcome: dict[str, Any] = {"status": "failed", "reason": one_line(error)}
     else:
-        encoder = trained.encoder
+        weights = trained.weights
         outcome = {"status": "done", "history": trained.history, "best_epoch": trained.best_epoch}
     timings = {"training": time.perf_counter() - start}
-    record = ledger.write(Record(**common, **outcome, timings=timings), encoder)
+    record = ledger.write(Record(**common, **outcome, timings=timings), weights)
     checkpoint.delete()
     return record

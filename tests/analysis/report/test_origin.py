@@ -67,7 +67,7 @@ def record(seed: int, finished_at: str, device: str = "CPU", status: str = "done
         code_digest="0123456789abcdef",
         commit="abcdef0123",
         dirty=True,
-        encoder_digest=str(seed),
+        weights_digest=str(seed),
         finished_at=finished_at,
     )
 

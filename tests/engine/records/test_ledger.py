@@ -58,12 +58,12 @@ def ledger(tmp_path) -> Ledger:
 def test_a_record_and_its_encoder_come_back_as_they_were(ledger):
     encoder = {"weight": torch.randn(3, 4)}
     written = ledger.write(RECORD, encoder)
-    assert dataclasses.replace(written, encoder_digest="") == RECORD
+    assert dataclasses.replace(written, weights_digest="") == RECORD
     assert ledger.records() == {"abc": written}
     assert ledger.record("abc") == written
     assert ledger.record("abd") is None
     assert RECORD.best == {"epoch": 2, "recall@10": 0.4}
-    assert torch.equal(ledger.encoder(written)["weight"], encoder["weight"])
+    assert torch.equal(ledger.weights(written)["weight"], encoder["weight"])
 
 
 def test_a_cell_without_a_record_is_not_finished(ledger):
@@ -119,9 +119,9 @@ def test_a_sweep_of_another_version_of_the_code_is_one_line(ledger, changes, mes
     ("content", "message"),
     [
         ("{", "record.json is damaged"),
-        ("[]", "has format None, not 3"),
-        ('{"format": 0}', "has format 0, not 3"),
-        ('{"format": 3, "signature": "abc"}', "is not a record"),
+        ("[]", "has format None, not 4"),
+        ('{"format": 0}', "has format 0, not 4"),
+        ('{"format": 4, "signature": "abc"}', "is not a record"),
     ],
 )
 def test_a_damaged_record_is_named_in_one_line(ledger, content, message):
@@ -134,16 +134,16 @@ def test_a_damaged_record_is_named_in_one_line(ledger, content, message):
 
 def test_a_missing_or_damaged_encoder_is_named(ledger):
     record = ledger.write(RECORD, {"weight": torch.zeros(1000)})
-    path = ledger.folder / "cells" / "abc" / "encoder.safetensors"
+    path = ledger.folder / "cells" / "abc" / "weights.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"encoder .*encoder.safetensors is damaged") as error:
-        ledger.encoder(record)
+    with pytest.raises(UserError, match=r"weights.safetensors is damaged") as error:
+        ledger.weights(record)
     assert "\n" not in str(error.value)
     path.unlink()
-    with pytest.raises(UserError, match=r"encoder .*encoder.safetensors is missing"):
-        ledger.encoder(record)
+    with pytest.raises(UserError, match=r"weights.safetensors is missing"):
+        ledger.weights(record)
 
 
 def test_the_sweep_worked_on_last_is_found(tmp_path):

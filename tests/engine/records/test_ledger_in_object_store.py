@@ -15,12 +15,12 @@ from upath import UPath
 from analysis.measure.looks import count_looks
 from ssense.data.shards import read_manifest, read_sentences
 from ssense.engine.core.budget import Budget
-from ssense.engine.core.cell import FORMAT_VERSION, Cell
+from ssense.engine.core.cell import Cell
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.plan import other_sweeps
-from ssense.engine.records.description import Description
+from ssense.engine.records.description import FORMAT_VERSION, Description
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import COPIES, COPY_AFTER, SWEEPS, Ledger
 from ssense.engine.search.race import Full
@@ -56,7 +56,7 @@ store.create_bucket("lab", "us-east-1")
 for number in range(n):
     name = f"{number:016x}"
     content = json.dumps(sealed(record | {"signature": name, "seed": number})).encode()
-    store.put_object("lab", f"{folder}/cells/{name}/encoder.safetensors", b"")
+    store.put_object("lab", f"{folder}/cells/{name}/weights.safetensors", b"")
     store.put_object("lab", f"{folder}/cells/{name}/record.json", content)
 main(["-H", "127.0.0.1", "-p", "0"])
 """

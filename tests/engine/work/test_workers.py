@@ -103,8 +103,8 @@ def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(
     again = fresh_process(last, tmp_path / "fresh", precision)
     assert again.worker != last.worker
     assert again.history == last.history
-    ours = ledger.encoder(last)
-    theirs = Ledger(UPath(tmp_path / "fresh")).encoder(last)
+    ours = ledger.weights(last)
+    theirs = Ledger(UPath(tmp_path / "fresh")).weights(last)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
