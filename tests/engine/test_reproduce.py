@@ -308,7 +308,7 @@ def test_a_cell_is_found_by_what_it_is_called(name, called):
         ("electrode 0.7, seed 1", r"no finished cell is called electrode 0.7, seed 1. Nearest of"),
         (
             "electrode 0.75, seed 7",
-            r"called electrode 0.75, seed 7. No cell of that seed is finished",
+            r"called electrode 0.75, seed 7. No cell of that seed",
         ),
         ("no masking, seed 1", r"2 cells are called no masking, seed 1: \w+ of \w+-.*, \w+ of "),
     ],
