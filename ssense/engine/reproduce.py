@@ -195,8 +195,9 @@ def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Led
             "signature of one."
         )
     near = get_close_matches(wanted, labels, n=1, cutoff=0)
-    nearest = f"Nearest of seed {seed}: {printable(near[0])}."
-    advice = nearest if near else "No cell of that seed is finished."
+    advice = "No cell of that seed is finished."
+    if near:
+        advice = f"Nearest of seed {seed}: {printable(near[0])}."
     raise UserError(f"no finished cell is called {printable(wanted)}, seed {seed}. {advice}")
 
 

@@ -749,7 +749,9 @@ def test_a_damaged_encoder_is_refused(ledger, storage):
 def test_another_model_s_encoder_is_refused(ledger, storage):
     cell = cell_of(ledger, HALF, 0)
     ledger.write(ledger.record(cell.name), {"weight": torch.zeros(3)})
-    expected = f"the encoder of cell {cell.name} is another model's (resnet.bn1.bias is missing)"
+    expected = (
+        f"the encoder of cell {cell.name} belongs to another model (resnet.bn1.bias is missing)"
+    )
     assert expected in refusal(storage)
 
 

@@ -239,7 +239,7 @@ def test_a_cell_is_found_by_any_beginning_that_no_other_has(prefix, found, tmp_p
 
 def test_a_cell_that_is_not_there_or_not_one_is_one_line(tmp_path):
     storage = UPath(tmp_path)
-    with pytest.raises(UserError, match=r"no finished cell 12 in .*\. There is none at all\.$"):
+    with pytest.raises(UserError, match=r"no finished cell 12 in .*\. No cell is finished\.$"):
         find_cell(storage, "12")
     write_cells(storage, "1234", "1299", "5678")
     (storage / SWEEPS / "sweep-1" / "cells" / "99ff").mkdir()  # in progress
@@ -306,7 +306,10 @@ def test_a_cell_is_found_by_what_it_is_called(name, called):
     ("name", "message"),
     [
         ("electrode 0.7, seed 1", r"no finished cell is called electrode 0.7, seed 1. Nearest of"),
-        ("electrode 0.75, seed 7", r"called electrode 0.75, seed 7. That seed has none"),
+        (
+            "electrode 0.75, seed 7",
+            r"called electrode 0.75, seed 7. No cell of that seed",
+        ),
         ("no masking, seed 1", r"2 cells are called no masking, seed 1: \w+ of \w+-.*, \w+ of "),
     ],
 )

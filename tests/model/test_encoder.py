@@ -158,7 +158,7 @@ def test_bf16_gradients_are_those_of_float32_but_for_rounding(shape):
 @pytest.mark.parametrize("frames", [1, 16])
 def test_images_that_become_one_pixel_wide_are_not_trained_on_in_bf16(frames):
     encoder, x = build_encoder("random", precision="bf16"), torch.rand(1, 1, 1, 40, frames)
-    with pytest.raises(UserError, match=f"more than 16 frames, these have {frames}. Give"):
+    with pytest.raises(UserError, match=f"more than 16 frames, these have {frames}. Set"):
         encoder(x)
     assert encoder.eval()(x).isfinite().all()
 

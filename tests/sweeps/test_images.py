@@ -228,10 +228,10 @@ def test_a_sweep_that_asks_for_nothing_more_keeps_its_data_and_its_name(tmp_path
     [
         (
             {"target.model": ("RN50-quickgelu", "small-vit")},
-            "f has levels of target.model, and the",
+            "f varies target.model, but all cells",
         ),
         ({"objective.image": ("original", "sharp")}, "family f: objective.image can't be sharp "),
-        ({"split": ("intra-subject", "leave-one-subject-out")}, "f has levels of split, which all"),
+        ({"split": ("intra-subject", "leave-one-subject-out")}, "f varies split, but all cells"),
     ],
 )
 def test_levels_that_data_cannot_be_made_for_are_refused(tmp_path, levels, message):

@@ -224,13 +224,13 @@ def test_one_electrode_and_a_batch_size_that_leaves_one_pair_over_are_trained(tm
 
 
 def test_a_batch_without_negatives_is_refused(tmp_path):
-    with pytest.raises(UserError, match="batch_size must be at least 2, got 1: the other pairs"):
+    with pytest.raises(UserError, match="batch_size must be at least 2, got 1: negatives"):
         SweepOptions(storage=str(tmp_path), batch_size=1).specification()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_tag_that_open_clip_lacks_is_refused_before_data_are_made(tmp_path):
     options = MaskingOptions(storage=str(tmp_path / "storage"), text_weights="abc")
-    with pytest.raises(UserError, match=r"text weights abc: no file of that name, and open_clip"):
+    with pytest.raises(UserError, match=r"text weights abc: neither a file nor weights"):
         options.plan_dataset()
     assert not (tmp_path / "storage").exists()

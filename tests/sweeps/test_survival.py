@@ -611,8 +611,8 @@ def test_a_worker_that_is_given_a_gpu_and_finds_none_stops_the_sweep_with_that_l
     cluster.remove_node(boastful)
     assert code == 2
     assert re.fullmatch(
-        r"error: a worker on \S+ was given 1 GPUs, and PyTorch \S+ finds none to use\. Check the "
-        r"driver there, or give --gpus-per-cell 0\.\n",
+        r"error: a worker on \S+ was given 1 GPUs, but PyTorch \S+ finds none to use\. Check the "
+        r"driver there, or set --gpus-per-cell to 0\.\n",
         errors,
     )
     assert not states(storage)

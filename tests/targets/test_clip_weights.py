@@ -194,9 +194,9 @@ def test_openai_s_archive_is_refused_by_a_model_of_another_activation(clip, tmp_
 
 def test_a_misspelt_tag_or_model_names_the_like():
     message = refused("ViT-B-32", "laion2b_s34b_b97k")
-    assert "no file of that name, and open_clip has none of that name for ViT-B-32" in message
+    assert "neither a file nor weights that open_clip has for ViT-B-32" in message
     assert "laion2b_s34b_b79k" in message
     assert "it has: none" in refused("same", "openai")
     message = refused("vit-b-32-quickgelu", "untrained")
     assert "Did you mean ViT-B-32-quickgelu" in message
-    assert "no file of that name" in refused("ViT-B-32-quickgelu", "no/such/file.pt")
+    assert "neither a file nor weights" in refused("ViT-B-32-quickgelu", "no/such/file.pt")

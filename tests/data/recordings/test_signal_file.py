@@ -73,7 +73,7 @@ def test_a_file_that_another_program_has_open(tmp_path):
 
 def test_a_file_that_is_none(tmp_path):
     (tmp_path / "a.h5").write_text("not HDF5")
-    assert "as HDF5: it is none" in refused(tmp_path / "a.h5")
+    assert "as HDF5: it is another kind of file" in refused(tmp_path / "a.h5")
 
 
 def test_a_file_that_was_cut_short(tmp_path):
@@ -133,7 +133,7 @@ def test_what_is_in_a_channel_s_place_is_said(tmp_path, item, said):
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        (np.ones((2, N)), "data is no group of channels but a dataset"),
+        (np.ones((2, N)), "data is a dataset, not a group of channels"),
         (h5py.SoftLink("/nowhere"), "data is a link to /nowhere"),
     ],
 )

@@ -143,7 +143,7 @@ def test_another_unit_is_said_and_changes_nothing(root, scale, unit):
 
 def test_a_scale_of_no_unit_is_said_to_be_of_none(root):
     said = lines(spoil(root, lambda _, x: x * 1e-12), LAPLACIAN)
-    assert "no brain's: no unit explains it" in said
+    assert "unusual for a brain: no unit explains it" in said
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

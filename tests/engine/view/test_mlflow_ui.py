@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def test_a_misspelt_storage_is_refused_and_not_made(tmp_path):
-    with pytest.raises(UserError, match=r"no storage at .*/typo\. Check --storage"):
+    with pytest.raises(UserError, match=r"no storage at .*/typo\. Check `storage`"):
         view_uri(str(tmp_path / "typo"))
     assert not (tmp_path / "typo").exists()
 

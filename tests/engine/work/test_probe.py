@@ -55,5 +55,5 @@ def test_a_training_that_diverges_is_not_timed():
 def test_a_gpu_that_is_not_there_is_one_line():
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(UserError, match=r"was given 0\.5 GPUs, and PyTorch .* finds none to use"):
+    with pytest.raises(UserError, match=r"was given 0\.5 GPUs, but PyTorch .* finds none to use"):
         probe_seconds(TRAINING, (300, 100), examples, threads=1, gpus=0.5)
