@@ -23,7 +23,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +62,7 @@ from ssense.engine.work import trial, workers
 from ssense.engine.work.own_ray import own_home, own_ray
 from ssense.engine.work.trial import CellTrainable
 from ssense.engine.work.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
+from ssense.files.storage import scratch_folder
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.loop import fit
@@ -88,6 +88,7 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.masking import Masking
 from ssense.training.loop import fit
+from ssense.files.storage import scratch_folder
 from ssense.model.encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 from ssense.training.process import reset_process
@@ -350,8 +351,8 @@ def engine(folder: Path, dataset: Dataset, n_seeds: int) -> Taken:
 
 def compare(options: Options) -> None:
     """Print a line for each way to train the cells, as soon as it is done."""
-    with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
-        folder, dataset = Path(scratch), noise(options.sentences)
+    with scratch_folder() as folder:
+        dataset = noise(options.sentences)
         np.savez(folder / "data.npz", spectrograms=dataset.spectrograms, text=dataset.text)
         alone: list[float] = []
         if options.bare:
@@ -441,7 +442,7 @@ def simulate(n_cells: int, n_tune: int) -> None:
         ("full, given, Ray Tune", "full", given(1, n_tune), through_tune),
     )
     print("driver's CPU ms per cell  cells first tenth  last tenth  ratio  decisions or proposals")
-    with tempfile.TemporaryDirectory(prefix="ssense-") as scratch, local_ray():
+    with scratch_folder() as scratch, local_ray():
         for name, policy, sweep, run in settings:
             search = Search(sweep, POLICIES[policy])
             ledger = NoLedger(UPath(scratch) / name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 
 from upath import UPath
@@ -16,7 +15,14 @@ from ssense.engine.tasks.precompute import DatasetPlan, fetch_recording, plan_da
 from ssense.engine.tasks.recording_options import SpectrogramName, SweepOptions
 from ssense.errors import UserError
 from ssense.files.digest import digest
-from ssense.files.storage import is_local, locate, open_storage, upload, write_whole
+from ssense.files.storage import (
+    is_local,
+    locate,
+    open_storage,
+    scratch_folder,
+    upload,
+    write_whole,
+)
 from ssense.signal.superlets import SuperletSpec
 from ssense.targets.clip import check_weights
 from ssense.targets.text import TextSpec
@@ -115,8 +121,8 @@ def synthetic_recording(spec: SyntheticSpec, storage: UPath) -> UPath:
         if is_local(folder):
             write_synthetic(Path(str(folder)), spec)
         elif not (folder / WHOLE).exists():
-            with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
-                write_synthetic(Path(scratch) / name, spec)
-                upload(Path(scratch) / name, folder)
+            with scratch_folder() as scratch:
+                write_synthetic(scratch / name, spec)
+                upload(scratch / name, folder)
             write_whole(folder / WHOLE, b"")  # last: without it, it is uploaded again
     return folder
