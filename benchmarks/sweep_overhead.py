@@ -15,7 +15,35 @@ a round of decisions of the race or a batch of proposals, is shown for the first
 of these; it takes time in proportion to the configurations, and a batch of TPE's to those before.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssense.cli.command import check_flags, run_command
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    simulate: int | None = None
+    """So many cells that take no time, instead of the comparison."""
+    simulate_tune: int = 2000
+    """How many of them through Ray Tune as well."""
+    seeds: int = 8
+    """Seeds of the comparison's engine, each with six configurations."""
+    others: int = 6
+    """Cells of stock Ray Tune, and of the loop of processes."""
+    bare: int = 4
+    """Cells of each bare process, before and after; 0 leaves these processes out."""
+    sentences: int = 120
+    """Sentences that a cell trains on; of 120, for about 2 s on one thread."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
 
 import itertools
 import json
@@ -28,7 +56,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -41,7 +69,6 @@ from rich.console import Console
 from upath import UPath
 
 from ssense.choices import PolicyName
-from ssense.cli.command import run_command
 from ssense.cli.screen import say, step
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
@@ -107,24 +134,6 @@ for ratio, seed in json.loads(sys.argv[2]):
     print(time.perf_counter() - start)
     safetensors.torch.save_file(trained.encoder, f"{folder}/{ratio}-{seed}.safetensors")
 """
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to measure."""
-
-    simulate: int | None = None
-    """So many cells that take no time, instead of the comparison."""
-    simulate_tune: int = 2000
-    """How many of them through Ray Tune as well."""
-    seeds: int = 8
-    """Seeds of the comparison's engine, each with six configurations."""
-    others: int = 6
-    """Cells of stock Ray Tune, and of the loop of processes."""
-    bare: int = 4
-    """Cells of each bare process, before and after; 0 leaves these processes out."""
-    sentences: int = 120
-    """Sentences that a cell trains on; of 120, for about 2 s on one thread."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ SCRIPTS = [
     *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
     *(f"analysis/{name}.py" for name in ("test_evaluation", "controls", "recordings")),
     *(f"analysis/{name}.py" for name in ("image_evaluation", "catalogue", "verify")),
-    "benchmarks/packing.py",
 ]
+BENCHMARKS = sorted(
+    str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "benchmarks").glob("*.py")
+)
 MODULES = [
     *(
         "analysis.measure.inference",
@@ -71,9 +73,13 @@ def test_help_imports_nothing_heavy(command):
         (["sweeps/masking.py"], ["--max-epochs", "0"]),
         (["sweeps/masking.py"], ["--dry-run", "--encoder-weights", "abc"]),
         (["sweeps/masking.py"], ["--dry-run", "--text-weights", "/dev/null"]),
+        (["sweeps/masking.py"], ["--dry-run", "--text-weights", "opennai"]),
         (["sweeps/masking.py"], ["--dry-run", "--recording", "/nonexist"]),
+        (["sweeps/masking.py"], ["--dry-run", "--synthetic.sentences", "100000000"]),
+        (["sweeps/masking.py"], ["--dry-run", "--recording", "ftp://nope.invalid/x"]),
         (["sweeps/masking.py"], ["--dry-run", "--subject", "foo"]),
         (["sweeps/images.py"], ["--image-weights", "no/such.safetensors"]),
+        (["sweeps/images.py"], ["--image-weights", "laion5b"]),
         (["sweeps/images.py"], ["--responses", "/nonexistent"]),
         (["sweeps/images.py"], ["--synthetic.subjects", "0"]),
         (["analysis/evaluate.py"], ["--confirm-seeds", "5", "5"]),
@@ -91,6 +97,15 @@ def test_a_wrong_flag_is_one_line_before_anything_heavy_is_imported(command, wor
     (line,) = (line for line in done.stderr.splitlines() if not line.startswith("import time:"))
     assert line.startswith("error: ")
     assert len(line) < 300
+    assert not HEAVY & imported(done.stderr)
+
+
+@pytest.mark.parametrize("script", BENCHMARKS)
+def test_a_benchmark_reads_its_flags_before_anything_heavy_is_imported(script):
+    done = start("-X", "importtime", script, "--nope")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+    assert line.startswith(f"error: {script} has no flag --nope. ")
     assert not HEAVY & imported(done.stderr)
 
 

@@ -372,8 +372,8 @@ def _interrupts_held() -> Iterator[list[int]]:
     finally:
         for number, handler in zip(numbers, earlier, strict=True):
             system_signal.signal(number, handler)
-        for number in held[:1]:
-            system_signal.raise_signal(number)
+        for first in held[:1]:
+            system_signal.raise_signal(first)
 
 
 def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:

@@ -139,7 +139,8 @@ class ImageOptions(EngineOptions):
         check_folder("--responses", self.responses)
         check_folder("--images", self.images)
         check_folder("--more-images", self.more_images)
-        check_weights("--image-weights", self.image_weights, ("openai", UNTRAINED), tags=True)
+        tower = self.value("tower")
+        check_weights("--image-weights", self.image_weights, (UNTRAINED,), tower=tower)
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
@@ -213,11 +214,13 @@ class ImageOptions(EngineOptions):
         from ssense.engine.tasks.image_plan import plan_images
         from ssense.files.storage import open_storage
         from ssense.specification import configured
+        from ssense.targets.clip import check_file
         from ssense.targets.clip import check_weights as check_tower
 
         if self.tower is not None or self.image_weights is not None:
             tower = self.image_tower()
             check_tower(tower.model, tower.weights, "image")
+            check_file(tower.model, tower.weights, "image")
         responses = self._synthetic_data() if self.responses is None else Path(self.responses)
         found = subject_names(responses, self.subjects)
         specification = self.specification()

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ssense.choices import UNTRAINED, BatchNorm, Electrodes, Precision, SplitKind
+from ssense.choices import TEXT_TOWER, UNTRAINED, BatchNorm, Electrodes, Precision, SplitKind
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.core.checks import check_folder, check_weights
+from ssense.engine.core.checks import check_place, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.errors import UserError, printable
 
@@ -122,7 +122,7 @@ class SweepOptions(EngineOptions):
     def __post_init__(self) -> None:
         """Refuse a recording or weights that are not there, and a part of none."""
         super().__post_init__()
-        check_folder("--recording", self.recording)
+        check_place("--recording", self.recording)
         for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):
             given = getattr(self, name)
             if self.recording is None and given != made:
@@ -131,8 +131,8 @@ class SweepOptions(EngineOptions):
                     f"is {made}. Give --recording FOLDER too, or neither."
                 )
         encoder = ("imagenet", "random")
-        check_weights("--encoder-weights", self.encoder_weights, encoder, tags=False)
-        check_weights("--text-weights", self.text_weights, ("openai", UNTRAINED), tags=True)
+        check_weights("--encoder-weights", self.encoder_weights, encoder)
+        check_weights("--text-weights", self.text_weights, (UNTRAINED,), tower=TEXT_TOWER)
 
     @property
     def defaults(self) -> Defaults:

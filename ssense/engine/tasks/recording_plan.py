@@ -13,7 +13,7 @@ from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
 from ssense.engine.tasks.precompute import DatasetPlan, fetch_recording, plan_dataset
 from ssense.engine.tasks.recording_options import SpectrogramName, SweepOptions
-from ssense.errors import UserError
+from ssense.errors import UserError, printable
 from ssense.files.digest import digest
 from ssense.files.storage import (
     is_local,
@@ -23,8 +23,9 @@ from ssense.files.storage import (
     upload,
     write_whole,
 )
+from ssense.model.encoder import build_encoder
 from ssense.signal.superlets import SuperletSpec
-from ssense.targets.clip import check_weights
+from ssense.targets.clip import check_file, check_weights
 from ssense.targets.text import TextSpec
 
 WHOLE = "complete"
@@ -58,14 +59,17 @@ def plan_recording(options: SweepOptions) -> DatasetPlan:
     tower = TextSpec(weights=options.weights("text_weights"))
     if options.text_weights is not None:
         check_weights(tower.model, tower.weights, "text")
+        check_file(tower.model, tower.weights, "text")
+    encoder = options.specification().encoder
+    if Path(encoder.weights).is_file():
+        build_encoder(encoder.weights)  # which refuses another model's
     if options.recording is None:
         source = synthetic_recording(options.synthetic, open_storage(options.storage))
     else:
         source = locate(options.recording)
     with step(f"Reading {options.subject} {options.trial}"):
-        recording = open_recording(
-            fetch_recording(source, options.subject, options.trial), options.subject, options.trial
-        )
+        folder = _fetched(options, source)
+        recording = open_recording(folder, options.subject, options.trial)
     preset = SegmentSpec.paper() if options.preset == "paper" else SegmentSpec.literal()
     check_spectrogram(options, preset.sampling_rate_hz(recording))
     plan = plan_dataset(
@@ -80,6 +84,17 @@ def plan_recording(options: SweepOptions) -> DatasetPlan:
     for line in plan.report.lines(console.width):
         say(line)
     return plan
+
+
+def _fetched(options: SweepOptions, source: UPath) -> Path:
+    """The folder of the recording on this machine; what is wrong with it is said of its flag."""
+    try:
+        return fetch_recording(source, options.subject, options.trial)
+    except UserError as error:
+        given = str(source)
+        if options.recording is not None:
+            given = f"--recording {printable(options.recording, 150)}"
+        raise UserError(str(error).replace(str(source), given, 1)) from error
 
 
 def check_spectrogram(options: SweepOptions, rate_hz: float) -> None:
