@@ -123,6 +123,16 @@ def test_a_storage_that_is_not_there_is_said_before_anything_heavy_is_imported(m
     assert not HEAVY & imported(done.stderr)
 
 
+def test_a_storage_that_is_a_file_is_said_of_the_variable_that_named_it(tmp_path):
+    (tmp_path / "file").touch()
+    done = start("-m", "ssense.engine.view.mlflow_ui", SSENSE_STORAGE=str(tmp_path / "file"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: SSENSE_STORAGE={tmp_path / 'file'} is a file, not a folder. "
+        "Example: SSENSE_STORAGE=storage.\n"
+    )
+
+
 def test_a_wrong_variable_is_named():
     done = start("sweeps/masking.py", "--dry-run", SSENSE_SEEDS="abc")
     assert done.returncode == 2

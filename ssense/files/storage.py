@@ -89,6 +89,8 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
         raise
     except Exception as error:  # an object store raises whatever its client library does
         reason = getattr(error, "strerror", None) or one_line(error)
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = "a file is in its place"
         raise UserError(
             f"storage {location} can't be written to ({reason}). Check `storage`."
         ) from error

@@ -94,7 +94,7 @@ def test_urls_stay_urls(tmp_path):
 @pytest.mark.parametrize(
     ("location", "reason"),
     [
-        ("{file}", "File exists"),
+        ("{file}", "a file is in its place"),
         ("{file}/below", "Not a directory"),
         ("http://127.0.0.1:9/folder", "Connect call failed ('127.0.0.1', 9)"),
     ],

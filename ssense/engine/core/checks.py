@@ -73,16 +73,18 @@ def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
 
 
 def check_storage(location: str) -> None:
-    """Refuse a storage on a disk that is not there, for a command that only reads one.
+    """Refuse a storage on a disk that is no folder there, for a command that only reads one.
 
     Raises:
-        UserError: The storage is not there; the message names the place.
+        UserError: The storage is not there, or is a file; the message names the place.
     """
     path = _path(location)
     if location and "://" not in path and not os.path.exists(path):
         raise UserError(
             f"no storage at {Path(path).resolve()}. Check --storage, or run a sweep first."
         )
+    if os.path.isfile(path):
+        raise UserError(f"--storage {printable(location, 150)} is a file, not a folder.")
 
 
 def check_folder(flag: str, location: str | None) -> None:

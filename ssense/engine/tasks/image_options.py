@@ -120,8 +120,8 @@ class ImageOptions(EngineOptions):
     tower: str | None = None
     """open_clip's name of the frozen image tower [ViT-B-16-quickgelu; small-vit if synthetic]."""
     image_weights: str | None = None
-    """Its weights: a tag of open_clip, a local file, or untrained [openai; untrained if
-    synthetic]."""
+    """Its weights: a tag of open_clip, a local file, or untrained [untrained; openai with
+    --responses]."""
     batch_size: int | None = None
     """Pairs per training batch [1024; 128 if synthetic]."""
     learning_rate: float | None = None
