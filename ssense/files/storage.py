@@ -89,7 +89,7 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
         raise
     except Exception as error:  # an object store raises whatever its client library does
         reason = getattr(error, "strerror", None) or one_line(error)
-        if isinstance(error, FileExistsError | NotADirectoryError):
+        if isinstance(error, FileExistsError):
             reason = "a file is in its place"
         raise UserError(
             f"storage {location} can't be written to ({reason}). Check `storage`."
