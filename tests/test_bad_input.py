@@ -157,6 +157,40 @@ def stretch_every_word(root: Path) -> None:
     rewrite_csv(root / TRANSCRIPT, stretched)
 
 
+def swap_start_and_end(root: Path) -> None:
+    rewrite_csv(root / TRANSCRIPT, lambda row: {**row, "start": row["end"], "end": row["start"]})
+
+
+def say_milliseconds(root: Path) -> None:
+    def in_ms(row: dict) -> dict:
+        return row | {name: row[name] and 1000 * float(row[name]) for name in ("start", "end")}
+
+    rewrite_csv(root / TRANSCRIPT, in_ms)
+
+
+def separated_by(separator: str) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        with (root / TRANSCRIPT).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        with (root / TRANSCRIPT).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, delimiter=separator).writerows(rows)
+
+    return spoil
+
+
+def rename_channels(root: Path) -> None:
+    with h5py.File(root / SIGNALS, "r+") as file:
+        for number in range(7):
+            file.move(f"data/electrode_{number}", f"data/chan{number}")
+
+
+def lift_channels(root: Path) -> None:
+    with h5py.File(root / SIGNALS, "r+") as file:
+        for number in range(7):
+            file.move(f"data/electrode_{number}", f"electrode_{number}")
+        del file["data"]
+
+
 def silence_every_word(root: Path) -> None:
     rewrite_csv(root / TRANSCRIPT, lambda row: {**row, "start": ""})
 
@@ -177,6 +211,18 @@ def keep_three_sentences(root: Path) -> None:
         (drop_sentence_column, [f"{TRANSCRIPT} has no column sentence. Found:", "Restore"]),
         (drop_index_column, [f"{TIMINGS} has no column index. Found:", "Restore"]),
         (stretch_every_word, ["none of the 60 sentences of sub_9 trial000", "57 too long"]),
+        (swap_start_and_end, ["none of the 60", "words end before they start, as if the columns"]),
+        (say_milliseconds, ["none of the 60", "(median), as if the columns start and end were in"]),
+        (separated_by("\t"), [f"{TRANSCRIPT}: its columns are separated by tabs. Save it again"]),
+        (separated_by(";"), [f"{TRANSCRIPT}: its columns are separated by semicolons. Save it"]),
+        (
+            rename_channels,
+            ["0 of them are there. The group data holds chan0, chan1, chan2, …, chan6. Call"],
+        ),
+        (
+            lift_channels,
+            ["0 of them are there. Without a group data, it holds electrode_0, electrode_1, elec"],
+        ),
         (silence_every_word, ["none of the 60 sentences of sub_9", "60 no aligned word"]),
         (
             keep_three_sentences,
