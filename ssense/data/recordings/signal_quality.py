@@ -266,9 +266,10 @@ def _sketch(samples: np.ndarray) -> np.ndarray:
     """Some samples of each cell [cells, samples], less their mean: drifts would tell of no copy."""
     n_cells, n = samples.shape
     places = np.linspace(0, n - 1, min(n, max(2, SKETCH // n_cells))).astype(np.int64)
-    taken = samples[:, places].astype(np.float64)
+    taken: np.ndarray = samples[:, places].astype(np.float64)
     with np.errstate(invalid="ignore"):
-        return taken - taken.mean(axis=1, keepdims=True)
+        taken -= taken.mean(axis=1, keepdims=True)
+    return taken
 
 
 def _copies(probes: dict[str, _Probe], alive: np.ndarray) -> frozenset[str]:
