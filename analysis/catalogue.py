@@ -2,8 +2,8 @@
 
     python analysis/catalogue.py --storage DIR
 
-What it shows of a sweep can be given as --sweep: its name, a beginning of it, or words such as
-"masking sub_9" that are true of no other.
+Any part of what it shows can be given as --sweep: a name, its beginning, or words such as "masking
+sub_9" that match no other sweep.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _row(ledger: Ledger, description: Description, looks: int | None) -> dict[st
         "question": question(description.sweep),
         "cells": _cells(ledger, description),
         "worked on": description.updated_at.replace("T", " ")[:16],
-        "evaluated": _evaluated(ledger, description, looks),
+        "evaluated": _evaluated(ledger, looks),
     }
 
 
@@ -68,7 +68,8 @@ def question(sweep: Sweep) -> str:
 def _cells(ledger: Ledger, description: Description) -> str:
     """How many of the sweep's cells are done; a ledger has those of controls and other seeds too.
 
-    A cell is told by configuration and seed, for its signature depends on files that may be away.
+    A cell is told by configuration and seed, because its signature depends on files that may be
+    missing.
     """
     try:
         done, failed = _finished(ledger, description)
@@ -95,10 +96,8 @@ def _key(configuration: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
     return tuple(sorted(configuration.items()))
 
 
-def _evaluated(ledger: Ledger, description: Description, looks: int | None) -> str:
-    tables = exists(ledger.folder / "evaluation" / "scores.csv")
-    images = description.task == "images" and bool(looks)  # their tables are of several sweeps
-    word = "yes" if tables or images else "no"
+def _evaluated(ledger: Ledger, looks: int | None) -> str:
+    word = "yes" if exists(ledger.folder / "evaluation" / "scores.csv") else "no"
     if looks is None:
         return f"{word}, looks damaged, see above"
     return f"{word}, {looks} look{'s' * (looks != 1)} at the test" if looks else word
@@ -111,7 +110,7 @@ def main(options: CatalogueOptions) -> None:
     if not rows:
         raise UserError(f"no sweep in {storage} can be read. Name another --storage.")
     console.print(formats.screen_table(rows))
-    by_task = Counter(row["of"].rpartition("(")[2].rstrip(")") for row in rows)
+    by_task = Counter(str(row["of"]).rpartition("(")[2].rstrip(")") for row in rows)
     n_sweeps = f"{len(rows)} sweep{'s' * (len(rows) != 1)}"
     say(f"{n_sweeps}: {', '.join(f'{n} of {task}' for task, n in by_task.items())}.")
 

@@ -58,6 +58,11 @@ SHARED_TEST = (
     "scores by item, or draw new test splits. Holm: for this number of comparisons."
 )
 
+CORRECTED = "corrected resampled t-test over seeds (Nadeau and Bengio 2003)"
+SHARED = "t-test over seeds that share their test items"
+SUBJECTS, RECORDINGS = "t-test over subjects", "t-test over recordings"
+"""Which test a p-value is of, as numbers that leave their legend behind have to say."""
+
 AT_LEAST = (
     "Differences that rounding or so few items can't tell from equal ones have no spread of their "
     "own; hits have at least the spread that their difference requires. An evaluation, "
@@ -82,12 +87,14 @@ class Compared(NamedTuple):
         tables: Tables for people.
         comparisons: What the tables show, as numbers.
         words: Text that explains the tables, a paragraph each.
+        test: Name of the test that p is of.
         unpaired: Names what was left out for lack of a partner, a sentence each.
     """
 
     tables: Sequence[formats.Rows]
     comparisons: Sequence[Comparison]
     words: Sequence[str]
+    test: str
     unpaired: Sequence[str] = ()
 
 
@@ -117,13 +124,14 @@ def paired(
         absent: Scores that the file names without a value.
 
     Returns:
-        By configuration, `[J]`; and what was left out for lack of a partner, a line each.
+        Scores `[J]` by configuration, and a line for each that was left out without a partner.
 
     Raises:
         UserError: There is a single configuration, or no seed that all have.
     """
     if len(table) < 2:
-        raise UserError(f"{where} has {len(table)} configurations. Comparing takes at least two.")
+        only = f"a single configuration, {printable(next(iter(table)))}" if table else "no scores"
+        raise UserError(f"{where} has {only}. Comparing takes at least two configurations.")
     left_out = unpaired(table, absent)
     seeds = sorted(set().union(*table.values()) - left_out.keys())
     if not seeds:
@@ -179,7 +187,7 @@ def region(text: str | None, unit: Unit) -> float | None:
         return float(text)
     if unit == "own":
         raise UserError(
-            f"--equivalence {text}: the scores are no percentages. Give it in their unit, such as "
+            f"--equivalence {text}: the scores are not percentages. Give it in their unit, such as "
             "0.005."
         )
     points = float(text.removesuffix("%"))
@@ -213,6 +221,8 @@ def split_sizes(options: ResultsOptions, splits: Splits | None) -> tuple[int | N
 def main(options: ResultsOptions) -> None:
     """Compare configurations over paired seeds, or over subjects where there are several."""
     path = Path(options.results)
+    if options.out is not None:
+        _check_out(Path(options.out), path)
     results = read_scores(path, options.metric)
     unit = unit_of(results)
     equivalence, sizes = region(options.equivalence, unit), split_sizes(options, results.splits)
@@ -227,7 +237,9 @@ def main(options: ResultsOptions) -> None:
     if len(recordings) == 1:
         compared = _over_seeds(options, results, unit, recordings[0], sizes, equivalence)
     else:
-        compared = _over_subjects(options, scores, equivalence)
+        compared = _over_subjects(options, scores, equivalence, results.has_subjects)
+    if results.splits is not None and results.splits.caveat:
+        compared = compared._replace(words=[*compared.words, results.splits.caveat])
     for rows in compared.tables:
         console.print(formats.screen_table(rows))
     for line in compared.words:
@@ -258,7 +270,10 @@ def _over_seeds(
     n_train, n_test = sizes
     n_seeds = len(next(iter(scores.values())))
     if n_seeds < 2:
-        raise UserError(f"{options.results} has a single seed: nothing can be tested. Run more.")
+        raise UserError(
+            f"{options.results} has a single seed at which every configuration has a score: "
+            "nothing can be tested. Run more."
+        )
     if n_test == 0:
         n_train = n_train or 1  # which the test does not depend on
     if n_train is None or n_test is None:
@@ -294,16 +309,18 @@ def _over_seeds(
         f"{LEGEND} {AT_LEAST}" if n_test else SHARED_TEST,
         further_legend(comparisons, equivalence, formats.plain),
     ]
-    return Compared([means, tests, further_rows(comparisons)], comparisons, words)
+    test = CORRECTED if n_test else SHARED
+    return Compared([means, tests, further_rows(comparisons)], comparisons, words, test)
 
 
 def _over_subjects(
-    options: ResultsOptions, scores: BySubject, equivalence: float | None
+    options: ResultsOptions, scores: BySubject, equivalence: float | None, has_subjects: bool
 ) -> Compared:
     """The comparison of several recordings."""
     comparisons = compare_subjects(scores, baseline=options.baseline, equivalence=equivalence)
     tables = subject_tables(scores, comparisons, formats.plain)
-    return Compared(tables, comparisons, [legend(comparisons, equivalence, formats.plain)])
+    words = [legend(comparisons, equivalence, formats.plain)]
+    return Compared(tables, comparisons, words, SUBJECTS if has_subjects else RECORDINGS)
 
 
 def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
@@ -318,7 +335,7 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
         UserError: The file can't be written.
     """
     last, unpaired = len(compared.tables) - 1, " ".join(compared.unpaired)
-    more = {"unpaired": unpaired} if unpaired else {}
+    more = {"test": compared.test} | ({"unpaired": unpaired} if unpaired else {})
     values = [row | more for row in comparison_values(compared.comparisons, metric)]
     legend = " ".join([*compared.words, *compared.unpaired])
     contents = {
@@ -328,15 +345,32 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
             for place, rows in enumerate(compared.tables)
         ),
     }
-    suffix = out.suffix.lower()
-    paths = {suffix: out} if suffix else {".csv": out / TESTS_FILE, ".tex": out / TABLES_FILE}
-    for kind, path in paths.items():
+    for kind, path in _paths(out).items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {path} can't be written ({one_line(error)}).") from error
         write_whole(UPath(path), contents[kind])
         yield path
+
+
+def _paths(out: Path) -> Mapping[str, Path]:
+    """Where the numbers and the tables are written, by the kind of file."""
+    suffix = out.suffix.lower()
+    return {suffix: out} if suffix else {".csv": out / TESTS_FILE, ".tex": out / TABLES_FILE}
+
+
+def _check_out(out: Path, results: Path) -> None:
+    """Refuse to write the comparisons over the scores that they are of."""
+    for path in _paths(out).values():
+        try:
+            is_same = path.samefile(results)
+        except OSError:  # one of them is not there, which its reader or writer tells
+            continue
+        if is_same:
+            raise UserError(
+                f"--out {out} would write over the scores in {results}. Name another place."
+            )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 from upath import UPath
 
-from analysis.control.scores import ControlScores, control_rows
+from analysis.control.scores import PRIMARY, ControlScores, control_rows
 from analysis.control.trained import (
     TRAINED,
     plan_control,
@@ -47,7 +47,6 @@ from analysis.control.untrained import (
 from analysis.measure import formats
 from analysis.measure.comparison import NOT_TESTABLE, Comparison, comparison_values, interval
 from analysis.measure.evaluation import (
-    PRIMARY,
     Evaluation,
     best_configurations,
     evaluation_of,
@@ -60,7 +59,9 @@ from analysis.measure.inference import TTest
 from analysis.measure.looks import record_look, withdrawn_unless_written
 from analysis.report.figures import FIGURE_KINDS, bar_figure, figure_bytes
 from ssense.cli.screen import console, say, step
+from ssense.data.dataset import Dataset
 from ssense.engine.core.cell import Configuration, describe, label
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.power import ALPHA
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
@@ -114,9 +115,9 @@ class Controls:
 def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, ControlScores] | None:
     """The control without a brain that reaches the highest mean Recall@10.
 
-    The highest of several is chosen by the very scores that it is then compared by, and flattered
-    by that. So a claim that the model is better than it is conservative; a claim that it is better
-    than the model would not be, and none is made.
+    The strongest control is chosen by the very scores that it is then compared by, which flatters
+    it. So a claim that the model is better than the control is conservative; a claim that the
+    control is better would not be, and none is made.
 
     Args:
         scores: Scores by name of the control, others among them.
@@ -142,7 +143,7 @@ def compared(evaluation: Evaluation, *names: str) -> list[Comparison]:
 def in_words(controls: Controls) -> list[str]:
     """Say what the controls reach: the strongest without a brain first, then all from the highest.
 
-    Shares are of the model's score, altogether and above the control's own chance.
+    Shares are of the model's score, in total and above the control's own chance.
     """
     scores = controls.scores
     lines = [_standing(controls), *_strongest_in_words(controls)]
@@ -240,8 +241,9 @@ def _shares(found: ControlScores, model: ControlScores) -> str:
 def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:
     return [
         f"With {name}, the share of permutations that reach the model's {TITLE} is "
-        f"{formats.p_value(scores[name].pvalue)} (mean over the seeds of each one's permutation p)."
+        f"{formats.p_value(pvalue)} (mean over the seeds of each one's permutation p)."
         for name in (PERMUTED, BINNED)
+        if (pvalue := scores[name].pvalue) is not None
     ]
 
 
@@ -277,7 +279,7 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}
     chance = {name: found.chance[PRIMARY] for name, found in controls.scores.items()}
     figure = bar_figure(bars, PRIMARY, chance)
-    contents = {
+    contents: dict[str, str | bytes] = {
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
         "verdict.txt": explanation(controls) + "\n",
@@ -317,12 +319,13 @@ def run_controls(
     sweep = search.sweep
     family = leading_family(search, best)
     chosen = {family: best[family]}
-    dataset = sweep_dataset(ledger)
+    dataset, kept = sweep_dataset(ledger), ledger.description().origin
+    assert isinstance(dataset, Dataset)  # of sentences, as `main` asks for
+    assert isinstance(kept, RecordingOrigin)
     plans = [
         plan_control(TRAINED[name], ledger, dataset, options.recording)
         for name in dict.fromkeys(options.train)
     ]
-    kept = ledger.description().origin
     recording = locate(options.recording or kept.recording)
     sentences = read_sentences(ledger.storage / "shards" / kept.shards, dataset, recording)
     with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
@@ -371,7 +374,7 @@ def main(options: ControlOptions) -> None:
 
 def _mean_and_above(found: ControlScores) -> tuple[float, float]:
     score, chance = found.scores[PRIMARY].mean(), found.chance[PRIMARY].mean()
-    return score, round(score - chance, 12)  # equal but for rounding is equal
+    return score, round(score - chance, 12)  # equal within rounding counts as equal
 
 
 def _overlap_in_words(overlapping: float | None, own: float | None) -> str:

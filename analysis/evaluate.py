@@ -1,14 +1,19 @@
-"""Table 1 of SSENSE for one's own recording: the best configurations on held-out test splits.
+"""The best configurations of a sweep on held-out test splits: tables, tests, figures, one page.
 
     python analysis/evaluate.py --storage DIR [--sweep NAME]
     python analysis/evaluate.py --confirm-seeds 100 101 102 103 104
+    python analysis/evaluate.py --sweeps SWEEP SWEEP        # images: these subjects' sweeps
 
-Per family, the configuration with the best mean validation Recall@10; each of its seeds' encoders
-on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice was not
-made: they lessen what the choice owes to its seeds. They do not undo that it was made among
-configurations on these sentences, which fresh seeds deal out anew; only a sweep with --split
-held-out keeps its test sentences from all seeds. Every look at test splits is recorded.
-tables.html holds it all, with figures; tables and figures stand beside it.
+Per family, the configuration with the best mean validation Recall@10; the model of each of its
+seeds on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice
+was not made: they lessen what the choice owes to its seeds. They do not undo that it was made among
+configurations on these stimuli, which fresh seeds deal out anew; of sentences, only a sweep with
+--split held-out keeps its test sentences from all seeds. Every look at test splits is recorded.
+evaluation/report.html beside a sweep's ledger holds it all; tables and figures stand beside it.
+
+Of images, each subject's sweep is evaluated. Where there are several subjects, a table has a column
+for each, and the tests take both subjects and images for some of many; it is in
+STORAGE/image_evaluation/, in a folder of its own for each choice of sweeps.
 """
 
 from __future__ import annotations
@@ -19,8 +24,10 @@ from ssense.cli.command import check_flags, run_command
 if __name__ == "__main__":
     check_flags(EvaluationOptions)  # before the imports that take seconds
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from upath import UPath
 
@@ -28,7 +35,6 @@ from analysis.measure import formats
 from analysis.measure.comparison import untestable
 from analysis.measure.confirmation import confirming_sweep
 from analysis.measure.evaluation import (
-    PRIMARY,
     Evaluation,
     best_configurations,
     evaluate_chosen,
@@ -37,7 +43,7 @@ from analysis.measure.evaluation import (
     take_up,
 )
 from analysis.measure.further_cells import train_further
-from analysis.measure.looks import count_looks, record_look, withdrawn_unless_written
+from analysis.measure.looks import count_looks, withdrawn_unless_written
 from analysis.measure.protocol import (
     FRESH_SEEDS,
     SEARCH_SEEDS,
@@ -45,17 +51,23 @@ from analysis.measure.protocol import (
     caption,
     difference_rows,
     mean_rows,
-    published_rows,
     score_rows,
     table_rows,
     value_rows,
 )
+from analysis.measure.subject_sweeps import check_alike, subject_ledgers
 from analysis.report.figures import FIGURE_KINDS, figure_bytes
-from analysis.report.origin import read_controls
+from analysis.report.image_subjects import SubjectResult, Table, contents, tables_and_texts
+from analysis.report.images import ImageReport
+from analysis.report.material import Material, TaskReport
 from analysis.report.page import html_page
-from analysis.report.sections import Material, draw_pictures, sections
+from analysis.report.sections import draw_pictures, sections
+from analysis.report.sentences import SentenceReport
 from ssense.cli.screen import console, say, step
-from ssense.engine.core.cell import describe
+from ssense.data.dataset import Dataset
+from ssense.data.things.dataset import ImageDataset
+from ssense.engine.core.cell import Configuration, describe
+from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
 from ssense.engine.core.record import Record, utc_now
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
@@ -64,8 +76,11 @@ from ssense.engine.search.search import Search
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.mlflow_database import browse_command
 from ssense.engine.view.tracking import Tracker
+from ssense.files.digest import digest
 from ssense.files.storage import names_in, open_storage, remove, write_together
-from ssense.retrieval import METRICS, metric_title
+from ssense.retrieval import metric_title
+from ssense.training.loop import SELECTION_METRIC
+from ssense.training.tasks import TaskData
 
 SOMETIMES = ("fresh_seeds", "controls.", "response.")
 """Names of files that not every evaluation writes, or their beginnings."""
@@ -78,15 +93,14 @@ def screen_rows(rows: formats.Rows) -> formats.Rows:
 
 def markdown(material: Material) -> str:
     """Write the tables as Markdown: for each protocol its scores and the tests of every metric."""
-    ledger = material.ledger
-    parts = [f"# Test evaluation of {ledger.folder.name}\n", f"{material.verdict}\n"]
+    parts = [f"# Test evaluation of {material.ledger.folder.name}\n", f"{material.verdict}\n"]
     parts += [f"{note}\n" for note in (*material.missing_note, *material.notes)]
     for protocol in material.protocols:
         evaluation = protocol.evaluation
-        rows = [*table_rows(evaluation), *published_rows(ledger)]
+        rows = [*table_rows(evaluation), *material.task.published()]
         parts += [f"## {protocol.name.capitalize()}\n", f"{protocol.caption}\n"]
         parts.append(formats.markdown_table(rows))
-        parts += [formats.markdown_table(difference_rows(evaluation, m)) for m in METRICS]
+        parts += [formats.markdown_table(difference_rows(evaluation, m)) for m in evaluation.chance]
     return "\n".join([*parts, f"{material.last.evaluation.legend}\n"])
 
 
@@ -94,7 +108,11 @@ def number_tables(material: Material) -> dict[str, formats.Rows]:
     """List means, tests and scores as numbers, by the name of their file."""
     protocols, missing = material.protocols, {"missing_cells": len(material.missing)}
     of_scores = partial(score_rows, split=material.search.sweep.specification.split)
-    listed = {"table": mean_rows, "tests": value_rows, "scores": of_scores}
+    listed: Mapping[str, Callable[[Protocol], list[dict[str, object]]]] = {
+        "table": mean_rows,
+        "tests": value_rows,
+        "scores": of_scores,
+    }
     return {
         name: [row | missing for protocol in protocols for row in rows(protocol)]
         for name, rows in listed.items()
@@ -104,26 +122,26 @@ def number_tables(material: Material) -> dict[str, formats.Rows]:
 def write_report(material: Material) -> list[UPath]:
     """Write tables, figures and the page of both beside the ledger; return their paths.
 
-    What an earlier evaluation had and this one has not is removed.
+    Files of an earlier evaluation that this one does not write are removed.
 
     Raises:
-        UserError: the storage can't be written to, or the folder of the shards is damaged.
+        UserError: The storage can't be written to, or the folder of the shards is damaged.
     """
     ledger, pictures = material.ledger, draw_pictures(material)
     origin = ledger.description().origin
     title = f"Test evaluation of {ledger.folder.name}: {origin.subject}, {origin.title}"
     contents: dict[str, str | bytes] = {
-        "tables.html": html_page(title, sections(material, pictures)),
+        "report.html": html_page(title, sections(material, pictures)),
         "table.md": markdown(material),
         CELLS_FILE: cells_csv(material.search),
     }
     for name, rows in number_tables(material).items():
         contents[f"{name}.csv"] = formats.csv_table(rows)
     for protocol in material.protocols:
-        rows = [*table_rows(protocol.evaluation), *published_rows(ledger)]
+        rows = [*table_rows(protocol.evaluation), *material.task.published()]
         words = " ".join([protocol.caption, *material.missing_note])
         contents[f"{protocol.file_name}.tex"] = formats.latex_table(rows, words)
-        tests = difference_rows(protocol.evaluation, PRIMARY)
+        tests = difference_rows(protocol.evaluation, protocol.evaluation.primary)
         contents[f"{protocol.file_name}_tests.tex"] = formats.latex_table(
             tests, protocol.evaluation.legend
         )
@@ -143,13 +161,14 @@ def noise_floor(ledger: Ledger) -> list[str]:
     found = ledger.reproductions()
     if not found:
         return []
-    worst = max(reproduction["at_best"][PRIMARY] for reproduction in found)
+    worst = max(reproduction["at_best"][SELECTION_METRIC] for reproduction in found)
     cells = "one cell" if len(found) == 1 else f"{len(found)} cells"
     if all(reproduction["exact"] for reproduction in found):
         return [f"Noise floor: {cells}, trained once more, came out the same to the bit."]
     return [
         f"Noise floor: {cells}, trained once more, changed by up to {worst:.2f} points of "
-        f"{metric_title(PRIMARY)} on the validation split; smaller differences mean nothing."
+        f"{metric_title(SELECTION_METRIC)} on the validation split; smaller differences mean "
+        "nothing."
     ]
 
 
@@ -172,36 +191,110 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
 
 
 def main(options: EvaluationOptions) -> None:
-    """Evaluate the best configurations of a sweep on their held-out test splits."""
+    """Evaluate the best configurations of sweeps on their held-out test splits."""
     storage = open_storage(options.storage, must_exist=True)
-    ledger = find_ledger(storage, options.sweep, "sentences")
-    say(f"Test evaluation of {ledger.folder.name}")
-    search = take_up(ledger)
-    if not options.allow_missing:
-        require_all(search)
+    ledgers = ledgers_to_evaluate(storage, options)
+    say(f"Test evaluation of {', '.join(ledger.folder.name for ledger in ledgers)}")
+    # All are chosen before any test split is read.
+    searches = {ledger: take_up(ledger) for ledger in ledgers}
+    for search in searches.values():
+        if not options.allow_missing:
+            require_all(search)
+    choices = {ledger: best_configurations(search) for ledger, search in searches.items()}
     with withdrawn_unless_written():
-        material = gather(storage, ledger, search, options)
+        gathered = [gather(led, searches[led], choices[led], options) for led in ledgers]
+        # Looks are recorded when all is evaluated: a run that is refused shows nothing.
+        materials = [each.looked_at() for each in gathered]
         with step("Report"):
-            files = write_report(material)
-    show(material)
+            written = [write_report(material) for material in materials]
+            across = write_across_subjects(storage, materials)
+    for material in materials:
+        show(material)
+    show_across_subjects(across)
     with step("MLflow"):
-        log_evaluation(storage, material, files)
-    say(f"Report, tables and figures: {files[0]}")
+        for material, files in zip(materials, written, strict=True):
+            log_evaluation(storage, material, [*files, *across.files])
+    for files in written:
+        say(f"Report, tables and figures: {files[0]}")
+    if across.files:
+        say(f"Over subjects: {across.files[0]}")
     say(f"Browse every run: {browse_command(storage)}")
 
 
-def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOptions) -> Material:
-    """Evaluate the best configurations at the seeds of the search and, if asked, at fresh ones.
-
-    Looks are recorded when all is evaluated, so that a run that is refused is none.
+def ledgers_to_evaluate(storage: UPath, options: EvaluationOptions) -> list[Ledger]:
+    """The sweep that is meant, or of images that of every subject.
 
     Raises:
-        UserError: a family has no configuration to evaluate, a seed is not fresh or leaves too few
-            validation sentences, a cell failed, or data, encoders or the table of controls can't
-            be read.
+        UserError: There is none, or those of images differ in more than their subjects.
     """
-    chosen, controls = best_configurations(search), read_controls(ledger)
+    if not options.sweeps:
+        ledger = find_ledger(storage, options.sweep)
+        if options.sweep or ledger.description().task != "images":
+            return [ledger]
+    ledgers = subject_ledgers(storage, options.sweeps)
+    check_alike(ledgers)
+    return ledgers
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """What was evaluated of a sweep, before the look is recorded.
+
+    Attributes:
+        ledger: The ledger of the sweep.
+        search: The search of the sweep.
+        task: What is said of the sweep's task alone.
+        stimuli: The stimuli of the dataset by name.
+        evaluations: Evaluations by name of the protocol.
+        records: Records of the cells behind them.
+    """
+
+    ledger: Ledger
+    search: Search
+    task: TaskReport
+    stimuli: Sequence[str]
+    evaluations: Mapping[str, Evaluation]
+    records: Sequence[Record]
+
+    def looked_at(self) -> Material:
+        """Record the looks at the test splits, and say what they show.
+
+        Raises:
+            UserError: The storage can't be read or written to.
+        """
+        return Material(
+            ledger=self.ledger,
+            search=self.search,
+            task=self.task,
+            stimuli=self.stimuli,
+            protocols=[self._protocol(*each) for each in self.evaluations.items()],
+            records=self.records,
+            missing=missing_cells(self.search),
+            notes=noise_floor(self.ledger),
+            written_at=utc_now(),
+        )
+
+    def _protocol(self, name: str, evaluation: Evaluation) -> Protocol:
+        look = self.task.look(evaluation.seeds, evaluation.chosen)
+        tested, end = self.task.tested(evaluation), self.task.caption_end(name)
+        words = caption(evaluation, tested, look, end)
+        return Protocol(name=name, evaluation=evaluation, look=look, caption=words)
+
+
+def gather(
+    ledger: Ledger,
+    search: Search,
+    chosen: Mapping[str, Configuration],
+    options: EvaluationOptions,
+) -> Gathered:
+    """Evaluate the best configurations at the seeds of the search and, if asked, at fresh ones.
+
+    Raises:
+        UserError: A seed is not fresh or leaves too few validation stimuli, a cell failed, or data,
+            weights or the table of controls can't be read.
+    """
     data = sweep_dataset(ledger)
+    task = task_report(ledger, data)
     searches = {SEARCH_SEEDS: search}
     if options.confirm_seeds:
         confirming = confirming_sweep(
@@ -211,23 +304,77 @@ def gather(storage: UPath, ledger: Ledger, search: Search, options: EvaluationOp
         searches[FRESH_SEEDS] = train_further(
             f"at {FRESH_SEEDS}", confirming, search.records, ledger, data, *resources
         )
-    with step("Encoders of the best configurations on their test splits"):
+    with step(f"Best configurations of {ledger.folder.name} on their test splits"):
         evaluations = {
             name: evaluate_chosen(each, chosen, ledger, data) for name, each in searches.items()
         }
-    protocols = [looked_at(ledger, *each) for each in evaluations.items()]
-    return Material(
+    return Gathered(
         ledger=ledger,
         search=search,
-        shards=storage / "shards" / ledger.description().origin.shards,
-        sentences=data.sentences,
-        controls=controls,
-        protocols=protocols,
+        task=task,
+        stimuli=data.stimuli,
+        evaluations=evaluations,
         records=searched_records(searches.values()),
-        missing=missing_cells(search),
-        notes=noise_floor(ledger),
-        written_at=utc_now(),
     )
+
+
+def task_report(ledger: Ledger, data: TaskData) -> TaskReport:
+    """What a report says of the task of a sweep alone.
+
+    Raises:
+        UserError: The table of controls is damaged.
+    """
+    description = ledger.description()
+    origin = description.origin
+    if isinstance(origin, ImageOrigin) and isinstance(data, ImageDataset):
+        return ImageReport.of(ledger, description, origin, data)
+    assert isinstance(origin, RecordingOrigin) and isinstance(data, Dataset)  # noqa: PT018
+    return SentenceReport.of(ledger, description, origin, data)
+
+
+class Across(NamedTuple):
+    """The comparison over subjects, where there are several.
+
+    Attributes:
+        tables: Tables under their titles.
+        texts: What explains them, the verdict first.
+        files: Files that hold them.
+    """
+
+    tables: Sequence[Table] = ()
+    texts: Sequence[str] = ()
+    files: Sequence[UPath] = ()
+
+
+def write_across_subjects(storage: UPath, materials: Sequence[Material]) -> Across:
+    """Compare several subjects' sweeps over images, at the strictest seeds; write the tables.
+
+    Raises:
+        UserError: The storage can't be written to.
+    """
+    found = [
+        SubjectResult.of(each.task, each.last.evaluation, each.last.look)
+        for each in materials
+        if isinstance(each.task, ImageReport)
+    ]
+    if len(found) < 2:
+        return Across()
+    tables, texts = tables_and_texts(found)
+    files = contents(found, tables, texts)
+    folder = storage / "image_evaluation" / digest([each.sweep for each in found])
+    write_together(folder, files)
+    return Across(tables, texts, [folder / name for name in files])
+
+
+def show_across_subjects(across: Across) -> None:
+    """Print the verdict over subjects, the tables, and what explains them."""
+    for line in across.texts[:1]:
+        say(line)
+    for title, rows in across.tables:
+        say(title)
+        console.print(formats.screen_table(rows))
+    for line in across.texts[1:]:
+        say(line)
 
 
 def searched_records(searches: Iterable[Search]) -> list[Record]:
@@ -241,20 +388,9 @@ def searched_records(searches: Iterable[Search]) -> list[Record]:
     return list(found.values())
 
 
-def looked_at(ledger: Ledger, name: str, evaluation: Evaluation) -> Protocol:
-    """Record the look at the test splits of an evaluation, and say what it shows.
-
-    Raises:
-        UserError: the storage can't be read or written to.
-    """
-    look = record_look(ledger, evaluation.seeds, evaluation.chosen)
-    words = caption(ledger, name, evaluation, look)
-    return Protocol(name=name, evaluation=evaluation, caption=words)
-
-
 def show(material: Material) -> None:
     """Print the verdict, the tables, and the tests of the last protocol, the strictest."""
-    published, last = published_rows(material.ledger), material.last.evaluation
+    published, last = material.task.published(), material.last.evaluation
     say(material.verdict)
     for note in (*material.missing_note, *material.notes):
         say(note)
@@ -265,8 +401,8 @@ def show(material: Material) -> None:
     for family, configuration in last.chosen.items():
         if configuration:
             say(f"Best of {family}: {describe(configuration)}.")
-    console.print(formats.screen_table(difference_rows(last, PRIMARY)))
-    for words in (last.legend, *untestable(last.comparisons(PRIMARY))):
+    console.print(formats.screen_table(difference_rows(last, last.primary)))
+    for words in (last.legend, *untestable(last.comparisons(last.primary))):
         say(words)
 
 

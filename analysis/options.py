@@ -1,4 +1,4 @@
-"""The command lines of the analysis, without what they set in motion: flags are checked before."""
+"""Options of the analysis commands; imports nothing slow, so that flags are checked at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class EvaluationOptions:
     """Where the sweep was kept."""
     sweep: str | None = None
     """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
-    last]."""
+    last; if that is of images, each subject's last one]."""
+    sweeps: tuple[str, ...] = ()
+    """Sweeps over images, by name or in words, one per subject [see --sweep]."""
     confirm_seeds: tuple[int, ...] = ()
     """Fresh seeds at which to train and evaluate the chosen configurations too [no fresh ones]."""
     allow_missing: bool = False
@@ -33,6 +35,8 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         """Refuse a cell without a core, odd shares of GPUs, impossible seeds and no storage."""
+        if self.sweep is not None and self.sweeps:
+            raise UserError("--sweep and --sweeps are both given. Leave one of them out.")
         check_shares(self.cpus_per_cell, self.gpus_per_cell)
         if self.confirm_seeds:
             check_seeds(self.confirm_seeds, "--confirm-seeds")
@@ -79,22 +83,6 @@ class RecordingsOptions:
     """Where the sweeps were kept."""
     sweeps: tuple[str, ...] = ()
     """Sweeps, by name or in words, one per recording, of at least two subjects [to be given]."""
-
-    def __post_init__(self) -> None:
-        """Refuse a storage that is not there."""
-        check_storage(self.storage)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageEvaluationOptions:
-    """Flags of the evaluation of image decoding."""
-
-    storage: str = "storage"
-    """Where the sweeps were kept."""
-    sweeps: tuple[str, ...] = ()
-    """Sweeps, by name or in words, one per subject [each subject's last one]."""
-    allow_missing: bool = False
-    """Go without the cells that are missing."""
 
     def __post_init__(self) -> None:
         """Refuse a storage that is not there."""
@@ -159,8 +147,7 @@ class ResultsOptions:
                 f"--equivalence must be at least 0, such as 0.005 or 0.5%, got "
                 f"{printable(self.equivalence, 30)}."
             )
-        suffix = Path(self.out).suffix.lower() if self.out else ""
-        if suffix and suffix not in (".csv", ".tex"):
+        if self.out and Path(self.out).suffix.lower() not in ("", ".csv", ".tex"):
             raise UserError(f"--out {printable(self.out)} must be a .csv, a .tex or a folder.")
 
 

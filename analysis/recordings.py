@@ -10,6 +10,7 @@ each choice of sweeps.
 
 from __future__ import annotations
 
+from analysis.control.scores import PRIMARY
 from analysis.options import RecordingsOptions
 from ssense.cli.command import check_flags, run_command
 
@@ -28,11 +29,11 @@ import numpy as np
 
 from analysis.measure import formats
 from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
-from analysis.measure.evaluation import PRIMARY
-from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS, SPLITS
+from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS
 from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
 from analysis.report.findings import explained_by, in_list, verdict
 from analysis.report.origin import control_verdict, read_controls
+from analysis.report.sentences import SPLITS
 from ssense.choices import SplitKind
 from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say
@@ -42,6 +43,7 @@ from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.storage import open_storage, read_whole, write_together
 from ssense.retrieval import metric_title
+from ssense.training.sentences import SentenceSpec
 
 PROTOCOLS = {
     SEARCH_SEEDS: "the search seeds, at which the configurations were chosen",
@@ -92,11 +94,13 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
     )
     explained = _parsed(ledger, "table.csv", partial(_explained, ledger=ledger, protocol=protocol))
     description = ledger.description()
+    specification = description.sweep.specification
+    assert isinstance(specification, SentenceSpec)  # `main` asks for sweeps over sentences
     return Evaluated(
         ledger=ledger,
         subject=description.origin.subject,
         title=description.origin.title,
-        split=description.sweep.specification.split,
+        split=specification.split,
         protocol=protocol,
         seeds=seeds,
         scores=scores,
@@ -151,8 +155,8 @@ def _explained(rows: Sequence[Row], ledger: Ledger, protocol: str) -> str:
     """What the controls say, if they are of a configuration that was evaluated."""
     kept, seeds = read_controls(ledger), ledger.description().sweep.seeds
     fresh = protocol == FRESH_SEEDS
-    for row in rows if kept else ():
-        if kept.belong_to(row["family"], row["configuration"], seeds):
+    for row in rows:
+        if kept and kept.belong_to(row["family"], row["configuration"], seeds):
             return explained_by(row["family"], control_verdict(ledger), fresh=fresh)
     return explained_by("", "", fresh=fresh)
 
@@ -259,7 +263,7 @@ def main(options: RecordingsOptions) -> None:
         console.print(formats.screen_table(rows))
     for line in words:
         say(line)
-    # In any order they are the same comparison.
+    # The order of the sweeps does not matter.
     folder = (
         storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
     )

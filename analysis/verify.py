@@ -2,10 +2,10 @@
 
     python analysis/verify.py --storage DIR
 
-Records with their signatures, encoders with their records, shards with their manifests, embeddings
-and other kept tensors with their checksums, looks with those that saw them. Nothing is changed. A
-line is printed for every fault, however long; the exit code is 1 where there is one. How far it is
-is said on a terminal alone.
+Compares records with their signatures, encoders with their records, shards with their manifests,
+embeddings and other kept tensors with their checksums, and looks with those that saw them. Nothing
+is changed. A line is printed for every fault, however long; the exit code is 1 where there is one.
+Progress is shown on a terminal alone.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from upath import UPath
 
-from analysis.measure.evaluation import cell_encoder
+from analysis.measure.evaluation import cell_model
 from analysis.measure.looks import FOLDER as LOOKS
 from analysis.measure.looks import looks_noted, read_looks
+from ssense.choices import SplitKind
 from ssense.cli.screen import console, count, say
 from ssense.data import shards
-from ssense.data.splits import SplitKind
 from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
@@ -41,9 +42,10 @@ from ssense.errors import UserError
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
 from ssense.files.tensor_file import check_tensor_file
+from ssense.model.encoder import trained_encoder
 from ssense.specification import walk
-from ssense.training.loop import Specification
 from ssense.training.sentences import SentenceSpec
+from ssense.training.tasks import TaskSpec
 
 TENSORS = ("text", "features", "pixels", "responses")
 """Folders of a storage that hold a tensor in each file."""
@@ -75,7 +77,7 @@ def find_faults(storage: UPath, checked: Counter[str]) -> Iterator[str]:
 def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
     names = ledger.signatures()
     if not names and not ledger.exists():
-        return  # a folder of something else, or of a driver that came to nothing
+        return  # a folder of something else, or of a driver that did not start
     show = _progress(f"{ledger.folder.name}: {len(names)} cells", "cells")
     sweep: Sweep | None = None
     try:
@@ -125,8 +127,9 @@ def _cell_faults(
                 "configuration, seed or dataset are those of another cell. Delete "
                 f"{ledger.cell_folder(name)} and run the sweep again."
             )
-        if record.done and sweep is not None and sweep.specification.kind == "sentences":
-            cell_encoder(ledger, record, sweep.specification.training.precision)
+        if record.done and sweep is not None and isinstance(sweep.specification, SentenceSpec):
+            precision = sweep.specification.training.precision
+            cell_model(ledger, record, partial(trained_encoder, precision=precision))
         elif record.done:
             ledger.encoder(record)
         checked["encoders"] += record.done
@@ -138,7 +141,7 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
     """Whether what a record says hashes to its signature.
 
     A sweep's ledger has cells of controls too, with other data or splits. Where initial weights
-    are in a file that is not here, nobody can tell.
+    are in a file that is not here, it can't be known.
     """
     specification = sweep.specification
     if _has_weights_away(specification):
@@ -153,7 +156,7 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
     return False
 
 
-def _has_weights_away(specification: Specification) -> bool:
+def _has_weights_away(specification: TaskSpec) -> bool:
     """Whether weights that are named by their content are in a file that is not here."""
     files = (part.weights for part in walk(specification) if hasattr(part, "weights"))
     return any(Path(file).is_absolute() and weights_file(file) is None for file in files)
@@ -169,7 +172,7 @@ def _dataset_faults(ledger: Ledger) -> Iterator[str]:
     is_away = Path(spec.weights).is_absolute() and weights_file(spec.weights) is None
     if is_away or not exists(folder / shards.MANIFEST):
         return  # deleted shards are made again
-    with suppress(UserError):  # their own faults are said where they are checked
+    with suppress(UserError):  # their own faults are reported where they are checked
         shards.manifest_of_origin(folder)
         sentences = shards.read_sentences(folder)["text"]
         found = dataset_digest(folder.name, sentences, spec)

@@ -25,11 +25,11 @@ class Options:
     batch_size: int = 256
     """Pairs of the step."""
     electrodes: int = 99
-    """Of a sentence."""
+    """Electrodes of a sentence."""
     sentences: int = 1454
-    """Of the dataset."""
+    """Sentences of the dataset."""
     precision: Precision = "bf16"
-    """Of the training."""
+    """Precision of the training."""
 
 
 if __name__ == "__main__":

@@ -70,7 +70,6 @@ from upath import UPath
 
 from analysis.measure.comparison import Comparison, against_chance
 from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
-from analysis.measure.image_comparison import compare_on_images
 from analysis.measure.inference import crossed_ttest, holm, naive_ttest
 from analysis.measure.subjects import compare_subjects
 from ssense.data.dataset import Dataset
@@ -83,7 +82,8 @@ from ssense.engine.tasks.recording_plan import SMALL
 from ssense.model.encoder import ResNetSpec, trained_encoder
 from ssense.retrieval import chance_metrics, cosine_scores
 from ssense.targets.text import TextSpec, cached_embeddings
-from ssense.training.loop import fit
+from ssense.training.images import ImageSpec
+from ssense.training.loop import evaluate, fit
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 METRIC = "recall@10"
@@ -188,7 +188,7 @@ def coarse_evaluation(generator: np.random.Generator, n_seeds: int) -> Evaluatio
     rows = np.arange(59)
     retrievals = {
         f"family {i}": [
-            Retrieval(rows=rows, ranks=generator.integers(1, 60, 59) * 1.0, first=rows[:, None])
+            Retrieval(stimuli=rows, ranks=generator.integers(1, 60, 59) * 1.0, first=rows[:, None])
             for _ in range(n_seeds)
         ]
         for i in range(FAMILIES)
@@ -236,14 +236,28 @@ def one_subject_claims(seed: int) -> Claims:
     found: Claims = {}
     for kind, coupling in (("nothing", 0.0), ("equal", 0.55)):
         images = generator.standard_normal((N_IMAGES, 16))
-        hits, if_own = {}, {}
+        retrievals = {}
         for family in "abcd":
             responses = coupling * images + generator.standard_normal(images.shape)
             seeds = responses + 0.5 * generator.standard_normal((5, *images.shape))
             scores = seeds @ (images / np.linalg.norm(images, axis=1, keepdims=True)).T
-            first = np.eye(N_IMAGES)[scores.argmax(axis=2)]
-            hits[family], if_own[family] = first.diagonal(axis1=1, axis2=2), first.mean(axis=0)
-        tests = compare_on_images(hits, if_own, 1 / N_IMAGES)
+            retrievals[family] = [
+                retrieval_of(torch.from_numpy(each), np.arange(N_IMAGES), shared=True)
+                for each in scores
+            ]
+        evaluation = Evaluation(
+            chosen={family: {} for family in retrievals},
+            seeds=tuple(range(5)),
+            retrievals=retrievals,
+            n_train=N_IMAGES,
+            n_test=N_IMAGES,
+            sizes=(N_IMAGES, 0),
+            test_blocks=ImageSpec.test_blocks,
+            stimulus=ImageSpec.stimulus,
+            primary=ImageSpec.primary,
+            recall_at=ImageSpec.recall_at,
+        )
+        tests = evaluation.comparisons(ImageSpec.primary)
         found |= claims_of(tests, f"images, one subject, {kind}")
     return found
 
@@ -270,8 +284,8 @@ def dataset_of(spec: SyntheticSpec, folder: Path) -> Dataset:
     return Dataset(
         digest=plan.digest,
         spectrograms=spectrograms,
-        text=cached_embeddings(segments.text, plan.text_spec, UPath(folder)).numpy(),
-        sentences=segments.text,
+        targets=cached_embeddings(segments.text, plan.text_spec, UPath(folder)).numpy(),
+        stimuli=segments.text,
         spans_s=np.stack([segments.start, segments.stop], axis=1) / plan.sampling_rate_hz,
     )
 
@@ -291,7 +305,7 @@ def claim(spec: SyntheticSpec, options: Options) -> Comparison:
         split = dataset.split("random", seed)
         found = fit(pairs.select(split.train), pairs.select(split.validation), cell, seed)
         encoder = trained_encoder(found.encoder, cell.training.precision)
-        scores.append(cell.evaluate(encoder, pairs.select(split.test))[METRIC])
+        scores.append(evaluate(cell, encoder, pairs.select(split.test))[METRIC])
     sizes = len(split.train), len(split.test)
     chance = np.full(options.seeds, chance_metrics(len(split.test))[METRIC])
     (comparison,) = against_chance({"encoder": np.array(scores)}, chance, *sizes)

@@ -34,7 +34,7 @@ class Options:
     points: int = 6
     """Points of each axis at most, from the smallest."""
     precision: Precision = "bf16"
-    """Of the training."""
+    """Precision of the training."""
 
 
 if __name__ == "__main__":

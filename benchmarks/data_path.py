@@ -25,9 +25,9 @@ class Options:
     """What to measure."""
 
     sentences: int = 1454
-    """Of the dataset."""
+    """Sentences of the dataset."""
     electrodes: int = 99
-    """Of a sentence."""
+    """Electrodes of a sentence."""
     rounds: int = 5
     """How often the shards are read."""
 
@@ -130,8 +130,8 @@ def copies(folder: UPath) -> dict[str, float]:
     dataset = Dataset(
         digest=ORIGIN,
         spectrograms=spectrograms,
-        text=np.zeros((n, 512), np.float32),
-        sentences=tuple(columns["text"]),
+        targets=np.zeros((n, 512), np.float32),
+        stimuli=tuple(columns["text"]),
         spans_s=np.zeros((n, 2)),
     )
     with running_ray():

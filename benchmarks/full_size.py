@@ -122,7 +122,7 @@ def run_stages(recording: str, storage: UPath) -> tuple[DatasetPlan, dict[str, S
         record = run_cell(Cell({}, SEED), dataset, pairs, spec, ledger)
     with stage("test", stages):
         test = dataset.split(spec.split, SEED).test
-        held_out_retrieval(ledger, record, pairs, test, spec.training.precision)
+        held_out_retrieval(ledger, record, spec, pairs.select(test))
     return plan, stages
 
 

@@ -23,9 +23,9 @@ class Options:
     """What to measure."""
 
     concepts: int = 1654
-    """Of training, ten images each."""
+    """Training concepts, ten images each."""
     subjects: int = 10
-    """Whose responses are shared."""
+    """Subjects whose responses are shared."""
     rounds: int = 3
     """Trainings of each objective; the fastest counts."""
 

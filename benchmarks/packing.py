@@ -24,17 +24,17 @@ class Options:
     """What to measure."""
 
     method: Literal["ssense", "infonce", "ssr"] = "ssense"
-    """That the cells train."""
+    """Method that the cells train."""
     at_once: tuple[int, ...] = (1, 2, 4)
     """Cells at a time, one measurement each."""
     electrodes: int | None = None
-    """Of a sentence [99; 8 on a CPU]."""
+    """Electrodes of a sentence [99; 8 on a CPU]."""
     sentences: int | None = None
-    """Of an epoch of ssense, a quarter more for validation [872; 32 on a CPU]."""
+    """Sentences of an epoch of ssense, a quarter more for validation [872; 32 on a CPU]."""
     precision: Precision = "bf16"
-    """Of ssense."""
+    """Precision of ssense."""
     seconds: float = 30.0
-    """Of each measurement."""
+    """Seconds of each measurement."""
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ class Options:
     """What to measure."""
 
     seeds: int = 10
-    """Trained in both precisions."""
+    """Seeds to train in both precisions."""
     max_epochs: int = 5
-    """Of a cell."""
+    """Most epochs of a cell."""
     sentences: int = 300
     """Sentences of the synthetic recording."""
 
@@ -44,7 +44,7 @@ from ssense.engine.tasks.recording_options import SweepOptions
 from ssense.engine.work.workers import running_ray
 from ssense.model.encoder import trained_encoder
 from ssense.specification import configured
-from ssense.training.loop import fit
+from ssense.training.loop import evaluate, fit
 from ssense.training.process import any_device, reset_process
 
 METRICS = ("recall@10", "mrr")
@@ -76,7 +76,7 @@ def main(options: Options) -> None:
             )
             trained = fit(train, validation, spec, seed)
             encoder = trained_encoder(trained.encoder, precision).to(device)
-            metrics = spec.evaluate(encoder, test)
+            metrics = evaluate(spec, encoder, test)
             rows.append([metrics[name] for name in METRICS])
     bf16, float32 = (np.array(found[precision]) for precision in ("bf16", "float32"))
     difference = bf16 - float32

@@ -39,6 +39,7 @@ from dataclasses import field
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from wilcoxon_policy import Wilcoxon
 
 from ssense.engine.core.sweep import Family
 from ssense.engine.search.race import (
@@ -48,7 +49,6 @@ from ssense.engine.search.race import (
     Policy,
     Race,
     Scores,
-    Wilcoxon,
 )
 from ssense.engine.search.search import propose
 
@@ -69,7 +69,7 @@ FAMILIES = (1, 7, 10, 10)  # configurations
 
 Array = NDArray[np.float64]
 Results = dict[str, list[tuple[float, float]]]
-"""By policy, for each sweep: share of the full grid's cells, and regret."""
+"""For each sweep, by policy: share of the full grid's cells, and regret."""
 
 
 def as_scores(table: Array) -> list[Scores]:

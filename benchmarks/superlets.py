@@ -112,7 +112,7 @@ def main(options: Options) -> None:
         f"({1e3 * ours_s:.2f} against {1e3 * loop_s:.0f} ms per channel of {SAMPLES} samples, "
         f"one thread, results {difference:.0e} apart); "
         f"{ours_s / floor_s:.1f}x its inverse FFTs alone ({1e3 * floor_s:.2f} ms); "
-        f"{memory / 1e6:.0f} MB for {channels} channels beside signal and result"
+        f"{memory / 1e6:.0f} MB for {channels} channels besides signal and result"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the engine costs beside training, against stock Ray Tune and a loop of processes.
+"""What the engine costs besides training, against stock Ray Tune and a loop of processes.
 
     python benchmarks/sweep_overhead.py                     # 48 cells of about 2 s, 2 workers
     python benchmarks/sweep_overhead.py --simulate 20000    # the driver alone: cells take no time
@@ -69,6 +69,7 @@ from rich.console import Console
 from upath import UPath
 
 from ssense.choices import PolicyName
+from ssense.cli import screen
 from ssense.cli.screen import say, step
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
@@ -115,7 +116,6 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.masking import Masking
 from ssense.training.loop import fit
-from ssense.files.storage import scratch_folder
 from ssense.model.encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 from ssense.training.process import reset_process
@@ -145,7 +145,7 @@ class Taken:
 
     @property
     def overhead_s(self) -> float:
-        """What the worker's time was spent on beside training."""
+        """What the worker's time was spent on besides training."""
         return self.worker_s - self.fit_s
 
     def ratio(self, ours: Taken) -> str:
@@ -247,8 +247,8 @@ def noise(sentences: int) -> Dataset:
     return Dataset(
         digest="noise",
         spectrograms=rng.standard_normal(shape).astype(np.float16),
-        text=text / np.linalg.norm(text, axis=1, keepdims=True),
-        sentences=tuple(map(str, range(sentences))),
+        targets=text / np.linalg.norm(text, axis=1, keepdims=True),
+        stimuli=tuple(map(str, range(sentences))),
         spans_s=np.arange(2.0 * sentences).reshape(sentences, 2),
     )
 
@@ -362,7 +362,7 @@ def compare(options: Options) -> None:
     """Print a line for each way to train the cells, as soon as it is done."""
     with scratch_folder() as folder:
         dataset = noise(options.sentences)
-        np.savez(folder / "data.npz", spectrograms=dataset.spectrograms, text=dataset.text)
+        np.savez(folder / "data.npz", spectrograms=dataset.spectrograms, text=dataset.targets)
         alone: list[float] = []
         if options.bare:
             with step(f"Bare: {WORKERS} processes that train and nothing else"):
@@ -459,6 +459,7 @@ def simulate(n_cells: int, n_tune: int) -> None:
             with (
                 open(os.devnull, "w") as nowhere,
                 patch.object(progress, "console", Console(file=nowhere, width=120)),
+                patch.object(screen, "console", Console(file=nowhere, width=120)),
             ):
                 run(search, ledger, driver.keep)
             ms = 1e3 * np.diff(driver.cpu_s)[WORKERS:]  # without the start of workers

@@ -25,11 +25,11 @@ class Options:
     """What to measure."""
 
     precision: Precision = "bf16"
-    """Of our training."""
+    """Precision of our training."""
     electrodes: int | None = None
-    """Of a sentence [99; 8 on a CPU]."""
+    """Electrodes of a sentence [99; 8 on a CPU]."""
     sentences: int | None = None
-    """Of an epoch, a quarter more for validation [872; 64 on a CPU]."""
+    """Sentences of an epoch, a quarter more for validation [872; 64 on a CPU]."""
     batch_size: int = 32
     """Pairs per batch."""
     rounds: int = 3
@@ -86,14 +86,14 @@ class Plain:
     @classmethod
     def of(cls, train: Pairs, validation: Pairs, spec: SentenceSpec) -> Plain:
         """Fresh, on the device of the pairs."""
-        device = train.text.device
+        device = train.targets.device
         encoder = resnet18(weights=None)
         encoder.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         encoder.fc = nn.Linear(512, 512)
         encoder.to(device)
         loaders = (
             DataLoader(
-                TensorDataset(part.spectrograms.float().unsqueeze(2).cpu(), part.text.cpu()),
+                TensorDataset(part.spectrograms.float().unsqueeze(2).cpu(), part.targets.cpu()),
                 spec.training.batch_size,
                 shuffle=part is train,
                 num_workers=4 if device.type == "cuda" else 0,

@@ -1,7 +1,6 @@
-"""Names that people choose by, on command lines and in specifications.
+"""Names of the choices that command lines and specifications offer.
 
-They stand apart from what they choose, whose libraries take seconds to import: a command line is
-checked before.
+Importing them is quick, unlike the code that they choose from: command lines are checked first.
 """
 
 from __future__ import annotations
@@ -13,16 +12,25 @@ SplitKind = Literal["random", "grouped", "blocked", "held-out"]
 """How a seed divides sentences.
 
 random: any sentence to any part, as in SSENSE; neighbours may share samples.
-grouped: likewise, but sentences that are the same stay together, see `repeat_groups`.
+grouped: random, but sentences that are the same stay together, see `repeat_groups`.
 blocked: whole stretches of the recording, parts at least `splits.GAP_S` apart.
 held-out: the end of the recording is every seed's test split, at least GAP_S behind the others.
 """
 Precision = Literal["bf16", "float32"]
 BatchNorm = Literal["chunk", "frozen"]
 
+SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
+"""Recipes of superlet spectrograms, see `recording_plan.SPECTROGRAMS`."""
+
 Part = Literal["training", "test"]
 BrainEncoderName = Literal["eeg-project", "ts-conv"]
 FeatureKind = Literal["original", "augmented-mean", "blurred"]
+"""What is embedded of an image.
+
+original: the image itself.
+augmented-mean: NeuroBridge's four degraded views; the mean of their features.
+blurred: UBP's foveal blur.
+"""
 GalleryName = Literal["original", "augmented-mean", "blurred", "class-centre"]
 """What stands for an image that was shown.
 
@@ -39,11 +47,11 @@ ImageSplitKind = Literal[
 """Whom a cell trains on, and what chooses its epoch.
 
 Held-out concepts choose, unless the test does: most peers report the best epoch of the test, which
-is no estimate of anything, and is here to reproduce them under its name.
+estimates nothing, and is here to reproduce them under its name.
 """
 
 UNTRAINED = "untrained"
-"""What a tower's weights are called that are drawn at random."""
+"""Name of weights that are drawn at random."""
 SMALL_VIT = "small-vit"
 """A vision Transformer of three layers, for trials without a GPU; it has no weights but untrained.
 """
@@ -60,4 +68,4 @@ CLIP_TAGS: dict[str, tuple[str, ...]] = {
 TEXT_TOWER = "ViT-B-32-quickgelu"
 """Name of the tower that embeds sentences."""
 
-PolicyName = Literal["race", "full", "wilcoxon"]
+PolicyName = Literal["race", "full"]

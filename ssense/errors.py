@@ -1,9 +1,9 @@
-"""What a user is told of an error: the one exception that is meant to be read, and its wording."""
+"""Errors for users: the one exception whose message is meant to be read, and its wording."""
 
 from __future__ import annotations
 
-_NAME_CHARACTERS = 60  # of a name in a message; damaged files hold names of megabytes
-_MESSAGE_CHARACTERS = 300  # of a library's message, which may quote a whole row
+_NAME_CHARACTERS = 60  # longest name in a message; damaged files hold names of megabytes
+_MESSAGE_CHARACTERS = 300  # longest message of a library, which may quote a whole row
 
 
 class UserError(Exception):

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 RECALL_AT = (1, 10, 50)
-"""Of the sentences of SSENSE."""
+"""Ranks of the recalls that SSENSE reports for sentences."""
 METRICS = (*(f"recall@{k}" for k in RECALL_AT), "mrr")
 QUERIES_PER_BLOCK = 512
-"""Whose scores are in memory at a time: all of them would grow with the square of a split."""
+"""Queries scored per block; a full N x N matrix would need O(N^2) memory."""
 
 
 class NonFiniteError(ValueError):
@@ -31,9 +31,9 @@ def retrieval_metrics(
     """Recall@1, @10, @50 and mean reciprocal rank by cosine similarity, as fractions.
 
     Args:
-        queries: `[N, D]` brain embeddings.
-        candidates: `[M, D]` embeddings of sentences or images.
-        targets: `[N]` index of each query's true candidate.
+        queries: Brain embeddings `[N, D]`.
+        candidates: Embeddings of sentences or images `[M, D]`.
+        targets: Index of each query's true candidate, `[N]`.
         recall_at: Other ranks to take the recall at.
 
     Raises:
@@ -50,9 +50,9 @@ def retrieval_ranks(queries: Tensor, candidates: Tensor, targets: Tensor) -> Ten
     share the score, so rounding cannot order them.
 
     Args:
-        queries: `[N, D]`.
-        candidates: `[M, D]`.
-        targets: `[N]` integers in [0, M).
+        queries: Brain embeddings `[N, D]`.
+        candidates: Embeddings of sentences or images `[M, D]`.
+        targets: Index of each query's true candidate, `[N]` integers in [0, M).
 
     Returns:
         `[N]` float64; half-integers where a tie has an even number of members.
@@ -88,7 +88,7 @@ def _scores(queries: Tensor, distinct: Tensor, copy_of: Tensor) -> Tensor:
 def ranks_of(scores: Tensor, targets: Tensor) -> Tensor:
     """Rank `[N]` float64 of each row's target in `[N, M]` scores, 1 the highest, ties at mid-rank.
 
-    A candidate with the score -inf is none: it ranks behind all others.
+    A candidate with the score -inf does not count: it ranks behind all others.
 
     Raises:
         ValueError: A score is NaN, which has no rank.

@@ -1,4 +1,4 @@
-"""Specifications as values: what names their results, their fields by name, their plain form.
+"""Specifications as values: their identity, their fields by name, their plain form.
 
 A specification is a frozen dataclass of plain values and of parts, which are such dataclasses
 themselves: masking, encoder, objective. A part that stands where several kinds of it may, a tagged
@@ -22,7 +22,7 @@ Spec = TypeVar("Spec")
 
 
 def identity(spec: Any) -> dict[str, Any]:
-    """Tell a specification from every other that may give another result, by plain values.
+    """Reduce a specification to plain values that tell it from every other with other results.
 
     Only what differs from a default is named, and only of the parts in use: a new field with a
     default, a new part, or another kind that a part may be leaves the identity as it was. The
@@ -96,7 +96,7 @@ def field_names(kind: type) -> list[str]:
 def configured(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     """Replace fields by their dotted names: {"objective": "ssr", "objective.mask_ratio": 0.3}.
 
-    A part that is named by another kind than it is of begins with that kind's defaults.
+    A part that changes its kind begins with the defaults of the new kind.
 
     Args:
         spec: The specification, a dataclass.
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
-    return field.default  # MISSING, which no value equals, where there is none
+    return field.default  # MISSING, which equals no value, where there is none
 
 
 def _replaced(spec: Any, path: str, name: str, value: Any) -> Any:

@@ -7,7 +7,7 @@
     python sweeps/images.py --dry-run                             # the plan alone
 
 Every subject is a sweep of its own: the families are objectives, the seeds draw the concepts that
-are held out to choose by. Test images are read by analysis/image_evaluation.py alone. Both papers
+are held out to choose by. Test images are read by analysis/evaluate.py alone. Both papers
 come without code: SSR and NeuroCLIP are reimplemented from their descriptions.
 """
 
@@ -44,7 +44,7 @@ def image_sweep(data: ImagePlan, options: ImageOptions) -> Sweep:
     """Define the sweep of a subject: a family for each objective, or for each part of SSR."""
     if options.ablation:
         return options.sweep(f"ablation-{data.source.subject}", data, ablation())
-    families = {}
+    families: dict[str, dict[str, Levels]] = {}
     for objective in options.objectives:
         families[objective] = {"objective": (objective,), **LEVELS[objective]}
         if objective == "neuroclip":

@@ -18,12 +18,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssense.engine.view import progress
+from ssense.cli import screen
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 # What is said is searched for words, which line breaks would part.
 os.environ["COLUMNS"] = "300"  # of processes that tests start
-progress.console.width = 10_000
+screen.console.width = 10_000
 for name in [name for name in os.environ if name.startswith("SSENSE_")]:
     del os.environ[name]
 torch.set_num_threads(1)
@@ -35,7 +35,7 @@ hypothesis.settings.load_profile("shared machine")
 
 LONGEST = (
     *("test_survival.py", "test_ray_submit.py", "test_masking.py", "test_precompute.py"),
-    *("test_trained_controls.py", "test_images.py", "test_test_evaluation.py"),
+    *("test_trained.py", "test_images.py", "test_evaluate.py"),
 )
 
 
@@ -78,8 +78,8 @@ class ObjectStore:
     """A server that speaks S3's protocol, on loopback, with one bucket.
 
     Attributes:
-        port: that it listens at.
-        log: a line for every request.
+        port: Port that the store listens at.
+        log: A line for every request.
     """
 
     port: int

@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -198,8 +199,8 @@ def test_make_has_the_targets_that_pages_name():
 
 @pytest.mark.parametrize("page", BESIDE, ids=name_of)
 def test_links_of_files_outside_the_site_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    for link in links:
+    links = re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", page.read_text())
+    for link in map("".join, links):
         file, _, anchor = link.partition("#")
         if not re.match(r"https?:", link):
             assert (page.parent / file).is_file(), link
@@ -270,10 +271,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_site_builds_strictly_and_without_a_network(site):
     for page in DOCS.rglob("*.md"):
-        place = page.relative_to(DOCS).with_suffix("")
-        built = site / (place.parent if place.name == "index" else place) / "index.html"
+        built = site / page.relative_to(DOCS).with_suffix(".html")
         assert built.stat().st_size > 5_000, built
-    assert 'class="flow"' in (site / "architecture" / "index.html").read_text()
+    assert 'class="flow"' in (site / "architecture.html").read_text()
 
 
 def test_whoever_reads_the_site_loads_nothing_from_elsewhere(site):
@@ -300,6 +300,14 @@ def test_the_reference_has_the_public_names(site):
     for module, names in public.items():
         for name in names:
             assert f'id="{module}.{name}"' in reference, name
+
+
+def test_version_and_licence_are_the_same_wherever_they_are_named():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert f"\n## {project['version']}\n" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
 def test_every_page_is_in_the_navigation():

@@ -16,15 +16,17 @@ REPOSITORY = Path(__file__).parents[1]
 HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "numpy", "pyarrow", "rich"}
 SCRIPTS = [
     *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
-    *(f"analysis/{name}.py" for name in ("test_evaluation", "controls", "recordings")),
-    *(f"analysis/{name}.py" for name in ("image_evaluation", "catalogue", "verify")),
+    *(f"analysis/{name}.py" for name in ("evaluate", "compare", "controls", "recordings")),
+    *(f"analysis/{name}.py" for name in ("catalogue", "verify")),
 ]
 BENCHMARKS = sorted(
-    str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "benchmarks").glob("*.py")
+    f"benchmarks/{path.name}"
+    for path in (REPOSITORY / "benchmarks").glob("*.py")
+    if "run_command(" in path.read_text()  # others are parts of them
 )
 MODULES = [
     *(
-        "analysis.measure.inference",
+        "analysis.compare",
         "analysis.catalogue",
         "sweeps.masking",
         "ssense.engine.view.tracking",

@@ -1,6 +1,6 @@
 """What can be retrieved without the brain: from a sentence's duration, place in the movie or sound.
 
-Plain tensors in, scores of candidates out; nothing here has seen a signal.
+Functions from plain tensors to scores of candidates; none of them sees a signal.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 from analysis.measure.inference import ROUNDING
 from ssense.retrieval import cosine_scores, metrics_of, ranks_of
 
-# Of the standard deviation of what is smoothed over: from almost nearest neighbours to almost all.
+# Shares of a standard deviation: from almost nearest neighbours to almost all.
 BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 WEIGHTS = tuple(i / 10 for i in range(11))
-"""Of the first of two scores that are mixed: 0 leaves the second alone, 1 the first."""
+"""Weights of the first of two scores that are mixed: 0 leaves the second alone, 1 the first."""
 SIMILAR = 0.1
 """Spoken durations within a tenth of each other are similar."""
 
@@ -30,10 +30,10 @@ def length_scores(
     The suggestion is a straight line, fitted to the training sentences by least squares.
 
     Args:
-        train_duration: `[K]` seconds.
-        train_length: `[K]` characters.
-        duration: `[N]` seconds, of the queries.
-        length: `[M]` characters, of the candidates.
+        train_duration: Duration of each training sentence, `[K]` seconds.
+        train_length: Length of each training sentence, `[K]` characters.
+        duration: Duration of each query, `[N]` seconds.
+        length: Length of each candidate, `[M]` characters.
 
     Returns:
         `[N, M]`, higher is nearer.
@@ -41,19 +41,21 @@ def length_scores(
     ones = torch.ones_like(train_duration)
     line = torch.linalg.lstsq(torch.stack([train_duration, ones], 1), train_length[:, None])
     slope, intercept = line.solution.flatten()
-    return -(length[None, :] - (slope * duration + intercept)[:, None]).abs()
+    off: Tensor = length[None, :] - (slope * duration + intercept)[:, None]
+    return -off.abs()
 
 
 def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: float) -> Tensor:
     """Average the training sentences' embeddings around a value (Nadaraya and Watson, 1964).
 
-    What is the same for all training sentences counts for nothing; where that is everything, the
-    average is over all of them.
+    Features that are the same for all training sentences are ignored; if all are, the average is
+    over all sentences.
 
     Args:
-        train_at: `[K]`, such as durations or onsets, or `[K, F]` of several features.
-        train_text: `[K, D]`.
-        at: `[N]` or `[N, F]`, of the queries.
+        train_at: Values of the training sentences `[K]`, such as durations or onsets, or `[K, F]`
+            of several features.
+        train_text: Text embeddings of the training sentences `[K, D]`.
+        at: Values of the queries, `[N]` or `[N, F]`.
         bandwidth: Bandwidth of the Gaussian kernel, in standard deviations of `train_at`.
 
     Returns:
@@ -63,7 +65,7 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
     spread = known.std(dim=0)
     varies = spread > 0
     scale = bandwidth * spread[varies]
-    # Products would round the small distances away that a narrow kernel goes by.
+    # Products would round away the small distances that matter to a narrow kernel.
     exactly = "donot_use_mm_for_euclid_dist"
     distance = torch.cdist(asked[:, varies] / scale, known[:, varies] / scale, compute_mode=exactly)
     return torch.softmax(-0.5 * distance**2, dim=1) @ train_text
@@ -73,10 +75,10 @@ def best_bandwidth(train_at: Tensor, train_text: Tensor, at: Tensor, text: Tenso
     """The bandwidth with the best Recall@10 on validation sentences; the first of equals.
 
     Args:
-        train_at: `[K]` or `[K, F]`, as in `smoothed_text`.
-        train_text: `[K, D]`.
-        at: `[N]` or `[N, F]`, of the validation sentences.
-        text: `[N, D]`, of these.
+        train_at: Values of the training sentences, `[K]` or `[K, F]`, as in `smoothed_text`.
+        train_text: Text embeddings of the training sentences `[K, D]`.
+        at: Values of the validation sentences, `[N]` or `[N, F]`.
+        text: Text embeddings of the validation sentences `[N, D]`.
     """
     return max(
         BANDWIDTHS,
@@ -148,8 +150,8 @@ def of_similar_duration(scores: Tensor, duration: Tensor) -> Tensor:
     """Leave to each query the candidates of similar duration, its own among them.
 
     Args:
-        scores: `[N, N]`, the i-th candidate the i-th query's own.
-        duration: `[N]` seconds from the first word's onset to the last one's offset.
+        scores: Scores `[N, N]`, the i-th candidate the i-th query's own.
+        duration: Time from the first word's onset to the last one's offset, `[N]` seconds.
     """
     pairs = duration[None, :], duration[:, None]
     similar = torch.minimum(*pairs) >= (1 - SIMILAR) * torch.maximum(*pairs)
@@ -157,10 +159,10 @@ def of_similar_duration(scores: Tensor, duration: Tensor) -> Tensor:
 
 
 def chance_among(scores: Tensor, ks: Sequence[int]) -> dict[str, float]:
-    """What a random order of each query's candidates reaches; those with -inf are none.
+    """What a random order of each query's candidates reaches; those with -inf do not count.
 
     Args:
-        scores: `[N, M]`.
+        scores: Scores `[N, M]`, higher is nearer; -inf where there is no candidate.
         ks: Ranks k of the recalls.
     """
     counts = (scores > -torch.inf).sum(dim=1)
@@ -175,8 +177,8 @@ def permuted_metrics(
     """Metrics after the pairing of queries and candidates was permuted within bins.
 
     Args:
-        scores: `[N, N]`, the i-th candidate the i-th query's own.
-        bins: `[N]` integers; all equal for a permutation of everything.
+        scores: Scores `[N, N]`, the i-th candidate the i-th query's own.
+        bins: Bin of each query, `[N]` integers; all equal for a permutation of everything.
         permutations: Number of permutations.
         generator: Generator of the permutations.
     """

@@ -1,4 +1,4 @@
-"""What a control reaches, beside the score that it explains."""
+"""What a control reaches, for comparison with the score that it explains."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.measure import formats
-from analysis.measure.evaluation import PRIMARY, Retrieval
+from analysis.measure.evaluation import Retrieval
 from ssense.data.dataset import Dataset
 from ssense.data.splits import Split, near
 from ssense.retrieval import metric_title
+from ssense.training.sentences import SentenceSpec
+
+PRIMARY = SentenceSpec.primary
+"""The metric that controls are about."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from analysis.control.scores import ControlScores, overlapping_share
 from analysis.measure.evaluation import evaluate_chosen, splits_of
@@ -20,14 +19,14 @@ from ssense.data.dataset import Dataset
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.data.recordings.surrogate import SURROGATES, Surrogate
 from ssense.engine.core.cell import Configuration
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
+from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.engine.tasks.precompute import (
-    SELECTION_RANK,
     DatasetPlan,
     fetch_recording,
-    first_poor_split,
     load_dataset,
     make_shards,
     plan_dataset,
@@ -35,9 +34,11 @@ from ssense.engine.tasks.precompute import (
 from ssense.errors import UserError
 from ssense.files.storage import is_local, locate
 from ssense.signal.superlets import SuperletSpec
+from ssense.training.loop import SELECTION_RANK
+from ssense.training.sentences import SentenceSpec
 
 WINDOW_S = 3.0
-"""Seconds of signal from before each sentence on, in Defossez et al. (2023) likewise."""
+"""Seconds of signal from before each sentence on, as in Defossez et al. (2023)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +118,11 @@ def plan_control(
         UserError: The recording is missing or another, or its sentences are too few for a split.
     """
     sweep = ledger.description().sweep
-    kind = control.split or sweep.specification.split
+    kind = control.split or _sentences(sweep).split
     data = None
     if control.surrogate or control.window_s:
         data = _other_data(control, ledger, recording, kind)
-    if poor := first_poor_split(partial((data or dataset).split, kind), sweep.seeds):
+    if poor := first_poor_split(data or dataset, kind, sweep.seeds):
         seed, n_candidates = poor
         raise UserError(
             f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, too "
@@ -156,7 +157,7 @@ def run_trained_control(
     Raises:
         UserError: A cell fails, or the storage can't be written to.
     """
-    control, specification = plan.control, search.sweep.specification
+    control, specification = plan.control, _sentences(search.sweep)
     dataset = dataset if plan.data is None else _made(control, plan.data)
     sweep = replace(
         search.sweep,
@@ -179,6 +180,12 @@ def run_trained_control(
     )
 
 
+def _sentences(sweep: Sweep) -> SentenceSpec:
+    """The specification of a sweep's cells; controls are of sweeps over sentences alone."""
+    assert isinstance(sweep.specification, SentenceSpec)
+    return sweep.specification
+
+
 def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
     """The dataset of a plan, computed where it is not there."""
     from ssense.engine.work.workers import running_ray
@@ -192,8 +199,9 @@ def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
 def _other_data(
     control: TrainedControl, ledger: Ledger, recording: str | None, kind: SplitKind
 ) -> DatasetPlan:
-    """The data of a sweep once more, with other signals or other windows."""
+    """The data of a sweep again, with other signals or other windows."""
     kept, storage = ledger.description().origin, ledger.storage
+    assert isinstance(kept, RecordingOrigin)
     manifest = shards.read_manifest(storage / "shards" / kept.shards)
     origin = manifest.origin
     source = locate(recording or kept.recording)

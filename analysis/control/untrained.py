@@ -1,6 +1,6 @@
 """Controls that need no training: what duration, onset, sound and chance reach, and permuted pairs.
 
-Each is evaluated on the test splits of a sweep's seeds, beside its best configuration.
+Each is evaluated on the test splits of a sweep's seeds, for comparison with its best configuration.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from analysis.control.baselines import (
     smoothed_text,
     standardised,
 )
-from analysis.control.scores import ControlScores, overlapping_share, permutation_pvalue
+from analysis.control.scores import PRIMARY, ControlScores, overlapping_share, permutation_pvalue
 from analysis.measure.evaluation import (
-    PRIMARY,
     Retrieval,
     by_metric,
     held_out_scores,
@@ -54,11 +53,11 @@ from ssense.retrieval import (
     cosine_scores,
     metrics_of,
     ranks_of,
-    retrieval_metrics,
 )
-from ssense.training.loop import initial_model
+from ssense.specification import configured
+from ssense.training.loop import evaluate, initial_model
 from ssense.training.process import any_device
-from ssense.training.sentences import SentenceSpec, embed
+from ssense.training.sentences import SentenceSpec
 
 Metrics = Mapping[str, float]
 
@@ -80,20 +79,20 @@ ORDER = (
     *(MODEL, *WITHOUT_BRAIN, BINNED, UNTRAINED, PERMUTED),
     *(CHANCE, SIMILAR, SIMILAR_CHANCE),
 )
-"""Of the controls in a table; ACOUSTIC is there where the words' sound is known."""
+"""Order of the controls in a table; ACOUSTIC is there where the words' sound is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentences:
-    """What is known of the sentences beside their signals, in the order of the pairs.
+    """What is known of the sentences besides their signals, in the order of the pairs.
 
     Attributes:
-        duration: `[N]` seconds of the spoken sentence, from its first word's onset to its last
-            one's offset; the signal's context does not count.
-        onset: `[N]` seconds in the movie.
-        length: `[N]` characters.
-        text: `[N, D]` embeddings.
-        acoustics: `[N, F]` means and standard deviations of the words' rms, pitch and mel, NaN
+        duration: Duration of the spoken sentence, `[N]` seconds, from its first word's onset to its
+            last one's offset; the signal's context does not count.
+        onset: Onset of each sentence, `[N]` seconds in the movie.
+        length: Length of each sentence, `[N]` characters.
+        text: Text embeddings `[N, D]`.
+        acoustics: Means and standard deviations of the words' rms, pitch and mel, `[N, F]`, NaN
             where unknown; None where nothing is known of how the words sound.
     """
 
@@ -127,20 +126,20 @@ def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentenc
     return Sentences(
         duration=offset - onset,
         onset=onset,
-        length=torch.tensor([float(len(words)) for words in dataset.sentences]).double(),
-        text=torch.tensor(dataset.text).double(),
+        length=torch.tensor([float(len(words)) for words in dataset.stimuli]).double(),
+        text=torch.tensor(dataset.targets).double(),
         acoustics=torch.tensor(np.array(summaries, np.float64)).T if summaries else None,
     )
 
 
 def _summaries(folder: UPath, table: Mapping[str, list[Any]], recording: UPath) -> list[Any]:
-    """How the sentences sound, a column per summary; none where nobody knows."""
+    """How the sentences sound, a column per summary; none where it is unknown."""
     if kept := [table[name] for name in ACOUSTIC_SUMMARIES if name in table]:
         return kept
     # Shards that were made before they had such columns: their transcript may still be there.
     transcript = shards.read_manifest(folder).sources.get("transcript")
     root = Path(str(recording)) if is_local(recording) else None
-    with contextlib.suppress(OSError):  # what can't be read is as good as gone
+    with contextlib.suppress(OSError):  # an unreadable recording counts as gone
         for path in root.glob("transcripts/*/features.csv") if root else ():
             if file_digest(path) == transcript:
                 found = read_transcript(path).acoustics(np.array(table["sentence_idx"]))
@@ -166,20 +165,13 @@ class _Parts(NamedTuple):
     test: Sentences
 
 
-def without_brain(sentences: Sentences, split: Split) -> dict[str, Metrics]:
-    """Metrics of the controls that see no signal, on one test split."""
-    own = torch.arange(len(split.test))
-    found = brainless_scores(sentences, split)
-    return {name: metrics_of(ranks_of(scores, own)) for name, scores in found.items()}
-
-
 def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
     """Scores of the controls that see no signal, on one test split.
 
     Bandwidths and weights are those that are best on the validation split.
 
     Returns:
-        By name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
+        Scores by name of the control, `[n_test, n_test]`, the i-th candidate the i-th query's own.
     """
     parts = _Parts(*map(sentences.of, (split.train, split.validation, split.test)))
     scored = {
@@ -188,9 +180,9 @@ def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
         ONSET: _by_neighbours(parts, [part.onset for part in parts]),
     }
     scored[BOTH] = together([scored[LENGTH], scored[TEXT]], scored[ONSET])
-    if sentences.acoustics is not None:
-        known = parts.train.acoustics
-        at = [standardised(known, part.acoustics) for part in parts]
+    known = [part.acoustics for part in parts if part.acoustics is not None]
+    if known:  # of all parts or of none
+        at = [standardised(known[0], each) for each in known]
         scored[ACOUSTIC] = _by_neighbours(parts, at)
     return {name: each.test for name, each in scored.items()}
 
@@ -248,8 +240,8 @@ def of_scores(
     """What a trained encoder reaches on one test split, and what is left of it under control.
 
     Args:
-        scores: `[N, N]`, the i-th candidate the i-th query's own.
-        duration: `[N]` seconds that each sentence was spoken.
+        scores: Scores `[N, N]`, the i-th candidate the i-th query's own.
+        duration: Time that each sentence was spoken, `[N]` seconds.
         permutations: Number of permutations of the pairing.
         seed: Seed of the permutations.
 
@@ -260,7 +252,7 @@ def of_scores(
     generator = torch.Generator().manual_seed(seed)
     similar = of_similar_duration(scores, duration)
     model = metrics_of(ranks_of(scores, own))
-    found = {
+    found: dict[str, Metrics] = {
         MODEL: model,
         SIMILAR: metrics_of(ranks_of(similar, own)),
         SIMILAR_CHANCE: chance_among(similar, RECALL_AT),
@@ -276,8 +268,7 @@ def of_scores(
 
 def untrained(specification: SentenceSpec, test: Pairs, seed: int) -> Metrics:
     """Metrics of an encoder that starts as the cell did and learns nothing."""
-    brain, text = embed(initial_model(specification, test, seed), test)
-    return retrieval_metrics(brain, text, torch.arange(len(test), device=text.device))
+    return evaluate(specification, initial_model(specification, test, seed), test)
 
 
 def run_untrained_controls(
@@ -296,15 +287,15 @@ def run_untrained_controls(
     Raises:
         UserError: An encoder can't be read.
     """
-    specification, pairs = search.sweep.specification, dataset.on(any_device())
+    specification = configured(search.sweep.specification, configuration)
+    assert isinstance(specification, SentenceSpec)  # controls are of sentences alone
+    pairs = dataset.on(any_device())
     found: list[dict[str, Metrics]] = []
     retrievals: list[dict[str, Retrieval]] = []
     pvalues, splits = [], splits_of(dataset, search.sweep)
     for record in search.done(configuration):
         split = splits[record.seed]
-        scores = held_out_scores(
-            ledger, record, pairs, split.test, specification.training.precision
-        )
+        scores, _ = held_out_scores(ledger, record, specification, pairs.select(split.test))
         duration = sentences.duration[torch.from_numpy(split.test)]
         of_model, by_permuting = of_scores(scores, duration, permutations, record.seed)
         pvalues.append(by_permuting)

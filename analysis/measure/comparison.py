@@ -28,7 +28,7 @@ from analysis.measure.inference import (
 
 LEGEND = (
     "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
-    "Holm: for this number of comparisons. The naive p takes seeds for independent and is "
+    "Holm: for this number of comparisons. The naive p treats seeds as independent and is "
     "shown for comparison with papers only."
 )
 
@@ -37,19 +37,28 @@ STIMULI_LEGEND = (
     " of neighbours change sign together (subset means, Hartigan 1969); what is above chance also"
     " exceeds permuted pairs of responses and sentences, which the interval does not show. `d` is"
     " in standard deviations of blocks. Holm: for this number of comparisons. More seeds do not "
-    "make it a surer claim about sentences, and it speaks of the encoders of these seeds: how far "
-    "others would differ is not in it. The naive p takes seeds for independent and is shown "
+    "make the claim about sentences surer, and it is about the encoders of these seeds: how much "
+    "others would differ is not part of it. The naive p treats seeds as independent and is shown "
     "for comparison with papers only."
+)
+IMAGES_LEGEND = (
+    "This is about one subject's responses, and about no other subject: the unit is the image, "
+    "averaged over the seeds, which share these images and add no evidence. It is about the "
+    "encoders of these seeds: how much others would differ is not part of it. Images are a sample "
+    "of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
+    "permuted pairs of responses and images, which the interval does not show. `d` is in standard "
+    "deviations of images. Holm: for this number of comparisons. The naive p treats seeds as "
+    "independent and is shown for comparison with papers only."
 )
 
 EQUIVALENCE = 0.005
-"""Differences of half a point mean nothing in practice."""
+"""Half a point: smaller differences are negligible in practice."""
 
 NOT_TESTABLE = "not testable"
 """Stands in place of a p-value where nothing estimates the spread of a difference."""
 
 Scores = Mapping[str, np.ndarray]
-"""By name of what is compared: `[J]`, one score per seed, in the same order everywhere."""
+"""Scores by name of what is compared: `[J]`, one per seed, in the same order everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +67,7 @@ class Difference:
 
     Attributes:
         name: What is compared, "A vs B".
-        by_seed: `[J]`, one difference per seed.
+        by_seed: Difference at each seed, `[J]`.
         test: The test to go by, which knows what the seeds share.
         effect_size: The mean difference in standard deviations over the units of the test: seeds,
             blocks of stimuli that seeds share, or subjects.
@@ -78,7 +87,7 @@ class Comparison:
         difference: The difference and the test to go by.
         p_holm: The p-value of that test, adjusted for all comparisons of the kind.
         n_comparisons: How many comparisons of the kind there are.
-        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+        equivalence: Differences up to this mean nothing in practice; None where that is not stated.
     """
 
     difference: Difference
@@ -103,7 +112,7 @@ class Comparison:
 
     @cached_property
     def naive(self) -> TTest:
-        """The test that takes seeds for independent."""
+        """The test that treats seeds as independent."""
         return naive_ttest(self.difference.by_seed)
 
     @property
@@ -113,7 +122,7 @@ class Comparison:
 
     @cached_property
     def ranks(self) -> SignedRankTest:
-        """Wilcoxon's test, which takes seeds for independent too."""
+        """Wilcoxon's test, which treats seeds as independent too."""
         return wilcoxon_signed_rank(self.difference.by_seed)
 
     @property
@@ -135,7 +144,7 @@ def against_chance(
 
     Args:
         scores: Scores by name.
-        chance: `[J]`, of the same metric at the same seeds, for test splits may differ in size.
+        chance: Chance of the same metric at the same seeds, `[J]`; test splits may differ in size.
         n_train: Sentences of the training split.
         n_test: Sentences of the test split; 0 where the units are independent.
         equivalence: Differences up to this mean nothing in practice.
@@ -209,11 +218,11 @@ def difference_over_stimuli(
 
     Args:
         name: What is compared.
-        by_seed: `[J]`, the difference at each seed.
-        by_stimulus: `[n]`, the difference at each stimulus, in the order of time.
+        by_seed: Difference at each seed, `[J]`.
+        by_stimulus: Difference at each stimulus, `[n]`, in the order of time.
         n_blocks: Blocks of neighbours that change sign together.
         p_chance: The p-value of permuted pairs, for a comparison with chance: a difference has to
-            show in both tests. Blocks shorter than a drift let permutations show what is none.
+            show in both tests. Blocks shorter than a drift let permutations show what is not there.
     """
     test = stimulus_test(by_stimulus, n_blocks)
     test = test._replace(pvalue=max(test.pvalue, p_chance))
@@ -243,7 +252,7 @@ def compare(
 
 
 def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0.0) -> np.ndarray:
-    """Subtract scores `[J]` of the same seeds; 0, or all alike, where they are but for rounding.
+    """Subtract scores `[J]` of the same seeds; what differs by rounding alone counts as equal.
 
     Else 0.6 - 0.5 and 0.5 - 0.4 would differ, and by next to nothing: a difference of no spread
     would be 1e16 standard deviations large. So would one of 1.7, 1.7 and 1.6 that is a sentence
@@ -264,7 +273,7 @@ def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0
 
 
 def spread(values: np.ndarray) -> float:
-    """Standard deviation of `[J]` (ddof 1); 0 where all are alike but for rounding."""
+    """Standard deviation of `[J]` (ddof 1); 0 where all are alike within rounding."""
     sd = float(values.std(ddof=1))
     return sd if sd > ROUNDING * np.abs(values).max() else 0.0
 
@@ -330,11 +339,11 @@ def further_legend(
 
     Args:
         comparisons: The comparisons in the table.
-        equivalence: Differences up to this mean nothing in practice; None where nobody says so.
+        equivalence: Differences up to this mean nothing in practice; None where that is not stated.
         shown: Writes a difference.
     """
     words = [
-        "P(A > B): share of pairs that A wins. It and Wilcoxon's p take pairs for independent; "
+        "P(A > B): share of pairs that A wins. It and Wilcoxon's p treat pairs as independent; "
         "that p can't be smaller than in brackets."
     ]
     if equivalence is not None:
@@ -351,7 +360,7 @@ def untestable(comparisons: Iterable[Comparison]) -> list[str]:
     if not names:
         return []
     return [
-        f"Not testable, for all its differences are the same, so that nothing estimates their "
+        "Not testable, because all differences are the same, so that nothing estimates their "
         f"spread: {', '.join(names)}."
     ]
 
@@ -359,7 +368,7 @@ def untestable(comparisons: Iterable[Comparison]) -> list[str]:
 def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[dict[str, object]]:
     """List comparisons as numbers; differences in the metric's own unit.
 
-    What there is no number for, as the p-value of a difference that is not testable, is None.
+    A value without a number, such as the p-value of a difference that is not testable, is None.
     """
     return [
         {

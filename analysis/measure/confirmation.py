@@ -1,18 +1,19 @@
-"""Fresh seeds for the chosen configurations: the answer that the choice can't have improved."""
+"""Re-evaluation of the chosen configurations at fresh seeds, which the choice has not seen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from analysis.measure.further_cells import single_configurations
-from ssense.data.dataset import Dataset
 from ssense.engine.core.cell import Configuration
+from ssense.engine.core.checks import check_seeds
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import Sweep, check_seeds
-from ssense.engine.tasks.precompute import SELECTION_RANK, first_poor_split
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError
+from ssense.training.loop import SELECTION_RANK
+from ssense.training.tasks import TaskData
 
 
 def confirming_sweep(
@@ -20,7 +21,7 @@ def confirming_sweep(
     chosen: Mapping[str, Configuration],
     seeds: Sequence[int],
     records: Iterable[Record],
-    dataset: Dataset,
+    dataset: TaskData,
 ) -> Sweep:
     """The sweep of the chosen configurations alone, over fresh seeds.
 
@@ -53,11 +54,12 @@ def confirming_sweep(
     if len(seeds) < 2:
         raise UserError(f"--confirm-seeds {seeds[0]}: one seed can't be tested. Give more.")
     kind = sweep.specification.split
-    if poor := first_poor_split(partial(dataset.split, kind), seeds):
+    if poor := first_poor_split(dataset, kind, seeds):
         seed, n_candidates = poor
         raise UserError(
             f"--confirm-seeds: at seed {seed} a {kind} split leaves {n_candidates} validation "
-            f"sentences, too few for Recall@{SELECTION_RANK}. Choose another seed."
+            f"{sweep.specification.stimulus}s, too few for Recall@{SELECTION_RANK}. Choose another "
+            "seed."
         )
     families = single_configurations(chosen)
     return replace(sweep, families=families, configurations=1, seeds=tuple(seeds))

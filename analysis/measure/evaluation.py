@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from analysis.measure.comparison import (
+    IMAGES_LEGEND,
     LEGEND,
     STIMULI_LEGEND,
     Comparison,
@@ -29,7 +31,6 @@ from analysis.measure.inference import (
     stimulus_test,
     variance_of_stimuli,
 )
-from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Configuration, label
 from ssense.engine.core.record import Record
@@ -39,29 +40,26 @@ from ssense.engine.records.provenance import check_versions, code_digest, split_
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
 from ssense.errors import UserError, one_line
-from ssense.model.encoder import Precision, SpectrogramEncoder, trained_encoder
 from ssense.retrieval import (
-    METRICS,
     chance_metrics,
     cosine_scores,
     metric_values,
     metrics_of,
     ranks_of,
 )
+from ssense.specification import configured
+from ssense.training.loop import Data, Model, Specification
 from ssense.training.process import any_device
-from ssense.training.sentences import embed
-
-PRIMARY = "recall@10"
-"""The metric that tests and controls are about."""
-
+from ssense.training.sentences import SentenceSpec
+from ssense.training.tasks import TaskData, TaskPart, TaskSpec
 
 FIRST = 5
-"""How many of the sentences that a query retrieves are kept."""
+"""How many of the stimuli that a query retrieves are kept."""
 
 
 def by_metric(metrics: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     """Gather the metrics of several seeds, `[seeds]` each."""
-    return {name: np.array([each[name] for each in metrics]) for name in METRICS}
+    return {name: np.array([each[name] for each in metrics]) for name in metrics[0]}
 
 
 def mean_metrics(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -74,14 +72,15 @@ class Retrieval:
     """What the queries of one test split retrieved, in the order of the split.
 
     Attributes:
-        rows: `[n_test]` of the dataset: the queries, and the candidates too.
-        ranks: `[n_test]` float64, of the true sentences, 1 the best, ties at mid-rank.
-        first: `[n_test, FIRST]` rows of the dataset that were retrieved first, the best first.
-        all_ranks: `[n_test, n_test]` float32, of every candidate for every query; only where all
-            seeds share the test split, whose pairs can then be permuted.
+        stimuli: The stimulus `[n_test]` of the dataset that each query is of; all of them are the
+            candidates of each query.
+        ranks: Ranks `[n_test]` float64 of the true stimuli, 1 the best, ties at mid-rank.
+        first: Stimuli `[n_test, FIRST]` of the dataset that were retrieved first, the best first.
+        all_ranks: Ranks `[n_test, n_test]` float32 of every candidate for every query; only where
+            all seeds share the test split, whose pairs can then be permuted.
     """
 
-    rows: np.ndarray
+    stimuli: np.ndarray
     ranks: np.ndarray
     first: np.ndarray
     all_ranks: np.ndarray | None = None
@@ -100,6 +99,9 @@ class Evaluation:
         test_blocks: Where all seeds share one test split: the blocks of neighbours that are the
             units of the tests, or 0 where each stimulus is one. None where seeds draw test splits
             anew, and are the units.
+        stimulus: What one stimulus is called.
+        primary: Metric that tests are about.
+        recall_at: Ranks that recalls are taken at.
     """
 
     chosen: Mapping[str, Configuration]
@@ -109,20 +111,25 @@ class Evaluation:
     n_test: int
     sizes: tuple[int, int]
     test_blocks: int | None = None
+    stimulus: str = SentenceSpec.stimulus
+    primary: str = SentenceSpec.primary
+    recall_at: tuple[int, ...] = SentenceSpec.recall_at
 
     @cached_property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
-        """By family and metric, `[seeds]`, as fractions."""
+        """Scores by family and metric, `[seeds]`, as fractions."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for family, retrievals in self.retrievals.items():
-            found[family] = by_metric([metrics_of(torch.from_numpy(r.ranks)) for r in retrievals])
+            found[family] = by_metric(
+                [metrics_of(torch.from_numpy(r.ranks), self.recall_at) for r in retrievals]
+            )
         return found
 
     @property
     def chance_by_seed(self) -> dict[str, np.ndarray]:
         """What a random ranking of the test sentences reaches, by metric, `[seeds]`."""
         tests = next(iter(self.retrievals.values()))
-        return by_metric([chance_metrics(len(test.rows)) for test in tests])
+        return by_metric([chance_metrics(len(test.ranks), self.recall_at) for test in tests])
 
     @property
     def chance(self) -> dict[str, float]:
@@ -152,7 +159,9 @@ class Evaluation:
     @property
     def legend(self) -> str:
         """Explains the tests."""
-        return LEGEND if self.test_blocks is None else STIMULI_LEGEND
+        if self.test_blocks is None:
+            return LEGEND
+        return STIMULI_LEGEND if self.test_blocks else IMAGES_LEGEND
 
     def values(self, metric: str, family: str) -> list[np.ndarray]:
         """What each query contributes to a metric, by seed `[n_test]`."""
@@ -196,8 +205,9 @@ class Evaluation:
     def _chance_over_stimuli(self, metric: str, family: str) -> Difference:
         chance = self.chance_by_seed[metric]
         by_seed = paired_differences(self.scores[family][metric], chance)
-        all_ranks = (each.all_ranks for each in self.retrievals[family])
-        if_own = np.mean([metric_values(metric, ranks) for ranks in all_ranks], axis=0)
+        # All have them: the seeds share one test split.
+        found = [each.all_ranks for each in self.retrievals[family] if each.all_ranks is not None]
+        if_own = np.mean([metric_values(metric, ranks) for ranks in found], axis=0)
         p_permuted, own = pairing_test(if_own, self._n_blocks), if_own.diagonal()
         name = f"{family} vs chance"
         return difference_over_stimuli(name, by_seed, own - chance[0], self._n_blocks, p_permuted)
@@ -279,11 +289,13 @@ def leading_family(search: Search, chosen: Mapping[str, Configuration]) -> str:
         search: A search with a result of these configurations at every seed.
         chosen: The chosen configuration of each family.
     """
-    return max(chosen, key=lambda family: search.score(chosen[family]))
+    scores = {family: search.score(configuration) for family, configuration in chosen.items()}
+    known = {family: score for family, score in scores.items() if score is not None}
+    return max(known, key=known.__getitem__)
 
 
 def evaluate_chosen(
-    search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, dataset: Dataset
+    search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, dataset: TaskData
 ) -> Evaluation:
     """Evaluate a configuration of every family on the test splits of the search's seeds.
 
@@ -296,19 +308,15 @@ def evaluate_chosen(
     Raises:
         UserError: An encoder can't be read, or was trained on another split.
     """
-    specification = search.sweep.specification
     pairs = dataset.on(any_device())
     splits = splits_of(dataset, search.sweep)
     retrievals: dict[str, list[Retrieval]] = {}
     for family, configuration in chosen.items():
+        specification = configured(search.sweep.specification, configuration)
         for record in search.done(configuration):
             split = splits[record.seed]
             check_split(ledger, record, split)
-            found = held_out_retrieval(
-                *(ledger, record, pairs, split.test),
-                specification.training.precision,
-                specification.shares_test,
-            )
+            found = held_out_retrieval(ledger, record, specification, pairs.select(split.test))
             retrievals.setdefault(family, []).append(found)
     return evaluation_of(search.sweep, chosen, splits, retrievals)
 
@@ -336,11 +344,14 @@ def evaluation_of(
         n_test=round(np.mean([len(split.test) for split in splits.values()])),
         sizes=mean_sizes(sweep, splits),
         test_blocks=specification.test_blocks if specification.shares_test else None,
+        stimulus=specification.stimulus,
+        primary=specification.primary,
+        recall_at=specification.recall_at,
     )
 
 
 def check_split(ledger: Ledger, record: Record, split: Split) -> None:
-    """Refuse to test a cell by another split than it was trained by.
+    """Refuse to test a cell on another split than it was trained on.
 
     Args:
         ledger: The ledger of the sweep.
@@ -358,91 +369,100 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
 
 
 def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
-    """What tests over the seeds of a sweep are to allow for, see `resampled_sizes`; means."""
+    """Sizes that tests over the seeds of a sweep must allow for, see `resampled_sizes`; means."""
     sizes = [sweep.specification.resampled_sizes(split) for split in splits.values()]
     n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
     return n_train, n_test
 
 
-def splits_of(dataset: Dataset, sweep: Sweep) -> dict[int, Split]:
+def splits_of(dataset: Data, sweep: Sweep) -> dict[int, Split]:
     """The splits of a dataset by the seeds of a sweep."""
     return {seed: dataset.split(sweep.specification.split, seed) for seed in sweep.seeds}
 
 
 def held_out_retrieval(
-    ledger: Ledger,
-    record: Record,
-    pairs: Pairs,
-    rows: np.ndarray,
-    precision: Precision,
-    shared: bool = False,
+    ledger: Ledger, record: Record, specification: TaskSpec, test: TaskPart
 ) -> Retrieval:
-    """What one cell's encoder retrieves on its seed's test split.
+    """What one cell's model retrieves on its seed's test split.
 
     Args:
-        ledger: The sweep's ledger, which has the encoder.
+        ledger: The sweep's ledger, which has the weights.
         record: The record of the cell.
-        pairs: All pairs of the dataset.
-        rows: `[n_test]` of the dataset, the test split.
-        precision: The precision that the encoder was trained in.
-        shared: Whether all seeds share this split.
+        specification: The specification of the cell.
+        test: The test split.
 
     Raises:
-        UserError: The encoder is missing, damaged, or belongs to another model.
+        UserError: The weights are missing, damaged, or another model's.
     """
-    return retrieval_of(held_out_scores(ledger, record, pairs, rows, precision), rows, shared)
+    scores, stimuli = held_out_scores(ledger, record, specification, test)
+    return retrieval_of(scores, stimuli, specification.shares_test)
 
 
-def retrieval_of(scores: Tensor, rows: np.ndarray, shared: bool) -> Retrieval:
+def retrieval_of(scores: Tensor, stimuli: np.ndarray, shared: bool) -> Retrieval:
     """What scores `[n_test, n_test]` of queries and candidates retrieve; true pairs are diagonal.
 
     Args:
         scores: Scores of queries and candidates, higher is nearer.
-        rows: `[n_test]` of the dataset.
+        stimuli: The stimulus `[n_test]` of the dataset that each query is of.
         shared: Whether all seeds share this split.
     """
-    ranks = ranks_of(scores, torch.arange(len(rows)))
+    ranks = ranks_of(scores, torch.arange(len(stimuli)))
     # Stable: candidates of one score, such as copies of a sentence, stay in the split's order.
     order = scores.argsort(dim=1, descending=True, stable=True)
     return Retrieval(
-        rows=rows,
+        stimuli=stimuli,
         ranks=ranks.numpy(),
-        first=rows[order[:, :FIRST].numpy()],
+        first=stimuli[order[:, :FIRST].numpy()],
         all_ranks=rankdata(-scores.numpy(), axis=1).astype(np.float32) if shared else None,
     )
 
 
 def held_out_scores(
-    ledger: Ledger, record: Record, pairs: Pairs, rows: np.ndarray, precision: Precision
-) -> Tensor:
-    """Scores `[n_test, n_test]` of queries and candidates on one cell's test split, on the CPU.
+    ledger: Ledger, record: Record, specification: Specification[Any, Any], test: TaskPart
+) -> tuple[Tensor, np.ndarray]:
+    """Scores of queries and candidates on one cell's test split, on the CPU.
+
+    Returns:
+        Scores `[n_test, n_test]`, true pairs on the diagonal, and the stimulus `[n_test]` of each.
 
     Raises:
-        UserError: The encoder is missing, damaged, or belongs to another model.
+        UserError: The weights are missing, damaged, or another model's.
+        ValueError: A stimulus of the test split has several queries, or none.
     """
-    encoder = cell_encoder(ledger, record, precision).to(pairs.text.device)
-    brain, text = embed(encoder, pairs.select(rows))
-    if not brain.isfinite().all():
+    model = cell_model(ledger, record, lambda state: specification.rebuild(state, test))
+    found = specification.embed(model, test)
+    if not (found.queries.isfinite().all() and found.candidates.isfinite().all()):
         raise UserError(
             f"the encoder of cell {record.signature} is damaged: its embeddings must be finite; "
             f"found NaN or infinity. {_advice(ledger, record)}"
         )
-    return cosine_scores(brain, text).cpu()
+    n_queries, n_candidates = len(found.queries), len(found.candidates)
+    if n_queries != n_candidates or len(found.truth.unique()) != n_queries:
+        raise ValueError(f"{n_queries} queries for {n_candidates} stimuli, not one for each")
+    scores = cosine_scores(found.queries, found.candidates[found.truth]).cpu()
+    return scores, found.stimuli[found.truth].cpu().numpy()
 
 
-def cell_encoder(ledger: Ledger, record: Record, precision: Precision) -> SpectrogramEncoder:
-    """The encoder that a cell's training ended with, in the precision it was trained in.
+def cell_model(
+    ledger: Ledger, record: Record, rebuild: Callable[[Mapping[str, Tensor]], Model]
+) -> Model:
+    """The model that a cell's training ended with.
+
+    Args:
+        ledger: The sweep's ledger, which has the weights.
+        record: The record of the cell.
+        rebuild: Makes the model of a state dictionary, and raises ValueError of another model's.
 
     Raises:
-        UserError: The encoder is missing, damaged, or belongs to another model.
+        UserError: The weights are missing, damaged, or another model's.
     """
     try:
-        return trained_encoder(ledger.encoder(record), precision)
+        return rebuild(ledger.encoder(record))
     except ValueError as error:
-        raise another_models(ledger, record, error) from error
+        raise _another_models(ledger, record, error) from error
 
 
-def another_models(ledger: Ledger, record: Record, error: ValueError) -> UserError:
+def _another_models(ledger: Ledger, record: Record, error: ValueError) -> UserError:
     """The refusal of a cell's encoder whose weights don't fit the model that they are for."""
     return UserError(
         f"the encoder of cell {record.signature} belongs to another model ({one_line(error)}). "

@@ -1,4 +1,4 @@
-"""Examples of retrieved sentences: where the encoder did best, as usual, and worst."""
+"""Examples of retrieved stimuli: where the encoder did best, as usual, and worst."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from analysis.measure.evaluation import Retrieval
 
 EACH = 3
-"""How many examples of each kind."""
+"""Number of examples of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +33,14 @@ class Example:
     hits: tuple[bool, ...]
 
 
-def examples(retrieval: Retrieval, sentences: Sequence[str]) -> list[Example]:
-    """Choose queries by the rank of the truth, nothing else; of equals the earlier in the movie.
+def examples(retrieval: Retrieval, names: Sequence[str]) -> list[Example]:
+    """Choose queries by the rank of the truth, nothing else; of equals the earlier in the dataset.
 
     Args:
         retrieval: What the queries of one test split retrieved.
-        sentences: N, of the dataset.
+        names: Names of the stimuli of the dataset.
     """
-    order = np.lexsort((retrieval.rows, retrieval.ranks))
+    order = np.lexsort((retrieval.stimuli, retrieval.ranks))
     each = min(EACH, len(order) // 3)  # fewer where the split is small
     middle = (len(order) - each) // 2
     kinds = {
@@ -51,10 +51,10 @@ def examples(retrieval: Retrieval, sentences: Sequence[str]) -> list[Example]:
     return [
         Example(
             kind=kind,
-            query=sentences[retrieval.rows[place]],
+            query=names[retrieval.stimuli[place]],
             rank=float(retrieval.ranks[place]),
-            retrieved=tuple(sentences[row] for row in retrieval.first[place]),
-            hits=tuple(bool(row == retrieval.rows[place]) for row in retrieval.first[place]),
+            retrieved=tuple(names[row] for row in retrieval.first[place]),
+            hits=tuple(bool(row == retrieval.stimuli[place]) for row in retrieval.first[place]),
         )
         for kind, places in kinds.items()
         for place in places
@@ -62,6 +62,6 @@ def examples(retrieval: Retrieval, sentences: Sequence[str]) -> list[Example]:
 
 
 def repeated(rows: np.ndarray, sentences: Sequence[str]) -> int:
-    """How many of some rows share their text with another of them."""
+    """Number of rows that share their text with another of them."""
     counts = Counter(sentences[row] for row in rows)
     return sum(count for count in counts.values() if count > 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -31,7 +32,7 @@ def mean_scores(scores: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 def plain(mean: float, sd: float | None = None) -> str:
     """Show a score of any unit: "0.1068 ± 0.014"."""
-    return f"{mean:.4g}" if sd is None else f"{mean:.4g} ± {sd:.2g}"
+    return f"{mean:z.4g}" if sd is None else f"{mean:z.4g} ± {sd:.2g}"
 
 
 def p_value(p: float) -> str:
@@ -40,8 +41,8 @@ def p_value(p: float) -> str:
 
 
 def screen_table(rows: Rows) -> ScreenTable:
-    """Lay rows out for the terminal; the columns are the first row's keys."""
-    return ScreenTable(rows)
+    """Lay rows out for the terminal, a cell on one line; the columns are the first row's keys."""
+    return ScreenTable([{_visible(k): _visible(cell) for k, cell in row.items()} for row in rows])
 
 
 def markdown_table(rows: Rows) -> str:
@@ -78,7 +79,24 @@ _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def _latex(cell: object) -> str:
-    return "".join(_LATEX.get(character, character) for character in str(cell))
+    """Escape a cell.
+
+    At the start of a row, "[" and "*" would be read as arguments of the command that ends the row
+    above.
+    """
+    text = _visible(cell)
+    guard = "{}" if text.lstrip().startswith(("[", "*")) else ""
+    return guard + "".join(_LATEX.get(character, character) for character in text)
+
+
+def _visible(cell: object) -> str:
+    """A cell on one line: line breaks and control characters as Python writes them."""
+    return "".join(
+        repr(character)[1:-1]
+        if unicodedata.category(character) in ("Cc", "Zl", "Zp")
+        else character
+        for character in str(cell)
+    )
 
 
 def csv_table(rows: Rows) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ssense.cli.screen import say
-from ssense.data.dataset import Dataset
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Configuration, describe
 from ssense.engine.core.record import Record
@@ -16,6 +15,7 @@ from ssense.engine.search.race import Full
 from ssense.engine.search.search import Change, Search
 from ssense.engine.view.progress import CellProgress
 from ssense.errors import UserError
+from ssense.training.tasks import TaskData
 
 
 def single_configurations(chosen: Mapping[str, Configuration]) -> tuple[Family, ...]:
@@ -35,7 +35,7 @@ def train_further(
     sweep: Sweep,
     records: Mapping[str, Record],
     ledger: Ledger,
-    dataset: Dataset,
+    dataset: TaskData,
     cpus: int,
     gpus: float | None,
 ) -> Search:
@@ -71,7 +71,7 @@ def train_further(
 
 
 def _train(
-    what: str, search: Search, ledger: Ledger, dataset: Dataset, cpus: int, gpus: float | None
+    what: str, search: Search, ledger: Ledger, dataset: TaskData, cpus: int, gpus: float | None
 ) -> None:
     from ssense.engine.work.workers import Resources, running_ray, train_cells
 

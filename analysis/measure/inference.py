@@ -1,8 +1,8 @@
 """Tests for the scores of seeded cells, on plain arrays; which one depends on what seeds share.
 
-Seeds that draw test splits anew: d_j is the difference between two configurations, or between one
-and chance, at seed j. The test splits overlap from seed to seed, so the d_j are correlated, and the
-usual t-test finds differences that are not there: `corrected_resampled_ttest`.
+Seeds that draw their own test splits: d_j is the difference between two configurations, or between
+one and chance, at seed j. The test splits overlap from seed to seed, so the d_j are correlated, and
+the usual t-test finds differences that are not there: `corrected_resampled_ttest`.
 
 Seeds that share one test split: they say nothing of other stimuli, however many there are. The
 unit is the stimulus, averaged over seeds, in blocks of time: `stimulus_test`, and `pairing_test`
@@ -23,9 +23,9 @@ from scipy import stats
 RESAMPLES = 10_000
 """Samples that a bootstrap or a test over stimuli draws, from seed 0: reports come out the same."""
 ROUNDING = 1e-12
-"""Of a mean: a smaller error of it is one of rounding."""
+"""Share of the largest difference below which a mean, or its error, is one of rounding."""
 PERMUTATIONS = 5_000
-"""Permutations of a pairing, likewise from seed 0."""
+"""Number of permutations of a pairing, drawn from seed 0."""
 
 
 class TTest(NamedTuple):
@@ -67,7 +67,7 @@ def corrected_resampled_ttest(
     smallest variance is known.
 
     Args:
-        differences: `[J]`, one per seed, J at least 2.
+        differences: Differences `[J]`, one per seed, J at least 2.
         n_train: Sentences the model was fitted on; validation does not count.
         n_test: Sentences in the test split; 0 where the units are independent.
         smallest_variance: A bound from elsewhere that var(d) is not trusted below.
@@ -83,7 +83,8 @@ def corrected_resampled_ttest(
     above_first = d - d[0]  # all exactly 0 where the differences are equal
     mean = float(d[0] + above_first.mean())
     variance = max(float(above_first.var(ddof=1)), smallest_variance)
-    return _ttest(mean, math.sqrt((1 / len(d) + n_test / n_train) * variance), len(d) - 1)
+    error = math.sqrt((1 / len(d) + n_test / n_train) * variance)
+    return _ttest(mean, error, len(d) - 1, float(np.abs(d).max()))
 
 
 def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int) -> float:
@@ -105,12 +106,12 @@ def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int)
 def least_variance_of_hits(differences: ArrayLike, n_train: int, n_test: int) -> float:
     """The least variance that differences between shares of hits can have between seeds.
 
-    As `variance_of_stimuli`, where nobody knows which stimuli were hit: a difference of d between
+    As `variance_of_stimuli`, where it is unknown which stimuli were hit: a difference of d between
     two shares takes at least n |d| stimuli that one hits and the other does not (McNemar), so that
     its variance over stimuli is at least |d| (1 - |d|).
 
     Args:
-        differences: `[J]` between shares of hits, one per seed, each within [-1, 1].
+        differences: Differences between shares of hits, `[J]`, one per seed, each within [-1, 1].
         n_train: Sentences the model was fitted on.
         n_test: Sentences in the test split.
     """
@@ -128,7 +129,7 @@ def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
     the null hypothesis.
 
     Args:
-        differences: `[n]`, one per stimulus in the order of time, means over seeds.
+        differences: Differences `[n]`, one per stimulus in the order of time, means over seeds.
         n_blocks: Blocks of equal length to cut them into; n or more for single stimuli.
 
     Raises:
@@ -138,13 +139,15 @@ def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
     if len(d) < 2:
         raise ValueError(f"a test over stimuli needs at least 2 of them, got {len(d)}")
     sums, sizes = _blocks(d, n_blocks)
-    n, mean = len(sums), float(d.mean())
+    n, largest = len(sums), float(np.abs(d).max())
     error = float((sums * n / len(d)).std(ddof=1)) / math.sqrt(n)
-    if error <= ROUNDING * abs(mean):  # all blocks are alike
+    mean, error = _without_rounding([d.mean(), error], largest).tolist()
+    if not error:  # all blocks are alike
         return _not_testable(mean, n - 1)
     drawn = np.random.default_rng(0).random((RESAMPLES, n)) < 0.5
     with np.errstate(invalid="ignore"):
         means = (drawn @ sums) / (drawn @ sizes)  # NaN for the empty set, which bounds nothing
+    means = _without_rounding(means, largest)
     empty = np.isnan(means)
     tails = [(1 + (empty | side).sum()) / (1 + RESAMPLES) for side in (means <= 0, means >= 0)]
     low = np.quantile(np.where(empty, -np.inf, means), 0.025, method="lower")
@@ -160,7 +163,7 @@ def pairing_test(values: np.ndarray, n_blocks: int) -> float:
     keep the likeness of neighbours; p is (k + 1) / (N + 1) of N permutations.
 
     Args:
-        values: `[n, n]`, what each query would score if each candidate were its own, queries and
+        values: What each query would score if each candidate were its own, `[n, n]`, queries and
             candidates in the order of time.
         n_blocks: Blocks of equal length that move; n or more for single candidates.
     """
@@ -188,10 +191,10 @@ def crossed_ttest(differences: np.ndarray) -> TTest:
     The standard error is sqrt(SE_subjects^2 + SE_stimuli^2), each that of the mean's marginal
     means. Degrees of freedom are those of the fewer of both: Clark's, by Satterthwaite, are those
     of the stimuli where a few subjects happen to agree, and false claims abound. A test over
-    subjects alone takes the stimuli for all there are.
+    subjects alone treats the stimuli as all there are.
 
     Args:
-        differences: `[subjects, stimuli]`, means over seeds.
+        differences: Differences `[subjects, stimuli]`, means over seeds.
 
     Raises:
         ValueError: Fewer than two subjects or stimuli.
@@ -200,15 +203,29 @@ def crossed_ttest(differences: np.ndarray) -> TTest:
         raise ValueError(f"expected two subjects and stimuli at least, got {differences.shape}")
     margins = [differences.mean(axis=1), differences.mean(axis=0)]
     squared = sum(float(margin.var(ddof=1)) / len(margin) for margin in margins)
-    return _ttest(float(differences.mean()), math.sqrt(squared), min(differences.shape) - 1)
+    mean, largest = float(differences.mean()), float(np.abs(differences).max())
+    return _ttest(mean, math.sqrt(squared), min(differences.shape) - 1, largest)
 
 
-def _ttest(mean: float, error: float, df: float) -> TTest:
-    if error <= ROUNDING * abs(mean):  # of 0.6 - 0.5 and 0.5 - 0.4, which are not quite equal
+def _ttest(mean: float, error: float, df: float, largest: float) -> TTest:
+    """The t-test of a mean of differences of which `largest` is the largest magnitude."""
+    mean, error = _without_rounding([mean, error], largest).tolist()
+    if not error:  # as of 0.6 - 0.5 and 0.5 - 0.4, which are not quite equal
         return _not_testable(mean, df)
     margin = float(stats.t.ppf(0.975, df)) * error
     pvalue = float(2 * stats.t.sf(abs(mean / error), df))
     return TTest(mean / error, pvalue, df, mean, mean - margin, mean + margin, error)
+
+
+def _without_rounding(values: ArrayLike, largest: float) -> np.ndarray:
+    """Set values to 0 that are errors of rounding, as 0.1 + 0.2 - 0.3 is.
+
+    Args:
+        values: Means of differences, or their standard errors.
+        largest: The largest magnitude among the differences.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    return np.where(np.abs(values) <= ROUNDING * largest, 0.0, values)
 
 
 def _not_testable(mean: float, df: float) -> TTest:
@@ -222,7 +239,7 @@ def _blocks(values: np.ndarray, n_blocks: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def naive_ttest(differences: ArrayLike) -> TTest:
-    """The ordinary t-test, which takes seeds for independent; shown beside the corrected one.
+    """The ordinary t-test, which treats seeds as independent; shown beside the corrected one.
 
     Raises:
         ValueError: See `corrected_resampled_ttest`.
@@ -260,7 +277,7 @@ class Estimate(NamedTuple):
 def effect_size(differences: ArrayLike) -> float:
     """Cohen's d of paired differences: their mean in standard deviations (ddof 1).
 
-    NaN where the differences are all equal.
+    NaN where all differences are equal.
 
     Raises:
         ValueError: Fewer than two differences, or a value that is not finite.
@@ -271,12 +288,12 @@ def effect_size(differences: ArrayLike) -> float:
 def win_share(first: ArrayLike, second: ArrayLike) -> float:
     """P(A > B): the share of seeds at which A beats B (Bouthillier et al. 2021, section 4).
 
-    A tie counts half. There is no interval: those in use take seeds for independent, and seeds of
+    A tie counts half. There is no interval: those in use treat seeds as independent, and seeds of
     one recording are not.
 
     Args:
-        first: `[J]`, scores of A by seed.
-        second: `[J]`, scores of B at the same seeds.
+        first: Scores of A by seed, `[J]`.
+        second: Scores of B at the same seeds, `[J]`.
 
     Raises:
         ValueError: The scores are not paired, or not finite, or none.
@@ -291,7 +308,7 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> Estimate:
     """Mean of the middle half of all runs (Agarwal et al. 2021), over recordings and seeds.
 
     Each run counts once, so a recording of more seeds counts for more. The bootstrap is stratified:
-    it draws seeds anew within each recording, so it tells how sure the value is for these
+    it draws seeds within each recording again, so it tells how sure the value is for these
     recordings, not for others.
 
     Args:
@@ -323,12 +340,12 @@ def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRankTest:
 
     Exact up to 50 seeds without ties; with ties, as SciPy approximates it.
 
-    Like the naive t-test it takes seeds for independent, and is shown for comparison only.
+    Like the naive t-test it treats seeds as independent, and is shown for comparison only.
 
     Raises:
         ValueError: No difference, or a value that is not finite.
     """
-    d = _finite_vector(differences).round(12)  # two alike but for rounding are a tie in rank
+    d = _finite_vector(differences).round(12)  # two that differ by rounding alone tie in rank
     if not len(d):
         raise ValueError("a signed-rank test needs at least one seed")
     left = int(np.count_nonzero(d))

@@ -7,10 +7,10 @@ STORAGE/sweeps/SWEEP/looks/ID.json          that a sweep looked, and what its lo
 
 The test images of a subject are the same for all datasets, kinds and seeds.
 
-Looks are chained: each names the looks that it saw, with what they hash to, and the sweep that
-looked keeps a note of the last one. So a look that is removed, changed or put in another's place
-shows. Of two at once neither sees the other, and whichever comes next sees both. Looks of earlier
-versions of the code name none, and count all the same.
+Looks are chained: each names the looks before it with their hashes, and the sweep that looked keeps
+a note of its last one. So it shows if a look is removed, changed or replaced. Of two at once
+neither sees the other, and whichever comes next sees both. Looks of earlier versions of the code
+name none, and count all the same.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Looks:
 
     @property
     def next_number(self) -> int:
-        """The number of the next look: that of none that ever was."""
+        """The number of the next look, which no earlier look ever had."""
         known = map(_NUMBER.fullmatch, self.looks.keys() | self.broken.keys())
         return 1 + max((int(name[1]) for name in known if name), default=0)
 
@@ -144,7 +144,7 @@ def record_look(
     noted = ledger.folder / FOLDER / f"{look['id']}.json"
     try:
         write_sealed(noted, note)
-    except UserError:  # whoever called us shows nothing: it was no look
+    except UserError:  # the caller shows nothing, so this was not a look
         remove(path)
         raise
     _recorded.get([]).extend((path, noted))
@@ -210,7 +210,7 @@ def looks_noted(ledger: Ledger) -> dict[str, list[tuple[str, str]]]:
     noted: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for path, content in zip(paths, read_many(paths), strict=True):
         try:
-            note = from_plain(Mapping[str, str], unsealed(json.loads(content.decode())))
+            note = from_plain(dict[str, str], unsealed(json.loads(content.decode())))
             where, _, name = note["look"].rpartition("/")
             noted[where].append((name, note["digest"]))
         except (KeyError, ValueError, RecursionError) as error:

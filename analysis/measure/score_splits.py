@@ -15,6 +15,7 @@ SPLIT, N_TRAIN, N_TEST = COLUMNS = ("split", "n_train", "n_test")
 
 _SHARED = ("held-out", *get_args(ImageSplitKind))
 _KINDS = (*get_args(SplitKind), *get_args(ImageSplitKind))
+_CHOSEN_BY_TEST = [kind for kind in get_args(ImageSplitKind) if kind.endswith("best test epoch")]
 _SIZE = re.compile(r"0*([1-9]\d{0,8})(?:[.,]0+)?")  # pandas writes 872.0
 
 
@@ -53,6 +54,17 @@ class Splits(NamedTuple):
             return f"Splits: {self.kind}."
         return f"Splits: {self.kind}, {self.n_train} to train on and {self.n_test} to test."
 
+    @property
+    def caveat(self) -> str:
+        """What scores of these splits do not show; empty where the splits alone limit nothing."""
+        if self.kind not in _CHOSEN_BY_TEST:
+            return ""
+        return (
+            "Best test epoch: the test split itself chose each epoch, so that scores are too high "
+            "to be an estimate, and differences may be. For a claim, take splits whose epochs are "
+            "chosen on held-out concepts."
+        )
+
 
 def read_splits(
     path: Path, columns: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]]
@@ -80,7 +92,8 @@ def read_splits(
         if cells[places[SPLIT]].strip().casefold() not in _KINDS:
             raise UserError(
                 f"{path}, line {line}: expected a kind of split, such as random, got "
-                f"{printable(cells[places[SPLIT]]) or 'nothing'}."
+                f"{printable(cells[places[SPLIT]]) or 'nothing'}. Name it in every line, or in "
+                "none."
             )
     if len(found) > 1:
         raise UserError(
@@ -103,7 +116,8 @@ def _size(
         if found is None:
             raise UserError(
                 f"{path}, line {line}: expected a whole number above 0 as {name}, got "
-                f"{printable(cells[place]) or 'nothing'}."
+                f"{printable(cells[place]) or 'nothing'}. Complete the line, or leave the column "
+                "out."
             )
         sizes.add(int(found[1]))
     return sizes.pop() if len(sizes) == 1 else None

@@ -1,7 +1,7 @@
 """Scores of several subjects: the subject is the unit, its seeds and recordings are averaged first.
 
-Seeds and recordings of one subject say nothing of another (Demsar 2006, with subjects for data
-sets).
+Seeds and recordings of one subject say nothing of other subjects (Demsar 2006, with subjects in
+place of data sets).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEGEND = (
 )
 
 BySubject = Mapping[str, Mapping[str, Scores]]
-"""By subject, recording and configuration: `[J]`, one score per seed; J may differ between
+"""Scores by subject, recording and configuration: `[J]`, one per seed; J may differ between
 recordings."""
 
 
@@ -45,10 +45,10 @@ def subject_means(scores: BySubject) -> dict[str, np.ndarray]:
         UserError: There is a single subject, or recordings differ in their configurations.
     """
     if len(scores) < 2:
-        found = printable(", ".join(scores) or "none")
+        listed = printable(", ".join(scores) or "none")
         raise UserError(
             "the subject is the unit, and comparing takes recordings of at least two, got "
-            f"{found}. Add some of others."
+            f"{listed}. Add some of others."
         )
     (first, wanted), *others = _recordings(scores)
     for recording, found in others:
@@ -88,7 +88,7 @@ def compare_subjects(
         UserError: See `subject_means`.
     """
     means = subject_means(scores)
-    # Nobody's responses are in two subjects' splits: nothing is to be corrected.
+    # No responses are in two subjects' splits, so nothing needs correction.
     pairs = between(means, n_train=1, n_test=0, baseline=baseline, equivalence=equivalence)
     if chance is None:
         return pairs
@@ -150,6 +150,6 @@ def _recordings(scores: BySubject) -> list[tuple[str, Scores]]:
 def _middle(scores: BySubject, name: str, shown: Callable[[float], str]) -> str:
     runs = [found[name] for _, found in _recordings(scores)]
     middle = interquartile_mean(runs)
-    if max(map(len, runs)) == 1:  # there are no seeds to draw anew
+    if max(map(len, runs)) == 1:  # there are no seeds to draw again
         return shown(middle.value)
     return f"{shown(middle.value)} ({shown(middle.low)} to {shown(middle.high)})"

@@ -8,20 +8,26 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, repeat
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.measure.inference import TTest
+from ssense.engine.core.cell import Configuration
 from ssense.engine.core.matrix import Matrix
 from ssense.engine.view.matrix_figure import draw_matrix
 from ssense.retrieval import RECALL_AT, metric_title
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 # Okabe and Ito's palette, without yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -30,7 +36,7 @@ GREY = "#767676"  # dark enough on white, light enough on black
 # Words and axes; in a page it stands for the colour of the text around the figure.
 INK = "#1b1b1c"
 
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.size": 8,
     "figure.titlesize": 8,
     "figure.labelsize": 8,
@@ -61,16 +67,17 @@ _RANK_BINS = 20
 _DECADES = 100
 """Levels that span more than this ratio stand on a logarithmic axis."""
 
-Scores = Mapping[str, Mapping[str, Sequence[float]]]
+Values = Sequence[float] | np.ndarray
+Scores = Mapping[str, Mapping[str, Values]]
 """Family, then metric, to one value per seed, as fractions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One cell's way to its encoder.
+    """Validation curve of one cell.
 
     Attributes:
-        scores: `[epochs]` validation metric, as fractions.
+        scores: Validation metric by epoch, `[epochs]`, as fractions.
         best_epoch: The epoch whose encoder was kept, counted from 1.
     """
 
@@ -91,14 +98,14 @@ class Trial:
     """
 
     family: str
-    configuration: Mapping[str, float]
+    configuration: Configuration
     scores: Sequence[float]
     complete: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How a family is told from others where they share a panel.
+    """Appearance of a family where several share a panel.
 
     Attributes:
         colour, marker: Colour and marker of the family's points.
@@ -135,9 +142,9 @@ def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence
 
 
 def bar_figure(
-    scores: Mapping[str, Sequence[float]],
+    scores: Mapping[str, Values],
     metric: str,
-    chance: Mapping[str, Sequence[float]],
+    chance: Mapping[str, Values],
 ) -> Figure:
     """Draw one metric as a bar each: mean over seeds, sd, the seeds as points, mean chance.
 
@@ -155,8 +162,8 @@ def bar_figure(
         places = np.array([list(scores).index(name) for name in chance])
         levels = [scale * np.mean(values) for values in chance.values()]
         if chance:
-            style = {"color": COLOURS[1], "linewidth": 1.8, "label": "chance"}
-            axis.vlines(levels, places - 0.45, places + 0.45, **style)
+            bottom, top = places - 0.45, places + 0.45
+            axis.vlines(levels, bottom, top, color=COLOURS[1], linewidth=1.8, label="chance")
         axis.set_yticks(range(len(scores)), list(scores))
         axis.invert_yaxis()
         axis.set_xlim(left=0)
@@ -168,7 +175,7 @@ def bar_figure(
 def recall_figure(recalls: Mapping[str, Sequence[TTest]], n_candidates: Sequence[int]) -> Figure:
     """Draw Recall@k against k, a panel for each family: mean, 95 % interval, chance.
 
-    Where nothing bounds a mean, as that of all candidates, which is 1, there is no interval.
+    A mean that nothing bounds, such as that of all candidates, which is 1, has no interval.
 
     Args:
         recalls: The mean of Recall@k and its interval for k = 1, 2, ..., by family.
@@ -204,11 +211,12 @@ def recall_figure(recalls: Mapping[str, Sequence[TTest]], n_candidates: Sequence
     return figure
 
 
-def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """Draw how often the true sentence has which rank, relative to chance, a panel per family.
+def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]], stimulus: str) -> Figure:
+    """Draw how often the true stimulus has which rank, relative to chance, a panel per family.
 
     Args:
         ranks: Ranks by family, one array per seed.
+        stimulus: What one stimulus is called.
     """
     most = max(candidates_by_seed(ranks))
     edges = rank_edges(most)
@@ -219,14 +227,14 @@ def rank_figure(ranks: Mapping[str, Sequence[np.ndarray]]) -> Figure:
             axis.axhline(1, color=GREY, linestyle="--", linewidth=1, label="chance")
             axis.set_xlim(edges[0], edges[-1])
             axis.set_xticks([1, most])
-        figure.supxlabel(f"rank of the true sentence, of {most}")
+        figure.supxlabel(f"rank of the true {stimulus}, of {most}")
         figure.supylabel("queries, multiples of chance")
         _legend_above(figure, axes[0])
     return figure
 
 
 def candidates_by_seed(ranks: Mapping[str, Sequence[np.ndarray]]) -> list[int]:
-    """Candidates of each seed: the queries' own sentences, whose ranks these are, by family."""
+    """Candidates of each seed: the queries' own stimuli, whose ranks these are, by family."""
     return [len(of_seed) for of_seed in next(iter(ranks.values()))]
 
 
@@ -240,11 +248,14 @@ def rank_ratios(ranks: Sequence[np.ndarray]) -> np.ndarray:
     """All seeds' queries in each bin of ranks, in multiples of what chance puts there.
 
     Args:
-        ranks: `[queries]` of each seed, among as many candidates; seeds may differ in them.
+        ranks: Ranks of each seed's queries, `[queries]`, among as many candidates; seeds may differ
+            in number.
     """
     edges = rank_edges(max(map(len, ranks)))
     counts, _ = np.histogram(np.concatenate(ranks), edges)
-    return counts / sum(np.diff(np.minimum(edges, len(each) + 0.5)) for each in ranks)
+    by_chance = sum(np.diff(np.minimum(edges, len(each) + 0.5)) for each in ranks)
+    ratios: np.ndarray = counts / by_chance
+    return ratios
 
 
 def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
@@ -262,10 +273,12 @@ def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
                 scores = scale * np.asarray(curve.scores)
                 epochs = np.arange(1, len(scores) + 1)
                 axis.plot(epochs, scores, color=colour, linewidth=0.8, alpha=0.7)
-            epochs = [curve.best_epoch for curve in by_seed]
+            chosen = [curve.best_epoch for curve in by_seed]
             best = [scale * curve.scores[curve.best_epoch - 1] for curve in by_seed]
-            axis.plot(epochs, best, "o", color=colour, markersize=3.5, label="epoch chosen")
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.plot(chosen, best, "o", color=colour, markersize=3.5, label="epoch chosen")
+            locator = axis.xaxis.get_major_locator()
+            assert isinstance(locator, MaxNLocator)  # of an axis of numbers
+            locator.set_params(integer=True)
         axes[0].set_ylim(bottom=0)
         figure.supxlabel("epoch")
         figure.supylabel(f"validation {title}")
@@ -301,17 +314,24 @@ def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
         figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
             swept = {t.family for t in trials if field in t.configuration}
+            levels = list(
+                dict.fromkeys(t.configuration[field] for t in trials if t.family in swept)
+            )
+            places = _places(levels)
             for family, look in looks.items():
                 if family in swept:
                     mine = [t for t in trials if t.family == family]
-                    _response(axis, field, mine, scale, look)
+                    at = [places[trial.configuration[field]] for trial in mine]
+                    _response(axis, at, mine, scale, look)
             for trial in trials:
                 if not trial.configuration:
-                    level = scale * np.mean(trial.scores)
+                    level = float(scale * np.mean(trial.scores))
                     axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0)
             axis.set_xlabel(field)
             axis.margins(x=0.1)  # room for the shifts
-            if _spans_decades([t.configuration[field] for t in trials if t.family in swept]):
+            if any(isinstance(level, str) for level in levels):
+                axis.set_xticks(list(places.values()), [str(level) for level in places])
+            elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
         figure.supylabel(f"validation {title}")
         _response_legend(figure, trials, looks)
@@ -344,9 +364,10 @@ def _render(figure: Figure, kind: str, *, transparent: bool) -> bytes:
 def _bar(axis: Axes, place: int, row: np.ndarray, colour: str, *, names_marks: bool) -> None:
     spread = row.std(ddof=1) if len(row) > 1 else 0.0
     spread_name, seed_name = ("mean ± sd over seeds", "one seed") if names_marks else (None, None)
-    style = {"color": INK, "capsize": 2, "linewidth": 1}
     axis.barh(place, row.mean(), color=colour, height=0.7)
-    axis.errorbar(row.mean(), place, xerr=spread, label=spread_name, **style)
+    axis.errorbar(
+        row.mean(), place, xerr=spread, label=spread_name, color=INK, capsize=2, linewidth=1
+    )
     places = np.full(len(row), place)
     axis.plot(row, places, ".", color=INK, markersize=2, alpha=0.6, label=seed_name)
 
@@ -386,24 +407,33 @@ def _legend_above(figure: Figure, axis: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
 
 
-def _response(axis: Axes, field: str, trials: Sequence[Trial], scale: int, look: Look) -> None:
+def _places(levels: Sequence[float | str]) -> dict[float | str, float]:
+    """Where the values of a field are drawn: numbers as such, names side by side."""
+    if any(isinstance(level, str) for level in levels):
+        return {level: float(place) for place, level in enumerate(levels)}
+    return {level: float(level) for level in levels}
+
+
+def _response(
+    axis: Axes, at: Sequence[float], trials: Sequence[Trial], scale: int, look: Look
+) -> None:
     """Draw a family's configurations side by side with those of others, and its mean by level."""
     beside = ScaledTranslation(look.shift / 72, 0, axis.figure.dpi_scale_trans)
-    style = {"color": look.colour, "transform": axis.transData + beside}
+    plot = partial(axis.plot, color=look.colour, transform=axis.transData + beside)
     by_level: dict[float, list[float]] = defaultdict(list)
-    for trial in trials:
-        level, scores = trial.configuration[field], scale * np.asarray(trial.scores)
+    for level, trial in zip(at, trials, strict=True):
+        scores = scale * np.asarray(trial.scores)
         mean, spread = scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0.0
         ends = (mean - spread, mean + spread) if trial.complete else (mean, mean)
         face = look.colour if trial.complete else "none"
-        axis.plot([level, level], ends, linewidth=0.8, alpha=0.5, **style)
-        axis.plot(level, mean, look.marker, markerfacecolor=face, markersize=4, **style)
+        plot([level, level], ends, linewidth=0.8, alpha=0.5)
+        plot(level, mean, look.marker, markerfacecolor=face, markersize=4)
         axis.update_datalim([(level, end) for end in ends])  # which shifted points don't count for
         if trial.complete:
             by_level[level].append(mean)
     levels = sorted(by_level)
     means = [np.mean(by_level[level]) for level in levels]
-    axis.plot(levels, means, linewidth=0.8, alpha=0.6, **style)
+    plot(levels, means, linewidth=0.8, alpha=0.6)
 
 
 def _spans_decades(levels: Sequence[float]) -> bool:

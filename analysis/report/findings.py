@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.measure import formats
 from analysis.measure.comparison import Comparison
-from analysis.measure.evaluation import PRIMARY, Evaluation
+from analysis.measure.evaluation import Evaluation
 from analysis.measure.examples import repeated
 from analysis.measure.protocol import candidates
 from ssense.engine.core.power import ALPHA, POWER, detectable_errors
@@ -23,13 +23,13 @@ OTHER_SEEDS = ", which were run at the seeds of the search and not at these"
 
 
 def findings(evaluation: Evaluation) -> list[str]:
-    """Say what the tests of Recall@10 show: each family against chance, then families in pairs."""
+    """Say what the tests show: each family against chance, then families in pairs."""
     families = list(evaluation.scores)
-    tests = evaluation.comparisons(PRIMARY)
+    metric, tests = metric_title(evaluation.primary), evaluation.comparisons(evaluation.primary)
     pairs = zip(combinations(families, 2), tests[len(families) :], strict=True)
     return [
         *map(_above_chance, [evaluation] * len(families), families, tests),
-        *(_difference(*names, test) for names, test in pairs),
+        *(_difference(*names, test, metric) for names, test in pairs),
     ]
 
 
@@ -92,18 +92,20 @@ def _pairs_clause(families: Sequence[str], tests: Sequence[Comparison]) -> str:
 
 def power_note(evaluation: Evaluation) -> str:
     """Say which differences between two families this test would have shown."""
-    tests = evaluation.comparisons(PRIMARY)[len(evaluation.scores) :]
+    metric = evaluation.primary
+    tests = evaluation.comparisons(metric)[len(evaluation.scores) :]
     if not tests:
         return "There is a single family: no difference between families is tested."
     unit = (
-        f"{len(evaluation.seeds)} seeds that share one test split, whose sentences are the unit,"
+        f"{len(evaluation.seeds)} seeds that share one test split, whose {evaluation.stimulus}s "
+        "are the unit,"
         if evaluation.test_blocks is not None
         else f"{len(evaluation.seeds)} seeds"
     )
     words = (
         f"With {unit} the test finds a difference between two families "
         f"({100 * POWER:.0f} % power, two-sided {100 * ALPHA:.0f} %, after Holm over "
-        f"{len(tests)}) in {metric_title(PRIMARY)} from"
+        f"{len(tests)}) in {metric_title(metric)} from"
     )
     found = [_detectable(t) for t in tests if math.isfinite(t.corrected.high - t.corrected.low)]
     if not found:
@@ -123,7 +125,7 @@ def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
         sentences: N, of that dataset.
     """
     splits = next(iter(evaluation.retrievals.values()))
-    counts = [repeated(split.rows, sentences) for split in splits]
+    counts = [repeated(split.stimuli, sentences) for split in splits]
     rule = (
         "A query counts as answered by its own sentence alone. Candidates of the same text have "
         "the same embedding and so the same score, and the true one takes the middle rank among "
@@ -139,19 +141,16 @@ def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
 
 
 def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
-    score = 100 * evaluation.scores[family][PRIMARY].mean()
+    score = 100 * evaluation.scores[family][evaluation.primary].mean()
     words = (
-        f"{capital(family)} reaches {score:.1f} % {metric_title(PRIMARY)}, "
+        f"{capital(family)} reaches {score:.1f} % {metric_title(evaluation.primary)}, "
         f"{_points(test, 'chance')} ({_evidence(test)})"
     )
     return f"{words}." if is_shown(test) else f"{words}: this may be chance."
 
 
-def _difference(first: str, second: str, test: Comparison) -> str:
-    words = (
-        f"{capital(first)} is {_points(test, second)} in "
-        f"{metric_title(PRIMARY)} ({_evidence(test)})"
-    )
+def _difference(first: str, second: str, test: Comparison, metric: str) -> str:
+    words = f"{capital(first)} is {_points(test, second)} in {metric} ({_evidence(test)})"
     if is_shown(test):
         return f"{words}."
     if not math.isfinite(test.corrected.high - test.corrected.low):  # too few, or all alike

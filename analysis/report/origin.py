@@ -17,7 +17,9 @@ from analysis.control.scores import ControlScores
 from analysis.measure.looks import count_looks
 from ssense.cli.command import shell_command
 from ssense.data.shards import read_manifest
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
+from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_versions
 from ssense.engine.search.search import Search
@@ -29,7 +31,7 @@ from ssense.retrieval import METRICS
 from ssense.specification import settings
 
 Facts = Sequence[tuple[str, str]]
-"""What is known, as pairs of a name and words."""
+"""Facts as pairs of a name and words."""
 
 CONTROLS = "controls/controls.csv"
 CONTROLS_IN_WORDS = "controls/controls.txt"
@@ -73,31 +75,34 @@ def sweep_facts(ledger: Ledger, search: Search) -> Facts:
     ]
 
 
-def data_facts(ledger: Ledger, folder: UPath, sizes: Mapping[str, float]) -> Facts:
+def data_facts(
+    ledger: Ledger, description: Description, origin: RecordingOrigin, sizes: Mapping[str, float]
+) -> Facts:
     """On what: recording, sentences, electrodes, and the lines of the data report, warnings too.
 
     Args:
         ledger: The sweep's ledger.
-        folder: Folder of the sweep's shards.
+        description: The sweep's description.
+        origin: The origin of its sentences.
         sizes: Sentences in parts of the split, means over seeds.
 
     Raises:
-        UserError: The shard folder is damaged.
+        UserError: The folder of the shards is damaged.
     """
-    description, manifest = ledger.description(), read_manifest(folder)
-    origin = description.origin
+    folder = ledger.storage / "shards" / origin.shards
+    manifest, split = read_manifest(folder), description.sweep.specification.split
     parts = ", ".join(f"{n:.0f} {part}" for part, n in sizes.items())
     return [
         ("Recording", f"{origin.subject}, {origin.title}"),
         ("Text tower", origin.tower),
-        ("Split", f"{description.sweep.specification.split}, by seed: {parts} (means over seeds)"),
+        ("Split", f"{split}, by seed: {parts} (means over seeds)"),
         ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
         *_data_report(folder / DATA_REPORT),
     ]
 
 
 def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str) -> Facts:
-    """By what: code, libraries, devices, dates, digests and looks.
+    """What the results were made with: code, libraries, devices, dates, digests and looks.
 
     Args:
         ledger: The sweep's ledger.
@@ -123,10 +128,7 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
         ("Versions", ", ".join(sorted(libraries))),
         ("Requirements", _listed(record.requirements_digest for record in done)),
         ("Devices", _listed(record.device for record in done)),
-        (
-            "Dataset",
-            f"{description.sweep.dataset_digest}, of the shards {description.origin.shards}",
-        ),
+        ("Dataset", description.sweep.dataset_digest),
         ("Encoders", f"digest {digest(sorted(record.encoder_digest for record in done))}"),
         ("Looks at test splits", str(count_looks(ledger))),
     ]
@@ -152,7 +154,8 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
         return _controls(csv.DictReader(io.StringIO(content.decode())))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is no table of controls, seeds and metrics ({one_line(error)}). Delete it, or "
+            f"{path} is not a table of controls, seeds and metrics ({one_line(error)}). Delete "
+            "it, or "
             f"run {controls_command(ledger)} again."
         ) from error
 

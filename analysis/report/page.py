@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from analysis.report.figures import page_svg
 
 Cell = str | Sequence[str]
-"""Words, or a list of them."""
+"""Words, or a list of them, in a cell of a table."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Picture:
 
     @property
     def drawing(self) -> str:
-        """Its SVG, to stand in a page with others."""
+        """The figure's SVG, to stand in a page with others."""
         return inline_svg(page_svg(self.figure), self.name, self.title)
 
 

@@ -1,4 +1,4 @@
-"""Published 200-way results on THINGS-EEG2 and THINGS-MEG, in percent, beside which ours stand.
+"""Published 200-way results on THINGS-EEG2 and THINGS-MEG, in percent, for comparison.
 
 NICE, ATM, UBP, NeuroBridge and SSR as their papers and SSR's README give them, NeuroCLIP as its
 abstract and, across subjects, third-party tables do. Most choose an epoch or a setting by the test.

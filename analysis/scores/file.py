@@ -9,11 +9,11 @@ said, and what can't be told apart is refused.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -36,10 +36,16 @@ from analysis.scores.sheet import (
     without_index,
 )
 from ssense.errors import UserError, printable
+from ssense.training.images import ImageSpec
+from ssense.training.sentences import SentenceSpec
 
 OBJECTIVE = "objective"
-PRIMARY, PRIMARY_OF_IMAGES = "recall@10", "recall@1"
+PRIMARY, PRIMARY_OF_IMAGES = SentenceSpec.primary, ImageSpec.primary
 _SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
+_NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d{1,9})?")
+"""A number as people and programs write it; Python's own reading takes 0_1 for 1."""
+_LEAST, _MOST = 1e-100, 1e100
+"""Magnitudes of scores that can be squared and added up without loss."""
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _ERRORS = re.compile(r"loss|nll|entropy|perplexity|error|rank\b|seconds|_s\b", re.IGNORECASE)
 """Scores of these names are no percentages, whatever they range over."""
@@ -129,9 +135,7 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
         seed = _seed(entry)
         cell = entry.subject, entry.recording, entry.configuration, seed
         if seen[cell]:
-            raise UserError(
-                f"{entry.where}: {printable(entry.configuration)} has seed {seed} twice. Keep one."
-            )
+            raise _twice(entry, seed, sheet.columns)
         seen[cell] += 1
         known = tables[entry.subject][entry.recording][entry.configuration]
         if entry.value.strip().casefold() in _ABSENT:
@@ -145,12 +149,10 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
                     f"{entry.where}: only some scores have a percent sign. Make all alike."
                 )
     _check_commas(path, texts)
-    if not signs[True]:
-        _check_scales(path, tables)
     notes = [*sheet.notes, *notes]
     if any("," in text for text in texts):
         notes.append("A decimal comma is read as a point.")
-    return Results(
+    results = Results(
         metric=name,
         has_subjects=SUBJECT in sheet.columns,
         tables=tables,
@@ -159,6 +161,18 @@ def read_scores(path: Path, metric: str | None = None) -> Results:
         decimals=max((_decimals(text) for text in texts), default=0),
         splits=splits,
         notes=notes,
+    )
+    if unit_of(results) == "percent" and not results.percent_signs:
+        _check_scales(path, tables)
+    return results
+
+
+def _twice(entry: Entry, seed: int, columns: Sequence[str]) -> UserError:
+    advice = "Keep one."
+    if not {*UNITS} & {*columns}:
+        advice = "Keep one; or say in a column subject or recording whose each is."
+    return UserError(
+        f"{entry.where}: {printable(entry.configuration)} has seed {seed} twice. {advice}"
     )
 
 
@@ -175,24 +189,33 @@ def _check_commas(path: Path, texts: Sequence[str]) -> None:
 def _check_scales(
     path: Path, tables: Mapping[str, Mapping[str, Mapping[str, Mapping[int, float]]]]
 ) -> None:
-    """Refuse fractions beside percentages: one configuration all below 1, another all far above."""
-    for recordings in tables.values():
-        for table in recordings.values():
-            known = {name: by_seed.values() for name, by_seed in table.items() if len(by_seed) > 1}
-            for low, of_low in known.items():
-                for high, of_high in known.items():
-                    if 0 < max(of_low) <= 1 and 20 * max(of_low) < min(of_high) <= 100:
-                        raise UserError(
-                            f"{path}: {printable(low, 50)} has fractions and {printable(high, 50)} "
-                            "percentages, as it seems. Make all alike, or write a percent sign "
-                            "behind each percentage."
-                        )
+    """Refuse fractions beside percentages: scores up to 1, and all others over 20 times as large.
+
+    Asked of what has most in common: the seeds of a configuration, two configurations of one
+    recording, and one configuration in all recordings. A zero is the same in both, and two scores
+    alone may differ as much.
+    """
+    recordings = [table for by_name in tables.values() for table in by_name.values()]
+    names = dict.fromkeys(name for table in recordings for name in table)
+    alike = [some for t in recordings for n in (1, 2) for some in combinations(t.items(), n)]
+    alike += [tuple((name, t.get(name, {})) for t in recordings) for name in names]
+    for groups in alike:
+        scores = [(x, name) for name, by_seed in groups for x in by_seed.values() if x > 0]
+        low = max((found for found in scores if found[0] <= 1), default=None)
+        high = min((found for found in scores if found[0] > 1), default=None)
+        if low and high and high[0] > 20 * low[0] and len(scores) > 2:
+            raise UserError(
+                f"{path} has fractions beside percentages, as it seems: {low[0]:g} of "
+                f"{printable(low[1], 50)}, {high[0]:g} of {printable(high[1], 50)}. Make all alike,"
+                " or write a percent sign behind each percentage."
+            )
 
 
 def _decimals(text: str) -> int:
     """Digits behind the point; many where a power of ten is given."""
     mantissa, _, exponent = text.casefold().replace(",", ".").partition("e")
-    return len(mantissa.partition(".")[2]) - int(exponent or 0)
+    shift = int(exponent or 0) if float(mantissa) else 0  # zero has no power of ten
+    return len(mantissa.partition(".")[2]) - shift
 
 
 # ---------------------------------------------------------------- layouts
@@ -224,9 +247,25 @@ def _entries(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
         notes.append(f"Read as wide: a column for each seed, {listed(others)}.")
         return _wide(sheet, others, metric, seeds_in_columns=True)
     if SEED in names and len(others) > 1:
+        _check_numbers(sheet, others)
         notes.append(f"Read as wide: a column for each configuration, {listed(others)}.")
         return _wide(sheet, others, metric, seeds_in_columns=False)
+    odd = [name for name in others if not _SEED.fullmatch(name.casefold())]
+    if CONFIGURATION in names and len(odd) < len(others):
+        raise no_columns(sheet.path, names, f"Leave out what is no seed: {listed(odd)}.")
     raise no_columns(sheet.path, names)
+
+
+def _check_numbers(sheet: Sheet, others: Sequence[str]) -> None:
+    """Refuse a column of words among those of configurations: it names them, or whose they are."""
+    words = [name for name in others if not any(map(_is_score, sheet.column(name)))]
+    if words and sheet.rows:
+        raise no_columns(
+            sheet.path,
+            sheet.columns,
+            f"{printable(words[0], 30)} holds no numbers: call it configuration, if that is what "
+            "it says, or leave it out.",
+        )
 
 
 def _long(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
@@ -279,13 +318,8 @@ def _by_objective(sheet: Sheet, notes: list[str]) -> tuple[Sheet, str]:
 
 def _is_score(text: str) -> bool:
     """Whether a cell may be a score, or one that is missing."""
-    text = text.strip().removesuffix("%").replace(",", ".")
-    if text.casefold() in _ABSENT:
-        return True
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    text = text.strip().removesuffix("%").strip()
+    return text.casefold() in _ABSENT or _NUMBER.fullmatch(text) is not None
 
 
 def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str) -> str:
@@ -293,7 +327,7 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
     if asked is not None:
         if asked.casefold() not in by_name:
             raise UserError(
-                f"--metric {printable(asked)} is no column of {sheet.path}. Found: "
+                f"--metric {printable(asked)} is not a column of {sheet.path}. Found: "
                 f"{listed(others) or 'no score'}."
             )
         return by_name[asked.casefold()]
@@ -303,9 +337,14 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
         return by_name[primary]
     if not others:
         raise no_columns(sheet.path, sheet.columns)
+    numbers = [name for name in others if all(map(_is_score, sheet.column(name)))] or others
+    words = [name for name in others if name not in numbers]
+    advice = ""
+    if words and SUBJECT not in sheet.columns:
+        advice = f" If {printable(words[0], 30)} says whose scores they are, call it subject."
     raise UserError(
         f"{sheet.path} has several columns beside configuration and seed: {listed(others)}. Name "
-        f"the score, as --metric {printable(others[0], 30)}."
+        f"the score, as --metric {printable(numbers[0], 30)}.{advice}"
     )
 
 
@@ -371,7 +410,10 @@ def _seed(entry: Entry) -> int:
     found = _SEED.fullmatch(entry.seed.strip().casefold())
     if found is None:
         shown = printable(entry.seed) or "nothing"
-        raise UserError(f"{entry.where}: expected a whole seed, such as 0, got {shown}.")
+        advice = "Number the seeds, and leave out lines that are no scores of one seed."
+        if entry.configuration.startswith("#"):
+            advice = "Comments go above the header; below it, # begins a name."
+        raise UserError(f"{entry.where}: expected a whole seed, such as 0, got {shown}. {advice}")
     return int(found[1])
 
 
@@ -382,16 +424,16 @@ def _number_text(entry: Entry) -> str:
 
 def _score(entry: Entry, metric: str) -> float:
     text = _number_text(entry)
-    if "," in text and "." not in text:
-        text = text.replace(",", ".")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    expected = f"{entry.where}: expected a number as {printable(metric)}, got"
+    if not _NUMBER.fullmatch(text):
         raise UserError(
-            f"{entry.where}: expected a number as {printable(metric)}, got "
-            f"{printable(entry.value)}. Write decimals with a point, or leave the cell empty where "
-            "there is no result."
+            f"{expected} {printable(entry.value)}. Write decimals with a point, or leave the cell "
+            "empty where there is no result."
+        )
+    value = float(text.replace(",", "."))
+    if value and not _LEAST <= abs(value) <= _MOST:
+        raise UserError(
+            f"{expected} {printable(entry.value)}, which is beyond {_LEAST:g} to {_MOST:g}. Give "
+            "scores in another unit."
         )
     return value

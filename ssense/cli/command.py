@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound="DataclassInstance")
 
 _SCRIPTS = ("sweeps", "analysis")  # packages whose files are run as scripts too
-_SLIP = 0.82  # likeness of names from which one is meant for the other: RATOIS and RATIOS
+_SLIP = 0.82  # likeness from which a name counts as a slip of another: RATOIS and RATIOS
 
 
 def check_flags(options: type[DataclassInstance]) -> None:
     """Refuse wrong flags, or show the help, before the imports of a script that take seconds.
 
-    To be called by a script between its light imports and the others, with the class that it gives
-    to `run_command` below; from here on an interrupt is one line.
+    A script calls it between its quick imports and the others, with the class that it gives to
+    `run_command` below; from here on an interrupt is one line.
     """
     show_interrupts_in_one_line()
     with _errors_in_one_line():
@@ -66,7 +66,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
 
 @contextlib.contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """Exit as commands do where the user can put it right, or has interrupted it."""
+    """Print interrupts and errors that the user can put right in one line, and exit."""
     show_lookalikes()
     try:
         yield
@@ -111,9 +111,9 @@ def program() -> str:
 def unknown_variables(
     options: type[DataclassInstance], environment: Mapping[str, str]
 ) -> list[str]:
-    """Say which variables are set that look like a slip of one of a command's flags.
+    """Report environment variables that look like a misspelt flag of a command.
 
-    All others may be those of another command, for an environment is for all.
+    Any other variable may belong to another command, because the environment is shared.
     """
     known = [flag.variable.removeprefix(PREFIX) for flag in flags_of(options)]
     given = sorted(name.removeprefix(PREFIX) for name in environment if name.startswith(PREFIX))
@@ -127,15 +127,16 @@ def unknown_variables(
 
 
 def inherited(options: Any, base: type[Options]) -> Options:
-    """The part of options that they have from a base class, as an instance of it."""
+    """Return the options that a base class defines, as an instance of that class."""
     return base(**{field.name: getattr(options, field.name) for field in dataclasses.fields(base)})
 
 
 def _check_installed() -> None:
     """Refuse a script that `ray submit` copied, where the package installed there has another.
 
-    That one file is all that it copies: of other edits at home, nothing gets here to be compared.
-    A job that brings the whole repository uses it; each worker compares the code of all packages.
+    `ray submit` copies that one file only; other edits at home do not get here, so they can't be
+    compared. A job that brings the whole repository uses it; each worker compares the code of all
+    packages.
 
     Raises:
         UserError: The script differs from the installed one.
@@ -157,19 +158,19 @@ def _check_installed() -> None:
 
 
 def python() -> str:
-    """How to call this Python from here, for commands that are shown to be typed.
+    """Return the command that starts this Python, as a user would type it.
 
-    A word as it is; `shell_command` quotes what a shell would read otherwise.
+    It is not quoted; `shell_command` quotes what a shell would read otherwise.
     """
     path, found = Path(sys.executable), shutil.which("python")
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))
-    # Of one folder, not of one file: the Python of an environment is a link to that of the system.
+    # The same folder, not the same file: an environment's Python is a link to that of the system.
     return "python" if found and Path(found).parent == path.parent else str(path)
 
 
 def shell_command(*words: object, **flags: object) -> str:
-    """A command of this Python's, as it is typed into a shell: each word quoted as it needs.
+    """Return a command line of this Python, each word quoted for a shell.
 
         >>> shell_command("analysis/controls.py", storage="my results #1").partition(" ")[2]
         "analysis/controls.py --storage 'my results #1'"

@@ -43,7 +43,7 @@ _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _RANGE = re.compile(r"([0-9]{1,18})(?:-|\.\.)([0-9]{1,18})")
 _COMMAND = re.compile(r"(?<!\S)\S*(?:python[\d.]*|\.py)'?(?= )")
-"""Where a message begins to print a command."""
+"""Beginning of a command that a message prints."""
 _LONGEST_RANGE = 10_000
 _LARGEST = 2**63  # what libraries take for a whole number
 _MOST_DIGITS = 30  # with zeros in front; more are never converted
@@ -59,7 +59,7 @@ _EXAMPLES = {int: "8", float: "0.5", bool: "1", str: "NAME", Path: "FOLDER"}
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """A field of an options class, as it is given.
+    """A field of an options class as a flag of the command line.
 
     Attributes:
         name: Name of the field, dotted within a group: "synthetic.sampling_rate".
@@ -138,7 +138,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What a message calls it."""
+        """The name of the source in messages."""
         return self.variable or self.flag.typed
 
     def __str__(self) -> str:
@@ -148,7 +148,7 @@ class Source:
         return f"{self.name}={text}" if self.variable else f"{self.name} {text}".strip()
 
     def refuse(self, why: str) -> UserError:
-        """The error of a value, with a right one."""
+        """The error for a wrong value, with an example of a right one."""
         return UserError(f"{str(self).rstrip(' =')}: {why}. {self.advice}")
 
     @property
@@ -166,7 +166,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Parsed(Generic[Options]):
-    """Options, and where the values came from that were given."""
+    """Parsed options, and where the given values came from."""
 
     options: Options
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -281,7 +281,7 @@ class _Arguments:
         self._found: dict[str, Source] = {}
 
     def read(self) -> dict[str, Source]:
-        """Sources by name of the flag.
+        """The sources of the given values, by name of the flag.
 
         Raises:
             UserError: A word is neither a flag nor a value, a flag is repeated, or lacks its value.
@@ -321,7 +321,7 @@ class _Arguments:
         )
 
     def _flag(self, word: str) -> tuple[Flag, bool]:
-        """The flag of a word, and whether it switches it off."""
+        """The flag of a word, and whether the word switches it off."""
         typed = word.replace("_", "-")
         if typed in self._by_name:
             return self._by_name[typed], False
@@ -353,7 +353,7 @@ def nearest_name(name: str, names: Sequence[str], cutoff: float = 0.6) -> str:
 
 
 def _value(source: Source) -> Any:
-    """What a text says.
+    """The value that a text stands for.
 
     Raises:
         UserError: The text is nothing of the flag's type.
@@ -378,7 +378,7 @@ def _value(source: Source) -> Any:
 
 
 def _items(source: Source, text: str) -> list[Any]:
-    """What an item of a list says: a value, or a range of whole numbers."""
+    """The values that an item of a list stands for: one, or a range of whole numbers."""
     bounds = _RANGE.fullmatch(text) if source.flag.kind is int else None
     if bounds:
         first, last = int(bounds[1]), int(bounds[2])
@@ -391,7 +391,7 @@ def _items(source: Source, text: str) -> list[Any]:
 
 
 def _item(source: Source, text: str, kind: Any) -> Any:
-    """What a text says: one of the choices, a switch, a name, a number, which may be in percent."""
+    """The value of a text: a choice, a switch, a name, or a number, which may be in percent."""
     if get_origin(kind) is Literal:
         for choice in get_args(kind):
             if text == str(choice):
@@ -428,7 +428,7 @@ def _hint(text: str, flag: Flag) -> str:
 
 
 def _is_value(text: str, kind: Any) -> bool:
-    """Whether a text says a number that libraries can take."""
+    """Whether a text is a number that libraries can take."""
     if kind is int:
         return (
             bool(re.fullmatch(rf"\s*[+-]?[0-9]{{1,{_MOST_DIGITS}}}\s*", text))
@@ -490,7 +490,7 @@ def _build(
 
 
 def _as_flag(message: str, sources: Mapping[str, Source], prefix: str) -> str:
-    """What a class says of a field, said of its flag or variable, with an example."""
+    """Express the error of an options class in terms of its flag or variable, with an example."""
     word = re.match(r"-{0,2}[\w-]+", message)
     name = prefix + (word[0].removeprefix("--").replace("-", "_") if word else "")
     source = sources.get(name)
@@ -512,7 +512,7 @@ def _with_flags(message: str, flags: Sequence[Flag]) -> str:
 def _by_source(message: str, sources: Iterator[Source] | Any) -> str:
     """A message with variables in place of flags, but for those of commands, which are to be typed.
 
-    What stands before a value is an assignment: "Lower SSENSE_CPUS_PER_CELL, or give
+    A variable in front of a value becomes an assignment: "Lower SSENSE_CPUS_PER_CELL, or give
     SSENSE_GPUS_PER_CELL=0."
     """
     command = _COMMAND.search(message)

@@ -1,4 +1,4 @@
-"""An interrupt is one line, from the first import of a command on."""
+"""Show an interrupt as one line instead of a traceback, from a command's first import on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OF_COMMANDS = ("sweeps", "analysis", "benchmarks", "ssense")
 
 
 def show_interrupts_in_one_line() -> None:
-    """Show an interrupt that nobody catches as a line; other exceptions as ever."""
+    """Show an interrupt that nobody catches as one line; other exceptions as usual."""
     sys.excepthook = _excepthook
 
 

@@ -23,7 +23,7 @@ _START = re.compile(r"(?P<indent>\s*)(?P<label>\S+\s{2,})?")  # "  Channels   4 
 
 
 def _has_size() -> bool:
-    """Whether somebody looks: at the end of `ray submit ... | tee log` is a terminal of no size."""
+    """Whether the terminal has a size; that of `ray submit ... | tee log` has none."""
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns > 0
     except (OSError, ValueError):  # no terminal, or not even a file

@@ -1,4 +1,4 @@
-"""A table on screen: every cell of it, laid out for the width there is."""
+"""Tables on screen, laid out for the width of the terminal, with no cell cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from ssense.cli.terminal import shown
 
 _GAPS = (3, 2)  # blanks between columns
-_INDENT = 4  # of what belongs to the line above
+_INDENT = 4  # indent of lines that belong to the line above
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ScreenTable:
             yield console.render_str(line, markup=False, emoji=False, highlight=False)
 
     def lines(self, width: int) -> list[str]:
-        """Lay it out.
+        """Lay out the table.
 
         Args:
             width: Columns of the terminal.

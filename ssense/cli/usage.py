@@ -32,7 +32,7 @@ def usage(options: type, program: str, description: str) -> str:
     named = [flag for flag in flags if not flag.by_place]
     lines = [f"usage: {' '.join([program, *(flag.typed for flag in places), '[flags]'])}", ""]
     for part in description.split("\n\n"):
-        # What is indented are commands, a line each.
+        # Indented lines are commands.
         lines += [*(part.splitlines() if part.startswith(" ") else _wrapped(part, width)), ""]
     groups = {"by place": places} if places else {}
     for title, members in (groups | _grouped(named, getattr(options, "groups", {}))).items():
@@ -47,7 +47,7 @@ def usage(options: type, program: str, description: str) -> str:
 
 
 def _grouped(flags: Sequence[Flag], groups: Mapping[str, Sequence[str]]) -> dict[str, list[Flag]]:
-    """Flags by title: those in no group first, those of a nested class under its name at last."""
+    """Flags by title: those in no group first, those of a nested class under its name last."""
     by_name = {flag.name: flag for flag in flags}
     titles = {name: title for title, names in groups.items() for name in names}
     found: dict[str, list[Flag]] = {}

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssense.choices import SplitKind
 from ssense.data.repeats import TowerTexts, repeat_groups
-from ssense.data.splits import Split, SplitKind, split_sentences
+from ssense.data.splits import Split, split_sentences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +20,18 @@ class Dataset:
 
     Attributes:
         digest: Digest of the whole origin: recording, segments, spectrograms, text tower.
-        spectrograms: `[N, electrodes, frequencies, frames]` float16.
-        text: `[N, D]` float32, rows of length 1.
-        sentences: N texts.
-        spans_s: `[N, 2]` float64, start and end of each segment's signal, context included, seconds
+        spectrograms: Spectrograms `[N, electrodes, frequencies, frames]` float16.
+        targets: Embeddings `[N, D]` float32 of the sentences, unit norm.
+        stimuli: The N sentences.
+        spans_s: Start and end of each segment's signal, `[N, 2]` float64, context included, seconds
             of the recording.
         tower: The sentences as the text tower reads them; None to tell them apart by their words.
     """
 
     digest: str
     spectrograms: np.ndarray
-    text: np.ndarray
-    sentences: tuple[str, ...]
+    targets: np.ndarray
+    stimuli: tuple[str, ...]
     spans_s: np.ndarray
     tower: TowerTexts | None = None
 
@@ -39,15 +40,19 @@ class Dataset:
 
     def split(self, kind: SplitKind, seed: int) -> Split:
         """Divide the sentences, see `split_sentences`."""
-        repeats = repeat_groups(self.sentences, self.tower)
+        repeats = repeat_groups(self.stimuli, self.tower)
         return split_sentences(kind, seed, repeats, self.spans_s)
+
+    def n_candidates(self, split: Split) -> int:
+        """Sentences of the validation, of which each query has to find its own."""
+        return len(split.validation)
 
     def on(self, device: torch.device) -> Pairs:
         """All pairs on a device; on the CPU they share the arrays' memory."""
         with warnings.catch_warnings():
             # Arrays out of Ray's object store are read-only, and nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            tensors = (torch.from_numpy(array) for array in (self.spectrograms, self.text))
+            tensors = (torch.from_numpy(array) for array in (self.spectrograms, self.targets))
             return Pairs(*(tensor.to(device) for tensor in tensors))
 
 
@@ -60,23 +65,25 @@ class Pairs:
     """
 
     spectrograms: Tensor
-    text: Tensor
+    targets: Tensor
     rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.text if self.rows is None else self.rows)
+        return len(self.targets if self.rows is None else self.rows)
 
     @property
     def device(self) -> torch.device:
         """Where they are."""
-        return self.text.device
+        return self.targets.device
 
     def select(self, rows: np.ndarray) -> Pairs:
         """Restrict to some rows, counted in this selection."""
         index = torch.from_numpy(rows).to(self.device)
-        return Pairs(self.spectrograms, self.text, index if self.rows is None else self.rows[index])
+        return Pairs(
+            self.spectrograms, self.targets, index if self.rows is None else self.rows[index]
+        )
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather spectrograms `[B, E, 1, F, T]` float16 and text `[B, D]` of this selection."""
+        """Gather spectrograms `[B, E, 1, F, T]` float16 and targets `[B, D]` of this selection."""
         rows = index if self.rows is None else self.rows[index]
-        return self.spectrograms[rows].unsqueeze(2), self.text[rows]
+        return self.spectrograms[rows].unsqueeze(2), self.targets[rows]

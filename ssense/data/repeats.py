@@ -27,9 +27,9 @@ class TowerTexts:
 def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.ndarray:
     """Number the groups of sentences that are the same, by their first appearance, int64 [N].
 
-    Sentences of the same words are, see `normalised`, and those of the same tokens, which the text
-    tower cannot tell apart: “it’s” and "it's", or long texts that differ beyond its last token.
-    Two that are each the same as a third are in one group with it.
+    Sentences are the same if they have the same words, see `normalised`, or the same tokens, which
+    the text tower cannot tell apart: “it’s” and "it's", or long texts that differ beyond its last
+    token. Two that are each the same as a third are in one group with it.
 
     Args:
         text: N sentences.
@@ -37,7 +37,7 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
     """
     words = first_of(map(normalised, text))
     tokens = words if tower is None else tower.same_as
-    first = list(range(len(text)))  # of the group so far, or on the way to it
+    first = list(range(len(text)))  # first row of the group so far, or one on the way to it
 
     def found(row: int) -> int:
         while first[row] != row:
@@ -52,7 +52,7 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
 
 
 def normalised(sentence: str) -> str:
-    """Keep a sentence's words alone: "Oh, yeah!" and "oh yeah" are the same."""
+    """Keep only the words of a sentence: "Oh, yeah!" and "oh yeah" are the same."""
     return " ".join(re.findall(r"[\w']+", sentence.casefold()))
 
 

@@ -11,7 +11,8 @@ bytes of its values, whose type and shape the file states; plain pyarrow reads i
     values = numpy.frombuffer(b"".join(table["spectrogram"].to_pylist()), numpy.float16)
     values.reshape(-1, *json.loads(table.schema.metadata[b"shape"]))
 
-Values one by one would be read at a tenth of the speed, and compressed well take nearly the room.
+Storing values one by one would make reading ten times slower; compression would save hardly any
+room.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def write_shard(
         path: Path of the shard.
         origin: Digest of the folder that the shard belongs to.
         sentences: Columns of the sentence table, one value per row.
-        spectrograms: `[rows, electrodes, frequencies, frames]`, stored as float16.
+        spectrograms: Spectrograms `[rows, electrodes, frequencies, frames]`, stored as float16.
 
     Raises:
         UserError: The storage can't be written to.
@@ -226,7 +227,7 @@ def _shard(path: UPath, rows: int, content: pa.Buffer) -> Shard:
 
 
 def _schema(path: UPath, origin: str, sentences: pa.Schema, row_shape: Sequence[int]) -> pa.Schema:
-    """Of a shard: the sentence table's columns, then the values of a spectrogram as bytes."""
+    """Schema of a shard: the sentence table's columns, then a spectrogram's values as bytes."""
     values = pa.field("spectrogram", pa.binary(2 * int(np.prod(row_shape))), nullable=False)
     about = {
         _ORIGIN: f"{origin}/{path.name}",
@@ -381,7 +382,7 @@ def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFi
 
 
 def _source(path: UPath) -> pa.NativeFile:
-    """Its bytes; a local file stays where it is, to be read in parts."""
+    """The bytes of a shard; a local file stays where it is, to be read in parts."""
     if not is_local(path):
         return pa.BufferReader(read_whole(path))
     try:
@@ -393,7 +394,7 @@ def _source(path: UPath) -> pa.NativeFile:
 
 
 def _sha256(source: pa.NativeFile) -> str:
-    """Of all that is left of a file, which is wound back."""
+    """Checksum of the rest of a file, which is wound back."""
     checksum = hashlib.file_digest(source, "sha256").hexdigest()
     source.seek(0)
     return checksum

@@ -1,4 +1,4 @@
-"""The command line that looks at a folder of shards, without the libraries that read them."""
+"""Options of the command that looks at a folder of shards; imports nothing slow."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 
 MOST_SENTENCES = 3
 MOST_ELECTRODES = 4
-_SHOWN_PERCENTILES = (1, 99)  # of the values: the colours would else serve the extremes
+_SHOWN_PERCENTILES = (1, 99)  # of the values; else the colours would serve the extremes
 
 
 def spectrogram_figure(
@@ -24,7 +24,7 @@ def spectrogram_figure(
     """Draw the first spectrograms of some sentences at a few electrodes, as PNG.
 
     Args:
-        spectrograms: `[sentences, electrodes, frequencies, frames]`.
+        spectrograms: Spectrograms `[sentences, electrodes, frequencies, frames]`.
         sentences: Texts of the sentences.
         electrodes: Names along the second axis.
         times_s: Times of the frames.
@@ -35,7 +35,8 @@ def spectrogram_figure(
 
     rows = min(MOST_SENTENCES, len(spectrograms))
     # From first to last electrode: neighbours on a shaft look alike.
-    columns = np.unique(np.linspace(0, len(electrodes) - 1, MOST_ELECTRODES).astype(int))
+    spread = np.linspace(0, len(electrodes) - 1, MOST_ELECTRODES)
+    columns: list[int] = np.unique(spread.astype(int)).tolist()
     images = spectrograms[:rows, columns].astype(np.float32)
     extent = (*_edges(times_s), *_edges(frequencies_hz))
     lowest, highest = np.percentile(images, _SHOWN_PERCENTILES)

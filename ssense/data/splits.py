@@ -15,7 +15,7 @@ FRACTIONS = (0.6, 0.2, 0.2)
 BLOCKS = 20
 """Stretches of the recording that a blocked split deals out whole."""
 GAP_S = 7.0
-"""Seconds between parts that are apart in time: a segment's context and its filters reach less."""
+"""Seconds between parts that are apart in time: a segment's context and filters reach less far."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np
         kind: Kind of split, see `SplitKind`.
         seed: Seed of the division.
         repeats: Number of each sentence's group, `[N]`; those of one group are the same.
-        spans_s: `[N, 2]` start and end of their signal, context included, in seconds.
+        spans_s: Start and end of each sentence's signal, `[N, 2]`, context included, seconds.
 
     Raises:
         ValueError: The seed is negative, or a part would be empty.
@@ -57,16 +57,16 @@ def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np
 
 
 def resampled_sizes(kind: SplitKind, split: Split) -> tuple[int, int]:
-    """Training sentences, and test sentences as far as seeds draw them anew.
+    """Numbers of training sentences, and of test sentences as far as seeds draw them again.
 
-    They are what Nadeau and Bengio's correction allows for. Where all seeds share one test split,
-    nothing of it is drawn anew, and claims are about its sentences alone.
+    Nadeau and Bengio's correction allows for these. Where all seeds share one test split, nothing
+    of it is drawn again, and claims are about its sentences alone.
     """
     return len(split.train), 0 if kind == "held-out" else len(split.test)
 
 
 def split_identity(kind: SplitKind) -> list[Any]:
-    """What a kind of split depends on beside sentences and seed, as plain values."""
+    """What a kind of split depends on besides sentences and seed, as plain values."""
     rules: dict[str, list[Any]] = {
         "grouped": ["same words or tokens"],
         "blocked": [BLOCKS, GAP_S],
@@ -100,8 +100,8 @@ def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
     """Which spans come nearer than the gap to any of the others, bool `[N]`.
 
     Args:
-        spans: `[N, 2]` starts and ends.
-        others: The other spans, `[M, 2]`.
+        spans: Starts and ends of the spans, `[N, 2]`.
+        others: Starts and ends of the others, `[M, 2]`.
         gap: Gap in the spans' unit; 0 asks for overlap.
     """
     begun = np.searchsorted(np.sort(others[:, 0]), spans[:, 1] + gap, side="left")
@@ -120,7 +120,9 @@ def _grouped(repeats: np.ndarray, seed: int) -> Split:
     for row, group in enumerate(repeats.tolist()):
         rows_of[group].append(row)
     groups = list(rows_of.values())
-    test, validation, train = [], [], []
+    test: list[int] = []
+    validation: list[int] = []
+    train: list[int] = []
     # Not in the order of shuffled rows: the larger a group, the sooner one of its rows comes.
     for number in np.random.default_rng(seed).permutation(len(groups)):
         rows = groups[number]
@@ -156,4 +158,5 @@ def _end_held_out(spans_s: np.ndarray, seed: int) -> Split:
 
 
 def _away(spans_s: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    return rows[~near(spans_s[rows], spans_s[others], GAP_S)]
+    away: np.ndarray = rows[~near(spans_s[rows], spans_s[others], GAP_S)]
+    return away

@@ -13,7 +13,7 @@ from ssense.cli.screen import duration, say
 from ssense.data.splits import Split
 from ssense.engine.core.power import Power
 from ssense.engine.core.record import MOST_ATTEMPTS
-from ssense.engine.core.sweep import Sweep
+from ssense.engine.core.sweep import Levels, Sweep
 from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import fit_additive
@@ -131,7 +131,7 @@ def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
 def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
     """Name the sweeps of the same claim whose cells don't count in this one, and why, a line each.
 
-    They were run on other data, with another training or over another space.
+    These sweeps were run on other data, with other training settings or over another search space.
 
     Raises:
         UserError: The storage can't be read.
@@ -140,7 +140,7 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
     for ledger in map(Ledger, sweep_folders(storage)):
         try:
             other = ledger.description().sweep
-        except UserError:  # of another format, or damaged: nothing is asked of it
+        except UserError:  # of another format, or damaged: it is left out
             continue
         if other.claim != sweep.claim or other.name == sweep.name:
             continue
@@ -162,10 +162,8 @@ def _differences(then: Sweep, now: Sweep) -> Iterator[str]:
         yield "other configurations to choose from"
 
 
-def _space(sweep: Sweep) -> list[tuple[str, dict[str, list[float]]]]:
-    return [
-        (f.name, {name: list(levels) for name, levels in f.levels.items()}) for f in sweep.families
-    ]
+def _space(sweep: Sweep) -> list[tuple[str, dict[str, Levels]]]:
+    return [(family.name, dict(family.levels)) for family in sweep.families]
 
 
 def show_sweep(sweep: Sweep) -> None:

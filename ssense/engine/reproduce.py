@@ -1,7 +1,8 @@
 """Reproduce one cell: train it again, alone in this process, and compare it to the bit.
 
-The cell stays as it is. Where it is not the same to the bit, the largest differences are what a
-difference between configurations has to exceed to mean anything: the ledger keeps them.
+The cell in the ledger stays as it is. Where the second training is not the same to the bit, the
+largest differences are kept in the ledger: a difference between configurations means something only
+if it exceeds them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ from ssense.engine.tasks.precompute import load_dataset
 from ssense.errors import UserError, printable
 from ssense.retrieval import NonFiniteError, metric_title
 from ssense.specification import configured
-from ssense.training.loop import Fit, fit, validation_metrics
+from ssense.training.loop import Data, Fit, Specification, fit, validation_metrics
 from ssense.training.process import reset_process
 
 _CALLED = re.compile(r"(?P<label>.*?)[,\s]*\bseed\s*(?P<seed>\d+)\s*", re.IGNORECASE)
@@ -122,9 +124,7 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
     return reproduction
 
 
-def train_again(
-    ledger: Ledger, record: Record, dataset: Dataset | ImageDataset, threads: int
-) -> Fit:
+def train_again(ledger: Ledger, record: Record, dataset: Data, threads: int) -> Fit:
     """Train the cell of a record in this process, as a worker would; write nothing.
 
     Raises:
@@ -142,7 +142,7 @@ def train_again(
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
     split = dataset.split(specification.split, cell.seed)
-    spec = configured(specification, cell.configuration)
+    spec: Specification[Any, Any] = configured(specification, cell.configuration)
     try:
         return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
     except NonFiniteError as error:
@@ -212,7 +212,9 @@ def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tupl
         shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
         raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
     ledger = sweeps[found[0]]
-    return ledger, ledger.record(found[0])
+    record = ledger.record(found[0])
+    assert record is not None  # it has just been listed
+    return ledger, record
 
 
 def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
@@ -223,6 +225,7 @@ def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
     """
     description = ledger.description()
     origin, wanted = description.origin, description.sweep.dataset_digest
+    data: Dataset | ImageDataset
     if isinstance(origin, ImageOrigin):
         data = plan_images(origin.source, ledger.storage).load()
         changed = "responses, images or tower"

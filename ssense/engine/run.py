@@ -10,11 +10,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from statistics import fmean, stdev
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import optuna
 from rich.prompt import Confirm
 
+from ssense.choices import PolicyName
 from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say, step
 from ssense.cli.screen_table import ScreenTable
@@ -44,18 +45,18 @@ from ssense.training.process import gpus_here, slots_here, slow_precision
 Options = TypeVar("Options", bound=EngineOptions)
 
 _INTERRUPTED_S = 5.0
-"""What a person who stops a sweep waits for MLflow at most."""
+"""Longest wait for MLflow after an interrupt, seconds."""
 
 Outcome = Literal["full", "stopped", "incomplete"]
 """How a call leaves a sweep: every cell has a result or is given up; as much was done as was asked
 for; or cells are without a result."""
 
 
-def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
+def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
     """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
 
     Args:
-        define: Function that makes the sweep of a dataset.
+        define: Function that makes the sweep of a dataset, of a plan that the options make.
         options: Options of the command line.
 
     Raises:
@@ -81,7 +82,7 @@ def run(define: Callable[[DataPlan, Options], Sweep], options: Options) -> None:
         raise SystemExit(1)
     if outcomes <= {"full"}:
         if os.environ.get("RAY_ADDRESS"):
-            say(f"Next: {options.next_step}, submitted as this was")
+            say(f"Next: {options.next_step}, submitted in the same way")
         else:
             say(f"Next: {shell_command(options.next_step, storage=options.storage)}")
 
@@ -147,7 +148,7 @@ def _take_up(
 
 
 def versions_of_nothing(records: Iterable[Record], options: EngineOptions) -> list[str]:
-    """Say which versions of the code were named that no cell is of: misspelt, or trained again."""
+    """Report named versions of the code that no cell is of: misspelt, or trained again."""
     found = [version.name for version in code_versions(records)]
     listed = ", ".join(found) or "none yet"
     return [
@@ -247,9 +248,9 @@ def _train(
 
 
 def _leave_view(tracker: Tracker, search: Search, claim: Claim) -> None:
-    """Let a sweep that was interrupted not seem to go on in MLflow, unless another driver has it.
+    """Close the run of an interrupted sweep in MLflow, unless another driver has it.
 
-    What keeps MLflow from being written is no news beside what interrupted the sweep.
+    What keeps MLflow from being written matters less than what interrupted the sweep.
     """
     if claim.lost_to is None:
         with suppress(Exception):
@@ -271,7 +272,7 @@ def _bring_up_to_date(
 
 
 def _save(
-    search: Search, ledger: Ledger, data: DataPlan, policy: str, kept_versions: Sequence[str]
+    search: Search, ledger: Ledger, data: DataPlan, policy: PolicyName, kept_versions: Sequence[str]
 ) -> None:
     ledger.describe(
         Description(

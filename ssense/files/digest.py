@@ -18,13 +18,14 @@ from ssense.specification import identity
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
 # A recording has 6 GB and is named at every start; weights are named by every cell's signature.
 _WORTH_REMEMBERING = 2**20
-_SETTLED_S = 2.0  # some file systems tell times no finer: a file could change and show it not
+_SETTLED_S = 2.0  # some file systems' times are no finer: a change could go unnoticed
 
 
 def digest(*parts: Any) -> str:
     """Hash dataclasses, mappings, sequences and scalars by value, whatever their key order.
 
-    Of a dataclass only what differs from its defaults counts, see `specification.identity`.
+    Only the fields of a dataclass that differ from their defaults count, see
+    `specification.identity`.
 
     Raises:
         TypeError: A part holds something without a canonical JSON form (an array, an object).

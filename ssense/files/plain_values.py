@@ -1,7 +1,8 @@
 """Plain values, as JSON has them, read back into the types that they were written from.
 
-Whoever edits a file by hand, or loses half of it, leaves JSON that parses and means nothing: a list
-for an object, a number of four hundred digits, null. Each is found here, and named by its place.
+A file that was edited by hand, or cut short, may be JSON that parses and means nothing: a list for
+an object, a number of four hundred digits, null. Each of these is found here, and named by its
+place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from ssense.errors import UserError, printable
 from ssense.specification import KIND, kind_of
 
-_LARGEST = 2.0**63  # a whole number beyond it is no int64, and at last no float; NaN is not below
+_LARGEST = 2.0**63  # larger whole numbers do not fit into int64 or float; NaN is not below it
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
 _KINDS |= {float: "a number", type(None): "null"}
 
@@ -25,7 +26,7 @@ Kind = TypeVar("Kind")
 def from_plain(kind: type[Kind], value: Any) -> Kind:
     """Read a dataclass, or a container of plain values, from what `json.loads` gave.
 
-    Fields with a default may be missing. Nothing is converted but lists to tuples.
+    Fields with a default may be missing. Nothing is converted, except that lists become tuples.
 
     Args:
         kind: The type that is wanted, as it is written in an annotation.

@@ -49,7 +49,7 @@ def load_restricted(path: Path) -> Any:
         `numpy.save` makes of a dict) as that object. Arrays are read-only views of the file.
 
     Raises:
-        UserError: the file is missing or damaged, or holds anything else.
+        UserError: The file is missing or damaged, or holds anything else.
     """
     require_file(path)
     try:
@@ -206,7 +206,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _Name:
-    """A class that a pickle mentions and that has no use here."""
+    """A class that a pickle mentions but that is not needed here."""
 
     name: str
 
@@ -228,7 +228,7 @@ def _tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any) -
 
 
 def _encode(text: str, codec: str) -> bytes:
-    """What bytes are in a pickle of a protocol that has none."""
+    """Encode text as pickle protocols without bytes objects have Python do it."""
     if codec != "latin1":
         raise ValueError(f"it holds text for the codec {printable(codec)}")
     return text.encode("latin1")
@@ -243,7 +243,7 @@ def _no_objects(_: Any) -> Any:
 
 
 def _globals() -> dict[tuple[str, str], Any]:
-    """What stands in for the names that pickles of arrays and tensors mention."""
+    """Stand-ins for the names that pickles of arrays and tensors mention."""
     known: dict[tuple[str, str], Any] = {
         ("_codecs", "encode"): _encode,
         ("__builtin__", "bytes"): _no_bytes,
@@ -290,7 +290,7 @@ class _Unpickler(pickle._Unpickler):
         """Make arrays of what stands for them, and refuse what is not plain."""
         if value is None or type(value) in (bool, int, float, str, np.ndarray):
             return value
-        if id(value) not in done:  # what is referred to a thousand times is made once
+        if id(value) not in done:  # an object that is referred to a thousand times is made once
             done[id(value)] = self._resolved(value, lambda inner: self._plain(inner, done))
         return done[id(value)]
 

@@ -1,7 +1,8 @@
 """JSON files that show whether they were changed: each holds a checksum of all else in it.
 
-An edit, a merge of two copies or a flipped bit leaves valid JSON that says something else. Whoever
-means to forge a file can make its checksum too; this is against accidents, and edits in passing.
+An edit, a merge of two copies or a flipped bit leaves valid JSON that says something else. The
+checksum finds accidents and passing edits; it is no protection against a forger, who can compute it
+too.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def unsealed(content: Any, without: str = "") -> dict[str, Any]:
         without: A name under the checksum that is to be taken off too.
 
     Raises:
-        ValueError: The content is no object, has no checksum, or is not what that was made of.
+        ValueError: The content is not an object, has no checksum, or is not what that was made of.
     """
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__}, not an object")
@@ -55,7 +56,7 @@ def unsealed(content: Any, without: str = "") -> dict[str, Any]:
 
 
 def check_format(path: UPath, content: Any, wanted: int) -> None:
-    """Refuse a file that is none of ours, or of another format.
+    """Refuse a file that ssense did not write, or one of another format.
 
     Args:
         path: Where the file is, for the message.
@@ -63,7 +64,7 @@ def check_format(path: UPath, content: Any, wanted: int) -> None:
         wanted: Format of the files of its kind.
 
     Raises:
-        UserError: With the format that was found.
+        UserError: The format is another; the message has the one that was found.
     """
     version = content.get("format") if isinstance(content, dict) else None
     if version != wanted:

@@ -32,14 +32,14 @@ except ModuleNotFoundError:  # every command that reads or writes a storage impo
     print("error: ssense does not run on Windows itself. Install it in WSL.", file=sys.stderr)
     raise SystemExit(2) from None
 
-# Of a database that was not finished, SQLite's own files lie beside it.
+# SQLite's own files lie beside a database that was not finished.
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}(-journal|-wal|-shm)?")
 _LOCK = "lock"
 _UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
 _ELSEWHERE_S = 86_400.0
-"""Far more than another machine takes to fill a scratch folder: its locks may not be seen here."""
+"""Age of an abandoned scratch folder where locks of other machines may not be seen."""
 ABANDONED_S = 60.0
-"""A file that is still being written changes more often."""
+"""Age of a partial file that counts as abandoned; one being written changes more often."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
@@ -50,13 +50,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "config_kwargs": {"max_pool_connections": 64},
     }
 }
-"""How object stores are reached, by protocol; where and as whom is said by AWS's own variables."""
+"""Options of object stores by protocol; AWS's own variables give address and credentials."""
 
 _READ_AT_ONCE = 1000
 
-# Of S3 and its like: 412, whether or not it says which condition; 409, another writer is at it.
+# Answers of S3 and its like: 412, with or without the condition; 409, another writer is at it.
 _TAKEN = ("PreconditionFailed", "412", "ConditionalRequestConflict")
-# What says nothing of the request itself.
+# Errors that say nothing of the request itself.
 _PASSING = ("", "SlowDown", "InternalError", "ServiceUnavailable", "500", "502", "503", "504")
 _REASON_CHARACTERS = 100
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -100,7 +100,8 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
 def _check_conditions(root: UPath, probe: UPath) -> None:
     """Refuse an object store where a file that is there can be created a second time.
 
-    Two sweeps would both believe to have the claim, and of two looks at once one would be lost.
+    Otherwise two sweeps would both believe to have the claim, and one of two looks at once would be
+    lost.
 
     Args:
         root: The storage, for the message.
@@ -159,8 +160,8 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
 def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | str]) -> None:
     """Write files that belong together, each whole; on a disk that has no room for all, none.
 
-    So no table of today stands beside one of last week. Object stores, which are never full, put
-    one after the other.
+    So a table of today never stands beside one of last week. Object stores, which are never full,
+    put the files one after the other.
 
     Args:
         folder: Made if need be.
@@ -187,7 +188,7 @@ def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | st
 
 
 def create(path: UPath, content: bytes) -> None:
-    """Write a file that must not be there yet, whole: of several writers at once, one succeeds.
+    """Write a new file, whole; of several concurrent writers, exactly one succeeds.
 
     Args:
         path: Path of the new file.
@@ -239,14 +240,14 @@ def place_new(partial: Path, path: Path) -> None:
 
 
 def _s3_code(error: Exception) -> str:
-    """What an object store called an error; empty where it is none of a store's."""
+    """The error code of an object store; empty for any other error."""
     response = getattr(error.__cause__ or error, "response", None) or {}
     code: str = response.get("Error", {}).get("Code", "")
     return code
 
 
 def write_next(folder: UPath, name: str, number: int, content: str) -> UPath:
-    """Write a file under the first free number from `number` on; who writes at once takes another.
+    """Write to the first unused number >= `number`; concurrent writers get different numbers.
 
     Args:
         folder: Folder of the file, made if need be.
@@ -380,7 +381,7 @@ def subfolders_with(folder: UPath, name: str) -> dict[str, str]:
     In an object store this takes a request per thousand files, not one per folder.
 
     Returns:
-        By folder, a mark that changes with the file's content; empty where the storage has none.
+        Marks by folder, which change with the file's content; empty where the storage has none.
 
     Raises:
         UserError: The storage can't be read.
@@ -419,7 +420,7 @@ def cache_folder() -> Path:
 def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) -> Path:
     """A folder on a disk of this machine: itself, or a copy in the user's cache, up to date.
 
-    HDF5 and other readers want local files. Of processes that ask at once, one fetches.
+    HDF5 and other readers need local files. Of processes that ask at once, one fetches.
 
     Args:
         folder: Folder on any storage.
@@ -449,7 +450,7 @@ def local_copy(folder: UPath, wanted: Callable[[str], bool] = lambda _: True) ->
 def _bring_up_to_date(copy: Path, folder: UPath, wanted: Callable[[str], bool]) -> None:
     """Fetch what is wanted and missing or changed, and remove what has gone.
 
-    Beside the copy, COPY.json keeps the mark of each file that was fetched.
+    COPY.json beside the copy keeps the mark of each file that was fetched.
     """
     files = relative_files(folder)
     if not files:
@@ -502,7 +503,7 @@ def _fetch(path: UPath, target: Path) -> None:
             path.fs.get_file(path.path, str(partial))
         except Exception as error:  # an object store raises whatever its client library does
             if isinstance(error, OSError) and error.errno and not _s3_code(error):
-                raise  # of the disk here
+                raise  # an error of the disk here
             raise _unreadable(path, error) from error
 
 
@@ -569,18 +570,19 @@ def write_folder(
 
 @contextlib.contextmanager
 def scratch_folder(place: Path | None = None, prefix: str = "ssense-scratch-") -> Iterator[Path]:
-    """An empty folder that is removed in the end, and by this user's next call after a kill.
+    """Yield an empty folder that is removed at the end, or by the next call after a kill.
 
-    Whoever works in one holds the lock beside it, which the system releases with the process. On a
-    shared file system it may do so for this machine alone, which the folder's name therefore tells.
-    SIGTERM, which would end the process on the spot, is an interrupt meanwhile.
+    A process that works in the folder holds the lock beside it, which the system releases with the
+    process. On a shared file system it may do so for this machine alone, so the folder's name has
+    the machine. SIGTERM, which would end the process at once, is an interrupt meanwhile.
 
     Args:
         place: Folder to make it in; None for the temporary one.
-        prefix: What its name begins with; of all with this prefix, those left behind are removed.
+        prefix: Beginning of its name. This user's folders with the same prefix that were left
+            behind are removed.
 
     Raises:
-        OSError: It can't be made.
+        OSError: The folder can't be made.
     """
     place = place or Path(tempfile.gettempdir())
     here = f"{prefix}{platform.node()}"
@@ -610,9 +612,7 @@ def _is_abandoned(folder: Path, least_s: float) -> bool:
             return False
         if time.time() - about.st_mtime < least_s:
             return False
-        with _locked(
-            folder / _LOCK
-        ):  # let go of again: NFS keeps the folder of a file that is open
+        with _locked(folder / _LOCK):  # released again: NFS keeps the folder of an open file
             return True
     except OSError:
         return False

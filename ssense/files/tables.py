@@ -53,7 +53,7 @@ def read_csv(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
 
 
 def require_columns(path: Path, wanted: Sequence[str]) -> None:
-    """Refuse a CSV file that has a wanted column not at all, or more than once.
+    """Refuse a CSV file in which a wanted column is missing or repeated.
 
     Raises:
         UserError: A column is missing or repeated; the message names it, and the columns found.

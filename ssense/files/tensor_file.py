@@ -1,7 +1,7 @@
 """One tensor kept in a file of its own: whole or not there, and refused where it is damaged.
 
-Beside the tensor, the file's header says what it was made from and what its bytes hash to: neither
-safetensors nor a file system notices a value that changed, or two files that were swapped.
+The file's header says what the tensor was made from and what its bytes hash to: neither safetensors
+nor a file system notices a value that changed, or two files that were swapped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """State dictionaries of other people's models: read without running what a file says.
 
-Read are .safetensors files, whatever `torch.save` writes of plain tensors (.pt, .pth, .bin), and
-TorchScript archives such as OpenAI published CLIP in: of these the tensors alone, not the program.
+It reads .safetensors files, whatever `torch.save` writes of plain tensors (.pt, .pth, .bin), and
+TorchScript archives such as OpenAI published CLIP in, of which it takes the tensors and not the
+program.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from ssense.errors import UserError, one_line, printable
 
-# What training programs put a state dictionary under, and in front of its names.
+# Keys that training programs put a state dictionary under, and prefixes of its names.
 _UNDER = ("state_dict", "model_state_dict", "model")
 _IN_FRONT = ("module.", "_orig_mod.")
 
@@ -144,7 +145,7 @@ def _plain(path: Path, found: Any) -> dict[str, Tensor]:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What is wrong with a file, in a few words."""
+    """Describe what is wrong with a file, in a few words."""
     with path.open("rb") as file:
         start = file.read(_SIZE)
     if not start:

@@ -12,9 +12,9 @@ from torch.nn.functional import conv1d, conv2d, pad
 from ssense.errors import UserError
 
 BRAIN_DIMENSIONS = 1024
-"""Of a response's representation, before it is projected to that of the images."""
+"""Dimensions of a response's representation, before it is projected to that of the images."""
 
-# Of `TSConv`, as in the code of NICE and NeuroBridge.
+# Sizes of `TSConv`, as in the code of NICE and NeuroBridge.
 _FILTERS, _KERNEL, _POOL, _STRIDE = 40, 25, 51, 5
 LEAST_SAMPLES = _KERNEL + _POOL - 1
 
@@ -26,7 +26,8 @@ class _Residual(nn.Sequential):
         super().__init__(nn.GELU(), nn.Linear(dimensions, dimensions), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        added: Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch has none
+        return x + added
 
 
 class _SmoothedConvolution(nn.Conv2d):
@@ -111,7 +112,7 @@ class TSConv(nn.Sequential):
 
 @dataclass(frozen=True)
 class EEGProjectSpec:
-    """The projection that NeuroBridge takes within EEG subjects, on the 17 posterior channels."""
+    """The projection that NeuroBridge uses within EEG subjects, on the 17 posterior channels."""
 
     kind: ClassVar[str] = "eeg-project"
 
@@ -122,7 +123,7 @@ class EEGProjectSpec:
 
 @dataclass(frozen=True)
 class TSConvSpec:
-    """The convolutions that NeuroBridge takes for everything else, on all channels."""
+    """The convolutions that NeuroBridge uses for everything else, on all channels."""
 
     kind: ClassVar[str] = "ts-conv"
 

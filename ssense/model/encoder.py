@@ -22,7 +22,7 @@ EMBEDDING_DIMENSIONS = 512
 # oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images
 # are one pixel wide; with more frames than this, those of the last stage are wider.
 BF16_FRAMES_ABOVE = 16
-_STRIDE = 32  # of the last stage of ResNet-18
+_STRIDE = 32  # stride of the last stage of ResNet-18, pixels
 
 _WHAT_TO_GIVE = "Give torchvision's resnet18 state dictionary."
 _REASON_CHARACTERS = 150
@@ -85,7 +85,7 @@ class SpectrogramEncoder(nn.Module):
         # Channels last is how matrix units read images; the network keeps the layout of its input.
         images = x.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            embeddings = self.resnet(images)
+            embeddings: Tensor = self.resnet(images)
         return embeddings.float().view(*x.shape[:2], -1).mean(dim=1)
 
     def train(self, mode: bool = True) -> SpectrogramEncoder:
@@ -109,8 +109,8 @@ class SpectrogramEncoder(nn.Module):
     def trains_on_one(self, x: Tensor) -> bool:
         """Whether a single one of `[B, E, 1, F, T]` can pass by itself in training.
 
-        Batch normalisation needs two values of a channel. Where an image ends as a single pixel,
-        a 32nd of it in either direction, one image of one electrode has but one.
+        Batch normalisation needs two values of a channel. Where images end as a single pixel, a
+        32nd of their size, one image of one electrode has only one value.
         """
         electrodes, (frequencies, frames) = x.shape[1], x.shape[-2:]
         pixels = -(-frequencies // _STRIDE) * -(-frames // _STRIDE)
@@ -195,13 +195,15 @@ def _pretrained_state(weights: str) -> dict[str, Tensor]:
 
 
 def _imagenet_state() -> dict[str, Tensor]:
-    import torchvision  # takes as long to import as all else together
+    import torchvision  # takes as long to import as everything else together
 
+    pretrained = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
     try:
-        return torchvision.models.ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
+        state: dict[str, Tensor] = pretrained.get_state_dict(progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise UserError(
             f"could not download the ImageNet weights of ResNet-18 ({one_line(error)}). Go online "
             "once to fill the cache, or set `encoder.weights` to a local file, or to random to "
             "start from scratch."
         ) from error
+    return state

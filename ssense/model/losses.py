@@ -40,8 +40,8 @@ def info_nce(brain: Tensor, text: Tensor, temperature: float = 0.07) -> Tensor:
     cosine, so the inputs need no normalisation.
 
     Args:
-        brain: `[N, D]`.
-        text: `[N, D]`.
+        brain: Brain embeddings `[N, D]`.
+        text: Text embeddings `[N, D]`.
         temperature: Temperature tau of equation 1.
 
     Returns:
@@ -77,7 +77,7 @@ def backward_in_chunks(
     Args:
         encoder: Encoder that normalises every chunk by itself, or by frozen statistics; its running
             statistics take in every chunk once.
-        chunks: `[n, E, 1, F, T]` of the batch, in order.
+        chunks: Chunks `[n, E, 1, F, T]` of the batch, in order.
         loss: Loss of the batch's embeddings `[N, D]`, a scalar.
 
     Returns:

@@ -40,7 +40,8 @@ def mask_time_frequency(
     without replacement; its electrodes share them.
 
     Args:
-        x: `[B, E, C, F, T]`; not changed. Returned as it is where both ratios are 0.
+        x: Spectrograms `[B, E, C, F, T]`; not changed. Returned as they are where both ratios are
+            0.
         frequency_ratio: Share of the F frequencies, in [0, 1).
         time_ratio: Share of the T frames, in [0, 1).
         generator: Source of the indices, on the device of `x`.
@@ -59,7 +60,7 @@ def mask_electrodes(x: Tensor, ratio: float, generator: torch.Generator) -> Tens
     """Zero floor(ratio * E) whole electrodes of each sample (SSENSE, Algorithm 2).
 
     Args:
-        x: `[B, E, C, F, T]`; not changed. Returned as it is where the ratio is 0.
+        x: Spectrograms `[B, E, C, F, T]`; not changed. Returned as they are where the ratio is 0.
         ratio: Share of the E electrodes, in [0, 1).
         generator: Source of the indices, on the device of `x`.
 

@@ -1,7 +1,7 @@
 """ResNet-18, with the names that its weights have in torchvision, and drawn in the same order.
 
-Importing torchvision takes as long as all else that a training needs, for operators of detection
-and PyTorch's compiler.
+Importing torchvision instead would take as long as everything else that a training needs, because
+of detection operators and PyTorch's compiler.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class ResNet18(nn.Module):
     normal distribution by their number of outputs.
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, classes: int = 1000) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
@@ -66,4 +71,5 @@ class ResNet18(nn.Module):
         """Score the classes of images `[N, 3, H, W]`."""
         x = self.maxpool(relu(self.bn1(self.conv1(x)), inplace=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(self.avgpool(x).flatten(1))
+        scores: Tensor = self.fc(self.avgpool(x).flatten(1))
+        return scores

@@ -1,4 +1,4 @@
-"""What the names of channels say: which contact of which shaft, which are pairs, which no brain."""
+"""What channel names say: contact and shaft, pairs, and channels that record no brain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CONTACT = re.compile(r"(?P<shaft>.*?[^\W\d_].*\D|.*[^\W\d_])(?P<number>\d+)")
 _PAIR = re.compile(r"(?P<first>.*\d) ?- ?(?P<second>\S.*)")
 
 _BODY = "ECG|EKG|EMG|EOG"
-# Words that no electrode is called by, wherever they stand in a name: "SYNC IN", "A-DC1".
+# Words that are in no electrode's name, wherever they stand: "SYNC IN", "A-DC1".
 _WORDS = (
     "HEART(?:RATE|BEAT)?|CARDIO|PULSE?|PLETH?|BEAT|BPM|SAO2|SPO2|OSAT|"  # heart and blood
     "RESP(?:IRATION)?|BREATH(?:ING)?|(?:AIR|C|NASAL|PTAF)?FLOW|CPAP|PTAF|THERMISTOR|THORAX|ABDOMEN|SNORE|EFFORT|"
@@ -39,7 +39,7 @@ _WORDS = (
 )
 _WORD = re.compile(rf"\d*(?:[LRHV]?(?:{_BODY})[LRZ]?|{_WORDS})\d*")
 _SEPARATORS = re.compile(r"[\s.:;,/+()\[\]_-]+")
-# Shorter ones, which are an electrode's as a part of a name, and what is none without a number.
+# Shorter words, which may also be a part of an electrode's name: the whole name must be one.
 _INPUTS = (
     "PPG|(?:ET)?CO2(?:WAVE)?|GSR|EDA|STI|[LR]?[ -]?CHIN[ -]?[LRZ]?|(?:[EB]DF ?)?ANNOTATIONS?|"
     "REFERENCE|GND|GROUND|EMPTY|BLANK|UNUSED"
@@ -150,7 +150,7 @@ def _has_a_word_of_none(text: str) -> bool:
 
 
 def grids(contacts: Iterable[Contact]) -> frozenset[str]:
-    """The shafts that are none by their names or numbers: the next number may be anywhere.
+    """Shafts that are grids by name or number: their next contact may lie anywhere.
 
     Those called grid, strip or ECoG, of however few contacts (a strip may have two rows), and those
     with more contacts than a depth electrode has.
@@ -190,13 +190,13 @@ def laplacian_neighbours(
 ) -> list[tuple[str, str, str]]:
     """The contacts that can be re-referenced, each with its two neighbours on the same shaft.
 
-    A contact is kept if it is clean, and so are the contacts numbered one lower and one higher.
-    Names that are no contacts are passed over, see `read_names`.
+    A contact is kept if it is clean and the contacts numbered one lower and one higher are clean
+    too. Names that are not contacts are skipped, see `read_names`.
 
     Args:
         names: All contacts of the recording, in its order.
         clean: Those of them that may be used.
-        without: Shafts that are none, such as grids.
+        without: Shafts that do not count, such as grids.
 
     Returns:
         (contact, lower neighbour, higher neighbour), in the order of `names`.

@@ -96,7 +96,7 @@ def laplacian(contact: np.ndarray, lower: np.ndarray, higher: np.ndarray) -> np.
     Returns:
         [..., samples] in the same unit.
     """
-    referenced = lower + higher
+    referenced: np.ndarray = lower + higher
     referenced *= -0.5  # in place: a recording has thousands of such stretches
     referenced += contact
     return referenced

@@ -236,11 +236,12 @@ def _long_powers(signal: torch.Tensor, wavelets: _LongWavelets, plan: Plan) -> t
     """
     moments = (wavelets.moments @ signal.T).unflatten(0, (2, -1)).mT  # [2, channels, polynomials]
     power = (moments @ wavelets.envelopes).square_().sum(0)  # [channels, wavelets * frames]
-    return power.to(plan.dtype).unflatten(-1, (-1, plan.frames)).transpose(0, 1).flatten(1)
+    by_wavelet: torch.Tensor = power.to(plan.dtype).unflatten(-1, (-1, plan.frames))
+    return by_wavelet.transpose(0, 1).flatten(1)
 
 
 def _logarithm(power: torch.Tensor) -> torch.Tensor:
-    """Overwrite powers by their logarithms; that of zero is finite, lest 0 x infinity be NaN."""
+    """Overwrite powers by their logarithms; that of zero stays finite, as 0 x infinity is NaN."""
     return power.clamp_(min=torch.finfo(power.dtype).tiny).log_()
 
 
@@ -288,7 +289,7 @@ def make_plan(
     """Prepare `amplitude` for signals of one length.
 
     Args:
-        superlets: For each row the wavelets of its geometric mean, cycles ascending.
+        superlets: Wavelets of each row's geometric mean, cycles ascending.
         sampling: The signals.
         like: Any tensor of the dtype and device to work with.
     """
@@ -353,7 +354,7 @@ def _fold(superlets: list[list[Wavelet]], grid: _Grid, like: torch.Tensor) -> _F
 
 
 def _factors(superlet: list[Wavelet]) -> Iterator[_Factor]:
-    """Neighbours in pairs where weights are equal, as all are but for a last fraction."""
+    """Neighbours in pairs where weights are equal, as all are except for a last fraction."""
     while superlet:
         paired = len(superlet) > 1 and superlet[0].weight == superlet[1].weight
         factor, superlet = superlet[: 1 + paired], superlet[1 + paired :]
@@ -410,7 +411,7 @@ def _bank(wavelets: list[Wavelet], window: range, grid: _Grid) -> np.ndarray:
     sd_s = np.array([[wavelet.sd_s] for wavelet in wavelets])
     distance_hz = np.array(window) * grid.bin_hz - [[wavelet.hz] for wavelet in wavelets]
     spectra = np.exp(-2 * (math.pi * sd_s * distance_hz) ** 2)
-    spectra[spectra < 1e-20] = 0  # lest there be denormal numbers, which are slow
+    spectra[spectra < 1e-20] = 0  # no denormal numbers: they are slow
     spectra *= HEADROOM / grid.fft_length
     return np.ascontiguousarray(spectra.reshape(len(wavelets), -1, grid.folded).transpose(2, 0, 1))
 

@@ -8,8 +8,8 @@ of cycles `c`. With `B = c / (5 f)` seconds, `x` zero outside its samples and we
     W_c[n]   = (1 / rate) Σ_m x[m] psi_c((n - m) / rate)         in the unit of x
     S[n]     = Π_k |W_{c_k}[n]| ** w_k
 
-The defaults of `SuperletSpec` are those of BrainBERT (its `superlet.yaml`). How it is computed is
-told in `folding`.
+The defaults of `SuperletSpec` are those of BrainBERT (its `superlet.yaml`). The module `folding`
+explains the computation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CycleRule = Literal["multiplicative", "additive"]
 Normalisation = Literal["per_frequency", "none"]
 PadDomain = Literal["raw", "raw_masked", "spec"]
 
-Lengths = torch.Tensor | np.ndarray | Sequence | int
+Lengths = torch.Tensor | np.ndarray | Sequence[int] | int
 
 MAX_DENOMINATOR = 10**9  # of an order: 10.1 is meant as 101/10, not as the nearest binary number
 
@@ -48,7 +48,7 @@ class SuperletSpec:
         cycle_rule: Cycles of wavelet k: c1 * k if "multiplicative", c1 + k - 1 if "additive".
         order_min: Order at the lowest frequency, at least 1.
         order_max: Order at the highest frequency. Orders rise linearly in between. Wherever an
-            order o is no whole number, wavelet ceil(o) has the fraction of o as its weight, the
+            order o is not a whole number, wavelet ceil(o) has the fraction of o as its weight, the
             others 1 (all are divided by their sum).
         order_set: Which wavelets make a superlet of order o. "brainbert" takes
             k = floor(order_min) ... ceil(o), "authors" takes k = 1 ... ceil(o).
@@ -125,10 +125,10 @@ class SuperletSpec:
         """The superlet at one index of `frequencies_hz`.
 
         Returns:
-            cycles: [wavelets] float64, ascending.
-            weights: [wavelets] float64, their shares in the geometric mean; they sum to 1.
+            The wavelets' cycles, [wavelets] float64, ascending; and their weights, [wavelets]
+            float64, shares in the geometric mean that sum to 1.
         """
-        # In fractions, lest rounding adds a wavelet with a weight of 1e-16.
+        # In fractions, so that rounding does not add a wavelet with a weight of 1e-16.
         lowest, highest = (
             Fraction(order).limit_denominator(MAX_DENOMINATOR)
             for order in (self.order_min, self.order_max)
@@ -158,7 +158,7 @@ def superlet_transform(
     tails: in the first three frames or so it is off by up to 1 % of the channel's rms amplitude
     (0.03 % in double precision).
 
-    Memory: beside signal and result a call holds up to about 60 MB, or what one channel takes if
+    Memory: besides signal and result a call holds up to about 60 MB, or what one channel takes if
     that is more (100 bytes for each sample with `brainbert`). Wavelets of the last four
     specifications and lengths are kept for later calls. With `brainbert` they take 500 bytes for
     each sample of a channel, twice that if several frequencies are too low for the length.
@@ -279,10 +279,10 @@ def _z_score(frames: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     Rows that are constant there, or have no frame there, become zeros; NaN stays NaN.
     """
     weights = own / own.sum(-1, keepdim=True).clamp(min=1)
-    # Less its first frame, a constant row is exactly zero, and so is its variance.
+    # Minus its first frame, a constant row is exactly zero, and so is its variance.
     shifted = frames - frames[..., :1]
     largest = shifted.abs().amax(-1, keepdim=True)
-    shifted /= torch.where(largest == 0, 1.0, largest)  # lest squares underflow
+    shifted /= torch.where(largest == 0, 1.0, largest)  # so that squares do not underflow
     centred = shifted - (shifted * weights).sum(-1, keepdim=True)
     variance = (centred.square() * weights).sum(-1, keepdim=True)
     return torch.where(variance == 0, 0.0, centred / variance.sqrt())

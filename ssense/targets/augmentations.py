@@ -104,7 +104,7 @@ class Mosaic:
 class FovealBlur:
     """A blur that grows from the middle, as sight does (UBP, its medium level).
 
-    Of the image, the share centre * exp(-decay * r) stays sharp, r being the distance from the
+    The share centre * exp(-decay * r) of the image stays sharp, r being the distance from the
     middle over that of the farthest corner.
 
     Attributes:
@@ -132,7 +132,7 @@ class FovealBlur:
 Augmentation = Unchanged | Blur | Noise | LowResolution | Mosaic | FovealBlur
 
 COGNITIVE_PRIOR: tuple[Augmentation, ...] = (Blur(), Noise(), LowResolution(), Mosaic())
-"""NeuroBridge's four, of which the mean of the features is taken."""
+"""NeuroBridge's four augmentations, of which the mean of the features is taken."""
 
 
 def _blurred(images: Tensor, kernel: int) -> Tensor:

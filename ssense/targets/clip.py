@@ -1,4 +1,4 @@
-"""Frozen open_clip models: their weights or what to do without, and embeddings that are kept."""
+"""Frozen open_clip models: their weights, and what to do without; embeddings that are kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssense.choices import UNTRAINED
 from ssense.errors import UserError, one_line, printable
@@ -19,15 +19,16 @@ from ssense.targets.clip_weights import check_clip_weights, load_clip_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from open_clip import CLIP
     from upath import UPath
 
 _TOWERS = Path(__file__).parent / "towers"
 _UNTRAINED_SEED = 0
-_OFFERED = 3  # names in place of one that there is not
+_OFFERED = 3  # names to offer in place of an unknown one
 _REASON_CHARACTERS = 100
 
 
-def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None) -> nn.Module:
+def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None) -> CLIP:
     """Build an open_clip model in evaluation mode whose weights never change.
 
     Args:
@@ -48,7 +49,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
     try:
-        model_config(model)  # which says that there is no such model
+        model_config(model)  # raises where there is no such model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_UNTRAINED_SEED)
             clip = open_clip.create_model(model, pretrained=pretrained, force_image_size=image_px)
@@ -69,7 +70,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
 
 
 def model_config(model: str) -> dict[str, Any]:
-    """What open_clip knows of a model.
+    """Return the configuration that open_clip has of a model.
 
     Raises:
         UserError: There is no model of that name in open_clip.
@@ -77,7 +78,7 @@ def model_config(model: str) -> dict[str, Any]:
     import open_clip
 
     open_clip.add_model_config(_TOWERS)
-    config = open_clip.get_model_config(model)
+    config: dict[str, Any] | None = open_clip.get_model_config(model)
     if config is None:
         known = _similar(model, open_clip.list_models())
         raise UserError(

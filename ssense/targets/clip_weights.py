@@ -1,8 +1,8 @@
 """CLIP's weights from files, under whichever names: open_clip's, OpenAI's or transformers'.
 
-Hugging Face's `transformers` has other names for the layers, keeps queries, keys and values apart,
-and applies projections from the other side. OpenAI's archive has open_clip's names and three
-numbers more.
+Hugging Face's `transformers` names the layers differently, keeps queries, keys and values apart,
+and applies projections from the other side. OpenAI's archive has open_clip's names and three more
+entries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OF_BIG_VISION = (".npz", ".npy")  # of Google's
 _OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
-_SCALES = ("logit_scale", "logit_bias")  # of the similarity, which nobody asks for
+_SCALES = ("logit_scale", "logit_bias")  # of the similarity, which is not needed here
 
 _WHAT_TO_GIVE = "Give the weights as they were trained, in floating point."
 
@@ -36,7 +36,7 @@ _RENAMED = (
     ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
     ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
     ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
-    ("vision_model.pre_layrnorm.", "visual.ln_pre."),  # spelt so there
+    ("vision_model.pre_layrnorm.", "visual.ln_pre."),  # the spelling in the files
     ("vision_model.pre_layernorm.", "visual.ln_pre."),
     ("vision_model.post_layernorm.", "visual.ln_post."),
     ("vision_model.encoder.layers.", "visual.transformer.resblocks."),
@@ -179,7 +179,7 @@ def _is_of(name: str, what: str) -> bool:
 def _check(
     path: Path, what: str, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> None:
-    """Refuse a file that lacks tensors of a tower, or has them in another shape or beside them."""
+    """Refuse a file that lacks tensors of a tower, or has others, or has them in another shape."""
     missing = [name for name in wanted if name not in state]
     unknown = sorted(name for name in state if _is_of(name, what) and name not in wanted)
     other = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]

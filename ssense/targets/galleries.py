@@ -1,4 +1,4 @@
-"""What stands for an image in a gallery, by name, and the one kind that is no feature of it."""
+"""Galleries: what stands for an image to be retrieved, such as the mean of its concept."""
 
 from __future__ import annotations
 

@@ -24,16 +24,10 @@ from ssense.targets.augmentations import (
 from ssense.targets.clip import frozen_clip, model_config, read_embeddings, write_embeddings
 
 if TYPE_CHECKING:
+    from open_clip.transformer import VisionTransformer
     from upath import UPath
 
-FORMAT_VERSION = 1  # raise it when the same images and tower come to give other features
-
-"""What is embedded of an image.
-
-original: the image itself.
-augmented-mean: NeuroBridge's four degraded views; the mean of their features.
-blurred: UBP's foveal blur.
-"""
+FORMAT_VERSION = 1  # raise it when the same images and tower give other features
 
 VIEWS: dict[FeatureKind, tuple[Augmentation, ...]] = {
     "original": (Unchanged(),),
@@ -86,7 +80,10 @@ class ImageTower(nn.Module):
         image_px: Side of the images that the tower takes, pixels.
     """
 
-    def __init__(self, visual: nn.Module) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, visual: VisionTransformer) -> None:
         super().__init__()
         self.visual = visual
         settings = visual.preprocess_cfg
@@ -98,7 +95,8 @@ class ImageTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Embed uint8 `[B, 3, S, S]` as float32 `[B, F]`, not normalised."""
-        return self.visual(self.normalised(pixels)).float()
+        features: Tensor = self.visual(self.normalised(pixels))
+        return features.float()
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Scale uint8 pixels to what the encoder was trained on, float32."""
@@ -169,7 +167,7 @@ def cached_features(
         device: Device to compute on.
 
     Returns:
-        By kind, `[N, F]` float32 on the CPU, not normalised.
+        Features by kind, `[N, F]` float32 on the CPU, not normalised.
 
     Raises:
         UserError: The weights can't be loaded, or an image or a cached file is damaged.
@@ -220,7 +218,7 @@ def embed_images(
     """Embed views of all images.
 
     Returns:
-        By view, `[N, F]` float32 on the CPU.
+        Features by view, `[N, F]` float32 on the CPU.
 
     Raises:
         UserError: The weights can't be loaded, or an image is damaged.
@@ -231,7 +229,7 @@ def embed_images(
         rows = range(first, min(first + _BATCH, len(images)))
         names = [images.files[row] for row in rows]
         pixels = read_pixels(images, tower.image_px, spec.fit, rows).to(device)
-        with full_precision(pixels.device.type):  # the cache has one key for every device
+        with full_precision(pixels.device.type):  # the cache has one key for all devices
             for view in views:
                 parts[view].append(tower(view.apply(pixels, names)).cpu())
     return {view: torch.cat(features) for view, features in parts.items()}

@@ -20,6 +20,7 @@ from ssense.targets.clip import frozen_clip, model_config, read_embeddings, writ
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from open_clip import CLIP
     from upath import UPath
 
 _BATCH = 64
@@ -94,9 +95,9 @@ def tower_texts(
 def _tokens(sentences: Sequence[str], model: str) -> Tensor:
     """Tokens that the tower reads, and in the last column whether there are more, int32 [N, L+1].
 
-    What is cut off is found by a tokeniser with room for one token more: it has another last one.
+    A tokeniser with room for one token more finds what is cut off: its last token differs.
     """
-    model_config(model)  # which says that there is no such model
+    model_config(model)  # raises where there is no such model
     import open_clip
 
     try:
@@ -116,7 +117,7 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     """Embed each distinct sentence once.
 
     Returns:
-        `[N, D]` float32, rows of length 1 (SSENSE, section 2.3).
+        `[N, D]` float32, rows of unit norm (SSENSE, section 2.3).
 
     Raises:
         UserError: The model is unknown or its weights can't be loaded.
@@ -143,5 +144,5 @@ def _tokeniser(model: str) -> str:
     return f"open_clip {model}"
 
 
-def _text_tower(spec: TextSpec) -> nn.Module:
+def _text_tower(spec: TextSpec) -> CLIP:
     return frozen_clip(spec.model, spec.weights, "text")

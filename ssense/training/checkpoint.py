@@ -60,8 +60,8 @@ class CheckpointFile:
     def save_if_worthwhile(self, checkpoint: Checkpoint) -> bool:
         """Write a checkpoint where that takes under 5 % of the training since the last one.
 
-        So a cell loses at most twenty times the seconds that writing takes, and the epoch in
-        progress. A file that can't be written is a warning: the training goes on without.
+        So a cell loses at most the epoch in progress and twenty times the seconds that writing
+        takes. A file that can't be written causes a warning, and the training continues without it.
 
         Returns:
             Whether it was written.
@@ -99,7 +99,7 @@ class CheckpointFile:
     def delete(self) -> None:
         """Remove the checkpoint, and what a process killed while writing it left behind.
 
-        A file that can't be removed is a warning.
+        A file that can't be removed causes a warning.
         """
         try:
             remove(self._path)
@@ -178,5 +178,5 @@ def _digest(about: str, tensors: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256(about.encode())
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).numpy())
+        total.update(tensor.reshape(-1).numpy().data)
     return total.hexdigest()

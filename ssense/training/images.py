@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -14,28 +15,26 @@ from ssense.choices import UNTRAINED, GalleryName, ImageSplitKind
 from ssense.data.splits import Split
 from ssense.data.things.dataset import ImagePairs
 from ssense.files.digest import weights_identity
+from ssense.files.weights import load_weights
 from ssense.model.brain_encoders import BRAIN_DIMENSIONS, EEGProjectSpec, TSConvSpec
 from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import NeuroCLIPSpec
 from ssense.model.objectives.objective import Objective
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.precision import full_precision
-from ssense.retrieval import retrieval_metrics
 from ssense.specification import configured, require_positive
 from ssense.targets.image_features import ImageTowerSpec, image_tower
+from ssense.training.loop import SELECTION_RANK, Embeddings
 from ssense.training.optimiser import Adam
 
-RECALL_AT = (1, 5, 10)
-"""Top-1 and Top-5 are what the papers report; the search goes by the 10th."""
-
-IMAGES_PER_PASS = 64  # of a gallery that passes a tower
+IMAGES_PER_PASS = 64  # images of a gallery that pass a tower at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTrainingSpec:
     """How an objective of image decoding is trained; the defaults are NeuroBridge's in a subject.
 
-    Without NeuroBridge's smoothing of the responses, and the last, smaller batch is kept.
+    Responses are not smoothed as NeuroBridge does, and the last, smaller batch is kept.
 
     Attributes:
         batch_size: Pairs of a step.
@@ -68,7 +67,7 @@ class ImageTrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """What makes the result of a cell that retrieves images, beside its dataset and seed.
+    """What makes the result of a cell that retrieves images, besides its dataset and seed.
 
     Attributes:
         split: Whom a cell trains on, and what chooses its epoch.
@@ -88,6 +87,10 @@ class ImageSpec:
     training: ImageTrainingSpec = field(default_factory=ImageTrainingSpec)
 
     kind: ClassVar[str] = "images"
+    stimulus: ClassVar[str] = "image"
+    primary: ClassVar[str] = "recall@1"
+    # Top-1 and Top-5 are what papers report; the search goes by the 10th.
+    recall_at: ClassVar[tuple[int, ...]] = (1, 5, SELECTION_RANK)
     shares_test: ClassVar[bool] = True
     test_blocks: ClassVar[int] = 0  # images are shown in random order
 
@@ -96,15 +99,15 @@ class ImageSpec:
         return configured(self, {"target.weights": weights_identity(self.target.weights)})
 
     def untrained(self) -> ImageSpec:
-        """The same with a random tower, which needs no download."""
+        """The same specification with a random tower, which needs no download."""
         return configured(self, {"target.weights": UNTRAINED})
 
     def split_identity(self) -> list[Any]:
-        """What the split depends on beside the dataset and the seed, as plain values."""
+        """What the split depends on besides the dataset and the seed, as plain values."""
         return [self.split]
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
-        """Responses that are trained on, and none for the test: all seeds share it."""
+        """Responses to train on, and 0 for the test, because all seeds share it."""
         return len(split.train), 0
 
     def initial(self, train: ImagePairs) -> Objective:
@@ -122,7 +125,7 @@ class ImageSpec:
         )
 
     def optimiser(self, model: Objective) -> Adam:
-        """AdamW over all that is trained."""
+        """AdamW over all parameters that are trained."""
         return Adam(
             model.trained().values(), self.training.learning_rate, self.training.weight_decay
         )
@@ -147,23 +150,31 @@ class ImageSpec:
         optimiser.step()
         return loss.detach()
 
-    def evaluate(self, model: Objective, pairs: ImagePairs) -> dict[str, float]:
-        """Retrieval metrics of a part among its own images."""
-        queries, candidates, targets = self.embed(model, pairs)
-        return retrieval_metrics(queries, candidates, targets, RECALL_AT)
+    def rebuild(self, state: Mapping[str, Tensor], pairs: ImagePairs) -> Objective:
+        """The trained objective of a state dictionary, on the device of some pairs.
+
+        Raises:
+            ValueError: The state is another model's.
+            UserError: The tower's weights can't be read.
+        """
+        model = self.initial(pairs)
+        load_weights(model, state)
+        return model.to(pairs.device)
 
     @torch.inference_mode()
-    def embed(self, model: Objective, pairs: ImagePairs) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of responses `[N, D]` and images `[M, D]`, and each response's image `[N]`.
+    def embed(self, model: Objective, pairs: ImagePairs) -> Embeddings:
+        """Embed the responses of a part beside the images that they are to, in evaluation mode.
 
         Float32 is float32 here as it was in the training, whatever the process allows.
         """
         model.eval()
-        images, targets = pairs.gallery()
+        images, truth = pairs.gallery()
         spec, responses = self.objective, pairs.responses
         shown = responses.pixels if spec.pixels else responses.features[self.gallery]
+        if shown is None:
+            raise ValueError("the objective has the images in the loop, and the dataset no pixels")
         with full_precision(pairs.device.type):
             signals = (pairs.signals[rows] for rows in pairs.rows.split(self.training.batch_size))
             queries = list(map(model.brain, signals))
             candidates = [model.gallery(shown[part]) for part in images.split(IMAGES_PER_PASS)]
-        return torch.cat(queries), torch.cat(candidates), targets
+        return Embeddings(torch.cat(queries), torch.cat(candidates), truth, images)

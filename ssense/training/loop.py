@@ -5,38 +5,56 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssense.data.splits import Split
-from ssense.retrieval import NonFiniteError
+from ssense.retrieval import NonFiniteError, retrieval_metrics
 from ssense.training.optimiser import Adam
 
-SELECTION_METRIC = "recall@10"
+SELECTION_RANK = 10
+SELECTION_METRIC = f"recall@{SELECTION_RANK}"
+"""The validation metric by which epochs and configurations are chosen (SSENSE, section 2.5)."""
 
 
 class Examples(Protocol):
-    """A part of a split on one device: pairs of brain signals and what they answer to."""
+    """A part of a split on one device: brain signals, each paired with its stimulus."""
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         ...
 
     def __len__(self) -> int:
-        """How many pairs."""
+        """The number of pairs."""
         ...
 
 
 Model = TypeVar("Model", bound=nn.Module)
-Part = TypeVar("Part", bound=Examples)
+Part = TypeVar("Part", bound=Examples, contravariant=True)
+
+
+class Embeddings(NamedTuple):
+    """What a model makes of a part: brain signals as queries, stimuli as candidates.
+
+    Attributes:
+        queries: Embeddings `[N, D]` of brain signals.
+        candidates: Embeddings `[M, D]` of the stimuli to be retrieved.
+        truth: The place `[N]` of each query's own stimulus among the candidates.
+        stimuli: The stimulus `[M]` of the dataset that each candidate is.
+    """
+
+    queries: Tensor
+    candidates: Tensor
+    truth: Tensor
+    stimuli: Tensor
 
 
 class Training(Protocol):
-    """What the loop of a training goes by.
+    """Settings that the loop of a training needs.
 
     Attributes:
         precision: Precision that matrix products are computed in.
@@ -55,10 +73,48 @@ class Training(Protocol):
     def max_epochs(self) -> int: ...  # noqa: D102
 
 
+class OnDevice(Protocol):
+    """All examples of a dataset on one device.
+
+    Attributes:
+        device: The device.
+    """
+
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+
+    def select(self, rows: np.ndarray) -> Any:
+        """The examples of some rows, a part of a split."""
+        ...
+
+
+class Data(Protocol):
+    """The dataset of a task, which seeds divide.
+
+    Attributes:
+        digest: Digest that names the whole origin of the dataset.
+    """
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    def split(self, kind: Any, seed: int) -> Split:
+        """Divide the examples, by one of the kinds that the task has."""
+        ...
+
+    def on(self, device: torch.device) -> OnDevice:
+        """All examples on a device."""
+        ...
+
+
 class Specification(Protocol[Model, Part]):
     """What makes a cell's result beside its dataset and seed: a dataclass of parts and values.
 
     Attributes:
+        kind: Name of the task, such as "sentences".
+        stimulus: What one stimulus is called, such as "sentence".
+        primary: The metric that tests are about.
+        recall_at: Ranks that recalls are taken at.
         split: How a seed divides the data.
         shares_test: Whether all seeds share one test split.
         test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
@@ -66,6 +122,14 @@ class Specification(Protocol[Model, Part]):
         training: How its objective is minimised.
     """
 
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def stimulus(self) -> str: ...  # noqa: D102
+    @property
+    def primary(self) -> str: ...  # noqa: D102
+    @property
+    def recall_at(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def split(self) -> str: ...  # noqa: D102
     @property
@@ -76,27 +140,27 @@ class Specification(Protocol[Model, Part]):
     def training(self) -> Training: ...  # noqa: D102
 
     def by_content(self) -> Self:
-        """The same, with weights from a file named by their content."""
+        """The same specification, with weights from a file named by their content."""
         ...
 
     def untrained(self) -> Self:
-        """The same from random weights, which need no download."""
+        """The same specification with random weights, which need no download."""
         ...
 
     def split_identity(self) -> list[Any]:
-        """What the split depends on beside the dataset and the seed, as plain values."""
+        """What the split depends on besides the dataset and the seed, as plain values."""
         ...
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
-        """Examples that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        """Examples that seeds draw again for training and test, see `splits.resampled_sizes`."""
         ...
 
     def initial(self, train: Part) -> Model:
-        """What the training starts from; random weights are drawn from the global generator."""
+        """The model that training starts from; random weights come from the global generator."""
         ...
 
     def optimiser(self, model: Model) -> Adam:
-        """Of all that is trained in the model."""
+        """The optimiser of all that is trained in the model."""
         ...
 
     def step(
@@ -110,12 +174,16 @@ class Specification(Protocol[Model, Part]):
         """Take one step on the pairs of an index; return the loss before it, on the device."""
         ...
 
-    def evaluate(self, model: Model, examples: Part) -> dict[str, float]:
-        """Retrieval metrics of a part, the selection metric among them.
+    def rebuild(self, state: Mapping[str, Tensor], examples: Part) -> Model:
+        """The trained model of a state dictionary, on the device of some examples.
 
         Raises:
-            NonFiniteError: An embedding is not finite.
+            ValueError: The state is another model's.
         """
+        ...
+
+    def embed(self, model: Model, examples: Part) -> Embeddings:
+        """Embed a part in evaluation mode, in the precision that it was trained in."""
         ...
 
 
@@ -141,7 +209,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Where a training stands after an epoch: all that `fit` needs to go on bitwise the same.
+    """Where a training stands after an epoch: all that `fit` needs to resume bitwise the same.
 
     Its tensors are those of the running training, not copies, so that making one is free. They
     change with the next epoch: write them down before `on_epoch` returns.
@@ -166,7 +234,7 @@ class Checkpoint:
 
 
 def validation_metrics(epoch: Mapping[str, float]) -> dict[str, float]:
-    """The metrics among what a history says of an epoch."""
+    """The validation metrics in the history of an epoch."""
     return {name: value for name, value in epoch.items() if name not in ("epoch", "loss")}
 
 
@@ -226,7 +294,7 @@ def fit(
     torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     while len(history) < min(training.max_epochs, best_epoch + training.patience):
         loss = _train_epoch(model, optimiser, train, specification, order, masks)
-        metrics = specification.evaluate(model, validation)
+        metrics = evaluate(specification, model, validation)
         history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
         if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
             best_epoch, best_state = len(history), _cpu_copy(model)
@@ -243,6 +311,18 @@ def fit(
         )
         torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     return Fit(history=history, best_epoch=best_epoch, encoder=best_state)
+
+
+def evaluate(
+    specification: Specification[Model, Part], model: Model, examples: Part
+) -> dict[str, float]:
+    """Retrieval metrics of a part among its own stimuli, the selection metric among them.
+
+    Raises:
+        NonFiniteError: An embedding is not finite.
+    """
+    found = specification.embed(model, examples)
+    return retrieval_metrics(found.queries, found.candidates, found.truth, specification.recall_at)
 
 
 def initial_model(specification: Specification[Model, Part], train: Part, seed: int) -> Model:

@@ -1,7 +1,7 @@
 """Adam in one kernel per step: `torch.optim.Adam(fused=True)` to the bit, without its compiler.
 
-`torch.optim` imports PyTorch's compiler, which no training here uses: more than a second of every
-process that trains. The kernel is the same one.
+Importing `torch.optim` also imports PyTorch's compiler, which no training here uses and which costs
+every process more than a second. The kernel is the same.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Adam:
     def step(self) -> None:
         """Take a step on every parameter that has a gradient."""
         trained = [parameter for parameter in self.parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         if not trained:
             return
         states = list(map(self._state_of, trained))
@@ -62,11 +63,11 @@ class Adam:
         is_decoupled = self.decoupled_weight_decay is not None
         kernel = torch._fused_adamw_ if is_decoupled else torch._fused_adam_
         kernel(
-            trained,
-            [parameter.grad for parameter in trained],
+            [*trained],
+            gradients,
             means,
             squares,
-            [],  # of the variant that keeps the largest second moment
+            [],  # largest second moments, which another variant keeps
             steps,
             lr=self.learning_rate,
             beta1=BETAS[0],

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssense.choices import Precision
 from ssense.errors import UserError
-from ssense.model.encoder import Precision
 from ssense.precision import float32_backends
 
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
-"""What PyTorch calls them: two of x86, one of ARM."""
+"""PyTorch's names of the units for bf16: two of x86, one of ARM."""
 TENSORS_SHARE = 0.9
-"""Of a worker's share of a GPU's memory. PyTorch limits its tensors alone; the CUDA context of
-every process, the driver's too, takes about half a gigabyte beside them."""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+"""Part of a worker's share of a GPU's memory that tensors may take. PyTorch limits these alone; the
+CUDA context of every process, the driver's too, takes about half a gigabyte besides."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # numbers of options in glibc's malloc.h
 
 
 def gpus_here(asked: float | None) -> float:
@@ -31,22 +31,22 @@ def gpus_here(asked: float | None) -> float:
 
 
 def any_device() -> torch.device:
-    """A GPU of this machine where there is one, or else its CPU, on the cores that we may use."""
-    if torch.get_num_threads() > usable_cores():  # PyTorch heeds affinity, and no quota
+    """A GPU of this machine if there is one, else its CPU with the cores that we may use."""
+    if torch.get_num_threads() > usable_cores():  # PyTorch respects affinity, but no quota
         torch.set_num_threads(usable_cores())
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def slots_here(cpus: int, gpus: float) -> int:
-    """How many cells of so many CPUs and GPUs this machine can train at a time; at least 1."""
+    """Number of cells of so many CPUs and GPUs that fit this machine at a time; at least 1."""
     return max(1, cells_that_fit(cpus, gpus, usable_cores(), torch.cuda.device_count()))
 
 
 def usable_cores(root: Path = Path("/")) -> int:
     """CPU cores that this process may use, which on a shared machine are fewer than there are.
 
-    They are those of its affinity (taskset, cpusets), and no more than the whole cores that the
-    time quota of its control groups amounts to (containers, batch systems); at least 1.
+    These are the cores of its affinity (taskset, cpusets), but no more than the whole cores that
+    the time quota of its control groups allows (containers, batch systems); at least 1.
 
     Args:
         root: The file system in which to look for the control groups.
@@ -101,7 +101,7 @@ def _control_groups(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def cells_that_fit(cpus: int, gpus: float, machine_cpus: float, machine_gpus: float) -> int:
-    """How many cells of so many CPUs and GPUs fit a machine; a share is of a single GPU."""
+    """Number of cells of so many CPUs and GPUs that fit a machine; a share is of a single GPU."""
     slots = int(machine_cpus // cpus)
     if not gpus:
         return slots
@@ -142,17 +142,19 @@ def slow_precision(precision: Precision, gpus: float) -> str:
 
 
 def reset_process(seed: int, threads: int) -> None:
-    """Make the process what every cell finds, whatever an earlier one left in it.
+    """Reset global state (determinism, precision, threads, random generators) so that results do
+    not depend on earlier cells.
 
     Float32 is float32 then: no product or convolution rounds its factors to TF32, as cuDNN does by
     default, or to bfloat16.
     """
     # cuBLAS is deterministic only with a workspace of fixed size, set before its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # By this name nothing is imported for it: the other configures PyTorch's compiler as well.
+    # This name imports nothing more; the other configures PyTorch's compiler as well.
     torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before it is written; filling it costs a tenth of a training step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # (The module's types are without it: a class puts it there.)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     for backend in float32_backends():
         backend.fp32_precision = "ieee"
@@ -166,10 +168,10 @@ def reset_process(seed: int, threads: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep what one tensor frees for the next, as PyTorch does on a GPU.
+    """Keep the memory that a tensor frees for the next one, as PyTorch does on a GPU.
 
-    Left to itself, glibc gives every large block back to the system, which has to clear it page by
-    page when the next step asks for it again. Other C libraries are left as they are.
+    By default glibc returns every large block to the system, which has to clear it page by page
+    when the next step asks for it again. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ssense.choices import Precision
+from ssense.choices import Precision, SplitKind
 from ssense.data.dataset import Pairs
-from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_identity
-from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+from ssense.data.splits import BLOCKS, Split, resampled_sizes, split_identity
+from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder, trained_encoder
 from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.precision import full_precision
-from ssense.retrieval import retrieval_metrics
+from ssense.retrieval import RECALL_AT
 from ssense.specification import configured, require_positive
+from ssense.training.loop import SELECTION_METRIC, Embeddings
 from ssense.training.optimiser import Adam
 
-IMAGES_PER_PASS = 2048  # of an evaluation: enough to fill a GPU
+IMAGES_PER_PASS = 2048  # pairs of an evaluation at a time: enough to fill a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceSpec:
-    """What makes the result of a cell that retrieves sentences, beside its dataset and seed.
+    """What makes the result of a cell that retrieves sentences, besides its dataset and seed.
 
     Attributes:
         split: How a seed divides the sentences; `fit` is given the parts.
@@ -74,6 +76,9 @@ class SentenceSpec:
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
     kind: ClassVar[str] = "sentences"
+    stimulus: ClassVar[str] = "sentence"
+    primary: ClassVar[str] = SELECTION_METRIC
+    recall_at: ClassVar[tuple[int, ...]] = RECALL_AT
     test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
 
     @property
@@ -83,20 +88,20 @@ class SentenceSpec:
 
     def by_content(self) -> SentenceSpec:
         """Name weights from a file by their content, wherever the file lies."""
-        from ssense.files.digest import weights_identity  # reaches into storages, training does not
+        from ssense.files.digest import weights_identity  # opens storages, which training does not
 
         return configured(self, {"encoder.weights": weights_identity(self.encoder.weights)})
 
     def untrained(self) -> SentenceSpec:
-        """The same from random weights, which need no download."""
+        """The same specification with random weights, which need no download."""
         return configured(self, {"encoder.weights": "random"})
 
     def split_identity(self) -> list[Any]:
-        """What the split depends on beside the sentences and the seed, as plain values."""
+        """What the split depends on besides the sentences and the seed, as plain values."""
         return split_identity(self.split)
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
-        """Sentences that seeds draw anew for training and test, see `splits.resampled_sizes`."""
+        """Sentences that seeds draw again for training and test, see `splits.resampled_sizes`."""
         return resampled_sizes(self.split, split)
 
     def initial(self, train: Pairs) -> SpectrogramEncoder:  # noqa: ARG002 - of any size
@@ -124,10 +129,27 @@ class SentenceSpec:
         x, text = train.batch(index)
         return train_step(encoder, optimiser, self.masking.apply(x, masks), text, self)
 
-    def evaluate(self, encoder: SpectrogramEncoder, pairs: Pairs) -> dict[str, float]:
-        """Retrieval metrics of a split whose own sentences are the candidates."""
-        brain, text = embed(encoder, pairs)
-        return retrieval_metrics(brain, text, torch.arange(len(pairs), device=pairs.device))
+    def rebuild(self, state: Mapping[str, Tensor], pairs: Pairs) -> SpectrogramEncoder:
+        """The trained encoder of a state dictionary, on the device of some pairs.
+
+        Raises:
+            ValueError: The state is another model's.
+        """
+        return trained_encoder(state, self.training.precision).to(pairs.device)
+
+    @torch.inference_mode()
+    def embed(self, encoder: SpectrogramEncoder, pairs: Pairs) -> Embeddings:
+        """Embed the spectrograms of a part beside its sentences, in evaluation mode.
+
+        Float32 is float32 here as it was in the training, whatever the process allows.
+        """
+        encoder.eval()
+        index = torch.arange(len(pairs), device=pairs.device)
+        parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
+        with full_precision(pairs.device.type):
+            brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
+        stimuli = index if pairs.rows is None else pairs.rows
+        return Embeddings(torch.cat(brain), torch.cat(text), index, stimuli)
 
 
 def train_step(
@@ -159,23 +181,11 @@ def train_step(
 
 def _chunks(encoder: SpectrogramEncoder, x: Tensor, size: int) -> tuple[Tensor, ...]:
     """Parts of a batch; one pair that can't pass by itself joins the part before it."""
-    if encoder.trains_on_one(x):
-        return x.split(size)
-    *others, last = x.split(max(size, 2))
+    one_passes = encoder.trains_on_one(x)
+    parts: tuple[Tensor, ...] = x.split(size if one_passes else max(size, 2))
+    if one_passes:
+        return parts
+    *others, last = parts
     if others and len(last) == 1:
         return *others[:-1], torch.cat([others[-1], last])
     return *others, last
-
-
-@torch.inference_mode()
-def embed(encoder: SpectrogramEncoder, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Brain and sentence embeddings `[N, D]` of a split, in evaluation mode.
-
-    Float32 is float32 here as it was in the training, whatever the process allows.
-    """
-    encoder.eval()
-    index = torch.arange(len(pairs), device=pairs.device)
-    parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
-    with full_precision(pairs.device.type):
-        brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
-    return torch.cat(brain), torch.cat(text)

@@ -22,7 +22,7 @@ def retrieval(found: int, seed: int) -> Retrieval:
     """292 queries: 3 true sentences first, `found` - 3 at rank 10, 60 at rank 50, the rest last."""
     ranks = np.repeat([1.0, 10.0, 50.0, 292.0], [3, found - 3, 60, N_TEST - found - 60])
     rows = np.random.default_rng(seed).permutation(1454)[:N_TEST]
-    return Retrieval(rows=rows, ranks=ranks, first=np.stack([rows] * 5, axis=1))
+    return Retrieval(stimuli=rows, ranks=ranks, first=np.stack([rows] * 5, axis=1))
 
 
 @pytest.fixture

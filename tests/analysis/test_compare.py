@@ -114,8 +114,17 @@ def test_a_single_recording_takes_the_sizes_of_its_splits(compare):
 
 
 def test_a_single_seed_of_a_single_recording_is_refused(compare):
-    with pytest.raises(UserError, match="has a single seed: nothing can be tested"):
-        compare(*table({"a": [0.1], "b": [0.2]}), n_train=10, n_test=5)
+    message = "has a single seed at which every configuration has a score: nothing can be tested"
+    for scores in ({"a": [0.1], "b": [0.2]}, {"a": [0.1, 0.1], "b": [0.2]}):
+        with pytest.raises(UserError, match=message):
+            compare(*table(scores), n_train=10, n_test=5)
+
+
+def test_a_single_configuration_is_refused(compare):
+    with pytest.raises(UserError, match=r"has a single configuration, a. Comparing takes at le"):
+        compare(*table({"a": [0.1, 0.2]}), n_train=10, n_test=5)
+    with pytest.raises(UserError, match=r"has no scores. Comparing takes at least two config"):
+        compare(*table({}), n_train=10, n_test=5)
 
 
 def test_seeds_that_share_their_test_items_make_no_claim_about_others(compare):
@@ -211,7 +220,7 @@ def test_missing_scores_are_named_and_their_pairs_left_out(compare):
 
 
 def test_seeds_that_nothing_shares_are_one_line():
-    with pytest.raises(UserError, match="no seed that all configurations have a score for: seed 0"):
+    with pytest.raises(UserError, match="no seed has a score for every configuration: seed 0"):
         paired("results.csv", {"a": {0: 0.1, 1: 0.2}, "b": {2: 0.1}})
 
 
@@ -235,7 +244,7 @@ def test_no_equivalence_is_assumed_in_a_unit_of_its_own(compare, tmp_path):
     own = {name: [1000 * x for x in xs] for name, xs in PAIR.items()}
     flags = {"n_train": 10, "n_test": 5, "out": str(tmp_path / "t")}
     printed = compare(*table(own), **flags)
-    assert any("is for you to say, with --equivalence" in line for line in printed)
+    assert any("say with --equivalence which differences" in line for line in printed)
     assert not any("±0.005" in line or "P(equivalent)" in line for line in printed)
     assert "P(equivalent)" not in (tmp_path / "t" / "tables.tex").read_text()
     with (tmp_path / "t" / "tests.csv").open(newline="") as file:
@@ -250,7 +259,7 @@ def test_no_equivalence_is_assumed_in_a_unit_of_its_own(compare, tmp_path):
 
 
 def test_percentage_points_of_no_percentage_are_refused(compare):
-    with pytest.raises(UserError, match="--equivalence 1%: the scores are no percentages"):
+    with pytest.raises(UserError, match="--equivalence 1%: the scores are not percentages"):
         compare(*table({"a": [-3, 5], "b": [1, 2]}), n_train=2, n_test=0, equivalence="1%")
 
 
@@ -285,6 +294,83 @@ def test_tables_are_written_as_csv_and_latex(compare, tmp_path):
         assert text.count(r"\begin{tabular}") == 3
         assert "naive p" in text
         assert "Nadeau and Bengio" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("results.csv", "results.csv"),
+        ("results.csv", "link.csv"),
+        ("results.csv", "sub/../results.csv"),
+        ("tests.csv", ""),
+        ("tables.tex", "."),
+    ],
+)
+def test_scores_are_never_written_over(tmp_path, capsys, name, out):
+    path = write(tmp_path / name, "\n".join(table(PAIR)))
+    before = path.read_bytes()
+    (tmp_path / "link.csv").symlink_to(path)
+    (tmp_path / "sub").mkdir()
+    written = tmp_path / out
+    with pytest.raises(UserError, match=r"--out .* would write over the scores in .*\. Name anot"):
+        main(ResultsOptions(results=str(path), n_train=10, n_test=5, out=str(written)))
+    assert path.read_bytes() == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {name, "link.csv", "sub"}
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "n_test", "test"),
+    [
+        ("", 5, "corrected resampled t-test over seeds (Nadeau and Bengio 2003)"),
+        ("", 0, "t-test over seeds that share their test items"),
+        ("subject", None, "t-test over subjects"),
+        ("recording", None, "t-test over recordings"),
+    ],
+)
+def test_numbers_say_which_test_their_p_is_of(compare, tmp_path, columns, n_test, test):
+    head, *rows = table(PAIR)
+    lines = [head, *rows]
+    if columns:
+        lines = [f"{columns},{head}", *(f"{who},{row}" for who in "st" for row in rows)]
+    compare(*lines, n_train=10, n_test=n_test, out=str(tmp_path / "t.csv"))
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert [row["test"] for row in csv.DictReader(file)] == [test]
+
+
+def test_the_epoch_that_the_test_chose_is_named_on_screen_and_in_the_caption(compare, tmp_path):
+    for kind in ("intra-subject", '"intra-subject, best test epoch"'):
+        printed = compare(*evaluated(kind), out=str(tmp_path / "t.tex"))
+        text = (tmp_path / "t.tex").read_text()
+        for found in (" ".join(printed), text):
+            assert ("the test split itself chose each epoch" in found) == ("best" in kind)
+
+
+def test_names_of_several_lines_are_told_apart_from_others(compare):
+    rows = [f'"a\nb",{seed},{x}' for seed, x in enumerate(PAIR["a"])]
+    rows += [f"ab,{seed},{x}" for seed, x in enumerate(PAIR["b"])]
+    printed = compare("configuration,seed,x", *rows, n_train=10, n_test=5)
+    assert sum(line.strip().startswith(r"a\nb vs ab") for line in printed) == 2
+
+
+def test_equal_means_differ_by_0(compare, tmp_path):
+    scores = {"a": [0.1, 0.2, 0.0], "b": [0.0, 0.0, 0.3]}
+    assert np.subtract(scores["a"], scores["b"]).mean() != 0
+    for order in (1, -1):
+        pair = dict([*scores.items()][::order])
+        printed = compare(*table(pair, "mrr"), n_train=10, n_test=5, out=str(tmp_path / "t.csv"))
+        row = next(line.split() for line in printed if " vs " in line)
+        assert row[3] == "0"
+        with (tmp_path / "t.csv").open(newline="") as file:
+            (values,) = csv.DictReader(file)
+        assert values["mean"] == values["t"] == values["effect_size"] == "0.0"
+
+
+def test_powers_of_ten_that_nobody_can_compare_are_one_line(compare):
+    with pytest.raises(UserError, match="line 2: expected a number as x, got 1e308, which is"):
+        compare(*table({"a": ["1e308", "-1e308"], "b": [1, 2]}), n_train=10, n_test=5)
+    printed = compare(*table({"a": ["0e99999"] * 2, "b": ["0e99999"] * 2}), n_train=9, n_test=5)
+    assert any("not testable" in line for line in printed)
 
 
 def evaluated(kind: str) -> list[str]:

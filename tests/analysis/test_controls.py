@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from analysis.control.scores import ControlScores, control_rows
+from analysis.control.scores import PRIMARY, ControlScores, control_rows
 from analysis.control.trained import TRAINED
 from analysis.control.untrained import (
     ACOUSTIC,
@@ -39,7 +39,7 @@ from analysis.controls import (
     value_rows,
 )
 from analysis.evaluate import EvaluationOptions
-from analysis.measure.evaluation import PRIMARY, Evaluation, Retrieval
+from analysis.measure.evaluation import Evaluation, Retrieval
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
 
@@ -61,7 +61,7 @@ def retrieval(recall: float) -> Retrieval:
     """Some queries that find their sentence first, and all others last."""
     ranks = np.full(N_TEST, float(N_TEST))
     ranks[: round(recall * N_TEST)] = 1
-    return Retrieval(rows=np.arange(N_TEST), ranks=ranks, first=np.empty(0))
+    return Retrieval(stimuli=np.arange(N_TEST), ranks=ranks, first=np.empty(0))
 
 
 def evaluated(scores: dict[str, ControlScores], test_blocks: int | None = None) -> Evaluation:
@@ -229,7 +229,9 @@ def test_the_report_and_the_controls_test_the_same_difference_from_chance(evalua
     # Of unequal test splits, as grouped ones are, the smaller have the higher chance.
     rng, sizes = np.random.default_rng(5), range(250, 50, -20)
     unequal = [
-        Retrieval(rows=np.arange(n), ranks=rng.integers(1, n, n).astype(float), first=np.empty(0))
+        Retrieval(
+            stimuli=np.arange(n), ranks=rng.integers(1, n, n).astype(float), first=np.empty(0)
+        )
         for n in sizes
     ]
     report = replace(evaluation, retrievals={"electrode": unequal})

@@ -24,16 +24,15 @@ from analysis.compare import main as compare_table
 from analysis.evaluate import (
     EvaluationOptions,
     gather,
-    looked_at,
     main,
     noise_floor,
     searched_records,
+    task_report,
     write_report,
 )
 from analysis.measure.comparison import difference_over_seeds
 from analysis.measure.confirmation import confirming_sweep
 from analysis.measure.evaluation import (
-    PRIMARY,
     Evaluation,
     best_configurations,
     evaluate_chosen,
@@ -50,7 +49,7 @@ from analysis.measure.protocol import (
 )
 from analysis.options import ResultsOptions
 from analysis.report.findings import findings, verdict
-from analysis.report.origin import controls_command, read_controls
+from analysis.report.origin import controls_command
 from analysis.report.sections import Material
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, write_shard
@@ -316,11 +315,11 @@ def by_hand(
     with torch.inference_mode():
         x = torch.from_numpy(dataset.spectrograms[test]).float().unsqueeze(2)
         brain = encoder(x).double().numpy()
-    text = dataset.text[test].astype(float)
+    text = dataset.targets[test].astype(float)
     ranks = []
     for i, row in enumerate(test):
         score = [brain[i] @ t / np.linalg.norm(brain[i]) / np.linalg.norm(t) for t in text]
-        same = [dataset.sentences[j] == dataset.sentences[row] for j in test]
+        same = [dataset.stimuli[j] == dataset.stimuli[row] for j in test]
         better = sum(s > score[i] and not twin for s, twin in zip(score, same, strict=True))
         ranks.append(better + (1 + sum(same)) / 2)
     recalls = {f"recall@{k}": np.mean([rank <= k for rank in ranks]) for k in (1, 10, 50)}
@@ -373,7 +372,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
         record = scored_record(name, dataset.digest, NONE, seed, 0.1)
         ledger.write(record, SpectrogramEncoder().state_dict())
     evaluation = evaluate_chosen(search_of(ledger), chosen, ledger, dataset)
-    splits = [retrieval.rows for retrieval in evaluation.retrievals["no masking"]]
+    splits = [retrieval.stimuli for retrieval in evaluation.retrievals["no masking"]]
     assert (set(splits[0]) == set(splits[1])) == (kind == "held-out")
     for seed, test in enumerate(splits):
         assert len(test) == len(set(test)) <= N_TEST
@@ -384,7 +383,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
     (test,) = evaluation.comparisons("recall@10")
     # Two seeds, or the twenty sentences that they share, in blocks of one.
     assert test.corrected.df == (19 if kind == "held-out" else 1)
-    assert words in looked_at(ledger, SEARCH_SEEDS, evaluation).caption
+    assert words in task_report(ledger, dataset).tested(evaluation)
 
 
 def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
@@ -453,7 +452,7 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
     assert "Training" not in capsys.readouterr().out
     assert evaluated(ledger).seeds == SEEDS  # the search is as it was
     (folder / "notes.txt").touch()
-    write_report(gathered(ledger, storage))
+    write_report(gathered(ledger))
     assert not list(folder.glob("fresh_seeds*"))
     assert (folder / "search_seeds.tex").exists()
     assert (folder / "notes.txt").exists()
@@ -494,16 +493,15 @@ def test_the_noise_floor_is_the_largest_change_of_a_cell_trained_once_more(ledge
     assert "2 cells, trained once more, changed by up to 0.70 points of Recall@10" in note
 
 
-def gathered(ledger: Ledger, storage: UPath, written_at: str = "today") -> Material:
+def gathered(ledger: Ledger, written_at: str = "today") -> Material:
     """What the command would write a report of, without a look being counted."""
-    evaluation = evaluated(ledger)
+    evaluation, dataset = evaluated(ledger), sweep_dataset(ledger)
     return Material(
         ledger=ledger,
         search=take_up(ledger),
-        shards=storage / "shards" / SHARDS,
-        sentences=sweep_dataset(ledger).sentences,
-        controls=read_controls(ledger),
-        protocols=[Protocol(name=SEARCH_SEEDS, evaluation=evaluation, caption="caption")],
+        task=task_report(ledger, dataset),
+        stimuli=dataset.stimuli,
+        protocols=[Protocol(name=SEARCH_SEEDS, evaluation=evaluation, look="", caption="caption")],
         records=searched_records([take_up(ledger)]),
         missing=[],
         notes=[],
@@ -550,8 +548,8 @@ def write_controls(ledger: Ledger, origin: tuple[str, str], seeds: tuple[int, ..
     (folder / "controls.txt").write_text("Duration alone reaches it all.\n")
 
 
-def test_the_page_has_the_table_the_tests_and_every_figure(ledger, storage):
-    material = gathered(ledger, storage)
+def test_the_page_has_the_table_the_tests_and_every_figure(ledger):
+    material = gathered(ledger)
     page, evaluation = page_of(material), material.last.evaluation
     tables, text = tables_of(page), "".join(page.itertext())
     expected = table_rows(evaluation)
@@ -575,7 +573,7 @@ def test_the_page_has_the_table_the_tests_and_every_figure(ledger, storage):
 
 
 def test_the_page_says_what_was_run_and_shows_what_was_retrieved(ledger, storage):
-    text = "".join(page_of(gathered(ledger, storage)).itertext())
+    text = "".join(page_of(gathered(ledger)).itertext())
     dataset = sweep_dataset(ledger)
     test = np.random.default_rng(0).permutation(N)[-N_TEST:]
     assert sum(dataset.sentences[row] in text for row in test) >= 9
@@ -591,9 +589,9 @@ def test_the_page_says_what_was_run_and_shows_what_was_retrieved(ledger, storage
         assert words in text
 
 
-def test_controls_that_were_run_are_shown(ledger, storage):
+def test_controls_that_were_run_are_shown(ledger):
     write_controls(ledger, leading(ledger))
-    page = page_of(gathered(ledger, storage))
+    page = page_of(gathered(ledger))
     assert "controls" in {figure.get("id") for figure in page.iter("figure")}
     text = "".join(page.itertext())
     assert "No controls were run" not in text
@@ -604,9 +602,9 @@ def test_controls_that_were_run_are_shown(ledger, storage):
     assert [table[0][-1] for table in tables] == ["chance Recall@10"]
 
 
-def test_controls_of_another_configuration_or_other_seeds_are_left_out(ledger, storage):
+def test_controls_of_another_configuration_or_other_seeds_are_left_out(ledger):
     write_controls(ledger, leading(ledger), (0, 1))
-    material = gathered(ledger, storage)
+    material = gathered(ledger)
     page = page_of(material)
     text = "".join(page.itertext())
     assert f"are left out. Run again: {controls_command(ledger)}" in text
@@ -622,8 +620,9 @@ def test_controls_of_another_configuration_or_other_seeds_are_left_out(ledger, s
         (("frequency-time", "–"), SEEDS, False),
     ):
         write_controls(ledger, origin, seeds)
-        kept = dataclasses.replace(material, controls=read_controls(ledger)).own_controls
-        assert (kept is not None) == is_own, (origin, seeds)
+        data = sweep_dataset(ledger)
+        kept = task_report(ledger, data).pictures(material.last.evaluation, material.leader)
+        assert bool(kept) == is_own, (origin, seeds)
 
 
 def test_cells_of_controls_and_earlier_fresh_seeds_are_not_in_the_report(ledger, storage):
@@ -638,8 +637,8 @@ def test_cells_of_controls_and_earlier_fresh_seeds_are_not_in_the_report(ledger,
     assert "elsewhere" not in text
 
 
-def test_the_verdict_takes_the_controls_into_account_and_says_their_seeds(ledger, storage):
-    material = gathered(ledger, storage)
+def test_the_verdict_takes_the_controls_into_account_and_says_their_seeds(ledger):
+    material = gathered(ledger)
     no_controls = "; no controls were run: sentence length alone may explain the score."
     assert material.verdict.startswith("In Recall@10, ")
     assert material.verdict.endswith(no_controls)
@@ -647,11 +646,13 @@ def test_the_verdict_takes_the_controls_into_account_and_says_their_seeds(ledger
     clause = "sentence duration alone explains the score without a brain"
     write_controls(ledger, (family, configuration))
     (ledger.folder / "controls" / "verdict.txt").write_text(f"{clause}\n")
-    material = dataclasses.replace(material, controls=read_controls(ledger))
+    material = dataclasses.replace(material, task=task_report(ledger, sweep_dataset(ledger)))
     assert material.verdict.endswith(f"; by the controls of {family}, {clause}.")
-    tests = verdict(["no masking", "electrode"], material.last.evaluation.comparisons(PRIMARY), "")
+    tests = verdict(
+        ["no masking", "electrode"], material.last.evaluation.comparisons("recall@10"), ""
+    )
     assert tests.removeprefix("In , ").removesuffix(".") in material.verdict
-    fresh = Protocol(name=FRESH_SEEDS, evaluation=material.last.evaluation, caption="")
+    fresh = Protocol(name=FRESH_SEEDS, evaluation=material.last.evaluation, look="", caption="")
     of_fresh = dataclasses.replace(material, protocols=[*material.protocols, fresh]).verdict
     assert of_fresh.startswith("In Recall@10 at fresh seeds, ")
     assert of_fresh.endswith(
@@ -659,12 +660,12 @@ def test_the_verdict_takes_the_controls_into_account_and_says_their_seeds(ledger
         f"these, {clause}."
     )
     write_controls(ledger, (family, configuration), seeds=(0, 1))  # of other seeds
-    others = dataclasses.replace(material, controls=read_controls(ledger))
+    others = dataclasses.replace(material, task=task_report(ledger, sweep_dataset(ledger)))
     assert others.verdict.endswith(no_controls)
 
 
-def test_the_scores_go_into_the_statistics_as_they_are(ledger, storage, tmp_path, capsys):
-    material = gathered(ledger, storage)
+def test_the_scores_go_into_the_statistics_as_they_are(ledger, tmp_path, capsys):
+    material = gathered(ledger)
     write_report(material)
     scores, out = ledger.folder / "evaluation" / "scores.csv", tmp_path / "tests.csv"
     compare_table(ResultsOptions(results=str(scores), out=str(out)))
@@ -672,27 +673,27 @@ def test_the_scores_go_into_the_statistics_as_they_are(ledger, storage, tmp_path
     assert "Splits: random, 60 to train on and 20 to test." in shown
     with out.open(newline="") as file:
         (row,) = csv.DictReader(file)
-    *_, pair = material.last.evaluation.comparisons(PRIMARY)
+    *_, pair = material.last.evaluation.comparisons("recall@10")
     assert row["comparison"] == pair.name
-    a, b = (material.last.evaluation.scores[name][PRIMARY] for name in pair.name.split(" vs "))
+    a, b = (material.last.evaluation.scores[name]["recall@10"] for name in pair.name.split(" vs "))
     expected = difference_over_seeds(pair.name, a, b, 60, 20)  # without the sentences' own variance
     assert float(row["mean"]) == pytest.approx(pair.corrected.mean)
     assert float(row["p"] or 1) == pytest.approx(expected.test.pvalue)
 
 
-def test_words_of_the_recording_are_escaped(ledger, storage):
-    material = gathered(ledger, storage)
-    sentences = [f"<b>{sentence}</b> & \x00more" for sentence in material.sentences]
-    page = page_of(dataclasses.replace(material, sentences=sentences))
+def test_words_of_the_recording_are_escaped(ledger):
+    material = gathered(ledger)
+    sentences = [f"<b>{sentence}</b> & \x00more" for sentence in material.stimuli]
+    page = page_of(dataclasses.replace(material, stimuli=sentences))
     assert not list(page.iter("b"))
     assert "<b>sentence" in "".join(page.itertext())
 
 
-def test_the_same_evaluation_gives_the_same_files_but_for_the_date(ledger, storage):
+def test_the_same_evaluation_gives_the_same_files_but_for_the_date(ledger):
     folder = ledger.folder / "evaluation"
 
     def written(when: str) -> dict[str, bytes]:
-        write_report(gathered(ledger, storage, when))
+        write_report(gathered(ledger, when))
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     first, second = written("yesterday"), written("today")
@@ -721,14 +722,14 @@ def replace(path: UPath, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_a_report_that_finds_no_room_leaves_the_one_before_whole(ledger, storage, small_disk):
-    write_report(gathered(ledger, storage, "yesterday"))
+def test_a_report_that_finds_no_room_leaves_the_one_before_whole(ledger, small_disk):
+    write_report(gathered(ledger, "yesterday"))
     folder = Path(ledger.folder) / "evaluation"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     room = sorted(map(len, before.values()))[len(before) // 2]  # for half of the files
     refused = pytest.raises(UserError, match=r"evaluation/\S+ can't be written \(.*too large\)")
     with small_disk(room), refused:
-        write_report(gathered(ledger, storage, "today"))
+        write_report(gathered(ledger, "today"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -787,7 +788,7 @@ def test_a_damaged_table_of_controls_is_refused_before_any_look(ledger, storage,
     write_controls(ledger, leading(ledger))
     path = ledger.folder / "controls" / "controls.csv"
     replace(path, content)
-    assert refusal(storage).startswith(f"{path} is no table of controls, seeds and metrics (")
+    assert refusal(storage).startswith(f"{path} is not a table of controls, seeds and metrics (")
 
 
 def test_an_unknown_sweep_lists_the_known_ones(ledger, storage):
@@ -822,7 +823,7 @@ def looked_twice(trained, tmp_path_factory) -> Iterator[tuple[Path, list]]:
     ledger = Ledger(UPath(sweep))
     tracker.start(search_of(ledger), ledger.description())
     tracker.end(search_of(ledger))
-    script = ROOT / "analysis" / "test_evaluation.py"
+    script = ROOT / "analysis" / "evaluate.py"
     ways = ([script], ["-m", "analysis.evaluate"])
     yield storage, [run_command(*way, "--storage", storage, cwd=folder) for way in ways]
     shutil.rmtree(storage)
@@ -877,7 +878,7 @@ def test_the_files_hold_the_evaluation(looked_twice):
     ]
     with (folder / "table.csv").open() as file:
         means = list(csv.DictReader(file))
-    protocol = Protocol(name=SEARCH_SEEDS, evaluation=evaluation, caption="")
+    protocol = Protocol(name=SEARCH_SEEDS, evaluation=evaluation, look="", caption="")
     rows = [row | {"missing_cells": 0} for row in mean_rows(protocol)]
     assert means == [{k: str(v) for k, v in row.items()} for row in rows]
     with (folder / "tests.csv").open() as file:
@@ -950,7 +951,7 @@ def test_mlflow_has_one_run_for_each_look(looked_twice):
 
 
 def test_an_empty_storage_is_one_line_on_stderr(tmp_path):
-    script = ROOT / "analysis" / "test_evaluation.py"
+    script = ROOT / "analysis" / "evaluate.py"
     run = run_command(script, "--storage", tmp_path / "empty", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (

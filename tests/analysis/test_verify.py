@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from dataclasses import replace as replaced
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ import torch
 from upath import UPath
 
 from analysis.evaluate import noise_floor
-from analysis.measure.evaluation import cell_encoder, take_up
+from analysis.measure.evaluation import cell_model, take_up
 from analysis.measure.looks import count_looks, record_look
-from analysis.measure.protocol import published_rows
 from analysis.options import VerifyOptions
 from analysis.report.origin import data_facts, provenance_facts
+from analysis.report.sentences import published_rows
 from analysis.verify import find_faults, main
 from ssense.data.shards import MANIFEST, read_sentences
 from ssense.engine.core.cell import FORMAT_VERSION
@@ -37,6 +38,7 @@ from ssense.engine.view.tracking import _as_it_ended
 from ssense.errors import UserError
 from ssense.files.sealed_json import CHECKSUM, sealed
 from ssense.files.storage import locate, upload, write_whole
+from ssense.model.encoder import trained_encoder
 
 EXACT = {"exact": True, "at_best": {"recall@10": 0.0}}
 
@@ -134,7 +136,7 @@ def read_as_commands_do(storage: UPath) -> None:
     other_sweeps(storage, description.sweep)
     noise_floor(ledger)
     count_looks(ledger)
-    published_rows(ledger)
+    published_rows(description.origin)
     provenance_facts(ledger, search.records.values(), "today")
     find_cell(storage, ledger.signatures()[0])
 
@@ -145,7 +147,8 @@ def read_data(storage: UPath) -> None:
     folder = storage / "shards" / ledger.description().origin.shards
     sweep_dataset(ledger)
     read_sentences(folder)
-    data_facts(ledger, folder, {"train": 1.0})
+    description = ledger.description()
+    data_facts(ledger, description, description.origin, {"train": 1.0})
 
 
 def refusal(read: Callable[[UPath], None], storage: UPath) -> str | None:
@@ -377,7 +380,7 @@ def test_weights_that_are_none_of_the_model_are_named_though_their_hash_is_right
     (path.parent / "record.json").unlink()
     written = ledger.write(record, weights)
     with pytest.raises(UserError, match=message) as error:
-        cell_encoder(ledger, written, "float32")
+        cell_model(ledger, written, partial(trained_encoder, precision="float32"))
     assert record.signature in str(error.value)
 
 
@@ -423,7 +426,7 @@ def test_a_look_that_is_changed_or_moved_shows(storage):
     assert f"{first} is not the look that was recorded" in fault
     edit(first, is_sealed=True, seeds=[0])
     (fault,) = look_faults(storage)
-    assert "look-0001.json was changed or put in another's place" in fault
+    assert "look-0001.json was changed or replaced" in fault
     first.write_bytes(contents[1])
     second.unlink()
     second.write_bytes(contents[0])

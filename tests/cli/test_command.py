@@ -219,10 +219,10 @@ def test_a_variable_that_is_almost_a_flag_is_said_and_one_of_another_command_is_
         "PATH": "x",
     }
     lines = unknown_variables(Options, environment)
-    assert [re.sub(r"names no flag of .*?\.(?= |$)", "", line) for line in lines] == [
-        "ignored: SSENSE_MAX_EPOCH, which  Nearest: SSENSE_MAX_EPOCHS.",
-        "ignored: SSENSE_SEED, which  Nearest: SSENSE_SEEDS.",  # of the synthetic recording
-        "ignored: SSENSE_STROAGE, which  Nearest: SSENSE_STORAGE.",
+    assert [re.sub(r"is not a flag of .*?\.(?= |$)", "", line) for line in lines] == [
+        "ignored: SSENSE_MAX_EPOCH  Nearest: SSENSE_MAX_EPOCHS.",
+        "ignored: SSENSE_SEED  Nearest: SSENSE_SEEDS.",  # of the synthetic recording
+        "ignored: SSENSE_STROAGE  Nearest: SSENSE_STORAGE.",
     ]
 
 
@@ -262,7 +262,7 @@ def test_on_a_cluster_a_copied_file_has_to_be_the_installed_one(edit, code, tmp_
     assert done.returncode == code, done.stderr
     if edit:
         assert done.stderr.startswith(
-            f"error: {script} is not the sweeps/masking.py that is installed on "
+            f"error: {script} differs from the sweeps/masking.py that is installed on "
         )
         assert "Run `ray up --no-restart`" in done.stderr
 
@@ -305,7 +305,7 @@ def test_a_command_that_is_shown_can_be_typed_into_a_shell(name, place, tmp_path
 def test_a_script_of_ours_is_found_from_where_it_is_shown(place, tmp_path, monkeypatch):
     monkeypatch.chdir(REPOSITORY if place == "repository" else tmp_path)
     typed = shell_command("analysis/compare.py", storage=tmp_path)
-    assert Path(shlex.split(typed)[1]).samefile(REPOSITORY / "analysis" / "results_table.py")
+    assert Path(shlex.split(typed)[1]).samefile(REPOSITORY / "analysis" / "compare.py")
     assert Path(shlex.split(typed)[1]).is_absolute() == (place == "elsewhere")
 
 

@@ -126,7 +126,7 @@ class Loopback:
     """A cluster on this machine and all that it consists of, in a folder of its own.
 
     Attributes:
-        root: of the folder; short, since sockets lie in it.
+        root: The folder's path; short, since sockets lie in it.
     """
 
     root: Path
@@ -333,8 +333,8 @@ class Lost:
     """A sweep that lost a machine.
 
     Attributes:
-        shown: what `ray submit` printed.
-        pid: of the worker that was training there.
+        shown: What `ray submit` printed.
+        pid: Process of the worker that was training there.
     """
 
     shown: str
@@ -426,7 +426,7 @@ def test_a_file_that_is_not_the_installed_one_is_refused_with_what_to_do(cluster
     edited = tmp_path / "masking.py"
     edited.write_text((cluster.project / "sweeps" / "masking.py").read_text() + "# edited\n")
     shown = cluster.submit(edited, check=False)
-    assert "is not the sweeps/masking.py that is installed on" in shown
+    assert "differs from the sweeps/masking.py that is installed on" in shown
     assert "Run `ray up --no-restart`" in shown
 
 
@@ -440,7 +440,7 @@ def test_the_sweep_says_readably_how_far_it_is_and_what_came_out(swept):
     shown = swept.shown
     assert "Sweep masking-" in shown
     assert "* best of its family" in shown
-    assert "Next: analysis/evaluate.py, submitted as this was" in shown
+    assert "Next: analysis/evaluate.py, submitted in the same way" in shown
     assert re.search(r"^   1/12  \S.* seed \d +Recall@10", shown, re.M)
     ours = shown.partition("No --recording given")[2].partition("Next:")[0]
     assert "\x1b" not in ours  # no live display where the output is kept, nor Ray's colours

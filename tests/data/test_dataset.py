@@ -20,8 +20,8 @@ def numbered(n: int = N) -> Dataset:
     return Dataset(
         digest="0",
         spectrograms=np.broadcast_to(rows[:, None, None, None], (n, E, F, T)).astype(np.float16),
-        text=np.broadcast_to(rows[:, None], (n, D)).astype(np.float32),
-        sentences=tuple(map(str, rows)),
+        targets=np.broadcast_to(rows[:, None], (n, D)).astype(np.float32),
+        stimuli=tuple(map(str, rows)),
         spans_s=np.stack([rows, rows + 1.0], axis=1),
     )
 
@@ -51,13 +51,13 @@ def test_pairs_on_the_cpu_share_the_memory_of_the_dataset():
     dataset = numbered()
     pairs = dataset.on(CPU)
     assert pairs.spectrograms.data_ptr() == dataset.spectrograms.ctypes.data
-    assert pairs.text.data_ptr() == dataset.text.ctypes.data
+    assert pairs.targets.data_ptr() == dataset.targets.ctypes.data
     assert pairs.select(np.array([1])).spectrograms is pairs.spectrograms
 
 
 def test_read_only_arrays_pass_without_a_warning():
     dataset = numbered()
-    dataset.spectrograms.flags.writeable = dataset.text.flags.writeable = False
+    dataset.spectrograms.flags.writeable = dataset.targets.flags.writeable = False
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert rows_of(dataset.on(CPU)) == list(range(N))

@@ -21,8 +21,8 @@ def make_dataset() -> Dataset:
         digest="tiny",
         # As many frames as bf16 needs.
         spectrograms=rng.standard_normal((N_PAIRS, N_ELECTRODES, 16, 17)).astype(np.float16),
-        text=text / np.linalg.norm(text, axis=1, keepdims=True),
-        sentences=tuple(map(str, range(N_PAIRS))),
+        targets=text / np.linalg.norm(text, axis=1, keepdims=True),
+        stimuli=tuple(map(str, range(N_PAIRS))),
         spans_s=np.arange(2.0 * N_PAIRS).reshape(N_PAIRS, 2),
     )
 

@@ -90,9 +90,10 @@ def test_versions_that_no_cell_is_by_are_said():
         code_digest="3f2a1c9e00112233",
     )
     options = EngineOptions(keep_version=("3f2a1c9e", "3f2a1c9f"), retrain_version=("gone",))
+    why = "no cell was trained by this version. Versions of the cells: 3f2a1c9e."
     assert versions_of_nothing([record], options) == [
-        "--keep-version 3f2a1c9f: no cell is by this version. Those of the cells: 3f2a1c9e.",
-        "--retrain-version gone: no cell is by this version. Those of the cells: 3f2a1c9e.",
+        f"--keep-version 3f2a1c9f: {why}",
+        f"--retrain-version gone: {why}",
     ]
     (line,) = versions_of_nothing([], EngineOptions(keep_version=("x",)))
-    assert line.endswith("Those of the cells: none yet.")
+    assert line.endswith("Versions of the cells: none yet.")

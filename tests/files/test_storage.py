@@ -486,7 +486,7 @@ def test_a_misspelt_bucket_is_refused_and_not_made(s3):
         open_storage("s3://lba/ssense")
     assert str(error.value) == (
         "storage s3://lba/ssense can't be written to (The specified bucket does not exist). "
-        "Check --storage."
+        "Check `storage`."
     )
     assert not [request for request in s3.requests() if request in ("PUT /lba", "PUT /lba/")]
 
@@ -495,7 +495,7 @@ def test_a_store_that_is_away_is_one_line(s3, monkeypatch):  # noqa: ARG001
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     UPath("s3://lab").fs.clear_instance_cache()
-    with pytest.raises(UserError, match=r"can't be written to \(.*127\.0\.0\.1:9.*Check --storage"):
+    with pytest.raises(UserError, match=r"can't be written to \(.*127\.0\.0\.1:9.*Check `storage`"):
         open_storage("s3://lab/away")
     UPath("s3://lab").fs.clear_instance_cache()
 
@@ -802,7 +802,7 @@ def test_damaged_json_is_one_line(storage, content):
 
 def test_a_storage_that_must_exist_is_not_made(tmp_path):
     with pytest.raises(
-        UserError, match=r"no storage at .*typo\. Check --storage, or run a sweep first"
+        UserError, match=r"no storage at .*typo\. Check `storage`, or run a sweep first"
     ):
         open_storage(str(tmp_path / "typo"), must_exist=True)
     assert not (tmp_path / "typo").exists()

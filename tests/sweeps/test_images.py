@@ -55,7 +55,7 @@ def test_every_objective_is_swept_and_a_second_call_trains_nothing(tmp_path, cap
     assert "No --responses given: using synthetic ones" in shown
     assert "6 to train" in shown
     assert "Next: " in shown
-    assert "analysis/image_evaluation.py" in shown
+    assert "analysis/evaluate.py" in shown
     (ledger,) = ledgers(tmp_path)
     records = ledger.records().values()
     assert len(records) == 6

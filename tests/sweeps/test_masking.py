@@ -27,7 +27,7 @@ from ssense.errors import UserError
 from ssense.files.storage import open_storage
 from ssense.model.encoder import trained_encoder
 from ssense.retrieval import chance_metrics
-from ssense.training.loop import fit
+from ssense.training.loop import evaluate, fit
 from sweeps.masking import MaskingOptions, distinct_ratios, main, masking_sweep
 
 REPOSITORY = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float
         split = seeded_split(len(pairs), seed)
         trained = fit(pairs.select(split.train), pairs.select(split.validation), spec, seed)
         encoder = trained_encoder(trained.encoder, spec.training.precision)
-        recalls.append(spec.evaluate(encoder, pairs.select(split.test))["recall@10"])
+        recalls.append(evaluate(spec, encoder, pairs.select(split.test))["recall@10"])
     return recalls, len(split.train), len(split.test)
 
 

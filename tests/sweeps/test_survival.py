@@ -157,7 +157,7 @@ def other_code(tmp_path_factory) -> Path:
         shutil.copytree(
             REPOSITORY / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    module = folder / "ssense" / "checkpoint.py"
+    module = folder / "ssense" / "training" / "checkpoint.py"
     source = module.read_text()
     assert "WRITING_SHARE = 0.05" in source
     module.write_text(source.replace("WRITING_SHARE = 0.05", "WRITING_SHARE = 1e9"))
@@ -171,8 +171,8 @@ class Driver:
     """The command line of the sweep in a process group of its own, as in a terminal.
 
     Attributes:
-        process: of the driver.
-        written: the files that every record was seen to be, by signature.
+        process: The driver's process.
+        written: Files that every record was seen to be, by signature.
     """
 
     def __init__(
@@ -583,8 +583,8 @@ def train(search: Search, ledger: Ledger, on_record: OnRecord) -> None:
     dataset = Dataset(
         digest="tiny",
         spectrograms=rng.standard_normal((30, 2, 16, 16)).astype(np.float16),
-        text=rng.standard_normal((30, 512)).astype(np.float32),
-        sentences=tuple(map(str, range(30))),
+        targets=rng.standard_normal((30, 512)).astype(np.float32),
+        stimuli=tuple(map(str, range(30))),
         spans_s=np.arange(60.0).reshape(30, 2),
     )
     train_cells(search, dataset, ledger, Resources(cpus=1, gpus=0), Budget(), on_record)

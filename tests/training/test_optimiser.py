@@ -75,8 +75,8 @@ drawn = np.random.default_rng(0)
 pairs = Dataset(
     digest="noise",
     spectrograms=drawn.standard_normal((12, 2, 16, 16)).astype(np.float16),
-    text=drawn.standard_normal((12, 512)).astype(np.float32),
-    sentences=tuple(map(str, range(12))),
+    targets=drawn.standard_normal((12, 512)).astype(np.float32),
+    stimuli=tuple(map(str, range(12))),
     spans_s=np.arange(24.0).reshape(12, 2),
 ).on(torch.device("cpu"))
 spec = SentenceSpec(encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=1))

@@ -23,21 +23,28 @@ from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import METRICS, NonFiniteError, chance_metrics
 from ssense.specification import configured, field_names
+from ssense.training import loop
 from ssense.training import sentences as module
 from ssense.training.checkpoint import CheckpointFile
 from ssense.training.loop import (
     Checkpoint,
     Fit,
     Stream,
+    evaluate,
     fit,
     initial_model,
     stream_seed,
 )
-from ssense.training.sentences import SentenceSpec, TrainingSpec, embed
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 N, ELECTRODES, SIDE, LATENT = 64, 2, 17, 4
 TRAIN, VALIDATION = np.arange(40), np.arange(40, N)
 MASKED = Masking(electrode=0.5, frequency=0.25, time=0.25)
+
+
+def embed(encoder, pairs):
+    """Embeddings of spectrograms and of their sentences."""
+    return SentenceSpec().embed(encoder, pairs)[:2]
 
 
 def spec(**settings) -> SentenceSpec:
@@ -59,8 +66,8 @@ def separable(noise: float = 0.3) -> Pairs:
     return Dataset(
         digest="0",
         spectrograms=x.astype(np.float16),
-        text=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
-        sentences=tuple(map(str, range(N))),
+        targets=(text / np.linalg.norm(text, axis=1, keepdims=True)).astype(np.float32),
+        stimuli=tuple(map(str, range(N))),
         spans_s=np.arange(2.0 * N).reshape(N, 2),
     ).on(torch.device("cpu"))
 
@@ -97,7 +104,7 @@ def short(train, validation) -> Fit:
 
 
 def recorded(pairs: Pairs) -> Recorded:
-    return Recorded(pairs.spectrograms, pairs.text, pairs.rows)
+    return Recorded(pairs.spectrograms, pairs.targets, pairs.rows)
 
 
 def equal_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -146,12 +153,12 @@ def test_epochs_are_those_of_a_hand_written_loop(train, short):
 
 
 def one_electrode(pairs: Pairs) -> Pairs:
-    return Pairs(pairs.spectrograms[:, :1], pairs.text)
+    return Pairs(pairs.spectrograms[:, :1], pairs.targets)
 
 
 @pytest.mark.parametrize("electrodes", [1, 2])
 def test_a_last_batch_of_one_pair_ends_no_training(pairs, electrodes):
-    some = Pairs(pairs.spectrograms[:, :electrodes], pairs.text)
+    some = Pairs(pairs.spectrograms[:, :electrodes], pairs.targets)
     train, validation = some.select(np.arange(33)), some.select(VALIDATION)
     result = fit(train, validation, spec(max_epochs=1), seed=0)
     assert np.isfinite(result.history[0]["loss"])
@@ -205,7 +212,9 @@ def test_chunks_stay_as_they_are_where_a_single_pair_can_pass(pairs):
 
 
 def test_a_batch_size_of_one_is_refused():
-    with pytest.raises(ValueError, match="batch_size must be at least 2, got 1: the other pairs"):
+    with pytest.raises(
+        ValueError, match="batch_size must be at least 2, got 1: negatives are the other pairs"
+    ):
         SentenceSpec(training=TrainingSpec(batch_size=1))
 
 
@@ -218,7 +227,7 @@ def test_the_history_names_epoch_loss_and_metrics(short):
 def test_the_stored_encoder_scores_what_the_history_says(validation, short):
     encoder = SpectrogramEncoder()
     encoder.load_state_dict(short.encoder)
-    metrics = spec().evaluate(encoder, validation)
+    metrics = evaluate(spec(), encoder, validation)
     assert metrics == {name: short.best[name] for name in METRICS}
 
 
@@ -327,7 +336,7 @@ def test_rows_outside_both_splits_change_nothing(pairs, short):
     unread = 30
     with_test = Pairs(
         torch.cat([torch.full_like(pairs.spectrograms[:unread], torch.nan), pairs.spectrograms]),
-        torch.cat([torch.full_like(pairs.text[:unread], torch.nan), pairs.text]),
+        torch.cat([torch.full_like(pairs.targets[:unread], torch.nan), pairs.targets]),
     )
     splits = (with_test.select(rows + unread) for rows in (TRAIN, VALIDATION))
     again = fit(*splits, spec(masking=MASKED), seed=3)
@@ -364,7 +373,7 @@ def test_embeddings_do_not_depend_on_how_many_pass_together(
     monkeypatch.setattr(module, "IMAGES_PER_PASS", images)
     brain, sentences = embed(encoder.train(), validation)
     torch.testing.assert_close(brain, expected, rtol=1e-4, atol=1e-4)
-    assert sentences.equal(validation.text[validation.rows])
+    assert sentences.equal(validation.targets[validation.rows])
     assert equal_states(copied(encoder), before)  # running statistics too
 
 
@@ -388,9 +397,9 @@ def test_a_split_s_candidates_are_its_own_sentences(validation):
 
         def forward(self, x: Tensor) -> Tensor:
             start, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + len(x)
-            return validation.text[validation.rows][start : start + len(x)]
+            return validation.targets[validation.rows][start : start + len(x)]
 
-    assert spec().evaluate(Oracle(), validation) == dict.fromkeys(METRICS, 1.0)
+    assert evaluate(spec(), Oracle(), validation) == dict.fromkeys(METRICS, 1.0)
 
 
 # ---------------------------------------------------------------- stopping
@@ -406,11 +415,11 @@ def scripted(train, validation, monkeypatch) -> Scripted:
     def run(scores: list[float], **settings) -> tuple[Fit, list[dict[str, Tensor]]]:
         states: list[dict[str, Tensor]] = []
 
-        def evaluate(_: SentenceSpec, encoder: SpectrogramEncoder, __: Pairs) -> dict[str, float]:
+        def scores_of(_: SentenceSpec, encoder: SpectrogramEncoder, __: Pairs) -> dict[str, float]:
             states.append(copied(encoder))
             return dict.fromkeys(METRICS, 0.0) | {"recall@10": scores[len(states) - 1]}
 
-        monkeypatch.setattr(SentenceSpec, "evaluate", evaluate)
+        monkeypatch.setattr(loop, "evaluate", scores_of)
         few = train.select(np.arange(8))
         return fit(few, validation, spec(**{"max_epochs": 100} | settings), seed=0), states
 
@@ -466,7 +475,7 @@ def test_a_report_can_end_the_training(train, validation):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_loss_that_is_not_finite_is_an_error(pairs, value):
-    broken = Pairs(pairs.spectrograms.clone(), pairs.text)
+    broken = Pairs(pairs.spectrograms.clone(), pairs.targets)
     broken.spectrograms[7, 0, 3, 3] = value
     with pytest.raises(NonFiniteError, match="the training loss became nan"):
         fit(broken.select(TRAIN), broken.select(VALIDATION), spec(), seed=0)
@@ -512,13 +521,12 @@ def five_epochs(train: Pairs, validation: Pairs, **settings) -> Fit:
     """Fit until it stops early, with validation Recall@10 as scripted and all else real."""
     resume: Checkpoint | None = settings.get("resume")
     scores = iter(SCORES[len(resume.history) if resume else 0 :])
-    evaluate = SentenceSpec.evaluate
 
     def scripted_recall(*arguments) -> dict[str, float]:
         return evaluate(*arguments) | {"recall@10": next(scores)}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SentenceSpec, "evaluate", scripted_recall)
+        patch.setattr(loop, "evaluate", scripted_recall)
         few = train.select(np.arange(12))
         setting = spec(masking=MASKED, batch_size=8, patience=2, max_epochs=100)
         return fit(few, validation, setting, seed=1, **settings)
@@ -587,7 +595,7 @@ def killed_in_the_third_epoch(folder: str) -> None:
     pairs = separable()
     train = pairs.select(TRAIN)
     fit(
-        Hanging(train.spectrograms, train.text, train.rows),
+        Hanging(train.spectrograms, train.targets, train.rows),
         pairs.select(VALIDATION),
         spec(masking=MASKED, max_epochs=3),
         seed=3,
@@ -598,7 +606,7 @@ def killed_in_the_third_epoch(folder: str) -> None:
 def test_killed_in_the_middle_of_an_epoch_a_resumed_fit_is_bitwise_equal(
     train, validation, tmp_path
 ):
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import test_training as t; "
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import test_sentences as t; "
     script += "t.killed_in_the_third_epoch(sys.argv[2])"
     arguments = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
@@ -642,7 +650,7 @@ def test_global_random_states_change_nothing(train, validation, short):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
 def test_on_cuda_no_step_waits_for_the_device(pairs, precision):
-    on_cuda = Pairs(pairs.spectrograms.cuda(), pairs.text.cuda())
+    on_cuda = Pairs(pairs.spectrograms.cuda(), pairs.targets.cuda())
     setting = spec(masking=MASKED, precision=precision, chunk=4)
     encoder = initial_model(setting, on_cuda, seed=0)
     optimiser = setting.optimiser(encoder)
@@ -657,7 +665,7 @@ def test_on_cuda_no_step_waits_for_the_device(pairs, precision):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_resumed_fit_on_cuda_draws_the_same_batches_and_masks(pairs, tmp_path):
-    on_cuda = Pairs(pairs.spectrograms.cuda(), pairs.text.cuda())
+    on_cuda = Pairs(pairs.spectrograms.cuda(), pairs.targets.cuda())
     splits = on_cuda.select(TRAIN), on_cuda.select(VALIDATION)
     setting = spec(masking=MASKED, max_epochs=3)
     last: list[Checkpoint] = []

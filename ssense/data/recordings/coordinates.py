@@ -38,7 +38,7 @@ def read_coordinates(path: Path, subject: str) -> dict[Contact, np.ndarray]:
         for name, whose, is_known, place in zip(
             names, table["Subject"].to_pylist(), known, places, strict=True
         )
-        if whose == subject and is_known and len(name) <= LONGEST_LABEL  # longer ones are no label
+        if whose == subject and is_known and len(name) <= LONGEST_LABEL  # longer: not a label
     }
     contacts = read_names(list(own)).contacts
     return {contact: own[name] for name, contact in contacts.items()}

@@ -4,12 +4,13 @@
     for line in report.lines():
         print(line)
 
-It reads the labels again, and what the HDF5 file holds by name; of the signals it tells what
-`Recording.quality` found.
+The report reads the labels and the names in the HDF5 file again; what it says of the signals is
+what `Recording.quality` found.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import re
@@ -57,14 +58,14 @@ UNLABELLED = "unlabelled"
 
 LINE_WIDTH = 110
 _MARGIN = " " * 13
-_LEAST_WIDTH = 20  # of a line's text, however narrow the screen
+_LEAST_WIDTH = 20  # columns of a line's text, however narrow the screen
 
 _BIN_EDGES_S = np.arange(0, 5.5, 0.5)  # the same for every recording, so that reports compare
 _BAR_WIDTH = 40
 _MOST_FREQUENT = 5
 _TEXT_WIDTH = 40
 LONGER_THAN_TIMINGS = 2  # times: what was recorded besides the movie is mostly minutes
-# Of the standard deviation of an electrode, tens of microvolts in a brain: from, to, and unit.
+# Standard deviations of an electrode, tens of microvolts in a brain: from, to, and unit.
 _UNITS = (
     (1e-7, 1e-3, "volts"),
     (1e-3, 0.5, "millivolts"),
@@ -151,7 +152,7 @@ class Pause:
 
 @dataclass(frozen=True, kw_only=True)
 class Movie:
-    """How movie and recording lie to each other, in seconds.
+    """How the times of movie and recording relate, in seconds.
 
     Attributes:
         recording_s: Length of the recording.
@@ -240,7 +241,7 @@ class Overlap:
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """Plain values only: JSON can hold what `dataclasses.asdict` makes of it."""
+    """A report of plain values only, so that JSON can hold its `dataclasses.asdict`."""
 
     subject: str
     trial: str
@@ -572,10 +573,10 @@ def _histogram(durations_s: np.ndarray) -> dict[str, int]:
 def _overlap(segments: Segments) -> Overlap:
     start, stop = segments.start, segments.stop
     shares = inside_shares(start, stop, start, stop, least=2)
-    try:
+    test_segments: float | None = None
+    test_inside: float | None = None
+    with contextlib.suppress(ValueError):
         test_segments, test_inside = split_overlap(start, stop)
-    except ValueError:
-        test_segments = test_inside = None
     return Overlap(
         segments=float(np.mean(shares > 0)),
         inside=float(np.mean(shares)),

@@ -17,7 +17,7 @@ def read_stretches(channel: h5py.Dataset, stretches: Sequence[tuple[int, int]]) 
     """Read stretches [start, stop) of a channel [samples], float64 each.
 
     Raises:
-        OSError: a chunk is damaged. (h5py may raise others.)
+        OSError: A chunk is damaged. (h5py may raise others.)
     """
     if not _is_plain_gzip(channel):
         return [channel[start:stop].astype(np.float64) for start, stop in stretches]
@@ -56,13 +56,14 @@ class _Chunks:
     def _decompressed(self, offset: int) -> np.ndarray:
         dtype, stop = self._channel.dtype, min(offset + self._length, len(self._channel))
         if self._channel.id.get_chunk_info_by_coord((offset,)).byte_offset is None:
-            return self._channel[offset:stop]  # never written: h5py knows the fill value
+            # Never written: h5py knows the fill value.
+            return np.asarray(self._channel[offset:stop])
         unfiltered, content = self._channel.id.read_direct_chunk((offset,))
         if not unfiltered:
             wanted = self._length * dtype.itemsize
             try:
                 content = isal_zlib.decompressobj().decompress(content, wanted + 1)
-            except isal_zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]  # a class, whatever its stub says
                 raise OSError(f"the chunk at sample {offset} is damaged: {error}") from error
         if len(content) != self._length * dtype.itemsize:
             raise OSError(f"the chunk at sample {offset} has {len(content)} bytes")

@@ -37,7 +37,8 @@ def inside_shares(
     # How many covered samples lie below a sample: straight lines between the edges.
     below = np.concatenate([[0], np.cumsum(covered)])
     inside = np.interp(stop, edges, below) - np.interp(start, edges, below)
-    return inside / np.maximum(stop - start, 1)
+    shares: np.ndarray = inside / np.maximum(stop - start, 1)
+    return shares
 
 
 def split_overlap(

@@ -116,7 +116,7 @@ class Recording:
     ) -> list[np.ndarray]:
         """Read stretches [start, stop) of one electrode: float64 arrays [stop - start], microvolts.
 
-        Only the stretches are read, whatever the type of number they are stored as.
+        Only the stretches are read, whatever their type of number in the file.
 
         Raises:
             UserError: The file cannot be read, or a sample is NaN, infinite or over a kilovolt.
@@ -274,7 +274,7 @@ def _names_a_folder(name: str) -> bool:
 
 
 def _read_labels(path: Path) -> list[str]:
-    labels = read_json(path, list)
+    labels: list[str] = read_json(path, list)
     _check_label_lengths([label for label in labels if isinstance(label, str)], path)
     odd = [label for label in labels if not isinstance(label, str) or not clean_label(label)]
     if odd or not labels:
@@ -286,7 +286,7 @@ def _read_labels(path: Path) -> list[str]:
 
 
 def _check_label_lengths(labels: list[str], path: Path) -> None:
-    """Refuse names of no channel: what reads names takes the square of their length or more."""
+    """Refuse names too long for a channel: reading one takes the square of its length or more."""
     longest = max(labels, key=len, default="")
     if len(longest) > LONGEST_LABEL:
         raise UserError(

@@ -38,7 +38,7 @@ LEAVES = "leaves the file"
 NO_SIGNAL = "no signal"
 OVERFLOWS = "overflow"
 
-# Why a channel is no electrode of a segment.
+# Why a channel is not an electrode of a segment.
 CORRUPTED = "corrupted"
 PAIR = "pair of contacts"
 UNSPLIT = "not named by shaft and number"
@@ -123,7 +123,7 @@ class SegmentSpec:
         return cls()
 
     def sampling_rate_hz(self, recording: Recording) -> float:
-        """Samples per second that filters, context and superlets shall assume."""
+        """Samples per second that filters, context and superlets assume."""
         if self.sampling_rate == "nominal_2048":
             return OFFICIAL_RATE_HZ
         return recording.sampling_rate_hz
@@ -195,15 +195,18 @@ def kept_by_length(
     With Ant-Man's timings "duration" keeps 1,415 sentences and "sample_span" 1,458 of 1,527; SSENSE
     reports 1,454, and 8,200 points where the longest of the 1,458 has 8,186.
     """
+    short: np.ndarray
     if spec.length_rule == "duration":
-        return offset_s - onset_s < spec.max_duration_s
-    return offset_sample - onset_sample + context_samples < spec.max_samples
+        short = offset_s - onset_s < spec.max_duration_s
+    else:
+        short = offset_sample - onset_sample + context_samples < spec.max_samples
+    return short
 
 
 def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     """Choose the sentences to keep and the samples that each spans.
 
-    Signals are read as far as `Recording.quality` needs, once for a recording.
+    Signals are read as far as `Recording.quality` needs, once per recording.
 
     A sentence spans its aligned words: those whose start and end have a place in the recording and
     come in that order. The dropped ones are counted under the first reason that applies: no aligned
@@ -347,7 +350,8 @@ def _sentence_spans(recording: Recording, align: Alignment) -> _Spans:
 def _crosses(start: np.ndarray, stop: np.ndarray, pauses: np.ndarray) -> np.ndarray:
     """Which windows [start, stop) reach into a pause (rows of `pauses`: last and first sample)."""
     into = (start[:, None] < pauses[None, :, 1]) & (stop[:, None] > pauses[None, :, 0] + 1)
-    return np.any(into, axis=1)
+    crosses: np.ndarray = np.any(into, axis=1)
+    return crosses
 
 
 def _meets(start: np.ndarray, stop: np.ndarray, stretches: np.ndarray) -> np.ndarray:

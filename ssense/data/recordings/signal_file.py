@@ -101,7 +101,7 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
 
 
 def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
-    """The channels by number; datasets of anything but real numbers are none."""
+    """The channels by number; datasets of anything but real numbers do not count."""
     group = file.get("data")
     names = list(group) if isinstance(group, h5py.Group) else []
     numbered = {int(match[1]): match[0] for match in map(_CHANNEL.fullmatch, names) if match}
@@ -132,7 +132,7 @@ def _other_names(file: h5py.File) -> str:
 
 
 def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:
-    """Say what is in the place of a channel, or of their group, if anything is."""
+    """Report what stands in the place of a channel, or of their group, if anything does."""
     link, found = file.get(name, getlink=True), file.get(name)
     advice = "Write the samples there as whole or floating-point numbers."
     if found is None and isinstance(link, h5py.SoftLink):
@@ -163,14 +163,14 @@ def _other_file(file: h5py.File, name: str) -> str:
     """A file that samples of a dataset lie in, if it is not the one that was opened."""
     link = file.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
-        return link.filename
+        return str(link.filename)
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
         return ""
     if found.file.filename != file.filename:  # a folder on the way is a link
-        return found.file.filename
+        return str(found.file.filename)
     if found.external:
-        return found.external[0][0]
+        return str(found.external[0][0])
     sources = found.virtual_sources() if found.is_virtual else []
     others = (
         source.file_name if source.file_name != "." else _other_file(file, source.dset_name)

@@ -1,9 +1,10 @@
 """What is wrong with the signals of a recording, found without reading all of them.
 
 Every channel is looked at in `PROBES` stretches spread over the movie, and up to `REFERENCES`
-channels throughout, to find where the recording as a whole has no signal. Signals that hardly
-change are none, a last bit that toggles included: noise alone makes those of a living channel
-differ. So it does between channels: one that is another times a factor, plus an offset, is a copy.
+channels throughout, to find where the recording as a whole has no signal. A stretch that hardly
+changes counts as without signal, and so does one in which the last bit of the converter toggles:
+noise alone makes the samples of a living channel differ. It makes those of two channels differ too:
+a channel that is another one times a factor, plus an offset, is a copy.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, COPIED, CLIPPED, NO_VOLTAGE, OUT_OF_SC
 PROBES = 32
 PROBE_S = 1.0
 REFERENCES = 16
-CELL_S = 0.25  # in which a signal that hardly changes is none
-FLAT_STEPS = 2.0  # of the converter, peak to peak
-FLAT_SHARE = 0.02  # of what is usual in a channel's cells, peak to peak
-ROUNDING = 1e-6  # of a range; a step of the converter is at least a hundred-thousandth of it
+CELL_S = 0.25  # a signal that hardly changes for so long does not count
+FLAT_STEPS = 2.0  # steps of the converter, peak to peak, that are hardly a change
+FLAT_SHARE = 0.02  # share of a channel's usual change in a cell, peak to peak, that hardly is one
+ROUNDING = 1e-6  # share of a range; a converter's step is at least a hundred-thousandth of it
 SKETCH = 4096  # samples of a channel that are compared with those of others
-COPY_ERROR = 1e-3  # of a copy, in standard deviations: rounding; amplifiers' noise is far larger
+COPY_ERROR = 1e-3  # standard deviations, by rounding; the noise of amplifiers is far larger
 LEAST_CELL = 32  # samples: at low rates a few equal ones are chance
-DEAD_SHARE = 0.5  # of the channels looked at, or of the cells of a channel
+DEAD_SHARE = 0.5  # share of the channels looked at, or of a channel's cells
 CLIPPED_SHARE = (
-    0.01  # of the samples at a channel's own extremes; Gaussian signals have next to none
+    0.01  # share of the samples at a channel's own extremes; hardly any in Gaussian signals
 )
 LARGEST_UV = 1e9  # a kilovolt: no amplifier gives more, and single precision can still square it
-NOTABLE_SHARE = 0.05  # of a channel without signal
+NOTABLE_SHARE = 0.05  # share of a channel's time without signal
 # Contacts of one brain differ about ten times either way (5 µV in white matter, 500 where there are
 # spikes); units differ a thousand times. This lies ten times off either.
 OUT_OF_SCALE_FACTOR = 100.0
 USUAL_SPREAD_UV = 50.0  # decides between two halves of a recording that differ
 
-_BLOCK_CELLS = 2**14  # of one channel in memory at a time
+_BLOCK_CELLS = 2**14  # cells of one channel in memory at a time
 
 Read = Callable[[str, Sequence[tuple[int, int]]], list[np.ndarray]]
-"""Reads stretches [start, stop) of an electrode: arrays [stop - start], microvolts."""
+"""Reader of stretches [start, stop) of an electrode: arrays [stop - start], microvolts."""
 
 
 @dataclass(frozen=True, eq=False)
 class SignalQuality:
-    """What was found.
+    """Results of the look at the signals.
 
     Attributes:
         left_out: Reason why an electrode is of no use, by name.
@@ -203,7 +204,7 @@ def _is_voltage(samples: np.ndarray) -> bool:
 
 
 def _references(probes: dict[str, _Probe]) -> list[str]:
-    """The channels that tell where the recording is dead: those that seldom are themselves."""
+    """The channels that tell where the recording is dead: those that are seldom dead themselves."""
     shares = {name: p.flat.mean() for name, p in probes.items() if p.voltage and not p.constant}
     if not shares:
         return []
@@ -218,7 +219,14 @@ def _dead_cells(
 ) -> tuple[np.ndarray, set[str]]:
     """Which cells are without signal in at least half of the references, bool [cells].
 
-    Also the references that hold a sample that is no voltage. Of each, what is hardly a change.
+    Also the references with a sample that is not a voltage.
+
+    Args:
+        read: Reads stretches of a channel.
+        references: The largest change that is hardly one, by name of the channel, microvolts.
+        start: First sample of the movie.
+        cell: Samples of a cell.
+        n_cells: Cells of the movie.
     """
     flat = np.zeros(n_cells, np.int64)
     invalid = set()

@@ -1,6 +1,6 @@
-"""Surrogate recordings: the same sentences at the same times, with signals that can't know them.
+"""Surrogate recordings: the same sentences at the same times, with unrelated signals.
 
-What a model still retrieves from them it has not read from the brain (Theiler et al., 1992).
+Whatever a model still retrieves from them does not come from the brain (Theiler et al., 1992).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ssense.files.digest import digest
 
 Surrogate = Literal["noise", "shifted"]
 
-_NOISE_UV = 100.0  # of the size of a recording's; z-scored spectrograms don't depend on it
+_NOISE_UV = 100.0  # about that of a recording; z-scored spectrograms don't depend on it
 _BLOCK = 2**16  # samples drawn at a time, so that a stretch costs no more than itself
 
 
@@ -58,7 +58,7 @@ class NoiseRecording(SurrogateRecording):
 
 @dataclass(frozen=True, eq=False)
 class ShiftedRecording(SurrogateRecording):
-    """The signals shifted in time by half of the recording; its end goes on at its start."""
+    """The signals shifted in time by half of the recording; its end continues at its start."""
 
     def read_channel(
         self, electrode: str, stretches: Sequence[tuple[int, int]]

@@ -263,7 +263,8 @@ def _scatter(run: Run) -> np.ndarray:
     edges = _chunk_edges(run)
     edges = edges if len(edges) > 1 else [0, -1]
     times_s, sample = run.movie_time_s, run.sample
-    return sample - np.interp(times_s, times_s[edges], sample[edges])
+    off: np.ndarray = sample - np.interp(times_s, times_s[edges], sample[edges])
+    return off
 
 
 def _robust_sd(deviations: np.ndarray) -> float:

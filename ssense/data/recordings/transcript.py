@@ -14,10 +14,10 @@ from ssense.errors import UserError
 from ssense.files.tables import WHOLE_NUMBERS, csv_columns, read_csv, require_columns
 
 ACOUSTIC_COLUMNS = ("rms", "pitch", "mel")
-"""What `features.csv` may say of how loud, how high and of what spectrum a word is."""
+"""Columns of `features.csv` for how loud and how high a word is, and for its spectrum."""
 ACOUSTIC_SUMMARIES = tuple(f"{name}_{of}" for name in ACOUSTIC_COLUMNS for of in ("mean", "sd"))
-"""What they say of a sentence."""
-_LONGEST_WORD_S = 30.0  # of the median; in milliseconds a word takes some hundreds
+"""Summaries of these columns over a sentence."""
+_LONGEST_WORD_S = 30.0  # median of a transcript; in milliseconds a word takes some hundreds
 _LOUDEST = 1e30  # beyond it a value says nothing of a sound, and its square may overflow
 
 
@@ -131,7 +131,8 @@ def _mean_by(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Mean of the values of each of n groups, NaN for one without values."""
     count = np.bincount(group, minlength=n)
     total = np.bincount(group, weights=values, minlength=n)
-    return np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    mean: np.ndarray = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    return mean
 
 
 def _grouping_column(path: Path) -> str:
@@ -157,7 +158,7 @@ def _first_text(sentence_idx: np.ndarray, texts: np.ndarray) -> dict[int, str]:
 def _several_texts(
     sentence_idx: np.ndarray, texts: np.ndarray, sentences: dict[int, str]
 ) -> dict[int, tuple[str, str]]:
-    """The text taken and the first other one, but for blanks, of each sentence that has another."""
+    """The text taken and the first other one, besides blanks, of each sentence that has another."""
     several: dict[int, tuple[str, str]] = {}
     for number, text in zip(sentence_idx.tolist(), texts.tolist(), strict=True):
         if text.split() and text.split() != sentences[number].split():

@@ -140,7 +140,7 @@ def _statement(random: Random) -> list[Token]:
 
 
 def _intention(random: Random) -> list[Token]:
-    """Such as "I'm gon na open the door": two particles without a time."""
+    """An intention such as "I'm gon na open the door": two particles without a time."""
     subject = _pronoun(random)
     be = Token(SUBJECTS[subject.text], "AUX", spoken=False, attached=True)
     going = [Token("gon", "VERB"), Token("na", "PART", spoken=False)]

@@ -9,7 +9,7 @@ import numpy as np
 
 TRIGGER_EVERY_S, TRIGGER_JITTER_S = 0.1, 0.01
 PAUSE_S = (2.0, 8.0)
-STEP_BACK_S = (0.005, 0.055)  # of the movie time noted at a pause, behind the last trigger
+STEP_BACK_S = (0.005, 0.055)  # lag of the movie time noted at a pause behind the last trigger
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class MovieTimes:
     def sample_of(self, movie_time_s: np.ndarray) -> np.ndarray:
         """True sample, with fraction, of movie times; at a pause's own time, before the pause."""
         ahead = self.pause_at_s[None, :] < np.asarray(movie_time_s)[:, None]
-        recorded_s = self.lead_in_s + movie_time_s + ahead @ self.pause_s
+        recorded_s: np.ndarray = self.lead_in_s + movie_time_s + ahead @ self.pause_s
         return recorded_s * self.rate_hz
 
 

@@ -1,7 +1,7 @@
-"""What the published files have that tidy ones would not, so that readers meet it before they do.
+"""Irregularities of the published files, made up too, so that readers are tested on them.
 
-Quirks add and disguise. The sentences that can be aligned keep their times and their spoken words
-(one of them excepted, which comes to repeat its neighbour), and the signals stay as they are.
+Quirks only add or disguise. The sentences that can be aligned keep their times and spoken words
+(except for one, which is made to repeat its neighbour), and the signals stay as they are.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from ssense.data.synthetic.screenplay import Screenplay
 SENTENCES_PER_UNTIMED, SENTENCES_PER_UNTRACKED = 95, 100
 UNTRACKED_AFTER_S, UNTRACKED_EVERY_S = 60.0, 3.0
 
-DISGUISED_EVERY = 2  # of the sentences of two and more words
+DISGUISED_EVERY = 2  # every second of the sentences of two and more words
 ROWS_PER_INFINITE = 40
 
 TIMING_ORDER = ("trig_type", "index", "type", "diff", "movie_time", "end_time", "start_time")
@@ -54,7 +55,7 @@ def odd_screenplay(seed: int, screenplay: Screenplay) -> Screenplay:
     return Screenplay(tuple(sentences), tuple(edges_s), screenplay.end_s)
 
 
-def odd_features(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def odd_features(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows as pandas writes them, sentence numbers as floats, with +inf and more NaN."""
     odd = []
     for number, row in enumerate(rows):
@@ -120,7 +121,7 @@ def _with_curly_apostrophes(sentence: Sentence) -> Sentence:
 
 
 def _with_unaligned_word(sentence: Sentence) -> Sentence:
-    """With a word between the spoken ones that has no time."""
+    """The words with another one between them that has no time."""
     first, rest = sentence.text.split(" ", 1)
     place = next(i for i, token in enumerate(sentence.tokens) if i and not token.attached)
     word = Token("ma’am", "NOUN", spoken=False)

@@ -16,7 +16,7 @@ import io
 import json
 import signal as system_signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,7 +51,7 @@ from ssense.files.tables import read_json
 SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
 
 LATENT_DIMENSIONS = 16
-ACTIVE_DIMENSIONS = 3  # of a word
+ACTIVE_DIMENSIONS = 3  # dimensions in which a word's latent vector is not zero
 LOWEST_CARRIER_HZ, HIGHEST_CARRIER_HZ = 9.0, 115.0
 LINE_HZ = 60.0
 CARRIER_OFF_LINE_HZ = 4.0  # more than the half width of a wave packet's spectrum
@@ -84,7 +84,7 @@ def write_synthetic(
 ) -> None:
     """Write a recording to a new folder `root`: all files or none. The same spec, the same bytes.
 
-    With `timings` the sentences and pauses are when those of a real movie were. A folder that
+    With `timings` the sentences and pauses come when those of a real movie did. A folder that
     already holds the recording of this spec is left as it is.
 
     Raises:
@@ -116,7 +116,7 @@ def settled(spec: SyntheticSpec, timings: SentenceTimings | None) -> SyntheticSp
     """
     if timings is None:
         return spec
-    decided: dict[str, int | float | bool] = {
+    decided: dict[str, Any] = {
         "sentences": len(timings.n_words),
         "pauses": len(timings.pause_s),
         "lead_in_s": timings.lead_in_s,
@@ -235,7 +235,8 @@ def _contact_signal(
     hum = _line_noise(generator, len(common), spec.sampling_rate)
     offset = generator.uniform(-20, 20)
     evoked.add_to(signal, generator.standard_normal(LATENT_DIMENSIONS))
-    return gain * signal + hum + offset
+    recorded: np.ndarray = gain * signal + hum + offset
+    return recorded
 
 
 class _Evoked:
@@ -249,7 +250,7 @@ class _Evoked:
 
     def add_to(self, signal: np.ndarray, pattern: np.ndarray) -> None:
         """Add the responses of an electrode with a pattern [dimensions] to its signal [samples]."""
-        # Not a matrix product: how that rounds differs between machines, the files must not.
+        # Not a matrix product, whose rounding differs between machines: the files must not.
         response = np.einsum("wd,dt->wt", self._latents * pattern, self._waveform)
         length = response.shape[1]
         for word, onset in zip(self._word.tolist(), self._onsets.tolist(), strict=True):
@@ -286,7 +287,7 @@ def _line_noise(generator: np.random.Generator, n_samples: int, rate_hz: float) 
 class _Disk(io.RawIOBase):
     """A new file for HDF5, which does not survive a write that fails: it crashes as it closes.
 
-    So no write fails; the first error is kept, to be raised when HDF5 is out of the way.
+    Writes never fail for HDF5; the first error is kept, to be raised when HDF5 has closed the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -376,7 +377,7 @@ def _interrupts_held() -> Iterator[list[int]]:
             system_signal.raise_signal(first)
 
 
-def _write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with _new_file(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(rows[0])

@@ -135,7 +135,9 @@ def _word_counts(generator: np.random.Generator, durations_s: np.ndarray, equal:
     if equal:
         return [EQUAL_WORDS] * len(durations_s)
     spread = np.exp(WORDS_SPREAD * generator.standard_normal(len(durations_s)))
-    return np.maximum(np.rint(durations_s * WORDS_PER_S * spread), 1).astype(int).tolist()
+    counts = np.maximum(np.rint(durations_s * WORDS_PER_S * spread), 1)
+    whole: list[int] = counts.astype(int).tolist()
+    return whole
 
 
 def _write_sentences(
@@ -143,7 +145,8 @@ def _write_sentences(
 ) -> list[Sentence]:
     """Sentences of given word counts, a few of which repeat an earlier one.
 
-    One that repeats the sentence before it takes over its word count, unless the counts bind.
+    A sentence that repeats the one before it takes over its word count, unless the counts are
+    given.
     """
     written: list[Sentence] = []
     alike: dict[int, list[Sentence]] = {}
@@ -166,7 +169,8 @@ def _word_edges(
 ) -> np.ndarray:
     lengths = np.ones(n_words) if equal else generator.uniform(0.5, 1.5, n_words)
     shares = np.r_[0.0, np.cumsum(lengths) / lengths.sum()]
-    return np.round(round(onset_s, 3) + shares * round(duration_s, 3), 3)
+    edges_s: np.ndarray = np.round(round(onset_s, 3) + shares * round(duration_s, 3), 3)
+    return edges_s
 
 
 def _spoken(sentence: Sentence) -> list[Token]:

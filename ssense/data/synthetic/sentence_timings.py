@@ -119,7 +119,7 @@ def _find_pauses(
             f"{path}: the recording runs at {rate_hz:.3g} samples per movie second. "
             "Give onset_s and offset_s in seconds, onset_sample and offset_sample in samples."
         )
-    ahead_s = sample / rate_hz - time_s  # of the movie's clock
+    ahead_s = sample / rate_hz - time_s  # lead over the movie's clock
     steps_s = np.diff(ahead_s)
     if (steps_s < -LEAST_PAUSE_S).any():
         step = int(np.argmin(steps_s))

@@ -1,4 +1,4 @@
-"""What a made-up recording is to be like, and the command that makes one."""
+"""The specification of a made-up recording, and the options of the command that makes one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ssense.errors import UserError
 
-FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
+FORMAT_VERSION = 1  # raise it when the same specification gives other files
 
 LEAST: dict[str, float] = {
     "sentences": 1,
@@ -40,7 +40,7 @@ _SENTENCE_S, _PAUSE_S = 2.5, 5.0  # on average, with the gap to the next sentenc
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticSpec:
-    """What to make up.
+    """Specification of a made-up recording.
 
     Attributes:
         sentences: Sentences in the transcript; about one in 150 comes after the last trigger.

@@ -30,7 +30,7 @@ import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -44,11 +44,11 @@ from ssense.files.tables import read_json
 
 RECORD = "synthetic.json"
 
-LATENTS = 12  # red, green, blue of the four squares
+LATENTS = 12  # red, green and blue of the four squares
 WITHIN_CONCEPT = 0.1  # standard deviation of an image's values about its concept's, of 0 to 1
 DARKEST, BRIGHTEST, GRAIN = 32.0, 224.0, 8.0
 EVOKED = 0.5  # peak of a wave that a whole unit of a value evokes, over the noise of a response
-OWN_PATTERN = 1.0  # of a subject, relative to what all subjects share
+OWN_PATTERN = 1.0  # a subject's own part, relative to what all subjects share
 ELSEWHERE = 0.2  # amplitude away from the posterior channels
 
 OFFICIAL_CHANNELS = (
@@ -70,7 +70,7 @@ def write_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> None:
     A folder that already holds the data of this spec is left as it is.
 
     Raises:
-        UserError: the folder holds something else or cannot be written.
+        UserError: The folder holds something else or cannot be written.
     """
     write_folder(
         root,
@@ -104,7 +104,7 @@ def times_and_channels(spec: SyntheticThingsSpec) -> tuple[np.ndarray, tuple[str
 
 
 def _write_files(root: Path, spec: SyntheticThingsSpec) -> None:
-    files = {part: _write_images(root, spec, part) for part in ("training", "test")}
+    files = {part: _write_images(root, spec, part) for part in get_args(Part)}
     if spec.modality == "eeg":
         _write_metadata(root, files)
     for subject in range(1, spec.subjects + 1):
@@ -152,7 +152,7 @@ def _responses(spec: SyntheticThingsSpec, subject: int, part: Part) -> np.ndarra
     shape = (len(latents), spec.n_images(part)[2], *evoked.shape[1:])
     signals = generator.standard_normal(shape, dtype=np.float32)
     for signal, values in zip(signals, latents, strict=True):
-        # Not a matrix product: how that rounds differs between machines, the files must not.
+        # Not a matrix product, whose rounding differs between machines: the files must not.
         signal += np.einsum("d,dct->ct", values, evoked).astype(np.float32)
     return signals
 
@@ -169,17 +169,19 @@ def evoked_waves(spec: SyntheticThingsSpec, subject: int) -> np.ndarray:
     since_s = times_s - latency_s[:, None]
     wave = np.exp(-((since_s / 0.06) ** 2) / 2) * np.cos(2 * np.pi * rate_hz[:, None] * since_s)
     pattern = spec.coupling * EVOKED * (pattern + OWN_PATTERN * own)
-    return pattern[:, :, None] * wave[:, None, :]
+    evoked: np.ndarray = pattern[:, :, None] * wave[:, None, :]
+    return evoked
 
 
 def _write_metadata(root: Path, files: dict[Part, list[str]]) -> None:
     metadata: dict[str, list[str]] = {}
-    for key, part in (("train", "training"), ("test", "test")):
+    keys: dict[Part, str] = {"training": "train", "test": "test"}
+    for part, key in keys.items():
         pairs = [path.split("/")[1:] for path in files[part]]
         metadata[f"{key}_img_concepts"] = [concept for concept, _ in pairs]
         metadata[f"{key}_img_concepts_THINGS"] = metadata[f"{key}_img_concepts"]
         metadata[f"{key}_img_files"] = [name for _, name in pairs]
-    np.save(root / METADATA, metadata)
+    np.save(root / METADATA, np.array(metadata))
 
 
 def _full_times(spec: SyntheticThingsSpec) -> np.ndarray:
@@ -192,15 +194,15 @@ def _write_official(
     folder: Path, spec: SyntheticThingsSpec, part: Part, signals: np.ndarray, _: list[str]
 ) -> None:
     times_s, channels = times_and_channels(spec)
-    content = {"preprocessed_eeg_data": signals.astype(np.float64)}
+    content: dict[str, Any] = {"preprocessed_eeg_data": signals.astype(np.float64)}
     content |= {"ch_names": list(channels), "times": times_s}
-    np.save(folder / f"preprocessed_eeg_{part}.npy", content)
+    np.save(folder / f"preprocessed_eeg_{part}.npy", np.array(content))
 
 
 def _write_nice(
     folder: Path, spec: SyntheticThingsSpec, part: Part, signals: np.ndarray, _: list[str]
 ) -> None:
-    content = {"preprocessed_eeg_data": signals.astype(np.float64)}
+    content: dict[str, Any] = {"preprocessed_eeg_data": signals.astype(np.float64)}
     content |= {"ch_names": list(EEG_CHANNELS), "times": _full_times(spec)}
     _dump(folder / f"preprocessed_eeg_{part}.npy", content)
 

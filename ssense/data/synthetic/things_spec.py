@@ -1,4 +1,4 @@
-"""What made-up THINGS data are to be like, and the command that makes them."""
+"""The specification of made-up THINGS data, and the options of the command that makes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ssense.choices import Part
 from ssense.data.synthetic.spec import check_bounds
 from ssense.errors import UserError
 
-FORMAT_VERSION = 1  # raise it when the same specification comes to give other files
+FORMAT_VERSION = 1  # raise it when the same specification gives other files
 
 Variant = Literal["official", "nice", "ubp", "neurobridge", "array"]
 MEG_VARIANTS = ("ubp", "neurobridge", "array")
@@ -43,13 +43,13 @@ _VALUES = {"eeg": 63 * 250, "meg": 271 * 201}  # of a response, at most
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticThingsSpec:
-    """What to make up.
+    """Specification of made-up THINGS data.
 
     Attributes:
         modality: EEG has 63 channels at 250 Hz (17 at 100 Hz in the official files), MEG 271 at
             200 Hz.
         variant: Whose files to write: THINGS-EEG2's own, those of NICE and ATM, of UBP, of
-            NeuroBridge, or an array alone beside an info.json.
+            NeuroBridge, or a bare array beside an info.json.
         subjects: Subjects who saw the images.
         concepts: Training concepts.
         images_per_concept: Images of each training concept; a test concept has one.
@@ -106,7 +106,7 @@ class SyntheticThingsSpec:
             )
 
     def n_images(self, part: Part) -> tuple[int, int, int]:
-        """Concepts, images of each, repetitions of each."""
+        """Numbers of concepts, of images of each, and of repetitions of each."""
         if part == "test":
             return self.test_concepts, 1, self.test_repetitions
         return self.concepts, self.images_per_concept, self.repetitions

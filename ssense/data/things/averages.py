@@ -1,4 +1,4 @@
-"""THINGS-EEG2 and THINGS-MEG: averaged responses of all subjects beside the images they saw."""
+"""THINGS-EEG2 and THINGS-MEG: averaged responses of all subjects, and the images they saw."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from upath import UPath
 
-from ssense.data.things.images import ImageSet, Part, read_image_set, require_zero_shot
+from ssense.choices import Part
+from ssense.data.things.images import ImageSet, read_image_set, require_zero_shot
 from ssense.data.things.responses import (
     Responses,
     ResponseSpec,
@@ -25,7 +26,7 @@ from ssense.files.storage import exists
 from ssense.files.tables import listing
 from ssense.files.tensor_file import read_tensor, write_tensor
 
-FORMAT_VERSION = 1  # raise it when the same files come to give other responses
+FORMAT_VERSION = 1  # raise it when the same files give other responses
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,10 +36,10 @@ class Things:
     Attributes:
         digest: Digest of the responses' origin: files, channels, window, names of images. What the
             images show is named by the key of their features.
-        subjects: S names, "sub-01".
-        channels: C names.
-        training: `[S, N, C, T]` float32.
-        test: `[S, M, C, T]` float32.
+        subjects: Names of the S subjects, "sub-01".
+        channels: Names of the C channels.
+        training: Training responses `[S, N, C, T]` float32.
+        test: Test responses `[S, M, C, T]` float32.
         training_images: The N images that all subjects saw.
         test_images: The M images of the test, of other concepts.
     """
@@ -64,7 +65,7 @@ def read_things(
     subjects: Sequence[str] = (),
     cache: UPath | None = None,
 ) -> Things:
-    """Read the responses of several subjects and list the images they are to.
+    """Read the responses of several subjects, and list the images that evoked them.
 
     With a cache, the averages of a file are kept there: the repetitions of THINGS-EEG2 are a
     hundred times as large.
@@ -165,7 +166,7 @@ def _averages(
 ) -> np.ndarray:
     if cache is None:
         return average(file, images, spec)
-    axes = file.channels, file.times_s.round(6).tolist()  # of an array, another file tells them
+    axes = file.channels, file.times_s.round(6).tolist()  # of a bare array, another file has them
     name = digest("averages", FORMAT_VERSION, file_digest(file.path), axes, spec, images.files)
     path, origin = cache / f"{name}.safetensors", {"origin": name}
     if exists(path):

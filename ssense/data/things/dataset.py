@@ -1,4 +1,4 @@
-"""A dataset of responses to images: a subject's fold of THINGS beside features of the images.
+"""A dataset of responses to images: a subject's fold of THINGS and features of the images.
 
 Rows count through the training responses of all subjects, see `folds`, and then through the
 test responses; images count through the training images and then the test images.
@@ -20,11 +20,18 @@ from ssense.data.things.averages import Things
 from ssense.data.things.folds import FoldKind, make_fold
 
 BEST_TEST_EPOCH = ", best test epoch"
+FOLDS: Mapping[ImageSplitKind, FoldKind] = {
+    "intra-subject": "intra-subject",
+    "intra-subject, best test epoch": "intra-subject",
+    "leave-one-subject-out": "leave-one-subject-out",
+    "leave-one-subject-out, best test epoch": "leave-one-subject-out",
+}
+"""Whom a cell trains on, by the kind of its split."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """N responses, each beside what is known of the image it is to.
+    """N responses, each with what is known of the image that evoked it.
 
     Attributes:
         signals: Averaged responses `[N, C, T]`, float.
@@ -66,7 +73,7 @@ class ImageDataset:
         Raises:
             UserError: Too few subjects or concepts, see `make_fold`.
         """
-        whom: FoldKind = kind.removesuffix(BEST_TEST_EPOCH)
+        whom = FOLDS[kind]
         drawn_by = seed if self.split_seed is None else self.split_seed
         fold = make_fold(whom, self.things, self.subject, drawn_by, self.n_validation)
         test = len(self.things.rows("training")) + fold.test
@@ -77,6 +84,18 @@ class ImageDataset:
         subjects = np.unique(fold.train // n_images)
         everything = (subjects[:, None] * n_images + np.arange(n_images)).ravel()
         return Split(everything, test, test)
+
+    @property
+    def stimuli(self) -> tuple[str, ...]:
+        """The file of each image, "aardvark/aardvark_01b.jpg", training images first."""
+        return (*self.things.training_images.files, *self.things.test_images.files)
+
+    def n_candidates(self, split: Split) -> int:
+        """Distinct images of the validation, among which each query has to find its own."""
+        n_training = len(self.things.rows("training"))
+        test = bool((split.validation >= n_training).any())
+        n = len(self.things.test_images if test else self.things.training_images)
+        return len(np.unique((split.validation - n_training * test) % n))
 
     def on(self, device: torch.device) -> ImageResponses:
         """All responses on a device; on the CPU they share the arrays' memory."""
@@ -96,12 +115,12 @@ class ImageResponses:
     """The tensors of a dataset on one device.
 
     Attributes:
-        training: `[R, C, T]` float32.
-        test: `[Q, C, T]` float32.
+        training: Training responses `[R, C, T]` float32.
+        test: Test responses `[Q, C, T]` float32.
         n_training_images: Number of images that the training responses repeat through, in order.
         n_test_images: Number of images that the test responses repeat through, in order.
-        features: `[I, F]` float32 by kind.
-        pixels: `[I, 3, S, S]` uint8 or None.
+        features: Features of all images `[I, F]` float32, by kind.
+        pixels: Pixels of all images `[I, 3, S, S]` uint8, or None.
     """
 
     training: Tensor
@@ -113,7 +132,7 @@ class ImageResponses:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         return self.training.device
 
     def select(self, rows: np.ndarray) -> ImagePairs:
@@ -136,7 +155,7 @@ class ImageResponses:
 
 @dataclass(frozen=True, eq=False)
 class ImagePairs:
-    """Selected responses, each with the image it is to.
+    """Selected responses, each paired with the image that evoked it.
 
     Attributes:
         responses: Tensors of the dataset.
@@ -155,21 +174,29 @@ class ImagePairs:
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """The device of the tensors."""
         return self.rows.device
 
     def batch(self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool) -> Batch:
-        """Gather pairs of this selection, with some kinds of features, with or without pixels."""
+        """Gather pairs of this selection, with some kinds of features, with or without pixels.
+
+        Raises:
+            ValueError: Pixels are asked for, and the dataset has none.
+        """
         images = self.images[index]
+        shown = self.responses.pixels if pixels else None
+        if pixels and shown is None:
+            raise ValueError("an objective has pixels in the loop, and the dataset has none")
         return Batch(
             signals=self.signals[self.rows[index]],
             features={kind: self.responses.features[kind][images] for kind in kinds},
-            pixels=self.responses.pixels[images] if pixels else None,
+            pixels=None if shown is None else shown[images],
         )
 
     def gallery(self) -> tuple[Tensor, Tensor]:
         """The distinct images of the selection `[M]`, and each pair's place among them `[N]`."""
-        return torch.unique(self.images, return_inverse=True)
+        gallery: tuple[Tensor, Tensor] = torch.unique(self.images, return_inverse=True)
+        return gallery
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ leave-one-subject-out: all subjects but the one that is tested.
 """
 
 VALIDATION_CONCEPTS = 200
-"""As many as the test has, so that recall in validation and test can be compared."""
+"""Number of held-out concepts: as many as the test has, so that recalls can be compared."""
 
 
 def make_fold(
@@ -48,8 +48,8 @@ def make_fold(
         n_validation: Number of concepts to hold out.
 
     Returns:
-        Of the training responses the rows to train on, and those to one image of each held-out
-        concept; of the test responses the subject's rows, for the test evaluation alone.
+        Rows of the training responses to train on, and those to one image of each held-out concept;
+        and the subject's rows of the test responses, for the test evaluation alone.
 
     Raises:
         UserError: There is no such subject, nobody else to train on, or too few concepts.
@@ -102,4 +102,5 @@ def _place(subject: str, subjects: Sequence[str]) -> int:
 
 
 def _rows(subjects: np.ndarray, images: np.ndarray, n_images: int) -> np.ndarray:
-    return (subjects[:, None] * n_images + images).ravel()
+    rows: np.ndarray = subjects[:, None] * n_images + images
+    return rows.ravel()

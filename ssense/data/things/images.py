@@ -47,8 +47,8 @@ def read_image_set(root: Path, part: Part) -> ImageSet:
     """List the images of one part: concepts sorted by folder name, images by file name.
 
     Rows of the published responses are in this order. The file of THINGS-EEG2 that says so,
-    `image_metadata.npy` beside the folders, is compared where it is there. What is neither JPEG
-    nor PNG, or hidden, is no image.
+    `image_metadata.npy` beside the folders, is compared if it exists. A file that is neither JPEG
+    nor PNG, or is hidden, does not count as an image.
 
     Raises:
         UserError: A folder is missing or empty, or the metadata file is damaged or has another

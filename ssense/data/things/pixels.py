@@ -18,7 +18,7 @@ from ssense.files.digest import digest, file_digest
 from ssense.files.storage import exists
 from ssense.files.tensor_file import read_tensor, write_tensor
 
-FORMAT_VERSION = 1  # raise it when the same images come to give other pixels
+FORMAT_VERSION = 1  # raise it when the same images give other pixels
 
 Fit = Literal["squash", "crop"]
 """How an image becomes a square.

@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ssense.data.things.images import ImageSet, Part
+from ssense.choices import Part
+from ssense.data.things.images import ImageSet
 from ssense.errors import UserError, printable
 from ssense.files.restricted_pickle import load_restricted
 from ssense.files.tables import listing, read_json
@@ -46,7 +47,7 @@ _CHUNK_BYTES = 2**26  # read at once
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseSpec:
-    """What to take of the responses.
+    """Channels and time window to take of the responses.
 
     Attributes:
         channels: Channels over occipital and parietal cortex, or all.
@@ -66,7 +67,8 @@ class Responses:
 
     Attributes:
         path: Path of the file.
-        signals: `[images, repetitions, channels, samples]` floating point, a view of the file.
+        signals: Samples `[images, repetitions, channels, samples]`, floating point, a view of the
+            file.
         channels: Names of the channels, "channel 1" and so on where the file has none
             (NeuroBridge's MEG).
         times_s: Times of the samples, seconds from the image's onset.
@@ -99,11 +101,12 @@ def open_responses(folder: Path, part: Part) -> Responses:
     if not isinstance(content, dict):
         raise _unexpected(path, f"a {type(content).__name__}, not a dict or an array")
     signals = _signals(content, path)
+    *_, n_channels, n_samples = signals.shape
     return Responses(
         path=path,
         signals=signals,
-        channels=_channels(content.get("ch_names"), signals.shape[2], path),
-        times_s=_times(content.get("times"), *signals.shape[2:], path),
+        channels=_channels(content.get("ch_names"), n_channels, path),
+        times_s=_times(content.get("times"), n_channels, n_samples, path),
         images=_images(content.get("img"), len(signals), path),
     )
 
@@ -130,7 +133,7 @@ def average(responses: Responses, images: ImageSet, spec: ResponseSpec) -> np.nd
     at_once = max(1, _CHUNK_BYTES // signals[0].nbytes)
     for first in range(0, len(signals), at_once):
         rows = _as_slice(order[first : first + at_once])
-        with np.errstate(all="ignore"):  # what is too large for single precision is found below
+        with np.errstate(all="ignore"):  # values too large for single precision are found below
             np.mean(signals[rows], axis=1, dtype=np.float32, out=averaged[first : first + at_once])
     names = [responses.channels[channel] for channel in channels]
     _require_finite(averaged, responses, images, names)
@@ -189,10 +192,11 @@ def _file(folder: Path, part: Part) -> Path:
 
 
 def _info(path: Path) -> dict[str, Any]:
-    """Channels and times of an array alone, from the file beside it or one folder up."""
+    """Channels and times of a bare array, from the file beside it or one folder up."""
     for folder in (path.parent, path.parent.parent):
         if (folder / INFO).exists():
-            return read_json(folder / INFO, dict)
+            info: dict[str, Any] = read_json(folder / INFO, dict)
+            return info
     raise UserError(
         f"{path} is a bare array, with no {INFO} (ch_names and times) beside it or one folder up. "
         "Download that file there."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ssense.files.digest import digest
 from ssense.specification import configured, identity
-from ssense.training.loop import Specification
+from ssense.training.tasks import TaskSpec
 
 FORMAT_VERSION = 3
 
@@ -24,7 +24,7 @@ class Cell:
     seed: int
 
 
-def signature(cell: Cell, specification: Specification, dataset_digest: str) -> str:
+def signature(cell: Cell, specification: TaskSpec, dataset_digest: str) -> str:
     """Hash everything that changes a cell's result, and nothing else.
 
     Workers, devices and paths stay out, and so do values at their defaults and parts that are not

@@ -1,4 +1,4 @@
-"""Checks of values that several commands take, without the libraries that make use of them."""
+"""Checks of option values that several commands share; imports nothing slow."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
     for seed in seeds:
         if seed < 0:
             raise UserError(f"{given}: {seed} is negative. Seeds are 0 or more.")
-        if seed >= 2**32:  # NumPy's legacy generator takes no more
+        if seed >= 2**32:  # NumPy's legacy generator takes no larger seed
             raise UserError(f"{given}: {seed} is too large. Seeds are below 2^32.")
         if seeds.count(seed) > 1:
             raise UserError(f"{given}: {seed} appears twice. Remove one.")

@@ -118,7 +118,7 @@ class Matrix:
         return Counter(state for row in self.rows for state in row.states)
 
     def behind(self, row: MatrixRow) -> float | None:
-        """By how much its family's leader is ahead: mean difference over the seeds both have done.
+        """How far a row is behind its family's leader: mean difference over seeds both have done.
 
         Returns:
             A fraction, negative where the row is ahead; None for the leader itself, and where

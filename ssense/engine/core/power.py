@@ -16,8 +16,8 @@ POWER = 0.8
 SEEDS = (10, 20)  # shown beside the sweep's own number
 ENOUGH_SEEDS = 10  # twice as many detect effects a tenth smaller
 ENDLESS_SEEDS = 10**6
-LITTLE_GAIN = 0.95  # seeds that detect no less than this share of an effect are no advice
-SHOWN_RECALL = 0.2  # at which the power of a shared test split is said in points
+LITTLE_GAIN = 0.95  # more seeds are advised only if they detect less than this share of an effect
+SHOWN_RECALL = 0.2  # recall at which the power of a shared test split is stated, in points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,13 @@ class Power:
 
     Attributes:
         seeds: How many seeds every configuration meets.
-        sizes: Sentences of the training and test splits, as far as seeds draw them anew.
+        sizes: Sentences of the training and test splits, as far as seeds draw them again.
         comparisons: How many pairs of families are compared, which Holm's adjustment allows for.
         noise: Standard deviation of paired differences between configurations, in the metric, from
             the cells that are done; None where that is unknown.
         metric: The validation metric that configurations are judged by.
         shared_test: Stimuli of the one test split that all seeds share, and how many blocks of them
-            are the units of the test, 0 where subjects are; None where seeds draw test splits anew.
+            are the units of the test, 0 where subjects are; None where each seed draws its own.
     """
 
     seeds: int
@@ -74,13 +74,13 @@ class Power:
         n_train, n_test = self.sizes
         errors = critical_value(1, self.comparisons) * math.sqrt(1 / 2 + n_test / n_train)
         return [
-            "  beware: 2 seeds show a difference only if it is the same at both to within "
-            f"{100 * math.sqrt(2) / errors:.0f} %, and not if it is exactly the same: almost never"
+            "  beware: 2 seeds almost never show a difference: it must be the same at both to "
+            f"within {100 * math.sqrt(2) / errors:.0f} %, but not exactly the same"
         ]
 
     def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
         errors = detectable_errors(blocks - 1, self.comparisons)
-        # Of two configurations whose hits are independent, of each other and of neighbours'.
+        # Spread for two configurations with independent hits, among neighbours too.
         spread = math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / stimuli)
         return [
             f"  power: all seeds share {stimuli} test stimuli, which show differences from about "
@@ -129,8 +129,8 @@ def smallest_detectable_effect(
 def detectable_errors(df: float, comparisons: int = 1) -> float:
     """Difference, in its standard errors, that a t-test finds at `ALPHA` with probability `POWER`.
 
-    Under an effect the statistic follows a noncentral t. Whatever the other comparisons show,
-    Holm's adjustment finds what is found at `ALPHA` over their number.
+    With an effect, the statistic follows a noncentral t. Whatever the other comparisons show,
+    Holm's adjustment finds what is found at `ALPHA` divided by their number.
 
     Args:
         df: Degrees of freedom of the test.

@@ -78,12 +78,12 @@ class Record:
 
     @property
     def done(self) -> bool:
-        """Whether it has a result."""
+        """Whether the cell has a result."""
         return self.status == "done"
 
     @property
     def given_up(self) -> bool:
-        """Whether it has failed so often that it is not tried again."""
+        """Whether the cell has failed so often that it is not tried again."""
         return not self.done and self.attempts >= MOST_ATTEMPTS
 
     @property
@@ -111,9 +111,10 @@ class Record:
                 if not 0 <= value <= 1:
                     raise ValueError(f"history[{place}]: {name} is {value}, not in 0 to 1")
         scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]
-        if None in scores:
-            if any(score is not None for score in scores):
+        known = [score for score in scores if score is not None]
+        if len(known) < len(scores):
+            if known:
                 raise ValueError(f"history[{scores.index(None)}] has no {SELECTION_METRIC}")
-        elif scores[self.best_epoch - 1] < max(scores):
-            better = 1 + scores.index(max(scores))
+        elif known[self.best_epoch - 1] < max(known):
+            better = 1 + known.index(max(known))
             raise ValueError(f"its best epoch is {self.best_epoch}, and epoch {better} is better")

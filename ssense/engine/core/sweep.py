@@ -13,13 +13,13 @@ from ssense.engine.core.checks import check_seeds
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
 from ssense.specification import configured, field_names, identity, unions
-from ssense.training.loop import SELECTION_METRIC, Specification
+from ssense.training.loop import SELECTION_METRIC
 from ssense.training.tasks import TaskSpec
 
 Levels = tuple[float | str, ...]
 """The values a hyperparameter may take, in increasing order."""
 
-_LISTED_CHARACTERS = 150  # of the names of fields in a message
+_LISTED_CHARACTERS = 150  # characters of fields' names in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,7 @@ class Row:
     configuration: Configuration
 
 
-def check_levels(
-    specification: Specification, families: Mapping[str, Mapping[str, Levels]]
-) -> None:
+def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Levels]]) -> None:
     """Refuse families over a field that cells don't have, or over a value that it can't take.
 
     Args:
@@ -150,7 +148,7 @@ def check_levels(
                     ) from error
 
 
-def _kinds(specification: Specification, levels: Mapping[str, Levels]) -> Iterator[Configuration]:
+def _kinds(specification: TaskSpec, levels: Mapping[str, Levels]) -> Iterator[Configuration]:
     """Every choice of kinds that a family's levels make for the parts of a specification."""
     named = [name for name in levels if name in unions(type(specification))]
     for kinds in product(*(levels[name] for name in named)):

@@ -61,11 +61,11 @@ class Description:
         for place, row in enumerate(self.rows):
             known = levels.get(row.family)
             if known is None or row.configuration.keys() != known.keys():
-                raise ValueError(f"rows[{place}] is of no family")
+                raise ValueError(f"rows[{place}] belongs to no family")
             for name, value in row.configuration.items():
                 if value not in known[name]:
                     raise ValueError(
-                        f"rows[{place}]: {name} {value} is none of the family's levels"
+                        f"rows[{place}]: {name} {value} is not one of the family's levels"
                     )
 
     @property
@@ -87,8 +87,8 @@ def read_description(path: UPath) -> Description:
     """Read a description.
 
     Raises:
-        UserError: There is none, or it is damaged, of another format or version of the code, or
-            contradicts itself.
+        UserError: There is no description, or it is damaged, of another format or version of the
+            code, or contradicts itself.
     """
     try:
         content = read_json(path)

@@ -172,14 +172,14 @@ class Claim:
         self._released.set()
         if self._heart.is_alive():
             self._heart.join()
-        with suppress(Exception):  # the storage is away: the claim will go stale
+        with suppress(Exception):  # the storage can't be reached: the claim will go stale
             if self._is_ours(self._read()):
                 remove(self._path)
             for place in self._made:
                 place.rmdir()
 
     def _try(self) -> bool:
-        """Try to get the claim; return False where it has just changed hands: try again."""
+        """Try to get the claim; False where it has just changed hands and must be tried again."""
         on_disk = is_local(self._path)
         if on_disk:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ class Claim:
         if found is None:
             try:
                 create(self._path, self._content())
-            except FileExistsError:  # by now someone came
+            except FileExistsError:  # another driver was faster
                 return False
             except FileNotFoundError:
                 if on_disk:  # someone cleaned up the folder
@@ -245,7 +245,9 @@ class Claim:
             self._replace()
         else:
             self.lost_to = holder
-            signal.pthread_kill(threading.main_thread().ident, _OVERTAKEN)
+            main = threading.main_thread().ident
+            assert main is not None  # it has begun
+            signal.pthread_kill(main, _OVERTAKEN)
 
     def _read(self) -> bytes | None:
         """The claim as it is now: None where there is none, empty where a link leads to no file.
@@ -270,7 +272,7 @@ class Claim:
             raise
 
     def _replace(self) -> None:
-        """Write the claim whole, and make no folder: there is none where a mount is away."""
+        """Write the claim whole, and make no folder: a missing one means that a mount is gone."""
         if is_local(self._path):
             with partial_file(self._path) as partial:
                 partial.write_bytes(self._content())

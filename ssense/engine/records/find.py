@@ -40,7 +40,8 @@ def readable_ledgers(
 ) -> dict[Ledger, Description]:
     """Those of ledgers that can be read, with their descriptions; the latest at the end.
 
-    It says which are left out: they are damaged or of another format, and may be what was meant.
+    It reports those that are left out: they are damaged or of another format, and may be the ones
+    that were meant.
 
     Args:
         ledgers: Ledgers of sweeps.
@@ -104,7 +105,9 @@ def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, task: str | Non
         return found[0]
     shown = printable(", ".join(sorted(about[ledger] for ledger in found or about)), 170)
     if found:
-        raise UserError(f"{printable(name)} fits {len(found)} sweeps: {shown}. Say more.")
+        raise UserError(
+            f"{printable(name)} matches {len(found)} sweeps: {shown}. Give more of the name."
+        )
     raise UserError(f"no sweep {printable(name)} in {storage}. Found: {shown or 'none'}.")
 
 

@@ -59,13 +59,13 @@ class Ledger:
 
     @property
     def storage(self) -> UPath:
-        """Where it is kept, among other sweeps, spectrograms and recordings."""
+        """The storage of the ledger, with other sweeps, spectrograms and recordings."""
         return self.folder.parent.parent
 
     def records(self) -> dict[str, Record]:
         """Read every finished cell's record, by signature.
 
-        In an object store, those that had to be read one by one are in the copy from then on.
+        In an object store, records that had to be read one by one are in the copy from then on.
 
         Raises:
             UserError: A record is damaged or of another format.
@@ -83,9 +83,10 @@ class Ledger:
         return {name: found[name][1] for name in marks}
 
     def copy_records(self) -> None:
-        """Copy what is not copied yet, so that whoever takes up the sweep need not read it singly.
+        """Copy what is not copied yet, so that the next driver need not read them one by one.
 
-        On a disk, which is as quick without, nothing is done; nor where the storage is away.
+        Nothing is done on a disk, which is as quick without, nor where the storage can't be
+        reached.
         """
         if not is_local(self.folder):
             with contextlib.suppress(UserError):
@@ -113,11 +114,11 @@ class Ledger:
         return list(subfolders_with(self.folder / "cells", "record.json"))
 
     def cell_folder(self, signature: str) -> UPath:
-        """Where a cell is kept."""
+        """The folder of a cell."""
         return self.folder / "cells" / signature
 
     def n_begun(self) -> int:
-        """How many cells were begun.
+        """Number of cells that were begun.
 
         Raises:
             UserError: The storage can't be read.
@@ -145,7 +146,7 @@ class Ledger:
             return None
 
     def checkpoint_path(self, signature: str) -> UPath:
-        """Where a cell in progress keeps what it needs to go on."""
+        """The path at which a cell in progress keeps what it needs to resume."""
         return self.cell_folder(signature) / "checkpoint.safetensors"
 
     def write(self, record: Record, encoder: Mapping[str, Tensor] | None = None) -> Record:
@@ -189,7 +190,7 @@ class Ledger:
         return weights
 
     def keep_reproduction(self, signature: str, found: Mapping[str, Any]) -> None:
-        """Keep how a cell differed when it was trained once more, in place of an earlier time.
+        """Keep how a cell differed when it was trained again, in place of an earlier time.
 
         Raises:
             UserError: The storage can't be written to.
@@ -197,7 +198,7 @@ class Ledger:
         write_sealed(self.folder / "reproductions" / f"{signature}.json", found)
 
     def reproductions(self) -> list[dict[str, Any]]:
-        """How cells differed that were trained once more, see `reproduce.Reproduction`.
+        """How cells differed that were trained again, see `reproduce.Reproduction`.
 
         Raises:
             UserError: A reproduction is damaged, or the storage can't be read.
@@ -226,8 +227,8 @@ class Ledger:
         """Read what the sweep compares, and how far it has come, from its file.
 
         Raises:
-            UserError: There is none, or it is damaged, of another format or version of the code,
-                or contradicts itself.
+            UserError: There is no description, or it is damaged, of another format or version of
+                the code, or contradicts itself.
         """
         return read_description(self._description_path)
 

@@ -2,7 +2,7 @@
 
 A version of the code is named by its syntax trees without docstrings. A comment, a docstring or the
 layout changes no result, and must not ask anybody to retrain; any other edit may. Bytecode would
-tell no more, and names the same code anew in every version of Python.
+say no more, and differs between versions of Python.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
 
 _PACKAGE = Path(ssense.__file__).parent
 _NO_RESULTS = ("cli", "engine")
-"""Rooms whose code changes no result, but for two modules of the engine."""
+"""Folders whose code changes no result, except for two modules of the engine."""
 _ENGINE = ("engine/core/cell.py", "engine/work/trial.py")
 _NAME_CHARACTERS = 8
-_UNKNOWN = "unknown"  # name of what made the records that do not say
+_UNKNOWN = "unknown"  # name of the version of records that do not say
 _GIT_SECONDS = 20  # a network file system may be slow, and git is not needed
 
 
@@ -56,7 +56,7 @@ class CodeVersion:
 
     @property
     def name(self) -> str:
-        """How people call it: "3f2a1c9e"."""
+        """Short name for people: "3f2a1c9e"."""
         return _version_name(self.digest)
 
     def __str__(self) -> str:
@@ -131,7 +131,7 @@ def check_versions(
         retrain: Names of other versions whose cells do not count.
 
     Raises:
-        UserError: A version is in neither list, or in both; or the current one is to be retrained.
+        UserError: A version is in neither list, or in both; or the current one would be retrained.
     """
     now = current[:_NAME_CHARACTERS]
     for name in retrain:
@@ -192,7 +192,7 @@ def _outline(node: Any) -> Any:
     """A syntax tree as plain values, without statements that are a mere constant (docstrings).
 
     Empty fields are left out, since each version of Python adds some; so Python 3.11 and 3.13 agree
-    on the code of this project, and 3.12 but for f-strings with nested formats.
+    on the code of this project, and 3.12 does except for f-strings with nested formats.
     """
     if isinstance(node, ast.AST):
         fields = {name: _outline(value) for name, value in ast.iter_fields(node)}

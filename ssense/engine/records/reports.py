@@ -1,4 +1,4 @@
-"""Reports that MLflow shows below a sweep, kept beside its ledger: the view is made again of them.
+"""Reports that MLflow shows below a sweep, kept beside its ledger so that the view can be rebuilt.
 
 SWEEP/reports/NAME.zip    about.json (tags, metrics, time) and the files of the report
 """
@@ -33,7 +33,7 @@ def _now() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One run of MLflow's below that of a sweep.
+    """A run in MLflow below that of a sweep.
 
     Attributes:
         name: Name of the run, unlike all others of the sweep's reports.
@@ -107,7 +107,8 @@ def _parsed(content: bytes) -> Report:
         raise TypeError(f"{_ABOUT} is not an object")
     for name in ("name", "written_at"):
         _check(name, about.get(name), str)
-    for name, kinds in {"tags": str, "metrics": (int, float)}.items():
+    values: dict[str, type | tuple[type, ...]] = {"tags": str, "metrics": (int, float)}
+    for name, kinds in values.items():
         _check(name, about.get(name), dict)
         for key, value in about[name].items():
             _check(f"{name}: {key}", value, kinds)

@@ -9,17 +9,13 @@ change nothing. Scores of cells that it did not grant are never looked at.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
-from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState
 from scipy.special import ndtr, stdtrit
 
 from ssense.choices import PolicyName
@@ -39,7 +35,7 @@ _NO_SPREAD = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a policy makes of a family's scores; one entry per configuration, as proposed.
+    """A policy's verdict on a family's scores; one entry per configuration, as proposed.
 
     Attributes:
         granted: How many of the seeds, from the first on, each configuration may run now.
@@ -214,80 +210,12 @@ class Race:
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wilcoxon:
-    """Depth first: a configuration stops once Optuna's `WilcoxonPruner` finds it behind.
-
-    For comparison with the race. One configuration runs at a time, a seed at a time; and with
-    seeds added later it may decide otherwise than before.
-
-    Attributes:
-        p: One-sided level of the signed-rank test against the best configuration so far.
-    """
-
-    p: float = 0.1
-
-    def judge(
-        self,
-        scores: Sequence[Scores],
-        seeds: Sequence[int],
-        *,
-        all_proposed: bool,  # noqa: ARG002 - it never looks ahead
-    ) -> Verdict:
-        """Replay the configurations, in order of proposal, in an Optuna study in memory."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            pruner = optuna.pruners.WilcoxonPruner(p_threshold=self.p)
-        study = optuna.create_study(direction="maximize", pruner=pruner)
-        granted = np.zeros(len(scores), dtype=int)
-        decisions: list[Decision] = []
-        for place, known in enumerate(scores):
-            granted[place], change = _play(study, known, seeds)
-            decisions += change
-            if any(seed not in known for seed in seeds[: granted[place]]):
-                break
-        estimates = [trial.value for trial in study.get_trials(deepcopy=False)]
-        return _verdict(granted, estimates + [None] * (len(scores) - len(estimates)), decisions)
-
-
-def _play(study: optuna.Study, known: Scores, seeds: Sequence[int]) -> tuple[int, list[Decision]]:
-    """Run the study's next trial as far as its scores go; return its seeds, and why it stopped."""
-    trial = study.ask()
-    values: list[float] = []
-    for step, seed in enumerate(seeds):
-        if seed not in known:
-            return step + 1, []
-        score = known[seed]
-        if score is None:
-            study.tell(trial, state=TrialState.FAIL)
-            return step + 1, [Decision(place=trial.number, reason="failed", after_seeds=step + 1)]
-        values.append(score)
-        trial.report(score, step)
-        if step + 1 < len(seeds) and trial.should_prune():
-            change = _pruned(study.best_trial, trial.number, values)
-            # As Optuna advises: a state "pruned" would hide its value from the sampler.
-            study.tell(trial, fmean(values))
-            return step + 1, [change]
-    study.tell(trial, fmean(values))
-    return len(seeds), []
-
-
-def _pruned(best: optuna.trial.FrozenTrial, place: int, values: Sequence[float]) -> Decision:
-    ahead = fmean(best.intermediate_values[step] for step in range(len(values)))
-    return Decision(
-        place=place,
-        reason="behind",
-        after_seeds=len(values),
-        leader=best.number,
-        difference=ahead - fmean(values),
-    )
-
-
 class AdditiveFit(NamedTuple):
     """Least squares of score = configuration + seed + residual.
 
     Attributes:
-        effects: `[configurations]`, each one's score at an average seed; NaN where it has none.
+        effects: Score of each configuration at an average seed, `[configurations]`; NaN where it
+            has none.
         residual_sd: Standard deviation of the residuals, unbiased in its square; NaN without
             degrees of freedom.
         degrees_of_freedom: Degrees of freedom of the residuals.
@@ -304,7 +232,7 @@ def fit_additive(scores: NDArray[np.float64]) -> AdditiveFit:
     The configurations are eliminated first, so that a small system in the seeds is left.
 
     Args:
-        scores: `[configurations, seeds]`, NaN where there is none.
+        scores: Scores `[configurations, seeds]`, NaN where there is none.
     """
     seen = ~np.isnan(scores)
     count = seen.sum(axis=1)
@@ -377,7 +305,7 @@ class _Matrix(NamedTuple):
     def estimates(self, granted: NDArray[np.intp]) -> list[float | None]:
         if not self.is_settled(granted):
             return [None] * len(granted)
-        failed = self.failed(granted).any(axis=1)
+        failed = np.asarray(self.failed(granted).any(axis=1))
         effects = self.effects(granted)
         return [None if lost else float(e) for lost, e in zip(failed, effects, strict=True)]
 
@@ -397,5 +325,5 @@ def _verdict(
     )
 
 
-POLICIES: Mapping[PolicyName, Policy] = {"race": Race(), "full": Full(), "wilcoxon": Wilcoxon()}
-"""The policies by the names that people choose them by."""
+POLICIES: Mapping[PolicyName, Policy] = {"race": Race(), "full": Full()}
+"""The policies by name."""

@@ -1,9 +1,9 @@
 """The search: which cell runs next, and which configuration Optuna proposes for a family.
 
-Nothing here keeps a truth of its own. Which cells deserve to run is decided by the policy from
-results alone, and a proposal is a function of the family, its place in the sweep and the results
-before it. So a sweep taken up again, on any number of workers, meets the same configurations and
-runs the same cells as one that was never interrupted.
+The search has no state of its own. Which cells deserve to run is decided by the policy from results
+alone, and a proposal is a function of the family, its place in the sweep and the results before it.
+So a sweep that is resumed, on any number of workers, meets the same configurations and runs the
+same cells as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, product, takewhile
+from itertools import chain, product
 from statistics import fmean
 from typing import NamedTuple
 
@@ -33,11 +33,11 @@ from ssense.errors import UserError
 _DRAWS = 50
 # How often a cell whose worker died is tried again in one run.
 RETRIES = 2
-# Machines on spot are taken away as a matter of course, and the cell has its checkpoint; and yet
-# one that brings down every machine that it comes to must not go on for ever.
+# Spot machines are taken away as a matter of course, and the cell has its checkpoint; but
+# one that brings down every machine that it comes to must not continue for ever.
 LOST_MACHINES = 20
 
-# Of equal configurations the one proposed first comes first.
+# Among equal configurations the one proposed first comes first.
 _TIE = 1e-12
 
 Scored = tuple[Configuration, float | None]
@@ -45,7 +45,7 @@ Scored = tuple[Configuration, float | None]
 
 
 class Change(NamedTuple):
-    """What followed from a result.
+    """What a result changed.
 
     Attributes:
         rows: Configurations that were proposed.
@@ -110,7 +110,7 @@ class Search:
         self.running: dict[str, Cell] = {}
         self._policy = policy
         self._lock = threading.RLock()  # a live display looks at the matrix from its own thread
-        self._signatures: dict[tuple[tuple[tuple[str, float], ...], int], str] = {}
+        self._signatures: dict[tuple[tuple[tuple[str, float | str], ...], int], str] = {}
         self._numbers_of: dict[str, list[int]] = {family.name: [] for family in sweep.families}
         self._verdicts: dict[str, Verdict] = {}
         self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
@@ -152,7 +152,7 @@ class Search:
             return Change(self.rows[first:], decisions)
 
     def retry(self, cell: Cell, most: int = RETRIES) -> bool:
-        """Take back a cell whose worker was lost; say whether it will be tried again.
+        """Take back a cell whose worker was lost; return whether it will be tried again.
 
         Args:
             cell: Cell that was handed out.
@@ -207,7 +207,7 @@ class Search:
     def left(self) -> int:
         """How many cells may still have to run: neither settled nor spared by the policy.
 
-        One that families share counts once, as far as configurations have been proposed.
+        A cell that families share counts once, as far as configurations have been proposed.
         """
         with self._lock:
             open_cells = {
@@ -220,7 +220,7 @@ class Search:
             return len(open_cells) + unproposed * len(self.sweep.seeds)
 
     def matrix(self) -> Matrix:
-        """What a person is shown; may be called from any thread."""
+        """The matrix to show to people; may be called from any thread."""
         with self._lock:
             return self._matrix()
 
@@ -282,11 +282,15 @@ class Search:
 
     def _first_scores(self, number: int) -> list[float]:
         """Scores of a row at the first seeds, up to one that is not done."""
-        scores = map(self._score_of, self._names[number])
-        return list(takewhile(lambda score: score is not None, scores))
+        scores: list[float] = []
+        for score in map(self._score_of, self._names[number]):
+            if score is None:
+                break
+            scores.append(score)
+        return scores
 
     def _states(self) -> list[tuple[State, ...]]:
-        """Of every configuration's cells, row by row."""
+        """States of every configuration's cells, row by row."""
         granted = {
             number: cells
             for name, numbers in self._numbers_of.items()
@@ -350,7 +354,7 @@ class Search:
         return fmean(record.best[self.sweep.metric] for record in done)
 
     def best(self) -> dict[str, Row]:
-        """By family, the configuration that leads, where it has every seed."""
+        """The leading configuration of each family, where it has every seed."""
         return {
             row.family: row for row in self.leaders() if self.score(row.configuration) is not None
         }
@@ -379,9 +383,9 @@ class Search:
             self._rows_of[name].append(number)
 
     def _check(self, record: Record) -> None:
-        """Refuse a record that says another cell than its signature does.
+        """Refuse a record that contradicts the signature it is filed under.
 
-        The seed says which sentences were trained on, so a wrong one has them tested.
+        The seed decides which sentences were trained on, so a wrong seed would have them tested.
         """
         cell, place = Cell(record.configuration, record.seed), f"cells/{record.signature}"
         try:
@@ -402,7 +406,7 @@ class Search:
     def _advance(self, family: Family) -> list[tuple[Row, Decision]]:
         """Grant cells and propose configurations until one has to be awaited, or nothing is left.
 
-        Only once all that was granted is settled: what follows then depends on results alone.
+        Proposals wait until all granted cells are settled: what follows depends on results alone.
         """
         decisions: list[tuple[Row, Decision]] = []
         while not self._open[family.name]:
@@ -452,7 +456,7 @@ class Search:
     def _propose(self, family: Family, estimates: Sequence[float | None]) -> bool:
         """Add the next configurations of a family; say whether there were any.
 
-        A batch that an interruption cut short goes on as it began: none of a batch knows the
+        A batch that an interruption cut short continues as it began: none of a batch knows the
         results of another.
         """
         wanted, before = self.sweep.wanted(family), len(estimates)
@@ -465,7 +469,8 @@ class Search:
         scored = self._known(family, estimates)
         _, end = _batch(before)
         for _ in range(before, min(end, wanted)):
-            proposal = propose(family, scored)
+            if (proposal := propose(family, scored)) is None:
+                break
             scored.append((proposal, None))
             self._add(Row(family.name, proposal))
         return wanted > before

@@ -11,11 +11,13 @@ from upath import UPath
 from ssense.data.splits import Split
 from ssense.engine.core.origin import Origin
 from ssense.engine.core.sweep import Family
-from ssense.training.loop import Examples, Specification
+from ssense.training.loop import SELECTION_RANK, Examples
 
 
 class DataPlan(Protocol):
     """A dataset that is known before it is made: `DatasetPlan` and `ImagePlan`.
+
+    Each is for the specifications of its own task, and for the kinds of split that those have.
 
     Attributes:
         storage: Storage of what is made.
@@ -27,7 +29,7 @@ class DataPlan(Protocol):
     @property
     def digest(self) -> str: ...  # noqa: D102
 
-    def covering(self, specification: Specification, families: Iterable[Family]) -> Self:
+    def covering(self, specification: Any, families: Iterable[Family]) -> Self:
         """Extend the plan by all that the cells of some families need.
 
         Raises:
@@ -35,11 +37,11 @@ class DataPlan(Protocol):
         """
         ...
 
-    def split(self, kind: str, seed: int) -> Split:
+    def split(self, kind: Any, seed: int) -> Split:
         """Divide the examples as the dataset will."""
         ...
 
-    def check_splits(self, kind: str, seeds: Iterable[int]) -> None:
+    def check_splits(self, kind: Any, seeds: Iterable[int]) -> None:
         """Refuse seeds with too few candidates to choose an epoch by."""
         ...
 
@@ -51,7 +53,7 @@ class DataPlan(Protocol):
         """Made-up examples of the dataset's shapes, to time a training."""
         ...
 
-    def warm(self, specification: Specification) -> None:
+    def warm(self, specification: Any) -> None:
         """Get what may be missing on a machine without a network, before anything is started."""
         ...
 
@@ -70,3 +72,33 @@ class DataPlan(Protocol):
     def origin(self) -> Origin:
         """What the sweep keeps of where the dataset comes from."""
         ...
+
+
+class Splittable(Protocol):
+    """Data that seeds divide: a plan of a dataset, or a dataset."""
+
+    def split(self, kind: Any, seed: int) -> Split:
+        """Divide the examples."""
+        ...
+
+    def n_candidates(self, split: Split) -> int:
+        """How many candidates a query of the validation split has."""
+        ...
+
+
+def first_poor_split(data: Splittable, kind: str, seeds: Iterable[int]) -> tuple[int, int] | None:
+    """The first seed with too few validation stimuli to choose an epoch by, and their number.
+
+    Args:
+        data: The data to be divided; dividing may raise ValueError where they are too few.
+        kind: The kind of the splits.
+        seeds: Seeds to look at.
+    """
+    for seed in seeds:
+        try:
+            n_candidates = data.n_candidates(data.split(kind, seed))
+        except ValueError:
+            n_candidates = 0
+        if n_candidates <= SELECTION_RANK:
+            return seed, n_candidates
+    return None

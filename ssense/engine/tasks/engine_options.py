@@ -1,6 +1,6 @@
-"""The command line that every sweep shares, whatever its cells train.
+"""Options that every sweep shares, whatever its cells train.
 
-What takes seconds to import is imported where it is used: flags are checked before.
+Imports that take seconds are inside the functions that need them: flags are checked first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ssense.engine.core.checks import check_above_0, check_seeds, check_shares
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Levels, Sweep
     from ssense.engine.tasks.data_plan import DataPlan
-    from ssense.training.loop import Specification
+    from ssense.training.tasks import TaskSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class EngineOptions:
         "price_per_device_hour",
     )
     next_step: ClassVar[str] = "analysis/evaluate.py"
-    """What is run on a sweep that is done."""
+    """Script to run on a finished sweep."""
 
     storage: str = "storage"
     """Where everything is kept: data made ready, ledger, encoders, MLflow database."""
@@ -52,8 +52,8 @@ class EngineOptions:
     seeds: tuple[int, ...] | None = None
     """Seeds that every configuration meets [0 to 9; 0 to 4 if synthetic]."""
     policy: PolicyName = "race"
-    """How seeds are spent: a race without configurations that are clearly behind; full, every
-    cell; or wilcoxon, Optuna's pruner, for comparison."""
+    """How seeds are spent: a race without configurations that are clearly behind; or full, every
+    cell."""
     budget_cells: int | None = None
     """Most cells to train now; the same command continues later [all]."""
     budget_hours: float | None = None
@@ -108,7 +108,7 @@ class EngineOptions:
         path = weights_file(weights)
         return str(path.resolve()) if path else weights
 
-    def specification(self) -> Specification:
+    def specification(self) -> TaskSpec:
         """What makes the result of a cell, before a configuration changes it.
 
         Raises:

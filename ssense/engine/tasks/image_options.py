@@ -1,6 +1,6 @@
-"""The command line of sweeps on responses to images, and what its defaults are for which data.
+"""Options of sweeps on responses to images, with defaults for real and for synthetic data.
 
-What takes seconds to import is imported where it is used: flags are checked before.
+Imports that take seconds are inside the functions that need them: flags are checked first.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ImageOptions(EngineOptions):
         ),
     } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
     above_0: ClassVar[Sequence[str]] = (*EngineOptions.above_0, "batch_size", "learning_rate")
-    next_step: ClassVar[str] = "analysis/image_evaluation.py"
+    next_step: ClassVar[str] = "analysis/evaluate.py"
 
     max_epochs: int | None = None
     """Most epochs of a cell [50; 6 if synthetic]."""
@@ -118,14 +118,14 @@ class ImageOptions(EngineOptions):
     more_images: str | None = None
     """Folder with other images of the test concepts, for class centres [no others]."""
     tower: str | None = None
-    """open_clip's name of the frozen image tower [ViT-B-16-quickgelu; small-vit if synthetic]."""
+    """Name of the frozen image tower in open_clip [ViT-B-16-quickgelu; small-vit if synthetic]."""
     image_weights: str | None = None
-    """Its weights: a tag of open_clip, a local file, or untrained [untrained; openai with
-    --responses]."""
+    """Weights of the image tower: a tag of open_clip, a local file, or untrained [untrained; openai
+    with --responses]."""
     batch_size: int | None = None
     """Pairs per training batch [1024; 128 if synthetic]."""
     learning_rate: float | None = None
-    """Of AdamW [1e-4; 5e-4 if synthetic]."""
+    """Learning rate of AdamW [1e-4; 5e-4 if synthetic]."""
     synthetic: SyntheticThingsSpec = field(
         default_factory=lambda: SyntheticThingsSpec(subjects=2, test_concepts=100, image_px=64)
     )

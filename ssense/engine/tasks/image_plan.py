@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from ssense.data.things.pixels import FORMAT_VERSION as PIXELS_VERSION
 from ssense.data.things.pixels import cached_pixels, images_digest
 from ssense.engine.core.origin import ImageOrigin, ImageSource
 from ssense.engine.core.sweep import Family
-from ssense.engine.tasks.precompute import SELECTION_RANK
+from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, weights_identity
 from ssense.specification import configured
@@ -32,9 +33,10 @@ from ssense.targets.galleries import class_centres
 from ssense.targets.image_features import FORMAT_VERSION as FEATURES_VERSION
 from ssense.targets.image_features import VIEWS, cached_features, tower_px
 from ssense.training.images import ImageSpec
+from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device
 
-_VALIDATION_SHARE = 5  # of a smaller set's concepts, one in so many
+_VALIDATION_SHARE = 5  # one in so many of a smaller set's concepts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,10 +59,10 @@ class ImagePlan:
         source, tower = self.source, self.source.image_tower
         weights = weights_identity(tower.weights)
         views = [(kind, VIEWS[kind]) for kind in source.kinds]
-        made = (tower.model, weights, tower.fit, tower.image_px, views, source.pixels)
-        made += (FEATURES_VERSION, PIXELS_VERSION)
+        made: list[Any] = [tower.model, weights, tower.fit, tower.image_px, views, source.pixels]
+        made += [FEATURES_VERSION, PIXELS_VERSION]
         if source.gallery == "class-centre":
-            made += (source.gallery, images_digest(self._more_images))
+            made += [source.gallery, images_digest(self._more_images)]
         split = source.subject, self.n_validation, source.split_seed
         return digest(self.things.digest, *self._pictures, *made, *split)
 
@@ -102,21 +104,16 @@ class ImagePlan:
         Raises:
             UserError: The images are too few; the message has their number.
         """
-        for seed in seeds:
-            n_candidates = self.n_candidates(self.split(kind, seed))
-            if n_candidates <= SELECTION_RANK:
-                raise UserError(
-                    f"{self.source.images}: {len(self.things.training_images.concepts)} concepts "
-                    f"are too few: Recall@{SELECTION_RANK} among {n_candidates} held-out ones is "
-                    "not informative. Give more images."
-                )
+        if poor := first_poor_split(self, kind, seeds):
+            concepts = len(self.things.training_images.concepts)
+            raise UserError(
+                f"{self.source.images}: {concepts} concepts are too few: Recall@{SELECTION_RANK} "
+                f"among {poor[1]} held-out ones is not informative. Give more images."
+            )
 
     def n_candidates(self, split: Split) -> int:
-        """Images of the validation, of which each query has to find its own, whoever saw them."""
-        rows, n_training = split.validation, len(self.things.rows("training"))
-        test = bool((rows >= n_training).any())
-        n = len(self.things.test_images if test else self.things.training_images)
-        return len(np.unique((rows - n_training * test) % n))
+        """Distinct images of the validation, among which each query has to find its own."""
+        return self._dataset({}, None).n_candidates(split)
 
     def examples(self, n: int, device: torch.device) -> ImagePairs:
         """The first n training responses with random features and pixels, to time a training."""
@@ -181,7 +178,9 @@ class ImagePlan:
             cached_features(i, source.kinds, source.image_tower, folder, device)
             for i in self._images
         ]
-        made = {kind: torch.cat([part[kind] for part in parts]) for kind in source.kinds}
+        made: dict[GalleryName, Tensor] = {
+            kind: torch.cat([part[kind] for part in parts]) for kind in source.kinds
+        }
         if source.gallery == "class-centre":
             made["class-centre"] = self._class_centres(parts[0]["original"], folder, device)
         return {kind: features.numpy() for kind, features in made.items()}

@@ -1,6 +1,6 @@
 """From a recording to a dataset: spectrograms by Ray Data into shards, sentences into embeddings.
 
-Each step is kept under a name that hashes its whole origin, so a second run finds it there.
+The result of each step is kept under a name that hashes its whole origin, so a second run finds it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import normalize
 from upath import UPath
 
+from ssense.choices import SplitKind
 from ssense.cli.screen import count, say, step
 from ssense.data import shards
 from ssense.data.dataset import Dataset, Pairs
@@ -33,9 +34,10 @@ from ssense.data.recordings.data_report import DataReport, data_report
 from ssense.data.recordings.recording import of_recording
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.shards import Manifest, Shard
-from ssense.data.splits import Split, SplitKind, split_sentences
+from ssense.data.splits import Split, split_sentences
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family
+from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, file_digest
 from ssense.files.storage import (
@@ -50,16 +52,16 @@ from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.specification import identity, plain
 from ssense.targets.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
+from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device, keep_freed_memory
 from ssense.training.sentences import SentenceSpec
 
 # Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
-SELECTION_RANK = 10
 
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
-"""Called with the number of shards computed, of those that were missing."""
+"""Function that is called with the number of shards computed, of those that were missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +128,14 @@ class DatasetPlan:
         Raises:
             ValueError: The sentences are too few.
         """
-        tower = self.tower if kind == "grouped" else None  # others do not ask what is the same
+        tower = self.tower if kind == "grouped" else None  # others do not need groups
         return split_sentences(kind, seed, repeat_groups(self.segments.text, tower), self.spans_s)
 
     @property
     def spans_s(self) -> np.ndarray:
         """Start and end of each segment `[N, 2]`, seconds as they passed."""
         chosen = self.segments
-        return np.stack([chosen.start, chosen.stop], axis=1) / self.recording.sampling_rate_hz
+        return _spans_s(chosen.start, chosen.stop, self.recording.sampling_rate_hz)
 
     @cached_property
     def tower(self) -> TowerTexts:
@@ -149,7 +151,7 @@ class DatasetPlan:
         """
         where = f"{self.recording.subject} {self.recording.trial}"
         dropped = ", ".join(f"{why}: {n}" for why, n in self.segments.dropped.items()) or "none"
-        if poor := first_poor_split(partial(self.split, kind), seeds):
+        if poor := first_poor_split(self, kind, seeds):
             seed, n_candidates = poor
             raise UserError(
                 f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
@@ -162,7 +164,7 @@ class DatasetPlan:
     def acoustics(self) -> dict[str, np.ndarray]:
         """How the sentences sound, see `Transcript.acoustics`; kept with the shards for a control.
 
-        No part of the origin: what is trained does not depend on it.
+        They are not part of the origin: training does not depend on them.
         """
         return self.recording.transcript.acoustics(self.segments.sentence_idx)
 
@@ -244,7 +246,7 @@ class DatasetPlan:
     def _check_rows(self, dataset: Dataset) -> None:
         """Compare what was loaded with the plan: the sentences, their order and their times."""
         wanted = tuple(self.segments.text)
-        places = zip(dataset.sentences, wanted, strict=True)
+        places = zip(dataset.stimuli, wanted, strict=True)
         for row, (found, planned) in enumerate(places):
             if found != planned:
                 raise UserError(
@@ -268,26 +270,6 @@ class DatasetPlan:
             recording=str(self.source or self.recording.root),
             text=self.text_spec,
         )
-
-
-def first_poor_split(
-    split_of: Callable[[int], Split], seeds: Iterable[int]
-) -> tuple[int, int] | None:
-    """The first seed with too few validation sentences to choose an epoch by, and their number.
-
-    Args:
-        split_of: Function that divides the sentences by a seed; it may raise ValueError where they
-            are too few.
-        seeds: Seeds to look at.
-    """
-    for seed in seeds:
-        try:
-            n_candidates = len(split_of(seed).validation)
-        except ValueError:
-            n_candidates = 0
-        if n_candidates <= SELECTION_RANK:
-            return seed, n_candidates
-    return None
 
 
 def plan_dataset(
@@ -332,7 +314,7 @@ def fetch_recording(source: UPath, subject: str, trial: str) -> Path:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make one shard."""
+    """Everything that a worker needs to make one shard."""
 
     plan: DatasetPlan
 
@@ -367,7 +349,7 @@ class ShardTask:
     def spectrograms(self, rows: range) -> tuple[np.ndarray, float]:
         """Spectrograms `[rows, electrodes, frequencies, frames]` float16, and transform seconds.
 
-        One electrode at a time: beside the result, a worker holds about ten channels of these rows.
+        One electrode at a time: besides the result, a worker holds about ten channels of rows.
         """
         torch.set_num_threads(1)
         keep_freed_memory()
@@ -489,15 +471,20 @@ def load_dataset(shard_digest: str, text_spec: TextSpec, storage: UPath) -> Data
     manifest = shards.manifest_of_origin(folder)
     columns, spectrograms = shards.read_shards(folder)
     sentences = tuple(columns["text"])
-    samples = np.array([columns["start"], columns["stop"]], dtype=float)
+    recorded_hz = manifest.origin["recording_rate_hz"]
     return Dataset(
         digest=dataset_digest(shard_digest, sentences, text_spec),
         spectrograms=spectrograms,
-        text=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
-        sentences=sentences,
-        spans_s=samples.T / manifest.origin["recording_rate_hz"],
+        targets=cached_embeddings(sentences, text_spec, storage / "text").numpy(),
+        stimuli=sentences,
+        spans_s=_spans_s(np.array(columns["start"]), np.array(columns["stop"]), recorded_hz),
         tower=tower_texts(sentences, text_spec.model, storage / "text"),
     )
+
+
+def _spans_s(start: np.ndarray, stop: np.ndarray, recorded_hz: float) -> np.ndarray:
+    """Start and end of segments `[N, 2]` in seconds as they passed, context included."""
+    return np.stack([start, stop], axis=1) / recorded_hz
 
 
 def dataset_digest(shard_digest: str, sentences: Sequence[str], text_spec: TextSpec) -> str:

@@ -1,15 +1,24 @@
-"""The command line of sweeps on a recording, and what its defaults are for which.
+"""Options of sweeps on a recording, with defaults for real and for synthetic data.
 
-What takes seconds to import is imported where it is used: flags are checked before.
+Imports that take seconds are inside the functions that need them: flags are checked first.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ssense.choices import TEXT_TOWER, UNTRAINED, BatchNorm, Electrodes, Precision, SplitKind
+from ssense.choices import (
+    TEXT_TOWER,
+    UNTRAINED,
+    BatchNorm,
+    Electrodes,
+    Precision,
+    SpectrogramName,
+    SplitKind,
+)
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.checks import check_place, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
@@ -20,9 +29,7 @@ if TYPE_CHECKING:
     from ssense.training.sentences import SentenceSpec
 
 MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
-"""What a synthetic recording is of."""
-
-SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
+"""Subject and trial that a synthetic recording is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +63,7 @@ SYNTHETIC = Defaults(
     text_weights=UNTRAINED,
     encoder_weights="random",
     batch_size=16,
-    precision="float32",  # fast on any processor; bf16 is not where units for it are missing
+    precision="float32",  # fast on any processor; bf16 is slow without units for it
     max_epochs=5,
     configurations=3,
     seeds=tuple(range(5)),
@@ -110,8 +117,8 @@ class SweepOptions(EngineOptions):
     """Pairs per training batch; the others of a batch are a pair's negatives [32; 16 if
     synthetic]."""
     precision: Precision | None = None
-    """Of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32 [bf16;
-    float32 if synthetic]."""
+    """Precision of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32
+    [bf16; float32 if synthetic]."""
     batch_norm: BatchNorm = "chunk"
     """What batch normalisation goes by. A batch above 32 pairs passes the encoder in chunks of 32,
     with the gradient of the whole batch: chunk, each by its own statistics, as the paper's batch
@@ -120,7 +127,7 @@ class SweepOptions(EngineOptions):
     """The synthetic recording to make."""
 
     def __post_init__(self) -> None:
-        """Refuse a recording or weights that are not there, and a part of none."""
+        """Refuse a recording or weights that are not there, and a subject or trial without one."""
         super().__post_init__()
         check_place("--recording", self.recording)
         for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):
@@ -143,7 +150,7 @@ class SweepOptions(EngineOptions):
         """What makes the result of a cell, before a configuration changes it.
 
         Raises:
-            UserError: a value is out of range.
+            UserError: A value is out of range.
         """
         from ssense.model.encoder import ResNetSpec
         from ssense.training.sentences import SentenceSpec, TrainingSpec
@@ -165,7 +172,46 @@ class SweepOptions(EngineOptions):
         yield self.plan_dataset()
 
     def plan_dataset(self) -> DatasetPlan:
-        """The recording's dataset, see `plan_recording`."""
-        from ssense.engine.tasks.recording_plan import plan_recording
+        """The recording's dataset, of a synthetic recording where none is given.
 
-        return plan_recording(self)
+        Raises:
+            UserError: See `plan_recording`; or given weights are unknown or another model's.
+        """
+        from ssense.data.recordings.brain_treebank import SegmentSpec
+        from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
+        from ssense.files.digest import weights_file
+        from ssense.files.storage import is_local, locate, open_storage
+        from ssense.model.encoder import build_encoder
+        from ssense.targets.clip import check_file
+        from ssense.targets.clip import check_weights as check_tower
+        from ssense.targets.text import TextSpec
+
+        tower = TextSpec(weights=self.weights("text_weights"))
+        if self.text_weights is not None:
+            check_tower(tower.model, tower.weights, "text")
+            check_file(tower.model, tower.weights, "text")
+        encoder = self.weights("encoder_weights")
+        if weights_file(encoder):
+            build_encoder(encoder)  # refuses another model's
+        if self.recording is None:
+            source = synthetic_recording(self.synthetic, open_storage(self.storage))
+        else:
+            source = locate(self.recording)
+        preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
+        spec = dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz))
+        try:
+            return plan_recording(
+                source,
+                self.subject,
+                self.trial,
+                spec,
+                self.value("spectrogram"),
+                tower,
+                self.split,
+                self.storage,
+            )
+        except UserError as error:
+            if self.recording is None or is_local(source):
+                raise
+            given = f"--recording {printable(self.recording, 150)}"  # as it was typed
+            raise UserError(str(error).replace(str(source), given, 1)) from error

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from upath import UPath
 
+from ssense.choices import SpectrogramName, SplitKind
 from ssense.cli.screen import console, say, step
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
 from ssense.engine.tasks.precompute import DatasetPlan, fetch_recording, plan_dataset
-from ssense.engine.tasks.recording_options import SpectrogramName, SweepOptions
-from ssense.errors import UserError, printable
+from ssense.errors import UserError
 from ssense.files.digest import digest
-from ssense.files.storage import (
-    is_local,
-    locate,
-    open_storage,
-    scratch_folder,
-    upload,
-    write_whole,
-)
-from ssense.model.encoder import build_encoder
+from ssense.files.storage import is_local, open_storage, scratch_folder, upload, write_whole
 from ssense.signal.superlets import SuperletSpec
-from ssense.targets.clip import check_file, check_weights
 from ssense.targets.text import TextSpec
 
 WHOLE = "complete"
-"""Name of a file that says that a recording in an object store is all there."""
+"""Name of the file that marks a recording in an object store as complete."""
 
 # Coarse enough for a ResNet-18 to learn on a laptop within seconds; for trials, not for papers.
 SMALL = SuperletSpec(
@@ -49,36 +39,43 @@ SPECTROGRAMS: dict[SpectrogramName, SuperletSpec] = {
 }
 
 
-def plan_recording(options: SweepOptions) -> DatasetPlan:
-    """Open the recording, or make the synthetic one, and choose its sentences.
+def plan_recording(
+    source: UPath,
+    subject: str,
+    trial: str,
+    segment_spec: SegmentSpec,
+    spectrogram: SpectrogramName,
+    tower: TextSpec,
+    split: SplitKind,
+    storage: str,
+) -> DatasetPlan:
+    """Open a recording, choose its sentences, and say what was found.
+
+    Args:
+        source: Folder of the recording, here or in an object store.
+        subject: Subject folder name.
+        trial: Which of the subject's recordings.
+        segment_spec: How sentences become segments.
+        spectrogram: Name of the superlet recipe.
+        tower: Frozen tower that embeds the sentences.
+        split: How a seed divides the sentences.
+        storage: Path or URL of the storage.
 
     Raises:
-        UserError: the recording can't be read, the storage can't be written to, or nothing
-            is left to train on.
+        UserError: The recording can't be read, the storage can't be written to, or nothing is left
+            to train on.
     """
-    tower = TextSpec(weights=options.weights("text_weights"))
-    if options.text_weights is not None:
-        check_weights(tower.model, tower.weights, "text")
-        check_file(tower.model, tower.weights, "text")
-    encoder = options.specification().encoder
-    if Path(encoder.weights).is_file():
-        build_encoder(encoder.weights)  # which refuses another model's
-    if options.recording is None:
-        source = synthetic_recording(options.synthetic, open_storage(options.storage))
-    else:
-        source = locate(options.recording)
-    with step(f"Reading {options.subject} {options.trial}"):
-        folder = _fetched(options, source)
-        recording = open_recording(folder, options.subject, options.trial)
-    preset = SegmentSpec.paper() if options.preset == "paper" else SegmentSpec.literal()
-    check_spectrogram(options, preset.sampling_rate_hz(recording))
+    with step(f"Reading {subject} {trial}"):
+        recording = open_recording(fetch_recording(source, subject, trial), subject, trial)
+    rate_hz = segment_spec.sampling_rate_hz(recording)
+    check_spectrogram(spectrogram, f"{subject} {trial}", rate_hz)
     plan = plan_dataset(
         recording,
-        dataclasses.replace(preset, electrodes=options.electrodes, line_hz=float(options.line_hz)),
-        SPECTROGRAMS[options.value("spectrogram")],
+        segment_spec,
+        SPECTROGRAMS[spectrogram],
         tower,
-        open_storage(options.storage),
-        options.split,
+        open_storage(storage),
+        split,
         None if is_local(source) else source,
     )
     for line in plan.report.lines(console.width):
@@ -86,24 +83,17 @@ def plan_recording(options: SweepOptions) -> DatasetPlan:
     return plan
 
 
-def _fetched(options: SweepOptions, source: UPath) -> Path:
-    """The folder of the recording on this machine; what is wrong with it is said of its flag."""
-    try:
-        return fetch_recording(source, options.subject, options.trial)
-    except UserError as error:
-        given = str(source)
-        if options.recording is not None:
-            given = f"--recording {printable(options.recording, 150)}"
-        raise UserError(str(error).replace(str(source), given, 1)) from error
-
-
-def check_spectrogram(options: SweepOptions, rate_hz: float) -> None:
+def check_spectrogram(name: SpectrogramName, recording: str, rate_hz: float) -> None:
     """Refuse a recipe with frequencies that the rate can't hold, and name those that fit.
 
+    Args:
+        name: Name of the recipe.
+        recording: What the message calls the recording.
+        rate_hz: Sampling rate of the segments.
+
     Raises:
-        UserError: the highest frequency of the recipe is not below half the rate.
+        UserError: The highest frequency of the recipe is not below half the rate.
     """
-    name: SpectrogramName = options.value("spectrogram")
     if SPECTROGRAMS[name].maximum_hz < rate_hz / 2:
         return
     fitting = [
@@ -116,9 +106,8 @@ def check_spectrogram(options: SweepOptions, rate_hz: float) -> None:
     if not fitting:
         advice = f"No recipe fits: give a recording of more than {2 * least:g} samples a second"
     raise UserError(
-        f"{options.subject} {options.trial}: {rate_hz:g} samples a second hold frequencies below "
-        f"{rate_hz / 2:g} Hz, and --spectrogram {name} reaches "
-        f"{SPECTROGRAMS[name].maximum_hz:g} Hz. {advice}."
+        f"{recording}: {rate_hz:g} samples a second hold frequencies below {rate_hz / 2:g} Hz, and "
+        f"--spectrogram {name} reaches {SPECTROGRAMS[name].maximum_hz:g} Hz. {advice}."
     )
 
 
@@ -126,7 +115,7 @@ def synthetic_recording(spec: SyntheticSpec, storage: UPath) -> UPath:
     """Where a synthetic recording is, made if missing: in the storage, for all machines to fetch.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     name = f"synthetic-{digest(FORMAT_VERSION, spec)[:8]}"
     folder = storage / "recordings" / name

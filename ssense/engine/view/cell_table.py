@@ -1,10 +1,10 @@
-"""All cells of a search as one table, for whoever goes on with other tools."""
+"""All cells of a search as one table, for use with other tools."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.matrix import standing
@@ -19,8 +19,8 @@ def cells_csv(search: Search) -> bytes:
     """Write a line for each cell of the configurations proposed so far, also of those not run.
 
     Columns are family, the fields that any configuration names, seed, status and standing of the
-    configuration; of a cell that is done its best epoch's validation metrics (fractions) and that
-    epoch; seconds of training, device, signature, and why it failed. What is not known is empty.
+    configuration; for a finished cell, its best epoch's validation metrics (fractions) and that
+    epoch; seconds of training, device, signature, and why it failed. Unknown values are empty.
     """
     rows = cell_rows(search)
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -57,11 +57,11 @@ def cell_rows(search: Search) -> list[dict[str, object]]:
 
 
 def _result(record: Record | None, metrics: Sequence[str]) -> dict[str, object]:
-    is_done = record is not None and record.done
-    best = record.best if is_done else {}
+    done = record if record is not None and record.done else None
+    best: Mapping[str, float] = done.best if done else {}
     return {
         **{name: best.get(name, "") for name in metrics},
-        "best_epoch": record.best_epoch if is_done else "",
+        "best_epoch": done.best_epoch if done else "",
         "seconds": record.timings.get("training", "") if record else "",
         "device": record.device if record else "",
     }

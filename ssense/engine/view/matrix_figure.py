@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ssense.engine.core.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
 from ssense.retrieval import metric_title
 
@@ -118,16 +120,22 @@ def _draw_row(
     width = _seed_width(matrix)
     for column, (state, score) in enumerate(zip(row.states, row.scores, strict=True)):
         shown = MARKS[state] if score is None else f"{100 * score:.1f}"
-        colour = _BACKGROUND[state] if score is None else colours.to_rgba(100 * score)
+        colour = _BACKGROUND[state] if score is None else _colour(colours, score)
         _draw_box(axis, column * width, top, width, shown, colour)
     left = _after_seeds(matrix)
-    is_whole = row.mean is not None and row.n_done == len(row.states)
-    colour = colours.to_rgba(100 * row.mean) if is_whole else _NOTHING
-    _draw_box(axis, left, top, _MEAN, mean_and_sd(row), colour)
+    is_whole = row.n_done == len(row.states)
+    mean = _NOTHING if row.mean is None or not is_whole else _colour(colours, row.mean)
+    _draw_box(axis, left, top, _MEAN, mean_and_sd(row), mean)
     _write(axis, left + _MEAN + _NUMBER, top, f"{row.n_done} of {len(row.states)}", ha="right")
     behind = matrix.behind(row)
     if behind is not None:
         _write(axis, left + _MEAN + 2 * _NUMBER, top, f"{100 * behind:z.1f}", ha="right")
+
+
+def _colour(colours: ScalarMappable, score: float) -> ColorType:
+    """The colour of a score, a fraction."""
+    red, green, blue, alpha = colours.to_rgba(np.array(100 * score))
+    return red, green, blue, alpha
 
 
 def _draw_box(

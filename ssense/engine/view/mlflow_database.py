@@ -1,4 +1,4 @@
-"""MLflow's database of a storage: where it is, and what makes it one that this MLflow can use.
+"""MLflow's database of a storage: where it is, and how it gets the schema of this MLflow.
 
 STORAGE/mlflow.db      all runs
 STORAGE/mlartifacts/   their files
@@ -30,23 +30,23 @@ from ssense.files.storage import cache_folder, is_local, partial_file, place_new
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
 NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-"""Environment of a server that starts none of the processes that evaluate language models."""
+"""Environment of a server without the processes that evaluate language models."""
 
-# What SQLite calls errors that say nothing of the tables, but of the disk or of other processes.
+# Names of SQLite's errors that concern the disk or other processes, not the tables.
 _OF_THE_PLACE = (
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
     *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
     sqlite3.SQLITE_PROTOCOL,
 )
 _OF_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_LOCKED_S = 3.0  # that a database is waited for; MLflow's own requests take far less
-_PRIMARY = 0xFF  # of an error's code; the higher bits say more of it
+_LOCKED_S = 3.0  # wait for a locked database; MLflow's own requests take far less
+_PRIMARY = 0xFF  # low bits of an error's code; the higher ones say more
 
 
 def tracking_uri(storage: UPath) -> str:
     """MLFLOW_TRACKING_URI, or a database in the storage, by its absolute path.
 
-    A database needs a disk: of a storage that is none, the view is kept in the user's cache, and
+    A database needs a disk. Where the storage is none, the view is kept in the user's cache, and
     can be made again from the ledger anywhere.
     """
     return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(home(storage) / DATABASE)
@@ -102,7 +102,7 @@ def database_path(uri: str) -> Path | None:
 
 
 def browse_command(storage: UPath) -> str:
-    """What to type to see the view in a browser; an address with a password by its variable."""
+    """The command that shows the view in a browser; an address with a password by its variable."""
     uri = tracking_uri(storage)
     shown = shown_address(uri)
     if is_server(uri):
@@ -115,8 +115,9 @@ def browse_command(storage: UPath) -> str:
 def prepare_database(uri: str, *, own: bool) -> None:
     """Make a database where there is none, or bring it to the schema of this MLflow.
 
-    Either is done whole or not at all: MLflow can't go on with half of its tables. What can't be
-    brought to it, as of a later MLflow, is kept under another name, and a new database is made.
+    Either is done completely or not at all: MLflow can't work with half of its tables. A database
+    that can't be brought to this schema, such as one of a later MLflow, is kept under another name,
+    and a new one is made.
 
     Args:
         uri: Address of the database; of a server, nothing is done.
@@ -144,7 +145,7 @@ def prepare_database(uri: str, *, own: bool) -> None:
 
 
 def _code(error: Exception) -> int | None:
-    """What SQLite calls an error, which SQLAlchemy may have wrapped; None where it is no such."""
+    """What SQLite calls an error, which SQLAlchemy may have wrapped; None for another error."""
     code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
     return None if code is None else code & _PRIMARY
 
@@ -192,7 +193,7 @@ def _numbers() -> Iterator[str]:
 
 
 def _forget_connections(uri: str) -> None:
-    """Let MLflow open a database anew: it keeps connections, which lead to the file of before."""
+    """Let MLflow open a database again: it keeps connections, which lead to the earlier file."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     engine = SqlAlchemyStore._engine_map.get(uri)
@@ -248,7 +249,7 @@ def _execute(uri: str, what: str, *values: Mapping[str, object]) -> None:
 
 def _schema(path: Path) -> str | None:
     """The version of a database's schema; None where it has no tables, or was not finished."""
-    # To be written: SQLite takes back what a killed writer has left half done.
+    # Opened for writing: SQLite takes back what a killed writer has left half done.
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
         tables = database.execute("select name from sqlite_master").fetchall()
         if ("alembic_version",) not in tables:
@@ -260,7 +261,8 @@ def _schema(path: Path) -> str | None:
 def _wanted_schema() -> str:
     from mlflow.store.db.utils import _get_latest_schema_revision
 
-    return _get_latest_schema_revision()
+    revision: str = _get_latest_schema_revision()
+    return revision
 
 
 def _make(path: Path) -> None:
@@ -275,14 +277,14 @@ def _make(path: Path) -> None:
 def _upgrade(path: Path) -> bool:
     """Bring a copy to the schema of this MLflow and put it in place; say whether that is possible.
 
-    It is not of a later MLflow's database, nor of one that was not finished.
+    It is not possible for the database of a later MLflow, or for one that was not finished.
 
     Raises:
         OSError, sqlite3.Error, sqlalchemy.exc.DBAPIError: The disk is full, the database is locked
             or damaged, or the like, which says nothing of its tables.
     """
     try:
-        # Not renamed onto it: who has it open would go on with the old one, and leave its log.
+        # Not renamed onto it: who has it open would keep the old one, and leave its log.
         with _partial_database(path, copy_database) as partial:
             copy_database(path, partial)
             _bring_up_to_date(partial)

@@ -65,7 +65,7 @@ class Store:
 
     @property
     def uri(self) -> str:
-        """Of the database."""
+        """Address of the database."""
         return database_uri(self.home / _DATABASE)
 
     @property

@@ -38,11 +38,11 @@ def main(options: PageOptions) -> None:
 def view_uri(location: str) -> str:
     """Address of the database that holds the view of a storage, which must be there already.
 
-    One that an earlier MLflow made is brought to the tables of this one.
+    A database of an earlier MLflow is brought to the tables of this one.
 
     Raises:
-        UserError: there is no such storage, or no view in it that this MLflow can show; or a
-            server keeps the view.
+        UserError: There is no such storage, or no view in it that this MLflow can show; or a server
+            keeps the view.
     """
     storage = open_storage(location, must_exist=True)
     uri = tracking_uri(storage)

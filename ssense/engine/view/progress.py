@@ -21,7 +21,7 @@ from ssense.engine.core.record import Record
 from ssense.retrieval import metric_title
 
 _REFRESHES_PER_S = 4
-# Of the time, that making views of the matrix may take: it grows with the sweep.
+# Share of the time that making views of the matrix may take: it grows with the sweep.
 _VIEW_SHARE = 0.02
 # Lines of the live display beside the configurations (title, header, rows left out, legend, bar),
 # and lines of a terminal left for what was printed before.
@@ -41,7 +41,7 @@ _STYLES: Mapping[State, str] = {
 class CellProgress:
     """Shows a running sweep: on a terminal the matrix, live; elsewhere a line per finished cell.
 
-    What would be lost with the live display, failures and decisions, is printed on both.
+    Failures and decisions, which would be lost with the live display, are printed on both.
     """
 
     def __init__(
@@ -246,8 +246,10 @@ def _grounds(decision: Decision, leader: str) -> str:
         return "one of its cells failed"
     if decision.reason == "returned":
         return "the configurations ahead of it failed"
+    # What is behind has all of these numbers.
+    assert decision.difference is not None
+    assert decision.standard_error is not None
+    assert decision.threshold is not None
     behind = f"{100 * decision.difference:.1f} points behind {leader}"
-    if decision.standard_error is None:  # another policy's, which goes by ranks
-        return behind
     error = 100 * decision.standard_error
     return f"{behind} (standard error {error:.1f}, limit {decision.threshold * error:.1f})"

@@ -1,4 +1,4 @@
-"""What MLflow is to show of a sweep, as plain values: runs of the sweep, configurations and cells.
+"""MLflow's view of a sweep as plain values: runs of the sweep, configurations and cells.
 
 All of it is made from the search and the ledger's description, so a view that grew with the sweep
 and one that was rebuilt later are the same.
@@ -47,7 +47,7 @@ _MOST_ROWS = 1000
 _VERSION_CHARACTERS = 8
 _COMMIT_CHARACTERS = 7
 
-# MLflow refuses the name of a metric that has other characters, is longer, or is no plain path.
+# MLflow refuses the name of a metric that has other characters, is longer, or is not a plain path.
 _REFUSED = re.compile(r"[^\w.\-: ]+")
 _KEY_CHARACTERS = 250
 _METRIC_CHARACTERS = 100
@@ -314,7 +314,7 @@ def _configuration_key(search: Search, row: Row) -> str:
 
 
 def _place(search: Search, row: Row) -> int:
-    """Family by family, and in order of proposal: unlike for any two rows."""
+    """A number unlike that of any other row: family by family, and in order of proposal."""
     family = [family.name for family in search.sweep.families].index(row.family)
     within = [other for other in search.rows if other.family == row.family]
     return 1 + family * _MOST_ROWS + within.index(row)
@@ -343,5 +343,5 @@ def _finished(record: Record) -> int:
 
 
 def _milliseconds(time: str) -> int:
-    """Since 1970, of a time as ISO 8601."""
+    """Milliseconds since 1970 of a time in ISO 8601."""
     return int(datetime.fromisoformat(time).timestamp() * 1000)

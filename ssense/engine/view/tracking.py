@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -92,11 +93,11 @@ _TRY_AGAIN_S = 5.0
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 _REASON_CHARACTERS = 100
-_PAGE_RUNS = 5000  # that are asked for at a time
+_PAGE_RUNS = 5000  # runs that are asked for at a time
 
 
 class Tracker:
-    """Writes one sweep into MLflow, in a thread of its own: nobody waits before the end.
+    """Writes one sweep into MLflow, in a thread of its own, so that nobody waits before the end.
 
     A server that is still starting is tried again for two minutes, or until the sweep ends. If
     MLflow fails, it says so once and writes nothing more.
@@ -220,7 +221,7 @@ class Tracker:
 
     def _put_runs(self, runs: Sequence[ViewRun]) -> None:
         for run in runs:
-            self._queue.put(lambda run=run: self._show(run))
+            self._queue.put(partial(self._show, run))
 
     def _write_all(self) -> None:
         """Do what is queued, in order; after a failure nothing is tried any more."""
@@ -229,16 +230,16 @@ class Tracker:
                 continue
             try:
                 write()
-            except Exception as error:  # whatever the server or database does, training goes on
+            except Exception as error:  # whatever the server or database does, training continues
                 self.failure = _reason(error)
                 self.is_advised = isinstance(error, UserError)
                 say(f"  MLflow can't be written ({self.failure}); all results are in the ledger")
                 self._give_up()
 
     def _give_up(self) -> None:
-        """Let no run seem to go on that nothing will be written to any more, if that is possible.
+        """End the runs that nothing will be written to any more, if that is possible.
 
-        The next sweep, or the view that is made again, takes them up.
+        The next sweep, or the rebuilt view, continues them.
         """
         with suppress(Exception):
             for known in self._runs.values():
@@ -261,7 +262,7 @@ class Tracker:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        # Importing mlflow sets its level; of what fails, it logs the traceback beside raising it,
+        # Importing mlflow sets its level; of what fails, it logs the traceback besides raising it,
         # and urllib3 warns of every request that is repeated.
         for name in ("mlflow", "alembic", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -276,7 +277,9 @@ class Tracker:
         """Find the experiment of the claim, or make one; one deleted in MLflow's page returns."""
         experiment = self._client.get_experiment_by_name(self._claim)
         if experiment is None:
-            experiment_id = self._client.create_experiment(self._claim, self._artifacts())
+            # A server may be elsewhere, and knows a place of its own.
+            place = None if self._uri.startswith("http") else self._artifacts()
+            experiment_id = self._client.create_experiment(self._claim, place)
             experiment = self._client.get_experiment(experiment_id)
         elif experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
@@ -285,13 +288,8 @@ class Tracker:
             if experiment.tags.get(name) != tag:
                 self._client.set_experiment_tag(experiment.experiment_id, name, tag)
 
-    def _artifacts(self, run_id: str | None = None) -> str | None:
-        """Where artifacts are kept, of all runs or of one.
-
-        None where a server is asked: it may be elsewhere, and knows a place of its own.
-        """
-        if self._uri.startswith("http"):
-            return None
+    def _artifacts(self, run_id: str | None = None) -> str:
+        """Where artifacts are kept, of all runs or of one, where the storage is now."""
         place = (home(self._storage) / ARTIFACTS).as_uri()
         return place if run_id is None else f"{place}/{run_id}/artifacts"
 
@@ -359,11 +357,11 @@ class Tracker:
         else:
             self._update(known, run, tags)
         if run.status is not None and run.status != known.status:
-            self._set_status(known, run)
+            self._set_status(known, run.status, run.end)
 
     def _create(self, run: ViewRun, tags: Mapping[str, str]) -> _Known:
         start = run.start
-        if run.place is not None:
+        if run.place is not None and run.parent is not None:
             start = self._runs[run.parent].start + run.place
         made = self._client.create_run(self._experiment.experiment_id, start, dict(tags))
         known = self._runs[run.key] = _Known.of(made)
@@ -395,12 +393,12 @@ class Tracker:
         known.tags |= changed
         known.metrics |= values
 
-    def _set_status(self, known: _Known, run: ViewRun) -> None:
-        if run.status == "RUNNING":
+    def _set_status(self, known: _Known, status: str, end: int | None) -> None:
+        if status == "RUNNING":
             self._client.update_run(known.run_id, "RUNNING")
         else:
-            self._client.set_terminated(known.run_id, run.status, run.end)
-        known.status = run.status
+            self._client.set_terminated(known.run_id, status, end)
+        known.status = status
 
     def _delete(self, key: str) -> None:
         self._client.delete_run(self._runs.pop(key).run_id)
@@ -418,7 +416,7 @@ class Tracker:
     def _keep(self, files: Mapping[str, bytes], key: str | None = None) -> None:
         """Keep files as artifacts of a run, the sweep's if none is named, in place of earlier ones.
 
-        Runs are shown without them as well.
+        Runs are shown even if their files can't be kept.
         """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -433,11 +431,11 @@ class Tracker:
                     try:
                         artifacts.log_artifact(str(path))
                     except Exception:
-                        with suppress(Exception):  # rather none than half of one
+                        with suppress(Exception):  # none is better than half of one
                             artifacts.delete_artifacts(name)
                         raise
         except Exception as error:  # whatever the artifact store's client library raises
-            self._client.get_run(known.run_id)  # fails where it is MLflow itself that is away
+            self._client.get_run(known.run_id)  # fails where MLflow itself can't be reached
             say(f"  MLflow can't keep {', '.join(files)} ({_reason(error)})")
 
 
@@ -461,13 +459,13 @@ class _Known:
 
     def is_of_another_record(self, tags: Mapping[str, str]) -> bool:
         """Whether it is half written, or of a record or report that has been replaced since."""
-        if FINISHED_AT not in tags:  # of what grows with the sweep
+        if FINISHED_AT not in tags:  # a run that grows with the sweep
             return False
         return self.status == "RUNNING" or self.tags.get(FINISHED_AT) != tags[FINISHED_AT]
 
 
 def rebuild(storage: UPath, ledger: Ledger) -> None:
-    """Bring the view of a sweep up to date with its ledger, or make it anew.
+    """Bring the view of a sweep up to date with its ledger, or make it again.
 
     A damaged report is named, and left out.
 

@@ -1,4 +1,4 @@
-"""The command lines of the engine's own modules, without what they set in motion."""
+"""Options of the engine's own commands; imports nothing slow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServerOptions:
     storage: str = "storage"
     """Where the copies are kept."""
     port: int = 5000
-    """Where it listens, on loopback."""
+    """Port to listen at, on loopback."""
 
     def __post_init__(self) -> None:
         """Refuse a port that there can't be."""

@@ -23,11 +23,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import (  # type: ignore[attr-defined]  # compiled: its stub lacks them
+    AuthenticationTokenLoader,
+    Config,
+)
 
 from ssense.engine.work import ray_guard
 from ssense.engine.work.ray_death import ending_with_ray, replaced
@@ -43,7 +47,7 @@ _SOCKET = f"r/session_2026-01-31_00-00-00_000000_{2**22}/sockets/plasma_store"
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _ESSENTIAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
 _QUIET = {
-    # Nobody reads these, and with Ray's servers gone, sending the rest of them takes 15 s.
+    # These are not read, and sending the rest of them takes 15 s once Ray's servers are gone.
     "task_events_report_interval_ms": 0,
     "enable_metrics_collection": False,
 }
@@ -80,7 +84,7 @@ def own_ray(cores: int | None = None) -> Iterator[None]:
 def own_home() -> Path | None:
     """The folder of the Ray of our own that runs, removed at its end; None for any other Ray."""
     node = ray_worker._global_node
-    if node is None:  # of a client, whose Ray is elsewhere
+    if node is None:  # a client, whose Ray is elsewhere
         return None
     home = Path(node.get_temp_dir_path()).parent
     return home if home.name.startswith(PREFIX) else None
@@ -90,7 +94,7 @@ def own_home() -> Path | None:
 def on_loopback() -> Iterator[None]:
     """Let a Ray that starts meanwhile listen on loopback alone, as it does on Windows and macOS.
 
-    Elsewhere it would take connections from anybody on the network.
+    On Linux it would otherwise take connections from anybody on the network.
     """
     with replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
         yield
@@ -108,9 +112,9 @@ def _start(home: Path, cores: int) -> None:
                 _temp_dir=str(home / "r"),
                 _system_config=_QUIET,
             )
-    except SystemExit as sigterm:  # Ray's own handler of it, which ends us without a word
+    except SystemExit as sigterm:  # Ray's own handler, which would end this process without a word
         raise KeyboardInterrupt from sigterm
-    except Exception as error:  # Ray raises half a dozen, among them plain ones
+    except Exception as error:  # Ray raises half a dozen kinds, plain exceptions among them
         raise UserError(_why_not(error)) from error
 
 
@@ -142,7 +146,7 @@ def _secret() -> Iterator[None]:
 
 
 def _read_environment() -> None:
-    """Ray remembers what it once read."""
+    """Make Ray read again what it once read from the environment."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
@@ -174,7 +178,8 @@ def _guarded(home: Path, lock: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield guard
     finally:
-        guard.stdin.close()
+        if guard.stdin is not None:
+            guard.stdin.close()
         if guard.wait() != 0:
             ray_guard.clear(home, spare=os.getpid())
         os.close(lock)
@@ -215,7 +220,7 @@ def _places() -> list[Path]:
     """Temporary folders in which Ray's sockets have paths that are short enough, best first.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such folder.
     """
     asked = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     longest = _LONGEST_SOCKET - len(f"/{PREFIX}12345678/{_SOCKET}")
@@ -264,8 +269,9 @@ def _lock(home: Path) -> int | None:
 
 
 def _death() -> Callable[[], str]:
-    """How to see whether a process of this Ray has died without which it can't work."""
-    started = ray_worker._global_node.all_processes
+    """Return a function that tells whether a process that this Ray needs has died."""
+    node: Any = ray_worker._global_node  # None, as it is typed, before Ray has started
+    started = node.all_processes
     processes = {name: started[name][0].process for name in _ESSENTIAL}
 
     def death() -> str:

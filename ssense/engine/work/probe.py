@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -13,11 +14,11 @@ from ssense.specification import configured
 from ssense.training.loop import Examples, Specification, fit
 from ssense.training.process import assigned_device, usable_cores
 
-ENOUGH_S = 1.0  # a probe of this length has left the overhead of its start behind
+ENOUGH_S = 1.0  # long enough to make the overhead of the start small
 
 
 def probe_seconds(
-    specification: Specification,
+    specification: Specification[Any, Any],
     sizes: tuple[int, int],
     examples: Callable[[int, torch.device], Examples],
     threads: int,
@@ -25,10 +26,10 @@ def probe_seconds(
 ) -> float | None:
     """Estimate the seconds that a cell takes at most, with all of its epochs.
 
-    Trains one epoch of a few made-up examples, twice as many until that takes a second or they are
-    all that a cell trains on, and goes by the number of an epoch. This process is not set up as a
-    worker's is, see `reset_process`: deterministic kernels, float32 without TF32 and kept memory
-    make a cell a little slower or faster.
+    It trains one epoch of a few made-up examples, then of twice as many, until that takes a second
+    or they are all that a cell trains on, and multiplies by the number of epochs. This process is
+    not set up as a worker's is, see `reset_process`: deterministic kernels, float32 without TF32
+    and kept memory make a cell a little slower or faster.
 
     Args:
         specification: Specification of the cell; its initial weights are not needed.
@@ -45,7 +46,7 @@ def probe_seconds(
     n = 2
     try:
         device = assigned_device(gpus)
-        with _threads(min(threads, usable_cores())):  # more would only stand in line
+        with _threads(min(threads, usable_cores())):  # more would only wait
             while (seconds := _epoch(spec, examples(n, device))) < ENOUGH_S:
                 if n >= n_train:
                     break
@@ -60,10 +61,10 @@ def probe_seconds(
     return specification.training.max_epochs * seconds * epoch / (n + n / 3)
 
 
-def _epoch(spec: Specification, examples: Examples) -> float:
+def _epoch(spec: Specification[Any, Any], examples: Examples) -> float:
     """Seconds of an epoch on examples, and of its validation on the same.
 
-    Of the second: in the first, libraries and the model are still loaded.
+    Only the second epoch is timed: in the first, libraries and the model are still loaded.
     """
     ends: list[float] = []
     fit(examples, examples, spec, seed=0, on_epoch=lambda _: ends.append(time.perf_counter()))

@@ -1,6 +1,6 @@
 """The death of Ray's servers is noticed at once, where Ray would be silent for a minute.
 
-Without its GCS, which knows all machines, or the raylet of the driver's own, nothing goes on. Ray's
+Without its GCS, which knows all machines, or the driver's own raylet, nothing continues. Ray's
 driver waits for them, prints what they logged last, and then ends the process without a word to it.
 """
 
@@ -33,8 +33,8 @@ _CONNECT_S = 2.0
 def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
     """End what runs meanwhile once Ray is dead, and shut Ray down; call this in the main thread.
 
-    It is interrupted. Where it waits for the GCS, inside of Ray, no interrupt reaches it, nor does
-    any way but the last: the process ends with that one line all the same, as if it were killed.
+    The block is interrupted. Where it waits for the GCS, inside of Ray, no interrupt reaches it;
+    there the process ends with the same one line, as if it were killed.
 
     Args:
         death: Says what has died and what to do; empty as long as all that Ray needs lives.
@@ -43,12 +43,14 @@ def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
         UserError: Something without which Ray can't work has died.
     """
     over, lost, ended = threading.Event(), threading.Event(), threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None  # it has begun
 
     def watch() -> None:
         while not over.wait(_LOOK_S):
             if words := death():
                 lost.set()
-                signal.pthread_kill(threading.main_thread().ident, _LOST)
+                signal.pthread_kill(main, _LOST)
                 if not ended.wait(_PATIENCE_S):
                     print("error:", words, file=sys.stderr, flush=True)
                     os._exit(2)
@@ -65,7 +67,7 @@ def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
             ):
                 yield
         finally:
-            signal.signal(_LOST, signal.SIG_IGN)  # what follows is not to be interrupted by it
+            signal.signal(_LOST, signal.SIG_IGN)  # it must not interrupt what follows
     except BaseException as error:
         dead = death()
         # Ctrl-C, and what a batch system sends to Ray and to us, is an interrupt all the same.
@@ -81,13 +83,13 @@ def ending_with_ray(death: Callable[[], str]) -> Iterator[None]:
 
 
 def cluster_death() -> Callable[[], str]:
-    """How to see whether the Ray that this process has joined has lost its GCS or our raylet.
+    """Return a function that tells whether the joined Ray has lost its GCS or our raylet.
 
     Others started them, here or on another machine: all that can be seen is that nobody listens any
-    more where they did. A network that is away for a while refuses nothing.
+    more where they did. A network that is down for a while refuses nothing.
     """
     node = ray_worker._global_node
-    if node is None:  # of a client, whose Ray is elsewhere
+    if node is None:  # a client, whose Ray is elsewhere
         return str
     servers = {
         "GCS (gcs_server)": node.gcs_address,
@@ -124,7 +126,7 @@ def _refuses(address: str) -> bool:
 
 
 def _print_nothing(*_: Any, **__: Any) -> None:
-    """Print none of the twenty lines of a log by which Ray says that one of its processes died."""
+    """Suppress the twenty log lines by which Ray says that one of its processes died."""
 
 
 def _without_rays_threads(
@@ -141,7 +143,7 @@ def _without_rays_threads(
 
 @contextmanager
 def replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Let a name of a module stand for something else meanwhile."""
+    """Replace a name of a module for the length of the block."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:

@@ -1,9 +1,9 @@
-"""The guard of a Ray of our own: once its driver is gone, nothing of that Ray is left.
+"""The guard of a private Ray: once its driver is gone, it ends what is left of that Ray.
 
-Left to themselves, Ray's agents outlive a driver that is killed by a minute, and its files stay.
-The guard runs as a script in a process of its own, which signals to the driver's terminal or batch
-job do not end. It waits until its standard input closes: the driver closes it at a normal end, the
-system when the driver dies in any other way.
+Without it, Ray's agents outlive a killed driver by a minute, and Ray's files stay. The guard runs
+as a script in a process of its own, which signals to the driver's terminal or batch job do not end.
+It waits until its standard input closes: the driver closes it at a normal end, the system when the
+driver dies in any other way.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def clear(home: Path, *, spare: int | None = None) -> None:
 def _processes_of(home: Path, spare: int | None) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # it has just ended, or is another user's
+        with suppress(psutil.Error, OSError):  # the process has just ended, or is another user's
             if process.pid not in (os.getpid(), spare) and _lives_in(home, process):
                 found.append(process)
     return found
@@ -52,7 +52,8 @@ def _processes_of(home: Path, spare: int | None) -> list[psutil.Process]:
 def _lives_in(home: Path, process: psutil.Process) -> bool:
     """Whether a process belongs to this Ray.
 
-    Its command line names the folder until Ray renames it; by then it writes its log there.
+    The command line of a process names the folder until Ray renames it; by then the process writes
+    its log there.
     """
     if process.uids().real != os.getuid():
         return False

@@ -10,8 +10,6 @@ from typing import Any
 
 from ray import tune
 
-from ssense.data.dataset import Dataset, Pairs
-from ssense.data.things.dataset import ImageDataset, ImageResponses
 from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
@@ -21,8 +19,9 @@ from ssense.files.storage import remove_partial_files
 from ssense.retrieval import NonFiniteError
 from ssense.specification import configured
 from ssense.training.checkpoint import CheckpointFile
-from ssense.training.loop import Specification, fit
+from ssense.training.loop import Data, OnDevice, Specification, fit
 from ssense.training.process import assigned_device, reset_process
+from ssense.training.tasks import TaskSpec
 
 
 class CellTrainable(tune.Trainable):
@@ -31,11 +30,11 @@ class CellTrainable(tune.Trainable):
     Ray keeps the process and hands it the next cell, so the dataset stays on the device.
     """
 
-    def setup(
+    def setup(  # type: ignore[override]  # Ray hands over the others by name
         self,
         config: dict[str, Any],
-        dataset: Dataset | ImageDataset,
-        specification: Specification,
+        dataset: Data,
+        specification: TaskSpec,
         ledger: Ledger,
         threads: int,
         gpus: float,
@@ -43,7 +42,7 @@ class CellTrainable(tune.Trainable):
     ) -> None:
         """Keep what is given; `dataset` comes out of the node's object store.
 
-        Of what goes wrong here, Ray says no more than that a worker died: all else is in `step`.
+        Ray reports an error here only as the death of a worker, so everything else is in `step`.
         """
         self._code = code
         self._dataset = dataset
@@ -54,7 +53,7 @@ class CellTrainable(tune.Trainable):
         self._cell = Cell(**config)
 
     @cached_property
-    def _pairs(self) -> Pairs | ImageResponses:
+    def _pairs(self) -> OnDevice:
         return self._dataset.on(assigned_device(self._gpus))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -63,10 +62,10 @@ class CellTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the cell. An exception ends the process, which may be in no state to go on.
+        """Train the cell. An exception ends the process, which may be in no state to continue.
 
         Raises:
-            UserError: the code here is not the driver's, there is no GPU to use, or the storage
+            UserError: The code here is not the driver's, there is no GPU to use, or the storage
                 can't be written to.
         """
         if code_digest() != self._code:
@@ -81,21 +80,21 @@ class CellTrainable(tune.Trainable):
 
 def run_cell(
     cell: Cell,
-    dataset: Dataset | ImageDataset,
-    pairs: Pairs | ImageResponses,
-    specification: Specification,
+    dataset: Data,
+    pairs: OnDevice,
+    specification: TaskSpec,
     ledger: Ledger,
 ) -> Record:
     """Train one cell on the device of `pairs`, the dataset's, and keep it in the ledger.
 
-    A cell that a worker left unfinished goes on from its last checkpoint. Training sees the
+    A cell that a worker left unfinished resumes from its last checkpoint. Training sees the
     training and validation splits alone.
 
     Returns:
         Its record. It failed where the training diverged, which it would do again.
 
     Raises:
-        UserError: the storage can't be written to.
+        UserError: The storage can't be written to.
     """
     start = time.perf_counter()
     split = dataset.split(specification.split, cell.seed)
@@ -121,12 +120,13 @@ def run_cell(
     common["resumed_after"] = len(left_off.history) if left_off else 0
     common["checkpoint_refused"] = checkpoint.refused
 
+    spec: Specification[Any, Any] = configured(specification, cell.configuration)
     encoder = None
     try:
         trained = fit(
             pairs.select(split.train),
             pairs.select(split.validation),
-            configured(specification, cell.configuration),
+            spec,
             cell.seed,
             on_epoch=checkpoint.save_if_worthwhile,
             resume=left_off,

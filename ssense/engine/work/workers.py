@@ -42,9 +42,9 @@ from ssense.files.storage import is_local, scratch_folder
 from ssense.training.process import cells_that_fit
 
 _NFS_REMEMBERS_S = 65.0
-"""An NFS client may go by for up to a minute that a file was not there."""
+"""Time for which an NFS client may still believe that a file is not there."""
 LEAST_WAITING = 16
-"""Cells that wait on a cluster that has no machine yet."""
+"""Number of cells that wait on a cluster that has no machine yet."""
 _COUNT_MACHINES_S = 5.0  # asking Ray takes a while
 _SAY_AGAIN_S = 60.0
 
@@ -66,7 +66,7 @@ class Resources:
 
     @classmethod
     def of_cell(cls, cpus: int, gpus: float | None) -> Resources:
-        """As asked for; where nothing is said of GPUs, one if the running Ray has any."""
+        """Resources of one cell as asked for; by default one GPU if the running Ray has any."""
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         return cls(cpus=cpus, gpus=gpus)
@@ -74,7 +74,8 @@ class Resources:
     def slots(self) -> int:
         """How many cells the running Ray can train at a time, counted every few seconds.
 
-        Where no machine of a cluster holds one, it says so once a minute: one that does may join.
+        Where no machine of a cluster can hold a cell, it says so once a minute: one that can may
+        join.
 
         Raises:
             UserError: This machine, which no other will join, can't hold a single one.
@@ -158,10 +159,12 @@ class CellSearcher(Searcher):
 
     @property
     def is_over(self) -> bool:
-        """Whether cells that wait for a machine are not to start any more."""
+        """Whether cells that wait for a machine must not start any more."""
         return self.obstacle is not None or self._budget.out_of_time()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(  # type: ignore[override]  # Ray's own FINISHED is a text
+        self, trial_id: str
+    ) -> dict[str, Any] | str | None:
         """Hand out the next cell; None to be asked again; FINISHED once nothing is left."""
         if len(self._cells) >= self._at_once():
             return None
@@ -174,7 +177,7 @@ class CellSearcher(Searcher):
         return vars(cell).copy()
 
     def take_back(self, trial_id: str) -> None:
-        """Take back a cell that waits for a machine: it is not to start any more."""
+        """Take back a cell that waits for a machine and must not start any more."""
         cell = self._cells.pop(trial_id, None)
         if cell is not None:
             self._search.take_back(cell)
@@ -191,17 +194,17 @@ class CellSearcher(Searcher):
     def lost(self, trial_id: str, error: Exception | None) -> None:
         """Try the cell of a worker that died or broke again, or record that it failed."""
         cell = self._cells.pop(trial_id, None)
-        if cell is None:  # it ended well, and its trial failed over an obstacle here
+        if cell is None:  # the cell ended well; its trial failed over an obstacle here
             return
         name = self._search.signature(cell)
         cause = getattr(error, "cause", None) or error
         most = LOST_MACHINES if lost_machine(cause) else RETRIES
         try:
-            if isinstance(cause, UserError):  # of the storage or the machine, not of the cell
+            if isinstance(cause, UserError):  # the storage's or the machine's, not the cell's
                 raise cause
             record = self._ledger.record(name)
             if record is not None and record.done and record.code_digest == code_digest():
-                self._take(record)  # it died once it had written that, and before it could say so
+                self._take(record)  # the worker died after writing this
             elif self._search.retry(cell, most):
                 self._budget.started -= 1
                 self._say_lost(cell, cause)
@@ -275,7 +278,7 @@ class CellSearcher(Searcher):
 class LostWorkers(TrialProgressCallback):
     """Tells the searcher of workers that died or broke, which Tune does without the reason.
 
-    It takes the place of the callback by which Tune prints what our own progress shows.
+    It replaces the callback by which Tune prints what our own progress shows.
     """
 
     def __init__(self, searcher: CellSearcher) -> None:
@@ -305,11 +308,11 @@ class LostWorkers(TrialProgressCallback):
 class InOrder(FIFOScheduler):
     """Starts trials in the order of Tune's queue, and none once no cell is to start any more.
 
-    Its superclass looks for the next one among all trials, finished ones too, at every event.
+    Its superclass searches all trials, finished ones too, at every event.
     """
 
     def __init__(self, searcher: CellSearcher) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
         self._searcher = searcher
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
@@ -325,8 +328,8 @@ class InOrder(FIFOScheduler):
 def lost_machine(cause: Exception | None) -> bool:
     """Whether a worker was lost with its machine, and not because of the cell that it trained.
 
-    Ray says so in words alone: of a process that died, the machine lives on to tell, and of one
-    that could not be set up it names the creation task.
+    Ray says so only in the text of its error: for a process that died, the machine is still there
+    to report it; for one that could not be set up, the text names the creation task.
     """
     words = str(cause)
     of_the_process = "worker process has died" in words or "creation task" in words
@@ -419,19 +422,19 @@ def _cluster(address: str) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:  # Ray raises half a dozen, among them plain ones
+    except Exception as error:  # Ray raises half a dozen kinds, plain exceptions among them
         raise UserError(
             f"no Ray cluster at RAY_ADDRESS={address} ({one_line(error)}). Check the address, or "
             "unset RAY_ADDRESS to use this machine."
         ) from error
     finally:
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process without a word
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends this process silently
     with ending_with_ray(cluster_death()):
         yield
 
 
 def quiet_ray() -> None:
-    """Turn off what Ray prints and writes beside our own progress."""
+    """Turn off what Ray prints and writes besides our own progress."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would write down all its trials again and again; ours are in the ledger.

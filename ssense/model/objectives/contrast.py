@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,13 @@ from torch.nn.functional import cross_entropy, normalize, softplus
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
 
 LARGEST_SCALE = 100.0
-"""As in CLIP, so that training cannot lower the temperature below 0.01."""
+"""Largest scale, as in CLIP: training cannot lower the temperature below 0.01."""
+SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp,
+    "softplus": softplus,
+    "raw": torch.clone,
+}
+"""What makes the scale of the parameter, by the names of `ObjectiveSpec.scale`."""
 
 
 class Similarity(nn.Module):
@@ -32,8 +39,8 @@ class Similarity(nn.Module):
 
     def scale(self) -> Tensor:
         """What similarities are multiplied with, a scalar, at most 100."""
-        made = {"exp": torch.exp, "softplus": softplus, "raw": torch.clone}[self.spec.scale]
-        return made(self.parameter).clamp(max=LARGEST_SCALE)
+        scale = SCALES[self.spec.scale](self.parameter)
+        return scale.clamp(max=LARGEST_SCALE)
 
     def forward(self, brain: Tensor, image: Tensor) -> Tensor:
         """Logits `[N, M]` of `[N, D]` brain (or other anchoring) and `[M, D]` image embeddings."""
@@ -64,20 +71,22 @@ class Contrastive(Objective):
 
     def brain(self, signals: Tensor) -> Tensor:
         """Embed signals `[N, C, T]` as `[N, D]`."""
-        return self.project_brain(self.encoder(signals))
+        embeddings: Tensor = self.project_brain(self.encoder(signals))
+        return embeddings
 
     def gallery(self, images: Tensor) -> Tensor:
         """Embed cached features `[M, F]` as `[M, D]`."""
-        return self.project_image(images)
+        embeddings: Tensor = self.project_image(images)
+        return embeddings
 
 
 def symmetric_cross_entropy(logits: Tensor, targets: Tensor | None = None) -> Tensor:
     """Cross-entropy of rows and of columns, halved: InfoNCE in both directions.
 
     Args:
-        logits: `[N, N]`, row i and column i being a pair.
-        targets: `[N, N]` whose rows sum to 1, what share of row i belongs to column j; each pair
-            alone where none is given. Of the transpose, each row is made to sum to 1 again.
+        logits: Logits `[N, N]`, row i and column i being a pair.
+        targets: Share of row i that belongs to column j, `[N, N]`, rows summing to 1; each pair
+            alone where none is given. Rows of the transpose are made to sum to 1 again.
 
     Returns:
         The mean over the batch, a scalar, in nats.

@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, pad
 KERNELS, KERNEL_PX = 4, 7
 _GATE = 16  # width of the network that mixes the kernels
 _BOTTLENECK = 16  # how many times narrower the fusion is than the tower
-_DROPOUT = 0.1  # of the values of the prompts
+_DROPOUT = 0.1  # share of the prompts' values that training drops
 
 
 class DynamicFilter(nn.Module):
@@ -24,7 +24,7 @@ class DynamicFilter(nn.Module):
 
     Each of the basis kernels, 7 x 7 for each colour, is the softmax of its parameters: positive
     and of sum 1. They start as Gaussians of 0.5, 1, 2 and 4 pixels. A convolution, its mean over
-    the image, and a perceptron give the shares of the four, which sum to 1.
+    the image, and an MLP give the shares of the four, which sum to 1.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,8 @@ class DynamicFilter(nn.Module):
 
     def shares(self, images: Tensor) -> Tensor:
         """Shares of the kernels, `[B, 4]`, of images `[B, 3, H, W]`."""
-        return self.mix(self.look(images).mean(dim=(2, 3))).softmax(dim=1)
+        mixed: Tensor = self.mix(self.look(images).mean(dim=(2, 3)))
+        return mixed.softmax(dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Filter images `[B, 3, H, W]`, mirrored beyond their edges."""
@@ -55,7 +56,7 @@ class DynamicFilter(nn.Module):
 class Fusion(nn.Module):
     """Prompts of an instance: what filtering changed in each patch, gated and mapped.
 
-    T0 + g W(T1 - T0): the gate g in (0, 1) is a perceptron of both tokens, W a bottleneck of a
+    T0 + g W(T1 - T0): the gate g in (0, 1) is an MLP of both tokens, W a bottleneck of a
     sixteenth of the width. Its last layer starts at zero, so that the tower starts as it was.
 
     Args:
@@ -66,14 +67,16 @@ class Fusion(nn.Module):
         super().__init__()
         hidden = max(1, width // _BOTTLENECK)
         self.gate = nn.Sequential(nn.Linear(2 * width, hidden), nn.GELU(), nn.Linear(hidden, 1))
-        self.change = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        nn.init.zeros_(self.change[-1].weight)
-        nn.init.zeros_(self.change[-1].bias)
+        first, last = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.change = nn.Sequential(first, nn.GELU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, plain: Tensor, filtered: Tensor) -> Tensor:
         """Adjust the tokens of an image `[B, N, D]` by those of the filtered image."""
-        gate = self.gate(torch.cat([plain, filtered], dim=2)).sigmoid()
-        return plain + gate * self.change(filtered - plain)
+        gate: Tensor = self.gate(torch.cat([plain, filtered], dim=2))
+        change: Tensor = self.change(filtered - plain)
+        return plain + gate.sigmoid() * change
 
 
 class PromptTokens(nn.Module):
@@ -81,7 +84,7 @@ class PromptTokens(nn.Module):
 
     As the deep prompts of Jia et al. 2022, "Visual prompt tuning", with their initialisation:
     uniform with Xavier's bound for a patch of three colours and the width. After the last layer
-    that has tokens of its own, those that come out of it go on.
+    that has tokens of its own, those that come out of it continue.
 
     Args:
         n: Number of prompts M; with 0 the tower stays as it is.

@@ -19,9 +19,9 @@ from ssense.targets.image_features import ImageTower
 class InfoNCESpec(ObjectiveSpec):
     """One contrastive term between the response and one kind of feature.
 
-    NeuroBridge's code: a linear layer of either side, cross-entropy in both directions, halved.
-    Norm, scale and what is embedded differ between the peers, hence the fields; the defaults are
-    CLIP's, ours.
+    As in NeuroBridge's code: a linear layer on either side, cross-entropy in both directions,
+    halved. Norm, scale and what is embedded differ between the peers, hence the fields; the
+    defaults are CLIP's, our choice.
 
     Attributes:
         image: Kind of the features that are trained on.
@@ -43,7 +43,7 @@ class InfoNCESpec(ObjectiveSpec):
 
     @property
     def features(self) -> tuple[FeatureKind, ...]:
-        """The one kind."""
+        """The one kind of cached features that a batch holds."""
         return (self.image,)
 
     def build(

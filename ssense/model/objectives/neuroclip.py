@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ from ssense.model.objectives.contrast import (
 from ssense.model.objectives.image_prompts import DynamicFilter, Fusion, PromptTokens
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
 from ssense.targets.image_features import ImageTower
+
+if TYPE_CHECKING:
+    from open_clip.transformer import VisionTransformer
 
 IMAGES_PER_PASS = 64
 """Images whose activations are kept at a time: 6 GB of a ViT-B-16's, by arithmetic."""
@@ -78,7 +81,7 @@ class NeuroCLIPSpec(ObjectiveSpec):
 
     @property
     def features(self) -> tuple[FeatureKind, ...]:
-        """Those of the untouched tower, which say how alike images are."""
+        """Features of the untouched tower, which say how alike images are."""
         return ("original",) if self.softening else ()
 
     def build(
@@ -124,7 +127,7 @@ class NeuroCLIP(Objective):
         self.encoder = encoder
         n_embedding = spec.embedding if spec.project else visual.output_dim
         self.project_brain = nn.Linear(n_brain, n_embedding)
-        self.project_image = nn.Identity()
+        self.project_image: nn.Module = nn.Identity()
         if spec.project:
             self.project_image = nn.Linear(visual.output_dim, n_embedding)
         self.similarity = Similarity(spec)
@@ -134,7 +137,13 @@ class NeuroCLIP(Objective):
         self.prompts = PromptTokens(spec.prompts, spec.depth or n_layers, width, patch_px)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Softened InfoNCE in both directions, a scalar."""
+        """Softened InfoNCE in both directions, a scalar.
+
+        Raises:
+            ValueError: The batch has no pixels.
+        """
+        if batch.pixels is None:
+            raise ValueError("NeuroCLIP has the images in the loop: a batch needs their pixels")
         logits = self.similarity(self.brain(batch.signals), self._images(batch.pixels))
         if not self.spec.softening:
             return symmetric_cross_entropy(logits)
@@ -145,7 +154,7 @@ class NeuroCLIP(Objective):
     def _images(self, pixels: Tensor) -> Tensor:
         """Embed a batch's images, with the activations of a few at a time in memory.
 
-        They pass the tower once more on the way back, with the same dropout, so the gradient is
+        The images pass the tower again on the way back, with the same dropout, so the gradient is
         that of one pass.
         """
         parts = pixels.split(IMAGES_PER_PASS)
@@ -155,7 +164,8 @@ class NeuroCLIP(Objective):
 
     def brain(self, signals: Tensor) -> Tensor:
         """Embed signals `[N, C, T]` as `[N, D]`."""
-        return self.project_brain(self.encoder(signals))
+        embeddings: Tensor = self.project_brain(self.encoder(signals))
+        return embeddings
 
     def gallery(self, images: Tensor) -> Tensor:
         """Embed uint8 pixels `[M, 3, S, S]` as `[M, D]`, through filter, fusion and prompts."""
@@ -165,12 +175,14 @@ class NeuroCLIP(Objective):
         x = visual.ln_pre(x + visual.positional_embedding)
         for layer, block in enumerate(visual.transformer.resblocks):
             x = block(self.prompts.before(layer, x))
-        return self.project_image(visual.ln_post(x)[:, 0] @ visual.proj)
+        embeddings: Tensor = self.project_image(visual.ln_post(x)[:, 0] @ visual.proj)
+        return embeddings
 
 
-def _patches(visual: nn.Module, images: Tensor) -> Tensor:
+def _patches(visual: VisionTransformer, images: Tensor) -> Tensor:
     """Embed the patches of normalised images, `[M, N, D]`, without their positions."""
-    return visual.conv1(images).flatten(2).transpose(1, 2)
+    patches: Tensor = visual.conv1(images)
+    return patches.flatten(2).transpose(1, 2)
 
 
 def _require_vit(visual: nn.Module) -> None:

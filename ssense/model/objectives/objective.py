@@ -14,12 +14,12 @@ from ssense.data.things.dataset import Batch
 from ssense.targets.image_features import ImageTower
 
 Norm = Literal["both", "image"]
-"""Which sides are scaled to length 1 before their product: both, or, as NeuroBridge, the image's.
+"""Sides that are scaled to unit norm before their product: both, or, as NeuroBridge, the image's.
 """
 
 Scale = Literal["exp", "softplus", "raw"]
-"""What is made of the scale's parameter p = ln(1 / temperature): exp(p) as in CLIP (14.29 at 0.07),
-ln(1 + exp(p)) as in NeuroBridge and UBP (2.73), or p itself as in ATM (2.66).
+"""How the scale is made of its parameter p = ln(1 / temperature): exp(p) as in CLIP (14.29 at
+0.07), ln(1 + exp(p)) as in NeuroBridge and UBP (2.73), or p itself as in ATM (2.66).
 """
 
 
@@ -98,8 +98,9 @@ class Objective(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_state_dict_post_hook(_leave_out_frozen)
-        self.register_load_state_dict_post_hook(_expect_no_frozen)
+        # torch leaves these two untyped.
+        self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_expect_no_frozen)  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -124,10 +125,10 @@ class Objective(nn.Module, ABC):
 
 
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices.
+    """Refuse a value that is not one of the choices.
 
     Raises:
-        ValueError: The value is none of the choices, which the message names.
+        ValueError: The value is not one of the choices, which the message names.
     """
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(choices)}, got {value}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_WIDTH, _HEADS, _HIDDEN, _DROPOUT = 128, 4, 256, 0.1  # of the block of attention
+_WIDTH, _HEADS, _HIDDEN, _DROPOUT = 128, 4, 256, 0.1  # sizes of the block of attention
 _CONTEXT, _SELF = 0, 1  # rows of the modality embedding
 
 
@@ -18,7 +18,7 @@ class AttentionReconstructor(nn.Module):
 
     Both vectors are cut into tokens, mapped to 128 dimensions, and get an embedding of position
     and one of modality; a learned token takes the place of each masked one. Queries are the masked
-    vector's, keys and values the context's: 4 heads, then a perceptron of 256, each added to what
+    vector's, keys and values the context's: 4 heads, then an MLP of 256, each added to what
     goes in after layer normalisation, dropout 0.1.
 
     Args:
@@ -47,8 +47,8 @@ class AttentionReconstructor(nn.Module):
 
         Args:
             vectors: Vectors to mask and reconstruct; nothing of what is masked passes.
-            mask: `[N, tokens]`, true where masked.
-            context: `[N, D]` of the other modality, seen whole.
+            mask: Mask `[N, tokens]`, true where masked.
+            context: Vectors of the other modality `[N, D]`, seen whole.
         """
         seen = torch.where(mask[..., None], self.masked, self._tokens(vectors))
         x = seen + self.position + self.modality[_SELF]
@@ -56,14 +56,16 @@ class AttentionReconstructor(nn.Module):
         keys = self.norm_context(context)
         x = x + self.attention(self.norm_query(x), keys, keys, need_weights=False)[0]
         x = x + self.perceptron(self.norm_hidden(x))
-        return self.narrow(x).flatten(1)
+        reconstructed: Tensor = self.narrow(x)
+        return reconstructed.flatten(1)
 
     def _tokens(self, vectors: Tensor) -> Tensor:
-        return self.widen(vectors.unflatten(1, (self.tokens, -1)))
+        tokens: Tensor = self.widen(vectors.unflatten(1, (self.tokens, -1)))
+        return tokens
 
 
 class MLPReconstructor(nn.Module):
-    """The cheap variant: a perceptron of the masked vector, zero where masked, and the context.
+    """The cheap variant: an MLP of the masked vector, zero where masked, and the context.
 
     Linear from 2 D to D, GELU, linear.
 
@@ -82,4 +84,5 @@ class MLPReconstructor(nn.Module):
     def forward(self, vectors: Tensor, mask: Tensor, context: Tensor) -> Tensor:
         """Reconstruct vectors `[N, D]`, see `AttentionReconstructor.forward`."""
         seen = vectors.unflatten(1, (self.tokens, -1)).masked_fill(mask[..., None], 0)
-        return self.perceptron(torch.cat([seen.flatten(1), context], dim=1))
+        reconstructed: Tensor = self.perceptron(torch.cat([seen.flatten(1), context], dim=1))
+        return reconstructed

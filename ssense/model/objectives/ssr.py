@@ -102,7 +102,7 @@ class SSRSpec(ObjectiveSpec):
 
     @property
     def features(self) -> tuple[FeatureKind, ...]:
-        """The two image members of the triple."""
+        """The two kinds of image features in the triple."""
         return ("original", "augmented-mean")
 
     def build(
@@ -120,7 +120,7 @@ class SSRSpec(ObjectiveSpec):
 class SSR(Contrastive):
     """Encoder, projections, scale and the reconstructors that are wanted.
 
-    What is built in every variant is built first, as in `InfoNCE`: from one seed, all rows of the
+    Parts that every variant has are built first, as in `InfoNCE`: from one seed, all rows of the
     ablation start with the same encoder and projections.
 
     Args:
@@ -174,8 +174,8 @@ class SSR(Contrastive):
     def reconstruction(self, brain: Tensor, augmented: Tensor) -> Tensor:
         """Sum of the wanted reconstructions of embeddings `[N, D]`.
 
-        The gradient reaches what is seen, the rest of the vector and the other modality, and not
-        what is to be reconstructed: that could win by moving towards what is easily guessed.
+        The gradient reaches what is seen, which is the rest of the vector and the other modality,
+        and not the masked values: these could win by moving towards what is easily guessed.
         """
         partner = {"image": brain, "brain": augmented}
         target = {"image": augmented, "brain": brain}

@@ -20,21 +20,28 @@ from analysis.control.untrained import (
     SIMILAR,
     SIMILAR_CHANCE,
     Sentences,
+    brainless_scores,
     of_scores,
     read_sentences,
-    without_brain,
 )
 from analysis.control.untrained import TEXT as TEXT_CONTROL
 from ssense.data.dataset import Dataset
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.data.recordings.segments import select_segments
 from ssense.data.shards import Manifest, shard_name, write_shard
-from ssense.data.splits import seeded_split
+from ssense.data.splits import Split, seeded_split
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.data.synthetic.sentence_timings import read_sentence_timings
 from ssense.files.digest import file_digest
-from ssense.retrieval import chance_metrics
+from ssense.retrieval import chance_metrics, metrics_of, ranks_of
 from ssense.targets.text import TextSpec, cached_embeddings
+
+
+def without_brain(sentences: Sentences, split: Split) -> dict[str, dict[str, float]]:
+    """Metrics of the controls that see no signal, on one test split."""
+    own = torch.arange(len(split.test))
+    found = brainless_scores(sentences, split)
+    return {name: metrics_of(ranks_of(scores, own)) for name, scores in found.items()}
 
 
 def sentences_of(folder: Path, **spec: object) -> Sentences:
@@ -226,8 +233,8 @@ def shard_folder(folder: Path, recording: Path, with_sound: bool) -> tuple[UPath
     dataset = Dataset(
         digest="0",
         spectrograms=spectrograms,
-        text=np.eye(len(segments), dtype=np.float32),
-        sentences=segments.text,
+        targets=np.eye(len(segments), dtype=np.float32),
+        stimuli=segments.text,
         spans_s=np.stack([segments.start, segments.stop], axis=1) / 128,
     )
     return UPath(folder), dataset

@@ -14,7 +14,7 @@ def retrieval_of(ranks: list[float], seed: int = 0) -> Retrieval:
     rng = np.random.default_rng(seed)
     rows = rng.permutation(100)[: len(ranks)]
     first = np.stack([rng.permutation(rows)[:5] for _ in ranks])
-    return Retrieval(rows=rows, ranks=np.array(ranks), first=first)
+    return Retrieval(stimuli=rows, ranks=np.array(ranks), first=first)
 
 
 def test_examples_are_the_best_the_middle_and_the_worst():
@@ -31,7 +31,7 @@ def test_an_example_shows_its_query_and_what_came_first():
     retrieval = retrieval_of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     for example in examples(retrieval, SENTENCES):
         place = int(example.rank) - 1
-        assert example.query == SENTENCES[retrieval.rows[place]]
+        assert example.query == SENTENCES[retrieval.stimuli[place]]
         assert list(example.retrieved) == [SENTENCES[row] for row in retrieval.first[place]]
         assert example.hits == tuple(text == example.query for text in example.retrieved)
 
@@ -41,7 +41,7 @@ def test_of_equal_ranks_the_earlier_sentence_is_chosen_and_none_twice(ranks):
     retrieval = retrieval_of(ranks)
     found = examples(retrieval, SENTENCES)
     assert len(found) == 3 * min(3, len(ranks) // 3)
-    by_hand = sorted(zip(ranks, retrieval.rows.tolist(), strict=True))
+    by_hand = sorted(zip(ranks, retrieval.stimuli.tolist(), strict=True))
     best = [e.query for e in found if e.kind == "best"]
     assert best == [SENTENCES[row] for _, row in by_hand[: len(best)]]
     worst = [e.query for e in found if e.kind == "worst"]

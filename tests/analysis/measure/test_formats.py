@@ -11,6 +11,7 @@ from analysis.measure.formats import (
     latex_table,
     markdown_table,
     p_value,
+    plain,
     score,
     screen_table,
 )
@@ -36,6 +37,13 @@ ROWS = [
 )
 def test_scores_look_as_in_the_paper(metric, mean, sd, shown):
     assert score(metric, mean, sd) == shown
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.0])
+def test_nothing_has_no_sign(mean):
+    assert plain(mean) == "0"
+    assert plain(mean, 0.014) == "0 ± 0.014"
+    assert score("recall@10", mean) == "0.00"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +83,25 @@ def test_latex_escapes_and_aligns():
     assert r"a \& b\_c & $<$ 0.001 \\" in lines
     assert r"100 \% & 1.20 $\pm$ 0.54 \\" in lines
     assert r"\caption{Seeds \#1}" in lines
+
+
+@pytest.mark.parametrize("name", ["[1]", "*b", " [x]"])
+def test_a_row_of_latex_begins_with_no_argument_of_the_row_above(name):
+    lines = latex_table([{"family": name, "p": "*"}], "[1]").splitlines()
+    assert f"{{}}{name} & {{}}* " + r"\\" in lines
+    assert not any(line.lstrip().startswith(("[", "*")) for line in lines)
+
+
+def test_a_name_of_several_lines_is_one_row():
+    rows = [{"family": "a\nb\u2028\x1b[31m", "p": "1"}, {"family": "ab", "p": "2"}]
+    console = Console(width=100, file=io.StringIO())
+    console.print(screen_table(rows))
+    assert [line.split() for line in console.file.getvalue().splitlines() if line][2:] == [
+        [r"a\nb\u2028\x1b[31m", "1"],
+        ["ab", "2"],
+    ]
+    name = r"a\textbackslash{}nb\textbackslash{}u2028\textbackslash{}x1b[31m"
+    assert name + r" & 1 \\" in latex_table(rows, "").splitlines()
 
 
 def test_csv_comes_back():

@@ -420,6 +420,41 @@ def test_blocks_that_are_all_alike_are_not_testable(d):
     assert not stimulus_test(d, 15).testable
 
 
+ROUNDED = [0.1, 0.2, -0.3]
+"""Differences whose mean is 0, and 1e-17 as computers add them up."""
+
+
+@pytest.mark.parametrize("repeats", [1, 7])
+def test_a_mean_of_0_is_0_whatever_rounding_makes_of_it(repeats):
+    d = np.array(ROUNDED * repeats)
+    assert d.mean() != 0
+    tests = [
+        corrected_resampled_ttest(d, 872, 292),
+        corrected_resampled_ttest(-1e-9 * d, 872, 292),
+        stimulus_test(d, len(d)),
+        crossed_ttest(np.stack([d, d[::-1]])),
+    ]
+    for test in tests:
+        assert (test.mean, test.statistic, test.pvalue) == (0, 0, 1)
+        assert math.copysign(1, test.mean) == 1
+        assert test.low == pytest.approx(-test.high)
+        assert test.high > 0
+    assert effect_size(d) == 0
+
+
+def test_blocks_whose_sums_are_0_but_for_rounding_are_alike():
+    d = np.array([*ROUNDED, *ROUNDED[::-1], 0.3, -0.1, -0.2])
+    assert {d[i : i + 3].sum() for i in (0, 3, 6)} != {0.0}
+    assert not stimulus_test(d, 3).testable
+
+
+def test_a_small_mean_of_small_differences_is_none_of_rounding():
+    d = 1e-9 * np.array([1.0, 2.0, 4.0])
+    assert corrected_resampled_ttest(d, 12, 5).statistic == pytest.approx(
+        corrected_resampled_ttest(1e9 * d, 12, 5).statistic
+    )
+
+
 @pytest.mark.parametrize("d", [[], [0.5], [0.5, math.nan]])
 def test_what_is_no_test_over_stimuli_is_refused(d):
     with pytest.raises(ValueError, match=r"at least 2|finite"):

@@ -248,7 +248,7 @@ def test_rank_ratios_account_for_every_query(n_seeds, random):
 
 @pytest.mark.parametrize("families", [1, 4, 7])
 def test_families_have_a_panel_and_a_colour_each(families):
-    drawn = rank_figure(ranks_by_family(families))
+    drawn = rank_figure(ranks_by_family(families), "sentence")
     assert [axis.get_title() for axis in drawn.axes] == [f"family {i}" for i in range(families)]
     colours = [axis.patches[0].get_facecolor() for axis in drawn.axes]
     assert len(set(colours)) == min(families, len(COLOURS))

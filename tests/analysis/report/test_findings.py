@@ -103,7 +103,7 @@ def test_numbers_and_signs_agree_whatever_the_scores(first, second):
     def retrievals(counts: list[int]) -> list[Retrieval]:
         ranks = [np.repeat([1.0, 292.0], [count, N - count]) for count in counts[:n]]
         nothing = np.zeros((N, 5), int)
-        return [Retrieval(rows=nothing[:, 0], ranks=each, first=nothing) for each in ranks]
+        return [Retrieval(stimuli=nothing[:, 0], ranks=each, first=nothing) for each in ranks]
 
     evaluation = Evaluation(
         chosen={"a": {}, "b": {}},
@@ -150,7 +150,7 @@ def of_hits(counts: list[int], n: int = N) -> list[Retrieval]:
     generator = np.random.default_rng(sum(counts))
     nothing = np.zeros((n, 5), int)
     ranks = [generator.permutation(np.repeat([1.0, n], [k, n - k])) for k in counts]
-    return [Retrieval(rows=nothing[:, 0], ranks=each, first=nothing) for each in ranks]
+    return [Retrieval(stimuli=nothing[:, 0], ranks=each, first=nothing) for each in ranks]
 
 
 def verdict_of(evaluation: Evaluation, **hits: list[int]) -> str:
@@ -202,7 +202,7 @@ def test_where_seeds_share_the_test_split_its_sentences_are_the_unit(evaluation)
     for ranks in all_ranks:
         ranks[own[:80], own[:80]] = 1  # at the same sentences for every seed
     shared = [
-        Retrieval(rows=own, ranks=r.diagonal(), first=np.zeros((N, 5), int), all_ranks=r)
+        Retrieval(stimuli=own, ranks=r.diagonal(), first=np.zeros((N, 5), int), all_ranks=r)
         for r in all_ranks
     ]
     held_out = dataclasses.replace(
@@ -226,7 +226,7 @@ def test_doubles_among_the_candidates_are_counted_seed_by_seed(evaluation):
     sentences = [f"sentence {row // 2 if row < 600 else row}" for row in range(1454)]
     counts = []
     for retrieval in evaluation.retrievals["electrode"]:
-        texts = [sentences[row] for row in retrieval.rows]
+        texts = [sentences[row] for row in retrieval.stimuli]
         counts.append(sum(texts.count(text) > 1 for text in texts))
     note = repeats_note(evaluation, sentences)
     assert min(counts) > 0

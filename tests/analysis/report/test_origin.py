@@ -34,14 +34,14 @@ def ledger(tmp_path) -> Ledger:
         configurations=1,
         seeds=(0, 1),
     )
-    ledger = Ledger(UPath(tmp_path) / "sweep")
+    ledger = Ledger(UPath(tmp_path) / "storage" / "sweeps" / "sweep")
     ledger.describe(Description(sweep=sweep, origin=ORIGIN, policy="full"))
     return ledger
 
 
 @pytest.fixture
 def shards(tmp_path) -> UPath:
-    folder = UPath(tmp_path) / "0123"
+    folder = UPath(tmp_path) / "storage" / "shards" / "0123"
     manifest = Manifest(
         digest="0123",
         origin={"recording_rate_hz": 512},
@@ -77,7 +77,7 @@ def test_the_data_report_is_quoted_line_by_line(ledger, shards):
         "# Data of sub_9\n\n**Channels:** 2 of 3 kept.\n\n| | channels |\n\n**Repeats:** "
         "9 sentences share their text: “oh **yeah**: well” 3×.\n\n**Leakage:** random: 67 %.\n"
     )
-    facts = dict(data_facts(ledger, shards, {"train": 60.0, "test": 20}))
+    facts = dict(data_facts(ledger, ledger.description(), ORIGIN, {"train": 60.0, "test": 20}))
     assert facts["Recording"] == "sub_9, Tiny"
     assert facts["Split"] == "random, by seed: 60 train, 20 test (means over seeds)"
     assert facts["Electrodes"] == "2: LT1, <b>"
@@ -86,8 +86,9 @@ def test_the_data_report_is_quoted_line_by_line(ledger, shards):
     assert facts["Leakage"] == "random: 67 %."
 
 
-def test_a_missing_data_report_is_said(ledger, shards):
-    facts = dict(data_facts(ledger, shards, {"train": 60}))
+@pytest.mark.usefixtures("shards")
+def test_a_missing_data_report_is_said(ledger):
+    facts = dict(data_facts(ledger, ledger.description(), ORIGIN, {"train": 60}))
     assert facts["Data report"] == "none was kept with the spectrograms"
 
 
@@ -185,7 +186,7 @@ def test_a_damaged_table_of_controls_is_refused(ledger, content, why):
     with pytest.raises(UserError) as error:
         read_controls(ledger)
     message = str(error.value)
-    assert message.startswith(f"{path} is no table of controls, seeds and metrics (")
+    assert message.startswith(f"{path} is not a table of controls, seeds and metrics (")
     assert why in message
     assert message.endswith(
         f" analysis/controls.py --storage {ledger.storage} --sweep {ledger.folder.name} again."

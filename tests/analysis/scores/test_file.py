@@ -202,6 +202,26 @@ def test_the_unit_is_told_by_the_range(scores, unit, tmp_path):
         ("configuration,seed,x\na,0,0,1\n", "line 2: more values than columns. Write decimals"),
         ("configuration,seed\na,1\n", "got configuration, seed"),
         ("configuration,seed,x,y\na,1,2,3\n", "several columns .*: x, y. Name the score, as --me"),
+        (
+            "participant,configuration,seed,x\nA,a,1,2\n",
+            "as --metric x. If participant says whose scores they are, call it subject",
+        ),
+        ("configuration,seed,0,1\na,1,2,3\n", "several columns .*: 0, 1. Name .* --metric 0.$"),
+        ("configuration|seed|x\na|1|2\n", "Separate columns by commas, semicolons or tabs.$"),
+        ("model,seed,x\na,1,2\n", "got model, seed, x. model holds no numbers: call it conf"),
+        ("seed,a,b,whose\n0,1,2,A\n", "whose holds no numbers: .* or leave it out."),
+        ("configuration,0,1,mean\na,1,2,1.5\n", "got .* Leave out what is no seed: mean."),
+        ("configuration,seed,x\na,1,1_0\n", "line 2: expected a number as x, got 1_0"),
+        ("configuration,seed,x\na,1_0,1\n", "line 2: expected a whole seed, such as 0, got 1_0"),
+        ("configuration,seed,x\na,1,0x1\n", "line 2: expected a number as x, got 0x1"),
+        ("configuration,seed,x\na,1,1e308\n", "as x, got 1e308, which is beyond 1e-100 to 1e"),
+        ("configuration,seed,x\na,1,-1e999\n", "as x, got -1e999, which is beyond"),
+        ("configuration,seed,x\na,1,2e-200\n", "as x, got 2e-200, .* Give scores in another unit"),
+        ("configuration,seed,x\na,1,1e9999999999\n", "expected a number as x, got 1e9999999999"),
+        ("configuration,seed,x\na,1,2\n# end\n", "line 3: .* got nothing. Comments go above"),
+        ("configuration,seed,x\nmean,,2\n", "line 2: .* leave out lines that are no scores of"),
+        ("configuration,seed,x\na,1,2\na,1,3\n", "Keep one; or say in a column subject or rec"),
+        ("subject,configuration,seed,x\nA,a,1,2\nA,a,1,3\n", "a has seed 1 twice. Keep one.$"),
         ("configuration,seed,x\na,1,inf\n", "line 2: expected a number as x, got inf"),
         ("configuration,seed,x\na,1,high\n", "line 2: expected a number as x, got high"),
         ("configuration;seed;x\na;1;1.234,5\n", "line 2: expected a number as x, got 1.234,5"),
@@ -217,10 +237,16 @@ def test_the_unit_is_told_by_the_range(scores, unit, tmp_path):
         ("a,b\n.1,.2\n.3,.4\n", "got a, b"),  # whose seeds are the rows?
         (",a,b\n0,.1,.2\n1,.3,.4\n", "got a, b"),
         ("protocol,family,seed,x\np,a,0,1\nq,a,0,1\n", "rows of several protocols: p, q"),
-        ("family,seed,x,split\na,0,1,random\na,1,1,\n", "line 3: expected a kind of split, .* not"),
+        (
+            "family,seed,x,split\na,0,1,random\na,1,1,\n",
+            "line 3: expected a kind of split, .* nothing. Name it in ev",
+        ),
         ("family,seed,x,split\na,0,1,random\na,1,1,held-out\n", "mixed: random; held-out. Keep"),
         ("family,seed,x,split,n_train\na,0,1,random,0\n", "line 2: .* above 0 as n_train, got 0"),
-        ("family,seed,x,split,n_test\na,0,1,random,\n", "above 0 as n_test, got nothing"),
+        (
+            "family,seed,x,split,n_test\na,0,1,random,\n",
+            "above 0 as n_test, got nothing. Complete the line",
+        ),
     ],
 )
 def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
@@ -231,7 +257,7 @@ def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
 
 
 def test_a_metric_that_is_no_column_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"--metric mrr is no column of .* Found: recall"):
+    with pytest.raises(UserError, match=r"--metric mrr is not a column of .* Found: recall"):
         read(tmp_path, LONG, "mrr")
 
 
@@ -258,7 +284,19 @@ def test_binary_files_and_missing_ones_are_one_line(tmp_path):
         ),
         (
             "configuration,seed,x\na,0,50.8\na,1,47.2\nb,0,0.42\nb,1,0.38\n",
-            "b has fractions and a percentages, as it seems",
+            "fractions beside percentages, as it seems: 0.42 of b, 47.2 of a",
+        ),
+        (
+            "configuration,seed,x\na,0,10.0\na,1,.12\na,2,.11\nb,0,.9\nb,1,5\nb,2,4\n",
+            "fractions beside percentages, as it seems: 0.12 of a, 10 of a. Make all alike, or",
+        ),
+        (
+            "configuration,seed,x\na,0,10\na,1,10\nb,0,.1\nb,1,0\nb,2,.1\n",
+            "fractions beside percentages, as it seems: 0.1 of b, 10 of a",
+        ),
+        (
+            "subject,configuration,seed,x\nA,a,0,.1\nA,b,0,.6\nB,a,0,9\nB,b,0,60\nC,a,0,8\n",
+            "fractions beside percentages, as it seems: 0.1 of a, 8 of a",
         ),
         ("configuration,fold,x\na,0,1\n", "Rename them, as: configuration,seed,recall@10"),
     ],
@@ -293,3 +331,39 @@ def test_a_file_of_windows_is_read_and_said(tmp_path):
 def test_a_loss_is_no_percentage(tmp_path):
     content = "configuration,seed,validation loss\na,0,4.2\nb,0,5.3\n"
     assert unit_of(read(tmp_path, content)) == "own"
+
+
+@pytest.mark.parametrize(
+    ("scores", "metric", "unit"),
+    [
+        ((".0034", ".0068", ".30", ".32"), "recall@1", "fraction"),  # one is at chance
+        ((".34", ".68", "9.6", "10.2"), "recall@1", "percent"),
+        (("0", "0", "30", "32"), "recall@1", "percent"),
+        ((".34%", ".34%", "30%", "32%"), "recall@1", "percent"),
+        ((".5", ".6", "30", "40"), "seconds", "own"),
+        ((".5", ".6", "30", "-40"), "logit", "own"),
+        ((".5", ".6", "30", "400"), "hits", "own"),
+    ],
+)
+def test_scores_of_one_scale_may_differ_much(scores, metric, unit, tmp_path):
+    cells = zip(("a,0", "a,1", "b,0", "b,1"), scores, strict=True)
+    rows = [f"{cell},{score}" for cell, score in cells]
+    assert unit_of(read(tmp_path, "\n".join([f"configuration,seed,{metric}", *rows]))) == unit
+
+
+@pytest.mark.parametrize(
+    ("texts", "decimals"),
+    [
+        (("0e99999", "0.50e1"), 1),
+        (("0e99999", "0"), 0),
+        (("1e-1", "1.25"), 2),
+        (("1.0e2", "0.5e1"), 0),
+        ((".5", "5."), 1),
+        (("+.5", "-0,25"), 2),
+    ],
+)
+def test_powers_of_ten_are_read_as_programs_write_them(texts, decimals, tmp_path):
+    results = read(tmp_path, f"configuration;seed;x\na;0;{texts[0]}\nb;0;{texts[1]}\n")
+    assert results.decimals == decimals
+    values = [float(text.replace(",", ".")) for text in texts]
+    assert only(results) == {"a": {0: values[0]}, "b": {0: values[1]}}

@@ -42,8 +42,8 @@ class Movie:
 
     Attributes:
         pauses: (movie time, length) in seconds.
-        trigger_s: movie times of the triggers, [triggers].
-        stop_s: movie time at which the recording was stopped.
+        trigger_s: Movie times of the triggers, [triggers].
+        stop_s: Movie time at which the recording was stopped.
     """
 
     rate_hz: int

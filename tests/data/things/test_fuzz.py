@@ -74,7 +74,7 @@ def refusal(error: UserError) -> str:
     message = str(error)
     assert message.isprintable(), repr(message)
     assert len(message) < 1200, message
-    advice = r"(Check|Restore|Download|Give|Use|Unpack|Save|Remove|remove|restore) "
+    advice = r"(Check|Choose|Keep|Set|Restore|Download|Give|Use|Unpack|Save|Remove|remove|restore) "
     assert re.search(advice, message), message
     assert message.endswith("."), message
     return "refused"

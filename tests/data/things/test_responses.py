@@ -244,7 +244,7 @@ def test_a_window_outside_the_recorded_time_is_refused(start_s, stop_s):
 def test_missing_and_doubled_files(roots, tmp_path):
     folder = subject(roots, EEG, tmp_path)
     shutil.copy(folder / "preprocessed_eeg_test.npy", folder / "test.npy")
-    assert "which are test responses all. Remove all but one" in message(folder, "test")
+    assert "has several files of test responses:" in message(folder, "test")
     (folder / "preprocessed_eeg_training.npy").unlink()
     text = message(folder)
     assert all(name in text for name in FILES["training"])
@@ -269,9 +269,9 @@ UNFIT = {
     "of shape (6, 0, 63, 250), not": {SIGNALS: np.zeros((6, 0, 63, 250))},
     "62 channel names for 63 channels": {"ch_names": list(EEG_CHANNELS[1:])},
     "the channel name Oz twice": {"ch_names": ["Oz", *EEG_CHANNELS[:61], "Oz"]},
-    "ch_names that are no list": {"ch_names": "Oz"},
-    "times that are no list": {"times": ["a"] * 250},
-    "times that are no list of": {"times": ...},
+    "ch_names that are not a list": {"ch_names": "Oz"},
+    "times that are not a list": {"times": ["a"] * 250},
+    "times that are not a list of": {"times": ...},
     "249 times for 250 samples": {"times": np.arange(249) / 250},
     "times that are not evenly": {"times": np.arange(250) ** 2 / 250},
     "times that are not evenly spaced": {"times": -np.arange(250) / 250},
@@ -291,7 +291,7 @@ def test_an_array_alone_needs_its_info(roots, tmp_path):
     folder = subject(roots, ("eeg", "array"), tmp_path)
     info = json.loads((tmp_path / "info.json").read_text())
     (tmp_path / "info.json").unlink()
-    assert "has no info.json with ch_names and times beside it" in message(folder)
+    assert "is a bare array, with no info.json (ch_names and times) beside it" in message(folder)
     (folder / "info.json").write_text(json.dumps(info))
     assert open_responses(folder, "training").channels == EEG_CHANNELS
     (folder / "info.json").write_text("[1]")

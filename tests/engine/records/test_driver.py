@@ -287,7 +287,7 @@ def test_a_driver_that_hangs_is_taken_over_and_one_of_the_two_ends_when_it_comes
     ended, works = (first, second) if ready[0] is first.process.stdout else (second, first)
     said = ended.says()
     assert f"{tmp_path} was taken over by process {works.process.pid} on" in said
-    assert said.endswith("Leave the sweep to that one.")
+    assert said.endswith("Leave the sweep to that process.")
     assert claim_of(tmp_path)["pid"] == works.process.pid
     assert works.end() == "ended"
 

@@ -6,15 +6,13 @@ import random
 from dataclasses import asdict
 
 import numpy as np
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.exceptions import ExperimentalWarning
 from scipy import stats
 
 from ssense.engine.core.decision import Decision
-from ssense.engine.search.race import Full, Policy, Race, Wilcoxon, fit_additive
+from ssense.engine.search.race import Full, Policy, Race, fit_additive
 
 POLICIES: list[Policy] = [Race(), Race(rung=3, z=2.5, leaders=1, startup=2, batch=1), Full()]
 
@@ -227,7 +225,7 @@ def test_unit_and_difficulty_of_the_seeds_change_nothing(table, power, seed):
 def test_scores_of_cells_that_were_not_granted_are_never_looked_at(table, rng):
     scores = scores_of(table)
     seeds = range(table.shape[1])
-    for policy in (*POLICIES, Wilcoxon()):
+    for policy in POLICIES:
         verdict = policy.judge(scores, seeds, all_proposed=True)
         for known, k in zip(scores, verdict.granted, strict=True):
             for seed in seeds[k:]:
@@ -280,7 +278,7 @@ def test_one_or_two_seeds_decide_nothing(n_seeds):
 
 
 def test_nothing_to_judge():
-    for policy in (*POLICIES, Wilcoxon()):
+    for policy in POLICIES:
         for all_proposed in (False, True):
             assert policy.judge([], range(3), all_proposed=all_proposed).granted == ()
 
@@ -417,7 +415,7 @@ def play(
     wanted=st.integers(1, 12),
     workers=st.sampled_from([1, 2, 5, 100]),
     rng=st.randoms(use_true_random=False),
-    policy=st.sampled_from([*POLICIES, Wilcoxon()]),
+    policy=st.sampled_from(POLICIES),
 )
 def test_order_and_workers_change_nothing(table, wanted, workers, rng, policy):
     wanted = min(wanted, len(table))
@@ -434,7 +432,7 @@ def test_order_and_workers_change_nothing(table, wanted, workers, rng, policy):
     table=failing_tables,
     stops=st.lists(st.integers(0, 20), max_size=4),
     rng=st.randoms(use_true_random=False),
-    policy=st.sampled_from([*POLICIES, Wilcoxon()]),
+    policy=st.sampled_from(POLICIES),
 )
 def test_interruptions_and_cells_of_other_runs_change_nothing(table, stops, rng, policy):
     rows = len(table)
@@ -554,42 +552,6 @@ def test_full_tells_means_over_every_seed_and_grants_all():
         assert verdict.granted == (5,) * 4
         assert verdict.estimates[2] is None
         assert verdict.estimates[3] == pytest.approx(table[3].mean())
-
-
-# Wilcoxon
-
-
-@settings(max_examples=15, deadline=None)
-@given(tables)
-def test_wilcoxon_is_optuna_pruning_as_it_goes(table):
-    met: list[int] = []
-
-    def objective(trial: optuna.Trial) -> float:
-        row = table[trial.number]
-        for step, score in enumerate(row):
-            trial.report(score, step)
-            if trial.should_prune():
-                break
-        met.append(step + 1)
-        return float(np.mean(row[: step + 1]))
-
-    with pytest.warns(ExperimentalWarning):
-        pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1)
-    study = optuna.create_study(direction="maximize", pruner=pruner)
-    study.optimize(objective, n_trials=len(table))
-    verdict = judge(Wilcoxon(), table)
-    assert list(verdict.granted) == met
-    assert verdict.estimates == pytest.approx([trial.value for trial in study.trials])
-    assert all(d.difference > 0 for d in verdict.decisions)
-    short = [place for place, k in enumerate(met) if k < table.shape[1]]
-    assert [d.place for d in verdict.decisions] == short
-
-
-def test_wilcoxon_runs_one_cell_after_the_other():
-    scores: list[dict[int, float | None]] = [{0: 1.0, 1: None}, {0: 2.0}, {}]
-    verdict = Wilcoxon().judge(scores, range(4), all_proposed=True)
-    assert verdict.granted == (2, 2, 0)
-    assert verdict.decisions == (Decision(place=0, reason="failed", after_seeds=2),)
 
 
 # What it is good for

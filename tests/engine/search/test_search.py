@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ssense.engine.core.cell import Cell, label
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Race, Wilcoxon
+from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Race
 from ssense.engine.search.search import RETRIES, Search, propose
 from ssense.model.encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
@@ -25,7 +25,7 @@ WIDE = Family(
 SMALL = Family(name="small", levels={"masking.electrode": (0.25, 0.5)})
 NONE = Family(name="none", levels={})
 FULL = Full()
-POLICIES = (FULL, Race(), Wilcoxon())
+POLICIES = (FULL, Race())
 
 
 def sweep(families=(NONE, SMALL, WIDE), configurations=3, seeds=(0, 1, 2)) -> Sweep:

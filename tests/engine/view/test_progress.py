@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
-from ssense.cli.command import python
-from ssense.cli.screen import count, duration, say
+from ssense.cli import screen as lines
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import MARKS, Matrix, MatrixRow, State, mean_and_sd
 from ssense.engine.core.record import Record
@@ -20,83 +16,6 @@ from ssense.engine.view import progress
 from ssense.engine.view.progress import CellProgress, MatrixView
 
 LONG = "electrode 0.75, frequency 0.75, time 0.75"
-
-
-PROSE = "Each family's best configuration by mean validation Recall@10; chosen before this look."
-
-
-def said(text: str, width: int, monkeypatch, capsys) -> list[str]:
-    monkeypatch.setattr(progress, "console", Console(width=width))
-    say(text)
-    return capsys.readouterr().out.splitlines()
-
-
-@pytest.mark.parametrize("width", [40, 80, 100, 300])
-def test_prose_wraps_at_words(width, monkeypatch, capsys):
-    lines = said(PROSE * 3, width, monkeypatch, capsys)
-    assert " ".join(lines) == PROSE * 3
-    assert all(len(line) <= width for line in lines)
-    assert (len(lines) == 1) == (width == 300)
-
-
-@pytest.mark.parametrize(
-    ("text", "indent"),
-    [(PROSE, 0), (f"      time: {PROSE}", 8), (f"  Channels   {PROSE}", 13)],
-)
-def test_what_is_wrapped_stays_behind_its_label(text, indent, monkeypatch, capsys):
-    first, *others = said(text, 60, monkeypatch, capsys)
-    assert text.startswith(first)
-    assert others
-    assert {len(line) - len(line.lstrip()) for line in others} == {indent}
-
-
-def test_a_command_to_be_typed_stays_on_one_line(monkeypatch, capsys):
-    text = f"Next: {python()} analysis/evaluate.py --storage '{'very long ' * 20}'"
-    assert said(text, 40, monkeypatch, capsys) == [text]
-
-
-def test_a_path_is_never_broken(monkeypatch, capsys):
-    path = "/somewhere/" + "x-y/" * 30
-    assert path in said(f"Report, tables and figures: {path}", 60, monkeypatch, capsys)
-
-
-@pytest.mark.parametrize(("columns", "width"), [("", 100), ("80", 80), ("0", 100), ("x", 100)])
-def test_piped_output_is_as_wide_as_columns_says_or_100(columns, width):
-    script = "from ssense.engine.view.progress import console; print(console.width)"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"COLUMNS": columns},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(done.stdout) == width
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        (0.4, "0 s"),
-        (89, "89 s"),
-        (95, "2 min"),
-        (3599, "1 h"),
-        (3600, "1 h"),
-        (12000, "3 h 20 min"),
-    ],
-)
-def test_durations_are_short(seconds, shown):
-    assert duration(seconds) == shown
-
-
-@pytest.mark.parametrize(("total", "lines"), [(3, 3), (10, 10), (1000, 10)])
-def test_steps_are_counted_ten_times_at_most(total, lines, capsys):
-    show = count("shards")
-    for done in range(1, total + 1):
-        show(done, total)
-    shown = capsys.readouterr().out.splitlines()
-    assert len(shown) == lines
-    assert shown[-1] == f"  {total} of {total} shards"
-    assert all(line.endswith("shards, about 0 s left") for line in shown[:-1])
 
 
 def done(score: float = 0.125, seconds: float = 40.0) -> Record:
@@ -141,7 +60,8 @@ def terminal(monkeypatch) -> Console:
         height=24,
         highlight=False,
     )
-    monkeypatch.setattr(progress, "console", console)
+    for module in (progress, lines):
+        monkeypatch.setattr(module, "console", console)
     return console
 
 
@@ -230,10 +150,6 @@ def test_time_left_follows_machines_that_come_and_go(capsys):
             ),
             "  dropped  electrode 0.05  after 2 seeds: 3.1 points behind electrode 0.5 "
             "(standard error 1.0, limit 1.8)",
-        ),
-        (  # Wilcoxon's test knows no standard error
-            Decision(place=1, reason="behind", after_seeds=3, leader=0, difference=0.02),
-            "  dropped  electrode 0.05  after 3 seeds: 2.0 points behind electrode 0.5",
         ),
         (
             Decision(place=0, reason="failed", after_seeds=1),

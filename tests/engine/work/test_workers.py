@@ -61,7 +61,7 @@ def train(search: Search, dataset, ledger: Ledger) -> list[Record]:
 
 def fresh_process(record: Record, folder: Path, precision: Precision) -> Record:
     """Train the cell of a record alone, in a process of its own."""
-    script = FRESH_PROCESS.format(tests=str(Path(__file__).parent))
+    script = FRESH_PROCESS.format(tests=str(Path(__file__).parents[1]))
     arguments = [json.dumps(record.configuration), str(record.seed), str(folder), precision]
     subprocess.run([sys.executable, "-c", script, *arguments], check=True)
     return Ledger(UPath(folder)).records()[record.signature]

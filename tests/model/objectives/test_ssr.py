@@ -186,14 +186,20 @@ def test_original_and_augmented_share_a_projection_unless_told_otherwise(batch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mask_ratio": 0.0}, "mask_ratio must mask one of 16 tokens or more and not all, got 0.0"),
-        ({"mask_ratio": 0.05}, "mask_ratio must mask one of 16 tokens"),
-        ({"mask_ratio": 1.0}, "mask_ratio must mask one of 16 tokens or more and not all, got 1.0"),
+        (
+            {"mask_ratio": 0.0},
+            "mask_ratio must mask at least one of 16 tokens and not all, got 0.0",
+        ),
+        ({"mask_ratio": 0.05}, "mask_ratio must mask at least one of 16 tokens"),
+        (
+            {"mask_ratio": 1.0},
+            "mask_ratio must mask at least one of 16 tokens and not all, got 1.0",
+        ),
         ({"tokens": 15}, "tokens must divide embedding 512, got 15"),
         ({"tokens": 0}, "tokens must divide embedding 512, got 0"),
         ({"reconstruction": -0.1}, "reconstruction must not be negative, got -0.1"),
         ({"augmented_original": math.nan}, "augmented_original must not be negative, got nan"),
-        ({"original_brain": 0, "augmented_brain": 0}, "no brain meets its image"),
+        ({"original_brain": 0, "augmented_brain": 0}, "no response is paired with its image"),
         ({"reconstruct": "all"}, "reconstruct must be none or image or brain or both, got all"),
         ({"reconstructor": "big"}, "reconstructor must be attention or mlp, got big"),
         ({"distance": "l2"}, "distance must be cosine or smooth-l1, got l2"),

@@ -1,14 +1,13 @@
-"""The evaluation on test images, of sweeps whose cells were trained here, in this process."""
+"""The evaluation of sweeps over images, whose cells were trained here, in this process."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
+import html
 import io
 import os
 import re
 import shutil
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,25 +17,12 @@ import torch
 from upath import UPath
 
 from analysis.compare import main as compare_table
-from analysis.image_evaluation import (
-    OVER,
-    PRIMARY,
-    TOPS,
-    Evaluated,
-    ImageEvaluationOptions,
-    check_alike,
-    compare_objectives,
-    evaluate_all,
-    main,
-    paper_subjects,
-    standard_errors,
-    subject_ledgers,
-    table_rows,
-)
-from analysis.measure.image_comparison import compare_on_images
-from analysis.measure.inference import crossed_ttest, pairing_test, stimulus_test
-from analysis.options import ResultsOptions
-from analysis.report.published import EEG_WITHIN, MEANS, SSR, Task
+from analysis.evaluate import main
+from analysis.measure.comparison import IMAGES_LEGEND
+from analysis.measure.evaluation import best_configurations, evaluate_chosen, take_up
+from analysis.measure.inference import pairing_test, stimulus_test
+from analysis.measure.subject_sweeps import check_alike, subject_ledgers
+from analysis.options import EvaluationOptions, ResultsOptions
 from ssense.data.synthetic.things import SyntheticThingsSpec
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
@@ -48,7 +34,6 @@ from ssense.engine.tasks.image_options import ImageOptions
 from ssense.engine.work.trial import run_cell
 from ssense.errors import UserError
 from ssense.specification import configured
-from ssense.training.images import ImageSpec
 from sweeps.images import image_sweep
 
 SYNTHETIC = SyntheticThingsSpec(subjects=2, concepts=60, test_concepts=12, image_px=16, coupling=2)
@@ -85,54 +70,32 @@ def storage(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(storage) -> Path:
-    """Where the tables are."""
-    main(ImageEvaluationOptions(storage=str(storage)))
+    """Where the tables over subjects are."""
+    main(EvaluationOptions(storage=str(storage)))
     (folder,) = (storage / "image_evaluation").iterdir()
     return folder
 
 
 def test_one_subject_is_tested_over_its_images(storage):
     (ledger, _) = subject_ledgers(UPath(storage), ())
-    (found,) = evaluate_all([ledger], allow_missing=False)
-    for name, if_own in found.if_own.items():
-        hits = found.by_image[name][PRIMARY]
-        assert if_own.diagonal() == pytest.approx(hits.mean(axis=0))
+    search, dataset = take_up(ledger), sweep_dataset(ledger)
+    found = evaluate_chosen(search, best_configurations(search), ledger, dataset)
+    assert (found.primary, found.stimulus, found.n_test) == ("recall@1", "image", 12)
+    for family, retrievals in found.retrievals.items():
+        if_own = np.mean([each.all_ranks == 1 for each in retrievals], axis=0)
+        hits = np.mean([each.ranks == 1 for each in retrievals], axis=0)
+        assert if_own.diagonal() == pytest.approx(hits)
         assert if_own.sum(axis=1) == pytest.approx(np.ones(12))  # some image is the first
-        (above, *_) = compare_on_images({name: hits}, {name: if_own}, 1 / 12)
-        by_image = stimulus_test(hits.mean(axis=0) - 1 / 12, 12)
+        (above,) = (c for c in found.comparisons("recall@1") if c.name == f"{family} vs chance")
+        by_image = stimulus_test(hits - 1 / 12, 12)
         assert above.corrected.pvalue == max(by_image.pvalue, pairing_test(if_own, 12))
         assert above.corrected[2:] == pytest.approx(by_image[2:])
-    *_, pair = compare_objectives([found])
-    assert [c.name for c in compare_objectives([found])][-1] == "infonce vs ssr"
-    infonce, ssr = (found.by_image[name][PRIMARY].mean(axis=0) for name in OBJECTIVES)
-    assert pair.corrected == stimulus_test(infonce - ssr, 12)
-
-
-def test_more_seeds_on_the_same_images_are_no_more_evidence():
-    generator = np.random.default_rng(5)
-    tables = {name: hits_of(generator, 1)[:3] for name in ("a", "b")}
-    own = {name: np.diag(hits.mean(axis=0)) for name, hits in tables.items()}
-    found = compare_on_images(tables, own, 1 / 200)
-    again = {name: np.tile(hits, (4, 1)) for name, hits in tables.items()}
-    for once, twice in zip(found, compare_on_images(again, own, 1 / 200), strict=True):
-        assert twice.corrected == pytest.approx(once.corrected)
-        assert twice.naive.pvalue < once.naive.pvalue
-
-
-def test_one_subject_at_chance_is_not_called_above_it():
-    """Top-1 of 60 images by nothing, where seeds agree as those on one response do."""
-    generator, claims = np.random.default_rng(6), Counter()
-    for _ in range(60):
-        tables, own = {}, {}
-        for name in ("a", "b"):
-            common = generator.standard_normal((60, 60))
-            first = (common + 0.5 * generator.standard_normal((3, 60, 60))).argmax(axis=2)
-            tops = np.eye(60)[first]
-            tables[name], own[name] = tops.diagonal(axis1=1, axis2=2), tops.mean(axis=0)
-        *chance, pair = compare_on_images(tables, own, 1 / 60)
-        claims["chance"] += any(c.p_holm < 0.05 for c in chance)
-        claims["pair"] += pair.p_holm < 0.05
-    assert max(claims.values(), default=0) <= 7  # of 60 at 5 %, with probability .98 or more
+        stimuli = [dataset.stimuli[place] for place in retrievals[0].stimuli]
+        assert stimuli == list(dataset.things.test_images.files)
+        assert (retrievals[0].first[:, 0] == retrievals[0].stimuli).mean() == pytest.approx(
+            (retrievals[0].ranks == 1).mean()
+        )
+    assert found.legend == IMAGES_LEGEND
 
 
 def test_the_scores_go_into_the_statistics_as_they_are(evaluated, tmp_path, capsys):
@@ -195,28 +158,56 @@ def test_the_tables_stand_side_by_side_in_the_papers_layout(evaluated):
     assert "reimplemented from the papers' descriptions" in shown
 
 
-def test_a_subject_alone_is_another_look_with_tables_of_its_own(storage, evaluated, capsys):
+def test_each_subject_has_the_page_figures_and_tables_that_sentences_have(storage, evaluated):  # noqa: ARG001
+    for ledger in subject_ledgers(UPath(storage), ()):
+        folder = Path(str(ledger.folder)) / "evaluation"
+        names = {path.name for path in folder.iterdir()}
+        assert {"report.html", "table.md", "table.csv", "tests.csv", "scores.csv"} <= names
+        for figure in ("matrix", "curves", "response", "search_seeds", "search_seeds_ranks"):
+            assert {f"{figure}.png", f"{figure}.svg", f"{figure}.pdf"} <= names
+        page = (folder / "report.html").read_text()
+        subject = ledger.description().origin.subject
+        for words in (
+            f"In Recall@1 of {subject} alone, ",
+            "12-way retrieval of the test images by intra-subject training, gallery original",
+            "chosen before this first look at these test splits",
+            "about one subject's responses, and about no other",
+            "Images retrieved from the signal, best match first",
+            "Rank of the true image among 12 candidates",
+            "12 to test",
+        ):
+            assert words in html.unescape(page), words
+        assert "sentence" not in page.lower().replace("sentences to quote", "")
+        rows = list(csv.DictReader(io.StringIO((folder / "scores.csv").read_text())))
+        assert len(rows) == len(OBJECTIVES) * 2
+
+
+def test_a_subject_alone_is_another_look_and_leaves_the_others(storage, evaluated, capsys):
     (ledger, _) = subject_ledgers(UPath(storage), ())
     before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
     assert set(before) == {"tables.md", "tables.tex", "scores.csv", "tests.csv"}
     looks = looks_at(storage)
-    main(ImageEvaluationOptions(storage=str(storage), sweeps=(ledger.folder.name,)))
+    main(EvaluationOptions(storage=str(storage), sweep=ledger.folder.name))
     assert looks_at(storage) == looks + 1
     assert {path.name: path.read_bytes() for path in evaluated.iterdir()} == before
-    (alone,) = (path for path in evaluated.parent.iterdir() if path != evaluated)
-    assert {path.name for path in alone.iterdir()} == set(before)
-    tables = (alone / "tables.md").read_text()
-    shown = capsys.readouterr().out
-    for text in (tables, shown):
-        assert re.search(r"In Top-1 of sub-01 alone, .* than\sanother\.", text)
-        assert "Top-1, over images" in text
-        assert "about one subject's responses, and about no other" in " ".join(text.split())
-    assert f"sub-01, chosen in {ledger.folder.name}: " in tables
-    assert "which were seen once before" in tables
-    assert f"Tables: {alone}" in shown
-    latex = (alone / "tables.tex").read_text()
-    assert latex.count(r"\begin{tabular}") == 4
-    assert r"\caption{In Top-1 of sub-01 alone, " in latex
+    assert [*evaluated.parent.iterdir()] == [evaluated]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"In Recall@1 of sub-01 alone, .* than another\.", shown)
+    assert "which were seen once before" in shown
+
+
+def test_fresh_seeds_confirm_images_as_they_do_sentences(storage, tmp_path, local_ray, capsys):  # noqa: ARG001
+    copy = UPath(shutil.copytree(storage, tmp_path / "copy", copy_function=os.link))
+    (ledger, _) = subject_ledgers(copy, ())
+    options = {"storage": str(copy), "sweep": ledger.folder.name}
+    with pytest.raises(UserError, match="the search has seen seed 1"):
+        main(EvaluationOptions(**options, confirm_seeds=(1, 101)))
+    main(EvaluationOptions(**options, confirm_seeds=(100, 101)))
+    assert "In Recall@1 at fresh seeds of sub-01 alone" in " ".join(capsys.readouterr().out.split())
+    rows = (ledger.folder / "evaluation" / "scores.csv").read_text()
+    found = {(r["protocol"], r["seed"]) for r in csv.DictReader(io.StringIO(rows))}
+    assert {seed for protocol, seed in found if protocol == "fresh seeds"} == {"100", "101"}
+    assert (ledger.folder / "evaluation" / "fresh_seeds_ranks.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -229,7 +220,7 @@ def test_a_run_that_the_second_subject_spoils_is_no_look(storage, tmp_path, lost
     next(second.folder.glob(f"cells/*/{lost}")).unlink()
     looks = looks_at(copy)
     with pytest.raises(UserError, match=problem):
-        main(ImageEvaluationOptions(storage=str(copy)))
+        main(EvaluationOptions(storage=str(copy)))
     assert looks_at(copy) == looks
 
 
@@ -288,88 +279,3 @@ def test_sweeps_of_images_and_of_sentences_are_told_apart(storage):
         find_ledger(UPath(storage), name, "sentences")
     with pytest.raises(UserError, match="no sweep of sentences in"):
         find_ledger(UPath(storage), task="sentences")
-
-
-def papers(task: Task) -> list[Evaluated]:
-    """An evaluation of the papers' subjects, of made-up scores."""
-    return [
-        Evaluated(
-            ledger=Ledger(UPath("none")),
-            subject=subject,
-            specification=ImageSpec(split=task[1]),
-            chosen={"ssr": {}},
-            seeds=(0, 1),
-            by_image={"ssr": {name: np.eye(2).repeat(100, 1) for name in TOPS}},
-            if_own={},
-            task=task,
-        )
-        for subject in paper_subjects(task)
-    ]
-
-
-@pytest.mark.parametrize("task", SSR, ids=" ".join)
-def test_published_rows_stand_in_the_columns_of_ours(task):
-    found = papers(task)
-    for place, metric in enumerate(("recall@1", "recall@5")):
-        rows = table_rows(found, metric)
-        assert {tuple(row) for row in rows} == {("objective", *paper_subjects(task), OVER)}
-        (ssr,) = (row for row in rows if row["objective"].startswith("SSR (published"))
-        assert [float(ssr[name]) for name in paper_subjects(task)] == [*SSR[task][place]]
-        for row in rows[1:]:
-            mean = MEANS[task][row["objective"].partition(" (")[0]][place]
-            assert row[OVER] == ("–" if mean is None else f"{mean:.1f}")
-    assert len(rows) == 1 + len(MEANS[task])
-
-
-def test_nothing_published_stands_beside_other_subjects():
-    found = papers(EEG_WITHIN)
-    assert len(table_rows(found[:9], "recall@1")) == 1
-    assert len(table_rows(found[:1], "recall@1")) == 1
-
-
-def hits_of(generator: np.random.Generator, sd_of_images: float) -> np.ndarray:
-    """Hits `[10 subjects, 200 images]`, where images are as easy for one subject as for another."""
-    easy = generator.normal(0.3, 0.35, (10, 1)) + generator.normal(0, sd_of_images, 200)
-    return (generator.random((10, 200)) < 1 / (1 + np.exp(-easy))).astype(float)
-
-
-def test_the_standard_errors_are_those_of_images_drawn_anew():
-    able = np.random.default_rng(1).normal(0.3, 0.35, (10, 1))
-    generator = np.random.default_rng(2)
-    drawn = []
-    for _ in range(1500):
-        easy = able + generator.normal(0, 1, 200)
-        drawn.append((generator.random((10, 200)) < 1 / (1 + np.exp(-easy))).astype(float))
-    means = np.array([hits.mean(axis=1) for hits in drawn])
-    alone, over = np.mean([standard_errors(hits) for hits in drawn], axis=0)
-    assert over == pytest.approx(means.mean(axis=1).std(ddof=1), rel=0.06)
-    assert alone == pytest.approx(means.std(axis=0, ddof=1).mean(), rel=0.06)
-    assert 1.7 < 100 * over < 2.1  # where sqrt(p (1 - p) / 2000) is 1.1
-    assert 100 * alone == pytest.approx(3.5, abs=0.2)
-
-
-def test_objectives_are_compared_over_subjects_and_images():
-    generator = np.random.default_rng(3)
-    tables = {name: hits_of(generator, 1) for name in ("infonce", "ssr")}
-    found = [
-        dataclasses.replace(
-            each, by_image={n: {m: t[[i, i]] for m in TOPS} for n, t in tables.items()}
-        )
-        for i, each in enumerate(papers(EEG_WITHIN))
-    ]
-    *above, pair = compare_objectives(found)
-    assert [c.name for c in (*above, pair)] == [
-        *("infonce vs chance", "ssr vs chance", "infonce vs ssr"),
-    ]
-    assert pair.corrected == crossed_ttest(tables["infonce"] - tables["ssr"])
-    assert above[0].corrected == crossed_ttest(tables["infonce"] - 1 / 200)
-    assert pair.naive.pvalue < pair.corrected.pvalue
-
-
-def test_published_means_are_those_of_their_subjects():
-    for task, (top1, top5) in SSR.items():
-        mean1, mean5 = MEANS[task]["SSR"]
-        # The papers average before they round.
-        assert np.mean(top1) == pytest.approx(mean1, abs=0.06)
-        assert np.mean(top5) == pytest.approx(mean5, abs=0.06)
-    assert len(SSR[EEG_WITHIN][0]) == 10

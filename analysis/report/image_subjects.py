@@ -1,0 +1,277 @@
+"""Image decoding over subjects: a row per objective, a column per subject, as papers lay it out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from analysis.measure import formats
+from analysis.measure.comparison import (
+    EQUIVALENCE,
+    Comparison,
+    Difference,
+    compare,
+    comparison_rows,
+    comparison_values,
+    further_legend,
+    further_rows,
+    pairs_of,
+)
+from analysis.measure.evaluation import Evaluation
+from analysis.measure.inference import crossed_ttest, effect_size
+from analysis.measure.score_splits import SPLIT
+from analysis.measure.subjects import BySubject, subject_rows
+from analysis.report.findings import verdict
+from analysis.report.images import BY_TEST, ImageReport
+from analysis.report.published import GALLERIES, MEANS, SSR, Modality, Task
+from ssense.data.synthetic.things import RECORD
+from ssense.data.things.responses import POSTERIOR
+from ssense.engine.core.cell import describe
+from ssense.files.storage import locate
+from ssense.retrieval import chance_metrics
+from ssense.training.images import ImageSpec
+
+LEGEND = (
+    "The units are subjects and images, both samples of many: the standard error has a part from "
+    "each (min F', Clark 1973), and the degrees of freedom are those of the fewer. ± is the sd "
+    "over subjects. Holm: for this number of comparisons. The naive p is over subjects alone, and "
+    "treats these images as all there are."
+)
+
+PRIMARY = ImageSpec.primary
+TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
+"""What papers call the recalls that they report."""
+N_TEST = 200
+"""Images of the published tests."""
+OVER = "over subjects"
+
+Table = tuple[str, formats.Rows]
+"""Rows, under a title."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubjectResult:
+    """What one subject's sweep reached on the test images.
+
+    Attributes:
+        sweep: Name of the sweep.
+        subject: Name of the subject.
+        specification: What its cells share.
+        evaluation: What its chosen configurations retrieved; the family of each is an objective.
+        look: What the choice may know of the test, in words.
+        task: What was published of the same; None for synthetic data.
+    """
+
+    sweep: str
+    subject: str
+    specification: ImageSpec
+    evaluation: Evaluation
+    look: str
+    task: Task | None
+
+    @classmethod
+    def of(cls, report: ImageReport, evaluation: Evaluation, look: str) -> SubjectResult:
+        """Gather the result of a subject from its report."""
+        return cls(
+            sweep=report.ledger.folder.name,
+            subject=report.origin.subject,
+            specification=report.specification,
+            evaluation=evaluation,
+            look=look,
+            task=published_task(report),
+        )
+
+    def by_image(self, objective: str) -> np.ndarray:
+        """What an objective reaches at each test image in the primary metric, `[n]`, mean over
+        seeds; images are in the order that all subjects share.
+        """
+        mean: np.ndarray = np.mean(self.evaluation.values(PRIMARY, objective), axis=0)
+        return mean
+
+
+def published_task(report: ImageReport) -> Task | None:
+    """What was published of the same data and training; None where nothing was.
+
+    Args:
+        report: The report of a subject's sweep.
+    """
+    folder = locate(report.origin.source.responses)
+    if (folder / RECORD).exists() or report.is_chosen_by_test:
+        return None
+    channels = report.dataset.things.channels
+    modality: Modality = "EEG" if {*POSTERIOR} <= {*channels} else "MEG"
+    return modality, report.specification.split
+
+
+def by_subject(found: Sequence[SubjectResult], metric: str) -> BySubject:
+    """Gather the scores of a metric by subject and objective; a subject has one recording."""
+    return {
+        each.subject: {
+            "": {name: scores[metric] for name, scores in each.evaluation.scores.items()}
+        }
+        for each in found
+    }
+
+
+def table_rows(found: Sequence[SubjectResult], metric: str) -> formats.Rows:
+    """Lay out means over seeds by objective and subject as the papers do, and what they publish."""
+    rows = subject_rows(by_subject(found, metric), partial(formats.score, metric))
+    ours = [
+        {"objective": row["configuration"], **{e.subject: row[e.subject] for e in found}}
+        | {OVER: row[OVER]}
+        for row in rows
+    ]
+    return [*ours, *published_rows(found, metric)]
+
+
+def published_rows(found: Sequence[SubjectResult], metric: str) -> formats.Rows:
+    """What was published on the same task, where the subjects are those of the papers."""
+    task, subjects = found[0].task, [each.subject for each in found]
+    n_test = found[0].evaluation.n_test
+    if task is None or n_test != N_TEST or subjects != paper_subjects(task):
+        return []
+    place = list(TOPS).index(metric)
+    rows = []
+    for method, means in MEANS[task].items():
+        alone = SSR[task][place] if method == "SSR" else [None] * len(subjects)
+        cells = [*alone, means[place]]
+        shown = ["–" if value is None else f"{value:.1f}" for value in cells]
+        named = f"{method} (published; gallery {GALLERIES[method]})"
+        rows.append({"objective": named, **dict(zip([*subjects, OVER], shown, strict=True))})
+    return rows
+
+
+def paper_subjects(task: Task) -> list[str]:
+    """The subjects that a task's published results are of."""
+    return [f"sub-{number:02d}" for number in range(1, len(SSR[task][0]) + 1)]
+
+
+def compare_objectives(found: Sequence[SubjectResult]) -> list[Comparison]:
+    """Compare each objective with chance, and objectives in pairs, over subjects and images.
+
+    Subjects met the same images, so a test over subjects alone would take these for all there are,
+    see `crossed_ttest`.
+    """
+    chance = found[0].evaluation.chance[PRIMARY]
+    tables = {
+        name: np.stack([each.by_image(name) for each in found])
+        for name in found[0].evaluation.retrievals
+    }
+    above = [_crossed(f"{name} vs chance", table - chance) for name, table in tables.items()]
+    pairs = [_crossed(f"{a} vs {b}", tables[a] - tables[b]) for a, b in pairs_of(tables)]
+    return compare(above) + compare(pairs)
+
+
+def _crossed(name: str, differences: np.ndarray) -> Difference:
+    by_subject = differences.mean(axis=1)
+    test = crossed_ttest(differences)
+    return Difference(name=name, by_seed=by_subject, test=test, effect_size=effect_size(by_subject))
+
+
+def standard_errors(by_image: np.ndarray) -> tuple[float, float]:
+    """Standard errors of a mean if other test images were drawn for the same subjects.
+
+    Subjects find the same images easy, so averaging over subjects takes little of it away.
+
+    Args:
+        by_image: What each subject reaches at each image, `[subjects, n]`.
+
+    Returns:
+        The error of one subject's mean (of their mean variance), and that of the mean over all.
+    """
+    n = by_image.shape[1]
+    alone = float(by_image.var(axis=1, ddof=1).mean())
+    over = float(by_image.mean(axis=0).var(ddof=1))
+    return math.sqrt(alone / n), math.sqrt(over / n)
+
+
+def words(found: Sequence[SubjectResult]) -> list[str]:
+    """Say what the tables show, what their numbers cannot tell, and what was chosen."""
+    first = found[0]
+    spec, evaluation = first.specification, first.evaluation
+    errors = [
+        standard_errors(np.stack([each.by_image(name) for each in found]))
+        for name in evaluation.retrievals
+    ]
+    alone, over = map(max, zip(*errors, strict=True))
+    chance = chance_metrics(evaluation.n_test, (1, 5))
+    seeds = " ".join(map(str, evaluation.seeds))
+    return [
+        f"{evaluation.n_test}-way retrieval of test images by {spec.split} training, gallery "
+        f"{spec.gallery}, {spec.target.model} ({spec.target.weights}), {spec.encoder.kind}; mean "
+        f"over seeds {seeds}. SSR and NeuroCLIP are reimplemented from the papers' descriptions.",
+        f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. If "
+        f"{evaluation.n_test} other images were drawn, one subject's Top-1 would have a standard "
+        f"error of up to {100 * alone:.1f} points, the mean over {len(found)} subjects one of "
+        f"{100 * over:.1f}.",
+        *(
+            f"{each.subject}, chosen in {each.sweep}: "
+            f"{'; '.join(map(describe, each.evaluation.chosen.values()))}; {each.look}."
+            for each in found
+        ),
+    ]
+
+
+def score_rows(found: Sequence[SubjectResult]) -> formats.Rows:
+    """List every subject's and seed's scores as numbers; all seeds of a split share the test."""
+    return [
+        {
+            "subject": each.subject,
+            "objective": name,
+            "configuration": describe(each.evaluation.chosen[name]),
+            "seed": seed,
+            **{metric: scores[metric][place] for metric in TOPS},
+            SPLIT: each.specification.split,
+        }
+        for each in found
+        for name, scores in each.evaluation.scores.items()
+        for place, seed in enumerate(each.evaluation.seeds)
+    ]
+
+
+def tables_and_texts(found: Sequence[SubjectResult]) -> tuple[list[Table], list[str]]:
+    """Everything that is shown: tables by title, and texts, of which the verdict comes first.
+
+    Args:
+        found: The results of two or more subjects.
+    """
+    comparisons, title = compare_objectives(found), TOPS[PRIMARY]
+    shown = partial(formats.score, PRIMARY)
+    tables = [(name, table_rows(found, metric)) for metric, name in TOPS.items()]
+    tables += [
+        (f"{title}, over subjects and images", comparison_rows(comparisons, "comparison", shown)),
+        (f"{title}, further measures", further_rows(comparisons)),
+    ]
+    names = list(found[0].evaluation.retrievals)
+    by_test = any(each.look == BY_TEST for each in found)
+    claim = f"In {title}, nothing is claimed: {BY_TEST}."
+    first = claim if by_test else verdict(names, comparisons, title, kind="objectives")
+    further = further_legend(comparisons, EQUIVALENCE, shown)
+    return tables, [first, *words(found), LEGEND, further]
+
+
+def contents(
+    found: Sequence[SubjectResult], tables: Sequence[Table], texts: Sequence[str]
+) -> Mapping[str, str]:
+    """The files of a comparison over subjects: Markdown, LaTeX, and scores and tests as numbers.
+
+    Args:
+        found: The results that the tables are of.
+        tables: Tables under their titles.
+        texts: What explains them, a paragraph each; the first stands before the tables.
+    """
+    first, *others = texts
+    shown = [f"## {title}\n\n{formats.markdown_table(rows)}" for title, rows in tables]
+    parts = ["# Image decoding on the test images", first, *shown, *others]
+    captions = [*(title for title, _ in tables[:-1]), " ".join(texts)]
+    latex = [formats.latex_table(rows, c) for (_, rows), c in zip(tables, captions, strict=True)]
+    return {
+        "tables.md": "\n\n".join(parts) + "\n",
+        "tables.tex": "\n".join(latex),
+        "scores.csv": formats.csv_table(score_rows(found)),
+        "tests.csv": formats.csv_table(comparison_values(compare_objectives(found), PRIMARY)),
+    }

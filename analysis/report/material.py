@@ -1,0 +1,129 @@
+"""The material of a report: what was evaluated, and what each task has to say of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from analysis.measure.evaluation import Evaluation, leading_family
+from analysis.measure.protocol import FRESH_SEEDS, Protocol
+from analysis.report.findings import verdict
+from analysis.report.origin import Facts
+from analysis.report.page import Block, Picture
+from ssense.engine.core.cell import Configuration
+from ssense.engine.core.record import Record
+from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.search import Search
+from ssense.retrieval import metric_title
+
+
+class TaskReport(Interface):
+    """What a report says of one task alone."""
+
+    def tested(self, evaluation: Evaluation) -> str:
+        """What was tested, and among what: the beginning of a table's caption."""
+        ...
+
+    def look(self, seeds: Sequence[int], chosen: Mapping[str, Configuration]) -> str:
+        """Record the look at the test; say in words what the choice may know of it.
+
+        Raises:
+            UserError: The storage can't be read or written to.
+        """
+        ...
+
+    def caption_end(self, protocol: str) -> str:
+        """What else a reader of a table must know, as sentences."""
+        ...
+
+    def published(self) -> Sequence[Mapping[str, str]]:
+        """Results as published, where they are of the same data; else nothing."""
+        ...
+
+    def data_facts(self, evaluation: Evaluation) -> Facts:
+        """What the sweep ran on, and what to beware of.
+
+        Raises:
+            UserError: A file that says it is damaged.
+        """
+        ...
+
+    def verdict(self, evaluation: Evaluation, metric: str, leader: str, *, fresh: bool) -> str:
+        """What all of it shows, in a paragraph to quote."""
+        ...
+
+    def pictures(self, evaluation: Evaluation, leader: str) -> Sequence[Picture]:
+        """Figures beside those of every task."""
+        ...
+
+    def score_blocks(
+        self, evaluation: Evaluation, leader: str, pictures: Mapping[str, Picture]
+    ) -> Sequence[Block]:
+        """What the score is made of, beside the ranks and examples of every task."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """All that the report is made from.
+
+    Attributes:
+        ledger: The ledger of the sweep.
+        search: The search of the sweep, as far as it has come.
+        task: What is said of the sweep's task alone.
+        stimuli: The stimuli of the dataset by name, as examples show them.
+        protocols: Evaluations, the strictest last.
+        records: Records of all cells that were evaluated or that the evaluated ones were chosen
+            among; one at least.
+        missing: Names of the cells that the choice went without.
+        notes: How exact the scores are, in words.
+        written_at: When the report is written.
+    """
+
+    ledger: Ledger
+    search: Search
+    task: TaskReport
+    stimuli: Sequence[str]
+    protocols: Sequence[Protocol]
+    records: Sequence[Record]
+    missing: Sequence[str]
+    notes: Sequence[str]
+    written_at: str
+
+    @property
+    def last(self) -> Protocol:
+        """The strictest protocol."""
+        return self.protocols[-1]
+
+    @property
+    def leader(self) -> str:
+        """The family whose configuration leads on the validation splits."""
+        return leading_family(self.search, self.last.evaluation.chosen)
+
+    @property
+    def verdict(self) -> str:
+        """What all of it shows, in a paragraph to quote: at the strictest seeds."""
+        evaluation, fresh = self.last.evaluation, self.last.name == FRESH_SEEDS
+        title = metric_title(evaluation.primary)
+        metric = f"{title} at {FRESH_SEEDS}" if fresh else title
+        return self.task.verdict(evaluation, metric, self.leader, fresh=fresh)
+
+    @property
+    def missing_note(self) -> list[str]:
+        """Name the cells that the choice went without, if there were any."""
+        n = len(self.missing)
+        cells = "one missing cell" if n == 1 else f"{n} missing cells"
+        return [f"Without {cells}: {'; '.join(self.missing)}."] if n else []
+
+
+def plain_verdict(evaluation: Evaluation, metric: str, explained: str = "") -> str:
+    """Say what is above chance, what is better, and what explains it.
+
+    Args:
+        evaluation: The strictest evaluation.
+        metric: Title of the metric that its tests are about.
+        explained: What the controls say, as a clause; empty where they say nothing.
+    """
+    names = list(evaluation.retrievals)
+    return verdict(names, evaluation.comparisons(evaluation.primary), metric, explained)
