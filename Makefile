@@ -9,7 +9,12 @@ BIN := .venv/bin
 # In the environment a folder's name may hold blanks, quotes and whatever else a shell would read.
 sweep ui: export SSENSE_STORAGE := $(value STORAGE)
 
+# An empty variable counts as unset, and the commands would take the folder "storage".
+CHECK_STORAGE = test -n "$$SSENSE_STORAGE" || \
+  { echo "error: STORAGE is empty. Example: make $@ STORAGE=storage" >&2; exit 2; }
+
 sweep: .venv/installed
+	@$(CHECK_STORAGE)
 	$(BIN)/python sweeps/masking.py --yes
 	$(BIN)/python analysis/evaluate.py
 
@@ -23,6 +28,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 ui: .venv/installed
+	@$(CHECK_STORAGE)
 	$(BIN)/python -m ssense.engine.view.mlflow_ui
 
 # The documentation as a site in site/; without a network, and every link is checked.

@@ -8,22 +8,14 @@ loaded, when it gives back what is freed, as it does by default; a cell keeps it
 (`keep_freed_memory`). On a GPU it is what PyTorch took of the device, without the driver's context.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import json
-import resource
-import time
 from dataclasses import dataclass
 
-import torch
-from training_step import MASKING, random_pairs
-
-from ssense.cli.command import run_command
-from ssense.engine.records.provenance import device_name
-from ssense.model.encoder import Precision, ResNetSpec, build_encoder
-from ssense.training.loop import initial_model
-from ssense.training.process import any_device, reset_process
-from ssense.training.sentences import SentenceSpec, TrainingSpec
+from ssense.choices import Precision
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,23 @@ class Options:
     """Sentences of the dataset."""
     precision: Precision = "bf16"
     """Precision of the training."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import json
+import resource
+import time
+
+import torch
+from training_step import MASKING, random_pairs
+
+from ssense.engine.records.provenance import device_name
+from ssense.model.encoder import ResNetSpec, build_encoder
+from ssense.training.loop import initial_model
+from ssense.training.process import any_device, reset_process
+from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -20,45 +20,13 @@ sentences are of one length: in null recordings nothing at all tells them apart,
 only what words evoke.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import json
-import multiprocessing
-import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from statistics import fmean
 
-import numpy as np
-import torch
-from scipy import signal, stats
-from upath import UPath
-
-from analysis.measure.comparison import Comparison, against_chance
-from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
-from analysis.measure.inference import crossed_ttest, holm, naive_ttest
-from analysis.measure.subjects import compare_subjects
-from ssense.cli.command import run_command
-from ssense.data.dataset import Dataset
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
-from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_sentences
-from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
-from ssense.engine.core.cell import Configuration
-from ssense.engine.tasks.precompute import ShardTask, plan_dataset
-from ssense.engine.tasks.recording_plan import SMALL
-from ssense.model.encoder import ResNetSpec, trained_encoder
-from ssense.retrieval import chance_metrics, cosine_scores
-from ssense.targets.text import TextSpec, cached_embeddings
-from ssense.training.images import ImageSpec
-from ssense.training.loop import evaluate, fit
-from ssense.training.sentences import SentenceSpec, TrainingSpec
-
-METRIC = "recall@10"
-N_IMAGES = 200
-LEVEL = 0.05
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +49,46 @@ class Options:
     """Most epochs of a training."""
     processes: int = 2
     """Recordings at a time."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from scipy import signal, stats
+from upath import UPath
+
+from analysis.measure.comparison import Comparison, against_chance
+from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
+from analysis.measure.inference import crossed_ttest, holm, naive_ttest
+from analysis.measure.subjects import compare_subjects
+from ssense.data.dataset import Dataset
+from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_sentences
+from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
+from ssense.engine.core.cell import Configuration
+from ssense.engine.tasks.precompute import ShardTask, plan_dataset
+from ssense.engine.tasks.recording_plan import SMALL
+from ssense.model.encoder import ResNetSpec, trained_encoder
+from ssense.retrieval import chance_metrics, cosine_scores
+from ssense.targets.text import TextSpec, cached_embeddings
+from ssense.training.images import ImageSpec
+from ssense.training.loop import evaluate, fit
+from ssense.training.sentences import SentenceSpec, TrainingSpec
+
+METRIC = "recall@10"
+N_IMAGES = 200
+LEVEL = 0.05
 
 
 SENTENCES, ROWS, TEXT_ROWS, FAMILIES = 288, 8, 32, 4

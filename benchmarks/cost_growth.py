@@ -10,13 +10,40 @@ memory comes that of a dataset, 2 bytes a value. A batch above a chunk passes in
 is fitted to the last three points of a curve, where what does not grow weighs least.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ssense.choices import Precision
+from ssense.cli.command import check_flags, run_command
+
+Axis = Literal["electrodes", "sentences", "batch", "batch, in chunks of 32"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    figure: str
+    """File of the figure to write."""
+    axes: tuple[Axis, ...] = get_args(Axis)
+    """What to vary."""
+    points: int = 6
+    """Points of each axis at most, from the smallest."""
+    precision: Precision = "bf16"
+    """Precision of the training."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
 
 import json
 import multiprocessing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +51,9 @@ from matplotlib.figure import Figure
 from torch.nn.functional import normalize
 from training_step import SHAPE, Clock, epoch_seconds, peak_bytes
 
-from ssense.cli.command import run_command
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
-from ssense.model.encoder import Precision, ResNetSpec
+from ssense.model.encoder import ResNetSpec
 from ssense.training.process import any_device, reset_process
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 
@@ -44,27 +70,12 @@ class Size(NamedTuple):
 
 
 TINY = Size(1, 20, 4, (8, 17))
-Axis = Literal["electrodes", "sentences", "batch", "batch, in chunks of 32"]
 AXES: dict[Axis, list[Size]] = {
     "electrodes": [Size(n, 20, 4) for n in (8, 16, 32, 64, 128, 256)],
     "sentences": [Size(1, n, CHUNK, TINY.image) for n in (500, 1581, 5000, 15811, 50000)],
     "batch": [Size(4, 220, n) for n in (4, 8, 16, 32)],
     "batch, in chunks of 32": [Size(4, 220, n) for n in (32, 64, 128)],
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to measure."""
-
-    figure: str
-    """File of the figure to write."""
-    axes: tuple[Axis, ...] = get_args(Axis)
-    """What to vary."""
-    points: int = 6
-    """Points of each axis at most, from the smallest."""
-    precision: Precision = "bf16"
-    """Precision of the training."""
 
 
 def varied(axis: Axis, points: int) -> list[int]:

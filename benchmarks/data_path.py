@@ -11,30 +11,13 @@ out of Ray's object store and read every value of it: what is theirs alone, and 
 each process is charged with, summed over all of them.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import json
-import math
-import multiprocessing
-import os
-import resource
-import tempfile
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import psutil
-import ray
-import torch
-from upath import UPath
-
-from ssense.cli.command import run_command
-from ssense.data.dataset import Dataset
-from ssense.data.shards import Manifest, read_shards, rows_per_shard, shard_name, write_shard
-from ssense.engine.work.workers import running_ray
-
-ORIGIN = "noise"
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -47,6 +30,31 @@ class Options:
     """Electrodes of a sentence."""
     rounds: int = 5
     """How often the shards are read."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import json
+import math
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import ray
+import torch
+from upath import UPath
+
+from ssense.data.dataset import Dataset
+from ssense.data.shards import Manifest, read_shards, rows_per_shard, shard_name, write_shard
+from ssense.engine.work.workers import running_ray
+
+ORIGIN = "noise"
 
 
 def write_noise(folder: UPath, n: int, row_shape: tuple[int, int, int]) -> None:

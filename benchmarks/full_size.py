@@ -10,14 +10,32 @@ share it, the highest memory of all processes together, and the load average at 
 follows what the paper's experiment takes on this machine, in the words and assumptions printed.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssense.cli.command import check_flags, run_command
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure on."""
+
+    recording: str
+    """Folder of the recording."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
 
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,7 +43,6 @@ from precompute import MemoryWatch
 from upath import UPath
 
 from analysis.measure.evaluation import held_out_retrieval
-from ssense.cli.command import run_command
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.engine.core.cell import Cell
 from ssense.engine.records.ledger import Ledger
@@ -42,14 +59,6 @@ SEED = 0
 CELLS = (1 + 7 + 2 * 10) * 10  # no masking, seven ratios, ten configurations of two; ten seeds
 EPOCHS = 20  # of a cell, assumed; the most are 100
 REFERENCE_MS = (627, 908)  # of the authors' superlets, per channel and segment
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to measure on."""
-
-    recording: str
-    """Folder of the recording."""
 
 
 @dataclass(frozen=True)

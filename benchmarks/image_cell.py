@@ -9,32 +9,13 @@ subjects to their cells takes when they share one copy, beside reading the avera
 fold; folds are on the CPU.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import dataclasses
-import json
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import safetensors.numpy
-import torch
-from training_step import Clock, epoch_seconds
-
-from ssense.cli.command import run_command
-from ssense.data.things.averages import Things
-from ssense.data.things.dataset import ImageDataset
-from ssense.data.things.images import ImageSet
-from ssense.specification import configured
-from ssense.training.images import ImageSpec
-from ssense.training.process import any_device, reset_process
-
-N_CHANNELS, N_SAMPLES, N_FEATURES, N_VALIDATION = 17, 250, 1024, 200
-BATCH = 1024  # pairs
-KINDS = ("original", "augmented-mean")
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -47,6 +28,33 @@ class Options:
     """Subjects whose responses are shared."""
     rounds: int = 3
     """Trainings of each objective; the fastest counts."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import torch
+from training_step import Clock, epoch_seconds
+
+from ssense.data.things.averages import Things
+from ssense.data.things.dataset import ImageDataset
+from ssense.data.things.images import ImageSet
+from ssense.specification import configured
+from ssense.training.images import ImageSpec
+from ssense.training.process import any_device, reset_process
+
+N_CHANNELS, N_SAMPLES, N_FEATURES, N_VALIDATION = 17, 250, 1024, 200
+BATCH = 1024  # pairs
+KINDS = ("original", "augmented-mean")
 
 
 def images(concepts: int, each: int) -> ImageSet:

@@ -7,26 +7,14 @@ on the same split, weights and batches. The difference of a pair stands beside t
 seeds, the noise that every comparison of a sweep has to live with anyway.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import dataclass
-from typing import get_args
 
-import numpy as np
-
-from ssense.cli.command import run_command
-from ssense.data.synthetic.recording import SyntheticSpec
-from ssense.engine.tasks.precompute import load_dataset, make_shards
-from ssense.engine.tasks.recording_options import SweepOptions
-from ssense.engine.work.workers import running_ray
-from ssense.model.encoder import Precision, trained_encoder
-from ssense.specification import configured
-from ssense.training.loop import evaluate, fit
-from ssense.training.process import any_device, reset_process
-
-METRICS = ("recall@10", "mrr")
+from ssense.choices import Precision
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -39,6 +27,27 @@ class Options:
     """Most epochs of a cell."""
     sentences: int = 300
     """Sentences of the synthetic recording."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import json
+import tempfile
+from typing import get_args
+
+import numpy as np
+
+from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.tasks.precompute import load_dataset, make_shards
+from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.work.workers import running_ray
+from ssense.model.encoder import trained_encoder
+from ssense.specification import configured
+from ssense.training.loop import evaluate, fit
+from ssense.training.process import any_device, reset_process
+
+METRICS = ("recall@10", "mrr")
 
 
 def main(options: Options) -> None:

@@ -8,35 +8,14 @@ over workers x wall. What is missing to 1 is reading, filtering, writing and wai
 is that of the workers, the driver and Ray's object store together, at its highest.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import tempfile
-import threading
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import psutil
-import torch
-from upath import UPath
-
-from ssense.cli.command import run_command
-from ssense.cli.screen import count, step
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
-from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
-from ssense.engine.tasks.precompute import DatasetPlan, make_shards, plan_dataset
-from ssense.engine.work.workers import running_ray
-from ssense.signal.superlets import SuperletSpec, spectrogram
-from ssense.targets.text import TextSpec
-from ssense.training.process import usable_cores
-
-BARE_BLOCKS = 8  # of one electrode of a shard each, in every process
-SAMPLE_EVERY_S = 0.2
-RARELY_S = 2.0
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -51,6 +30,35 @@ class Options:
     """Contacts of the synthetic one."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import json
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from upath import UPath
+
+from ssense.cli.screen import count, step
+from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
+from ssense.engine.tasks.precompute import DatasetPlan, make_shards, plan_dataset
+from ssense.engine.work.workers import running_ray
+from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.targets.text import TextSpec
+from ssense.training.process import usable_cores
+
+BARE_BLOCKS = 8  # of one electrode of a shard each, in every process
+SAMPLE_EVERY_S = 0.2
+RARELY_S = 2.0
 
 
 class MemoryWatch:

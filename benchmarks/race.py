@@ -11,19 +11,36 @@ levels of some mask ratios, and the best is that of all combinations. Last, four
 workers, and cells take a random time: nothing may run that one worker alone would not have run.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssense.cli.command import check_flags, run_command
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to simulate."""
+
+    sweeps: int = 1000
+    """Sweeps per setting."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
 
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from wilcoxon_policy import Wilcoxon  # beside this file
+from wilcoxon_policy import Wilcoxon
 
-from ssense.cli.command import run_command
 from ssense.engine.core.sweep import Family
 from ssense.engine.search.race import (
     PROPOSALS_AT_ONCE,
@@ -141,14 +158,6 @@ def proposed(n_ratios: int, sweeps: int) -> dict[int, Results]:
                 cells = np.maximum(granted, (*explored, *[0] * (n - before)))
                 taken[name].append(result(cells, effects[places], table[places], effects.max()))
     return results
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to simulate."""
-
-    sweeps: int = 1000
-    """Sweeps per setting."""
 
 
 @dataclass

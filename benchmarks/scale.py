@@ -13,7 +13,27 @@ The storage is an object store in memory, which counts what S3 would be asked. A
 requests of workers are counted and take none of their time.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssense.cli.command import check_flags, run_command
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to simulate."""
+
+    workers: int = 1000
+    """Machines that train one cell at a time."""
+    cells: int = 100_000
+    """Configurations x seeds."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
 
 import heapq
 import itertools
@@ -25,7 +45,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from statistics import fmean
 from typing import Any, ClassVar
 
@@ -38,7 +58,6 @@ from sweep_overhead import Driver, given, invented, proposed
 from upath import UPath
 
 from ssense.choices import PolicyName
-from ssense.cli.command import run_command
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.record import Record
@@ -58,16 +77,6 @@ NEW_MACHINE_S = 240.0
 REQUEST_S = 0.02
 REQUESTS_AT_ONCE = 64  # connections, as in ssense.files.storage
 NAMES_AT_ONCE = 1000  # of a listing, as S3 has it
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to simulate."""
-
-    workers: int = 1000
-    """Machines that train one cell at a time."""
-    cells: int = 100_000
-    """Configurations x seeds."""
 
 
 @dataclass

@@ -15,7 +15,35 @@ a round of decisions of the race or a batch of proposals, is shown for the first
 of these; it takes time in proportion to the configurations, and a batch of TPE's to those before.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssense.cli.command import check_flags, run_command
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    simulate: int | None = None
+    """So many cells that take no time, instead of the comparison."""
+    simulate_tune: int = 2000
+    """How many of them through Ray Tune as well."""
+    seeds: int = 8
+    """Seeds of the comparison's engine, each with six configurations."""
+    others: int = 6
+    """Cells of stock Ray Tune, and of the loop of processes."""
+    bare: int = 4
+    """Cells of each bare process, before and after; 0 leaves these processes out."""
+    sentences: int = 120
+    """Sentences that a cell trains on; of 120, for about 2 s on one thread."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
 
 import itertools
 import json
@@ -23,13 +51,12 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -43,7 +70,6 @@ from upath import UPath
 
 from ssense.choices import PolicyName
 from ssense.cli import screen
-from ssense.cli.command import run_command
 from ssense.cli.screen import say, step
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
@@ -64,6 +90,7 @@ from ssense.engine.work import trial, workers
 from ssense.engine.work.own_ray import own_home, own_ray
 from ssense.engine.work.trial import CellTrainable
 from ssense.engine.work.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
+from ssense.files.storage import scratch_folder
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.loop import fit
@@ -107,24 +134,6 @@ for ratio, seed in json.loads(sys.argv[2]):
     print(time.perf_counter() - start)
     safetensors.torch.save_file(trained.weights, f"{folder}/{ratio}-{seed}.safetensors")
 """
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to measure."""
-
-    simulate: int | None = None
-    """So many cells that take no time, instead of the comparison."""
-    simulate_tune: int = 2000
-    """How many of them through Ray Tune as well."""
-    seeds: int = 8
-    """Seeds of the comparison's engine, each with six configurations."""
-    others: int = 6
-    """Cells of stock Ray Tune, and of the loop of processes."""
-    bare: int = 4
-    """Cells of each bare process, before and after; 0 leaves these processes out."""
-    sentences: int = 120
-    """Sentences that a cell trains on; of 120, for about 2 s on one thread."""
 
 
 @dataclass(frozen=True)
@@ -351,8 +360,8 @@ def engine(folder: Path, dataset: Dataset, n_seeds: int) -> Taken:
 
 def compare(options: Options) -> None:
     """Print a line for each way to train the cells, as soon as it is done."""
-    with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
-        folder, dataset = Path(scratch), noise(options.sentences)
+    with scratch_folder() as folder:
+        dataset = noise(options.sentences)
         np.savez(folder / "data.npz", spectrograms=dataset.spectrograms, text=dataset.targets)
         alone: list[float] = []
         if options.bare:
@@ -442,7 +451,7 @@ def simulate(n_cells: int, n_tune: int) -> None:
         ("full, given, Ray Tune", "full", given(1, n_tune), through_tune),
     )
     print("driver's CPU ms per cell  cells first tenth  last tenth  ratio  decisions or proposals")
-    with tempfile.TemporaryDirectory(prefix="ssense-") as scratch, local_ray():
+    with scratch_folder() as scratch, local_ray():
         for name, policy, sweep, run in settings:
             search = Search(sweep, POLICIES[policy])
             ledger = NoLedger(UPath(scratch) / name)

@@ -10,40 +10,14 @@ Every round times all of them, so that a busy moment of the machine meets all. O
 those of the process, on one thread, as a cell has.
 """
 
+# ruff: noqa: E402 - flags are checked before the imports that take seconds
+
 from __future__ import annotations
 
-import json
-import math
-import multiprocessing
-import random
-import resource
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
-from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import resnet18
-
-from ssense.cli.command import run_command
-from ssense.data.dataset import Pairs
-from ssense.engine.records.provenance import device_name
-from ssense.model.encoder import Precision, ResNetSpec, SpectrogramEncoder, build_encoder
-from ssense.model.masking import Masking
-from ssense.specification import configured
-from ssense.training.loop import Checkpoint, Examples, Specification, fit
-from ssense.training.process import any_device, reset_process
-from ssense.training.sentences import SentenceSpec, TrainingSpec
-
-SHAPE = (40, 154)  # frequencies and frames of the paper's spectrograms
-MASKING = Masking(electrode=0.25, frequency=0.1, time=0.1)
-MATRIX = 4096  # rows of a square product, whose rate stands beside the step's
+from ssense.choices import Precision
+from ssense.cli.command import check_flags, run_command
 
 
 @dataclass(frozen=True)
@@ -62,6 +36,41 @@ class Options:
     """How often everything is timed."""
     least_s: float = 1.0
     """Seconds that each timing lasts at least: a GPU has to wake up."""
+
+
+if __name__ == "__main__":
+    check_flags(Options)  # before the imports that take seconds
+
+import json
+import math
+import multiprocessing
+import random
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
+
+from ssense.data.dataset import Pairs
+from ssense.engine.records.provenance import device_name
+from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+from ssense.model.masking import Masking
+from ssense.specification import configured
+from ssense.training.loop import Checkpoint, Examples, Specification, fit
+from ssense.training.process import any_device, reset_process
+from ssense.training.sentences import SentenceSpec, TrainingSpec
+
+SHAPE = (40, 154)  # frequencies and frames of the paper's spectrograms
+MASKING = Masking(electrode=0.25, frequency=0.1, time=0.1)
+MATRIX = 4096  # rows of a square product, whose rate stands beside the step's
 
 
 @dataclass(frozen=True)

@@ -56,4 +56,16 @@ SMALL_VIT = "small-vit"
 """A vision Transformer of three layers, for trials without a GPU; it has no weights but untrained.
 """
 
+CLIP_TAGS: dict[str, tuple[str, ...]] = {
+    "ViT-B-32-quickgelu": (
+        *("openai", "laion400m_e31", "laion400m_e32", "metaclip_400m", "metaclip_fullcc"),
+    ),
+    "ViT-B-16-quickgelu": ("openai", "dfn2b", "metaclip_400m", "metaclip_fullcc"),
+    "RN50-quickgelu": ("openai", "yfcc15m", "cc12m"),
+    SMALL_VIT: (),
+}
+"""Weights that open_clip 3.3 has for the towers of the papers; of others it is asked itself."""
+TEXT_TOWER = "ViT-B-32-quickgelu"
+"""Name of the tower that embeds sentences."""
+
 PolicyName = Literal["race", "full"]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import h5py
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ssense.cli.command import run_command
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
@@ -18,6 +20,7 @@ from ssense.engine.records.ledger import SWEEPS
 from ssense.engine.tasks.precompute import make_shards
 from ssense.files.storage import open_storage
 from ssense.model.encoder import _pretrained_state
+from ssense.model.resnet import ResNet18
 from sweeps.masking import MaskingOptions, main
 
 SCRIPT = Path(__file__).parents[1] / "sweeps" / "masking.py"
@@ -154,6 +157,40 @@ def stretch_every_word(root: Path) -> None:
     rewrite_csv(root / TRANSCRIPT, stretched)
 
 
+def swap_start_and_end(root: Path) -> None:
+    rewrite_csv(root / TRANSCRIPT, lambda row: {**row, "start": row["end"], "end": row["start"]})
+
+
+def say_milliseconds(root: Path) -> None:
+    def in_ms(row: dict) -> dict:
+        return row | {name: row[name] and 1000 * float(row[name]) for name in ("start", "end")}
+
+    rewrite_csv(root / TRANSCRIPT, in_ms)
+
+
+def separated_by(separator: str) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        with (root / TRANSCRIPT).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        with (root / TRANSCRIPT).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, delimiter=separator).writerows(rows)
+
+    return spoil
+
+
+def rename_channels(root: Path) -> None:
+    with h5py.File(root / SIGNALS, "r+") as file:
+        for number in range(7):
+            file.move(f"data/electrode_{number}", f"data/chan{number}")
+
+
+def lift_channels(root: Path) -> None:
+    with h5py.File(root / SIGNALS, "r+") as file:
+        for number in range(7):
+            file.move(f"data/electrode_{number}", f"electrode_{number}")
+        del file["data"]
+
+
 def silence_every_word(root: Path) -> None:
     rewrite_csv(root / TRANSCRIPT, lambda row: {**row, "start": ""})
 
@@ -174,6 +211,18 @@ def keep_three_sentences(root: Path) -> None:
         (drop_sentence_column, [f"{TRANSCRIPT} has no column sentence. Found:", "Restore"]),
         (drop_index_column, [f"{TIMINGS} has no column index. Found:", "Restore"]),
         (stretch_every_word, ["none of the 60 sentences of sub_9 trial000", "57 too long"]),
+        (swap_start_and_end, ["none of the 60", "words end before they start, as if the columns"]),
+        (say_milliseconds, ["none of the 60", "(median), as if the columns start and end were in"]),
+        (separated_by("\t"), [f"{TRANSCRIPT}: its columns are separated by tabs. Save it again"]),
+        (separated_by(";"), [f"{TRANSCRIPT}: its columns are separated by semicolons. Save it"]),
+        (
+            rename_channels,
+            ["0 of them are there. The group data holds chan0, chan1, chan2, …, chan6. Call"],
+        ),
+        (
+            lift_channels,
+            ["0 of them are there. Without a group data, it holds electrode_0, electrode_1, elec"],
+        ),
         (silence_every_word, ["none of the 60 sentences of sub_9", "60 no aligned word"]),
         (
             keep_three_sentences,
@@ -220,8 +269,11 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
             "--encoder-weights no-such.pth",
             "--encoder-weights no-such.pth: no such file. Give imagenet, random, or",
         ),
-        (f"--text-weights {'x' * 300}", "can't be read (File name too long). Check the name"),
-        ("--recording nowhere://x", "nowhere://x can't be reached (Unsupported filesystem"),
+        (f"--text-weights {'x' * 300}", "x…: open_clip has no such weights for ViT-B-32-quickgelu"),
+        ("--recording nowhere://x", "--recording nowhere://x: folders are not fetched by nowhere:"),
+        ("--recording http://127.0.0.1:9/x", "--recording http://127.0.0.1:9/x: folders are not"),
+        ("--recording s3:///x", "--recording s3:///x names no bucket. Give it as s3://BUCKET/FOL"),
+        ("--recording s3:/lab/x", "--recording s3:/lab/x is not a folder. Check its name."),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_one_line_and_leaves_nothing(
@@ -231,6 +283,44 @@ def test_a_flag_that_makes_no_sense_is_one_line_and_leaves_nothing(
     before = files(tmp_path)
     assert message in refused(*flags.split())
     assert [name for name in files(tmp_path) if name not in before] in ([], [storage.name])
+
+
+def test_a_recording_in_a_store_that_is_away_is_said_with_its_flag_and_the_reason(
+    refused, monkeypatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", NOWHERE)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    message = refused("--recording", "s3://lab/recordings/one")
+    assert message.startswith(
+        "--recording s3://lab/recordings/one can't be read (Could not connect"
+    )
+    assert f'"{NOWHERE}/' in message
+
+
+def test_encoder_weights_that_are_no_numbers_are_refused_before_the_plan(
+    refused, storage, tmp_path
+):
+    state = ResNet18().state_dict()
+    state["fc.bias"] = state["fc.bias"].to(torch.float8_e4m3fn)
+    torch.save(state, tmp_path / "w.pth")
+    message = refused("--dry-run", "--encoder-weights", tmp_path / "w.pth")
+    assert message.startswith(f"{tmp_path / 'w.pth'}: fc.bias is float8_e4m3fn, which no layer")
+    state["fc.bias"] = torch.full((1000,), torch.nan)
+    torch.save(state, tmp_path / "nan.pth")
+    message = refused("--dry-run", "--encoder-weights", tmp_path / "nan.pth")
+    assert "not the weights of a ResNet-18, fc.bias holds NaN or infinity. Give" in message
+    assert files(storage) == []
+
+
+def test_text_weights_that_are_another_model_s_are_refused_before_the_plan(
+    refused, storage, tmp_path
+):
+    save_file({"ln_final.weight": torch.ones(512)}, tmp_path / "w.safetensors")
+    message = refused("--dry-run", "--text-weights", tmp_path / "w.safetensors")
+    assert f"{tmp_path / 'w.safetensors'}: not the text tower of this model: it lacks" in message
+    assert files(storage) == []
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])

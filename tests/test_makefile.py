@@ -68,3 +68,15 @@ def test_the_documentation_is_built_strictly(checkout):
 def test_the_storage_is_storage_or_that_of_the_environment(checkout):
     assert make(checkout, "ui")[-1][0] == "storage"
     assert make(checkout, "ui", STORAGE="my data")[-1][0] == "my data"
+
+
+@pytest.mark.parametrize("target", ["sweep", "ui"])
+def test_an_empty_storage_is_refused(checkout, target):
+    done = subprocess.run(
+        ["make", target, "STORAGE="], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"error: STORAGE is empty. Example: make {target} STORAGE=storage\n"
+    )
+    assert not (checkout / "calls").exists()

@@ -18,8 +18,12 @@ SCRIPTS = [
     *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
     *(f"analysis/{name}.py" for name in ("evaluate", "compare", "controls", "recordings")),
     *(f"analysis/{name}.py" for name in ("catalogue", "verify")),
-    "benchmarks/packing.py",
 ]
+BENCHMARKS = sorted(
+    f"benchmarks/{path.name}"
+    for path in (REPOSITORY / "benchmarks").glob("*.py")
+    if "run_command(" in path.read_text()  # others are parts of them
+)
 MODULES = [
     *(
         "analysis.compare",
@@ -71,9 +75,13 @@ def test_help_imports_nothing_heavy(command):
         (["sweeps/masking.py"], ["--max-epochs", "0"]),
         (["sweeps/masking.py"], ["--dry-run", "--encoder-weights", "abc"]),
         (["sweeps/masking.py"], ["--dry-run", "--text-weights", "/dev/null"]),
+        (["sweeps/masking.py"], ["--dry-run", "--text-weights", "opennai"]),
         (["sweeps/masking.py"], ["--dry-run", "--recording", "/nonexist"]),
+        (["sweeps/masking.py"], ["--dry-run", "--synthetic.sentences", "100000000"]),
+        (["sweeps/masking.py"], ["--dry-run", "--recording", "ftp://nope.invalid/x"]),
         (["sweeps/masking.py"], ["--dry-run", "--subject", "foo"]),
         (["sweeps/images.py"], ["--image-weights", "no/such.safetensors"]),
+        (["sweeps/images.py"], ["--image-weights", "laion5b"]),
         (["sweeps/images.py"], ["--responses", "/nonexistent"]),
         (["sweeps/images.py"], ["--synthetic.subjects", "0"]),
         (["analysis/evaluate.py"], ["--confirm-seeds", "5", "5"]),
@@ -94,6 +102,15 @@ def test_a_wrong_flag_is_one_line_before_anything_heavy_is_imported(command, wor
     assert not HEAVY & imported(done.stderr)
 
 
+@pytest.mark.parametrize("script", BENCHMARKS)
+def test_a_benchmark_reads_its_flags_before_anything_heavy_is_imported(script):
+    done = start("-X", "importtime", script, "--nope")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("import time:"))
+    assert line.startswith(f"error: {script} has no flag --nope. ")
+    assert not HEAVY & imported(done.stderr)
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -106,6 +123,16 @@ def test_a_storage_that_is_not_there_is_said_before_anything_heavy_is_imported(m
     (line,) = (line for line in done.stderr.splitlines() if not line.startswith("import time:"))
     assert line == f"error: no storage at {tmp_path / 'no'}. Check --storage, or run a sweep first."
     assert not HEAVY & imported(done.stderr)
+
+
+def test_a_storage_that_is_a_file_is_said_of_the_variable_that_named_it(tmp_path):
+    (tmp_path / "file").touch()
+    done = start("-m", "ssense.engine.view.mlflow_ui", SSENSE_STORAGE=str(tmp_path / "file"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: SSENSE_STORAGE={tmp_path / 'file'} is a file, not a folder. "
+        "Example: SSENSE_STORAGE=storage.\n"
+    )
 
 
 def test_a_wrong_variable_is_named():

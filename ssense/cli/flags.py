@@ -46,6 +46,7 @@ _COMMAND = re.compile(r"(?<!\S)\S*(?:python[\d.]*|\.py)'?(?= )")
 """Beginning of a command that a message prints."""
 _LONGEST_RANGE = 10_000
 _LARGEST = 2**63  # what libraries take for a whole number
+_MOST_DIGITS = 30  # with zeros in front; more are never converted
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -407,6 +408,8 @@ def _item(source: Source, text: str, kind: Any) -> Any:
         # By division, so that 5% is the number nearest to 0.05.
         return _item(source, text.removesuffix("%"), float) / 100
     if not _is_value(text, kind):
+        if _is_too_large(text, kind):
+            raise source.refuse(f"{_told(text)} is too large")
         raise source.refuse(f"{_told(text)} is not {_WORDS[kind]}{_hint(text, source.flag)}")
     return kind(text)
 
@@ -427,13 +430,28 @@ def _hint(text: str, flag: Flag) -> str:
 def _is_value(text: str, kind: Any) -> bool:
     """Whether a text is a number that libraries can take."""
     if kind is int:
-        return bool(re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", text)) and abs(int(text)) < _LARGEST
+        return (
+            bool(re.fullmatch(rf"\s*[+-]?[0-9]{{1,{_MOST_DIGITS}}}\s*", text))
+            and abs(int(text)) < _LARGEST
+        )
     if kind is float:
         try:
             return math.isfinite(float(text)) and "_" not in text
         except ValueError:
             return False
     return kind in (str, Path)
+
+
+def _is_too_large(text: str, kind: Any) -> bool:
+    """Whether a text that is no value says a number all the same, or a range of whole ones."""
+    if kind is int:
+        parts = re.fullmatch(r"\s*[+-]?([0-9]+)(?:(?:-|\.\.)([0-9]+))?\s*", text)
+        found = filter(None, parts.groups()) if parts else ()
+        return any(len(part) > _MOST_DIGITS or int(part) >= _LARGEST for part in found)
+    try:
+        return kind is float and math.isinf(float(text)) and any(map(str.isdigit, text))
+    except ValueError:
+        return False
 
 
 def _switch(source: Source, text: str) -> bool:
@@ -503,7 +521,7 @@ def _by_source(message: str, sources: Iterator[Source] | Any) -> str:
     for source in sources:
         if source.variable:
             value = rf"{re.escape(' '.join(source.texts))}|[-+.]?\d"
-            flag = rf"{re.escape(source.flag.typed)}(?![\w.-])"
+            flag = rf"{re.escape(source.flag.typed)}(?![\w-]|\.\w)"
             blamed = re.sub(rf"{flag} (?={value})", f"{source.variable}=", blamed)
             blamed = re.sub(flag, source.variable, blamed)
     return blamed + rest

@@ -11,8 +11,11 @@ import os
 import platform
 import re
 import shutil
+import signal
+import stat
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +34,7 @@ except ModuleNotFoundError:  # every command that reads or writes a storage impo
 
 # SQLite's own files lie beside a database that was not finished.
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}(-journal|-wal|-shm)?")
-_SCRATCH = "unfinished-"
+_LOCK = "lock"
 _UNLOCKED_S = 5.0  # between making a scratch folder and locking it; far more than that takes
 _ELSEWHERE_S = 86_400.0
 """Age of an abandoned scratch folder where locks of other machines may not be seen."""
@@ -86,6 +89,8 @@ def open_storage(location: str, *, must_exist: bool = False) -> UPath:
         raise
     except Exception as error:  # an object store raises whatever its client library does
         reason = getattr(error, "strerror", None) or one_line(error)
+        if isinstance(error, FileExistsError):
+            reason = "a file is in its place"
         raise UserError(
             f"storage {location} can't be written to ({reason}). Check `storage`."
         ) from error
@@ -547,11 +552,13 @@ def write_folder(
                 "Choose another folder, or remove it first."
             )
         root.parent.mkdir(parents=True, exist_ok=True)
-        with _scratch_folder(root) as scratch:
-            unfinished = scratch / root.name
-            unfinished.mkdir()
+        with scratch_folder(root.parent, f".{root.name}.unfinished-") as unfinished:
             write(unfinished)
             unfinished.replace(root)
+    except MemoryError as error:
+        raise UserError(
+            f"this machine has too little memory for the {what} {root}. Ask for a smaller one."
+        ) from error
     except OSError as error:
         if is_there():
             return
@@ -562,38 +569,67 @@ def write_folder(
 
 
 @contextlib.contextmanager
-def _scratch_folder(root: Path) -> Iterator[Path]:
-    """Yield a folder beside `root` that is removed at the end, or by the next call after a kill.
+def scratch_folder(place: Path | None = None, prefix: str = "ssense-scratch-") -> Iterator[Path]:
+    """Yield an empty folder that is removed at the end, or by the next call after a kill.
 
-    A process that works in the folder holds the lock in it, which the system releases with the
+    A process that works in the folder holds the lock beside it, which the system releases with the
     process. On a shared file system it may do so for this machine alone, so the folder's name has
-    the machine.
+    the machine. SIGTERM, which would end the process at once, is an interrupt meanwhile.
+
+    Args:
+        place: Folder to make it in; None for the temporary one.
+        prefix: Beginning of its name. This user's folders with the same prefix that were left
+            behind are removed.
+
+    Raises:
+        OSError: The folder can't be made.
     """
-    lock = f"{root.name}.lock"
-    prefix = f".{root.name}.{_SCRATCH}"
+    place = place or Path(tempfile.gettempdir())
     here = f"{prefix}{platform.node()}"
-    for left in root.parent.glob(f"{glob.escape(prefix)}*"):
+    for left in place.glob(f"{glob.escape(prefix)}*"):
         least_s = _UNLOCKED_S if left.name.rpartition("-")[0] == here else _ELSEWHERE_S
-        if _is_abandoned(left, left / lock, least_s):
+        if _is_abandoned(left, least_s):
             shutil.rmtree(left, ignore_errors=True)
     with (
-        tempfile.TemporaryDirectory(dir=root.parent, prefix=f"{here}-") as scratch,
+        _sigterm_interrupts(),
+        tempfile.TemporaryDirectory(
+            dir=place, prefix=f"{here}-", ignore_cleanup_errors=True
+        ) as whole,
         contextlib.ExitStack() as stack,
     ):
         with contextlib.suppress(OSError):  # a file system without locks
-            stack.enter_context(_locked(Path(scratch) / lock))
-        yield Path(scratch)
+            stack.enter_context(_locked(Path(whole) / _LOCK))
+        scratch = Path(whole) / "files"
+        scratch.mkdir()
+        yield scratch
 
 
-def _is_abandoned(folder: Path, lock: Path, least_s: float) -> bool:
-    """Whether a scratch folder has been there for so many seconds, and nobody holds its lock."""
+def _is_abandoned(folder: Path, least_s: float) -> bool:
+    """Whether a scratch folder of this user has been there for so long, and nobody has its lock."""
     try:
-        if time.time() - folder.stat().st_mtime < least_s:
+        about = folder.lstat()
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
             return False
-        with _locked(lock):  # released again: NFS keeps the folder of a file that is open
+        if time.time() - about.st_mtime < least_s:
+            return False
+        with _locked(folder / _LOCK):  # released again: NFS keeps the folder of an open file
             return True
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Take SIGTERM for an interrupt meanwhile, unless it has a handler already."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

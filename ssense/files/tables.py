@@ -15,6 +15,8 @@ from ssense.errors import UserError, one_line, printable
 
 WHOLE_NUMBERS = 2.0**53  # below it a float64, as columns are read, holds every whole number
 
+_OTHER_SEPARATORS = {b"\t": "tabs", b";": "semicolons", b"|": "vertical bars"}
+_LONGEST_HEADER = 2**16  # bytes; a damaged file may have no second line
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -25,6 +27,7 @@ def csv_columns(path: Path) -> list[str]:
         UserError: The file is missing, empty, not UTF-8 or not a CSV table.
     """
     _require_utf8_file(path)
+    _refuse_other_separator(path)
     try:
         with pyarrow.csv.open_csv(path, parse_options=_parse_options()) as reader:
             names: list[str] = reader.schema.names
@@ -141,6 +144,18 @@ def _require_utf8_file(path: Path) -> None:
         raise _cannot_read(path, error) from error
     if start in _UTF16_MARKS:
         raise _not_utf8(path, 0)
+
+
+def _refuse_other_separator(path: Path) -> None:
+    """Refuse a table whose header line has another separator than commas."""
+    with path.open("rb") as file:
+        header = file.readline(_LONGEST_HEADER)
+    for separator, name in _OTHER_SEPARATORS.items():
+        if separator in header and b"," not in header:
+            raise UserError(
+                f"{path}: its columns are separated by {name}. Save it again with commas, and with "
+                "points in decimals."
+            )
 
 
 def _cannot_read(path: Path, error: OSError) -> UserError:

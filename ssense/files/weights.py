@@ -34,6 +34,8 @@ _STORAGES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
 }
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _SIZE = 2**10  # a file of text in place of weights is told by its beginning
 _REASON_CHARACTERS = 100
 _NAMED = 3  # names in a message
@@ -62,6 +64,38 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             ".safetensors or saved by torch.save."
         ) from error
     return _plain(path, found)
+
+
+def fault(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say what keeps the values of a state dictionary from being trained weights, if anything.
+
+    A network takes whatever numbers it is given, and gives NaN or nonsense for some.
+
+    Args:
+        state: The state dictionary; what is not wanted, or missing, is passed over.
+        wanted: The model's own tensors by name, of whatever values.
+
+    Returns:
+        The first fault, "layer1.0.bn1.running_var holds NaN or infinity"; empty if there is none.
+    """
+    for name, own in wanted.items():
+        tensor = state.get(name)
+        if tensor is None:
+            continue
+        is_float = own.is_floating_point()
+        if tensor.dtype not in (_FLOATS if is_float else _INTS):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            kind = "floating point" if is_float else "whole numbers"
+            return f"{printable(name)} is {dtype}, not {kind}"
+        if not is_float or not tensor.numel():
+            continue
+        # A fifth of the time that `isfinite` takes for all of them, and NaN comes through.
+        lowest, highest = (end.to(own.dtype) for end in torch.aminmax(tensor))
+        if not (lowest.isfinite() and highest.isfinite()):  # nor is 1e300 in single precision
+            return f"{printable(name)} holds NaN or infinity"
+        if name.endswith("running_var") and lowest < 0:
+            return f"{printable(name)} holds negative variances"
+    return ""
 
 
 def some(names: Sequence[str]) -> str:
@@ -96,6 +130,14 @@ def _plain(path: Path, found: Any) -> dict[str, Tensor]:
         or not all(isinstance(value, Tensor) for value in found.values())
     ):
         raise UserError(f"{path}: holds more than tensors by name. Save a state dictionary.")
+    for name, tensor in found.items():
+        if tensor.layout is not torch.strided or tensor.dtype not in (*_FLOATS, *_INTS):
+            kind = f"{str(tensor.dtype).removeprefix('torch.')} {str(tensor.layout)[6:]}"
+            kind = kind.removesuffix(" strided")
+            raise UserError(
+                f"{path}: {printable(name)} is {kind}, which no layer here computes with. Save the "
+                "state dictionary in float32."
+            )
     state = dict(found)
     while any(all(name.startswith(prefix) for name in state) for prefix in _IN_FRONT):
         state = {name.partition(".")[2]: tensor for name, tensor in state.items()}

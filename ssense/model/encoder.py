@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssense.choices import BatchNorm, Precision
 from ssense.errors import UserError, one_line, printable
-from ssense.files.weights import load_weights, read_weights, some
+from ssense.files.weights import fault, load_weights, read_weights, some
 from ssense.model.resnet import ResNet18
 
 EMBEDDING_DIMENSIONS = 512
@@ -143,6 +143,8 @@ def build_encoder(
     if weights == "random":
         return encoder
     pretrained = dict(_pretrained_state(weights))
+    if reason := fault(pretrained, encoder.resnet.state_dict()):
+        raise UserError(f"{weights}: not the weights of a ResNet-18, {reason}. {_WHAT_TO_GIVE}")
     rgb = pretrained.pop("conv1.weight", None)
     if rgb is not None and rgb.ndim == 4 and conv1 != "random":
         pretrained["conv1.weight"] = getattr(rgb, conv1)(dim=1, keepdim=True)

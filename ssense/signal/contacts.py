@@ -29,10 +29,11 @@ _BODY = "ECG|EKG|EMG|EOG"
 # Words that are in no electrode's name, wherever they stand: "SYNC IN", "A-DC1".
 _WORDS = (
     "HEART(?:RATE|BEAT)?|CARDIO|PULSE?|PLETH?|BEAT|BPM|SAO2|SPO2|OSAT|"  # heart and blood
-    "RESP(?:IRATION)?|(?:AIR)?FLOW|THORAX|ABDOMEN|SNORE|EFFORT|"
-    "(?:EYE|GAZE|PUPIL)[XYLR]?|[HV]EO[LRUD]?|"
+    "RESP(?:IRATION)?|BREATH(?:ING)?|(?:AIR|C|NASAL|PTAF)?FLOW|CPAP|PTAF|THERMISTOR|THORAX|ABDOMEN|SNORE|EFFORT|"
+    "(?:EYE|GAZE|PUPIL)[XYLR]?|(?:EYE)?BLINKS?|[HV]EO[LRUD]?|"
     "DC|MKR|MRK|MARK(?:ER)?S?|EVENTS?|EVT|STIM(?:ULUS)?|TTL|SYNC|PHOTO(?:DIODE|CELL)?|DIODE|"
-    "(?:DIG|STIM)?TRIG(?:GERS?)?(?:IN|OUT)?|DIN|DIGITAL(?:IN|OUT)?|BUTTON(?:S|BOX)?|EXG|"
+    "(?:DIG|STIM)?TRIG(?:GERS?)?(?:IN|OUT)?|TRGS?|DIN|DOUT|DIG(?:ITAL)?(?:IN|OUT)?|"
+    "AINP?|ANALOG(?:UE)?(?:IN|OUT)?|BUTTON(?:S|BOX)?|EXG|"
     "STATUS|ANNOTATIONS?|AUX|MISC|(?:AUDIO|SOUND)[LR]?|MICROPHONE|SPEAKER|CLOCK|COUNTER|TIMESTAMP|"
     "ACCEL(?:EROMETER)?[XYZ]?"
 )
@@ -45,7 +46,8 @@ _INPUTS = (
 )
 _NOT_NEURAL = re.compile(
     rf"[LRHV]?[ -]?(?:{_BODY}).*|TRIG(?!ON).*|(?:{_INPUTS})[ .:-]*\d*|"
-    r"(?:REF|REFERENCE|GND|GROUND)[ .:-]+[A-Z]\w*|ACC ?[XYZ]|HR|PR|IBI|TEMP|KEY|CAL|TIME|"
+    r"(?:ELEC(?:TRODE)?|COM(?:MON)?)[ ._:-]*(?:REF|REFERENCE|GND|GROUND)[ .:-]*\d*|"
+    r"(?:REF|REFERENCE|GND|GROUND)[ ._:-]+[A-Z]\w*|ACC ?[XYZ]|HR|PR|IBI|TEMP|KEY|CAL|TIME|"
     r"[LR]?[ -]?LEG[ /-]?[LR]?"
 )
 # Of these names a third number makes a shaft: orbital or occipital cortex, say.
@@ -117,12 +119,13 @@ def not_neural(names: Iterable[str]) -> frozenset[str]:
     """The names of channels that record no brain, whatever their case.
 
     Words, at the start or between separators and with digits around, tell heart (ECG, EKG, HEART,
-    PULS, BEAT), muscle (EMG), eye (EOG, EYE, GAZE, HEO), breath and blood gas (RESP, FLOW, SaO2),
-    markers, events, triggers and other inputs (MKR, EVENT, STIM, TRIG, SYNC, DC, DIN, EXG, AUX,
-    AUDIO, BUTTON): "X_ECG", "SYNC IN", "A-DC1". As a whole name so do references and ground (REF,
-    GND, "REF A"), STI, CHIN and others. Other letters make another word: "DCa1" and "REFL1" are
-    contacts, and so are the "frontal eye field" and three or more of ORB, REF, LOC, ROC, MIC, ABD,
-    THO or LEG with numbers; with fewer "LOC-A2" is an eye against an ear.
+    PULS, BEAT), muscle (EMG), eye (EOG, EYE, GAZE, BLINK, HEO), breath and blood gas (RESP,
+    BREATHING, FLOW, SaO2), markers, events, triggers and other inputs (MKR, EVENT, STIM, TRIG, TRG,
+    SYNC, DC, DIN, DIG, AIN, ANALOG, EXG, AUX, AUDIO, BUTTON): "X_ECG", "SYNC IN", "A-DC1". As a
+    whole name so do references and ground (REF, GND, "REF A", ELEC_REF, "common ref"), STI, CHIN
+    and others. Other letters make another word: "DCa1" and "REFL1" are contacts, and so are the
+    "frontal eye field" and three or more of ORB, REF, LOC, ROC, MIC, ABD, THO or LEG with numbers;
+    with fewer "LOC-A2" is an eye against an ear.
     """
     plain = {name: plain_name(name).upper() for name in names}
     perhaps = {

@@ -14,7 +14,7 @@ from ssense.choices import UNTRAINED
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import weights_file
 from ssense.files.tensor_file import read_tensor, write_tensor
-from ssense.targets.clip_weights import load_clip_weights
+from ssense.targets.clip_weights import check_clip_weights, load_clip_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,6 +114,37 @@ def check_weights(model: str, weights: str, what: str) -> None:
         f"{model} (it has: {known}). Check the path, or go online with one of these, or set "
         f"`{what}.weights` to a local file, or to {UNTRAINED} for a trial."
     )
+
+
+def check_file(model: str, weights: str, what: str) -> None:
+    """Refuse a file of weights that `frozen_clip` would refuse, without building the model.
+
+    Args:
+        model: Name of the model in open_clip.
+        weights: What `check_weights` takes; whatever is no file passes.
+        what: The tower that the weights are for, "text" or "image".
+
+    Raises:
+        UserError: The file can't be read, or is another model's.
+    """
+    import open_clip
+
+    file = weights_file(weights)
+    if file is None:
+        return
+    model_config(model)
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with torch.device("meta"):
+            clip = open_clip.create_model(model, device="meta", pretrained_text=False)
+        check_clip_weights(clip, file, what)
+    except UserError:
+        raise
+    except Exception:  # of a model that can't be built without numbers: `frozen_clip` says so
+        return
+    finally:
+        logging.disable(level)
 
 
 def _similar(name: str, known: Sequence[str]) -> list[str]:

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 
 from ssense.errors import UserError, printable
-from ssense.files.weights import read_weights, some
+from ssense.files.weights import fault, read_weights, some
 
 if TYPE_CHECKING:
     from torch import nn
 
+_OF_BIG_VISION = (".npz", ".npy")  # of Google's
 _OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
 _SCALES = ("logit_scale", "logit_bias")  # of the similarity, which is not needed here
+
+_WHAT_TO_GIVE = "Give the weights as they were trained, in floating point."
 
 _RENAMED = (
     ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
@@ -61,18 +64,47 @@ def load_clip_weights(clip: nn.Module, path: Path, what: str) -> None:
     Raises:
         UserError: The file can't be read, or is another model's.
     """
-    if path.suffix in (".npz", ".npy"):  # of Google's big_vision
+    if path.suffix in _OF_BIG_VISION:
         from open_clip import load_checkpoint
 
         load_checkpoint(clip, str(path))
+        if reason := fault(clip.state_dict(), clip.state_dict()):
+            raise UserError(f"{path}: {reason}. {_WHAT_TO_GIVE}")
         return
+    clip.load_state_dict(_fitting(clip, path, what), strict=False)
+
+
+def check_clip_weights(clip: nn.Module, path: Path, what: str) -> None:
+    """Refuse a file that `load_clip_weights` would refuse, for a model that needs no memory.
+
+    Args:
+        clip: The model, which may be on the device "meta".
+        path: State dictionary of the whole model, or of this tower; of big_vision's, which are
+            read by open_clip alone, nothing is looked at.
+        what: "text" or "image", the tower that is needed.
+
+    Raises:
+        UserError: The file can't be read, or is another model's.
+    """
+    if path.suffix not in _OF_BIG_VISION:
+        _fitting(clip, path, what)
+
+
+def _fitting(clip: nn.Module, path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a file that a model takes, under the model's names.
+
+    Raises:
+        UserError: The file can't be read, or is another model's.
+    """
     found = read_weights(path)
     _check_activation(path, clip, found)
-    state = _for(clip, open_clip_names(found))
-    wanted = clip.state_dict()
-    needed = {name for name in wanted if _is_of(name, what)}
-    _check(path, what, {name: wanted[name] for name in sorted(needed)}, state)
-    clip.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
+    state = _named_as_in(clip, open_clip_names(found))
+    wanted = {name: own for name, own in clip.state_dict().items() if name not in _SCALES}
+    if reason := fault(state, wanted):
+        raise UserError(f"{path}: {reason}. {_WHAT_TO_GIVE}")
+    _resize(clip, state)
+    _check(path, what, {name: wanted[name] for name in sorted(wanted) if _is_of(name, what)}, state)
+    return {name: state[name] for name in clip.state_dict() if name in state}
 
 
 def _check_activation(path: Path, clip: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -121,18 +153,23 @@ def _renamed(name: str) -> str:
     return name
 
 
-def _for(clip: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring a state dictionary to the layout and the image size of a model."""
+def _named_as_in(clip: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring a state dictionary to the layout of a model."""
     from open_clip.convert import convert_state_dict
-    from open_clip.factory import resize_pos_embed, resize_text_pos_embed
     from open_clip.model import convert_to_custom_text_state_dict
 
     state = convert_state_dict(clip, state)
     if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
+    return state
+
+
+def _resize(clip: nn.Module, state: dict[str, Tensor]) -> None:
+    """Bring a state dictionary to the image size and the text length of a model."""
+    from open_clip.factory import resize_pos_embed, resize_text_pos_embed
+
     for resize in (resize_pos_embed, resize_text_pos_embed):
         resize(state, clip)
-    return state
 
 
 def _is_of(name: str, what: str) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from ssense.choices import TEXT_TOWER
 from ssense.data.repeats import TowerTexts, first_of
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, weights_identity
@@ -34,7 +35,7 @@ class TextSpec:
     wrong activation; they were trained with QuickGELU.
     """
 
-    model: str = "ViT-B-32-quickgelu"
+    model: str = TEXT_TOWER
     weights: str = "openai"
 
 

@@ -162,8 +162,13 @@ def test_a_single_share_and_one_of_a_group_may_be_percentages_too():
         (["DIR", "--seeds", "abc"], "--seeds abc: abc is not a whole number"),
         (["DIR", "--seeds", "9-0"], "the range 9-0 runs backwards. Example: --seeds 0-9."),
         (["DIR", "--seeds", "0-999999999999999999"], "has over 10,000 numbers"),
-        (["DIR", "--seeds", f"0-{'9' * 5000}"], "is not a whole number"),
-        (["DIR", "--seeds", f"{2**63}-{2**63 + 1}"], "is not a whole number"),
+        (["DIR", "--seeds", "9" * 20], f"--seeds {'9' * 20}: {'9' * 20} is too large. Example: "),
+        (["DIR", "--epochs", f"-{2**63}"], "is too large. Example: --epochs 100."),
+        (["DIR", "--epochs", "0-9"], "0-9 is not a whole number"),
+        (["DIR", "--seeds", f"0-{'9' * 5000}"], "is too large"),
+        (["DIR", "--seeds", f"{2**63}-{2**63 + 1}"], "is too large"),
+        (["DIR", "--ratios", "1e999"], "1e999 is too large"),
+        (["DIR", "--ratios", "inf"], "inf is not a number"),
         (["DIR", "--seeds", "1.0"], "1.0 is not a whole number"),
         (["DIR", "--seeds", ","], "--seeds ,: no value. Example: --seeds 0-9."),
         (["DIR", "--ratios", "x%"], "x is not a number. Example: --ratios 0.05 0.5."),
@@ -210,6 +215,7 @@ def test_a_value_of_a_variable_is_refused_by_the_variable_s_name(name, value, me
     [
         ("--ratios 0.1 0.5: both.", "SSENSE_RATIOS=0.1 0.5: both."),
         ("--epochs 0.5 is given.", "SSENSE_EPOCHS=0.5 is given."),
+        ("it does not fit. Check --epochs.", "it does not fit. Check SSENSE_EPOCHS."),
         (
             "it does not fit. Lower --epochs or --subjects, or give --epochs 1.",
             "it does not fit. Lower SSENSE_EPOCHS or --subjects, or give SSENSE_EPOCHS=1.",

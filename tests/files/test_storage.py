@@ -38,6 +38,7 @@ from ssense.files.storage import (
     relative_files,
     remove,
     remove_partial_files,
+    scratch_folder,
     subfolders_with,
     upload,
     write_folder,
@@ -93,7 +94,7 @@ def test_urls_stay_urls(tmp_path):
 @pytest.mark.parametrize(
     ("location", "reason"),
     [
-        ("{file}", "File exists"),
+        ("{file}", "a file is in its place"),
         ("{file}/below", "Not a directory"),
         ("http://127.0.0.1:9/folder", "Connect call failed ('127.0.0.1', 9)"),
     ],
@@ -305,6 +306,46 @@ def test_a_scratch_folder_of_another_machine_is_removed_after_a_day_alone(tmp_pa
         os.utime(other, (time.time() - age_s,) * 2)
     write_folder(root, "recording", lambda folder: (folder / "file").touch(), lambda: False)
     assert names(tmp_path) == [others[0].name, "data"]
+
+
+WORKS_FOR_EVER = """
+import time
+from ssense.files.storage import scratch_folder
+
+with scratch_folder() as folder:
+    (folder / "half").write_text("half")
+    print("works", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_temporary_folder_goes_in_the_end_by_sigterm_and_after_a_kill(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ssense.files.storage._UNLOCKED_S", 0)
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKS_FOR_EVER], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for worker in workers:
+        assert worker.stdout.readline() == b"works\n"
+    ended, killed, alive = workers
+    assert len(names(tmp_path)) == 3
+    ended.terminate()
+    ended.wait()
+    assert len(names(tmp_path)) == 2
+    killed.kill()
+    killed.wait()
+    (tmp_path / "ssense-scratch-link").symlink_to(tmp_path)  # what another user may put there
+    with scratch_folder(tmp_path) as folder:
+        assert names(folder) == []
+        assert len(names(tmp_path)) == 3  # this one, the link, and that of who is alive
+        (folder / "file").touch()
+    assert len(names(tmp_path)) == 2
+    assert alive.poll() is None
+    alive.kill()
+    alive.wait()
+    for worker in workers:
+        worker.stdout.close()
 
 
 def test_partial_files_of_killed_writers_go_with_the_next_write_and_the_next_opening(tmp_path):

@@ -366,6 +366,40 @@ def test_weights_of_another_network_are_refused(tmp_path, pretrained, change, na
     assert named in message
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("conv1.weight", lambda t: t.to(torch.float8_e4m3fn), "is float8_e4m3fn, which no layer"),
+        ("conv1.weight", lambda t: t.to(torch.complex64), "is complex64, which no layer here"),
+        ("fc.weight", lambda t: t.to_sparse(), "is float32 sparse_coo, which no layer here"),
+        ("conv1.weight", lambda t: t.to(torch.int64), "is int64, not floating point"),
+        ("layer1.0.bn1.num_batches_tracked", lambda t: t + 0.5, "is float32, not whole numbers"),
+        ("layer4.1.conv2.weight", lambda t: t * torch.nan, "holds NaN or infinity"),
+        ("bn1.bias", lambda t: t - torch.inf, "holds NaN or infinity"),
+        ("bn1.bias", lambda t: t.double() + 1e300, "holds NaN or infinity"),
+        ("bn1.running_var", lambda t: -t - 1, "holds negative variances"),
+    ],
+)
+def test_values_that_no_training_leaves_are_refused(tmp_path, pretrained, name, change, said):
+    path = tmp_path / "other.pth"
+    torch.save(pretrained | {name: change(pretrained[name])}, path)
+    message = refused(str(path))
+    assert message.startswith(f"{path}: ")
+    assert f"{name} {said}" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_will_do(tmp_path, pretrained, dtype):
+    state = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in pretrained.items()
+    }
+    save_file(state, tmp_path / "other.safetensors")
+    encoder = build_encoder(str(tmp_path / "other.safetensors"))
+    found = encoder.resnet.layer1[0].conv1.weight
+    torch.testing.assert_close(found, state["layer1.0.conv1.weight"].float(), rtol=0, atol=0)
+
+
 def test_a_deeper_resnet_is_refused(tmp_path):
     path = tmp_path / "resnet34.pth"
     torch.save(resnet34(weights=None).state_dict(), path)

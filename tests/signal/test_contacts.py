@@ -119,6 +119,9 @@ def test_both_hemispheres_have_neighbours(left):
         *("HEO", "VEO", "VEOU", "LOC-A2", "ROC-A1", "EXG1", "EXG8", "SYNC IN", "Sync-out"),
         *("stim channel", "DIN1", "Digital1", "DigTrig", "TrigOut", "DC Channel 1", "A-DC1"),
         *("Audio L", "REF A", "Ref-B", "Button1", "ACC X", "ACCEL1"),
+        *("TRG", "TRG1", "DIG", "DIG1", "DIG_IN 2", "AIN1", "ainp12", "ANALOG", "Analog In 3"),
+        *("Breathing", "BREATH", "CFLOW", "Nasal Flow", "Blink", "EyeBlink", "CPAP"),
+        *("ELEC_REF", "common ref", "COM-REF", "Common Reference", "REF_A", "elec gnd"),
     ],
 )
 def test_channels_of_heart_muscle_eye_markers_and_references_are_not_neural(name):
@@ -129,6 +132,7 @@ def test_contacts_that_begin_alike_stay():
     names = ["DCa1", "REFL1", "ECOG1", "iEEG1", "ACC1", "HR1", "TEMP1", "SOG1", "AR1", "G01", "1"]
     names += ["ORB1", "ORB2", "ORB3", "LOC1", "LOC2", "LOC3", "LOC4"]
     names += ["LEGA1", "THOA1", "CHINA1", "DC'1", "Frontal eye field 3", "TRIGON2", "HEAD1", "LOF1"]
+    names += ["TRGA1", "DIGA1", "AINa1", "COM1", "ELEC1", "RTG1", "LAI1", "NASAL1", "REFA1"]
     names += ["ABD1", "ABD2", "ABD3", "LOC-A1", "LOC-A2", "LOC-A3"]
     assert not_neural(names) == set()
     assert not_neural(["ORB1", "ORB2", "ORB+"]) == {"ORB1", "ORB2", "ORB+"}

@@ -15,9 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ssense.choices import CLIP_TAGS
+from ssense.engine.tasks.image_options import REAL, SYNTHETIC
 from ssense.errors import UserError
-from ssense.targets.clip import frozen_clip
+from ssense.targets.clip import check_file, frozen_clip
 from ssense.targets.clip_weights import open_clip_names
+from ssense.targets.image_features import ImageTowerSpec
+from ssense.targets.text import TextSpec
 
 SIZES = {
     "embed_dim": 24,
@@ -185,6 +189,47 @@ def test_a_file_that_lacks_a_projection_or_has_more_is_refused(clip, tmp_path):
     assert "it has adapter.weight more" in refused("same-quickgelu", path)
     save_file({"conv1.weight": torch.ones(1)}, path)
     assert "it lacks" in refused("same-quickgelu", path)
+
+
+@pytest.mark.parametrize("look", [frozen_clip, check_file])
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("ln_final.weight", lambda t: t.to(torch.float8_e5m2), "is float8_e5m2, which no layer"),
+        ("positional_embedding", lambda t: t.to(torch.int32), "is int32, not floating point"),
+        ("visual.positional_embedding", lambda t: t[:1].long(), "is int64, not floating point"),
+        ("token_embedding.weight", lambda t: t * torch.nan, "holds NaN or infinity"),
+    ],
+)
+def test_values_that_no_training_leaves_are_refused(look, name, change, said, clip, tmp_path):
+    state, path = clip.state_dict(), tmp_path / "w.pt"
+    torch.save(state | {name: change(state[name])}, path)
+    with pytest.raises(UserError) as error:
+        look("same-quickgelu", str(path), "text")
+    assert str(error.value).startswith(f"{path}: {name} {said}")
+
+
+@pytest.mark.parametrize("model", VARIANTS)
+@pytest.mark.parametrize("layout", ["state dictionary", "transformers"])
+def test_a_file_is_refused_without_the_model_as_it_is_with_it(model, layout, clip, tmp_path):
+    path = save(layout, clip, tmp_path)
+    said = []
+    for look in (frozen_clip, check_file):
+        try:
+            look(model, str(path), "image")
+            said.append("")
+        except UserError as error:
+            said.append(str(error))
+    assert said[0] == said[1]
+    assert bool(said[0]) == (model == "wider")
+
+
+def test_tags_are_known_without_open_clip_as_it_has_them():
+    from open_clip import list_pretrained_tags_by_model
+
+    for model, tags in CLIP_TAGS.items():
+        assert list(tags) == list_pretrained_tags_by_model(model)
+    assert {TextSpec().model, ImageTowerSpec().model, REAL.tower, SYNTHETIC.tower} == {*CLIP_TAGS}
 
 
 def test_openai_s_archive_is_refused_by_a_model_of_another_activation(clip, tmp_path):

@@ -30,6 +30,8 @@ from ssense.data.recordings.signal_file import open_signals
 from ssense.data.recordings.signal_quality import (
     CELL_S,
     CLIPPED_SHARE,
+    FLAT_SHARE,
+    FLAT_STEPS,
     OUT_OF_SCALE_FACTOR,
     PROBE_S,
     PROBES,
@@ -534,6 +536,8 @@ def _sentence_doubts(transcript: Transcript, tower: TowerTexts | None) -> Iterat
             f"{_count(len(several), 'sentence number')} with several texts, of which the first is "
             f"taken: {number} has “{printable(one, 20)}” and “{printable(other, 20)}”"
         )
+    if odd := transcript.odd_times:
+        yield f"{odd}; check the transcript"
     if tower is not None and tower.cut.any():
         yield (
             f"{_count(int(tower.cut.sum()), 'text')} longer than the {tower.most_tokens} tokens "
@@ -614,12 +618,12 @@ def _signals_details(signals: Signals) -> list[str]:
     rows = [(name, _percent(share)) for name, share in signals.flat_share.items()]
     looked = (
         f"Every channel was checked in {PROBES} stretches of {PROBE_S:g} s over the movie, and up "
-        f"to {REFERENCES} channels throughout. A signal that does not change at all for "
-        f"{CELL_S:g} s counts as missing; the recording counts as without signal where half of "
-        "its channels "
-        "do. Left out are channels that are constant, without signal for most of the time, "
-        "identical "
-        f"to another, at their own extremes in over {100 * CLIPPED_SHARE:g} % of the samples, NaN, "
+        f"to {REFERENCES} channels throughout. A signal that changes by no more than "
+        f"{FLAT_STEPS:g} steps of its converter, or {100 * FLAT_SHARE:g} % of its usual change, in "
+        f"{CELL_S:g} s counts as missing; the recording counts as without signal where half of its "
+        "channels do. Left out are channels that are constant, without signal for most of the "
+        "time, another one but for a factor and an offset, at their own extremes in over "
+        f"{100 * CLIPPED_SHARE:g} % of the samples, NaN, "
         "infinite or over a kilovolt anywhere among these, or of a standard deviation over "
         f"{OUT_OF_SCALE_FACTOR:g} times above or below the median channel's."
     )

@@ -378,8 +378,11 @@ def _settle_overflow(
 
 def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
     counts = [f"{count} {why}" for why, count in dropped.items() if count]
+    cause = recording.transcript.odd_times
+    advice = "Check the timings and the signals, or relax the length rule."
+    if cause:
+        advice = f"In its transcript {cause}. Put that right there."
     return UserError(
         f"none of the {sum(dropped.values())} sentences of {recording.subject} "
-        f"{recording.trial} ({recording.movie}) is left: {listing(counts)}. "
-        "Check the timings and the signals, or relax the length rule."
+        f"{recording.trial} ({recording.movie}) is left: {listing(counts)}. {advice}"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from ssense.errors import UserError, one_line, printable
+from ssense.files.tables import listing
 
 # The release holds datasets that no label names: one for sub_1, 10 beside 154 labels for sub_2.
 # A larger surplus means that the labels belong to another recording or are cut short.
@@ -79,10 +80,12 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
         for name in ("data", *(f"data/electrode_{number}" for number in missing)):
             _refuse_other_items(file, name, path)
         if missing:
+            advice = "Restore both files from the download."
+            if others := _other_names(file):
+                advice = f"{others}. Call them data/electrode_0 and so on, in the labels' order."
             raise UserError(
                 f"{path} lacks data/electrode_{missing[0]}: {labels_path} names "
-                f"{n_labels} channels, {n_labels - len(missing)} of them are there. "
-                "Restore both files from the download."
+                f"{n_labels} channels, {n_labels - len(missing)} of them are there. {advice}"
             )
         surplus = len(channels) - n_labels
         if surplus > max(UNLABELLED_ALWAYS_TOLERATED, UNLABELLED_TOLERATED_FRACTION * n_labels):
@@ -117,6 +120,15 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
         and channel.dtype.kind in "fiu"
         and channel.shape is not None
     }
+
+
+def _other_names(file: h5py.File) -> str:
+    """What is where channels are wanted, by names that are none of theirs; empty if nothing is."""
+    group = file.get("data")
+    if not isinstance(group, h5py.Group):
+        return f"Without a group data, it holds {listing(list(file), most=5)}" if len(file) else ""
+    others = [name for name in group if not _CHANNEL.fullmatch(name)]
+    return f"The group data holds {listing(others, most=5)}" if others else ""
 
 
 def _refuse_other_items(file: h5py.File, name: str, path: Path) -> None:

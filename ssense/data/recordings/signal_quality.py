@@ -1,8 +1,10 @@
 """What is wrong with the signals of a recording, found without reading all of them.
 
 Every channel is looked at in `PROBES` stretches spread over the movie, and up to `REFERENCES`
-channels throughout, to find where the recording as a whole has no signal. A stretch in which no
-sample changes counts as without signal: noise alone makes the samples of a living channel differ.
+channels throughout, to find where the recording as a whole has no signal. A stretch that hardly
+changes counts as without signal, and so does one in which the last bit of the converter toggles:
+noise alone makes the samples of a living channel differ. It makes those of two channels differ too:
+a channel that is another one times a factor, plus an offset, is a copy.
 """
 
 from __future__ import annotations
@@ -15,16 +17,22 @@ import numpy as np
 
 CONSTANT = "constant"
 IDENTICAL = "identical to another"
+COPIED = "a copy of another but for offset and factor"
 CLIPPED = "clipped"
 SILENT = "mostly without signal"
 NO_VOLTAGE = "NaN or beyond a kilovolt"
 OUT_OF_SCALE = "out of scale with the others"
-BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
+BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, COPIED, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
 
 PROBES = 32
 PROBE_S = 1.0
 REFERENCES = 16
-CELL_S = 0.25  # a signal without any change for so long does not count
+CELL_S = 0.25  # a signal that hardly changes for so long does not count
+FLAT_STEPS = 2.0  # steps of the converter, peak to peak, that are hardly a change
+FLAT_SHARE = 0.02  # share of a channel's usual change in a cell, peak to peak, that hardly is one
+ROUNDING = 1e-6  # share of a range; a converter's step is at least a hundred-thousandth of it
+SKETCH = 4096  # samples of a channel that are compared with those of others
+COPY_ERROR = 1e-3  # standard deviations, by rounding; the noise of amplifiers is far larger
 LEAST_CELL = 32  # samples: at low rates a few equal ones are chance
 DEAD_SHARE = 0.5  # share of the channels looked at, or of a channel's cells
 CLIPPED_SHARE = (
@@ -64,10 +72,19 @@ class SignalQuality:
 
 @dataclass(frozen=True, eq=False)
 class _Probe:
-    """One channel as its probes show it: `flat` says of each cell whether it never changes."""
+    """One channel as its probes show it.
+
+    Attributes:
+        flat: Whether it hardly changes in a cell, bool [cells].
+        flat_uv: The change that is hardly one, peak to peak.
+        same: Hash of all samples.
+        sketch: Samples spread over each cell, less their mean, float64 [cells, samples].
+    """
 
     flat: np.ndarray
+    flat_uv: float
     same: bytes
+    sketch: np.ndarray
     voltage: bool
     constant: bool
     clipped: bool
@@ -94,14 +111,16 @@ def signal_quality(
         return SignalQuality({}, np.empty((0, 2), np.int64), {}, np.nan)
     cells = _probed_cells(n_cells, max(1, round(PROBE_S * rate_hz / cell)))
     probes = {name: _probe(read, name, movie.start, cell, cells) for name in electrodes}
-    dead, invalid = _dead_cells(read, _references(probes), movie.start, cell, n_cells)
+    references = {name: probes[name].flat_uv for name in _references(probes)}
+    dead, invalid = _dead_cells(read, references, movie.start, cell, n_cells)
     alive = ~dead[cells]
+    copies = _copies(probes, alive)
     left_out: dict[str, str] = {}
     flat_share: dict[str, float] = {}
     seen: set[bytes] = set()
     for name, probe in probes.items():
         share = float(probe.flat[alive].mean()) if alive.any() else 1.0
-        if reason := _reason(probe, share, probe.same in seen, name in invalid):
+        if reason := _reason(probe, share, probe.same in seen, name in copies, name in invalid):
             left_out[name] = reason
         elif share > NOTABLE_SHARE:
             flat_share[name] = share
@@ -118,7 +137,7 @@ def signal_quality(
     )
 
 
-def _reason(probe: _Probe, flat_share: float, seen: bool, invalid: bool) -> str:
+def _reason(probe: _Probe, flat_share: float, seen: bool, copy: bool, invalid: bool) -> str:
     if invalid or not probe.voltage:
         return NO_VOLTAGE
     if probe.constant:
@@ -127,6 +146,8 @@ def _reason(probe: _Probe, flat_share: float, seen: bool, invalid: bool) -> str:
         return SILENT
     if seen:
         return IDENTICAL
+    if copy:
+        return COPIED
     return CLIPPED if probe.clipped else ""
 
 
@@ -152,13 +173,16 @@ def _probed_cells(n_cells: int, per_probe: int) -> np.ndarray:
 def _probe(read: Read, name: str, start: int, cell: int, cells: np.ndarray) -> _Probe:
     stretches = [(start + a * cell, start + b * cell) for a, b in _runs_of(cells)]
     samples = np.concatenate(read(name, stretches)).reshape(-1, cell)
-    flat = _is_flat(samples)
+    flat_uv = _flat_uv(samples)
+    flat = _is_flat(samples, flat_uv)
     varying = samples[~flat].ravel()
     varying = varying[np.abs(varying) <= LARGEST_UV]
     extremes = (varying == varying.max()) | (varying == varying.min()) if len(varying) else varying
     return _Probe(
         flat=flat,
+        flat_uv=flat_uv,
         same=hashlib.sha256(samples.tobytes()).digest(),
+        sketch=_sketch(samples),
         voltage=_is_voltage(samples),
         constant=bool(samples.min() == samples.max()),
         clipped=bool(len(varying) and extremes.mean() > CLIPPED_SHARE),
@@ -191,29 +215,91 @@ def _references(probes: dict[str, _Probe]) -> list[str]:
 
 
 def _dead_cells(
-    read: Read, references: list[str], start: int, cell: int, n_cells: int
+    read: Read, references: dict[str, float], start: int, cell: int, n_cells: int
 ) -> tuple[np.ndarray, set[str]]:
     """Which cells are without signal in at least half of the references, bool [cells].
 
     Also the references with a sample that is not a voltage.
+
+    Args:
+        read: Reads stretches of a channel.
+        references: The largest change that is hardly one, by name of the channel, microvolts.
+        start: First sample of the movie.
+        cell: Samples of a cell.
+        n_cells: Cells of the movie.
     """
     flat = np.zeros(n_cells, np.int64)
     invalid = set()
-    for name in references:
+    for name, flat_uv in references.items():
         for first in range(0, n_cells, _BLOCK_CELLS):
             last = min(first + _BLOCK_CELLS, n_cells)
             (block,) = read(name, [(start + first * cell, start + last * cell)])
-            flat[first:last] += _is_flat(block.reshape(-1, cell))
+            flat[first:last] += _is_flat(block.reshape(-1, cell), flat_uv)
             if not _is_voltage(block):
                 invalid.add(name)
     dead = flat >= DEAD_SHARE * len(references) if references else np.ones(n_cells, bool)
     return dead, invalid
 
 
-def _is_flat(samples: np.ndarray) -> np.ndarray:
-    """Which rows never change, bool [rows]; NaN is a change."""
-    flat: np.ndarray = samples.min(axis=1) == samples.max(axis=1)
+def _flat_uv(samples: np.ndarray) -> float:
+    """The largest change of a channel within a cell that is none, peak to peak.
+
+    Two steps of its converter, or a small share of what is usual: of the upper quartile of cells,
+    as few spikes make the extremes large, and a channel may be dead for most of the time.
+
+    Args:
+        samples: Cells of a channel [cells, samples].
+    """
+    levels = np.unique(samples[np.abs(samples) <= LARGEST_UV])
+    gaps_uv = np.diff(levels)
+    gaps_uv = gaps_uv[gaps_uv > ROUNDING * np.ptp(levels)] if len(levels) else gaps_uv
+    if not len(gaps_uv):
+        return 0.0
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        range_uv = samples.max(axis=1) - samples.min(axis=1)
+    moving = range_uv[np.isfinite(range_uv)]
+    usual_uv = float(np.quantile(moving, 0.75)) if len(moving) else 0.0
+    # Filtered signals have no steps: their smallest gap is next to nothing.
+    return max(FLAT_STEPS * float(gaps_uv.min()) * (1 + ROUNDING), FLAT_SHARE * usual_uv)
+
+
+def _is_flat(samples: np.ndarray, flat_uv: float) -> np.ndarray:
+    """Which rows hardly change, bool [rows]; NaN is a change."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        flat: np.ndarray = samples.max(axis=1) - samples.min(axis=1) <= flat_uv
     return flat
+
+
+def _sketch(samples: np.ndarray) -> np.ndarray:
+    """Some samples of each cell [cells, samples], less their mean: drifts would tell of no copy."""
+    n_cells, n = samples.shape
+    places = np.linspace(0, n - 1, min(n, max(2, SKETCH // n_cells))).astype(np.int64)
+    taken: np.ndarray = samples[:, places].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        taken -= taken.mean(axis=1, keepdims=True)
+    return taken
+
+
+def _copies(probes: dict[str, _Probe], alive: np.ndarray) -> frozenset[str]:
+    """The channels that are an earlier one times a factor, of any sign, and plus an offset.
+
+    The factor is that of least squares; what it leaves over of a copy is rounding.
+
+    Args:
+        probes: The channels.
+        alive: Which cells have a signal at all, bool [cells].
+    """
+    names = [name for name, p in probes.items() if p.voltage and p.sketch[alive].any()]
+    if not names:
+        return frozenset()
+    sketches = np.stack([probes[name].sketch[alive].ravel() for name in names])
+    sketches /= np.linalg.norm(sketches, axis=1, keepdims=True)
+    copies = set()
+    for number, name in enumerate(names[1:], start=1):
+        closest = np.abs(sketches[:number] @ sketches[number]).max()
+        if 1 - closest**2 <= COPY_ERROR**2:
+            copies.add(name)
+    return frozenset(copies)
 
 
 def _runs(flags: np.ndarray) -> np.ndarray:

@@ -26,8 +26,10 @@ USUAL_RATES_HZ = (
     200.0, 250.0, 256.0, 400.0, 500.0, 512.0, 1000.0, 1024.0, 2000.0, 2048.0, 4096.0, 5000.0,
     10000.0, 30000.0,
 )  # fmt: skip
-# Tucker-Davis's amplifiers divide 200 MHz / 8192: 508.63, 1017.25, 1525.88, 2034.51, 3051.76 Hz.
-TUCKER_DAVIS_HZ = tuple(200e6 / 8192 / divisor for divisor in (48, 24, 16, 12, 8))
+# Tucker-Davis's amplifiers divide 200 MHz / 8192 = 24,414.06 Hz: 305.18, 508.63, 610.35, 762.94,
+# 1017.25, 1220.7, 1525.88, 2034.51, 2441.41, 3051.76, 4069.01, 6103.52, 12,207.03 Hz.
+_TUCKER_DAVIS_DIVISORS = (80, 48, 40, 32, 24, 20, 16, 12, 10, 8, 6, 4, 2, 1)
+TUCKER_DAVIS_HZ = tuple(200e6 / 8192 / divisor for divisor in _TUCKER_DAVIS_DIVISORS)
 KNOWN_RATES_HZ = (*USUAL_RATES_HZ, *TUCKER_DAVIS_HZ)
 STANDARD_ERRORS = 3.0  # a known rate is taken for the measured one if it lies no farther away
 LIKELIER = 20.0  # times, than any other known rate

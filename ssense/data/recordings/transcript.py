@@ -17,6 +17,7 @@ ACOUSTIC_COLUMNS = ("rms", "pitch", "mel")
 """Columns of `features.csv` for how loud and how high a word is, and for its spectrum."""
 ACOUSTIC_SUMMARIES = tuple(f"{name}_{of}" for name in ACOUSTIC_COLUMNS for of in ("mean", "sd"))
 """Summaries of these columns over a sentence."""
+_LONGEST_WORD_S = 30.0  # median of a transcript; in milliseconds a word takes some hundreds
 _LOUDEST = 1e30  # beyond it a value says nothing of a sound, and its square may overflow
 
 
@@ -39,6 +40,25 @@ class Transcript:
     sentences: dict[int, str]
     sound: Mapping[str, np.ndarray] = field(default_factory=dict)
     several_texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def odd_times(self) -> str:
+        """What the times of the words look like instead of seconds; empty if they are sound."""
+        length_s = (self.end_s - self.start_s)[np.isfinite(self.end_s - self.start_s)]
+        if not len(length_s):
+            return ""
+        backward, median_s = int(np.sum(length_s < 0)), float(np.median(length_s))
+        if backward > len(length_s) / 2:
+            return (
+                f"{backward} of {len(length_s)} words end before they start, as if the columns "
+                "start and end were swapped"
+            )
+        if median_s > _LONGEST_WORD_S:
+            return (
+                f"words last {median_s:g} s (median), as if the columns start and end were in "
+                "milliseconds: seconds are wanted"
+            )
+        return ""
 
     def acoustics(self, sentence_idx: np.ndarray) -> dict[str, np.ndarray]:
         """Summarise how sentences sound: mean and standard deviation over the tokens of each.

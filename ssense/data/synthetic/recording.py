@@ -14,8 +14,10 @@ import dataclasses
 import hashlib
 import io
 import json
+import signal as system_signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -335,7 +337,7 @@ def _write_signals(path: Path, signals: Iterator[np.ndarray], attributes: dict[s
 
 
 def _write_hdf5(disk: _Disk, signals: Iterator[np.ndarray], attributes: dict[str, float]) -> None:
-    with h5py.File(disk, "w") as file:
+    with _interrupts_held() as interrupts, h5py.File(disk, "w") as file:
         group = file.create_group("data")
         for name, value in attributes.items():
             file.attrs[name] = group.attrs[name] = value
@@ -349,6 +351,30 @@ def _write_hdf5(disk: _Disk, signals: Iterator[np.ndarray], attributes: dict[str
                 track_times=False,  # the same spec gives the same bytes
             )
             disk.check()
+            if interrupts:
+                break
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[list[int]]:
+    """Put interrupts off to the end: they would make one of HDF5's writes fail, see `_Disk`.
+
+    Yields:
+        The interrupts so far, by the number of their signal.
+    """
+    held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # others are never interrupted
+        yield held
+        return
+    numbers = system_signal.SIGINT, system_signal.SIGTERM
+    earlier = [system_signal.signal(n, lambda number, _: held.append(number)) for n in numbers]
+    try:
+        yield held
+    finally:
+        for number, handler in zip(numbers, earlier, strict=True):
+            system_signal.signal(number, handler)
+        for first in held[:1]:
+            system_signal.raise_signal(first)
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

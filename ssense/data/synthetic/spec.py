@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssense.errors import UserError
 
@@ -20,6 +22,20 @@ LEAST: dict[str, float] = {
     "lead_in_s": 0,
 }
 LEAST_WITH_QUIRKS = {"sentences": 30, "electrodes": 4, "pauses": 2}  # so that each quirk occurs
+MOST: dict[str, float] = {
+    "sentences": 20_000,  # a feature film has up to 3000
+    "electrodes": 5_000,  # an implantation has up to 350 contacts
+    "coupling": 1_000,
+    "seed": 2**32 - 1,  # as of every seed
+    "pauses": 200,
+    "sampling_rate": 50_000.0,  # amplifiers for spikes take 30,000 to 40,000
+    "lead_in_s": 86_400.0,
+}
+MOST_SAMPLES = 2**28
+"""Of a contact, which is made in memory; 3 hours at 2048 Hz are 2.2e7, at 20,000 Hz 2.2e8."""
+MOST_VALUES = 2**34
+"""Of all contacts, which are written to disk; 250 contacts and 3 hours at 2048 Hz are 5.5e9."""
+_SENTENCE_S, _PAUSE_S = 2.5, 5.0  # on average, with the gap to the next sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +71,51 @@ class SyntheticSpec:
         """Refuse values that no recording can have."""
         for name in ("coupling", "sampling_rate", "lead_in_s"):
             object.__setattr__(self, name, float(getattr(self, name)))  # so that 1 is 1.0
-        least = LEAST | (LEAST_WITH_QUIRKS if self.quirks else {})
-        for name, lowest in least.items():
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= lowest):
-                why = " with quirks" if self.quirks and name in LEAST_WITH_QUIRKS else ""
-                raise UserError(f"{name} must be at least {lowest:g}{why}, got {value}.")
+        quirks = LEAST_WITH_QUIRKS if self.quirks else {}
+        check_bounds(self, LEAST | quirks, MOST, dict.fromkeys(quirks, " with quirks"))
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Refuse more samples than a machine holds, by the average length of a sentence."""
+        length_s = self.lead_in_s + _SENTENCE_S * self.sentences + _PAUSE_S * self.pauses
+        samples = length_s * self.sampling_rate
+        values = samples * self.electrodes
+        for asked, most, of_what in (
+            (samples, MOST_SAMPLES, "samples of each contact"),
+            (values, MOST_VALUES, f"samples of {self.electrodes} contacts"),
+        ):
+            if asked > most:
+                raise UserError(
+                    f"{self.sentences} sentences, {self.lead_in_s:g} s before them and "
+                    f"{self.pauses} pauses at {self.sampling_rate:g} Hz are about {asked:.1e} "
+                    f"{of_what}; {most:.1e} are the most. Ask for a smaller recording."
+                )
+
+
+def check_bounds(
+    spec: Any,
+    least: Mapping[str, float],
+    most: Mapping[str, float],
+    why: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse values of a specification that are out of bounds.
+
+    Args:
+        spec: The specification to check.
+        least: Lowest value by the name of the field.
+        most: Highest value by the name of the field; the same fields.
+        why: What a field's lowest value is owed to, for the message.
+
+    Raises:
+        UserError: A value is out of bounds; the message has its name.
+    """
+    for name, lowest in least.items():
+        value = getattr(spec, name)
+        if not value >= lowest:
+            reason = (why or {}).get(name, "")
+            raise UserError(f"{name} must be at least {lowest:g}{reason}, got {value}.")
+        if not (math.isfinite(value) and value <= most[name]):
+            raise UserError(f"{name} must be at most {most[name]:.15g}, got {value}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ssense.choices import Part
+from ssense.data.synthetic.spec import check_bounds
 from ssense.errors import UserError
 
 FORMAT_VERSION = 1  # raise it when the same specification gives other files
@@ -23,6 +23,22 @@ LEAST = {
     "repetitions": 1,
 }
 LEAST |= {"test_repetitions": 1, "coupling": 0, "seed": 0, "image_px": 8}
+MOST = {
+    "subjects": 100,  # THINGS-EEG2 has 10
+    "concepts": 10_000,  # of THINGS' 1854
+    "images_per_concept": 100,
+    "test_concepts": 10_000,
+    "repetitions": 1_000,
+    "test_repetitions": 1_000,  # THINGS-EEG2 has 80
+    "coupling": 1_000,
+    "seed": 2**32 - 1,  # as of every seed
+    "image_px": 4_096,
+}
+MOST_VALUES = 2**33
+"""Of one subject, which are made in memory; THINGS-EEG2 has 1.0e9, THINGS-MEG 1.2e9."""
+MOST_PIXELS = 2**36
+"""Of all images, which are written to disk; the 16,740 of THINGS-EEG2 have 4.2e9."""
+_VALUES = {"eeg": 63 * 250, "meg": 271 * 201}  # of a response, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +78,31 @@ class SyntheticThingsSpec:
     def __post_init__(self) -> None:
         """Refuse values that no data set can have."""
         object.__setattr__(self, "coupling", float(self.coupling))  # so that 1 is 1.0
-        for name, lowest in LEAST.items():
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= lowest):
-                raise UserError(f"{name} must be at least {lowest}, got {value}.")
+        check_bounds(self, LEAST, MOST)
         if self.modality == "meg" and self.variant not in MEG_VARIANTS:
             raise UserError(
                 f"there are no MEG files of the variant {self.variant}. "
                 f"Choose {' or '.join(MEG_VARIANTS)}."
+            )
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Refuse more responses than a machine holds, and more pixels than a disk."""
+        parts: tuple[Part, ...] = ("training", "test")
+        for part in parts:
+            concepts, each, repetitions = self.n_images(part)
+            values = concepts * each * repetitions * _VALUES[self.modality]
+            if values > MOST_VALUES:
+                raise UserError(
+                    f"{repetitions} repetitions of {concepts * each} {part} images are about "
+                    f"{values:.1e} samples of a subject; {MOST_VALUES:.1e} are the most. Ask for "
+                    "fewer of either."
+                )
+        images = self.concepts * self.images_per_concept + self.test_concepts
+        if images * self.image_px**2 > MOST_PIXELS:
+            raise UserError(
+                f"{images} images of {self.image_px} x {self.image_px} pixels are too large: "
+                f"{MOST_PIXELS:.1e} pixels in all are the most. Ask for fewer or smaller ones."
             )
 
     def n_images(self, part: Part) -> tuple[int, int, int]:

@@ -9,7 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssense.choices import CLIP_TAGS
 from ssense.errors import UserError, printable
+
+_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+"""Protocols of object stores, whose folders can be listed."""
 
 
 def check_above_0(options: Any, names: Iterable[str]) -> None:
@@ -69,16 +73,18 @@ def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
 
 
 def check_storage(location: str) -> None:
-    """Refuse a storage on a disk that is not there, for a command that only reads one.
+    """Refuse a storage on a disk that is no folder there, for a command that only reads one.
 
     Raises:
-        UserError: The storage is not there; the message names the place.
+        UserError: The storage is not there, or is a file; the message names the place.
     """
     path = _path(location)
     if location and "://" not in path and not os.path.exists(path):
         raise UserError(
             f"no storage at {Path(path).resolve()}. Check --storage, or run a sweep first."
         )
+    if os.path.isfile(path):
+        raise UserError(f"--storage {printable(location, 150)} is a file, not a folder.")
 
 
 def check_folder(flag: str, location: str | None) -> None:
@@ -95,27 +101,58 @@ def check_folder(flag: str, location: str | None) -> None:
         raise UserError(f"{flag} {printable(location, 150)} is not a folder. Check its name.")
 
 
-def check_weights(flag: str, given: str | None, names: Sequence[str], *, tags: bool) -> None:
+def check_place(flag: str, location: str | None) -> None:
+    """Refuse a folder on a disk that is not there, and URLs of none that a folder is fetched from.
+
+    Args:
+        flag: Flag that the place was given by.
+        location: A path or a URL; None passes.
+
+    Raises:
+        UserError: The place can't be one; the message has the flag and the place as it was given.
+    """
+    protocol, is_url, rest = (location or "").partition("://")
+    if location is None or not is_url or protocol == "file":
+        check_folder(flag, location)
+        return
+    given = f"{flag} {printable(location, 150)}"
+    if protocol not in _STORES:
+        raise UserError(
+            f"{given}: folders are not fetched by {printable(protocol)}://. Give a folder on a "
+            "disk, or in an object store, such as s3://BUCKET/FOLDER."
+        )
+    if not rest.partition("/")[0].strip():
+        raise UserError(f"{given} names no bucket. Give it as {protocol}://BUCKET/FOLDER.")
+
+
+def check_weights(
+    flag: str, given: str | None, names: Sequence[str], *, tower: str | None = None
+) -> None:
     """Refuse weights that are neither a known name nor a file, as far as names tell.
 
     Args:
         flag: Flag that the weights were given by.
         given: A name or the path of a file; None passes.
         names: Names that are known.
-        tags: Whether a tag of open_clip will do, which takes seconds to be asked for them.
+        tower: open_clip's name of the model that they are for, of which a tag will do too; asking
+            it for the tags of any that is not in `CLIP_TAGS` takes seconds, and is left for later.
 
     Raises:
         UserError: The weights are neither; the message has the flag and the value.
     """
-    if given is None or given in names or os.path.isfile(given):
-        return
-    if tags and re.fullmatch(r"[\w-]+", given) and not os.path.exists(given):
+    tags = () if tower is None else CLIP_TAGS.get(tower)
+    known = (*(("openai",) if tags is None else tags), *names)
+    if given is None or given in known or os.path.isfile(given):
         return
     what = "no such file"
     if os.path.exists(given):
         what = "it is a folder" if os.path.isdir(given) else "it is not a regular file"
+    elif tower is not None and re.fullmatch(r"[\w-]+", given):
+        if tags is None or given.lower().replace("-", "_") in tags:  # as open_clip reads them
+            return
+        what = f"open_clip has no such weights for {tower}, and there is no such file"
     raise UserError(
-        f"{flag} {printable(given)}: {what}. Give {', '.join(names)}, or the path of a file."
+        f"{flag} {printable(given)}: {what}. Give {', '.join(known)}, or the path of a file."
     )
 
 

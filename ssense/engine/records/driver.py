@@ -13,6 +13,7 @@ and the other finds that out by its next heartbeat and is interrupted.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -249,7 +250,7 @@ class Claim:
             signal.pthread_kill(main, _OVERTAKEN)
 
     def _read(self) -> bytes | None:
-        """The claim as it is now: None where there is none, empty where a link leads nowhere.
+        """The claim as it is now: None where there is none, empty where a link leads to no file.
 
         Raises:
             UserError: The claim can't be read, or something else has its name: a pipe would never
@@ -265,6 +266,10 @@ class Claim:
             return read_whole(self._path)
         except FileNotFoundError:
             return b"" if on_disk and self._path.is_symlink() else None
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link to itself
+                return b""
+            raise
 
     def _replace(self) -> None:
         """Write the claim whole, and make no folder: a missing one means that a mount is gone."""

@@ -120,8 +120,8 @@ class ImageOptions(EngineOptions):
     tower: str | None = None
     """Name of the frozen image tower in open_clip [ViT-B-16-quickgelu; small-vit if synthetic]."""
     image_weights: str | None = None
-    """Weights of the image tower: a tag of open_clip, a local file, or untrained [openai; untrained
-    if synthetic]."""
+    """Weights of the image tower: a tag of open_clip, a local file, or untrained [untrained; openai
+    with --responses]."""
     batch_size: int | None = None
     """Pairs per training batch [1024; 128 if synthetic]."""
     learning_rate: float | None = None
@@ -139,7 +139,8 @@ class ImageOptions(EngineOptions):
         check_folder("--responses", self.responses)
         check_folder("--images", self.images)
         check_folder("--more-images", self.more_images)
-        check_weights("--image-weights", self.image_weights, ("openai", UNTRAINED), tags=True)
+        tower = self.value("tower")
+        check_weights("--image-weights", self.image_weights, (UNTRAINED,), tower=tower)
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
@@ -213,11 +214,13 @@ class ImageOptions(EngineOptions):
         from ssense.engine.tasks.image_plan import plan_images
         from ssense.files.storage import open_storage
         from ssense.specification import configured
+        from ssense.targets.clip import check_file
         from ssense.targets.clip import check_weights as check_tower
 
         if self.tower is not None or self.image_weights is not None:
             tower = self.image_tower()
             check_tower(tower.model, tower.weights, "image")
+            check_file(tower.model, tower.weights, "image")
         responses = self._synthetic_data() if self.responses is None else Path(self.responses)
         found = subject_names(responses, self.subjects)
         specification = self.specification()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ssense.choices import (
+    TEXT_TOWER,
     UNTRAINED,
     BatchNorm,
     Electrodes,
@@ -19,7 +20,7 @@ from ssense.choices import (
     SplitKind,
 )
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.core.checks import check_folder, check_weights
+from ssense.engine.core.checks import check_place, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.errors import UserError, printable
 
@@ -128,7 +129,7 @@ class SweepOptions(EngineOptions):
     def __post_init__(self) -> None:
         """Refuse a recording or weights that are not there, and a subject or trial without one."""
         super().__post_init__()
-        check_folder("--recording", self.recording)
+        check_place("--recording", self.recording)
         for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):
             given = getattr(self, name)
             if self.recording is None and given != made:
@@ -137,8 +138,8 @@ class SweepOptions(EngineOptions):
                     f"is {made}. Give --recording FOLDER too, or neither."
                 )
         encoder = ("imagenet", "random")
-        check_weights("--encoder-weights", self.encoder_weights, encoder, tags=False)
-        check_weights("--text-weights", self.text_weights, ("openai", UNTRAINED), tags=True)
+        check_weights("--encoder-weights", self.encoder_weights, encoder)
+        check_weights("--text-weights", self.text_weights, (UNTRAINED,), tower=TEXT_TOWER)
 
     @property
     def defaults(self) -> Defaults:
@@ -174,29 +175,43 @@ class SweepOptions(EngineOptions):
         """The recording's dataset, of a synthetic recording where none is given.
 
         Raises:
-            UserError: See `plan_recording`; or the weights of the text tower are unknown.
+            UserError: See `plan_recording`; or given weights are unknown or another model's.
         """
         from ssense.data.recordings.brain_treebank import SegmentSpec
         from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
-        from ssense.files.storage import locate, open_storage
+        from ssense.files.digest import weights_file
+        from ssense.files.storage import is_local, locate, open_storage
+        from ssense.model.encoder import build_encoder
+        from ssense.targets.clip import check_file
         from ssense.targets.clip import check_weights as check_tower
         from ssense.targets.text import TextSpec
 
         tower = TextSpec(weights=self.weights("text_weights"))
         if self.text_weights is not None:
             check_tower(tower.model, tower.weights, "text")
+            check_file(tower.model, tower.weights, "text")
+        encoder = self.weights("encoder_weights")
+        if weights_file(encoder):
+            build_encoder(encoder)  # refuses another model's
         if self.recording is None:
             source = synthetic_recording(self.synthetic, open_storage(self.storage))
         else:
             source = locate(self.recording)
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
-        return plan_recording(
-            source,
-            self.subject,
-            self.trial,
-            dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz)),
-            self.value("spectrogram"),
-            tower,
-            self.split,
-            self.storage,
-        )
+        spec = dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz))
+        try:
+            return plan_recording(
+                source,
+                self.subject,
+                self.trial,
+                spec,
+                self.value("spectrogram"),
+                tower,
+                self.split,
+                self.storage,
+            )
+        except UserError as error:
+            if self.recording is None or is_local(source):
+                raise
+            given = f"--recording {printable(self.recording, 150)}"  # as it was typed
+            raise UserError(str(error).replace(str(source), given, 1)) from error

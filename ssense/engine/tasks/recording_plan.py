@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from upath import UPath
@@ -15,7 +14,7 @@ from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
 from ssense.engine.tasks.precompute import DatasetPlan, fetch_recording, plan_dataset
 from ssense.errors import UserError
 from ssense.files.digest import digest
-from ssense.files.storage import is_local, open_storage, upload, write_whole
+from ssense.files.storage import is_local, open_storage, scratch_folder, upload, write_whole
 from ssense.signal.superlets import SuperletSpec
 from ssense.targets.text import TextSpec
 
@@ -126,8 +125,8 @@ def synthetic_recording(spec: SyntheticSpec, storage: UPath) -> UPath:
         if is_local(folder):
             write_synthetic(Path(str(folder)), spec)
         elif not (folder / WHOLE).exists():
-            with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
-                write_synthetic(Path(scratch) / name, spec)
-                upload(Path(scratch) / name, folder)
+            with scratch_folder() as scratch:
+                write_synthetic(scratch / name, spec)
+                upload(scratch / name, folder)
             write_whole(folder / WHOLE, b"")  # last: without it, it is uploaded again
     return folder

@@ -21,7 +21,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -43,6 +42,7 @@ from ssense.files.storage import (
     partial_file,
     read_whole,
     relative_files,
+    scratch_folder,
     write_whole,
 )
 
@@ -101,8 +101,8 @@ class Store:
             if path.is_file():
                 state = path.stat().st_size, path.stat().st_mtime_ns
                 changed += self._copy(path.relative_to(self.home).as_posix(), state, path)
-        with tempfile.TemporaryDirectory(prefix="ssense-") as scratch:
-            snapshot = Path(scratch) / _DATABASE
+        with scratch_folder() as scratch:
+            snapshot = scratch / _DATABASE
             copy_database(self.home / _DATABASE, snapshot)
             return changed + self._copy(
                 _DATABASE, hashlib.sha256(snapshot.read_bytes()).digest(), snapshot

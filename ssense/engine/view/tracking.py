@@ -16,7 +16,6 @@ if __name__ == "__main__":
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
 import warnings
@@ -24,7 +23,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -72,7 +70,7 @@ from ssense.engine.view.runs import (
     sweep_run,
 )
 from ssense.errors import UserError, one_line, printable
-from ssense.files.storage import exists, open_storage, read_whole
+from ssense.files.storage import exists, open_storage, read_whole, scratch_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -426,9 +424,9 @@ class Tracker:
         try:
             # Not the client's own way, which remembers where the artifacts of a run were.
             artifacts = get_artifact_repository(known.artifacts, tracking_uri=self._uri)
-            with tempfile.TemporaryDirectory(prefix="ssense-") as folder:
+            with scratch_folder() as folder:
                 for name, content in files.items():
-                    path = Path(folder) / name
+                    path = folder / name
                     path.write_bytes(content)
                     try:
                         artifacts.log_artifact(str(path))

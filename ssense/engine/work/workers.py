@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +38,7 @@ from ssense.engine.work.own_ray import own_home, own_ray
 from ssense.engine.work.ray_death import cluster_death, ending_with_ray
 from ssense.engine.work.trial import CellTrainable
 from ssense.errors import UserError, one_line
-from ssense.files.storage import is_local
+from ssense.files.storage import is_local, scratch_folder
 from ssense.training.process import cells_that_fit
 
 _NFS_REMEMBERS_S = 65.0
@@ -382,7 +381,7 @@ def train_cells(
         code=code_digest(),
     )
     searcher = CellSearcher(search, ledger, budget, on_record, resources.at_once)
-    with tempfile.TemporaryDirectory(prefix="ssense-tune-", dir=own_home()) as scratch:
+    with scratch_folder(own_home()) as scratch:
         tune.run(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             name=search.sweep.name,
@@ -390,7 +389,7 @@ def train_cells(
             scheduler=InOrder(searcher),
             num_samples=-1,  # until the search says that it is finished
             reuse_actors=True,
-            storage_path=scratch,
+            storage_path=str(scratch),
             callbacks=[LostWorkers(searcher)],
             raise_on_failed_trial=False,
             verbose=0,

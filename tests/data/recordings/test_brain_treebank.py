@@ -487,7 +487,7 @@ def test_usual_rates_are_found_in_spite_of_the_triggers_jitter(rate_hz, seconds,
         assert triggers(rate_hz, seconds, jitter, seed).sampling_rate_hz() == rate_hz
 
 
-@pytest.mark.parametrize("divisor", [48, 24, 16, 12, 8])
+@pytest.mark.parametrize("divisor", [80, 48, 40, 32, 24, 20, 16, 12, 8, 4])
 @pytest.mark.parametrize(("seconds", "jitter"), [(6400, 33), (600, 10), (60, 3)])
 def test_tucker_davis_s_rates_are_not_taken_for_powers_of_two(divisor, seconds, jitter):
     found_hz = triggers(TUCKER_DAVIS_HZ / divisor, seconds, jitter).sampling_rate_hz()

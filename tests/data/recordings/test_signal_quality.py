@@ -26,7 +26,7 @@ from ssense.data.recordings.signal_quality import (
     signal_quality,
 )
 from ssense.data.recordings.surrogate import SURROGATES
-from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
+from ssense.data.synthetic.recording import ADC_STEP_UV, SyntheticSpec, write_synthetic
 from ssense.errors import UserError
 
 RATE_HZ = 256
@@ -70,6 +70,11 @@ def refused(recording: Recording, spec: SegmentSpec) -> str:
 # ---------------------------------------------------------------- whole recordings
 
 
+def toggling(n: int) -> np.ndarray:
+    """Samples of a converter whose input is not connected: its last bit."""
+    return 5 * ADC_STEP_UV + ADC_STEP_UV * np.random.default_rng(1).integers(0, 2, n)
+
+
 def test_of_a_sound_recording_nothing_is_left_out(sound):
     recording = open_recording(sound)
     quality = recording.quality
@@ -95,6 +100,26 @@ def test_identical_channels_are_one(root):
     assert "1 of 7 kept; not neural: 2, identical to another: 4" in lines(recording, CLEAN)
 
 
+COPIED = "a copy of another but for offset and factor"
+
+
+def test_channels_that_are_one_signal_times_factors_are_one(root):
+    with h5py.File(root / SIGNALS, "r+") as file:
+        first = file["data/electrode_0"][:]
+    recording = spoil(root, lambda number, _: first * (1, -1, 0.37, -2.5, 1.001)[number] + number)
+    assert recording.quality.left_out == dict.fromkeys(recording.electrodes[1:], COPIED)
+    assert f"{COPIED}: 4, lacks a clean neighbour: 1" in refused(recording, LAPLACIAN)
+    assert f"1 of 7 kept; not neural: 2, {COPIED}: 4" in lines(recording, CLEAN)
+
+
+def test_channels_that_share_nearly_all_are_still_several(root):
+    """A reference far larger than the brain: what is their own is a hundredth of the whole."""
+    with h5py.File(root / SIGNALS, "r+") as file:
+        shared = 100 * file["data/electrode_0"][:]
+    recording = spoil(root, lambda number, x: x + shared if number else x + 1.1 * shared)
+    assert recording.quality.left_out == {}
+
+
 def test_sentences_without_signal_are_dropped_and_counted(root):
     usual = select_segments(open_recording(root), LAPLACIAN)
     recording = spoil(root, lambda _, x: np.where(np.arange(len(x)) < len(x) // 2, x, 0.0))
@@ -111,6 +136,33 @@ def test_sentences_without_signal_are_dropped_and_counted(root):
     assert middle <= start < middle + RATE_HZ / 4
     assert stop <= recording.n_samples
     assert "no signal" in lines(recording, LAPLACIAN)
+
+
+@pytest.mark.parametrize("level", [toggling, lambda n: np.random.default_rng(2).normal(3, 0.1, n)])
+def test_so_are_those_in_which_only_the_last_bit_toggles_or_next_to_nothing_is_left(root, level):
+    usual = select_segments(open_recording(root), CLEAN)
+    recording = spoil(
+        root, lambda _, x: np.where(np.arange(len(x)) < len(x) // 2, x, level(len(x)))
+    )
+    segments = select_segments(recording, CLEAN)
+    assert segments.electrodes == usual.electrodes
+    assert segments.dropped["no signal"] == len(usual) - len(segments) > 5
+    ((start, stop),) = recording.quality.dead
+    assert recording.n_samples // 2 <= start < recording.n_samples // 2 + RATE_HZ / 4
+    assert stop <= recording.n_samples
+
+
+def test_a_coarse_converter_and_drifts_are_signals(root):
+    """Steps of a seventh of the spread; and a drift of forty times the spread."""
+
+    def change(number: int, x: np.ndarray) -> np.ndarray:
+        if number < 3:
+            return np.rint(x / 6) * 6
+        return x + 2e3 * np.sin(np.arange(len(x)) * 2 * np.pi / len(x) + number)
+
+    recording = spoil(root, change)
+    assert (recording.quality.left_out, recording.quality.flat_share) == ({}, {})
+    assert len(recording.quality.dead) == 0
 
 
 def test_a_gap_in_most_channels_costs_the_sentences_in_it(root):
@@ -187,6 +239,9 @@ def silence(share: float) -> Callable[[np.ndarray], np.ndarray]:
     ("change", "reason"),
     [
         (lambda x: np.zeros_like(x), "constant"),
+        (lambda x: toggling(len(x)), "mostly without signal"),
+        (lambda x: np.where(silence(0.8)(x) == 5.0, toggling(len(x)), x), "mostly without signal"),
+        (lambda x: np.where(silence(0.8)(x) == 5.0, x / 1000, x), OUT_OF_SCALE),
         (silence(0.8), "mostly without signal"),
         (lambda x: np.clip(x, *np.quantile(x, [0.02, 0.98])), "clipped"),
         (lambda x: np.minimum(x, np.quantile(x, 0.95)), "clipped"),

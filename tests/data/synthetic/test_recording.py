@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ from ssense.data.synthetic.recording import (
     write_synthetic,
 )
 from ssense.data.synthetic.screenplay import FEATURE_COLUMNS, compose_screenplay
+from ssense.data.synthetic.spec import MOST
 from ssense.errors import UserError
 
 DOOR_DIMENSIONS = [1, 7, 8]  # of the seed that SHA-256 gives: the same on every machine
@@ -230,6 +232,86 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_impossible_settings_are_refused(setting, value):
     with pytest.raises(UserError, match=f"{setting} must be at least .*, got {value}"):
         SyntheticSpec(**{setting: value})
+
+
+@pytest.mark.parametrize("setting", MOST)
+def test_settings_beyond_any_recording_are_refused(setting):
+    most = MOST[setting]
+    SyntheticSpec(**{"sampling_rate": 512.0, setting: most})
+    with pytest.raises(UserError, match=f"{setting} must be at most {most:.15g}, got {most + 1}"):
+        SyntheticSpec(**{setting: most + 1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"lead_in_s": 80_000, "sampling_rate": 40_000},
+            "300 sentences, 80000 s before them and 2 pauses at 40000 Hz are about 3.2e+09 samples "
+            "of each contact; 2.7e+08 are the most.",
+        ),
+        (
+            {"sentences": 20_000, "electrodes": 5_000},
+            "20000 sentences, 20 s before them and 2 pauses at 512 Hz are about 1.3e+11 samples of "
+            "5000 contacts; 1.7e+10 are the most.",
+        ),
+    ],
+)
+def test_more_samples_than_a_machine_holds_are_refused(settings, text):
+    with pytest.raises(UserError) as error:
+        SyntheticSpec(**settings)
+    assert str(error.value) == f"{text} Ask for a smaller recording."
+
+
+def test_the_largest_published_recordings_could_be_made():
+    """Three hours at 2048 Hz and 250 contacts, and of spikes: 2 hours at 30 kHz, 64 contacts."""
+    SyntheticSpec(sentences=4_300, electrodes=250, sampling_rate=2_048)
+    SyntheticSpec(sentences=2_900, electrodes=64, sampling_rate=30_000)
+
+
+def test_as_many_pauses_as_there_may_be_fit_into_one_sentence(tmp_path):
+    spec = SyntheticSpec(sentences=1, electrodes=3, pauses=int(MOST["pauses"]), sampling_rate=128)
+    write_synthetic(tmp_path / "made", spec)
+    with (tmp_path / "made/subject_timings/sub_9_trial000_timings.csv").open() as file:
+        kinds = [row["type"] for row in csv.DictReader(file)]
+    assert kinds.count("pause") == kinds.count("unpause") == MOST["pauses"]
+
+
+MAKE = """
+import sys, resource
+from ssense.data.synthetic.__main__ import main
+from ssense.cli.command import run_command
+from ssense.data.synthetic.spec import SyntheticCommand
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+run_command(SyntheticCommand, main)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory can't be limited so")
+def test_too_little_memory_is_one_line(tmp_path):
+    words = [str(tmp_path / "made"), "--lead-in-s", "80000", "--sampling-rate", "3000"]
+    done = subprocess.run([sys.executable, "-c", MAKE, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: this machine has too little memory for the synthetic recording "
+        f"{tmp_path / 'made'}. Ask for a smaller one.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_while_it_is_written_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "ssense.data.synthetic", str(tmp_path / "made")]
+    command += ["--sentences", "200", "--electrodes", "500"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not list(tmp_path.rglob("*.h5")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        said, blamed = process.communicate()
+    assert (process.returncode, said) == (130, b"")
+    assert blamed == b"interrupted: run the same command again to continue\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

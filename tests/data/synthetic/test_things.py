@@ -146,6 +146,19 @@ def test_without_coupling_nothing_can_be_retrieved(coupled):
         ({"subjects": 0}, "subjects must be at least 1, got 0."),
         ({"coupling": float("nan")}, "coupling must be at least 0, got nan."),
         ({"image_px": 4}, "image_px must be at least 8, got 4."),
+        ({"subjects": 10**7}, "subjects must be at most 100, got 10000000."),
+        ({"coupling": float("inf")}, "coupling must be at most 1000, got inf."),
+        ({"seed": 2**32}, "seed must be at most 4294967295, got 4294967296."),
+        (
+            {"concepts": 9_000, "images_per_concept": 10, "repetitions": 20, "modality": "meg"},
+            "20 repetitions of 90000 training images are about 9.8e+10 samples of a subject; "
+            "8.6e+09 are the most. Ask for fewer of either.",
+        ),
+        (
+            {"image_px": 4_000, "concepts": 5_000},
+            "10200 images of 4000 x 4000 pixels are too large: 6.9e+10 pixels in all are the most. "
+            "Ask for fewer or smaller ones.",
+        ),
         (
             {"modality": "meg", "variant": "official"},
             "there are no MEG files of the variant official. Choose ubp or neurobridge or array.",
