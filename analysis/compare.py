@@ -27,6 +27,9 @@ from analysis.measure import formats
 from analysis.measure.comparison import (
     EQUIVALENCE,
     LEGEND,
+    SHARES,
+    UNBOUNDED,
+    Bounds,
     Comparison,
     Scores,
     compare,
@@ -78,6 +81,12 @@ _UNITS: Mapping[Unit, str] = {
 
 _WHOLE: Mapping[Unit, float] = {"fraction": 1.0, "percent": 100.0, "own": 0.0}
 """The score of whoever hits everything."""
+_BOUNDS: Mapping[Unit, Bounds] = {
+    "fraction": SHARES,
+    "percent": (-100.0, 100.0),
+    "own": UNBOUNDED,
+}
+"""The ends of what differences there can be."""
 
 
 class Compared(NamedTuple):
@@ -237,7 +246,7 @@ def main(options: ResultsOptions) -> None:
     if len(recordings) == 1:
         compared = _over_seeds(options, results, unit, recordings[0], sizes, equivalence)
     else:
-        compared = _over_subjects(options, scores, equivalence, results.has_subjects)
+        compared = _over_subjects(options, scores, unit, equivalence, results.has_subjects)
     if results.splits is not None and results.splits.caveat:
         compared = compared._replace(words=[*compared.words, results.splits.caveat])
     for rows in compared.tables:
@@ -294,6 +303,7 @@ def _over_seeds(
             *(scores[a], scores[b], n_train, n_test),
             resolution.smallest_variance(scores[a] - scores[b], n_train),
             resolution.rounded,
+            bounds=_BOUNDS[unit],
         )
         for a, b in pairs_of(scores, options.baseline)
     ]
@@ -314,10 +324,16 @@ def _over_seeds(
 
 
 def _over_subjects(
-    options: ResultsOptions, scores: BySubject, equivalence: float | None, has_subjects: bool
+    options: ResultsOptions,
+    scores: BySubject,
+    unit: Unit,
+    equivalence: float | None,
+    has_subjects: bool,
 ) -> Compared:
     """The comparison of several recordings."""
-    comparisons = compare_subjects(scores, baseline=options.baseline, equivalence=equivalence)
+    comparisons = compare_subjects(
+        scores, baseline=options.baseline, equivalence=equivalence, bounds=_BOUNDS[unit]
+    )
     tables = subject_tables(scores, comparisons, formats.plain)
     words = [legend(comparisons, equivalence, formats.plain)]
     return Compared(tables, comparisons, words, SUBJECTS if has_subjects else RECORDINGS)

@@ -170,10 +170,11 @@ def _strongest_in_words(controls: Controls) -> list[str]:
     test = comparison.corrected
     better = test.pvalue < ALPHA and test.mean > 0
     standing = "is better than" if better else "is not shown to be better than"
+    control = _in_a_sentence(name).rstrip(",")
     return [
-        f"The model {standing} {_in_a_sentence(name)}, the strongest control without a brain at "
+        f"The model {standing} {control}, the strongest control without a brain at "
         f"{_points(found.scores[PRIMARY].mean())} % (difference {_points(test.mean)} points, "
-        f"95 % CI {interval(test, _points)}, {_evidence(test)})."
+        f"95 % CI {interval(test, _points)}, {_evidence(controls, test)})."
     ]
 
 
@@ -192,11 +193,13 @@ def explanation(controls: Controls) -> str:
     """Say as a clause of a verdict whether a control without a brain explains the score.
 
     The strongest explains it where it reaches as much, and may where the model is not shown to be
-    better.
+    better. What is not shown to be above chance leaves nothing to explain.
     """
     strongest = strongest_control(controls.scores)
     if strongest is None:
         return ""
+    if not _is_above_chance(controls):
+        return "it is not shown to be above chance, so that there is nothing to explain"
     name, _ = strongest
     *_, comparison = compared(controls.evaluation, MODEL, name)
     test, control = comparison.corrected, _in_a_sentence(name)
@@ -204,25 +207,33 @@ def explanation(controls: Controls) -> str:
         return f"{control} explains the score without a brain"
     if test.pvalue >= ALPHA:
         return f"{control} may explain the score: the model is not shown to be better"
-    return f"the model is better than {control}, the strongest control without a brain"
+    return f"the model is better than {control.rstrip(',')}, the strongest control without a brain"
 
 
 def _in_a_sentence(name: str) -> str:
-    return WORDS[name][0].lower() + WORDS[name][1:].rstrip(",")
+    """The words about a control, with the comma that closes some of them, before a verb."""
+    return WORDS[name][0].lower() + WORDS[name][1:]
 
 
 def _standing(controls: Controls) -> str:
     """Whether there is anything above chance to explain."""
     (comparison,) = compared(controls.evaluation, MODEL)
     test = comparison.corrected
-    words = f"The model is {_points(test.mean)} points above chance in {TITLE} ({_evidence(test)})"
-    if test.pvalue < ALPHA and test.mean > 0:
+    words = f"The model is {_points(test.mean)} points above chance in {TITLE} "
+    words += f"({_evidence(controls, test)})"
+    if _is_above_chance(controls):
         return f"{words}."
     return f"{words}: it is not shown to be above chance, and shares of its score mean little."
 
 
-def _evidence(test: TTest) -> str:
-    return f"corrected p {formats.p_value(test.pvalue)}" if test.testable else NOT_TESTABLE
+def _is_above_chance(controls: Controls) -> bool:
+    (comparison,) = compared(controls.evaluation, MODEL)
+    return comparison.corrected.pvalue < ALPHA and comparison.corrected.mean > 0
+
+
+def _evidence(controls: Controls, test: TTest) -> str:
+    p_of = controls.evaluation.p_of
+    return f"{p_of} {formats.p_value(test.pvalue)}" if test.testable else NOT_TESTABLE
 
 
 def _points(share: float) -> str:
@@ -235,7 +246,8 @@ def _shares(found: ControlScores, model: ControlScores) -> str:
     words = f"{share} of the model's {TITLE}"
     if of_above <= 0:
         return words
-    return f"{words}, {100 * above / of_above:.0f} % of what is above chance"
+    share = f"{100 * above / of_above:.0f} %" if above > 0 else "nothing"
+    return f"{words}, {share} of what is above chance"
 
 
 def _permutations_in_words(scores: Mapping[str, ControlScores]) -> list[str]:

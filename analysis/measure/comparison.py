@@ -26,29 +26,32 @@ from analysis.measure.inference import (
     win_share,
 )
 
+WINS = "P(A > B): the share of seeds that A wins; takes seeds for independent."
+
 LEGEND = (
     "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
-    "Holm: for this number of comparisons. The naive p treats seeds as independent and is "
-    "shown for comparison with papers only."
+    "Holm: for this number of comparisons. d: the mean difference in standard deviations over "
+    f"seeds. {WINS} The naive p treats seeds as independent and is shown for comparison with "
+    "papers only."
 )
 
 STIMULI_LEGEND = (
     "p: all seeds share these sentences, so the unit is the sentence, averaged over seeds. Blocks"
     " of neighbours change sign together (subset means, Hartigan 1969); what is above chance also"
-    " exceeds permuted pairs of responses and sentences, which the interval does not show. `d` is"
-    " in standard deviations of blocks. Holm: for this number of comparisons. More seeds do not "
-    "make the claim about sentences surer, and it is about the encoders of these seeds: how much "
-    "others would differ is not part of it. The naive p treats seeds as independent and is shown "
-    "for comparison with papers only."
+    " exceeds permuted pairs of responses and sentences, which the interval does not show. Holm: "
+    "for this number of comparisons. d: the mean difference in standard deviations over blocks. "
+    f"{WINS} More seeds do not make the claim about sentences surer, and it is about the encoders "
+    "of these seeds: how much others would differ is not part of it. The naive p treats seeds as "
+    "independent and is shown for comparison with papers only."
 )
 IMAGES_LEGEND = (
     "This is about one subject's responses, and about no other subject: the unit is the image, "
     "averaged over the seeds, which share these images and add no evidence. It is about the "
     "encoders of these seeds: how much others would differ is not part of it. Images are a sample "
     "of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
-    "permuted pairs of responses and images, which the interval does not show. `d` is in standard "
-    "deviations of images. Holm: for this number of comparisons. The naive p treats seeds as "
-    "independent and is shown for comparison with papers only."
+    "permuted pairs of responses and images, which the interval does not show. Holm: for this "
+    "number of comparisons. d: the mean difference in standard deviations over images. "
+    f"{WINS} The naive p treats seeds as independent and is shown for comparison with papers only."
 )
 
 EQUIVALENCE = 0.005
@@ -56,6 +59,12 @@ EQUIVALENCE = 0.005
 
 NOT_TESTABLE = "not testable"
 """Stands in place of a p-value where nothing estimates the spread of a difference."""
+
+Bounds = tuple[float, float]
+"""The lowest and the highest value that a mean difference can have."""
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+SHARES: Bounds = (-1.0, 1.0)
+"""Of differences between two shares."""
 
 Scores = Mapping[str, np.ndarray]
 """Scores by name of what is compared: `[J]`, one per seed, in the same order everywhere."""
@@ -71,12 +80,14 @@ class Difference:
         test: The test to go by, which knows what the seeds share.
         effect_size: The mean difference in standard deviations over the units of the test: seeds,
             blocks of stimuli that seeds share, or subjects.
+        bounds: Between which values the mean difference must lie, whatever a t-test makes of it.
     """
 
     name: str
     by_seed: np.ndarray
     test: TTest
     effect_size: float
+    bounds: Bounds = UNBOUNDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +111,10 @@ class Comparison:
         """What is compared, "A vs B"."""
         return self.difference.name
 
-    @property
+    @cached_property
     def corrected(self) -> TTest:
-        """The test to go by."""
-        return self.difference.test
+        """The test to go by; its interval ends where such differences do."""
+        return bounded(self.difference.test, self.difference.bounds)
 
     @property
     def effect_size(self) -> float:
@@ -143,14 +154,16 @@ def against_chance(
     """Compare each with what guessing reaches; Holm over all of them.
 
     Args:
-        scores: Scores by name.
+        scores: Scores by name, as shares.
         chance: Chance of the same metric at the same seeds, `[J]`; test splits may differ in size.
         n_train: Sentences of the training split.
         n_test: Sentences of the test split; 0 where the units are independent.
         equivalence: Differences up to this mean nothing in practice.
     """
     differences = [
-        difference_over_seeds(f"{name} vs chance", values, chance, n_train, n_test)
+        difference_over_seeds(
+            f"{name} vs chance", values, chance, n_train, n_test, bounds=above(chance)
+        )
         for name, values in scores.items()
     ]
     return compare(differences, equivalence)
@@ -162,6 +175,7 @@ def between(
     n_test: int,
     baseline: str | None = None,
     equivalence: float | None = EQUIVALENCE,
+    bounds: Bounds = UNBOUNDED,
 ) -> list[Comparison]:
     """Compare in pairs, or all with a baseline; Holm over all of them.
 
@@ -171,12 +185,36 @@ def between(
         n_test: Sentences of the test split; 0 where the units are independent.
         baseline: One of the names, that all others are compared with.
         equivalence: Differences up to this mean nothing in practice; None to say nothing of it.
+        bounds: The ends of what differences there can be: `SHARES`, where the scores are shares.
     """
     differences = [
-        difference_over_seeds(f"{a} vs {b}", scores[a], scores[b], n_train, n_test)
+        difference_over_seeds(f"{a} vs {b}", scores[a], scores[b], n_train, n_test, bounds=bounds)
         for a, b in pairs_of(scores, baseline)
     ]
     return compare(differences, equivalence)
+
+
+def above(chance: np.ndarray) -> Bounds:
+    """How far a share can be above chance, and below.
+
+    Args:
+        chance: Chance at each seed, `[J]`, as a share.
+    """
+    mean = float(chance.mean())
+    return -mean, 1 - mean
+
+
+def bounded(test: TTest, bounds: Bounds) -> TTest:
+    """End an interval where its values do; one that nothing estimates stays without ends.
+
+    Args:
+        test: A test whose interval may go beyond.
+        bounds: The lowest and the highest mean that there can be.
+    """
+    if not test.testable:
+        return test
+    low, high = bounds
+    return test._replace(low=max(test.low, low), high=min(test.high, high))
 
 
 def pairs_of(names: Iterable[str], baseline: str | None = None) -> list[tuple[str, str]]:
@@ -194,6 +232,7 @@ def difference_over_seeds(
     n_test: int,
     smallest_variance: float = 0.0,
     rounding: float = 0.0,
+    bounds: Bounds = UNBOUNDED,
 ) -> Difference:
     """Test the difference of scores `[J]` over their seeds.
 
@@ -205,16 +244,19 @@ def difference_over_seeds(
         n_test: Sentences of the test split; 0 where the units are independent.
         smallest_variance: See `corrected_resampled_ttest`.
         rounding: What each score may be off by because it was rounded.
+        bounds: The ends of what differences there can be, see `above` and `SHARES`.
     """
     d = paired_differences(first, second, rounding)
     test = corrected_resampled_ttest(d, n_train, n_test, smallest_variance)
-    return Difference(name=name, by_seed=d, test=test, effect_size=effect_size(d))
+    return Difference(name=name, by_seed=d, test=test, effect_size=effect_size(d), bounds=bounds)
 
 
 def difference_over_stimuli(
     name: str, by_seed: np.ndarray, by_stimulus: np.ndarray, n_blocks: int, p_chance: float = 0.0
 ) -> Difference:
     """Test a difference over the stimuli that all seeds share, see `stimulus_test`.
+
+    Its interval is of means of such differences, and so needs no bounds.
 
     Args:
         name: What is compared.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,12 @@ from torch import Tensor
 from analysis.measure.comparison import (
     IMAGES_LEGEND,
     LEGEND,
+    SHARES,
     STIMULI_LEGEND,
     Comparison,
     Difference,
+    above,
+    bounded,
     compare,
     difference_over_seeds,
     difference_over_stimuli,
@@ -153,8 +156,9 @@ class Evaluation:
             if self.test_blocks is not None
             else (self._chance_over_seeds, self._pair_over_seeds)
         )
-        above = compare([with_chance(metric, family) for family in self.retrievals])
-        return above + compare([in_pairs(metric, *pair) for pair in pairs_of(self.retrievals)])
+        from_chance = compare([with_chance(metric, family) for family in self.retrievals])
+        pairs = [in_pairs(metric, *pair) for pair in pairs_of(self.retrievals)]
+        return from_chance + compare(pairs)
 
     @property
     def legend(self) -> str:
@@ -162,6 +166,11 @@ class Evaluation:
         if self.test_blocks is None:
             return LEGEND
         return STIMULI_LEGEND if self.test_blocks else IMAGES_LEGEND
+
+    @property
+    def p_of(self) -> str:
+        """What a p-value of the tests is called in a sentence."""
+        return "corrected p" if self.test_blocks is None else f"p over {self.stimulus}s"
 
     def values(self, metric: str, family: str) -> list[np.ndarray]:
         """What each query contributes to a metric, by seed `[n_test]`."""
@@ -174,7 +183,7 @@ class Evaluation:
             return stimulus_test(np.mean(values, axis=0), self._n_blocks)
         means = np.array([row.mean() for row in values])
         smallest = variance_of_stimuli(values, *self.sizes)
-        return corrected_resampled_ttest(means, *self.sizes, smallest)
+        return bounded(corrected_resampled_ttest(means, *self.sizes, smallest), (0.0, 1.0))
 
     @property
     def _n_blocks(self) -> int:
@@ -186,7 +195,7 @@ class Evaluation:
         smallest = variance_of_stimuli([a - b for a, b in pairs], *self.sizes)
         a, b = self.scores[first][metric], self.scores[second][metric]
         name = f"{first} vs {second}"
-        return _possible(difference_over_seeds(name, a, b, *self.sizes, smallest))
+        return difference_over_seeds(name, a, b, *self.sizes, smallest, bounds=SHARES)
 
     def _chance_over_seeds(self, metric: str, family: str) -> Difference:
         values, a = self.values(metric, family), self.scores[family][metric]
@@ -194,7 +203,7 @@ class Evaluation:
         smallest = max(variance_of_stimuli(rows, *self.sizes) for rows in (values, guesses))
         chance = self.chance_by_seed[metric]
         name = f"{family} vs chance"
-        return _possible(difference_over_seeds(name, a, chance, *self.sizes, smallest))
+        return difference_over_seeds(name, a, chance, *self.sizes, smallest, bounds=above(chance))
 
     def _pair_over_stimuli(self, metric: str, first: str, second: str) -> Difference:
         by_seed = paired_differences(self.scores[first][metric], self.scores[second][metric])
@@ -211,15 +220,6 @@ class Evaluation:
         p_permuted, own = pairing_test(if_own, self._n_blocks), if_own.diagonal()
         name = f"{family} vs chance"
         return difference_over_stimuli(name, by_seed, own - chance[0], self._n_blocks, p_permuted)
-
-
-def _possible(difference: Difference) -> Difference:
-    """End an interval where differences of scores within [0, 1] do; that of two seeds does not."""
-    test = difference.test
-    if not test.testable:
-        return difference
-    test = test._replace(low=max(test.low, -1.0), high=min(test.high, 1.0))
-    return replace(difference, test=test)
 
 
 def take_up(ledger: Ledger) -> Search:

@@ -13,6 +13,9 @@ import numpy as np
 from analysis.measure import formats
 from analysis.measure.comparison import (
     EQUIVALENCE,
+    SHARES,
+    UNBOUNDED,
+    Bounds,
     Comparison,
     Scores,
     against_chance,
@@ -29,8 +32,9 @@ LEGEND = (
     "The unit is the subject: scores are averaged over the seeds of a recording, then over the "
     "recordings of a subject; ± is the sd over subjects, and the t-test is over subjects. Where "
     "they met the same sentences, it says nothing of others. Holm: for this number of "
-    "comparisons. Interquartile mean: of the middle half of all runs, each counting once, with a "
-    "bootstrap over the seeds of each recording."
+    "comparisons. d: the mean difference in standard deviations over subjects. Interquartile mean: "
+    "of the middle half of all runs, each counting once, with a bootstrap over the seeds of each "
+    "recording."
 )
 
 BySubject = Mapping[str, Mapping[str, Scores]]
@@ -75,21 +79,24 @@ def compare_subjects(
     chance: Mapping[str, float] | None = None,
     baseline: str | None = None,
     equivalence: float | None = EQUIVALENCE,
+    bounds: Bounds = UNBOUNDED,
 ) -> list[Comparison]:
     """Compare configurations over subjects, and with chance where it is known.
 
     Args:
         scores: Scores by subject, recording and configuration.
-        chance: Chance of each subject, mean over its recordings.
+        chance: Chance of each subject, mean over its recordings; scores are shares then.
         baseline: A configuration to compare all others with; every pair without one.
         equivalence: Differences up to this are negligible in practice; None to say nothing of it.
+        bounds: The ends of what differences there can be, where chance does not tell.
 
     Raises:
         UserError: See `subject_means`.
     """
+    bounds = bounds if chance is None else SHARES
     means = subject_means(scores)
     # No responses are in two subjects' splits, so nothing needs correction.
-    pairs = between(means, n_train=1, n_test=0, baseline=baseline, equivalence=equivalence)
+    pairs = between(means, 1, 0, baseline, equivalence, bounds)
     if chance is None:
         return pairs
     levels = np.array([chance[subject] for subject in scores])

@@ -16,8 +16,10 @@ from analysis.measure.protocol import candidates
 from ssense.engine.core.power import ALPHA, POWER, detectable_errors
 from ssense.retrieval import metric_title
 
-NOT_EXPLAINED = "no controls were run: sentence length alone may explain the score"
+NO_CONTROLS = "no controls were run"
 """Stands in a verdict in place of what the controls say."""
+MAY_EXPLAIN = "sentence length alone may explain the score"
+"""What controls that were not run leave open of a score above chance."""
 OTHER_SEEDS = ", which were run at the seeds of the search and not at these"
 """Said of controls in a verdict on fresh seeds."""
 
@@ -29,7 +31,7 @@ def findings(evaluation: Evaluation) -> list[str]:
     pairs = zip(combinations(families, 2), tests[len(families) :], strict=True)
     return [
         *map(_above_chance, [evaluation] * len(families), families, tests),
-        *(_difference(*names, test, metric) for names, test in pairs),
+        *(_difference(*names, test, metric, evaluation.p_of) for names, test in pairs),
     ]
 
 
@@ -54,21 +56,22 @@ def verdict(
     return f"In {metric}, {'; '.join(filter(None, clauses))}."
 
 
-def explained_by(family: str, clause: str, *, fresh: bool) -> str:
+def explained_by(family: str, clause: str, *, fresh: bool, above: bool) -> str:
     """Say as a clause of a verdict what controls say, and at which seeds.
 
     Args:
         family: The family whose configuration they are of.
         clause: What they say; empty where there are none of that configuration.
         fresh: Whether the verdict is on fresh seeds; controls are run at those of the search.
+        above: Whether anything is shown to be above chance, so that there is a score to explain.
     """
     if not clause:
-        return NOT_EXPLAINED
+        return f"{NO_CONTROLS}: {MAY_EXPLAIN}" if above else NO_CONTROLS
     return f"by the controls of {family}{OTHER_SEEDS if fresh else ''}, {clause}"
 
 
 def _chance_clause(names: Sequence[str], tests: Sequence[Comparison], kind: str) -> str:
-    above = [n for n, t in zip(names, tests, strict=True) if is_shown(t) and not _is_below(t)]
+    above = [n for n, t in zip(names, tests, strict=True) if is_above(t)]
     if len(names) == 1:
         return f"{names[0]} is {'above' if above else 'not shown to be above'} chance"
     if not above:
@@ -144,13 +147,13 @@ def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
     score = 100 * evaluation.scores[family][evaluation.primary].mean()
     words = (
         f"{capital(family)} reaches {score:.1f} % {metric_title(evaluation.primary)}, "
-        f"{_points(test, 'chance')} ({_evidence(test)})"
+        f"{_points(test, 'chance')} ({_evidence(test, evaluation.p_of)})"
     )
     return f"{words}." if is_shown(test) else f"{words}: this may be chance."
 
 
-def _difference(first: str, second: str, test: Comparison, metric: str) -> str:
-    words = f"{capital(first)} is {_points(test, second)} in {metric} ({_evidence(test)})"
+def _difference(first: str, second: str, test: Comparison, metric: str, p_of: str) -> str:
+    words = f"{capital(first)} is {_points(test, second)} in {metric} ({_evidence(test, p_of)})"
     if is_shown(test):
         return f"{words}."
     if not math.isfinite(test.corrected.high - test.corrected.low):  # too few, or all alike
@@ -166,6 +169,11 @@ def is_shown(test: Comparison) -> bool:
     return test.p_holm < ALPHA
 
 
+def is_above(test: Comparison) -> bool:
+    """Whether a test shows the first to be above the second."""
+    return is_shown(test) and not _is_below(test)
+
+
 def _detectable(test: Comparison) -> float:
     """The difference that a test of this error shows, after Holm's adjustment."""
     return detectable_errors(test.corrected.df, test.n_comparisons) * test.corrected.error
@@ -177,11 +185,11 @@ def _points(test: Comparison, other: str) -> str:
     return f"{points} points {where} {other}"
 
 
-def _evidence(test: Comparison) -> str:
+def _evidence(test: Comparison, p_of: str) -> str:
     t = test.corrected
     if not t.testable:
         return "not testable: the difference is the same everywhere"
-    return f"{_interval(test)}corrected p {_p(t.pvalue)}, after Holm p {_p(test.p_holm)}"
+    return f"{_interval(test)}{p_of} {_p(t.pvalue)}, after Holm p {_p(test.p_holm)}"
 
 
 def _interval(test: Comparison) -> str:

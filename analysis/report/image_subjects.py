@@ -12,8 +12,11 @@ import numpy as np
 from analysis.measure import formats
 from analysis.measure.comparison import (
     EQUIVALENCE,
+    SHARES,
+    Bounds,
     Comparison,
     Difference,
+    above,
     compare,
     comparison_rows,
     comparison_values,
@@ -38,7 +41,8 @@ from ssense.training.images import ImageSpec
 LEGEND = (
     "The units are subjects and images, both samples of many: the standard error has a part from "
     "each (min F', Clark 1973), and the degrees of freedom are those of the fewer. ± is the sd "
-    "over subjects. Holm: for this number of comparisons. The naive p is over subjects alone, and "
+    "over subjects. Holm: for this number of comparisons. d: the mean difference in standard "
+    "deviations over subjects. The naive p is over subjects alone, and "
     "treats these images as all there are."
 )
 
@@ -156,20 +160,28 @@ def compare_objectives(found: Sequence[SubjectResult]) -> list[Comparison]:
     Subjects met the same images, so a test over subjects alone would take these for all there are,
     see `crossed_ttest`.
     """
-    chance = found[0].evaluation.chance[PRIMARY]
+    chance = found[0].evaluation.chance_by_seed[PRIMARY]  # the same at all: of one test
     tables = {
         name: np.stack([each.by_image(name) for each in found])
         for name in found[0].evaluation.retrievals
     }
-    above = [_crossed(f"{name} vs chance", table - chance) for name, table in tables.items()]
-    pairs = [_crossed(f"{a} vs {b}", tables[a] - tables[b]) for a, b in pairs_of(tables)]
-    return compare(above) + compare(pairs)
+    from_chance = [
+        _crossed(f"{name} vs chance", table - chance[0], above(chance))
+        for name, table in tables.items()
+    ]
+    pairs = [_crossed(f"{a} vs {b}", tables[a] - tables[b], SHARES) for a, b in pairs_of(tables)]
+    return compare(from_chance) + compare(pairs)
 
 
-def _crossed(name: str, differences: np.ndarray) -> Difference:
+def _crossed(name: str, differences: np.ndarray, bounds: Bounds) -> Difference:
     by_subject = differences.mean(axis=1)
-    test = crossed_ttest(differences)
-    return Difference(name=name, by_seed=by_subject, test=test, effect_size=effect_size(by_subject))
+    return Difference(
+        name=name,
+        by_seed=by_subject,
+        test=crossed_ttest(differences),
+        effect_size=effect_size(by_subject),
+        bounds=bounds,
+    )
 
 
 def standard_errors(by_image: np.ndarray) -> tuple[float, float]:

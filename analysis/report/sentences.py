@@ -10,7 +10,7 @@ from analysis.measure.evaluation import Evaluation
 from analysis.measure.looks import record_look
 from analysis.measure.protocol import FRESH_SEEDS, candidates
 from analysis.report.figures import bar_figure
-from analysis.report.findings import explained_by, repeats_note
+from analysis.report.findings import explained_by, is_above, repeats_note
 from analysis.report.material import plain_verdict
 from analysis.report.origin import (
     Facts,
@@ -152,7 +152,10 @@ class SentenceReport:
         """
         own = self._own_controls(evaluation, leader)
         clause = control_verdict(self.ledger) if own else ""
-        return plain_verdict(evaluation, metric, explained_by(leader, clause, fresh=fresh))
+        tests = evaluation.comparisons(evaluation.primary)[: len(evaluation.retrievals)]
+        above = any(map(is_above, tests))
+        explained = explained_by(leader, clause, fresh=fresh, above=above)
+        return plain_verdict(evaluation, metric, explained)
 
     def pictures(self, evaluation: Evaluation, leader: str) -> Sequence[Picture]:
         """The figure of the controls, where they are of the leading configuration."""

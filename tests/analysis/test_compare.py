@@ -61,6 +61,21 @@ def compare(tmp_path, capsys) -> Callable[..., list[str]]:
     return compare
 
 
+@pytest.mark.parametrize(
+    ("scores", "end"),
+    [((0.9, 0.1, 0.3, 0.2), 1), ((90, 10, 30, 20), 100), ((900, -1, 30, 20), None)],
+)
+def test_an_interval_ends_where_differences_of_shares_do(compare, tmp_path, scores, end):
+    cells = [f"{name},{seed}" for name in "ab" for seed in (0, 1)]
+    lines = [f"{cell},{score}" for cell, score in zip(cells, scores, strict=True)]
+    out = tmp_path / "out.csv"
+    compare("configuration,seed,x", *lines, n_train=60, n_test=20, out=str(out))
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    low, high = float(row["low"]), float(row["high"])
+    assert (low, high) == (-end, end) if end else high > 1000
+
+
 def between_rows(printed: list[str]) -> list[str]:
     """The rows of "a vs b": of the tests, and of what other tests say."""
     return [line for line in printed if line.strip().startswith("a vs b")]

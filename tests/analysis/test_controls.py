@@ -122,7 +122,12 @@ def test_shares_are_said_in_words():
     assert blocked.endswith(
         " 0 % of its test segments share samples with a training segment; of the sweep's own, 67 %."
     )
-    assert onset.startswith("The place in the movie alone reaches 20 %")
+    assert onset == (
+        "The place in the movie alone reaches 20 % of the model's Recall@10, nothing of what is "
+        "above chance."
+    )
+    *_, below, _, _, _ = in_words(controls(**{ONSET: scored(0.08)}))
+    assert below.endswith("16 % of the model's Recall@10, nothing of what is above chance.")
     assert permuted == (
         "With pairs permuted, the share of permutations that reach the model's Recall@10 is "
         "< 0.001 (mean over the seeds of each one's permutation p)."
@@ -140,14 +145,18 @@ def test_shares_are_said_in_words():
 def test_a_verdict_says_whether_a_control_explains_the_score():
     length = "sentence duration alone, through text length"
     assert explanation(controls()) == (
-        f"{length} may explain the score: the model is not shown to be better"
+        f"{length}, may explain the score: the model is not shown to be better"
     )
     assert explanation(controls(**{LENGTH: scored(0.5)})) == (
-        f"{length} explains the score without a brain"
+        f"{length}, explains the score without a brain"
     )
     weak = {LENGTH: scored(0.12), TEXT: scored(0.11)}
     assert explanation(controls(**weak)) == (
         f"the model is better than {length}, the strongest control without a brain"
+    )
+    # Nothing above chance leaves nothing to explain, however much a control reaches.
+    assert explanation(controls(**{MODEL: scored(0.1)})) == (
+        "it is not shown to be above chance, so that there is nothing to explain"
     )
 
 
@@ -182,6 +191,9 @@ def test_the_model_is_compared_with_the_strongest_control_as_families_are(
         }
         evaluation = replace(evaluation, retrievals=ranks)
     found = replace(found, evaluation=evaluation)
+    words = " ".join(in_words(found))
+    said = "corrected p " in words, "p over sentences " in words
+    assert said == (not test_blocks, bool(test_blocks))
     alone = replace(
         evaluation, retrievals={name: evaluation.retrievals[name] for name in (MODEL, LENGTH)}
     )

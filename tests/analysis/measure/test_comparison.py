@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.measure.comparison import (
+    SHARES,
+    above,
     against_chance,
     between,
+    bounded,
     comparison_rows,
     comparison_values,
     further_legend,
@@ -56,6 +59,33 @@ def test_chance_is_that_of_the_seed():
     (none, *_) = against_chance(SCORES, chance, *SIZES)
     assert none.name == "none vs chance"
     assert none.corrected == corrected_resampled_ttest(SCORES["none"] - chance, *SIZES)
+
+
+def test_an_interval_ends_where_differences_of_shares_do():
+    a, b = np.array([1.0, 0.3]), np.array([0.0, 0.2])
+    (own,) = between({"a": a, "b": b}, *SIZES)
+    (shares,) = between({"a": a, "b": b}, *SIZES, bounds=SHARES)
+    assert own.corrected == corrected_resampled_ttest(a - b, *SIZES)
+    assert own.corrected.low < -1
+    assert own.corrected.high > 1
+    assert shares.corrected == own.corrected._replace(low=-1.0, high=1.0)
+    (values,) = comparison_values([shares], "recall@10")
+    assert (values["low"], values["high"]) == (-1, 1)
+
+
+def test_no_share_is_further_from_chance_than_all_or_nothing():
+    chance = np.array([0.4, 0.5])
+    assert above(chance) == pytest.approx((-0.45, 0.55))
+    (wide,) = against_chance({"a": np.array([1.0, 0.5])}, chance, *SIZES)
+    assert (wide.corrected.low, wide.corrected.high) == above(chance)
+    (narrow,) = against_chance({"a": chance + np.array([0.1, 0.101])}, chance, *SIZES)
+    expected = corrected_resampled_ttest([0.1, 0.101], *SIZES)
+    assert narrow.corrected == pytest.approx(expected)
+
+
+def test_what_nothing_estimates_has_no_ends():
+    test = corrected_resampled_ttest([0.5, 0.5], *SIZES)
+    assert bounded(test, SHARES) is test
 
 
 # Tenths, whose sums and differences are rounded: 0.6 - 0.5 is not 0.5 - 0.4.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 
@@ -62,4 +63,10 @@ def test_one_subject_at_chance_is_not_called_above_it():
 
 def test_a_legend_is_that_of_the_units():
     scores = np.eye(12)
-    assert "the unit is the image" in evaluation_of({"a": [retrieved(scores)] * 2}).legend
+    images = evaluation_of({"a": [retrieved(scores)] * 2})
+    assert "the unit is the image" in images.legend
+    units = {None: "seeds", 20: "blocks", 0: "images"}
+    for blocks, unit in units.items():
+        legend = dataclasses.replace(images, test_blocks=blocks).legend
+        assert f"d: the mean difference in standard deviations over {unit}." in legend
+        assert "P(A > B): the share of seeds that A wins; takes seeds for independent." in legend

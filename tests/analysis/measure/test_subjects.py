@@ -75,6 +75,17 @@ def test_each_subject_is_compared_with_its_own_chance():
     assert pair.name == "a vs b"
 
 
+def test_no_interval_goes_beyond_what_shares_can_be():
+    wide = {
+        n: {"": {"a": np.array([s]), "b": np.array([0.1])}} for n, s in (("x", 0.9), ("y", 0.2))
+    }
+    *chance, pair = compare_subjects(wide, {"x": 0.3, "y": 0.5})
+    assert [(c.corrected.low, c.corrected.high) for c in chance[:1]] == [(-0.4, 0.6)]
+    assert (pair.corrected.low, pair.corrected.high) == (-1, 1)
+    (unknown,) = compare_subjects(wide)
+    assert unknown.corrected.high > 1
+
+
 def test_equivalence_reaches_the_posterior():
     means = subject_means(SCORES)
     d = means["a"] - means["b"]

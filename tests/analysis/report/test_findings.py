@@ -220,6 +220,12 @@ def test_where_seeds_share_the_test_split_its_sentences_are_the_unit(evaluation)
     assert again.corrected == test.corrected
     assert again.naive.pvalue < test.naive.pvalue
     assert "the unit is the sentence" in held_out.legend
+    # Nothing is corrected for overlapping splits here, as it is where seeds draw test splits anew.
+    (said,) = findings(held_out)
+    assert "p over sentences " in said
+    assert "corrected" not in said
+    assert "p over images " in findings(dataclasses.replace(held_out, stimulus="image"))[0]
+    assert "corrected p " in findings(evaluation)[0]
 
 
 def test_doubles_among_the_candidates_are_counted_seed_by_seed(evaluation):

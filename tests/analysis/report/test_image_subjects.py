@@ -123,6 +123,17 @@ def test_objectives_are_compared_over_subjects_and_images():
     assert pair.naive.pvalue < pair.corrected.pvalue
 
 
+def test_two_subjects_bound_no_difference_beyond_all_or_nothing():
+    hits = [np.arange(200) < n for n in (100, 20)]
+    found = [
+        dataclasses.replace(each, evaluation=evaluation_of({"a": row[None], "b": 0 * row[None]}))
+        for each, row in zip(papers(EEG_WITHIN)[:2], hits, strict=True)
+    ]
+    chance, _, pair = (c.corrected for c in compare_objectives(found))
+    assert (chance.low, chance.high) == pytest.approx((-1 / 200, 1 - 1 / 200))
+    assert (pair.low, pair.high) == (-1, 1)
+
+
 def test_published_means_are_those_of_their_subjects():
     for task, (top1, top5) in SSR.items():
         mean1, mean5 = MEANS[task]["SSR"]
