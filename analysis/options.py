@@ -153,6 +153,6 @@ class ResultsOptions:
 
 def _is_size(text: str) -> bool:
     try:
-        return 0 <= float(text.removesuffix("%")) < math.inf
+        return "_" not in text and 0 <= float(text.removesuffix("%")) < math.inf
     except ValueError:
         return False

@@ -337,7 +337,7 @@ def comparison_rows(
             "95 % interval": interval(c.corrected, shown),
             "p": formats.p_value(c.corrected.pvalue) if c.corrected.testable else NOT_TESTABLE,
             "p, Holm": formats.p_value(c.p_holm) if c.corrected.testable else "–",
-            "d": "–" if math.isnan(c.effect_size) else f"{c.effect_size:.2f}",
+            "d": "–" if math.isnan(c.effect_size) else f"{c.effect_size:z.2f}",
             "P(A > B)": f"{c.wins:.2f}",
             "naive p": formats.p_value(c.naive.pvalue) if c.naive.testable else "–",
         }
