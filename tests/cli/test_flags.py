@@ -13,7 +13,6 @@ from analysis.options import (
     CatalogueOptions,
     ControlOptions,
     EvaluationOptions,
-    ImageEvaluationOptions,
     RecordingsOptions,
     ResultsOptions,
 )
@@ -32,7 +31,7 @@ from sweeps.masking import MaskingOptions
 LONGEST = 300
 COMMANDS = [
     *(MaskingOptions, SweepOptions, ImageOptions, EvaluationOptions, ControlOptions),
-    *(RecordingsOptions, ImageEvaluationOptions, ResultsOptions, SyntheticCommand),
+    *(RecordingsOptions, ResultsOptions, SyntheticCommand),
     *(SyntheticThingsCommand, TrackingOptions, ServerOptions, CatalogueOptions),
     *(ShardsOptions, PageOptions),
 ]

@@ -403,7 +403,7 @@ def test_sentences_that_straddle_a_pause_are_dropped(root):
 
 
 def antman() -> dict[str, np.ndarray]:
-    path = Path(__file__).parent / "antman_sentence_timings.csv"
+    path = Path(__file__).parents[1] / "antman_sentence_timings.csv"
     table = np.genfromtxt(path, delimiter=",", names=True)
     return {n: table[n] for n in ("onset_s", "offset_s", "onset_sample", "offset_sample")}
 

@@ -47,7 +47,7 @@ def test_windows_that_touch_share_nothing():
 
 def antman_windows(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
     """The segments of the paper's preset, with samples of context at the true rate of 1024 Hz."""
-    path = Path(__file__).parent / "antman_sentence_timings.csv"
+    path = Path(__file__).parents[1] / "antman_sentence_timings.csv"
     table = np.genfromtxt(path, delimiter=",", names=True)
     times = [table[n] for n in ("onset_s", "offset_s", "onset_sample", "offset_sample")]
     kept = kept_by_length(*times, spec=SegmentSpec.paper(), context_samples=3 * 1024)

@@ -19,7 +19,7 @@ from ssense.data.synthetic.sentence_timings import COLUMNS, SentenceTimings, rea
 from ssense.errors import UserError
 from ssense.files.digest import file_digest
 
-ANTMAN = Path(__file__).parent / "antman_sentence_timings.csv"
+ANTMAN = Path(__file__).parents[1] / "antman_sentence_timings.csv"
 RATE_HZ = 1024
 SHORT = [(1.0, 1.5, 2024, 2536, 2), (2.0, 4.0, 3048, 5096, 5), (9.0, 9.3, 15_416, 15_723, 1)]
 
