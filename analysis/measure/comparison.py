@@ -64,7 +64,7 @@ Bounds = tuple[float, float]
 """The lowest and the highest value that a mean difference can have."""
 UNBOUNDED: Bounds = (-math.inf, math.inf)
 SHARES: Bounds = (-1.0, 1.0)
-"""Of differences between two shares."""
+"""Bounds of differences between two shares."""
 
 Scores = Mapping[str, np.ndarray]
 """Scores by name of what is compared: `[J]`, one per seed, in the same order everywhere."""

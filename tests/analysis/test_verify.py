@@ -344,7 +344,7 @@ def test_embeddings_under_the_name_of_others_are_found(storage):
     other = path.with_name("ViT-B-32-quickgelu-0123456789abcdef.safetensors")
     shutil.copy(path, other)
     (fault,) = faults(storage)
-    assert f"{other} is another file's" in fault
+    assert f"{other} belongs to another file" in fault
 
 
 # ---------------------------------------------------------------- encoders

@@ -32,9 +32,9 @@ MOST: dict[str, float] = {
     "lead_in_s": 86_400.0,
 }
 MOST_SAMPLES = 2**28
-"""Of a contact, which is made in memory; 3 hours at 2048 Hz are 2.2e7, at 20,000 Hz 2.2e8."""
+"""Samples of a contact, made in memory; 3 hours at 2048 Hz are 2.2e7, at 20,000 Hz 2.2e8."""
 MOST_VALUES = 2**34
-"""Of all contacts, which are written to disk; 250 contacts and 3 hours at 2048 Hz are 5.5e9."""
+"""Values of all contacts, written to disk; 250 contacts and 3 hours at 2048 Hz are 5.5e9."""
 _SENTENCE_S, _PAUSE_S = 2.5, 5.0  # on average, with the gap to the next sentence
 
 

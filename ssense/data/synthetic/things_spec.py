@@ -35,9 +35,9 @@ MOST = {
     "image_px": 4_096,
 }
 MOST_VALUES = 2**33
-"""Of one subject, which are made in memory; THINGS-EEG2 has 1.0e9, THINGS-MEG 1.2e9."""
+"""Values of one subject, made in memory; THINGS-EEG2 has 1.0e9, THINGS-MEG 1.2e9."""
 MOST_PIXELS = 2**36
-"""Of all images, which are written to disk; the 16,740 of THINGS-EEG2 have 4.2e9."""
+"""Pixels of all images, written to disk; the 16,740 of THINGS-EEG2 have 4.2e9."""
 _VALUES = {"eeg": 63 * 250, "meg": 271 * 201}  # of a response, at most
 
 

@@ -134,8 +134,9 @@ def check_weights(
         flag: Flag that the weights were given by.
         given: A name or the path of a file; None passes.
         names: Names that are known.
-        tower: open_clip's name of the model that they are for, of which a tag will do too; asking
-            it for the tags of any that is not in `CLIP_TAGS` takes seconds, and is left for later.
+        tower: Name in open_clip of the model that the weights are for; one of its tags will do too.
+            Asking for the tags of a model that is not in `CLIP_TAGS` takes seconds, and is left
+            for later.
 
     Raises:
         UserError: The weights are neither; the message has the flag and the value.
