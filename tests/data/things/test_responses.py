@@ -19,7 +19,7 @@ from ssense.data.synthetic.things import (
     write_synthetic_things,
 )
 from ssense.data.synthetic.things_spec import MEG_VARIANTS
-from ssense.data.things import responses
+from ssense.data.things import responses as module
 from ssense.data.things.images import ImageSet, read_image_set
 from ssense.data.things.responses import (
     FILES,
@@ -183,7 +183,7 @@ def test_reading_in_pieces_changes_nothing(chunk, shuffled, roots):
         images = ImageSet(folder=images.folder, files=files, concepts=(), concept=images.concept)
     with pytest.MonkeyPatch.context() as patch:
         whole = average(responses, images, ALL)
-        patch.setattr(responses, "_CHUNK_BYTES", chunk)
+        patch.setattr(module, "_CHUNK_BYTES", chunk)
         assert np.array_equal(average(responses, images, ALL), whole)
 
 
