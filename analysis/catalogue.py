@@ -22,10 +22,13 @@ from upath import UPath
 from analysis.measure import formats
 from analysis.measure.looks import looks_by_sweep
 from ssense.cli.screen import console, say
+from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import all_ledgers, readable_ledgers
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.files.storage import exists, open_storage
 
@@ -72,20 +75,43 @@ def _cells(ledger: Ledger, description: Description) -> str:
     missing.
     """
     try:
-        done, failed = _finished(ledger, description)
-    except UserError as error:  # a record is damaged
+        records = ledger.records()
+    except UserError as error:  # one is damaged
         say(str(error))
         return "damaged, see above"
-    words = f"{len(done)} of {description.sweep.n_cells}"
-    return f"{words}, {len(failed - done)} failed" if failed - done else words
+    done, failed = _finished(records, description)
+    words = [f"{len(done)} of {description.sweep.n_cells}"]
+    dropped = _dropped(records, description) - done - failed
+    for cells, state in ((failed - done, "failed"), (dropped, "dropped")):
+        if cells:
+            words.append(f"{len(cells)} {state}")
+    return ", ".join(words)
 
 
-def _finished(ledger: Ledger, description: Description) -> tuple[set[object], set[object]]:
+def _dropped(records: Mapping[str, Record], description: Description) -> set[object]:
+    """The cells that the race has spared; none where signatures can't be told."""
+    sweep = description.sweep
+    try:
+        search = Search(sweep, POLICIES[description.policy], description.rows, records)
+    except UserError:
+        return set()
+    states = zip(search.rows, search.matrix().rows, strict=True)
+    return {
+        (_key(row.configuration), seed)
+        for row, shown in states
+        for seed, state in zip(sweep.seeds, shown.states, strict=True)
+        if state == "dropped"
+    }
+
+
+def _finished(
+    records: Mapping[str, Record], description: Description
+) -> tuple[set[object], set[object]]:
     sweep, rows = description.sweep, description.rows
     wanted = {(_key(row.configuration), seed) for row in rows for seed in sweep.seeds}
     done: set[object] = set()
     failed: set[object] = set()
-    for record in ledger.records().values():
+    for record in records.values():
         cell = _key(record.configuration), record.seed
         if cell in wanted and record.dataset_digest == sweep.dataset_digest:
             (done if record.done else failed).add(cell)

@@ -3,9 +3,9 @@
     python analysis/recordings.py --storage DIR --sweeps SWEEP SWEEP SWEEP
 
 The sweeps must have been evaluated, each by `python analysis/evaluate.py --sweep SWEEP`, all
-by one protocol and on splits of one kind; no test split is looked at again. A verdict comes first.
-Tables are in STORAGE/recordings_compared/, as Markdown, CSV and LaTeX, in a folder of their own for
-each choice of sweeps.
+by one protocol, and be alike in splits, training, families and text tower; no test split is looked
+at again. A verdict comes first. Tables are in STORAGE/recordings_compared/, as Markdown, CSV and
+LaTeX, in a folder of their own for each choice of sweeps.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from analysis.measure import formats
+from analysis.measure import formats, subject_sweeps
 from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
 from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS
 from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
-from analysis.report.findings import explained_by, in_list, verdict
+from analysis.report.findings import explained_by, in_list, is_above, verdict
 from analysis.report.origin import control_verdict, read_controls
-from analysis.report.sentences import SPLITS
+from analysis.report.sentences import SPLITS, tower_words
 from ssense.choices import SplitKind
 from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError, one_line
@@ -60,26 +61,37 @@ class Evaluated:
 
     Attributes:
         ledger: The sweep's ledger.
-        subject, title: Subject and title of the recording.
+        origin: The origin of its sentences.
         split: Kind of the sweep's splits.
         protocol: FRESH_SEEDS or SEARCH_SEEDS.
         seeds: Seeds of the protocol.
         scores: Scores by family, `[J]`, in the order of the seeds.
         chance: Chance of the same metric.
         missing: Cells that the sweep lacked, so that the choice was between fewer.
-        explained: What its controls say, as a clause of a verdict.
+        controlled: The family that its controls are of, empty where none are of what was evaluated.
+        controls: What they say, as a clause of a verdict.
     """
 
     ledger: Ledger
-    subject: str
-    title: str
+    origin: RecordingOrigin
     split: SplitKind
     protocol: str
     seeds: tuple[int, ...]
     scores: Scores
     chance: float
     missing: int
-    explained: str
+    controlled: str
+    controls: str
+
+    @property
+    def subject(self) -> str:
+        """The subject of the recording."""
+        return self.origin.subject
+
+    @property
+    def title(self) -> str:
+        """The title of the recording."""
+        return self.origin.title
 
 
 def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
@@ -92,21 +104,23 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
     chance, missing = _parsed(
         ledger, "table.csv", partial(_chance_and_missing, protocol=protocol, metric=metric)
     )
-    explained = _parsed(ledger, "table.csv", partial(_explained, ledger=ledger, protocol=protocol))
+    controlled = _parsed(ledger, "table.csv", partial(_controlled, ledger=ledger))
     description = ledger.description()
-    specification = description.sweep.specification
-    assert isinstance(specification, SentenceSpec)  # `main` asks for sweeps over sentences
+    specification, origin = description.sweep.specification, description.origin
+    # `main` asks for sweeps over sentences.
+    assert isinstance(specification, SentenceSpec)
+    assert isinstance(origin, RecordingOrigin)
     return Evaluated(
         ledger=ledger,
-        subject=description.origin.subject,
-        title=description.origin.title,
+        origin=origin,
         split=specification.split,
         protocol=protocol,
         seeds=seeds,
         scores=scores,
         chance=chance,
         missing=missing,
-        explained=explained,
+        controlled=controlled,
+        controls=control_verdict(ledger) if controlled else "",
     )
 
 
@@ -151,14 +165,13 @@ def _chance_and_missing(rows: Sequence[Row], protocol: str, metric: str) -> tupl
     raise ValueError(f"nothing at {protocol}")
 
 
-def _explained(rows: Sequence[Row], ledger: Ledger, protocol: str) -> str:
-    """What the controls say, if they are of a configuration that was evaluated."""
+def _controlled(rows: Sequence[Row], ledger: Ledger) -> str:
+    """The family that the controls are of, if they are of a configuration that was evaluated."""
     kept, seeds = read_controls(ledger), ledger.description().sweep.seeds
-    fresh = protocol == FRESH_SEEDS
     for row in rows:
         if kept and kept.belong_to(row["family"], row["configuration"], seeds):
-            return explained_by(row["family"], control_verdict(ledger), fresh=fresh)
-    return explained_by("", "", fresh=fresh)
+            return row["family"]
+    return ""
 
 
 def _fraction(text: str) -> float:
@@ -178,7 +191,8 @@ def check_alike(found: Sequence[Evaluated]) -> None:
     """Refuse evaluations that say different things of their configurations.
 
     Raises:
-        UserError: Two are of one recording, or they differ in protocol or kind of split.
+        UserError: Two are of one recording, or they differ in protocol, kind of split, training,
+            families or text tower.
     """
     known: dict[tuple[str, str], str] = {}
     for each in found:
@@ -206,6 +220,7 @@ def check_alike(found: Sequence[Evaluated]) -> None:
                 f"sweep of {each.subject}, {each.title} with --split {found[0].split}, evaluate "
                 "it, and give that one."
             )
+    subject_sweeps.check_alike([each.ledger for each in found])
 
 
 def by_subject(found: Sequence[Evaluated]) -> tuple[BySubject, dict[str, float]]:
@@ -228,17 +243,24 @@ def caption(found: Sequence[Evaluated]) -> str:
     missing = f" Cells missing from the search: {', '.join(lacking)}." if lacking else ""
     return (
         f"{recordings}: held-out test splits ({first.split}){SPLITS[first.split]}, at "
-        f"{PROTOCOLS[first.protocol]}.{missing}"
+        f"{PROTOCOLS[first.protocol]}.{missing} {tower_words(first.origin)}"
     )
 
 
-def all_explained(found: Sequence[Evaluated]) -> str:
-    """What the controls of all recordings say, those together that say the same."""
+def all_explained(found: Sequence[Evaluated], *, above: bool) -> str:
+    """What the controls of all recordings say, those together that say the same.
+
+    Args:
+        found: The evaluations.
+        above: Whether any family is shown to be above chance.
+    """
     said: dict[str, list[str]] = defaultdict(list)
     for each in found:
-        said[each.explained].append(f"{each.subject} ({each.title})")
+        fresh = each.protocol == FRESH_SEEDS
+        words = explained_by(each.controlled, each.controls, fresh=fresh, above=above)
+        said[words].append(f"{each.subject} ({each.title})")
     if len(said) == 1:
-        return found[0].explained
+        return next(iter(said))
     return "; ".join(f"of {in_list(names)}, {words}" for words, names in said.items())
 
 
@@ -255,7 +277,9 @@ def main(options: RecordingsOptions) -> None:
     protocol, split = found[0].protocol, found[0].split
     metric = f"{metric_title(PRIMARY)} over {len(scores)} subjects at {protocol}"
     title = f"{metric}, {split} splits"
-    first = verdict(list(found[0].scores), comparisons, metric, all_explained(found))
+    families = list(found[0].scores)
+    explained = all_explained(found, above=any(map(is_above, comparisons[: len(families)])))
+    first = verdict(families, comparisons, metric, explained)
     words = [caption(found), legend(comparisons, EQUIVALENCE, shown)]
     say(first)
     say(title)

@@ -78,7 +78,7 @@ def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
     names = ledger.signatures()
     if not names and not ledger.exists():
         return  # a folder of something else, or of a driver that did not start
-    show = _progress(f"{ledger.folder.name}: {len(names)} cells", "cells")
+    show = _progress(f"{ledger.folder.name}: {len(names)} cell{'s' * (len(names) != 1)}", "cells")
     sweep: Sweep | None = None
     try:
         sweep = _own_sweep(ledger)
@@ -205,7 +205,7 @@ def _shard_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
 def _tensor_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
     paths = [folder / name for name in names_in(folder) if name.endswith(".safetensors")]
     if paths:
-        _progress(f"{folder.name}: {len(paths)} files")
+        _progress(f"{folder.name}: {len(paths)} file{'s' * (len(paths) != 1)}")
     for path in paths:
         try:
             origin = check_tensor_file(path)

@@ -78,7 +78,8 @@ def _train(
     with sole_driver(ledger.folder), running_ray():
         resources = Resources.of_cell(cpus, gpus)
         to_run = search.left()
-        say(f"Training {to_run} cells {what}, {resources.slots()} at a time")
+        cells = f"{to_run} cell{'s' * (to_run != 1)}"
+        say(f"Training {cells} {what}, {resources.slots()} at a time")
         progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
 
         def keep(record: Record, _: Change) -> None:

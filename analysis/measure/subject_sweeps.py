@@ -1,4 +1,4 @@
-"""Sweeps over images that belong into one table: one of each subject, alike in all else."""
+"""Sweeps that belong into one table: of several subjects, alike in all else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from upath import UPath
 
-from ssense.engine.core.origin import ImageOrigin
+from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger, readable_ledgers, sweep_folders
 from ssense.engine.records.ledger import Ledger
@@ -15,7 +15,7 @@ from ssense.specification import settings
 
 
 def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
-    """The sweeps to evaluate, one of each subject.
+    """The sweeps over images to evaluate, one of each subject.
 
     Args:
         storage: Storage of the sweeps.
@@ -45,7 +45,10 @@ def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
 
 
 def check_alike(ledgers: Sequence[Ledger]) -> None:
-    """Refuse to put sweeps into one table that differ in more than their subjects.
+    """Refuse to put sweeps of one task into one table that differ in more than their subjects.
+
+    Args:
+        ledgers: The ledgers of the sweeps.
 
     Raises:
         UserError: Two sweeps differ; the message says in what.
@@ -57,19 +60,23 @@ def check_alike(ledgers: Sequence[Ledger]) -> None:
             if value != wanted[name]:
                 raise UserError(
                     f"{first.folder.name} and {other.folder.name} differ in their {name}: "
-                    f"{printable(str(wanted[name]))} and {printable(str(value))}. Name the sweeps "
-                    "of one table with --sweeps."
+                    f"{printable(str(wanted[name]))} and {printable(str(value))}. Give sweeps "
+                    "that are alike with --sweeps."
                 )
 
 
 def _circumstances(description: Description) -> dict[str, object]:
     """All that the sweeps of one table must share, by name."""
-    sweep, origin = description.sweep, description.origin
-    assert isinstance(origin, ImageOrigin)  # only such sweeps are compared
-    data = ("responses", "images", "responses_taken", "split_seed", "more_images")
-    return {
-        "seeds": sweep.seeds,
-        "objectives": ", ".join(sorted(family.name for family in sweep.families)),
-        **settings(sweep.specification),
-        **{name: getattr(origin.source, name) for name in data},
-    }
+    sweep, families = description.sweep, sorted(each.name for each in description.sweep.families)
+    trained = settings(sweep.specification)
+    match description.origin:
+        case RecordingOrigin() as origin:  # each recording has seeds of its own
+            return {"families": ", ".join(families), **trained, "text tower": origin.tower}
+        case ImageOrigin() as origin:
+            data = ("responses", "images", "responses_taken", "split_seed", "more_images")
+            return {
+                "seeds": sweep.seeds,
+                "objectives": ", ".join(families),
+                **trained,
+                **{name: getattr(origin.source, name) for name in data},
+            }

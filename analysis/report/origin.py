@@ -116,7 +116,7 @@ def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str)
         f"{version.digest}"
         + f", commit {version.commit[:7]}" * bool(version.commit)
         + " with changes" * version.dirty
-        + f", {version.cells} cells"
+        + f", {version.cells} cell{'s' * (version.cells != 1)}"
         for version in code_versions(done)
     )
     libraries = {" ".join(part) for record in done for part in record.versions.items()}

@@ -128,9 +128,7 @@ class SentenceReport:
     def caption_end(self, protocol: str) -> str:
         """Say what fresh seeds leave open, and what the sentences were embedded by."""
         again = AGAIN if protocol == FRESH_SEEDS and self._split != "held-out" else ""
-        is_untrained = self.origin.text.weights == UNTRAINED
-        trial = " The text tower is untrained: a trial, not a result." if is_untrained else ""
-        return f"{again}Text: {self.origin.tower}.{trial}"
+        return f"{again}{tower_words(self.origin)}"
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Table 1 as published, where it is about the recording of the sweep; else nothing."""
@@ -183,6 +181,17 @@ class SentenceReport:
         """The controls, where they are of the leading configuration at the search's seeds."""
         wanted = leader, describe(evaluation.chosen[leader]), self.description.sweep.seeds
         return self.controls if self.controls and self.controls.belong_to(*wanted) else None
+
+
+def tower_words(origin: RecordingOrigin) -> str:
+    """What the sentences were embedded by, and what an untrained tower means.
+
+    Args:
+        origin: The origin of the sweep's data.
+    """
+    is_untrained = origin.text.weights == UNTRAINED
+    trial = " The text tower is untrained: a trial, not a result." if is_untrained else ""
+    return f"Text: {origin.tower}.{trial}"
 
 
 def published_rows(origin: RecordingOrigin) -> Sequence[Mapping[str, str]]:

@@ -146,7 +146,7 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
             continue
         if n := ledger.n_begun():
             reasons = ", ".join(_differences(other, sweep))
-            lines.append(f"  not counted: {n} cells of {other.name} ({reasons})")
+            lines.append(f"  not counted: {n} cell{'s' * (n != 1)} of {other.name} ({reasons})")
     return lines
 
 
@@ -169,7 +169,9 @@ def _space(sweep: Sweep) -> list[tuple[str, dict[str, Levels]]]:
 def show_sweep(sweep: Sweep) -> None:
     """Say what a sweep compares."""
     count = sum(sweep.wanted(family) for family in sweep.families)
-    say(f"Sweep {sweep.name}: {count} configurations x {len(sweep.seeds)} seeds")
+    n_seeds = len(sweep.seeds)
+    configurations = f"{count} configuration{'s' * (count != 1)}"
+    say(f"Sweep {sweep.name}: {configurations} x {n_seeds} seed{'s' * (n_seeds != 1)}")
     for family in sweep.families:
         wanted = sweep.wanted(family)
         shown = f"{wanted} of {family.size} possible" if family.size > 1 else "1 configuration"

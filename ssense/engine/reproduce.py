@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -37,6 +37,10 @@ from ssense.training.loop import Data, Fit, Specification, fit, validation_metri
 from ssense.training.process import reset_process
 
 _CALLED = re.compile(r"(?P<label>.*?)[,\s]*\bseed\s*(?P<seed>\d+)\s*", re.IGNORECASE)
+_SIGNED = re.compile(r"[0-9a-f]*")
+
+_Shown = dict[str, dict[int, dict[str, tuple[Ledger, Record]]]]
+"""Cells by label, seed and signature, each with the ledger that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,47 +162,84 @@ def find_cell(storage: UPath, name: str) -> tuple[Ledger, Record]:
             "electrode 0.75, seed 1".
 
     Raises:
-        UserError: None or several are called so, or the cell failed.
+        UserError: None or several are called so, a label or a seed is missing, or the cell failed.
     """
     ledgers = list(map(Ledger, sweep_folders(storage)))
     called = _CALLED.fullmatch(name)
     if called:
         ledger, record = _cell_called(ledgers, called["label"].strip(), int(called["seed"]))
-    else:
+    elif _SIGNED.fullmatch(name):
         ledger, record = _cell_signed(ledgers, name, storage)
+    else:
+        raise _without_seed(_shown_cells(ledgers), name.strip())
     if not record.done:
         reason = f"cell {record.signature} failed: {record.reason}"
         raise UserError(f"{reason}. There is nothing to reproduce.")
     return ledger, record
 
 
+def _shown_cells(ledgers: Sequence[Ledger]) -> _Shown:
+    """Finished cells of the sweeps' own, by what they are shown as; not those of controls."""
+    shown: _Shown = {}
+    for ledger, description in readable_ledgers(ledgers).items():
+        sweep, records = description.sweep, ledger.records().values()
+        for row in description.rows:
+            name = label(row.family, row.configuration)
+            for record in records:
+                cell = Cell(row.configuration, record.seed)
+                if dict(record.configuration) == dict(row.configuration) and (
+                    record.signature == signature(cell, sweep.specification, sweep.dataset_digest)
+                ):
+                    cells = shown.setdefault(name, {}).setdefault(record.seed, {})
+                    cells[record.signature] = ledger, record
+    return shown
+
+
 def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Ledger, Record]:
     """The cell of a sweep's own that is shown by a label and a seed."""
-    labels: dict[str, list[tuple[Ledger, Record]]] = {}
-    for ledger, description in readable_ledgers(ledgers).items():
-        sweep, records = description.sweep, ledger.records()
-        for row in description.rows:
-            cell = Cell(row.configuration, seed)
-            record = records.get(signature(cell, sweep.specification, sweep.dataset_digest))
-            if record is not None:
-                shown = label(row.family, row.configuration)
-                labels.setdefault(shown, []).append((ledger, record))
-    found = {record.signature: (ledger, record) for ledger, record in labels.get(wanted, [])}
+    shown = _shown_cells(ledgers)
+    found = shown.get(wanted, {}).get(seed, {})
     if len(found) == 1:
         return next(iter(found.values()))
     if found:
-        shown = printable(
+        signed = printable(
             ", ".join(f"{s} of {each.folder.name}" for s, (each, _) in found.items()), 150
         )
         raise UserError(
-            f"{len(found)} cells are called {printable(wanted)}, seed {seed}: {shown}. Give the "
+            f"{len(found)} cells are called {printable(wanted)}, seed {seed}: {signed}. Give the "
             "signature of one."
         )
-    near = get_close_matches(wanted, labels, n=1, cutoff=0)
-    advice = "No cell of that seed is finished."
-    if near:
-        advice = f"Nearest of seed {seed}: {printable(near[0])}."
+    of_seed = {name: cells for name, cells in shown.items() if seed in cells}
+    if wanted and wanted in shown:
+        advice = f"Of {printable(wanted)} there are seeds {_seeds(shown[wanted])}."
+    elif of_seed:
+        near = printable(get_close_matches(wanted, of_seed, n=1, cutoff=0)[0])
+        advice = f"Nearest of seed {seed}: {near}." if wanted else f'Such as "{near}, seed {seed}".'
+    else:
+        seeds = _seeds({seed: cells for each in shown.values() for seed, cells in each.items()})
+        advice = f"No cell of that seed is finished; there are seeds {seeds or 'none'}."
+    if not wanted:
+        raise UserError(f"--cell seed {seed} lacks a configuration, before the seed. {advice}")
     raise UserError(f"no finished cell is called {printable(wanted)}, seed {seed}. {advice}")
+
+
+def _without_seed(shown: _Shown, wanted: str) -> UserError:
+    """The refusal of a cell that is called by a label alone."""
+    if wanted in shown:
+        example = f'"{printable(wanted)}, seed {min(shown[wanted])}"'
+        return UserError(
+            f"--cell {printable(wanted)} lacks a seed. There are seeds {_seeds(shown[wanted])}: "
+            f"give one, as {example}."
+        )
+    near = get_close_matches(wanted, shown, n=1, cutoff=0)
+    nearest = f'Nearest: "{printable(near[0])}, seed {min(shown[near[0]])}".' if near else ""
+    return UserError(
+        f"no finished cell is called {printable(wanted)}. {nearest or 'No cell is finished.'}"
+    )
+
+
+def _seeds(cells: Iterable[int]) -> str:
+    return printable(" ".join(map(str, sorted(set(cells)))), 100)
 
 
 def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tuple[Ledger, Record]:

@@ -223,7 +223,8 @@ def _train(
         tracker = _show_in_mlflow(search, ledger, data)
         most = to_run if budget.cells is None else min(to_run, budget.cells - budget.started)
         at_a_time = f"{resources.slots()} at a time" + " now" * bool(os.environ.get("RAY_ADDRESS"))
-        say(f"Training {'up to ' * (options.policy != 'full')}{most} cells, {at_a_time}")
+        cells = f"{'up to ' * (options.policy != 'full')}{most} cell{'s' * (most != 1)}"
+        say(f"Training {cells}, {at_a_time}")
         progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
 
         def keep(record: Record, change: Change) -> None:
@@ -317,7 +318,8 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
     if missing:
         by_family = Counter(missing.values()).items()
         listed = ", ".join(f"{family} {n}" for family, n in by_family)
-        say(f"{len(missing)} cells are missing ({listed}); more may depend on them.")
+        cells = "1 cell is" if len(missing) == 1 else f"{len(missing)} cells are"
+        say(f"{cells} missing ({listed}); more may depend on them.")
     if not missing and not again:
         return "full"
     say("Run the same command again to continue.")
@@ -349,7 +351,7 @@ def _show_result(search: Search, n_candidates: int) -> None:
     say(f"* best of its family. Chance among {n_candidates} candidates: {100 * chance:.1f} %.")
     if dropped:
         spared = search.matrix().counts()["dropped"]
-        say(f"out: clearly behind after these seeds; {spared} cells spared.")
+        say(f"out: clearly behind after these seeds; {spared} cell{'s' * (spared != 1)} spared.")
 
 
 def _title(metric: str) -> str:

@@ -19,6 +19,8 @@ from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
+from ssense.specification import configured
+from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
 SWEEP = Sweep(
@@ -43,12 +45,23 @@ def write_evaluated(
     protocols: tuple[str, ...] = PROTOCOLS,
     split: str = "random",
     missing: int = 0,
+    epochs: int = 100,
+    families: tuple[str, ...] = ("no masking",),
+    weights: str = "openai",
 ) -> Path:
     """What a sweep and its test evaluation leave behind, as far as it is read here."""
     ledger = Ledger(UPath(storage) / SWEEPS / name)
-    training = replace(SWEEP.specification, split=split)
-    origin = RecordingOrigin(subject=subject, title=title, shards="0123", recording="there")
-    ledger.describe(Description(sweep=replace(SWEEP, specification=training), origin=origin))
+    training = configured(SWEEP.specification, {"split": split, "training.max_epochs": epochs})
+    text = TextSpec(weights=weights)
+    origin = RecordingOrigin(
+        subject=subject, title=title, shards="0123", recording="there", text=text
+    )
+    sweep = replace(
+        SWEEP,
+        specification=training,
+        families=tuple(Family(name=each, levels={}) for each in families),
+    )
+    ledger.describe(Description(sweep=sweep, origin=origin))
     folder = Path(ledger.folder) / "evaluation"
     folder.mkdir()
     scores = [
@@ -105,8 +118,7 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     assert done.returncode == 0, done.stderr
     verdict = (
         "In Recall@10 over 3 subjects at fresh seeds, none of the 2 families is shown to be above "
-        "chance; none is shown to be better than another; no controls were run: sentence "
-        "length alone may explain the score."
+        "chance; none is shown to be better than another; no controls were run."
     )
     assert " ".join(done.stdout.split()).startswith(verdict)
     assert "Recall@10 over 3 subjects at fresh seeds, random splits" in done.stdout
@@ -164,8 +176,38 @@ def test_the_verdict_takes_each_recording_s_controls_into_account(tmp_path, caps
     compare(tmp_path, "m-1", "m-2", "m-3")
     assert (
         f"; of sub_1 (Cars) and sub_2 (Cars), by the controls of electrode, {length}; of sub_3 "
-        "(Cars), no controls were run: sentence length alone may explain the score. "
+        "(Cars), no controls were run. "
     ) in " ".join(capsys.readouterr().out.split())
+
+
+def test_length_may_explain_only_what_is_above_chance(tmp_path, capsys):
+    for number in (1, 2, 3):
+        write_evaluated(tmp_path, f"m-{number}", f"sub_{number}", 0.5 + number / 1000)
+    compare(tmp_path, "m-1", "m-2", "m-3")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "both families are above chance" in said
+    assert "no controls were run: sentence length alone may explain the score." in said
+
+
+def test_no_interval_goes_beyond_what_shares_can_be(tmp_path):
+    for number, level in ((1, 0.1), (2, 0.8)):
+        write_evaluated(tmp_path, f"m-{number}", f"sub_{number}", level)
+    compare(tmp_path, "m-1", "m-2")
+    (table,) = written(tmp_path, "recordings.csv")
+    with table.open(newline="") as file:
+        rows = {row["comparison"]: row for row in csv.DictReader(file)}
+    ends = [tuple(float(row[end]) for end in ("low", "high")) for row in rows.values()]
+    assert ends[:2] == [pytest.approx((-0.05, 0.95))] * 2
+    assert all(-1 <= low < high <= 1 for low, high in ends)
+
+
+def test_an_untrained_tower_is_warned_of(tmp_path, capsys):
+    for number in (1, 2):
+        write_evaluated(tmp_path, f"m-{number}", f"sub_{number}", 0.2, weights="untrained")
+    compare(tmp_path, "m-1", "m-2")
+    (page,) = (file.read_text() for file in written(tmp_path, "recordings.md"))
+    for shown in (" ".join(capsys.readouterr().out.split()), page):
+        assert "Text: ViT-B-32-quickgelu, untrained. The text tower is untrained: a tri" in shown
 
 
 def test_recordings_of_a_subject_are_averaged(tmp_path):
@@ -231,6 +273,29 @@ def test_kinds_of_splits_are_not_mixed(tmp_path, refused):
     assert "Run the sweep of sub_2, Cars with --split random" in message
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 5}, "training.max_epochs: 100 and 5."),
+        ({"families": ("no masking", "electrode")}, "families: no masking and electrode, no mas"),
+        ({"weights": "untrained"}, "text tower: ViT-B-32-quickgelu, openai and Vi"),
+    ],
+)
+def test_sweeps_that_differ_in_more_than_their_subjects_are_not_mixed(
+    tmp_path, refused, changes, message
+):
+    write_evaluated(tmp_path, "m-1", "sub_1", 0.2)
+    write_evaluated(tmp_path, "m-2", "sub_2", 0.3, **changes)
+    found = refused("m-1", "m-2")
+    assert found.startswith(f"m-1 and m-2 differ in their {message}")
+    assert found.endswith("Give sweeps that are alike with --sweeps.")
+
+
+def test_sweeps_have_to_be_named():
+    with pytest.raises(UserError, match=r"--sweeps is missing\. Give one evaluated sweep per rec"):
+        RecordingsOptions(storage=".")
+
+
 def test_a_recording_is_given_once(tmp_path, refused):
     for number in (1, 2):
         write_evaluated(tmp_path, f"m-{number}", "sub_9", 0.2)
@@ -242,7 +307,7 @@ def test_a_recording_is_given_once(tmp_path, refused):
 def test_one_subject_is_not_enough(tmp_path, refused):
     write_evaluated(tmp_path, "m-1", "sub_9", 0.2)
     write_evaluated(tmp_path, "m-2", "sub_9", 0.2, title="Up")
-    for names in ((), ("m-1",), ("m-1", "m-1"), ("m-1", "m-2")):
+    for names in (("m-1",), ("m-1", "m-1"), ("m-1", "m-2")):
         assert "the subject is the unit" in refused(*names)
 
 

@@ -308,7 +308,18 @@ def test_a_cell_is_found_by_what_it_is_called(name, called):
         ("electrode 0.7, seed 1", r"no finished cell is called electrode 0.7, seed 1. Nearest of"),
         (
             "electrode 0.75, seed 7",
-            r"called electrode 0.75, seed 7. No cell of that seed",
+            r"electrode 0.75, seed 7. Of electrode 0.75 there are seeds 1\.$",
+        ),
+        ("electrode 0.75", r'electrode 0.75 lacks a seed. There are seeds 1: give one, as "elec'),
+        ("electrod 0.7", r'is called electrod 0.7. Nearest: "electrode 0.75, seed 1"\.$'),
+        ("seed 1", r'--cell seed 1 lacks a configuration, before the seed. Such as "\w.*, seed 1"'),
+        (
+            "seed 7",
+            r"lacks a configuration.* No cell of that seed is finished; there are seeds 1\.$",
+        ),
+        (
+            "e, seed 7",
+            r"is called e, seed 7. No cell of that seed is finished; there are seeds 1\.$",
         ),
         ("no masking, seed 1", r"2 cells are called no masking, seed 1: \w+ of \w+-.*, \w+ of "),
     ],

@@ -188,7 +188,11 @@ class MatrixView:
         most = max(1, height - _FRAME_LINES)
         places = sorted(self._ranked[:most], key=self._by_family)
         hidden = len(self._ranked) - len(places)
-        note = [Text(f"  {hidden} configurations not shown", style="dim")] if hidden else []
+        note = (
+            [Text(f"  {hidden} configuration{'s' * (hidden != 1)} not shown", style="dim")]
+            if hidden
+            else []
+        )
         return [self._title, self._table(places), *note, self._legend]
 
     def _rank(self, place: int) -> tuple[bool, bool, bool, bool, int]:

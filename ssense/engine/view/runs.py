@@ -280,6 +280,7 @@ def note(matrix: Matrix, description: Description) -> str:
     """What a sweep is and who leads, in Markdown."""
     origin, counts = description.origin, matrix.counts()
     cells = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    n_rows, n_families, n_seeds = len(matrix.rows), len(matrix.families), len(matrix.seeds)
     score = f"validation {metric_title(matrix.metric)}, %"
     leaders = [
         f"| {family} | {row.name} | {row.n_done} of {len(row.states)} | {mean_and_sd(row)} |"
@@ -290,8 +291,9 @@ def note(matrix: Matrix, description: Description) -> str:
         "| --- | --- | --- | --- |",
         *leaders,
         "",
-        f"{len(matrix.rows)} configurations in {len(matrix.families)} families x "
-        f"{len(matrix.seeds)} seeds ({' '.join(map(str, matrix.seeds))}) on {origin.subject}, "
+        f"{n_rows} configuration{'s' * (n_rows != 1)} in {n_families} "
+        f"famil{'y' if n_families == 1 else 'ies'} x {n_seeds} seed{'s' * (n_seeds != 1)} "
+        f"({' '.join(map(str, matrix.seeds))}) on {origin.subject}, "
         f"{origin.title}. Frozen tower: {origin.tower}. Seeds are spent by the policy "
         f"`{description.policy}`. Cells: {cells}; all of them are in `{MATRIX_FILE}`, under "
         "Artifacts.",

@@ -66,7 +66,7 @@ def trusted(path: Path) -> dict:
 def trusted_mean(path: Path) -> np.ndarray:
     content = trusted(path)
     if isinstance(content, dict):
-        content = next(content[key] for key in responses.SIGNAL_KEYS if key in content)
+        content = next(content[key] for key in module.SIGNAL_KEYS if key in content)
     flat = np.asarray(content, np.float64).reshape(-1, *content.shape[-3:])
     return np.stack([sum(trial) / len(trial) for trial in flat])
 
