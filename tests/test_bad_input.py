@@ -217,7 +217,7 @@ def keep_three_sentences(root: Path) -> None:
         (separated_by(";"), [f"{TRANSCRIPT}: its columns are separated by semicolons. Save it"]),
         (
             rename_channels,
-            ["0 of them are there. The group data holds chan0, chan1, chan2, …, chan6. Call"],
+            ["0 of them are there. The group data holds chan0, chan1, chan2, …, chan6. Write"],
         ),
         (
             lift_channels,
