@@ -82,9 +82,7 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
         if missing:
             advice = "Restore both files from the download."
             if others := _other_names(file):
-                advice = (
-                    f"{others}. Write them as data/electrode_0 and so on, in the labels' order."
-                )
+                advice = f"{others}. Write them as data/electrode_0, 1, ... by the labels."
             raise UserError(
                 f"{path} lacks data/electrode_{missing[0]}: {labels_path} names "
                 f"{n_labels} channels, {n_labels - len(missing)} of them are there. {advice}"
