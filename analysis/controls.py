@@ -7,12 +7,12 @@ Each control is evaluated on held-out test splits of the sweep's seeds and stand
 configuration of the sweep. Without training: duration and onset, alone and together, and the sound
 of the words, all without a brain; an untrained encoder; permuted pairings; and the score among
 candidates of similar duration. With training, where asked for: other signals, windows or splits,
-see `analysis.control.trained`.
+see `analysis.control.trained`; those of an earlier run are taken along.
 """
 
 from __future__ import annotations
 
-from analysis.options import ControlOptions
+from analysis.options import ControlOptions, TrainedControlName
 from ssense.cli.command import check_flags, run_command
 
 if __name__ == "__main__":
@@ -26,6 +26,8 @@ from upath import UPath
 from analysis.control.scores import PRIMARY, ControlScores, control_rows
 from analysis.control.trained import (
     TRAINED,
+    ControlPlan,
+    is_trained,
     plan_control,
     run_trained_control,
 )
@@ -58,6 +60,8 @@ from analysis.measure.evaluation import (
 from analysis.measure.inference import TTest
 from analysis.measure.looks import record_look, withdrawn_unless_written
 from analysis.report.figures import FIGURE_KINDS, bar_figure, figure_bytes
+from analysis.report.findings import capital
+from analysis.report.origin import read_controls
 from ssense.cli.screen import console, say, step
 from ssense.data.dataset import Dataset
 from ssense.engine.core.cell import Configuration, describe, label
@@ -68,6 +72,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.search import Search
 from ssense.engine.view.tracking import Tracker
+from ssense.errors import UserError
 from ssense.files.storage import locate, open_storage, write_together
 from ssense.retrieval import metric_title
 
@@ -102,6 +107,7 @@ class Controls:
         evaluation: What the configuration, as MODEL, and the controls without a brain retrieve.
         scores: Scores by name of the control.
         left_out: Controls that were not possible and why, a sentence each.
+        lost: Those of them that an earlier run had, by name.
     """
 
     family: str
@@ -110,6 +116,7 @@ class Controls:
     evaluation: Evaluation
     scores: Mapping[str, ControlScores]
     left_out: Sequence[str] = ()
+    lost: Sequence[str] = ()
 
 
 def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, ControlScores] | None:
@@ -193,8 +200,15 @@ def explanation(controls: Controls) -> str:
     """Say as a clause of a verdict whether a control without a brain explains the score.
 
     The strongest explains it where it reaches as much, and may where the model is not shown to be
-    better. What is not shown to be above chance leaves nothing to explain.
+    better. What is not shown to be above chance leaves nothing to explain. A control without a
+    brain that an earlier run had and this one lacks is named: it may have been the strongest.
     """
+    lost = [name for name in controls.lost if name in BRAINLESS]
+    clause = _explanation(controls)
+    return f"{clause}, {' and '.join(lost)} left out" if clause and lost else clause
+
+
+def _explanation(controls: Controls) -> str:
     strongest = strongest_control(controls.scores)
     if strongest is None:
         return ""
@@ -338,6 +352,10 @@ def run_controls(
         plan_control(TRAINED[name], ledger, dataset, options.recording)
         for name in dict.fromkeys(options.train)
     ]
+    earlier, lost = trained_before(options, ledger, search, chosen, dataset)
+    if earlier:
+        say(f"Taken along from an earlier run: {', '.join(e.control.title for e in earlier)}")
+    plans += earlier
     recording = locate(options.recording or kept.recording)
     sentences = read_sentences(ledger.storage / "shards" / kept.shards, dataset, recording)
     with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
@@ -360,9 +378,63 @@ def run_controls(
         seeds=sweep.seeds,
         evaluation=evaluation_of(sweep, chosen, splits_of(dataset, sweep), retrievals),
         scores=scores,
-        left_out=() if ACOUSTIC in scores else (NO_SOUND.format(recording),),
+        left_out=[
+            *([] if ACOUSTIC in scores else [NO_SOUND.format(recording)]),
+            *(f"Left out, though an earlier run had it: {name}. {lost[name]}" for name in lost),
+        ],
+        lost=list(lost),
     )
     return controls, record_look(ledger, sweep.seeds, best)
+
+
+def trained_before(
+    options: ControlOptions,
+    ledger: Ledger,
+    search: Search,
+    chosen: Mapping[str, Configuration],
+    dataset: Dataset,
+) -> tuple[list[ControlPlan], dict[str, str]]:
+    """The trained controls of the table that this run replaces, besides those asked for.
+
+    Without them a verdict would lose a control, the strongest maybe, and nobody would be told.
+
+    Returns:
+        Plans of those that need no training, and why others are lost, by name.
+
+    Raises:
+        UserError: The storage can't be read.
+    """
+    plans: list[ControlPlan] = []
+    lost: dict[str, str] = {}
+    for name in _in_the_last_table(ledger, chosen):
+        if name in options.train:
+            continue
+        title, advice = TRAINED[name].title, f"Train it again with --train {name}."
+        try:
+            plan = plan_control(TRAINED[name], ledger, dataset, options.recording)
+            if is_trained(plan, search, chosen, dataset):
+                plans.append(plan)
+            else:
+                lost[title] = f"The ledger no longer has its data and cells. {advice}"
+        except UserError as error:
+            lost[title] = capital(str(error))
+    return plans, lost
+
+
+def _in_the_last_table(
+    ledger: Ledger, chosen: Mapping[str, Configuration]
+) -> list[TrainedControlName]:
+    """Trained controls that were run last, if for this configuration at these seeds."""
+    try:
+        kept = read_controls(ledger)
+    except UserError as error:  # damaged, and replaced by this run
+        say(str(error))
+        return []
+    seeds = ledger.description().sweep.seeds
+    ((family, configuration),) = chosen.items()
+    if kept is None or not kept.belong_to(family, describe(configuration), seeds):
+        return []
+    return [name for name, control in TRAINED.items() if control.title in kept.scores]
 
 
 def main(options: ControlOptions) -> None:

@@ -58,7 +58,7 @@ class ControlOptions:
     """Permutations of the pairing at each seed."""
     train: tuple[TrainedControlName, ...] = ()
     """Controls that need training too, a cell per seed each: noise, shifted, window, blocked,
-    grouped [those without training alone]."""
+    grouped [those without training, and what an earlier run trained]."""
     recording: str | None = None
     """Folder of the recording, where it has moved since the sweep [where it was]."""
     cpus_per_cell: int = 1

@@ -40,8 +40,18 @@ class MaskingOptions(SweepOptions):
 
 
 def masking_sweep(data: DatasetPlan, options: MaskingOptions) -> Sweep:
-    """Define the sweep: no masking, electrode, frequency-time, and both (SSENSE, section 2.4)."""
+    """Define the sweep: no masking, electrode, frequency-time, and both (SSENSE, section 2.4).
+
+    Raises:
+        UserError: There is a single electrode, or no ratio masks anything.
+    """
     _, n_electrodes, n_frequencies, n_frames = data.shape
+    if n_electrodes == 1:
+        raise UserError(
+            "a single electrode is left, and a mask of it would leave nothing to learn from, but "
+            "two of the families mask electrodes. Take more with --electrodes clean or "
+            "--electrodes all, or ask what takes none, such as sweeps/optimisation.py."
+        )
     electrode = {"masking.electrode": distinct_ratios(options.ratios, n_electrodes)}
     frequency_time = {
         "masking.frequency": distinct_ratios(options.ratios, n_frequencies),

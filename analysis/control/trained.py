@@ -22,6 +22,7 @@ from ssense.engine.core.cell import Configuration
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.engine.tasks.precompute import (
@@ -157,15 +158,9 @@ def run_trained_control(
     Raises:
         UserError: A cell fails, or the storage can't be written to.
     """
-    control, specification = plan.control, _sentences(search.sweep)
+    control = plan.control
     dataset = dataset if plan.data is None else _made(control, plan.data)
-    sweep = replace(
-        search.sweep,
-        dataset_digest=dataset.digest,
-        specification=replace(specification, split=control.split or specification.split),
-        families=single_configurations(chosen),
-        configurations=1,
-    )
+    sweep = _control_sweep(control, search.sweep, chosen, dataset)
     what = f"for {control.title}"
     trained = train_further(what, sweep, search.records, ledger, dataset, cpus, gpus)
     evaluation = evaluate_chosen(trained, chosen, ledger, dataset)
@@ -177,6 +172,42 @@ def run_trained_control(
         chance=evaluation.chance_by_seed,
         overlapping=overlapping,
         retrievals=next(iter(evaluation.retrievals.values())),
+    )
+
+
+def is_trained(
+    plan: ControlPlan, search: Search, chosen: Mapping[str, Configuration], dataset: Dataset
+) -> bool:
+    """Whether a control needs no training, as the ledger has all of its cells.
+
+    Args:
+        plan: Plan of the control.
+        search: The sweep's finished search.
+        chosen: The one configuration to train, by family.
+        dataset: The sweep's dataset.
+
+    Raises:
+        UserError: Its data are damaged.
+    """
+    if plan.data is not None:
+        if not plan.data.is_made():
+            return False
+        dataset = _made(plan.control, plan.data)
+    sweep = _control_sweep(plan.control, search.sweep, chosen, dataset)
+    return not Search(sweep, Full(), (), search.records).left()
+
+
+def _control_sweep(
+    control: TrainedControl, sweep: Sweep, chosen: Mapping[str, Configuration], dataset: Dataset
+) -> Sweep:
+    """The sweep of a control's cells: the chosen configuration on other data or splits."""
+    specification = _sentences(sweep)
+    return replace(
+        sweep,
+        dataset_digest=dataset.digest,
+        specification=replace(specification, split=control.split or specification.split),
+        families=single_configurations(chosen),
+        configurations=1,
     )
 
 

@@ -12,6 +12,8 @@ from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import SWEEPS, Ledger
+from ssense.engine.search.race import POLICIES
+from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.files.storage import write_whole
 from ssense.model.encoder import ResNetSpec
@@ -69,6 +71,41 @@ def test_sweeps_are_listed_with_what_they_are(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert all(cell in shown for row in rows for cell in row.values())
     assert shown.endswith("2 sweeps: 2 of sentences.\n")
+
+
+@pytest.mark.parametrize(("policy", "spared"), [("race", True), ("full", False)])
+def test_a_finished_race_is_shown_as_finished(tmp_path, policy, spared):
+    storage = UPath(tmp_path)
+    sweep = Sweep(
+        claim="masking",
+        dataset_digest="d",
+        specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
+        families=(Family(name="electrode", levels={"masking.electrode": (0.1, 0.5, 0.75)}),),
+        configurations=3,
+        seeds=tuple(range(6)),
+    )
+    search, ledger = Search(sweep, POLICIES[policy]), Ledger(storage / SWEEPS / sweep.name)
+    while cell := search.next_cell():  # the less is masked the better, and by far
+        ratio = float(cell.configuration["masking.electrode"])
+        score = 1 - ratio + (cell.seed * round(100 * ratio) % 7) / 1000
+        record = Record(
+            signature=search.signature(cell),
+            configuration=cell.configuration,
+            seed=cell.seed,
+            status="done",
+            dataset_digest="d",
+            history=[{"epoch": 1, sweep.metric: score}],
+            best_epoch=1,
+        )
+        search.finish(ledger.write(record))
+    rows, at = tuple(search.rows), "2026-01-02T03:04:05+00:00"
+    ledger.describe(
+        Description(sweep=sweep, origin=ORIGIN, rows=rows, policy=policy, updated_at=at)
+    )
+    ((cells),) = (row["cells"] for row in catalogue(storage))
+    n_done = len(ledger.records())
+    assert (n_done < 18) == spared
+    assert cells == (f"{n_done} of 18, {18 - n_done} dropped" if spared else "18 of 18")
 
 
 def test_a_sweep_that_cannot_be_read_is_said_and_the_others_listed(tmp_path, capsys):

@@ -50,6 +50,16 @@ def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
         distinct_ratios((0.1,), 3)
 
 
+def test_a_single_electrode_is_refused_with_a_way_out(tmp_path, monkeypatch):
+    given = options(tmp_path)
+    data = given.plan_dataset()
+    shape = data.shape
+    monkeypatch.setattr(type(data), "shape", property(lambda _: (shape[0], 1, *shape[2:])))
+    with pytest.raises(UserError, match=r"a single electrode is left.* --electrodes all") as error:
+        masking_sweep(data, given)
+    assert "--ratios" not in str(error.value)
+
+
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5])
 def test_a_ratio_outside_the_unit_interval_is_refused(ratio):
     with pytest.raises(UserError, match=rf"--ratios: {ratio} is outside \[0, 1\)"):

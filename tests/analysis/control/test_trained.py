@@ -14,8 +14,9 @@ from analysis.control.trained import (
     plan_control,
     run_trained_control,
 )
-from analysis.measure.evaluation import take_up
-from analysis.options import TrainedControlName
+from analysis.controls import Controls, explanation, in_words, run_controls, write_controls
+from analysis.measure.evaluation import best_configurations, take_up
+from analysis.options import ControlOptions, TrainedControlName
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
@@ -69,6 +70,40 @@ def test_a_control_is_trained_once_at_the_sweep_s_seeds_and_evaluated(storage, n
     assert again.scores["recall@10"].tolist() == found.scores["recall@10"].tolist()
     if name == "blocked":
         assert found.overlapping == 0
+
+
+def test_a_run_without_training_takes_the_trained_controls_along(storage, capsys):
+    ledger, title = find_ledger(storage), TRAINED["noise"].title
+    options = ControlOptions(storage=str(storage), permutations=5, gpus_per_cell=0)
+
+    def run(options: ControlOptions) -> Controls:
+        search = take_up(ledger)
+        controls, _ = run_controls(options, ledger, search, best_configurations(search))
+        write_controls(ledger, controls, "")
+        return controls
+
+    first = run(dataclasses.replace(options, train=("noise",)))
+    capsys.readouterr()
+    again = run(options)
+    shown = capsys.readouterr().out
+    assert f"Taken along from an earlier run: {title}" in shown
+    assert "Training" not in shown
+    assert again.scores.keys() == first.scores.keys()
+    assert title in again.evaluation.retrievals  # it may be the strongest
+    assert (explanation(again), again.lost) == (explanation(first), [])
+
+    own = ledger.description().sweep.dataset_digest
+    for signature, record in ledger.records().items():
+        if record.dataset_digest != own:
+            shutil.rmtree(ledger.cell_folder(signature))
+    without = run(options)
+    assert "Training" not in capsys.readouterr().out
+    assert title not in without.scores
+    assert in_words(without)[-1] == (
+        f"Left out, though an earlier run had it: {title}. The ledger no longer has its data and "
+        "cells. Train it again with --train noise."
+    )
+    assert explanation(without).endswith(f", {title} left out")
 
 
 def test_controls_leave_the_sweep_itself_as_it_was(storage):
