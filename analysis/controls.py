@@ -233,7 +233,8 @@ def _standing(controls: Controls) -> str:
     """Whether there is anything above chance to explain."""
     (comparison,) = compared(controls.evaluation, MODEL)
     test = comparison.corrected
-    words = f"The model is {_points(test.mean)} points above chance in {TITLE} "
+    where = "below" if test.mean < 0 else "above"
+    words = f"The model is {_points(abs(test.mean))} points {where} chance in {TITLE} "
     words += f"({_evidence(controls, test)})"
     if _is_above_chance(controls):
         return f"{words}."

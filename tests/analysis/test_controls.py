@@ -262,13 +262,17 @@ def test_the_report_and_the_controls_test_the_same_difference_from_chance(evalua
     assert f"(corrected p {above.corrected.pvalue:.3f})" in control
 
 
-@pytest.mark.parametrize("score", [0.1, 0.05, 0.101])
-def test_a_model_that_may_be_at_chance_is_said_to_be(score):
+@pytest.mark.parametrize(
+    ("score", "where"),
+    [(0.1, "0.0 points above"), (0.05, "5.0 points below"), (0.101, "0.0 points above")],
+)
+def test_a_model_that_may_be_at_chance_is_said_to_be(score, where):
     standing, _, first, *_ = in_words(controls(**{MODEL: scored(score)}))
     assert standing.endswith(
         ": it is not shown to be above chance, and shares of its score mean little."
     )
     assert ("above chance" in first) == (score > 0.1)
+    assert standing.startswith(f"The model is {where} chance in Recall@10 (")
 
 
 def test_the_tables_have_the_chance_of_each_control():
