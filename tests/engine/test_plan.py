@@ -148,7 +148,7 @@ def test_sweeps_that_do_not_count_are_named_and_those_of_another_version_are_not
     path = ledger.folder / "sweep.json"
     path.write_text(path.read_text().replace('"patience"', '"tolerance"'))
     assert other_sweeps(storage, sweep) == [
-        f"  not counted: 1 cells of {other.name} (training.max_epochs 9, now 2)"
+        f"  not counted: 1 cell of {other.name} (training.max_epochs 9, now 2)"
     ]
 
 

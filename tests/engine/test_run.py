@@ -35,7 +35,7 @@ def test_a_cell_that_families_share_is_listed_and_counted_once(sweep, tmp_path, 
     _say_what_is_left(search, Ledger(UPath(tmp_path)), EngineOptions())
     shown = capsys.readouterr().out
     assert shown.count("Failed 3 times, not tried again: electrode 0.5 seed 0: NaN") == 1
-    assert "1 cells are missing (twin 1)" in shown
+    assert "1 cell is missing (twin 1)" in shown
 
 
 @pytest.mark.parametrize(
