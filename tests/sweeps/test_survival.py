@@ -127,7 +127,7 @@ def assert_nothing_is_left_but_results(storage: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["cells", "cells.csv", "sweep.json"]
     for cell in (folder / "cells").iterdir():
         found = sorted(path.name for path in cell.iterdir())
-        assert found == ["weights.safetensors", "record.json"], cell
+        assert found == ["record.json", "weights.safetensors"], cell
 
 
 @pytest.fixture(scope="module")
@@ -463,7 +463,7 @@ def test_a_storage_that_is_full_for_a_while_is_one_line(cluster, storage, undist
     found = sorted(path.name for path in storage.glob("sweeps/*/cells/*/*"))
     done = len(states(storage))
     assert 2 <= done < N_CELLS
-    assert found == done * ["weights.safetensors"] + done * ["record.json"]
+    assert found == done * ["record.json"] + done * ["weights.safetensors"]
     assert not list(storage.glob(f"sweeps/*/{CLAIM}"))
 
     assert final_table(swept(storage)) == final_table(undisturbed[1])
