@@ -347,8 +347,8 @@ def is_test_split(kind: SplitKind, rows: set[int], dataset: Dataset) -> bool:
     if kind == "blocked":
         blocks = {row // 5 for row in rows}
         return rows == {5 * block + i for block in blocks for i in range(5)} and len(blocks) == 4
-    texts = {dataset.sentences[row] for row in rows}
-    return rows == {row for row, text in enumerate(dataset.sentences) if text in texts}
+    texts = {dataset.stimuli[row] for row in rows}
+    return rows == {row for row, text in enumerate(dataset.stimuli) if text in texts}
 
 
 @pytest.mark.parametrize(
@@ -576,7 +576,7 @@ def test_the_page_says_what_was_run_and_shows_what_was_retrieved(ledger, storage
     text = "".join(page_of(gathered(ledger)).itertext())
     dataset = sweep_dataset(ledger)
     test = np.random.default_rng(0).permutation(N)[-N_TEST:]
-    assert sum(dataset.sentences[row] in text for row in test) >= 9
+    assert sum(dataset.stimuli[row] in text for row in test) >= 9
     for words in (
         "4: a, b, c, d",
         "random, by seed: 60 train, 20 test (means over seeds)",
@@ -629,7 +629,8 @@ def test_cells_of_controls_and_earlier_fresh_seeds_are_not_in_the_report(ledger,
     own = {record.signature: record for record in ledger.records().values()}
     further = dataclasses.replace(next(iter(own.values())), device="elsewhere", seed=77)
     ledger.write(dataclasses.replace(further, signature="f" * 16))
-    material = gather(storage, ledger, take_up(ledger), EvaluationOptions(storage=str(storage)))
+    search, options = take_up(ledger), EvaluationOptions(storage=str(storage))
+    material = gather(ledger, search, best_configurations(search), options).looked_at()
     assert {record.signature for record in material.records} == own.keys()
     text = "".join(page_of(material).itertext())
     assert f"{further.code_digest}, " in text
