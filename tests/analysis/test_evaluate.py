@@ -354,7 +354,7 @@ def is_test_split(kind: SplitKind, rows: set[int], dataset: Dataset) -> bool:
 @pytest.mark.parametrize(
     ("kind", "n_train", "words"),
     [
-        ("grouped", range(60, 64), " sentences, repeated ones kept together, mean ± sd"),
+        ("grouped", range(60, 64), " sentences, repeated ones kept together"),
         ("blocked", range(40, 60), "of 20 sentences in whole stretches of the recording, at least"),
         ("held-out", range(59, 61), "of 20 sentences at the end of the recording, at least 7 s"),
     ],
