@@ -19,7 +19,7 @@ from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARKS = REPOSITORY / "benchmarks"
 FIGURES = REPOSITORY / "docs" / "benchmarks.md"
-NAMES = sorted(path.name for path in BENCHMARKS.glob("*.py"))
+NAMES = sorted(path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text())
 
 RECORDING, FIGURE = "RECORDING", "FIGURE"  # in the place of a small recording, and of a new file
 SMALLEST = {

@@ -215,7 +215,8 @@ def test_impulses_land_in_their_samples_and_no_other_sentence_goes(movie, tokens
     assume(kept)
     moments_s = np.random.default_rng(seed).uniform(0, MOVIE_S, 30).tolist()
     moments_s += [start_s for start_s, _, _ in tokens if not np.isnan(start_s)]
-    (signal,) = background(1, movie.n_samples)
+    # Impulses are compared to the bit, and cells without one must not look dead beside them.
+    (signal,) = 1000 * background(1, movie.n_samples)
     for value, moment_s in enumerate(moments_s, start=1):
         if movie.sample(moment_s) < movie.n_samples - 1:
             signal[round(movie.sample(moment_s))] = value

@@ -208,10 +208,10 @@ def test_a_sweep_is_named_by_a_beginning_or_in_words(said, meant, tmp_path):
     [
         (
             "masking",
-            "masking fits 2 sweeps: masking-1a (sub_9, Ant-Man), masking-1b (sub_10, Ant-Man). Say "
-            "more.",
+            "masking matches 2 sweeps: masking-1a (sub_9, Ant-Man), masking-1b (sub_10, Ant-Man). "
+            "Give more of the name.",
         ),
-        ("Ant-Man", "Ant-Man fits 3 sweeps"),
+        ("Ant-Man", "Ant-Man matches 3 sweeps"),
         ("masking sub_3", "no sweep masking sub_3 in "),
         (" ", "no sweep  in "),
     ],
