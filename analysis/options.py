@@ -85,13 +85,13 @@ class RecordingsOptions:
     """Sweeps, by name or in words, one per recording, of at least two subjects [to be given]."""
 
     def __post_init__(self) -> None:
-        """Refuse no sweeps, and a storage that is not there."""
+        """Refuse a storage that is not there, and no sweeps."""
+        check_storage(self.storage)
         if not self.sweeps:
             raise UserError(
                 "--sweeps is missing. Give one evaluated sweep per recording, of at least two "
                 "subjects; analysis/catalogue.py lists all sweeps."
             )
-        check_storage(self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ LaTeX, in a folder of their own for each choice of sweeps.
 
 from __future__ import annotations
 
-from analysis.control.scores import PRIMARY
 from analysis.options import RecordingsOptions
 from ssense.cli.command import check_flags, run_command
 
@@ -27,6 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from analysis.control.scores import PRIMARY
 from analysis.measure import formats, subject_sweeps
 from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
 from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS

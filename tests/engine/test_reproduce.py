@@ -136,7 +136,7 @@ def test_a_cell_is_the_same_to_the_bit_and_stays_as_it_is(storage, capsys):
     assert max(kept["at_best"].values()) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"Cell {record.signature} of {ledger.folder.name}: electrode 0.5, seed 3"
-    assert shown[-1] == "Reproduced to the bit: 2 epochs, and the encoder of the best."
+    assert shown[-1] == "Reproduced to the bit: 2 epochs, and the weights of the best."
     assert not any(" was " in line for line in shown)
 
 
@@ -372,7 +372,7 @@ def test_the_gaps_are_of_the_same_epochs_and_of_the_best_of_each():
         "  at the best epoch (2 of 3, now 3 of 4): "
         "Recall@1 0.00, Recall@10 2.00, Recall@50 0.00, MRR 1.00 points",
         "  by epoch: 5.00 0.00 12.00 points",
-        "  training loss: 0.25; weights of the encoder: 0.5",
+        "  training loss: 0.25; weights: 0.5",
     ]
 
 
@@ -388,7 +388,7 @@ def test_the_gaps_are_of_the_same_epochs_and_of_the_best_of_each():
 )
 def test_the_same_to_the_bit_means_the_bits(one, other, exact, weights):
     encoders = [{"weight": torch.tensor(values, dtype=torch.float64)} for values in (one, other)]
-    again = Fit(history=list(THEN), best_epoch=2, encoder=encoders[1])
+    again = Fit(history=list(THEN), best_epoch=2, weights=encoders[1])
     found = compare(a_record(THEN, 2), encoders[0], again)
     assert found.exact == exact
     assert found.weights == pytest.approx(weights, abs=0, nan_ok=True)
