@@ -240,7 +240,6 @@ def test_a_batch_without_negatives_is_refused(tmp_path):
 
 
 def test_a_tag_that_open_clip_lacks_is_refused_before_data_are_made(tmp_path):
-    options = MaskingOptions(storage=str(tmp_path / "storage"), text_weights="abc")
     with pytest.raises(UserError, match=r"--text-weights abc: open_clip has no such weights for"):
-        options.plan_dataset()
+        MaskingOptions(storage=str(tmp_path / "storage"), text_weights="abc")
     assert not (tmp_path / "storage").exists()
