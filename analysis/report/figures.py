@@ -104,7 +104,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Mark:
     """Appearance of a family where several share a panel.
 
     Attributes:
@@ -117,8 +117,8 @@ class Look:
     shift: float
 
     @classmethod
-    def of(cls, place: int, n: int) -> Look:
-        """The look of one of n families, the same colour as in panels of its own."""
+    def of(cls, place: int, n: int) -> Mark:
+        """The marks of one of n families, the same colour as in panels of its own."""
         colour, marker = (each[place % len(each)] for each in (COLOURS, MARKERS))
         return cls(colour=colour, marker=marker, shift=3 * (place - (n - 1) / 2))
 
@@ -309,7 +309,7 @@ def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
     fields = swept_fields(trials)
     scale, title = _unit(metric)
     families = list(dict.fromkeys(trial.family for trial in trials))
-    looks = {name: Look.of(place, len(families)) for place, name in enumerate(families)}
+    marks = {name: Mark.of(place, len(families)) for place, name in enumerate(families)}
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
@@ -318,11 +318,11 @@ def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
                 dict.fromkeys(t.configuration[field] for t in trials if t.family in swept)
             )
             places = _places(levels)
-            for family, look in looks.items():
+            for family, mark in marks.items():
                 if family in swept:
                     mine = [t for t in trials if t.family == family]
                     at = [places[trial.configuration[field]] for trial in mine]
-                    _response(axis, at, mine, scale, look)
+                    _response(axis, at, mine, scale, mark)
             for trial in trials:
                 if not trial.configuration:
                     level = float(scale * np.mean(trial.scores))
@@ -334,7 +334,7 @@ def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
             elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
         figure.supylabel(f"validation {title}")
-        _response_legend(figure, trials, looks)
+        _response_legend(figure, trials, marks)
     return figure
 
 
@@ -415,19 +415,19 @@ def _places(levels: Sequence[float | str]) -> dict[float | str, float]:
 
 
 def _response(
-    axis: Axes, at: Sequence[float], trials: Sequence[Trial], scale: int, look: Look
+    axis: Axes, at: Sequence[float], trials: Sequence[Trial], scale: int, mark: Mark
 ) -> None:
     """Draw a family's configurations side by side with those of others, and its mean by level."""
-    beside = ScaledTranslation(look.shift / 72, 0, axis.figure.dpi_scale_trans)
-    plot = partial(axis.plot, color=look.colour, transform=axis.transData + beside)
+    beside = ScaledTranslation(mark.shift / 72, 0, axis.figure.dpi_scale_trans)
+    plot = partial(axis.plot, color=mark.colour, transform=axis.transData + beside)
     by_level: dict[float, list[float]] = defaultdict(list)
     for level, trial in zip(at, trials, strict=True):
         scores = scale * np.asarray(trial.scores)
         mean, spread = scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0.0
         ends = (mean - spread, mean + spread) if trial.complete else (mean, mean)
-        face = look.colour if trial.complete else "none"
+        face = mark.colour if trial.complete else "none"
         plot([level, level], ends, linewidth=0.8, alpha=0.5)
-        plot(level, mean, look.marker, markerfacecolor=face, markersize=4)
+        plot(level, mean, mark.marker, markerfacecolor=face, markersize=4)
         axis.update_datalim([(level, end) for end in ends])  # which shifted points don't count for
         if trial.complete:
             by_level[level].append(mean)
@@ -440,15 +440,15 @@ def _spans_decades(levels: Sequence[float]) -> bool:
     return min(levels) > 0 and max(levels) / min(levels) > _DECADES
 
 
-def _response_legend(figure: Figure, trials: Sequence[Trial], looks: Mapping[str, Look]) -> None:
+def _response_legend(figure: Figure, trials: Sequence[Trial], marks: Mapping[str, Mark]) -> None:
     swept = {trial.family for trial in trials if trial.configuration}
     handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, linewidth=0.8, markersize=4)
+        Line2D([], [], color=mark.colour, marker=mark.marker, linewidth=0.8, markersize=4)
         if family in swept
         else Line2D([], [], color=GREY, linestyle="--", linewidth=1)
-        for family, look in looks.items()
+        for family, mark in marks.items()
     ]
-    names = list(looks)
+    names = list(marks)
     if not all(trial.complete for trial in trials):
         handles.append(Line2D([], [], color=GREY, marker="o", mfc="none", ms=4, linewidth=0))
         names.append("not every seed")
