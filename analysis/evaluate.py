@@ -25,7 +25,7 @@ if __name__ == "__main__":
     check_flags(EvaluationOptions)  # before the imports that take seconds
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -175,7 +175,7 @@ def noise_floor(ledger: Ledger) -> list[str]:
 def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -> None:
     """Write the evaluation to MLflow, as a run of its own below the sweep's."""
     ledger = material.ledger
-    sweep, origin = ledger.description().sweep, ledger.description().origin
+    sweep, origin = material.search.sweep, ledger.description().origin
     metrics = {
         f"{protocol.name}/{family}/{metric}": float(values.mean())
         for protocol in material.protocols
@@ -204,7 +204,7 @@ def main(options: EvaluationOptions) -> None:
     with withdrawn_unless_written():
         gathered = [gather(led, searches[led], choices[led], options) for led in ledgers]
         # Looks are recorded when all is evaluated: a run that is refused shows nothing.
-        materials = [each.looked_at() for each in gathered]
+        materials = [looked_at(*each) for each in gathered]
         with step("Report"):
             written = [write_report(material) for material in materials]
             across = write_across_subjects(storage, materials)
@@ -236,58 +236,17 @@ def ledgers_to_evaluate(storage: UPath, options: EvaluationOptions) -> list[Ledg
     return ledgers
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Gathered:
-    """What was evaluated of a sweep, before the look is recorded.
-
-    Attributes:
-        ledger: The ledger of the sweep.
-        search: The search of the sweep.
-        task: What is said of the sweep's task alone.
-        stimuli: The stimuli of the dataset by name.
-        evaluations: Evaluations by name of the protocol.
-        records: Records of the cells behind them.
-    """
-
-    ledger: Ledger
-    search: Search
-    task: TaskReport
-    stimuli: Sequence[str]
-    evaluations: Mapping[str, Evaluation]
-    records: Sequence[Record]
-
-    def looked_at(self) -> Material:
-        """Record the looks at the test splits, and say what they show.
-
-        Raises:
-            UserError: The storage can't be read or written to.
-        """
-        return Material(
-            ledger=self.ledger,
-            search=self.search,
-            task=self.task,
-            stimuli=self.stimuli,
-            protocols=[self._protocol(*each) for each in self.evaluations.items()],
-            records=self.records,
-            missing=missing_cells(self.search),
-            notes=noise_floor(self.ledger),
-            written_at=utc_now(),
-        )
-
-    def _protocol(self, name: str, evaluation: Evaluation) -> Protocol:
-        look = self.task.look(evaluation.seeds, evaluation.chosen)
-        tested, end = self.task.tested(evaluation), self.task.caption_end(name)
-        words = caption(evaluation, tested, look, end)
-        return Protocol(name=name, evaluation=evaluation, look=look, caption=words)
-
-
 def gather(
     ledger: Ledger,
     search: Search,
     chosen: Mapping[str, Configuration],
     options: EvaluationOptions,
-) -> Gathered:
+) -> tuple[Material, Mapping[str, Evaluation]]:
     """Evaluate the best configurations at the seeds of the search and, if asked, at fresh ones.
+
+    Returns:
+        The material of the report but for its protocols, which a look must be recorded for, and the
+        evaluations by name of their protocol.
 
     Raises:
         UserError: A seed is not fresh or leaves too few validation stimuli, a cell failed, or data,
@@ -308,14 +267,32 @@ def gather(
         evaluations = {
             name: evaluate_chosen(each, chosen, ledger, data) for name, each in searches.items()
         }
-    return Gathered(
+    material = Material(
         ledger=ledger,
         search=search,
         task=task,
         stimuli=data.stimuli,
-        evaluations=evaluations,
+        protocols=(),
         records=searched_records(searches.values()),
+        missing=missing_cells(search),
+        notes=noise_floor(ledger),
+        written_at=utc_now(),
     )
+    return material, evaluations
+
+
+def looked_at(material: Material, evaluations: Mapping[str, Evaluation]) -> Material:
+    """Record the looks at the test splits of evaluations, and say what they show.
+
+    Raises:
+        UserError: The storage can't be read or written to.
+    """
+    task, protocols = material.task, []
+    for name, evaluation in evaluations.items():
+        look = task.look(evaluation.seeds, evaluation.chosen)
+        words = caption(evaluation, task.tested(evaluation), look, task.caption_end(name))
+        protocols.append(Protocol(name=name, evaluation=evaluation, look=look, caption=words))
+    return replace(material, protocols=protocols)
 
 
 def task_report(ledger: Ledger, data: TaskData) -> TaskReport:

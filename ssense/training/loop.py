@@ -88,7 +88,19 @@ class OnDevice(Protocol):
         ...
 
 
-class Data(Protocol):
+class Splittable(Protocol):
+    """Data that seeds divide: a dataset, or the plan of one."""
+
+    def split(self, kind: Any, seed: int) -> Split:
+        """Divide the examples, by one of the kinds that the task has."""
+        ...
+
+    def n_candidates(self, split: Split) -> int:
+        """How many candidates a query of the validation split has."""
+        ...
+
+
+class Data(Splittable, Protocol):
     """The dataset of a task, which seeds divide.
 
     Attributes:
@@ -97,10 +109,6 @@ class Data(Protocol):
 
     @property
     def digest(self) -> str: ...  # noqa: D102
-
-    def split(self, kind: Any, seed: int) -> Split:
-        """Divide the examples, by one of the kinds that the task has."""
-        ...
 
     def on(self, device: torch.device) -> OnDevice:
         """All examples on a device."""

@@ -8,13 +8,12 @@ from typing import Any, Protocol, Self
 import torch
 from upath import UPath
 
-from ssense.data.splits import Split
 from ssense.engine.core.origin import Origin
 from ssense.engine.core.sweep import Family
-from ssense.training.loop import SELECTION_RANK, Examples
+from ssense.training.loop import SELECTION_RANK, Examples, Splittable
 
 
-class DataPlan(Protocol):
+class DataPlan(Splittable, Protocol):
     """A dataset that is known before it is made: `DatasetPlan` and `ImagePlan`.
 
     Each is for the specifications of its own task, and for the kinds of split that those have.
@@ -37,16 +36,8 @@ class DataPlan(Protocol):
         """
         ...
 
-    def split(self, kind: Any, seed: int) -> Split:
-        """Divide the examples as the dataset will."""
-        ...
-
     def check_splits(self, kind: Any, seeds: Iterable[int]) -> None:
         """Refuse seeds with too few candidates to choose an epoch by."""
-        ...
-
-    def n_candidates(self, split: Split) -> int:
-        """How many candidates a query of the validation split has."""
         ...
 
     def examples(self, n: int, device: torch.device) -> Examples:
@@ -71,18 +62,6 @@ class DataPlan(Protocol):
 
     def origin(self) -> Origin:
         """What the sweep keeps of where the dataset comes from."""
-        ...
-
-
-class Splittable(Protocol):
-    """Data that seeds divide: a plan of a dataset, or a dataset."""
-
-    def split(self, kind: Any, seed: int) -> Split:
-        """Divide the examples."""
-        ...
-
-    def n_candidates(self, split: Split) -> int:
-        """How many candidates a query of the validation split has."""
         ...
 
 
