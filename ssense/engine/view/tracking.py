@@ -73,7 +73,7 @@ from ssense.errors import UserError, one_line, printable
 from ssense.files.storage import exists, open_storage, read_whole, scratch_folder
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 KEY = "ssense.key"
 SWEEP = "ssense.sweep"
@@ -277,16 +277,34 @@ class Tracker:
         """Find the experiment of the claim, or make one; one deleted in MLflow's page returns."""
         experiment = self._client.get_experiment_by_name(self._claim)
         if experiment is None:
-            # A server may be elsewhere, and knows a place of its own.
-            place = None if self._uri.startswith("http") else self._artifacts()
-            experiment_id = self._client.create_experiment(self._claim, place)
-            experiment = self._client.get_experiment(experiment_id)
+            experiment = self._make_experiment()
         elif experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
         self._experiment = experiment
         for name, tag in saved_views().items():
             if experiment.tags.get(name) != tag:
-                self._client.set_experiment_tag(experiment.experiment_id, name, tag)
+                self._tag_experiment(name, tag)
+
+    def _make_experiment(self) -> Experiment:
+        """Make the experiment of the claim, unless another driver does at the same moment."""
+        # A server may be elsewhere, and knows a place of its own.
+        place = None if self._uri.startswith("http") else self._artifacts()
+        try:
+            return self._client.get_experiment(self._client.create_experiment(self._claim, place))
+        except Exception:
+            made = self._client.get_experiment_by_name(self._claim)
+            if made is None:
+                raise
+            return made
+
+    def _tag_experiment(self, name: str, tag: str) -> None:
+        """Tag the experiment, unless another driver does at the same moment."""
+        experiment_id = self._experiment.experiment_id
+        try:
+            self._client.set_experiment_tag(experiment_id, name, tag)
+        except Exception:
+            if self._client.get_experiment(experiment_id).tags.get(name) != tag:
+                raise
 
     def _artifacts(self, run_id: str | None = None) -> str:
         """Where artifacts are kept, of all runs or of one, where the storage is now."""

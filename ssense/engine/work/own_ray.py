@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
@@ -102,7 +103,7 @@ def on_loopback() -> Iterator[None]:
 
 def _start(home: Path, cores: int) -> None:
     try:
-        with on_loopback():
+        with on_loopback(), _no_interrupt_is_lost():
             ray.init(
                 address="local",  # else it would join what runs here already
                 num_cpus=cores,
@@ -116,6 +117,33 @@ def _start(home: Path, cores: int) -> None:
         raise KeyboardInterrupt from sigterm
     except Exception as error:  # Ray raises half a dozen kinds, plain exceptions among them
         raise UserError(_why_not(error)) from error
+
+
+@contextmanager
+def _no_interrupt_is_lost() -> Iterator[None]:
+    """Raise at the end what was sent meanwhile and nobody saw, while processes are forked.
+
+    Python drops an interrupt that comes while a handler of `os.register_at_fork` or a finaliser
+    runs, as those of the module logging do at each fork.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a background job of a shell script ignores interrupts
+        yield
+        return
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _why_not(error: Exception) -> str:

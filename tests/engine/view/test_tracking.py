@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ from ssense.engine.search.search import Search
 from ssense.engine.view.cell_table import cells_csv
 from ssense.engine.view.matrix_figure import matrix_figure
 from ssense.engine.view.mlflow_database import NO_JOBS, browse_command, database_path
-from ssense.engine.view.runs import LEVEL, metric_key
+from ssense.engine.view.runs import LEVEL, metric_key, saved_views
 from ssense.engine.view.tracking import KEY, PARENT, Tracker, main, rebuild, tracking_uri
 from ssense.engine.view.view_options import TrackingOptions
 from ssense.errors import UserError
@@ -817,6 +818,31 @@ def kill(process: subprocess.Popen) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_drivers_that_start_at_the_same_moment_share_an_experiment(
+    storage, search, is_there, monkeypatch
+):
+    if is_there:
+        client_of(storage).create_experiment("masking", (storage / "mlruns").as_uri())
+    at_once, asked = threading.Barrier(4), threading.local()
+
+    def asked_at_once(self, name):
+        found = by_name(self, name)
+        if not hasattr(asked, "once"):
+            asked.once = at_once.wait(60)
+        return found
+
+    by_name = MlflowClient.get_experiment_by_name
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", asked_at_once)
+    trackers = [Tracker(storage, "masking", search.sweep.name) for _ in range(4)]
+    for tracker in trackers:
+        tracker._close()
+    monkeypatch.undo()
+    assert [tracker.failure for tracker in trackers] == [""] * 4
+    experiment = client_of(storage).get_experiment_by_name("masking")
+    assert saved_views().items() <= experiment.tags.items()
 
 
 @pytest.mark.slow

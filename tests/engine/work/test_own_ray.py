@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -31,7 +32,9 @@ os.sched_setaffinity(0, {min(cores)})
 # Ray's processes may use all: on one core of a busy machine they are not up within its 30 s.
 os.register_at_fork(after_in_child=lambda: os.sched_setaffinity(0, cores))
 
-import psutil, ray
+import psutil, ray, signal
+if os.environ.get("INTERRUPTED_AT_FORK"):  # where Python drops what is raised
+    os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.SIGINT))
 from ssense.cli.command import run_command
 from ssense.engine.work.own_ray import own_home
 from ssense.training.process import slots_here
@@ -135,14 +138,14 @@ class Owner:
         return self.process.returncode, errors
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, more: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[str]:
     temporary = folder / ("as-batch-systems-have-it-" * 5)
     temporary.mkdir(parents=True)
     changed = {"HOME": str(folder), "TMPDIR": str(temporary), "PYTHONPATH": str(REPOSITORY)}
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(
         [sys.executable, "-c", OWNER],
-        env=kept | changed | {"RAY_AUTH_MODE": "disabled"},
+        env=kept | changed | {"RAY_AUTH_MODE": "disabled"} | more,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -258,6 +261,15 @@ def test_an_interrupt_while_it_starts_is_one_line_and_leaves_nothing(tmp_path):
     )
     assert not Path(home).exists()
     assert not processes_in(home)
+
+
+def test_an_interrupt_that_python_drops_at_a_fork_is_not_lost(tmp_path):
+    process = start(tmp_path, {"INTERRUPTED_AT_FORK": "1"})
+    shown, errors = process.communicate("")
+    assert (process.returncode, shown) == (130, "starting\n")
+    assert errors.endswith("interrupted: run the same command again to continue\n")
+    (temporary,) = tmp_path.glob("as-batch-systems-have-it-*")
+    assert not list(temporary.iterdir())
 
 
 HOLDER = """
