@@ -7,9 +7,38 @@ of detection operators and PyTorch's compiler.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import conv2d, linear, relu
 
 WIDTHS = 64, 128, 256, 512
+
+
+class Convolution(nn.Conv2d):
+    """A 3 x 3 convolution that leaves out the taps which meet nothing but padding.
+
+    The last stages see images of one or two pixels where spectrograms are small, and up to eight of
+    nine taps would multiply zeros there. The function and its weights are those of `nn.Conv2d`; the
+    gradient of a tap left out is 0. Where every tap meets a pixel, the bits are the same too.
+    """
+
+    def __init__(self, n_in: int, n_out: int, stride: int = 1) -> None:
+        super().__init__(n_in, n_out, 3, stride, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[N, n_in, H, W]` to `[N, n_out, H / stride, W / stride]`, rounded up."""
+        (rows, above), (columns, left) = (
+            _met_taps(size, int(self.stride[0])) for size in x.shape[2:]
+        )
+        weight = self.weight[:, :, rows, columns]
+        if x.shape[2:] == (1, 1):  # a product of matrices, for which a convolution is a detour
+            return linear(x.flatten(1), weight.flatten(1)).view(len(x), -1, 1, 1)
+        return conv2d(x, weight, None, self.stride, (above, left))
+
+
+def _met_taps(size: int, stride: int) -> tuple[slice, int]:
+    """Which of three taps, padded by one, meet one of so many pixels; and the padding they need."""
+    last = (size - 1) // stride  # place of the last output
+    first_tap = 1 if last == 0 else 0  # a step further down, it meets the first pixel
+    return slice(first_tap, min(3, size + 1)), 1 - first_tap
 
 
 class Block(nn.Module):
@@ -25,9 +54,9 @@ class Block(nn.Module):
             way_around = nn.Sequential(
                 nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
             )
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
+        self.conv1 = Convolution(n_in, n_out, stride)
         self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
+        self.conv2 = Convolution(n_out, n_out)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.downsample = way_around
 
