@@ -15,8 +15,7 @@ CHECK_STORAGE = test -n "$$SSENSE_STORAGE" || \
 
 sweep: .venv/installed
 	@$(CHECK_STORAGE)
-	$(BIN)/python sweeps/masking.py --yes
-	$(BIN)/python analysis/evaluate.py
+	$(BIN)/python sweeps/masking.py --yes --evaluate
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -70,7 +70,7 @@ def depths(layers: int) -> tuple[int, ...]:
 
 def main(options: ImageOptions) -> None:
     """Sweep objectives of image decoding, subject by subject, over paired seeds."""
-    from ssense.engine.run import run  # after the flags are checked: it takes seconds to import
+    from sweeps.run import run  # after the flags are checked: it takes seconds to import
 
     run(image_sweep, options)
 

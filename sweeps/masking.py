@@ -86,7 +86,7 @@ def distinct_ratios(ratios: tuple[float, ...], n: int) -> tuple[float, ...]:
 
 def main(options: MaskingOptions) -> None:
     """Sweep masking configurations over paired seeds (Table 1 of SSENSE)."""
-    from ssense.engine.run import run  # after the flags are checked: it takes seconds to import
+    from sweeps.run import run  # after the flags are checked: it takes seconds to import
 
     run(masking_sweep, options)
 

@@ -35,7 +35,7 @@ def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:
 
 def main(options: SweepOptions) -> None:
     """Sweep learning rates and temperatures over paired seeds."""
-    from ssense.engine.run import run  # after the flags are checked: it takes seconds to import
+    from sweeps.run import run  # after the flags are checked: it takes seconds to import
 
     run(optimisation_sweep, options)
 

@@ -16,7 +16,6 @@ import optuna
 from rich.prompt import Confirm
 
 from ssense.choices import PolicyName
-from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say, step
 from ssense.cli.screen_table import ScreenTable
 from ssense.engine.core.budget import Budget
@@ -52,12 +51,15 @@ Outcome = Literal["full", "stopped", "incomplete"]
 for; or cells are without a result."""
 
 
-def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
+def run(define: Callable[[Any, Options], Sweep], options: Options) -> list[str]:
     """Do what the command line of a sweep asks for: run it, or rerun one of its cells.
 
     Args:
         define: Function that makes the sweep of a dataset, of a plan that the options make.
         options: Options of the command line.
+
+    Returns:
+        Names of the sweeps, once each of them is full; else none.
 
     Raises:
         UserError: The recording, the weights or the storage fail.
@@ -68,23 +70,21 @@ def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
         storage = open_storage(options.storage, must_exist=True)
         if not reproduce_cell(storage, options.cell, options.cpus_per_cell).exact:
             raise SystemExit(1)
-        return
+        return []
     budget = Budget(cells=options.budget_cells, hours=options.budget_hours)
-    outcomes: set[Outcome] = set()
+    outcomes: dict[str, Outcome] = {}
+    are_all = True
     for data in options.datasets():
         if budget.started and not budget.allows_another():
-            outcomes.add("stopped")
+            are_all = False
             break
-        outcomes.add(run_sweep(define(data, options), data, options, budget))
+        sweep = define(data, options)
+        outcomes[sweep.name] = run_sweep(sweep, data, options, budget)
         if budget.started:
             options = replace(options, yes=True)  # was asked
-    if "incomplete" in outcomes:
+    if "incomplete" in outcomes.values():
         raise SystemExit(1)
-    if outcomes <= {"full"}:
-        if os.environ.get("RAY_ADDRESS"):
-            say(f"Next: {options.next_step}, submitted in the same way")
-        else:
-            say(f"Next: {shell_command(options.next_step, storage=options.storage)}")
+    return [*outcomes] if are_all and {*outcomes.values()} <= {"full"} else []
 
 
 def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budget) -> Outcome:
@@ -181,7 +181,7 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if not on_cluster and (warning := slow_precision(sweep.specification.training.precision, gpus)):
         say(warning)
-    if plan.to_run and plan.seconds_per_cell is None and not on_cluster:
+    if plan.to_run and plan.seconds_per_cell is None and not (on_cluster or options.yes):
         with step("Timing a few training steps"):
             seconds = probe_seconds(
                 sweep.specification,

@@ -31,7 +31,10 @@ class EngineOptions:
         "training": ("max_epochs",),
         "search": ("configurations", "seeds", "policy", "budget_cells", "budget_hours"),
         "resources": ("cpus_per_cell", "gpus_per_cell", "price_per_device_hour"),
-        "ledger": ("storage", "keep_version", "retrain_version", "cell", "dry_run", "yes"),
+        "ledger": (
+            *("storage", "keep_version", "retrain_version", "cell", "dry_run", "yes"),
+            "evaluate",
+        ),
     }
     above_0: ClassVar[Sequence[str]] = (
         "max_epochs",
@@ -40,9 +43,6 @@ class EngineOptions:
         "budget_hours",
         "price_per_device_hour",
     )
-    next_step: ClassVar[str] = "analysis/evaluate.py"
-    """Script to run on a finished sweep."""
-
     storage: str = "storage"
     """Where everything is kept: data made ready, ledger, encoders, MLflow database."""
     max_epochs: int | None = None
@@ -77,7 +77,9 @@ class EngineOptions:
     dry_run: bool = False
     """Show the plan and stop."""
     yes: bool = False
-    """Start without asking."""
+    """Start without asking, and without timing a cell for the plan."""
+    evaluate: bool = False
+    """Evaluate the finished sweep on its test splits at once, as analysis/evaluate.py does."""
 
     def __post_init__(self) -> None:
         """Refuse a cell without a core, and shares of GPUs that mean nothing."""

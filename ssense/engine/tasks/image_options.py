@@ -79,7 +79,6 @@ class ImageOptions(EngineOptions):
         ),
     } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
     above_0: ClassVar[Sequence[str]] = (*EngineOptions.above_0, "batch_size", "learning_rate")
-    next_step: ClassVar[str] = "analysis/evaluate.py"
 
     max_epochs: int | None = None
     """Most epochs of a cell [50; 6 if synthetic]."""

@@ -1,0 +1,53 @@
+"""A sweep as its command line asks for it, and then its evaluation in the same process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ssense.cli.command import shell_command
+from ssense.cli.screen import say
+from ssense.engine.core.sweep import Sweep
+from ssense.engine.run import run as run_sweeps
+from ssense.engine.tasks.engine_options import EngineOptions
+
+Options = TypeVar("Options", bound=EngineOptions)
+
+_EVALUATION = "analysis/evaluate.py"
+
+
+def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
+    """Run a sweep, or rerun one of its cells; evaluate it at its end if that is asked for.
+
+    Args:
+        define: Function that makes the sweep of a dataset, of a plan that the options make.
+        options: Options of the command line.
+
+    Raises:
+        UserError: The recording, the weights or the storage fail.
+        SystemExit: Cells are still without a result, or a cell was not reproduced; the exit code is
+            1.
+    """
+    full = run_sweeps(define, options)
+    if not full:
+        return
+    if options.evaluate:
+        evaluate(full, options)
+    elif os.environ.get("RAY_ADDRESS"):
+        say(f"Next: {_EVALUATION}, submitted in the same way")
+    else:
+        say(f"Next: {shell_command(_EVALUATION, storage=options.storage)}")
+
+
+def evaluate(sweeps: list[str], options: EngineOptions) -> None:
+    """Evaluate the best configurations of full sweeps on their held-out test splits.
+
+    Raises:
+        UserError: The storage can't be read or written to.
+    """
+    from analysis.evaluate import main  # a sweep that is not evaluated needs none of its imports
+    from analysis.options import EvaluationOptions
+
+    meant: dict[str, Any] = {"sweep": sweeps[0]} if len(sweeps) == 1 else {"sweeps": (*sweeps,)}
+    main(EvaluationOptions(storage=options.storage, **meant))
