@@ -38,6 +38,7 @@ original, augmented-mean, blurred: its features of that kind (SSR, NeuroBridge a
 class-centre: the mean of other images of its concept (NICE), which is another task.
 """
 ObjectiveName = Literal["infonce", "ssr", "neuroclip"]
+"""Objectives of image decoding, by the time that they take."""
 ImageSplitKind = Literal[
     "intra-subject",
     "leave-one-subject-out",

@@ -18,7 +18,6 @@ from ssense.errors import UserError, one_line, printable
 from ssense.files.weights import fault, load_weights, read_weights, some
 from ssense.model.resnet import ResNet18
 
-EMBEDDING_DIMENSIONS = 512
 # oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images
 # are one pixel wide; with more frames than this, those of the last stage are wider.
 BF16_FRAMES_ABOVE = 16
@@ -50,27 +49,34 @@ class ResNetSpec:
 class SpectrogramEncoder(nn.Module):
     """Maps spectrograms of many electrodes to one sentence embedding (SSENSE, section 2.2).
 
-    ResNet-18 with a one-channel first convolution and a 512-d linear head embeds each electrode
-    by itself; the mean over electrodes is the sample's embedding.
+    ResNet-18 with a one-channel first convolution and a linear head embeds each electrode by
+    itself; the mean over electrodes is the sample's embedding.
 
     Args:
         precision: "float32", or "bf16": bfloat16 in convolutions and what lies between them, with
             weights, normalisation statistics and embeddings in float32.
         batch_norm: What training normalises by: "chunk", the mean and variance of the images that
             pass together; "frozen", the running ones, which then stay those of the initial weights.
+        dimensions: Dimensions D of the embedding, as the targets have; those of CLIP ViT-B/32
+            have 512.
     """
 
-    def __init__(self, precision: Precision = "float32", batch_norm: BatchNorm = "chunk") -> None:
+    def __init__(
+        self,
+        precision: Precision = "float32",
+        batch_norm: BatchNorm = "chunk",
+        dimensions: int = 512,
+    ) -> None:
         super().__init__()
         self.precision = precision
         self.batch_norm = batch_norm
         self.resnet = ResNet18()
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.resnet.fc = nn.Linear(self.resnet.fc.in_features, EMBEDDING_DIMENSIONS)
+        self.resnet.fc = nn.Linear(self.resnet.fc.in_features, dimensions)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, 512]` float32.
+        """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, D]` float32.
 
         Raises:
             UserError: There are too few frames to train in bf16 on a CPU.
@@ -126,6 +132,7 @@ def build_encoder(
     conv1: Conv1 = "sum",
     precision: Precision = "float32",
     batch_norm: BatchNorm = "chunk",
+    dimensions: int = 512,
 ) -> SpectrogramEncoder:
     """Build an encoder; whatever stays random is drawn from torch's global generator.
 
@@ -135,11 +142,12 @@ def build_encoder(
         conv1: How three input channels of pretrained weights become one.
         precision: Precision of the arithmetic, see `SpectrogramEncoder`.
         batch_norm: What training normalises by, see `SpectrogramEncoder`.
+        dimensions: Dimensions of the embedding.
 
     Raises:
         UserError: The weights can't be loaded or don't fit.
     """
-    encoder = SpectrogramEncoder(precision, batch_norm)
+    encoder = SpectrogramEncoder(precision, batch_norm, dimensions)
     if weights == "random":
         return encoder
     pretrained = dict(_pretrained_state(weights))
@@ -175,8 +183,11 @@ def trained_encoder(state: Mapping[str, Tensor], precision: Precision) -> Spectr
     Raises:
         ValueError: The state belongs to another model.
     """
+    head = state.get("resnet.fc.bias")
+    if head is None or head.ndim != 1:
+        raise ValueError("there is no resnet.fc.bias [D], whose size is that of the embedding")
     with torch.device("meta"):  # no random weights that the next line would replace
-        encoder = SpectrogramEncoder(precision)
+        encoder = SpectrogramEncoder(precision, dimensions=len(head))
     load_weights(encoder, state, assign=True)
     return encoder
 

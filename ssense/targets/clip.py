@@ -88,6 +88,15 @@ def model_config(model: str) -> dict[str, Any]:
     return config
 
 
+def embedding_dimensions(model: str) -> int:
+    """Dimensions of the embeddings that an open_clip model makes of texts and images alike.
+
+    Raises:
+        UserError: There is no such model.
+    """
+    return int(model_config(model)["embed_dim"])
+
+
 def check_weights(model: str, weights: str, what: str) -> None:
     """Refuse a name of weights that is neither a file nor known to open_clip; nothing is loaded.
 

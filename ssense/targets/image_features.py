@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from open_clip.transformer import VisionTransformer
     from upath import UPath
 
-FORMAT_VERSION = 1  # raise it when the same images and tower give other features
+FORMAT_VERSION = 1  # raise it when the same images, tower and view give other features
 
 VIEWS: dict[FeatureKind, tuple[Augmentation, ...]] = {
     "original": (Unchanged(),),

@@ -127,17 +127,26 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     distinct = list(dict.fromkeys(sentences))
     tower = _text_tower(spec)
     tokens = open_clip.get_tokenizer(spec.model)(distinct)
-    # The tower is causal and read at the end-of-text token, which has the highest number:
-    # positions after that of the longest sentence change nothing but the time it takes. (Padding
-    # does not tell: its number, 0, is also the token "!".)
-    length = int(tokens.argmax(dim=1).max()) + 1
-    tower.positional_embedding = nn.Parameter(tower.positional_embedding[:length])
-    tower.attn_mask = tower.attn_mask[:length, :length]
+    if isinstance(tower, open_clip.CLIP):  # other classes keep their positions elsewhere
+        tokens = _without_padding(tower, tokens)
     with torch.inference_mode():
-        batches = [tower.encode_text(batch) for batch in tokens[:, :length].split(_BATCH)]
+        batches = [tower.encode_text(batch) for batch in tokens.split(_BATCH)]
     embeddings = normalize(torch.cat(batches).float(), dim=1)
     row = {sentence: i for i, sentence in enumerate(distinct)}
     return embeddings[[row[sentence] for sentence in sentences]]
+
+
+def _without_padding(tower: CLIP, tokens: Tensor) -> Tensor:
+    """Cut tokens, and the positions of the tower, to the length of the longest sentence.
+
+    The tower is causal and read at the end-of-text token, which has the highest number: positions
+    after that change nothing but the time it takes. (Padding does not tell: its number, 0, is also
+    the token "!".)
+    """
+    length = int(tokens.argmax(dim=1).max()) + 1
+    tower.positional_embedding = nn.Parameter(tower.positional_embedding[:length])
+    tower.attn_mask = tower.attn_mask[:length, :length]
+    return tokens[:, :length]
 
 
 def _tokeniser(model: str) -> str:

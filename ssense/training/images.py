@@ -77,6 +77,9 @@ class ImageSpec:
             it is the images themselves.
         objective: What is trained around the encoder, and its loss.
         training: How that is minimised.
+
+    Raises:
+        ValueError: The objective has the images in the loop, and the gallery is not the images.
     """
 
     split: ImageSplitKind = "intra-subject"
@@ -93,6 +96,14 @@ class ImageSpec:
     recall_at: ClassVar[tuple[int, ...]] = (1, 5, SELECTION_RANK)
     shares_test: ClassVar[bool] = True
     test_blocks: ClassVar[int] = 0  # images are shown in random order
+
+    def __post_init__(self) -> None:
+        if self.objective.pixels and self.gallery != "original":
+            raise ValueError(
+                f"gallery is {self.gallery}, but {self.objective.kind} retrieves the images "
+                "themselves, and galleries don't mix in a table: set it to original, or leave "
+                f"{self.objective.kind} out"
+            )
 
     def by_content(self) -> ImageSpec:
         """Name weights from a file by their content, wherever the file lies."""

@@ -104,10 +104,12 @@ class SentenceSpec:
         """Sentences that seeds draw again for training and test, see `splits.resampled_sizes`."""
         return resampled_sizes(self.split, split)
 
-    def initial(self, train: Pairs) -> SpectrogramEncoder:  # noqa: ARG002 - of any size
+    def initial(self, train: Pairs) -> SpectrogramEncoder:
         """The encoder that a training starts from, on the CPU."""
-        spec = self.encoder
-        return build_encoder(spec.weights, spec.conv1, self.training.precision, spec.batch_norm)
+        spec, dimensions = self.encoder, train.targets.shape[1]
+        return build_encoder(
+            spec.weights, spec.conv1, self.training.precision, spec.batch_norm, dimensions
+        )
 
     def optimiser(self, encoder: SpectrogramEncoder) -> Adam:
         """Adam (SSENSE, section 2.5)."""

@@ -13,6 +13,7 @@ import torch
 from upath import UPath
 
 from ssense.data.synthetic.things import SyntheticThingsSpec
+from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.origin import ImageOrigin, ImageSource
 from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
@@ -175,7 +176,7 @@ def test_prompts_go_into_the_first_half_or_all_of_the_layers():
             {"gallery": "class-centre", "objectives": ("ssr",)},
             "--gallery class-centre averages other images",
         ),
-        ({"gallery": "blurred"}, "--gallery blurred: neuroclip retrieves the images themselves"),
+        ({"gallery": "blurred"}, "neuroclip retrieves the images themselves"),
         ({"split_seed": -1}, "--split-seed must be 0 or more, got -1"),
         ({"synthetic": SyntheticThingsSpec(subjects=1, concepts=30, image_px=8)}, "too few"),
     ],
@@ -199,7 +200,7 @@ def test_a_sweep_makes_whatever_the_levels_of_its_families_ask_for(tmp_path):
     }
     sweep = chosen.sweep("features", plan, families)
     covering = plan.covering(sweep.specification, sweep.families)
-    assert sweep.dataset_digest == covering.digest != plan.digest
+    assert sweep.dataset_digest == covering.digest == plan.digest
     assert covering.covering(sweep.specification, sweep.families) is covering
     assert covering.source.kinds == ("augmented-mean", "blurred", "original")
     assert covering.origin().source == covering.source
@@ -223,9 +224,24 @@ def test_a_sweep_that_asks_for_nothing_more_keeps_its_data_and_its_name(tmp_path
     assert sweep.dataset_digest == plan.digest
 
 
+def test_a_cell_is_the_same_whatever_it_is_compared_with(tmp_path):
+    configuration = {"objective": "infonce", "objective.temperature": 0.1}
+    found = set()
+    for objectives in (("infonce",), ("infonce", "neuroclip"), ("ssr", "infonce")):
+        chosen = options(tmp_path, objectives=objectives)
+        (plan,) = chosen.datasets()
+        sweep = image_sweep(plan, chosen)
+        found.add(signature(Cell(configuration, 0), sweep.specification, sweep.dataset_digest))
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
+        (
+            {"gallery": ("blurred",), "objective": ("neuroclip",)},
+            "family f: gallery can't be blurred .*neuroclip retrieves the images themselves",
+        ),
         (
             {"target.model": ("RN50-quickgelu", "small-vit")},
             "f varies target.model, but all cells",

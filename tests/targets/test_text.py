@@ -122,6 +122,25 @@ def test_a_sentence_alone_is_embedded_as_in_company(tiny, sentence):
     torch.testing.assert_close(embed_sentences([sentence], spec), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["CustomTextCLIP", "CoCa"])
+def test_a_tower_of_another_class_embeds_too(kind, tmp_path):
+    config = TINY_CONFIG | {"custom_text": True}
+    if kind == "CoCa":
+        text = TINY_CONFIG["text_cfg"] | {"embed_cls": True, "output_tokens": True}
+        vision = TINY_CONFIG["vision_cfg"] | {"attentional_pool": True, "output_tokens": True}
+        decoder = {"context_length": 76, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+        config |= {"text_cfg": text, "vision_cfg": vision, "multimodal_cfg": decoder}
+    (tmp_path / f"tiny-{kind}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    found = embed_sentences(SENTENCES, TextSpec(model=f"tiny-{kind}", weights="untrained"))
+    torch.manual_seed(0)
+    tower = open_clip.create_model(f"tiny-{kind}").eval()
+    assert type(tower).__name__ == kind
+    with torch.no_grad():
+        expected = tower.encode_text(open_clip.get_tokenizer(f"tiny-{kind}")(SENTENCES))
+    torch.testing.assert_close(found, normalize(expected, dim=1), rtol=0, atol=1e-6)
+
+
 def test_the_default_tower_is_the_one_that_openai_s_weights_were_trained_in(clip):
     assert TextSpec() == TextSpec(model="ViT-B-32-quickgelu", weights="openai")
     activations = {type(block.mlp.gelu).__name__ for block in clip.transformer.resblocks}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, count, product
 from pathlib import Path
 
@@ -222,6 +222,18 @@ def test_the_history_names_epoch_loss_and_metrics(short):
     assert [epoch["epoch"] for epoch in short.history] == [1, 2]
     assert {tuple(epoch) for epoch in short.history} == {("epoch", "loss", *METRICS)}
     assert short.best is short.history[short.best_epoch - 1]
+
+
+@pytest.mark.parametrize("dimensions", [24, 768])
+def test_embeddings_have_the_dimensions_of_the_targets(train, validation, dimensions):
+    tower = torch.randn(512, dimensions, generator=torch.Generator().manual_seed(0))
+    parts = [replace(part, targets=part.targets @ tower) for part in (train, validation)]
+    trained = fit(*parts, spec(max_epochs=1), seed=3)
+    found = spec().embed(spec().rebuild(trained.weights, parts[1]), parts[1])
+    assert found.queries.shape == found.candidates.shape == (len(parts[1]), dimensions)
+    assert evaluate(spec(), spec().rebuild(trained.weights, parts[1]), parts[1]) == {
+        name: trained.best[name] for name in METRICS
+    }
 
 
 def test_the_stored_encoder_scores_what_the_history_says(validation, short):

@@ -99,16 +99,12 @@ class EngineOptions:
         return getattr(self.defaults, name) if given is None else given
 
     def weights(self, name: str) -> str:
-        """Weights by an option's name; a file by its whole path: workers run in other folders.
+        """Weights by an option's name; a file by its whole path.
 
         Raises:
             UserError: The file can't be read.
         """
-        from ssense.files.digest import weights_file
-
-        weights = str(self.value(name))
-        path = weights_file(weights)
-        return str(path.resolve()) if path else weights
+        return _with_whole_path(str(self.value(name)))
 
     def specification(self) -> TaskSpec:
         """What makes the result of a cell, before a configuration changes it.
@@ -143,7 +139,10 @@ class EngineOptions:
 
         specification = self.specification()
         check_levels(specification, families)
-        compared = tuple(Family(name=name, levels=levels) for name, levels in families.items())
+        compared = tuple(
+            Family(name=name, levels={field: _found(field, of) for field, of in levels.items()})
+            for name, levels in families.items()
+        )
         return Sweep(
             claim=claim,
             dataset_digest=data.covering(specification, compared).digest,
@@ -152,3 +151,18 @@ class EngineOptions:
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),
         )
+
+
+def _found(field: str, levels: Levels) -> Levels:
+    """The levels of a field; files of weights by their whole path."""
+    if not field.endswith("weights"):
+        return levels
+    return tuple(_with_whole_path(str(weights)) for weights in levels)
+
+
+def _with_whole_path(weights: str) -> str:
+    """Weights by name, or the whole path of their file: workers run in other folders."""
+    from ssense.files.digest import weights_file
+
+    path = weights_file(weights)
+    return str(path.resolve()) if path else weights

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from ssense.choices import (
     SMALL_VIT,
@@ -143,11 +143,6 @@ class ImageOptions(EngineOptions):
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
-        if "neuroclip" in self._compared and self.gallery != "original":
-            raise UserError(
-                f"--gallery {self.gallery}: neuroclip retrieves the images themselves, and "
-                "galleries don't mix in a table. Leave neuroclip out of --objectives."
-            )
         if self.split_seed is not None and self.split_seed < 0:
             raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
         if not -math.inf < self.start_s < self.stop_s < math.inf:
@@ -188,7 +183,7 @@ class ImageOptions(EngineOptions):
         from ssense.training.images import ImageSpec, ImageTrainingSpec
 
         values = {name: self.value(name) for name in ("batch_size", "learning_rate", "max_epochs")}
-        longest = max(self._compared, key=("infonce", "ssr", "neuroclip").index)
+        longest = max(self._compared, key=get_args(ObjectiveName).index)
         try:
             spec = ImageSpec(
                 split=self.split,

@@ -29,9 +29,10 @@ from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, weights_identity
 from ssense.specification import configured
+from ssense.targets.clip import embedding_dimensions
 from ssense.targets.galleries import class_centres
 from ssense.targets.image_features import FORMAT_VERSION as FEATURES_VERSION
-from ssense.targets.image_features import VIEWS, cached_features, tower_px
+from ssense.targets.image_features import cached_features, tower_px
 from ssense.training.images import ImageSpec
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device
@@ -55,11 +56,14 @@ class ImagePlan:
 
     @cached_property
     def digest(self) -> str:
-        """The dataset's digest: responses, images, their features, the subject."""
+        """The dataset's digest: responses, images, how they are embedded, the subject.
+
+        Which features and pixels a cell reads follows from its own specification, so that no cell
+        depends on the objectives that it is compared with.
+        """
         source, tower = self.source, self.source.image_tower
         weights = weights_identity(tower.weights)
-        views = [(kind, VIEWS[kind]) for kind in source.kinds]
-        made: list[Any] = [tower.model, weights, tower.fit, tower.image_px, views, source.pixels]
+        made: list[Any] = [tower.model, weights, tower.fit, tower.image_px]
         made += [FEATURES_VERSION, PIXELS_VERSION]
         if source.gallery == "class-centre":
             made += [source.gallery, images_digest(self._more_images)]
@@ -119,14 +123,15 @@ class ImagePlan:
         """The first n training responses with random features and pixels, to time a training."""
         n_images = len(self.things.training_images) + len(self.things.test_images)
         drawn = np.random.default_rng(0)
+        size = n_images, embedding_dimensions(self.source.image_tower.model)
         features = {
-            kind: drawn.standard_normal((n_images, 512), np.float32)
+            kind: drawn.standard_normal(size, np.float32)
             for kind in (*self.source.kinds, self.source.gallery)
         }
         pixels = None
         if self.source.pixels:
-            size = self._image_px
-            pixels = np.zeros((n_images, 3, size, size), np.uint8)
+            side = self._image_px
+            pixels = np.zeros((n_images, 3, side, side), np.uint8)
         dataset = self._dataset(features, pixels)
         return dataset.on(device).select(np.arange(n) % len(self.things.rows("training")))
 

@@ -48,15 +48,14 @@ from ssense.files.storage import (
     write_json,
     write_whole,
 )
-from ssense.model.encoder import EMBEDDING_DIMENSIONS, build_encoder
+from ssense.model.encoder import build_encoder
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.specification import identity, plain
+from ssense.targets.clip import embedding_dimensions
 from ssense.targets.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device, keep_freed_memory
 from ssense.training.sentences import SentenceSpec
-
-# Recall at this rank chooses epochs and configurations; among no more candidates it is always 1.
 
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
@@ -185,7 +184,8 @@ class DatasetPlan:
     def examples(self, n: int, device: torch.device) -> Pairs:
         """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
         spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
-        return Pairs(spectrograms, normalize(torch.randn(n, EMBEDDING_DIMENSIONS, device=device)))
+        dimensions = embedding_dimensions(self.text_spec.model)
+        return Pairs(spectrograms, normalize(torch.randn(n, dimensions, device=device)))
 
     def warm(self, specification: SentenceSpec) -> None:
         """Get the encoder's initial weights, and embed the sentences.
