@@ -69,8 +69,8 @@ from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.power import ALPHA
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.search import Search
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.view.tracking import Tracker
 from ssense.errors import UserError
 from ssense.files.storage import locate, open_storage, write_together

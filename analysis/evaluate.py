@@ -71,8 +71,8 @@ from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
 from ssense.engine.core.record import Record, utc_now
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.search import Search
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.mlflow_database import browse_command
 from ssense.engine.view.tracking import Tracker

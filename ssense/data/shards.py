@@ -89,6 +89,7 @@ class Manifest:
         sampling_rate_hz: Rate that filters and superlets assumed.
         electrodes: Names of the electrodes, in the order of the tensor's first axis.
         dropped: Number of sentences left out, by reason.
+        code: Version of the code that computed them; empty where it was not noted.
     """
 
     digest: str
@@ -99,6 +100,7 @@ class Manifest:
     electrodes: Sequence[str]
     dropped: Mapping[str, int]
     shards: tuple[Shard, ...] = ()
+    code: str = ""
 
     def write(self, folder: UPath) -> None:
         """Write the manifest, whole; do this last."""

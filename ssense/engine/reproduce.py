@@ -20,16 +20,12 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.cli.screen import say, step
-from ssense.data.dataset import Dataset
-from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.cell import Cell, describe, label, signature
-from ssense.engine.core.origin import ImageOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.records.find import readable_ledgers, sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest, device_name, versions
-from ssense.engine.tasks.image_plan import plan_images
-from ssense.engine.tasks.precompute import load_dataset
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.errors import UserError, printable
 from ssense.retrieval import NonFiniteError, metric_title
 from ssense.specification import configured
@@ -257,30 +253,6 @@ def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tupl
     record = ledger.record(found[0])
     assert record is not None  # it has just been listed
     return ledger, record
-
-
-def sweep_dataset(ledger: Ledger) -> Dataset | ImageDataset:
-    """Load the dataset that a sweep was trained on.
-
-    Raises:
-        UserError: The dataset can't be read, or is no longer the same.
-    """
-    description = ledger.description()
-    origin, wanted = description.origin, description.sweep.dataset_digest
-    data: Dataset | ImageDataset
-    if isinstance(origin, ImageOrigin):
-        data = plan_images(origin.source, ledger.storage).load()
-        changed = "responses, images or tower"
-    else:
-        data = load_dataset(origin.shards, origin.text, ledger.storage)
-        folder = ledger.storage / "shards" / origin.shards
-        changed = f"shards of {folder}, or the text weights {origin.text.weights},"
-    if data.digest != wanted:
-        raise UserError(
-            f"the dataset of {ledger.folder.name} was {wanted}, now it is {data.digest}: "
-            f"{changed} have changed. Restore them."
-        )
-    return data
 
 
 def other_circumstances(record: Record, device: torch.device) -> list[str]:

@@ -61,9 +61,9 @@ from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.tasks.precompute import load_dataset
 from ssense.engine.view.tracking import Tracker
 from ssense.engine.work.trial import run_cell

@@ -27,9 +27,9 @@ from ssense.data.synthetic.things import SyntheticThingsSpec
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import SWEEPS, Ledger
-from ssense.engine.reproduce import sweep_dataset
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.tasks.image_options import ImageOptions
 from ssense.engine.work.trial import run_cell
 from ssense.errors import UserError

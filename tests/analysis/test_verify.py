@@ -32,7 +32,8 @@ from ssense.engine.plan import other_sweeps
 from ssense.engine.records.description import FORMAT_VERSION
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.reproduce import find_cell, sweep_dataset
+from ssense.engine.reproduce import find_cell
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.view.runs import sweep_run
 from ssense.engine.view.tracking import _as_it_ended
 from ssense.errors import UserError

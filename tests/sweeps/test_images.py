@@ -17,7 +17,8 @@ from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.origin import ImageOrigin, ImageSource
 from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.reproduce import reproduce_cell, sweep_dataset
+from ssense.engine.reproduce import reproduce_cell
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.tasks.image_options import ImageOptions
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain

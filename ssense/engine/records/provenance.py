@@ -1,13 +1,10 @@
 """Provenance: what made a cell, and the rule that versions of the code are never mixed silently.
 
-A version of the code is named by its syntax trees without docstrings. A comment, a docstring or the
-layout changes no result, and must not ask anybody to retrain; any other edit may. Bytecode would
-say no more, and differs between versions of Python.
+A version of the code is named by what `source_digest` makes of it.
 """
 
 from __future__ import annotations
 
-import ast
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +21,7 @@ from ssense.data.splits import Split
 from ssense.engine.core.record import Record
 from ssense.errors import UserError
 from ssense.files.digest import digest
+from ssense.files.source_code import python_files, source_digest
 
 LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
 
@@ -97,21 +95,11 @@ def split_digest(split: Split) -> str:
 def code_digest() -> str:
     """Hash the code that computes results, in a clone as in a wheel, read once per process."""
     files = {place: _PACKAGE / place for place in _ENGINE}
-    for path in _PACKAGE.rglob("*.py"):
+    for path in python_files(_PACKAGE):
         place = path.relative_to(_PACKAGE)
-        hidden = any(part.startswith(".") for part in place.parts)  # editors leave their own files
-        if not hidden and place.parts[0] not in _NO_RESULTS:
+        if place.parts[0] not in _NO_RESULTS:
             files[place.as_posix()] = path
     return source_digest(files)
-
-
-def source_digest(files: Mapping[str, Path]) -> str:
-    """Hash Python files by name and syntax tree, without comments, docstrings and line endings.
-
-    Raises:
-        SyntaxError: A file is not Python.
-    """
-    return digest({name: _outline(ast.parse(path.read_bytes())) for name, path in files.items()})
 
 
 def check_versions(
@@ -186,24 +174,6 @@ def versions() -> dict[str, str]:
 def device_name(device: torch.device) -> str:
     """Name a device as a person would: "NVIDIA H200", "CPU"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-def _outline(node: Any) -> Any:
-    """A syntax tree as plain values, without statements that are a mere constant (docstrings).
-
-    Empty fields are left out, since each version of Python adds some; so Python 3.11 and 3.13 agree
-    on the code of this project, and 3.12 does except for f-strings with nested formats.
-    """
-    if isinstance(node, ast.AST):
-        fields = {name: _outline(value) for name, value in ast.iter_fields(node)}
-        return [type(node).__name__, {name: value for name, value in fields.items() if value}]
-    if isinstance(node, list):
-        return [_outline(item) for item in node if not _is_bare_constant(item)]
-    return "" if node is None else repr(node)
-
-
-def _is_bare_constant(node: Any) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 @cache

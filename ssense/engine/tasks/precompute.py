@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import normalize
 from upath import UPath
 
+import ssense
 from ssense.choices import SplitKind
 from ssense.cli.screen import count, say, step
 from ssense.data import shards
@@ -40,6 +41,7 @@ from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, file_digest
+from ssense.files.source_code import python_files, source_digest
 from ssense.files.storage import (
     exists,
     local_copy,
@@ -57,6 +59,12 @@ from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device, keep_freed_memory
 from ssense.training.sentences import SentenceSpec
 
+DATA_REPORT = "data_report.md"
+"""File beside the shards that says what they hold, for people."""
+
+_PACKAGE = Path(ssense.__file__).parent
+_ROOMS = ("signal", "data/recordings")
+"""Folders of the code that features depend on."""
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
@@ -210,6 +218,11 @@ class DatasetPlan:
         size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
         if self.is_made():
             say(f"Spectrograms: {size}, there already")
+            if shards.read_manifest(self.shard_folder).code not in ("", feature_code()):
+                say(
+                    "  computed by another version of the code. If it computes otherwise now, "
+                    f"delete {self.shard_folder}."
+                )
             return
         with step(f"Spectrograms: {size}"):
             work = make_shards(self, on_shard=count("shards"), use_gpus=use_gpus)
@@ -448,16 +461,26 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard, *, use_gpus: bool | None =
         shards=tuple(
             Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made
         ),
+        code=feature_code(),
     )
     _save_for_people(plan, manifest)
     manifest.write(folder)
     return Work(sum(row["transform_s"] for row in made), sum(row["worker_s"] for row in made))
 
 
+@cache
+def feature_code() -> str:
+    """Version of the code between a recording's samples and its spectrograms."""
+    files = {
+        f"{room}/{path.name}": path for room in _ROOMS for path in python_files(_PACKAGE / room)
+    }
+    return source_digest(files | {"precompute.py": Path(__file__)})
+
+
 def _save_for_people(plan: DatasetPlan, manifest: Manifest) -> None:
     folder = plan.shard_folder
     write_json(folder / "data_report.json", asdict(plan.report))
-    write_whole(folder / "data_report.md", plan.report.markdown())
+    write_whole(folder / DATA_REPORT, plan.report.markdown())
     shards.save_figure(folder, manifest)
 
 

@@ -31,7 +31,6 @@ import optuna
 from upath import UPath
 
 from ssense.cli.screen import say, step
-from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.records.description import Description
 from ssense.engine.records.driver import sole_driver
@@ -41,6 +40,7 @@ from ssense.engine.records.provenance import counting
 from ssense.engine.records.reports import Report, Table, keep_report, kept_reports, table_file
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
+from ssense.engine.tasks.registry import TASKS
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.matrix_figure import matrix_figure
 from ssense.engine.view.mlflow_database import (
@@ -82,8 +82,6 @@ NAME = "mlflow.runName"
 TABLES = "mlflow.loggedArtifacts"
 
 _DEFAULT = "Default"  # experiment that MLflow makes, with a place in the working directory
-
-DATA_REPORT = "data_report.md"
 
 # A server that does not answer is given up after twice this time, and is then left alone.
 _HTTP = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -141,8 +139,8 @@ class Tracker:
                 runs += [cell_run(search, row, record) for record in records]
         self._put_runs(runs)
         self._queue.put(lambda: self._delete_others({run.key for run in runs}))
-        if isinstance(description.origin, RecordingOrigin):
-            report = self._storage / "shards" / description.origin.shards / DATA_REPORT
+        report = TASKS[description.task].data_report(description.origin, self._storage)
+        if report is not None:
             self._queue.put(lambda: self._keep_report(report))
 
     def cell(self, search: Search, record: Record) -> None:
@@ -429,7 +427,7 @@ class Tracker:
 
     def _keep_report(self, path: UPath) -> None:
         if exists(path):
-            self._keep({DATA_REPORT: read_whole(path)})
+            self._keep({path.name: read_whole(path)})
 
     def _keep(self, files: Mapping[str, bytes], key: str | None = None) -> None:
         """Keep files as artifacts of a run, the sweep's if none is named, in place of earlier ones.

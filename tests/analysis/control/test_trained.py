@@ -20,7 +20,7 @@ from analysis.options import ControlOptions, TrainedControlName
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.reproduce import sweep_dataset
+from ssense.engine.sweep_data import sweep_dataset
 from ssense.errors import UserError
 from ssense.retrieval import METRICS, chance_metrics
 

@@ -24,6 +24,7 @@ from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording, r
 from ssense.data.recordings.transcript import ACOUSTIC_SUMMARIES
 from ssense.data.shards import FIGURE, LEAST_SHARDS, read_manifest, read_shards, shard_name
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
+from ssense.engine.tasks import precompute
 from ssense.engine.tasks.precompute import (
     DatasetPlan,
     ShardTask,
@@ -154,6 +155,21 @@ def test_only_what_is_missing_damaged_or_foreign_is_made_again(recording_folder,
     made = {name for name in whole if after[name] != before.get(name)}
     # The copy of another shard has the rows of another stretch, but the right origin and size.
     assert made == FOR_PEOPLE | {"manifest.json", *map(shard_name, (0, 1, 2))}
+
+
+def test_shards_of_another_version_of_the_code_are_said_to_be_so(
+    recording_folder, tmp_path, monkeypatch, capsys
+):
+    plan = plan_of(recording_folder, tmp_path)
+    plan.make()
+    capsys.readouterr()
+    plan.make()
+    assert "version of the code" not in capsys.readouterr().out
+    monkeypatch.setattr(precompute, "feature_code", lambda: "0" * 32)
+    plan.make()
+    said = capsys.readouterr().out
+    assert "there already\n  computed by another version of the code. If it computes" in said
+    assert f"delete {plan.shard_folder}." in said
 
 
 def test_other_sentences_or_samples_under_the_same_specification_are_other_shards(

@@ -1,0 +1,49 @@
+"""Versions of the code, told apart by what can change a result.
+
+Code is named by its syntax trees without docstrings. A comment, a docstring or the layout changes
+no result, and must not ask anybody to compute again; any other edit may. Bytecode would say no
+more, and differs between versions of Python.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ssense.files.digest import digest
+
+
+def python_files(folder: Path) -> Iterator[Path]:
+    """The Python files below a folder, without hidden ones, which editors leave."""
+    for path in folder.rglob("*.py"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def source_digest(files: Mapping[str, Path]) -> str:
+    """Hash Python files by name and syntax tree, without comments, docstrings and line endings.
+
+    Raises:
+        SyntaxError: A file is not Python.
+    """
+    return digest({name: _outline(ast.parse(path.read_bytes())) for name, path in files.items()})
+
+
+def _outline(node: Any) -> Any:
+    """A syntax tree as plain values, without statements that are a mere constant (docstrings).
+
+    Empty fields are left out, since each version of Python adds some; so Python 3.11 and 3.13 agree
+    on the code of this project, and 3.12 does except for f-strings with nested formats.
+    """
+    if isinstance(node, ast.AST):
+        fields = {name: _outline(value) for name, value in ast.iter_fields(node)}
+        return [type(node).__name__, {name: value for name, value in fields.items() if value}]
+    if isinstance(node, list):
+        return [_outline(item) for item in node if not _is_bare_constant(item)]
+    return "" if node is None else repr(node)
+
+
+def _is_bare_constant(node: Any) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
