@@ -210,13 +210,12 @@ def _train(
     # Ray takes seconds to import, and a sweep that is done needs none of it.
     from ssense.engine.work.workers import Resources, running_ray, train_cells
 
-    # Weights first: they may be missing, and by then nothing has been started or written.
-    data.warm(search.sweep.specification)
     with ExitStack() as stack:
-        with step("Starting Ray"):
+        with step("Starting Ray"):  # first, as its workers get ready meanwhile
             stack.enter_context(running_ray())
         resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
         resources.slots()  # before anything is made: a cell that does not fit is refused
+        data.warm(search.sweep.specification)
         data.make(use_gpus=resources.gpus > 0)
         dataset = data.load()
         save()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -65,6 +65,8 @@ DATA_REPORT = "data_report.md"
 _PACKAGE = Path(ssense.__file__).parent
 _ROOMS = ("signal", "data/recordings")
 """Folders of the code that features depend on."""
+_SMALL_BYTES = 32 * 10**6
+"""Size of spectrograms up to which this process makes them sooner than workers have started."""
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
@@ -518,10 +520,7 @@ def dataset_digest(shard_digest: str, sentences: Sequence[str], text_spec: TextS
 def _stream_shards(
     task: ShardTask, on_shard: OnShard, use_gpus: bool | None
 ) -> list[dict[str, Any]]:
-    """Make all shards, one on each free core; their entries in order."""
-    import ray
-    import ray.data
-
+    """Make all shards; their entries in order."""
     n_sentences, *row_shape = task.plan.shape
     size = shards.rows_per_shard(n_sentences, row_shape)
     wanted = [
@@ -530,13 +529,10 @@ def _stream_shards(
     ]
     names = {shards.shard_name(row["shard"]) for row in wanted}
     missing = len(names.difference(names_in(task.plan.shard_folder)))
+    is_small = 2 * int(np.prod(task.plan.shape)) <= _SMALL_BYTES
+    rows = _here(task, wanted) if is_small and not use_gpus else _on_ray(task, wanted, use_gpus)
     made: list[dict[str, Any]] = []
-    # Reading and filtering need a core each; where there is a GPU, several cores share it.
-    if use_gpus is None:
-        use_gpus = "GPU" in ray.cluster_resources()
-    gpus = 1 / _WORKERS_PER_GPU if use_gpus else 0
-    stream = ray.data.from_items(wanted, override_num_blocks=len(wanted))
-    for row in stream.map(task, num_cpus=1, num_gpus=gpus).iter_rows():
+    for row in rows:
         if row["error"]:
             raise UserError(row["error"])
         made.append(row)
@@ -544,3 +540,28 @@ def _stream_shards(
         if row["transform_s"]:
             on_shard(computed, max(computed, missing))
     return sorted(made, key=lambda row: row["shard"])
+
+
+def _here(task: ShardTask, wanted: Sequence[Mapping[str, int]]) -> Iterator[dict[str, Any]]:
+    """Make shards in this process, before workers would have started."""
+    threads = torch.get_num_threads()
+    try:
+        yield from map(task, wanted)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _on_ray(
+    task: ShardTask, wanted: Sequence[Mapping[str, int]], use_gpus: bool | None
+) -> Iterable[dict[str, Any]]:
+    """Make shards on the running Ray, one on each free core."""
+    import ray
+    import ray.data
+
+    # Reading and filtering need a core each; where there is a GPU, several cores share it.
+    if use_gpus is None:
+        use_gpus = "GPU" in ray.cluster_resources()
+    gpus = 1 / _WORKERS_PER_GPU if use_gpus else 0
+    stream = ray.data.from_items([*wanted], override_num_blocks=len(wanted))
+    made: Iterable[dict[str, Any]] = stream.map(task, num_cpus=1, num_gpus=gpus).iter_rows()
+    return made

@@ -47,10 +47,12 @@ _SOCKET = f"r/session_2026-01-31_00-00-00_000000_{2**22}/sockets/plasma_store"
 """Where Ray has its sockets; its folder "r" lies in ours, as it opens its own to everybody."""
 _TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 _ESSENTIAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
-_QUIET = {
+_CONFIGURATION = {
     # These are not read, and sending the rest of them takes 15 s once Ray's servers are gone.
     "task_events_report_interval_ms": 0,
     "enable_metrics_collection": False,
+    # Workers import what they need as soon as they start, while data are made ready.
+    "preload_python_modules": ["ssense.engine.work.trial"],
 }
 
 
@@ -111,7 +113,7 @@ def _start(home: Path, cores: int) -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 _temp_dir=str(home / "r"),
-                _system_config=_QUIET,
+                _system_config=_CONFIGURATION,
             )
     except SystemExit as sigterm:  # Ray's own handler, which would end this process without a word
         raise KeyboardInterrupt from sigterm

@@ -138,6 +138,19 @@ def test_a_second_run_reuses_them_and_another_storage_gets_the_same_bytes(
         assert path.read_bytes() == (twin.shard_folder / path.name).read_bytes()
 
 
+def test_workers_make_what_this_process_makes(recording_folder, tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    here, there = (plan_of(recording_folder, tmp_path / name) for name in ("here", "there"))
+    make_shards(here, on_shard=lambda *_: None)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
+    monkeypatch.setattr(precompute, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(precompute, "_here", None)
+    make_shards(there, on_shard=lambda *_: None)
+    assert contents(here.shard_folder) == contents(there.shard_folder)
+
+
 def test_only_what_is_missing_damaged_or_foreign_is_made_again(recording_folder, tmp_path):
     plan = plan_of(recording_folder, tmp_path)
     make_shards(plan, on_shard=lambda *_: None)
@@ -296,7 +309,7 @@ def test_an_unreadable_signal_is_one_line_out_of_the_workers(recording_folder, t
     folder = tmp_path / "broken"
     shutil.copytree(recording_folder, folder)
     (signals,) = folder.rglob("*.h5")
-    plan = plan_of(folder, tmp_path / "storage")  # which leaves out what it sees in time
+    plan = plan_of(folder, tmp_path / "storage", SLOW)  # leaves out what it sees in time
     with h5py.File(signals, "r+") as file:
         middle = len(file["data/electrode_1"]) // 2
         file["data/electrode_1"][middle : middle + 5000] = np.nan
