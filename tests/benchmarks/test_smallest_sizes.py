@@ -31,6 +31,10 @@ SMALLEST = {
     "data_path.py": "--sentences 8 --electrodes 1 --rounds 1",
     "full_size.py": RECORDING,
     "image_cell.py": "--concepts 203 --subjects 2 --rounds 1",
+    "main_job.py": (
+        '--flags "--seeds 0 --max-epochs 1 --configurations 1 --ratios 0.5 '
+        '--synthetic.sentences 60 --synthetic.electrodes 4"'
+    ),
     "packing.py": "--at-once 1 --electrodes 1 --sentences 8 --seconds 0.1",
     "precision.py": "--seeds 2 --max-epochs 1 --sentences 60",
     "precompute.py": f"--recording {RECORDING}",
@@ -134,7 +138,7 @@ def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
     name, launch, recording, tmp_path
 ):
     places = {RECORDING: str(recording), FIGURE: str(tmp_path / "figure.png")}
-    words = SMALLEST[name].split()
+    words = shlex.split(SMALLEST[name])
     ended = launch([name, *(places.get(word, word) for word in words)])
     assert ended.status == 0, ended.shown
     if name in WITHOUT_JSON:
