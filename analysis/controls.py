@@ -18,7 +18,7 @@ from ssense.cli.command import check_flags, run_command
 if __name__ == "__main__":
     check_flags(ControlOptions)  # before the imports that take seconds
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from upath import UPath
@@ -58,7 +58,7 @@ from analysis.measure.evaluation import (
     take_up,
 )
 from analysis.measure.inference import TTest
-from analysis.measure.looks import record_look, withdrawn_unless_written
+from analysis.measure.looks import record_look, withdrawn_unless_shown
 from analysis.report.figures import FIGURE_KINDS, bar_figure, figure_bytes
 from analysis.report.findings import capital
 from analysis.report.origin import read_controls
@@ -67,6 +67,7 @@ from ssense.data.dataset import Dataset
 from ssense.engine.core.cell import Configuration, describe, label
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.power import ALPHA
+from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
@@ -108,6 +109,7 @@ class Controls:
         scores: Scores by name of the control.
         left_out: Controls that were not possible and why, a sentence each.
         lost: Those of them that an earlier run had, by name.
+        other_tests: Sweeps of trained controls whose test splits are not those of the sweep.
     """
 
     family: str
@@ -117,6 +119,7 @@ class Controls:
     scores: Mapping[str, ControlScores]
     left_out: Sequence[str] = ()
     lost: Sequence[str] = ()
+    other_tests: Sequence[Sweep] = ()
 
 
 def strongest_control(scores: Mapping[str, ControlScores]) -> tuple[str, ControlScores] | None:
@@ -298,8 +301,20 @@ def compared_rows(controls: Controls) -> list[dict[str, object]]:
     return comparison_values(tests, PRIMARY)
 
 
-def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPath]:
-    """Write the controls as Markdown, CSV and figure beside the ledger; return their paths."""
+def write_controls(
+    ledger: Ledger,
+    controls: Controls,
+    caption: str,
+    before_any: Callable[[], object] = lambda: None,
+) -> list[UPath]:
+    """Write the controls as Markdown, CSV and figure beside the ledger; return their paths.
+
+    Args:
+        ledger: The sweep's ledger.
+        controls: All that was controlled.
+        caption: What the controls are compared with, and what its choice may know of the test.
+        before_any: Called right before the first file can be seen.
+    """
     words, table = in_words(controls), formats.markdown_table(control_rows(controls.scores))
     parts = [f"# Controls of {ledger.folder.name}", caption, *words, table]
     parts.append(f"As for tests, {controls.evaluation.legend}")
@@ -315,7 +330,7 @@ def write_controls(ledger: Ledger, controls: Controls, caption: str) -> list[UPa
         **{f"controls.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS},
     }
     folder = ledger.folder / "controls"
-    write_together(folder, contents)
+    write_together(folder, contents, before_any)
     return [folder / name for name in contents]
 
 
@@ -334,11 +349,8 @@ def log_controls(ledger: Ledger, controls: Controls, files: Sequence[UPath]) -> 
 
 def run_controls(
     options: ControlOptions, ledger: Ledger, search: Search, best: Mapping[str, Configuration]
-) -> tuple[Controls, str]:
+) -> Controls:
     """Run the controls of the family that leads on the validation splits.
-
-    Returns:
-        What they reach, and in words what the choice may know of the test splits.
 
     Raises:
         UserError: A control is not possible, or an encoder can't be read, or a cell fails.
@@ -363,6 +375,7 @@ def run_controls(
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations
         )
+    other_tests = []
     for plan in plans:
         resources = options.cpus_per_cell, options.gpus_per_cell
         trained, found = run_trained_control(plan, ledger, search, chosen, dataset, *resources)
@@ -371,9 +384,9 @@ def run_controls(
             sweep.dataset_digest,
             sweep.specification,
         ):
-            record_look(ledger, sweep.seeds, best, trained)
+            other_tests.append(trained)
     retrievals = {name: scores[name].retrievals for name in (MODEL, *BRAINLESS) if name in scores}
-    controls = Controls(
+    return Controls(
         family=family,
         configuration=best[family],
         seeds=sweep.seeds,
@@ -384,8 +397,8 @@ def run_controls(
             *(f"Left out, though an earlier run had it: {name}. {lost[name]}" for name in lost),
         ],
         lost=list(lost),
+        other_tests=other_tests,
     )
-    return controls, record_look(ledger, sweep.seeds, best)
 
 
 def trained_before(
@@ -445,10 +458,15 @@ def main(options: ControlOptions) -> None:
     search = take_up(ledger)
     if not options.allow_missing:
         require_all(search)
-    with withdrawn_unless_written():
-        controls, look = run_controls(options, ledger, search, best_configurations(search))
-        caption = f"Best configuration: {label(controls.family, controls.configuration)}; {look}."
-        files = write_controls(ledger, controls, caption)
+    best = best_configurations(search)
+    controls = run_controls(options, ledger, search, best)
+    own = label(controls.family, controls.configuration)
+    # Looks are recorded when all is trained: a run that is refused shows nothing.
+    with withdrawn_unless_shown() as looks:
+        for sweep in (search.sweep, *controls.other_tests):
+            looks.append(record_look(ledger, sweep.seeds, best, sweep))
+        caption = f"Best configuration: {own}; {looks[0].standing(search.sweep.seeds)}."
+        files = write_controls(ledger, controls, caption, before_any=looks.clear)
     for line in (caption, *in_words(controls)):
         say(line)
     console.print(formats.screen_table(control_rows(controls.scores)))

@@ -25,7 +25,6 @@ if __name__ == "__main__":
     check_flags(EvaluationOptions)  # before the imports that take seconds
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -43,7 +42,7 @@ from analysis.measure.evaluation import (
     take_up,
 )
 from analysis.measure.further_cells import train_further
-from analysis.measure.looks import count_looks, withdrawn_unless_written
+from analysis.measure.looks import Recorded, count_looks, record_look, withdrawn_unless_shown
 from analysis.measure.protocol import (
     FRESH_SEEDS,
     SEARCH_SEEDS,
@@ -119,10 +118,16 @@ def number_tables(material: Material) -> dict[str, formats.Rows]:
     }
 
 
-def write_report(material: Material) -> list[UPath]:
+def write_report(
+    material: Material, before_any: Callable[[], object] = lambda: None
+) -> list[UPath]:
     """Write tables, figures and the page of both beside the ledger; return their paths.
 
     Files of an earlier evaluation that this one does not write are removed.
+
+    Args:
+        material: All that the report is made from.
+        before_any: Called right before the first file can be seen.
 
     Raises:
         UserError: The storage can't be written to, or the folder of the shards is damaged.
@@ -130,30 +135,30 @@ def write_report(material: Material) -> list[UPath]:
     ledger, pictures = material.ledger, draw_pictures(material)
     origin = ledger.description().origin
     title = f"Test evaluation of {ledger.folder.name}: {origin.subject}, {origin.title}"
-    contents: dict[str, str | bytes] = {
+    files: dict[str, str | bytes] = {
         "report.html": html_page(title, sections(material, pictures)),
         "table.md": markdown(material),
         CELLS_FILE: cells_csv(material.search),
     }
     for name, rows in number_tables(material).items():
-        contents[f"{name}.csv"] = formats.csv_table(rows)
+        files[f"{name}.csv"] = formats.csv_table(rows)
     for protocol in material.protocols:
         rows = [*table_rows(protocol.evaluation), *material.task.published()]
         words = " ".join([protocol.caption, *material.missing_note])
-        contents[f"{protocol.file_name}.tex"] = formats.latex_table(rows, words)
+        files[f"{protocol.file_name}.tex"] = formats.latex_table(rows, words)
         tests = difference_rows(protocol.evaluation, protocol.evaluation.primary)
-        contents[f"{protocol.file_name}_tests.tex"] = formats.latex_table(
+        files[f"{protocol.file_name}_tests.tex"] = formats.latex_table(
             tests, protocol.evaluation.legend
         )
     for name, picture in pictures.items():
         for kind in FIGURE_KINDS:
-            contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
+            files[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
     folder = ledger.folder / "evaluation"
-    write_together(folder, contents)
+    write_together(folder, files, before_any)
     for name in names_in(folder):
-        if name.startswith(SOMETIMES) and name not in contents:
+        if name.startswith(SOMETIMES) and name not in files:
             remove(folder / name)
-    return [folder / name for name in contents]
+    return [folder / name for name in files]
 
 
 def noise_floor(ledger: Ledger) -> list[str]:
@@ -201,13 +206,11 @@ def main(options: EvaluationOptions) -> None:
         if not options.allow_missing:
             require_all(search)
     choices = {ledger: best_configurations(search) for ledger, search in searches.items()}
-    with withdrawn_unless_written():
-        gathered = [gather(led, searches[led], choices[led], options) for led in ledgers]
-        # Looks are recorded when all is evaluated: a run that is refused shows nothing.
-        materials = [looked_at(*each) for each in gathered]
-        with step("Report"):
-            written = [write_report(material) for material in materials]
-            across = write_across_subjects(storage, materials)
+    gathered = [gather(led, searches[led], choices[led], options) for led in ledgers]
+    # Looks are recorded when all is evaluated: a run that is refused shows nothing.
+    with step("Report"):
+        materials, written = zip(*map(report, gathered), strict=True)
+        across = write_across_subjects(storage, materials)
     for material in materials:
         show(material)
     show_across_subjects(across)
@@ -236,17 +239,33 @@ def ledgers_to_evaluate(storage: UPath, options: EvaluationOptions) -> list[Ledg
     return ledgers
 
 
+class Gathered(NamedTuple):
+    """What the evaluation of a sweep found, before a look is recorded for it.
+
+    Attributes:
+        ledger: The ledger of the sweep.
+        task: What is said of the sweep's task alone.
+        stimuli: The stimuli of the dataset by name.
+        chosen: The best configuration of each family.
+        searches: The search, and the one at fresh seeds, by name of their protocol.
+        evaluations: The evaluations, by name of their protocol.
+    """
+
+    ledger: Ledger
+    task: TaskReport
+    stimuli: Sequence[str]
+    chosen: Mapping[str, Configuration]
+    searches: Mapping[str, Search]
+    evaluations: Mapping[str, Evaluation]
+
+
 def gather(
     ledger: Ledger,
     search: Search,
     chosen: Mapping[str, Configuration],
     options: EvaluationOptions,
-) -> tuple[Material, Mapping[str, Evaluation]]:
+) -> Gathered:
     """Evaluate the best configurations at the seeds of the search and, if asked, at fresh ones.
-
-    Returns:
-        The material of the report but for its protocols, which a look must be recorded for, and the
-        evaluations by name of their protocol.
 
     Raises:
         UserError: A seed is not fresh or leaves too few validation stimuli, a cell failed, or data,
@@ -267,32 +286,49 @@ def gather(
         evaluations = {
             name: evaluate_chosen(each, chosen, ledger, data) for name, each in searches.items()
         }
-    material = Material(
-        ledger=ledger,
-        search=search,
-        task=task,
-        stimuli=data.stimuli,
-        protocols=(),
-        records=searched_records(searches.values()),
-        missing=missing_cells(search),
-        notes=noise_floor(ledger),
-        written_at=utc_now(),
-    )
-    return material, evaluations
+    return Gathered(ledger, task, data.stimuli, chosen, searches, evaluations)
 
 
-def looked_at(material: Material, evaluations: Mapping[str, Evaluation]) -> Material:
-    """Record the looks at the test splits of evaluations, and say what they show.
+def report(found: Gathered) -> tuple[Material, list[UPath]]:
+    """Record the look at the test splits of a sweep, and write what it shows.
+
+    The look counts from when the first file of the report can be seen; before, an error or an
+    interrupt withdraws it.
 
     Raises:
         UserError: The storage can't be read or written to.
     """
-    task, protocols = material.task, []
-    for name, evaluation in evaluations.items():
-        look = task.look(evaluation.seeds, evaluation.chosen)
-        words = caption(evaluation, task.tested(evaluation), look, task.caption_end(name))
-        protocols.append(Protocol(name=name, evaluation=evaluation, look=look, caption=words))
-    return replace(material, protocols=protocols)
+    with withdrawn_unless_shown() as looks:
+        seeds = [seed for each in found.evaluations.values() for seed in each.seeds]
+        looks.append(look := record_look(found.ledger, seeds, found.chosen))
+        material = material_of(found, look)
+        return material, write_report(material, before_any=looks.clear)
+
+
+def material_of(found: Gathered, look: Recorded) -> Material:
+    """Put together what a report is made from.
+
+    Args:
+        found: What the evaluation of a sweep found.
+        look: The look at its test splits, which is one for all seeds of a run.
+    """
+    task, protocols = found.task, []
+    for name, evaluation in found.evaluations.items():
+        known = task.choice_knows(look.standing(evaluation.seeds))
+        words = caption(evaluation, task.tested(evaluation), known, task.caption_end(name))
+        protocols.append(Protocol(name=name, evaluation=evaluation, look=known, caption=words))
+    search = found.searches[SEARCH_SEEDS]
+    return Material(
+        ledger=found.ledger,
+        search=search,
+        task=task,
+        stimuli=found.stimuli,
+        protocols=protocols,
+        records=searched_records(found.searches.values()),
+        missing=missing_cells(search),
+        notes=noise_floor(found.ledger),
+        written_at=utc_now(),
+    )
 
 
 def task_report(ledger: Ledger, data: TaskData) -> TaskReport:

@@ -232,7 +232,7 @@ def _look_faults(storage: UPath, ledgers: list[Ledger], checked: Counter[str]) -
         except UserError as error:
             yield str(error)
             continue
-        checked["looks"] += len(found.looks)
+        checked["looks"] += len(found.digests)
         for problem in found.broken.values():
             yield f"{found.folder}: {problem}. Restore it; until then reports count it as a look."
 

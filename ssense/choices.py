@@ -51,6 +51,9 @@ Held-out concepts choose, unless the test does: most peers report the best epoch
 estimates nothing, and is here to reproduce them under its name.
 """
 
+BEST_TEST_EPOCH = ", best test epoch"
+"""The end of the names of splits whose test chooses the epoch."""
+
 UNTRAINED = "untrained"
 """Name of weights that are drawn at random."""
 SMALL_VIT = "small-vit"

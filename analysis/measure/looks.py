@@ -11,6 +11,9 @@ Looks are chained: each names the looks before it with their hashes, and the swe
 a note of its last one. So it shows if a look is removed, changed or replaced. Of two at once
 neither sees the other, and whichever comes next sees both. Looks of earlier versions of the code
 name none, and count all the same.
+
+A look whose run ends before anything of it can be seen is withdrawn: its file stays, so that the
+chain holds for whoever saw it meanwhile, says so, and counts no more.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -35,11 +37,10 @@ from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
 from ssense.files.sealed_json import sealed, unsealed, write_sealed
-from ssense.files.storage import names_in, read_many, remove, write_next
+from ssense.files.storage import names_in, read_many, write_next
 
 FOLDER = "looks"
-_recorded: ContextVar[list[UPath]] = ContextVar("recorded")
-"""Files of the looks that are withdrawn if what they show is never written."""
+_WITHDRAWN = "withdrawn"
 _NAME = "look-{:04d}.json"
 _NUMBER = re.compile(r"look-(\d{4,9})\.json")
 
@@ -55,6 +56,8 @@ class Look:
         seeds: The seeds whose test splits were looked at.
         chosen: Every family's configuration at that time, whichever were looked at.
         seen: The files of the looks before it, with what each hashes to.
+        by_test: Whether the test itself made that choice.
+        withdrawn: Whether its run ended before it showed anything; no part of what it hashes to.
     """
 
     id: str = ""
@@ -63,6 +66,8 @@ class Look:
     seeds: Sequence[int]
     chosen: Mapping[str, Configuration]
     seen: Mapping[str, str] = field(default_factory=dict)
+    by_test: bool = False
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +76,8 @@ class Looks:
 
     Attributes:
         folder: The folder that they are kept in.
-        looks: The looks that are there, by file.
-        digests: What each of them hashes to, by file.
+        looks: The looks that are there and count, by file.
+        digests: What each look hashes to, those that were withdrawn included, by file.
         broken: What shows that some were removed or changed, a line each, by file.
     """
 
@@ -89,24 +94,64 @@ class Looks:
     @property
     def next_number(self) -> int:
         """The number of the next look, which no earlier look ever had."""
-        known = map(_NUMBER.fullmatch, self.looks.keys() | self.broken.keys())
+        known = map(_NUMBER.fullmatch, self.digests.keys() | self.broken.keys())
         return 1 + max((int(name[1]) for name in known if name), default=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """A look that was just recorded, and what is known of the looks before it.
+
+    Attributes:
+        path: The file of the look.
+        content: What the file says, as plain values.
+        known: The looks before it.
+        shared: Whether all seeds share one test split, so that every look is at the same.
+    """
+
+    path: UPath
+    content: Mapping[str, Any]
+    known: Looks
+    shared: bool
+
+    def standing(self, seeds: Sequence[int]) -> str:
+        """Say what the choice may know of the test splits of some of the look's seeds."""
+        if self.known.broken:
+            n = len(self.known.broken)
+            return (
+                f"{n} of {self.known.count} earlier looks at these test splits "
+                f"{'is' if n == 1 else 'are'} missing or changed: the choice may know them"
+            )
+        looks = self.known.looks.values()
+        earlier = [look for look in looks if self.shared or {*look.seeds} & {*seeds}]
+        most = max(sum(self.shared or seed in look.seeds for look in earlier) for seed in seeds)
+        return _standing(earlier, self.content["chosen"], most)
+
+    def withdraw(self) -> None:
+        """Mark the look as one that showed nothing, so that it does not count.
+
+        Raises:
+            UserError: The storage can't be written to.
+        """
+        write_sealed(self.path, {**self.content, _WITHDRAWN: True})
+
+
 @contextmanager
-def withdrawn_unless_written() -> Iterator[None]:
-    """Withdraw the looks that are recorded within, where it ends early: they showed nothing."""
-    recorded: list[UPath] = []
-    outer = _recorded.set(recorded)
+def withdrawn_unless_shown() -> Iterator[list[Recorded]]:
+    """Withdraw looks where the block ends early, before anything of them could be seen.
+
+    Yields:
+        A list to append each look to as it is recorded. Clear it right before the first file that
+        says what the looks show is put in its place: from there on they count, whatever happens.
+    """
+    looks: list[Recorded] = []
     try:
-        yield
+        yield looks
     except BaseException:
-        for path in reversed(recorded):
-            with suppress(UserError):  # what can't be removed counts
-                remove(path)
+        for look in looks:
+            with suppress(UserError):  # one that can't be marked counts
+                look.withdraw()
         raise
-    finally:
-        _recorded.reset(outer)
 
 
 def record_look(
@@ -114,8 +159,8 @@ def record_look(
     seeds: Sequence[int],
     choice: Mapping[str, Configuration],
     sweep: Sweep | None = None,
-) -> str:
-    """Record that test splits were looked at; say in words how often they had been before.
+) -> Recorded:
+    """Record that test splits were looked at.
 
     Args:
         ledger: The sweep's ledger.
@@ -126,36 +171,25 @@ def record_look(
     Raises:
         UserError: The storage can't be read or written to, or a look is damaged.
     """
-    chosen = {family: dict(values) for family, values in choice.items()}
     known = _looks(ledger, sweep)
-    shared = (sweep or ledger.description().sweep).specification.shares_test
-    earlier = [look for look in known.looks.values() if shared or {*look.seeds} & {*seeds}]
+    specification = (sweep or ledger.description().sweep).specification
     look = {
         "id": uuid.uuid4().hex,  # two looks at once are two, however alike
         "at": utc_now(),
         "sweep": ledger.folder.name,
-        "seeds": seeds,
-        "chosen": chosen,
+        "seeds": list(seeds),
+        "chosen": {family: dict(values) for family, values in choice.items()},
         "seen": known.digests,
+        "by_test": specification.chosen_by_test,
     }
     content = json.dumps(sealed(look), indent=1) + "\n"
     path = write_next(known.folder, _NAME, known.next_number, content)
-    note = {"look": f"{path.parent.name}/{path.name}", "digest": digest(look)}
-    noted = ledger.folder / FOLDER / f"{look['id']}.json"
-    try:
-        write_sealed(noted, note)
-    except UserError:  # the caller shows nothing, so this was not a look
-        remove(path)
-        raise
-    _recorded.get([]).extend((path, noted))
-    if known.broken:
-        n = len(known.broken)
-        return (
-            f"{n} of {known.count} earlier looks at these test splits {'is' if n == 1 else 'are'} "
-            "missing or changed: the choice may know them"
-        )
-    most = max(sum(shared or seed in look.seeds for look in earlier) for seed in seeds)
-    return _standing(earlier, chosen, most)
+    recorded = Recorded(path=path, content=look, known=known, shared=specification.shares_test)
+    with withdrawn_unless_shown() as looks:
+        looks.append(recorded)
+        note = {"look": f"{path.parent.name}/{path.name}", "digest": digest(look)}
+        write_sealed(ledger.folder / FOLDER / f"{look['id']}.json", note)
+    return recorded
 
 
 def looks_by_sweep(storage: UPath) -> Counter[str]:
@@ -190,12 +224,15 @@ def read_looks(folder: UPath, notes: Iterable[tuple[str, str]] = ()) -> Looks:
     names = [name for name in names_in(folder) if name.startswith("look-")]
     paths = [folder / name for name in names]
     found = [_parsed(*each) for each in zip(paths, read_many(paths), strict=True)]
-    looks = {name: look for name, (look, _) in zip(names, found, strict=True)}
+    every = {name: look for name, (look, _) in zip(names, found, strict=True)}
     digests = {name: own for name, (_, own) in zip(names, found, strict=True)}
     noted = [(name, own, "a sweep's note of it") for name, own in notes]
-    seen = [(n, own, by) for by, look in looks.items() for n, own in look.seen.items()]
+    seen = [(n, own, by) for by, look in every.items() for n, own in look.seen.items()]
     return Looks(
-        folder=folder, looks=looks, digests=digests, broken=_broken(digests, [*noted, *seen])
+        folder=folder,
+        looks={name: look for name, look in every.items() if not look.withdrawn},
+        digests=digests,
+        broken=_broken(digests, [*noted, *seen]),
     )
 
 
@@ -245,7 +282,8 @@ def _parsed(path: UPath, content: bytes) -> tuple[Look, str]:
     try:
         plain = unsealed(json.loads(content.decode()))
         known = {each.name for each in fields(Look)}
-        return from_plain(Look, {n: v for n, v in plain.items() if n in known}), digest(plain)
+        look = from_plain(Look, {n: v for n, v in plain.items() if n in known})
+        return look, digest({n: v for n, v in plain.items() if n != _WITHDRAWN})
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is not the look that was recorded ({one_line(error)}). Restore it; where it "
@@ -265,6 +303,12 @@ def _standing(earlier: list[Look], chosen: dict[str, Any], most: int) -> str:
     if not earlier:
         return "chosen before this first look at these test splits"
     times = "once" if most == 1 else f"up to {most} times"
-    if all(look.chosen.get(family) == c for look in earlier for family, c in chosen.items()):
+    if all(_chose_alike(look, chosen) for look in earlier):
         return f"chosen before the first look at these test splits, which were seen {times} before"
     return f"these test splits were seen {times} before it was made: the choice may know them"
+
+
+def _chose_alike(look: Look, chosen: Mapping[str, Any]) -> bool:
+    """Whether a look was taken with the same choice, made without the test."""
+    same = all(look.chosen.get(family) == values for family, values in chosen.items())
+    return same and not look.by_test

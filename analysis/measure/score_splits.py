@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from ssense.choices import ImageSplitKind, SplitKind
+from ssense.choices import BEST_TEST_EPOCH, ImageSplitKind, SplitKind
 from ssense.errors import UserError, printable
 
 SPLIT, N_TRAIN, N_TEST = COLUMNS = ("split", "n_train", "n_test")
@@ -15,7 +15,6 @@ SPLIT, N_TRAIN, N_TEST = COLUMNS = ("split", "n_train", "n_test")
 
 _SHARED = ("held-out", *get_args(ImageSplitKind))
 _KINDS = (*get_args(SplitKind), *get_args(ImageSplitKind))
-_CHOSEN_BY_TEST = [kind for kind in get_args(ImageSplitKind) if kind.endswith("best test epoch")]
 _SIZE = re.compile(r"0*([1-9]\d{0,8})(?:[.,]0+)?")  # pandas writes 872.0
 
 
@@ -57,7 +56,7 @@ class Splits(NamedTuple):
     @property
     def caveat(self) -> str:
         """What scores of these splits do not show; empty where the splits alone limit nothing."""
-        if self.kind not in _CHOSEN_BY_TEST:
+        if not self.kind.endswith(BEST_TEST_EPOCH):
             return ""
         return (
             "Best test epoch: the test split itself chose each epoch, so that scores are too high "

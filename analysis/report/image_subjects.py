@@ -104,9 +104,9 @@ def published_task(report: ImageReport) -> Task | None:
         report: The report of a subject's sweep.
     """
     folder = locate(report.origin.source.responses)
-    if (folder / RECORD).exists() or report.is_chosen_by_test:
+    if (folder / RECORD).exists() or report.specification.chosen_by_test:
         return None
-    channels = report.dataset.things.channels
+    channels = report.channels
     modality: Modality = "EEG" if {*POSTERIOR} <= {*channels} else "MEG"
     return modality, report.specification.split
 
@@ -259,7 +259,7 @@ def tables_and_texts(found: Sequence[SubjectResult]) -> tuple[list[Table], list[
         (f"{title}, further measures", further_rows(comparisons)),
     ]
     names = list(found[0].evaluation.retrievals)
-    by_test = any(each.look == BY_TEST for each in found)
+    by_test = any(each.specification.chosen_by_test for each in found)
     claim = f"In {title}, nothing is claimed: {BY_TEST}."
     first = claim if by_test else verdict(names, comparisons, title, kind="objectives")
     further = further_legend(comparisons, EQUIVALENCE, shown)

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.measure.evaluation import Evaluation
-from analysis.measure.looks import record_look
 from analysis.measure.protocol import FRESH_SEEDS, candidates
 from analysis.report.material import plain_verdict
 from analysis.report.origin import Facts
 from analysis.report.page import Block, Picture
 from ssense.choices import UNTRAINED
-from ssense.data.things.dataset import BEST_TEST_EPOCH, ImageDataset
-from ssense.engine.core.cell import Configuration
+from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.origin import ImageOrigin
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
@@ -23,7 +21,8 @@ BY_TEST = (
     "epochs and configurations were chosen on the test itself, as in many papers: these numbers "
     "reproduce theirs and estimate nothing"
 )
-AGAIN = "Fresh seeds draw other initial weights and other held-out concepts; the test is the same. "
+AGAIN = "Fresh seeds draw other initial weights and other held-out concepts; the test is the same."
+HELD_OUT = "Validation is on concepts that training holds out."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +33,15 @@ class ImageReport:
         ledger: The ledger of the sweep.
         specification: What its cells share.
         origin: Where its responses come from.
-        dataset: The dataset.
+        channels: Names of the channels of its responses.
+        n_images: How many images there are to train on, and how many to test.
     """
 
     ledger: Ledger
     specification: ImageSpec
     origin: ImageOrigin
-    dataset: ImageDataset
+    channels: Sequence[str]
+    n_images: tuple[int, int]
 
     @classmethod
     def of(
@@ -49,12 +50,14 @@ class ImageReport:
         """Gather what a report says of a sweep over images."""
         specification = description.sweep.specification
         assert isinstance(specification, ImageSpec)  # a description checks that
-        return cls(ledger=ledger, specification=specification, origin=origin, dataset=dataset)
-
-    @property
-    def is_chosen_by_test(self) -> bool:
-        """Whether the test itself chose the epochs."""
-        return self.specification.split.endswith(BEST_TEST_EPOCH)
+        things = dataset.things
+        return cls(
+            ledger=ledger,
+            specification=specification,
+            origin=origin,
+            channels=things.channels,
+            n_images=(len(things.training_images), len(things.test_images)),
+        )
 
     def tested(self, evaluation: Evaluation) -> str:
         """What was tested, and among what."""
@@ -65,23 +68,20 @@ class ImageReport:
             f"{spec.encoder.kind}"
         )
 
-    def look(self, seeds: Sequence[int], chosen: Mapping[str, Configuration]) -> str:
-        """Record the look at the test images; say in words what the choice may know of them.
-
-        Raises:
-            UserError: The storage can't be read or written to.
-        """
-        return BY_TEST if self.is_chosen_by_test else record_look(self.ledger, seeds, chosen)
+    def choice_knows(self, standing: str) -> str:
+        """What the looks at the test say, unless the test itself chose."""
+        return BY_TEST if self.specification.chosen_by_test else standing
 
     def caption_end(self, protocol: str) -> str:
         """Say what fresh seeds leave open, what the images were embedded by, and who says so."""
-        again = AGAIN if protocol == FRESH_SEEDS else ""
+        by_test = self.specification.chosen_by_test
+        again = f"{AGAIN} " if protocol == FRESH_SEEDS and not by_test else ""
+        validation = "" if by_test else f"{HELD_OUT} "
         is_untrained = self.specification.target.weights == UNTRAINED
         trial = " The image tower is untrained: a trial, not a result." if is_untrained else ""
         return (
-            f"{again}Validation is on concepts that training holds out. Images: "
-            f"{self.origin.tower}.{trial} SSR and NeuroCLIP are reimplemented from the papers' "
-            "descriptions."
+            f"{again}{validation}Images: {self.origin.tower}.{trial} SSR and NeuroCLIP are "
+            "reimplemented from the papers' descriptions."
         )
 
     def published(self) -> Sequence[Mapping[str, str]]:
@@ -90,22 +90,20 @@ class ImageReport:
 
     def data_facts(self, evaluation: Evaluation) -> Facts:
         """What is known of responses, images and channels."""
-        source, things = self.origin.source, self.dataset.things
-        channels = things.channels
-        n_images = len(things.training_images), len(things.test_images)
+        source, (n_training, n_test) = self.origin.source, self.n_images
         return [
             ("Responses", f"{self.origin.title}, subject {self.origin.subject}"),
             ("Subjects read", ", ".join(source.subjects)),
-            ("Images", f"{n_images[0]} to train on, {n_images[1]} to test"),
+            ("Images", f"{n_training} to train on, {n_test} to test"),
             ("Image tower", self.origin.tower),
             ("Gallery", self.specification.gallery),
             ("Split", f"{self.specification.split}: {evaluation.n_train} responses to train on"),
-            ("Channels", f"{len(channels)}: {', '.join(channels)}"),
+            ("Channels", f"{len(self.channels)}: {', '.join(self.channels)}"),
         ]
 
     def verdict(self, evaluation: Evaluation, metric: str, leader: str, *, fresh: bool) -> str:  # noqa: ARG002 - no control is run on images
         """What all of it shows; nothing where the test chose."""
-        if self.is_chosen_by_test:
+        if self.specification.chosen_by_test:
             return f"In {metric}, nothing is claimed: {BY_TEST}."
         return plain_verdict(evaluation, f"{metric} of {self.origin.subject} alone")
 

@@ -11,7 +11,6 @@ from analysis.measure.protocol import FRESH_SEEDS, Protocol
 from analysis.report.findings import verdict
 from analysis.report.origin import Facts
 from analysis.report.page import Block, Picture
-from ssense.engine.core.cell import Configuration
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
@@ -25,11 +24,11 @@ class TaskReport(Interface):
         """What was tested, and among what: the beginning of a table's caption."""
         ...
 
-    def look(self, seeds: Sequence[int], chosen: Mapping[str, Configuration]) -> str:
-        """Record the look at the test; say in words what the choice may know of it.
+    def choice_knows(self, standing: str) -> str:
+        """Say in words what the choice of the configurations may know of the test.
 
-        Raises:
-            UserError: The storage can't be read or written to.
+        Args:
+            standing: What the looks at the test say of it.
         """
         ...
 

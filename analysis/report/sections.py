@@ -31,6 +31,9 @@ MOST_CHARACTERS = 300
 """Longest text of a stimulus among the examples, characters."""
 
 
+NO_TEST = "No test split is behind this figure."
+
+
 def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Section]:
     """Arrange the report.
 
@@ -192,12 +195,13 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
 
 
 def _matrix_picture(material: Material) -> Picture:
+    by_test = material.search.sweep.specification.chosen_by_test
+    behind = "Validation is on the test split itself." if by_test else NO_TEST
     return Picture(
         "matrix",
         "Matrix configuration by seed of the search",
         f"Every cell of the search: best validation {metric_title(material.search.sweep.metric)} "
-        "(%) by configuration and seed, with mean and sd over the seeds done. No test split is "
-        "behind this figure.",
+        f"(%) by configuration and seed, with mean and sd over the seeds done. {behind}",
         styled_matrix(material.search.matrix()),
     )
 

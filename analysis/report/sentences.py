@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from analysis.control.scores import PRIMARY, control_rows
 from analysis.measure.evaluation import Evaluation
-from analysis.measure.looks import record_look
 from analysis.measure.protocol import FRESH_SEEDS, candidates
 from analysis.report.figures import bar_figure
 from analysis.report.findings import explained_by, is_above, repeats_note
@@ -25,7 +24,7 @@ from analysis.report.page import Block, Grid, Picture, Points, Words
 from ssense.choices import UNTRAINED
 from ssense.data.dataset import Dataset
 from ssense.data.splits import GAP_S
-from ssense.engine.core.cell import Configuration, describe
+from ssense.engine.core.cell import describe
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
@@ -79,14 +78,14 @@ class SentenceReport:
         ledger: The ledger of the sweep.
         description: Its description.
         origin: Where its sentences come from.
-        dataset: The dataset.
+        stimuli: The sentences of the dataset.
         controls: The controls as they were run last; None where they were not.
     """
 
     ledger: Ledger
     description: Description
     origin: RecordingOrigin
-    dataset: Dataset
+    stimuli: Sequence[str]
     controls: KeptControls | None
 
     @classmethod
@@ -102,7 +101,7 @@ class SentenceReport:
             ledger=ledger,
             description=description,
             origin=origin,
-            dataset=dataset,
+            stimuli=dataset.stimuli,
             controls=read_controls(ledger),
         )
 
@@ -117,13 +116,9 @@ class SentenceReport:
             f"{candidates(evaluation)} sentences{SPLITS[self._split]}"
         )
 
-    def look(self, seeds: Sequence[int], chosen: Mapping[str, Configuration]) -> str:
-        """Record the look at the test splits; say in words what the choice may know of them.
-
-        Raises:
-            UserError: The storage can't be read or written to.
-        """
-        return record_look(self.ledger, seeds, chosen)
+    def choice_knows(self, standing: str) -> str:
+        """What the looks at the test say: nothing but them ever chose by it."""
+        return standing
 
     def caption_end(self, protocol: str) -> str:
         """Say what fresh seeds leave open, and what the sentences were embedded by."""
@@ -164,7 +159,7 @@ class SentenceReport:
         self, evaluation: Evaluation, leader: str, pictures: Mapping[str, Picture]
     ) -> Sequence[Block]:
         """What the controls reach, and which sentences are repeated."""
-        repeats = Words([repeats_note(evaluation, self.dataset.stimuli)])
+        repeats = Words([repeats_note(evaluation, self.stimuli)])
         own = self._own_controls(evaluation, leader)
         if own is None:
             words = OLD_CONTROLS if self.controls else NO_CONTROLS

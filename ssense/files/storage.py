@@ -157,7 +157,11 @@ def write_whole(path: UPath, content: bytes | memoryview | str) -> None:
     write_together(path.parent, {path.name: content})
 
 
-def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | str]) -> None:
+def write_together(
+    folder: UPath,
+    contents: Mapping[str, bytes | memoryview | str],
+    before_any: Callable[[], object] = lambda: None,
+) -> None:
     """Write files that belong together, each whole; on a disk that has no room for all, none.
 
     So a table of today never stands beside one of last week. Object stores, which are never full,
@@ -166,23 +170,28 @@ def write_together(folder: UPath, contents: Mapping[str, bytes | memoryview | st
     Args:
         folder: Made if need be.
         contents: Contents by the name of the file; the first is put in its place last.
+        before_any: Called right before the first of them can be seen; where it was not called,
+            none can.
 
     Raises:
         UserError: A file can't be written: the storage is full, read-only or unreachable.
     """
-    path = folder / next(iter(contents))
+    path: Path | UPath = folder / next(iter(contents))
+    whole = {n: c.encode() if isinstance(c, str) else c for n, c in contents.items()}
     try:
         if is_local(folder):
             folder.mkdir(parents=True, exist_ok=True)
             remove_partial_files(folder)
-        with contextlib.ExitStack() as placed:
-            for name, content in contents.items():
+            with contextlib.ExitStack() as placed:
+                for name, content in whole.items():
+                    path = local = folder / name
+                    placed.enter_context(partial_file(local)).write_bytes(content)
+                before_any()
+        else:
+            before_any()
+            for name, content in reversed(whole.items()):
                 path = folder / name
-                whole = content.encode() if isinstance(content, str) else content
-                if is_local(path):
-                    placed.enter_context(partial_file(path)).write_bytes(whole)
-                else:
-                    _put(path, bytes(whole))
+                _put(path, bytes(content))
     except Exception as error:  # an object store raises whatever its client library does
         raise _unwritable(path, error) from error
 
@@ -275,12 +284,21 @@ def write_next(folder: UPath, name: str, number: int, content: str) -> UPath:
 
 
 def remove(path: UPath) -> None:
-    """Remove a file, if it is there."""
-    if is_local(path):
-        path.unlink(missing_ok=True)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            path.fs.rm_file(path.path)
+    """Remove a file, if it is there.
+
+    Raises:
+        UserError: The file can't be removed.
+    """
+    try:
+        if is_local(path):
+            path.unlink(missing_ok=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                path.fs.rm_file(path.path)
+    except Exception as error:  # an object store raises whatever its client library does
+        raise UserError(
+            f"{path} can't be removed ({one_line(error)}). Check the storage."
+        ) from error
 
 
 def _put(path: UPath, content: bytes) -> None:
@@ -518,7 +536,7 @@ def upload(folder: Path, to: UPath) -> None:
             write_whole(to / path.relative_to(folder).as_posix(), path.read_bytes())
 
 
-def _unwritable(path: UPath, error: Exception) -> UserError:
+def _unwritable(path: UPath | Path, error: Exception) -> UserError:
     return UserError(
         f"{path} can't be written ({one_line(error)}). Free space, or check the storage, and "
         "run the same command again: what is done is kept."

@@ -107,7 +107,7 @@ class CheckpointFile:
                 for partial in self._path.parent.glob(f".{self._path.name}.*"):
                     partial.unlink(missing_ok=True)
         except Exception as error:  # an object store raises whatever its client library does
-            warnings.warn(f"checkpoint {self._path} can't be removed ({error})", stacklevel=2)
+            warnings.warn(f"a checkpoint stays: {one_line(error)}", stacklevel=2)
 
 
 class _UnusableError(ValueError):

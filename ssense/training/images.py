@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ssense.choices import UNTRAINED, GalleryName, ImageSplitKind
+from ssense.choices import BEST_TEST_EPOCH, UNTRAINED, GalleryName, ImageSplitKind
 from ssense.data.splits import Split
 from ssense.data.things.dataset import ImagePairs
 from ssense.files.digest import weights_identity
@@ -104,6 +104,11 @@ class ImageSpec:
                 "themselves, and galleries don't mix in a table: set it to original, or leave "
                 f"{self.objective.kind} out"
             )
+
+    @property
+    def chosen_by_test(self) -> bool:
+        """Whether the test itself chooses the epochs, and so the configurations."""
+        return self.split.endswith(BEST_TEST_EPOCH)
 
     def by_content(self) -> ImageSpec:
         """Name weights from a file by their content, wherever the file lies."""

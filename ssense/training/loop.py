@@ -126,7 +126,8 @@ class Specification(Protocol[Model, Part]):
         split: How a seed divides the data.
         shares_test: Whether all seeds share one test split.
         test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
-            0 where subjects are tested.
+            0 where each stimulus is a unit of its own.
+        chosen_by_test: Whether the test itself chooses the epochs, and so the configurations.
         training: How its objective is minimised.
     """
 
@@ -144,6 +145,8 @@ class Specification(Protocol[Model, Part]):
     def shares_test(self) -> bool: ...  # noqa: D102
     @property
     def test_blocks(self) -> int: ...  # noqa: D102
+    @property
+    def chosen_by_test(self) -> bool: ...  # noqa: D102
     @property
     def training(self) -> Training: ...  # noqa: D102
 

@@ -80,6 +80,7 @@ class SentenceSpec:
     primary: ClassVar[str] = SELECTION_METRIC
     recall_at: ClassVar[tuple[int, ...]] = RECALL_AT
     test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
+    chosen_by_test: ClassVar[bool] = False
 
     @property
     def shares_test(self) -> bool:

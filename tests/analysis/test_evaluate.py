@@ -24,9 +24,9 @@ from analysis.compare import main as compare_table
 from analysis.evaluate import (
     EvaluationOptions,
     gather,
-    looked_at,
     main,
     noise_floor,
+    report,
     searched_records,
     task_report,
     write_report,
@@ -631,7 +631,7 @@ def test_cells_of_controls_and_earlier_fresh_seeds_are_not_in_the_report(ledger,
     further = dataclasses.replace(next(iter(own.values())), device="elsewhere", seed=77)
     ledger.write(dataclasses.replace(further, signature="f" * 16))
     search, options = take_up(ledger), EvaluationOptions(storage=str(storage))
-    material = looked_at(*gather(ledger, search, best_configurations(search), options))
+    material, _ = report(gather(ledger, search, best_configurations(search), options))
     assert {record.signature for record in material.records} == own.keys()
     text = "".join(page_of(material).itertext())
     assert f"{further.code_digest}, " in text

@@ -21,8 +21,10 @@ from analysis.evaluate import main
 from analysis.measure.comparison import IMAGES_LEGEND
 from analysis.measure.evaluation import best_configurations, evaluate_chosen, take_up
 from analysis.measure.inference import pairing_test, stimulus_test
+from analysis.measure.looks import count_looks
 from analysis.measure.subject_sweeps import check_alike, subject_ledgers
 from analysis.options import EvaluationOptions, ResultsOptions
+from analysis.report.images import BY_TEST, HELD_OUT
 from ssense.data.synthetic.things import SyntheticThingsSpec
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
@@ -33,6 +35,7 @@ from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.tasks.image_options import ImageOptions
 from ssense.engine.work.trial import run_cell
 from ssense.errors import UserError
+from ssense.files.storage import write_together
 from ssense.specification import configured
 from sweeps.images import image_sweep
 
@@ -202,7 +205,12 @@ def test_fresh_seeds_confirm_images_as_they_do_sentences(storage, tmp_path, loca
     options = {"storage": str(copy), "sweep": ledger.folder.name}
     with pytest.raises(UserError, match="the search has seen seed 1"):
         main(EvaluationOptions(**options, confirm_seeds=(1, 101)))
+    looks = looks_at(copy)
     main(EvaluationOptions(**options, confirm_seeds=(100, 101)))
+    assert looks_at(copy) == looks + 1  # of both kinds of seeds, which share the test
+    shown = (ledger.folder / "evaluation" / "table.md").read_text()
+    by_seeds = [part.split(";", 1)[1] for part in shown.split("## ")[1:]]
+    assert len({words.split(".")[0] for words in by_seeds}) == 1
     assert "In Recall@1 at fresh seeds of sub-01 alone" in " ".join(capsys.readouterr().out.split())
     rows = (ledger.folder / "evaluation" / "scores.csv").read_text()
     found = {(r["protocol"], r["seed"]) for r in csv.DictReader(io.StringIO(rows))}
@@ -222,6 +230,54 @@ def test_a_run_that_the_second_subject_spoils_is_no_look(storage, tmp_path, lost
     with pytest.raises(UserError, match=problem):
         main(EvaluationOptions(storage=str(copy)))
     assert looks_at(copy) == looks
+
+
+def test_an_interrupt_leaves_the_looks_of_reports_that_are_there(storage, tmp_path, monkeypatch):
+    copy = UPath(shutil.copytree(storage, tmp_path / "copy", copy_function=os.link))
+    for left in (copy / "looks", *copy.glob("sweeps/*/looks"), *copy.glob("sweeps/*/evaluation")):
+        if left.exists():
+            shutil.rmtree(left)
+    first, second = subject_ledgers(copy, ())
+    folders: list[UPath] = []
+
+    def write(folder: UPath, *rest: object) -> None:
+        folders.append(folder)
+        if folder == second.folder / "evaluation":
+            raise KeyboardInterrupt
+        write_together(folder, *rest)
+
+    monkeypatch.setattr("analysis.evaluate.write_together", write)
+    with pytest.raises(KeyboardInterrupt):
+        main(EvaluationOptions(storage=str(copy)))
+    assert folders == [ledger.folder / "evaluation" for ledger in (first, second)]
+    assert (folders[0] / "report.html").exists()
+    assert not folders[1].exists()
+    assert (count_looks(first), count_looks(second)) == (1, 0)
+
+
+def test_what_the_test_chose_is_said_everywhere_and_counts_as_a_look(tmp_path):
+    by_test = "intra-subject, best test epoch"
+    sweep_all(tmp_path, split=by_test, subjects=("sub-01",))
+    (ledger,) = subject_ledgers(UPath(tmp_path), ())
+    main(EvaluationOptions(storage=str(tmp_path)))
+    assert count_looks(ledger) == 1
+    folder = Path(str(ledger.folder)) / "evaluation"
+    page = html.unescape((folder / "report.html").read_text())
+    for text in (
+        page,
+        (folder / "table.md").read_text(),
+        (folder / "search_seeds.tex").read_text(),
+    ):
+        assert BY_TEST in " ".join(text.split())
+        assert "No test split" not in text
+        assert "concepts that training holds out" not in text
+    assert "Validation is on the test split itself." in page
+    assert "Looks at test splits</th><td>1<" in page
+    sweep_all(tmp_path, subjects=("sub-01",))  # by other splits, on the same test images
+    main(EvaluationOptions(storage=str(tmp_path), sweep=find_ledger(UPath(tmp_path)).folder.name))
+    later = (find_ledger(UPath(tmp_path)).folder / "evaluation" / "table.md").read_text()
+    assert "seen once before it was made: the choice may know them" in " ".join(later.split())
+    assert f"{HELD_OUT} " in later
 
 
 @pytest.mark.parametrize(

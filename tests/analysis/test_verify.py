@@ -413,7 +413,7 @@ def test_a_look_that_is_removed_shows_and_counts_whichever_it_is(storage):
         path.write_bytes(content)
     assert look_faults(storage) == []
     only(storage, "looks/*/look-0001.json").unlink()
-    assert record_look(ledger, (0, 1), {"no masking": {}}) == (
+    assert record_look(ledger, (0, 1), {"no masking": {}}).standing((0, 1)) == (
         "1 of 2 earlier looks at these test splits is missing or changed: the choice may know them"
     )
     assert only(storage, "looks/*/look-0003.json").exists()  # and not in the place of the lost one

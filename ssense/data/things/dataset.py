@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssense.choices import FeatureKind, GalleryName, ImageSplitKind
+from ssense.choices import BEST_TEST_EPOCH, FeatureKind, GalleryName, ImageSplitKind
 from ssense.data.splits import Split
 from ssense.data.things.averages import Things
 from ssense.data.things.folds import FoldKind, make_fold
 
-BEST_TEST_EPOCH = ", best test epoch"
 FOLDS: Mapping[ImageSplitKind, FoldKind] = {
     "intra-subject": "intra-subject",
     "intra-subject, best test epoch": "intra-subject",

@@ -78,7 +78,7 @@ def test_a_run_without_training_takes_the_trained_controls_along(storage, capsys
 
     def run(options: ControlOptions) -> Controls:
         search = take_up(ledger)
-        controls, _ = run_controls(options, ledger, search, best_configurations(search))
+        controls = run_controls(options, ledger, search, best_configurations(search))
         write_controls(ledger, controls, "")
         return controls
 
