@@ -16,7 +16,9 @@ BRAIN_DIMENSIONS = 1024
 
 # Sizes of `TSConv`, as in the code of NICE and NeuroBridge.
 _FILTERS, _KERNEL, _POOL, _STRIDE = 40, 25, 51, 5
-LEAST_SAMPLES = _KERNEL + _POOL - 1
+_ONE_MEAN = _KERNEL + _POOL - 1
+LEAST_SAMPLES = _ONE_MEAN + _STRIDE
+"""Samples of two means: of one, batch normalisation could not train on a single response."""
 
 
 class _Residual(nn.Sequential):
@@ -78,7 +80,7 @@ class TSConv(nn.Sequential):
 
     Args:
         n_channels: C.
-        n_samples: T, at least 75.
+        n_samples: T, at least 80.
         dimensions: Dimensions of the resulting vector.
 
     Raises:
@@ -86,13 +88,13 @@ class TSConv(nn.Sequential):
     """
 
     def __init__(self, n_channels: int, n_samples: int, dimensions: int = BRAIN_DIMENSIONS) -> None:
-        n_means = (n_samples - LEAST_SAMPLES) // _STRIDE + 1
-        if n_means < 1:
+        if n_samples < LEAST_SAMPLES:
             raise UserError(
                 f"ts-conv needs responses of at least {LEAST_SAMPLES} samples, these have "
                 f"{n_samples}. Give a longer window with `start_s` and `stop_s`, or use "
                 "eeg-project."
             )
+        n_means = (n_samples - _ONE_MEAN) // _STRIDE + 1
         super().__init__(
             nn.Unflatten(1, (1, n_channels)),
             _SmoothedConvolution(),

@@ -96,7 +96,7 @@ def test_sizes_and_dropout_are_neurobridge_s():
     name=st.sampled_from(sorted(ENCODERS)),
     n=st.integers(1, 3),
     n_channels=st.integers(1, 7),
-    n_samples=st.integers(75, 130),
+    n_samples=st.integers(80, 130),
     seed=st.integers(0, 2**32),
 )
 def test_any_sizes_and_each_response_by_itself(name, n, n_channels, n_samples, seed):
@@ -109,8 +109,13 @@ def test_any_sizes_and_each_response_by_itself(name, n, n_channels, n_samples, s
     torch.testing.assert_close(encoder(x[:1]), found[:1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("n_samples", [1, 74])
+@pytest.mark.parametrize("n_samples", [1, 74, 79])
 def test_too_few_samples_for_the_convolution_are_one_line(n_samples):
-    with pytest.raises(UserError, match=f"at least 75 samples, these have {n_samples}"):
+    with pytest.raises(UserError, match=f"at least 80 samples, these have {n_samples}"):
         TSConv(17, n_samples)
-    TSConv(17, 75)
+
+
+def test_the_fewest_samples_can_be_trained_on_one_response_as_a_last_batch_has():
+    out = TSConv(17, 80).train()(signals(1, 17, 80, 0))
+    out.sum().backward()
+    assert out.isfinite().all()
