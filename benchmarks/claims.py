@@ -74,7 +74,7 @@ from analysis.measure.inference import crossed_ttest, holm, naive_ttest
 from analysis.measure.subjects import compare_subjects
 from ssense.data.dataset import Dataset
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
-from ssense.data.splits import BLOCKS, Split, SplitKind, resampled_sizes, split_sentences
+from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.core.cell import Configuration
 from ssense.engine.tasks.precompute import ShardTask, plan_dataset
@@ -135,18 +135,14 @@ def evaluation_of(
     """The evaluation that a report is written from."""
     splits = [split_sentences(kind, seed, np.arange(SENTENCES), SPANS) for seed in seeds]
     shared = kind == "held-out"
-    n_train, n_test = np.mean([resampled_sizes(kind, s) for s in splits], axis=0).round()
     return Evaluation(
+        specification=SentenceSpec(split=kind),
         chosen={f"family {i}": {} for i in range(FAMILIES)},
-        seeds=tuple(seeds),
+        splits=dict(zip(seeds, splits, strict=True)),
         retrievals={
             f"family {i}": [decoded(of_family, text, split, shared) for split in splits]
             for i, of_family in enumerate(signals)
         },
-        n_train=int(n_train),
-        n_test=len(splits[0].test),
-        sizes=(int(n_train), int(n_test)),
-        test_blocks=BLOCKS if shared else None,
     )
 
 
@@ -194,9 +190,12 @@ def coarse_evaluation(generator: np.random.Generator, n_seeds: int) -> Evaluatio
         for i in range(FAMILIES)
     }
     chosen: dict[str, Configuration] = {name: {} for name in retrievals}
-    seeds, sizes = tuple(range(n_seeds)), (176, 59)
+    split = Split(np.arange(176), np.arange(0), rows)
     return Evaluation(
-        chosen=chosen, seeds=seeds, retrievals=retrievals, n_train=176, n_test=59, sizes=sizes
+        specification=SentenceSpec(),
+        chosen=chosen,
+        splits=dict.fromkeys(range(n_seeds), split),
+        retrievals=retrievals,
     )
 
 
@@ -233,6 +232,7 @@ def image_claims(seed: int) -> Claims:
 def one_subject_claims(seed: int) -> Claims:
     """What a report claims of one subject's images, at five seeds that share the responses."""
     generator = np.random.default_rng([seed, 9])
+    split = Split(np.arange(N_IMAGES), np.arange(0), np.arange(N_IMAGES))
     found: Claims = {}
     for kind, coupling in (("nothing", 0.0), ("equal", 0.55)):
         images = generator.standard_normal((N_IMAGES, 16))
@@ -246,16 +246,10 @@ def one_subject_claims(seed: int) -> Claims:
                 for each in scores
             ]
         evaluation = Evaluation(
+            specification=ImageSpec(),
             chosen={family: {} for family in retrievals},
-            seeds=tuple(range(5)),
+            splits=dict.fromkeys(range(5), split),
             retrievals=retrievals,
-            n_train=N_IMAGES,
-            n_test=N_IMAGES,
-            sizes=(N_IMAGES, 0),
-            test_blocks=ImageSpec.test_blocks,
-            stimulus=ImageSpec.stimulus,
-            primary=ImageSpec.primary,
-            recall_at=ImageSpec.recall_at,
         )
         tests = evaluation.comparisons(ImageSpec.primary)
         found |= claims_of(tests, f"images, one subject, {kind}")

@@ -31,7 +31,7 @@ from analysis.measure.inference import (
     TTest,
     corrected_resampled_ttest,
     pairing_test,
-    stimulus_test,
+    stimulus_tests,
     variance_of_stimuli,
 )
 from ssense.data.splits import Split
@@ -53,7 +53,6 @@ from ssense.retrieval import (
 from ssense.specification import configured
 from ssense.training.loop import Data, Model, Specification
 from ssense.training.process import any_device
-from ssense.training.sentences import SentenceSpec
 from ssense.training.tasks import TaskData, TaskPart, TaskSpec
 
 FIRST = 5
@@ -94,49 +93,77 @@ class Evaluation:
     """What the chosen configurations retrieved on their seeds' test splits.
 
     Attributes:
+        specification: What all cells share: the metric, and what one stimulus is called.
         chosen: The best configuration of each family.
-        seeds: Seeds at which the configurations were evaluated.
+        splits: The split of each seed at which the configurations were evaluated.
         retrievals: What each family retrieved, one entry per seed.
-        n_train, n_test: Sentences of the training and test splits, means over seeds.
-        sizes: Sizes that tests over seeds must allow for, see `resampled_sizes`.
-        test_blocks: Where all seeds share one test split: the blocks of neighbours that are the
-            units of the tests, or 0 where each stimulus is one. None where seeds draw test splits
-            anew, and are the units.
-        stimulus: What one stimulus is called.
-        primary: Metric that tests are about.
-        recall_at: Ranks that recalls are taken at.
     """
 
+    specification: TaskSpec
     chosen: Mapping[str, Configuration]
-    seeds: tuple[int, ...]
+    splits: Mapping[int, Split]
     retrievals: Mapping[str, Sequence[Retrieval]]
-    n_train: int
-    n_test: int
-    sizes: tuple[int, int]
-    test_blocks: int | None = None
-    stimulus: str = SentenceSpec.stimulus
-    primary: str = SentenceSpec.primary
-    recall_at: tuple[int, ...] = SentenceSpec.recall_at
+
+    @property
+    def primary(self) -> str:
+        """The metric that tests are about."""
+        return self.specification.primary
+
+    @property
+    def stimulus(self) -> str:
+        """What one stimulus is called in words."""
+        return self.specification.stimulus
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds at which the configurations were evaluated."""
+        return tuple(self.splits)
+
+    @property
+    def n_train(self) -> int:
+        """Examples of the training split, mean over the seeds."""
+        return round(np.mean([len(split.train) for split in self.splits.values()]))
+
+    @property
+    def n_test(self) -> int:
+        """Examples of the test split, mean over the seeds."""
+        return round(np.mean([len(split.test) for split in self.splits.values()]))
+
+    @cached_property
+    def sizes(self) -> tuple[int, int]:
+        """Sizes that tests over seeds must allow for, see `resampled_sizes`, means over seeds."""
+        sizes = [self.specification.resampled_sizes(split) for split in self.splits.values()]
+        n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
+        return n_train, n_test
+
+    @property
+    def test_blocks(self) -> int | None:
+        """Where all seeds share one test split: the blocks of neighbours that are the units of the
+        tests, or 0 where each stimulus is one. None where seeds draw test splits anew, and are the
+        units.
+        """
+        return self.specification.test_blocks if self.specification.shares_test else None
 
     @cached_property
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
         """Scores by family and metric, `[seeds]`, as fractions."""
         found: dict[str, dict[str, np.ndarray]] = {}
         for family, retrievals in self.retrievals.items():
-            found[family] = by_metric(
-                [metrics_of(torch.from_numpy(r.ranks), self.recall_at) for r in retrievals]
-            )
+            ranks = [torch.from_numpy(each.ranks) for each in retrievals]
+            at = self.specification.recall_at
+            found[family] = by_metric([metrics_of(of_seed, at) for of_seed in ranks])
         return found
 
     @property
     def chance_by_seed(self) -> dict[str, np.ndarray]:
-        """What a random ranking of the test sentences reaches, by metric, `[seeds]`."""
+        """What a random ranking of the test stimuli reaches, by metric, `[seeds]`."""
         tests = next(iter(self.retrievals.values()))
-        return by_metric([chance_metrics(len(test.ranks), self.recall_at) for test in tests])
+        at = self.specification.recall_at
+        return by_metric([chance_metrics(len(test.ranks), at) for test in tests])
 
     @property
     def chance(self) -> dict[str, float]:
-        """What a random ranking of the test sentences reaches, mean over the seeds."""
+        """What a random ranking of the test stimuli reaches, mean over the seeds."""
         return {name: float(values.mean()) for name, values in self.chance_by_seed.items()}
 
     def comparisons(self, metric: str) -> list[Comparison]:
@@ -176,11 +203,15 @@ class Evaluation:
         """What each query contributes to a metric, by seed `[n_test]`."""
         return [metric_values(metric, each.ranks) for each in self.retrievals[family]]
 
-    def mean(self, metric: str, family: str) -> TTest:
-        """A family's mean of a metric, with the interval that its tests allow it."""
-        values = self.values(metric, family)
+    def means(self, metrics: Sequence[str], family: str) -> list[TTest]:
+        """A family's mean of each metric, with the interval that its tests allow it."""
+        values = [self.values(metric, family) for metric in metrics]
         if self.test_blocks is not None:
-            return stimulus_test(np.mean(values, axis=0), self._n_blocks)
+            over_seeds = [np.mean(by_seed, axis=0) for by_seed in values]
+            return stimulus_tests(np.stack(over_seeds, axis=1), self._n_blocks)
+        return [self._mean_over_seeds(by_seed) for by_seed in values]
+
+    def _mean_over_seeds(self, values: Sequence[np.ndarray]) -> TTest:
         means = np.array([row.mean() for row in values])
         smallest = variance_of_stimuli(values, *self.sizes)
         return bounded(corrected_resampled_ttest(means, *self.sizes, smallest), (0.0, 1.0))
@@ -233,7 +264,7 @@ def take_up(ledger: Ledger) -> Search:
     if len(sweep.seeds) < 2:
         raise UserError(
             f"{sweep.name} has the single seed {sweep.seeds[0]}: nothing can be tested. "
-            "Run the sweep again with more --seeds."
+            "Run the sweep again with more seeds."
         )
     records = check_versions(ledger.records(), code_digest(), description.kept_versions)
     return Search(sweep, POLICIES[description.policy], description.rows, records)
@@ -251,7 +282,7 @@ def require_all(search: Search) -> None:
         raise UserError(
             f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
             f"{shown}. Run the sweep again to train them, or evaluate without them with "
-            "--allow-missing."
+            "`allow_missing`."
         )
 
 
@@ -335,18 +366,8 @@ def evaluation_of(
         splits: The splits by seed.
         retrievals: What was retrieved at each seed, by name of what is compared.
     """
-    specification = sweep.specification
     return Evaluation(
-        chosen=chosen,
-        seeds=sweep.seeds,
-        retrievals=retrievals,
-        n_train=round(np.mean([len(split.train) for split in splits.values()])),
-        n_test=round(np.mean([len(split.test) for split in splits.values()])),
-        sizes=mean_sizes(sweep, splits),
-        test_blocks=specification.test_blocks if specification.shares_test else None,
-        stimulus=specification.stimulus,
-        primary=specification.primary,
-        recall_at=specification.recall_at,
+        specification=sweep.specification, chosen=chosen, splits=splits, retrievals=retrievals
     )
 
 
@@ -366,13 +387,6 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
             f"cell {record.signature} was trained on another split than that of seed "
             f"{record.seed}: it may have seen test examples. {_advice(ledger, record)}"
         )
-
-
-def mean_sizes(sweep: Sweep, splits: Mapping[int, Split]) -> tuple[int, int]:
-    """Sizes that tests over the seeds of a sweep must allow for, see `resampled_sizes`; means."""
-    sizes = [sweep.specification.resampled_sizes(split) for split in splits.values()]
-    n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
-    return n_train, n_test
 
 
 def splits_of(dataset: Data, sweep: Sweep) -> dict[int, Split]:

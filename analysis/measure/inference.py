@@ -62,14 +62,14 @@ def corrected_resampled_ttest(
 
         t = mean(d) / sqrt((1/J + n_test/n_train) * var(d)),  var with ddof 1, J - 1 degrees
 
-    With n_test = 0 it is the ordinary one-sample t-test. Where all differences are equal, as whole
-    sentences of a few easily are, nothing estimates their spread: they are not testable, unless a
+    With n_test = 0 it is the ordinary one-sample t-test. Where all differences are equal, as shares
+    of few stimuli easily are, nothing estimates their spread: they are not testable, unless a
     smallest variance is known.
 
     Args:
         differences: Differences `[J]`, one per seed, J at least 2.
-        n_train: Sentences the model was fitted on; validation does not count.
-        n_test: Sentences in the test split; 0 where the units are independent.
+        n_train: Stimuli the model was fitted on; validation does not count.
+        n_test: Stimuli in the test split; 0 where the units are independent.
         smallest_variance: A bound from elsewhere that var(d) is not trusted below.
 
     Raises:
@@ -96,8 +96,8 @@ def variance_of_stimuli(values: Sequence[np.ndarray], n_train: int, n_test: int)
 
     Args:
         values: The difference at each stimulus of a seed's test split, by seed `[n]`.
-        n_train: Sentences the model was fitted on.
-        n_test: Sentences in the test split.
+        n_train: Stimuli the model was fitted on.
+        n_test: Stimuli in the test split.
     """
     of_means = [float(row.var()) / len(row) for row in values]
     return float(np.mean(of_means)) * n_train / (n_train + n_test)
@@ -112,8 +112,8 @@ def least_variance_of_hits(differences: ArrayLike, n_train: int, n_test: int) ->
 
     Args:
         differences: Differences between shares of hits, `[J]`, one per seed, each within [-1, 1].
-        n_train: Sentences the model was fitted on.
-        n_test: Sentences in the test split.
+        n_train: Stimuli the model was fitted on.
+        n_test: Stimuli in the test split.
     """
     d = np.abs(_finite_vector(differences))
     return float(np.mean(d * (1 - d))) / n_test * n_train / (n_train + n_test)
@@ -135,18 +135,49 @@ def stimulus_test(differences: ArrayLike, n_blocks: int) -> TTest:
     Raises:
         ValueError: Fewer than two stimuli, or a value that is not finite.
     """
-    d = _finite_vector(differences)
-    if len(d) < 2:
-        raise ValueError(f"a test over stimuli needs at least 2 of them, got {len(d)}")
-    sums, sizes = _blocks(d, n_blocks)
+    (test,) = stimulus_tests(_finite_vector(differences)[:, None], n_blocks)
+    return test
+
+
+def stimulus_tests(differences: np.ndarray, n_blocks: int) -> list[TTest]:
+    """The `stimulus_test` of each of several differences over the same stimuli.
+
+    They share the subsets of blocks that are drawn, which take most of the time.
+
+    Args:
+        differences: Differences `[n, k]`, a column per test.
+        n_blocks: As for `stimulus_test`.
+
+    Raises:
+        ValueError: Fewer than two stimuli, or a value that is not finite.
+    """
+    d = np.ascontiguousarray(differences.T, dtype=np.float64)
+    if not np.isfinite(d).all():
+        raise ValueError("a difference is not finite")
+    if d.shape[1] < 2:
+        raise ValueError(f"a test over stimuli needs at least 2 of them, got {d.shape[1]}")
+    blocks = np.array_split(d, min(n_blocks, d.shape[1]), axis=1)
+    sums = np.stack([block.sum(axis=1) for block in blocks], axis=1)
+    drawn = np.random.default_rng(0).random((RESAMPLES, len(blocks))) < 0.5
+    sizes = drawn @ np.array([block.shape[1] for block in blocks])
+    with np.errstate(invalid="ignore"):
+        means = (drawn @ sums.T) / sizes[:, None]  # NaN for the empty set, which bounds nothing
+    return [_subset_test(*each) for each in zip(d, sums, means.T, strict=True)]
+
+
+def _subset_test(d: np.ndarray, sums: np.ndarray, means: np.ndarray) -> TTest:
+    """Compare the mean of differences with the means of subsets of their blocks.
+
+    Args:
+        d: Differences `[n]`.
+        sums: Their sums by block, `[B]`.
+        means: Means of subsets of blocks `[RESAMPLES]`, NaN for an empty one.
+    """
     n, largest = len(sums), float(np.abs(d).max())
     error = float((sums * n / len(d)).std(ddof=1)) / math.sqrt(n)
     mean, error = _without_rounding([d.mean(), error], largest).tolist()
     if not error:  # all blocks are alike
         return _not_testable(mean, n - 1)
-    drawn = np.random.default_rng(0).random((RESAMPLES, n)) < 0.5
-    with np.errstate(invalid="ignore"):
-        means = (drawn @ sums) / (drawn @ sizes)  # NaN for the empty set, which bounds nothing
     means = _without_rounding(means, largest)
     empty = np.isnan(means)
     tails = [(1 + (empty | side).sum()) / (1 + RESAMPLES) for side in (means <= 0, means >= 0)]
@@ -230,12 +261,6 @@ def _without_rounding(values: ArrayLike, largest: float) -> np.ndarray:
 
 def _not_testable(mean: float, df: float) -> TTest:
     return TTest(math.nan, 1.0, df, mean, -math.inf, math.inf, math.nan)
-
-
-def _blocks(values: np.ndarray, n_blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and sizes of blocks of neighbours, at most as many as there are values."""
-    blocks = np.array_split(values, min(n_blocks, len(values)))
-    return np.array([block.sum() for block in blocks]), np.array([len(block) for block in blocks])
 
 
 def naive_ttest(differences: ArrayLike) -> TTest:

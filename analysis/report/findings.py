@@ -125,7 +125,7 @@ def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
 
     Args:
         evaluation: The evaluation of a dataset.
-        sentences: N, of that dataset.
+        sentences: The sentences `[N]` of the dataset that was evaluated.
     """
     splits = next(iter(evaluation.retrievals.values()))
     counts = [repeated(split.stimuli, sentences) for split in splits]

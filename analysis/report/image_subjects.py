@@ -34,7 +34,7 @@ from analysis.report.published import GALLERIES, MEANS, SSR, Modality, Task
 from ssense.data.synthetic.things import RECORD
 from ssense.data.things.responses import POSTERIOR
 from ssense.engine.core.cell import describe
-from ssense.files.storage import locate
+from ssense.files.storage import exists, locate
 from ssense.retrieval import chance_metrics
 from ssense.training.images import ImageSpec
 
@@ -104,7 +104,7 @@ def published_task(report: ImageReport) -> Task | None:
         report: The report of a subject's sweep.
     """
     folder = locate(report.origin.source.responses)
-    if (folder / RECORD).exists() or report.specification.chosen_by_test:
+    if exists(folder / RECORD) or report.specification.chosen_by_test:
         return None
     channels = report.channels
     modality: Modality = "EEG" if {*POSTERIOR} <= {*channels} else "MEG"

@@ -162,7 +162,7 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
     }
     sizes = candidates_by_seed(ranks)
     recalls = {
-        family: [evaluation.mean(f"recall@{k}", family) for k in range(1, max(sizes) + 1)]
+        family: evaluation.means([f"recall@{k}" for k in range(1, max(sizes) + 1)], family)
         for family in ranks
     }
     on_what, n_test = f"{len(evaluation.seeds)} {protocol.name}", candidates(evaluation)

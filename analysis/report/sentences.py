@@ -56,7 +56,7 @@ SPLITS: dict[str, str] = {
 AGAIN = (
     "Fresh seeds lessen what the choice owes to its seeds, not to these sentences: they deal out "
     "the same ones again, and the search has trained and validated on most of them. A sweep with "
-    "--split held-out has a test split that none of its seeds touches. "
+    "held-out splits has a test split that none of its seeds touches. "
 )
 """What is said of fresh seeds whose test splits are not apart from the search."""
 

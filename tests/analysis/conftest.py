@@ -10,10 +10,12 @@ import pytest
 from upath import UPath
 
 from analysis.measure.evaluation import Evaluation, Retrieval
+from ssense.data.splits import Split
 from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.core.budget import Budget
 from ssense.engine.run import run_sweep
 from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.training.sentences import SentenceSpec
 
 N_TEST, N_SEEDS = 292, 10
 
@@ -28,16 +30,15 @@ def retrieval(found: int, seed: int) -> Retrieval:
 @pytest.fixture
 def evaluation() -> Evaluation:
     """Ten seeds of SSENSE's size; without masking j queries fewer are found at seed j."""
+    split = Split(np.arange(872), np.arange(0), np.arange(N_TEST))
     return Evaluation(
+        specification=SentenceSpec(),
         chosen={"no masking": {}, "electrode": {"masking.electrode": 0.5}},
-        seeds=tuple(range(N_SEEDS)),
+        splits=dict.fromkeys(range(N_SEEDS), split),
         retrievals={
             "no masking": [retrieval(20 + 2 * j, j) for j in range(N_SEEDS)],
             "electrode": [retrieval(20 + 3 * j, j) for j in range(N_SEEDS)],
         },
-        n_train=872,
-        n_test=N_TEST,
-        sizes=(872, N_TEST),
     )
 
 

@@ -40,8 +40,11 @@ from analysis.controls import (
 )
 from analysis.evaluate import EvaluationOptions
 from analysis.measure.evaluation import Evaluation, Retrieval
+from ssense.choices import SplitKind
+from ssense.data.splits import Split
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
+from ssense.training.sentences import SentenceSpec
 
 BLOCKED = TRAINED["blocked"].title
 
@@ -64,19 +67,16 @@ def retrieval(recall: float) -> Retrieval:
     return Retrieval(stimuli=np.arange(N_TEST), ranks=ranks, first=np.empty(0))
 
 
-def evaluated(scores: dict[str, ControlScores], test_blocks: int | None = None) -> Evaluation:
+def evaluated(scores: dict[str, ControlScores], kind: SplitKind = "random") -> Evaluation:
     return Evaluation(
+        specification=SentenceSpec(split=kind),
         chosen={},
-        seeds=(0, 1, 2),
+        splits=dict.fromkeys((0, 1, 2), Split(np.arange(872), np.arange(0), np.arange(N_TEST))),
         retrievals={
             name: [retrieval(recall) for recall in scores[name].scores[PRIMARY]]
             for name in (MODEL, *BRAINLESS)
             if name in scores
         },
-        n_train=872,
-        n_test=N_TEST,
-        sizes=(872, N_TEST),
-        test_blocks=test_blocks,
     )
 
 
@@ -178,13 +178,11 @@ def test_the_strongest_control_comes_first_and_the_others_in_order():
 
 
 @pytest.mark.parametrize(("control", "better"), [(0.2, True), (0.49, False), (0.8, False)])
-@pytest.mark.parametrize("test_blocks", [None, 20])
-def test_the_model_is_compared_with_the_strongest_control_as_families_are(
-    control, better, test_blocks
-):
+@pytest.mark.parametrize("kind", ["random", "held-out"])
+def test_the_model_is_compared_with_the_strongest_control_as_families_are(control, better, kind):
     found = controls(**{LENGTH: scored(control), TEXT: scored(0.1)})
-    evaluation = evaluated(found.scores, test_blocks)
-    if test_blocks:  # shared by all seeds: their pairs can be permuted
+    evaluation, shared = evaluated(found.scores, kind), kind == "held-out"
+    if shared:  # by all seeds: their pairs can be permuted
         ranks = {
             name: [replace(each, all_ranks=np.tile(each.ranks, (N_TEST, 1))) for each in of_seeds]
             for name, of_seeds in evaluation.retrievals.items()
@@ -193,7 +191,7 @@ def test_the_model_is_compared_with_the_strongest_control_as_families_are(
     found = replace(found, evaluation=evaluation)
     words = " ".join(in_words(found))
     said = "corrected p " in words, "p over sentences " in words
-    assert said == (not test_blocks, bool(test_blocks))
+    assert said == (not shared, shared)
     alone = replace(
         evaluation, retrievals={name: evaluation.retrievals[name] for name in (MODEL, LENGTH)}
     )
@@ -292,9 +290,9 @@ def test_no_permutations_are_refused():
 
 @pytest.mark.parametrize("options", [ControlOptions, EvaluationOptions])
 def test_a_cell_without_a_core_or_with_an_odd_share_is_refused(options):
-    with pytest.raises(UserError, match="--cpus-per-cell must be at least 1, got 0"):
+    with pytest.raises(UserError, match="`cpus_per_cell` must be at least 1, got 0"):
         options(cpus_per_cell=0)
-    with pytest.raises(UserError, match="--gpus-per-cell must be 0 or more, got -1"):
+    with pytest.raises(UserError, match="`gpus_per_cell` must be 0 or more, got -1"):
         options(gpus_per_cell=-1)
 
 

@@ -11,21 +11,20 @@ import pytest
 import torch
 
 from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
+from analysis.measure.inference import stimulus_test
+from ssense.data.splits import Split
+from ssense.training.images import ImageSpec
+from ssense.training.sentences import SentenceSpec
 
 
 def evaluation_of(retrievals: Mapping[str, list[Retrieval]]) -> Evaluation:
     n = len(next(iter(retrievals.values()))[0].ranks)
+    seeds = range(len(next(iter(retrievals.values()))))
     return Evaluation(
+        specification=ImageSpec(),
         chosen={name: {} for name in retrievals},
-        seeds=tuple(range(len(next(iter(retrievals.values()))))),
+        splits=dict.fromkeys(seeds, Split(np.arange(1000), np.arange(0), np.arange(n))),
         retrievals=retrievals,
-        n_train=1000,
-        n_test=n,
-        sizes=(1000, 0),
-        test_blocks=0,
-        stimulus="image",
-        primary="recall@1",
-        recall_at=(1, 5, 10),
     )
 
 
@@ -65,8 +64,24 @@ def test_a_legend_is_that_of_the_units():
     scores = np.eye(12)
     images = evaluation_of({"a": [retrieved(scores)] * 2})
     assert "the unit is the image" in images.legend
-    units = {None: "seeds", 20: "blocks", 0: "images"}
-    for blocks, unit in units.items():
-        legend = dataclasses.replace(images, test_blocks=blocks).legend
+    units = {
+        SentenceSpec(): "seeds",
+        SentenceSpec(split="held-out"): "blocks",
+        ImageSpec(): "images",
+    }
+    for specification, unit in units.items():
+        legend = dataclasses.replace(images, specification=specification).legend
         assert f"d: the mean difference in standard deviations over {unit}." in legend
         assert "P(A > B): the share of seeds that A wins; takes seeds for independent." in legend
+
+
+def test_the_curve_of_recalls_has_the_test_of_each_k():
+    generator = np.random.default_rng(7)
+    found = evaluation_of(
+        {"a": [retrieved(generator.standard_normal((40, 40)) + np.eye(40)) for _ in range(3)]}
+    )
+    metrics = [f"recall@{k}" for k in range(1, 41)]
+    for metric, test in zip(metrics, found.means(metrics, "a"), strict=True):
+        alone = stimulus_test(np.mean(found.values(metric, "a"), axis=0), 40)
+        assert test == pytest.approx(alone, rel=1e-12, nan_ok=True)
+    assert not test.testable  # every query is among all

@@ -13,6 +13,9 @@ from scipy import stats
 from analysis.measure.evaluation import Evaluation, Retrieval
 from analysis.measure.inference import stimulus_test
 from analysis.report.findings import findings, power_note, repeats_note, verdict
+from ssense.data.splits import Split
+from ssense.training.images import ImageSpec
+from ssense.training.sentences import SentenceSpec
 
 N = 292
 
@@ -106,12 +109,10 @@ def test_numbers_and_signs_agree_whatever_the_scores(first, second):
         return [Retrieval(stimuli=nothing[:, 0], ranks=each, first=nothing) for each in ranks]
 
     evaluation = Evaluation(
+        specification=SentenceSpec(),
         chosen={"a": {}, "b": {}},
-        seeds=tuple(range(n)),
+        splits=dict.fromkeys(range(n), Split(np.arange(872), np.arange(0), np.arange(N))),
         retrievals={"a": retrievals(first), "b": retrievals(second)},
-        n_train=872,
-        n_test=N,
-        sizes=(872, N),
     )
     sentence = findings(evaluation)[2]
     points, side, low, high = re.match(
@@ -155,8 +156,8 @@ def of_hits(counts: list[int], n: int = N) -> list[Retrieval]:
 
 def verdict_of(evaluation: Evaluation, **hits: list[int]) -> str:
     retrievals = {name.replace("_", " "): of_hits(counts) for name, counts in hits.items()}
-    seeds = tuple(range(len(next(iter(hits.values())))))
-    found = dataclasses.replace(evaluation, retrievals=retrievals, seeds=seeds)
+    splits = dict.fromkeys(range(len(next(iter(hits.values())))), evaluation.splits[0])
+    found = dataclasses.replace(evaluation, retrievals=retrievals, splits=splits)
     return verdict(list(retrievals), found.comparisons("recall@10"), "Recall@10")
 
 
@@ -206,7 +207,10 @@ def test_where_seeds_share_the_test_split_its_sentences_are_the_unit(evaluation)
         for r in all_ranks
     ]
     held_out = dataclasses.replace(
-        evaluation, retrievals={"a": shared}, seeds=tuple(range(5)), sizes=(872, 0), test_blocks=20
+        evaluation,
+        specification=SentenceSpec(split="held-out"),
+        retrievals={"a": shared},
+        splits={seed: evaluation.splits[seed] for seed in range(5)},
     )
     (test,) = held_out.comparisons("recall@10")
     by_sentence = np.mean([r.ranks <= 10 for r in shared], axis=0) - 10 / N
@@ -215,7 +219,7 @@ def test_where_seeds_share_the_test_split_its_sentences_are_the_unit(evaluation)
     # All 80 hits are at the beginning: few blocks, so that less is known than of single sentences.
     assert test.corrected.pvalue > stimulus_test(by_sentence, N).pvalue
     # The same seeds once more are no more evidence; the test over seeds takes them for some.
-    twice = dataclasses.replace(held_out, retrievals={"a": shared * 2}, seeds=tuple(range(10)))
+    twice = dataclasses.replace(held_out, retrievals={"a": shared * 2}, splits=evaluation.splits)
     (again,) = twice.comparisons("recall@10")
     assert again.corrected == test.corrected
     assert again.naive.pvalue < test.naive.pvalue
@@ -224,7 +228,8 @@ def test_where_seeds_share_the_test_split_its_sentences_are_the_unit(evaluation)
     (said,) = findings(held_out)
     assert "p over sentences " in said
     assert "corrected" not in said
-    assert "p over images " in findings(dataclasses.replace(held_out, stimulus="image"))[0]
+    images = dataclasses.replace(held_out, specification=ImageSpec())
+    assert "p over images " in findings(images)[0]
     assert "corrected p " in findings(evaluation)[0]
 
 

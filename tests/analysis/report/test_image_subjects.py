@@ -19,6 +19,7 @@ from analysis.report.image_subjects import (
     table_rows,
 )
 from analysis.report.published import EEG_WITHIN, MEANS, SSR, Task
+from ssense.data.splits import Split
 from ssense.training.images import ImageSpec
 
 
@@ -26,8 +27,9 @@ def evaluation_of(hits: Mapping[str, np.ndarray]) -> Evaluation:
     """An evaluation whose seeds hit the first place at some images, `[seeds, n]`, by objective."""
     n = next(iter(hits.values())).shape[1]
     return Evaluation(
+        specification=ImageSpec(),
         chosen={name: {} for name in hits},
-        seeds=(0, 1),
+        splits=dict.fromkeys((0, 1), Split(np.arange(1000), np.arange(0), np.arange(n))),
         retrievals={
             name: [
                 Retrieval(
@@ -40,13 +42,6 @@ def evaluation_of(hits: Mapping[str, np.ndarray]) -> Evaluation:
             ]
             for name, rows in hits.items()
         },
-        n_train=1000,
-        n_test=n,
-        sizes=(1000, 0),
-        test_blocks=0,
-        stimulus="image",
-        primary="recall@1",
-        recall_at=(1, 5, 10),
     )
 
 
