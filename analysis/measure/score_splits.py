@@ -37,6 +37,11 @@ class Splits(NamedTuple):
         return self.kind in _SHARED
 
     @property
+    def of_images(self) -> bool:
+        """Whether the scores are of images, of which no kind of split is one of sentences too."""
+        return self.kind in get_args(ImageSplitKind)
+
+    @property
     def sizes(self) -> tuple[int | None, int | None]:
         """What a test over seeds allows for: of test items, those that seeds draw anew."""
         return self.n_train, 0 if self.shared else self.n_test
@@ -46,8 +51,8 @@ class Splits(NamedTuple):
         """The splits in words."""
         if self.shared:
             return (
-                f"Splits: {self.kind}. All seeds share their test items, which is --n-test 0; the "
-                "evaluation's own tests are over these items, those here are not."
+                f"Splits: {self.kind}. All seeds share their test items, so that none is drawn "
+                "again; the evaluation's own tests are over these items, those here are not."
             )
         if None in self.sizes:
             return f"Splits: {self.kind}."

@@ -40,7 +40,6 @@ from ssense.training.images import ImageSpec
 from ssense.training.sentences import SentenceSpec
 
 OBJECTIVE = "objective"
-PRIMARY, PRIMARY_OF_IMAGES = SentenceSpec.primary, ImageSpec.primary
 _SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
 _NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d{1,9})?")
 """A number as people and programs write it; Python's own reading takes 0_1 for 1."""
@@ -271,9 +270,15 @@ def _check_numbers(sheet: Sheet, others: Sequence[str]) -> None:
 def _long(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
     rows, chosen = _one_protocol(sheet)
     splits = read_splits(sheet.path, sheet.columns, rows)
-    sheet, primary = _by_objective(replace(sheet, rows=rows), notes)
+    plain = replace(sheet, rows=rows)
+    sheet = _by_objective(plain, notes)
     known = [*KNOWN, *(COLUMNS if splits else ())]
     others = [name for name in sheet.columns if name.casefold() not in known]
+    had_objectives = sheet is not plain
+    if had_objectives or (splits is not None and splits.of_images):
+        primary = [ImageSpec.primary, SentenceSpec.primary]
+    else:
+        primary = [SentenceSpec.primary]
     name = _metric(sheet, others, metric, primary)
     left = [other for other in others if other != name]
     if left:
@@ -294,8 +299,8 @@ def _long(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
     return _Content(entries(), name, splits)
 
 
-def _by_objective(sheet: Sheet, notes: list[str]) -> tuple[Sheet, str]:
-    """The table of an image evaluation with what it compares as configuration, and its metric.
+def _by_objective(sheet: Sheet, notes: list[str]) -> Sheet:
+    """The table of an image evaluation over subjects with what it compares as configuration.
 
     These are the objectives, whose configurations were chosen subject by subject; or the
     configurations, where a subject has several of an objective. Other tables stay as they are.
@@ -304,16 +309,16 @@ def _by_objective(sheet: Sheet, notes: list[str]) -> tuple[Sheet, str]:
     found = replace(sheet, columns=columns)
     named = OBJECTIVE in columns and not any(map(_is_score, found.column(OBJECTIVE)))
     if not named or SUBJECT not in columns:
-        return sheet, PRIMARY
+        return sheet
     of = [found.column(name) for name in (*UNITS, OBJECTIVE) if name in columns]
     chosen = {(*row,) for row in zip(*of, found.column(CONFIGURATION), strict=True)}
     if len(chosen) > len({row[:-1] for row in chosen}):
         notes.append("Configurations are compared, for an objective has several.")
-        return found.without([columns.index(OBJECTIVE)]), PRIMARY_OF_IMAGES
+        return found.without([columns.index(OBJECTIVE)])
     notes.append("Objectives are compared, each at the configuration that its subject has of it.")
     found = found.without([columns.index(CONFIGURATION)])
     names = [CONFIGURATION if name == OBJECTIVE else name for name in found.columns]
-    return replace(found, columns=names), PRIMARY_OF_IMAGES
+    return replace(found, columns=names)
 
 
 def _is_score(text: str) -> bool:
@@ -322,7 +327,7 @@ def _is_score(text: str) -> bool:
     return text.casefold() in _ABSENT or _NUMBER.fullmatch(text) is not None
 
 
-def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str) -> str:
+def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: Sequence[str]) -> str:
     by_name = {name.casefold(): name for name in others}
     if asked is not None:
         if asked.casefold() not in by_name:
@@ -333,8 +338,9 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: str
         return by_name[asked.casefold()]
     if len(others) == 1:
         return others[0]
-    if primary in by_name:
-        return by_name[primary]
+    for name in primary:
+        if name in by_name:
+            return by_name[name]
     if not others:
         raise no_columns(sheet.path, sheet.columns)
     numbers = [name for name in others if all(map(_is_score, sheet.column(name)))] or others

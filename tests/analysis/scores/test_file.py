@@ -98,7 +98,7 @@ EVALUATED = "protocol,family,seed,recall@10,mrr,split,n_train,n_test,missing_cel
         ("random", (872, 292), "Splits: random, 872 to train on and 292 to test."),
         ("grouped", (872, 292), "Splits: grouped, 872 to train on and 292 to test."),
         ("blocked", (872, 292), "Splits: blocked, 872 to train on and 292 to test."),
-        ("held-out", (872, 0), "Splits: held-out. All seeds share their test items, which is"),
+        ("held-out", (872, 0), "Splits: held-out. All seeds share their test items, so that"),
         ("intra-subject, best test epoch", (872, 0), "Splits: intra-subject, best test epoch. All"),
     ],
 )
@@ -114,6 +114,15 @@ def test_an_evaluation_says_which_splits_its_seeds_had(kind, sizes, note, end, t
     assert found.splits.sizes == sizes
     assert found.splits.note.startswith(note)
     assert "Score: recall@10. Not used: mrr." in found.notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("intra-subject", "recall@1"), ("held-out", "recall@10")]
+)
+def test_the_score_of_an_evaluation_is_its_own_primary_metric(kind, metric, tmp_path):
+    head = "protocol,family,seed,recall@1,recall@5,recall@10,split\n"
+    rows = [f"search seeds,{family},0,.1,.2,.3,{kind}" for family in "ab"]
+    assert read(tmp_path, head + "\n".join(rows)).metric == metric
 
 
 def test_sizes_that_differ_between_recordings_are_those_of_none(tmp_path):
