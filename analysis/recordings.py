@@ -199,7 +199,7 @@ def check_alike(found: Sequence[Evaluated]) -> None:
         name, recording = each.ledger.folder.name, (each.subject, each.title)
         if recording in known:
             raise UserError(
-                f"--sweeps: {known[recording]} and {name} are both of {', '.join(recording)}. "
+                f"`sweeps`: {known[recording]} and {name} are both of {', '.join(recording)}. "
                 "Give one sweep of each recording."
             )
         known[recording] = name

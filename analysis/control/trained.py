@@ -239,14 +239,14 @@ def _other_data(
     if is_local(source) and not source.is_dir():
         raise UserError(
             f"the recording of {ledger.folder.name} is not in {source}, and {control.title} need "
-            "its signals. Say where it is with --recording."
+            "its signals. Say where it is with `recording`."
         )
     names = origin["subject"], origin["trial"]
     found = open_recording(fetch_recording(source, *names), *names)
     if found.digest != origin["recording"]:
         raise UserError(
             f"{source} is not the recording that {ledger.folder.name} was made from: its files "
-            "have changed. Give that one with --recording."
+            "have changed. Give that one with `recording`."
         )
     segments = SegmentSpec(**manifest.settings["segments"])
     if control.window_s:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from analysis.measure.further_cells import single_configurations
 from ssense.engine.core.cell import Configuration
-from ssense.engine.core.checks import check_seeds
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.tasks.data_plan import first_poor_split
@@ -34,10 +33,11 @@ def confirming_sweep(
         dataset: The sweep's dataset.
 
     Raises:
-        UserError: A seed is one of a search, repeated or out of range, or leaves too few validation
-            sentences, or there is only one.
+        UserError: A seed is one of a search, or leaves too few validation stimuli, or there is only
+            one; `Sweep` refuses those that are repeated or out of range.
     """
-    check_seeds(seeds, "--confirm-seeds")
+    families = single_configurations(chosen)
+    confirming = replace(sweep, families=families, configurations=1, seeds=tuple(seeds))
     configurations = [dict(configuration) for configuration in chosen.values()]
     searched = {
         record.seed
@@ -48,18 +48,17 @@ def confirming_sweep(
     known = [seed for seed in seeds if seed in searched.union(sweep.seeds)]
     if known:
         raise UserError(
-            f"--confirm-seeds: the search has seen seed {known[0]}. Give fresh ones, such as "
+            f"`confirm_seeds`: the search has seen seed {known[0]}. Give fresh ones, such as "
             "100 to 109."
         )
     if len(seeds) < 2:
-        raise UserError(f"--confirm-seeds {seeds[0]}: one seed can't be tested. Give more.")
+        raise UserError(f"`confirm_seeds` {seeds[0]}: one seed can't be tested. Give more.")
     kind = sweep.specification.split
     if poor := first_poor_split(dataset, kind, seeds):
         seed, n_candidates = poor
         raise UserError(
-            f"--confirm-seeds: at seed {seed} a {kind} split leaves {n_candidates} validation "
+            f"`confirm_seeds`: at seed {seed} a {kind} split leaves {n_candidates} validation "
             f"{sweep.specification.stimulus}s, too few for Recall@{SELECTION_RANK}. Choose another "
             "seed."
         )
-    families = single_configurations(chosen)
-    return replace(sweep, families=families, configurations=1, seeds=tuple(seeds))
+    return confirming

@@ -37,7 +37,7 @@ def subject_ledgers(storage: UPath, names: Sequence[str]) -> list[Ledger]:
         subject = description.origin.subject
         if other := subjects.get(subject):
             raise UserError(
-                f"--sweeps: {other} and {ledger.folder.name} are both of {subject}. Give one sweep "
+                f"`sweeps`: {other} and {ledger.folder.name} are both of {subject}. Give one sweep "
                 "of each subject."
             )
         subjects[subject] = ledger.folder.name
@@ -61,7 +61,7 @@ def check_alike(ledgers: Sequence[Ledger]) -> None:
                 raise UserError(
                     f"{first.folder.name} and {other.folder.name} differ in their {name}: "
                     f"{printable(str(wanted[name]))} and {printable(str(value))}. Give sweeps "
-                    "that are alike with --sweeps."
+                    "that are alike with `sweeps`."
                 )
 
 

@@ -486,7 +486,8 @@ def _build(
             return dataclasses.replace(default, **changes)
         return options(**changes)
     except UserError as error:
-        raise UserError(_as_flag(str(error), sources, prefix)) from None
+        message = _with_flags(str(error), flags_of(options))
+        raise UserError(_as_flag(message, sources, prefix)) from None
 
 
 def _as_flag(message: str, sources: Mapping[str, Source], prefix: str) -> str:

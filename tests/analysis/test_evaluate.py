@@ -264,7 +264,7 @@ def test_missing_cells_are_listed(scored):
     assert str(error.value) == (
         f"{scored.folder.name} lacks 4 of its 9 cells: electrode 0.5 seed 1 (failed); "
         "electrode 0.5 seed 2; electrode 0.25 seed 0; electrode 0.25 seed 2. "
-        "Run the sweep again to train them, or evaluate without them with --allow-missing."
+        "Run the sweep again to train them, or evaluate without them with `allow_missing`."
     )
     with pytest.raises(UserError, match=r"no configuration of electrode has every seed\. Run"):
         best_configurations(search_of(scored))
@@ -401,9 +401,9 @@ def test_a_confirming_sweep_shares_cells_but_no_seed(ledger):
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
-        ((100, 2), "--confirm-seeds: the search has seen seed 2. Give fresh ones"),
-        ((100,), "--confirm-seeds 100: one seed can't be tested"),
-        ((100, 100), "--confirm-seeds 100 100: 100 appears twice"),
+        ((100, 2), "`confirm_seeds`: the search has seen seed 2. Give fresh ones"),
+        ((100,), "`confirm_seeds` 100: one seed can't be tested"),
+        ((100, 100), "`seeds` 100 100: 100 appears twice"),
         ((-1, 100), "-1 is negative"),
     ],
 )
@@ -420,7 +420,7 @@ def test_fresh_seeds_that_leave_too_little_to_choose_by_are_refused(ledger):
         sweep, specification=dataclasses.replace(sweep.specification, split="blocked")
     )
     crowded = dataclasses.replace(dataset, spans_s=dataset.spans_s / 1000)
-    message = "--confirm-seeds: at seed 100 a blocked split leaves 0 validation sentences, too few"
+    message = "`confirm_seeds`: at seed 100 a blocked split leaves 0 validation sentences, too few"
     with pytest.raises(UserError, match=message):
         confirming_sweep(blocked, {"no masking": NONE}, (100, 101), (), crowded)
 
@@ -438,7 +438,7 @@ def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storag
     folder = evaluation_folder(storage)
     text = (folder / "table.md").read_text()
     search, fresh_seeds = text.split("## Fresh seeds")
-    limit = "A sweep with --split held-out has a test split that none of its seeds touches."
+    limit = "A sweep with held-out splits has a test split that none of its seeds touches."
     assert limit in fresh_seeds
     assert limit not in search
     assert limit in (folder / "fresh_seeds.tex").read_text()

@@ -288,7 +288,7 @@ def test_sweeps_that_differ_in_more_than_their_subjects_are_not_mixed(
     write_evaluated(tmp_path, "m-2", "sub_2", 0.3, **changes)
     found = refused("m-1", "m-2")
     assert found.startswith(f"m-1 and m-2 differ in their {message}")
-    assert found.endswith("Give sweeps that are alike with --sweeps.")
+    assert found.endswith("Give sweeps that are alike with `sweeps`.")
 
 
 def test_sweeps_have_to_be_named():
@@ -300,7 +300,7 @@ def test_a_recording_is_given_once(tmp_path, refused):
     for number in (1, 2):
         write_evaluated(tmp_path, f"m-{number}", "sub_9", 0.2)
     assert refused("m-1", "m-2") == (
-        "--sweeps: m-1 and m-2 are both of sub_9, Cars. Give one sweep of each recording."
+        "`sweeps`: m-1 and m-2 are both of sub_9, Cars. Give one sweep of each recording."
     )
 
 

@@ -20,16 +20,16 @@ def check_above_0(options: Any, names: Iterable[str]) -> None:
     """Refuse options that are given and not above 0.
 
     Args:
-        options: Options of a command, with flags of the same names.
+        options: Options of a command.
         names: Fields to check; None passes.
 
     Raises:
-        UserError: An option is not above 0; the message has the flag and its value.
+        UserError: An option is not above 0; the message has its name and value.
     """
     for name in names:
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
-            raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}.")
+            raise UserError(f"`{name}` must be above 0, got {value}.")
 
 
 def check_shares(cpus: int, gpus: float | None) -> None:
@@ -40,29 +40,29 @@ def check_shares(cpus: int, gpus: float | None) -> None:
         gpus: GPUs of one cell; None where nothing is asked for.
 
     Raises:
-        UserError: A value means nothing; the message has the flag and its value.
+        UserError: A value means nothing; the message has its name.
     """
     if cpus < 1:
-        raise UserError(f"--cpus-per-cell must be at least 1, got {cpus}.")
+        raise UserError(f"`cpus_per_cell` must be at least 1, got {cpus}.")
     if gpus is not None and not 0 <= gpus < math.inf:
-        raise UserError(f"--gpus-per-cell must be 0 or more, got {gpus}.")
+        raise UserError(f"`gpus_per_cell` must be 0 or more, got {gpus}.")
     if gpus and gpus > 1 and gpus % 1:
-        raise UserError(f"--gpus-per-cell above 1 must be whole, got {gpus}.")
+        raise UserError(f"`gpus_per_cell` above 1 must be whole, got {gpus}.")
 
 
-def check_seeds(seeds: Sequence[int], flag: str = "--seeds") -> None:
+def check_seeds(seeds: Sequence[int], name: str = "`seeds`") -> None:
     """Refuse seeds that are missing, negative, too large or repeated.
 
     Args:
         seeds: Seeds to check.
-        flag: Flag that the seeds were given by.
+        name: Name of the field that has them, in backquotes.
 
     Raises:
         UserError: A seed is refused; the message names it.
     """
-    given = f"{flag} {printable(' '.join(map(str, seeds)))}"
+    given = f"{name} {printable(' '.join(map(str, seeds)))}"
     if not seeds:
-        raise UserError(f"{flag} is empty. Give at least one.")
+        raise UserError(f"{name} is empty. Give at least one.")
     for seed in seeds:
         if seed < 0:
             raise UserError(f"{given}: {seed} is negative. Seeds are 0 or more.")
@@ -81,10 +81,10 @@ def check_storage(location: str) -> None:
     path = _path(location)
     if location and "://" not in path and not os.path.exists(path):
         raise UserError(
-            f"no storage at {Path(path).resolve()}. Check --storage, or run a sweep first."
+            f"no storage at {Path(path).resolve()}. Check `storage`, or run a sweep first."
         )
     if os.path.isfile(path):
-        raise UserError(f"--storage {printable(location, 150)} is a file, not a folder.")
+        raise UserError(f"`storage` {printable(location, 150)} is a file, not a folder.")
 
 
 def check_folder(flag: str, location: str | None) -> None:

@@ -45,7 +45,7 @@ class Power:
     def lines(self) -> list[str]:
         """What can be shown, in words, and what would show more."""
         if self.seeds < 2:
-            return ["  power: a single seed can show no difference; give more --seeds"]
+            return ["  power: a single seed can show no difference; give more"]
         if self.shared_test:
             stimuli, blocks = self.shared_test
             if not blocks:
@@ -63,7 +63,7 @@ class Power:
 
     def _advice(self, own: float) -> str:
         if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
-            return f"  advice: --seeds 0-{ENOUGH_SEEDS - 1}; more than these would gain little"
+            return f"  advice: seeds 0-{ENOUGH_SEEDS - 1}; more than these would gain little"
         limit = self._amount(self._detectable(ENDLESS_SEEDS))
         return f"  advice: enough seeds; splits overlap, so that no number shows less than {limit}"
 

@@ -117,7 +117,7 @@ def test_a_recording_that_has_moved_is_asked_for(storage, tmp_path):
     kept = Path(find_ledger(storage).description().origin.recording)
     moved = kept.rename(kept.with_name("moved"))
     try:
-        with pytest.raises(UserError, match="Say where it is with --recording"):
+        with pytest.raises(UserError, match="Say where it is with `recording`"):
             control("window", storage)
         _, found = control("window", storage, str(moved))
         assert isinstance(found, ControlScores)

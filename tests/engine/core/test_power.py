@@ -77,7 +77,7 @@ def test_the_plan_says_what_differences_the_seeds_can_show():
     assert power(noise=None, seeds=5).lines() == [
         "  power: 5 seeds show differences from 2.8 sd of paired differences, 10 seeds from 2.1, "
         "20 seeds from 1.8 (80 %, corrected test)",
-        "  advice: --seeds 0-9; more than these would gain little",
+        "  advice: seeds 0-9; more than these would gain little",
     ]
     assert "a single seed can show no difference" in power(seeds=1).lines()[0]
 

@@ -31,9 +31,9 @@ def test_a_family_holds_every_combination_of_its_levels():
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [
-        ((1, 3, 3), "--seeds 1 3 3: 3 appears twice. Remove one."),
-        ((0, -1), "--seeds 0 -1: -1 is negative. Seeds are 0 or more."),
-        ((), "--seeds is empty. Give at least one."),
+        ((1, 3, 3), "`seeds` 1 3 3: 3 appears twice. Remove one."),
+        ((0, -1), "`seeds` 0 -1: -1 is negative. Seeds are 0 or more."),
+        ((), "`seeds` is empty. Give at least one."),
     ],
 )
 def test_bad_seeds_are_refused(seeds, message):
