@@ -55,7 +55,7 @@ TESTS_FILE, TABLES_FILE = "tests.csv", "tables.tex"
 """What is written into a folder."""
 
 SHARED_TEST = (
-    "p: t-test over seeds that share their test items (--n-test 0). It asks whether other seeds "
+    "p: t-test over seeds that share their test items. It asks whether other seeds "
     "would agree on these very items, and says nothing of others: configurations that are equally "
     "good differ on one test, and more seeds make that look surer. For a claim about items, test "
     "scores by item, or draw new test splits. Holm: for this number of comparisons."

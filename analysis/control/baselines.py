@@ -13,6 +13,7 @@ from torch import Tensor
 
 from analysis.measure.inference import ROUNDING
 from ssense.retrieval import cosine_scores, metrics_of, ranks_of
+from ssense.training.loop import SELECTION_RANK
 
 # Shares of a standard deviation: from almost nearest neighbours to almost all.
 BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -89,8 +90,9 @@ def best_bandwidth(train_at: Tensor, train_text: Tensor, at: Tensor, text: Tenso
 
 
 def own_recall(scores: Tensor) -> float:
-    """Recall@10 of `[N, N]` scores, the i-th candidate the i-th query's own."""
-    return (ranks_of(scores, torch.arange(len(scores))) <= 10).double().mean().item()
+    """The recall that choices go by of `[N, N]` scores, the i-th candidate the i-th query's own."""
+    ranks = ranks_of(scores, torch.arange(len(scores)))
+    return (ranks <= SELECTION_RANK).double().mean().item()
 
 
 def standardised(train: Tensor, values: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentenc
 
     Args:
         folder: Folder of the dataset's shards.
-        dataset: Whose sentences.
+        dataset: The dataset, whose sentences are described.
         recording: Folder that the shards were made from; it need not be there any more.
 
     Raises:

@@ -156,8 +156,8 @@ def against_chance(
     Args:
         scores: Scores by name, as shares.
         chance: Chance of the same metric at the same seeds, `[J]`; test splits may differ in size.
-        n_train: Sentences of the training split.
-        n_test: Sentences of the test split; 0 where the units are independent.
+        n_train: Stimuli of the training split.
+        n_test: Stimuli of the test split; 0 where the units are independent.
         equivalence: Differences up to this mean nothing in practice.
     """
     differences = [
@@ -181,8 +181,8 @@ def between(
 
     Args:
         scores: Scores by name.
-        n_train: Sentences of the training split.
-        n_test: Sentences of the test split; 0 where the units are independent.
+        n_train: Stimuli of the training split.
+        n_test: Stimuli of the test split; 0 where the units are independent.
         baseline: One of the names, that all others are compared with.
         equivalence: Differences up to this mean nothing in practice; None to say nothing of it.
         bounds: The ends of what differences there can be: `SHARES`, where the scores are shares.
@@ -240,8 +240,8 @@ def difference_over_seeds(
         name: What is compared.
         first: Scores of one.
         second: Scores of the other, at the same seeds.
-        n_train: Sentences of the training split.
-        n_test: Sentences of the test split; 0 where the units are independent.
+        n_train: Stimuli of the training split.
+        n_test: Stimuli of the test split; 0 where the units are independent.
         smallest_variance: See `corrected_resampled_ttest`.
         rounding: What each score may be off by because it was rounded.
         bounds: The ends of what differences there can be, see `above` and `SHARES`.
@@ -402,8 +402,8 @@ def untestable(comparisons: Iterable[Comparison]) -> list[str]:
     if not names:
         return []
     return [
-        "Not testable, because all differences are the same, so that nothing estimates their "
-        f"spread: {', '.join(names)}."
+        "Not testable, because all differences are the same, or can't be told apart as they are "
+        f"rounded, so that nothing estimates their spread: {', '.join(names)}."
     ]
 
 

@@ -20,9 +20,9 @@ class Example:
 
     Attributes:
         kind: "best", "median" or "worst" of its split.
-        query: The sentence that was heard.
-        rank: Rank of that sentence among the candidates.
-        retrieved: The sentences that came first, the best first.
+        query: The stimulus that the subject met, as text.
+        rank: Rank of that stimulus among the candidates.
+        retrieved: The stimuli that came first, the best first.
         hits: Whether each of these is the query's own.
     """
 

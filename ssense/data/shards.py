@@ -42,6 +42,7 @@ from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
 from ssense.files.sealed_json import unsealed, write_sealed
 from ssense.files.storage import (
+    file_size,
     is_local,
     locate,
     read_json,
@@ -468,7 +469,7 @@ def summary_lines(folder: UPath) -> list[str]:
         shape = json.loads(read_shard(folder, manifest, shard).schema.metadata[b"shape"])
     electrodes, frequencies, frames = shape
     rows = sum(shard.rows for shard in manifest.shards)
-    size = sum((folder / shard.name).stat().st_size for shard in manifest.shards)
+    size = sum(file_size(folder / shard.name) for shard in manifest.shards)
     dropped = ", ".join(f"{why}: {count}" for why, count in manifest.dropped.items())
     return [
         f"{folder}: {rows} sentences x {electrodes} electrodes, {frequencies} frequencies x "

@@ -352,6 +352,19 @@ def exists(path: UPath) -> bool:
         raise _unreadable(path, error) from error
 
 
+def file_size(path: UPath) -> int:
+    """Size of a file, bytes.
+
+    Raises:
+        UserError: The file is not there, or the storage can't be read.
+    """
+    try:
+        size: int = path.stat().st_size
+    except Exception as error:  # an object store raises whatever its client library does
+        raise _unreadable(path, error) from error
+    return size
+
+
 def names_in(folder: UPath) -> list[str]:
     """Names of the files and folders directly in a folder, in order; none where it is not there.
 

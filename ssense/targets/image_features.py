@@ -14,6 +14,7 @@ from ssense.data.things.images import ImageSet
 from ssense.data.things.pixels import Fit, images_digest, read_pixels
 from ssense.errors import UserError, printable
 from ssense.files.digest import digest, weights_identity
+from ssense.files.storage import exists
 from ssense.precision import full_precision
 from ssense.targets.augmentations import (
     COGNITIVE_PRIOR,
@@ -179,7 +180,7 @@ def cached_features(
     found = {
         view: read_embeddings(paths[view], len(images), origins[view])
         for view in views
-        if paths[view].exists()
+        if exists(paths[view])
     }
     missing = [view for view in views if view not in found]
     if missing:

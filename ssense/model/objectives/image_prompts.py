@@ -90,7 +90,7 @@ class PromptTokens(nn.Module):
         n: Number of prompts M; with 0 the tower stays as it is.
         depth: Number of layers with prompts of their own.
         width: D of the tokens.
-        patch: Side of one patch, pixels.
+        patch: Pixels of one patch, its height times its width.
     """
 
     def __init__(self, n: int, depth: int, width: int, patch: int) -> None:
