@@ -74,6 +74,7 @@ from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.view.tracking import Tracker
 from ssense.errors import UserError
+from ssense.files.markdown import markdown_table
 from ssense.files.storage import locate, open_storage, write_together
 from ssense.retrieval import metric_title
 
@@ -315,7 +316,7 @@ def write_controls(
         caption: What the controls are compared with, and what its choice may know of the test.
         before_any: Called right before the first file can be seen.
     """
-    words, table = in_words(controls), formats.markdown_table(control_rows(controls.scores))
+    words, table = in_words(controls), markdown_table(control_rows(controls.scores))
     parts = [f"# Controls of {ledger.folder.name}", caption, *words, table]
     parts.append(f"As for tests, {controls.evaluation.legend}")
     bars = {name: found.scores[PRIMARY] for name, found in controls.scores.items()}

@@ -76,6 +76,7 @@ from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.mlflow_database import browse_command
 from ssense.engine.view.tracking import Tracker
 from ssense.files.digest import digest
+from ssense.files.markdown import markdown_table
 from ssense.files.storage import names_in, open_storage, remove, write_together
 from ssense.retrieval import metric_title
 from ssense.training.loop import SELECTION_METRIC
@@ -98,8 +99,8 @@ def markdown(material: Material) -> str:
         evaluation = protocol.evaluation
         rows = [*table_rows(evaluation), *material.task.published()]
         parts += [f"## {protocol.name.capitalize()}\n", f"{protocol.caption}\n"]
-        parts.append(formats.markdown_table(rows))
-        parts += [formats.markdown_table(difference_rows(evaluation, m)) for m in evaluation.chance]
+        parts.append(markdown_table(rows))
+        parts += [markdown_table(difference_rows(evaluation, m)) for m in evaluation.chance]
     return "\n".join([*parts, f"{material.last.evaluation.legend}\n"])
 
 

@@ -42,6 +42,7 @@ from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
+from ssense.files.markdown import markdown_table
 from ssense.files.storage import open_storage, read_whole, write_together
 from ssense.retrieval import metric_title
 from ssense.training.sentences import SentenceSpec
@@ -291,7 +292,7 @@ def main(options: RecordingsOptions) -> None:
     folder = (
         storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
     )
-    parts = [f"# {title}", first, *words, *map(formats.markdown_table, tables)]
+    parts = [f"# {title}", first, *words, *map(markdown_table, tables)]
     captions = [title, title, " ".join([first, *words])]
     latex = map(formats.latex_table, tables, captions)
     values = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 _NAME_CHARACTERS = 60  # longest name in a message; damaged files hold names of megabytes
 _MESSAGE_CHARACTERS = 300  # longest message of a library, which may quote a whole row
 
@@ -23,3 +25,13 @@ def printable(text: str, most: int = _NAME_CHARACTERS) -> str:
     text = " ".join(text.split())
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def visible(cell: object) -> str:
+    """A value as text on one line: line breaks and control characters as Python writes them."""
+    return "".join(
+        repr(character)[1:-1]
+        if unicodedata.category(character) in ("Cc", "Zl", "Zp")
+        else character
+        for character in str(cell)
+    )

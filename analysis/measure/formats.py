@@ -1,15 +1,15 @@
-"""Tables of any analysis: on screen, as Markdown, LaTeX and CSV."""
+"""Tables of any analysis: on screen, as LaTeX and CSV; those in Markdown are `markdown_table`'s."""
 
 from __future__ import annotations
 
 import csv
 import io
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ssense.cli.screen_table import ScreenTable
+from ssense.errors import visible
 from ssense.retrieval import metric_title
 
 Rows = Sequence[Mapping[str, object]]
@@ -42,19 +42,13 @@ def p_value(p: float) -> str:
 
 def screen_table(rows: Rows) -> ScreenTable:
     """Lay rows out for the terminal, a cell on one line; the columns are the first row's keys."""
-    return ScreenTable([{_visible(k): _visible(cell) for k, cell in row.items()} for row in rows])
-
-
-def markdown_table(rows: Rows) -> str:
-    """Write rows as a Markdown table."""
-    lines = [_markdown_line(rows[0]), _markdown_line(["---"] * len(rows[0]))]
-    return "\n".join([*lines, *(_markdown_line(row.values()) for row in rows)]) + "\n"
+    return ScreenTable([{visible(k): visible(cell) for k, cell in row.items()} for row in rows])
 
 
 def latex_table(rows: Rows, caption: str) -> str:
     """Write rows as a LaTeX table for the package booktabs; the first column is left-aligned."""
-    head, *_ = rows
-    lines = [" & ".join(map(_latex, row.values())) + r" \\" for row in rows]
+    head = list(rows[0])
+    lines = [" & ".join(_latex(row.get(name, "")) for name in head) + r" \\" for row in rows]
     return "\n".join(
         [
             r"\begin{table}",
@@ -84,19 +78,9 @@ def _latex(cell: object) -> str:
     At the start of a row, "[" and "*" would be read as arguments of the command that ends the row
     above.
     """
-    text = _visible(cell)
+    text = visible(cell)
     guard = "{}" if text.lstrip().startswith(("[", "*")) else ""
     return guard + "".join(_LATEX.get(character, character) for character in text)
-
-
-def _visible(cell: object) -> str:
-    """A cell on one line: line breaks and control characters as Python writes them."""
-    return "".join(
-        repr(character)[1:-1]
-        if unicodedata.category(character) in ("Cc", "Zl", "Zp")
-        else character
-        for character in str(cell)
-    )
 
 
 def csv_table(rows: Rows) -> str:
@@ -106,7 +90,3 @@ def csv_table(rows: Rows) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _markdown_line(cells: Iterable[object]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"

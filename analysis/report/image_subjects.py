@@ -34,6 +34,7 @@ from analysis.report.published import GALLERIES, MEANS, SSR, Modality, Task
 from ssense.data.synthetic.things import RECORD
 from ssense.data.things.responses import POSTERIOR
 from ssense.engine.core.cell import describe
+from ssense.files.markdown import markdown_table
 from ssense.files.storage import exists, locate
 from ssense.retrieval import chance_metrics
 from ssense.training.images import ImageSpec
@@ -277,7 +278,7 @@ def contents(
         texts: What explains them, a paragraph each; the first stands before the tables.
     """
     first, *others = texts
-    shown = [f"## {title}\n\n{formats.markdown_table(rows)}" for title, rows in tables]
+    shown = [f"## {title}\n\n{markdown_table(rows)}" for title, rows in tables]
     parts = ["# Image decoding on the test images", first, *shown, *others]
     captions = [*(title for title, _ in tables[:-1]), " ".join(texts)]
     latex = [formats.latex_table(rows, c) for (_, rows), c in zip(tables, captions, strict=True)]

@@ -159,6 +159,15 @@ def test_equal_scores_are_a_stated_answer(compare):
     assert any("spread: a vs b." in line for line in printed)
 
 
+def test_differences_that_rounding_alone_may_make_are_not_called_the_same(compare):
+    scores = {"a": [0.40, 0.41], "b": [0.42, 0.44]}
+    lines = [f"{n},{j},{x:.2f}" for n, row in scores.items() for j, x in enumerate(row)]
+    printed = " ".join(compare("configuration,seed,recall@10", *lines, n_test=0))
+    assert "not testable" in printed
+    words = "all differences are the same, or can't be told apart as they are rounded"
+    assert words in " ".join(printed.split())
+
+
 def test_scores_without_spread_have_an_sd_of_0(compare):
     scores = {"a": [0.1] * 3, "b": [0.3] * 3}
     assert np.std(scores["a"], ddof=1) > 0  # but for rounding it is 0

@@ -50,6 +50,7 @@ from ssense.data.recordings.transcript import Transcript
 from ssense.data.repeats import TowerTexts, normalised, repeat_groups
 from ssense.data.splits import FRACTIONS
 from ssense.errors import printable
+from ssense.files.markdown import markdown_table
 from ssense.files.tables import listing, read_json
 from ssense.signal.contacts import MOST_ON_A_SHAFT
 
@@ -758,10 +759,8 @@ def _with_reasons(kept: str, counts: dict[str, int]) -> str:
     return f"{kept}; {reasons}" if reasons else kept
 
 
-def _table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    return markdown_table([dict(zip(header, row, strict=True)) for row in rows]).rstrip()
 
 
 def _value(value: float | str) -> str:

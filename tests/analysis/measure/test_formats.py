@@ -9,7 +9,6 @@ from rich.console import Console
 from analysis.measure.formats import (
     csv_table,
     latex_table,
-    markdown_table,
     p_value,
     plain,
     score,
@@ -59,21 +58,6 @@ def test_nothing_has_no_sign(mean):
 )
 def test_p_values(p, shown):
     assert p_value(p) == shown
-
-
-def test_markdown_comes_back():
-    head, rule, *body = (
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in markdown_table(ROWS).splitlines()
-    )
-    assert rule == ["---"] * 3
-    assert [dict(zip(head, cells, strict=True)) for cells in body] == ROWS
-
-
-def test_markdown_line_by_line():
-    assert markdown_table(ROWS[:1]) == (
-        "| family | Recall@10 | p |\n| --- | --- | --- |\n| no masking | 10.68 ± 1.40 | 0.160 |\n"
-    )
 
 
 def test_latex_escapes_and_aligns():
