@@ -43,7 +43,7 @@ from analysis.control.untrained import (
     TEXT,
     UNTRAINED,
     WITHOUT_BRAIN,
-    read_sentences,
+    read_sentence_table,
     run_untrained_controls,
 )
 from analysis.measure import formats
@@ -371,7 +371,7 @@ def run_controls(
         say(f"Taken along from an earlier run: {', '.join(e.control.title for e in earlier)}")
     plans += earlier
     recording = locate(options.recording or kept.recording)
-    sentences = read_sentences(ledger.storage / "shards" / kept.shards, dataset, recording)
+    sentences = read_sentence_table(ledger.storage / "shards" / kept.shards, dataset, recording)
     with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations

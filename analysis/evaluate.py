@@ -56,7 +56,13 @@ from analysis.measure.protocol import (
 )
 from analysis.measure.subject_sweeps import check_alike, subject_ledgers
 from analysis.report.figures import FIGURE_KINDS, figure_bytes
-from analysis.report.image_subjects import SubjectResult, Table, contents, tables_and_texts
+from analysis.report.image_subjects import (
+    SubjectResult,
+    TitledTable,
+    compare_objectives,
+    contents,
+    tables_and_texts,
+)
 from analysis.report.images import ImageReport
 from analysis.report.material import Material, TaskReport
 from analysis.report.page import html_page
@@ -355,7 +361,7 @@ class Across(NamedTuple):
         files: Files that hold them.
     """
 
-    tables: Sequence[Table] = ()
+    tables: Sequence[TitledTable] = ()
     texts: Sequence[str] = ()
     files: Sequence[UPath] = ()
 
@@ -373,8 +379,9 @@ def write_across_subjects(storage: UPath, materials: Sequence[Material]) -> Acro
     ]
     if len(found) < 2:
         return Across()
-    tables, texts = tables_and_texts(found)
-    files = contents(found, tables, texts)
+    comparisons = compare_objectives(found)
+    tables, texts = tables_and_texts(found, comparisons)
+    files = contents(found, comparisons, tables, texts)
     folder = storage / "image_evaluation" / digest([each.sweep for each in found])
     write_together(folder, files)
     return Across(tables, texts, [folder / name for name in files])

@@ -192,8 +192,8 @@ def check_alike(found: Sequence[Evaluated]) -> None:
     """Refuse evaluations that say different things of their configurations.
 
     Raises:
-        UserError: Two are of one recording, or they differ in protocol, kind of split, training,
-            families or text tower.
+        UserError: Two are of one recording, or they differ in protocol, or in what
+            `subject_sweeps.check_alike` compares.
     """
     known: dict[tuple[str, str], str] = {}
     for each in found:
@@ -213,14 +213,6 @@ def check_alike(found: Sequence[Evaluated]) -> None:
             f"{fresh[0].ledger.folder.name} at fresh ones, and they can't be mixed. Run "
             f"{_evaluation(search[0].ledger)} --confirm-seeds {seeds}."
         )
-    for each in found:
-        if each.split != found[0].split:
-            raise UserError(
-                f"{found[0].ledger.folder.name} has {found[0].split} splits, "
-                f"{each.ledger.folder.name} {each.split} ones, and they can't be mixed. Run the "
-                f"sweep of {each.subject}, {each.title} with --split {found[0].split}, evaluate "
-                "it, and give that one."
-            )
     subject_sweeps.check_alike([each.ledger for each in found])
 
 

@@ -68,7 +68,7 @@ import torch
 from scipy import signal, stats
 from upath import UPath
 
-from analysis.measure.comparison import Comparison, against_chance
+from analysis.measure.comparison import Comparison, compare, difference_over_seeds
 from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
 from analysis.measure.inference import crossed_ttest, holm, naive_ttest
 from analysis.measure.subjects import compare_subjects
@@ -302,7 +302,8 @@ def claim(spec: SyntheticSpec, options: Options) -> Comparison:
         scores.append(evaluate(cell, encoder, pairs.select(split.test))[METRIC])
     sizes = len(split.train), len(split.test)
     chance = np.full(options.seeds, chance_metrics(len(split.test))[METRIC])
-    (comparison,) = against_chance({"encoder": np.array(scores)}, chance, *sizes)
+    difference = difference_over_seeds("encoder vs chance", np.array(scores), chance, *sizes)
+    (comparison,) = compare([difference])
     return comparison
 
 

@@ -46,7 +46,9 @@ def length_scores(
     return -off.abs()
 
 
-def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: float) -> Tensor:
+def smoothed_targets(
+    train_at: Tensor, train_targets: Tensor, at: Tensor, bandwidth: float
+) -> Tensor:
     """Average the training sentences' embeddings around a value (Nadaraya and Watson, 1964).
 
     Features that are the same for all training sentences are ignored; if all are, the average is
@@ -55,7 +57,7 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
     Args:
         train_at: Values of the training sentences `[K]`, such as durations or onsets, or `[K, F]`
             of several features.
-        train_text: Text embeddings of the training sentences `[K, D]`.
+        train_targets: Targets of the training sentences `[K, D]`.
         at: Values of the queries, `[N]` or `[N, F]`.
         bandwidth: Bandwidth of the Gaussian kernel, in standard deviations of `train_at`.
 
@@ -69,22 +71,22 @@ def smoothed_text(train_at: Tensor, train_text: Tensor, at: Tensor, bandwidth: f
     # Products would round away the small distances that matter to a narrow kernel.
     exactly = "donot_use_mm_for_euclid_dist"
     distance = torch.cdist(asked[:, varies] / scale, known[:, varies] / scale, compute_mode=exactly)
-    return torch.softmax(-0.5 * distance**2, dim=1) @ train_text
+    return torch.softmax(-0.5 * distance**2, dim=1) @ train_targets
 
 
-def best_bandwidth(train_at: Tensor, train_text: Tensor, at: Tensor, text: Tensor) -> float:
+def best_bandwidth(train_at: Tensor, train_targets: Tensor, at: Tensor, targets: Tensor) -> float:
     """The bandwidth with the best Recall@10 on validation sentences; the first of equals.
 
     Args:
-        train_at: Values of the training sentences, `[K]` or `[K, F]`, as in `smoothed_text`.
-        train_text: Text embeddings of the training sentences `[K, D]`.
+        train_at: Values of the training sentences, `[K]` or `[K, F]`, as in `smoothed_targets`.
+        train_targets: Targets of the training sentences `[K, D]`.
         at: Values of the validation sentences, `[N]` or `[N, F]`.
-        text: Text embeddings of the validation sentences `[N, D]`.
+        targets: Targets of the validation sentences `[N, D]`.
     """
     return max(
         BANDWIDTHS,
         key=lambda bandwidth: own_recall(
-            cosine_scores(smoothed_text(train_at, train_text, at, bandwidth), text)
+            cosine_scores(smoothed_targets(train_at, train_targets, at, bandwidth), targets)
         ),
     )
 

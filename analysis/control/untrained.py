@@ -26,7 +26,7 @@ from analysis.control.baselines import (
     own_recall,
     permuted_metrics,
     quantile_bins,
-    smoothed_text,
+    smoothed_targets,
     standardised,
 )
 from analysis.control.scores import PRIMARY, ControlScores, overlapping_share, permutation_pvalue
@@ -83,7 +83,7 @@ ORDER = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sentences:
+class SentenceTable:
     """What is known of the sentences besides their signals, in the order of the pairs.
 
     Attributes:
@@ -91,7 +91,7 @@ class Sentences:
             last one's offset; the signal's context does not count.
         onset: Onset of each sentence, `[N]` seconds in the movie.
         length: Length of each sentence, `[N]` characters.
-        text: Text embeddings `[N, D]`.
+        targets: Targets of the sentences `[N, D]`, which they are retrieved by.
         acoustics: Means and standard deviations of the words' rms, pitch and mel, `[N, F]`, NaN
             where unknown; None where nothing is known of how the words sound.
     """
@@ -99,17 +99,17 @@ class Sentences:
     duration: Tensor
     onset: Tensor
     length: Tensor
-    text: Tensor
+    targets: Tensor
     acoustics: Tensor | None = None
 
-    def of(self, rows: np.ndarray) -> Sentences:
+    def of(self, rows: np.ndarray) -> SentenceTable:
         """Restrict to some rows."""
         index = torch.from_numpy(rows)
         known = {name: values for name, values in vars(self).items() if values is not None}
-        return Sentences(**{name: values[index] for name, values in known.items()})
+        return SentenceTable(**{name: values[index] for name, values in known.items()})
 
 
-def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentences:
+def read_sentence_table(folder: UPath, dataset: Dataset, recording: UPath) -> SentenceTable:
     """Gather what is known of the sentences of a dataset.
 
     Args:
@@ -123,11 +123,11 @@ def read_sentences(folder: UPath, dataset: Dataset, recording: UPath) -> Sentenc
     table = shards.read_sentences(folder)
     onset, offset = (torch.tensor(table[name]).double() for name in ("onset_s", "offset_s"))
     summaries = _summaries(folder, table, recording)
-    return Sentences(
+    return SentenceTable(
         duration=offset - onset,
         onset=onset,
         length=torch.tensor([float(len(words)) for words in dataset.stimuli]).double(),
-        text=torch.tensor(dataset.targets).double(),
+        targets=torch.tensor(dataset.targets).double(),
         acoustics=torch.tensor(np.array(summaries, np.float64)).T if summaries else None,
     )
 
@@ -160,12 +160,12 @@ class Scored(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    train: Sentences
-    validation: Sentences
-    test: Sentences
+    train: SentenceTable
+    validation: SentenceTable
+    test: SentenceTable
 
 
-def brainless_scores(sentences: Sentences, split: Split) -> dict[str, Tensor]:
+def brainless_scores(sentences: SentenceTable, split: Split) -> dict[str, Tensor]:
     """Scores of the controls that see no signal, on one test split.
 
     Bandwidths and weights are those that are best on the validation split.
@@ -217,18 +217,18 @@ def _by_length(parts: _Parts) -> Scored:
 
 
 def _by_neighbours(parts: _Parts, at: Sequence[Tensor]) -> Scored:
-    """Score sentences by the texts that training sentences near in some features have.
+    """Score sentences by the targets that training sentences near in some features have.
 
     Args:
-        parts: Features and texts of the split's parts.
+        parts: Features and targets of the split's parts.
         at: The features of each part, `[n]` or `[n, F]`.
     """
     known, *asked = at
-    text = parts.train.text
-    bandwidth = best_bandwidth(known, text, asked[0], parts.validation.text)
+    targets = parts.train.targets
+    bandwidth = best_bandwidth(known, targets, asked[0], parts.validation.targets)
     return Scored(
         *(
-            cosine_scores(smoothed_text(known, text, each, bandwidth), part.text)
+            cosine_scores(smoothed_targets(known, targets, each, bandwidth), part.targets)
             for each, part in zip(asked, parts[1:], strict=True)
         )
     )
@@ -276,7 +276,7 @@ def run_untrained_controls(
     search: Search,
     configuration: Configuration,
     dataset: Dataset,
-    sentences: Sentences,
+    sentences: SentenceTable,
     permutations: int,
 ) -> dict[str, ControlScores]:
     """Evaluate every control that needs no training, at every seed.

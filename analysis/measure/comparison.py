@@ -144,56 +144,6 @@ class Comparison:
         return correlated_bayesian_ttest(self.corrected, self.equivalence)
 
 
-def against_chance(
-    scores: Scores,
-    chance: np.ndarray,
-    n_train: int,
-    n_test: int,
-    equivalence: float | None = EQUIVALENCE,
-) -> list[Comparison]:
-    """Compare each with what guessing reaches; Holm over all of them.
-
-    Args:
-        scores: Scores by name, as shares.
-        chance: Chance of the same metric at the same seeds, `[J]`; test splits may differ in size.
-        n_train: Stimuli of the training split.
-        n_test: Stimuli of the test split; 0 where the units are independent.
-        equivalence: Differences up to this mean nothing in practice.
-    """
-    differences = [
-        difference_over_seeds(
-            f"{name} vs chance", values, chance, n_train, n_test, bounds=above(chance)
-        )
-        for name, values in scores.items()
-    ]
-    return compare(differences, equivalence)
-
-
-def between(
-    scores: Scores,
-    n_train: int,
-    n_test: int,
-    baseline: str | None = None,
-    equivalence: float | None = EQUIVALENCE,
-    bounds: Bounds = UNBOUNDED,
-) -> list[Comparison]:
-    """Compare in pairs, or all with a baseline; Holm over all of them.
-
-    Args:
-        scores: Scores by name.
-        n_train: Stimuli of the training split.
-        n_test: Stimuli of the test split; 0 where the units are independent.
-        baseline: One of the names, that all others are compared with.
-        equivalence: Differences up to this mean nothing in practice; None to say nothing of it.
-        bounds: The ends of what differences there can be: `SHARES`, where the scores are shares.
-    """
-    differences = [
-        difference_over_seeds(f"{a} vs {b}", scores[a], scores[b], n_train, n_test, bounds=bounds)
-        for a, b in pairs_of(scores, baseline)
-    ]
-    return compare(differences, equivalence)
-
-
 def above(chance: np.ndarray) -> Bounds:
     """How far a share can be above chance, and below.
 

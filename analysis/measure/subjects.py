@@ -7,6 +7,7 @@ place of data sets).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -18,11 +19,13 @@ from analysis.measure.comparison import (
     Bounds,
     Comparison,
     Scores,
-    against_chance,
-    between,
+    above,
+    compare,
     comparison_rows,
+    difference_over_seeds,
     further_legend,
     further_rows,
+    pairs_of,
     spread,
 )
 from analysis.measure.inference import interquartile_mean
@@ -96,11 +99,22 @@ def compare_subjects(
     bounds = bounds if chance is None else SHARES
     means = subject_means(scores)
     # No responses are in two subjects' splits, so nothing needs correction.
-    pairs = between(means, 1, 0, baseline, equivalence, bounds)
+    test = partial(difference_over_seeds, n_train=1, n_test=0)
+    pairs = compare(
+        [
+            test(f"{a} vs {b}", means[a], means[b], bounds=bounds)
+            for a, b in pairs_of(means, baseline)
+        ],
+        equivalence,
+    )
     if chance is None:
         return pairs
     levels = np.array([chance[subject] for subject in scores])
-    return against_chance(means, levels, n_train=1, n_test=0, equivalence=equivalence) + pairs
+    from_chance = [
+        test(f"{name} vs chance", values, levels, bounds=above(levels))
+        for name, values in means.items()
+    ]
+    return compare(from_chance, equivalence) + pairs
 
 
 def subject_rows(scores: BySubject, shown: Callable[..., str]) -> list[dict[str, str]]:

@@ -68,7 +68,7 @@ _DECADES = 100
 """Levels that span more than this ratio stand on a logarithmic axis."""
 
 Values = Sequence[float] | np.ndarray
-Scores = Mapping[str, Mapping[str, Values]]
+FamilyScores = Mapping[str, Mapping[str, Values]]
 """Family, then metric, to one value per seed, as fractions."""
 
 
@@ -123,7 +123,9 @@ class Mark:
         return cls(colour=colour, marker=marker, shift=3 * (place - (n - 1) / 2))
 
 
-def family_figure(scores: Scores, chance: Mapping[str, float], metrics: Sequence[str]) -> Figure:
+def family_figure(
+    scores: FamilyScores, chance: Mapping[str, float], metrics: Sequence[str]
+) -> Figure:
     """Draw each metric's scores: a line per seed through the families, their mean and sd, chance.
 
     Args:

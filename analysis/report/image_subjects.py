@@ -54,7 +54,7 @@ N_TEST = 200
 """Images of the published tests."""
 OVER = "over subjects"
 
-Table = tuple[str, formats.Rows]
+TitledTable = tuple[str, formats.Rows]
 """Rows, under a title."""
 
 
@@ -246,13 +246,16 @@ def score_rows(found: Sequence[SubjectResult]) -> formats.Rows:
     ]
 
 
-def tables_and_texts(found: Sequence[SubjectResult]) -> tuple[list[Table], list[str]]:
+def tables_and_texts(
+    found: Sequence[SubjectResult], comparisons: Sequence[Comparison]
+) -> tuple[list[TitledTable], list[str]]:
     """Everything that is shown: tables by title, and texts, of which the verdict comes first.
 
     Args:
         found: The results of two or more subjects.
+        comparisons: Their objectives, compared.
     """
-    comparisons, title = compare_objectives(found), TOPS[PRIMARY]
+    title = TOPS[PRIMARY]
     shown = partial(formats.score, PRIMARY)
     tables = [(name, table_rows(found, metric)) for metric, name in TOPS.items()]
     tables += [
@@ -268,12 +271,16 @@ def tables_and_texts(found: Sequence[SubjectResult]) -> tuple[list[Table], list[
 
 
 def contents(
-    found: Sequence[SubjectResult], tables: Sequence[Table], texts: Sequence[str]
+    found: Sequence[SubjectResult],
+    comparisons: Sequence[Comparison],
+    tables: Sequence[TitledTable],
+    texts: Sequence[str],
 ) -> Mapping[str, str]:
     """The files of a comparison over subjects: Markdown, LaTeX, and scores and tests as numbers.
 
     Args:
         found: The results that the tables are of.
+        comparisons: Their objectives, compared.
         tables: Tables under their titles.
         texts: What explains them, a paragraph each; the first stands before the tables.
     """
@@ -286,5 +293,5 @@ def contents(
         "tables.md": "\n\n".join(parts) + "\n",
         "tables.tex": "\n".join(latex),
         "scores.csv": formats.csv_table(score_rows(found)),
-        "tests.csv": formats.csv_table(comparison_values(compare_objectives(found), PRIMARY)),
+        "tests.csv": formats.csv_table(comparison_values(comparisons, PRIMARY)),
     }

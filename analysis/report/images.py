@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.protocol import FRESH_SEEDS, candidates
-from analysis.report.material import plain_verdict
+from analysis.report.material import TaskReport, plain_verdict
 from analysis.report.origin import Facts
-from analysis.report.page import Block, Picture
 from ssense.choices import UNTRAINED
 from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.origin import ImageOrigin
@@ -26,8 +25,8 @@ HELD_OUT = "Validation is on concepts that training holds out."
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageReport:
-    """What a report says of a sweep over images.
+class ImageReport(TaskReport):
+    """What a report says of a sweep over images; papers publish means over subjects alone.
 
     Attributes:
         ledger: The ledger of the sweep.
@@ -84,10 +83,6 @@ class ImageReport:
             "reimplemented from the papers' descriptions."
         )
 
-    def published(self) -> Sequence[Mapping[str, str]]:
-        """Nothing: papers publish means over subjects, see `image_subjects`."""
-        return []
-
     def data_facts(self, evaluation: Evaluation) -> Facts:
         """What is known of responses, images and channels."""
         source, (n_training, n_test) = self.origin.source, self.n_images
@@ -106,16 +101,3 @@ class ImageReport:
         if self.specification.chosen_by_test:
             return f"In {metric}, nothing is claimed: {BY_TEST}."
         return plain_verdict(evaluation, f"{metric} of {self.origin.subject} alone")
-
-    def pictures(self, evaluation: Evaluation, leader: str) -> Sequence[Picture]:  # noqa: ARG002
-        """No figure beside those of every task."""
-        return []
-
-    def score_blocks(
-        self,
-        evaluation: Evaluation,  # noqa: ARG002
-        leader: str,  # noqa: ARG002
-        pictures: Mapping[str, Picture],  # noqa: ARG002
-    ) -> Sequence[Block]:
-        """Nothing beside the ranks and examples of every task."""
-        return []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol as Interface
 
 from analysis.measure.evaluation import Evaluation, leading_family
 from analysis.measure.protocol import FRESH_SEEDS, Protocol
@@ -17,12 +17,28 @@ from ssense.engine.search.search import Search
 from ssense.retrieval import metric_title
 
 
-class TaskReport(Interface):
-    """What a report says of one task alone."""
+class TaskReport(ABC):
+    """What a report says of one task alone; what it has nothing to say of is empty."""
 
+    @abstractmethod
     def tested(self, evaluation: Evaluation) -> str:
         """What was tested, and among what: the beginning of a table's caption."""
-        ...
+
+    @abstractmethod
+    def caption_end(self, protocol: str) -> str:
+        """What else a reader of a table must know, as sentences."""
+
+    @abstractmethod
+    def data_facts(self, evaluation: Evaluation) -> Facts:
+        """What the sweep ran on, and what to beware of.
+
+        Raises:
+            UserError: A file that says it is damaged.
+        """
+
+    @abstractmethod
+    def verdict(self, evaluation: Evaluation, metric: str, leader: str, *, fresh: bool) -> str:
+        """What all of it shows, in a paragraph to quote."""
 
     def choice_knows(self, standing: str) -> str:
         """Say in words what the choice of the configurations may know of the test.
@@ -30,37 +46,24 @@ class TaskReport(Interface):
         Args:
             standing: What the looks at the test say of it.
         """
-        ...
-
-    def caption_end(self, protocol: str) -> str:
-        """What else a reader of a table must know, as sentences."""
-        ...
+        return standing
 
     def published(self) -> Sequence[Mapping[str, str]]:
-        """Results as published, where they are of the same data; else nothing."""
-        ...
+        """Results as published, where they are of the same data."""
+        return []
 
-    def data_facts(self, evaluation: Evaluation) -> Facts:
-        """What the sweep ran on, and what to beware of.
-
-        Raises:
-            UserError: A file that says it is damaged.
-        """
-        ...
-
-    def verdict(self, evaluation: Evaluation, metric: str, leader: str, *, fresh: bool) -> str:
-        """What all of it shows, in a paragraph to quote."""
-        ...
-
-    def pictures(self, evaluation: Evaluation, leader: str) -> Sequence[Picture]:
+    def pictures(self, evaluation: Evaluation, leader: str) -> Sequence[Picture]:  # noqa: ARG002
         """Figures beside those of every task."""
-        ...
+        return []
 
     def score_blocks(
-        self, evaluation: Evaluation, leader: str, pictures: Mapping[str, Picture]
+        self,
+        evaluation: Evaluation,  # noqa: ARG002
+        leader: str,  # noqa: ARG002
+        pictures: Mapping[str, Picture],  # noqa: ARG002
     ) -> Sequence[Block]:
         """What the score is made of, beside the ranks and examples of every task."""
-        ...
+        return []
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from analysis.measure.evaluation import Evaluation
 from analysis.measure.protocol import FRESH_SEEDS, candidates
 from analysis.report.figures import bar_figure
 from analysis.report.findings import explained_by, is_above, repeats_note
-from analysis.report.material import plain_verdict
+from analysis.report.material import TaskReport, plain_verdict
 from analysis.report.origin import (
     Facts,
     KeptControls,
@@ -71,7 +71,7 @@ OLD_CONTROLS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentenceReport:
+class SentenceReport(TaskReport):
     """What a report says of a sweep over sentences.
 
     Attributes:
@@ -115,10 +115,6 @@ class SentenceReport:
             f"{self.origin.subject}, {self.origin.title}: held-out test splits of "
             f"{candidates(evaluation)} sentences{SPLITS[self._split]}"
         )
-
-    def choice_knows(self, standing: str) -> str:
-        """What the looks at the test say: nothing but them ever chose by it."""
-        return standing
 
     def caption_end(self, protocol: str) -> str:
         """Say what fresh seeds leave open, and what the sentences were embedded by."""

@@ -18,7 +18,7 @@ from ssense.files.digest import weights_identity
 from ssense.files.weights import load_weights
 from ssense.model.brain_encoders import BRAIN_DIMENSIONS, EEGProjectSpec, TSConvSpec
 from ssense.model.objectives.infonce import InfoNCESpec
-from ssense.model.objectives.neuroclip import NeuroCLIPSpec
+from ssense.model.objectives.neuroclip import IMAGES_PER_PASS, NeuroCLIPSpec
 from ssense.model.objectives.objective import Objective
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.precision import full_precision
@@ -26,8 +26,6 @@ from ssense.specification import configured, require_positive
 from ssense.targets.image_features import ImageTowerSpec, image_tower
 from ssense.training.loop import SELECTION_RANK, Embeddings
 from ssense.training.optimiser import Adam
-
-IMAGES_PER_PASS = 64  # images of a gallery that pass a tower at a time
 
 
 @dataclass(frozen=True, kw_only=True)

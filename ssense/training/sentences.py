@@ -21,7 +21,7 @@ from ssense.specification import configured, require_positive
 from ssense.training.loop import SELECTION_METRIC, Embeddings
 from ssense.training.optimiser import Adam
 
-IMAGES_PER_PASS = 2048  # pairs of an evaluation at a time: enough to fill a GPU
+SPECTROGRAMS_PER_PASS = 2048  # of an evaluation at a time: enough to fill a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ class SentenceSpec:
         """
         encoder.eval()
         index = torch.arange(len(pairs), device=pairs.device)
-        parts = index.split(max(1, IMAGES_PER_PASS // pairs.spectrograms.shape[1]))
+        parts = index.split(max(1, SPECTROGRAMS_PER_PASS // pairs.spectrograms.shape[1]))
         with full_precision(pairs.device.type):
             brain, text = zip(*((encoder(x), t) for x, t in map(pairs.batch, parts)), strict=True)
         stimuli = index if pairs.rows is None else pairs.rows

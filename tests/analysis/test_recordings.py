@@ -269,8 +269,7 @@ def test_kinds_of_splits_are_not_mixed(tmp_path, refused):
     write_evaluated(tmp_path, "m-1", "sub_1", 0.2)
     write_evaluated(tmp_path, "m-2", "sub_2", 0.3, split="blocked")
     message = refused("m-1", "m-2")
-    assert message.startswith("m-1 has random splits, m-2 blocked ones, and they can't be mixed.")
-    assert "Run the sweep of sub_2, Cars with --split random" in message
+    assert message.startswith("m-1 and m-2 differ in their split: random and blocked.")
 
 
 @pytest.mark.parametrize(

@@ -382,7 +382,7 @@ def test_embeddings_do_not_depend_on_how_many_pass_together(
 ):
     before = copied(encoder)
     expected, _ = embed(encoder.train(), validation)
-    monkeypatch.setattr(module, "IMAGES_PER_PASS", images)
+    monkeypatch.setattr(module, "SPECTROGRAMS_PER_PASS", images)
     brain, sentences = embed(encoder.train(), validation)
     torch.testing.assert_close(brain, expected, rtol=1e-4, atol=1e-4)
     assert sentences.equal(validation.targets[validation.rows])

@@ -19,7 +19,7 @@ from analysis.control.baselines import (
     own_recall,
     permuted_metrics,
     quantile_bins,
-    smoothed_text,
+    smoothed_targets,
     standardised,
 )
 from ssense.retrieval import chance_metrics, metrics_of, ranks_of
@@ -43,9 +43,9 @@ def test_lengths_are_scored_by_their_distance_from_the_line_of_least_squares():
 def test_smoothing_goes_from_the_nearest_neighbour_to_the_mean():
     train_at, train_text = torch.arange(10.0).double(), tensor(10, 4)
     at = torch.tensor([2.2, 8.9]).double()
-    torch.testing.assert_close(smoothed_text(train_at, train_text, at, 1e-3), train_text[[2, 9]])
+    torch.testing.assert_close(smoothed_targets(train_at, train_text, at, 1e-3), train_text[[2, 9]])
     everything = train_text.mean(dim=0).expand(2, 4)
-    torch.testing.assert_close(smoothed_text(train_at, train_text, at, 1e4), everything)
+    torch.testing.assert_close(smoothed_targets(train_at, train_text, at, 1e4), everything)
 
 
 def test_the_bandwidth_is_the_one_that_retrieves_best():
@@ -62,7 +62,7 @@ def test_several_features_are_near_where_all_of_them_are():
     for query in at:
         weights = torch.exp(-0.5 * ((query - train_at) / (0.7 * spread)).square().sum(dim=1))
         expected.append((weights[:, None] * train_text).sum(dim=0) / weights.sum())
-    found = smoothed_text(train_at, train_text, at, 0.7)
+    found = smoothed_targets(train_at, train_text, at, 0.7)
     torch.testing.assert_close(found, torch.stack(expected))
     # A feature that never varies says nothing.
     constant = torch.ones(30, 1).double(), torch.full((5, 1), 9.0).double()
@@ -70,7 +70,7 @@ def test_several_features_are_near_where_all_of_them_are():
         torch.cat([values, each], dim=1)
         for values, each in zip((train_at, at), constant, strict=True)
     ]
-    torch.testing.assert_close(smoothed_text(more[0], train_text, more[1], 0.7), found)
+    torch.testing.assert_close(smoothed_targets(more[0], train_text, more[1], 0.7), found)
 
 
 def test_what_is_not_known_of_a_sentence_is_what_training_sentences_are_like():

@@ -19,10 +19,10 @@ from analysis.control.untrained import (
     PERMUTED,
     SIMILAR,
     SIMILAR_CHANCE,
-    Sentences,
+    SentenceTable,
     brainless_scores,
     of_scores,
-    read_sentences,
+    read_sentence_table,
 )
 from analysis.control.untrained import TEXT as TEXT_CONTROL
 from ssense.data.dataset import Dataset
@@ -37,27 +37,27 @@ from ssense.retrieval import chance_metrics, metrics_of, ranks_of
 from ssense.targets.text import TextSpec, cached_embeddings
 
 
-def without_brain(sentences: Sentences, split: Split) -> dict[str, dict[str, float]]:
+def without_brain(sentences: SentenceTable, split: Split) -> dict[str, dict[str, float]]:
     """Metrics of the controls that see no signal, on one test split."""
     own = torch.arange(len(split.test))
     found = brainless_scores(sentences, split)
     return {name: metrics_of(ranks_of(scores, own)) for name, scores in found.items()}
 
 
-def sentences_of(folder: Path, **spec: object) -> Sentences:
+def sentences_of(folder: Path, **spec: object) -> SentenceTable:
     write_synthetic(folder / "recording", SyntheticSpec(coupling=0, **spec))
     recording = open_recording(folder / "recording", "sub_9", "trial000")
     segments = select_segments(recording, SegmentSpec.literal())
     text = cached_embeddings(segments.text, TextSpec(weights="untrained"), UPath(folder / "text"))
-    return Sentences(
+    return SentenceTable(
         duration=torch.from_numpy(segments.offset_s - segments.onset_s),
         onset=torch.from_numpy(np.asarray(segments.onset_s)).double(),
         length=torch.tensor([float(len(words)) for words in segments.text]).double(),
-        text=text.double(),
+        targets=text.double(),
     )
 
 
-def recalls(sentences: Sentences, control: str) -> tuple[float, float]:
+def recalls(sentences: SentenceTable, control: str) -> tuple[float, float]:
     """Mean Recall@10 of a control over seeds, and chance."""
     n = len(sentences.duration)
     splits = [seeded_split(n, seed) for seed in range(10)]
@@ -84,7 +84,7 @@ def test_sentences_that_follow_each_other_are_told_by_their_onset():
     text = scene[torch.arange(n) // 10] + 0.1 * torch.randn(
         n, 16, generator=torch.Generator().manual_seed(1)
     )
-    alone = Sentences(duration=torch.rand(n).double(), onset=onset, length=onset, text=text)
+    alone = SentenceTable(duration=torch.rand(n).double(), onset=onset, length=onset, targets=text)
     found = without_brain(alone, seeded_split(n, 0))
     chance = chance_metrics(40)["recall@10"]
     assert found[ONSET]["recall@10"] > 2 * chance
@@ -94,11 +94,11 @@ def test_sentences_that_follow_each_other_are_told_by_their_onset():
 def test_durations_that_are_all_the_same_give_nothing_away():
     n = 200
     text = torch.randn(n, 16, generator=torch.Generator().manual_seed(0)).double()
-    same = Sentences(
+    same = SentenceTable(
         duration=torch.full((n,), 3.5).double(),
         onset=torch.arange(n).double(),
         length=torch.arange(n).double() % 40,
-        text=text,
+        targets=text,
     )
     found = [without_brain(same, seeded_split(n, seed)) for seed in range(10)]
     chance = chance_metrics(40)["recall@10"]
@@ -110,10 +110,10 @@ def test_durations_that_are_all_the_same_give_nothing_away():
 ANT_MAN = Path(__file__).parents[2] / "data" / "antman_sentence_timings.csv"
 
 
-def ant_man() -> Sentences:
+def ant_man() -> SentenceTable:
     """When the sentences of a real movie were said and how long they are, with made-up topics.
 
-    Sentences of over 30 characters, a quarter, are about something, which changes every minute;
+    SentenceTable of over 30 characters, a quarter, are about something, which changes every minute;
     the others are about nothing. So onset retrieves about as well as by the real dialogue.
     """
     timings = read_sentence_timings(ANT_MAN)
@@ -123,11 +123,11 @@ def ant_man() -> Sentences:
     topics = generator.standard_normal((200, 48))[np.floor(onset / 60).astype(int)]
     share = np.where(n_characters[kept] > 30, 0.43, 0.0)[:, None]
     text = np.sqrt(share) * topics + np.sqrt(1 - share) * generator.standard_normal(topics.shape)
-    return Sentences(
+    return SentenceTable(
         duration=torch.from_numpy(timings.offset_s[kept] - onset),
         onset=torch.from_numpy(onset),
         length=torch.from_numpy(n_characters[kept]),
-        text=torch.from_numpy(text),
+        targets=torch.from_numpy(text),
     )
 
 
@@ -150,11 +150,11 @@ def test_duration_and_place_together_reach_what_neither_does_alone_on_a_real_mov
 def test_where_only_one_of_the_two_knows_anything_the_other_does_no_harm():
     n, generator = 600, np.random.default_rng(0)
     length = generator.uniform(5, 60, n)
-    alone = Sentences(
+    alone = SentenceTable(
         duration=torch.from_numpy(length / 15 + 0.01 * generator.standard_normal(n)),
         onset=torch.arange(n).double(),
         length=torch.from_numpy(length),
-        text=torch.from_numpy(generator.standard_normal((n, 16))),
+        targets=torch.from_numpy(generator.standard_normal((n, 16))),
     )
     found = [without_brain(alone, seeded_split(n, seed)) for seed in range(3)]
     mean = {name: np.mean([each[name]["recall@10"] for each in found]) for name in found[0]}
@@ -168,11 +168,11 @@ def test_sentences_that_sound_alike_are_told_by_their_sound():
     text = np.tanh(sound @ generator.standard_normal((2, 24)))
     acoustics = np.column_stack([1e4 * sound, np.full(n, 3.0), generator.standard_normal(n)])
     acoustics[generator.random(acoustics.shape) < 0.05] = np.nan
-    sentences = Sentences(
+    sentences = SentenceTable(
         duration=torch.ones(n).double(),
         onset=torch.arange(n).double(),
         length=torch.ones(n).double(),
-        text=torch.from_numpy(text),
+        targets=torch.from_numpy(text),
         acoustics=torch.from_numpy(acoustics),
     )
     found = without_brain(sentences, seeded_split(n, 0))
@@ -187,13 +187,13 @@ def test_sentences_whose_sound_nobody_knows_are_retrieved_by_chance_or_not_at_al
         "duration": torch.ones(n).double(),
         "onset": torch.arange(n).double(),
         "length": torch.ones(n).double(),
-        "text": torch.randn(n, 8, generator=torch.Generator().manual_seed(0)).double(),
+        "targets": torch.randn(n, 8, generator=torch.Generator().manual_seed(0)).double(),
     }
-    unknown = Sentences(**known, acoustics=torch.full((n, 2), torch.nan).double())
+    unknown = SentenceTable(**known, acoustics=torch.full((n, 2), torch.nan).double())
     found = [without_brain(unknown, seeded_split(n, seed))[ACOUSTIC] for seed in range(5)]
     chance = chance_metrics(20)["recall@10"]
     assert [each["recall@10"] for each in found] == pytest.approx([chance] * 5)
-    assert ACOUSTIC not in without_brain(Sentences(**known), seeded_split(n, 0))
+    assert ACOUSTIC not in without_brain(SentenceTable(**known), seeded_split(n, 0))
 
 
 # ---------------------------------------------------------------- what is known of sentences
@@ -242,7 +242,7 @@ def shard_folder(folder: Path, recording: Path, with_sound: bool) -> tuple[UPath
 
 def test_the_duration_of_a_sentence_is_that_of_its_words(recording, tmp_path):
     folder, dataset = shard_folder(tmp_path, recording, with_sound=True)
-    found = read_sentences(folder, dataset, UPath(recording))
+    found = read_sentence_table(folder, dataset, UPath(recording))
     context_s = 0.5 + 1.0
     spans_s = torch.from_numpy(dataset.spans_s[:, 1] - dataset.spans_s[:, 0])
     torch.testing.assert_close(found.duration + context_s, spans_s, atol=2 / 128, rtol=0)
@@ -254,16 +254,16 @@ def test_the_sound_is_in_the_shards_or_else_in_the_recording_they_were_made_from
     kept, dataset = shard_folder(tmp_path / "new", recording, with_sound=True)
     without, _ = shard_folder(tmp_path / "old", recording, with_sound=False)
     gone = UPath(tmp_path / "gone")
-    sound = read_sentences(kept, dataset, gone).acoustics
+    sound = read_sentence_table(kept, dataset, gone).acoustics
     assert sound.shape == (len(dataset), 6)
     assert sound.isfinite().any(dim=0).all()
-    again = read_sentences(without, dataset, UPath(recording)).acoustics
+    again = read_sentence_table(without, dataset, UPath(recording)).acoustics
     torch.testing.assert_close(again, sound, equal_nan=True)
-    assert read_sentences(without, dataset, gone).acoustics is None
+    assert read_sentence_table(without, dataset, gone).acoustics is None
     other = tmp_path / "other" / "transcripts" / "synthetic" / "features.csv"
     other.parent.mkdir(parents=True)
     other.write_bytes((recording / "transcripts/synthetic/features.csv").read_bytes() + b"\n")
-    assert read_sentences(without, dataset, UPath(tmp_path / "other")).acoustics is None
+    assert read_sentence_table(without, dataset, UPath(tmp_path / "other")).acoustics is None
 
 
 # ---------------------------------------------------------------- permutations

@@ -10,15 +10,20 @@ from scipy import stats
 
 from analysis.measure.comparison import (
     SHARES,
+    UNBOUNDED,
+    Bounds,
+    Comparison,
+    Scores,
     above,
-    against_chance,
-    between,
     bounded,
+    compare,
     comparison_rows,
     comparison_values,
+    difference_over_seeds,
     further_legend,
     further_rows,
     paired_differences,
+    pairs_of,
     spread,
 )
 from analysis.measure.formats import plain
@@ -33,8 +38,28 @@ SCORES = {
 }
 
 
+def between(
+    scores: Scores, baseline: str | None = None, bounds: Bounds = UNBOUNDED, **stated: float
+) -> list[Comparison]:
+    """Each with each, or all with a baseline, at the seeds of one recording."""
+    differences = [
+        difference_over_seeds(f"{a} vs {b}", scores[a], scores[b], *SIZES, bounds=bounds)
+        for a, b in pairs_of(scores, baseline)
+    ]
+    return compare(differences, **stated)
+
+
+def against_chance(scores: Scores, chance: np.ndarray) -> list[Comparison]:
+    """Each with what guessing reaches at the same seed."""
+    differences = [
+        difference_over_seeds(f"{name} vs chance", values, chance, *SIZES, bounds=above(chance))
+        for name, values in scores.items()
+    ]
+    return compare(differences)
+
+
 def test_every_pair_is_compared_by_seed_and_adjusted_for_all():
-    comparisons = between(SCORES, *SIZES)
+    comparisons = between(SCORES)
     pairs = list(combinations(SCORES, 2))
     assert [c.name for c in comparisons] == [f"{a} vs {b}" for a, b in pairs]
     tests = [corrected_resampled_ttest(SCORES[a] - SCORES[b], *SIZES) for a, b in pairs]
@@ -48,7 +73,7 @@ def test_every_pair_is_compared_by_seed_and_adjusted_for_all():
 
 
 def test_a_baseline_leaves_fewer_comparisons_to_adjust_for():
-    comparisons = between(SCORES, *SIZES, baseline="none")
+    comparisons = between(SCORES, baseline="none")
     assert [c.name for c in comparisons] == ["a vs none", "b vs none"]
     smallest = min(c.corrected.pvalue for c in comparisons)
     assert min(c.p_holm for c in comparisons) == 2 * smallest
@@ -56,15 +81,15 @@ def test_a_baseline_leaves_fewer_comparisons_to_adjust_for():
 
 def test_chance_is_that_of_the_seed():
     chance = np.linspace(0.03, 0.05, 10)
-    (none, *_) = against_chance(SCORES, chance, *SIZES)
+    (none, *_) = against_chance(SCORES, chance)
     assert none.name == "none vs chance"
     assert none.corrected == corrected_resampled_ttest(SCORES["none"] - chance, *SIZES)
 
 
 def test_an_interval_ends_where_differences_of_shares_do():
     a, b = np.array([1.0, 0.3]), np.array([0.0, 0.2])
-    (own,) = between({"a": a, "b": b}, *SIZES)
-    (shares,) = between({"a": a, "b": b}, *SIZES, bounds=SHARES)
+    (own,) = between({"a": a, "b": b})
+    (shares,) = between({"a": a, "b": b}, bounds=SHARES)
     assert own.corrected == corrected_resampled_ttest(a - b, *SIZES)
     assert own.corrected.low < -1
     assert own.corrected.high > 1
@@ -76,9 +101,9 @@ def test_an_interval_ends_where_differences_of_shares_do():
 def test_no_share_is_further_from_chance_than_all_or_nothing():
     chance = np.array([0.4, 0.5])
     assert above(chance) == pytest.approx((-0.45, 0.55))
-    (wide,) = against_chance({"a": np.array([1.0, 0.5])}, chance, *SIZES)
+    (wide,) = against_chance({"a": np.array([1.0, 0.5])}, chance)
     assert (wide.corrected.low, wide.corrected.high) == above(chance)
-    (narrow,) = against_chance({"a": chance + np.array([0.1, 0.101])}, chance, *SIZES)
+    (narrow,) = against_chance({"a": chance + np.array([0.1, 0.101])}, chance)
     expected = corrected_resampled_ttest([0.1, 0.101], *SIZES)
     assert narrow.corrected == pytest.approx(expected)
 
@@ -94,7 +119,7 @@ STEPS = np.round(0.1 * np.arange(1, 6), 1)
 
 def test_a_difference_that_is_the_same_everywhere_is_not_testable():
     assert len(set((STEPS + 0.1) - STEPS)) > 1
-    (found,) = between({"a": STEPS, "b": STEPS + 0.1}, *SIZES)
+    (found,) = between({"a": STEPS, "b": STEPS + 0.1})
     assert not found.corrected.testable
     (row,) = comparison_rows([found], "comparison", plain)
     assert (row["difference"], row["95 % interval"], row["d"]) == ("-0.1", "–", "–")
@@ -109,7 +134,7 @@ def test_a_difference_that_is_the_same_everywhere_is_not_testable():
 
 
 def test_what_is_not_testable_counts_among_the_comparisons():
-    one, _, other = between({**SCORES, "b": SCORES["a"] + 0.01}, *SIZES)
+    one, _, other = between({**SCORES, "b": SCORES["a"] + 0.01})
     assert not other.corrected.testable
     assert one.p_holm == pytest.approx(2 * one.corrected.pvalue)
     assert one.n_comparisons == 3
@@ -118,7 +143,7 @@ def test_what_is_not_testable_counts_among_the_comparisons():
 def test_scores_that_differ_by_rounding_alone_are_equal():
     b = STEPS + np.array([1e-16, -1e-16, 0, 2e-16, 0])
     assert (b != STEPS).any()
-    (found,) = between({"a": STEPS, "b": b}, *SIZES)
+    (found,) = between({"a": STEPS, "b": b})
     assert (found.corrected.mean, found.corrected.pvalue) == (0, 1)
     assert found.wins == 0.5
 
@@ -136,7 +161,7 @@ def test_what_differs_by_more_than_rounding_is_left_alone(thousandths):
 
 
 def test_what_other_tests_say_is_shown():
-    (found, *_) = between(SCORES, *SIZES, equivalence=0.003)
+    (found, *_) = between(SCORES, equivalence=0.003)
     (row,) = further_rows([found])
     d = SCORES["none"] - SCORES["a"]
     posterior = stats.t(9, d.mean(), np.sqrt((1 / 10 + 292 / 872) * d.var(ddof=1)))
