@@ -43,10 +43,10 @@ from analysis.measure.evaluation import (
 )
 from analysis.measure.further_cells import train_further
 from analysis.measure.looks import Recorded, count_looks, record_look, withdrawn_unless_shown
-from analysis.measure.protocol import (
+from analysis.measure.seed_results import (
     FRESH_SEEDS,
     SEARCH_SEEDS,
-    Protocol,
+    SeedResult,
     caption,
     difference_rows,
     mean_rows,
@@ -98,13 +98,13 @@ def screen_rows(rows: formats.Rows) -> formats.Rows:
 
 
 def markdown(material: Material) -> str:
-    """Write the tables as Markdown: for each protocol its scores and the tests of every metric."""
+    """Write the tables as Markdown: scores and the tests of every metric, by kind of seeds."""
     parts = [f"# Test evaluation of {material.ledger.folder.name}\n", f"{material.verdict}\n"]
     parts += [f"{note}\n" for note in (*material.missing_note, *material.notes)]
-    for protocol in material.protocols:
-        evaluation = protocol.evaluation
+    for result in material.results:
+        evaluation = result.evaluation
         rows = [*table_rows(evaluation), *material.task.published()]
-        parts += [f"## {protocol.name.capitalize()}\n", f"{protocol.caption}\n"]
+        parts += [f"## {result.name.capitalize()}\n", f"{result.caption}\n"]
         parts.append(markdown_table(rows))
         parts += [markdown_table(difference_rows(evaluation, m)) for m in evaluation.chance]
     return "\n".join([*parts, f"{material.last.evaluation.legend}\n"])
@@ -112,15 +112,15 @@ def markdown(material: Material) -> str:
 
 def number_tables(material: Material) -> dict[str, formats.Rows]:
     """List means, tests and scores as numbers, by the name of their file."""
-    protocols, missing = material.protocols, {"missing_cells": len(material.missing)}
+    results, missing = material.results, {"missing_cells": len(material.missing)}
     of_scores = partial(score_rows, split=material.search.sweep.specification.split)
-    listed: Mapping[str, Callable[[Protocol], list[dict[str, object]]]] = {
+    listed: Mapping[str, Callable[[SeedResult], list[dict[str, object]]]] = {
         "table": mean_rows,
         "tests": value_rows,
         "scores": of_scores,
     }
     return {
-        name: [row | missing for protocol in protocols for row in rows(protocol)]
+        name: [row | missing for result in results for row in rows(result)]
         for name, rows in listed.items()
     }
 
@@ -149,13 +149,13 @@ def write_report(
     }
     for name, rows in number_tables(material).items():
         files[f"{name}.csv"] = formats.csv_table(rows)
-    for protocol in material.protocols:
-        rows = [*table_rows(protocol.evaluation), *material.task.published()]
-        words = " ".join([protocol.caption, *material.missing_note])
-        files[f"{protocol.file_name}.tex"] = formats.latex_table(rows, words)
-        tests = difference_rows(protocol.evaluation, protocol.evaluation.primary)
-        files[f"{protocol.file_name}_tests.tex"] = formats.latex_table(
-            tests, protocol.evaluation.legend
+    for result in material.results:
+        rows = [*table_rows(result.evaluation), *material.task.published()]
+        words = " ".join([result.caption, *material.missing_note])
+        files[f"{result.file_name}.tex"] = formats.latex_table(rows, words)
+        tests = difference_rows(result.evaluation, result.evaluation.primary)
+        files[f"{result.file_name}_tests.tex"] = formats.latex_table(
+            tests, result.evaluation.legend
         )
     for name, picture in pictures.items():
         for kind in FIGURE_KINDS:
@@ -189,9 +189,9 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
     ledger = material.ledger
     sweep, origin = material.search.sweep, ledger.description().origin
     metrics = {
-        f"{protocol.name}/{family}/{metric}": float(values.mean())
-        for protocol in material.protocols
-        for family, by_metric in protocol.evaluation.scores.items()
+        f"{result.name}/{family}/{metric}": float(values.mean())
+        for result in material.results
+        for family, by_metric in result.evaluation.scores.items()
         for metric, values in by_metric.items()
     }
     number = count_looks(ledger)
@@ -319,18 +319,18 @@ def material_of(found: Gathered, look: Recorded) -> Material:
         found: What the evaluation of a sweep found.
         look: The look at its test splits, which is one for all seeds of a run.
     """
-    task, protocols = found.task, []
+    task, results = found.task, []
     for name, evaluation in found.evaluations.items():
         known = task.choice_knows(look.standing(evaluation.seeds))
         words = caption(evaluation, task.tested(evaluation), known, task.caption_end(name))
-        protocols.append(Protocol(name=name, evaluation=evaluation, look=known, caption=words))
+        results.append(SeedResult(name=name, evaluation=evaluation, look=known, caption=words))
     search = found.searches[SEARCH_SEEDS]
     return Material(
         ledger=found.ledger,
         search=search,
         task=task,
         stimuli=found.stimuli,
-        protocols=protocols,
+        results=results,
         records=searched_records(found.searches.values()),
         missing=missing_cells(search),
         notes=noise_floor(found.ledger),
@@ -410,15 +410,15 @@ def searched_records(searches: Iterable[Search]) -> list[Record]:
 
 
 def show(material: Material) -> None:
-    """Print the verdict, the tables, and the tests of the last protocol, the strictest."""
+    """Print the verdict, the tables, and the tests at the strictest seeds."""
     published, last = material.task.published(), material.last.evaluation
     say(material.verdict)
     for note in (*material.missing_note, *material.notes):
         say(note)
-    for protocol in material.protocols:
-        rows = [*table_rows(protocol.evaluation), *published]
+    for result in material.results:
+        rows = [*table_rows(result.evaluation), *published]
         console.print(formats.screen_table(screen_rows(rows)))
-        say(protocol.caption)
+        say(result.caption)
     for family, configuration in last.chosen.items():
         if configuration:
             say(f"Best of {family}: {describe(configuration)}.")

@@ -29,7 +29,7 @@ import numpy as np
 from analysis.control.scores import PRIMARY
 from analysis.measure import formats, subject_sweeps
 from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
-from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS
+from analysis.measure.seed_results import FRESH_SEEDS, SEARCH_SEEDS
 from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
 from analysis.report.findings import explained_by, in_list, is_above, verdict
 from analysis.report.origin import control_verdict, read_controls

@@ -12,7 +12,7 @@ from analysis.measure import formats
 from analysis.measure.comparison import Comparison
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.examples import repeated
-from analysis.measure.protocol import candidates
+from analysis.measure.seed_results import candidates
 from ssense.engine.core.power import ALPHA, POWER, detectable_errors
 from ssense.retrieval import metric_title
 

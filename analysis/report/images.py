@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.measure.evaluation import Evaluation
-from analysis.measure.protocol import FRESH_SEEDS, candidates
+from analysis.measure.seed_results import FRESH_SEEDS, candidates
 from analysis.report.material import TaskReport, plain_verdict
 from analysis.report.origin import Facts
 from ssense.choices import UNTRAINED

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.measure.evaluation import Evaluation, leading_family
-from analysis.measure.protocol import FRESH_SEEDS, Protocol
+from analysis.measure.seed_results import FRESH_SEEDS, SeedResult
 from analysis.report.findings import verdict
 from analysis.report.origin import Facts
 from analysis.report.page import Block, Picture
@@ -75,7 +75,7 @@ class Material:
         search: The search of the sweep, as far as it has come.
         task: What is said of the sweep's task alone.
         stimuli: The stimuli of the dataset by name, as examples show them.
-        protocols: Evaluations, the strictest last.
+        results: What was found at the seeds of the search and at fresh ones, the strictest last.
         records: Records of all cells that were evaluated or that the evaluated ones were chosen
             among; one at least.
         missing: Names of the cells that the choice went without.
@@ -87,16 +87,16 @@ class Material:
     search: Search
     task: TaskReport
     stimuli: Sequence[str]
-    protocols: Sequence[Protocol]
+    results: Sequence[SeedResult]
     records: Sequence[Record]
     missing: Sequence[str]
     notes: Sequence[str]
     written_at: str
 
     @property
-    def last(self) -> Protocol:
-        """The strictest protocol."""
-        return self.protocols[-1]
+    def last(self) -> SeedResult:
+        """The result at the strictest seeds."""
+        return self.results[-1]
 
     @property
     def leader(self) -> str:

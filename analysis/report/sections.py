@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis.measure.examples import examples
-from analysis.measure.protocol import Protocol, candidates, difference_rows, table_rows
+from analysis.measure.seed_results import SeedResult, candidates, difference_rows, table_rows
 from analysis.report.figures import (
     Curve,
     Trial,
@@ -51,7 +51,7 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
     made = provenance_facts(ledger, material.records, material.written_at)
     return [
         Section("What it shows", [Words([material.verdict])]),
-        *(_test_section(material, protocol, pictures) for protocol in material.protocols[::-1]),
+        *(_test_section(material, result, pictures) for result in material.results[::-1]),
         Section("What the score is made of", _score_blocks(material, pictures)),
         Section("What was run, and on what", [run, data]),
         Section(
@@ -68,8 +68,8 @@ def draw_pictures(material: Material) -> dict[str, Picture]:
     if swept_fields(trials):
         drawn.append(_response_picture(material, trials))
     drawn += material.task.pictures(material.last.evaluation, material.leader)
-    for protocol in material.protocols:
-        drawn += _protocol_pictures(protocol)
+    for result in material.results:
+        drawn += _result_pictures(result)
     return {picture.name: picture for picture in drawn}
 
 
@@ -122,21 +122,21 @@ def example_rows(material: Material) -> tuple[str, list[dict[str, Cell]]]:
 
 
 def _test_section(
-    material: Material, protocol: Protocol, pictures: Mapping[str, Picture]
+    material: Material, result: SeedResult, pictures: Mapping[str, Picture]
 ) -> Section:
-    evaluation = protocol.evaluation
+    evaluation = result.evaluation
     rows = [*table_rows(evaluation), *material.task.published()]
     title = metric_title(evaluation.primary)
     notes = [*material.missing_note, *material.notes]
-    first = notes if protocol is material.last else []
+    first = notes if result is material.last else []
     return Section(
-        f"Test at {protocol.name}",
+        f"Test at {result.name}",
         [
             Words(first),
-            Grid(protocol.caption, rows),
+            Grid(result.caption, rows),
             Points([*findings(evaluation), power_note(evaluation)]),
-            pictures[protocol.file_name],
-            pictures[f"{protocol.file_name}_recall"],
+            pictures[result.file_name],
+            pictures[f"{result.file_name}_recall"],
             Grid(
                 f"Tests of {title}, differences in points. {evaluation.legend}",
                 difference_rows(evaluation, evaluation.primary),
@@ -155,8 +155,8 @@ def _score_blocks(material: Material, pictures: Mapping[str, Picture]) -> list[B
     ]
 
 
-def _protocol_pictures(protocol: Protocol) -> list[Picture]:
-    evaluation, name = protocol.evaluation, protocol.file_name
+def _result_pictures(result: SeedResult) -> list[Picture]:
+    evaluation, name = result.evaluation, result.file_name
     ranks = {
         family: [r.ranks for r in by_seed] for family, by_seed in evaluation.retrievals.items()
     }
@@ -165,12 +165,12 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
         family: evaluation.means([f"recall@{k}" for k in range(1, max(sizes) + 1)], family)
         for family in ranks
     }
-    on_what, n_test = f"{len(evaluation.seeds)} {protocol.name}", candidates(evaluation)
+    on_what, n_test = f"{len(evaluation.seeds)} {result.name}", candidates(evaluation)
     true = f"true {evaluation.stimulus}"
     return [
         Picture(
             name,
-            f"Test scores by family and seed, {protocol.name}",
+            f"Test scores by family and seed, {result.name}",
             f"Test scores of each family's best configuration at {on_what}. A grey line joins the "
             "scores of one seed, which share split, initial weights and order of batches; dashed: "
             "what a random ranking reaches.",
@@ -178,7 +178,7 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
         ),
         Picture(
             f"{name}_recall",
-            f"Recall at every k by family, {protocol.name}",
+            f"Recall at every k by family, {result.name}",
             f"Share of test queries whose {true} is among the first k of {n_test} "
             f"candidates: mean over {on_what} and its 95 % interval at each k, by the same units "
             "as the tests; dashed: chance, k of all candidates.",
@@ -186,7 +186,7 @@ def _protocol_pictures(protocol: Protocol) -> list[Picture]:
         ),
         Picture(
             f"{name}_ranks",
-            f"Histogram of the {true}'s rank by family, {protocol.name}",
+            f"Histogram of the {true}'s rank by family, {result.name}",
             f"Rank of the {true} among {n_test} candidates, over all queries of {on_what}, "
             "as multiples of what a random ranking gives (dashed).",
             rank_figure(ranks, evaluation.stimulus),

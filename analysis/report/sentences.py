@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analysis.control.scores import PRIMARY, control_rows
 from analysis.measure.evaluation import Evaluation
-from analysis.measure.protocol import FRESH_SEEDS, candidates
+from analysis.measure.seed_results import FRESH_SEEDS, candidates
 from analysis.report.figures import bar_figure
 from analysis.report.findings import explained_by, is_above, repeats_note
 from analysis.report.material import TaskReport, plain_verdict

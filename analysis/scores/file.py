@@ -17,8 +17,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from analysis.measure.protocol import FRESH_SEEDS
 from analysis.measure.score_splits import COLUMNS, Splits, read_splits
+from analysis.measure.seed_results import FRESH_SEEDS
 from analysis.scores.sheet import (
     CONFIGURATION,
     INDEX,

@@ -40,10 +40,10 @@ from analysis.measure.evaluation import (
     require_all,
     take_up,
 )
-from analysis.measure.protocol import (
+from analysis.measure.seed_results import (
     FRESH_SEEDS,
     SEARCH_SEEDS,
-    Protocol,
+    SeedResult,
     difference_rows,
     mean_rows,
     table_rows,
@@ -502,7 +502,7 @@ def gathered(ledger: Ledger, written_at: str = "today") -> Material:
         search=take_up(ledger),
         task=task_report(ledger, dataset),
         stimuli=dataset.stimuli,
-        protocols=[Protocol(name=SEARCH_SEEDS, evaluation=evaluation, look="", caption="caption")],
+        results=[SeedResult(name=SEARCH_SEEDS, evaluation=evaluation, look="", caption="caption")],
         records=searched_records([take_up(ledger)]),
         missing=[],
         notes=[],
@@ -654,8 +654,8 @@ def test_the_verdict_takes_the_controls_into_account_and_says_their_seeds(ledger
         ["no masking", "electrode"], material.last.evaluation.comparisons("recall@10"), ""
     )
     assert tests.removeprefix("In , ").removesuffix(".") in material.verdict
-    fresh = Protocol(name=FRESH_SEEDS, evaluation=material.last.evaluation, look="", caption="")
-    of_fresh = dataclasses.replace(material, protocols=[*material.protocols, fresh]).verdict
+    fresh = SeedResult(name=FRESH_SEEDS, evaluation=material.last.evaluation, look="", caption="")
+    of_fresh = dataclasses.replace(material, results=[*material.results, fresh]).verdict
     assert of_fresh.startswith("In Recall@10 at fresh seeds, ")
     assert of_fresh.endswith(
         f"; by the controls of {family}, which were run at the seeds of the search and not at "
@@ -880,8 +880,8 @@ def test_the_files_hold_the_evaluation(looked_twice):
     ]
     with (folder / "table.csv").open() as file:
         means = list(csv.DictReader(file))
-    protocol = Protocol(name=SEARCH_SEEDS, evaluation=evaluation, look="", caption="")
-    rows = [row | {"missing_cells": 0} for row in mean_rows(protocol)]
+    result = SeedResult(name=SEARCH_SEEDS, evaluation=evaluation, look="", caption="")
+    rows = [row | {"missing_cells": 0} for row in mean_rows(result)]
     assert means == [{k: str(v) for k, v in row.items()} for row in rows]
     with (folder / "tests.csv").open() as file:
         tests = list(csv.DictReader(file))

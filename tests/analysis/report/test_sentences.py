@@ -7,7 +7,7 @@ import pytest
 from upath import UPath
 
 from analysis.measure.evaluation import Evaluation
-from analysis.measure.protocol import FRESH_SEEDS, SEARCH_SEEDS, caption, table_rows
+from analysis.measure.seed_results import FRESH_SEEDS, SEARCH_SEEDS, caption, table_rows
 from analysis.report.sentences import SentenceReport
 from ssense.choices import SplitKind
 from ssense.data.dataset import Dataset

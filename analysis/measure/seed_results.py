@@ -1,4 +1,4 @@
-"""A protocol: the evaluation of the chosen configurations at some seeds, and its tables."""
+"""The evaluation of the chosen configurations at some seeds, as it is reported, and its tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FRESH_SEEDS = "fresh seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class SeedResult:
     """One evaluation as it is reported.
 
     Attributes:
@@ -37,12 +37,12 @@ class Protocol:
 
     @property
     def file_name(self) -> str:
-        """Name of the protocol's files: "search_seeds"."""
+        """Name of its files: "search_seeds"."""
         return self.name.replace(" ", "_")
 
 
 def caption(evaluation: Evaluation, tested: str, looks: str, end: str) -> str:
-    """Say in words what the table of a protocol shows and on what.
+    """Say in words what the table of an evaluation shows and on what.
 
     Args:
         evaluation: The evaluation that the caption describes.
@@ -82,18 +82,18 @@ def difference_rows(evaluation: Evaluation, metric: str) -> list[dict[str, str]]
     )
 
 
-def score_rows(protocol: Protocol, split: str) -> list[dict[str, object]]:
+def score_rows(result: SeedResult, split: str) -> list[dict[str, object]]:
     """List every score, one row per family and seed, as fractions; and what tests have to know.
 
     Args:
-        protocol: The evaluation.
+        result: The evaluation.
         split: The kind of its splits.
     """
-    evaluation = protocol.evaluation
+    evaluation = result.evaluation
     splits = {SPLIT: split, N_TRAIN: evaluation.n_train, N_TEST: evaluation.n_test}
     return [
         {
-            "protocol": protocol.name,
+            "protocol": result.name,
             "family": family,
             "seed": seed,
             **{name: values[i] for name, values in by_metric.items()},
@@ -104,12 +104,12 @@ def score_rows(protocol: Protocol, split: str) -> list[dict[str, object]]:
     ]
 
 
-def mean_rows(protocol: Protocol) -> list[dict[str, object]]:
+def mean_rows(result: SeedResult) -> list[dict[str, object]]:
     """List means and sds, one row per family, as fractions."""
-    evaluation = protocol.evaluation
+    evaluation = result.evaluation
     return [
         {
-            "protocol": protocol.name,
+            "protocol": result.name,
             "family": family,
             "configuration": describe(evaluation.chosen[family]),
             "seeds": len(evaluation.seeds),
@@ -121,10 +121,10 @@ def mean_rows(protocol: Protocol) -> list[dict[str, object]]:
     ]
 
 
-def value_rows(protocol: Protocol) -> list[dict[str, object]]:
+def value_rows(result: SeedResult) -> list[dict[str, object]]:
     """List the tests of every metric as numbers; differences as fractions."""
     return [
-        {"protocol": protocol.name, **row}
-        for metric in protocol.evaluation.chance
-        for row in comparison_values(protocol.evaluation.comparisons(metric), metric)
+        {"protocol": result.name, **row}
+        for metric in result.evaluation.chance
+        for row in comparison_values(result.evaluation.comparisons(metric), metric)
     ]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.measure.protocol import (
-    Protocol,
+from analysis.measure.seed_results import (
+    SeedResult,
     candidates,
     caption,
     difference_rows,
@@ -71,18 +71,18 @@ def test_comparisons_are_paired_corrected_and_adjusted(evaluation):
 
 
 def test_number_tables_keep_every_score(evaluation):
-    protocol = Protocol(name="search seeds", evaluation=evaluation, look="", caption="")
-    rows = score_rows(protocol, "blocked")
+    result = SeedResult(name="search seeds", evaluation=evaluation, look="", caption="")
+    rows = score_rows(result, "blocked")
     assert len(rows) == 2 * 10
     assert {(row["split"], row["n_train"], row["n_test"]) for row in rows} == {("blocked", 872, N)}
     for row in rows:
         by_metric = evaluation.scores[row["family"]]
         assert [row[m] for m in METRICS] == [by_metric[m][row["seed"]] for m in METRICS]
-    (plain, masked) = mean_rows(protocol)
+    (plain, masked) = mean_rows(result)
     assert masked["recall@10"] == pytest.approx(33.5 / N)
     assert plain["recall@10_sd"] == pytest.approx(2 * math.sqrt(55 / 6) / N)
     assert plain["mrr_chance"] == pytest.approx(chance_metrics(N)["mrr"])
-    tests = value_rows(protocol)
+    tests = value_rows(result)
     assert [(row["metric"], row["protocol"]) for row in tests] == [
         (metric, "search seeds") for metric in METRICS for _ in range(3)
     ]
