@@ -86,7 +86,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TriedConfiguration:
     """One configuration as the search saw it.
 
     Attributes:
@@ -296,38 +296,36 @@ def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
     return figure
 
 
-def swept_fields(trials: Sequence[Trial]) -> list[str]:
+def swept_fields(tried: Sequence[TriedConfiguration]) -> list[str]:
     """Fields that any configuration names, in order of appearance."""
-    return list(dict.fromkeys(name for trial in trials for name in trial.configuration))
+    return list(dict.fromkeys(name for each in tried for name in each.configuration))
 
 
-def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
+def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
     """Draw the validation metric against every field that was swept, a panel each.
 
     Args:
-        trials: The search's configurations; one of them at least names a field.
+        tried: The search's configurations; one of them at least names a field.
         metric: Metric of the scores.
     """
-    fields = swept_fields(trials)
+    fields = swept_fields(tried)
     scale, title = _unit(metric)
-    families = list(dict.fromkeys(trial.family for trial in trials))
+    families = list(dict.fromkeys(each.family for each in tried))
     marks = {name: Mark.of(place, len(families)) for place, name in enumerate(families)}
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
-            swept = {t.family for t in trials if field in t.configuration}
-            levels = list(
-                dict.fromkeys(t.configuration[field] for t in trials if t.family in swept)
-            )
+            swept = {t.family for t in tried if field in t.configuration}
+            levels = list(dict.fromkeys(t.configuration[field] for t in tried if t.family in swept))
             places = _places(levels)
             for family, mark in marks.items():
                 if family in swept:
-                    mine = [t for t in trials if t.family == family]
-                    at = [places[trial.configuration[field]] for trial in mine]
+                    mine = [t for t in tried if t.family == family]
+                    at = [places[each.configuration[field]] for each in mine]
                     _response(axis, at, mine, scale, mark)
-            for trial in trials:
-                if not trial.configuration:
-                    level = float(scale * np.mean(trial.scores))
+            for each in tried:
+                if not each.configuration:
+                    level = float(scale * np.mean(each.scores))
                     axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0)
             axis.set_xlabel(field)
             axis.margins(x=0.1)  # room for the shifts
@@ -336,7 +334,7 @@ def response_figure(trials: Sequence[Trial], metric: str) -> Figure:
             elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
         figure.supylabel(f"validation {title}")
-        _response_legend(figure, trials, marks)
+        _response_legend(figure, tried, marks)
     return figure
 
 
@@ -417,21 +415,21 @@ def _places(levels: Sequence[float | str]) -> dict[float | str, float]:
 
 
 def _response(
-    axis: Axes, at: Sequence[float], trials: Sequence[Trial], scale: int, mark: Mark
+    axis: Axes, at: Sequence[float], tried: Sequence[TriedConfiguration], scale: int, mark: Mark
 ) -> None:
     """Draw a family's configurations side by side with those of others, and its mean by level."""
     beside = ScaledTranslation(mark.shift / 72, 0, axis.figure.dpi_scale_trans)
     plot = partial(axis.plot, color=mark.colour, transform=axis.transData + beside)
     by_level: dict[float, list[float]] = defaultdict(list)
-    for level, trial in zip(at, trials, strict=True):
-        scores = scale * np.asarray(trial.scores)
+    for level, each in zip(at, tried, strict=True):
+        scores = scale * np.asarray(each.scores)
         mean, spread = scores.mean(), scores.std(ddof=1) if len(scores) > 1 else 0.0
-        ends = (mean - spread, mean + spread) if trial.complete else (mean, mean)
-        face = mark.colour if trial.complete else "none"
+        ends = (mean - spread, mean + spread) if each.complete else (mean, mean)
+        face = mark.colour if each.complete else "none"
         plot([level, level], ends, linewidth=0.8, alpha=0.5)
         plot(level, mean, mark.marker, markerfacecolor=face, markersize=4)
         axis.update_datalim([(level, end) for end in ends])  # which shifted points don't count for
-        if trial.complete:
+        if each.complete:
             by_level[level].append(mean)
     levels = sorted(by_level)
     means = [np.mean(by_level[level]) for level in levels]
@@ -442,8 +440,10 @@ def _spans_decades(levels: Sequence[float]) -> bool:
     return min(levels) > 0 and max(levels) / min(levels) > _DECADES
 
 
-def _response_legend(figure: Figure, trials: Sequence[Trial], marks: Mapping[str, Mark]) -> None:
-    swept = {trial.family for trial in trials if trial.configuration}
+def _response_legend(
+    figure: Figure, tried: Sequence[TriedConfiguration], marks: Mapping[str, Mark]
+) -> None:
+    swept = {each.family for each in tried if each.configuration}
     handles = [
         Line2D([], [], color=mark.colour, marker=mark.marker, linewidth=0.8, markersize=4)
         if family in swept
@@ -451,7 +451,7 @@ def _response_legend(figure: Figure, trials: Sequence[Trial], marks: Mapping[str
         for family, mark in marks.items()
     ]
     names = list(marks)
-    if not all(trial.complete for trial in trials):
+    if not all(each.complete for each in tried):
         handles.append(Line2D([], [], color=GREY, marker="o", mfc="none", ms=4, linewidth=0))
         names.append("not every seed")
     figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)

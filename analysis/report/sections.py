@@ -8,7 +8,7 @@ from analysis.measure.examples import examples
 from analysis.measure.seed_results import SeedResult, candidates, difference_rows, table_rows
 from analysis.report.figures import (
     Curve,
-    Trial,
+    TriedConfiguration,
     candidates_by_seed,
     curve_figure,
     family_figure,
@@ -64,16 +64,16 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
 def draw_pictures(material: Material) -> dict[str, Picture]:
     """Draw every figure of the report, by the name of its files."""
     drawn = [_matrix_picture(material), _curve_picture(material)]
-    trials = search_trials(material.search)
-    if swept_fields(trials):
-        drawn.append(_response_picture(material, trials))
+    tried = tried_configurations(material.search)
+    if swept_fields(tried):
+        drawn.append(_response_picture(material, tried))
     drawn += material.task.pictures(material.last.evaluation, material.leader)
     for result in material.results:
         drawn += _result_pictures(result)
     return {picture.name: picture for picture in drawn}
 
 
-def search_trials(search: Search) -> list[Trial]:
+def tried_configurations(search: Search) -> list[TriedConfiguration]:
     """The configurations with a result, as the search saw them."""
     found = []
     for row in search.rows:
@@ -81,7 +81,7 @@ def search_trials(search: Search) -> list[Trial]:
         if scores:
             complete = len(scores) == len(search.sweep.seeds)
             found.append(
-                Trial(
+                TriedConfiguration(
                     family=row.family,
                     configuration=row.configuration,
                     scores=scores,
@@ -228,9 +228,9 @@ def _curve_picture(material: Material) -> Picture:
     )
 
 
-def _response_picture(material: Material, trials: Sequence[Trial]) -> Picture:
+def _response_picture(material: Material, tried: Sequence[TriedConfiguration]) -> Picture:
     metric = metric_title(material.search.sweep.metric)
-    unswept = " Dashed: the family without any." if any(not t.configuration for t in trials) else ""
+    unswept = " Dashed: the family without any." if any(not t.configuration for t in tried) else ""
     return Picture(
         "response",
         f"Validation {metric} against each swept field",
@@ -239,5 +239,5 @@ def _response_picture(material: Material, trials: Sequence[Trial]) -> Picture:
         "Lines join a family's means at each value, whatever the other fields, over configurations "
         f"with every seed.{unswept} The search looks where scores are high: where marks are few, "
         "little is known.",
-        response_figure(trials, material.search.sweep.metric),
+        response_figure(tried, material.search.sweep.metric),
     )

@@ -19,7 +19,7 @@ from analysis.report.figures import (
     FIGURE_KINDS,
     INK,
     Curve,
-    Trial,
+    TriedConfiguration,
     bar_figure,
     curve_figure,
     family_figure,
@@ -272,18 +272,20 @@ def test_each_curve_is_marked_at_the_epoch_chosen():
     assert drawn.get_supylabel() == "validation Recall@10 (%)"
 
 
-def trial(family: str, scores: tuple[float, ...], complete: bool = True, **values) -> Trial:
+def tried(
+    family: str, scores: tuple[float, ...], complete: bool = True, **values
+) -> TriedConfiguration:
     fields = {name.replace("__", "."): value for name, value in values.items()}
-    return Trial(family=family, configuration=fields, scores=scores, complete=complete)
+    return TriedConfiguration(family=family, configuration=fields, scores=scores, complete=complete)
 
 
 TRIALS = [
-    trial("none", (0.1, 0.3)),
-    trial("mask", (0.2, 0.4), masking__time=0.1),
-    trial("mask", (0.5, 0.5), masking__time=0.5),
-    trial("both", (0.1, 0.1), masking__time=0.1, learning_rate=1e-5),
-    trial("both", (0.3, 0.5), masking__time=0.1, learning_rate=1e-2),
-    trial("both", (0.9,), complete=False, masking__time=0.3, learning_rate=1e-3),
+    tried("none", (0.1, 0.3)),
+    tried("mask", (0.2, 0.4), masking__time=0.1),
+    tried("mask", (0.5, 0.5), masking__time=0.5),
+    tried("both", (0.1, 0.1), masking__time=0.1, learning_rate=1e-5),
+    tried("both", (0.3, 0.5), masking__time=0.1, learning_rate=1e-2),
+    tried("both", (0.9,), complete=False, masking__time=0.3, learning_rate=1e-3),
 ]
 
 
