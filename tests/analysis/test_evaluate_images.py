@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gc
 import html
 import io
 import os
 import re
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import torch
 from upath import UPath
 
 from analysis.compare import main as compare_table
-from analysis.evaluate import main
+from analysis.evaluate import gather, main
 from analysis.measure.comparison import IMAGES_LEGEND
 from analysis.measure.evaluation import best_configurations, evaluate_chosen, take_up
 from analysis.measure.inference import pairing_test, stimulus_test
@@ -26,6 +28,7 @@ from analysis.measure.subject_sweeps import check_alike, subject_ledgers
 from analysis.options import EvaluationOptions, ResultsOptions
 from analysis.report.images import BY_TEST, HELD_OUT
 from ssense.data.synthetic.things import SyntheticThingsSpec
+from ssense.data.things.dataset import ImageDataset
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import SWEEPS, Ledger
@@ -264,6 +267,23 @@ def test_an_interrupt_leaves_the_looks_of_reports_that_are_there(storage, tmp_pa
     assert (folders[0] / "report.html").exists()
     assert not folders[1].exists()
     assert (count_looks(first), count_looks(second)) == (1, 0)
+
+
+def test_an_evaluation_that_waits_for_the_others_keeps_no_dataset(storage, monkeypatch):
+    datasets = []
+
+    def read(ledger: Ledger) -> ImageDataset:
+        data = sweep_dataset(ledger)
+        datasets.append(weakref.ref(data))
+        return data
+
+    monkeypatch.setattr("analysis.evaluate.sweep_dataset", read)
+    (ledger, _) = subject_ledgers(UPath(storage), ())
+    search, options = take_up(ledger), EvaluationOptions(storage=str(storage))
+    found = gather(ledger, search, best_configurations(search), options)
+    gc.collect()
+    assert len(found.stimuli) > 12
+    assert [each() for each in datasets] == [None]
 
 
 def test_what_the_test_chose_is_said_everywhere_and_counts_as_a_look(tmp_path):

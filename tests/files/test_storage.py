@@ -25,6 +25,7 @@ from ssense.errors import UserError, printable
 from ssense.files.storage import (
     create,
     exists,
+    file_size,
     is_local,
     local_copy,
     locate,
@@ -722,6 +723,36 @@ def test_of_files_that_belong_together_a_full_disk_takes_all_or_none(tmp_path, f
     assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == before
     write_together(folder, {name: size * b"2" for name, size in sizes.items()})
     assert {path.name: len(path.read_bytes()) for path in Path(folder).iterdir()} == sizes
+
+
+def test_nothing_can_be_seen_of_files_before_it_is_announced(storage):
+    seen = []
+    folder, contents = storage / "tables", {"report.html": "1", "scores.csv": "2"}
+    write_together(folder, contents, before_any=lambda: seen.append(names_in(folder)))
+    shown = [name for name in seen[0] if not name.startswith(".")]
+    assert (len(seen), shown) == (1, [])
+    assert names(folder) == sorted(contents)
+
+
+def test_files_that_no_disk_has_room_for_are_not_announced(tmp_path, small_disk):
+    announced = []
+    with small_disk(3), pytest.raises(UserError):
+        write_together(UPath(tmp_path), {"a": "12345"}, before_any=lambda: announced.append(1))
+    assert not announced
+
+
+def test_a_file_that_cannot_be_removed_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    remove(UPath(tmp_path) / "missing")
+    with pytest.raises(UserError, match=r"file/inside can't be removed \(.*Check the storage\.$"):
+        remove(UPath(tmp_path) / "file" / "inside")
+
+
+def test_the_size_of_a_file_is_that_of_its_content(storage):
+    write_whole(storage / "file", b"12345")
+    assert file_size(storage / "file") == 5
+    with pytest.raises(UserError, match=r"missing can't be read"):
+        file_size(storage / "missing")
 
 
 def test_a_disk_without_room_for_a_copy_is_one_line(remote, small_disk):

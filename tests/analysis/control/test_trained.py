@@ -16,6 +16,7 @@ from analysis.control.trained import (
 )
 from analysis.controls import Controls, explanation, in_words, run_controls, write_controls
 from analysis.measure.evaluation import best_configurations, take_up
+from analysis.measure.looks import count_looks
 from analysis.options import ControlOptions, TrainedControlName
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.find import find_ledger
@@ -78,7 +79,10 @@ def test_a_run_without_training_takes_the_trained_controls_along(storage, capsys
 
     def run(options: ControlOptions) -> Controls:
         search = take_up(ledger)
+        before = count_looks(ledger)
         controls = run_controls(options, ledger, search, best_configurations(search))
+        assert count_looks(ledger) == before  # they are recorded when all is trained
+        assert bool(controls.other_tests) == (title in controls.scores)
         write_controls(ledger, controls, "")
         return controls
 
