@@ -319,7 +319,7 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
         listed = ", ".join(f"{family} {n}" for family, n in by_family)
         cells = "1 cell is" if len(missing) == 1 else f"{len(missing)} cells are"
         say(f"{cells} missing ({listed}); more may depend on them.")
-    if not missing and not again:
+    if not search.left() and not again:
         return "full"
     say("Run the same command again to continue.")
     has_budget = options.budget_cells is not None or options.budget_hours is not None

@@ -108,6 +108,23 @@ def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+class Undecided(Full):
+    """A policy that fails as soon as it has a result to judge."""
+
+    def judge(self, scores, seeds, *, all_proposed):
+        if any(scores):
+            raise ArithmeticError("no verdict")
+        return super().judge(scores, seeds, all_proposed=all_proposed)
+
+
+def test_a_search_that_fails_over_a_result_ends_the_sweep_with_its_reason(sweep, dataset, tmp_path):
+    alone = dataclasses.replace(sweep, families=sweep.families[:1], seeds=(0,))
+    ledger = Ledger(UPath(tmp_path))
+    with pytest.raises(ArithmeticError, match="no verdict"):
+        train(Search(alone, Undecided()), dataset, ledger)
+    assert len(ledger.records()) == 1  # its result is kept
+
+
 def test_a_cell_that_fails_is_recorded_with_its_reason_and_the_others_go_on(
     sweep, dataset, tmp_path
 ):
