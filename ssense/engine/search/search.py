@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 
-from ssense.engine.core.cell import Cell, Configuration, label, signature
+from ssense.engine.core.cell import Cell, Configuration, Level, label, signature
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import Matrix, MatrixRow, State
 from ssense.engine.core.record import Record
@@ -110,7 +110,7 @@ class Search:
         self.running: dict[str, Cell] = {}
         self._policy = policy
         self._lock = threading.RLock()  # a live display looks at the matrix from its own thread
-        self._signatures: dict[tuple[tuple[tuple[str, float | str], ...], int], str] = {}
+        self._signatures: dict[tuple[tuple[tuple[str, Level], ...], int], str] = {}
         self._numbers_of: dict[str, list[int]] = {family.name: [] for family in sweep.families}
         self._verdicts: dict[str, Verdict] = {}
         self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
