@@ -51,6 +51,9 @@ Held-out concepts choose, unless the test does: most peers report the best epoch
 estimates nothing, and is here to reproduce them under its name.
 """
 
+ENCODER_WEIGHTS = ("imagenet", "random")
+"""Names of initial weights of `ResNetSpec`; all others are files."""
+
 UNTRAINED = "untrained"
 """Name of weights that are drawn at random."""
 SMALL_VIT = "small-vit"
