@@ -60,6 +60,7 @@ from ssense.engine.view.runs import (
     LEVEL,
     MATRIX_FILE,
     Point,
+    Status,
     ViewRun,
     cell_run,
     configuration_run,
@@ -131,6 +132,7 @@ class Tracker:
         """
         self._description = description
         self._orders = search.orders()
+        self._queue.put(partial(self._offer_views, search.sweep.specification.recall_at))
         runs = [sweep_run(search, description, "RUNNING")]
         for row, order in zip(search.rows, self._orders, strict=True):
             records = row_records(search, row)
@@ -154,7 +156,7 @@ class Tracker:
         self._put_runs([cell_run(search, row, record) for row in own])
 
     def end(self, search: Search, most_s: float | None = None) -> None:
-        """Show that the sweep has ended, and wait until all is written.
+        """Show how the sweep has ended, or that cells are left, and wait until all is written.
 
         Args:
             search: The sweep's search.
@@ -167,7 +169,8 @@ class Tracker:
             if row_records(search, row)
         ]
         assert self._description is not None  # a view is begun before it ends
-        self._put_runs([*runs, sweep_run(search, self._description, "FINISHED")])
+        status: Status = "KILLED" if search.left() else "FINISHED"
+        self._put_runs([*runs, sweep_run(search, self._description, status)])
         files = {MATRIX_FILE: matrix_figure(matrix), CELLS_FILE: cells_csv(search)}
         self._queue.put(lambda: self._keep(files))
         self._close(most_s)
@@ -279,8 +282,10 @@ class Tracker:
         elif experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
         self._experiment = experiment
-        for name, tag in saved_views().items():
-            if experiment.tags.get(name) != tag:
+
+    def _offer_views(self, recall_at: Sequence[int]) -> None:
+        for name, tag in saved_views(recall_at).items():
+            if self._experiment.tags.get(name) != tag:
                 self._tag_experiment(name, tag)
 
     def _make_experiment(self) -> Experiment:
