@@ -93,7 +93,7 @@ from ssense.engine.work.workers import CellSearcher, OnRecord, Resources, quiet_
 from ssense.files.storage import scratch_folder
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
-from ssense.training.loop import fit
+from ssense.training.loop import SELECTION_METRIC, fit
 from ssense.training.process import assigned_device, reset_process
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 
@@ -205,7 +205,9 @@ class Driver:
         self._search, self._ledger, self._policy = search, ledger, policy
         self._tracker = tracker
         sweep = search.sweep
-        self._progress = CellProgress(sweep.n_cells, lambda: WORKERS, sweep.metric, search.matrix)
+        self._progress = CellProgress(
+            sweep.n_cells, lambda: WORKERS, SELECTION_METRIC, search.matrix
+        )
 
     def keep(self, record: Record, change: Change) -> None:
         """Take in a record, as `ssense.engine.run` does."""

@@ -26,6 +26,7 @@ from ssense.engine.core.cell import describe, label
 from ssense.engine.search.search import Search
 from ssense.errors import printable
 from ssense.retrieval import metric_title
+from ssense.training.loop import SELECTION_METRIC
 
 MOST_CHARACTERS = 300
 """Longest text of a stimulus among the examples, characters."""
@@ -63,7 +64,7 @@ def draw_pictures(material: Material) -> dict[str, Picture]:
     drawn = [_matrix_picture(material), _curve_picture(material)]
     trials = search_trials(material.search)
     if swept_fields(trials):
-        drawn.append(_response_picture(material, trials))
+        drawn.append(_response_picture(trials))
     drawn += material.task.pictures(material.last.evaluation, material.leader)
     for protocol in material.protocols:
         drawn += _protocol_pictures(protocol)
@@ -74,7 +75,7 @@ def search_trials(search: Search) -> list[Trial]:
     """The configurations with a result, as the search saw them."""
     found = []
     for row in search.rows:
-        scores = [record.best[search.sweep.metric] for record in search.done(row.configuration)]
+        scores = [record.best[SELECTION_METRIC] for record in search.done(row.configuration)]
         if scores:
             complete = len(scores) == len(search.sweep.seeds)
             found.append(
@@ -195,7 +196,7 @@ def _matrix_picture(material: Material) -> Picture:
     return Picture(
         "matrix",
         "Matrix configuration by seed of the search",
-        f"Every cell of the search: best validation {metric_title(material.search.sweep.metric)} "
+        f"Every cell of the search: best validation {metric_title(SELECTION_METRIC)} "
         "(%) by configuration and seed, with mean and sd over the seeds done. No test split is "
         "behind this figure.",
         styled_matrix(material.search.matrix()),
@@ -204,7 +205,7 @@ def _matrix_picture(material: Material) -> Picture:
 
 def _curve_picture(material: Material) -> Picture:
     search, chosen = material.search, material.last.evaluation.chosen
-    metric, training = search.sweep.metric, search.sweep.specification.training
+    metric, training = SELECTION_METRIC, search.sweep.specification.training
     curves = {
         family: [
             Curve(scores=[epoch[metric] for epoch in r.history], best_epoch=r.best_epoch)
@@ -224,8 +225,8 @@ def _curve_picture(material: Material) -> Picture:
     )
 
 
-def _response_picture(material: Material, trials: Sequence[Trial]) -> Picture:
-    metric = metric_title(material.search.sweep.metric)
+def _response_picture(trials: Sequence[Trial]) -> Picture:
+    metric = metric_title(SELECTION_METRIC)
     unswept = " Dashed: the family without any." if any(not t.configuration for t in trials) else ""
     return Picture(
         "response",
@@ -235,5 +236,5 @@ def _response_picture(material: Material, trials: Sequence[Trial]) -> Picture:
         "Lines join a family's means at each value, whatever the other fields, over configurations "
         f"with every seed.{unswept} The search looks where scores are high: where marks are few, "
         "little is known.",
-        response_figure(trials, material.search.sweep.metric),
+        response_figure(trials, SELECTION_METRIC),
     )

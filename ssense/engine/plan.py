@@ -20,6 +20,7 @@ from ssense.engine.search.race import fit_additive
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.specification import settings
+from ssense.training.loop import SELECTION_METRIC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
         sizes=specification.resampled_sizes(split),
         comparisons=max(1, math.comb(len(sweep.families), 2)),
         noise=noise,
-        metric=sweep.metric,
+        metric=SELECTION_METRIC,
         shared_test=(n_test, specification.test_blocks) if specification.shares_test else None,
     )
 

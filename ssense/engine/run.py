@@ -39,6 +39,7 @@ from ssense.engine.work.probe import probe_seconds
 from ssense.errors import printable
 from ssense.files.storage import open_storage, write_whole
 from ssense.retrieval import chance_metrics, metric_title
+from ssense.training.loop import SELECTION_METRIC
 from ssense.training.process import gpus_here, slots_here, slow_precision
 
 Options = TypeVar("Options", bound=EngineOptions)
@@ -224,7 +225,7 @@ def _train(
         at_a_time = f"{resources.slots()} at a time" + " now" * bool(os.environ.get("RAY_ADDRESS"))
         cells = f"{'up to ' * (options.policy != 'full')}{most} cell{'s' * (most != 1)}"
         say(f"Training {cells}, {at_a_time}")
-        progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
+        progress = CellProgress(to_run, resources.slots, SELECTION_METRIC, search.matrix)
 
         def keep(record: Record, change: Change) -> None:
             row = search.rows_of(record.signature)[0]
@@ -327,7 +328,7 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
 
 
 def _show_result(search: Search, n_candidates: int) -> None:
-    metric = search.sweep.metric
+    metric = SELECTION_METRIC
     chance = chance_metrics(n_candidates)[metric]
     best, dropped = list(search.best().values()), search.dropped()
     names = [family.name for family in search.sweep.families]

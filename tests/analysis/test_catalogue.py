@@ -17,6 +17,7 @@ from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.files.storage import write_whole
 from ssense.model.encoder import ResNetSpec
+from ssense.training.loop import SELECTION_METRIC
 from ssense.training.sentences import SentenceSpec
 
 LEVELS = {"masking.electrode": (0.5, 0.75)}
@@ -43,7 +44,7 @@ def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
             seed=seed,
             status=status,
             dataset_digest=data,
-            history=[{"epoch": 1}],
+            history=[{"epoch": 1, SELECTION_METRIC: 0.5}],
             best_epoch=1,
         )
         ledger.write(record)
@@ -94,7 +95,7 @@ def test_a_finished_race_is_shown_as_finished(tmp_path, policy, spared):
             seed=cell.seed,
             status="done",
             dataset_digest="d",
-            history=[{"epoch": 1, sweep.metric: score}],
+            history=[{"epoch": 1, SELECTION_METRIC: score}],
             best_epoch=1,
         )
         search.finish(ledger.write(record))

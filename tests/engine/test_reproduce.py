@@ -221,7 +221,7 @@ def write_cells(storage: UPath, *signatures: str, **changes: object) -> None:
             seed=0,
             status="done",
             dataset_digest="d",
-            history=[{"epoch": 1}],
+            history=[{"epoch": 1, "recall@10": 0.5}],
             best_epoch=1,
         )
         ledger = Ledger(storage / SWEEPS / f"sweep-{signature[0]}")
@@ -286,7 +286,7 @@ def called(tmp_path) -> UPath:
                 seed=1,
                 status="done",
                 dataset_digest="d",
-                history=[{"epoch": 1}],
+                history=[{"epoch": 1, "recall@10": 0.5}],
                 best_epoch=1,
             )
             ledger.write(record)

@@ -15,7 +15,6 @@ from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
 from ssense.specification import configured, field_names, identity, plain, unions
-from ssense.training.loop import SELECTION_METRIC
 from ssense.training.tasks import TaskSpec
 
 Levels = tuple[Level, ...]
@@ -86,7 +85,6 @@ class Sweep:
     families: tuple[Family, ...]
     configurations: int
     seeds: tuple[int, ...]
-    metric: str = SELECTION_METRIC
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)

@@ -28,6 +28,7 @@ from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.search.race import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, Policy, Scores, Verdict
 from ssense.errors import UserError
+from ssense.training.loop import SELECTION_METRIC
 
 # The sampler may repeat itself. After this many repeats the remaining combinations are listed.
 _DRAWS = 50
@@ -229,7 +230,7 @@ class Search:
         out = {id(row) for row in self.dropped()}
         leaders = {id(row) for row in self.leaders()}
         return Matrix(
-            metric=self.sweep.metric,
+            metric=SELECTION_METRIC,
             seeds=self.sweep.seeds,
             rows=tuple(
                 MatrixRow(
@@ -315,7 +316,7 @@ class Search:
         return "waiting" if is_wanted else "dropped"
 
     def _score_of(self, name: str) -> float | None:
-        return self.records[name].best[self.sweep.metric] if self._is_done(name) else None
+        return self.records[name].best[SELECTION_METRIC] if self._is_done(name) else None
 
     def decisions(self) -> list[tuple[Row, Decision]]:
         """What the policy decided so far, family by family."""
@@ -351,7 +352,7 @@ class Search:
         done = self.done(configuration)
         if len(done) < len(self.sweep.seeds):
             return None
-        return fmean(record.best[self.sweep.metric] for record in done)
+        return fmean(record.best[SELECTION_METRIC] for record in done)
 
     def best(self) -> dict[str, Row]:
         """The leading configuration of each family, where it has every seed."""
@@ -394,8 +395,6 @@ class Search:
             says = "of no cell"
         if says != record.signature or record.dataset_digest != self.sweep.dataset_digest:
             problem = f"its configuration, seed or dataset are those of another cell ({says})"
-        elif record.done and self.sweep.metric not in record.best:
-            problem = f"it has no {self.sweep.metric}"
         else:
             return
         raise UserError(
@@ -448,7 +447,7 @@ class Search:
         scores: dict[int, float | None] = {}
         for seed, name in zip(self.sweep.seeds, self._names[number], strict=True):
             if self._is_done(name):
-                scores[seed] = self.records[name].best[self.sweep.metric]
+                scores[seed] = self.records[name].best[SELECTION_METRIC]
             elif name in self._given_up:
                 scores[seed] = None
         return scores

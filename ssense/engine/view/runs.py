@@ -189,7 +189,7 @@ def sweep_run(search: Search, description: Description, status: Status | None) -
         name=sweep.name,
         parent=None,
         tags=tags,
-        params={"metric": sweep.metric, **settings(sweep.specification)},
+        params={"metric": SELECTION_METRIC, **settings(sweep.specification)},
         status=status,
         start=min(map(_started, records), default=None),
         end=max(map(_finished, records), default=None),
