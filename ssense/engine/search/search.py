@@ -12,7 +12,7 @@ import heapq
 import threading
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import chain, product
 from statistics import fmean
 from typing import NamedTuple
@@ -213,7 +213,7 @@ class Search:
         with self._lock:
             open_cells = {
                 name
-                for names, states in zip(self._names, self._states(), strict=True)
+                for names, states in zip(self._names, self._states(self._out()), strict=True)
                 for name, state in zip(names, states, strict=True)
                 if state in ("waiting", "running")
             }
@@ -226,9 +226,8 @@ class Search:
             return self._matrix()
 
     def _matrix(self) -> Matrix:
-        states = self._states()
-        out = {id(row) for row in self.dropped()}
-        leaders = {id(row) for row in self.leaders()}
+        out = self._out()
+        states, leaders = self._states(out), self._leaders(out)
         return Matrix(
             metric=SELECTION_METRIC,
             seeds=self.sweep.seeds,
@@ -238,8 +237,8 @@ class Search:
                     name=label(row.family, row.configuration),
                     states=states[number],
                     scores=tuple(map(self._score_of, self._names[number])),
-                    dropped=id(row) in out,
-                    leads=id(row) in leaders,
+                    dropped=number in out,
+                    leads=number in leaders,
                 )
                 for number, row in enumerate(self.rows)
             ),
@@ -247,23 +246,32 @@ class Search:
 
     def dropped(self) -> list[Row]:
         """Configurations that the policy has taken out, and not back."""
-        out: dict[int, Row] = {}
-        for row, decision in self.decisions():
-            if decision.reason == "returned":
-                out.pop(id(row), None)
-            else:
-                out[id(row)] = row
-        return list(out.values())
+        return [self.rows[number] for number in sorted(self._out())]
+
+    def _out(self) -> set[int]:
+        """Numbers of the rows that the policy has taken out, and not back."""
+        out: set[int] = set()
+        for name, verdict in self._verdicts.items():
+            for decision in verdict.decisions:
+                number = self._numbers_of[name][decision.place]
+                if decision.reason == "returned":
+                    out.discard(number)
+                else:
+                    out.add(number)
+        return out
 
     def leaders(self) -> list[Row]:
         """The first of each family by `orders`, of those that the policy has not taken out."""
-        out = {id(row) for row in self.dropped()}
-        found: dict[str, tuple[float, Row]] = {}
-        for number, (row, order) in enumerate(zip(self.rows, self.orders(), strict=True)):
-            stays = id(row) not in out and self._first_scores(number)
-            if stays and (row.family not in found or order > found[row.family][0]):
-                found[row.family] = order, row
-        return [row for _, row in found.values()]
+        return [self.rows[number] for number in self._leaders(self._out())]
+
+    def _leaders(self, out: Set[int]) -> list[int]:
+        """Numbers of the leaders' rows, family by family."""
+        leaders = []
+        for numbers in self._numbers_of.values():
+            stay = [n for n in numbers if n not in out and self._first_scores(n)]
+            if stay:
+                leaders.append(max(stay, key=lambda number: self._order(number, is_out=False)))
+        return leaders
 
     def orders(self) -> list[float]:
         """By what configurations are listed, the highest first: a number for each of the rows.
@@ -271,9 +279,12 @@ class Search:
         The mean over the seeds where all are done. Other means can't be compared: for each of the
         first seeds that a configuration lacks it is behind all that have it, and one that the
         policy has taken out is behind all others. So only means over the same seeds decide.
+
+        Each is a function of its own row, unlike a place among all: a result changes few of them,
+        and what shows them is written anew where they change.
         """
-        out = {id(row) for row in self.dropped()}
-        return [self._order(number, id(row) in out) for number, row in enumerate(self.rows)]
+        out = self._out()
+        return [self._order(number, number in out) for number in range(len(self.rows))]
 
     def _order(self, number: int, is_out: bool) -> float:
         scores, n_seeds = self._first_scores(number), len(self.sweep.seeds)
@@ -290,20 +301,19 @@ class Search:
             scores.append(score)
         return scores
 
-    def _states(self) -> list[tuple[State, ...]]:
+    def _states(self, out: Set[int]) -> list[tuple[State, ...]]:
         """States of every configuration's cells, row by row."""
         granted = {
             number: cells
             for name, numbers in self._numbers_of.items()
             for number, cells in zip(numbers, self._verdicts[name].granted, strict=True)
         }
-        out = {id(row) for row in self.dropped()}
         return [
             tuple(
-                self._state(name, place < granted[number] or id(row) not in out)
-                for place, name in enumerate(self._names[number])
+                self._state(name, place < granted[number] or number not in out)
+                for place, name in enumerate(names)
             )
-            for number, row in enumerate(self.rows)
+            for number, names in enumerate(self._names)
         ]
 
     def _state(self, name: str, is_wanted: bool) -> State:
