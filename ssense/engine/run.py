@@ -222,15 +222,16 @@ def _train(
         save()
         tracker = _show_in_mlflow(search, ledger, data)
         most = to_run if budget.cells is None else min(to_run, budget.cells - budget.started)
-        at_a_time = f"{resources.slots()} at a time" + " now" * bool(os.environ.get("RAY_ADDRESS"))
-        cells = f"{'up to ' * (options.policy != 'full')}{most} cell{'s' * (most != 1)}"
-        say(f"Training {cells}, {at_a_time}")
+        up_to = "" if options.policy == "full" else "up to "
+        now = " now" if os.environ.get("RAY_ADDRESS") else ""  # others may join
+        cells = f"{up_to}{most} cell{'s' * (most != 1)}"
+        say(f"Training {cells}, {resources.slots()} at a time{now}")
         progress = CellProgress(to_run, resources.slots, SELECTION_METRIC, search.matrix)
 
         def keep(record: Record, change: Change) -> None:
             row = search.rows_of(record.signature)[0]
             progress.cell(row.family, record)
-            if any(change):
+            if change.rows or change.decisions:
                 for out, decision in change.decisions:
                     family = search.sweep.family(out.family)
                     progress.decision(family.name, search.configurations(family), decision)

@@ -32,7 +32,7 @@ class Record:
         reason: Why the cell failed, in one line; empty where it is done.
         attempts: Calls of the sweep in which the cell was tried, this one included; in the others
             it failed.
-        sizes: Sentences in each part of the split.
+        sizes: Stimuli in each part of the split.
         timings: Seconds by stage.
         versions: Versions of Python, this package and the libraries that compute.
         worker: Host and process that trained the cell.

@@ -58,7 +58,9 @@ class CodeVersion:
         return _version_name(self.digest)
 
     def __str__(self) -> str:
-        commit = f", commit {self.commit[:7]}" + " with changes" * self.dirty if self.commit else ""
+        commit = f", commit {self.commit[:7]}" if self.commit else ""
+        if self.commit and self.dirty:
+            commit += " with changes"
         made = "1 cell was" if self.cells == 1 else f"{self.cells} cells were"
         origin = f"({self.name}{commit}, last {self.last[:10]})"
         return f"{made} made by another version of the code {origin}"
