@@ -290,7 +290,7 @@ def _save(
 
 
 def _show_in_mlflow(search: Search, ledger: Ledger, data: DataPlan) -> Tracker:
-    tracker = Tracker(data.storage, search.sweep.claim, search.sweep.name)
+    tracker = Tracker(data.storage, search.sweep.question, search.sweep.name)
     tracker.start(search, ledger.description())
     return tracker
 

@@ -24,10 +24,10 @@ LEVELS = {"masking.electrode": (0.5, 0.75)}
 ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 
 
-def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
+def write(storage: UPath, question: str, at: str) -> tuple[Ledger, Sweep]:
     """A sweep of five cells with one done, one failed, and a cell of a control."""
     sweep = Sweep(
-        claim=claim,
+        question=question,
         dataset_digest="d",
         specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=(Family(name="no masking", levels={}), Family(name="electrode", levels=LEVELS)),
@@ -78,7 +78,7 @@ def test_sweeps_are_listed_with_what_they_are(tmp_path, capsys):
 def test_a_finished_race_is_shown_as_finished(tmp_path, policy, spared):
     storage = UPath(tmp_path)
     sweep = Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="d",
         specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=(Family(name="electrode", levels={"masking.electrode": (0.1, 0.5, 0.75)}),),

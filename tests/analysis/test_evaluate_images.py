@@ -31,7 +31,7 @@ from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.tasks.image_options import ImageOptions
-from ssense.engine.work.trial import run_cell
+from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
 from ssense.specification import configured
 from sweeps.images import image_sweep

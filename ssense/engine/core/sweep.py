@@ -63,10 +63,10 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A claim to be tested: families, seeds, and the training they share.
+    """A question and what is to answer it: families, seeds, and the training they share.
 
     Attributes:
-        claim: Short name of the experiment, "masking".
+        question: Short name of the question, "masking"; MLflow's experiment has it too.
         dataset_digest: Digest of the dataset of all cells.
         specification: What every cell shares; configurations replace fields of it.
         families: Families to compare with each other.
@@ -79,7 +79,7 @@ class Sweep:
             levels of what all cells share.
     """
 
-    claim: str
+    question: str
     dataset_digest: str
     specification: TaskSpec
     families: tuple[Family, ...]
@@ -100,7 +100,7 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """Folder of the sweep: the claim, and a hash of what makes its cells comparable.
+        """Folder of the sweep: the question, and a hash of what makes its cells comparable.
 
         More seeds or configurations extend a sweep; another dataset, training or search space is
         another sweep.
@@ -112,7 +112,7 @@ class Sweep:
             identity(self.specification.by_content()),
             levels,
         )
-        return f"{self.claim}-{origin[:8]}"
+        return f"{self.question}-{origin[:8]}"
 
     def wanted(self, family: Family) -> int:
         """How many configurations of a family belong to the sweep."""

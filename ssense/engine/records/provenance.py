@@ -28,7 +28,7 @@ LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
 _PACKAGE = Path(ssense.__file__).parent
 _NO_RESULTS = ("cli", "engine")
 """Folders whose code changes no result, except for two modules of the engine."""
-_ENGINE = ("engine/core/cell.py", "engine/work/trial.py")
+_ENGINE = ("engine/core/cell.py", "engine/work/cell.py")
 _NAME_CHARACTERS = 8
 _UNKNOWN = "unknown"  # name of the version of records that do not say
 _GIT_SECONDS = 20  # a network file system may be slow, and git is not needed

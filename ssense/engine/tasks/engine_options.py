@@ -124,12 +124,12 @@ class EngineOptions:
         raise NotImplementedError
 
     def sweep(
-        self, claim: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
+        self, question: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
     ) -> Sweep:
-        """The sweep of a claim on a dataset, as long and as trained as these options say.
+        """The sweep of a question on a dataset, as long and as trained as these options say.
 
         Args:
-            claim: Short name of the experiment.
+            question: Short name of the question.
             data: The dataset to train on.
             families: Levels by hyperparameter, by name of the family.
 
@@ -147,7 +147,7 @@ class EngineOptions:
             for name, levels in families.items()
         )
         return Sweep(
-            claim=claim,
+            question=question,
             dataset_digest=data.covering(specification, compared).digest,
             specification=specification,
             families=compared,

@@ -72,7 +72,7 @@ SYNTHETIC = Defaults(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions(EngineOptions):
+class RecordingOptions(EngineOptions):
     """Flags of a sweep on a recording."""
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {

@@ -106,13 +106,13 @@ class Tracker:
         is_advised: Whether that says what to do.
     """
 
-    def __init__(self, storage: UPath, claim: str, sweep_name: str) -> None:
+    def __init__(self, storage: UPath, question: str, sweep_name: str) -> None:
         """Begin to connect, and to find the runs of this sweep that are there already."""
         self.failure = ""
         self.is_advised = False
         self._storage = storage
         self._uri = tracking_uri(storage)
-        self._claim = claim
+        self._question = question
         self._sweep_name = sweep_name
         self._description: Description | None = None
         self._runs: dict[str, _Known] = {}
@@ -275,8 +275,8 @@ class Tracker:
         self._place_artifacts()
 
     def _find_experiment(self) -> None:
-        """Find the experiment of the claim, or make one; one deleted in MLflow's page returns."""
-        experiment = self._client.get_experiment_by_name(self._claim)
+        """Find the question's experiment, or make one; one deleted in MLflow's page returns."""
+        experiment = self._client.get_experiment_by_name(self._question)
         if experiment is None:
             experiment = self._make_experiment()
         elif experiment.lifecycle_stage == "deleted":
@@ -289,13 +289,15 @@ class Tracker:
                 self._tag_experiment(name, tag)
 
     def _make_experiment(self) -> Experiment:
-        """Make the experiment of the claim, unless another driver does at the same moment."""
+        """Make the question's experiment, unless another driver does at the same moment."""
         # A server may be elsewhere, and knows a place of its own.
         place = None if self._uri.startswith("http") else self._artifacts()
         try:
-            return self._client.get_experiment(self._client.create_experiment(self._claim, place))
+            return self._client.get_experiment(
+                self._client.create_experiment(self._question, place)
+            )
         except Exception:
-            made = self._client.get_experiment_by_name(self._claim)
+            made = self._client.get_experiment_by_name(self._question)
             if made is None:
                 raise
             return made
@@ -499,7 +501,7 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
         reports, damaged = kept_reports(ledger.folder)
         for line in damaged:
             say(f"  Left out: {line}")
-        tracker = Tracker(storage, search.sweep.claim, search.sweep.name)
+        tracker = Tracker(storage, search.sweep.question, search.sweep.name)
         tracker.start(search, description)
         for report in reports:
             tracker.show_report(report)

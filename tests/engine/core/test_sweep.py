@@ -17,7 +17,7 @@ from ssense.training.images import ImageSpec
 from ssense.training.sentences import SentenceSpec
 
 SWEEP = Sweep(
-    claim="masking",
+    question="masking",
     dataset_digest="d",
     specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
     families=(

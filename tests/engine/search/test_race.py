@@ -381,7 +381,7 @@ def play(
     scores of the row of its level, the last one those of the first.
     """
     sweep = Sweep(
-        claim="race",
+        question="race",
         dataset_digest="d",
         specification=SPECIFICATION,
         families=(family_of(table),),

@@ -617,15 +617,15 @@ def test_a_path_of_any_characters_holds_the_view_and_nothing_is_written_beside_i
 
 
 def test_a_sweep_may_have_quotes_in_its_name(storage, search):
-    claim = 'Broca\'s "area" 100%'
-    renamed = Search(dataclasses.replace(search.sweep, claim=claim), Full())
+    question = 'Broca\'s "area" 100%'
+    renamed = Search(dataclasses.replace(search.sweep, question=question), Full())
     for _ in range(2):
-        tracker = Tracker(storage, claim, renamed.sweep.name)
+        tracker = Tracker(storage, question, renamed.sweep.name)
         tracker.start(renamed, ledger_of(storage, renamed).description())
         tracker.end(renamed)
         assert not tracker.failure
     client = client_of(storage)
-    experiment = client.get_experiment_by_name(claim)
+    experiment = client.get_experiment_by_name(question)
     assert len(client.search_runs([experiment.experiment_id])) == 1
 
 

@@ -19,7 +19,7 @@ from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
-from ssense.engine.work.trial import run_cell
+from ssense.engine.work.cell import run_cell
 from ssense.engine.work.workers import Resources, train_cells
 from ssense.errors import UserError
 from ssense.model.encoder import Precision
@@ -37,7 +37,7 @@ from ssense.training.sentences import SentenceSpec, TrainingSpec
 from ssense.engine.core.cell import Cell
 from ssense.data.splits import seeded_split
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.work.trial import reset_process, run_cell
+from ssense.engine.work.cell import reset_process, run_cell
 configuration, seed, folder = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 reset_process(seed, threads=1)
 spec = SentenceSpec(
