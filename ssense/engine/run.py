@@ -126,6 +126,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
                 tracker = _train(search, ledger, data, options, budget, to_run, save, claim)
             finally:  # also when it is interrupted
                 ledger.copy_records()
+            claim.check()  # before anything of the sweep is written
         else:
             tracker = _bring_up_to_date(search, ledger, data, save)
         split = data.split(sweep.specification.split, sweep.seeds[0])
