@@ -64,8 +64,8 @@ def _row(ledger: Ledger, description: Description, looks: int | None) -> dict[st
 
 
 def question(sweep: Sweep) -> str:
-    """What a sweep compares, in words: its claim, and its families."""
-    return f"{sweep.claim}: {' | '.join(family.name for family in sweep.families)}"
+    """What a sweep compares, in words: its question, and its families."""
+    return f"{sweep.question}: {' | '.join(family.name for family in sweep.families)}"
 
 
 def _cells(ledger: Ledger, description: Description) -> str:

@@ -343,7 +343,7 @@ def log_controls(ledger: Ledger, controls: Controls, files: Sequence[UPath]) -> 
         for metric, values in found.scores.items()
     }
     sweep = ledger.description().sweep
-    tracker = Tracker(ledger.storage, sweep.claim, sweep.name)
+    tracker = Tracker(ledger.storage, sweep.question, sweep.name)
     tables = {"controls": value_rows(controls)}
     tracker.report("controls", {"ssense.level": "controls"}, metrics, files, tables)
 

@@ -198,7 +198,7 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
     tags = {"ssense.level": "test evaluation", "look": str(number), "tower": origin.tower}
     tags["missing cells"] = "; ".join(material.missing) or "none"
     tables = number_tables(material)
-    tracker = Tracker(storage, sweep.claim, sweep.name)
+    tracker = Tracker(storage, sweep.question, sweep.name)
     tracker.report(f"test evaluation {number}", tags, metrics, files, tables)
 
 

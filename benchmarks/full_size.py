@@ -47,7 +47,7 @@ from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.engine.core.cell import Cell
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.tasks.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
-from ssense.engine.work.trial import run_cell
+from ssense.engine.work.cell import run_cell
 from ssense.engine.work.workers import running_ray
 from ssense.model.encoder import ResNetSpec
 from ssense.signal.superlets import SuperletSpec

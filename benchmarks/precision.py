@@ -40,7 +40,7 @@ import numpy as np
 
 from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.tasks.precompute import load_dataset, make_shards
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.engine.work.workers import running_ray
 from ssense.model.encoder import trained_encoder
 from ssense.specification import configured
@@ -53,7 +53,7 @@ METRICS = ("recall@10", "mrr")
 def main(options: Options) -> None:
     """Train the pairs of cells and compare their metrics on the test splits."""
     with tempfile.TemporaryDirectory() as storage:
-        sweep = SweepOptions(
+        sweep = RecordingOptions(
             storage=storage,
             max_epochs=options.max_epochs,
             synthetic=SyntheticSpec(sentences=options.sentences),

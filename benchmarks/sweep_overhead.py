@@ -86,14 +86,14 @@ from ssense.engine.search.search import Change, Search
 from ssense.engine.view import progress
 from ssense.engine.view.progress import CellProgress
 from ssense.engine.view.tracking import Tracker
-from ssense.engine.work import trial, workers
+from ssense.engine.work import cell, workers
+from ssense.engine.work.cell import CellTrainable
 from ssense.engine.work.own_ray import own_home, own_ray
-from ssense.engine.work.trial import CellTrainable
 from ssense.engine.work.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
 from ssense.files.storage import scratch_folder
 from ssense.model.encoder import ResNetSpec
 from ssense.specification import configured
-from ssense.training.loop import fit
+from ssense.training.loop import SELECTION_METRIC, fit
 from ssense.training.process import assigned_device, reset_process
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 
@@ -169,7 +169,7 @@ class TimedCell(CellTrainable):
             times["ended"] = time.time()
             return trained
 
-        with patch.object(trial, "fit", timed_fit):
+        with patch.object(cell, "fit", timed_fit):
             result = super().step()
         record = result["record"]
         return result | {"record": replace(record, timings={**record.timings, **times})}
@@ -205,7 +205,9 @@ class Driver:
         self._search, self._ledger, self._policy = search, ledger, policy
         self._tracker = tracker
         sweep = search.sweep
-        self._progress = CellProgress(sweep.n_cells, lambda: WORKERS, sweep.metric, search.matrix)
+        self._progress = CellProgress(
+            sweep.n_cells, lambda: WORKERS, SELECTION_METRIC, search.matrix
+        )
 
     def keep(self, record: Record, change: Change) -> None:
         """Take in a record, as `ssense.engine.run` does."""
@@ -255,7 +257,7 @@ def noise(sentences: int) -> Dataset:
 
 def sweep_of(families: Sequence[Family], configurations: int, seeds: Sequence[int]) -> Sweep:
     return Sweep(
-        claim="overhead",
+        question="overhead",
         dataset_digest="noise",
         specification=TRAINING,
         families=tuple(families),

@@ -54,6 +54,9 @@ estimates nothing, and is here to reproduce them under its name.
 BEST_TEST_EPOCH = ", best test epoch"
 """The end of the names of splits whose test chooses the epoch."""
 
+ENCODER_WEIGHTS = ("imagenet", "random")
+"""Names of initial weights of `ResNetSpec`; all others are files."""
+
 UNTRAINED = "untrained"
 """Name of weights that are drawn at random."""
 SMALL_VIT = "small-vit"

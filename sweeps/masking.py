@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssense.cli.command import run_command
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskingOptions(SweepOptions):
+class MaskingOptions(RecordingOptions):
     """Options of the masking sweep."""
 
     ratios: tuple[float, ...] = RATIOS

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ssense.cli.command import run_command
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Sweep
@@ -22,7 +22,7 @@ LEARNING_RATES = {"training.learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3,
 TEMPERATURES = {"objective.temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
 
 
-def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:
+def optimisation_sweep(data: DatasetPlan, options: RecordingOptions) -> Sweep:
     """Define the sweep: as published, each of the two values, and both together."""
     families = {
         "as published": {},
@@ -33,7 +33,7 @@ def optimisation_sweep(data: DatasetPlan, options: SweepOptions) -> Sweep:
     return options.sweep("optimisation", data, families)
 
 
-def main(options: SweepOptions) -> None:
+def main(options: RecordingOptions) -> None:
     """Sweep learning rates and temperatures over paired seeds."""
     from sweeps.run import run  # after the flags are checked: it takes seconds to import
 
@@ -41,4 +41,4 @@ def main(options: SweepOptions) -> None:
 
 
 if __name__ == "__main__":
-    run_command(SweepOptions, main)
+    run_command(RecordingOptions, main)

@@ -22,7 +22,7 @@ from markdown.extensions.toc import slugify
 
 from ssense.cli.flags import flags_of, parse
 from ssense.data.synthetic.recording import SyntheticSpec
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.errors import UserError
 from ssense.specification import field_names
 from ssense.training.sentences import SentenceSpec
@@ -229,7 +229,7 @@ def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
     scope = {"__name__": "patience"}
     exec(compile(example, "patience.py", "exec"), scope)
     small = SyntheticSpec(sentences=60, electrodes=5)
-    options = SweepOptions(storage=str(tmp_path), synthetic=small)
+    options = RecordingOptions(storage=str(tmp_path), synthetic=small)
     (data,) = options.datasets()
     sweep = scope["patience_sweep"](data, options)
     assert [family.size for family in sweep.families] == [1, 4]

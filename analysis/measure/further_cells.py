@@ -15,6 +15,7 @@ from ssense.engine.search.race import Full
 from ssense.engine.search.search import Change, Search
 from ssense.engine.view.progress import CellProgress
 from ssense.errors import UserError
+from ssense.training.loop import SELECTION_METRIC
 from ssense.training.tasks import TaskData
 
 
@@ -80,7 +81,7 @@ def _train(
         to_run = search.left()
         cells = f"{to_run} cell{'s' * (to_run != 1)}"
         say(f"Training {cells} {what}, {resources.slots()} at a time")
-        progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
+        progress = CellProgress(to_run, resources.slots, SELECTION_METRIC, search.matrix)
 
         def keep(record: Record, _: Change) -> None:
             progress.cell(search.rows_of(record.signature)[0].family, record)

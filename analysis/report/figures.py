@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.measure.inference import TTest
-from ssense.engine.core.cell import Configuration
+from ssense.engine.core.cell import Configuration, Level, is_number
 from ssense.engine.core.matrix import Matrix
 from ssense.engine.view.matrix_figure import draw_matrix
 from ssense.retrieval import RECALL_AT, metric_title
@@ -329,7 +329,7 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
                     axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0)
             axis.set_xlabel(field)
             axis.margins(x=0.1)  # room for the shifts
-            if any(isinstance(level, str) for level in levels):
+            if not all(map(is_number, levels)):
                 axis.set_xticks(list(places.values()), [str(level) for level in places])
             elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
@@ -407,11 +407,12 @@ def _legend_above(figure: Figure, axis: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
 
 
-def _places(levels: Sequence[float | str]) -> dict[float | str, float]:
-    """Where the values of a field are drawn: numbers as such, names side by side."""
-    if any(isinstance(level, str) for level in levels):
+def _places(levels: Sequence[Level]) -> dict[Level, float]:
+    """Where the values of a field are drawn: numbers as such, all others side by side."""
+    numbers = list(filter(is_number, levels))
+    if len(numbers) < len(levels):
         return {level: float(place) for place, level in enumerate(levels)}
-    return {level: float(level) for level in levels}
+    return {level: float(level) for level in numbers}
 
 
 def _response(

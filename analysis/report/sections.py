@@ -26,6 +26,7 @@ from ssense.engine.core.cell import describe, label
 from ssense.engine.search.search import Search
 from ssense.errors import printable
 from ssense.retrieval import metric_title
+from ssense.training.loop import SELECTION_METRIC
 
 MOST_CHARACTERS = 300
 """Longest text of a stimulus among the examples, characters."""
@@ -66,7 +67,7 @@ def draw_pictures(material: Material) -> dict[str, Picture]:
     drawn = [_matrix_picture(material), _curve_picture(material)]
     tried = tried_configurations(material.search)
     if swept_fields(tried):
-        drawn.append(_response_picture(material, tried))
+        drawn.append(_response_picture(tried))
     drawn += material.task.pictures(material.last.evaluation, material.leader)
     for result in material.results:
         drawn += _result_pictures(result)
@@ -77,7 +78,7 @@ def tried_configurations(search: Search) -> list[TriedConfiguration]:
     """The configurations with a result, as the search saw them."""
     found = []
     for row in search.rows:
-        scores = [record.best[search.sweep.metric] for record in search.done(row.configuration)]
+        scores = [record.best[SELECTION_METRIC] for record in search.done(row.configuration)]
         if scores:
             complete = len(scores) == len(search.sweep.seeds)
             found.append(
@@ -200,7 +201,7 @@ def _matrix_picture(material: Material) -> Picture:
     return Picture(
         "matrix",
         "Matrix configuration by seed of the search",
-        f"Every cell of the search: best validation {metric_title(material.search.sweep.metric)} "
+        f"Every cell of the search: best validation {metric_title(SELECTION_METRIC)} "
         f"(%) by configuration and seed, with mean and sd over the seeds done. {behind}",
         styled_matrix(material.search.matrix()),
     )
@@ -208,7 +209,7 @@ def _matrix_picture(material: Material) -> Picture:
 
 def _curve_picture(material: Material) -> Picture:
     search, chosen = material.search, material.last.evaluation.chosen
-    metric, training = search.sweep.metric, search.sweep.specification.training
+    metric, training = SELECTION_METRIC, search.sweep.specification.training
     curves = {
         family: [
             Curve(scores=[epoch[metric] for epoch in r.history], best_epoch=r.best_epoch)
@@ -228,8 +229,8 @@ def _curve_picture(material: Material) -> Picture:
     )
 
 
-def _response_picture(material: Material, tried: Sequence[TriedConfiguration]) -> Picture:
-    metric = metric_title(material.search.sweep.metric)
+def _response_picture(tried: Sequence[TriedConfiguration]) -> Picture:
+    metric = metric_title(SELECTION_METRIC)
     unswept = " Dashed: the family without any." if any(not t.configuration for t in tried) else ""
     return Picture(
         "response",
@@ -239,5 +240,5 @@ def _response_picture(material: Material, tried: Sequence[TriedConfiguration]) -
         "Lines join a family's means at each value, whatever the other fields, over configurations "
         f"with every seed.{unswept} The search looks where scores are high: where marks are few, "
         "little is known.",
-        response_figure(tried, material.search.sweep.metric),
+        response_figure(tried, SELECTION_METRIC),
     )

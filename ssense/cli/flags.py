@@ -365,7 +365,9 @@ def _value(source: Source) -> Any:
         kinds = get_args(flag.kind)
         if len(source.texts) != len(kinds):
             raise source.refuse(f"expected {len(kinds)} values, got {len(source.texts)}")
-        return tuple(map(_item, [source] * len(kinds), source.texts, kinds))
+        return tuple(
+            _item(source, text, kind) for text, kind in zip(source.texts, kinds, strict=True)
+        )
     values: list[Any] = []
     for text in source.texts:
         # Names may have commas, of which "intra-subject, best test epoch" is one.

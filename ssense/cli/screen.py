@@ -92,8 +92,9 @@ def count(what: str) -> Callable[[int, int], None]:
 
     def show(done: int, total: int) -> None:
         if done * 10 // total > (done - 1) * 10 // total:
-            left = (time.monotonic() - start) * (total - done) / done
-            say(f"  {done} of {total} {what}" + (f", about {duration(left)} left" * (done < total)))
+            left_s = (time.monotonic() - start) * (total - done) / done
+            left = f", about {duration(left_s)} left" if done < total else ""
+            say(f"  {done} of {total} {what}{left}")
 
     return show
 

@@ -89,7 +89,7 @@ def _lookalike(character: str) -> str:
     if kind == "Pd":  # dashes
         return "-"
     if kind in ("Zs", "Mn"):  # blanks, and accents by themselves
-        return " " * (kind == "Zs")
+        return " " if kind == "Zs" else ""
     if name.startswith("BOX DRAWINGS"):
         across, upright = "HORIZONTAL" in name, "VERTICAL" in name
         return "+" if across == upright else "-" if across else "|"

@@ -77,12 +77,13 @@ def _capitalised(text: str) -> str:
 
 
 def metavar(flag: Flag) -> str:
-    """What stands for a flag's value: "N", "race|full|wilcoxon", "N ..."; nothing for a switch."""
+    """What stands for a flag's value: "N", "race|full", "N ..."; nothing for a switch."""
     if flag.items is None and flag.kind is bool:
         return ""
     if flag.items:
         return " ".join(map(_metavar, get_args(flag.kind)))
-    return _metavar(flag.kind) + " ..." * (flag.items == 0)
+    value = _metavar(flag.kind)
+    return f"{value} ..." if flag.items == 0 else value
 
 
 def _metavar(kind: Any) -> str:

@@ -20,10 +20,11 @@ from ssense.engine.search.race import fit_additive
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.specification import settings
+from ssense.training.loop import SELECTION_METRIC
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SweepPlan:
     """A sweep before anything runs.
 
     Attributes:
@@ -90,7 +91,7 @@ class Plan:
         return f"  split: {self.kind}; {train} to train, {validation} to validate, {test} to test"
 
 
-def plan_cells(search: Search, split: Split) -> Plan:
+def plan_cells(search: Search, split: Split) -> SweepPlan:
     """Count the cells of a sweep against its ledger, and learn cost and noise from it.
 
     Args:
@@ -102,7 +103,7 @@ def plan_cells(search: Search, split: Split) -> Plan:
     done = [record for record in records if record.done]
     whole = [record.timings["training"] for record in done if not record.resumed_after]
     spread = fit_additive(search.scores()).residual_sd if search.rows else math.nan
-    return Plan(
+    return SweepPlan(
         to_run=search.left(),
         done=len(done),
         failed=sum(not record.done and not record.given_up for record in records),
@@ -123,13 +124,13 @@ def _power(sweep: Sweep, split: Split, noise: float | None) -> Power:
         sizes=specification.resampled_sizes(split),
         comparisons=max(1, math.comb(len(sweep.families), 2)),
         noise=noise,
-        metric=sweep.metric,
+        metric=SELECTION_METRIC,
         shared_test=(n_test, specification.test_blocks) if specification.shares_test else None,
     )
 
 
 def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
-    """Name the sweeps of the same claim whose cells don't count in this one, and why, a line each.
+    """Name sweeps of the same question whose cells don't count in this one, and why, a line each.
 
     These sweeps were run on other data, with other training settings or over another search space.
 
@@ -142,7 +143,7 @@ def other_sweeps(storage: UPath, sweep: Sweep) -> list[str]:
             other = ledger.description().sweep
         except UserError:  # of another format, or damaged: it is left out
             continue
-        if other.claim != sweep.claim or other.name == sweep.name:
+        if other.question != sweep.question or other.name == sweep.name:
             continue
         if n := ledger.n_begun():
             reasons = ", ".join(_differences(other, sweep))

@@ -247,7 +247,7 @@ def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tupl
         advice = f"Nearest of {len(sweeps)}: {nearest[0]}." if nearest else "No cell is finished."
         raise UserError(f"no finished cell {printable(prefix)} in {storage}. {advice}")
     if len(found) > 1:
-        shown = ", ".join(found[:3]) + ", ..." * (len(found) > 3)
+        shown = ", ".join(found if len(found) <= 3 else [*found[:3], "..."])
         raise UserError(f"{len(found)} cells begin with {prefix}: {shown}. Give more characters.")
     ledger = sweeps[found[0]]
     record = ledger.record(found[0])

@@ -39,6 +39,7 @@ from ssense.engine.work.probe import probe_seconds
 from ssense.errors import printable
 from ssense.files.storage import open_storage, write_whole
 from ssense.retrieval import chance_metrics, metric_title
+from ssense.training.loop import SELECTION_METRIC
 from ssense.training.process import gpus_here, slots_here, slow_precision
 
 Options = TypeVar("Options", bound=EngineOptions)
@@ -125,6 +126,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
                 tracker = _train(search, ledger, data, options, budget, to_run, save, claim)
             finally:  # also when it is interrupted
                 ledger.copy_records()
+            claim.check()  # before anything of the sweep is written
         else:
             tracker = _bring_up_to_date(search, ledger, data, save)
         split = data.split(sweep.specification.split, sweep.seeds[0])
@@ -221,15 +223,16 @@ def _train(
         save()
         tracker = _show_in_mlflow(search, ledger, data)
         most = to_run if budget.cells is None else min(to_run, budget.cells - budget.started)
-        at_a_time = f"{resources.slots()} at a time" + " now" * bool(os.environ.get("RAY_ADDRESS"))
-        cells = f"{'up to ' * (options.policy != 'full')}{most} cell{'s' * (most != 1)}"
-        say(f"Training {cells}, {at_a_time}")
-        progress = CellProgress(to_run, resources.slots, search.sweep.metric, search.matrix)
+        up_to = "" if options.policy == "full" else "up to "
+        now = " now" if os.environ.get("RAY_ADDRESS") else ""  # others may join
+        cells = f"{up_to}{most} cell{'s' * (most != 1)}"
+        say(f"Training {cells}, {resources.slots()} at a time{now}")
+        progress = CellProgress(to_run, resources.slots, SELECTION_METRIC, search.matrix)
 
         def keep(record: Record, change: Change) -> None:
             row = search.rows_of(record.signature)[0]
             progress.cell(row.family, record)
-            if any(change):
+            if change.rows or change.decisions:
                 for out, decision in change.decisions:
                     family = search.sweep.family(out.family)
                     progress.decision(family.name, search.configurations(family), decision)
@@ -288,7 +291,7 @@ def _save(
 
 
 def _show_in_mlflow(search: Search, ledger: Ledger, data: DataPlan) -> Tracker:
-    tracker = Tracker(data.storage, search.sweep.claim, search.sweep.name)
+    tracker = Tracker(data.storage, search.sweep.question, search.sweep.name)
     tracker.start(search, ledger.description())
     return tracker
 
@@ -319,7 +322,7 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
         listed = ", ".join(f"{family} {n}" for family, n in by_family)
         cells = "1 cell is" if len(missing) == 1 else f"{len(missing)} cells are"
         say(f"{cells} missing ({listed}); more may depend on them.")
-    if not missing and not again:
+    if not search.left() and not again:
         return "full"
     say("Run the same command again to continue.")
     has_budget = options.budget_cells is not None or options.budget_hours is not None
@@ -327,7 +330,7 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
 
 
 def _show_result(search: Search, n_candidates: int) -> None:
-    metric = search.sweep.metric
+    metric = SELECTION_METRIC
     chance = chance_metrics(n_candidates)[metric]
     best, dropped = list(search.best().values()), search.dropped()
     names = [family.name for family in search.sweep.families]

@@ -141,7 +141,7 @@ class _LongWavelets:
 
 
 @dataclass(frozen=True)
-class Plan:
+class FoldedWavelets:
     """All that is known before there is a signal.
 
     Attributes:
@@ -171,7 +171,7 @@ class Plan:
 
 
 @torch.no_grad()
-def amplitude(signal: torch.Tensor, plan: Plan) -> torch.Tensor:
+def amplitude(signal: torch.Tensor, plan: FoldedWavelets) -> torch.Tensor:
     """Geometric means of wavelets' amplitudes, [channels, samples] to [channels, rows, frames].
 
     Dividing by the peak first makes the range of amplitudes known, be the unit volts or
@@ -229,7 +229,9 @@ def _powers(spectrum: torch.Tensor, group: _Group, channels: int, frames: int) -
     return (squares[..., 0] + squares[..., 1]).flatten(1)
 
 
-def _long_powers(signal: torch.Tensor, wavelets: _LongWavelets, plan: Plan) -> torch.Tensor:
+def _long_powers(
+    signal: torch.Tensor, wavelets: _LongWavelets, plan: FoldedWavelets
+) -> torch.Tensor:
     """|W|² of long wavelets, [wavelets, channels * frames].
 
     W is turned by its carrier's phase, which does not show in |W|.
@@ -285,7 +287,7 @@ class _Grid:
 
 def make_plan(
     superlets: Sequence[Sequence[Wavelet]], sampling: Sampling, like: torch.Tensor
-) -> Plan:
+) -> FoldedWavelets:
     """Prepare `amplitude` for signals of one length.
 
     Args:
@@ -299,7 +301,7 @@ def make_plan(
     long = [[member for member in row if member.sd_s > longest_s] for row in superlets]
     folds = _by_length([row for row in fitting if row], sampling, tail_sd)
     grids = [_Grid(sampling.rate_hz, sampling.decimation, folded, tail_sd) for folded in folds]
-    return Plan(
+    return FoldedWavelets(
         len(superlets),
         sampling.frames,
         like.dtype,

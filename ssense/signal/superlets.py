@@ -24,7 +24,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from ssense.signal.folding import Plan, Sampling, Wavelet, amplitude, make_plan
+from ssense.signal.folding import FoldedWavelets, Sampling, Wavelet, amplitude, make_plan
 
 OrderSet = Literal["brainbert", "authors"]
 CycleRule = Literal["multiplicative", "additive"]
@@ -309,7 +309,7 @@ def _plan(
     sampling_rate_hz: float,
     dtype: torch.dtype,
     device: torch.device,
-) -> Plan:
+) -> FoldedWavelets:
     check_below_nyquist(spec, sampling_rate_hz)
     superlets = [
         [Wavelet(row, float(hz), *member) for member in zip(*spec.wavelets(row), strict=True)]

@@ -14,7 +14,7 @@ from ssense.data.splits import Split
 from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.core.budget import Budget
 from ssense.engine.run import run_sweep
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.training.sentences import SentenceSpec
 
 N_TEST, N_SEEDS = 292, 10
@@ -46,7 +46,7 @@ def evaluation() -> Evaluation:
 def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 - it runs there
     """A storage with a sweep of one configuration and two seeds, on two hundred sentences."""
     folder = tmp_path_factory.mktemp("tiny_sweep")
-    options = SweepOptions(
+    options = RecordingOptions(
         storage=str(folder),
         seeds=(0, 1),
         max_epochs=1,

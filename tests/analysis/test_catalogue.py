@@ -17,16 +17,17 @@ from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.files.storage import write_whole
 from ssense.model.encoder import ResNetSpec
+from ssense.training.loop import SELECTION_METRIC
 from ssense.training.sentences import SentenceSpec
 
 LEVELS = {"masking.electrode": (0.5, 0.75)}
 ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 
 
-def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
+def write(storage: UPath, question: str, at: str) -> tuple[Ledger, Sweep]:
     """A sweep of five cells with one done, one failed, and a cell of a control."""
     sweep = Sweep(
-        claim=claim,
+        question=question,
         dataset_digest="d",
         specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=(Family(name="no masking", levels={}), Family(name="electrode", levels=LEVELS)),
@@ -43,7 +44,7 @@ def write(storage: UPath, claim: str, at: str) -> tuple[Ledger, Sweep]:
             seed=seed,
             status=status,
             dataset_digest=data,
-            history=[{"epoch": 1}],
+            history=[{"epoch": 1, SELECTION_METRIC: 0.5}],
             best_epoch=1,
         )
         ledger.write(record)
@@ -77,7 +78,7 @@ def test_sweeps_are_listed_with_what_they_are(tmp_path, capsys):
 def test_a_finished_race_is_shown_as_finished(tmp_path, policy, spared):
     storage = UPath(tmp_path)
     sweep = Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="d",
         specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=(Family(name="electrode", levels={"masking.electrode": (0.1, 0.5, 0.75)}),),
@@ -94,7 +95,7 @@ def test_a_finished_race_is_shown_as_finished(tmp_path, policy, spared):
             seed=cell.seed,
             status="done",
             dataset_digest="d",
-            history=[{"epoch": 1, sweep.metric: score}],
+            history=[{"epoch": 1, SELECTION_METRIC: score}],
             best_epoch=1,
         )
         search.finish(ledger.write(record))

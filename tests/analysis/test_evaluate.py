@@ -66,7 +66,7 @@ from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.tasks.precompute import load_dataset
 from ssense.engine.view.tracking import Tracker
-from ssense.engine.work.trial import run_cell
+from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.sealed_json import CHECKSUM, sealed
@@ -130,7 +130,7 @@ def write_sweep(
     training: SentenceSpec = TRAINING,
 ) -> Ledger:
     sweep = Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest=dataset_digest,
         specification=training,
         families=FAMILIES,

@@ -36,7 +36,7 @@ from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.tasks.image_options import ImageOptions
-from ssense.engine.work.trial import run_cell
+from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
 from ssense.files.storage import write_together
 from ssense.specification import configured

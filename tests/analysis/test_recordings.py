@@ -24,7 +24,7 @@ from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
 SWEEP = Sweep(
-    claim="masking",
+    question="masking",
     dataset_digest="d",
     specification=SentenceSpec(),
     families=(Family(name="no masking", levels={}),),

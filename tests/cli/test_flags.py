@@ -23,14 +23,14 @@ from ssense.data.shards_options import ShardsOptions
 from ssense.data.synthetic.spec import SyntheticCommand
 from ssense.data.synthetic.things_spec import SyntheticThingsCommand
 from ssense.engine.tasks.image_options import ImageOptions
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.engine.view.view_options import PageOptions, ServerOptions, TrackingOptions
 from ssense.errors import UserError
 from sweeps.masking import MaskingOptions
 
 LONGEST = 300
 COMMANDS = [
-    *(MaskingOptions, SweepOptions, ImageOptions, EvaluationOptions, ControlOptions),
+    *(MaskingOptions, RecordingOptions, ImageOptions, EvaluationOptions, ControlOptions),
     *(RecordingsOptions, ResultsOptions, SyntheticCommand),
     *(SyntheticThingsCommand, TrackingOptions, ServerOptions, CatalogueOptions),
     *(ShardsOptions, PageOptions),
@@ -392,7 +392,7 @@ def test_the_help_of_every_command_fits_80_columns_and_documents_every_flag(opti
     assert max(map(len, (line for line in text.splitlines() if "|" not in line))) <= 80
 
 
-@pytest.mark.parametrize("options", [SweepOptions, ImageOptions])
+@pytest.mark.parametrize("options", [RecordingOptions, ImageOptions])
 def test_every_flag_of_the_sweeps_is_in_a_group(options):
     grouped = [name for names in options.groups.values() for name in names]
     fields = {each.name for each in dataclasses.fields(options)} - {"synthetic"}

@@ -33,7 +33,7 @@ def sweep_of(seeds: Sequence[int]) -> Sweep:
     )
     training = SentenceSpec(encoder=ResNetSpec(weights="random"))
     return Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="noise",
         specification=training,
         families=families,

@@ -35,7 +35,7 @@ def dataset() -> Dataset:
 @pytest.fixture
 def sweep() -> Sweep:
     return Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="tiny",
         specification=SentenceSpec(
             encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=2, batch_size=8)

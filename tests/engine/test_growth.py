@@ -88,7 +88,7 @@ def wide(n_levels: int = N_LEVELS) -> Sweep:
     """A sweep of which all cells may run at once."""
     levels = tuple((place + 1) / (n_levels + 1) for place in range(n_levels))
     return Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="tiny",
         specification=SentenceSpec(
             encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=1, batch_size=8)

@@ -12,7 +12,7 @@ from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.power import Power
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family
-from ssense.engine.plan import Plan, other_sweeps, plan_cells, show_sweep
+from ssense.engine.plan import SweepPlan, other_sweeps, plan_cells, show_sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.search.race import Full, Race
@@ -76,7 +76,7 @@ def test_a_race_spares_cells_in_the_plan(sweep):
     assert f"{plan.dropped} spared by the race" in plan.lines(slots=1)[0]
 
 
-def plan_of(**changes) -> Plan:
+def plan_of(**changes) -> SweepPlan:
     values = {
         "to_run": 30,
         "done": 10,
@@ -88,7 +88,7 @@ def plan_of(**changes) -> Plan:
         "kind": "random",
         "power": Power(seeds=10, sizes=(872, 292), comparisons=1, noise=0.0127, metric="recall@10"),
     }
-    return Plan(**(values | changes))
+    return SweepPlan(**(values | changes))
 
 
 def test_time_and_cost_come_from_the_cells_that_are_done():

@@ -55,7 +55,7 @@ from ssense.targets.text import TextSpec
 from ssense.engine.core.cell import Cell
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.tasks.precompute import load_dataset
-from ssense.engine.work.trial import reset_process, run_cell
+from ssense.engine.work.cell import reset_process, run_cell
 folder, shards, configuration = UPath(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 dataset = load_dataset(shards, TextSpec(weights="untrained"), folder.parents[1])
 reset_process(3, threads=2)
@@ -92,7 +92,7 @@ def trained(tmp_path_factory) -> Path:
     storage = UPath(tmp_path_factory.mktemp("trained"))
     dataset_digest, origin = write_dataset(storage)
     sweep = Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest=dataset_digest,
         specification=TRAINING,
         families=(Family(name="electrode", levels={"masking.electrode": (0.5,)}),),
@@ -221,7 +221,7 @@ def write_cells(storage: UPath, *signatures: str, **changes: object) -> None:
             seed=0,
             status="done",
             dataset_digest="d",
-            history=[{"epoch": 1}],
+            history=[{"epoch": 1, "recall@10": 0.5}],
             best_epoch=1,
         )
         ledger = Ledger(storage / SWEEPS / f"sweep-{signature[0]}")
@@ -263,12 +263,12 @@ def called(tmp_path) -> UPath:
     """Two sweeps with cells of one name between them, and cells of their own."""
     storage = UPath(tmp_path)
     levels = {"masking.electrode": (0.5, 0.75)}
-    for claim, families in (
+    for question, families in (
         ("masking", (Family(name="no masking", levels={}), Family(name="e", levels=levels))),
         ("other", (Family(name="no masking", levels={}),)),
     ):
         sweep = Sweep(
-            claim=claim,
+            question=question,
             dataset_digest="d",
             specification=configured(TRAINING, {"training.patience": len(families)}),
             families=families,
@@ -276,7 +276,7 @@ def called(tmp_path) -> UPath:
             seeds=(0, 1),
         )
         rows = [Row("no masking", {})]
-        rows += [Row("e", {"masking.electrode": 0.75})] * (claim == "masking")
+        rows += [Row("e", {"masking.electrode": 0.75})] * (question == "masking")
         ledger = Ledger(storage / SWEEPS / sweep.name)
         ledger.describe(Description(sweep=sweep, origin=ORIGIN, rows=tuple(rows)))
         for row in rows:
@@ -286,7 +286,7 @@ def called(tmp_path) -> UPath:
                 seed=1,
                 status="done",
                 dataset_digest="d",
-                history=[{"epoch": 1}],
+                history=[{"epoch": 1, "recall@10": 0.5}],
                 best_epoch=1,
             )
             ledger.write(record)

@@ -6,6 +6,7 @@ import pytest
 from upath import UPath
 
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
+from ssense.engine.core.sweep import Family
 from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.run import _leave_view, _say_what_is_left, versions_of_nothing
@@ -54,6 +55,30 @@ def test_how_a_sweep_is_left(attempts, budget, outcome, sweep, tmp_path):
         search.finish(failed(search, number))
     options = EngineOptions(budget_cells=budget)
     assert _say_what_is_left(search, Ledger(UPath(tmp_path)), options) == outcome
+
+
+def test_a_sweep_whose_next_configuration_was_never_proposed_is_not_full(
+    sweep, tmp_path, monkeypatch
+):
+    rates = (1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4)
+    family = Family(name="rate", levels={"training.learning_rate": rates})
+    search = Search(
+        dataclasses.replace(sweep, families=(family,), configurations=5, seeds=(0,)), Full()
+    )
+    first = [failed(search, MOST_ATTEMPTS) for _ in range(4)]
+    for record in first[:-1]:
+        search.finish(record)
+    monkeypatch.setattr("ssense.engine.search.search.propose", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search.finish(first[-1])
+    assert not search.missing()
+    assert search.left() == 1
+    options = EngineOptions()
+    assert _say_what_is_left(search, Ledger(UPath(tmp_path)), options) == "incomplete"
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 class View:

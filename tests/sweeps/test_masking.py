@@ -20,7 +20,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Race
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.precompute import load_dataset, make_shards
-from ssense.engine.tasks.recording_options import SYNTHETIC, SweepOptions
+from ssense.engine.tasks.recording_options import SYNTHETIC, RecordingOptions
 from ssense.engine.view.cell_table import cells_csv
 from ssense.engine.work.probe import probe_seconds
 from ssense.errors import UserError
@@ -214,7 +214,7 @@ def test_only_what_is_in_the_signal_is_retrieved(tmp_path, synthetic, above_chan
 
 
 def test_one_electrode_and_a_batch_size_that_leaves_one_pair_over_are_trained(tmp_path):
-    chosen = SweepOptions(
+    chosen = RecordingOptions(
         storage=str(tmp_path),
         synthetic=SyntheticSpec(sentences=80, electrodes=3, sampling_rate=256),
         max_epochs=1,
@@ -235,7 +235,7 @@ def test_one_electrode_and_a_batch_size_that_leaves_one_pair_over_are_trained(tm
 
 def test_a_batch_without_negatives_is_refused(tmp_path):
     with pytest.raises(UserError, match="batch_size must be at least 2, got 1: negatives"):
-        SweepOptions(storage=str(tmp_path), batch_size=1).specification()
+        RecordingOptions(storage=str(tmp_path), batch_size=1).specification()
     assert not list(tmp_path.iterdir())
 
 

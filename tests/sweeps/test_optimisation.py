@@ -4,7 +4,7 @@ import pytest
 
 from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.records.find import find_ledger
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.files.storage import open_storage
 from ssense.specification import configured
 from sweeps.optimisation import main
@@ -13,7 +13,7 @@ from sweeps.optimisation import main
 @pytest.mark.usefixtures("local_ray")
 def test_another_sweep_runs_on_the_same_engine(tmp_path, capsys):
     main(
-        SweepOptions(
+        RecordingOptions(
             storage=str(tmp_path),
             synthetic=SyntheticSpec(sentences=60, electrodes=5),
             configurations=1,

@@ -567,7 +567,7 @@ def sweep_of(levels: dict[str, Sequence[float]]) -> Sweep:
     """A sweep of one family with one seed."""
     family = Family(name="all", levels=levels)
     return Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="tiny",
         specification=SentenceSpec(
             encoder=ResNetSpec(weights="random"), training=TrainingSpec(max_epochs=1)

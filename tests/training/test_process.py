@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssense.engine.tasks.recording_options import SweepOptions
+from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.training.process import BF16_UNITS, reset_process, slow_precision, usable_cores
 
 PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
@@ -84,10 +84,10 @@ def test_bf16_without_units_is_a_warning_of_one_line(monkeypatch):
 
 
 def test_the_choices_of_a_training_reach_it():
-    chosen = SweepOptions(batch_size=256, precision="bf16", batch_norm="frozen").specification()
+    chosen = RecordingOptions(batch_size=256, precision="bf16", batch_norm="frozen").specification()
     assert (chosen.training.batch_size, chosen.training.chunk) == (256, 32)
     assert chosen.encoder.batch_norm == "frozen"
-    assert SweepOptions().specification().encoder.batch_norm == "chunk"
+    assert RecordingOptions().specification().encoder.batch_norm == "chunk"
 
 
 def control_groups(root: Path, mounts: str, groups: str, files: dict[str, str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from ssense.files.digest import digest
 from ssense.specification import configured, identity
@@ -12,7 +13,10 @@ from ssense.training.tasks import TaskSpec
 SIGNATURE_VERSION = 3
 """Version of what signatures and names of sweeps are made of: it may never change again."""
 
-Configuration = Mapping[str, float | str]
+Level = float | str | bool | None
+"""A value of a field of the specification."""
+
+Configuration = Mapping[str, Level]
 """Hyperparameters under comparison: fields of the cell's specification by dotted name, to values.
 """
 
@@ -38,13 +42,24 @@ def signature(cell: Cell, specification: TaskSpec, dataset_digest: str) -> str:
 
 
 def describe(configuration: Configuration) -> str:
-    """Show a configuration in a few words: "electrode 0.25, time 0.1", "ssr, mask ratio 0.5"."""
+    """Show a configuration in a few words: "electrode 0.25, time 0.1", "ssr, mask ratio 0.5".
+
+    A text stands alone; a number, a switch and a lack of a value stand behind the field's name.
+    """
     names = (name.rpartition(".")[2].replace("_", " ") for name in configuration)
-    parts = (
-        value if isinstance(value, str) else f"{name} {value:g}"
-        for name, value in zip(names, configuration.values(), strict=True)
-    )
+    parts = (_part(*each) for each in zip(names, configuration.values(), strict=True))
     return ", ".join(parts) or "–"
+
+
+def _part(name: str, value: Level) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{name} {value:g}" if is_number(value) else f"{name} {value}"
+
+
+def is_number(value: Level) -> TypeGuard[float]:
+    """Whether a level is a number, and no switch."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def label(family: str, configuration: Configuration) -> str:

@@ -26,7 +26,7 @@ class Power:
 
     Attributes:
         seeds: How many seeds every configuration meets.
-        sizes: Sentences of the training and test splits, as far as seeds draw them again.
+        sizes: Stimuli of the training and test splits, as far as seeds draw them again.
         comparisons: How many pairs of families are compared, which Holm's adjustment allows for.
         noise: Standard deviation of paired differences between configurations, in the metric, from
             the cells that are done; None where that is unknown.
@@ -115,8 +115,8 @@ def smallest_detectable_effect(
 
     Args:
         n_seeds: J, seeds that both configurations met.
-        n_train: Sentences of the training split.
-        n_test: Sentences of the test split.
+        n_train: Stimuli of the training split.
+        n_test: Stimuli of the test split.
         comparisons: How many comparisons Holm's adjustment allows for.
 
     Returns:

@@ -32,7 +32,7 @@ class Record:
         reason: Why the cell failed, in one line; empty where it is done.
         attempts: Calls of the sweep in which the cell was tried, this one included; in the others
             it failed.
-        sizes: Sentences in each part of the split.
+        sizes: Stimuli in each part of the split.
         timings: Seconds by stage.
         versions: Versions of Python, this package and the libraries that compute.
         worker: Host and process that trained the cell.
@@ -95,8 +95,9 @@ class Record:
         """Refuse a record that contradicts itself.
 
         Raises:
-            ValueError: A result without epochs, a metric outside 0 to 1, a loss that is not
-                finite, or a best epoch that another one is better than.
+            ValueError: A result without epochs or without the metric that chooses them, a metric
+                outside 0 to 1, a loss that is not finite, or a best epoch that another one is
+                better than.
         """
         if self.seed < 0:
             raise ValueError(f"its seed is {self.seed}")
@@ -110,11 +111,9 @@ class Record:
             for name, value in validation_metrics(epoch).items():
                 if not 0 <= value <= 1:
                     raise ValueError(f"history[{place}]: {name} is {value}, not in 0 to 1")
-        scores = [epoch.get(SELECTION_METRIC) for epoch in self.history]
-        known = [score for score in scores if score is not None]
-        if len(known) < len(scores):
-            if known:
-                raise ValueError(f"history[{scores.index(None)}] has no {SELECTION_METRIC}")
-        elif known[self.best_epoch - 1] < max(known):
-            better = 1 + known.index(max(known))
+            if SELECTION_METRIC not in epoch:
+                raise ValueError(f"history[{place}] has no {SELECTION_METRIC}")
+        scores = [epoch[SELECTION_METRIC] for epoch in self.history]
+        if self.best[SELECTION_METRIC] < max(scores):
+            better = 1 + scores.index(max(scores))
             raise ValueError(f"its best epoch is {self.best_epoch}, and epoch {better} is better")

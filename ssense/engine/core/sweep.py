@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
-from ssense.engine.core.cell import SIGNATURE_VERSION, Configuration
+from ssense.engine.core.cell import SIGNATURE_VERSION, Configuration, Level, is_number
 from ssense.engine.core.checks import check_seeds
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
-from ssense.specification import configured, field_names, identity, unions
-from ssense.training.loop import SELECTION_METRIC
+from ssense.files.plain_values import from_plain
+from ssense.specification import configured, field_names, identity, plain, unions
 from ssense.training.tasks import TaskSpec
 
-Levels = tuple[float | str, ...]
-"""The values a hyperparameter may take, in increasing order."""
+Levels = tuple[Level, ...]
+"""The values a hyperparameter may take, each once, numbers in increasing order."""
 
 _LISTED_CHARACTERS = 150  # characters of fields' names in a message
 
@@ -30,10 +31,29 @@ class Family:
         name: Name as shown to people.
         levels: Levels by dotted field of the specification; none for the family's single
             configuration {}.
+
+    Raises:
+        UserError: A field has no level, a level twice, or numbers that do not increase.
     """
 
     name: str
     levels: Mapping[str, Levels]
+
+    def __post_init__(self) -> None:
+        for name, levels in self.levels.items():
+            where = f"family {printable(self.name)}: {printable(name)}"
+            if not levels:
+                raise UserError(f"{where} has no level to try.")
+            level, n_times = Counter(levels).most_common(1)[0]
+            if n_times > 1:
+                raise UserError(f"{where} has the level {_shown(level)} twice. Remove one.")
+            numbers = list(filter(is_number, levels))
+            for before, level in pairwise(numbers):
+                if level < before:  # the search takes neighbours to be alike
+                    raise UserError(
+                        f"{where} has the level {_shown(level)} after {_shown(before)}. Give its "
+                        "levels in increasing order."
+                    )
 
     @property
     def size(self) -> int:
@@ -43,10 +63,10 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A claim to be tested: families, seeds, and the training they share.
+    """A question and what is to answer it: families, seeds, and the training they share.
 
     Attributes:
-        claim: Short name of the experiment, "masking".
+        question: Short name of the question, "masking"; MLflow's experiment has it too.
         dataset_digest: Digest of the dataset of all cells.
         specification: What every cell shares; configurations replace fields of it.
         families: Families to compare with each other.
@@ -59,22 +79,19 @@ class Sweep:
             levels of what all cells share.
     """
 
-    claim: str
+    question: str
     dataset_digest: str
     specification: TaskSpec
     families: tuple[Family, ...]
     configurations: int
     seeds: tuple[int, ...]
-    metric: str = SELECTION_METRIC
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         if self.configurations < 1:
             raise UserError(f"--configurations must be at least 1, got {self.configurations}.")
         for family in self.families:
-            for name, levels in family.levels.items():
-                if not levels:
-                    raise UserError(f"family {family.name}: {name} has no level to try.")
+            for name in family.levels:
                 if name == "split":
                     raise UserError(
                         f"family {family.name} varies split, but all cells of a sweep share one "
@@ -83,7 +100,7 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """Folder of the sweep: the claim, and a hash of what makes its cells comparable.
+        """Folder of the sweep: the question, and a hash of what makes its cells comparable.
 
         More seeds or configurations extend a sweep; another dataset, training or search space is
         another sweep.
@@ -95,7 +112,7 @@ class Sweep:
             identity(self.specification.by_content()),
             levels,
         )
-        return f"{self.claim}-{origin[:8]}"
+        return f"{self.question}-{origin[:8]}"
 
     def wanted(self, family: Family) -> int:
         """How many configurations of a family belong to the sweep."""
@@ -142,12 +159,15 @@ def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Le
                 )
             for value in values:
                 try:
+                    from_plain(Level, value)  # type: ignore[arg-type]  # a union
                     for kinds in _kinds(specification, levels):
-                        configured(specification, {**kinds, name: value})
+                        made = configured(specification, {**kinds, name: value})
+                        # A specification is checked by its fields' types when it is read back.
+                        from_plain(type(specification), plain(made))
                 except (TypeError, ValueError) as error:
                     raise UserError(
                         f"family {printable(family)}: {printable(name)} can't be "
-                        f"{printable(str(value))} ({one_line(error)})."
+                        f"{_shown(value)} ({one_line(error)})."
                     ) from error
 
 
@@ -156,3 +176,7 @@ def _kinds(specification: TaskSpec, levels: Mapping[str, Levels]) -> Iterator[Co
     named = [name for name in levels if name in unions(type(specification))]
     for kinds in product(*(levels[name] for name in named)):
         yield dict(zip(named, kinds, strict=True))
+
+
+def _shown(value: object) -> str:
+    return printable(str(value))

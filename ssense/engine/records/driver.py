@@ -81,10 +81,7 @@ def sole_driver(
         for number, handler in earlier.items():
             signal.signal(number, handler)
         if claim.lost_to is not None:
-            raise UserError(
-                f"{folder} was taken over by {claim.lost_to}: one of the two gave no "
-                f"sign of life for {stale_s:.0f} s. Leave the sweep to that process."
-            ) from None
+            raise claim.loss() from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +174,24 @@ class Claim:
                 remove(self._path)
             for place in self._made:
                 place.rmdir()
+
+    def check(self) -> None:
+        """Refuse to continue without the claim, where the interrupt may not have arrived.
+
+        While Ray shuts down nothing may interrupt it, and the heart interrupts once.
+
+        Raises:
+            UserError: Another driver has taken the claim over.
+        """
+        if self.lost_to is not None:
+            raise self.loss()
+
+    def loss(self) -> UserError:
+        """What to say of a claim that was lost."""
+        return UserError(
+            f"{self._path.parent} was taken over by {self.lost_to}: one of the two gave no "
+            f"sign of life for {self._stale_s:.0f} s. Leave the sweep to that process."
+        )
 
     def _try(self) -> bool:
         """Try to get the claim; False where it has just changed hands and must be tried again."""

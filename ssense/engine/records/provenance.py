@@ -28,7 +28,7 @@ LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
 _PACKAGE = Path(ssense.__file__).parent
 _NO_RESULTS = ("cli", "engine")
 """Folders whose code changes no result, except for two modules of the engine."""
-_ENGINE = ("engine/core/cell.py", "engine/work/trial.py")
+_ENGINE = ("engine/core/cell.py", "engine/work/cell.py")
 _NAME_CHARACTERS = 8
 _UNKNOWN = "unknown"  # name of the version of records that do not say
 _GIT_SECONDS = 20  # a network file system may be slow, and git is not needed
@@ -58,7 +58,9 @@ class CodeVersion:
         return _version_name(self.digest)
 
     def __str__(self) -> str:
-        commit = f", commit {self.commit[:7]}" + " with changes" * self.dirty if self.commit else ""
+        commit = f", commit {self.commit[:7]}" if self.commit else ""
+        if self.commit and self.dirty:
+            commit += " with changes"
         made = "1 cell was" if self.cells == 1 else f"{self.cells} cells were"
         origin = f"({self.name}{commit}, last {self.last[:10]})"
         return f"{made} made by another version of the code {origin}"

@@ -107,8 +107,6 @@ class Race:
         z: Standard errors that a configuration may be behind at the first rung, for many residuals.
         rung: Number of seeds between decisions, at least 2.
         leaders: How many configurations get a seed more before a batch of proposals.
-        startup: Proposals that the sampler makes without waiting for results.
-        batch: Proposals that the sampler makes at a time from then on.
 
     Raises:
         ValueError: A value is out of range.
@@ -117,8 +115,6 @@ class Race:
     z: float = 1.8
     rung: int = 2
     leaders: int = 3
-    startup: int = STARTUP_PROPOSALS
-    batch: int = PROPOSALS_AT_ONCE
 
     def __post_init__(self) -> None:
         if not self.z > 0:
@@ -127,9 +123,6 @@ class Race:
             raise ValueError(f"rung must be at least 2, got {self.rung}")
         if self.leaders < 0:
             raise ValueError(f"leaders must be at least 0, got {self.leaders}")
-        if self.startup < 1 or self.batch < 1:
-            found = f"{self.startup}, {self.batch}"
-            raise ValueError(f"startup and batch must be at least 1, got {found}")
 
     def judge(
         self, scores: Sequence[Scores], seeds: Sequence[int], *, all_proposed: bool
@@ -142,7 +135,7 @@ class Race:
         n, n_seeds = matrix.scores.shape
         granted = np.full(n, min(self.rung, n_seeds))
         end = 0
-        for end in range(self.startup, n + 1, self.batch):
+        for end in range(STARTUP_PROPOSALS, n + 1, PROPOSALS_AT_ONCE):
             # What was known before the next batch was proposed, whatever has come since.
             known = matrix.rows(end)
             if not known.is_settled(granted[:end]):

@@ -12,7 +12,7 @@ import heapq
 import threading
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import chain, product
 from statistics import fmean
 from typing import NamedTuple
@@ -21,13 +21,14 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 
-from ssense.engine.core.cell import Cell, Configuration, label, signature
+from ssense.engine.core.cell import Cell, Configuration, Level, label, signature
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import Matrix, MatrixRow, State
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.search.race import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, Policy, Scores, Verdict
 from ssense.errors import UserError
+from ssense.training.loop import SELECTION_METRIC
 
 # The sampler may repeat itself. After this many repeats the remaining combinations are listed.
 _DRAWS = 50
@@ -110,7 +111,7 @@ class Search:
         self.running: dict[str, Cell] = {}
         self._policy = policy
         self._lock = threading.RLock()  # a live display looks at the matrix from its own thread
-        self._signatures: dict[tuple[tuple[tuple[str, float | str], ...], int], str] = {}
+        self._signatures: dict[tuple[tuple[tuple[str, Level], ...], int], str] = {}
         self._numbers_of: dict[str, list[int]] = {family.name: [] for family in sweep.families}
         self._verdicts: dict[str, Verdict] = {}
         self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
@@ -212,7 +213,7 @@ class Search:
         with self._lock:
             open_cells = {
                 name
-                for names, states in zip(self._names, self._states(), strict=True)
+                for names, states in zip(self._names, self._states(self._out()), strict=True)
                 for name, state in zip(names, states, strict=True)
                 if state in ("waiting", "running")
             }
@@ -225,11 +226,10 @@ class Search:
             return self._matrix()
 
     def _matrix(self) -> Matrix:
-        states = self._states()
-        out = {id(row) for row in self.dropped()}
-        leaders = {id(row) for row in self.leaders()}
+        out = self._out()
+        states, leaders = self._states(out), self._leaders(out)
         return Matrix(
-            metric=self.sweep.metric,
+            metric=SELECTION_METRIC,
             seeds=self.sweep.seeds,
             rows=tuple(
                 MatrixRow(
@@ -237,8 +237,8 @@ class Search:
                     name=label(row.family, row.configuration),
                     states=states[number],
                     scores=tuple(map(self._score_of, self._names[number])),
-                    dropped=id(row) in out,
-                    leads=id(row) in leaders,
+                    dropped=number in out,
+                    leads=number in leaders,
                 )
                 for number, row in enumerate(self.rows)
             ),
@@ -246,23 +246,32 @@ class Search:
 
     def dropped(self) -> list[Row]:
         """Configurations that the policy has taken out, and not back."""
-        out: dict[int, Row] = {}
-        for row, decision in self.decisions():
-            if decision.reason == "returned":
-                out.pop(id(row), None)
-            else:
-                out[id(row)] = row
-        return list(out.values())
+        return [self.rows[number] for number in sorted(self._out())]
+
+    def _out(self) -> set[int]:
+        """Numbers of the rows that the policy has taken out, and not back."""
+        out: set[int] = set()
+        for name, verdict in self._verdicts.items():
+            for decision in verdict.decisions:
+                number = self._numbers_of[name][decision.place]
+                if decision.reason == "returned":
+                    out.discard(number)
+                else:
+                    out.add(number)
+        return out
 
     def leaders(self) -> list[Row]:
         """The first of each family by `orders`, of those that the policy has not taken out."""
-        out = {id(row) for row in self.dropped()}
-        found: dict[str, tuple[float, Row]] = {}
-        for number, (row, order) in enumerate(zip(self.rows, self.orders(), strict=True)):
-            stays = id(row) not in out and self._first_scores(number)
-            if stays and (row.family not in found or order > found[row.family][0]):
-                found[row.family] = order, row
-        return [row for _, row in found.values()]
+        return [self.rows[number] for number in self._leaders(self._out())]
+
+    def _leaders(self, out: Set[int]) -> list[int]:
+        """Numbers of the leaders' rows, family by family."""
+        leaders = []
+        for numbers in self._numbers_of.values():
+            stay = [n for n in numbers if n not in out and self._first_scores(n)]
+            if stay:
+                leaders.append(max(stay, key=lambda number: self._order(number, is_out=False)))
+        return leaders
 
     def orders(self) -> list[float]:
         """By what configurations are listed, the highest first: a number for each of the rows.
@@ -270,9 +279,12 @@ class Search:
         The mean over the seeds where all are done. Other means can't be compared: for each of the
         first seeds that a configuration lacks it is behind all that have it, and one that the
         policy has taken out is behind all others. So only means over the same seeds decide.
+
+        Each is a function of its own row, unlike a place among all: a result changes few of them,
+        and what shows them is written anew where they change.
         """
-        out = {id(row) for row in self.dropped()}
-        return [self._order(number, id(row) in out) for number, row in enumerate(self.rows)]
+        out = self._out()
+        return [self._order(number, number in out) for number in range(len(self.rows))]
 
     def _order(self, number: int, is_out: bool) -> float:
         scores, n_seeds = self._first_scores(number), len(self.sweep.seeds)
@@ -289,20 +301,19 @@ class Search:
             scores.append(score)
         return scores
 
-    def _states(self) -> list[tuple[State, ...]]:
+    def _states(self, out: Set[int]) -> list[tuple[State, ...]]:
         """States of every configuration's cells, row by row."""
         granted = {
             number: cells
             for name, numbers in self._numbers_of.items()
             for number, cells in zip(numbers, self._verdicts[name].granted, strict=True)
         }
-        out = {id(row) for row in self.dropped()}
         return [
             tuple(
-                self._state(name, place < granted[number] or id(row) not in out)
-                for place, name in enumerate(self._names[number])
+                self._state(name, place < granted[number] or number not in out)
+                for place, name in enumerate(names)
             )
-            for number, row in enumerate(self.rows)
+            for number, names in enumerate(self._names)
         ]
 
     def _state(self, name: str, is_wanted: bool) -> State:
@@ -315,7 +326,7 @@ class Search:
         return "waiting" if is_wanted else "dropped"
 
     def _score_of(self, name: str) -> float | None:
-        return self.records[name].best[self.sweep.metric] if self._is_done(name) else None
+        return self.records[name].best[SELECTION_METRIC] if self._is_done(name) else None
 
     def decisions(self) -> list[tuple[Row, Decision]]:
         """What the policy decided so far, family by family."""
@@ -351,7 +362,7 @@ class Search:
         done = self.done(configuration)
         if len(done) < len(self.sweep.seeds):
             return None
-        return fmean(record.best[self.sweep.metric] for record in done)
+        return fmean(record.best[SELECTION_METRIC] for record in done)
 
     def best(self) -> dict[str, Row]:
         """The leading configuration of each family, where it has every seed."""
@@ -394,8 +405,6 @@ class Search:
             says = "of no cell"
         if says != record.signature or record.dataset_digest != self.sweep.dataset_digest:
             problem = f"its configuration, seed or dataset are those of another cell ({says})"
-        elif record.done and self.sweep.metric not in record.best:
-            problem = f"it has no {self.sweep.metric}"
         else:
             return
         raise UserError(
@@ -448,7 +457,7 @@ class Search:
         scores: dict[int, float | None] = {}
         for seed, name in zip(self.sweep.seeds, self._names[number], strict=True):
             if self._is_done(name):
-                scores[seed] = self.records[name].best[self.sweep.metric]
+                scores[seed] = self.records[name].best[SELECTION_METRIC]
             elif name in self._given_up:
                 scores[seed] = None
         return scores

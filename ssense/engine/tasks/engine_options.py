@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ssense.choices import PolicyName
-from ssense.engine.core.checks import check_above_0, check_seeds, check_shares
+from ssense.choices import ENCODER_WEIGHTS, PolicyName
+from ssense.engine.core.checks import check_above_0, check_seeds, check_shares, check_weights
+from ssense.errors import printable
 
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Levels, Sweep
@@ -123,28 +124,30 @@ class EngineOptions:
         raise NotImplementedError
 
     def sweep(
-        self, claim: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
+        self, question: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
     ) -> Sweep:
-        """The sweep of a claim on a dataset, as long and as trained as these options say.
+        """The sweep of a question on a dataset, as long and as trained as these options say.
 
         Args:
-            claim: Short name of the experiment.
+            question: Short name of the question.
             data: The dataset to train on.
             families: Levels by hyperparameter, by name of the family.
 
         Raises:
-            UserError: A value is out of range, or a level names no field.
+            UserError: A value is out of range, a level names no field, or weights are no file.
         """
         from ssense.engine.core.sweep import Family, Sweep, check_levels
 
         specification = self.specification()
         check_levels(specification, families)
         compared = tuple(
-            Family(name=name, levels={field: _found(field, of) for field, of in levels.items()})
+            Family(
+                name=name, levels={field: _found(name, field, of) for field, of in levels.items()}
+            )
             for name, levels in families.items()
         )
         return Sweep(
-            claim=claim,
+            question=question,
             dataset_digest=data.covering(specification, compared).digest,
             specification=specification,
             families=compared,
@@ -153,10 +156,17 @@ class EngineOptions:
         )
 
 
-def _found(field: str, levels: Levels) -> Levels:
-    """The levels of a field; files of weights by their whole path."""
+def _found(family: str, field: str, levels: Levels) -> Levels:
+    """The levels of a field; files of weights by their whole path.
+
+    Raises:
+        UserError: Initial weights are neither a known name nor a file that can be read.
+    """
     if not field.endswith("weights"):
         return levels
+    if field == "encoder.weights":
+        for weights in levels:
+            check_weights(f"family {printable(family)}: {field}", str(weights), ENCODER_WEIGHTS)
     return tuple(_with_whole_path(str(weights)) for weights in levels)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ssense.choices import (
+    ENCODER_WEIGHTS,
     TEXT_TOWER,
     UNTRAINED,
     BatchNorm,
@@ -71,7 +72,7 @@ SYNTHETIC = Defaults(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions(EngineOptions):
+class RecordingOptions(EngineOptions):
     """Flags of a sweep on a recording."""
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {
@@ -137,8 +138,7 @@ class SweepOptions(EngineOptions):
                     f"--{name} {printable(given)} is given without --recording: the synthetic one "
                     f"is {made}. Give --recording FOLDER too, or neither."
                 )
-        encoder = ("imagenet", "random")
-        check_weights("--encoder-weights", self.encoder_weights, encoder)
+        check_weights("--encoder-weights", self.encoder_weights, ENCODER_WEIGHTS)
         check_weights("--text-weights", self.text_weights, (UNTRAINED,), tower=TEXT_TOWER)
 
     @property

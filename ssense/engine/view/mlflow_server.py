@@ -3,8 +3,9 @@
     python -m ssense.engine.view.mlflow_server --storage s3://BUCKET/ssense
 
 A database needs a disk. It lies in the user's cache on this machine, with the artifacts; copies go
-to STORAGE/mlflow/ every few minutes and at the end, and come back where the disk is a new one. What
-is lost between two copies comes back from the ledger, by `python -m ssense.engine.view.tracking`.
+to STORAGE/mlflow/ every few minutes and at the end, and come back where the disk is a new one, or
+another machine has served since. What is lost between two copies comes back from the ledger, by
+`python -m ssense.engine.view.tracking`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +36,7 @@ from ssense.engine.view.mlflow_database import (
     database_uri,
     prepare_database,
 )
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.storage import (
     cache_folder,
@@ -48,6 +50,8 @@ from ssense.files.storage import (
 
 BACK_UP_S = 300.0
 _DATABASE, _ARTIFACTS = "mlflow.db", "artifacts"
+_LAST_SEEN = "copy.sha256"
+"""Name of the file here with the checksum of the copy that was made or fetched last."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +78,58 @@ class Store:
         return self.home / _ARTIFACTS
 
     def restore(self) -> bool:
-        """Fetch the copies where there is no database here; say whether there were any.
+        """Fetch the copies, unless the database here is what they were made of; say whether.
+
+        Another machine may have served since this one did. The database that is here is then older,
+        and is kept under another name.
 
         Raises:
-            UserError: The storage can't be read.
+            UserError: The storage can't be read, or the database here is damaged.
         """
-        if (self.home / _DATABASE).exists():
+        names = relative_files(self.copies)
+        if _DATABASE not in names:
+            return False
+        content = read_whole(self.copies / _DATABASE)
+        mark = hashlib.sha256(content).hexdigest()
+        if (self.home / _DATABASE).exists() and self._last_seen() == mark:
             return False
         # The database last: what is half restored is restored again.
-        names = sorted(relative_files(self.copies), key=lambda name: name == _DATABASE)
         for name in names:
-            path = self.home / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial_file(path) as partial:
-                partial.write_bytes(read_whole(self.copies / name))
-        return _DATABASE in names
+            if name != _DATABASE:
+                self._place(name, read_whole(self.copies / name))
+        self._set_aside()
+        self._place(_LAST_SEEN, mark.encode())
+        self._place(_DATABASE, content)
+        return True
+
+    def _last_seen(self) -> str:
+        path = self.home / _LAST_SEEN
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _place(self, name: str, content: bytes) -> None:
+        path = self.home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial_file(path) as partial:
+            partial.write_bytes(content)
+
+    def _set_aside(self) -> None:
+        """Move the database that is here, with all that SQLite has not written into it yet."""
+        database = self.home / _DATABASE
+        if not database.exists():
+            return
+        places = (self.home / f"mlflow.{number}.db" for number in count(1))
+        kept = next(place for place in places if not place.exists())
+        try:
+            copy_database(database, kept)
+        except sqlite3.Error as error:
+            kept.unlink(missing_ok=True)
+            raise UserError(
+                f"{database} is damaged ({one_line(error)}). Delete it: the newer one in "
+                f"{self.copies} takes its place."
+            ) from error
+        for path in self.home.glob(f"{_DATABASE}*"):  # its journal too
+            path.unlink()
+        say(f"Another machine has served MLflow since: the database that was here is now {kept}")
 
     def back_up(self) -> int:
         """Copy what has changed since the last time into the storage; return how many files.
@@ -104,9 +145,11 @@ class Store:
         with scratch_folder() as scratch:
             snapshot = scratch / _DATABASE
             copy_database(self.home / _DATABASE, snapshot)
-            return changed + self._copy(
-                _DATABASE, hashlib.sha256(snapshot.read_bytes()).digest(), snapshot
-            )
+            mark = hashlib.sha256(snapshot.read_bytes()).hexdigest()
+            if self._copy(_DATABASE, mark, snapshot):
+                self._place(_LAST_SEEN, mark.encode())
+                changed += 1
+        return changed
 
     def _copy(self, name: str, state: object, path: Path) -> bool:
         if self._copied.get(name) == state:

@@ -26,7 +26,7 @@ from ssense.engine.search.search import Search
 from ssense.files.digest import digest
 from ssense.retrieval import metric_title
 from ssense.specification import settings
-from ssense.training.loop import validation_metrics
+from ssense.training.loop import SELECTION_METRIC, SELECTION_RANK, validation_metrics
 
 LEVEL = "ssense.level"
 FINISHED_AT = "finished"
@@ -40,7 +40,6 @@ NOTE = "mlflow.note.content"
 
 # A view that MLflow's page offers under "Views" is a tag of the experiment.
 _SAVED_VIEW = "mlflow.sharedViewState."
-_COLUMNS = ("recall_at_10", "recall_at_10_sd", "n", "recall_at_1", "recall_at_50", "mrr")
 _NAME_PIXELS = 330
 
 _MOST_ROWS = 1000
@@ -52,7 +51,8 @@ _REFUSED = re.compile(r"[^\w.\-: ]+")
 _KEY_CHARACTERS = 250
 _METRIC_CHARACTERS = 100
 
-Status = Literal["RUNNING", "FINISHED", "FAILED"]
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+"""MLflow's status of a run; killed is one of cells that are still to be trained."""
 
 
 class Point(NamedTuple):
@@ -126,11 +126,17 @@ def metric_keys(names: Iterable[str]) -> dict[str, str]:
     return keys
 
 
-def saved_views() -> dict[str, str]:
+def saved_views(recall_at: Sequence[int]) -> dict[str, str]:
     """Ways to look at the runs that MLflow's page is to offer, as tags of the experiment.
 
     The tree needs the order of start; of a page of 100 runs it then holds all configurations.
+
+    Args:
+        recall_at: Ranks of recall that the sweep's task reports.
     """
+    chosen_by = metric_key(SELECTION_METRIC)
+    others = (metric_key(f"recall@{rank}") for rank in recall_at if rank != SELECTION_RANK)
+    columns = chosen_by, f"{chosen_by}_sd", "n", *others, "mrr"
     by_start = {"orderByKey": "attributes.start_time", "orderByAsc": True}
     best_first = {
         "searchFilter": f"tags.`{LEVEL}` = 'configuration'",
@@ -138,13 +144,13 @@ def saved_views() -> dict[str, str]:
         "orderByAsc": False,
     }
     return {
-        f"{_SAVED_VIEW}tree": _saved_view("Tree", by_start),
-        f"{_SAVED_VIEW}best": _saved_view("Configurations, best first", best_first),
+        f"{_SAVED_VIEW}tree": _saved_view("Tree", columns, by_start),
+        f"{_SAVED_VIEW}best": _saved_view("Configurations, best first", columns, best_first),
     }
 
 
-def _saved_view(name: str, state: Mapping[str, Any]) -> str:
-    columns = [*(f"metrics.`{metric}`" for metric in _COLUMNS), "tags.`standing`"]
+def _saved_view(name: str, metrics: Sequence[str], state: Mapping[str, Any]) -> str:
+    columns = [*(f"metrics.`{metric}`" for metric in metrics), "tags.`standing`"]
     run_name = "attributes.`Run Name`"
     state = {
         **state,
@@ -183,7 +189,7 @@ def sweep_run(search: Search, description: Description, status: Status | None) -
         name=sweep.name,
         parent=None,
         tags=tags,
-        params={"metric": sweep.metric, **settings(sweep.specification)},
+        params={"metric": SELECTION_METRIC, **settings(sweep.specification)},
         status=status,
         start=min(map(_started, records), default=None),
         end=max(map(_finished, records), default=None),
@@ -214,7 +220,7 @@ def configuration_run(
         tags={**tags, "seed": "all"},
         params={"family": row.family, **row.configuration},
         metrics=(_means(done) if done else {}) | {ORDER: order},
-        status=None if ended is None else "FINISHED",
+        status=None if ended is None else _status(ended),
         place=_place(search, row),
         end=max(map(_finished, records), default=None),
     )
@@ -305,6 +311,11 @@ def row_records(search: Search, row: Row) -> list[Record]:
     """Records of a configuration's cells, done and failed, in the order of the seeds."""
     cells = (Cell(row.configuration, seed) for seed in search.sweep.seeds)
     return [record for record in map(search.record, cells) if record is not None]
+
+
+def _status(ended: MatrixRow) -> Status:
+    """The status of a configuration at the end of a call of the sweep."""
+    return "KILLED" if {"waiting", "running"} & {*ended.states} else "FINISHED"
 
 
 def _labels(row: Row) -> dict[str, str]:

@@ -60,6 +60,7 @@ from ssense.engine.view.runs import (
     LEVEL,
     MATRIX_FILE,
     Point,
+    Status,
     ViewRun,
     cell_run,
     configuration_run,
@@ -105,13 +106,13 @@ class Tracker:
         is_advised: Whether that says what to do.
     """
 
-    def __init__(self, storage: UPath, claim: str, sweep_name: str) -> None:
+    def __init__(self, storage: UPath, question: str, sweep_name: str) -> None:
         """Begin to connect, and to find the runs of this sweep that are there already."""
         self.failure = ""
         self.is_advised = False
         self._storage = storage
         self._uri = tracking_uri(storage)
-        self._claim = claim
+        self._question = question
         self._sweep_name = sweep_name
         self._description: Description | None = None
         self._runs: dict[str, _Known] = {}
@@ -131,6 +132,7 @@ class Tracker:
         """
         self._description = description
         self._orders = search.orders()
+        self._queue.put(partial(self._offer_views, search.sweep.specification.recall_at))
         runs = [sweep_run(search, description, "RUNNING")]
         for row, order in zip(search.rows, self._orders, strict=True):
             records = row_records(search, row)
@@ -154,7 +156,7 @@ class Tracker:
         self._put_runs([cell_run(search, row, record) for row in own])
 
     def end(self, search: Search, most_s: float | None = None) -> None:
-        """Show that the sweep has ended, and wait until all is written.
+        """Show how the sweep has ended, or that cells are left, and wait until all is written.
 
         Args:
             search: The sweep's search.
@@ -167,7 +169,8 @@ class Tracker:
             if row_records(search, row)
         ]
         assert self._description is not None  # a view is begun before it ends
-        self._put_runs([*runs, sweep_run(search, self._description, "FINISHED")])
+        status: Status = "KILLED" if search.left() else "FINISHED"
+        self._put_runs([*runs, sweep_run(search, self._description, status)])
         files = {MATRIX_FILE: matrix_figure(matrix), CELLS_FILE: cells_csv(search)}
         self._queue.put(lambda: self._keep(files))
         self._close(most_s)
@@ -272,25 +275,29 @@ class Tracker:
         self._place_artifacts()
 
     def _find_experiment(self) -> None:
-        """Find the experiment of the claim, or make one; one deleted in MLflow's page returns."""
-        experiment = self._client.get_experiment_by_name(self._claim)
+        """Find the question's experiment, or make one; one deleted in MLflow's page returns."""
+        experiment = self._client.get_experiment_by_name(self._question)
         if experiment is None:
             experiment = self._make_experiment()
         elif experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
         self._experiment = experiment
-        for name, tag in saved_views().items():
-            if experiment.tags.get(name) != tag:
+
+    def _offer_views(self, recall_at: Sequence[int]) -> None:
+        for name, tag in saved_views(recall_at).items():
+            if self._experiment.tags.get(name) != tag:
                 self._tag_experiment(name, tag)
 
     def _make_experiment(self) -> Experiment:
-        """Make the experiment of the claim, unless another driver does at the same moment."""
+        """Make the question's experiment, unless another driver does at the same moment."""
         # A server may be elsewhere, and knows a place of its own.
         place = None if self._uri.startswith("http") else self._artifacts()
         try:
-            return self._client.get_experiment(self._client.create_experiment(self._claim, place))
+            return self._client.get_experiment(
+                self._client.create_experiment(self._question, place)
+            )
         except Exception:
-            made = self._client.get_experiment_by_name(self._claim)
+            made = self._client.get_experiment_by_name(self._question)
             if made is None:
                 raise
             return made
@@ -494,7 +501,7 @@ def rebuild(storage: UPath, ledger: Ledger) -> None:
         reports, damaged = kept_reports(ledger.folder)
         for line in damaged:
             say(f"  Left out: {line}")
-        tracker = Tracker(storage, search.sweep.claim, search.sweep.name)
+        tracker = Tracker(storage, search.sweep.question, search.sweep.name)
         tracker.start(search, description)
         for report in reports:
             tracker.show_report(report)

@@ -52,7 +52,7 @@ _CONFIGURATION = {
     "task_events_report_interval_ms": 0,
     "enable_metrics_collection": False,
     # Workers import what they need as soon as they start, while data are made ready.
-    "preload_python_modules": ["ssense.engine.work.trial"],
+    "preload_python_modules": ["ssense.engine.work.cell"],
 }
 
 

@@ -34,9 +34,9 @@ from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import COPY_AFTER, Ledger
 from ssense.engine.records.provenance import code_digest
 from ssense.engine.search.search import LOST_MACHINES, RETRIES, Change, Search
+from ssense.engine.work.cell import CellTrainable
 from ssense.engine.work.own_ray import own_home, own_ray
 from ssense.engine.work.ray_death import cluster_death, ending_with_ray
-from ssense.engine.work.trial import CellTrainable
 from ssense.errors import UserError, one_line
 from ssense.files.storage import is_local, scratch_folder
 from ssense.training.process import cells_that_fit
@@ -221,8 +221,8 @@ class CellSearcher(Searcher):
         """Nothing to restore: a sweep is resumed from the ledger."""
 
     def _take(self, record: Record) -> None:
-        change = self._search.finish(record)
         try:
+            change = self._search.finish(record)
             if not self._has_arrived(record):
                 raise UserError(
                     f"{record.worker} wrote a cell to {self._ledger.folder}, but it is not there. "
@@ -233,7 +233,7 @@ class CellSearcher(Searcher):
             if 2 * self._uncopied > COPY_AFTER + len(self._search.records):
                 self._ledger.copy_records()
                 self._uncopied = 0
-        except Exception as error:  # Tune would make a failed trial of it
+        except Exception as error:  # Tune would make a failed trial of it, and continue
             self._stop(error)
 
     def _has_arrived(self, record: Record) -> bool:

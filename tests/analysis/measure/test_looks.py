@@ -35,7 +35,7 @@ def written(storage: UPath, sweep: Sweep) -> Ledger:
 @pytest.fixture
 def sweep() -> Sweep:
     return Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="dataset",
         specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=(Family(name="none", levels={}),),

@@ -337,6 +337,17 @@ def test_lines_join_the_means_of_configurations_with_every_seed():
     assert dashed.get_ydata()[0] == pytest.approx(20)  # the family without fields
 
 
+@pytest.mark.parametrize("levels", [(None, 2), (True, False), ("chunk", "frozen")])
+def test_levels_that_are_no_numbers_stand_side_by_side(levels):
+    drawn = [
+        tried("f", (0.2, score), x=level) for level, score in zip(levels, (0.4, 0.6), strict=True)
+    ]
+    (axis,) = response_figure(drawn, "recall@10").axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == list(map(str, levels))
+    at = [line.get_xdata()[0] for line in axis.lines if line.get_marker() not in ("None", "none")]
+    assert at == [0, 1]
+
+
 def test_every_mark_lies_within_its_panel():
     drawn = response_figure(TRIALS, "recall@10")
     drawn.draw_without_rendering()

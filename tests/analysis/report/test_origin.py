@@ -27,7 +27,7 @@ ORIGIN = RecordingOrigin(
 @pytest.fixture
 def ledger(tmp_path) -> Ledger:
     sweep = Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="feed",
         specification=SentenceSpec(),
         families=(Family(name="no masking", levels={}),),

@@ -22,7 +22,7 @@ def report_on(
     folder: UPath, subject: str = "sub_9", title: str = "Ant-Man", split: SplitKind = "random"
 ) -> SentenceReport:
     sweep = Sweep(
-        claim="masking",
+        question="masking",
         dataset_digest="dataset",
         specification=SentenceSpec(split=split),
         families=(Family(name="no masking", levels={}),),

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
+from ssense.engine.core.cell import describe
 from ssense.engine.core.sweep import Family, Sweep, check_levels
+from ssense.engine.search.race import Full
+from ssense.engine.search.search import Search
 from ssense.errors import UserError
+from ssense.files.plain_values import from_plain
 from ssense.model.encoder import ResNetSpec
+from ssense.specification import plain
+from ssense.training.images import ImageSpec
 from ssense.training.sentences import SentenceSpec
 
 SWEEP = Sweep(
-    claim="masking",
+    question="masking",
     dataset_digest="d",
     specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
     families=(
@@ -45,48 +52,45 @@ def test_bad_seeds_are_refused(seeds, message):
 def test_nothing_to_compare_is_refused():
     with pytest.raises(UserError, match="--configurations must be at least 1, got 0"):
         dataclasses.replace(SWEEP, configurations=0)
-    with pytest.raises(UserError, match=r"family f: masking.time has no level to try"):
-        dataclasses.replace(SWEEP, families=(Family(name="f", levels={"masking.time": ()}),))
-
-
-def test_more_seeds_or_configurations_extend_a_sweep_and_all_else_makes_another():
-    assert dataclasses.replace(SWEEP, seeds=(5,), configurations=1).name == SWEEP.name
-    others = [
-        dataclasses.replace(SWEEP, dataset_digest="e"),
-        dataclasses.replace(
-            SWEEP, specification=SentenceSpec(encoder=ResNetSpec(weights="imagenet"))
-        ),
-        dataclasses.replace(SWEEP, families=SWEEP.families[:1]),
-        dataclasses.replace(SWEEP, claim="temperature"),
-    ]
-    assert len({SWEEP.name, *(other.name for other in others)}) == 5
 
 
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
+        ((), "has no level to try."),
+        ((0.1, 0.1, 0.2), "has the level 0.1 twice. Remove one."),
+        ((1, 1.0), "has the level 1 twice. Remove one."),
+        (("a", "b", "a"), "has the level a twice. Remove one."),
         (
-            {"masking.electrod": (0.1,)},
-            "family mine: masking.electrod is not a field of SentenceSpec. Nearest first: "
-            "masking.electrode, masking.",
+            (None, 0.3, 0.1),
+            "has the level 0.1 after 0.3. Give its levels in increasing order.",
         ),
-        (
-            {"objective.temprature": (0.1,)},
-            "is not a field of SentenceSpec. Nearest first: objective.temperature, ",
-        ),
-        ({"masking": (0.1,)}, "masking is not a field of SentenceSpec. Nearest first: masking."),
-        ({"x" * 500: (1,)}, "is not a field of SentenceSpec. Nearest first: "),
-        (
-            {"objective.temperature": (0.07, -1)},
-            "mine: objective.temperature can't be -1 (temperature",
-        ),
-        ({"masking.time": (1.5,)}, "family mine: masking.time can't be 1.5 (time masking ratio"),
-        ({"training.patience": ("long",)}, "family mine: training.patience can't be long ("),
     ],
 )
-def test_a_family_over_no_field_or_value_is_one_line_that_lists_the_fields(levels, message):
+def test_levels_that_are_missing_repeated_or_out_of_order_are_refused(levels, message):
     with pytest.raises(UserError) as error:
-        check_levels(SentenceSpec(), {"whole": {}, "mine": levels})
-    assert message in str(error.value)
-    assert len(str(error.value)) < 290
-    assert str(error.value).isprintable()
+        Family(name="f", levels={"masking.time": levels})
+    assert str(error.value) == f"family f: masking.time {message}"
+
+
+def test_levels_of_a_kind_without_an_order_are_taken_as_they_come():
+    levels = {"objective": ("ssr", "infonce"), "objective.depth": (None, 2), "x": (True, False)}
+    assert Family(name="f", levels=levels).size == 8
+
+
+@pytest.mark.parametrize(
+    ("levels", "label"),
+    [
+        ({"objective": ("infonce",), "objective.learnable": (True, False)}, "learnable False"),
+        ({"objective": ("neuroclip",), "objective.depth": (None, 2)}, "depth None"),
+    ],
+)
+def test_a_switch_or_a_field_without_a_value_is_swept_like_any_other(levels, label):
+    check_levels(ImageSpec(), {"mine": levels})
+    sweep = dataclasses.replace(
+        SWEEP, specification=ImageSpec(), families=(Family(name="mine", levels=levels),)
+    )
+    assert from_plain(Sweep, json.loads(json.dumps(plain(sweep)))) == sweep
+    search = Search(sweep, Full())
+    assert label in " ".join(describe(row.configuration) for row in search.rows)
+    assert len({search.signature(cell) for _, cell in search.cells()}) == 2 * len(sweep.seeds)

@@ -408,3 +408,29 @@ def test_a_claim_that_is_given_up_while_it_is_watched_is_free(pool, tmp_path):
     (tmp_path / "sweep" / CLAIM).unlink()
     assert pool[0].says() == "works"
     assert pool[0].end() == "ended"
+
+
+def test_a_claim_that_is_lost_while_nothing_may_interrupt_stops_the_driver_at_its_next_look(
+    tmp_path,
+):
+    done = []
+
+    def drive() -> None:
+        with sole_driver(UPath(tmp_path), heartbeat_s=0.05) as claim:
+            claim.check()
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # as while Ray shuts down
+            path, other = tmp_path / "driver.json", tmp_path / "other.json"
+            holder = json.loads(path.read_text()) | {"id": "other", "pid": 1, "host": "elsewhere"}
+            deadline = time.monotonic() + 30
+            while claim.lost_to is None:
+                assert time.monotonic() < deadline
+                other.write_text(json.dumps(holder))
+                other.replace(path)
+                time.sleep(0.02)
+            done.append("trained")
+            claim.check()
+            done.append("written")
+
+    with pytest.raises(UserError, match="was taken over by process 1 on elsewhere"):
+        drive()
+    assert done == ["trained"]

@@ -33,7 +33,7 @@ RECORD = Record(
     timings={"training": 1.5},
 )
 SWEEP = Sweep(
-    claim="masking",
+    question="masking",
     dataset_digest="d",
     specification=SentenceSpec(masking=Masking(time=0.2), encoder=ResNetSpec(weights="random")),
     families=(Family(name="none", levels={}), Family(name="t", levels={"masking.time": (0.1,)})),
@@ -181,8 +181,8 @@ def write_sweeps(storage: UPath) -> None:
         ("masking-1b", "sub_10"),
         ("optimisation-2", "sub_1"),
     ):
-        claim = name.partition("-")[0]
-        sweep = dataclasses.replace(SWEEP, claim=claim)
+        question = name.partition("-")[0]
+        sweep = dataclasses.replace(SWEEP, question=question)
         origin = dataclasses.replace(ORIGIN, subject=subject)
         Ledger(storage / SWEEPS / name).describe(Description(sweep=sweep, origin=origin))
 

@@ -34,7 +34,7 @@ from ssense.training.sentences import SentenceSpec
 
 N = 1200
 SWEEP = Sweep(
-    claim="masking",
+    question="masking",
     dataset_digest="d",
     specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
     families=(Family(name="none", levels={}),),

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import asdict
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,10 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from ssense.engine.core.cell import Cell, Configuration
 from ssense.engine.core.decision import Decision
+from ssense.engine.core.record import MOST_ATTEMPTS, Record
+from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.search.race import Full, Policy, Race, fit_additive
+from ssense.engine.search.search import Scored, Search
+from ssense.model.encoder import ResNetSpec
+from ssense.training.sentences import SentenceSpec
 
-POLICIES: list[Policy] = [Race(), Race(rung=3, z=2.5, leaders=1, startup=2, batch=1), Full()]
+LEVEL = "masking.time"
+SPECIFICATION = SentenceSpec(encoder=ResNetSpec(weights="random"))
+POLICIES: list[Policy] = [Race(), Race(rung=3, z=2.5, leaders=1), Full()]
 
 
 def scores_of(table) -> list[dict[int, float | None]]:
@@ -283,9 +293,7 @@ def test_nothing_to_judge():
             assert policy.judge([], range(3), all_proposed=all_proposed).granted == ()
 
 
-@pytest.mark.parametrize(
-    "values", [{"z": 0}, {"rung": 1}, {"leaders": -1}, {"startup": 0}, {"batch": 0}]
-)
+@pytest.mark.parametrize("values", [{"z": 0}, {"rung": 1}, {"leaders": -1}])
 def test_impossible_races_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Race(**values)
@@ -344,90 +352,90 @@ def test_those_that_went_out_earlier_stay_out():
 # What may run while results come in
 
 
-class Sampler:
-    """Stands in for TPE: first at random, then some function of all that it is told."""
+def sampled(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
+    """Stands in for TPE: some function of all that it is told."""
+    (name, levels), *_ = family.levels.items()
+    taken = [configuration[name] for configuration, _ in earlier]
+    left = [level for level in levels if level not in taken]
+    told = [None if estimate is None else round(estimate, 9) for _, estimate in earlier]
+    return {name: random.Random(f"{taken} {told}").choice(left)} if left else None
 
-    startup, batch = 4, 3
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-
-    def known(self, n: int) -> int:
-        """How many of n configurations were there before the batch of the next one."""
-        return n - (n - self.startup) % self.batch if n >= self.startup else 0
-
-    def propose(self, places: list[int], estimates) -> int:
-        known = estimates[: self.known(len(places))]
-        told = [None if e is None else round(e, 9) for e in known]
-        left = [row for row in range(self.rows) if row not in places]
-        return random.Random(f"{places} {told}").choice(left)
+def family_of(table: np.ndarray) -> Family:
+    """A family with a configuration for each row of the table, and one that is never wanted."""
+    return Family(name="f", levels={LEVEL: tuple(place / 20 for place in range(len(table) + 1))})
 
 
 def play(
     policy: Policy,
     table: np.ndarray,
-    wanted: int,
     workers: int,
     rng: random.Random,
-    ledger: dict[tuple[int, int], float | None],
-    places: list[int],
+    records: dict[str, Record],
+    rows: list[Row],
     at_most: int = 10**6,
-) -> tuple[set[tuple[int, int]], tuple[Decision, ...]]:
-    """Run a sweep of `wanted` rows of the table, and end after `at_most` cells.
+) -> Search:
+    """Run a sweep of as many configurations as the table has rows; end after `at_most` cells.
 
-    Cells end in random order. `ledger` and `places` are taken up and filled. Returns the cells
-    ever granted, by row and seed, and the decisions.
+    Cells end in random order. `records` and `rows` are taken up and filled. A configuration has the
+    scores of the row of its level, the last one those of the first.
     """
-    seeds = range(table.shape[1])
-    sampler = Sampler(len(table))
-    granted: set[tuple[int, int]] = set()
-    running: list[tuple[int, int]] = []
-    while True:
-        scores = [{s: ledger[row, s] for s in seeds if (row, s) in ledger} for row in places]
-        verdict = policy.judge(scores, seeds, all_proposed=len(places) == wanted)
-        cells = [
-            (row, s) for row, k in zip(places, verdict.granted, strict=True) for s in seeds[:k]
-        ]
-        # What is not granted any more is done; nothing else may be taken back.
-        assert all(cell in ledger for cell in granted - set(cells))
-        granted |= set(cells)
-        waiting = [cell for cell in cells if cell not in ledger and cell not in running]
-        settled = not waiting and not running
-        if settled and len(places) < wanted:
-            end = sampler.known(len(places))
-            end += sampler.batch if end else sampler.startup
-            while len(places) < min(end, wanted):
-                places.append(sampler.propose(places, verdict.estimates))
-            continue
-        if settled or at_most == 0:
-            return granted, verdict.decisions
-        while waiting and len(running) < workers:
-            running.append(waiting.pop(rng.randrange(len(waiting))))
-        ended = running.pop(rng.randrange(len(running)))
-        score = table[ended]
-        ledger[ended] = None if math.isnan(score) else float(score)
-        at_most -= 1
+    sweep = Sweep(
+        question="race",
+        dataset_digest="d",
+        specification=SPECIFICATION,
+        families=(family_of(table),),
+        configurations=len(table),
+        seeds=tuple(range(table.shape[1])),
+    )
+    running: list[Cell] = []
+    with patch("ssense.engine.search.search.propose", sampled):
+        search = Search(sweep, policy, rows, records)
+        while True:
+            while len(running) < workers and (cell := search.next_cell()):
+                running.append(cell)
+            if not running or at_most == 0:
+                break
+            ended = running.pop(rng.randrange(len(running)))
+            search.finish(record_of(search, ended, table))
+            at_most -= 1
+    rows[:] = search.rows
+    records |= search.records
+    return search
 
 
-@settings(max_examples=60, deadline=None)
+def record_of(search: Search, cell: Cell, table: np.ndarray) -> Record:
+    score = table[round(20 * cell.configuration[LEVEL]) % len(table), cell.seed]
+    is_done = not math.isnan(score)
+    return Record(
+        signature=search.signature(cell),
+        configuration=cell.configuration,
+        seed=cell.seed,
+        status="done" if is_done else "failed",
+        dataset_digest="d",
+        attempts=MOST_ATTEMPTS,  # a failure counts
+        history=[{"epoch": 1, "recall@10": float(score)}] if is_done else [],
+        best_epoch=int(is_done),
+    )
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     table=failing_tables,
-    wanted=st.integers(1, 12),
-    workers=st.sampled_from([1, 2, 5, 100]),
+    workers=st.sampled_from([2, 5, 100]),
     rng=st.randoms(use_true_random=False),
     policy=st.sampled_from(POLICIES),
 )
-def test_order_and_workers_change_nothing(table, wanted, workers, rng, policy):
-    wanted = min(wanted, len(table))
-    alone: list[int] = []
-    together: list[int] = []
-    expected = play(policy, table, wanted, 1, random.Random(0), {}, alone)
-    found = play(policy, table, wanted, workers, rng, {}, together)
-    assert together == alone
-    assert found == expected
+def test_order_and_workers_change_nothing(table, workers, rng, policy):
+    alone = play(policy, table, 1, random.Random(0), {}, [])
+    together = play(policy, table, workers, rng, {}, [])
+    assert together.rows == alone.rows
+    assert together.decisions() == alone.decisions()
+    assert together.records.keys() == alone.records.keys()
+    assert alone.left() == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     table=failing_tables,
     stops=st.lists(st.integers(0, 20), max_size=4),
@@ -435,18 +443,15 @@ def test_order_and_workers_change_nothing(table, wanted, workers, rng, policy):
     policy=st.sampled_from(POLICIES),
 )
 def test_interruptions_and_cells_of_other_runs_change_nothing(table, stops, rng, policy):
-    rows = len(table)
-    expected_places: list[int] = []
-    expected_ledger: dict[tuple[int, int], float | None] = {}
-    _, decisions = play(policy, table, rows, 1, rng, expected_ledger, expected_places)
-    extra = [cell for cell in np.ndindex(table.shape) if rng.random() < 0.3]
-    ledger = {c: None if math.isnan(table[c]) else float(table[c]) for c in extra}
-    places: list[int] = []
+    whole = play(policy, table, 1, rng, {}, [])
+    cells = [Cell(row.configuration, seed) for row in whole.rows for seed in whole.sweep.seeds]
+    extra = [record_of(whole, cell, table) for cell in cells if rng.random() < 0.3]
+    records, rows = {record.signature: record for record in extra}, []
     for at_most in [*stops, 10**6]:
-        _, found = play(policy, table, rows, 3, rng, ledger, places, at_most)
-    assert places == expected_places
-    assert found == decisions
-    assert set(ledger) == set(expected_ledger) | set(extra)
+        found = play(policy, table, 3, rng, records, rows, at_most)
+    assert rows == whole.rows
+    assert found.decisions() == whole.decisions()
+    assert set(records) == {*whole.records} | {record.signature for record in extra}
 
 
 @settings(max_examples=50, deadline=None)
@@ -472,20 +477,21 @@ def test_in_the_race_a_granted_cell_stays_granted(table, rng):
 
 
 def test_the_leaders_get_a_seed_more_before_each_batch():
-    effects = np.array([1.0, 4.0, 2.0, 3.0, 5.0, 0.0, 2.5])
+    effects = np.array([1.0, 4.0, 2.0, 3.0, 5.0, 0.0, 2.5, 0.25, 0.5, 0.75])
     table = effects[:, None] + np.array([0.5, 0.0, 0.25, 1.0])
-    race = Race(startup=3, batch=2, leaders=2)
+    race = Race(leaders=2)
     granted = [
-        judge(race, table[:n], all_proposed=False).granted for n in range(1, len(effects) + 1)
+        judge(race, table[:n], all_proposed=False).granted for n in range(3, len(effects) + 1)
     ]
     assert granted == [
-        (2,),
-        (2, 2),
-        (2, 3, 3),
-        (2, 3, 3, 2),
-        (2, 4, 3, 2, 3),
-        (2, 4, 3, 2, 3, 2),
-        (2, 4, 3, 3, 4, 2, 2),  # place 1 has every seed: the next best are 4 and 3
+        (2, 2, 2),
+        (2, 3, 2, 3),
+        (2, 3, 2, 3, 2),
+        (2, 3, 2, 3, 2, 2),
+        (2, 4, 2, 3, 3, 2, 2),
+        (2, 4, 2, 3, 3, 2, 2, 2),
+        (2, 4, 2, 3, 3, 2, 2, 2, 2),
+        (2, 4, 2, 4, 4, 2, 2, 2, 2, 2),  # place 1 has every seed: the next best are 4 and 3
     ]
 
 
@@ -499,20 +505,20 @@ def test_none_of_a_batch_is_told_of_nor_changes_what_is_told():
 def test_leaders_are_found_among_sound_configurations_the_first_of_equals_before_others():
     table = np.tile([0.25, 0.5, 0.75], (4, 1)) + np.array([[1], [0], [0], [-1]])
     table[0, 1] = math.nan
-    race = Race(startup=3, leaders=1)
+    race = Race(leaders=1)
     assert judge(race, table, all_proposed=False).granted == (2, 3, 2, 2)
 
 
 def test_there_are_no_leaders_while_results_are_missing():
     scores = scores_of(random_table(0, 5, 5))
     del scores[1][0]
-    assert Race(startup=3).judge(scores, range(5), all_proposed=False).granted == (2,) * 5
+    assert Race().judge(scores, range(5), all_proposed=False).granted == (2,) * 5
 
 
 def test_equal_configurations_are_told_as_equal():
-    orders = [[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]]
+    orders = 2 * [[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]]
     assert sum(orders[0]) != sum(orders[1])  # in floating point
-    estimates = judge(Race(rung=3, startup=2), orders, all_proposed=False).estimates
+    estimates = judge(Race(rung=3), orders, all_proposed=False).estimates
     assert estimates[0] == estimates[1]
 
 

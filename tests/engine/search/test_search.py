@@ -30,7 +30,7 @@ POLICIES = (FULL, Race())
 
 def sweep(families=(NONE, SMALL, WIDE), configurations=3, seeds=(0, 1, 2)) -> Sweep:
     return Sweep(
-        claim="test",
+        question="test",
         dataset_digest="d",
         specification=SentenceSpec(encoder=ResNetSpec(weights="random")),
         families=families,

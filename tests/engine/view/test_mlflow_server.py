@@ -59,7 +59,46 @@ def test_a_store_comes_back_on_another_disk(tmp_path, copies):
     assert second.restore()
     assert values(second.home) == [1]
     assert (second.artifacts / "1" / "run" / "table.md").read_text() == "| a |"
+    write(second.home, 2)
     assert not second.restore()  # what is here is newer
+    assert values(second.home) == [1, 2]
+
+
+def test_a_machine_that_served_before_another_takes_up_what_that_one_left(tmp_path, copies, capsys):
+    first = store(tmp_path, "first", copies)
+    write(first.home, 1)
+    first.back_up()
+    write(first.home, 10)  # lost with the machine's power, before it was copied
+
+    second = store(tmp_path, "second", copies)
+    second.restore()
+    write(second.home, 2)
+    second.back_up()
+
+    again = Store(first.home, copies)
+    assert again.restore()
+    assert values(first.home) == [1, 2]
+    assert str(first.home / "mlflow.1.db") in capsys.readouterr().out
+    (first.home / "mlflow.1.db").replace(tmp_path / "mlflow.db")
+    assert values(tmp_path) == [1, 10]
+    assert not Store(first.home, copies).restore()
+    write(first.home, 3)
+    Store(first.home, copies).back_up()
+    third = store(tmp_path, "third", copies)
+    assert third.restore()
+    assert values(third.home) == [1, 2, 3]
+
+
+def test_an_older_store_that_is_damaged_is_one_line_that_says_so(tmp_path):
+    copies = UPath(tmp_path / "storage" / "mlflow")
+    first = store(tmp_path, "first", copies)
+    write(first.home, 1)
+    first.back_up()
+    second = store(tmp_path, "second", copies)
+    (second.home / "mlflow.db").write_bytes(b"no database" * 100)
+    with pytest.raises(UserError, match=r"second/mlflow\.db is damaged \(.*\)\. Delete it"):
+        second.restore()
+    assert [path.name for path in second.home.iterdir()] == ["mlflow.db"]
 
 
 def test_only_what_changed_is_copied(tmp_path, copies):

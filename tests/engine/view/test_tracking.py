@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from unittest.mock import patch
@@ -45,7 +46,8 @@ from ssense.engine.view.tracking import KEY, PARENT, Tracker, main, rebuild, tra
 from ssense.engine.view.view_options import TrackingOptions
 from ssense.errors import UserError
 from ssense.files.storage import write_whole
-from ssense.retrieval import METRICS
+from ssense.retrieval import METRICS, RECALL_AT
+from ssense.training.images import ImageSpec
 
 ROOT = Path(__file__).parents[3]
 A_MOMENT_S = 2.0
@@ -615,15 +617,15 @@ def test_a_path_of_any_characters_holds_the_view_and_nothing_is_written_beside_i
 
 
 def test_a_sweep_may_have_quotes_in_its_name(storage, search):
-    claim = 'Broca\'s "area" 100%'
-    renamed = Search(dataclasses.replace(search.sweep, claim=claim), Full())
+    question = 'Broca\'s "area" 100%'
+    renamed = Search(dataclasses.replace(search.sweep, question=question), Full())
     for _ in range(2):
-        tracker = Tracker(storage, claim, renamed.sweep.name)
+        tracker = Tracker(storage, question, renamed.sweep.name)
         tracker.start(renamed, ledger_of(storage, renamed).description())
         tracker.end(renamed)
         assert not tracker.failure
     client = client_of(storage)
-    experiment = client.get_experiment_by_name(claim)
+    experiment = client.get_experiment_by_name(question)
     assert len(client.search_runs([experiment.experiment_id])) == 1
 
 
@@ -674,6 +676,36 @@ def test_the_page_offers_views_of_columns_that_there_are(storage, search):
         [experiment.experiment_id], found["searchFilter"], order_by=[f"{found['orderByKey']} DESC"]
     )
     assert [r.data.tags[LEVEL] for r in runs] == 2 * ["configuration"]
+
+
+def test_the_columns_of_images_are_the_ranks_that_images_report():
+    for view in saved_views(ImageSpec.recall_at).values():
+        columns = json.loads(json.loads(view)["state"])["selectedColumns"]
+        assert columns == [
+            *("metrics.`recall_at_10`", "metrics.`recall_at_10_sd`", "metrics.`n`"),
+            *("metrics.`recall_at_1`", "metrics.`recall_at_5`", "metrics.`mrr`"),
+            "tags.`standing`",
+        ]
+
+
+@pytest.mark.parametrize("trained", [0, 1, 3])
+def test_a_sweep_with_cells_left_is_not_shown_as_finished(storage, search, trained):
+    def shown() -> dict[str, list[str]]:
+        levels = runs_by_level(storage)
+        return {
+            level: [run.info.status for run in levels[level]]
+            for level in ("sweep", "configuration")
+        }
+
+    run_live(storage, search, cells=trained)
+    # The first seed of both configurations comes before the second of either.
+    configurations = {0: [], 1: ["KILLED"], 3: ["FINISHED", "KILLED"]}[trained]
+    assert shown()["sweep"] == ["KILLED"]
+    assert sorted(shown()["configuration"]) == configurations
+    rebuild(storage, Ledger(storage / SWEEPS / search.sweep.name))
+    assert shown()["sweep"] == ["KILLED"]
+    run_live(storage, search, cells=4 - trained)
+    assert shown() == {"sweep": ["FINISHED"], "configuration": 2 * ["FINISHED"]}
 
 
 def test_a_broken_database_is_said_once_and_stops_nothing(storage, search, capsys):
@@ -838,11 +870,12 @@ def test_drivers_that_start_at_the_same_moment_share_an_experiment(
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", asked_at_once)
     trackers = [Tracker(storage, "masking", search.sweep.name) for _ in range(4)]
     for tracker in trackers:
+        tracker._queue.put(partial(tracker._offer_views, RECALL_AT))
         tracker._close()
     monkeypatch.undo()
     assert [tracker.failure for tracker in trackers] == [""] * 4
     experiment = client_of(storage).get_experiment_by_name("masking")
-    assert saved_views().items() <= experiment.tags.items()
+    assert saved_views(RECALL_AT).items() <= experiment.tags.items()
 
 
 @pytest.mark.slow

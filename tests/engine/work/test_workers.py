@@ -19,7 +19,7 @@ from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
-from ssense.engine.work.trial import run_cell
+from ssense.engine.work.cell import run_cell
 from ssense.engine.work.workers import Resources, train_cells
 from ssense.errors import UserError
 from ssense.model.encoder import Precision
@@ -37,7 +37,7 @@ from ssense.training.sentences import SentenceSpec, TrainingSpec
 from ssense.engine.core.cell import Cell
 from ssense.data.splits import seeded_split
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.work.trial import reset_process, run_cell
+from ssense.engine.work.cell import reset_process, run_cell
 configuration, seed, folder = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 reset_process(seed, threads=1)
 spec = SentenceSpec(
@@ -106,6 +106,23 @@ def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(
     ours = ledger.weights(last)
     theirs = Ledger(UPath(tmp_path / "fresh")).weights(last)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+class Undecided(Full):
+    """A policy that fails as soon as it has a result to judge."""
+
+    def judge(self, scores, seeds, *, all_proposed):
+        if any(scores):
+            raise ArithmeticError("no verdict")
+        return super().judge(scores, seeds, all_proposed=all_proposed)
+
+
+def test_a_search_that_fails_over_a_result_ends_the_sweep_with_its_reason(sweep, dataset, tmp_path):
+    alone = dataclasses.replace(sweep, families=sweep.families[:1], seeds=(0,))
+    ledger = Ledger(UPath(tmp_path))
+    with pytest.raises(ArithmeticError, match="no verdict"):
+        train(Search(alone, Undecided()), dataset, ledger)
+    assert len(ledger.records()) == 1  # its result is kept
 
 
 def test_a_cell_that_fails_is_recorded_with_its_reason_and_the_others_go_on(
