@@ -41,11 +41,22 @@ from analysis.measure.comparison import (
     pairs_of,
     spread,
 )
+from analysis.measure.resolution import (
+    PROGRAM_DIGITS,
+    Resolution,
+    exact_resolution,
+    resolution_of,
+)
 from analysis.measure.score_splits import Splits
-from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
+from analysis.measure.subjects import (
+    BySubject,
+    Resolutions,
+    compare_subjects,
+    legend,
+    subject_tables,
+)
 from analysis.options import ResultsOptions
 from analysis.scores.file import Results, Table, Unit, read_scores, unit_of
-from analysis.scores.resolution import resolution_of
 from ssense.cli.screen import console, say
 from ssense.engine.core.power import smallest_detectable_effect
 from ssense.errors import UserError, one_line, printable
@@ -246,7 +257,7 @@ def main(options: ResultsOptions) -> None:
     if len(recordings) == 1:
         compared = _over_seeds(options, results, unit, recordings[0], sizes, equivalence)
     else:
-        compared = _over_subjects(options, scores, unit, equivalence, results.has_subjects)
+        compared = _over_subjects(options, results, scores, unit, equivalence)
     if results.splits is not None and results.splits.caveat:
         compared = compared._replace(words=[*compared.words, results.splits.caveat])
     for rows in compared.tables:
@@ -325,18 +336,50 @@ def _over_seeds(
 
 def _over_subjects(
     options: ResultsOptions,
+    results: Results,
     scores: BySubject,
     unit: Unit,
     equivalence: float | None,
-    has_subjects: bool,
 ) -> Compared:
     """The comparison of several recordings."""
     comparisons = compare_subjects(
-        scores, baseline=options.baseline, equivalence=equivalence, bounds=_BOUNDS[unit]
+        scores,
+        baseline=options.baseline,
+        equivalence=equivalence,
+        bounds=_BOUNDS[unit],
+        resolutions=resolutions_of(options, results, scores, unit),
+        shared=(results.splits is not None and results.splits.shared) or options.n_test == 0,
     )
     tables = subject_tables(scores, comparisons, formats.plain)
     words = [legend(comparisons, equivalence, formats.plain)]
-    return Compared(tables, comparisons, words, SUBJECTS if has_subjects else RECORDINGS)
+    return Compared(tables, comparisons, words, SUBJECTS if results.has_subjects else RECORDINGS)
+
+
+def resolutions_of(
+    options: ResultsOptions, results: Results, scores: BySubject, unit: Unit
+) -> Resolutions:
+    """How finely the scores of each recording are known: from their test items, or their digits.
+
+    Args:
+        options: Flags, which may say how many items a test split has.
+        results: The table of the scores.
+        scores: Scores by subject, recording and configuration.
+        unit: Unit of the scores.
+    """
+    stated = options.n_test or (results.splits.n_test if results.splits else None) or 0
+    whole = _WHOLE[unit]
+
+    def of_recording(found: Scores) -> Resolution:
+        n_test = stated
+        if not n_test and results.decimals >= PROGRAM_DIGITS:
+            n_test = exact_resolution(found, whole).n_test
+        values = (score for by_seed in found.values() for score in by_seed)
+        return resolution_of(results.metric, values, results.decimals, n_test, whole)
+
+    return {
+        subject: {name: of_recording(found) for name, found in recordings.items()}
+        for subject, recordings in scores.items()
+    }
 
 
 def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:

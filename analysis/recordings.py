@@ -264,7 +264,7 @@ def main(options: RecordingsOptions) -> None:
     found = [read_evaluation(find_ledger(storage, name, "sentences"), PRIMARY) for name in names]
     check_alike(found)
     scores, chance = by_subject(found)
-    comparisons = compare_subjects(scores, chance)
+    comparisons = compare_subjects(scores, chance, shared=found[0].split == "held-out")
     shown = partial(formats.score, PRIMARY)
     tables = subject_tables(scores, comparisons, shown)
     protocol, split = found[0].protocol, found[0].split

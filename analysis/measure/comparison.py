@@ -21,12 +21,16 @@ from analysis.measure.inference import (
     effect_size,
     holm,
     naive_ttest,
+    not_testable,
     stimulus_test,
     wilcoxon_signed_rank,
     win_share,
 )
 
-WINS = "P(A > B): the share of seeds that A wins; takes seeds for independent."
+WINS = (
+    "P(A > B): the share of seeds that A wins, where a tie counts half; takes seeds for "
+    "independent."
+)
 
 LEGEND = (
     "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
@@ -193,12 +197,21 @@ def difference_over_seeds(
         n_train: Stimuli of the training split.
         n_test: Stimuli of the test split; 0 where the units are independent.
         smallest_variance: See `corrected_resampled_ttest`.
-        rounding: What each score may be off by because it was rounded.
+        rounding: What each score may be off by because it was rounded. It never makes a spread
+            smaller: differences that are equal within it are not testable, unless a smallest
+            variance is known, and those of some spread have at least what it can hide.
         bounds: The ends of what differences there can be, see `above` and `SHARES`.
     """
-    d = paired_differences(first, second, rounding)
-    test = corrected_resampled_ttest(d, n_train, n_test, smallest_variance)
-    return Difference(name=name, by_seed=d, test=test, effect_size=effect_size(d), bounds=bounds)
+    d = paired_differences(first, second)
+    # Two scores are subtracted, and two differences compared: each may be off by twice as much.
+    alike = np.ptp(d) <= 4 * rounding + ROUNDING * max(np.abs(first).max(), np.abs(second).max())
+    if alike and not smallest_variance:
+        test = not_testable(d)
+    else:
+        hidden = (2 * rounding) ** 2 * len(d) / (len(d) - 1)  # half of them up, half of them down
+        test = corrected_resampled_ttest(d, n_train, n_test, max(smallest_variance, hidden))
+    effect = math.nan if alike else effect_size(d)
+    return Difference(name=name, by_seed=d, test=test, effect_size=effect, bounds=bounds)
 
 
 def difference_over_stimuli(
@@ -243,25 +256,20 @@ def compare(
     ]
 
 
-def paired_differences(first: np.ndarray, second: np.ndarray, rounded: float = 0.0) -> np.ndarray:
-    """Subtract scores `[J]` of the same seeds; what differs by rounding alone counts as equal.
+def paired_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Subtract scores `[J]` of the same seeds; differences by arithmetic alone are none.
 
     Else 0.6 - 0.5 and 0.5 - 0.4 would differ, and by next to nothing: a difference of no spread
-    would be 1e16 standard deviations large. So would one of 1.7, 1.7 and 1.6 that is a sentence
-    of 59 at every seed.
+    would be 1e16 standard deviations large.
 
     Args:
         first: Scores of one.
         second: Scores of the other.
-        rounded: What each score may be off by because it was written with few digits.
     """
     d = first - second
     rounding = ROUNDING * max(np.abs(first).max(), np.abs(second).max())
     d[np.abs(d) <= rounding] = 0.0
-    if np.ptp(d) <= rounding:
-        return np.full_like(d, d[0])
-    # Two scores are subtracted, and two differences compared: each may be off by twice as much.
-    return np.full_like(d, d.mean()) if np.ptp(d) <= 4 * rounded + rounding else d
+    return np.full_like(d, d[0]) if np.ptp(d) <= rounding else d
 
 
 def spread(values: np.ndarray) -> float:

@@ -263,6 +263,12 @@ def _not_testable(mean: float, df: float) -> TTest:
     return TTest(math.nan, 1.0, df, mean, -math.inf, math.inf, math.nan)
 
 
+def not_testable(differences: np.ndarray) -> TTest:
+    """The test of differences `[J]` whose spread nothing estimates: their mean alone is known."""
+    mean = _without_rounding(differences.mean(), float(np.abs(differences).max()))
+    return _not_testable(float(mean), len(differences) - 1)
+
+
 def naive_ttest(differences: ArrayLike) -> TTest:
     """The ordinary t-test, which treats seeds as independent; shown beside the corrected one.
 

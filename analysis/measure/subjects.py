@@ -7,7 +7,6 @@ place of data sets).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from analysis.measure.comparison import (
     UNBOUNDED,
     Bounds,
     Comparison,
+    Difference,
     Scores,
     above,
     compare,
@@ -29,6 +29,7 @@ from analysis.measure.comparison import (
     spread,
 )
 from analysis.measure.inference import interquartile_mean
+from analysis.measure.resolution import Resolution, exact_resolution
 from ssense.errors import UserError, printable
 
 LEGEND = (
@@ -39,6 +40,13 @@ LEGEND = (
     "of the middle half of all runs, each counting once, with a bootstrap over the seeds of each "
     "recording."
 )
+
+Resolutions = Mapping[str, Mapping[str, Resolution]]
+"""How finely scores are known, by subject and recording."""
+
+OfItems = Callable[[str, Scores, Resolution], float]
+"""The variance that hits give a score at one seed: of a subject, a recording's scores, and how
+finely they are known."""
 
 BySubject = Mapping[str, Mapping[str, Scores]]
 """Scores by subject, recording and configuration: `[J]`, one per seed; J may differ between
@@ -83,8 +91,14 @@ def compare_subjects(
     baseline: str | None = None,
     equivalence: float | None = EQUIVALENCE,
     bounds: Bounds = UNBOUNDED,
+    resolutions: Resolutions | None = None,
+    shared: bool = False,
 ) -> list[Comparison]:
     """Compare configurations over subjects, and with chance where it is known.
+
+    No responses are in two subjects' splits, so nothing needs correction. Two or three subjects
+    easily differ by nearly the same, by whole sentences of 59 and of 60: where scores are shares of
+    hits, the variance over subjects is not trusted below that which hits have within each.
 
     Args:
         scores: Scores by subject, recording and configuration.
@@ -92,29 +106,72 @@ def compare_subjects(
         baseline: A configuration to compare all others with; every pair without one.
         equivalence: Differences up to this are negligible in practice; None to say nothing of it.
         bounds: The ends of what differences there can be, where chance does not tell.
+        resolutions: How finely the scores of each subject and recording are known; without them,
+            scores between 0 and 1 count as exact, and tell themselves if they are shares of hits.
+        shared: Whether the seeds of a recording share their test items, so that hits at more seeds
+            are no more items.
 
     Raises:
         UserError: See `subject_means`.
     """
     bounds = bounds if chance is None else SHARES
     means = subject_means(scores)
-    # No responses are in two subjects' splits, so nothing needs correction.
-    test = partial(difference_over_seeds, n_train=1, n_test=0)
-    pairs = compare(
-        [
-            test(f"{a} vs {b}", means[a], means[b], bounds=bounds)
-            for a, b in pairs_of(means, baseline)
-        ],
-        equivalence,
-    )
+    known = _exact_resolutions(scores) if resolutions is None else resolutions
+    rounded = max(each.rounded for found in known.values() for each in found.values())
+
+    def difference(
+        name: str, first: np.ndarray, second: np.ndarray, of_items: OfItems, ends: Bounds
+    ) -> Difference:
+        smallest = _smallest_variance(scores, known, of_items, shared)
+        return difference_over_seeds(name, first, second, 1, 0, smallest, rounded, ends)
+
+    def of_pair(a: str, b: str) -> OfItems:
+        return lambda _, found, resolution: resolution.variance_of_hits(found[a] - found[b])
+
+    pairs = [
+        difference(f"{a} vs {b}", means[a], means[b], of_pair(a, b), bounds)
+        for a, b in pairs_of(means, baseline)
+    ]
     if chance is None:
-        return pairs
+        return compare(pairs, equivalence)
     levels = np.array([chance[subject] for subject in scores])
-    from_chance = [
-        test(f"{name} vs chance", values, levels, bounds=above(levels))
+
+    def from_chance(name: str) -> OfItems:
+        return lambda subject, found, resolution: max(
+            resolution.variance_of_hits(values)
+            for values in (found[name], np.array([chance[subject]]))
+        )
+
+    with_chance = [
+        difference(f"{name} vs chance", values, levels, from_chance(name), above(levels))
         for name, values in means.items()
     ]
-    return compare(from_chance, equivalence) + pairs
+    return compare(with_chance, equivalence) + compare(pairs, equivalence)
+
+
+def _exact_resolutions(scores: BySubject) -> Resolutions:
+    """How finely exact scores are known; those between 0 and 1 may be shares of hits."""
+    values = [row for _, found in _recordings(scores) for row in found.values()]
+    whole = 1.0 if all(row.min() >= 0 and row.max() <= 1 for row in values) else 0.0
+    return {
+        subject: {name: exact_resolution(found, whole) for name, found in recordings.items()}
+        for subject, recordings in scores.items()
+    }
+
+
+def _smallest_variance(
+    scores: BySubject, resolutions: Resolutions, of_items: OfItems, shared: bool
+) -> float:
+    """The variance over subjects that hits alone bring about: that of each mean, over subjects."""
+    of_subjects = []
+    for subject, recordings in scores.items():
+        of_means = [
+            of_items(subject, found, resolutions[subject][name])
+            / (1 if shared else len(next(iter(found.values()))))
+            for name, found in recordings.items()
+        ]
+        of_subjects.append(sum(of_means) / len(of_means) ** 2)
+    return float(np.mean(of_subjects))
 
 
 def subject_rows(scores: BySubject, shown: Callable[..., str]) -> list[dict[str, str]]:
