@@ -2,8 +2,8 @@
 
     python analysis/catalogue.py --storage DIR
 
-Any part of what it shows can be given as --sweep: a name, its beginning, or words such as "masking
-sub_9" that match no other sweep.
+A name, its beginning, or words of the columns sweep, of, question and worked on can be given as
+--sweep, such as "masking sub_9", where they match no other sweep.
 """
 
 from __future__ import annotations

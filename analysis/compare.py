@@ -41,12 +41,6 @@ from analysis.measure.comparison import (
     pairs_of,
     spread,
 )
-from analysis.measure.resolution import (
-    PROGRAM_DIGITS,
-    Resolution,
-    exact_resolution,
-    resolution_of,
-)
 from analysis.measure.score_splits import Splits
 from analysis.measure.subjects import (
     BySubject,
@@ -57,6 +51,12 @@ from analysis.measure.subjects import (
 )
 from analysis.options import ResultsOptions
 from analysis.scores.file import Results, Table, Unit, read_scores, unit_of
+from analysis.scores.resolution import (
+    PROGRAM_DIGITS,
+    Resolution,
+    exact_resolution,
+    resolution_of,
+)
 from ssense.cli.screen import console, say
 from ssense.engine.core.power import smallest_detectable_effect
 from ssense.errors import UserError, one_line, printable
@@ -408,7 +408,10 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"--out {path} can't be written ({one_line(error)}).") from error
+            raise UserError(
+                f"--out {path} can't be written ({one_line(error)}). Name a .csv, a .tex or a "
+                "folder, in one that can be written."
+            ) from error
         write_whole(UPath(path), contents[kind])
         yield path
 

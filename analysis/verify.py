@@ -29,6 +29,7 @@ from upath import UPath
 from analysis.measure.evaluation import cell_model
 from analysis.measure.looks import FOLDER as LOOKS
 from analysis.measure.looks import looks_noted, read_looks
+from analysis.report.origin import control_verdict, control_words, data_report
 from ssense.choices import SplitKind
 from ssense.cli.screen import console, count, say
 from ssense.data import shards
@@ -37,7 +38,7 @@ from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import SWEEPS, Ledger
-from ssense.engine.tasks.precompute import dataset_digest
+from ssense.engine.tasks.precompute import DATA_REPORT, dataset_digest
 from ssense.errors import UserError
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
@@ -85,10 +86,15 @@ def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
         checked["sweeps"] += 1
     except UserError as error:
         yield str(error)
-    try:
-        ledger.reproductions()
-    except UserError as error:
-        yield str(error)
+    for read in (
+        ledger.reproductions,
+        lambda: control_words(ledger),
+        lambda: control_verdict(ledger),
+    ):
+        try:
+            read()
+        except UserError as error:
+            yield str(error)
     for number, name in enumerate(names, start=1):
         yield from _cell_faults(ledger, name, sweep, checked)
         show(number, len(names))
@@ -187,6 +193,10 @@ def _shard_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
     if not exists(folder / shards.MANIFEST):
         _progress(f"shards/{folder.name}: unfinished, the next run completes it")
         return
+    try:
+        data_report(folder / DATA_REPORT)
+    except UserError as error:
+        yield str(error)
     try:
         manifest = shards.manifest_of_origin(folder)
     except UserError as error:

@@ -68,7 +68,7 @@ def latex_table(rows: Rows, caption: str) -> str:
 
 
 _LATEX = {"±": r"$\pm$", "–": "--", "<": "$<$", ">": "$>$", "~": r"\textasciitilde{}"}
-_LATEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
+_LATEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 

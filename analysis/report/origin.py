@@ -97,7 +97,7 @@ def data_facts(
         ("Text tower", origin.tower),
         ("Split", f"{split}, by seed: {parts} (means over seeds)"),
         ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
-        *_data_report(folder / DATA_REPORT),
+        *data_report(folder / DATA_REPORT),
     ]
 
 
@@ -162,19 +162,35 @@ def read_controls(ledger: Ledger) -> KeptControls | None:
 
 def control_words(ledger: Ledger) -> list[str]:
     """How much of the score each control reaches, a sentence each; empty where none was run."""
-    return _lines(ledger.folder / CONTROLS_IN_WORDS)
+    return _lines(ledger, CONTROLS_IN_WORDS)
 
 
 def control_verdict(ledger: Ledger) -> str:
     """Whether a control without a brain explains the score, as a clause; empty where none ran."""
-    return " ".join(_lines(ledger.folder / CONTROLS_VERDICT))
+    return " ".join(_lines(ledger, CONTROLS_VERDICT))
 
 
-def _lines(path: UPath) -> list[str]:
+def _lines(ledger: Ledger, file: str) -> list[str]:
+    path, again = ledger.folder / file, f"Run {controls_command(ledger)} again."
+    return (_text(path, again) or "").splitlines()
+
+
+def _text(path: UPath, advice: str) -> str | None:
+    """The text of a file; None where there is none.
+
+    Args:
+        path: Path of the file.
+        advice: What to do where it is damaged.
+
+    Raises:
+        UserError: It is no UTF-8.
+    """
     try:
-        return read_whole(path).decode().splitlines()
+        return read_whole(path).decode()
     except FileNotFoundError:
-        return []
+        return None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}). {advice}") from error
 
 
 def _controls(rows: Iterable[Mapping[str, str]]) -> KeptControls:
@@ -206,13 +222,12 @@ def _finite(row: Mapping[str, str], column: str) -> float:
     return value
 
 
-def _data_report(path: UPath) -> Facts:
+def data_report(path: UPath) -> Facts:
     """The summary of the recording's data report, which the precompute keeps with the shards."""
-    try:
-        found = _DATA_LINE.finditer(read_whole(path).decode())
-    except FileNotFoundError:
+    text = _text(path, f"Delete {path.parent} and run the sweep again, which makes both.")
+    if text is None:
         return [("Data report", "none was kept with the spectrograms")]
-    return [(line["name"], line["words"]) for line in found]
+    return [(line["name"], line["words"]) for line in _DATA_LINE.finditer(text)]
 
 
 def _settings(values: Mapping[str, object]) -> str:

@@ -43,6 +43,10 @@ OBJECTIVE = "objective"
 _SEED = re.compile(r"(?:seed[ _-]?)?(\d{1,19})(?:[.,]0+)?")
 _NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d{1,9})?")
 """A number as people and programs write it; Python's own reading takes 0_1 for 1."""
+_CELL_COLUMNS = ("status", "standing", "signature")
+"""Columns that a sweep's table of cells has, and no table of test scores."""
+_EXACT_WHOLE = 2**53
+"""Whole numbers below it have floats of their own."""
 _LEAST, _MOST = 1e-100, 1e100
 """Magnitudes of scores that can be squared and added up without loss."""
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
@@ -235,6 +239,11 @@ def _entries(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
     if twice:
         name = printable(twice[0]) or "one without a name"
         raise UserError(f"{sheet.path} must have each column once, got {name} twice.")
+    if {SEED, *_CELL_COLUMNS} <= {*names}:
+        raise UserError(
+            f"{sheet.path} is a sweep's table of all its cells, scored in validation. Give the "
+            "evaluation's scores.csv, which has the chosen configurations on test splits."
+        )
     # A table of pandas with a named row for each configuration has no name above them.
     if CONFIGURATION not in names and SEED not in names and names and INDEX.fullmatch(names[0]):
         names[0] = CONFIGURATION
@@ -245,6 +254,9 @@ def _entries(sheet: Sheet, metric: str | None, notes: list[str]) -> _Content:
     if CONFIGURATION in names and others and all(_SEED.fullmatch(n.casefold()) for n in others):
         notes.append(f"Read as wide: a column for each seed, {listed(others)}.")
         return _wide(sheet, others, metric, seeds_in_columns=True)
+    if SEED in names and "" in others:
+        advice = "Call it configuration, if that is what it says, or leave it out."
+        raise no_columns(sheet.path, names, advice)
     if SEED in names and len(others) > 1:
         _check_numbers(sheet, others)
         notes.append(f"Read as wide: a column for each configuration, {listed(others)}.")
@@ -413,7 +425,8 @@ def _named(where: str, name: str, column: str) -> str:
 
 
 def _seed(entry: Entry) -> int:
-    found = _SEED.fullmatch(entry.seed.strip().casefold())
+    text = entry.seed.strip().casefold()
+    found = _SEED.fullmatch(_without_power(text))
     if found is None:
         shown = printable(entry.seed) or "nothing"
         advice = "Number the seeds, and leave out lines that are no scores of one seed."
@@ -421,6 +434,14 @@ def _seed(entry: Entry) -> int:
             advice = "Comments go above the header; below it, # begins a name."
         raise UserError(f"{entry.where}: expected a whole seed, such as 0, got {shown}. {advice}")
     return int(found[1])
+
+
+def _without_power(text: str) -> str:
+    """A whole number that NumPy wrote with a power of ten, such as 1.000e+01, as 10."""
+    if not re.fullmatch(r"\d[.,]?\d*e[+-]?\d{1,2}", text):
+        return text
+    value = float(text.replace(",", "."))
+    return str(int(value)) if value.is_integer() and value < _EXACT_WHOLE else text
 
 
 def _number_text(entry: Entry) -> str:

@@ -245,10 +245,11 @@ def no_columns(path: Path, names: Sequence[str], advice: str = "") -> UserError:
         names: Names of its columns.
         advice: What to do; to rename columns where nothing better is known.
     """
+    shown = [name or f"column {n}, without a name" for n, name in enumerate(names, start=1)]
     if len(names) == 1:
         advice = advice or "Separate columns by commas, semicolons or tabs."
     return UserError(
         f"{path} must have the columns configuration, seed and a score, or a column for each seed "
-        f"or configuration, got {listed(names) or 'nothing'}. "
+        f"or configuration, got {listed(shown) or 'nothing'}. "
         f"{advice or 'Rename them, as: configuration,seed,recall@10'}"
     )

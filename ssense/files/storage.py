@@ -313,11 +313,16 @@ def read_whole(path: UPath) -> bytes:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        UserError: The file can't be read.
+        UserError: The file can't be read, or is a pipe, a socket or a device.
     """
     try:
-        return path.read_bytes() if is_local(path) else path.fs.cat_file(path.path)
-    except FileNotFoundError:
+        if not is_local(path):
+            return path.fs.cat_file(path.path)
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            # Reading a pipe would wait for a writer that never comes.
+            raise UserError(f"{path} is no regular file. Remove it and run the same command again.")
+        return path.read_bytes()
+    except (FileNotFoundError, UserError):
         raise
     except Exception as error:  # an object store raises whatever its client library does
         raise _unreadable(path, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from upath import UPath
@@ -63,8 +64,8 @@ def find_ledger(storage: UPath, name: str | None = None, task: str | None = None
 
     Args:
         storage: Storage of the sweeps.
-        name: Name of the sweep, or its beginning, or words that are all in its name or in the
-            subject and the title of its data: "masking sub_9".
+        name: Name of the sweep, or its beginning, or words that are all in its name, its task,
+            its question, its date, or the subject and the title of its data: "masking sub_9".
         task: Task that the sweep's cells must train; None for any.
 
     Raises:
@@ -94,12 +95,12 @@ def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, task: str | Non
     readable = readable_ledgers(ledgers, task)
     about = {ledger: _about(ledger, description) for ledger, description in readable.items()}
     found = [ledger for ledger in about if ledger.folder.name.startswith(name)]
-    words = name.replace(",", " ").casefold().split()
+    words = _plain(name).split()
     if not found and words:
         found = [
             ledger
-            for ledger, text in about.items()
-            if all(word in text.casefold() for word in words)
+            for ledger, description in readable.items()
+            if all(word in _searched(ledger, description) for word in words)
         ]
     if len(found) == 1:
         return found[0]
@@ -114,3 +115,16 @@ def _meant(name: str, ledgers: Iterable[Ledger], storage: UPath, task: str | Non
 def _about(ledger: Ledger, description: Description) -> str:
     """The name of a sweep, and of what data it is: "masking-1a2b3c4d (sub_9, Ant-Man)"."""
     return f"{ledger.folder.name} ({description.origin.subject}, {description.origin.title})"
+
+
+def _searched(ledger: Ledger, description: Description) -> str:
+    """All words that a sweep can be told by: its data and task, its question, and its date."""
+    sweep, (day, _, time) = description.sweep, description.updated_at.partition("T")
+    families = " ".join(family.name for family in sweep.families)
+    words = [_about(ledger, description), description.task, sweep.claim, families, day, time[:5]]
+    return _plain(" ".join(words))
+
+
+def _plain(text: str) -> str:
+    """Words without the marks that a table puts between them."""
+    return " ".join(re.sub(r"[,()|]|: ", " ", text).casefold().split())
