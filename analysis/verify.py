@@ -86,13 +86,9 @@ def _sweep_faults(ledger: Ledger, checked: Counter[str]) -> Iterator[str]:
         checked["sweeps"] += 1
     except UserError as error:
         yield str(error)
-    for read in (
-        ledger.reproductions,
-        lambda: control_words(ledger),
-        lambda: control_verdict(ledger),
-    ):
+    for read in (Ledger.reproductions, control_words, control_verdict):
         try:
-            read()
+            read(ledger)
         except UserError as error:
             yield str(error)
     for number, name in enumerate(names, start=1):

@@ -10,7 +10,7 @@ each family measures the same signal with noise of its own, in "drift" signals a
 slowly, each for itself. A claim is a p below 5 % after Holm, within either kind of comparison: with
 chance, and in pairs; "any" is a claim of either kind. Coarse: reports of 59 sentences whose hits
 are drawn at chance, so that whole sentences often make the same difference at every seed; one
-recording, or two subjects of ten seeds. Images: ten subjects who find the same images easy, two
+recording, or two and three subjects, whose test splits may differ in size. Images: ten subjects who find the same images easy, two
 methods that are better at some of them; and one subject, whose images are the unit, decoded by four
 methods with noise of their own.
 
@@ -96,6 +96,7 @@ SPANS = np.stack([np.arange(SENTENCES) * 2.3, np.arange(SENTENCES) * 2.3 + 2.2],
 WORLDS = ("nothing", "equal", "drift")
 SPLITS: tuple[SplitKind, ...] = ("random", "blocked", "held-out")
 NUMBERS_OF_SEEDS = (2, 3, 5, 10)
+SIZES_OF_SUBJECTS = ((59, 59), (59, 60), (59, 61, 60), (288, 292))
 
 Claims = dict[str, bool]
 """Whether a report makes a claim, by what it is about."""
@@ -179,18 +180,22 @@ def world_claims(seed: int) -> Claims:
     }
 
 
-def coarse_evaluation(generator: np.random.Generator, n_seeds: int) -> Evaluation:
-    """Families at chance, whose hits among 59 sentences are drawn anew at each seed."""
-    rows = np.arange(59)
+def coarse_evaluation(generator: np.random.Generator, n_seeds: int, n_test: int = 59) -> Evaluation:
+    """Families at chance, whose hits among so many sentences are drawn anew at each seed."""
+    rows = np.arange(n_test)
     retrievals = {
         f"family {i}": [
-            Retrieval(stimuli=rows, ranks=generator.integers(1, 60, 59) * 1.0, first=rows[:, None])
+            Retrieval(
+                stimuli=rows,
+                ranks=generator.integers(1, n_test + 1, n_test) * 1.0,
+                first=rows[:, None],
+            )
             for _ in range(n_seeds)
         ]
         for i in range(FAMILIES)
     }
     chosen: dict[str, Configuration] = {name: {} for name in retrievals}
-    split = Split(np.arange(176), np.arange(0), rows)
+    split = Split(np.arange(3 * n_test - 1), np.arange(0), rows)
     return Evaluation(
         specification=SentenceSpec(),
         chosen=chosen,
@@ -200,19 +205,31 @@ def coarse_evaluation(generator: np.random.Generator, n_seeds: int) -> Evaluatio
 
 
 def coarse_claims(seed: int) -> Claims:
-    """What reports on families at chance claim, of few seeds and of two subjects."""
+    """What reports on families at chance claim, of few seeds and of two or three subjects."""
     generator, found = np.random.default_rng([seed, 7]), {}
     for n_seeds in NUMBERS_OF_SEEDS:
         evaluation = coarse_evaluation(generator, n_seeds)
         about = f"coarse, random splits, {n_seeds} seeds"
         found |= claims_of(evaluation.comparisons(METRIC), about)
-    subjects = [coarse_evaluation(generator, 10) for _ in range(2)]
+    for tests in SIZES_OF_SUBJECTS:
+        for n_seeds in NUMBERS_OF_SEEDS:
+            about = f"coarse, subjects of {', '.join(map(str, tests))} sentences, {n_seeds} seeds"
+            comparisons = subject_comparisons(generator, n_seeds, tests)
+            found |= claims_of(comparisons, about)
+    return found
+
+
+def subject_comparisons(
+    generator: np.random.Generator, n_seeds: int, tests: Sequence[int]
+) -> list[Comparison]:
+    """The comparisons over subjects whose test splits have so many sentences, all at chance."""
+    subjects = [coarse_evaluation(generator, n_seeds, n_test) for n_test in tests]
     scores = {
         f"subject {i}": {"": {name: by[METRIC] for name, by in evaluation.scores.items()}}
         for i, evaluation in enumerate(subjects)
     }
     chance = {f"subject {i}": e.chance[METRIC] for i, e in enumerate(subjects)}
-    return found | claims_of(compare_subjects(scores, chance), "coarse, two subjects of 10 seeds")
+    return compare_subjects(scores, chance)
 
 
 def image_claims(seed: int) -> Claims:

@@ -11,7 +11,9 @@ import pytest
 from scipy import stats
 
 from analysis.compare import main, paired, region
+from analysis.measure.comparison import difference_over_seeds
 from analysis.options import ResultsOptions
+from analysis.scores.resolution import resolution_of
 from ssense.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -511,6 +513,71 @@ def test_where_nothing_is_known_of_hits_rounding_alone_leaves_nothing_to_test(co
     scores = {"a": [0.193, 0.184, 0.177], "b": [0.183, 0.173, 0.167]}  # mrr: .010, .011, .010
     printed = compare(*table(scores, "mrr"), n_train=172, n_test=59)
     assert any("not testable" in line for line in printed)
+
+
+def first_p(tmp_path: Path) -> str:
+    with (tmp_path / "t.csv").open(newline="") as file:
+        return next(csv.DictReader(file))["p"]
+
+
+def test_rounding_makes_no_claim_surer(compare, tmp_path):
+    a, b = np.array([0.45, 0.41, 0.48, 0.44, 0.5]), np.array([0.43, 0.41, 0.46, 0.44, 0.48])
+    found = []
+    for more in (np.zeros(5), np.arange(5) * 2e-6):
+        rows = table({"a": (a + more).round(6), "b": b}, "recall@10")
+        compare(*rows, n_train=6000, n_test=1999, out=str(tmp_path / "t.csv"))
+        found.append(float(first_p(tmp_path)))
+    assert found[0] >= found[1] > 0.1
+
+
+def test_rounded_scores_of_equal_configurations_are_seldom_told_apart():
+    # Each sentence is won by one, the other or neither, at every seed: neither is better.
+    rng, claims = np.random.default_rng(1), 0
+    for _ in range(100):
+        won = rng.choice([1, -1, 0], 10_000, p=[0.025, 0.025, 0.95])
+        tests = [rng.choice(10_000, 1999, replace=False) for _ in range(3)]
+        common = rng.normal(0.4, 0.01, len(tests))
+        gain = np.array([won[test].mean() / 2 for test in tests])
+        a, b = (common + gain).round(2), (common - gain).round(2)
+        known = resolution_of("recall@10", [*a, *b], 2, 1999, 1.0)
+        least = known.smallest_variance(a - b, 6000)
+        found = difference_over_seeds("a vs b", a, b, 6000, 1999, least, known.rounded)
+        claims += found.test.pvalue < 0.05
+    assert claims <= 8
+
+
+@pytest.mark.parametrize(
+    ("metric", "digits"), [("recall@10", 6), ("R@10", 6), ("balanced_accuracy", 6), ("score", 17)]
+)
+def test_shares_of_hits_are_told_by_their_values(compare, tmp_path, metric, digits):
+    hits = {"a": (20, 21, 23, 25, 24), "b": (21, 22, 24, 26, 26)}
+    rows = table({k: [round(n / 59, digits) for n in found] for k, found in hits.items()}, metric)
+    compare(*rows, n_train=172, n_test=59, out=str(tmp_path / "t.csv"))
+    assert float(first_p(tmp_path)) == pytest.approx(0.156, abs=0.001)
+
+
+def of_subjects(*pairs: tuple[float, float]) -> list[str]:
+    rows = [
+        f"{name},0,s{s},{x}"
+        for s, pair in enumerate(pairs)
+        for name, x in zip("ab", pair, strict=True)
+    ]
+    return ["configuration,seed,subject,recall@10", *rows]
+
+
+def test_over_subjects_rounding_leaves_nothing_to_test(compare, tmp_path):
+    compare(*of_subjects((49.2, 50.8), (22.0, 23.7), (25.4, 27.1)), out=str(tmp_path / "t.csv"))
+    assert first_p(tmp_path) == ""
+    exact = of_subjects((29 / 59, 30 / 59), (13 / 60, 14 / 60), (15 / 61, 16 / 61))
+    compare(*exact, out=str(tmp_path / "t.csv"))
+    assert float(first_p(tmp_path)) > 0.05
+
+
+def test_differences_that_cancel_are_none(compare):
+    printed = compare(*table({"a": [5.5, -3.0], "b": [5.4, -2.9]}), n_train=9, n_test=4)
+    cells = between_rows(printed)[1].split()
+    assert (cells[3], "0.50" in cells) == ("0", True)
+    assert "equal within rounding" in " ".join(printed)
 
 
 def test_a_difference_that_is_there_is_found_in_percent_and_in_fractions(compare, tmp_path):

@@ -72,7 +72,7 @@ def test_a_legend_is_that_of_the_units():
     for specification, unit in units.items():
         legend = dataclasses.replace(images, specification=specification).legend
         assert f"d: the mean difference in standard deviations over {unit}." in legend
-        assert "P(A > B): the share of seeds that A wins; takes seeds for independent." in legend
+        assert "P(A > B): the share of seeds that A wins, where a tie counts half; takes" in legend
 
 
 def test_the_curve_of_recalls_has_the_test_of_each_k():

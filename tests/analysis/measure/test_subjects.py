@@ -188,3 +188,47 @@ def test_subjects_that_cannot_be_compared_are_refused(scores, message):
     with pytest.raises(UserError, match=message) as error:
         compare_subjects(scores)
     assert "\n" not in str(error.value)
+
+
+def at_chance(sizes: tuple[int, ...], n_seeds: int, rng: np.random.Generator) -> tuple[dict, dict]:
+    """Hits of three configurations at chance, each seed's drawn anew, and chance."""
+    scores = {
+        str(s): {f: rng.binomial(n, 10 / n, n_seeds) / n for f in "abc"}
+        for s, n in enumerate(sizes)
+    }
+    return one_recording(scores), {str(s): 10 / n for s, n in enumerate(sizes)}
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("sizes", [(59, 60), (59, 61, 60), (288, 292)])
+def test_test_splits_of_other_sizes_make_no_false_claims(sizes, n_seeds):
+    rng, pairs, chance = np.random.default_rng(3), 0, 0
+    for _ in range(60):
+        found = compare_subjects(*at_chance(sizes, n_seeds, rng))
+        chance += any(c.p_holm < 0.05 for c in found[:3])
+        pairs += any(c.p_holm < 0.05 for c in found[3:])
+    for claims in (pairs, chance):
+        assert stats.binomtest(claims, 60, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_an_effect_in_three_subjects_is_still_shown():
+    rng, shown = np.random.default_rng(4), 0
+    for _ in range(20):
+        scores, chance = at_chance((59, 61, 60), 5, rng)
+        for found in scores.values():
+            found[""]["a"] += 0.3
+        shown += compare_subjects(scores, chance)[0].p_holm < 0.05
+    assert shown > 14
+
+
+def test_hits_bound_the_variance_over_subjects():
+    hits = {59: ((11, 12), (10, 10)), 61: ((11, 13), (10, 11))}
+    scores = one_recording(
+        {str(n): dict(zip("ab", np.array(found) / n, strict=True)) for n, found in hits.items()}
+    )
+    (found,) = compare_subjects(scores)
+    differences = {n: np.subtract(*map(np.array, ab)) / n for n, ab in hits.items()}
+    least = np.mean([np.mean(d * (1 - d)) / n for n, d in differences.items()])
+    assert found.corrected.error == pytest.approx(np.sqrt(least / 2 / 2))
+    (shared,) = compare_subjects(scores, shared=True)
+    assert shared.corrected.error == pytest.approx(np.sqrt(least / 2))
