@@ -22,7 +22,7 @@ from analysis.evaluate import noise_floor
 from analysis.measure.evaluation import cell_model, take_up
 from analysis.measure.looks import count_looks, record_look
 from analysis.options import VerifyOptions
-from analysis.report.origin import data_facts, provenance_facts
+from analysis.report.origin import control_verdict, data_facts, provenance_facts
 from analysis.report.sentences import published_rows
 from analysis.verify import find_faults, main
 from ssense.data.shards import MANIFEST, read_sentences
@@ -484,3 +484,19 @@ def test_a_storage_in_an_object_store_is_checked_as_one_on_a_disk(whole, s3):  #
     write_whole(path, path.read_bytes().replace(b'"rows": ', b'"rows": 9', 1))
     (fault,) = faults(storage)
     assert f"{path} is damaged (its content does not match its checksum" in fault
+
+
+def test_words_that_are_no_text_are_named(whole, linked, tmp_path):
+    storage = linked(whole, tmp_path / "storage")
+    ledger = find_ledger(storage)
+    (report,) = storage.glob("shards/*/data_report.md")
+    verdict = ledger.folder / "controls" / "verdict.txt"
+    verdict.parent.mkdir(exist_ok=True)
+    for path in (report, verdict):
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"\xff")
+    faults = list(find_faults(storage, Counter()))
+    assert [str(path) in fault for path, fault in zip((verdict, report), faults, strict=True)]
+    assert "controls.py" in faults[0]
+    with pytest.raises(UserError, match="verdict.txt is damaged"):
+        control_verdict(ledger)

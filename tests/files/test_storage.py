@@ -852,3 +852,9 @@ def test_only_abandoned_partial_files_are_removed(tmp_path):
     assert names(UPath(tmp_path)) == sorted(["shard", ".hidden", ".a.0123", partial[0]])
     remove_partial_files(UPath(tmp_path / "nowhere"))
     remove_partial_files(UPath("memory://nowhere"))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(UserError, match="record.json is no regular file. Remove it"):
+        read_whole(UPath(tmp_path / "record.json"))

@@ -376,3 +376,26 @@ def test_powers_of_ten_are_read_as_programs_write_them(texts, decimals, tmp_path
     assert results.decimals == decimals
     values = [float(text.replace(",", ".")) for text in texts]
     assert only(results) == {"a": {0: values[0]}, "b": {0: values[1]}}
+
+
+def test_seeds_of_numpy_are_whole(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("configuration,seed,x\na,0.000e+00,.1\na,1.0e+01,.2\nb,0e+00,.1\nb,10,.3\n")
+    assert list(read_scores(path).tables[""][""]["a"]) == [0, 10]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",seed,acc\na,0,0.5\nb,0,0.6\n", "got column 1, without a name, seed, acc. Call it con"),
+        (
+            "family,m,seed,status,standing,recall@10,signature\na,1,0,done,,1,x\na,2,0,done,,1,y\n",
+            "is a sweep's table of all its cells, .* Give the evaluation's scores.csv",
+        ),
+    ],
+)
+def test_tables_of_another_kind_are_named(text, message, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_scores(path)
