@@ -11,8 +11,8 @@ slowly, each for itself. A claim is a p below 5 % after Holm, within either kind
 chance, and in pairs; "any" is a claim of either kind. Coarse: reports of 59 sentences whose hits
 are drawn at chance, so that whole sentences often make the same difference at every seed; one
 recording, or two and three subjects, whose test splits may differ in size. Images: ten subjects who
-find the same images easy, two methods that are better at some of them; and one subject, whose images are the unit, decoded by four
-methods with noise of their own.
+find the same images easy, two methods that are better at some of them; and one subject, whose
+images are the unit, decoded by four methods with noise of their own.
 
 Recordings: each is written, read, cut, transformed, trained on at each seed and evaluated on the
 held-out splits, as a cell of a sweep is. There is one configuration, so nothing is chosen. All

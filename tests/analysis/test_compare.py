@@ -577,7 +577,7 @@ def test_differences_that_cancel_are_none(compare):
     printed = compare(*table({"a": [5.5, -3.0], "b": [5.4, -2.9]}), n_train=9, n_test=4)
     cells = next(line for line in printed if "a vs b" in line).split()
     assert (cells[3], "0.50" in cells) == ("0", True)
-    assert "equal within rounding" in " ".join(printed)
+    assert "can't be told apart as they are rounded" in " ".join(printed)
 
 
 def test_a_difference_that_is_there_is_found_in_percent_and_in_fractions(compare, tmp_path):

@@ -498,5 +498,5 @@ def test_words_that_are_no_text_are_named(whole, linked, tmp_path):
     faults = list(find_faults(storage, Counter()))
     assert [str(path) in fault for path, fault in zip((verdict, report), faults, strict=True)]
     assert "controls.py" in faults[0]
-    with pytest.raises(UserError, match="verdict.txt is damaged"):
+    with pytest.raises(UserError, match=r"verdict\.txt is damaged"):
         control_verdict(ledger)

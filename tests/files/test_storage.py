@@ -856,5 +856,5 @@ def test_only_abandoned_partial_files_are_removed(tmp_path):
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "record.json")
-    with pytest.raises(UserError, match="record.json is no regular file. Remove it"):
+    with pytest.raises(UserError, match=r"record\.json is no regular file\. Remove it"):
         read_whole(UPath(tmp_path / "record.json"))
