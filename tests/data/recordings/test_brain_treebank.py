@@ -17,10 +17,12 @@ from ssense.data.recordings.brain_treebank import (
     read_segments,
     select_segments,
 )
-from ssense.data.recordings.recording import clean_label, of_recording
+from ssense.data.recordings.data_report import data_report
+from ssense.data.recordings.recording import of_recording
 from ssense.data.recordings.segments import kept_by_length
 from ssense.data.recordings.timeline import USUAL_RATES_HZ, Timeline, rate_tolerance_hz, timeline_of
 from ssense.errors import UserError
+from ssense.signal.contacts import clean_label
 from ssense.signal.superlets import SuperletSpec, spectrogram
 
 RATE_HZ = 1024
@@ -850,6 +852,21 @@ def test_a_corrupted_contact_is_found_however_it_is_spelt(root):
     assert open_recording(root).corrupted == {"A\u20192", "A1"}
 
 
+def test_the_corrupted_list_is_read_whatever_its_spelling_and_names_of_nothing_are_told(root):
+    labels = ["E\u03011", "\u00c92", "A3", "a4", "A4", "B\uff071", "DC4", "E1_8"]
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    listed = ["\u00c91", "E\u03012", "a03", "A4", "b'1", "DC4", "E18", "Z9"]
+    write_json(root / "corrupted_elec.json", {"sub_9": listed})
+    write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
+    recording = open_recording(root)
+    assert recording.corrupted == {"E\u03011", "\u00c92", "A3", "A4", "B\uff071"}
+    assert recording.unknown_corrupted == ("E18", "Z9")
+    spec = SegmentSpec(electrodes="clean")
+    segments = select_segments(recording, spec)
+    text = " ".join(" ".join(data_report(recording, segments, spec).lines()).split())
+    assert "2 names in the list of corrupted channels are no channel's: E18, Z9" in text
+
+
 def test_names_that_say_nothing_of_shafts_are_told(root):
     labels = ["1", "2", "3", "A1-A2", "A2-A3", "Cz"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
@@ -858,7 +875,11 @@ def test_names_that_say_nothing_of_shafts_are_told(root):
         lambda: select_segments(recording, SegmentSpec()),
         "pair of contacts: 2, not named by shaft and number: 4. Choose electrodes = clean",
     )
-    assert select_segments(recording, SegmentSpec(electrodes="clean")).electrodes == tuple(labels)
+    spec = SegmentSpec(electrodes="clean")
+    segments = select_segments(recording, spec)
+    assert segments.electrodes == tuple(labels)
+    *_, doubt = data_report(recording, segments, spec).channels.doubts
+    assert doubt == "used as electrodes, though not named by shaft and number: 1, 2, 3, Cz"
 
 
 def test_an_underscore_between_two_contacts_of_a_shaft_makes_a_pair():
