@@ -53,7 +53,7 @@ class Options:
     """Recordings at a time."""
 
     def __post_init__(self) -> None:
-        at_least(self, worlds=1, null=0, coupled=0, sentences=60, seeds=2, epochs=1, processes=1)
+        at_least(self, worlds=0, null=0, coupled=0, sentences=60, seeds=2, epochs=1, processes=1)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Options:
 
     def __post_init__(self) -> None:
         at_least(self, batch_size=2, electrodes=1, rounds=1, least_s=0)
-        at_least(self, sentences=2 * self.batch_size)
+        at_least(self, sentences=max(4, self.batch_size))  # a quarter is validated on
 
 
 if __name__ == "__main__":

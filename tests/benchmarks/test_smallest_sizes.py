@@ -157,7 +157,7 @@ def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
     [
         "batch_memory.py --batch-size 1",
         "batch_memory.py --sentences 1 --batch-size 2",
-        "claims.py --worlds 0",
+        "claims.py --seeds 1",
         "cost_growth.py figure.png --points 0",
         "data_path.py --rounds 0",
         "image_cell.py --concepts 3",
@@ -171,7 +171,6 @@ def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
         "superlets.py --channels 0",
         "sweep_overhead.py --simulate 1",
         "training_step.py --batch-size 1",
-        "training_step.py --least-s nan",
     ],
 )
 def test_a_number_too_small_to_measure_anything_is_one_line(command, launch):
