@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.choices import Precision
 from ssense.cli.command import check_flags, run_command
 
@@ -30,6 +32,9 @@ class Options:
     """Sentences of the dataset."""
     precision: Precision = "bf16"
     """Precision of the training."""
+
+    def __post_init__(self) -> None:
+        at_least(self, batch_size=2, electrodes=1, sentences=self.batch_size)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -49,6 +51,9 @@ class Options:
     """Most epochs of a training."""
     processes: int = 2
     """Recordings at a time."""
+
+    def __post_init__(self) -> None:
+        at_least(self, worlds=0, null=0, coupled=0, sentences=60, seeds=2, epochs=1, processes=1)
 
 
 if __name__ == "__main__":

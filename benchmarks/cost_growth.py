@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from bounds import at_least
+
 from ssense.choices import Precision
 from ssense.cli.command import check_flags, run_command
 
@@ -35,6 +37,9 @@ class Options:
     """Points of each axis at most, from the smallest."""
     precision: Precision = "bf16"
     """Precision of the training."""
+
+    def __post_init__(self) -> None:
+        at_least(self, points=1)
 
 
 if __name__ == "__main__":

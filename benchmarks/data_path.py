@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -30,6 +32,9 @@ class Options:
     """Electrodes of a sentence."""
     rounds: int = 5
     """How often the shards are read."""
+
+    def __post_init__(self) -> None:
+        at_least(self, sentences=1, electrodes=1, rounds=1)
 
 
 if __name__ == "__main__":

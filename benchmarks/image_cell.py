@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -28,6 +30,9 @@ class Options:
     """Subjects whose responses are shared."""
     rounds: int = 3
     """Trainings of each objective; the fastest counts."""
+
+    def __post_init__(self) -> None:
+        at_least(self, concepts=202, subjects=2, rounds=1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -25,6 +27,9 @@ class Options:
     """How often both are run."""
     flags: str = ""
     """Further flags of the sweep, such as "--seeds 0 1 --max-epochs 1"."""
+
+    def __post_init__(self) -> None:
+        at_least(self, rounds=1)
 
 
 if __name__ == "__main__":

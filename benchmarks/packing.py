@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bounds import at_least
+
 from ssense.choices import Precision
 from ssense.cli.command import check_flags, run_command
 
@@ -35,6 +37,9 @@ class Options:
     """Precision of ssense."""
     seconds: float = 30.0
     """Seconds of each measurement."""
+
+    def __post_init__(self) -> None:
+        at_least(self, at_once=1, electrodes=1, sentences=8, seconds=0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.choices import Precision
 from ssense.cli.command import check_flags, run_command
 
@@ -27,6 +29,9 @@ class Options:
     """Most epochs of a cell."""
     sentences: int = 300
     """Sentences of the synthetic recording."""
+
+    def __post_init__(self) -> None:
+        at_least(self, seeds=2, max_epochs=1, sentences=60)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -30,6 +32,9 @@ class Options:
     """Contacts of the synthetic one."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments."""
+
+    def __post_init__(self) -> None:
+        at_least(self, sentences=2, electrodes=3)
 
 
 if __name__ == "__main__":

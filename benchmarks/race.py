@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -26,6 +28,9 @@ class Options:
 
     sweeps: int = 1000
     """Sweeps per setting."""
+
+    def __post_init__(self) -> None:
+        at_least(self, sweeps=2)
 
 
 if __name__ == "__main__":

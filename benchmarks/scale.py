@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -30,6 +32,9 @@ class Options:
     """Machines that train one cell at a time."""
     cells: int = 100_000
     """Configurations x seeds."""
+
+    def __post_init__(self) -> None:
+        at_least(self, workers=1, cells=40)
 
 
 if __name__ == "__main__":

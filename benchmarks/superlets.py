@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -25,6 +27,9 @@ class Options:
     """Channels that are transformed together; the loop takes one at a time."""
     rounds: int = 15
     """How often all three are timed, so that a busy moment of the machine meets all of them."""
+
+    def __post_init__(self) -> None:
+        at_least(self, channels=1, rounds=1)
 
 
 if __name__ == "__main__":

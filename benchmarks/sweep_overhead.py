@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.cli.command import check_flags, run_command
 
 
@@ -40,6 +42,9 @@ class Options:
     """Cells of each bare process, before and after; 0 leaves these processes out."""
     sentences: int = 120
     """Sentences that a cell trains on; of 120, for about 2 s on one thread."""
+
+    def __post_init__(self) -> None:
+        at_least(self, simulate=100, simulate_tune=100, seeds=1, others=1, bare=0, sentences=20)
 
 
 if __name__ == "__main__":

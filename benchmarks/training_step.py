@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bounds import at_least
+
 from ssense.choices import Precision
 from ssense.cli.command import check_flags, run_command
 
@@ -36,6 +38,10 @@ class Options:
     """How often everything is timed."""
     least_s: float = 1.0
     """Seconds that each timing lasts at least: a GPU has to wake up."""
+
+    def __post_init__(self) -> None:
+        at_least(self, batch_size=2, electrodes=1, rounds=1, least_s=0)
+        at_least(self, sentences=max(4, self.batch_size))  # a quarter is validated on
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from ssense.cli.flags import PREFIX, HelpAskedError, Parsed, flags_of, nearest_name, parse
 from ssense.cli.interrupt import INTERRUPTED, show_interrupts_in_one_line
-from ssense.cli.terminal import show_lookalikes
+from ssense.cli.terminal import show_lookalikes, shown
 from ssense.cli.usage import usage
 from ssense.errors import UserError, printable
 
@@ -172,6 +172,8 @@ def python() -> str:
 def shell_command(*words: object, **flags: object) -> str:
     """Return a command line of this Python, each word quoted for a shell.
 
+    What the standard output can't show is given by its bytes: a look-alike would name another file.
+
         >>> shell_command("analysis/controls.py", storage="my results #1").partition(" ")[2]
         "analysis/controls.py --storage 'my results #1'"
 
@@ -190,4 +192,15 @@ def shell_command(*words: object, **flags: object) -> str:
         flag = f"--{name.replace('_', '-')}"
         # A value with a dash in front would be taken for a flag.
         line += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
-    return shlex.join(line)
+    return " ".join(map(_quoted, line))
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell takes it, of characters that the standard output can show."""
+    if shown(word) == word:
+        return shlex.quote(word)
+    escaped = (
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "\\'" else f"\\{byte:03o}"
+        for byte in os.fsencode(word)
+    )
+    return f"$'{''.join(escaped)}'"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +53,13 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
 
 def normalised(sentence: str) -> str:
     """Keep only the words of a sentence: "Oh, yeah!" and "oh yeah" are the same."""
-    return " ".join(re.findall(r"[\w']+", sentence.casefold()))
+    text = ""
+    for character in unicodedata.normalize("NFC", sentence.casefold()):
+        # Vowels of Hindi and Thai are marks upon the letter before them.
+        upon_a_letter = unicodedata.category(character)[0] == "M" and text[-1:].strip()
+        in_a_word = character.isalnum() or character in "_'" or upon_a_letter
+        text += character if in_a_word else " "
+    return " ".join(text.split())
 
 
 def first_of(values: Iterable[Hashable]) -> np.ndarray:

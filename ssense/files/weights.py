@@ -38,6 +38,13 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _SIZE = 2**10  # a file of text in place of weights is told by its beginning
 _REASON_CHARACTERS = 100
+_OTHER_KINDS = {  # by what their files begin with
+    b"\x89HDF\r\n": "HDF5",
+    b"\x1f\x8b": "compressed by gzip: unpack it",
+    b"\x93NUMPY": "an array of NumPy",
+    b"BZh": "compressed by bzip2: unpack it",
+    b"\xfd7zXZ": "compressed by xz: unpack it",
+}
 _NAMED = 3  # names in a message
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -131,6 +138,11 @@ def _plain(path: Path, found: Any) -> dict[str, Tensor]:
     ):
         raise UserError(f"{path}: holds more than tensors by name. Save a state dictionary.")
     for name, tensor in found.items():
+        if tensor.is_meta:
+            raise UserError(
+                f"{path}: {printable(name)} has a shape and no values. Save the state dictionary "
+                "of a model that is loaded, not of one on the meta device."
+            )
         if tensor.layout is not torch.strided or tensor.dtype not in (*_FLOATS, *_INTS):
             kind = f"{str(tensor.dtype).removeprefix('torch.')} {str(tensor.layout)[6:]}"
             kind = kind.removesuffix(" strided")
@@ -152,14 +164,28 @@ def _reason(path: Path, error: Exception) -> str:
         return "it is empty"
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS, not the file itself: git lfs pull"
-    if start.lstrip()[:1] in (b"<", b"{") and start.isascii() and path.suffix != ".safetensors":
-        return f"it is text: {printable(start.decode(), 40)}"
+    for beginning, kind in _OTHER_KINDS.items():
+        if start.startswith(beginning):
+            return f"it is {kind}"
+    if _is_text(start) and path.suffix != ".safetensors":
+        return f"it is text: {printable(start.decode(errors='ignore'), 40)}"
     # torch's own message is a page of advice to load the file without restriction.
     said = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n\nCheck the doc")[0]
     if refused := re.search(r"Unsupported (?:global|class).* GLOBAL (\S+)", said):
         return f"it holds {printable(refused[1])}, which is not loaded: only tensors are"
     reason = printable(said or one_line(error), _REASON_CHARACTERS)
     return reason if isinstance(error, OSError) else f"{type(error).__name__}: {reason}"
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether the beginning of a file is nothing but letters, line breaks and blanks."""
+    try:
+        text = start.decode()
+    except UnicodeDecodeError as error:
+        if len(start) < _SIZE or error.start < len(start) - 3:  # a cut character has three bytes
+            return False
+        text = start[: error.start].decode()
+    return all(character.isprintable() or character.isspace() for character in text)
 
 
 # ---------------------------------------------------------------- TorchScript

@@ -23,6 +23,7 @@ from ssense.model.resnet import ResNet18
 BF16_FRAMES_ABOVE = 16
 _STRIDE = 32  # stride of the last stage of ResNet-18, pixels
 
+_INPUT_CHANNELS = (1, 3)  # of grey and of colour images
 _WHAT_TO_GIVE = "Give torchvision's resnet18 state dictionary."
 _REASON_CHARACTERS = 150
 
@@ -154,8 +155,18 @@ def build_encoder(
     if reason := fault(pretrained, encoder.resnet.state_dict()):
         raise UserError(f"{weights}: not the weights of a ResNet-18, {reason}. {_WHAT_TO_GIVE}")
     rgb = pretrained.pop("conv1.weight", None)
-    if rgb is not None and rgb.ndim == 4 and conv1 != "random":
+    if rgb is not None and (rgb.ndim != 4 or rgb.shape[1] not in _INPUT_CHANNELS):
+        raise UserError(
+            f"{weights}: not the weights of a ResNet-18, conv1.weight has the shape "
+            f"{list(rgb.shape)}, not [64, 3, 7, 7]. {_WHAT_TO_GIVE}"
+        )
+    if rgb is not None and conv1 != "random":
         pretrained["conv1.weight"] = getattr(rgb, conv1)(dim=1, keepdim=True)
+        if fault({"conv1.weight": pretrained["conv1.weight"]}, encoder.resnet.state_dict()):
+            raise UserError(
+                f"{weights}: not the weights of a ResNet-18, conv1.weight summed over its input "
+                f"channels is infinite. {_WHAT_TO_GIVE}"
+            )
     body = {name: tensor for name, tensor in pretrained.items() if not name.startswith("fc.")}
     try:
         missing, unexpected = encoder.resnet.load_state_dict(body, strict=False)
@@ -165,7 +176,7 @@ def build_encoder(
             f"{weights}: not the weights of a ResNet-18 ({reason}). {_WHAT_TO_GIVE}"
         ) from None
     forgotten = sorted({*missing, *unexpected} - {"conv1.weight", "fc.weight", "fc.bias"})
-    if forgotten or rgb is None or rgb.ndim != 4:
+    if forgotten or rgb is None:
         raise UserError(
             f"{weights}: not the weights of a ResNet-18, {some(forgotten or ['conv1.weight'])} do "
             f"not match. {_WHAT_TO_GIVE}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,16 @@ LONGEST_LABEL = 100  # characters; EDF has 16, BIDS tables rarely over 30
 OUT_OF_LINE_DEGREES = 110.0
 LEAST_OUT_OF_LINE = 2  # the last contact of a row and the first of the next
 
-_PRIMES = str.maketrans(dict.fromkeys("\u2018\u2019\u02b9\u02bc\u00b4\u2032`", "'"))
-_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
+# What the label files of the Brain Treebank sprinkle in, see `clean_label`.
+_PAIR_OF_A_SHAFT = re.compile(r"(.*[^\W\d_]'?|.*\d_)(\d+)_(?=\1\d+$)")
+_MARK = re.compile(r"(?<!\d)_|_(?!\d+(?![^\W_]))")
+
+_PRIMES = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201b\u02b9\u02bb\u02bc\u02bd\u02c8\u00b4\u2032\ua78c\uff07`", "'")
+)
+_DASHES = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-")
+)
 _PREFIX = re.compile(r"(?:POL|EEG|[SI]EEG|ECOG)[ :.-]+(?=.*[^\W\d_])", re.I)
 _REFERENCE = re.compile(r"(?<=\d)[ -]*(?:REF|AVG|AV|CAR)$", re.I)
 _CONTACT = re.compile(r"(?P<shaft>.*?[^\W\d_].*\D|.*[^\W\d_])(?P<number>\d+)")
@@ -29,11 +38,13 @@ _BODY = "ECG|EKG|EMG|EOG"
 # Words that are in no electrode's name, wherever they stand: "SYNC IN", "A-DC1".
 _WORDS = (
     "HEART(?:RATE|BEAT)?|CARDIO|PULSE?|PLETH?|BEAT|BPM|SAO2|SPO2|OSAT|"  # heart and blood
+    "QRS|PLETHWAVE|TCCO2|[LR]?(?:DELT(?:OID)?|MASSETER|TIBIALIS)|"  # muscle
     "RESP(?:IRATION)?|BREATH(?:ING)?|(?:AIR|C|NASAL|PTAF)?FLOW|CPAP|PTAF|THERMISTOR|THORAX|ABDOMEN|SNORE|EFFORT|"
-    "(?:EYE|GAZE|PUPIL)[XYLR]?|(?:EYE)?BLINKS?|[HV]EO[LRUD]?|"
-    "DC|MKR|MRK|MARK(?:ER)?S?|EVENTS?|EVT|STIM(?:ULUS)?|TTL|SYNC|PHOTO(?:DIODE|CELL)?|DIODE|"
+    "[LR]?EYE|(?:EYE|GAZE|PUPIL)[XYLR]?|PUPIL(?:SIZE|DIAM(?:ETER)?|AREA)|(?:EYE)?BLINKS?|[HV]EO[LRUD]?|"
+    "DC|MKR|MRK|MARK(?:ER)?S?|EVENTS?|EVT|STIM(?:ULUS)?|TTL|SYNC|PHOTO(?:DIODE|CELL|SENSOR)?|PHOTIC|DIODE|"
+    "STIMTRAC?K|[HV]SYNC|SYNC(?:BOX|PULSE|IN|OUT)|VIDEOSYNC|TIMECODE|"
     "(?:DIG|STIM)?TRIG(?:GERS?)?(?:IN|OUT)?|TRGS?|DIN|DOUT|DIG(?:ITAL)?(?:IN|OUT)?|"
-    "AINP?|ANALOG(?:UE)?(?:IN|OUT)?|BUTTON(?:S|BOX)?|EXG|"
+    "AINP?|ANALOG(?:UE)?(?:IN|OUT)?|(?:EVENT)?BUTTON(?:S|BOX)?|EXG|"
     "STATUS|ANNOTATIONS?|AUX|MISC|(?:AUDIO|SOUND)[LR]?|MICROPHONE|SPEAKER|CLOCK|COUNTER|TIMESTAMP|"
     "ACCEL(?:EROMETER)?[XYZ]?"
 )
@@ -41,7 +52,7 @@ _WORD = re.compile(rf"\d*(?:[LRHV]?(?:{_BODY})[LRZ]?|{_WORDS})\d*")
 _SEPARATORS = re.compile(r"[\s.:;,/+()\[\]_-]+")
 # Shorter words, which may also be a part of an electrode's name: the whole name must be one.
 _INPUTS = (
-    "PPG|(?:ET)?CO2(?:WAVE)?|GSR|EDA|STI|[LR]?[ -]?CHIN[ -]?[LRZ]?|(?:[EB]DF ?)?ANNOTATIONS?|"
+    "PPG|ETCO2(?:WAVE)?|CO2WAVE|GSR|EDA|STI|[LR]?[ -]?CHIN[ -]?[LRZ]?|(?:[EB]DF ?)?ANNOTATIONS?|"
     "REFERENCE|GND|GROUND|EMPTY|BLANK|UNUSED"
 )
 _NOT_NEURAL = re.compile(
@@ -52,9 +63,11 @@ _NOT_NEURAL = re.compile(
 )
 # Of these names a third number makes a shaft: orbital or occipital cortex, say.
 _MAYBE_A_SHAFT = re.compile(
-    r"(?P<word>ORB|REF|[LR]OC(?: ?- ?[AM](?=\d))?|MIC|ABD|THO|[LR]?LEG)[ .:-]*(?P<number>\d*)"
+    r"(?P<word>ORB|REF|[LR]OC(?: ?- ?[AM](?=\d))?|MIC|ABD|THOR?|CHEST|[LR]?LEG)"
+    r"[ .:-]*(?P<number>\d*)"
 )
 _MOST_WITHOUT_A_SHAFT = 2
+_CARBON_DIOXIDE, _BESIDE_IT = "CO2", {"CO1", "CO3", "CO01", "CO03"}
 
 
 @dataclass(frozen=True)
@@ -80,9 +93,23 @@ class Names:
     unsplit: frozenset[str]
 
 
+def clean_label(label: str) -> str:
+    """An electrode's name without the marks `*`, `#` and `_` that the label files sprinkle in.
+
+    Between two contacts of one shaft, as in "A1_A2", a `_` is a hyphen. Between a digit and the
+    number at the end it stays: "E1_8" is number 8 of the shaft "E1_", and not number 18 of "E".
+    """
+    unmarked = label.replace("*", "").replace("#", "")
+    return _MARK.sub("", _PAIR_OF_A_SHAFT.sub(r"\1\2-", unmarked))
+
+
 def plain_name(name: str) -> str:
-    """A name without what amplifiers add: "POL A\u20191-Ref" is "A'1", "EEG A1-" is "A1"."""
-    text = " ".join(name.translate(_PRIMES).translate(_DASHES).split())
+    """A name without what amplifiers add: "POL A\u20191-Ref" is "A'1", "EEG A1-" is "A1".
+
+    Letters with accents are one character each, however the name spells them.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    text = " ".join(composed.translate(_PRIMES).translate(_DASHES).split())
     while match := _PREFIX.match(text):
         text = text[match.end() :]
     return _REFERENCE.sub("", text.rstrip(" +-.:)]"))
@@ -124,8 +151,8 @@ def not_neural(names: Iterable[str]) -> frozenset[str]:
     SYNC, DC, DIN, DIG, AIN, ANALOG, EXG, AUX, AUDIO, BUTTON): "X_ECG", "SYNC IN", "A-DC1". As a
     whole name so do references and ground (REF, GND, "REF A", ELEC_REF, "common ref"), STI, CHIN
     and others. Other letters make another word: "DCa1" and "REFL1" are contacts, and so are the
-    "frontal eye field" and three or more of ORB, REF, LOC, ROC, MIC, ABD, THO or LEG with numbers;
-    with fewer "LOC-A2" is an eye against an ear.
+    "frontal eye field", CO2 beside CO1 or CO3, and three or more of ORB, REF, LOC, ROC, MIC, ABD,
+    THO, THOR, CHEST or LEG with numbers; with fewer "LOC-A2" is an eye against an ear.
     """
     plain = {name: plain_name(name).upper() for name in names}
     perhaps = {
@@ -136,6 +163,7 @@ def not_neural(names: Iterable[str]) -> frozenset[str]:
         name
         for name, text in plain.items()
         if _NOT_NEURAL.fullmatch(text)
+        or (text == _CARBON_DIOXIDE and _BESIDE_IT.isdisjoint(plain.values()))
         or _has_a_word_of_none(text)
         or (
             (match := perhaps.get(name))

@@ -152,6 +152,34 @@ def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
         assert (tmp_path / "figure.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "batch_memory.py --batch-size 1",
+        "batch_memory.py --sentences 1 --batch-size 2",
+        "claims.py --seeds 1",
+        "cost_growth.py figure.png --points 0",
+        "data_path.py --rounds 0",
+        "image_cell.py --concepts 3",
+        "main_job.py --rounds -1",
+        "packing.py --at-once 0",
+        "packing.py --sentences 1",
+        "precision.py --seeds 1",
+        "precompute.py --electrodes 0",
+        "race.py --sweeps 0",
+        "scale.py --cells 1",
+        "superlets.py --channels 0",
+        "sweep_overhead.py --simulate 1",
+        "training_step.py --batch-size 1",
+    ],
+)
+def test_a_number_too_small_to_measure_anything_is_one_line(command, launch):
+    ended = launch(shlex.split(command), only_parse=True)
+    flag = re.search(r"--[a-z-]+", command)[0]
+    assert ended.status == 2
+    assert re.fullmatch(rf"error: {flag} must be at least .+ such as \d+\.\n", ended.shown)
+
+
 def numbers(result: object) -> Iterator[object]:
     """All single values of a result, lists and groups resolved."""
     if isinstance(result, dict | list):

@@ -319,3 +319,16 @@ def test_an_interrupt_says_how_to_go_on(run):
     done = run(SSENSE_OUTCOME="interrupt")
     assert done.returncode == 128 + signal.SIGINT
     assert done.stderr == "interrupted: run the same command again to continue\n"
+
+
+def test_a_printed_command_names_the_same_folder_where_the_stream_can_t_show_it(tmp_path):
+    folder = tmp_path / "résultats d'été \\ 2"
+    folder.mkdir()
+    show = "from ssense.cli.command import shell_command; import sys; "
+    show += "print(shell_command('-c', 'import os, sys; os.rmdir(sys.argv[1])', sys.argv[1]))"
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", show, str(folder)]
+    typed = subprocess.check_output(command, env=ascii_only, text=True)
+    assert typed.isascii()
+    subprocess.run(["bash", "-c", typed], check=True)
+    assert not folder.exists()

@@ -173,6 +173,10 @@ def test_repeated_sentences_stay_together(n, seed):
         ("Straße?!", "strasse"),
         ("It's 3.5", "it's 3 5"),
         ("?!", ""),
+        ("\u0915\u093f, \u0915\u0940!", "\u0915\u093f \u0915\u0940"),  # Hindi: ki, kī
+        ("\u0e14\u0e35", "\u0e14\u0e35"),  # Thai: dī
+        ("cafe\u0301", "caf\u00e9"),
+        ("love \u2764\ufe0f it", "love it"),
     ],
 )
 def test_sentences_are_compared_by_their_words_alone(text, words):

@@ -101,6 +101,9 @@ def test_a_program_in_an_archive_is_not_run(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "a pointer of Git LFS"),
         (b"<!DOCTYPE html><html>Sign in</html>", "it is text: <!DOCTYPE html>"),
         (b'{"error": "gated"}', 'it is text: {"error": "gated"}'),
+        ("hello weights é\n".encode() * 500, "it is text: hello weights é hello"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "it is HDF5"),
+        (b"\x1f\x8b\x08" + bytes(99), "it is compressed by gzip: unpack it"),
         (b"PK\x03\x04 and no more", "Error"),
         (b"\x80\x02 no pickle", "Unsupported operand 32"),
     ],
@@ -127,3 +130,8 @@ def test_a_folder_names_the_weights_in_it(state, tmp_path):
 def test_other_contents_are_refused(content, tmp_path):
     torch.save(content, tmp_path / "w.pt")
     assert "holds more than tensors by name" in refused(tmp_path / "w.pt")
+
+
+def test_tensors_without_values_are_refused(tmp_path):
+    torch.save({"a.weight": torch.empty(3, 4, device="meta")}, tmp_path / "w.pt")
+    assert "a.weight has a shape and no values" in refused(tmp_path / "w.pt")

@@ -5,6 +5,7 @@ import pytest
 
 from ssense.signal.contacts import (
     Contact,
+    clean_label,
     grids,
     laplacian_neighbours,
     not_neural,
@@ -54,6 +55,8 @@ def place(name: str) -> Contact | None:
         ("G64", "G", 64),
         ("DAS04", "DAS", 4),
         ("Ω2", "Ω", 2),
+        ("E\u03011", "\u00c9", 1),
+        ("H\uff071", "H'", 1),
     ],
 )
 def test_all_before_the_last_number_is_the_shaft(name, shaft, number):
@@ -103,6 +106,19 @@ def test_both_hemispheres_have_neighbours(left):
     assert kept == [*names[1:4], *names[6:9]]
 
 
+def test_shafts_that_end_in_a_digit_are_told_apart():
+    labels = ["E1_8", "E1_9*", "E#1_10", "E10_8", "E10_9", "E10_10", "E18", "E19"]
+    names = [clean_label(label) for label in labels]
+    assert len(set(names)) == 8
+    assert laplacian_neighbours(names, names) == [
+        (names[1], names[0], names[2]),
+        (names[4], names[3], names[5]),
+    ]
+    assert clean_label("E1_8_E1_9") == "E1_8-E1_9"
+    assert place(clean_label("E1_8_REF")) == Contact("E1_", 8)
+    assert place(clean_label("F1_0Fa5")) == Contact("F10Fa", 5)
+
+
 # ---------------------------------------------------------------- what is no brain
 
 
@@ -121,6 +137,8 @@ def test_both_hemispheres_have_neighbours(left):
         *("Audio L", "REF A", "Ref-B", "Button1", "ACC X", "ACCEL1"),
         *("TRG", "TRG1", "DIG", "DIG1", "DIG_IN 2", "AIN1", "ainp12", "ANALOG", "Analog In 3"),
         *("Breathing", "BREATH", "CFLOW", "Nasal Flow", "Blink", "EyeBlink", "CPAP"),
+        *("REYE", "LEYE", "PupilDiam", "PupilSize", "EventButton", "MASSETER", "L DELT", "CO2"),
+        *("TcCO2", "STIMTRACK", "PhotoSensor", "SYNCBOX", "VSYNC", "THOR", "QRS", "TIBIALIS"),
         *("ELEC_REF", "common ref", "COM-REF", "Common Reference", "REF_A", "elec gnd"),
     ],
 )
@@ -134,6 +152,7 @@ def test_contacts_that_begin_alike_stay():
     names += ["LEGA1", "THOA1", "CHINA1", "DC'1", "Frontal eye field 3", "TRIGON2", "HEAD1", "LOF1"]
     names += ["TRGA1", "DIGA1", "AINa1", "COM1", "ELEC1", "RTG1", "LAI1", "NASAL1", "REFA1"]
     names += ["ABD1", "ABD2", "ABD3", "LOC-A1", "LOC-A2", "LOC-A3"]
+    names += [f"CO{number}" for number in range(1, 7)]
     assert not_neural(names) == set()
     assert not_neural(["ORB1", "ORB2", "ORB+"]) == {"ORB1", "ORB2", "ORB+"}
 

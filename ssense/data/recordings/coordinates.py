@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ssense.files.tables import csv_columns, read_csv
-from ssense.signal.contacts import LONGEST_LABEL, Contact, read_names
+from ssense.signal.contacts import LONGEST_LABEL, Contact, clean_label, read_names
 
 COORDINATES = Path("localization") / "elec_coords_full.csv"
 
@@ -33,8 +33,7 @@ def read_coordinates(path: Path, subject: str) -> dict[Contact, np.ndarray]:
     places = np.stack([table[axis].to_numpy() for axis in _AXES], axis=1)
     known = np.isfinite(places).all(axis=1)
     own = {
-        # As labels are cleaned: the names come with the same marks.
-        name.translate({ord(mark): None for mark in "*#_"}): place
+        clean_label(name): place
         for name, whose, is_known, place in zip(
             names, table["Subject"].to_pylist(), known, places, strict=True
         )

@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 
 from ssense.data.recordings.overlap import SPLIT_SEEDS, inside_shares, split_overlap
-from ssense.data.recordings.recording import Recording, clean_label
-from ssense.data.recordings.segments import REASONS, Segments, SegmentSpec, left_out
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segments import CANCELLED, REASONS, Segments, SegmentSpec, left_out
 from ssense.data.recordings.signal_file import open_signals
 from ssense.data.recordings.signal_quality import (
     CELL_S,
@@ -52,7 +52,7 @@ from ssense.data.splits import FRACTIONS
 from ssense.errors import printable
 from ssense.files.markdown import markdown_table
 from ssense.files.tables import listing, read_json
-from ssense.signal.contacts import MOST_ON_A_SHAFT
+from ssense.signal.contacts import MOST_ON_A_SHAFT, clean_label, read_names
 
 AUXILIARY = "not neural"
 UNLABELLED = "unlabelled"
@@ -87,10 +87,12 @@ class Channels:
     Attributes:
         kept: The electrodes of every segment.
         left_out: Names of the other channels by reason; an unlabelled one by its dataset's name.
+        doubts: Signs that channels are used for what they are not, a sentence each.
     """
 
     kept: tuple[str, ...]
     left_out: dict[str, tuple[str, ...]]
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +282,7 @@ class DataReport:
     def _summary(self) -> Iterator[tuple[str, str]]:
         """Label and sentence, without a full stop, of each line."""
         yield "Channels", _channels_text(self.channels)
+        yield from (("Attention", text) for text in self.channels.doubts)
         yield "Signals", _signals_text(self.signals)
         yield from (("Attention", text) for text in self.signals.doubts)
         yield "Rate", _rate_text(self.rate)
@@ -385,7 +388,31 @@ def _channels(
     return Channels(
         kept=segments.electrodes,
         left_out={why: tuple(names) for why, names in unused.items() if names},
+        doubts=tuple(_channel_doubts(recording, segments.electrodes, unused[CANCELLED])),
     )
+
+
+def _channel_doubts(
+    recording: Recording, kept: Sequence[str], cancelled: Sequence[str]
+) -> Iterator[str]:
+    if unknown := recording.unknown_corrupted:
+        n, are = len(unknown), "is" if len(unknown) == 1 else "are"
+        yield (
+            f"{_count(n, 'name')} in the list of corrupted channels {are} no channel's: "
+            f"{listing([printable(name) for name in unknown], most=6)}; nothing is left out for it"
+        )
+    if cancelled:
+        shown = listing([printable(name) for name in cancelled], most=6)
+        yield (
+            f"the Laplacian leaves nothing but rounding of {shown}: interpolated from the "
+            "neighbours? Not used"
+        )
+    unsplit = read_names(kept).unsplit
+    if odd := [name for name in kept if name in unsplit]:
+        yield (
+            "used as electrodes, though not named by shaft and number: "
+            f"{listing([printable(name) for name in odd], most=6)}"
+        )
 
 
 def _signals(recording: Recording, segments: Segments) -> Signals:
@@ -623,7 +650,8 @@ def _signals_details(signals: Signals) -> list[str]:
         f"{FLAT_STEPS:g} steps of its converter, or {100 * FLAT_SHARE:g} % of its usual change, in "
         f"{CELL_S:g} s counts as missing; the recording counts as without signal where half of its "
         "channels do. Left out are channels that are constant, without signal for most of the "
-        "time, another one but for a factor and an offset, at their own extremes in over "
+        "time, another one but for a factor and an offset, nothing but 50 or 60 Hz and their "
+        "harmonics, at their own extremes in over "
         f"{100 * CLIPPED_SHARE:g} % of the samples, NaN, "
         "infinite or over a kilovolt anywhere among these, or of a standard deviation over "
         f"{OUT_OF_SCALE_FACTOR:g} times above or below the median channel's."

@@ -55,10 +55,12 @@ class _Chunks:
 
     def _decompressed(self, offset: int) -> np.ndarray:
         dtype, stop = self._channel.dtype, min(offset + self._length, len(self._channel))
-        if self._channel.id.get_chunk_info_by_coord((offset,)).byte_offset is None:
-            # Never written: h5py knows the fill value.
+        try:
+            unfiltered, content = self._channel.id.read_direct_chunk((offset,))
+        except (OSError, RuntimeError):
+            # Never written: h5py knows the fill value. Asking for the chunk's place beforehand
+            # would take the library a walk over all chunks, for each of them.
             return np.asarray(self._channel[offset:stop])
-        unfiltered, content = self._channel.id.read_direct_chunk((offset,))
         if not unfiltered:
             wanted = self._length * dtype.itemsize
             try:

@@ -32,13 +32,20 @@ from ssense.data.recordings.transcript import Transcript, read_transcript
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, file_digest
 from ssense.files.tables import listing, read_json, require_file
-from ssense.signal.contacts import LONGEST_LABEL, grids, not_neural, read_names, sheets
+from ssense.signal.contacts import (
+    LONGEST_LABEL,
+    clean_label,
+    grids,
+    not_neural,
+    plain_name,
+    read_names,
+    sheets,
+)
 
 LONGEST_S = 60 * 86400.0  # electrodes are taken out after weeks
 
 LONGEST_NAME = 255  # bytes, on every common file system
 
-_PAIR = re.compile(r"(.*[^\W\d_]'?)(\d+)_(?=\1\d+[*#]*$)")
 _RECORDING_FILE = re.compile(r"(sub_\d+)_(trial\d+)(\.h5|_metadata\.json|_timings\.csv)")
 _SIGNAL_FOLDERS = ("", "all_subject_data")
 
@@ -51,6 +58,7 @@ class Recording:
         subject, trial, title, movie: Names of the recording; `movie` is the transcript's folder.
         electrodes: Neural channels by cleaned label, in the order of the labels.
         corrupted: Labels among the electrodes that the dataset's authors advise against.
+        unknown_corrupted: What else they advise against and no channel is called, as it is listed.
         channel_of: Number of the HDF5 dataset of each electrode.
         grids: Names of grids and strips among the shafts: those with more contacts than a depth
             electrode has, or on a sheet by the coordinates that come with the recording.
@@ -65,6 +73,7 @@ class Recording:
     movie: str
     electrodes: tuple[str, ...]
     corrupted: frozenset[str]
+    unknown_corrupted: tuple[str, ...]
     channel_of: dict[str, int]
     grids: frozenset[str]
     n_samples: int
@@ -166,6 +175,9 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
     labels = _read_labels(files["labels"])
     n_samples = channel_length(files["signals"], len(labels), files["labels"])
     channel_of = _neural_channels(labels, files["labels"])
+    listed = _read_corrupted(files["corrupted"], subject)
+    corrupted = _meant(listed, list(channel_of))
+    others = _meant(listed, [name for name in map(clean_label, labels) if name not in channel_of])
     timeline = read_timeline(files["timings"])
     _check_length(n_samples / timeline.sampling_rate_hz(), files["signals"])
     return Recording(
@@ -174,7 +186,10 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
         title=title,
         movie=movie,
         electrodes=tuple(channel_of),
-        corrupted=_among(list(channel_of), _read_corrupted(files["corrupted"], subject)),
+        corrupted=frozenset().union(*corrupted.values()),
+        unknown_corrupted=tuple(
+            name for name, meant in corrupted.items() if not meant and not others[name]
+        ),
         channel_of=channel_of,
         grids=_grids(list(channel_of), root / COORDINATES, subject),
         n_samples=n_samples,
@@ -182,14 +197,6 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
         transcript=read_transcript(files["transcript"]),
         files=files,
     )
-
-
-def clean_label(label: str) -> str:
-    """An electrode's name without the marks `*`, `#` and `_` that the label files sprinkle in.
-
-    Between two contacts of one shaft, as in "A1_A2", a `_` is a hyphen.
-    """
-    return _PAIR.sub(r"\1\2-", label).translate({ord(mark): None for mark in "*#_"})
 
 
 def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
@@ -319,11 +326,21 @@ def _grids(electrodes: list[str], coordinates: Path, subject: str) -> frozenset[
     return grids(contacts) | sheets({at: places[at] for at in contacts.intersection(places)})
 
 
-def _among(electrodes: list[str], names: frozenset[str]) -> frozenset[str]:
-    """The electrodes that a list names, also where it spells a contact otherwise: A’1 for A'1."""
-    contacts = read_names([*electrodes, *names]).contacts
-    places = {contacts[name] for name in names if name in contacts}
-    return frozenset(name for name in electrodes if name in names or contacts.get(name) in places)
+def _meant(listed: Sequence[str], channels: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The channels that each name of a list means, also where it spells them otherwise.
+
+    "A\u20191" is A'1, and "pol a01" is A1: the case of letters counts only where both are there.
+    """
+    meant = dict.fromkeys(listed, frozenset[str]())
+    for letters in (str, str.casefold):
+        spelt = {name: letters(name) for name in (*channels, *listed)}
+        contacts = read_names(list(dict.fromkeys(spelt.values()))).contacts
+        same = {name: contacts.get(text, plain_name(text)) for name, text in spelt.items()}
+        for name in listed:
+            meant[name] = meant[name] or frozenset(
+                channel for channel in channels if same[channel] == same[name]
+            )
+    return meant
 
 
 def _check_length(length_s: float, path: Path) -> None:
@@ -334,7 +351,7 @@ def _check_length(length_s: float, path: Path) -> None:
         )
 
 
-def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
+def _read_corrupted(path: Path, subject: str) -> list[str]:
     by_subject = read_json(path, dict)
     if subject not in by_subject:
         raise UserError(
@@ -348,4 +365,4 @@ def _read_corrupted(path: Path, subject: str) -> frozenset[str]:
             "Restore the file from the download."
         )
     _check_label_lengths(names, path)
-    return frozenset(clean_label(name) for name in names)
+    return sorted({clean_label(name) for name in names})

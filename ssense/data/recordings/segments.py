@@ -44,7 +44,8 @@ PAIR = "pair of contacts"
 UNSPLIT = "not named by shaft and number"
 ON_GRID = "on a grid or strip"
 NO_NEIGHBOUR = "lacks a clean neighbour"
-BY_LAPLACIAN = (PAIR, UNSPLIT, ON_GRID, NO_NEIGHBOUR)
+CANCELLED = "nothing left by the Laplacian"
+BY_LAPLACIAN = (PAIR, UNSPLIT, ON_GRID, NO_NEIGHBOUR, CANCELLED)
 REASONS = (CORRUPTED, *BY_SIGNAL, *BY_LAPLACIAN)
 
 
@@ -288,7 +289,9 @@ def left_out(recording: Recording, electrodes: Electrodes) -> dict[str, str]:
     if electrodes == "clean":
         return reasons
     names = read_names(recording.electrodes)
-    kept = {t[0] for t in neighbours_of(recording) if reasons.keys().isdisjoint(t)}
+    triples = [t for t in neighbours_of(recording) if reasons.keys().isdisjoint(t)]
+    kept = {contact for contact, _, _ in triples}
+    cancelled = recording.quality.cancelled(triples)
     for name in recording.electrodes:
         if name in names.pairs:
             reasons.setdefault(name, PAIR)
@@ -298,6 +301,8 @@ def left_out(recording: Recording, electrodes: Electrodes) -> dict[str, str]:
             reasons.setdefault(name, ON_GRID)
         elif name not in kept:
             reasons.setdefault(name, NO_NEIGHBOUR)
+        elif name in cancelled:
+            reasons[name] = CANCELLED
     return reasons
 
 

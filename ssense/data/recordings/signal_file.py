@@ -37,8 +37,8 @@ _CAUSES = (
         "set HDF5_USE_FILE_LOCKING=FALSE.",
     ),
     (
-        r"too many links",
-        "one of its links leads back to itself. Write the samples in place of the link.",
+        r"too many links|maximum recursion depth",
+        "a link or virtual dataset leads back to itself. Write the samples in its place.",
     ),
     (r"Permission denied", "permission denied. Check its permissions."),
     (

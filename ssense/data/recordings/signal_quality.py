@@ -18,11 +18,12 @@ import numpy as np
 CONSTANT = "constant"
 IDENTICAL = "identical to another"
 COPIED = "a copy of another but for offset and factor"
+MAINS = "nothing but the mains"
 CLIPPED = "clipped"
 SILENT = "mostly without signal"
 NO_VOLTAGE = "NaN or beyond a kilovolt"
 OUT_OF_SCALE = "out of scale with the others"
-BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, COPIED, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
+BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, COPIED, MAINS, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
 
 PROBES = 32
 PROBE_S = 1.0
@@ -33,6 +34,12 @@ FLAT_SHARE = 0.02  # share of a channel's usual change in a cell, peak to peak, 
 ROUNDING = 1e-6  # share of a range; a converter's step is at least a hundred-thousandth of it
 SKETCH = 4096  # samples of a channel that are compared with those of others
 COPY_ERROR = 1e-3  # standard deviations, by rounding; the noise of amplifiers is far larger
+# Amplifiers' noise is microvolts, and mains or a contact's own signal tenths of a millivolt: less
+# than this share of it is rounding, which z-scoring would blow up.
+NOTHING_LEFT = 1e-3
+LINES_HZ = (50.0, 60.0)
+GAP_S = 0.05  # so long a run of equal samples is a gap, also within a cell
+LEAST_GAP = 16  # samples
 LEAST_CELL = 32  # samples: at low rates a few equal ones are chance
 DEAD_SHARE = 0.5  # share of the channels looked at, or of a channel's cells
 CLIPPED_SHARE = (
@@ -62,12 +69,32 @@ class SignalQuality:
         flat_share: Share of the other time that an electrode is without signal, where notable.
         spread_uv: Standard deviation of an electrode, median over those that are of use,
             microvolts if the file is in microvolts; NaN where none is.
+        sketches: Samples spread over the signal of each electrode, less the mean of each cell,
+            float32 [samples].
     """
 
     left_out: dict[str, str]
     dead: np.ndarray
     flat_share: dict[str, float]
     spread_uv: float
+    sketches: dict[str, np.ndarray]
+
+    def cancelled(self, triples: Sequence[tuple[str, str, str]]) -> frozenset[str]:
+        """The contacts of which a Laplacian leaves nothing but rounding.
+
+        So it is where a contact was interpolated from its neighbours.
+
+        Args:
+            triples: Contacts, each with its two neighbours.
+        """
+        return frozenset(
+            contact
+            for contact, lower, higher in triples
+            if _is_nothing(
+                self.sketches[contact] - (self.sketches[lower] + self.sketches[higher]) / 2,
+                self.sketches[contact],
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +103,20 @@ class _Probe:
 
     Attributes:
         flat: Whether it hardly changes in a cell, bool [cells].
+        missing: Share of each cell that is without signal, float64 [cells].
         flat_uv: The change that is hardly one, peak to peak.
         same: Hash of all samples.
         sketch: Samples spread over each cell, less their mean, float64 [cells, samples].
     """
 
     flat: np.ndarray
+    missing: np.ndarray
     flat_uv: float
     same: bytes
     sketch: np.ndarray
     voltage: bool
     constant: bool
+    mains: bool
     clipped: bool
     spread_uv: float
 
@@ -108,9 +138,9 @@ def signal_quality(
     cell = max(LEAST_CELL, round(CELL_S * rate_hz))
     n_cells = len(movie) // cell
     if not n_cells:
-        return SignalQuality({}, np.empty((0, 2), np.int64), {}, np.nan)
+        return SignalQuality({}, np.empty((0, 2), np.int64), {}, np.nan, {})
     cells = _probed_cells(n_cells, max(1, round(PROBE_S * rate_hz / cell)))
-    probes = {name: _probe(read, name, movie.start, cell, cells) for name in electrodes}
+    probes = {name: _probe(read, name, movie.start, cell, cells, rate_hz) for name in electrodes}
     references = {name: probes[name].flat_uv for name in _references(probes)}
     dead, invalid = _dead_cells(read, references, movie.start, cell, n_cells)
     alive = ~dead[cells]
@@ -119,7 +149,7 @@ def signal_quality(
     flat_share: dict[str, float] = {}
     seen: set[bytes] = set()
     for name, probe in probes.items():
-        share = float(probe.flat[alive].mean()) if alive.any() else 1.0
+        share = float(probe.missing[alive].mean()) if alive.any() else 1.0
         if reason := _reason(probe, share, probe.same in seen, name in copies, name in invalid):
             left_out[name] = reason
         elif share > NOTABLE_SHARE:
@@ -133,7 +163,15 @@ def signal_quality(
     spreads = list(spread_uv.values())
     stretches = movie.start + cell * _runs(dead)
     return SignalQuality(
-        left_out, stretches, flat_share, float(np.median(spreads)) if spreads else np.nan
+        left_out,
+        stretches,
+        flat_share,
+        float(np.median(spreads)) if spreads else np.nan,
+        {
+            name: probe.sketch[alive].ravel().astype(np.float32)
+            for name, probe in probes.items()
+            if name not in left_out
+        },
     )
 
 
@@ -148,6 +186,8 @@ def _reason(probe: _Probe, flat_share: float, seen: bool, copy: bool, invalid: b
         return IDENTICAL
     if copy:
         return COPIED
+    if probe.mains:
+        return MAINS
     return CLIPPED if probe.clipped else ""
 
 
@@ -170,7 +210,9 @@ def _probed_cells(n_cells: int, per_probe: int) -> np.ndarray:
     return np.unique(np.minimum(starts[:, None] + np.arange(per_probe), n_cells - 1))
 
 
-def _probe(read: Read, name: str, start: int, cell: int, cells: np.ndarray) -> _Probe:
+def _probe(
+    read: Read, name: str, start: int, cell: int, cells: np.ndarray, rate_hz: float
+) -> _Probe:
     stretches = [(start + a * cell, start + b * cell) for a, b in _runs_of(cells)]
     samples = np.concatenate(read(name, stretches)).reshape(-1, cell)
     flat_uv = _flat_uv(samples)
@@ -180,14 +222,50 @@ def _probe(read: Read, name: str, start: int, cell: int, cells: np.ndarray) -> _
     extremes = (varying == varying.max()) | (varying == varying.min()) if len(varying) else varying
     return _Probe(
         flat=flat,
+        missing=np.where(flat, 1.0, _in_gaps(samples, max(LEAST_GAP, round(GAP_S * rate_hz)))),
         flat_uv=flat_uv,
         same=hashlib.sha256(samples.tobytes()).digest(),
         sketch=_sketch(samples),
         voltage=_is_voltage(samples),
         constant=bool(samples.min() == samples.max()),
+        mains=_is_mains(samples[~flat], rate_hz),
         clipped=bool(len(varying) and extremes.mean() > CLIPPED_SHARE),
         spread_uv=_spread(varying),
     )
+
+
+def _in_gaps(samples: np.ndarray, least: int) -> np.ndarray:
+    """Share of each cell [cells, samples] in runs of at least so many equal samples, [cells]."""
+    shares = np.zeros(len(samples))
+    for row, same in enumerate(samples[:, 1:] == samples[:, :-1]):
+        lengths = np.diff(_runs(same), axis=1) + 1 if same.any() else np.empty(0)
+        shares[row] = lengths[lengths >= least].sum() / samples.shape[1]
+    return shares
+
+
+def _is_mains(samples: np.ndarray, rate_hz: float) -> bool:
+    """Whether cells [cells, samples] hold a line of the mains and its harmonics, and nothing else.
+
+    Lines that are a little off 50 or 60 Hz are not told: least squares leave more of them.
+    """
+    if not len(samples) or not _is_voltage(samples):
+        return False
+    around = samples - samples.mean(axis=1, keepdims=True)
+    times_s = np.arange(samples.shape[1]) / rate_hz
+    for line_hz in LINES_HZ:
+        harmonics_hz = np.arange(line_hz, 0.49 * rate_hz, line_hz)
+        angles = 2 * np.pi * times_s[:, None] * harmonics_hz
+        waves = np.hstack([np.ones((len(times_s), 1)), np.cos(angles), np.sin(angles)])
+        if waves.shape[1] > 1 and waves.shape[1] <= len(times_s) // 2:
+            basis = np.linalg.qr(waves)[0]
+            if _is_nothing(around - around @ basis @ basis.T, around):
+                return True
+    return False
+
+
+def _is_nothing(rest: np.ndarray, whole: np.ndarray) -> bool:
+    """Whether what is left of a signal is rounding."""
+    return bool(np.linalg.norm(rest) <= NOTHING_LEFT * np.linalg.norm(whole))
 
 
 def _spread(samples: np.ndarray) -> float:

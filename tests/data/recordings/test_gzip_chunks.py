@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -86,3 +87,14 @@ def test_a_chunk_that_inflates_beyond_its_size_is_an_error(file):
     channel.id.write_direct_chunk((0,), larger.id.read_direct_chunk((0,))[1])
     with pytest.raises(OSError, match="chunk at sample 0 has 513 bytes"):
         read_stretches(channel, [(0, 1)])
+
+
+def test_the_time_of_many_small_chunks_grows_with_their_number(file):
+    """A walk over all chunks for each would take ten seconds here."""
+    values = np.arange(30_000.0)
+    channel = file.create_dataset("a", data=values, chunks=(1,), compression="gzip")
+    file.flush()
+    start_s = time.process_time()
+    (signal,) = read_stretches(channel, [(0, len(values))])
+    assert time.process_time() - start_s < 5
+    np.testing.assert_array_equal(signal, values)

@@ -117,7 +117,10 @@ def test_a_channel_is_one_row_of_samples(tmp_path, shape):
         (h5py.Empty("f8"), "holds an empty dataset without a shape"),
         (np.dtype("f8"), "holds a datatype"),
         (h5py.SoftLink("/nowhere"), "is a link to /nowhere, which leads to no samples"),
-        (h5py.SoftLink("/data/electrode_1"), "one of its links leads back to itself"),
+        (
+            h5py.SoftLink("/data/electrode_1"),
+            "a link or virtual dataset leads back",
+        ),
     ],
 )
 def test_what_is_in_a_channel_s_place_is_said(tmp_path, item, said):
@@ -222,3 +225,15 @@ def test_an_error_while_it_is_read_is_one_line(tmp_path):
     path = write(tmp_path / "a.h5")
     with pytest.raises(UserError, match=r"cannot read .*a\.h5"), open_signals(path) as file:
         file["data/electrode_7"]
+
+
+def test_a_virtual_dataset_of_itself_is_said(tmp_path):
+    path = write(tmp_path / "a.h5")
+    layout = h5py.VirtualLayout((N,), "f8")
+    layout[:] = h5py.VirtualSource(".", "data/electrode_1", (N,))
+    with h5py.File(path, "r+") as file:
+        del file["data/electrode_1"]
+        file.create_virtual_dataset("data/electrode_1", layout)
+    message = refused(path)
+    assert "a link or virtual dataset leads back to itself" in message
+    assert "cut short" not in message

@@ -348,3 +348,43 @@ def test_nothing_to_look_at_is_nothing_wrong():
     found = signal_quality(lambda *_: [], ["A1"], range(0), 1000.0)
     assert isinstance(found, SignalQuality)
     assert found.left_out == {}
+
+
+def sines(n: int, *parts: tuple[float, float]) -> np.ndarray:
+    return sum(uv * np.sin(2 * np.pi * hz * np.arange(n) / RATE_HZ) for hz, uv in parts)
+
+
+@pytest.mark.parametrize(
+    "parts", [[(60, 100)], [(60, 100), (120, 40)], [(50, 100), (100, 30)]], ids=str
+)
+def test_channels_of_the_mains_alone_are_named_and_not_used(root, parts):
+    recording = spoil(root, lambda n, x: sines(len(x), *parts) if n == 1 else x)
+    assert recording.quality.left_out == {recording.electrodes[1]: "nothing but the mains"}
+    assert f"{recording.electrodes[1]} (nothing but the mains)" in lines(recording, CLEAN)
+
+
+def test_a_brain_below_strong_mains_is_one(root):
+    recording = spoil(root, lambda _, x: x + sines(len(x), (60, 1000), (120, 300)))
+    assert recording.quality.left_out == {}
+
+
+def test_a_contact_that_its_neighbours_cancel_is_named_and_not_used(root):
+    with h5py.File(root / SIGNALS) as file:
+        mean = (file["data/electrode_1"][:] + file["data/electrode_3"][:]) / 2
+    recording = spoil(root, lambda n, x: mean if n == 2 else x)
+    electrodes = recording.electrodes
+    assert select_segments(recording, LAPLACIAN).electrodes == (electrodes[1], electrodes[3])
+    assert select_segments(recording, CLEAN).electrodes == electrodes
+    report = " ".join(lines(recording, LAPLACIAN).split())
+    assert f"the Laplacian leaves nothing but rounding of {electrodes[2]}" in report
+
+
+def test_gaps_shorter_than_a_cell_are_counted(root):
+    gap = np.arange(RATE_HZ // 2) < 0.4 * RATE_HZ / 2
+
+    def with_gaps(n: int, x: np.ndarray) -> np.ndarray:
+        return np.where(np.resize(gap, len(x)), 0, x) if n == 1 else x
+
+    recording = spoil(root, with_gaps)
+    share = recording.quality.flat_share[recording.electrodes[1]]
+    assert share == pytest.approx(0.4, abs=0.05)

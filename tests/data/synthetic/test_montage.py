@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.data.recordings.recording import clean_label
 from ssense.data.synthetic.montage import SUB_9_CONTACTS, contact_names, corrupted_list, lay_out
-from ssense.signal.contacts import laplacian_neighbours
+from ssense.signal.contacts import clean_label, laplacian_neighbours
 
 contacts = st.integers(4, 300)
 

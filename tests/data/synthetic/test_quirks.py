@@ -23,10 +23,10 @@ from ssense.data.recordings.brain_treebank import (
     read_segments,
     select_segments,
 )
-from ssense.data.recordings.recording import clean_label
 from ssense.data.synthetic.quirks import odd_screenplay
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.data.synthetic.screenplay import FEATURE_COLUMNS, compose_screenplay
+from ssense.signal.contacts import clean_label
 
 SENTENCES, ELECTRODES, RATE_HZ = 120, 9, 256
 
