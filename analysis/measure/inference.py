@@ -146,7 +146,7 @@ def stimulus_tests(differences: np.ndarray, n_blocks: int) -> list[TTest]:
 
     Args:
         differences: Differences `[n, k]`, a column per test.
-        n_blocks: As for `stimulus_test`.
+        n_blocks: How many blocks of neighbours the stimuli are tested in; 0 tests each by itself.
 
     Raises:
         ValueError: Fewer than two stimuli, or a value that is not finite.

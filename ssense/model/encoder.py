@@ -194,11 +194,10 @@ def trained_encoder(state: Mapping[str, Tensor], precision: Precision) -> Spectr
     Raises:
         ValueError: The state belongs to another model.
     """
-    head = state.get("resnet.fc.bias")
-    if head is None or head.ndim != 1:
-        raise ValueError("there is no resnet.fc.bias [D], whose size is that of the embedding")
+    head = state.get("resnet.fc.weight")
+    dimensions = len(head) if head is not None and head.ndim == 2 else 1  # refused below
     with torch.device("meta"):  # no random weights that the next line would replace
-        encoder = SpectrogramEncoder(precision, dimensions=len(head))
+        encoder = SpectrogramEncoder(precision, dimensions=dimensions)
     load_weights(encoder, state, assign=True)
     return encoder
 
