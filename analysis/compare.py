@@ -41,6 +41,12 @@ from analysis.measure.comparison import (
     pairs_of,
     spread,
 )
+from analysis.measure.resolution import (
+    PROGRAM_DIGITS,
+    Resolution,
+    exact_resolution,
+    resolution_of,
+)
 from analysis.measure.score_splits import Splits
 from analysis.measure.subjects import (
     BySubject,
@@ -51,12 +57,6 @@ from analysis.measure.subjects import (
 )
 from analysis.options import ResultsOptions
 from analysis.scores.file import Results, Table, Unit, read_scores, unit_of
-from analysis.scores.resolution import (
-    PROGRAM_DIGITS,
-    Resolution,
-    exact_resolution,
-    resolution_of,
-)
 from ssense.cli.screen import console, say
 from ssense.engine.core.power import smallest_detectable_effect
 from ssense.errors import UserError, one_line, printable

@@ -29,7 +29,7 @@ from analysis.measure.comparison import (
     spread,
 )
 from analysis.measure.inference import interquartile_mean
-from analysis.scores.resolution import Resolution, exact_resolution
+from analysis.measure.resolution import Resolution, exact_resolution
 from ssense.errors import UserError, printable
 
 LEGEND = (

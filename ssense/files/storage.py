@@ -317,7 +317,8 @@ def read_whole(path: UPath) -> bytes:
     """
     try:
         if not is_local(path):
-            return path.fs.cat_file(path.path)
+            content: bytes = path.fs.cat_file(path.path)
+            return content
         if not (path.is_file() or path.is_dir()) and path.exists():
             # Reading a pipe would wait for a writer that never comes.
             raise UserError(f"{path} is no regular file. Remove it and run the same command again.")

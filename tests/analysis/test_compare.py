@@ -12,8 +12,8 @@ from scipy import stats
 
 from analysis.compare import main, paired, region
 from analysis.measure.comparison import difference_over_seeds
+from analysis.measure.resolution import resolution_of
 from analysis.options import ResultsOptions
-from analysis.scores.resolution import resolution_of
 from ssense.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -121,7 +121,7 @@ def _searched(ledger: Ledger, description: Description) -> str:
     """All words that a sweep can be told by: its data and task, its question, and its date."""
     sweep, (day, _, time) = description.sweep, description.updated_at.partition("T")
     families = " ".join(family.name for family in sweep.families)
-    words = [_about(ledger, description), description.task, sweep.claim, families, day, time[:5]]
+    words = [_about(ledger, description), description.task, sweep.question, families, day, time[:5]]
     return _plain(" ".join(words))
 
 
