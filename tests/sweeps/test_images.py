@@ -169,7 +169,7 @@ def test_prompts_go_into_the_first_half_or_all_of_the_layers():
         ({"objectives": ()}, "--objectives  is empty or names one twice"),
         ({"objectives": ("ssr", "ssr")}, "--objectives ssr ssr is empty or names one twice"),
         ({"subjects": ("sub-09",)}, r"no subject sub-09 in .*Found: sub-01, sub-02, sub-03"),
-        ({"learning_rate": 0.0}, "--learning-rate must be above 0, got 0.0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, got 0.0"),
         ({"tower": "RN50"}, "RN50 is not a Transformer that takes prompts"),
         ({"tower": "no-such"}, "open_clip knows no model no-such"),
         ({"stop_s": 3.0}, "0 to 3 s"),
