@@ -52,10 +52,9 @@ def make(checkout: Path, *arguments: str, **environment: str) -> list[list[str]]
 @pytest.mark.parametrize("name", NAMES)
 def test_the_storage_may_have_any_name(checkout, name):
     assert make(checkout, "sweep", f"STORAGE={name}") == [
-        [name, "sweeps/masking.py", "--yes"],
-        [name, "analysis/evaluate.py"],
+        [name, "sweeps/masking.py", "--yes", "--evaluate"]
     ]
-    assert make(checkout, "ui", f"STORAGE={name}")[2:] == [
+    assert make(checkout, "ui", f"STORAGE={name}")[1:] == [
         [name, "-m", "ssense.engine.view.mlflow_ui"]
     ]
 

@@ -32,7 +32,7 @@ SMALLEST = {
     "full_size.py": RECORDING,
     "image_cell.py": "--concepts 203 --subjects 2 --rounds 1",
     "main_job.py": (
-        '--flags="--seeds 0 --max-epochs 1 --configurations 1 --ratios 0.5 '
+        '--flags="--seeds 0 1 --max-epochs 1 --configurations 1 --ratios 0.5 '
         '--synthetic.sentences 60 --synthetic.electrodes 4"'
     ),
     "packing.py": "--at-once 1 --electrodes 1 --sentences 8 --seconds 0.1",

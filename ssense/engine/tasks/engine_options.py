@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ssense.choices import ENCODER_WEIGHTS, PolicyName
 from ssense.engine.core.checks import check_above_0, check_seeds, check_shares, check_weights
-from ssense.errors import printable
+from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Levels, Sweep
@@ -83,11 +83,17 @@ class EngineOptions:
     """Evaluate the finished sweep on its test splits at once, as analysis/evaluate.py does."""
 
     def __post_init__(self) -> None:
-        """Refuse a cell without a core, and shares of GPUs that mean nothing."""
+        """Refuse a cell without a core, shares of GPUs that mean nothing, and one seed to test."""
         check_shares(self.cpus_per_cell, self.gpus_per_cell)
         check_above_0(self, self.above_0)
-        if self.seeds is not None:
-            check_seeds(self.seeds)
+        if self.seeds is None:
+            return
+        check_seeds(self.seeds)
+        if self.evaluate and len(self.seeds) < 2:
+            raise UserError(
+                f"--evaluate: nothing can be tested with the single seed {self.seeds[0]}. Give two "
+                "or more, such as --seeds 0 1, or leave out --evaluate."
+            )
 
     @property
     def defaults(self) -> Any:

@@ -48,3 +48,9 @@ def test_a_file_that_is_named_twice_is_one_level(tmp_path, monkeypatch):
     levels = {"encoder.weights": ("own.pth", str(tmp_path / "own.pth"))}
     with pytest.raises(UserError, match=r"encoder\.weights has the level .* twice"):
         RecordingOptions().sweep("start", Planned(), {"mine": levels})
+
+
+def test_an_evaluation_of_a_single_seed_is_refused_before_it_trains():
+    with pytest.raises(UserError, match=r"^--evaluate: nothing .* the single seed 3\."):
+        RecordingOptions(seeds=(3,), evaluate=True)
+    assert RecordingOptions(seeds=(3, 4), evaluate=True).seeds == (3, 4)
