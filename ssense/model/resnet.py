@@ -6,39 +6,133 @@ of detection operators and PyTorch's compiler.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, relu
 
 WIDTHS = 64, 128, 256, 512
+FEW = 2
+"""Most outputs along a side at which a product for each is faster than a convolution."""
 
 
 class Convolution(nn.Conv2d):
-    """A 3 x 3 convolution that leaves out the taps which meet nothing but padding.
+    """A convolution that leaves out the taps which meet nothing but padding.
 
-    The last stages see images of one or two pixels where spectrograms are small, and up to eight of
-    nine taps would multiply zeros there. The function and its weights are those of `nn.Conv2d`; the
-    gradient of a tap left out is 0. Where every tap meets a pixel, the bits are the same too.
+    The last stages see images of a few pixels where spectrograms are small, and up to eight of nine
+    taps would multiply zeros there. The function and its weights are those of `nn.Conv2d`, padded
+    by half of the odd kernel; the gradient of a tap left out is 0. Where there are more than a few
+    pixels, the bits are the same too.
+
+    Attributes:
+        cropped: The whole weights as they were when `crop` left `weight` only the taps that are
+            met, and where these lie in them; None before.
     """
 
-    def __init__(self, n_in: int, n_out: int, stride: int = 1) -> None:
-        super().__init__(n_in, n_out, 3, stride, padding=1, bias=False)
+    cropped: tuple[Tensor, tuple[slice, ...]] | None = None
+
+    def __init__(self, n_in: int, n_out: int, size: int, stride: int = 1) -> None:
+        super().__init__(n_in, n_out, size, stride, padding=size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[N, n_in, H, W]` to `[N, n_out, H / stride, W / stride]`, rounded up."""
-        (rows, above), (columns, left) = (
-            _met_taps(size, int(self.stride[0])) for size in x.shape[2:]
+        rows, columns = self._sides(x.shape[2:])
+        taps = self.weight if self.cropped else self.weight[:, :, rows.met, columns.met]
+        most = 1 if x.is_cuda else FEW
+        if max(len(rows.windows), len(columns.windows)) > most:
+            return conv2d(x, taps, None, self.stride, (rows.padding, columns.padding))
+        return _by_pixel(
+            x.permute(0, 2, 3, 1), taps.permute(0, 2, 3, 1).contiguous(), rows, columns
         )
-        weight = self.weight[:, :, rows, columns]
-        if x.shape[2:] == (1, 1):  # a product of matrices, for which a convolution is a detour
-            return linear(x.flatten(1), weight.flatten(1)).view(len(x), -1, 1, 1)
-        return conv2d(x, weight, None, self.stride, (above, left))
+
+    def crop(self, pixels: Sequence[int]) -> list[int]:
+        """Keep as parameters the taps that images of a size `(H, W)` meet; return the output's.
+
+        The others have no gradient, so that Adam never moves them, and reading and writing them is
+        most of a step where images are small. State dictionaries have the whole weights.
+        """
+        rows, columns = sides = self._sides(pixels)
+        met = (slice(None), slice(None), rows.met, columns.met)
+        whole = self.weight.detach()
+        if whole[met].shape != whole.shape:
+            self.cropped = whole, met
+            # In the order in which a product for each pixel reads them.
+            taps = whole[met].contiguous(memory_format=torch.channels_last)
+            self.weight = nn.Parameter(taps)
+            self.register_state_dict_post_hook(_make_whole)  # type: ignore[no-untyped-call]
+            self.register_load_state_dict_pre_hook(_take_met)  # type: ignore[no-untyped-call]
+        return [len(side.windows) for side in sides]
+
+    def _sides(self, pixels: Sequence[int]) -> tuple[_Side, _Side]:
+        size, stride = int(self.kernel_size[0]), int(self.stride[0])
+        height, width = pixels
+        return _Side.of(height, size, stride), _Side.of(width, size, stride)
 
 
-def _met_taps(size: int, stride: int) -> tuple[slice, int]:
-    """Which of three taps, padded by one, meet one of so many pixels; and the padding they need."""
-    last = (size - 1) // stride  # place of the last output
-    first_tap = 1 if last == 0 else 0  # a step further down, it meets the first pixel
-    return slice(first_tap, min(3, size + 1)), 1 - first_tap
+def _make_whole(
+    module: Convolution, state: dict[str, Tensor], prefix: str, _metadata: object
+) -> None:
+    """Put the taps of a cropped convolution back among those that no image meets."""
+    assert module.cropped
+    before, met = module.cropped
+    taps = state[f"{prefix}weight"]
+    whole = before.to(taps.device, copy=True)
+    whole[met] = taps
+    state[f"{prefix}weight"] = whole
+
+
+def _take_met(module: Convolution, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Take whole weights into a cropped convolution."""
+    assert module.cropped
+    whole = state[f"{prefix}weight"]
+    met = module.cropped[1]
+    module.cropped = whole.detach().clone(), met
+    state[f"{prefix}weight"] = whole[met]
+
+
+class _Side(NamedTuple):
+    """Which taps of a convolution meet pixels along one side of an image.
+
+    Attributes:
+        met: Taps that meet a pixel anywhere.
+        padding: Padding that a convolution with these taps needs.
+        windows: Of each output, the pixels that it sees, and the taps among `met` that see them.
+    """
+
+    met: slice
+    padding: int
+    windows: list[tuple[slice, slice]]
+
+    @classmethod
+    def of(cls, pixels: int, size: int, stride: int) -> Self:
+        """A side of so many pixels, under a kernel padded by half of its odd size."""
+        half = size // 2
+        firsts = range(-half, pixels - half, stride)  # where the kernel is put for each output
+        met = slice(max(0, -firsts[-1]), min(size, pixels - firsts[0]))
+        windows = []
+        for first in firsts:
+            seen = slice(max(first, 0), min(first + size, pixels))
+            windows.append(
+                (seen, slice(*(at - first - met.start for at in (seen.start, seen.stop))))
+            )
+        return cls(met, half - met.start, windows)
+
+
+def _by_pixel(x: Tensor, taps: Tensor, rows: _Side, columns: _Side) -> Tensor:
+    """Convolve `[N, H, W, n_in]` by `[n_out, rows, columns, n_in]`: a product for each output.
+
+    A CPU's kernels for convolutions waste half of their time on images so small, and more in
+    backward passes.
+    """
+    outputs = [
+        linear(x[:, r, c].flatten(1), taps[:, tap_r, tap_c].flatten(1))
+        for r, tap_r in rows.windows
+        for c, tap_c in columns.windows
+    ]
+    n_rows, n_columns = len(rows.windows), len(columns.windows)
+    return torch.stack(outputs, dim=1).view(len(x), n_rows, n_columns, -1).permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
@@ -51,12 +145,10 @@ class Block(nn.Module):
         super().__init__()
         way_around = None
         if stride != 1 or n_in != n_out:
-            way_around = nn.Sequential(
-                nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
-            )
-        self.conv1 = Convolution(n_in, n_out, stride)
+            way_around = nn.Sequential(Convolution(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out))
+        self.conv1 = Convolution(n_in, n_out, 3, stride)
         self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = Convolution(n_out, n_out)
+        self.conv2 = Convolution(n_out, n_out, 3)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.downsample = way_around
 
@@ -65,6 +157,14 @@ class Block(nn.Module):
         y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)), inplace=True)))
         y += x if self.downsample is None else self.downsample(x)
         return relu(y, inplace=True)
+
+    def crop(self, pixels: Sequence[int]) -> list[int]:
+        """Crop the convolutions to images of a size `(H, W)`; return the size of the output."""
+        if self.downsample is not None:
+            first = self.downsample[0]
+            assert isinstance(first, Convolution)
+            first.crop(pixels)
+        return self.conv2.crop(self.conv1.crop(pixels))
 
 
 class ResNet18(nn.Module):
@@ -102,3 +202,11 @@ class ResNet18(nn.Module):
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         scores: Tensor = self.fc(self.avgpool(x).flatten(1))
         return scores
+
+    def crop(self, pixels: Sequence[int]) -> None:
+        """Leave as parameters of the stages what images of a size `(H, W)` can train."""
+        pixels = [-(-side // 4) for side in pixels]  # halved, rounded up, by conv1 and the pooling
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in stage:
+                assert isinstance(block, Block)
+                pixels = block.crop(pixels)

@@ -383,4 +383,7 @@ def _set_moments(optimiser: Adam, model: nn.Module, moments: Mapping[str, Tensor
     for label, tensor in moments.items():
         key, _, name = label.partition("/")
         parameter = model.get_parameter(name)
-        optimiser.state[parameter][key] = tensor.to(parameter.device, copy=True)
+        # In the parameter's order in memory, which the kernel takes for granted.
+        like = parameter if tensor.shape == parameter.shape else tensor
+        kept = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device)
+        optimiser.state[parameter][key] = kept.copy_(tensor)

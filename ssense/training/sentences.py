@@ -108,9 +108,11 @@ class SentenceSpec:
     def initial(self, train: Pairs) -> SpectrogramEncoder:
         """The encoder that a training starts from, on the CPU."""
         spec, dimensions = self.encoder, train.targets.shape[1]
-        return build_encoder(
+        encoder = build_encoder(
             spec.weights, spec.conv1, self.training.precision, spec.batch_norm, dimensions
         )
+        encoder.resnet.crop(train.spectrograms.shape[-2:])
+        return encoder
 
     def optimiser(self, encoder: SpectrogramEncoder) -> Adam:
         """Adam (SSENSE, section 2.5)."""
