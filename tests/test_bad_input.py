@@ -36,7 +36,7 @@ NOWHERE = "http://127.0.0.1:9"
 LEAST = (
     *("--configurations", "1", "--seeds", "0", "--max-epochs", "1", "--batch-size", "16"),
     *("--spectrogram", "small", "--encoder-weights", "random", "--text-weights", "untrained"),
-    *("--precision", "float32"),  # bf16 needs larger spectrograms
+    *("--precision", "float32"),
 )
 
 Refused = Callable[..., str]

@@ -351,6 +351,7 @@ def _show_result(search: Search, n_candidates: int) -> None:
         )
     console.print(ScreenTable(rows))
     say(f"* best of its family. Chance among {n_candidates} candidates: {100 * chance:.1f} %.")
+    say(f"Trained in {search.sweep.specification.training.precision}.")
     if dropped:
         spared = search.matrix().counts()["dropped"]
         say(f"out: clearly behind after these seeds; {spared} cell{'s' * (spared != 1)} spared.")

@@ -18,9 +18,6 @@ from ssense.errors import UserError, one_line, printable
 from ssense.files.weights import fault, load_weights, read_weights, some
 from ssense.model.resnet import ResNet18
 
-# oneDNN 3.13 takes the bf16 gradient of a stride-2 filter from memory it never wrote where images
-# are one pixel wide; with more frames than this, those of the last stage are wider.
-BF16_FRAMES_ABOVE = 16
 _STRIDE = 32  # stride of the last stage of ResNet-18, pixels
 
 _INPUT_CHANNELS = (1, 3)  # of grey and of colour images
@@ -77,18 +74,8 @@ class SpectrogramEncoder(nn.Module):
         self.resnet.fc = nn.Linear(self.resnet.fc.in_features, dimensions)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, D]` float32.
-
-        Raises:
-            UserError: There are too few frames to train in bf16 on a CPU.
-        """
-        bf16 = self.precision == "bf16"
-        if bf16 and self.training and x.is_cpu and x.shape[-1] <= BF16_FRAMES_ABOVE:
-            raise UserError(
-                f"bf16 needs spectrograms of more than {BF16_FRAMES_ABOVE} frames, these have "
-                f"{x.shape[-1]}. Set `precision` to float32."
-            )
-        dtype = torch.bfloat16 if bf16 else torch.float32
+        """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, D]` float32."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         # Channels last is how matrix units read images; the network keeps the layout of its input.
         images = x.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):

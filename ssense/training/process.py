@@ -130,13 +130,23 @@ def assigned_device(gpus: float) -> torch.device:
     return torch.device("cuda")
 
 
+def fast_precision() -> Precision:
+    """The faster precision here: bf16 where a GPU or the processor has units for it."""
+    return "bf16" if torch.cuda.is_available() or _has_bf16_units() else "float32"
+
+
+def _has_bf16_units() -> bool:
+    about = torch.cpu.get_capabilities()
+    return any(about.get(name) for name in BF16_UNITS)
+
+
 def slow_precision(precision: Precision, gpus: float) -> str:
     """A warning where bf16 is asked of a processor that has no units for it; else empty."""
-    about = torch.cpu.get_capabilities()
-    if precision == "float32" or gpus or any(about.get(name) for name in BF16_UNITS):
+    if precision == "float32" or gpus or _has_bf16_units():
         return ""
+    processor = torch.cpu.get_capabilities().get("cpu_name", "the processor")
     return (
-        f"Warning: {about.get('cpu_name', 'the processor')} has no units for bf16, which takes "
+        f"Warning: {processor} has no units for bf16, which takes "
         "about 8 times as long here as float32."
     )
 

@@ -140,27 +140,29 @@ def test_bf16_embeddings_are_those_of_float32_but_for_rounding(training):
     assert 1e-5 < distance < 2**-6  # bf16 has 8 bits
 
 
-@pytest.mark.parametrize("shape", [(40, 154), (40, 103), (10, 27), (17, 17), (64, 18), (5, 33)])
+def dirty_memory():
+    """Leave blocks of many sizes full of huge numbers to be taken again."""
+    for exponent in range(8, 24):
+        torch.full((4, 2**exponent), 1e30)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(40, 154), (40, 103), (10, 27), (17, 17), (64, 18), (5, 33), (40, 16), (100, 1), (130, 9)],
+)
 def test_bf16_gradients_are_those_of_float32_but_for_rounding(shape):
-    """Every parameter's: oneDNN has been seen to get a single one wrong."""
+    """Every parameter's: oneDNN has been seen to get a single one wrong, of memory not written."""
     x = torch.rand(6, 1, 1, *shape, generator=torch.Generator().manual_seed(0))
     found = []
     for precision in ("float32", "bf16"):
         torch.manual_seed(0)
         # Frozen, since rounding moves the statistics of so few images, and all gradients with them.
         encoder = build_encoder("random", precision=precision, batch_norm="frozen").train()
+        dirty_memory()
         (encoder(x) * torch.linspace(-1, 1, 512)).sum().backward()
         found.append({name: p.grad for name, p in encoder.named_parameters()})
     for name, exact in found[0].items():
         assert (found[1][name] - exact).norm() < 0.15 * exact.norm(), name
-
-
-@pytest.mark.parametrize("frames", [1, 16])
-def test_images_that_become_one_pixel_wide_are_not_trained_on_in_bf16(frames):
-    encoder, x = build_encoder("random", precision="bf16"), torch.rand(1, 1, 1, 40, frames)
-    with pytest.raises(UserError, match=f"more than 16 frames, these have {frames}. Set"):
-        encoder(x)
-    assert encoder.eval()(x).isfinite().all()
 
 
 def test_the_mean_over_electrodes_does_not_round_to_bf16(encoder):

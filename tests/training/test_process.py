@@ -83,6 +83,21 @@ def test_bf16_without_units_is_a_warning_of_one_line(monkeypatch):
     assert not slow_precision("bf16", gpus=0.5)
 
 
+@pytest.mark.parametrize(
+    ("has_units", "address", "precision"),
+    [(True, "", "bf16"), (False, "", "float32"), (True, "10.0.0.1:6379", "float32")],
+)
+def test_a_synthetic_recording_is_trained_on_in_the_faster_precision_of_one_machine(
+    monkeypatch, has_units, address, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_units})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert RecordingOptions().specification().training.precision == precision
+    asked = RecordingOptions(precision="float32").specification()
+    assert asked.training.precision == "float32"
+
+
 def test_the_choices_of_a_training_reach_it():
     chosen = RecordingOptions(batch_size=256, precision="bf16", batch_norm="frozen").specification()
     assert (chosen.training.batch_size, chosen.training.chunk) == (256, 32)

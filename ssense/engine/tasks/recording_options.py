@@ -6,6 +6,7 @@ Imports that take seconds are inside the functions that need them: flags are che
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -41,7 +42,7 @@ class Defaults:
     text_weights: str
     encoder_weights: str
     batch_size: int
-    precision: Precision
+    precision: Precision | None  # None: the faster one here
     max_epochs: int
     configurations: int
     seeds: tuple[int, ...]
@@ -64,7 +65,7 @@ SYNTHETIC = Defaults(
     text_weights=UNTRAINED,
     encoder_weights="random",
     batch_size=16,
-    precision="float32",  # fast on any processor; bf16 is slow without units for it
+    precision=None,
     max_epochs=5,
     configurations=3,
     seeds=tuple(range(5)),
@@ -119,7 +120,7 @@ class RecordingOptions(EngineOptions):
     synthetic]."""
     precision: Precision | None = None
     """Precision of the encoder: bf16, for GPUs and CPUs with units for it; or float32, without TF32
-    [bf16; float32 if synthetic]."""
+    [bf16; if synthetic, the faster one on this machine]."""
     batch_norm: BatchNorm = "chunk"
     """What batch normalisation goes by. A batch above 32 pairs passes the encoder in chunks of 32,
     with the gradient of the whole batch: chunk, each by its own statistics, as the paper's batch
@@ -153,9 +154,13 @@ class RecordingOptions(EngineOptions):
             UserError: A value is out of range.
         """
         from ssense.model.encoder import ResNetSpec
+        from ssense.training.process import fast_precision
         from ssense.training.sentences import SentenceSpec, TrainingSpec
 
         values = {name: self.value(name) for name in ("batch_size", "precision", "max_epochs")}
+        if values["precision"] is None:  # workers of a cluster may have other processors
+            on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+            values["precision"] = "float32" if on_cluster else fast_precision()
         try:
             return SentenceSpec(
                 split=self.split,
