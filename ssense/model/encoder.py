@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ssense.choices import BatchNorm, Precision
 from ssense.errors import UserError, one_line, printable
 from ssense.files.weights import fault, load_weights, read_weights, some
-from ssense.model.resnet import ResNet18
+from ssense.model.resnet import ResNet18, draw
 
 _STRIDE = 32  # stride of the last stage of ResNet-18, pixels
 
@@ -70,7 +70,7 @@ class SpectrogramEncoder(nn.Module):
         self.batch_norm = batch_norm
         self.resnet = ResNet18()
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(self.resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
+        draw(self.resnet.conv1)
         self.resnet.fc = nn.Linear(self.resnet.fc.in_features, dimensions)
 
     def forward(self, x: Tensor) -> Tensor:

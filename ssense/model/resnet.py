@@ -136,6 +136,16 @@ def _by_pixel(x: Tensor, taps: Tensor, rows: _Side, columns: _Side) -> Tensor:
     return torch.stack(outputs, dim=1).view(len(x), n_rows, n_columns, -1).permute(0, 3, 1, 2)
 
 
+def draw(convolution: nn.Conv2d) -> None:
+    """Draw weights from He's normal distribution by the number of outputs.
+
+    Weights without memory, for which a state dictionary will stand in, are left alone: PyTorch
+    would load a second to draw none.
+    """
+    if not convolution.weight.is_meta:
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+
+
 class Block(nn.Module):
     """Two 3 x 3 convolutions, and a way around them (He et al. 2016, figure 2).
 
@@ -195,7 +205,7 @@ class ResNet18(nn.Module):
         self.fc = nn.Linear(WIDTHS[-1], classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                draw(module)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score the classes of images `[N, 3, H, W]`."""
