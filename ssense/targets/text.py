@@ -127,11 +127,16 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     distinct = list(dict.fromkeys(sentences))
     tower = _text_tower(spec)
     tokens = open_clip.get_tokenizer(spec.model)(distinct)
-    if isinstance(tower, open_clip.CLIP):  # other classes keep their positions elsewhere
-        tokens = _without_padding(tower, tokens)
+    # The longest first, so that each batch is cut to less than the one before.
+    order = _length(tokens).argsort(descending=True, stable=True)
+    batches = []
     with torch.inference_mode():
-        batches = [tower.encode_text(batch) for batch in tokens.split(_BATCH)]
-    embeddings = normalize(torch.cat(batches).float(), dim=1)
+        for rows in order.split(_BATCH):
+            batch = tokens[rows]
+            if isinstance(tower, open_clip.CLIP):  # other classes keep their positions elsewhere
+                batch = _without_padding(tower, batch)
+            batches.append(tower.encode_text(batch))
+    embeddings = normalize(torch.cat(batches).float(), dim=1)[order.argsort()]
     row = {sentence: i for i, sentence in enumerate(distinct)}
     return embeddings[[row[sentence] for sentence in sentences]]
 
@@ -139,14 +144,21 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
 def _without_padding(tower: CLIP, tokens: Tensor) -> Tensor:
     """Cut tokens, and the positions of the tower, to the length of the longest sentence.
 
-    The tower is causal and read at the end-of-text token, which has the highest number: positions
-    after that change nothing but the time it takes. (Padding does not tell: its number, 0, is also
-    the token "!".)
+    The tower is causal and read at the end-of-text token: positions after that change nothing but
+    the time it takes.
     """
-    length = int(tokens.argmax(dim=1).max()) + 1
-    tower.positional_embedding = nn.Parameter(tower.positional_embedding[:length])
-    tower.attn_mask = tower.attn_mask[:length, :length]
-    return tokens[:, :length]
+    longest = int(_length(tokens).max())
+    tower.positional_embedding = nn.Parameter(tower.positional_embedding[:longest])
+    tower.attn_mask = tower.attn_mask[:longest, :longest]
+    return tokens[:, :longest]
+
+
+def _length(tokens: Tensor) -> Tensor:
+    """Tokens `[N]` of each sentence, up to the end-of-text token, which has the highest number.
+
+    (Padding does not tell: its number, 0, is also the token "!".)
+    """
+    return tokens.argmax(dim=1) + 1
 
 
 def _tokeniser(model: str) -> str:
