@@ -43,8 +43,7 @@ from ssense.errors import UserError
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
 from ssense.files.tensor_file import check_tensor_file
-from ssense.model.encoder import trained_encoder
-from ssense.specification import walk
+from ssense.specification import configured, walk
 from ssense.training.sentences import SentenceSpec
 from ssense.training.tasks import TaskSpec
 
@@ -130,8 +129,9 @@ def _cell_faults(
                 f"{ledger.cell_folder(name)} and run the sweep again."
             )
         if record.done and sweep is not None and isinstance(sweep.specification, SentenceSpec):
-            precision = sweep.specification.training.precision
-            cell_model(ledger, record, partial(trained_encoder, precision=precision))
+            spec = configured(sweep.specification, record.configuration)
+            rebuild = partial(spec.encoder.rebuild, precision=spec.training.precision)
+            cell_model(ledger, record, rebuild)
         elif record.done:
             ledger.weights(record)
         checked["encoders"] += record.done

@@ -48,7 +48,7 @@ import torch
 from training_step import MASKING, random_pairs
 
 from ssense.engine.records.provenance import device_name
-from ssense.model.encoder import ResNetSpec, build_encoder
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.training.loop import initial_model
 from ssense.training.process import any_device, reset_process
 from ssense.training.sentences import SentenceSpec, TrainingSpec

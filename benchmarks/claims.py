@@ -84,7 +84,7 @@ from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.core.cell import Configuration
 from ssense.engine.tasks.precompute import ShardTask, plan_dataset
 from ssense.engine.tasks.recording_plan import SMALL
-from ssense.model.encoder import ResNetSpec, trained_encoder
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, trained_encoder
 from ssense.retrieval import chance_metrics, cosine_scores
 from ssense.targets.text import TextSpec, cached_embeddings
 from ssense.training.images import ImageSpec

@@ -58,7 +58,7 @@ from training_step import SHAPE, Clock, epoch_seconds, peak_bytes
 
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.process import any_device, reset_process
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 

@@ -49,7 +49,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.tasks.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
 from ssense.engine.work.cell import run_cell
 from ssense.engine.work.workers import running_ray
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.targets.text import TextSpec, cached_embeddings
 from ssense.training.process import reset_process, usable_cores

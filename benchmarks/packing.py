@@ -57,7 +57,7 @@ import torch
 from training_step import MASKING, random_pairs
 
 from ssense.engine.records.provenance import device_name
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.images import ImageSpec
 from ssense.training.loop import Checkpoint, Examples, Specification, fit

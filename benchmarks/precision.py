@@ -47,7 +47,7 @@ from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.tasks.precompute import load_dataset, make_shards
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.engine.work.workers import running_ray
-from ssense.model.encoder import trained_encoder
+from ssense.model.encoders.spectrogram_encoder import trained_encoder
 from ssense.specification import configured
 from ssense.training.loop import evaluate, fit
 from ssense.training.process import any_device, reset_process

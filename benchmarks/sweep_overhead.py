@@ -96,7 +96,7 @@ from ssense.engine.work.cell import CellTrainable
 from ssense.engine.work.own_ray import own_home, own_ray
 from ssense.engine.work.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
 from ssense.files.storage import scratch_folder
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.loop import SELECTION_METRIC, fit
 from ssense.training.process import assigned_device, reset_process
@@ -121,7 +121,7 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
 from ssense.model.masking import Masking
 from ssense.training.loop import fit
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 from ssense.training.process import reset_process
 folder, data = sys.argv[1], np.load(f"{sys.argv[1]}/data.npz")

@@ -67,7 +67,7 @@ from torchvision.models import resnet18
 
 from ssense.data.dataset import Pairs
 from ssense.engine.records.provenance import device_name
-from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, SpectrogramEncoder, build_encoder
 from ssense.model.masking import Masking
 from ssense.specification import configured
 from ssense.training.loop import Checkpoint, Examples, Specification, fit

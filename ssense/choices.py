@@ -54,6 +54,15 @@ estimates nothing, and is here to reproduce them under its name.
 BEST_TEST_EPOCH = ", best test epoch"
 """The end of the names of splits whose test chooses the epoch."""
 
+ENCODERS = ("resnet-18", "attention", "convolution", "linear")
+"""Encoders of spectrograms by the name of their specification's kind; all others are files.
+
+resnet-18: ResNet-18 on each electrode, and their mean (SSENSE).
+attention: the same, with learned weights of electrodes in place of their mean.
+convolution: learned mixtures of electrodes, then three convolutions.
+linear: ridge regression, which contrastive training continues.
+"""
+
 ENCODER_WEIGHTS = ("imagenet", "random")
 """Names of initial weights of `ResNetSpec`; all others are files."""
 

@@ -20,7 +20,7 @@ from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.records.ledger import SWEEPS
 from ssense.engine.tasks.precompute import make_shards
 from ssense.files.storage import open_storage
-from ssense.model.encoder import _pretrained_state
+from ssense.model.encoders.spectrogram_encoder import _pretrained_state
 from ssense.model.resnet import ResNet18
 from sweeps.masking import MaskingOptions, main
 

@@ -17,13 +17,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from markdown.extensions.toc import slugify
 
 from ssense.cli.flags import flags_of, parse
+from ssense.data.dataset import Pairs
 from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.errors import UserError
+from ssense.model.encoders.own import OwnSpec
 from ssense.specification import field_names
 from ssense.training.sentences import SentenceSpec
 
@@ -127,6 +130,7 @@ SHOWN = [
 def in_a_folder_with_data(tmp_path, monkeypatch) -> None:
     for name in ("DIR", "STORAGE", "storage/shards/DIGEST"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "my_encoder.py").touch()
     monkeypatch.chdir(tmp_path)
 
 
@@ -224,8 +228,20 @@ def test_the_examples_in_python_give_what_is_shown():
     assert doctest.DocTestRunner().run(test, out=shown.append).failed == 0, "".join(shown)
 
 
+def python_blocks(page: Path) -> list[str]:
+    return [block for language, block in blocks(page.read_text()) if language == "python"]
+
+
+def test_the_encoder_of_one_s_own_embeds(tmp_path):
+    example = python_blocks(DOCS / "extending.md")[1]
+    (tmp_path / "my_encoder.py").write_text(example)
+    pairs = Pairs(torch.rand(6, 3, 8, 20).half(), torch.rand(6, 16))
+    encoder = OwnSpec.of(f"{tmp_path / 'my_encoder.py'}:Strengths").build(pairs, "float32")
+    assert encoder(pairs.batch(torch.arange(6))[0]).shape == (6, 16)
+
+
 def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
-    (example,) = [b for language, b in blocks((DOCS / "extending.md").read_text()) if language]
+    example = python_blocks(DOCS / "extending.md")[0]
     scope = {"__name__": "patience"}
     exec(compile(example, "patience.py", "exec"), scope)
     small = SyntheticSpec(sentences=60, electrodes=5)

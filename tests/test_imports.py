@@ -40,7 +40,12 @@ def test_sweeps_do_not_import_the_analysis():
 @pytest.mark.parametrize(
     "module",
     [
-        *("signal.superlets", "model.encoder", "model.losses", "model.masking"),
+        *(
+            "signal.superlets",
+            "model.encoders.spectrogram_encoder",
+            "model.losses",
+            "model.masking",
+        ),
         *("training.loop", "training.sentences", "retrieval"),
     ],
 )

@@ -22,7 +22,7 @@ from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import describe, label
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.plan import other_sweeps, plan_cells, show_sweep
+from ssense.engine.plan import encoder_lines, other_sweeps, plan_cells, show_sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.driver import Claim, sole_driver
 from ssense.engine.records.ledger import SWEEPS, Ledger
@@ -177,6 +177,8 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     if not search.records:
         for line in other_sweeps(data.storage, sweep):
             say(line)
+    for line in encoder_lines(sweep, data):
+        say(line)
     split = data.split(sweep.specification.split, sweep.seeds[0])
     plan = plan_cells(search, split)
     gpus = gpus_here(options.gpus_per_cell)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from ssense.model.encoder import SpectrogramEncoder
+from ssense.model.encoders.encoder import Encoder
 from ssense.specification import require_positive
 
 
@@ -62,7 +62,7 @@ def info_nce(brain: Tensor, text: Tensor, temperature: float = 0.07) -> Tensor:
 
 
 def backward_in_chunks(
-    encoder: SpectrogramEncoder,
+    encoder: Encoder,
     chunks: Sequence[Tensor],
     loss: Callable[[Tensor], Tensor],
 ) -> Tensor:

@@ -99,7 +99,7 @@ class _Side(NamedTuple):
     Attributes:
         met: Taps that meet a pixel anywhere.
         padding: Padding that a convolution with these taps needs.
-        windows: Of each output, the pixels that it sees, and the taps among `met` that see them.
+        windows: The pixels that each output sees, and the taps among `met` that see them.
     """
 
     met: slice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,14 +12,22 @@ from torch import Tensor
 from ssense.choices import Precision, SplitKind
 from ssense.data.dataset import Pairs
 from ssense.data.splits import BLOCKS, Split, resampled_sizes, split_identity
-from ssense.model.encoder import ResNetSpec, SpectrogramEncoder, build_encoder, trained_encoder
+from ssense.model.encoders.attention import AttentionSpec
+from ssense.model.encoders.convolution import ConvolutionSpec
+from ssense.model.encoders.encoder import Encoder
+from ssense.model.encoders.linear import LinearSpec
+from ssense.model.encoders.own import OwnSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.precision import full_precision
 from ssense.retrieval import RECALL_AT
-from ssense.specification import configured, require_positive
+from ssense.specification import require_positive
 from ssense.training.loop import SELECTION_METRIC, Embeddings
 from ssense.training.optimiser import Adam
+
+EncoderSpec = ResNetSpec | LinearSpec | ConvolutionSpec | AttentionSpec | OwnSpec
+"""The encoders, by `kind`; see `ssense.model.encoders.encoder.EncoderSpec` for what they share."""
 
 SPECTROGRAMS_PER_PASS = 2048  # of an evaluation at a time: enough to fill a GPU
 
@@ -35,7 +43,7 @@ class TrainingSpec:
         max_epochs: The most epochs.
         chunk: Pairs that pass the encoder together. The gradient of a larger batch is that of the
             whole batch, in several passes; batch normalisation then sees a chunk at a time.
-        precision: Precision of the encoder, see `SpectrogramEncoder`; the loss and Adam are float32
+        precision: Precision of the encoder, see `Encoder`; the loss and Adam are float32
             in either.
 
     Raises:
@@ -70,7 +78,7 @@ class SentenceSpec:
     """
 
     split: SplitKind = "random"
-    encoder: ResNetSpec = field(default_factory=ResNetSpec)
+    encoder: EncoderSpec = field(default_factory=ResNetSpec)
     masking: Masking = field(default_factory=Masking)
     objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
     training: TrainingSpec = field(default_factory=TrainingSpec)
@@ -88,14 +96,12 @@ class SentenceSpec:
         return self.split == "held-out"
 
     def by_content(self) -> SentenceSpec:
-        """Name weights from a file by their content, wherever the file lies."""
-        from ssense.files.digest import weights_identity  # opens storages, which training does not
-
-        return configured(self, {"encoder.weights": weights_identity(self.encoder.weights)})
+        """Name what comes from a file by its content, wherever the file lies."""
+        return replace(self, encoder=self.encoder.by_content())
 
     def untrained(self) -> SentenceSpec:
         """The same specification with random weights, which need no download."""
-        return configured(self, {"encoder.weights": "random"})
+        return replace(self, encoder=self.encoder.untrained())
 
     def split_identity(self) -> list[Any]:
         """What the split depends on besides the sentences and the seed, as plain values."""
@@ -105,22 +111,17 @@ class SentenceSpec:
         """Sentences that seeds draw again for training and test, see `splits.resampled_sizes`."""
         return resampled_sizes(self.split, split)
 
-    def initial(self, train: Pairs) -> SpectrogramEncoder:
+    def initial(self, train: Pairs) -> Encoder:
         """The encoder that a training starts from, on the CPU."""
-        spec, dimensions = self.encoder, train.targets.shape[1]
-        encoder = build_encoder(
-            spec.weights, spec.conv1, self.training.precision, spec.batch_norm, dimensions
-        )
-        encoder.resnet.crop(train.spectrograms.shape[-2:])
-        return encoder
+        return self.encoder.build(train, self.training.precision)
 
-    def optimiser(self, encoder: SpectrogramEncoder) -> Adam:
+    def optimiser(self, encoder: Encoder) -> Adam:
         """Adam (SSENSE, section 2.5)."""
         return Adam(encoder.parameters(), self.training.learning_rate)
 
     def step(
         self,
-        encoder: SpectrogramEncoder,
+        encoder: Encoder,
         optimiser: Adam,
         train: Pairs,
         index: Tensor,
@@ -134,16 +135,16 @@ class SentenceSpec:
         x, text = train.batch(index)
         return train_step(encoder, optimiser, self.masking.apply(x, masks), text, self)
 
-    def rebuild(self, state: Mapping[str, Tensor], pairs: Pairs) -> SpectrogramEncoder:
+    def rebuild(self, state: Mapping[str, Tensor], pairs: Pairs) -> Encoder:
         """The trained encoder of a state dictionary, on the device of some pairs.
 
         Raises:
             ValueError: The state is another model's.
         """
-        return trained_encoder(state, self.training.precision).to(pairs.device)
+        return self.encoder.rebuild(state, self.training.precision).to(pairs.device)
 
     @torch.inference_mode()
-    def embed(self, encoder: SpectrogramEncoder, pairs: Pairs) -> Embeddings:
+    def embed(self, encoder: Encoder, pairs: Pairs) -> Embeddings:
         """Embed the spectrograms of a part beside its sentences, in evaluation mode.
 
         Float32 is float32 here as it was in the training, whatever the process allows.
@@ -158,7 +159,7 @@ class SentenceSpec:
 
 
 def train_step(
-    encoder: SpectrogramEncoder,
+    encoder: Encoder,
     optimiser: Adam,
     x: Tensor,
     text: Tensor,
@@ -184,7 +185,7 @@ def train_step(
     return loss
 
 
-def _chunks(encoder: SpectrogramEncoder, x: Tensor, size: int) -> tuple[Tensor, ...]:
+def _chunks(encoder: Encoder, x: Tensor, size: int) -> tuple[Tensor, ...]:
     """Parts of a batch; one pair that can't pass by itself joins the part before it."""
     one_passes = encoder.trains_on_one(x)
     parts: tuple[Tensor, ...] = x.split(size if one_passes else max(size, 2))

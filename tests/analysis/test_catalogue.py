@@ -16,7 +16,7 @@ from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.files.storage import write_whole
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.loop import SELECTION_METRIC
 from ssense.training.sentences import SentenceSpec
 

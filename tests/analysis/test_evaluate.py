@@ -70,7 +70,7 @@ from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.sealed_json import CHECKSUM, sealed
-from ssense.model.encoder import ResNetSpec, SpectrogramEncoder
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, SpectrogramEncoder
 from ssense.retrieval import METRICS, chance_metrics
 from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec

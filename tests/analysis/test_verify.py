@@ -39,7 +39,7 @@ from ssense.engine.view.tracking import _as_it_ended
 from ssense.errors import UserError
 from ssense.files.sealed_json import CHECKSUM, sealed
 from ssense.files.storage import locate, upload, write_whole
-from ssense.model.encoder import trained_encoder
+from ssense.model.encoders.spectrogram_encoder import trained_encoder
 
 EXACT = {"exact": True, "at_best": {"recall@10": 0.0}}
 

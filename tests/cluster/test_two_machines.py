@@ -18,7 +18,7 @@ from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
 

@@ -7,7 +7,7 @@ import pytest
 
 from ssense.data.dataset import Dataset
 from ssense.engine.core.sweep import Family, Sweep
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 N_PAIRS, N_ELECTRODES = 30, 2

@@ -23,7 +23,7 @@ from ssense.engine.search.race import Full
 from ssense.engine.search.search import LOST_MACHINES, RETRIES, Change, Search
 from ssense.engine.work.workers import LEAST_WAITING, CellSearcher, Resources, train_cells
 from ssense.errors import UserError
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 N_LEVELS, N_SEEDS = 5, 2

@@ -29,7 +29,7 @@ from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.sealed_json import unsealed, write_sealed
 from ssense.files.storage import write_json
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.targets.text import TextSpec, cached_embeddings
 from ssense.training.loop import Fit

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssense.model.encoder import BatchNorm, Precision, SpectrogramEncoder, build_encoder
+from ssense.model.encoders.spectrogram_encoder import (
+    BatchNorm,
+    Precision,
+    SpectrogramEncoder,
+    build_encoder,
+)
 from ssense.model.losses import backward_in_chunks, info_nce
 
 

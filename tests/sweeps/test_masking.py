@@ -25,7 +25,7 @@ from ssense.engine.view.cell_table import cells_csv
 from ssense.engine.work.probe import probe_seconds
 from ssense.errors import UserError
 from ssense.files.storage import open_storage
-from ssense.model.encoder import trained_encoder
+from ssense.model.encoders.spectrogram_encoder import trained_encoder
 from ssense.retrieval import chance_metrics
 from ssense.training.loop import evaluate, fit
 from sweeps.masking import MaskingOptions, distinct_ratios, main, masking_sweep

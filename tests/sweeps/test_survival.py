@@ -41,7 +41,7 @@ from ssense.engine.work.own_ray import PREFIX
 from ssense.engine.work.workers import OnRecord, Resources, describe_loss, train_cells
 from ssense.errors import UserError
 from ssense.files.storage import open_storage, write_whole
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.process import assigned_device
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 from sweeps.masking import MaskingOptions, main

@@ -66,7 +66,7 @@ import sys
 import numpy as np, torch
 from ssense.data.dataset import Dataset
 from ssense.training.loop import fit
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 from ssense.training.process import reset_process
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.data.dataset import Dataset, Pairs
-from ssense.model.encoder import SpectrogramEncoder, build_encoder
+from ssense.model.encoders.spectrogram_encoder import SpectrogramEncoder, build_encoder
 from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import METRICS, NonFiniteError, chance_metrics

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssense.choices import CLIP_TAGS
+from ssense.choices import CLIP_TAGS, ENCODERS
 from ssense.errors import UserError, printable
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
@@ -155,6 +155,28 @@ def check_weights(
     raise UserError(
         f"{flag} {printable(given)}: {what}. Give {', '.join(known)}, or the path of a file."
     )
+
+
+def check_encoder(flag: str, given: str) -> None:
+    """Refuse an encoder that is neither a known name nor a class in a file.
+
+    Args:
+        flag: Flag that the encoder was given by.
+        given: A name, or "FILE.py:CLASS".
+
+    Raises:
+        UserError: The encoder is neither; the message has the flag and the value.
+    """
+    if given in ENCODERS:
+        return
+    path, colon, name = given.rpartition(":")
+    known = f"Give {', '.join(ENCODERS)}, or FILE.py:CLASS."
+    if not colon or not name.isidentifier():
+        raise UserError(
+            f"{flag} {printable(given)}: neither an encoder nor a class in a file. {known}"
+        )
+    if not os.path.isfile(path):
+        raise UserError(f"{flag} {printable(given)}: no such file. {known}")
 
 
 def _path(location: str) -> str:

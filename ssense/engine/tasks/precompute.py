@@ -50,7 +50,8 @@ from ssense.files.storage import (
     write_json,
     write_whole,
 )
-from ssense.model.encoder import build_encoder
+from ssense.model.encoders.own import OwnSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.specification import identity, plain
 from ssense.targets.clip import embedding_dimensions
@@ -128,7 +129,13 @@ class DatasetPlan:
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
 
     def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> DatasetPlan:  # noqa: ARG002
-        """Return the plan: all cells are trained on the same spectrograms and embeddings."""
+        """Return the plan: all cells are trained on the same spectrograms and embeddings.
+
+        Raises:
+            UserError: An encoder of the user's own does not fit them.
+        """
+        if isinstance(specification.encoder, OwnSpec):
+            specification.encoder.build(self.examples(2, torch.device("cpu")), "float32")
         return self
 
     def split(self, kind: SplitKind, seed: int) -> Split:
@@ -204,7 +211,7 @@ class DatasetPlan:
             UserError: Weights can't be loaded or don't fit.
         """
         encoder = specification.encoder
-        if encoder.weights != "random":
+        if isinstance(encoder, ResNetSpec) and encoder.weights != "random":
             build_encoder(encoder.weights, encoder.conv1)
         with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
             cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")

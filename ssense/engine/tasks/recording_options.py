@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ssense.choices import (
     ENCODER_WEIGHTS,
+    ENCODERS,
     TEXT_TOWER,
     UNTRAINED,
     BatchNorm,
@@ -22,13 +23,13 @@ from ssense.choices import (
     SplitKind,
 )
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.core.checks import check_place, check_weights
+from ssense.engine.core.checks import check_encoder, check_place, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
     from ssense.engine.tasks.precompute import DatasetPlan
-    from ssense.training.sentences import SentenceSpec
+    from ssense.training.sentences import EncoderSpec, SentenceSpec
 
 MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
 """Subject and trial that a synthetic recording is of."""
@@ -83,6 +84,7 @@ class RecordingOptions(EngineOptions):
             "max_epochs",
             "batch_size",
             "precision",
+            "encoder",
             "batch_norm",
             "encoder_weights",
             "text_weights",
@@ -108,6 +110,10 @@ class RecordingOptions(EngineOptions):
     settings file; or small, for trials [brainbert; small if synthetic]."""
     text_weights: str | None = None
     """CLIP text weights: openai, a local file, or untrained [openai; untrained if synthetic]."""
+    encoder: str = ENCODERS[0]
+    """What embeds spectrograms: resnet-18, as in the paper; attention, its electrodes weighted by
+    what they say; convolution, a small one; linear, which ridge regression starts; or one of your
+    own, FILE.py:CLASS."""
     encoder_weights: str | None = None
     """Initial ResNet-18 weights: imagenet, a local file, or random [imagenet; random if
     synthetic]."""
@@ -139,6 +145,7 @@ class RecordingOptions(EngineOptions):
                     f"--{name} {printable(given)} is given without --recording: the synthetic one "
                     f"is {made}. Give --recording FOLDER too, or neither."
                 )
+        check_encoder("--encoder", self.encoder)
         check_weights("--encoder-weights", self.encoder_weights, ENCODER_WEIGHTS)
         check_weights("--text-weights", self.text_weights, (UNTRAINED,), tower=TEXT_TOWER)
 
@@ -153,7 +160,6 @@ class RecordingOptions(EngineOptions):
         Raises:
             UserError: A value is out of range.
         """
-        from ssense.model.encoder import ResNetSpec
         from ssense.training.process import fast_precision
         from ssense.training.sentences import SentenceSpec, TrainingSpec
 
@@ -164,13 +170,25 @@ class RecordingOptions(EngineOptions):
         try:
             return SentenceSpec(
                 split=self.split,
-                encoder=ResNetSpec(
-                    weights=self.weights("encoder_weights"), batch_norm=self.batch_norm
-                ),
+                encoder=self._encoder(),
                 training=TrainingSpec(**values),
             )
         except ValueError as error:
             raise UserError(f"{error}.") from error
+
+    def _encoder(self) -> EncoderSpec:
+        from ssense.model.encoders.own import OwnSpec
+        from ssense.model.encoders.spectrogram_encoder import ResNetSpec
+        from ssense.specification import configured
+        from ssense.training.sentences import SentenceSpec
+
+        if self.encoder not in ENCODERS:
+            return OwnSpec.of(self.encoder)
+        encoder = configured(SentenceSpec(), {"encoder": self.encoder}).encoder
+        if not isinstance(encoder, ResNetSpec):
+            return encoder
+        weights = self.weights("encoder_weights")
+        return dataclasses.replace(encoder, weights=weights, batch_norm=self.batch_norm)
 
     def datasets(self) -> Iterator[DatasetPlan]:
         """The recording's, see `plan_recording`."""
@@ -186,7 +204,7 @@ class RecordingOptions(EngineOptions):
         from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
         from ssense.files.digest import weights_file
         from ssense.files.storage import is_local, locate, open_storage
-        from ssense.model.encoder import build_encoder
+        from ssense.model.encoders.spectrogram_encoder import build_encoder
         from ssense.targets.clip import check_file
         from ssense.targets.clip import check_weights as check_tower
         from ssense.targets.text import TextSpec

@@ -17,7 +17,7 @@ from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
 

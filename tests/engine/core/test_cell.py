@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from ssense.engine.core.cell import Cell, describe, signature
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.model.masking import Masking
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec, TrainingSpec

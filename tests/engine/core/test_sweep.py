@@ -11,7 +11,7 @@ from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import plain
 from ssense.training.images import ImageSpec
 from ssense.training.sentences import SentenceSpec

@@ -17,7 +17,7 @@ from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.errors import UserError
 from ssense.files.sealed_json import CHECKSUM, sealed
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.model.masking import Masking
 from ssense.specification import plain
 from ssense.training.sentences import SentenceSpec

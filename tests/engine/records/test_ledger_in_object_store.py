@@ -29,7 +29,7 @@ from ssense.engine.work.workers import CellSearcher
 from ssense.errors import UserError
 from ssense.files.sealed_json import sealed
 from ssense.files.storage import locate, read_whole, remove, write_whole
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
 
 N = 1200

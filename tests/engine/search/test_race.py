@@ -19,7 +19,7 @@ from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.search.race import Full, Policy, Race, fit_additive
 from ssense.engine.search.search import Scored, Search
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
 
 LEVEL = "masking.time"

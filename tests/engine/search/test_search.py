@@ -15,7 +15,7 @@ from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Race
 from ssense.engine.search.search import RETRIES, Search, propose
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
 
 WIDE = Family(

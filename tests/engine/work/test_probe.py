@@ -8,7 +8,7 @@ import torch
 from ssense.data.dataset import Pairs
 from ssense.engine.work.probe import probe_seconds
 from ssense.errors import UserError
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 

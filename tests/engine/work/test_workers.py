@@ -22,7 +22,7 @@ from ssense.engine.search.search import Search
 from ssense.engine.work.cell import run_cell
 from ssense.engine.work.workers import Resources, train_cells
 from ssense.errors import UserError
-from ssense.model.encoder import Precision
+from ssense.model.encoders.spectrogram_encoder import Precision
 from ssense.specification import configured
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -32,7 +32,7 @@ import sys, json, torch
 sys.path.insert(0, {tests!r})
 from conftest import make_dataset
 from upath import UPath
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 from ssense.engine.core.cell import Cell
 from ssense.data.splits import seeded_split

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import urllib.error
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ssense.choices import BatchNorm, Precision
+from ssense.data.dataset import Pairs
 from ssense.errors import UserError, one_line, printable
 from ssense.files.weights import fault, load_weights, read_weights, some
+from ssense.model.encoders.encoder import Encoder
 from ssense.model.resnet import ResNet18, draw
 
 _STRIDE = 32  # stride of the last stage of ResNet-18, pixels
@@ -43,8 +44,29 @@ class ResNetSpec:
     conv1: Conv1 = "sum"
     batch_norm: BatchNorm = "chunk"
 
+    def build(self, train: Pairs, precision: Precision) -> SpectrogramEncoder:
+        """The encoder that a training on some pairs starts from, see `EncoderSpec`."""
+        dimensions = train.targets.shape[1]
+        encoder = build_encoder(self.weights, self.conv1, precision, self.batch_norm, dimensions)
+        encoder.resnet.crop(train.spectrograms.shape[-2:])
+        return encoder
 
-class SpectrogramEncoder(nn.Module):
+    def rebuild(self, state: Mapping[str, Tensor], precision: Precision) -> SpectrogramEncoder:
+        """The trained encoder of a state dictionary, see `EncoderSpec`."""
+        return trained_encoder(state, precision)
+
+    def by_content(self) -> Self:
+        """The same specification, with weights from a file named by their content."""
+        from ssense.files.digest import weights_identity  # opens storages, which training does not
+
+        return replace(self, weights=weights_identity(self.weights))
+
+    def untrained(self) -> Self:
+        """The same specification with random weights, which need no download."""
+        return replace(self, weights="random")
+
+
+class SpectrogramEncoder(Encoder):
     """Maps spectrograms of many electrodes to one sentence embedding (SSENSE, section 2.2).
 
     ResNet-18 with a one-channel first convolution and a linear head embeds each electrode by
@@ -65,40 +87,30 @@ class SpectrogramEncoder(nn.Module):
         batch_norm: BatchNorm = "chunk",
         dimensions: int = 512,
     ) -> None:
-        super().__init__()
-        self.precision = precision
+        super().__init__(precision)
         self.batch_norm = batch_norm
         self.resnet = ResNet18()
         self.resnet.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         draw(self.resnet.conv1)
         self.resnet.fc = nn.Linear(self.resnet.fc.in_features, dimensions)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, D]` float32."""
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embed every electrode's image, and take the mean over electrodes in float32."""
         # Channels last is how matrix units read images; the network keeps the layout of its input.
         images = x.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            embeddings: Tensor = self.resnet(images)
-        return embeddings.float().view(*x.shape[:2], -1).mean(dim=1)
+        embeddings: Tensor = self.resnet(images)
+        return self.pool(embeddings.float().view(*x.shape[:2], -1))
 
-    def train(self, mode: bool = True) -> SpectrogramEncoder:
+    def pool(self, electrodes: Tensor) -> Tensor:
+        """One embedding `[B, D]` of those of the electrodes `[B, E, D]`, float32: their mean."""
+        return electrodes.mean(dim=1)
+
+    def train(self, mode: bool = True) -> Self:
         """Switch to training, with batch normalisation as chosen, or to evaluation."""
         super().train(mode)
         for norm in self.norms():
             norm.train(mode and self.batch_norm == "chunk")
         return self
-
-    @contextmanager
-    def statistics_kept(self) -> Iterator[None]:
-        """Leave the running statistics as they are while images pass in training."""
-        for norm in self.norms():
-            norm.track_running_stats = False
-        try:
-            yield
-        finally:
-            for norm in self.norms():
-                norm.track_running_stats = True
 
     def trains_on_one(self, x: Tensor) -> bool:
         """Whether a single one of `[B, E, 1, F, T]` can pass by itself in training.
@@ -109,10 +121,6 @@ class SpectrogramEncoder(nn.Module):
         electrodes, (frequencies, frames) = x.shape[1], x.shape[-2:]
         pixels = -(-frequencies // _STRIDE) * -(-frames // _STRIDE)
         return self.batch_norm == "frozen" or electrodes * pixels > 1
-
-    def norms(self) -> Iterator[nn.BatchNorm2d]:
-        """The batch normalisations."""
-        return (module for module in self.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 def build_encoder(

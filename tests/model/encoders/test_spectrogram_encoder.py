@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18, resnet34
 
 from ssense.errors import UserError
-from ssense.model.encoder import (
+from ssense.model.encoders.spectrogram_encoder import (
     SpectrogramEncoder,
     _pretrained_state,
     build_encoder,

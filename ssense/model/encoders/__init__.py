@@ -1,0 +1,1 @@
+"""Encoders: what makes one embedding of a sentence of the spectrograms of all its electrodes."""

@@ -1,0 +1,98 @@
+"""The paper's encoder with attention over electrodes, of which their mean is a special case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ssense.choices import BatchNorm, Precision
+from ssense.data.dataset import Pairs
+from ssense.files.weights import load_weights
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+
+_HEADS = 8
+
+
+class AttentionEncoder(SpectrogramEncoder):
+    """ResNet-18 on every electrode's image, and their mean by learned weights.
+
+    Each of several heads has a part of the embedding's dimensions. Its weight of an electrode is
+    the softmax, over the electrodes, of a product with a learned query plus a learned preference
+    for that electrode. Both begin at 0, so that training begins at the mean over electrodes.
+
+    Args:
+        precision: See `SpectrogramEncoder`.
+        batch_norm: See `SpectrogramEncoder`.
+        dimensions: Dimensions D of the embedding.
+        electrodes: Electrodes E of a sample, always the same.
+    """
+
+    def __init__(
+        self,
+        precision: Precision = "float32",
+        batch_norm: BatchNorm = "chunk",
+        dimensions: int = 512,
+        electrodes: int = 1,
+    ) -> None:
+        super().__init__(precision, batch_norm, dimensions)
+        heads = _heads(dimensions)
+        self.query = nn.Parameter(torch.zeros(heads, dimensions // heads))
+        self.preference = nn.Parameter(torch.zeros(electrodes, heads))
+
+    def weights(self, electrodes: Tensor) -> Tensor:
+        """Weights `[B, E, heads]` of embeddings `[B, E, D]`, which add to 1 over electrodes."""
+        match = (self._parts(electrodes) * self.query).sum(dim=-1)
+        weights: Tensor = (match / self.query.shape[1] ** 0.5 + self.preference).softmax(dim=1)
+        return weights
+
+    def pool(self, electrodes: Tensor) -> Tensor:
+        """One embedding `[B, D]` of those of the electrodes `[B, E, D]`, float32."""
+        weights = self.weights(electrodes).unsqueeze(-1)
+        return (weights * self._parts(electrodes)).sum(dim=1).flatten(1)
+
+    def _parts(self, electrodes: Tensor) -> Tensor:
+        """Embeddings by head `[B, E, heads, D / heads]`."""
+        return electrodes.view(*electrodes.shape[:2], *self.query.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSpec(ResNetSpec):
+    """Attention over electrodes, each embedded by the paper's ResNet-18.
+
+    Attributes:
+        weights: What ResNet-18 starts from, see `ResNetSpec`.
+        conv1: See `ResNetSpec`.
+        batch_norm: See `ResNetSpec`.
+    """
+
+    kind: ClassVar[str] = "attention"
+
+    def build(self, train: Pairs, precision: Precision) -> AttentionEncoder:
+        """The encoder that a training on some pairs starts from, see `EncoderSpec`."""
+        n_electrodes, (_, dimensions) = train.spectrograms.shape[1], train.targets.shape
+        of_one = build_encoder(self.weights, self.conv1, precision, self.batch_norm, dimensions)
+        with torch.device("meta"):
+            encoder = AttentionEncoder(precision, self.batch_norm, dimensions, n_electrodes)
+        encoder.resnet = of_one.resnet
+        encoder.query = nn.Parameter(torch.zeros(encoder.query.shape))
+        encoder.preference = nn.Parameter(torch.zeros(encoder.preference.shape))
+        encoder.resnet.crop(train.spectrograms.shape[-2:])
+        return encoder
+
+    def rebuild(self, state: Mapping[str, Tensor], precision: Precision) -> AttentionEncoder:
+        """The trained encoder of a state dictionary, see `EncoderSpec`."""
+        query, preference = state.get("query"), state.get("preference")
+        dimensions = 1 if query is None else query.numel()  # refused below
+        electrodes = 1 if preference is None else len(preference)
+        with torch.device("meta"):
+            encoder = AttentionEncoder(precision, self.batch_norm, dimensions, electrodes)
+        load_weights(encoder, state, assign=True)
+        return encoder
+
+
+def _heads(dimensions: int) -> int:
+    return _HEADS if dimensions % _HEADS == 0 else 1

@@ -1,0 +1,86 @@
+"""What every encoder is to the training: a module with a precision, and a specification of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from ssense.choices import Precision
+from ssense.data.dataset import Pairs
+
+
+class Encoder(nn.Module, ABC):
+    """Maps the spectrograms of a sentence's electrodes to one embedding.
+
+    Args:
+        precision: "float32", or "bf16": bfloat16 in products, with weights, normalisation
+            statistics and embeddings in float32.
+    """
+
+    def __init__(self, precision: Precision = "float32") -> None:
+        super().__init__()
+        self.precision = precision
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, D]` float32."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            return self.embed(x, dtype).float()
+
+    @abstractmethod
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embed spectrograms as `[B, D]`, in a type for products that autocast uses too."""
+
+    def trains_on_one(self, x: Tensor) -> bool:  # noqa: ARG002 - of some it depends on the shape
+        """Whether a single one of `[B, E, 1, F, T]` can pass by itself in training."""
+        return True
+
+    def norms(self) -> Iterator[nn.BatchNorm2d]:
+        """The batch normalisations, which see a chunk at a time."""
+        return (module for module in self.modules() if isinstance(module, nn.BatchNorm2d))
+
+    @contextmanager
+    def statistics_kept(self) -> Iterator[None]:
+        """Leave the running statistics as they are while images pass in training."""
+        for norm in self.norms():
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm in self.norms():
+                norm.track_running_stats = True
+
+
+class EncoderSpec(Protocol):
+    """The specification of an encoder: a frozen dataclass with a `kind`."""
+
+    def build(self, train: Pairs, precision: Precision) -> Encoder:
+        """The encoder that a training on some pairs starts from, on the CPU.
+
+        Random weights come from torch's global generator.
+
+        Raises:
+            UserError: Its weights can't be loaded, or it does not fit the pairs.
+        """
+        ...
+
+    def rebuild(self, state: Mapping[str, Tensor], precision: Precision) -> Encoder:
+        """The trained encoder of a state dictionary.
+
+        Raises:
+            ValueError: The state is another model's.
+        """
+        ...
+
+    def by_content(self) -> Self:
+        """The same specification, with what comes from a file named by its content."""
+        ...
+
+    def untrained(self) -> Self:
+        """The same specification with random weights, which need no download."""
+        ...

@@ -1,0 +1,211 @@
+"""An encoder from a file of the user's own, `my_encoder.py:MyEncoder`."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ssense.choices import Precision
+from ssense.data.dataset import Pairs
+from ssense.errors import UserError, one_line, printable
+from ssense.files.weights import load_weights
+from ssense.model.encoders.encoder import Encoder
+
+_SIZES = "electrodes", "frequencies", "frames", "dimensions"
+_EXAMPLES = 2
+_HOW_MADE = f"It is made with {', '.join(f'{name}=' for name in _SIZES)}."
+_HOW_USED = "It is given spectrograms [B, electrodes, frequencies, frames]."
+
+
+class OwnEncoder(Encoder):
+    """A user's module, and the sizes that it was made for.
+
+    Args:
+        precision: See `Encoder`.
+        make: The user's class: `make(electrodes=, frequencies=, frames=, dimensions=)` gives a
+            module that maps `[B, electrodes, frequencies, frames]` to `[B, dimensions]`.
+        sizes: The sizes, in that order.
+    """
+
+    sizes: Tensor
+
+    def __init__(self, precision: Precision, make: type[nn.Module], sizes: tuple[int, ...]) -> None:
+        super().__init__(precision)
+        self.module = make(**dict(zip(_SIZES, sizes, strict=True)))
+        self.register_buffer("sizes", torch.tensor(sizes))
+
+    def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:  # noqa: ARG002 - autocast has it
+        """Embed spectrograms as `[B, D]`."""
+        embeddings: Tensor = self.module(x.squeeze(2).float())
+        return embeddings
+
+    def trains_on_one(self, x: Tensor) -> bool:  # noqa: ARG002
+        """Never: the module may normalise by its batch."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSpec:
+    """An encoder of the user's own.
+
+    Attributes:
+        source: The file and the class in it, "FOLDER/my_encoder.py:MyEncoder".
+        content: Digest of the file; workers refuse a file of another.
+    """
+
+    kind: ClassVar[str] = "own"
+
+    source: str = ""
+    content: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError("its file is not named; the sweep's own encoder must be one")
+
+    @classmethod
+    def of(cls, source: str) -> OwnSpec:
+        """The specification of a file as it is now, by its whole path.
+
+        Raises:
+            UserError: There is no such file, or it names no class.
+        """
+        from ssense.files.digest import file_digest  # opens storages, which training does not
+
+        path, name = _parts(source)
+        return cls(source=f"{path.resolve()}:{name}", content=file_digest(path))
+
+    def build(self, train: Pairs, precision: Precision) -> OwnEncoder:
+        """The encoder that a training on some pairs starts from, tried on two of them.
+
+        Raises:
+            UserError: The file changed, can't be run, or what it makes does not embed.
+        """
+        sizes = (
+            train.spectrograms.shape[1],
+            *train.spectrograms.shape[-2:],
+            train.targets.shape[1],
+        )
+        with _told(self.source, _HOW_MADE):
+            encoder = OwnEncoder(precision, self._load(), sizes)
+        _try_out(encoder, sizes, self.source)
+        return encoder
+
+    def rebuild(self, state: Mapping[str, Tensor], precision: Precision) -> OwnEncoder:
+        """The trained encoder of a state dictionary, see `EncoderSpec`.
+
+        Raises:
+            UserError: The file changed, or can't be run.
+        """
+        sizes = state.get("sizes")
+        if sizes is None or sizes.shape != (len(_SIZES),):
+            raise ValueError("sizes are missing")
+        with _told(self.source, _HOW_MADE):
+            encoder = OwnEncoder(precision, self._load(), tuple(sizes.tolist()))
+        load_weights(encoder, state)
+        return encoder
+
+    def by_content(self) -> Self:
+        """The same specification without the place of the file."""
+        return replace(self, source=self.source.rpartition(":")[2])
+
+    def untrained(self) -> Self:
+        """The same specification: whatever it starts from is in the file."""
+        return self
+
+    def _load(self) -> type[nn.Module]:
+        from ssense.files.digest import file_digest
+
+        path, name = _parts(self.source)
+        if (found := file_digest(path)) != self.content:
+            raise UserError(
+                f"encoder {_short(self.source)} is not as it was: the digest of its file is {found}, "
+                f"not {self.content}. Restore it, or run the sweep again with it as it is now."
+            )
+        module_name = f"ssense_own_{self.content}"
+        if module_name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(module_name, path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[module_name] = module  # dataclasses and pickles look there
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[module_name]
+                raise
+        made = getattr(sys.modules[module_name], name, None)
+        if not (isinstance(made, type) and issubclass(made, nn.Module)):
+            found = "nothing" if made is None else type(made).__name__
+            raise UserError(
+                f"encoder {_short(self.source)}: {name} is {found}, not a class that extends "
+                "torch.nn.Module. Check its name."
+            )
+        return made
+
+
+def _short(source: str) -> str:
+    """The name of the file and the class, without folders."""
+    return printable(Path(source).name)
+
+
+def _parts(source: str) -> tuple[Path, str]:
+    """The file and the class that a source names.
+
+    Raises:
+        UserError: There is no such file, or no class is named.
+    """
+    place, colon, name = source.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise UserError(
+            f"encoder {printable(source)} names no class. Give FILE.py:CLASS, such as "
+            "my_encoder.py:MyEncoder."
+        )
+    path = Path(place)
+    if not path.is_file():
+        raise UserError(f"encoder {printable(place)}: no such file. Give FILE.py:CLASS.")
+    return path, name
+
+
+@contextmanager
+def _told(source: str, advice: str) -> Iterator[None]:
+    """Say in one line what a file of the user's raises."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"encoder {_short(source)}: {what}. {advice}") from error
+
+
+def _try_out(encoder: OwnEncoder, sizes: tuple[int, ...], source: str) -> None:
+    """Refuse an encoder that does not map made-up spectrograms to embeddings it can be trained by.
+
+    Raises:
+        UserError: The shape, type or values are others, or no weight has a gradient.
+    """
+    *shape, dimensions = sizes
+    given, wanted = [_EXAMPLES, *shape], [_EXAMPLES, dimensions]
+    state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    with torch.random.fork_rng(devices=[]), _told(source, _HOW_USED):
+        found = encoder.module(torch.rand(given))
+    problem = ""
+    if not isinstance(found, Tensor) or list(found.shape) != wanted:
+        made = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        problem = f"makes {made} of {given}, not {wanted}"
+    elif not math.isfinite(found.sum().item()):
+        problem = f"makes values that are not finite of {given}"
+    elif not found.requires_grad:
+        problem = "has no weight to train"
+    if problem:
+        raise UserError(f"encoder {_short(source)} {problem}. Check its class.")
+    encoder.load_state_dict(state)  # statistics of made-up spectrograms are none

@@ -1,0 +1,202 @@
+"""What every encoder keeps, whichever it is."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from ssense.engine.core.cell import Cell, signature
+from ssense.errors import UserError
+from ssense.files.plain_values import from_plain
+from ssense.model.encoders.attention import AttentionSpec
+from ssense.model.encoders.convolution import ConvolutionSpec
+from ssense.model.encoders.linear import LinearSpec
+from ssense.model.encoders.own import OwnSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
+from ssense.specification import plain
+from ssense.training.loop import evaluate, fit
+from ssense.training.sentences import SentenceSpec, TrainingSpec
+
+TRAIN, VALIDATION = np.arange(60), np.arange(60, 96)
+OWN = """
+import torch
+
+
+class Mine(torch.nn.Module):
+    def __init__(self, electrodes, frequencies, frames, dimensions):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(electrodes * frequencies * frames)
+        self.map = torch.nn.Linear(electrodes * frequencies * frames, dimensions)
+
+    def forward(self, x):
+        return self.map(self.norm(x.flatten(1)))
+"""
+
+
+@pytest.fixture(scope="module", params=["resnet-18", "attention", "convolution", "linear", "own"])
+def encoder(request, tmp_path_factory):
+    if request.param == "own":
+        file = tmp_path_factory.mktemp("own") / "mine.py"
+        file.write_text(OWN)
+        return OwnSpec.of(f"{file}:Mine")
+    return {
+        "resnet-18": ResNetSpec(weights="random"),
+        "attention": AttentionSpec(weights="random"),
+        "convolution": ConvolutionSpec(channels=8),
+        "linear": LinearSpec(start="random"),
+    }[request.param]
+
+
+def specification(encoder, **training):
+    return SentenceSpec(
+        encoder=encoder,
+        training=TrainingSpec(
+            **{"batch_size": 16, "max_epochs": 8, "learning_rate": 1e-3} | training
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(encoder, pairs):
+    return fit(pairs.select(TRAIN), pairs.select(VALIDATION), specification(encoder), seed=1)
+
+
+def test_it_learns(trained):
+    assert trained.history[-1]["loss"] < 0.7 * trained.history[0]["loss"]
+    assert trained.best["recall@10"] > 0.5  # chance is 10 of 36
+
+
+def test_it_embeds_as_its_state_does(encoder, trained, pairs):
+    rebuilt = specification(encoder).rebuild(trained.weights, pairs)
+    found = evaluate(specification(encoder), rebuilt, pairs.select(VALIDATION))
+    assert found == {name: trained.best[name] for name in found}
+    broken = dict(trained.weights)
+    broken.pop(next(iter(broken)))
+    with pytest.raises(ValueError, match=r"missing|unknown|shape"):
+        specification(encoder).rebuild(broken, pairs)
+
+
+def test_an_interrupted_training_ends_as_an_undisturbed_one(encoder, trained, pairs):
+    kept, epochs = [], count(1)
+
+    def stop(checkpoint):
+        if next(epochs) == 3:
+            kept.append(
+                checkpoint.__class__(
+                    **{
+                        name: {key: each.clone() for key, each in value.items()}
+                        if name in ("weights", "best_weights", "moments")
+                        else value
+                        for name, value in vars(checkpoint).items()
+                    }
+                )
+            )
+            raise KeyboardInterrupt
+
+    parts = pairs.select(TRAIN), pairs.select(VALIDATION)
+    with pytest.raises(KeyboardInterrupt):
+        fit(*parts, specification(encoder), seed=1, on_epoch=stop)
+    again = fit(*parts, specification(encoder), seed=1, resume=kept[0])
+    assert again.history == trained.history
+    assert all(map(torch.equal, again.weights.values(), trained.weights.values()))
+
+
+def test_bf16_is_float32_but_for_rounding(encoder, pairs):
+    x, _ = pairs.batch(torch.arange(20))
+    found = []
+    for precision in ("float32", "bf16"):
+        torch.manual_seed(0)
+        found.append(encoder.build(pairs, precision).eval()(x))
+    assert {each.dtype for each in found} == {torch.float32}
+    assert 0 < (found[0] - found[1]).norm() < 0.05 * found[0].norm()
+
+
+def test_its_signature_is_its_own_and_returns_from_its_plain_form(encoder):
+    spec = specification(encoder)
+    assert from_plain(SentenceSpec, plain(spec)) == spec
+    names = {
+        signature(Cell({}, 0), specification(each), "d")
+        for each in (encoder, ResNetSpec(), LinearSpec(), ConvolutionSpec(), AttentionSpec())
+    }
+    assert len(names) == 5  # a field in use tells this one from the defaults of its kind
+    assert spec.untrained().encoder.kind == encoder.kind
+
+
+def test_a_batch_in_chunks_has_the_gradient_of_the_whole_one_but_for_its_normalisation(pairs):
+    parts = pairs.select(TRAIN), pairs.select(VALIDATION)
+    whole, chunked = (
+        fit(*parts, specification(LinearSpec(start="random"), max_epochs=2, chunk=chunk), seed=0)
+        for chunk in (16, 5)
+    )
+    for ours, theirs in zip(whole.weights.values(), chunked.weights.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+
+
+BAD = {
+    "no class": ("x = 1", "Mine", "Mine is nothing, not a class"),
+    "no module": ("class Mine: pass", "Mine", "Mine is type, not a class that extends"),
+    "syntax": ("class Mine(", "Mine", "SyntaxError"),
+    "other arguments": (
+        "import torch\nclass Mine(torch.nn.Module):\n  def __init__(self, n): pass",
+        "Mine",
+        "unexpected keyword argument 'electrodes'. It is made with electrodes=, frequencies=",
+    ),
+    "shape": (
+        OWN.replace("frames, dimensions)\n\n", "frames, 7)\n\n"),
+        "Mine",
+        r"makes \[2, 7\] of \[2, 3, 8, 18\]",
+    ),
+    "fails": (OWN.replace("x.flatten(1)", "x.flatten(9)"), "Mine", "IndexError: Dimension out"),
+    "tuple": (OWN.replace("return self", "return x, self"), "Mine", "makes tuple of"),
+    "not finite": (OWN.replace("return self", "return self.map.bias[0] / 0 + self"), "Mine", "fin"),
+    "no weights": (
+        "import torch\nclass Mine(torch.nn.Module):\n"
+        "  def __init__(self, dimensions, **_):\n    super().__init__(); self.d = dimensions\n"
+        "  def forward(self, x): return x.flatten(1)[:, : self.d]",
+        "Mine",
+        "has no weight to train",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_an_encoder_of_ones_own_that_does_not_fit_is_one_line(fault, pairs, tmp_path):
+    code, name, message = BAD[fault]
+    (tmp_path / "mine.py").write_text(code.replace("self.map.bias[0] / 0", "x.sum() * torch.inf"))
+    spec = OwnSpec.of(f"{tmp_path / 'mine.py'}:{name}")
+    with pytest.raises(UserError, match=message) as error:
+        spec.build(pairs, "float32")
+    assert "\n" not in str(error.value)
+
+
+def test_an_encoder_that_was_edited_is_refused_and_named_by_its_content(pairs, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    spec = OwnSpec.of(f"{file}:Mine")
+    (tmp_path / "elsewhere").mkdir()
+    moved = tmp_path / "elsewhere" / "mine.py"
+    moved.write_text(OWN)
+    elsewhere = OwnSpec.of(f"{moved}:Mine")
+    assert elsewhere != spec
+    assert elsewhere.by_content() == spec.by_content()
+    file.write_text(OWN + "\n# edited")
+    with pytest.raises(UserError, match=r"mine\.py:Mine is not as it was"):
+        spec.build(pairs, "float32")
+    file.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        spec.build(pairs, "float32")
+
+
+def test_a_made_up_batch_leaves_no_trace(pairs, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    spec = OwnSpec.of(f"{tmp_path / 'mine.py'}:Mine")
+    torch.manual_seed(0)
+    built = spec.build(pairs, "float32")
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    torch.nn.Linear(3 * 8 * 18, 32)
+    assert torch.equal(after, torch.rand(1))
+    assert not built.module.norm.running_mean.any()
