@@ -127,7 +127,7 @@ class OwnSpec:
         path, name = _parts(self.source)
         if (found := file_digest(path)) != self.content:
             raise UserError(
-                f"encoder {_short(self.source)} is not as it was: the digest of its file is {found}, "
+                f"encoder {_short(self.source)} is not as it was: its file has the digest {found}, "
                 f"not {self.content}. Restore it, or run the sweep again with it as it is now."
             )
         module_name = f"ssense_own_{self.content}"
