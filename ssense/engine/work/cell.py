@@ -107,7 +107,7 @@ def run_cell(
     facts = _facts(cell, dataset, specification, split, pairs.device)
     checkpoint = _checkpoint_file(ledger, facts)
     left_off = checkpoint.load()
-    tried = {
+    facts |= {
         "attempts": _attempts(ledger, facts),
         "resumed_after": len(left_off.history) if left_off else 0,
         "checkpoint_refused": checkpoint.refused,
@@ -129,7 +129,7 @@ def run_cell(
         weights = trained.weights
         outcome = {"status": "done", "history": trained.history, "best_epoch": trained.best_epoch}
     timings = {"training": time.perf_counter() - start}
-    record = ledger.write(Record(**facts, **tried, **outcome, timings=timings), weights)
+    record = ledger.write(Record(**facts, **outcome, timings=timings), weights)
     checkpoint.delete()
     return record
 
