@@ -34,7 +34,7 @@ from ssense.engine.tasks.precompute import (
 )
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.errors import UserError
-from ssense.model.encoder import ResNetSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
 from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
