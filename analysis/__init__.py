@@ -1,1 +1,1 @@
-"""The counted look at held-out test splits: evaluation, statistics, figures."""
+"""Commands on what sweeps have left: evaluations, controls, comparisons, checks of a storage."""

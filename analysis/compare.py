@@ -61,6 +61,7 @@ from ssense.cli.screen import console, say
 from ssense.engine.core.power import smallest_detectable_effect
 from ssense.errors import UserError, one_line, printable
 from ssense.files.storage import write_whole
+from ssense.files.tables import csv_table
 
 TESTS_FILE, TABLES_FILE = "tests.csv", "tables.tex"
 """What is written into a folder."""
@@ -398,7 +399,7 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
     values = [row | more for row in comparison_values(compared.comparisons, metric)]
     legend = " ".join([*compared.words, *compared.unpaired])
     contents = {
-        ".csv": formats.csv_table(values),
+        ".csv": csv_table(values),
         ".tex": "\n".join(
             formats.latex_table(rows, legend if place == last else metric)
             for place, rows in enumerate(compared.tables)

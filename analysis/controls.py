@@ -76,6 +76,7 @@ from ssense.engine.view.tracking import Tracker
 from ssense.errors import UserError
 from ssense.files.markdown import markdown_table
 from ssense.files.storage import locate, open_storage, write_together
+from ssense.files.tables import csv_table
 from ssense.retrieval import metric_title
 
 TITLE = metric_title(PRIMARY)
@@ -326,8 +327,8 @@ def write_controls(
         "controls.md": "\n\n".join(parts) + "\n",
         "controls.txt": "\n".join(words) + "\n",
         "verdict.txt": explanation(controls) + "\n",
-        "controls.csv": formats.csv_table(value_rows(controls)),
-        "tests.csv": formats.csv_table(compared_rows(controls)),
+        "controls.csv": csv_table(value_rows(controls)),
+        "tests.csv": csv_table(compared_rows(controls)),
         **{f"controls.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS},
     }
     folder = ledger.folder / "controls"

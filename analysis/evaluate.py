@@ -84,6 +84,7 @@ from ssense.engine.view.tracking import Tracker
 from ssense.files.digest import digest
 from ssense.files.markdown import markdown_table
 from ssense.files.storage import names_in, open_storage, remove, write_together
+from ssense.files.tables import csv_table
 from ssense.retrieval import metric_title
 from ssense.training.loop import SELECTION_METRIC
 from ssense.training.tasks import TaskData
@@ -148,7 +149,7 @@ def write_report(
         CELLS_FILE: cells_csv(material.search),
     }
     for name, rows in number_tables(material).items():
-        files[f"{name}.csv"] = formats.csv_table(rows)
+        files[f"{name}.csv"] = csv_table(rows)
     for result in material.results:
         rows = [*table_rows(result.evaluation), *material.task.published()]
         words = " ".join([result.caption, *material.missing_note])
@@ -173,9 +174,9 @@ def noise_floor(ledger: Ledger) -> list[str]:
     found = ledger.reproductions()
     if not found:
         return []
-    worst = max(reproduction["at_best"][SELECTION_METRIC] for reproduction in found)
+    worst = max(reproduction.at_best[SELECTION_METRIC] for reproduction in found)
     cells = "one cell" if len(found) == 1 else f"{len(found)} cells"
-    if all(reproduction["exact"] for reproduction in found):
+    if all(reproduction.exact for reproduction in found):
         return [f"Noise floor: {cells}, trained once more, came out the same to the bit."]
     return [
         f"Noise floor: {cells}, trained once more, changed by up to {worst:.2f} points of "

@@ -44,6 +44,7 @@ from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.markdown import markdown_table
 from ssense.files.storage import open_storage, read_whole, write_together
+from ssense.files.tables import csv_table
 from ssense.retrieval import metric_title
 from ssense.training.sentences import SentenceSpec
 
@@ -294,7 +295,7 @@ def main(options: RecordingsOptions) -> None:
     contents = {
         "recordings.md": "\n\n".join(parts),
         "recordings.tex": "\n".join(latex),
-        "recordings.csv": formats.csv_table(values),
+        "recordings.csv": csv_table(values),
     }
     write_together(folder, contents)
     say(f"Tables: {folder}")

@@ -9,7 +9,9 @@ Each name is imported when it is first asked for, so that `import ssense` takes 
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssense.cli.interrupt import is_own_command, show_interrupts_in_one_line
@@ -17,65 +19,45 @@ from ssense.cli.interrupt import is_own_command, show_interrupts_in_one_line
 if is_own_command():  # before its own imports
     show_interrupts_in_one_line()
 
+# The one list of the public names. Type checkers take "X as X" for public, and make these imports;
+# at run time the list is read, and each is made when it is asked for.
 if TYPE_CHECKING:
-    from ssense.data.dataset import Dataset
-    from ssense.data.recordings.recording import Recording
-    from ssense.data.splits import Split, seeded_split, split_sentences
-    from ssense.data.synthetic.recording import write_synthetic
-    from ssense.data.synthetic.spec import SyntheticSpec
-    from ssense.errors import UserError
-    from ssense.model.losses import info_nce
-    from ssense.model.masking import Masking, mask_electrodes, mask_time_frequency
-    from ssense.retrieval import chance_metrics, retrieval_metrics
-    from ssense.signal.superlets import SuperletSpec, superlet_transform
-    from ssense.training.images import ImageSpec
-    from ssense.training.loop import evaluate, fit
-    from ssense.training.sentences import SentenceSpec
+    from ssense.data.dataset import Dataset as Dataset
+    from ssense.data.recordings.recording import Recording as Recording
+    from ssense.data.splits import Split as Split
+    from ssense.data.splits import seeded_split as seeded_split
+    from ssense.data.splits import split_sentences as split_sentences
+    from ssense.data.synthetic.recording import write_synthetic as write_synthetic
+    from ssense.data.synthetic.spec import SyntheticSpec as SyntheticSpec
+    from ssense.errors import UserError as UserError
+    from ssense.model.losses import info_nce as info_nce
+    from ssense.model.masking import Masking as Masking
+    from ssense.model.masking import mask_electrodes as mask_electrodes
+    from ssense.model.masking import mask_time_frequency as mask_time_frequency
+    from ssense.retrieval import chance_metrics as chance_metrics
+    from ssense.retrieval import retrieval_metrics as retrieval_metrics
+    from ssense.signal.superlets import SuperletSpec as SuperletSpec
+    from ssense.signal.superlets import superlet_transform as superlet_transform
+    from ssense.training.images import ImageSpec as ImageSpec
+    from ssense.training.loop import evaluate as evaluate
+    from ssense.training.loop import fit as fit
+    from ssense.training.sentences import SentenceSpec as SentenceSpec
 
-_HOMES = {
-    "Dataset": "ssense.data.dataset",
-    "ImageSpec": "ssense.training.images",
-    "Masking": "ssense.model.masking",
-    "Recording": "ssense.data.recordings.recording",
-    "SentenceSpec": "ssense.training.sentences",
-    "Split": "ssense.data.splits",
-    "SuperletSpec": "ssense.signal.superlets",
-    "SyntheticSpec": "ssense.data.synthetic.spec",
-    "UserError": "ssense.errors",
-    "chance_metrics": "ssense.retrieval",
-    "evaluate": "ssense.training.loop",
-    "fit": "ssense.training.loop",
-    "info_nce": "ssense.model.losses",
-    "mask_electrodes": "ssense.model.masking",
-    "mask_time_frequency": "ssense.model.masking",
-    "retrieval_metrics": "ssense.retrieval",
-    "seeded_split": "ssense.data.splits",
-    "split_sentences": "ssense.data.splits",
-    "superlet_transform": "ssense.signal.superlets",
-    "write_synthetic": "ssense.data.synthetic.recording",
-}
-__all__ = [
-    "Dataset",
-    "ImageSpec",
-    "Masking",
-    "Recording",
-    "SentenceSpec",
-    "Split",
-    "SuperletSpec",
-    "SyntheticSpec",
-    "UserError",
-    "chance_metrics",
-    "evaluate",
-    "fit",
-    "info_nce",
-    "mask_electrodes",
-    "mask_time_frequency",
-    "retrieval_metrics",
-    "seeded_split",
-    "split_sentences",
-    "superlet_transform",
-    "write_synthetic",
-]
+
+def _public_names() -> dict[str, str]:
+    """Each public name, with the module that the imports above take it from."""
+    source = ast.parse(Path(__file__).read_bytes())
+    return {
+        alias.asname: node.module
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+
+
+_HOMES = _public_names()
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,14 @@ def test_each_public_name_is_there_and_says_what_it_is_for(name):
     assert found.__module__ == ssense._HOMES[name]
     assert (found.__doc__ or "").strip()
     assert name in dir(ssense)
+
+
+@pytest.mark.parametrize("name", ssense.__all__)
+def test_each_public_name_is_in_the_documentation(name):
+    pages = "\n".join(path.read_text() for path in (REPOSITORY / "docs" / "api").glob("*.md"))
+    (shown,) = re.findall(rf"^::: {ssense._HOMES[name]}\n((?: .*\n)*)", pages, re.MULTILINE)
+    chosen = re.search(r"members: \[(.*)\]", shown)
+    assert chosen is None or name in chosen[1].split(", ")
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error_that_lists_those_that_are():

@@ -1,9 +1,7 @@
-"""Tables of any analysis: on screen, as LaTeX and CSV; those in Markdown are `markdown_table`'s."""
+"""Tables of any analysis on screen and as LaTeX, and how numbers are shown in them."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -81,12 +79,3 @@ def _latex(cell: object) -> str:
     text = visible(cell)
     guard = "{}" if text.lstrip().startswith(("[", "*")) else ""
     return guard + "".join(_LATEX.get(character, character) for character in text)
-
-
-def csv_table(rows: Rows) -> str:
-    """Write rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -7,6 +7,7 @@ place of data sets).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -114,39 +115,48 @@ def compare_subjects(
     Raises:
         UserError: See `subject_means`.
     """
-    bounds = bounds if chance is None else SHARES
     means = subject_means(scores)
     known = _exact_resolutions(scores) if resolutions is None else resolutions
-    rounded = max(each.rounded for found in known.values() for each in found.values())
-
-    def difference(
-        name: str, first: np.ndarray, second: np.ndarray, of_items: OfItems, ends: Bounds
-    ) -> Difference:
-        smallest = _smallest_variance(scores, known, of_items, shared)
-        return difference_over_seeds(name, first, second, 1, 0, smallest, rounded, ends)
-
-    def of_pair(a: str, b: str) -> OfItems:
-        return lambda _, found, resolution: resolution.variance_of_hits(found[a] - found[b])
-
+    difference = partial(_difference, scores, known, shared)
+    ends = bounds if chance is None else SHARES
     pairs = [
-        difference(f"{a} vs {b}", means[a], means[b], of_pair(a, b), bounds)
+        difference(f"{a} vs {b}", means[a], means[b], _hits_of_pair(a, b), ends)
         for a, b in pairs_of(means, baseline)
     ]
     if chance is None:
         return compare(pairs, equivalence)
     levels = np.array([chance[subject] for subject in scores])
-
-    def from_chance(name: str) -> OfItems:
-        return lambda subject, found, resolution: max(
-            resolution.variance_of_hits(values)
-            for values in (found[name], np.array([chance[subject]]))
-        )
-
     with_chance = [
-        difference(f"{name} vs chance", values, levels, from_chance(name), above(levels))
-        for name, values in means.items()
+        difference(f"{name} vs chance", each, levels, _hits_above(chance, name), above(levels))
+        for name, each in means.items()
     ]
     return compare(with_chance, equivalence) + compare(pairs, equivalence)
+
+
+def _difference(
+    scores: BySubject,
+    resolutions: Resolutions,
+    shared: bool,
+    name: str,
+    first: np.ndarray,
+    second: np.ndarray,
+    of_items: OfItems,
+    ends: Bounds,
+) -> Difference:
+    """The difference of two means over subjects, whose variance is at least that of the hits."""
+    rounded = max(each.rounded for found in resolutions.values() for each in found.values())
+    smallest = _smallest_variance(scores, resolutions, of_items, shared)
+    return difference_over_seeds(name, first, second, 1, 0, smallest, rounded, ends)
+
+
+def _hits_of_pair(a: str, b: str) -> OfItems:
+    return lambda _, found, resolution: resolution.variance_of_hits(found[a] - found[b])
+
+
+def _hits_above(chance: Mapping[str, float], name: str) -> OfItems:
+    return lambda subject, found, resolution: max(
+        resolution.variance_of_hits(values) for values in (found[name], np.array([chance[subject]]))
+    )
 
 
 def _exact_resolutions(scores: BySubject) -> Resolutions:

@@ -36,6 +36,7 @@ from ssense.data.things.responses import POSTERIOR
 from ssense.engine.core.cell import describe
 from ssense.files.markdown import markdown_table
 from ssense.files.storage import exists, locate
+from ssense.files.tables import csv_table
 from ssense.retrieval import chance_metrics
 from ssense.training.images import ImageSpec
 
@@ -292,6 +293,6 @@ def contents(
     return {
         "tables.md": "\n\n".join(parts) + "\n",
         "tables.tex": "\n".join(latex),
-        "scores.csv": formats.csv_table(score_rows(found)),
-        "tests.csv": formats.csv_table(comparison_values(comparisons, PRIMARY)),
+        "scores.csv": csv_table(score_rows(found)),
+        "tests.csv": csv_table(comparison_values(comparisons, PRIMARY)),
     }

@@ -1,1 +1,1 @@
-"""Tables of scores of any origin, read from files and compared."""
+"""Tables of scores of any origin, read from files."""

@@ -1,1 +1,1 @@
-"""Reading recordings, writing synthetic ones, shards of spectrograms, seeded splits."""
+"""Recordings and responses to images, read or made up; shards, datasets and seeded splits."""

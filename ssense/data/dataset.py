@@ -1,4 +1,4 @@
-"""A dataset: the spectrograms, sentences and text embeddings that cells train on."""
+"""A dataset of sentences: the spectrograms and text embeddings that cells train on."""
 
 from __future__ import annotations
 

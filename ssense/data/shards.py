@@ -114,13 +114,25 @@ def read_manifest(folder: UPath) -> Manifest:
     Raises:
         UserError: The manifest is missing, damaged, of another format version, or can't be read.
     """
+    manifest = find_manifest(folder)
+    if manifest is None:
+        raise UserError(
+            f"{folder} is not a shard folder: no {MANIFEST}. Delete it and run the sweep again."
+        )
+    return manifest
+
+
+def find_manifest(folder: UPath) -> Manifest | None:
+    """Read a folder's manifest, if it is there.
+
+    Raises:
+        UserError: The manifest is damaged, of another format version, or can't be read.
+    """
     path = folder / MANIFEST
     try:
         content = read_json(path)
     except FileNotFoundError:
-        raise UserError(
-            f"{folder} is not a shard folder: no {MANIFEST}. Delete it and run the sweep again."
-        ) from None
+        return None
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         shown = printable(str(version))

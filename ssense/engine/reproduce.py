@@ -7,11 +7,9 @@ if it exceeds them.
 
 from __future__ import annotations
 
-import math
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,12 +20,13 @@ from upath import UPath
 from ssense.cli.screen import say, step
 from ssense.engine.core.cell import Cell, describe, label, signature
 from ssense.engine.core.record import Record
+from ssense.engine.core.reproduction import Reproduction
 from ssense.engine.records.find import readable_ledgers, sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest, device_name, versions
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.errors import UserError, printable
-from ssense.retrieval import NonFiniteError, metric_title
+from ssense.retrieval import NonFiniteError
 from ssense.specification import configured
 from ssense.training.loop import Data, Fit, Specification, fit, validation_metrics
 from ssense.training.process import reset_process
@@ -37,42 +36,6 @@ _SIGNED = re.compile(r"[0-9a-f]*")
 
 _Shown = dict[str, dict[int, dict[str, tuple[Ledger, Record]]]]
 """Cells by label, seed and signature, each with the ledger that has it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reproduction:
-    """How a cell that was trained again differs from its record.
-
-    Attributes:
-        exact: Whether history and weights are the same to the bit.
-        best_epochs, epochs: The best epoch and the number of epochs, then and now.
-        at_best: Absolute difference of each metric at the best epochs, in points.
-        by_epoch: Largest absolute difference of a metric, in points, for the epochs of both.
-        loss: Largest absolute difference of the training loss over these epochs.
-        weights: Largest absolute difference of a value of the encoders; infinite where one has a
-            tensor that the other lacks.
-    """
-
-    exact: bool
-    best_epochs: tuple[int, int]
-    epochs: tuple[int, int]
-    at_best: Mapping[str, float]
-    by_epoch: Sequence[float]
-    loss: float
-    weights: float
-
-    def lines(self) -> list[str]:
-        """The findings in words."""
-        if self.exact:
-            return [f"Reproduced to the bit: {self.epochs[0]} epochs, and the weights of the best."]
-        best = ", ".join(f"{metric_title(name)} {gap:.2f}" for name, gap in self.at_best.items())
-        (then, now), (before, after) = self.best_epochs, self.epochs
-        return [
-            "Not reproduced to the bit. Largest differences:",
-            f"  at the best epoch ({then} of {before}, now {now} of {after}): {best} points",
-            f"  by epoch: {' '.join(f'{gap:.2f}' for gap in self.by_epoch)} points",
-            f"  training loss: {self.loss:.2g}; weights: {self.weights:.2g}",
-        ]
 
 
 def compare(record: Record, kept: Mapping[str, Tensor], again: Fit) -> Reproduction:
@@ -120,7 +83,7 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
     reproduction = compare(record, kept, again)
     for line in reproduction.lines():
         say(line)
-    ledger.keep_reproduction(record.signature, asdict(reproduction))
+    ledger.keep_reproduction(record.signature, reproduction)
     return reproduction
 
 
@@ -302,8 +265,9 @@ def _bytes(tensor: Tensor) -> Tensor:
     return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
-def _largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+def _largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float | None:
     if {name: t.shape for name, t in one.items()} != {name: t.shape for name, t in other.items()}:
-        return math.inf
+        return None
     gaps = [(one[name].double() - other[name].double()).abs().max() for name in one]
-    return torch.stack(gaps).max().item()
+    largest = torch.stack(gaps).max()
+    return largest.item() if largest.isfinite() else None

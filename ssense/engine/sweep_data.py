@@ -1,9 +1,9 @@
-"""The data of a sweep that is in the storage."""
+"""The dataset that a sweep of the storage was trained on, loaded again."""
 
 from __future__ import annotations
 
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.tasks.registry import TASKS
+from ssense.engine.tasks.registry import kept_data
 from ssense.errors import UserError
 from ssense.training.tasks import TaskData
 
@@ -15,12 +15,12 @@ def sweep_dataset(ledger: Ledger) -> TaskData:
         UserError: The dataset can't be read, or is no longer the same.
     """
     description = ledger.description()
-    origin, wanted = description.origin, description.sweep.dataset_digest
-    task = TASKS[description.task]
-    data = task.load(origin, ledger.storage)
+    wanted = description.sweep.dataset_digest
+    kept = kept_data(description.origin, ledger.storage)
+    data = kept.load()
     if data.digest != wanted:
         raise UserError(
             f"the dataset of {ledger.folder.name} was {wanted}, now it is {data.digest}: "
-            f"{task.changed(origin, ledger.storage)} have changed. Restore them."
+            f"{kept.parts} have changed. Restore them."
         )
     return data

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ssense.files.digest import digest
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 def python_files(folder: Path) -> Iterator[Path]:
@@ -29,6 +32,18 @@ def source_digest(files: Mapping[str, Path]) -> str:
         SyntaxError: A file is not Python.
     """
     return digest({name: _outline(ast.parse(path.read_bytes())) for name, path in files.items()})
+
+
+@cache
+def package_digest(*parts: str) -> str:
+    """Hash parts of this package, see `source_digest`; each is read once per process.
+
+    Args:
+        parts: Folders, with all that is below them, and modules: "signal", "targets/clip.py".
+    """
+    found = [_PACKAGE / part for part in parts]
+    paths = [path for part in found for path in (python_files(part) if part.is_dir() else [part])]
+    return source_digest({path.relative_to(_PACKAGE).as_posix(): path for path in paths})
 
 
 def _outline(node: Any) -> Any:

@@ -1,10 +1,12 @@
-"""Reading small CSV and JSON files: what is wrong with one becomes a one-line `UserError`."""
+"""Small CSV and JSON files: tables to write, and what is wrong with one read, in one line."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,16 @@ WHOLE_NUMBERS = 2.0**53  # below it a float64, as columns are read, holds every 
 _OTHER_SEPARATORS = {b"\t": "tabs", b";": "semicolons", b"|": "vertical bars"}
 _LONGEST_HEADER = 2**16  # bytes; a damaged file may have no second line
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def csv_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Write rows as CSV: a column for each key of any row, empty where a row lacks it."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def csv_columns(path: Path) -> list[str]:
@@ -73,7 +85,7 @@ def require_columns(path: Path, wanted: Sequence[str]) -> None:
         )
 
 
-def read_json(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+def read_json_as(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
     """Parse a JSON file whose top level must be a list or an object.
 
     Raises:

@@ -22,20 +22,35 @@ if TYPE_CHECKING:
     from upath import UPath
 
 CHECKSUM = "sha256"
+CODE = "code"
+"""Names in a file's header beside what the tensor depends on."""
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "U8": torch.uint8}
 _DTYPES |= {"I32": torch.int32, "I64": torch.int64}
 _LARGEST_HEADER = 2**20
 
 
 def write_tensor(
-    path: UPath, name: str, tensor: Tensor, origin: Mapping[str, str] | None = None
+    path: UPath,
+    name: str,
+    tensor: Tensor,
+    origin: Mapping[str, str] | None = None,
+    code: str = "",
 ) -> None:
     """Keep a tensor under a name, with what it depends on: the whole file or none.
+
+    Args:
+        path: The file to write.
+        name: The name to keep the tensor under.
+        tensor: The tensor, on the CPU.
+        origin: What the tensor was made from; it is compared when the tensor is read.
+        code: Version of the code that made it, a note that is not compared; empty for none.
 
     Raises:
         UserError: The file can't be written.
     """
     metadata = {**(origin or {}), CHECKSUM: _checksum(tensor)}
+    if code:
+        metadata[CODE] = code
     write_whole(path, safetensors.torch.save({name: tensor}, metadata=metadata))
 
 
@@ -79,6 +94,24 @@ def read_tensor(
     return tensor
 
 
+def tensor_code(path: UPath) -> str:
+    """The version of the code that made a tensor; empty where its file does not say.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        UserError: The file can't be read, or is damaged.
+    """
+    with reading(path) as file:
+        size = file.read(8)
+        content = size + file.read(min(int.from_bytes(size, "little"), _LARGEST_HEADER))
+    try:
+        return tensor_origin(content).get(CODE, "")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error)}). Delete it and run again."
+        ) from error
+
+
 def check_tensor_file(path: UPath) -> dict[str, str]:
     """Compare a file's checksum with its bytes, few at a time, whatever it holds.
 
@@ -97,6 +130,7 @@ def check_tensor_file(path: UPath) -> dict[str, str]:
         raise UserError(
             f"{path} is damaged (its checksum does not match). Delete it and run again."
         )
+    kept.pop(CODE, None)
     return kept
 
 

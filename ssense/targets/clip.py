@@ -166,13 +166,19 @@ def _offered(names: Sequence[str]) -> str:
     return f"Did you mean {' or '.join(names)}? " if names else ""
 
 
-def write_embeddings(path: UPath, embeddings: Tensor, origin: Mapping[str, str]) -> None:
+def write_embeddings(path: UPath, embeddings: Tensor, origin: Mapping[str, str], code: str) -> None:
     """Keep embeddings `[N, D]` with everything they depend on: the whole file or none.
+
+    Args:
+        path: The file to write.
+        embeddings: The embeddings, on the CPU.
+        origin: What they depend on.
+        code: Version of the code that made them, see `tensor_file.tensor_code`.
 
     Raises:
         UserError: The file can't be written.
     """
-    write_tensor(path, "embeddings", embeddings, origin)
+    write_tensor(path, "embeddings", embeddings, origin, code)
 
 
 def read_embeddings(path: UPath, n: int, origin: Mapping[str, str] | None = None) -> Tensor:

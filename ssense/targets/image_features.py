@@ -14,6 +14,7 @@ from ssense.data.things.images import ImageSet
 from ssense.data.things.pixels import Fit, images_digest, read_pixels
 from ssense.errors import UserError, printable
 from ssense.files.digest import digest, weights_identity
+from ssense.files.source_code import package_digest
 from ssense.files.storage import exists
 from ssense.precision import full_precision
 from ssense.targets.augmentations import (
@@ -36,6 +37,7 @@ VIEWS: dict[FeatureKind, tuple[Augmentation, ...]] = {
     "blurred": (FovealBlur(),),
 }
 _BATCH = 64
+_READERS = ("data/things/images.py", "data/things/pixels.py")  # of what a tower is fed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,22 +175,42 @@ def cached_features(
     Raises:
         UserError: The weights can't be loaded, or an image or a cached file is damaged.
     """
-    views = list(dict.fromkeys(view for kind in kinds for view in VIEWS[kind]))
     listed = images_digest(images)
-    origins = {view: feature_origin(listed, view, spec) for view in views}
-    paths = {v: folder / f"{spec.model}-{digest(o)}.safetensors" for v, o in origins.items()}
+    paths = feature_files(listed, kinds, spec, folder)
+    origins = {view: feature_origin(listed, view, spec) for view in paths}
     found = {
-        view: read_embeddings(paths[view], len(images), origins[view])
-        for view in views
-        if exists(paths[view])
+        view: read_embeddings(path, len(images), origins[view])
+        for view, path in paths.items()
+        if exists(path)
     }
-    missing = [view for view in views if view not in found]
+    missing = [view for view in paths if view not in found]
     if missing:
         found |= embed_images(images, missing, spec, device)
     for view in missing:
-        write_embeddings(paths[view], found[view], origins[view])
+        write_embeddings(paths[view], found[view], origins[view], feature_code())
     # As NeuroBridge does, the features are averaged as they are, without normalisation.
     return {kind: torch.stack([found[view] for view in VIEWS[kind]]).mean(dim=0) for kind in kinds}
+
+
+def feature_files(
+    images: str, kinds: Sequence[FeatureKind], spec: ImageTowerSpec, folder: UPath
+) -> dict[Augmentation, UPath]:
+    """Where the features of images are kept, or will be, by the view that each file is of.
+
+    Args:
+        images: Digest of the image list, see `images_digest`.
+        kinds: Kinds of features, each made of one or more views.
+        spec: Specification of the tower.
+        folder: Folder of the cache.
+    """
+    views = dict.fromkeys(view for kind in kinds for view in VIEWS[kind])
+    names = {view: digest(feature_origin(images, view, spec)) for view in views}
+    return {view: folder / f"{spec.model}-{name}.safetensors" for view, name in names.items()}
+
+
+def feature_code() -> str:
+    """Version of the code between image files and their features."""
+    return package_digest("targets", *_READERS, "precision.py")
 
 
 def feature_origin(images: str, view: Augmentation, spec: ImageTowerSpec) -> dict[str, str]:

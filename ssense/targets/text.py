@@ -13,6 +13,7 @@ from ssense.choices import TEXT_TOWER
 from ssense.data.repeats import TowerTexts, first_of
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, weights_identity
+from ssense.files.source_code import package_digest
 from ssense.files.storage import exists
 from ssense.files.tensor_file import read_tensor, write_tensor
 from ssense.targets.clip import frozen_clip, model_config, read_embeddings, write_embeddings
@@ -45,13 +46,22 @@ def cached_embeddings(sentences: Sequence[str], spec: TextSpec, folder: UPath) -
     Raises:
         UserError: The weights can't be loaded, or the cached file is damaged.
     """
-    origin = embedding_origin(sentences, spec)
-    path = folder / f"{spec.model}-{digest(origin)}.safetensors"
+    path, origin = embedding_file(sentences, spec, folder), embedding_origin(sentences, spec)
     if exists(path):
         return read_embeddings(path, len(sentences), origin)
     embeddings = embed_sentences(sentences, spec)
-    write_embeddings(path, embeddings, origin)
+    write_embeddings(path, embeddings, origin, embedding_code())
     return embeddings
+
+
+def embedding_file(sentences: Sequence[str], spec: TextSpec, folder: UPath) -> UPath:
+    """Where the embeddings of the sentences are kept, or will be."""
+    return folder / f"{spec.model}-{digest(embedding_origin(sentences, spec))}.safetensors"
+
+
+def embedding_code() -> str:
+    """Version of the code between sentences and their embeddings."""
+    return package_digest("targets")
 
 
 def embedding_origin(sentences: Sequence[str], spec: TextSpec) -> dict[str, str]:

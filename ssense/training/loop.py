@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -287,41 +287,81 @@ def fit(
     Raises:
         NonFiniteError: The loss of an epoch, or an embedding of its validation, is not finite.
     """
-    model = initial_model(specification, train, seed)
-    optimiser = specification.optimiser(model)
-    training = specification.training
-    order = torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER))
-    masks = torch.Generator(train.device).manual_seed(stream_seed(seed, Stream.MASKS))
-
-    history: list[dict[str, float]] = []
-    best_epoch, best_state = 0, {}
+    standing = _Standing.at_start(specification, train, seed)
     if resume is not None:
-        history += resume.history
-        best_epoch, best_state = resume.best_epoch, dict(resume.best_weights)
-        model.load_state_dict(resume.weights)
-        _set_moments(optimiser, model, resume.moments)
-        order.set_state(resume.order)
-        masks.set_state(resume.masks)
+        standing.resume(resume)
+    training, history = specification.training, standing.history
     torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
-    while len(history) < min(training.max_epochs, best_epoch + training.patience):
-        loss = _train_epoch(model, optimiser, train, specification, order, masks)
-        metrics = evaluate(specification, model, validation)
-        history.append({"epoch": len(history) + 1, "loss": loss, **metrics})
-        if not best_epoch or metrics[SELECTION_METRIC] > history[best_epoch - 1][SELECTION_METRIC]:
-            best_epoch, best_state = len(history), _cpu_copy(model)
-        on_epoch(
-            Checkpoint(
-                history=tuple(history),
-                best_epoch=best_epoch,
-                best_weights=best_state,
-                weights=model.state_dict(),
-                moments=_moments(optimiser, model),
-                order=order.get_state(),
-                masks=masks.get_state(),
-            )
-        )
+    while len(history) < min(training.max_epochs, standing.best_epoch + training.patience):
+        loss = _train_epoch(standing, train, specification)
+        standing.add(loss, evaluate(specification, standing.model, validation))
+        on_epoch(standing.checkpoint())
         torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
-    return Fit(history=history, best_epoch=best_epoch, weights=best_state)
+    return Fit(history=history, best_epoch=standing.best_epoch, weights=standing.best_weights)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Standing(Generic[Model]):
+    """Where a training stands: all that changes from epoch to epoch.
+
+    Attributes:
+        model: The model in training.
+        optimiser: The optimiser of the model.
+        order: Generator of the batches' order.
+        masks: Generator of the masks, on the device of the examples.
+        history: Training loss and validation metrics of each epoch so far.
+        best_epoch: The best epoch so far; 0 before the first.
+        best_weights: State dictionary of the best epoch, on the CPU.
+    """
+
+    model: Model
+    optimiser: Adam
+    order: torch.Generator
+    masks: torch.Generator
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def at_start(
+        cls, specification: Specification[Model, Part], train: Part, seed: int
+    ) -> _Standing[Model]:
+        """Before the first epoch of a seed."""
+        model = initial_model(specification, train, seed)
+        return cls(
+            model=model,
+            optimiser=specification.optimiser(model),
+            order=torch.Generator().manual_seed(stream_seed(seed, Stream.ORDER)),
+            masks=torch.Generator(train.device).manual_seed(stream_seed(seed, Stream.MASKS)),
+        )
+
+    def resume(self, reached: Checkpoint) -> None:
+        """Take up a training where a checkpoint of it was made."""
+        self.history += reached.history
+        self.best_epoch, self.best_weights = reached.best_epoch, dict(reached.best_weights)
+        self.model.load_state_dict(reached.weights)
+        _set_moments(self.optimiser, self.model, reached.moments)
+        self.order.set_state(reached.order)
+        self.masks.set_state(reached.masks)
+
+    def add(self, loss: float, metrics: Mapping[str, float]) -> None:
+        """Note an epoch that has ended, and keep its weights where it is the best so far."""
+        best = self.history[self.best_epoch - 1] if self.best_epoch else None
+        self.history.append({"epoch": len(self.history) + 1, "loss": loss, **metrics})
+        if best is None or metrics[SELECTION_METRIC] > best[SELECTION_METRIC]:
+            self.best_epoch, self.best_weights = len(self.history), _cpu_copy(self.model)
+
+    def checkpoint(self) -> Checkpoint:
+        """All that it takes to resume here; its tensors are those of the training, not copies."""
+        return Checkpoint(
+            history=tuple(self.history),
+            best_epoch=self.best_epoch,
+            best_weights=self.best_weights,
+            weights=self.model.state_dict(),
+            moments=_moments(self.optimiser, self.model),
+            order=self.order.get_state(),
+            masks=self.masks.get_state(),
+        )
 
 
 def evaluate(
@@ -348,16 +388,12 @@ def stream_seed(seed: int, stream: Stream, epoch: int = 0) -> int:
 
 
 def _train_epoch(
-    model: Model,
-    optimiser: Adam,
-    train: Part,
-    specification: Specification[Model, Part],
-    order: torch.Generator,
-    masks: torch.Generator,
+    standing: _Standing[Model], train: Part, specification: Specification[Model, Part]
 ) -> float:
+    model, optimiser, masks = standing.model, standing.optimiser, standing.masks
     model.train()
     total = torch.zeros((), device=train.device)  # summed on the device: no wait inside the epoch
-    shuffled = torch.randperm(len(train), generator=order).to(train.device)
+    shuffled = torch.randperm(len(train), generator=standing.order).to(train.device)
     for index in shuffled.split(specification.training.batch_size):
         total += specification.step(model, optimiser, train, index, masks) * len(index)
     mean = total.item() / len(train)

@@ -58,6 +58,7 @@ from ssense.data.splits import SplitKind
 from ssense.engine.core.cell import Cell, Configuration, signature
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
+from ssense.engine.core.reproduction import Reproduction
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
@@ -485,11 +486,21 @@ def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys)
 
 def test_the_noise_floor_is_the_largest_change_of_a_cell_trained_once_more(ledger):
     assert noise_floor(ledger) == []
-    ledger.keep_reproduction("a", {"exact": True, "at_best": {"recall@10": 0.0}})
+    same = Reproduction(
+        exact=True,
+        best_epochs=(1, 1),
+        epochs=(1, 1),
+        at_best={"recall@10": 0.0},
+        by_epoch=[0.0],
+        loss=0.0,
+        weights=0.0,
+    )
+    ledger.keep_reproduction("a", same)
     assert noise_floor(ledger) == [
         "Noise floor: one cell, trained once more, came out the same to the bit."
     ]
-    ledger.keep_reproduction("b", {"exact": False, "at_best": {"recall@10": 0.7}})
+    other = dataclasses.replace(same, exact=False, at_best={"recall@10": 0.7})
+    ledger.keep_reproduction("b", other)
     (note,) = noise_floor(ledger)
     assert "2 cells, trained once more, changed by up to 0.70 points of Recall@10" in note
 

@@ -27,6 +27,7 @@ from analysis.report.sentences import published_rows
 from analysis.verify import find_faults, main
 from ssense.data.shards import MANIFEST, read_sentences
 from ssense.engine.core.record import Record
+from ssense.engine.core.reproduction import Reproduction
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.plan import other_sweeps
 from ssense.engine.records.description import FORMAT_VERSION
@@ -41,7 +42,15 @@ from ssense.files.sealed_json import CHECKSUM, sealed
 from ssense.files.storage import locate, upload, write_whole
 from ssense.model.encoders.spectrogram_encoder import trained_encoder
 
-EXACT = {"exact": True, "at_best": {"recall@10": 0.0}}
+EXACT = Reproduction(
+    exact=True,
+    best_epochs=(1, 1),
+    epochs=(2, 2),
+    at_best={"recall@10": 0.0},
+    by_epoch=[0.0, 0.0],
+    loss=0.0,
+    weights=0.0,
+)
 
 
 @pytest.fixture(scope="module")

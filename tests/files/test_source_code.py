@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ssense.files.source_code import python_files, source_digest
+import ssense
+from ssense.files.source_code import package_digest, python_files, source_digest
 
 SOURCE = '''"""What the module is for."""
 
@@ -88,3 +89,11 @@ def test_files_that_editors_hide_are_none_of_it(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     assert {*python_files(tmp_path)} == {tmp_path / "one.py", tmp_path / "room/two.py"}
+
+
+def test_parts_of_the_package_are_folders_and_modules_by_their_place():
+    package = Path(ssense.__file__).parent
+    files = {f"signal/{p.name}": p for p in (package / "signal").glob("*.py")}
+    assert package_digest("signal") == source_digest(files)
+    both = files | {"targets/clip.py": package / "targets" / "clip.py"}
+    assert package_digest("signal", "targets/clip.py") == source_digest(both)

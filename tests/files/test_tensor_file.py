@@ -6,7 +6,7 @@ import torch
 from upath import UPath
 
 from ssense.errors import UserError
-from ssense.files.tensor_file import check_tensor_file, read_tensor, write_tensor
+from ssense.files.tensor_file import check_tensor_file, read_tensor, tensor_code, write_tensor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8])
@@ -37,3 +37,16 @@ def test_what_is_damaged_or_something_else_is_one_line(tmp_path):
     path.write_bytes(whole[:-1])
     with pytest.raises(UserError, match=r"file is damaged \(.*\)\. Delete it and run again\."):
         read_tensor(path, "name")
+
+
+def test_the_version_of_the_code_is_a_note_that_nothing_is_compared_with(tmp_path):
+    path, origin = UPath(tmp_path / "file"), {"made": "here"}
+    write_tensor(path, "name", torch.ones(8), origin)
+    assert tensor_code(path) == ""
+    write_tensor(path, "name", torch.ones(8), origin, code="abc")
+    assert tensor_code(path) == "abc"
+    assert check_tensor_file(path) == origin
+    assert torch.equal(read_tensor(path, "name", origin), torch.ones(8))
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(UserError, match=r"file is damaged \(.*\)\. Delete it and run again\."):
+        tensor_code(path)

@@ -51,7 +51,7 @@ from ssense.data.repeats import TowerTexts, normalised, repeat_groups
 from ssense.data.splits import FRACTIONS
 from ssense.errors import printable
 from ssense.files.markdown import markdown_table
-from ssense.files.tables import listing, read_json
+from ssense.files.tables import listing, read_json_as
 from ssense.signal.contacts import MOST_ON_A_SHAFT, clean_label, read_names
 
 AUXILIARY = "not neural"
@@ -375,7 +375,7 @@ def _plain(value: object) -> float | str:
 def _channels(
     recording: Recording, segments: Segments, spec: SegmentSpec, datasets: list[str]
 ) -> Channels:
-    labels = [clean_label(label) for label in read_json(recording.files["labels"], list)]
+    labels = [clean_label(label) for label in read_json_as(recording.files["labels"], list)]
     reasons = left_out(recording, spec.electrodes)
     unused: dict[str, list[str]] = {reason: [] for reason in (AUXILIARY, *REASONS, UNLABELLED)}
     for label in labels:

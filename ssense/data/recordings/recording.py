@@ -31,7 +31,7 @@ from ssense.data.recordings.timeline import Timeline, read_timeline
 from ssense.data.recordings.transcript import Transcript, read_transcript
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, file_digest
-from ssense.files.tables import listing, read_json, require_file
+from ssense.files.tables import listing, read_json_as, require_file
 from ssense.signal.contacts import (
     LONGEST_LABEL,
     clean_label,
@@ -263,7 +263,7 @@ def _find_signals(root: Path, stem: str) -> Path:
 
 def _read_metadata(path: Path) -> tuple[str, str]:
     """Title of the movie, and the folder of its transcript."""
-    metadata = read_json(path, dict)
+    metadata = read_json_as(path, dict)
     movie, title = metadata.get("filename"), metadata.get("title")
     if not isinstance(movie, str) or not _names_a_folder(movie):
         raise UserError(
@@ -281,7 +281,7 @@ def _names_a_folder(name: str) -> bool:
 
 
 def _read_labels(path: Path) -> list[str]:
-    labels: list[str] = read_json(path, list)
+    labels: list[str] = read_json_as(path, list)
     _check_label_lengths([label for label in labels if isinstance(label, str)], path)
     odd = [label for label in labels if not isinstance(label, str) or not clean_label(label)]
     if odd or not labels:
@@ -352,7 +352,7 @@ def _check_length(length_s: float, path: Path) -> None:
 
 
 def _read_corrupted(path: Path, subject: str) -> list[str]:
-    by_subject = read_json(path, dict)
+    by_subject = read_json_as(path, dict)
     if subject not in by_subject:
         raise UserError(
             f"{path} has no entry {subject}. Found: {listing(list(by_subject))}. "

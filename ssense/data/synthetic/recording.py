@@ -46,7 +46,7 @@ from ssense.data.synthetic.sentence_timings import SentenceTimings
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
 from ssense.errors import UserError
 from ssense.files.storage import write_folder
-from ssense.files.tables import read_json
+from ssense.files.tables import read_json_as
 
 SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
 
@@ -105,7 +105,7 @@ def holds_synthetic(
 ) -> bool:
     """Whether `root` already holds the recording of this very specification."""
     path = root / "subject_metadata" / f"{SUBJECT}_{TRIAL}_metadata.json"
-    return path.is_file() and read_json(path, dict) == _metadata(settled(spec, timings), timings)
+    return path.is_file() and read_json_as(path, dict) == _metadata(settled(spec, timings), timings)
 
 
 def settled(spec: SyntheticSpec, timings: SentenceTimings | None) -> SyntheticSpec:

@@ -40,7 +40,7 @@ from ssense.choices import Part
 from ssense.data.things.images import METADATA
 from ssense.data.things.responses import INFO, POSTERIOR
 from ssense.files.storage import write_folder
-from ssense.files.tables import read_json
+from ssense.files.tables import read_json_as
 
 RECORD = "synthetic.json"
 
@@ -82,7 +82,7 @@ def write_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> None:
 
 def holds_synthetic_things(root: Path, spec: SyntheticThingsSpec) -> bool:
     """Whether `root` already holds the data of this very specification."""
-    return (root / RECORD).is_file() and read_json(root / RECORD, dict) == _record(spec)
+    return (root / RECORD).is_file() and read_json_as(root / RECORD, dict) == _record(spec)
 
 
 def image_latents(spec: SyntheticThingsSpec, part: Part) -> np.ndarray:

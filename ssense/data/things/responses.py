@@ -26,7 +26,7 @@ from ssense.choices import Part
 from ssense.data.things.images import ImageSet
 from ssense.errors import UserError, printable
 from ssense.files.restricted_pickle import load_restricted
-from ssense.files.tables import listing, read_json
+from ssense.files.tables import listing, read_json_as
 
 POSTERIOR = (
     *("P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8"),
@@ -195,7 +195,7 @@ def _info(path: Path) -> dict[str, Any]:
     """Channels and times of a bare array, from the file beside it or one folder up."""
     for folder in (path.parent, path.parent.parent):
         if (folder / INFO).exists():
-            info: dict[str, Any] = read_json(folder / INFO, dict)
+            info: dict[str, Any] = read_json_as(folder / INFO, dict)
             return info
     raise UserError(
         f"{path} is a bare array, with no {INFO} (ch_names and times) beside it or one folder up. "

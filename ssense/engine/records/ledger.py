@@ -19,7 +19,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import safetensors.torch
@@ -27,6 +27,7 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.engine.core.record import Record
+from ssense.engine.core.reproduction import Reproduction
 from ssense.engine.records.description import (
     FORMAT_VERSION,
     Description,
@@ -47,7 +48,6 @@ from ssense.files.storage import (
     subfolders_with,
     write_whole,
 )
-from ssense.training.loop import SELECTION_METRIC
 
 SWEEPS = "sweeps"
 COPIES = "records.json.gz"
@@ -193,16 +193,16 @@ class Ledger:
                 raise UserError(f"{path} has NaN or infinity in {name}. {advice}")
         return weights
 
-    def keep_reproduction(self, signature: str, found: Mapping[str, Any]) -> None:
+    def keep_reproduction(self, signature: str, found: Reproduction) -> None:
         """Keep how a cell differed when it was trained again, in place of an earlier time.
 
         Raises:
             UserError: The storage can't be written to.
         """
-        write_sealed(self.folder / "reproductions" / f"{signature}.json", found)
+        write_sealed(self.folder / "reproductions" / f"{signature}.json", asdict(found))
 
-    def reproductions(self) -> list[dict[str, Any]]:
-        """How cells differed that were trained again, see `reproduce.Reproduction`.
+    def reproductions(self) -> list[Reproduction]:
+        """How cells differed that were trained again.
 
         Raises:
             UserError: A reproduction is damaged, or the storage can't be read.
@@ -257,25 +257,11 @@ def _as_record(cells: UPath, signature: str, content: Any) -> Record:
     return record
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Reproduced:
-    """What a report takes of a reproduction, by name and type."""
-
-    exact: bool
-    at_best: Mapping[str, float]
-
-
-def _as_reproduction(path: UPath, content: bytes) -> dict[str, Any]:
-    """Read a reproduction; what a report takes of it is as it must be."""
+def _as_reproduction(path: UPath, content: bytes) -> Reproduction:
     try:
-        plain = unsealed(parse_json(path, content))
-        known = {each.name for each in fields(_Reproduced)}
-        found = from_plain(_Reproduced, {n: v for n, v in plain.items() if n in known})
-        if SELECTION_METRIC not in found.at_best:
-            raise ValueError(f"at_best has no {SELECTION_METRIC}")
+        return from_plain(Reproduction, unsealed(parse_json(path, content)))
     except ValueError as error:
         raise UserError(
             f"{path} is not a reproduction ({one_line(error)}). Delete it, and reproduce the cell "
             "again with --cell."
         ) from error
-    return plain

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Self
 
 import torch
 from upath import UPath
 
+from ssense.cli.screen import say
 from ssense.engine.core.origin import Origin
 from ssense.engine.core.sweep import Family
 from ssense.training.loop import SELECTION_RANK, Examples, Splittable
@@ -63,6 +64,20 @@ class DataPlan(Splittable, Protocol):
     def origin(self) -> Origin:
         """What the sweep keeps of where the dataset comes from."""
         ...
+
+
+def say_other_code(made: Mapping[UPath, str], now: str) -> None:
+    """Say what is kept that another version of the code has made, if anything is.
+
+    Args:
+        made: The version that made each file or folder; empty where it was not noted.
+        now: The version that would make it now.
+    """
+    if others := [str(path) for path, code in made.items() if code not in ("", now)]:
+        say(
+            "  computed by another version of the code. If it computes otherwise now, delete "
+            f"{', '.join(others)}."
+        )
 
 
 def first_poor_split(data: Splittable, kind: str, seeds: Iterable[int]) -> tuple[int, int] | None:

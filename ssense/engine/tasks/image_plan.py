@@ -25,14 +25,15 @@ from ssense.data.things.pixels import FORMAT_VERSION as PIXELS_VERSION
 from ssense.data.things.pixels import cached_pixels, images_digest
 from ssense.engine.core.origin import ImageOrigin, ImageSource
 from ssense.engine.core.sweep import Family
-from ssense.engine.tasks.data_plan import first_poor_split
+from ssense.engine.tasks.data_plan import first_poor_split, say_other_code
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, weights_identity
+from ssense.files.tensor_file import tensor_code
 from ssense.specification import configured
 from ssense.targets.clip import embedding_dimensions
 from ssense.targets.galleries import class_centres
 from ssense.targets.image_features import FORMAT_VERSION as FEATURES_VERSION
-from ssense.targets.image_features import cached_features, tower_px
+from ssense.targets.image_features import cached_features, feature_code, feature_files, tower_px
 from ssense.training.images import ImageSpec
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device
@@ -65,8 +66,10 @@ class ImagePlan:
         weights = weights_identity(tower.weights)
         made: list[Any] = [tower.model, weights, tower.fit, tower.image_px]
         made += [FEATURES_VERSION, PIXELS_VERSION]
+        # A gallery trains nothing, but validation retrieves from it, which chooses the epoch and is
+        # the result that a cell is judged by; where the test chooses, from the other images too.
         if source.gallery == "class-centre":
-            made += [source.gallery, images_digest(self._more_images)]
+            made += [source.gallery, self._more_pictures]
         split = source.subject, self.n_validation, source.split_seed
         return digest(self.things.digest, *self._pictures, *made, *split)
 
@@ -145,6 +148,7 @@ class ImagePlan:
         name = f"{self.source.image_tower.model}, {self.source.image_tower.weights} weights"
         with step(f"Image features: {name}"):
             self._features()
+        say_other_code({path: tensor_code(path) for path in self._feature_files()}, feature_code())
 
     def is_made(self) -> bool:
         """Nothing is left to make: responses were read, and `warm` embeds the images."""
@@ -190,6 +194,18 @@ class ImagePlan:
             made["class-centre"] = self._class_centres(parts[0]["original"], folder, device)
         return {kind: features.numpy() for kind, features in made.items()}
 
+    def _feature_files(self) -> list[UPath]:
+        """Where the features are kept that `_features` reads or makes."""
+        source, folder = self.source, self.storage / "features"
+        wanted = [(pictures, source.kinds) for pictures in self._pictures]
+        if source.gallery == "class-centre":
+            wanted.append((self._more_pictures, ("original",)))
+        return [
+            path
+            for pictures, kinds in wanted
+            for path in feature_files(pictures, kinds, source.image_tower, folder).values()
+        ]
+
     def _class_centres(self, training: Tensor, folder: UPath, device: torch.device) -> Tensor:
         shown, test = self._images
         more, tower = self._more_images, self.source.image_tower
@@ -223,6 +239,10 @@ class ImagePlan:
     def _pictures(self) -> tuple[str, str]:
         training, test = self._images
         return images_digest(training), images_digest(test)
+
+    @cached_property
+    def _more_pictures(self) -> str:
+        return images_digest(self._more_images)
 
     @property
     def _images(self) -> tuple[ImageSet, ImageSet]:

@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import torch
 from torch.nn.functional import normalize
 from upath import UPath
 
-import ssense
 from ssense.choices import SplitKind
 from ssense.cli.screen import count, say, step
 from ssense.data import shards
@@ -38,10 +37,10 @@ from ssense.data.shards import Manifest, Shard
 from ssense.data.splits import Split, split_sentences
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family
-from ssense.engine.tasks.data_plan import first_poor_split
+from ssense.engine.tasks.data_plan import first_poor_split, say_other_code
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, file_digest
-from ssense.files.source_code import python_files, source_digest
+from ssense.files.source_code import package_digest
 from ssense.files.storage import (
     exists,
     local_copy,
@@ -50,12 +49,20 @@ from ssense.files.storage import (
     write_json,
     write_whole,
 )
+from ssense.files.tensor_file import tensor_code
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
 from ssense.specification import identity, plain
 from ssense.targets.clip import embedding_dimensions
-from ssense.targets.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
+from ssense.targets.text import (
+    TextSpec,
+    cached_embeddings,
+    embedding_code,
+    embedding_file,
+    embedding_origin,
+    tower_texts,
+)
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device, keep_freed_memory
 from ssense.training.sentences import SentenceSpec
@@ -63,9 +70,6 @@ from ssense.training.sentences import SentenceSpec
 DATA_REPORT = "data_report.md"
 """File beside the shards that says what they hold, for people."""
 
-_PACKAGE = Path(ssense.__file__).parent
-_ROOMS = ("signal", "data/recordings")
-"""Folders of the code that features depend on."""
 _SMALL_BYTES = 32 * 10**6
 """Size of spectrograms up to which this process makes them sooner than workers have started."""
 _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
@@ -216,6 +220,8 @@ class DatasetPlan:
         with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
             cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")
             tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")
+        kept = embedding_file(self.segments.text, self.text_spec, self.storage / "text")
+        say_other_code({kept: tensor_code(kept)}, embedding_code())
 
     def is_made(self) -> bool:
         """Whether the spectrograms are there already."""
@@ -225,13 +231,9 @@ class DatasetPlan:
         """Compute the spectrograms on the running Ray, see `make_shards`."""
         sentences, electrodes, frequencies, frames = self.shape
         size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
-        if self.is_made():
+        if (made := shards.find_manifest(self.shard_folder)) is not None:
             say(f"Spectrograms: {size}, there already")
-            if shards.read_manifest(self.shard_folder).code not in ("", feature_code()):
-                say(
-                    "  computed by another version of the code. If it computes otherwise now, "
-                    f"delete {self.shard_folder}."
-                )
+            say_other_code({self.shard_folder: made.code}, feature_code())
             return
         with step(f"Spectrograms: {size}"):
             work = make_shards(self, on_shard=count("shards"), use_gpus=use_gpus)
@@ -477,13 +479,9 @@ def make_shards(plan: DatasetPlan, on_shard: OnShard, *, use_gpus: bool | None =
     return Work(sum(row["transform_s"] for row in made), sum(row["worker_s"] for row in made))
 
 
-@cache
 def feature_code() -> str:
     """Version of the code between a recording's samples and its spectrograms."""
-    files = {
-        f"{room}/{path.name}": path for room in _ROOMS for path in python_files(_PACKAGE / room)
-    }
-    return source_digest(files | {"precompute.py": Path(__file__)})
+    return package_digest("signal", "data/recordings", "engine/tasks/precompute.py")
 
 
 def _save_for_people(plan: DatasetPlan, manifest: Manifest) -> None:

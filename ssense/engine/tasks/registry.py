@@ -1,60 +1,79 @@
-"""The tasks by name: what the engine asks of each about a sweep that there is already."""
+"""Every task by the origin of its data: what the engine asks of it about a sweep that is there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from upath import UPath
 
-from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
+from ssense.data.dataset import Dataset
+from ssense.data.things.dataset import ImageDataset
+from ssense.engine.core.origin import ImageOrigin, Origin, RecordingOrigin
 from ssense.engine.tasks.image_plan import plan_images
 from ssense.engine.tasks.precompute import DATA_REPORT, load_dataset
 from ssense.training.tasks import TaskData
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A task, as far as it is not its specification's business.
+class KeptData(Protocol):
+    """The data that a sweep was trained on, as far as the storage still has them."""
 
-    Every function takes the origin that a sweep keeps, of the task's own type, and the storage.
+    @property
+    def parts(self) -> str:
+        """What must have changed, for a message, where they are another dataset now."""
+        ...
 
-    Attributes:
-        load: Loads the dataset that the sweep was trained on; may raise UserError.
-        changed: Names, for a message, what must have changed where that is another dataset now.
-        data_report: The report on the data, to be shown beside the sweep; None without one.
-    """
+    @property
+    def report(self) -> UPath | None:
+        """The report on the data, to be shown beside the sweep; None without one."""
+        ...
 
-    load: Callable[[Any, UPath], TaskData]
-    changed: Callable[[Any, UPath], str]
-    data_report: Callable[[Any, UPath], UPath | None]
+    def load(self) -> TaskData:
+        """The dataset.
 
-
-def _load_sentences(origin: RecordingOrigin, storage: UPath) -> TaskData:
-    return load_dataset(origin.shards, origin.text, storage)
-
-
-def _load_images(origin: ImageOrigin, storage: UPath) -> TaskData:
-    return plan_images(origin.source, storage).load()
+        Raises:
+            UserError: It can't be read.
+        """
+        ...
 
 
-def _shards(origin: RecordingOrigin, storage: UPath) -> UPath:
-    return storage / "shards" / origin.shards
+@dataclass(frozen=True)
+class _Sentences:
+    origin: RecordingOrigin
+    storage: UPath
+
+    @property
+    def parts(self) -> str:
+        return f"shards of {self._shards}, or the text weights {self.origin.text.weights},"
+
+    @property
+    def report(self) -> UPath:
+        return self._shards / DATA_REPORT
+
+    @property
+    def _shards(self) -> UPath:
+        return self.storage / "shards" / self.origin.shards
+
+    def load(self) -> Dataset:
+        return load_dataset(self.origin.shards, self.origin.text, self.storage)
 
 
-TASKS: dict[str, Task] = {
-    RecordingOrigin.kind: Task(
-        load=_load_sentences,
-        changed=lambda origin, storage: (
-            f"shards of {_shards(origin, storage)}, or the text weights {origin.text.weights},"
-        ),
-        data_report=lambda origin, storage: _shards(origin, storage) / DATA_REPORT,
-    ),
-    ImageOrigin.kind: Task(
-        load=_load_images,
-        changed=lambda *_: "responses, images or tower",
-        data_report=lambda *_: None,
-    ),
-}
-"""Every task by the `kind` of its specification, which is that of its origin too."""
+@dataclass(frozen=True)
+class _Images:
+    origin: ImageOrigin
+    storage: UPath
+
+    parts = "responses, images or tower"
+    report = None
+
+    def load(self) -> ImageDataset:
+        return plan_images(self.origin.source, self.storage).load()
+
+
+def kept_data(origin: Origin, storage: UPath) -> KeptData:
+    """The data of a sweep by the origin that it keeps, which is of its task's own type."""
+    match origin:
+        case RecordingOrigin():
+            return _Sentences(origin, storage)
+        case ImageOrigin():
+            return _Images(origin, storage)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.matrix import standing
 from ssense.engine.core.record import Record
 from ssense.engine.search.search import Search
+from ssense.files.tables import csv_table
 from ssense.training.loop import validation_metrics
 
 CELLS_FILE = "cells.csv"
@@ -22,13 +21,7 @@ def cells_csv(search: Search) -> bytes:
     configuration; for a finished cell, its best epoch's validation metrics (fractions) and that
     epoch; seconds of training, device, signature, and why it failed. Unknown values are empty.
     """
-    rows = cell_rows(search)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return csv_table(cell_rows(search)).encode()
 
 
 def cell_rows(search: Search) -> list[dict[str, object]]:

@@ -24,6 +24,7 @@ from ssense.engine.records.provenance import code_versions
 from ssense.engine.records.reports import Report
 from ssense.engine.search.search import Search
 from ssense.files.digest import digest
+from ssense.files.markdown import markdown_table
 from ssense.retrieval import metric_title
 from ssense.specification import settings
 from ssense.training.loop import SELECTION_METRIC, SELECTION_RANK, validation_metrics
@@ -289,22 +290,23 @@ def note(matrix: Matrix, description: Description) -> str:
     n_rows, n_families, n_seeds = len(matrix.rows), len(matrix.families), len(matrix.seeds)
     score = f"validation {metric_title(matrix.metric)}, %"
     leaders = [
-        f"| {family} | {row.name} | {row.n_done} of {len(row.states)} | {mean_and_sd(row)} |"
+        {
+            "family": family,
+            "leader": row.name,
+            "seeds": f"{row.n_done} of {len(row.states)}",
+            score: mean_and_sd(row),
+        }
         for family, row in matrix.leaders.items()
     ]
-    lines = [
-        f"| family | leader | seeds | {score} |",
-        "| --- | --- | --- | --- |",
-        *leaders,
-        "",
+    words = (
         f"{n_rows} configuration{'s' * (n_rows != 1)} in {n_families} "
         f"famil{'y' if n_families == 1 else 'ies'} x {n_seeds} seed{'s' * (n_seeds != 1)} "
         f"({' '.join(map(str, matrix.seeds))}) on {origin.subject}, "
         f"{origin.title}. Frozen tower: {origin.tower}. Seeds are spent by the policy "
         f"`{description.policy}`. Cells: {cells}; all of them are in `{MATRIX_FILE}`, under "
-        "Artifacts.",
-    ]
-    return "\n".join(lines)
+        "Artifacts."
+    )
+    return f"{markdown_table(leaders)}\n{words}" if leaders else words
 
 
 def row_records(search: Search, row: Row) -> list[Record]:

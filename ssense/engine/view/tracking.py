@@ -40,7 +40,7 @@ from ssense.engine.records.provenance import counting
 from ssense.engine.records.reports import Report, Table, keep_report, kept_reports, table_file
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
-from ssense.engine.tasks.registry import TASKS
+from ssense.engine.tasks.registry import kept_data
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.matrix_figure import matrix_figure
 from ssense.engine.view.mlflow_database import (
@@ -141,7 +141,7 @@ class Tracker:
                 runs += [cell_run(search, row, record) for record in records]
         self._put_runs(runs)
         self._queue.put(lambda: self._delete_others({run.key for run in runs}))
-        report = TASKS[description.task].data_report(description.origin, self._storage)
+        report = kept_data(description.origin, self._storage).report
         if report is not None:
             self._queue.put(lambda: self._keep_report(report))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 from ray import tune
 
+from ssense.data.splits import Split
 from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
@@ -22,6 +25,9 @@ from ssense.training.checkpoint import CheckpointFile
 from ssense.training.loop import Data, OnDevice, Specification, fit
 from ssense.training.process import assigned_device, reset_process
 from ssense.training.tasks import TaskSpec
+
+_CIRCUMSTANCES = ("signature", "device", "versions", "threads", "instructions", "code_digest")
+"""What the bits of a result depend on; a checkpoint of other circumstances is not used."""
 
 
 class CellTrainable(tune.Trainable):
@@ -98,28 +104,14 @@ def run_cell(
     """
     start = time.perf_counter()
     split = dataset.split(specification.split, cell.seed)
-    common = {
-        "signature": signature(cell, specification, dataset.digest),
-        "configuration": dict(cell.configuration),
-        "seed": cell.seed,
-        "dataset_digest": dataset.digest,
-        "sizes": {part: len(rows) for part, rows in vars(split).items()},
-        **provenance(pairs.device, split),
-        "worker": f"{platform.node()}:{os.getpid()}",
-    }
-    # The bits of a result depend on all of this; a checkpoint of other circumstances is not used.
-    circumstances = ("signature", "device", "versions", "threads", "instructions", "code_digest")
-    checkpoint_path = ledger.checkpoint_path(common["signature"])
-    # What a worker was writing when it was killed: by now this cell has no worker but this one.
-    remove_partial_files(checkpoint_path.parent, abandoned_s=0)
-    checkpoint = CheckpointFile(checkpoint_path, {name: common[name] for name in circumstances})
+    facts = _facts(cell, dataset, specification, split, pairs.device)
+    checkpoint = _checkpoint_file(ledger, facts)
     left_off = checkpoint.load()
-    earlier = ledger.record(common["signature"])
-    if earlier and not earlier.done and earlier.code_digest == common["code_digest"]:
-        common["attempts"] = earlier.attempts + 1
-    common["resumed_after"] = len(left_off.history) if left_off else 0
-    common["checkpoint_refused"] = checkpoint.refused
-
+    facts |= {
+        "attempts": _attempts(ledger, facts),
+        "resumed_after": len(left_off.history) if left_off else 0,
+        "checkpoint_refused": checkpoint.refused,
+    }
     spec: Specification[Any, Any] = configured(specification, cell.configuration)
     weights = None
     try:
@@ -137,6 +129,39 @@ def run_cell(
         weights = trained.weights
         outcome = {"status": "done", "history": trained.history, "best_epoch": trained.best_epoch}
     timings = {"training": time.perf_counter() - start}
-    record = ledger.write(Record(**common, **outcome, timings=timings), weights)
+    record = ledger.write(Record(**facts, **outcome, timings=timings), weights)
     checkpoint.delete()
     return record
+
+
+def _facts(
+    cell: Cell, dataset: Data, specification: TaskSpec, split: Split, device: torch.device
+) -> dict[str, Any]:
+    """What is known of a cell before it is trained, as fields of its record."""
+    return {
+        "signature": signature(cell, specification, dataset.digest),
+        "configuration": dict(cell.configuration),
+        "seed": cell.seed,
+        "dataset_digest": dataset.digest,
+        "sizes": {part: len(rows) for part, rows in vars(split).items()},
+        **provenance(device, split),
+        "worker": f"{platform.node()}:{os.getpid()}",
+    }
+
+
+def _checkpoint_file(ledger: Ledger, facts: Mapping[str, Any]) -> CheckpointFile:
+    """The checkpoint of a cell, of these circumstances; its folder is left without partial files.
+
+    What a worker was writing when it was killed can go: by now the cell has no worker but this one.
+    """
+    path = ledger.checkpoint_path(facts["signature"])
+    remove_partial_files(path.parent, abandoned_s=0)
+    return CheckpointFile(path, {name: facts[name] for name in _CIRCUMSTANCES})
+
+
+def _attempts(ledger: Ledger, facts: Mapping[str, Any]) -> int:
+    """In how many calls of the sweep the same code has tried the cell, this one included."""
+    earlier = ledger.record(facts["signature"])
+    if earlier and not earlier.done and earlier.code_digest == facts["code_digest"]:
+        return earlier.attempts + 1
+    return 1

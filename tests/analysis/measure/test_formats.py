@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import csv
 import io
 
 import pytest
 from rich.console import Console
 
 from analysis.measure.formats import (
-    csv_table,
     latex_table,
     p_value,
     plain,
@@ -86,15 +84,6 @@ def test_a_name_of_several_lines_is_one_row():
     ]
     name = r"a\textbackslash{}nb\textbackslash{}u2028\textbackslash{}x1b[31m"
     assert name + r" & 1 \\" in latex_table(rows, "").splitlines()
-
-
-def test_csv_comes_back():
-    assert list(csv.DictReader(io.StringIO(csv_table(ROWS)))) == ROWS
-
-
-def test_csv_keeps_every_digit():
-    text = csv_table([{"seed": 3, "mrr": 1 / 3}])
-    assert text == "seed,mrr\n3,0.3333333333333333\n"
 
 
 def test_the_screen_shows_every_cell():

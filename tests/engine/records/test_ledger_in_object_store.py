@@ -18,6 +18,7 @@ from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
+from ssense.engine.core.reproduction import Reproduction
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.plan import other_sweeps
 from ssense.engine.records.description import FORMAT_VERSION, Description
@@ -61,6 +62,18 @@ for number in range(n):
 main(["-H", "127.0.0.1", "-p", "0"])
 """
 ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
+
+
+def reproduction(points: float) -> Reproduction:
+    return Reproduction(
+        exact=False,
+        best_epochs=(1, 2),
+        epochs=(30, 30),
+        at_best={"recall@10": points},
+        by_epoch=[points, 0.0],
+        loss=0.25,
+        weights=None,
+    )
 
 
 def record(number: int) -> Record:
@@ -242,13 +255,12 @@ def test_cells_and_reproductions_are_found(ledger, s3):
     assert ledger.reproductions() == []
     for number in range(3):
         ledger.write(record(number))
-        found = {"exact": False, "at_best": {"recall@10": number}}
-        ledger.keep_reproduction(record(number).signature, found)
+        ledger.keep_reproduction(record(number).signature, reproduction(number))
     write_whole(ledger.checkpoint_path("f" * 16), b"begun")
     before = len(s3.requests())
     assert ledger.n_begun() == 4
     assert len(s3.requests()) == before + 1
-    assert [each["at_best"]["recall@10"] for each in ledger.reproductions()] == [0, 1, 2]
+    assert ledger.reproductions() == [reproduction(number) for number in range(3)]
 
 
 def test_a_damaged_record_is_named_in_one_line(ledger):

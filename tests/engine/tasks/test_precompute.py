@@ -34,8 +34,10 @@ from ssense.engine.tasks.precompute import (
 )
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.errors import UserError
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.signal.superlets import SuperletSpec, spectrogram
 from ssense.targets.text import TextSpec
+from ssense.training.sentences import SentenceSpec
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -333,3 +335,24 @@ def test_too_few_sentences_for_a_split(tmp_path):
     write_synthetic(tmp_path / "few", SyntheticSpec(sentences=3, electrodes=5))
     with pytest.raises(UserError, match="sentences are too few for a random split"):
         plan_of(tmp_path / "few", tmp_path)
+
+
+# ---------------------------------------------------------------- embeddings by another version
+
+
+def test_text_embeddings_of_another_version_of_the_code_are_said_to_be_so(
+    recording_folder, tmp_path, monkeypatch, capsys
+):
+    plan, spec = (
+        plan_of(recording_folder, tmp_path),
+        SentenceSpec(encoder=ResNetSpec(weights="random")),
+    )
+    plan.warm(spec)
+    plan.warm(spec)
+    assert "version of the code" not in capsys.readouterr().out
+    monkeypatch.setattr(precompute, "embedding_code", lambda: "0" * 32)
+    plan.warm(spec)
+    (kept,) = (path for path in (tmp_path / "text").iterdir() if "tokens" not in path.name)
+    said = "".join(capsys.readouterr().out.split())
+    line = f"computed by another version of the code. If it computes otherwise now, delete {kept}."
+    assert line.replace(" ", "") in said
