@@ -32,6 +32,9 @@ from ssense.data.recordings.signal_quality import (
     CLIPPED_SHARE,
     FLAT_SHARE,
     FLAT_STEPS,
+    IMPULSE,
+    LINES_HZ,
+    OFF_LINE_HZ,
     OUT_OF_SCALE_FACTOR,
     PROBE_S,
     PROBES,
@@ -132,12 +135,14 @@ class Signals:
             microvolts if the file is; None where no electrode is.
         dead_s: Total time that the recording is without signal.
         flat_share: Share of the other time that a kept electrode is without signal, where notable.
+        impulses: Impulses a minute of a kept electrode that has any.
         doubts: Signs that the samples are not brain signals in microvolts, a sentence each.
     """
 
     spread_uv: float | None
     dead_s: float
     flat_share: dict[str, float]
+    impulses: dict[str, float]
     doubts: tuple[str, ...]
 
 
@@ -422,15 +427,21 @@ def _signals(recording: Recording, segments: Segments) -> Signals:
     flat = {
         name: quality.flat_share[name] for name in segments.electrodes if name in quality.flat_share
     }
+    impulses = {
+        name: quality.impulses[name] for name in segments.electrodes if name in quality.impulses
+    }
     return Signals(
         spread_uv=quality.spread_uv if known else None,
         dead_s=float(dead),
         flat_share=flat,
-        doubts=tuple(_signal_doubts(quality, flat)),
+        impulses=impulses,
+        doubts=tuple(_signal_doubts(quality, flat, impulses)),
     )
 
 
-def _signal_doubts(quality: SignalQuality, flat_share: dict[str, float]) -> Iterator[str]:
+def _signal_doubts(
+    quality: SignalQuality, flat_share: dict[str, float], impulses: dict[str, float]
+) -> Iterator[str]:
     spread_uv, (least_uv, most_uv) = quality.spread_uv, _BRAIN_UV
     if spread_uv < least_uv or spread_uv >= most_uv:
         units = (unit for least, most, unit in _UNITS if least <= spread_uv < most)
@@ -443,8 +454,11 @@ def _signal_doubts(quality: SignalQuality, flat_share: dict[str, float]) -> Iter
         shown = [f"{printable(name)} ({why})" for name, why in quality.left_out.items()]
         yield f"not used because of the signal: {listing(shown, most=6)}"
     if flat_share:
-        shown = [f"{name} {_percent(share)}" for name, share in flat_share.items()]
+        shown = [f"{printable(name)} {_percent(share)}" for name, share in flat_share.items()]
         yield f"kept, but without signal for part of the time: {listing(shown, most=6)}"
+    if impulses:
+        shown = [f"{printable(name)} {n:.2g} a minute" for name, n in impulses.items()]
+        yield f"kept, but with impulses of a single sample: {listing(shown, most=6)}"
 
 
 def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Rate:
@@ -643,20 +657,34 @@ def _signals_text(signals: Signals) -> str:
 
 
 def _signals_details(signals: Signals) -> list[str]:
-    rows = [(name, _percent(share)) for name, share in signals.flat_share.items()]
+    rows = [
+        (
+            printable(name),
+            _percent(signals.flat_share.get(name, 0.0)),
+            f"{signals.impulses.get(name, 0.0):.2g}",
+        )
+        for name in dict.fromkeys([*signals.flat_share, *signals.impulses])
+    ]
+    mains = " or ".join(f"{hz - OFF_LINE_HZ:g} to {hz + OFF_LINE_HZ:g} Hz" for hz in LINES_HZ)
     looked = (
         f"Every channel was checked in {PROBES} stretches of {PROBE_S:g} s over the movie, and up "
         f"to {REFERENCES} channels throughout. A signal that changes by no more than "
         f"{FLAT_STEPS:g} steps of its converter, or {100 * FLAT_SHARE:g} % of its usual change, in "
         f"{CELL_S:g} s counts as missing; the recording counts as without signal where half of its "
-        "channels do. Left out are channels that are constant, without signal for most of the "
-        "time, another one but for a factor and an offset, nothing but 50 or 60 Hz and their "
-        "harmonics, at their own extremes in over "
+        "channels do. An impulse is a single sample over "
+        f"{IMPULSE:g} standard deviations off both its neighbours; everything else is judged "
+        "without it. Left out are channels that are constant, without signal for most of the "
+        "time or but for impulses, with impulses in most of the time, another one but for a factor "
+        f"and an offset, nothing but mains ({mains} and their harmonics), another tone, or a drift "
+        "with either or alone, at their own extremes in over "
         f"{100 * CLIPPED_SHARE:g} % of the samples, NaN, "
         "infinite or over a kilovolt anywhere among these, or of a standard deviation over "
         f"{OUT_OF_SCALE_FACTOR:g} times above or below the median channel's."
     )
-    return [looked, *([_table(("electrode", "without signal"), rows)] if rows else [])]
+    return [
+        looked,
+        *([_table(("electrode", "without signal", "impulses a minute"), rows)] if rows else []),
+    ]
 
 
 def _rate_text(rate: Rate) -> str:

@@ -4,26 +4,46 @@ Every channel is looked at in `PROBES` stretches spread over the movie, and up t
 channels throughout, to find where the recording as a whole has no signal. A stretch that hardly
 changes counts as without signal, and so does one in which the last bit of the converter toggles:
 noise alone makes the samples of a living channel differ. It makes those of two channels differ too:
-a channel that is another one times a factor, plus an offset, is a copy.
+a channel that is another one times a factor, plus an offset, is a copy. And it can't be predicted:
+what a drift and a sine describe to the last bit is no brain. Single samples far off both their
+neighbours are set aside first, so that nothing hides behind them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft, signal
 
 CONSTANT = "constant"
 IDENTICAL = "identical to another"
 COPIED = "a copy of another but for offset and factor"
 MAINS = "nothing but the mains"
+TONE = "nothing but a tone"
+DRIFT = "nothing but a drift or hum"
+IMPULSES = "mostly impulses"
 CLIPPED = "clipped"
 SILENT = "mostly without signal"
 NO_VOLTAGE = "NaN or beyond a kilovolt"
 OUT_OF_SCALE = "out of scale with the others"
-BY_SIGNAL = (CONSTANT, SILENT, IDENTICAL, COPIED, MAINS, CLIPPED, NO_VOLTAGE, OUT_OF_SCALE)
+BY_SIGNAL = (
+    CONSTANT,
+    SILENT,
+    IMPULSES,
+    IDENTICAL,
+    COPIED,
+    MAINS,
+    TONE,
+    DRIFT,
+    CLIPPED,
+    NO_VOLTAGE,
+    OUT_OF_SCALE,
+)
 
 PROBES = 32
 PROBE_S = 1.0
@@ -38,6 +58,17 @@ COPY_ERROR = 1e-3  # standard deviations, by rounding; the noise of amplifiers i
 # than this share of it is rounding, which z-scoring would blow up.
 NOTHING_LEFT = 1e-3
 LINES_HZ = (50.0, 60.0)
+OFF_LINE_HZ = 1.0  # generators and clocks stray so far; grids stray 0.2 Hz at most
+HARMONICS_HZ = 1000.0  # rectifiers reach so far
+LOWEST_TONE_HZ = 4.0  # slower ones are drifts, in stretches of a second
+TONE_SHARE = 0.9  # share of a channel's stretches
+NEARLY = 0.05  # share left over where a first estimate of the frequency is a good one
+REFINEMENTS = 4  # of a frequency; each squares the error
+ROUNDED = 1.2 / 12**0.5  # steps of the converter: what rounding leaves, and a fifth more
+IMPULSE = 20.0  # standard deviations within a cell; spikes of epilepsy last many samples
+# Where most samples are equal there is no such deviation, but one that the impulses make: n in a
+# hundred make one of sqrt(n) tenths of their height.
+LONE_IMPULSE = 2.0
 GAP_S = 0.05  # so long a run of equal samples is a gap, also within a cell
 LEAST_GAP = 16  # samples
 LEAST_CELL = 32  # samples: at low rates a few equal ones are chance
@@ -52,7 +83,7 @@ NOTABLE_SHARE = 0.05  # share of a channel's time without signal
 OUT_OF_SCALE_FACTOR = 100.0
 USUAL_SPREAD_UV = 50.0  # decides between two halves of a recording that differ
 
-_BLOCK_CELLS = 2**14  # cells of one channel in memory at a time
+_BLOCK_SAMPLES = 2**22  # samples of one channel in memory at a time
 
 Read = Callable[[str, Sequence[tuple[int, int]]], list[np.ndarray]]
 """Reader of stretches [start, stop) of an electrode: arrays [stop - start], microvolts."""
@@ -67,6 +98,7 @@ class SignalQuality:
         dead: Stretches [start, stop) in which the recording has no signal, int64 [stretches, 2],
             within the movie and in order.
         flat_share: Share of the other time that an electrode is without signal, where notable.
+        impulses: Impulses a minute of an electrode that has any, in what was read of it.
         spread_uv: Standard deviation of an electrode, median over those that are of use,
             microvolts if the file is in microvolts; NaN where none is.
         sketches: Samples spread over the signal of each electrode, less the mean of each cell,
@@ -76,6 +108,7 @@ class SignalQuality:
     left_out: dict[str, str]
     dead: np.ndarray
     flat_share: dict[str, float]
+    impulses: dict[str, float]
     spread_uv: float
     sketches: dict[str, np.ndarray]
 
@@ -105,18 +138,25 @@ class _Probe:
         flat: Whether it hardly changes in a cell, bool [cells].
         missing: Share of each cell that is without signal, float64 [cells].
         flat_uv: The change that is hardly one, peak to peak.
+        impulse_uv: The height that makes a single sample an impulse.
+        impulses: Number of impulses in each cell, int64 [cells].
+        hidden: Whether it has a signal by its impulses only.
         same: Hash of all samples.
         sketch: Samples spread over each cell, less their mean, float64 [cells, samples].
+        predictable: Reason why its samples follow from each other, "" if they do not.
     """
 
     flat: np.ndarray
     missing: np.ndarray
     flat_uv: float
+    impulse_uv: float
+    impulses: np.ndarray
+    hidden: bool
     same: bytes
     sketch: np.ndarray
     voltage: bool
     constant: bool
-    mains: bool
+    predictable: str
     clipped: bool
     spread_uv: float
 
@@ -138,11 +178,11 @@ def signal_quality(
     cell = max(LEAST_CELL, round(CELL_S * rate_hz))
     n_cells = len(movie) // cell
     if not n_cells:
-        return SignalQuality({}, np.empty((0, 2), np.int64), {}, np.nan, {})
+        return SignalQuality({}, np.empty((0, 2), np.int64), {}, {}, np.nan, {})
     cells = _probed_cells(n_cells, max(1, round(PROBE_S * rate_hz / cell)))
     probes = {name: _probe(read, name, movie.start, cell, cells, rate_hz) for name in electrodes}
-    references = {name: probes[name].flat_uv for name in _references(probes)}
-    dead, invalid = _dead_cells(read, references, movie.start, cell, n_cells)
+    references = {name: probes[name] for name in _references(probes)}
+    dead, invalid, throughout = _dead_cells(read, references, movie.start, cell, n_cells)
     alive = ~dead[cells]
     copies = _copies(probes, alive)
     left_out: dict[str, str] = {}
@@ -155,6 +195,11 @@ def signal_quality(
         elif share > NOTABLE_SHARE:
             flat_share[name] = share
         seen.add(probe.same)
+    per_minute = 60 * rate_hz / cell
+    impulses = {
+        name: float(throughout.get(name, probe.impulses).mean()) * per_minute
+        for name, probe in probes.items()
+    }
     spread_uv = {name: p.spread_uv for name, p in probes.items() if name not in left_out}
     for name in _out_of_scale(spread_uv):
         left_out[name] = OUT_OF_SCALE
@@ -166,6 +211,7 @@ def signal_quality(
         left_out,
         stretches,
         flat_share,
+        {name: n for name, n in impulses.items() if n and name not in left_out},
         float(np.median(spreads)) if spreads else np.nan,
         {
             name: probe.sketch[alive].ravel().astype(np.float32)
@@ -181,14 +227,14 @@ def _reason(probe: _Probe, flat_share: float, seen: bool, copy: bool, invalid: b
     if probe.constant:
         return CONSTANT
     if flat_share > DEAD_SHARE:
-        return SILENT
+        return IMPULSES if probe.hidden else SILENT
+    if (probe.impulses > 0).mean() > DEAD_SHARE:
+        return IMPULSES
     if seen:
         return IDENTICAL
     if copy:
         return COPIED
-    if probe.mains:
-        return MAINS
-    return CLIPPED if probe.clipped else ""
+    return probe.predictable or (CLIPPED if probe.clipped else "")
 
 
 def _out_of_scale(spread_uv: dict[str, float]) -> list[str]:
@@ -214,24 +260,64 @@ def _probe(
     read: Read, name: str, start: int, cell: int, cells: np.ndarray, rate_hz: float
 ) -> _Probe:
     stretches = [(start + a * cell, start + b * cell) for a, b in _runs_of(cells)]
-    samples = np.concatenate(read(name, stretches)).reshape(-1, cell)
+    read_samples = np.concatenate(read(name, stretches)).reshape(-1, cell)
+    impulse_uv = _impulse_uv(read_samples)
+    impulses = _impulses(read_samples, impulse_uv)
+    samples = _without(impulses, read_samples)
     flat_uv = _flat_uv(samples)
     flat = _is_flat(samples, flat_uv)
     varying = samples[~flat].ravel()
     varying = varying[np.abs(varying) <= LARGEST_UV]
     extremes = (varying == varying.max()) | (varying == varying.min()) if len(varying) else varying
+    starts = np.flatnonzero(np.diff(cells, prepend=-2) > 1)
+    spoilt = flat | impulses.any(axis=1)
+    whole = [run for run in np.split(np.arange(len(cells)), starts[1:]) if not spoilt[run].any()]
     return _Probe(
         flat=flat,
         missing=np.where(flat, 1.0, _in_gaps(samples, max(LEAST_GAP, round(GAP_S * rate_hz)))),
         flat_uv=flat_uv,
-        same=hashlib.sha256(samples.tobytes()).digest(),
-        sketch=_sketch(samples),
-        voltage=_is_voltage(samples),
-        constant=bool(samples.min() == samples.max()),
-        mains=_is_mains(samples[~flat], rate_hz),
+        impulse_uv=impulse_uv,
+        impulses=impulses.sum(axis=1),
+        hidden=bool(
+            impulses.any() and _is_flat(read_samples, _flat_uv(read_samples)).mean() <= DEAD_SHARE
+        ),
+        same=hashlib.sha256(read_samples.tobytes()).digest(),
+        sketch=_sketch(read_samples),
+        voltage=_is_voltage(read_samples),
+        constant=bool(read_samples.min() == read_samples.max()),
+        predictable=_predictable([samples[run].ravel() for run in whole], rate_hz),
         clipped=bool(len(varying) and extremes.mean() > CLIPPED_SHARE),
         spread_uv=_spread(varying),
     )
+
+
+def _impulse_uv(samples: np.ndarray) -> float:
+    """The height above its neighbours that makes a sample of cells [cells, samples] an impulse."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        around = samples - np.median(samples, axis=1, keepdims=True)
+        usual_uv = 1.4826 * float(np.median(np.abs(around)))
+        return IMPULSE * usual_uv if usual_uv else LONE_IMPULSE * float(np.std(around))
+
+
+def _impulses(samples: np.ndarray, impulse_uv: float) -> np.ndarray:
+    """Which samples [cells, samples] stand alone, bool: far off both neighbours, which are alike.
+
+    The first and the last of a cell have one neighbour only, and are none.
+    """
+    alone = np.zeros(samples.shape, bool)
+    before, after = samples[:, :-2], samples[:, 2:]
+    with np.errstate(invalid="ignore", over="ignore"):
+        height_uv = np.abs(samples[:, 1:-1] - (before + after) / 2)
+        alone[:, 1:-1] = (height_uv > impulse_uv) & (np.abs(after - before) < height_uv)
+    return alone
+
+
+def _without(impulses: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """The samples [cells, samples] with the one before in place of each impulse."""
+    if not impulses.any():
+        return samples
+    kept = np.where(impulses, 0, np.arange(samples.shape[1]))
+    return np.take_along_axis(samples, np.maximum.accumulate(kept, axis=1), axis=1)
 
 
 def _in_gaps(samples: np.ndarray, least: int) -> np.ndarray:
@@ -243,24 +329,106 @@ def _in_gaps(samples: np.ndarray, least: int) -> np.ndarray:
     return shares
 
 
-def _is_mains(samples: np.ndarray, rate_hz: float) -> bool:
-    """Whether cells [cells, samples] hold a line of the mains and its harmonics, and nothing else.
+def _predictable(stretches: Sequence[np.ndarray], rate_hz: float) -> str:
+    """Why the samples of stretches [samples] follow from each other, "" if they do not.
 
-    Lines that are a little off 50 or 60 Hz are not told: least squares leave more of them.
+    Args:
+        stretches: Neighbouring samples, none of them missing.
+        rate_hz: Samples per second.
     """
-    if not len(samples) or not _is_voltage(samples):
-        return False
-    around = samples - samples.mean(axis=1, keepdims=True)
-    times_s = np.arange(samples.shape[1]) / rate_hz
-    for line_hz in LINES_HZ:
-        harmonics_hz = np.arange(line_hz, 0.49 * rate_hz, line_hz)
-        angles = 2 * np.pi * times_s[:, None] * harmonics_hz
-        waves = np.hstack([np.ones((len(times_s), 1)), np.cos(angles), np.sin(angles)])
-        if waves.shape[1] > 1 and waves.shape[1] <= len(times_s) // 2:
-            basis = np.linalg.qr(waves)[0]
-            if _is_nothing(around - around @ basis @ basis.T, around):
-                return True
-    return False
+    most_others = (1 - TONE_SHARE) * len(stretches)
+    found: Counter[str] = Counter()
+    step_uv = _step_uv(np.concatenate(stretches)) if stretches else 0.0
+    for stretch in stretches:
+        found[_predictable_stretch(stretch, rate_hz, step_uv)] += 1
+        if found[""] > most_others:
+            return ""
+    if found[DRIFT] > most_others:  # towards saturation, say, where the hum alone is left
+        return DRIFT
+    return found.most_common(1)[0][0] if found else ""
+
+
+def _predictable_stretch(samples: np.ndarray, rate_hz: float, step_uv: float) -> str:
+    """As `_predictable`, of one stretch: a parabola and a sine, or a line of the mains, are all.
+
+    Args:
+        samples: The stretch, [samples].
+        rate_hz: Samples per second.
+        step_uv: Step of the converter.
+    """
+    if not _is_voltage(samples):
+        return ""
+    around = samples.astype(np.float64)
+    around -= around.mean()
+    rounding_uv = ROUNDED * step_uv * math.sqrt(len(around))
+    most_uv = max(NOTHING_LEFT * float(np.linalg.norm(around)), rounding_uv)
+    times = np.linspace(-1, 1, len(around))
+    trend = np.stack([np.ones_like(times), times, times**2], axis=1)
+    drift = trend @ np.linalg.lstsq(trend, around, rcond=None)[0]
+    if np.linalg.norm(around - drift) <= most_uv:
+        return DRIFT
+    spectrum = np.abs(
+        fft.rfft((around - drift) * signal.windows.hann(len(around)), 8 * len(around))
+    )
+    spectrum_hz = fft.rfftfreq(8 * len(around), 1 / rate_hz)
+    bands = [(hz - OFF_LINE_HZ, hz + OFF_LINE_HZ, HARMONICS_HZ) for hz in LINES_HZ]
+    for low_hz, high_hz, up_to_hz in (*bands, (LOWEST_TONE_HZ, 0.49 * rate_hz, 0.0)):
+        inside = (spectrum_hz >= low_hz) & (spectrum_hz <= min(high_hz, 0.49 * rate_hz))
+        if not inside.any():
+            continue
+        peak_hz = spectrum_hz[inside][spectrum[inside].argmax()]
+        tone = _tone(around, trend, peak_hz, up_to_hz, rate_hz, most_uv)
+        if tone is not None:
+            if np.std(around - tone) * math.sqrt(len(around)) > most_uv:
+                return DRIFT
+            return MAINS if up_to_hz else TONE
+    return ""
+
+
+def _tone(
+    around: np.ndarray,
+    trend: np.ndarray,
+    tone_hz: float,
+    up_to_hz: float,
+    rate_hz: float,
+    most_uv: float,
+) -> np.ndarray | None:
+    """The sine and its harmonics [samples] that leave nothing of a stretch but a trend, if any do.
+
+    Each harmonic's amplitude and phase may change as a parabola does: by the rate of the phase the
+    frequency is refined.
+
+    Args:
+        around: The stretch less its mean, [samples].
+        trend: Its possible trends, [samples, trends].
+        tone_hz: First estimate of the frequency.
+        up_to_hz: The highest frequency of a harmonic; the fundamental is always there.
+        rate_hz: Samples per second.
+        most_uv: Norm of what counts as nothing.
+    """
+    times_s = (np.arange(len(around)) - (len(around) - 1) / 2) / rate_hz
+    n_columns = trend.shape[1]
+    for _ in range(REFINEMENTS):
+        highest_hz = max(tone_hz, min(up_to_hz, 0.49 * rate_hz))
+        orders = np.arange(1, int(highest_hz / tone_hz) + 1)
+        if not 0 < tone_hz < rate_hz / 2 or n_columns + 6 * len(orders) > len(around) // 2:
+            return None
+        angles = 2 * np.pi * tone_hz * times_s[:, None] * orders
+        waves = np.hstack([np.cos(angles), np.sin(angles)])
+        changing = [waves * times_s[:, None] ** power for power in range(3)]
+        basis = np.hstack([trend, *changing])
+        # Normal equations are ten times as fast; their rounding is far below a converter's.
+        weights = np.linalg.lstsq(basis.T @ basis, basis.T @ around, rcond=None)[0]
+        left_uv = float(np.linalg.norm(around - basis @ weights))
+        if left_uv <= most_uv:
+            return basis[:, n_columns:] @ weights[n_columns:]
+        if left_uv > NEARLY * np.linalg.norm(around):
+            return None
+        cosine, sine, cosine_rate, sine_rate = weights[n_columns:].reshape(6, -1)[:4]
+        power = np.sum(orders**2 * (cosine**2 + sine**2))
+        turning = np.sum(orders * (sine * cosine_rate - cosine * sine_rate))
+        tone_hz += float(turning / power) / (2 * np.pi)
+    return None
 
 
 def _is_nothing(rest: np.ndarray, whole: np.ndarray) -> bool:
@@ -293,30 +461,35 @@ def _references(probes: dict[str, _Probe]) -> list[str]:
 
 
 def _dead_cells(
-    read: Read, references: dict[str, float], start: int, cell: int, n_cells: int
-) -> tuple[np.ndarray, set[str]]:
+    read: Read, references: dict[str, _Probe], start: int, cell: int, n_cells: int
+) -> tuple[np.ndarray, set[str], dict[str, np.ndarray]]:
     """Which cells are without signal in at least half of the references, bool [cells].
 
-    Also the references with a sample that is not a voltage.
+    Also the references with a sample that is not a voltage, and each one's number of impulses in
+    each cell, int64 [cells].
 
     Args:
         read: Reads stretches of a channel.
-        references: The largest change that is hardly one, by name of the channel, microvolts.
+        references: The channels to read, as their probes show them.
         start: First sample of the movie.
         cell: Samples of a cell.
         n_cells: Cells of the movie.
     """
     flat = np.zeros(n_cells, np.int64)
-    invalid = set()
-    for name, flat_uv in references.items():
-        for first in range(0, n_cells, _BLOCK_CELLS):
-            last = min(first + _BLOCK_CELLS, n_cells)
+    invalid, impulses = set(), {name: np.zeros(n_cells, np.int64) for name in references}
+    for name, probe in references.items():
+        at_once = max(1, _BLOCK_SAMPLES // cell)
+        for first in range(0, n_cells, at_once):
+            last = min(first + at_once, n_cells)
             (block,) = read(name, [(start + first * cell, start + last * cell)])
-            flat[first:last] += _is_flat(block.reshape(-1, cell), flat_uv)
+            block = block.reshape(-1, cell)
+            alone = _impulses(block, probe.impulse_uv)
+            impulses[name][first:last] = alone.sum(axis=1)
+            flat[first:last] += _is_flat(_without(alone, block), probe.flat_uv)
             if not _is_voltage(block):
                 invalid.add(name)
     dead = flat >= DEAD_SHARE * len(references) if references else np.ones(n_cells, bool)
-    return dead, invalid
+    return dead, invalid, impulses
 
 
 def _flat_uv(samples: np.ndarray) -> float:
@@ -328,17 +501,23 @@ def _flat_uv(samples: np.ndarray) -> float:
     Args:
         samples: Cells of a channel [cells, samples].
     """
-    levels = np.unique(samples[np.abs(samples) <= LARGEST_UV])
-    gaps_uv = np.diff(levels)
-    gaps_uv = gaps_uv[gaps_uv > ROUNDING * np.ptp(levels)] if len(levels) else gaps_uv
-    if not len(gaps_uv):
+    step_uv = _step_uv(samples)
+    if not step_uv:
         return 0.0
     with np.errstate(invalid="ignore"):  # infinity less infinity
         range_uv = samples.max(axis=1) - samples.min(axis=1)
     moving = range_uv[np.isfinite(range_uv)]
     usual_uv = float(np.quantile(moving, 0.75)) if len(moving) else 0.0
     # Filtered signals have no steps: their smallest gap is next to nothing.
-    return max(FLAT_STEPS * float(gaps_uv.min()) * (1 + ROUNDING), FLAT_SHARE * usual_uv)
+    return max(FLAT_STEPS * step_uv * (1 + ROUNDING), FLAT_SHARE * usual_uv)
+
+
+def _step_uv(samples: np.ndarray) -> float:
+    """The smallest difference between two values of a channel; 0 where all are equal."""
+    levels = np.unique(samples[np.abs(samples) <= LARGEST_UV])
+    gaps_uv = np.diff(levels)
+    gaps_uv = gaps_uv[gaps_uv > ROUNDING * np.ptp(levels)] if len(levels) else gaps_uv
+    return float(gaps_uv.min()) if len(gaps_uv) else 0.0
 
 
 def _is_flat(samples: np.ndarray, flat_uv: float) -> np.ndarray:

@@ -20,8 +20,12 @@ from ssense.data.recordings.brain_treebank import (
 from ssense.data.recordings.data_report import data_report
 from ssense.data.recordings.recording import LONGEST_S
 from ssense.data.recordings.signal_quality import (
+    DRIFT,
+    IMPULSES,
+    MAINS,
     NO_VOLTAGE,
     OUT_OF_SCALE,
+    TONE,
     SignalQuality,
     signal_quality,
 )
@@ -388,3 +392,117 @@ def test_gaps_shorter_than_a_cell_are_counted(root):
     recording = spoil(root, with_gaps)
     share = recording.quality.flat_share[recording.electrodes[1]]
     assert share == pytest.approx(0.4, abs=0.05)
+
+
+def wave(time_s: np.ndarray, hz: float, uv: float = 100.0) -> np.ndarray:
+    return uv * np.sin(2 * np.pi * hz * time_s + 0.3)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        *(
+            (lambda t, hz=hz: wave(t, hz) + 0.4 * wave(t, 2 * hz), MAINS)
+            for hz in (49.8, 50.9, 60.15, 59.2)
+        ),
+        (lambda t: 100 * np.sin(2 * np.pi * (60 * t + 0.9 * np.sin(t / 6))), MAINS),
+        (lambda t: wave(t, 59.9) * (1 + 0.3 * np.sin(t)), MAINS),
+        (lambda t: np.rint(wave(t, 49.8, 20) / ADC_STEP_UV) * ADC_STEP_UV, MAINS),
+        (lambda t: wave(t, 11.3), TONE),
+        (lambda t: 20 * t, DRIFT),
+        (lambda t: 20 * t + wave(t, 60), DRIFT),
+        (lambda t: 20 * t + wave(t, 10), DRIFT),
+        (lambda t: np.minimum(80 * t, 4000) + wave(t, 60.1, 20), DRIFT),
+        (lambda t: 5000 * (1 - np.exp(-t / 20)) + wave(t, 50), DRIFT),
+    ],
+)
+def test_what_a_drift_and_a_sine_describe_is_named_and_not_used(root, make, reason):
+    def change(number: int, x: np.ndarray) -> np.ndarray:
+        return make(np.arange(len(x)) / RATE_HZ) if number == 1 else x
+
+    recording = spoil(root, change)
+    name = recording.electrodes[1]
+    assert recording.quality.left_out == {name: reason}
+    assert f"not used because of the signal: {name} ({reason})" in lines(recording, CLEAN)
+
+
+def spikes(n: int, every_s: float, uv: float = 2e4) -> np.ndarray:
+    """Single samples at random places, so many seconds apart on average, of either sign."""
+    rng = np.random.default_rng(3)
+    found = np.zeros(n)
+    places = 1 + rng.choice(n // 2 - 2, int(n / RATE_HZ / every_s), replace=False) * 2
+    found[places] = uv * rng.uniform(0.5, 1.5, len(places)) * rng.choice([-1, 1], len(places))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("below", "every_s", "reason"),
+    [
+        (lambda x: np.random.default_rng(2).normal(0, 1, len(x)), 0.3, IMPULSES),
+        (lambda x: toggling(len(x)), 0.3, IMPULSES),
+        (lambda x: 0 * x, 0.04, IMPULSES),
+        (lambda x: x, 0.1, IMPULSES),
+        (lambda x: 0 * x, 5.0, "mostly without signal"),
+        (lambda x: wave(np.arange(len(x)) / RATE_HZ, 60), 5.0, MAINS),
+    ],
+)
+def test_a_channel_with_a_signal_by_its_impulses_only_is_not_used(root, below, every_s, reason):
+    def change(number: int, x: np.ndarray) -> np.ndarray:
+        return below(x) + spikes(len(x), every_s) if number == 1 else x
+
+    recording = spoil(root, change)
+    assert recording.quality.left_out == {recording.electrodes[1]: reason}
+
+
+def test_a_channel_with_a_few_impulses_is_kept_and_said(root):
+    changed = []
+
+    def change(number: int, x: np.ndarray) -> np.ndarray:
+        changed.append(spikes(len(x), 10) if number == 1 else 0 * x)
+        return x + changed[-1]
+
+    recording = spoil(root, change)
+    name = recording.electrodes[1]
+    assert recording.quality.left_out == {}
+    first, last = (recording.timeline.runs[place].sample[place] for place in (0, -1))
+    within = changed[1][int(first) : int(last)]
+    a_minute = np.count_nonzero(within) / len(within) * 60 * RATE_HZ
+    # Those at the end of a cell have no second neighbour to be compared with.
+    assert recording.quality.impulses == {name: pytest.approx(a_minute, rel=0.1)}
+    said = f"kept, but with impulses of a single sample: {name} {a_minute:.1f}"[:-2]
+    assert said in lines(recording, CLEAN)
+    report = data_report(recording, select_segments(recording, CLEAN), CLEAN)
+    assert "| electrode | without signal | impulses a minute |" in report.markdown()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SyntheticSpec(sentences=20),
+        SyntheticSpec(sentences=30, quirks=True),
+        SyntheticSpec(sentences=10, electrodes=40, seed=1, coupling=3, sampling_rate=200),
+        SyntheticSpec(sentences=10, electrodes=3, seed=2, coupling=0, sampling_rate=2048),
+    ],
+    ids=["default", "quirks", "many", "fast"],
+)
+def test_no_synthetic_contact_is_suspected(tmp_path, spec):
+    write_synthetic(tmp_path / "recording", spec)
+    recording = open_recording(tmp_path / "recording")
+    quality = recording.quality
+    assert quality.left_out == ({"F1b3": "constant"} if spec.quirks else {})
+    assert set(quality.left_out) <= set(recording.corrupted)
+    assert (quality.impulses, quality.flat_share) == ({}, {})
+
+
+@pytest.mark.parametrize("hum_uv", [0, 20, 200, 1000])
+def test_pink_noise_with_the_hum_of_the_field_is_a_signal(root, hum_uv):
+    def change(number: int, x: np.ndarray) -> np.ndarray:
+        rng, rate_hz = np.random.default_rng(number), np.fft.rfftfreq(len(x), 1 / RATE_HZ)
+        spectrum = rng.standard_normal((2, len(rate_hz))).T @ [1, 1j]
+        pink = np.fft.irfft(spectrum / np.sqrt(np.maximum(rate_hz, 0.5)), len(x))
+        times_s = np.arange(len(x)) / RATE_HZ
+        hum = wave(times_s, 60, hum_uv) + wave(times_s, 120, hum_uv / 4)
+        return (5, 20, 40, 80, 200)[number] * pink / pink.std() + hum
+
+    recording = spoil(root, change)
+    assert (recording.quality.left_out, recording.quality.impulses) == ({}, {})
