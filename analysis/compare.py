@@ -59,7 +59,7 @@ from analysis.options import ResultsOptions
 from analysis.scores.file import Results, Table, Unit, read_scores, unit_of
 from ssense.cli.screen import console, say
 from ssense.engine.core.power import smallest_detectable_effect
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError, printable
 from ssense.files.storage import write_whole
 from ssense.files.tables import csv_table
 
@@ -410,7 +410,7 @@ def write_tables(out: Path, compared: Compared, metric: str) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"--out {path} can't be written ({one_line(error)}). Name a .csv, a .tex or a "
+                f"--out {path} can't be written ({error.strerror}). Name a .csv, a .tex or a "
                 "folder, in one that can be written."
             ) from error
         write_whole(UPath(path), contents[kind])
@@ -424,8 +424,12 @@ def _paths(out: Path) -> Mapping[str, Path]:
 
 
 def _check_out(out: Path, results: Path) -> None:
-    """Refuse to write the comparisons over the scores that they are of."""
+    """Refuse to write the comparisons over the scores that they are of, or below a file."""
     for path in _paths(out).values():
+        parent = next(each for each in path.parents if each.exists() or each == each.parent)
+        blocked = f"{path} is a folder" if path.is_dir() else f"{parent} is a file, not a folder"
+        if path.is_dir() or parent.is_file():
+            raise UserError(f"--out {out}: {blocked}. Name another .csv, .tex or folder.")
         try:
             is_same = path.samefile(results)
         except OSError:  # one of them is not there, which its reader or writer tells

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -263,7 +263,18 @@ def parse(
 
 
 def _split(flag: Flag, text: str) -> list[str]:
-    return [text] if flag.items is None else text.split()
+    return [text] if flag.items is None else _with_percents(text.split())
+
+
+def _with_percents(words: Iterable[str]) -> list[str]:
+    """The words, percent signs joined to the numbers before them: 5 % is typed for 5% too."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.fullmatch("%([,;].*)?", word) and re.search(r"\d\.?$", joined[-1]):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _usage_line(flags: Sequence[Flag], program: str) -> str:
@@ -286,7 +297,7 @@ class _Arguments:
         Raises:
             UserError: A word is neither a flag nor a value, a flag is repeated, or lacks its value.
         """
-        words = list(self._words)
+        words = _with_percents(self._words)
         while words:
             word = words.pop(0)
             if not word.startswith("--"):

@@ -170,15 +170,16 @@ def _cell_called(ledgers: Sequence[Ledger], wanted: str, seed: int) -> tuple[Led
         )
     of_seed = {name: cells for name, cells in shown.items() if seed in cells}
     if wanted and wanted in shown:
-        advice = f"Of {printable(wanted)} there are seeds {_seeds(shown[wanted])}."
+        advice = f"Of {printable(wanted)} there are {_of_seeds(shown[wanted])}."
     elif of_seed:
         near = printable(get_close_matches(wanted, of_seed, n=1, cutoff=0)[0])
         advice = f"Nearest of seed {seed}: {near}." if wanted else f'Such as "{near}, seed {seed}".'
     else:
-        seeds = _seeds({seed: cells for each in shown.values() for seed, cells in each.items()})
-        advice = f"No cell of that seed is finished; there are seeds {seeds or 'none'}."
+        advice = "No cell is finished."
+        if shown:
+            advice = f"No cell of that seed is finished; there are {_of_seeds(*shown.values())}."
     if not wanted:
-        raise UserError(f"--cell seed {seed} lacks a configuration, before the seed. {advice}")
+        raise UserError(f"`cell` seed {seed} lacks a configuration, before the seed. {advice}")
     raise UserError(f"no finished cell is called {printable(wanted)}, seed {seed}. {advice}")
 
 
@@ -187,7 +188,7 @@ def _without_seed(shown: _Shown, wanted: str) -> UserError:
     if wanted in shown:
         example = f'"{printable(wanted)}, seed {min(shown[wanted])}"'
         return UserError(
-            f"--cell {printable(wanted)} lacks a seed. There are seeds {_seeds(shown[wanted])}: "
+            f"`cell` {printable(wanted)} lacks a seed. There are {_of_seeds(shown[wanted])}: "
             f"give one, as {example}."
         )
     near = get_close_matches(wanted, shown, n=1, cutoff=0)
@@ -197,8 +198,11 @@ def _without_seed(shown: _Shown, wanted: str) -> UserError:
     )
 
 
-def _seeds(cells: Iterable[int]) -> str:
-    return printable(" ".join(map(str, sorted(set(cells)))), 100)
+def _of_seeds(*cells: Iterable[int]) -> str:
+    """Cells by their seeds, which are the keys, for messages: "cells of seed 0"."""
+    seeds = sorted(set().union(*cells))
+    listed = printable(" ".join(map(str, seeds)), 100)
+    return f"cells of seed{'s' * (len(seeds) != 1)} {listed}"
 
 
 def _cell_signed(ledgers: Sequence[Ledger], prefix: str, storage: UPath) -> tuple[Ledger, Record]:

@@ -52,6 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Options of object stores by protocol; AWS's own variables give address and credentials."""
 
+_WITHOUT_BUCKET = ("file", "memory")
 _READ_AT_ONCE = 1000
 
 # Answers of S3 and its like: 412, with or without the condition; 409, another writer is at it.
@@ -131,9 +132,13 @@ def locate(location: str) -> UPath:
     """Return the place that a path or URL names; nothing is looked up or made.
 
     Raises:
-        UserError: The URL is of no known kind, or the path can't be one.
+        UserError: The URL is of no known kind or names no bucket, or the path can't be one.
     """
-    protocol = location.partition("://")[0]
+    protocol, scheme, place = location.partition("://")
+    if scheme and protocol not in _WITHOUT_BUCKET and not place.partition("/")[0].strip():
+        raise UserError(
+            f"{printable(location)} names no bucket. Give it as {protocol}://BUCKET/FOLDER."
+        )
     try:
         root: UPath = UPath(location, **OPTIONS.get(protocol, {}))
         if root.protocol in ("", "file"):

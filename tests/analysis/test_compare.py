@@ -346,6 +346,31 @@ def test_scores_are_never_written_over(tmp_path, capsys, name, out):
 
 
 @pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        ("file.csv/tests.csv", "file.csv is a file, not a folder"),
+        ("file.csv/deeper/still/tests.csv", "file.csv is a file, not a folder"),
+        ("file", "file is a file, not a folder"),
+        ("folder.csv", "folder.csv is a folder"),
+        ("made", "made/tests.csv is a folder"),
+    ],
+)
+def test_what_is_in_the_place_of_a_result_is_said_before_anything_is_compared(
+    out, reason, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("file.csv", "file"):
+        Path(name).write_text("in the way")
+    for name in ("folder.csv", "made/tests.csv"):
+        Path(name).mkdir(parents=True)
+    write(tmp_path / "scores.csv", "\n".join(table(PAIR)))
+    with pytest.raises(UserError) as error:
+        main(ResultsOptions(results="scores.csv", n_train=10, n_test=5, out=out))
+    assert str(error.value) == f"--out {out}: {reason}. Name another .csv, .tex or folder."
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
     ("columns", "n_test", "test"),
     [
         ("", 5, "corrected resampled t-test over seeds (Nadeau and Bengio 2003)"),

@@ -175,7 +175,7 @@ def test_a_cell_that_no_machine_holds_is_said_once_a_minute(monkeypatch, capsys)
     assert too_large.at_once() == LEAST_WAITING  # for machines to come
     line = (
         "  waiting for a machine: a cell asks for 1 CPU and 2 GPUs; machines there are: "
-        "1 of 2 CPUs. If no other will join, lower --cpus-per-cell or --gpus-per-cell.\n"
+        "1 of 2 CPUs. If no other will join, ask for fewer CPUs or GPUs per cell.\n"
     )
     assert capsys.readouterr().out == line
     monkeypatch.setattr("ssense.engine.work.workers._SAY_AGAIN_S", -1.0)  # the minute is over

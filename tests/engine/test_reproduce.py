@@ -308,18 +308,21 @@ def test_a_cell_is_found_by_what_it_is_called(name, called):
         ("electrode 0.7, seed 1", r"no finished cell is called electrode 0.7, seed 1. Nearest of"),
         (
             "electrode 0.75, seed 7",
-            r"electrode 0.75, seed 7. Of electrode 0.75 there are seeds 1\.$",
+            r"electrode 0.75, seed 7. Of electrode 0.75 there are cells of seed 1\.$",
         ),
-        ("electrode 0.75", r'electrode 0.75 lacks a seed. There are seeds 1: give one, as "elec'),
+        (
+            "electrode 0.75",
+            r'electrode 0.75 lacks a seed. There are cells of seed 1: give one, as "elec',
+        ),
         ("electrod 0.7", r'is called electrod 0.7. Nearest: "electrode 0.75, seed 1"\.$'),
-        ("seed 1", r'--cell seed 1 lacks a configuration, before the seed. Such as "\w.*, seed 1"'),
+        ("seed 1", r'`cell` seed 1 lacks a configuration, before the seed. Such as "\w.*, seed 1"'),
         (
             "seed 7",
-            r"lacks a configuration.* No cell of that seed is finished; there are seeds 1\.$",
+            r"lacks a configuration.* No cell of that seed is finished; there are cells of seed",
         ),
         (
             "e, seed 7",
-            r"is called e, seed 7. No cell of that seed is finished; there are seeds 1\.$",
+            r"is called e, seed 7. No cell of that seed is finished; there are cells of seed 1\.$",
         ),
         ("no masking, seed 1", r"2 cells are called no masking, seed 1: \w+ of \w+-.*, \w+ of "),
     ],
@@ -328,6 +331,13 @@ def test_a_name_of_no_cell_or_of_several_is_one_line(name, message, called):
     with pytest.raises(UserError, match=message) as error:
         find_cell(called, name)
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["e, seed 7", "seed 7", "e", "1234"])
+def test_where_no_cell_is_finished_that_is_said(name, tmp_path):
+    with pytest.raises(UserError, match=r"No cell is finished\.$") as error:
+        find_cell(UPath(tmp_path), name)
+    assert "none" not in str(error.value)
 
 
 # ---------------------------------------------------------------- comparing

@@ -128,6 +128,16 @@ def test_what_names_no_place_is_one_line(find, location, reason):
     )
 
 
+@pytest.mark.parametrize("find", [locate, open_storage])
+@pytest.mark.parametrize("location", ["s3://", "s3:///", "s3:///folder", "s3:// /folder", "gs://"])
+def test_a_url_without_a_bucket_is_said_to_have_none(find, location):
+    with pytest.raises(UserError) as error:
+        find(location)
+    protocol = location.partition(":")[0]
+    expected = f"{location} names no bucket. Give it as {protocol}://BUCKET/FOLDER."
+    assert str(error.value) == expected
+
+
 # ---------------------------------------------------------------- writing
 
 

@@ -596,7 +596,7 @@ def test_out_of_memory_comes_with_advice():
     )
     assert describe_loss(error) == (
         "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 is full. "
-        "Raise --gpus-per-cell or lower --batch-size"
+        "Give cells a larger share of a GPU, or smaller batches"
     )
     assert describe_loss(None) == "its worker died: killed, out of memory, or with its machine"
 
@@ -625,7 +625,7 @@ def test_a_worker_with_a_share_of_a_gpu_can_use_no_more_of_its_memory():
     try:
         with pytest.raises(torch.OutOfMemoryError) as error:
             torch.empty(int(0.24 * total), dtype=torch.uint8, device=device)
-        assert "Raise --gpus-per-cell" in describe_loss(error.value)
+        assert "a larger share of a GPU" in describe_loss(error.value)
         torch.empty(int(0.2 * total), dtype=torch.uint8, device=device)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

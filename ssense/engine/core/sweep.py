@@ -89,7 +89,7 @@ class Sweep:
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
         if self.configurations < 1:
-            raise UserError(f"--configurations must be at least 1, got {self.configurations}.")
+            raise UserError(f"`configurations` must be at least 1, got {self.configurations}.")
         for family in self.families:
             for name in family.levels:
                 if name == "split":

@@ -159,7 +159,7 @@ class Claim:
             raise
         except Exception as error:  # an object store raises whatever its client library does
             raise UserError(
-                f"{folder} can't be written to ({one_line(error)}). Check --storage."
+                f"{folder} can't be written to ({one_line(error)}). Check `storage`."
             ) from error
         remove_partial_files(folder)
         self._heart.start()

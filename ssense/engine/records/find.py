@@ -77,7 +77,7 @@ def find_ledger(storage: UPath, name: str | None = None, task: str | None = None
         readable = readable_ledgers(ledgers.values(), task)
         if not readable:
             kind = f"sweep of {task}" if task else "readable sweep"
-            raise UserError(f"no {kind} in {storage}. Name another --storage.")
+            raise UserError(f"no {kind} in {storage}. Name another `storage`.")
         return list(readable)[-1]
     found = ledgers.get(name) or _meant(name, ledgers.values(), storage, task)
     if task is not None and (own := found.description().task) != task:

@@ -263,5 +263,5 @@ def _as_reproduction(path: UPath, content: bytes) -> Reproduction:
     except ValueError as error:
         raise UserError(
             f"{path} is not a reproduction ({one_line(error)}). Delete it, and reproduce the cell "
-            "again with --cell."
+            "again with `cell`."
         ) from error

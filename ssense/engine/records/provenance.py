@@ -126,15 +126,15 @@ def check_versions(
     now = current[:_NAME_CHARACTERS]
     for name in retrain:
         if name == now:
-            raise UserError(f"--retrain-version {name} is the code that runs now. Leave it out.")
+            raise UserError(f"`retrain_version` {name} is the code that runs now. Leave it out.")
         if name in keep:
-            raise UserError(f"{name} is in --keep-version and --retrain-version. Choose one.")
+            raise UserError(f"{name} is in `keep_version` and `retrain_version`. Choose one.")
     others = [v for v in code_versions(records.values()) if v.digest != current]
     unnamed = [str(v) for v in others if v.name not in (*keep, *retrain)]
     if unnamed:
         raise UserError(
-            f"{'; '.join(unnamed)} than {now}, which runs now. Run the sweep with --keep-version "
-            "NAME to count its cells, or with --retrain-version NAME to train them again."
+            f"{'; '.join(unnamed)} than {now}, which runs now. Run the sweep with `keep_version` "
+            "NAME to count its cells, or with `retrain_version` NAME to train them again."
         )
     return counting(records, current, keep)
 

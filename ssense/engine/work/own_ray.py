@@ -309,7 +309,7 @@ def _death() -> Callable[[], str]:
             if process.poll() is not None:
                 return (
                     f"Ray's {name} (process {process.pid}) died: killed, or out of memory. Free "
-                    "memory, or lower --cpus-per-cell or --batch-size, and run the same command "
+                    "memory, or lower `cpus_per_cell` or `batch_size`, and run the same command "
                     "again: what is done is kept."
                 )
         return ""

@@ -102,7 +102,7 @@ class Resources:
         if machines and not os.environ.get("RAY_ADDRESS"):
             raise UserError(
                 f"a cell of {asked} does not fit this machine, which has {_amount(*machines[0])} "
-                "for this process. Lower --cpus-per-cell or --gpus-per-cell."
+                "for this process. Lower `cpus_per_cell` or `gpus_per_cell`."
             )
         if time.monotonic() - self._said > _SAY_AGAIN_S:
             self._said = time.monotonic()
@@ -110,7 +110,7 @@ class Resources:
             have = ", ".join(f"{n} of {amount}" for amount, n in kinds) or "none yet"
             say(
                 f"  waiting for a machine: a cell asks for {asked}; machines there are: {have}. "
-                "If no other will join, lower --cpus-per-cell or --gpus-per-cell."
+                "If no other will join, ask for fewer CPUs or GPUs per cell."
             )
 
 
@@ -226,7 +226,7 @@ class CellSearcher(Searcher):
             if not self._has_arrived(record):
                 raise UserError(
                     f"{record.worker} wrote a cell to {self._ledger.folder}, but it is not there. "
-                    "Give a --storage that all machines share."
+                    "Give a `storage` that all machines share."
                 )
             self._on_record(record, change)
             self._uncopied += 1
@@ -344,7 +344,7 @@ def describe_loss(cause: Exception | None) -> str:
         return "its worker died: killed, out of memory, or with its machine"
     reason = f"{type(cause).__name__}: {one_line(cause)}"
     if isinstance(cause, torch.OutOfMemoryError):
-        return f"{reason}. Raise --gpus-per-cell or lower --batch-size"
+        return f"{reason}. Give cells a larger share of a GPU, or smaller batches"
     return reason
 
 

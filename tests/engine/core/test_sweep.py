@@ -50,7 +50,7 @@ def test_bad_seeds_are_refused(seeds, message):
 
 
 def test_nothing_to_compare_is_refused():
-    with pytest.raises(UserError, match="--configurations must be at least 1, got 0"):
+    with pytest.raises(UserError, match="`configurations` must be at least 1, got 0"):
         dataclasses.replace(SWEEP, configurations=0)
 
 

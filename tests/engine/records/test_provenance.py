@@ -208,8 +208,8 @@ def test_versions_are_never_mixed_silently():
     assert str(error.value) == (
         "3 cells were made by another version of the code (3f2a1c9e, last 2026-11-20); "
         "2 cells were made by another version of the code (0badc0de, last 2026-11-10) "
-        "than 7d5e0011, which runs now. Run the sweep with --keep-version NAME to count its cells, "
-        "or with --retrain-version NAME to train them again."
+        "than 7d5e0011, which runs now. Run the sweep with `keep_version` NAME to count its cells, "
+        "or with `retrain_version` NAME to train them again."
     )
     with pytest.raises(UserError) as error:
         check_versions(MIXED, NOW, ["3f2a1c9e", "mistyped"], [])
@@ -251,8 +251,8 @@ def test_the_same_command_can_be_run_again_once_nothing_is_left_to_retrain():
 @pytest.mark.parametrize(
     ("keep", "retrain", "message"),
     [
-        (["3f2a1c9e"], ["3f2a1c9e"], "3f2a1c9e is in --keep-version and --retrain-version."),
-        ([], ["7d5e0011"], "--retrain-version 7d5e0011 is the code that runs now. Leave it out."),
+        (["3f2a1c9e"], ["3f2a1c9e"], "3f2a1c9e is in `keep_version` and `retrain_version`."),
+        ([], ["7d5e0011"], "`retrain_version` 7d5e0011 is the code that runs now. Leave it out."),
     ],
 )
 def test_a_contradiction_is_refused(keep, retrain, message):
