@@ -166,7 +166,7 @@ def paired(
         for seed, names in left_out.items()
     ]
     if notes:
-        notes.append(f"{where}: {len(seeds)} of {len(seeds) + len(left_out)} seeds are paired.")
+        notes.append(f"{where}: {len(seeds)} of {len(seeds) + len(left_out)} seeds can be paired.")
     return {name: np.array([known[seed] for seed in seeds]) for name, known in table.items()}, notes
 
 

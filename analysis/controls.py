@@ -73,7 +73,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.engine.view.tracking import Tracker
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.markdown import markdown_table
 from ssense.files.storage import locate, open_storage, write_together
 from ssense.files.tables import csv_table
@@ -373,7 +373,9 @@ def run_controls(
     plans += earlier
     recording = locate(options.recording or kept.recording)
     sentences = read_sentence_table(ledger.storage / "shards" / kept.shards, dataset, recording)
-    with step(f"{len(sweep.seeds)} seeds, {options.permutations} permutations each"):
+    with step(
+        f"{counted(len(sweep.seeds), 'seed')}, {counted(options.permutations, 'permutation')} each"
+    ):
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations
         )

@@ -39,7 +39,7 @@ from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.tasks.precompute import DATA_REPORT, dataset_digest
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
 from ssense.files.tensor_file import check_tensor_file
@@ -198,7 +198,7 @@ def _shard_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    show = _progress(f"shards/{folder.name}: {len(manifest.shards)} shards", "shards")
+    show = _progress(f"shards/{folder.name}: {counted(len(manifest.shards), 'shard')}", "shards")
     for number, shard in enumerate(manifest.shards, start=1):
         try:
             shards.check_shard(folder, manifest, shard)

@@ -27,6 +27,17 @@ def printable(text: str, most: int = _NAME_CHARACTERS) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
+def counted(n: int, one: str, many: str = "") -> str:
+    """A number of things in words: "1 sentence is", "1,454 sentences are".
+
+    Args:
+        n: Number of things.
+        one: What one is called, and what it does.
+        many: What several are; by default as one, with an s.
+    """
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 def visible(cell: object) -> str:
     """A value as text on one line: line breaks and control characters as Python writes them."""
     return "".join(

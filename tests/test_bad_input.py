@@ -227,7 +227,7 @@ def keep_three_sentences(root: Path) -> None:
         (silence_every_word, ["none of the 60 sentences of sub_9", "60 no aligned word"]),
         (
             keep_three_sentences,
-            ["1 sentences are too few for a random split (left out: "],
+            ["1 sentence is too few for a random split (left out: "],
         ),
     ],
 )

@@ -32,7 +32,7 @@ from ssense.engine.tasks.precompute import (
     make_shards,
     plan_dataset,
 )
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.storage import is_local, locate
 from ssense.signal.superlets import SuperletSpec
 from ssense.training.loop import SELECTION_RANK
@@ -126,8 +126,9 @@ def plan_control(
     if poor := first_poor_split(data or dataset, kind, sweep.seeds):
         seed, n_candidates = poor
         raise UserError(
-            f"{control.title}: at seed {seed} {n_candidates} validation sentences are left, too "
-            f"few for Recall@{SELECTION_RANK}. Leave this control out."
+            f"{control.title}: at seed {seed} "
+            f"{counted(n_candidates, 'validation sentence is', 'validation sentences are')} left, "
+            f"too few for Recall@{SELECTION_RANK}. Leave this control out."
         )
     return ControlPlan(control, data)
 

@@ -42,7 +42,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import check_versions, code_digest, split_digest
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError, counted, one_line
 from ssense.retrieval import (
     chance_metrics,
     cosine_scores,
@@ -280,9 +280,9 @@ def require_all(search: Search) -> None:
     if missing:
         shown = "; ".join(missing[:5]) + ("; ..." if len(missing) > 5 else "")
         raise UserError(
-            f"{search.sweep.name} lacks {len(missing)} of its {search.sweep.n_cells} cells: "
-            f"{shown}. Run the sweep again to train them, or evaluate without them with "
-            "`allow_missing`."
+            f"{search.sweep.name} lacks {len(missing)} of its "
+            f"{counted(search.sweep.n_cells, 'cell')}: {shown}. Run the sweep again to train them, "
+            "or evaluate without them with `allow_missing`."
         )
 
 

@@ -35,11 +35,11 @@ from ssense.errors import UserError, printable
 
 LEGEND = (
     "The unit is the subject: scores are averaged over the seeds of a recording, then over the "
-    "recordings of a subject; ± is the sd over subjects, and the t-test is over subjects. Where "
-    "they met the same sentences, it says nothing of others. Holm: for this number of "
-    "comparisons. d: the mean difference in standard deviations over subjects. Interquartile mean: "
-    "of the middle half of all runs, each counting once, with a bootstrap over the seeds of each "
-    "recording."
+    "recordings of a subject; ± is the sd over subjects, and the t-test is over subjects, whose "
+    "variance has a floor where scores are shares of hits: the spread of their hits. Where they "
+    "met the same sentences, it says nothing of others. Holm: for this number of comparisons. d: "
+    "the mean difference in standard deviations over subjects. Interquartile mean: of the middle "
+    "half of all runs, each counting once, with a bootstrap over the seeds of each recording."
 )
 
 Resolutions = Mapping[str, Mapping[str, Resolution]]

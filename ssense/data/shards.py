@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError, counted, one_line, printable
 from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
 from ssense.files.sealed_json import unsealed, write_sealed
@@ -181,7 +181,7 @@ def _check_list(shards: Sequence[Shard]) -> None:
             name = printable(shard.name)
             raise ValueError(f"{name} is listed where {shard_name(number)} belongs")
         if shard.rows < 1:
-            raise ValueError(f"{shard.name} is listed with {shard.rows} rows")
+            raise ValueError(f"{shard.name} is listed with {counted(shard.rows, 'row')}")
 
 
 def rows_per_shard(n_rows: int, row_shape: Sequence[int]) -> int:
@@ -390,8 +390,8 @@ def _open_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pq.ParquetFi
     file = _open(path, source, manifest.digest)
     if file.metadata.num_rows != shard.rows:
         raise UserError(
-            f"shard {path} holds {file.metadata.num_rows} rows, not the manifest's {shard.rows}. "
-            f"{_advice(folder)}"
+            f"shard {path} holds {counted(file.metadata.num_rows, 'row')}, not the manifest's "
+            f"{shard.rows}. {_advice(folder)}"
         )
     return file
 
@@ -484,9 +484,10 @@ def summary_lines(folder: UPath) -> list[str]:
     size = sum(file_size(folder / shard.name) for shard in manifest.shards)
     dropped = ", ".join(f"{why}: {count}" for why, count in manifest.dropped.items())
     return [
-        f"{folder}: {rows} sentences x {electrodes} electrodes, {frequencies} frequencies x "
-        f"{frames} frames",
-        f"  {len(manifest.shards)} shards, {size / 1e6:.0f} MB, all as the manifest says",
+        f"{folder}: {counted(rows, 'sentence')} x {counted(electrodes, 'electrode')}, "
+        f"{counted(frequencies, 'frequency', 'frequencies')} x {counted(frames, 'frame')}",
+        f"  {counted(len(manifest.shards), 'shard')}, {size / 1e6:.0f} MB, all as the manifest "
+        "says",
         f"  recording   {origin['subject']} {origin['trial']}, {origin['title']}, "
         f"{manifest.sampling_rate_hz:g} Hz",
         f"  left out    {dropped or 'no sentence'}",

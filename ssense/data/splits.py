@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from ssense.choices import SplitKind
+from ssense.errors import counted
 
 FRACTIONS = (0.6, 0.2, 0.2)
 BLOCKS = 20
 """Stretches of the recording that a blocked split deals out whole."""
 GAP_S = 7.0
 """Seconds between parts that are apart in time: a segment's context and filters reach less far."""
+
+_SENTENCES_ARE = "sentence is", "sentences are"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def split_sentences(kind: SplitKind, seed: int, repeats: np.ndarray, spans_s: np
     else:
         split = _end_held_out(spans_s, seed)
     if not all(map(len, vars(split).values())):
-        raise ValueError(f"{len(repeats)} sentences are too few for a {kind} split")
+        raise ValueError(f"{counted(len(repeats), *_SENTENCES_ARE)} too few for a {kind} split")
     return split
 
 
@@ -90,7 +93,7 @@ def seeded_split(n: int, seed: int, fractions: tuple[float, float, float] = FRAC
         raise ValueError(f"fractions must be positive and sum to 1, got {fractions}")
     n_train, n_validation = (math.floor(fraction * n) for fraction in fractions[:2])
     if min(n_train, n_validation, n - n_train - n_validation) < 1:
-        raise ValueError(f"{n} sentences are too few for a split of {fractions}")
+        raise ValueError(f"{counted(n, *_SENTENCES_ARE)} too few for a split of {fractions}")
     order = np.random.default_rng(seed).permutation(n)
     train, validation, test = np.split(order, [n_train, n_train + n_validation])
     return Split(train, validation, test)

@@ -21,7 +21,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import fit_additive
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.data_plan import DataPlan
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.specification import configured, settings
 from ssense.training.loop import SELECTION_METRIC
 from ssense.training.sentences import SentenceSpec
@@ -86,7 +86,8 @@ class SweepPlan:
         here = f"{duration(seconds / slots)} on this machine, {at_a_time}"
         lines = [f"  time: {about} {here}; {spent}"]
         if self.probed:
-            whole = f"{duration(self.seconds_per_cell)} for all of its {self.max_epochs} epochs"
+            most = counted(self.max_epochs, "epoch")
+            whole = f"{duration(self.seconds_per_cell)} for all of its {most}"
             lines.append(f"  a cell: {whole}, less where it stops early")
         return lines
 

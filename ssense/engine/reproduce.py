@@ -25,7 +25,7 @@ from ssense.engine.records.find import readable_ledgers, sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest, device_name, versions
 from ssense.engine.sweep_data import sweep_dataset
-from ssense.errors import UserError, printable
+from ssense.errors import UserError, counted, printable
 from ssense.retrieval import NonFiniteError
 from ssense.specification import configured
 from ssense.training.loop import Data, Fit, Specification, fit, validation_metrics
@@ -78,7 +78,7 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
     say(f"  trained by {record.worker} on {record.device}, {record.finished_at[:10]}")
     for line in other_circumstances(record, _device(record)):
         say(f"  {line}")
-    with step(f"Training it again: {len(record.history)} epochs"):
+    with step(f"Training it again: {counted(len(record.history), 'epoch')}"):
         again = train_again(ledger, record, dataset, record.threads or threads)
     reproduction = compare(record, kept, again)
     for line in reproduction.lines():

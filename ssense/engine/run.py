@@ -36,7 +36,7 @@ from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.progress import CellProgress
 from ssense.engine.view.tracking import Tracker
 from ssense.engine.work.probe import probe_seconds
-from ssense.errors import printable
+from ssense.errors import counted, printable
 from ssense.files.storage import open_storage, write_whole
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.training.loop import SELECTION_METRIC
@@ -314,7 +314,7 @@ def _say_what_is_left(search: Search, ledger: Ledger, options: EngineOptions) ->
     failed = {record.signature: (row.family, record) for row, record in search.failed()}
     for family, record in failed.values():
         name = label(family, record.configuration)
-        times = f" {record.attempts} times, not tried again" if record.given_up else ""
+        times = f" {counted(record.attempts, 'time')}, not tried again" if record.given_up else ""
         say(f"Failed{times}: {name} seed {record.seed}: {record.reason}")
     if any(record.given_up for _, record in failed.values()):
         say(f"To try them again, delete their folders in {ledger.folder / 'cells'}.")
@@ -352,7 +352,10 @@ def _show_result(search: Search, n_candidates: int) -> None:
             }
         )
     console.print(ScreenTable(rows))
-    say(f"* best of its family. Chance among {n_candidates} candidates: {100 * chance:.1f} %.")
+    say(
+        f"* best of its family. Chance among {counted(n_candidates, 'candidate')}: "
+        f"{100 * chance:.1f} %."
+    )
     say(f"Trained in {search.sweep.specification.training.precision}.")
     if dropped:
         spared = search.matrix().counts()["dropped"]

@@ -230,7 +230,7 @@ def test_what_has_no_partner_is_left_out_and_named(compare, tmp_path):
     lines = [f"s,r1,{row}" for row in rows] + [f"t,r2,{row}" for row in rows[:-1]]
     printed = compare(f"subject,recording,{head}", *lines)
     assert "Unpaired: seed 3 is left out, without a score of b." in printed
-    assert f"{tmp_path / 'results.csv'}, t, r2: 3 of 4 seeds are paired." in printed
+    assert f"{tmp_path / 'results.csv'}, t, r2: 3 of 4 seeds can be paired." in printed
 
 
 def test_missing_scores_are_named_and_their_pairs_left_out(compare):
@@ -481,7 +481,7 @@ def test_what_is_unpaired_is_named_in_the_written_tables(compare, tmp_path):
         *_, last = text.split(r"\caption")
         named = "Unpaired: seed 3 is left out, without a score of b."
         assert (named in last) == missing
-        assert ("results.csv: 3 of 4 seeds are paired." in last) == missing
+        assert ("results.csv: 3 of 4 seeds can be paired." in last) == missing
         assert str(tmp_path) not in text
         with (tmp_path / "t" / "tests.csv").open(newline="") as file:
             (row,) = csv.DictReader(file)

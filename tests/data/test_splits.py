@@ -80,6 +80,7 @@ def test_the_remainder_goes_to_the_test_split(n, fractions, sizes):
         (10, 0, (0.8, 0.2, 0.0), "positive and sum to 1"),
         (4, 0, (0.6, 0.2, 0.2), "4 sentences are too few"),
         (0, 0, (0.6, 0.2, 0.2), "0 sentences are too few"),
+        (1, 0, (0.6, 0.2, 0.2), "1 sentence is too few"),
     ],
 )
 def test_what_cannot_be_split_is_refused(n, seed, fractions, message):

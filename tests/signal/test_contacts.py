@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+from re import _parser as re_parser
+
 import numpy as np
 import pytest
 
+from ssense.signal import contacts
 from ssense.signal.contacts import (
     Contact,
     clean_label,
@@ -262,3 +266,51 @@ def test_clean_names_that_the_recording_lacks_do_not_count() -> None:
 def test_one_contact_with_two_names_is_refused() -> None:
     with pytest.raises(ValueError, match="contact 1 of shaft A has two names: 'A1' and 'A01'"):
         laplacian_neighbours(["A1", "A01"], [])
+
+
+def shortest(pattern: str) -> set[str]:
+    """The shortest of the names that a pattern takes, one for each way through its branches."""
+    return ways(re_parser.parse(pattern))
+
+
+def ways(parsed) -> set[str]:
+    found = {""}
+    for code, argument in parsed:
+        match str(code):
+            case "LITERAL":
+                parts = {chr(argument)}
+            case "IN":  # of many letters any one does
+                named = [what for kind, what in argument if str(kind) in ("LITERAL", "RANGE")]
+                letters = [what if isinstance(what, int) else what[0] for what in named]
+                parts = set(map(chr, letters if len(letters) < 5 else letters[:1]))
+            case "SUBPATTERN":
+                parts = ways(argument[3])
+            case "BRANCH":
+                parts = set().union(*map(ways, argument[1]))
+            case "MAX_REPEAT":
+                least, _, repeated = argument
+                parts = ways(repeated) if least else {""}
+            case _:
+                parts = {""}
+        found = {first + second for first in found for second in parts}
+    return found
+
+
+def test_the_page_lists_every_word_that_makes_a_channel_not_neural():
+    page = (Path(__file__).parents[2] / "docs" / "recordings.md").read_text()
+    table = page.partition("| what | a word in the name | the whole name |")[2].partition("\n\n")[0]
+    rows = [line.strip("|").split("|")[1:] for line in table.strip().splitlines()[1:]]
+    words, whole = (
+        {name.strip() for row in rows for name in row[column].split(",") if name.strip()}
+        for column in (0, 1)
+    )
+    assert words == shortest(contacts._WORD.pattern)
+    shafts = {name.removesuffix("*") for name in whole if name.endswith("*")}
+    assert shafts == shortest(contacts._MAYBE_A_SHAFT.pattern)
+    names = {name.removesuffix("*") for name in whole} | words
+    alone = shortest(contacts._NOT_NEURAL.pattern) | {contacts._CARBON_DIOXIDE}
+    # A leg is there twice: as a channel's whole name, and perhaps as a shaft.
+    assert names == words | shafts | alone
+    assert not_neural(names) == names
+    assert all(not_neural([f"X_{word} 1"]) for word in words)
+    assert not any(not_neural([f"X_{name} 1"]) for name in names - words)

@@ -52,7 +52,7 @@ from ssense.data.recordings.timeline import (
 from ssense.data.recordings.transcript import Transcript
 from ssense.data.repeats import TowerTexts, normalised, repeat_groups
 from ssense.data.splits import FRACTIONS
-from ssense.errors import printable
+from ssense.errors import counted, printable
 from ssense.files.markdown import markdown_table
 from ssense.files.tables import listing, read_json_as
 from ssense.signal.contacts import MOST_ON_A_SHAFT, clean_label, read_names
@@ -403,7 +403,7 @@ def _channel_doubts(
     if unknown := recording.unknown_corrupted:
         n, are = len(unknown), "is" if len(unknown) == 1 else "are"
         yield (
-            f"{_count(n, 'name')} in the list of corrupted channels {are} no channel's: "
+            f"{counted(n, 'name')} in the list of corrupted channels {are} no channel's: "
             f"{listing([printable(name) for name in unknown], most=6)}; nothing is left out for it"
         )
     if cancelled:
@@ -575,14 +575,14 @@ def _sentence_doubts(transcript: Transcript, tower: TowerTexts | None) -> Iterat
     if several := transcript.several_texts:
         number, (one, other) = next(iter(several.items()))
         yield (
-            f"{_count(len(several), 'sentence number')} with several texts, of which the first is "
+            f"{counted(len(several), 'sentence number')} with several texts, of which the first is "
             f"taken: {number} has “{printable(one, 20)}” and “{printable(other, 20)}”"
         )
     if odd := transcript.odd_times:
         yield f"{odd}; check the transcript"
     if tower is not None and tower.cut.any():
         yield (
-            f"{_count(int(tower.cut.sum()), 'text')} longer than the {tower.most_tokens} tokens "
+            f"{counted(int(tower.cut.sum()), 'text')} longer than the {tower.most_tokens} tokens "
             "that the text tower reads: the rest is cut off"
         )
 
@@ -690,7 +690,7 @@ def _signals_details(signals: Signals) -> list[str]:
 def _rate_text(rate: Rate) -> str:
     return (
         f"{rate.rate_hz:g} Hz, by the triggers: median {rate.measured_hz:.2f} Hz over "
-        f"{_count(rate.chunks, 'chunk')}, {rate.minutes:.1f} min without a pause"
+        f"{counted(rate.chunks, 'chunk')}, {rate.minutes:.1f} min without a pause"
     )
 
 
@@ -738,7 +738,7 @@ def _triggers_text(movie: Movie) -> str:
     )
     if not movie.sentences_beyond:
         return ends
-    return f"{ends}: no signal for {_count(movie.sentences_beyond, 'sentence')}"
+    return f"{ends}: no signal for {counted(movie.sentences_beyond, 'sentence')}"
 
 
 def _sentences_text(sentences: Sentences) -> str:
@@ -825,7 +825,3 @@ def _value(value: float | str) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError, counted, one_line, printable
 from ssense.files.tables import listing
 
 # The release holds datasets that no label names: one for sub_1, 10 beside 154 labels for sub_2.
@@ -85,13 +85,14 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
                 advice = f"{others}. Write them as data/electrode_0, 1, ... by the labels."
             raise UserError(
                 f"{path} lacks data/electrode_{missing[0]}: {labels_path} names "
-                f"{n_labels} channels, {n_labels - len(missing)} of them are there. {advice}"
+                f"{counted(n_labels, 'channel')}, of which {n_labels - len(missing)} can be found. "
+                f"{advice}"
             )
         surplus = len(channels) - n_labels
         if surplus > max(UNLABELLED_ALWAYS_TOLERATED, UNLABELLED_TOLERATED_FRACTION * n_labels):
             raise UserError(
-                f"{path} holds {len(channels)} channels but {labels_path} names only {n_labels}. "
-                "Restore both files from the download."
+                f"{path} holds {counted(len(channels), 'channel')} but {labels_path} names only "
+                f"{n_labels}. Restore both files from the download."
             )
         labelled = [channels[number] for number in range(n_labels)]
         length = _common_length(path, [channel.shape for channel in labelled])

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.tables import WHOLE_NUMBERS, read_csv
 
 Alignment = Literal["interpolate", "official_nearest_2048"]
@@ -143,14 +143,14 @@ def read_timeline(path: Path) -> Timeline:
     known = (np.abs(movie_time_s) < WHOLE_NUMBERS) & (sample >= 0) & (sample < WHOLE_NUMBERS)
     if not np.any(known & (kind == "trigger")):
         raise UserError(
-            f"{path} has no trigger with movie_time and index among its {len(kind)} rows. "
-            "Restore the file from the download."
+            f"{path} has no trigger with movie_time and index among its "
+            f"{counted(len(kind), 'row')}. Restore the file from the download."
         )
     timeline = timeline_of(kind[known], movie_time_s[known], sample[known])
     if not timeline.runs:
         raise UserError(
-            f"{path} has no two triggers in order between pauses among its {len(kind)} rows. "
-            "Restore the file from the download."
+            f"{path} has no two triggers in order between pauses among its "
+            f"{counted(len(kind), 'row')}. Restore the file from the download."
         )
     lowest, highest = PLAUSIBLE_RATES_HZ
     if not lowest <= timeline.sampling_rate_hz() <= highest:

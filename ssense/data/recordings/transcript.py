@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.tables import WHOLE_NUMBERS, csv_columns, read_csv, require_columns
 
 ACOUSTIC_COLUMNS = ("rms", "pitch", "mel")
@@ -102,8 +102,9 @@ def read_transcript(path: Path) -> Transcript:
     numbered = (number >= 0) & (number < WHOLE_NUMBERS) & (number == np.floor(number))
     if not numbered.any():
         raise UserError(
-            f"{path} has no token that belongs to a sentence among its {len(number)} rows "
-            f"(by column {grouping}). Restore the file from the download."
+            f"{path} has no token that belongs to a sentence among its "
+            f"{counted(len(number), 'row')} (by column {grouping}). Restore the file from the "
+            "download."
         )
     sentence_idx = number[numbered].astype(np.int64)
     texts = np.array(table["sentence"].to_pylist(), dtype=object)[numbered]

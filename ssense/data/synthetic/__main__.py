@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 from ssense.data.synthetic.recording import holds_synthetic, settled, write_synthetic
 from ssense.data.synthetic.sentence_timings import read_sentence_timings
+from ssense.errors import counted
 
 
 def main(command: SyntheticCommand) -> None:
@@ -24,9 +25,10 @@ def main(command: SyntheticCommand) -> None:
     there = holds_synthetic(command.out, spec, table)
     write_synthetic(command.out, spec, table)
     print(
-        f"{command.out}: {'was already there' if there else 'written'}, {spec.sentences} sentences,"
-        f" {spec.electrodes} contacts, coupling {spec.coupling:g}, {spec.sampling_rate:g} Hz, "
-        f"seed {spec.seed}{', quirks' if spec.quirks else ''}"
+        f"{command.out}: {'was already there' if there else 'written'}, "
+        f"{counted(spec.sentences, 'sentence')}, {counted(spec.electrodes, 'contact')}, coupling "
+        f"{spec.coupling:g}, {spec.sampling_rate:g} Hz, seed "
+        f"{spec.seed}{', quirks' if spec.quirks else ''}"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 
 FORMAT_VERSION = 1  # raise it when the same specification gives other files
 
@@ -82,13 +82,13 @@ class SyntheticSpec:
         values = samples * self.electrodes
         for asked, most, of_what in (
             (samples, MOST_SAMPLES, "samples of each contact"),
-            (values, MOST_VALUES, f"samples of {self.electrodes} contacts"),
+            (values, MOST_VALUES, f"samples of {counted(self.electrodes, 'contact')}"),
         ):
             if asked > most:
                 raise UserError(
-                    f"{self.sentences} sentences, {self.lead_in_s:g} s before them and "
-                    f"{self.pauses} pauses at {self.sampling_rate:g} Hz are about {asked:.1e} "
-                    f"{of_what}; {most:.1e} are the most. Ask for a smaller recording."
+                    f"{counted(self.sentences, 'sentence')}, {self.lead_in_s:g} s before them and "
+                    f"{counted(self.pauses, 'pause')} at {self.sampling_rate:g} Hz are about "
+                    f"{asked:.1e} {of_what}; {most:.1e} are the most. Ask for a smaller recording."
                 )
 
 

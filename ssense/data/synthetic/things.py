@@ -39,6 +39,7 @@ from PIL import Image
 from ssense.choices import Part
 from ssense.data.things.images import METADATA
 from ssense.data.things.responses import INFO, POSTERIOR
+from ssense.errors import counted
 from ssense.files.storage import write_folder
 from ssense.files.tables import read_json_as
 
@@ -276,8 +277,9 @@ def main(command: SyntheticThingsCommand) -> None:
     write_synthetic_things(command.out, spec)
     print(
         f"{command.out}: {'was already there' if there else 'written'}, {spec.modality} "
-        f"{spec.variant}, {spec.subjects} subjects, {spec.concepts} x {spec.images_per_concept} + "
-        f"{spec.test_concepts} images, coupling {spec.coupling:g}, seed {spec.seed}"
+        f"{spec.variant}, {counted(spec.subjects, 'subject')}, {spec.concepts} x "
+        f"{spec.images_per_concept} + {counted(spec.test_concepts, 'image')}, coupling "
+        f"{spec.coupling:g}, seed {spec.seed}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ssense.choices import Part
 from ssense.data.synthetic.spec import check_bounds
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 
 FORMAT_VERSION = 1  # raise it when the same specification gives other files
 
@@ -94,15 +94,16 @@ class SyntheticThingsSpec:
             values = concepts * each * repetitions * _VALUES[self.modality]
             if values > MOST_VALUES:
                 raise UserError(
-                    f"{repetitions} repetitions of {concepts * each} {part} images are about "
-                    f"{values:.1e} samples of a subject; {MOST_VALUES:.1e} are the most. Ask for "
-                    "fewer of either."
+                    f"{counted(repetitions, 'repetition')} of "
+                    f"{counted(concepts * each, f'{part} image')} are about {values:.1e} samples "
+                    f"of a subject; {MOST_VALUES:.1e} are the most. Ask for fewer of either."
                 )
         images = self.concepts * self.images_per_concept + self.test_concepts
         if images * self.image_px**2 > MOST_PIXELS:
             raise UserError(
-                f"{images} images of {self.image_px} x {self.image_px} pixels are too large: "
-                f"{MOST_PIXELS:.1e} pixels in all are the most. Ask for fewer or smaller ones."
+                f"{counted(images, 'image')} of {self.image_px} x {self.image_px} pixels are too "
+                f"large: {MOST_PIXELS:.1e} pixels in all are the most. Ask for fewer or smaller "
+                "ones."
             )
 
     def n_images(self, part: Part) -> tuple[int, int, int]:

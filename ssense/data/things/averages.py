@@ -20,7 +20,7 @@ from ssense.data.things.responses import (
     pick_channels,
     pick_window,
 )
-from ssense.errors import UserError, printable
+from ssense.errors import UserError, counted, printable
 from ssense.files.digest import digest, file_digest
 from ssense.files.storage import exists
 from ssense.files.tables import listing
@@ -143,9 +143,9 @@ def _shared_axes(files: list[Responses], spec: ResponseSpec) -> tuple[tuple[str,
         same = len(times) == len(times_s) and np.allclose(times, times_s, rtol=0, atol=1e-3)
         if names != channels or not same:
             raise UserError(
-                f"{file.path} gives {len(names)} channels ({listing(names, 4)}) x {len(times)} "
-                f"samples, {files[0].path} {len(channels)} ({listing(channels, 4)}) x "
-                f"{len(times_s)}. Use files of one variant."
+                f"{file.path} gives {counted(len(names), 'channel')} ({listing(names, 4)}) x "
+                f"{counted(len(times), 'sample')}, {files[0].path} {len(channels)} "
+                f"({listing(channels, 4)}) x {len(times_s)}. Use files of one variant."
             )
     return channels, times_s
 

@@ -14,7 +14,7 @@ import numpy as np
 from ssense.data.splits import Split
 from ssense.data.things.averages import Things
 from ssense.data.things.images import ImageSet
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 
 FoldKind = Literal["intra-subject", "leave-one-subject-out"]
 """Whom a fold trains on.
@@ -85,8 +85,8 @@ def held_out_images(images: ImageSet, seed: int, n_concepts: int) -> np.ndarray:
         raise ValueError(f"seed must not be negative, got {seed}")
     if not 0 < n_concepts < len(images.concepts):
         raise UserError(
-            f"{images.folder} has {len(images.concepts)} concepts, of which {n_concepts} cannot be "
-            "held out for validation. Use fewer, or more images."
+            f"{images.folder} has {counted(len(images.concepts), 'concept')}, of which "
+            f"{n_concepts} cannot be held out for validation. Use fewer, or more images."
         )
     generator = np.random.default_rng(seed)
     drawn = np.sort(generator.choice(len(images.concepts), n_concepts, replace=False))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssense.choices import Part
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError, counted, one_line, printable
 from ssense.files.restricted_pickle import load_restricted
 from ssense.files.tables import listing
 
@@ -99,8 +99,8 @@ def require_zero_shot(training: ImageSet, test: ImageSet) -> None:
     shared = [concept for concept in test.concepts if concept_name(concept) in known]
     if shared:
         raise UserError(
-            f"{len(shared)} concepts of {test.folder} are in {training.folder} too: "
-            f"{listing(shared)}. Remove them from the training images and responses."
+            f"{counted(len(shared), 'concept')} of {test.folder} can be found in {training.folder} "
+            f"too: {listing(shared)}. Remove them from the training images and responses."
         )
 
 
@@ -134,13 +134,14 @@ def _compare(image_set: ImageSet, path: Path, part: Part) -> None:
     columns = [_names(metadata, f"{key}_img_{name}", path) for name in ("concepts", "files")]
     if len(columns[0]) != len(columns[1]):
         raise UserError(
-            f"{path} lists {len(columns[1])} {part} images of {len(columns[0])} concepts, one "
-            "concept for each was expected. Restore the file from the download."
+            f"{path} lists {counted(len(columns[1]), f'{part} image')} of "
+            f"{counted(len(columns[0]), 'concept')}, one concept for each was expected. Restore "
+            "the file from the download."
         )
     listed = [f"{concept}/{name}" for concept, name in zip(*columns, strict=True)]
     if len(listed) != len(image_set):
         raise UserError(
-            f"{path} lists {len(listed)} {part} images, {image_set.folder} holds "
+            f"{path} lists {counted(len(listed), f'{part} image')}, {image_set.folder} holds "
             f"{len(image_set)}. Unpack the images again, or restore the file from the download."
         )
     for row, (ours, theirs) in enumerate(zip(image_set.files, listed, strict=True)):

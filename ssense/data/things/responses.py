@@ -24,7 +24,7 @@ import numpy as np
 
 from ssense.choices import Part
 from ssense.data.things.images import ImageSet
-from ssense.errors import UserError, printable
+from ssense.errors import UserError, counted, printable
 from ssense.files.restricted_pickle import load_restricted
 from ssense.files.tables import listing, read_json_as
 
@@ -226,7 +226,9 @@ def _channels(names: Any, n: int, path: Path) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise _unexpected(path, "ch_names that are not a list of names")
     if len(names) != n:
-        raise _unexpected(path, f"{len(names)} channel names for {n} channels")
+        raise _unexpected(
+            path, f"{counted(len(names), 'channel name')} for {counted(n, 'channel')}"
+        )
     if len(set(names)) != n:
         repeated = next(name for name in names if names.count(name) > 1)
         raise _unexpected(path, f"the channel name {printable(repeated)} twice")
@@ -261,7 +263,9 @@ def _images(names: Any, n: int, path: Path) -> tuple[str, ...] | None:
         raise _unexpected(path, "img that is not an array of file names")
     by_row = names.reshape(len(names), -1)
     if len(names) != n or by_row.shape[1] == 0:
-        raise _unexpected(path, f"file names of {len(names)} images for responses to {n}")
+        raise _unexpected(
+            path, f"file names of {counted(len(names), 'image')} for responses to {n}"
+        )
     if (by_row != by_row[:, :1]).any():
         raise _unexpected(path, "rows of img with several images")
     return tuple(
@@ -273,8 +277,9 @@ def _order(responses: Responses, images: ImageSet) -> np.ndarray:
     """Row of the responses for each image, int64 `[images]`."""
     if len(responses.signals) != len(images):
         raise UserError(
-            f"{responses.path} has responses to {len(responses.signals)} images, {images.folder} "
-            f"holds {len(images)}. Give the images that were shown, or download all of them."
+            f"{responses.path} has responses to {counted(len(responses.signals), 'image')}, "
+            f"{images.folder} holds {len(images)}. Give the images that were shown, or download "
+            "all of them."
         )
     if responses.images is None:
         return np.arange(len(images))
@@ -283,7 +288,7 @@ def _order(responses: Responses, images: ImageSet) -> np.ndarray:
     if missing:
         raise UserError(
             f"{responses.path} has no response to {printable(missing[0])} of {images.folder} "
-            f"({len(missing)} such images). Give the images that were shown."
+            f"({counted(len(missing), 'such image')}). Give the images that were shown."
         )
     return np.array([row_of[name] for name in images.files])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
+from ssense.errors import counted
 from ssense.retrieval import metric_title
 
 ALPHA = 0.05  # two-sided
@@ -55,7 +56,10 @@ class Power:
                 ]
             return self._of_stimuli(stimuli, min(blocks, stimuli))
         own = self._detectable(self.seeds)
-        shown = [f"{self.seeds} seeds show differences from {self._amount(own)} {self._unit()}"]
+        shown = [
+            f"{counted(self.seeds, 'seed shows', 'seeds show')} differences from "
+            f"{self._amount(own)} {self._unit()}"
+        ]
         more = (n for n in SEEDS if n > self.seeds)
         shown += [f"{n} seeds from {self._amount(self._detectable(n))}" for n in more]
         power = f"  power: {', '.join(shown)} (80 %, corrected test{self._holm()})"

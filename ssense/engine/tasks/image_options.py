@@ -23,7 +23,7 @@ from ssense.choices import (
 from ssense.data.synthetic.things_spec import SyntheticThingsSpec
 from ssense.engine.core.checks import check_folder, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 
 if TYPE_CHECKING:
     from ssense.engine.tasks.image_plan import ImagePlan
@@ -268,6 +268,6 @@ class ImageOptions(EngineOptions):
         say("Nothing is downloaded: the image tower is small and untrained by default.")
         made = self.synthetic
         n_images = made.concepts * made.images_per_concept + made.test_concepts
-        with step(f"  {made.subjects} subjects, {n_images} images"):
+        with step(f"  {counted(made.subjects, 'subject')}, {counted(n_images, 'image')}"):
             write_synthetic_things(folder, made)
         return folder

@@ -26,7 +26,7 @@ from ssense.data.things.pixels import cached_pixels, images_digest
 from ssense.engine.core.origin import ImageOrigin, ImageSource
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import first_poor_split, say_other_code
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError, counted, one_line
 from ssense.files.digest import digest, weights_identity
 from ssense.files.tensor_file import tensor_code
 from ssense.specification import configured
@@ -114,8 +114,9 @@ class ImagePlan:
         if poor := first_poor_split(self, kind, seeds):
             concepts = len(self.things.training_images.concepts)
             raise UserError(
-                f"{self.source.images}: {concepts} concepts are too few: Recall@{SELECTION_RANK} "
-                f"among {poor[1]} held-out ones is not informative. Give more images."
+                f"{self.source.images}: {counted(concepts, 'concept is', 'concepts are')} too few: "
+                f"Recall@{SELECTION_RANK} among {counted(poor[1], 'held-out one')} is not "
+                "informative. Give more images."
             )
 
     def n_candidates(self, split: Split) -> int:

@@ -38,7 +38,7 @@ from ssense.data.splits import Split, split_sentences
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import first_poor_split, say_other_code
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError, counted, one_line, printable
 from ssense.files.digest import digest, file_digest
 from ssense.files.source_code import package_digest
 from ssense.files.storage import (
@@ -174,10 +174,10 @@ class DatasetPlan:
         if poor := first_poor_split(self, kind, seeds):
             seed, n_candidates = poor
             raise UserError(
-                f"{where}: {len(self.segments)} sentences are too few for a {kind} split "
-                f"(left out: {dropped}): Recall@{SELECTION_RANK} among {n_candidates} "
-                f"validation sentences, at seed {seed}, is not informative. Give a longer "
-                "recording."
+                f"{where}: {counted(len(self.segments), 'sentence is', 'sentences are')} too few "
+                f"for a {kind} split (left out: {dropped}): Recall@{SELECTION_RANK} among "
+                f"{counted(n_candidates, 'validation sentence')}, at seed {seed}, is not "
+                "informative. Give a longer recording."
             )
 
     @cached_property

@@ -12,7 +12,7 @@ from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
 from ssense.engine.tasks.precompute import DatasetPlan, fetch_recording, plan_dataset
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.digest import digest
 from ssense.files.storage import is_local, open_storage, scratch_folder, upload, write_whole
 from ssense.signal.superlets import SuperletSpec
@@ -121,7 +121,7 @@ def synthetic_recording(spec: SyntheticSpec, storage: UPath) -> UPath:
     folder = storage / "recordings" / name
     say(f"No --recording given: using a synthetic one, in {folder}")
     say("Nothing is downloaded: encoder and CLIP text tower start untrained by default.")
-    with step(f"  {spec.sentences} sentences, {spec.electrodes} contacts"):
+    with step(f"  {counted(spec.sentences, 'sentence')}, {counted(spec.electrodes, 'contact')}"):
         if is_local(folder):
             write_synthetic(Path(str(folder)), spec)
         elif not (folder / WHOLE).exists():

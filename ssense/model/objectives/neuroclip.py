@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ssense.choices import FeatureKind
 from ssense.data.things.dataset import Batch
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.model.objectives.contrast import (
     Similarity,
     softened_targets,
@@ -120,7 +120,8 @@ class NeuroCLIP(Objective):
         n_layers, width = len(visual.transformer.resblocks), visual.transformer.width
         if spec.depth is not None and spec.depth > n_layers:
             raise UserError(
-                f"depth {spec.depth} exceeds the {n_layers} layers of the image tower. Lower it."
+                f"depth {spec.depth} exceeds the {counted(n_layers, 'layer')} of the image tower. "
+                "Lower it."
             )
         self.spec = spec
         self.tower = tower

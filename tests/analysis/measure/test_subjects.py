@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.measure.comparison import EQUIVALENCE
 from analysis.measure.formats import plain
 from analysis.measure.inference import interquartile_mean
-from analysis.measure.subjects import compare_subjects, subject_means, subject_rows, subject_tables
+from analysis.measure.subjects import (
+    compare_subjects,
+    legend,
+    subject_means,
+    subject_rows,
+    subject_tables,
+)
 from ssense.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -232,3 +239,6 @@ def test_hits_bound_the_variance_over_subjects():
     assert found.corrected.error == pytest.approx(np.sqrt(least / 2 / 2))
     (shared,) = compare_subjects(scores, shared=True)
     assert shared.corrected.error == pytest.approx(np.sqrt(least / 2))
+    assert "variance has a floor where scores are shares of hits: the spread" in legend(
+        [found], EQUIVALENCE, plain
+    )

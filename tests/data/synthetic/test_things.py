@@ -180,7 +180,7 @@ def test_the_command_line(tmp_path):
     ]
     assert [run.returncode for run in runs] == [0, 2]
     assert runs[0].stdout == (
-        f"{tmp_path / 'x'}: written, eeg ubp, 1 subjects, 2 x 2 + 2 images, coupling 1, seed 0\n"
+        f"{tmp_path / 'x'}: written, eeg ubp, 1 subject, 2 x 2 + 2 images, coupling 1, seed 0\n"
     )
     assert runs[1].stderr.startswith(f"error: {tmp_path / 'x'} already exists")
     assert read_things(tmp_path / "x", tmp_path / "x", ResponseSpec()).training.shape[1] == 4
