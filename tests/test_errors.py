@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.errors import UserError, counted
+
+PACKAGE = Path(__file__).parents[1] / "ssense"
+OPTION_LAYER = PACKAGE / "cli", PACKAGE / "engine" / "tasks"
 
 
 def test_what_is_counted_is_in_the_singular_where_it_is_one():
@@ -23,3 +30,30 @@ def test_what_is_counted_is_in_the_singular_where_it_is_one():
 def test_a_message_counts_one_of_each():
     with pytest.raises(UserError, match=r"^1 sentence, 86400 s before them and 1 pause at"):
         SyntheticSpec(sentences=1, pauses=1, lead_in_s=86_400, sampling_rate=50_000)
+
+
+def text_of(call: ast.Call) -> str:
+    """The constant parts of the message that an error is made of."""
+    return " ".join(
+        node.value
+        for node in ast.walk(call)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+def test_errors_name_fields_and_leave_flags_to_the_command_lines():
+    flags = []
+    for path in PACKAGE.rglob("*.py"):
+        source = path.read_text()
+        is_command = "run_command(" in source or path.stem.endswith("options")
+        if is_command or any(map(path.is_relative_to, OPTION_LAYER)):
+            continue
+        flags += [
+            f"{path.relative_to(PACKAGE)}:{node.lineno}"
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("UserError", "ValueError")
+            and re.search(r"(?<![\w-])--[a-z]", text_of(node))
+        ]
+    assert flags == []

@@ -500,7 +500,7 @@ def test_cells_of_another_version_are_kept_or_trained_again_as_is_asked(killed, 
         rf"{N_CELLS} cells were made by another version of the code \((\w{{8}}), ",
         str(refused.value),
     )
-    assert "--keep-version NAME" in str(refused.value)
+    assert "`keep_version` NAME" in str(refused.value)
 
     for cell in sorted(ledger_of(storage).folder.glob("cells/*"))[:3]:
         shutil.rmtree(cell)

@@ -233,7 +233,7 @@ def test_its_death_is_one_line_and_leaves_nothing(owner):  # the last of those t
     assert code == 2
     assert errors == (
         f"error: Ray's raylet (process {raylet.pid}) died: killed, or out of memory. Free memory, "
-        "or lower --cpus-per-cell or --batch-size, and run the same command again: what is done "
+        "or lower `cpus_per_cell` or `batch_size`, and run the same command again: what is done "
         "is kept.\n"
     )
     assert not Path(owner.about["home"]).exists()
