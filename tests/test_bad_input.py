@@ -218,11 +218,11 @@ def keep_three_sentences(root: Path) -> None:
         (separated_by(";"), [f"{TRANSCRIPT}: its columns are separated by semicolons. Save it"]),
         (
             rename_channels,
-            ["0 of them are there. The group data holds chan0, chan1, chan2, …, chan6. Write"],
+            ["of which 0 can be found. The group data holds chan0, chan1, chan2, …, chan6. Write"],
         ),
         (
             lift_channels,
-            ["0 of them are there. Without a group data, it holds electrode_0, electrode_1, elec"],
+            ["of which 0 can be found. Without a group data, it holds electrode_0, electrode_1, elec"],
         ),
         (silence_every_word, ["none of the 60 sentences of sub_9", "60 no aligned word"]),
         (

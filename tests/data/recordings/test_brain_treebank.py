@@ -709,7 +709,7 @@ BAD_TEXT = [
     ("timings", "type,index\ntrigger,1\n", "has no column movie_time. Found: type, index"),
     ("timings", "", "Empty CSV file"),
     ("timings", "type,movie_time,index\n", "has no trigger", "0 rows"),
-    ("timings", "type,movie_time,index\nend,1,1\n", "has no trigger", "1 rows"),
+    ("timings", "type,movie_time,index\nend,1,1\n", "has no trigger", "1 row."),
     ("timings", "type,movie_time,index\ntrigger,1,1\n", "has no two triggers"),
     ("timings", "type,movie_time,index\ntrigger,soon,1\n", "not the table expected", "'soon'"),
     ("timings", "type,movie_time,index\ntrigger,1\n", "Expected 3 columns, got 2"),
@@ -783,7 +783,7 @@ def test_channels_of_unequal_length(root):
 def test_a_file_without_channels(root):
     with h5py.File(root / "sub_9_trial000.h5", "w") as file:
         file["other"] = np.zeros(3)
-    refuse(lambda: open_recording(root), "lacks data/electrode_0", "0 of them are there")
+    refuse(lambda: open_recording(root), "lacks data/electrode_0", "of which 0 can be found")
 
 
 @pytest.mark.parametrize(
