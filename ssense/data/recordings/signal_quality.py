@@ -293,8 +293,8 @@ def _probe(
 
 def _impulse_uv(samples: np.ndarray) -> float:
     """The height above its neighbours that makes a sample of cells [cells, samples] an impulse."""
-    with np.errstate(invalid="ignore"):  # infinity less infinity
-        around = samples - np.median(samples, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity; damaged files
+        around = samples - np.median(samples, axis=1, keepdims=True).astype(np.float64)
         usual_uv = 1.4826 * float(np.median(np.abs(around)))
         return IMPULSE * usual_uv if usual_uv else LONE_IMPULSE * float(np.std(around))
 

@@ -151,12 +151,12 @@ def test_without_coupling_nothing_can_be_retrieved(coupled):
         ({"seed": 2**32}, "seed must be at most 4294967295, got 4294967296."),
         (
             {"concepts": 9_000, "images_per_concept": 10, "repetitions": 20, "modality": "meg"},
-            "20 repetitions of 90000 training images are about 9.8e+10 samples of a subject; "
+            "20 repetitions of 90,000 training images are about 9.8e+10 samples of a subject; "
             "8.6e+09 are the most. Ask for fewer of either.",
         ),
         (
             {"image_px": 4_000, "concepts": 5_000},
-            "10200 images of 4000 x 4000 pixels are too large: 6.9e+10 pixels in all are the most. "
+            "10,200 images of 4000 x 4000 pixels are too large: 6.9e+10 pixels in all are the most. "
             "Ask for fewer or smaller ones.",
         ),
         (

@@ -115,7 +115,7 @@ def test_a_concept_of_training_in_the_test_is_refused(root, tmp_path):
     (tmp_path / "test_images/00001_synthetic00003").rename(
         tmp_path / "test_images/00001_synthetic00001"
     )
-    assert "1 concepts of" in message(tmp_path, tmp_path, ResponseSpec())
+    assert "1 concept of" in message(tmp_path, tmp_path, ResponseSpec())
 
 
 def test_averages_are_kept_and_a_damaged_one_is_refused(root, tmp_path):

@@ -71,7 +71,7 @@ def test_the_metadata_must_agree(tmp_path):
     np.save(path, metadata(FILES[1:]))
     assert f"lists 4 training images, {tmp_path}/training_images holds 5" in message(tmp_path)
     np.save(path, metadata() | {"train_img_concepts": ["x"]})
-    assert "lists 5 training images of 1 concepts" in message(tmp_path)
+    assert "lists 5 training images of 1 concept," in message(tmp_path)
     for content in (metadata(key="test"), metadata() | {"train_img_files": [1] * 5}, [1], 3):
         np.save(path, np.array(content, dtype=object))
         assert "has no list of names train_img_" in message(tmp_path)
@@ -95,5 +95,7 @@ def image_set(*concepts: str) -> ImageSet:
 def test_test_concepts_must_be_new_whatever_their_number():
     training = image_set("00001_aardvark", "00002_ice_cream")
     require_zero_shot(training, image_set("00001_airplane", "00002_cream"))
-    with pytest.raises(UserError, match="1 concepts of set are in set too: 00007_ice_cream"):
+    with pytest.raises(
+        UserError, match="1 concept of set can be found in set too: 00007_ice_cream"
+    ):
         require_zero_shot(training, image_set("00001_airplane", "00007_ice_cream"))

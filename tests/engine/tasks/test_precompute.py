@@ -333,7 +333,7 @@ def test_the_digest_follows_recording_and_specifications(recording_folder, tmp_p
 
 def test_too_few_sentences_for_a_split(tmp_path):
     write_synthetic(tmp_path / "few", SyntheticSpec(sentences=3, electrodes=5))
-    with pytest.raises(UserError, match="sentences are too few for a random split"):
+    with pytest.raises(UserError, match="1 sentence is too few for a random split"):
         plan_of(tmp_path / "few", tmp_path)
 
 
