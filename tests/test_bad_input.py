@@ -222,9 +222,7 @@ def keep_three_sentences(root: Path) -> None:
         ),
         (
             lift_channels,
-            [
-                "of which 0 can be found. Without a group data, it holds electrode_0, electrode_1, elec"
-            ],
+            ["of which 0 can be found. Without a group data, it holds electrode_0, electrode_1"],
         ),
         (silence_every_word, ["none of the 60 sentences of sub_9", "60 no aligned word"]),
         (

@@ -252,8 +252,8 @@ def test_settings_beyond_any_recording_are_refused(setting):
         ),
         (
             {"sentences": 20_000, "electrodes": 5_000},
-            "20,000 sentences, 20 s before them and 2 pauses at 512 Hz are about 1.3e+11 samples of "
-            "5,000 contacts; 1.7e+10 are the most.",
+            "20,000 sentences, 20 s before them and 2 pauses at 512 Hz are about 1.3e+11 samples "
+            "of 5,000 contacts; 1.7e+10 are the most.",
         ),
     ],
 )

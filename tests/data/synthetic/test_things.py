@@ -156,8 +156,8 @@ def test_without_coupling_nothing_can_be_retrieved(coupled):
         ),
         (
             {"image_px": 4_000, "concepts": 5_000},
-            "10,200 images of 4000 x 4000 pixels are too large: 6.9e+10 pixels in all are the most. "
-            "Ask for fewer or smaller ones.",
+            "10,200 images of 4000 x 4000 pixels are too large: 6.9e+10 pixels in all are the "
+            "most. Ask for fewer or smaller ones.",
         ),
         (
             {"modality": "meg", "variant": "official"},
