@@ -421,7 +421,8 @@ def _tone(
         weights = np.linalg.lstsq(basis.T @ basis, basis.T @ around, rcond=None)[0]
         left_uv = float(np.linalg.norm(around - basis @ weights))
         if left_uv <= most_uv:
-            return basis[:, n_columns:] @ weights[n_columns:]
+            tone: np.ndarray = basis[:, n_columns:] @ weights[n_columns:]
+            return tone
         if left_uv > NEARLY * np.linalg.norm(around):
             return None
         cosine, sine, cosine_rate, sine_rate = weights[n_columns:].reshape(6, -1)[:4]
