@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ssense.errors import counted
 from ssense.retrieval import metric_title
 from ssense.training.loop import SELECTION_METRIC
 
@@ -41,7 +42,8 @@ class Reproduction:
     def lines(self) -> list[str]:
         """The findings in words."""
         if self.exact:
-            return [f"Reproduced to the bit: {self.epochs[0]} epochs, and the weights of the best."]
+            epochs = counted(self.epochs[0], "epoch")
+            return [f"Reproduced to the bit: {epochs}, and the weights of the best."]
         best = ", ".join(f"{metric_title(name)} {gap:.2f}" for name, gap in self.at_best.items())
         (then, now), (before, after) = self.best_epochs, self.epochs
         weights = "not comparable" if self.weights is None else f"{self.weights:.2g}"
