@@ -1,1 +1,1 @@
-"""Encoder, text tower, masks and loss."""
+"""Encoders, masks, losses and objectives."""
