@@ -54,7 +54,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch.nn.functional import normalize
-from training_step import SHAPE, Clock, epoch_seconds, peak_bytes
+from training_step import Clock, epoch_seconds, peak_bytes
 
 from ssense.data.dataset import Pairs
 from ssense.data.splits import seeded_split
@@ -71,7 +71,7 @@ class Size(NamedTuple):
     electrodes: int
     sentences: int
     batch: int
-    image: tuple[int, int] = SHAPE
+    image: tuple[int, int] = (40, 154)  # as in the paper
 
 
 TINY = Size(1, 20, 4, (8, 17))

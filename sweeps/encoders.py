@@ -10,6 +10,7 @@ linear maps take other learning rates than deep ones: each encoder is tried at s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ssense.choices import ENCODERS
@@ -26,13 +27,16 @@ RATES = {"training.learning_rate": (5e-5, 2e-4, 5e-4, 2e-3)}
 def encoder_sweep(data: DatasetPlan, options: RecordingOptions) -> Sweep:
     """Define the sweep: a family for each encoder, and for one of the user's own."""
     kinds = {kind: kind for kind in ENCODERS}
-    if options.encoder not in ENCODERS:
-        kinds[options.encoder.rpartition(":")[2]] = "own"
+    if options.encoder in ENCODERS:  # all are compared, whichever is asked for
+        options = replace(options, encoder=ENCODERS[0])
+    else:
+        kinds[f"own {options.encoder.rpartition(':')[2]}"] = "own"
     families: dict[str, dict[str, Levels]] = {
         name: {"encoder": (kind,), **RATES} for name, kind in kinds.items()
     }
     for name in ("resnet-18", "attention"):
         families[name]["encoder.weights"] = (options.weights("encoder_weights"),)
+        families[name]["encoder.batch_norm"] = (options.batch_norm,)
     return options.sweep("encoders", data, families)
 
 

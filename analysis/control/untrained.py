@@ -266,9 +266,14 @@ def of_scores(
     return found, pvalues
 
 
-def untrained(specification: SentenceSpec, test: Pairs, seed: int) -> Metrics:
-    """Metrics of an encoder that starts as the cell did and learns nothing."""
-    return evaluate(specification, initial_model(specification, test, seed), test)
+def untrained(specification: SentenceSpec, train: Pairs, test: Pairs, seed: int) -> Metrics:
+    """Metrics of an encoder that starts as the cell did and learns nothing.
+
+    One that would start from a regression starts from random weights here.
+    """
+    if specification.encoder.fits_at_start:
+        specification = specification.untrained()
+    return evaluate(specification, initial_model(specification, train, seed), test)
 
 
 def run_untrained_controls(
@@ -309,7 +314,12 @@ def run_untrained_controls(
             {
                 **of_model,
                 **{name: metrics_of(torch.from_numpy(r.ranks)) for name, r in retrieved.items()},
-                UNTRAINED: untrained(specification, pairs.select(split.test), record.seed),
+                UNTRAINED: untrained(
+                    specification,
+                    pairs.select(split.train),
+                    pairs.select(split.test),
+                    record.seed,
+                ),
                 CHANCE: chance_metrics(len(split.test)),
             }
         )

@@ -183,7 +183,9 @@ def encoder_lines(sweep: Sweep, data: DataPlan) -> list[str]:
         changes = {} if kind is None else {"encoder": kind}
         specification = configured(sweep.specification, changes).untrained()
         model = specification.initial(examples)
-        weights = sum(parameter.numel() for parameter in model.parameters())
+        weights = sum(
+            parameter.numel() for parameter in model.parameters() if parameter.requires_grad
+        )
         lines.append(f"  encoder: {specification.encoder.kind}, {weights:,} trained weights")
     return list(dict.fromkeys(lines))
 

@@ -219,7 +219,7 @@ def _train(
             stack.enter_context(running_ray())
         resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
         resources.slots()  # before anything is made: a cell that does not fit is refused
-        data.warm(search.sweep.specification)
+        data.warm(search.sweep.specification, search.sweep.families)
         data.make(use_gpus=resources.gpus > 0)
         dataset = data.load()
         save()
@@ -356,7 +356,8 @@ def _show_result(search: Search, n_candidates: int) -> None:
         f"* best of its family. Chance among {counted(n_candidates, 'candidate')}: "
         f"{100 * chance:.1f} %."
     )
-    say(f"Trained in {search.sweep.specification.training.precision}.")
+    if not any("training.precision" in family.levels for family in search.sweep.families):
+        say(f"Trained in {search.sweep.specification.training.precision}.")
     if dropped:
         spared = search.matrix().counts()["dropped"]
         say(f"out: clearly behind after these seeds; {spared} cell{'s' * (spared != 1)} spared.")

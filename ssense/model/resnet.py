@@ -41,6 +41,7 @@ class Convolution(nn.Conv2d):
         """Map `[N, n_in, H, W]` to `[N, n_out, H / stride, W / stride]`, rounded up."""
         rows, columns = self._sides(x.shape[2:])
         taps = self.weight if self.cropped else self.weight[:, :, rows.met, columns.met]
+        assert taps.shape[2:] == (_length(rows.met), _length(columns.met))  # cropped to this size
         most = 1 if x.is_cuda else FEW
         if max(len(rows.windows), len(columns.windows)) > most:
             return conv2d(x, taps, None, self.stride, (rows.padding, columns.padding))
@@ -54,6 +55,7 @@ class Convolution(nn.Conv2d):
         The others have no gradient, so that Adam never moves them, and reading and writing them is
         most of a step where images are small. State dictionaries have the whole weights.
         """
+        assert self.cropped is None
         rows, columns = sides = self._sides(pixels)
         met = (slice(None), slice(None), rows.met, columns.met)
         whole = self.weight.detach()
@@ -91,6 +93,10 @@ def _take_met(module: Convolution, state: dict[str, Tensor], prefix: str, *_: ob
     met = module.cropped[1]
     module.cropped = whole.detach().clone(), met
     state[f"{prefix}weight"] = whole[met]
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)
 
 
 class _Side(NamedTuple):

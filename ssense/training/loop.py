@@ -222,8 +222,8 @@ class Fit:
 class Checkpoint:
     """Where a training stands after an epoch: all that `fit` needs to resume bitwise the same.
 
-    Its tensors are those of the running training, not copies, so that making one is free. They
-    change with the next epoch: write them down before `on_epoch` returns.
+    Its tensors may be those of the running training, not copies, which change with the next epoch:
+    write them down before `on_epoch` returns.
 
     Attributes:
         history: Training loss and validation metrics of each epoch so far, as in `Fit`.
@@ -404,7 +404,9 @@ def _train_epoch(
 
 def _cpu_copy(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()
+    }
 
 
 def _moments(optimiser: Adam, model: nn.Module) -> dict[str, Tensor]:

@@ -130,9 +130,14 @@ def assigned_device(gpus: float) -> torch.device:
     return torch.device("cuda")
 
 
-def fast_precision() -> Precision:
-    """The faster precision here: bf16 where a GPU or the processor has units for it."""
-    return "bf16" if torch.cuda.is_available() or _has_bf16_units() else "float32"
+def fast_precision(gpus: float) -> Precision:
+    """The faster precision here: bf16 where the GPU of a cell, or the processor, has units for it.
+
+    Args:
+        gpus: GPUs of a cell.
+    """
+    on_gpu = gpus > 0 and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if on_gpu or (not gpus and _has_bf16_units()) else "float32"
 
 
 def _has_bf16_units() -> bool:

@@ -26,7 +26,7 @@ from ssense.specification import require_positive
 from ssense.training.loop import SELECTION_METRIC, Embeddings
 from ssense.training.optimiser import Adam
 
-EncoderSpec = ResNetSpec | LinearSpec | ConvolutionSpec | AttentionSpec | OwnSpec
+AnyEncoderSpec = ResNetSpec | LinearSpec | ConvolutionSpec | AttentionSpec | OwnSpec
 """The encoders, by `kind`; see `ssense.model.encoders.encoder.EncoderSpec` for what they share."""
 
 SPECTROGRAMS_PER_PASS = 2048  # of an evaluation at a time: enough to fill a GPU
@@ -78,7 +78,7 @@ class SentenceSpec:
     """
 
     split: SplitKind = "random"
-    encoder: EncoderSpec = field(default_factory=ResNetSpec)
+    encoder: AnyEncoderSpec = field(default_factory=ResNetSpec)
     masking: Masking = field(default_factory=Masking)
     objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
     training: TrainingSpec = field(default_factory=TrainingSpec)
@@ -187,6 +187,8 @@ def train_step(
 
 def _chunks(encoder: Encoder, x: Tensor, size: int) -> tuple[Tensor, ...]:
     """Parts of a batch; one pair that can't pass by itself joins the part before it."""
+    if not encoder.passes_in_chunks:
+        return (x,)
     one_passes = encoder.trains_on_one(x)
     parts: tuple[Tensor, ...] = x.split(size if one_passes else max(size, 2))
     if one_passes:

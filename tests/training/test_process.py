@@ -91,7 +91,6 @@ def test_a_synthetic_recording_is_trained_on_in_the_faster_precision_of_one_mach
     monkeypatch, has_units, address, precision
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_units})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert RecordingOptions().specification().training.precision == precision
     asked = RecordingOptions(precision="float32").specification()

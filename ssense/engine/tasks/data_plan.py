@@ -45,7 +45,7 @@ class DataPlan(Splittable, Protocol):
         """Made-up examples of the dataset's shapes, to time a training."""
         ...
 
-    def warm(self, specification: Any) -> None:
+    def warm(self, specification: Any, families: Iterable[Family] = ()) -> None:
         """Get what may be missing on a machine without a network, before anything is started."""
         ...
 

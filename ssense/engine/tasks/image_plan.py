@@ -139,7 +139,7 @@ class ImagePlan:
         dataset = self._dataset(features, pixels)
         return dataset.on(device).select(np.arange(n) % len(self.things.rows("training")))
 
-    def warm(self, specification: ImageSpec) -> None:
+    def warm(self, specification: ImageSpec, families: Iterable[Family] = ()) -> None:  # noqa: ARG002
         """Embed the images, so that no cell has to.
 
         Raises:

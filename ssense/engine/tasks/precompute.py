@@ -208,15 +208,18 @@ class DatasetPlan:
         dimensions = embedding_dimensions(self.text_spec.model)
         return Pairs(spectrograms, normalize(torch.randn(n, dimensions, device=device)))
 
-    def warm(self, specification: SentenceSpec) -> None:
-        """Get the encoder's initial weights, and embed the sentences.
+    def warm(self, specification: SentenceSpec, families: Iterable[Family] = ()) -> None:
+        """Get the initial weights of all encoders, and embed the sentences.
 
         Raises:
             UserError: Weights can't be loaded or don't fit.
         """
         encoder = specification.encoder
-        if isinstance(encoder, ResNetSpec) and encoder.weights != "random":
-            build_encoder(encoder.weights, encoder.conv1)
+        starts = {encoder.weights} if isinstance(encoder, ResNetSpec) else set()
+        for family in families:
+            starts.update(map(str, family.levels.get("encoder.weights", ())))
+        for weights in sorted(starts - {"random"}):
+            build_encoder(weights)
         with step(f"Text embeddings: {self.text_spec.model}, {self.text_spec.weights} weights"):
             cached_embeddings(self.segments.text, self.text_spec, self.storage / "text")
             tower_texts(self.segments.text, self.text_spec.model, self.storage / "text")

@@ -29,7 +29,7 @@ from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
     from ssense.engine.tasks.precompute import DatasetPlan
-    from ssense.training.sentences import EncoderSpec, SentenceSpec
+    from ssense.training.sentences import AnyEncoderSpec, SentenceSpec
 
 MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
 """Subject and trial that a synthetic recording is of."""
@@ -160,13 +160,15 @@ class RecordingOptions(EngineOptions):
         Raises:
             UserError: A value is out of range.
         """
-        from ssense.training.process import fast_precision
+        from ssense.training.process import fast_precision, gpus_here
         from ssense.training.sentences import SentenceSpec, TrainingSpec
 
         values = {name: self.value(name) for name in ("batch_size", "precision", "max_epochs")}
         if values["precision"] is None:  # workers of a cluster may have other processors
             on_cluster = bool(os.environ.get("RAY_ADDRESS"))
-            values["precision"] = "float32" if on_cluster else fast_precision()
+            values["precision"] = (
+                "float32" if on_cluster else fast_precision(gpus_here(self.gpus_per_cell))
+            )
         try:
             return SentenceSpec(
                 split=self.split,
@@ -176,7 +178,7 @@ class RecordingOptions(EngineOptions):
         except ValueError as error:
             raise UserError(f"{error}.") from error
 
-    def _encoder(self) -> EncoderSpec:
+    def _encoder(self) -> AnyEncoderSpec:
         from ssense.model.encoders.own import OwnSpec
         from ssense.model.encoders.spectrogram_encoder import ResNetSpec
         from ssense.specification import configured

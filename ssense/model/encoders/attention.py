@@ -87,7 +87,7 @@ class AttentionSpec(ResNetSpec):
         """The trained encoder of a state dictionary, see `EncoderSpec`."""
         query, preference = state.get("query"), state.get("preference")
         dimensions = 1 if query is None else query.numel()  # refused below
-        electrodes = 1 if preference is None else len(preference)
+        electrodes = preference.shape[0] if preference is not None and preference.ndim else 1
         with torch.device("meta"):
             encoder = AttentionEncoder(precision, self.batch_norm, dimensions, electrodes)
         load_weights(encoder, state, assign=True)

@@ -53,7 +53,7 @@ class ConvolutionEncoder(Encoder):
         return embeddings
 
     def trains_on_one(self, x: Tensor) -> bool:
-        """Whether the last normalisation sees more than one value of one sample's channel."""
+        """Whether the last normalisation, before its pooling, sees two values of a channel."""
         halved: int = 2 ** (_STAGES - 1)
         return max(x.shape[-2:]) > halved
 
@@ -76,6 +76,7 @@ class ConvolutionSpec:
     """
 
     kind: ClassVar[str] = "convolution"
+    fits_at_start: ClassVar[bool] = False
 
     channels: int = 32
 

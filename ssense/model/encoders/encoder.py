@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,10 @@ class Encoder(nn.Module, ABC):
         precision: "float32", or "bf16": bfloat16 in products, with weights, normalisation
             statistics and embeddings in float32.
     """
+
+    passes_in_chunks: ClassVar[bool] = True
+    """Whether a batch may pass in chunks, each twice: with the same result, and statistics that
+    `statistics_kept` can keep."""
 
     def __init__(self, precision: Precision = "float32") -> None:
         super().__init__()
@@ -57,7 +61,14 @@ class Encoder(nn.Module, ABC):
 
 
 class EncoderSpec(Protocol):
-    """The specification of an encoder: a frozen dataclass with a `kind`."""
+    """The specification of an encoder: a frozen dataclass with a `kind`.
+
+    Attributes:
+        fits_at_start: Whether what training starts from has learned from its pairs.
+    """
+
+    @property
+    def fits_at_start(self) -> bool: ...  # noqa: D102
 
     def build(self, train: Pairs, precision: Precision) -> Encoder:
         """The encoder that a training on some pairs starts from, on the CPU.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -58,7 +58,7 @@ class LinearSpec:
     """A linear encoder: the baseline that a deep one has to beat.
 
     Attributes:
-        windows: Windows of equal length that the frames are averaged in.
+        windows: Windows that the frames are averaged in, of equal length but for rounding.
         start: What contrastive training starts from: "ridge", the ridge regression of the targets
             on the training features, whose penalty has the least error where each sentence is left
             out; or "random" weights.
@@ -71,6 +71,11 @@ class LinearSpec:
 
     def __post_init__(self) -> None:
         require_positive(self, "windows")
+
+    @property
+    def fits_at_start(self) -> bool:
+        """Whether training starts from a regression."""
+        return self.start == "ridge"
 
     def build(self, train: Pairs, precision: Precision) -> LinearEncoder:
         """The encoder that a training on some pairs starts from, see `EncoderSpec`."""
@@ -102,8 +107,8 @@ class LinearSpec:
         return self
 
     def untrained(self) -> Self:
-        """The same specification: nothing of it is downloaded."""
-        return self
+        """The same specification with random weights."""
+        return replace(self, start="random")
 
 
 def ridge(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import math
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ class OwnEncoder(Encoder):
         sizes: The sizes, in that order.
     """
 
+    passes_in_chunks: ClassVar[bool] = False  # it may draw, or keep statistics of any kind
     sizes: Tensor
 
     def __init__(self, precision: Precision, make: type[nn.Module], sizes: tuple[int, ...]) -> None:
@@ -63,6 +65,7 @@ class OwnSpec:
     """
 
     kind: ClassVar[str] = "own"
+    fits_at_start: ClassVar[bool] = False
 
     source: str = ""
     content: str = ""
@@ -81,7 +84,8 @@ class OwnSpec:
         from ssense.files.digest import file_digest  # opens storages, which training does not
 
         path, name = _parts(source)
-        return cls(source=f"{path.resolve()}:{name}", content=file_digest(path))
+        with _told(source, "Check the file."):
+            return cls(source=f"{path.resolve()}:{name}", content=file_digest(path))
 
     def build(self, train: Pairs, precision: Precision) -> OwnEncoder:
         """The encoder that a training on some pairs starts from, tried on two of them.
@@ -96,7 +100,10 @@ class OwnSpec:
         )
         with _told(self.source, _HOW_MADE):
             encoder = OwnEncoder(precision, self._load(), sizes)
-        _try_out(encoder, sizes, self.source)
+        with _told(self.source, _HOW_USED):
+            problem = _problem(encoder)
+        if problem:
+            raise UserError(f"encoder {_short(self.source)} {problem}. Check its class.")
         return encoder
 
     def rebuild(self, state: Mapping[str, Tensor], precision: Precision) -> OwnEncoder:
@@ -138,7 +145,8 @@ class OwnSpec:
             module = importlib.util.module_from_spec(spec)
             sys.modules[module_name] = module  # dataclasses and pickles look there
             try:
-                spec.loader.exec_module(module)
+                with _generators_kept():
+                    spec.loader.exec_module(module)
             except BaseException:
                 del sys.modules[module_name]
                 raise
@@ -171,7 +179,10 @@ def _parts(source: str) -> tuple[Path, str]:
         )
     path = Path(place)
     if not path.is_file():
-        raise UserError(f"encoder {printable(place)}: no such file. Give FILE.py:CLASS.")
+        raise UserError(
+            f"encoder {printable(place)}: no such file. Put it back, or run the sweep again with "
+            "the encoder where it is now."
+        )
     return path, name
 
 
@@ -182,30 +193,64 @@ def _told(source: str, advice: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"encoder {_short(source)}: {what}. {advice}") from error
 
 
-def _try_out(encoder: OwnEncoder, sizes: tuple[int, ...], source: str) -> None:
-    """Refuse an encoder that does not map made-up spectrograms to embeddings it can be trained by.
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Draw the same meanwhile in every process, and leave the random generators as they were.
 
-    Raises:
-        UserError: The shape, type or values are others, or no weight has a gradient.
+    A file runs once per process: without this, what it draws would change the first cell alone.
     """
-    *shape, dimensions = sizes
-    given, wanted = [_EXAMPLES, *shape], [_EXAMPLES, dimensions]
-    state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    with torch.random.fork_rng(devices=[]), _told(source, _HOW_USED):
-        found = encoder.module(torch.rand(given))
-    problem = ""
-    if not isinstance(found, Tensor) or list(found.shape) != wanted:
-        made = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        problem = f"makes {made} of {given}, not {wanted}"
-    elif not math.isfinite(found.sum().item()):
-        problem = f"makes values that are not finite of {given}"
-    elif not found.requires_grad:
-        problem = "has no weight to train"
-    if problem:
-        raise UserError(f"encoder {_short(source)} {problem}. Check its class.")
+    state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - others use it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(legacy)  # noqa: NPY002
+
+
+def _problem(encoder: OwnEncoder) -> str:
+    """Why an encoder can't be trained, kept and used, found on made-up spectrograms; or empty."""
+    *shape, dimensions = encoder.sizes.tolist()
+    wanted = [_EXAMPLES, dimensions]
+    state = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
+    if problem := _problem_of_state(encoder):
+        return problem
+    with torch.random.fork_rng(devices=[]), _generators_kept():
+        for is_training in (True, False):
+            encoder.train(is_training)
+            found = encoder.module(torch.rand(_EXAMPLES, *shape))
+            if not isinstance(found, Tensor) or list(found.shape) != wanted:
+                made = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                return f"makes {made} of {[_EXAMPLES, *shape]}, not {wanted}"
+            if not found.isfinite().all():
+                return f"makes values that are not finite of {[_EXAMPLES, *shape]}"
+            if not found.requires_grad:
+                return "has no weight to train"
+        encoder.train()
+        encoder(torch.rand(_EXAMPLES, shape[0], 1, *shape[1:])).sum().backward()
+    encoder.zero_grad()
     encoder.load_state_dict(state)  # statistics of made-up spectrograms are none
+    return ""
+
+
+def _problem_of_state(encoder: OwnEncoder) -> str:
+    """Why the state of an encoder can't be kept in a file of tensors; or empty."""
+    places: dict[int, str] = {}
+    for name, tensor in encoder.state_dict().items():
+        short = name.removeprefix("module.")
+        if not isinstance(tensor, Tensor):
+            return f"keeps {short}, which is no tensor, in its state"
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            return f"keeps values that are not finite: register {short} with persistent=False"
+        first = places.setdefault(tensor.untyped_storage().data_ptr(), short)
+        if tensor.numel() and first != short:
+            return f"shares memory between {first} and {short}, which a file can't keep"
+    return ""

@@ -39,6 +39,7 @@ class ResNetSpec:
     """
 
     kind: ClassVar[str] = "resnet-18"
+    fits_at_start: ClassVar[bool] = False
 
     weights: str = "imagenet"
     conv1: Conv1 = "sum"

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.control.untrained import untrained
+from ssense.data.dataset import Pairs
 from ssense.engine.core.cell import Cell, signature
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
@@ -34,6 +36,11 @@ class Mine(torch.nn.Module):
     def forward(self, x):
         return self.map(self.norm(x.flatten(1)))
 """
+
+
+def with_more(*lines: str) -> str:
+    """The class with more lines at the beginning of what makes it."""
+    return OWN.replace("self.norm =", "\n        ".join([*lines, "self.norm ="]))
 
 
 @pytest.fixture(scope="module", params=["resnet-18", "attention", "convolution", "linear", "own"])
@@ -159,6 +166,35 @@ BAD = {
         "Mine",
         "has no weight to train",
     ),
+    "infinite state": (
+        with_more("self.register_buffer('mask', torch.tensor(-torch.inf))"),
+        "Mine",
+        "keeps values that are not finite: register mask with persistent=False",
+    ),
+    "tied": (
+        with_more(
+            "self.one, self.two = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)",
+            "self.two.weight = self.one.weight",
+        ),
+        "Mine",
+        r"shares memory between one\.weight and two\.weight",
+    ),
+    "other in evaluation": (
+        OWN.replace("return self", "return x[:, 0, 0, :5] if not self.training else self"),
+        "Mine",
+        r"makes \[2, 5\] of",
+    ),
+    "no backward": (
+        OWN.replace("return", "y = self.map.weight.exp(); z = y.sqrt(); y += 1; return z.sum() *"),
+        "Mine",
+        "modified by an inplace operation",
+    ),
+    "lazy": (
+        with_more("self.lazy = torch.nn.LazyLinear(dimensions)"),
+        "Mine",
+        "uninitialized parameter",
+    ),
+    "exits": ("raise SystemExit(3)", "Mine", "SystemExit: 3"),
 }
 
 
@@ -170,6 +206,40 @@ def test_an_encoder_of_ones_own_that_does_not_fit_is_one_line(fault, pairs, tmp_
     with pytest.raises(UserError, match=message) as error:
         spec.build(pairs, "float32")
     assert "\n" not in str(error.value)
+
+
+def test_an_encoder_whose_channels_are_last_is_kept(pairs, tmp_path):
+    convolution = "torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)"
+    (tmp_path / "mine.py").write_text(with_more(f"self.conv = {convolution}"))
+    spec = OwnSpec.of(f"{tmp_path / 'mine.py'}:Mine")
+    trained = fit(
+        pairs.select(TRAIN), pairs.select(VALIDATION), specification(spec, max_epochs=1), seed=0
+    )
+    assert all(tensor.is_contiguous() for tensor in trained.weights.values())
+
+
+def test_a_batch_passes_one_of_ones_own_whole(pairs, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    spec = specification(OwnSpec.of(f"{tmp_path / 'mine.py'}:Mine"), max_epochs=1, chunk=4)
+    trained = fit(pairs.select(TRAIN), pairs.select(VALIDATION), spec, seed=0)
+    assert trained.weights["module.norm.num_batches_tracked"] == 4  # of 60 pairs, 16 at a time
+
+
+def test_what_a_file_draws_when_it_is_run_changes_no_cell(pairs, tmp_path):
+    (tmp_path / "mine.py").write_text(f"{OWN}\n\nOFFSET = torch.rand(1)\n")
+    spec = OwnSpec.of(f"{tmp_path / 'mine.py'}:Mine")
+    built = []
+    for _ in range(2):  # the file runs in the first
+        torch.manual_seed(3)
+        built.append(spec.build(pairs, "float32").state_dict())
+    assert all(map(torch.equal, *(state.values() for state in built)))
+
+
+def test_the_control_of_an_untrained_encoder_learns_nothing_where_ridge_would(pairs):
+    noise = Pairs(torch.randn_like(pairs.spectrograms), pairs.targets)
+    train, test = noise.select(TRAIN), noise.select(VALIDATION)
+    found = [untrained(specification(LinearSpec()), train, test, seed) for seed in range(20)]
+    assert np.mean([each["recall@10"] for each in found]) == pytest.approx(10 / 36, abs=0.07)
 
 
 def test_an_encoder_that_was_edited_is_refused_and_named_by_its_content(pairs, tmp_path):
