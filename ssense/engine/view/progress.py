@@ -35,6 +35,7 @@ _STYLES: Mapping[State, str] = {
     "failed": "bold red",
     "waiting": "dim",
     "dropped": "dim",
+    "ahead": "dim green",
 }
 
 
@@ -237,10 +238,11 @@ class MatrixView:
 
 
 def _legend(counts: Counter[State]) -> Text:
-    """Every mark with its meaning and how many cells have it."""
+    """Every mark with its meaning and how many cells have it; "ahead" only where one is."""
     parts = (
         Text(f"{mark} {counts[state]} {state}", _STYLES[state] if counts[state] else "dim")
         for state, mark in MARKS.items()
+        if counts[state] or state != "ahead"
     )
     return Text("   ").join(parts)
 
