@@ -180,7 +180,7 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     for line in encoder_lines(sweep, data):
         say(line)
     split = data.split(sweep.specification.split, sweep.seeds[0])
-    plan = plan_cells(search, split)
+    plan = plan_cells(search, split, runs_ahead=options.runs_ahead)
     gpus = gpus_here(options.gpus_per_cell)
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if not on_cluster and (warning := slow_precision(sweep.specification.training.precision, gpus)):
@@ -241,11 +241,13 @@ def _train(
                 if change.decisions:  # a new row was expected already
                     progress.left(search.left())
                 save()
-            tracker.cell(search, record)
+            for counted in change.counted:
+                tracker.cell(search, counted)
 
         try:
             with progress:
-                train_cells(search, dataset, ledger, resources, budget, keep)
+                ahead = options.runs_ahead
+                train_cells(search, dataset, ledger, resources, budget, keep, ahead=ahead)
         except BaseException:
             _leave_view(tracker, search, claim)
             raise
