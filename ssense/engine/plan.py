@@ -18,7 +18,7 @@ from ssense.engine.core.record import MOST_ATTEMPTS
 from ssense.engine.core.sweep import Levels, Sweep
 from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.search.race import fit_additive
+from ssense.engine.search.race import STARTUP_PROPOSALS, fit_additive
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.data_plan import DataPlan
 from ssense.errors import UserError, counted
@@ -213,4 +213,8 @@ def show_sweep(sweep: Sweep) -> None:
     for family in sweep.families:
         wanted = sweep.wanted(family)
         shown = f"{wanted} of {family.size} possible" if family.size > 1 else "1 configuration"
+        if wanted < family.size and wanted > STARTUP_PROPOSALS:
+            shown += (
+                f"; proposed {STARTUP_PROPOSALS} at random, then {sweep.proposals_at_once} at once"
+            )
         say(f"  {family.name}: {shown}")

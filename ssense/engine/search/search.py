@@ -30,7 +30,7 @@ from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import Matrix, MatrixRow, State
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.search.race import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, Policy, Scores, Verdict
+from ssense.engine.search.race import STARTUP_PROPOSALS, Policy, Scores, Verdict
 from ssense.errors import UserError
 from ssense.training.loop import SELECTION_METRIC
 
@@ -64,12 +64,16 @@ class Change(NamedTuple):
     counted: Sequence[Record] = ()
 
 
-def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
+def propose(
+    family: Family, earlier: Sequence[Scored], spread: bool = False
+) -> Configuration | None:
     """Ask Optuna (TPE) for a family's next configuration, different from the earlier ones.
 
     Args:
         family: Family whose levels to search.
         earlier: The family's configurations so far, in order of proposal.
+        spread: Whether the sampler is told of earlier ones without a score too. It takes them to be
+            bad ("constant liar", Ginsbourger et al. 2010), so that a batch does not lie together.
 
     Returns:
         None if every combination has been proposed.
@@ -77,9 +81,12 @@ def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
     if len(earlier) >= family.size:
         return None
     seed = zlib.crc32(f"{family.name} {len(earlier)}".encode())
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_PROPOSALS)
+    sampler = optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=STARTUP_PROPOSALS, constant_liar=True
+    )
     study = optuna.create_study(sampler=sampler, direction="maximize")
-    study.add_trials([_as_trial(family, *scored) for scored in earlier if scored[1] is not None])
+    told = [scored for scored in earlier if spread or scored[1] is not None]
+    study.add_trials([_as_trial(family, *scored) for scored in told])
     taken = [dict(configuration) for configuration, _ in earlier]
     draws = (_ask(study, family) for _ in range(_DRAWS))
     for configuration in chain(draws, _combinations(family)):
@@ -482,11 +489,16 @@ class Search:
         wanted = self.sweep.wanted(family)
         if len(numbers) < wanted or wanted == family.size:
             return
-        explored = numbers[: _batch(wanted - 1)[0]]
+        explored = numbers[: self._batch(wanted - 1)[0]]
         known: tuple[int, ...] = ()
         while True:
             scores = list(map(self._scores, explored))
-            verdict = self._policy.judge(scores, self.sweep.seeds, all_proposed=False)
+            verdict = self._policy.judge(
+                scores,
+                self.sweep.seeds,
+                all_proposed=False,
+                at_once=self.sweep.proposals_at_once,
+            )
             if verdict.granted == known:
                 return
             known = verdict.granted
@@ -500,6 +512,7 @@ class Search:
             list(map(self._scores, numbers)),
             self.sweep.seeds,
             all_proposed=len(numbers) >= self.sweep.wanted(family),
+            at_once=self.sweep.proposals_at_once,
         )
         self._verdicts[family.name] = verdict
         self._ahead = None
@@ -569,26 +582,25 @@ class Search:
                     self._add(Row(family.name, configuration))
             return wanted > before
         scored = self._known(family, estimates)
-        _, end = _batch(before)
+        _, end = self._batch(before)
         for _ in range(before, min(end, wanted)):
-            if (proposal := propose(family, scored)) is None:
+            if (proposal := propose(family, scored, self.sweep.spread_proposals)) is None:
                 break
             scored.append((proposal, None))
             self._add(Row(family.name, proposal))
         return wanted > before
 
     def _known(self, family: Family, estimates: Sequence[float | None]) -> list[Scored]:
-        start, _ = _batch(len(estimates))
+        start, _ = self._batch(len(estimates))
         known = [*estimates[:start], *[None] * (len(estimates) - start)]
         return list(zip(self.configurations(family), known, strict=True))
 
-
-def _batch(n: int) -> tuple[int, int]:
-    """How many configurations come before the batch that the n-th belongs to, and with it."""
-    if n < STARTUP_PROPOSALS:
-        return 0, STARTUP_PROPOSALS
-    before = n - (n - STARTUP_PROPOSALS) % PROPOSALS_AT_ONCE
-    return before, before + PROPOSALS_AT_ONCE
+    def _batch(self, n: int) -> tuple[int, int]:
+        """How many configurations come before the batch that the n-th belongs to, and with it."""
+        if n < STARTUP_PROPOSALS:
+            return 0, STARTUP_PROPOSALS
+        before = n - (n - STARTUP_PROPOSALS) % self.sweep.proposals_at_once
+        return before, before + self.sweep.proposals_at_once
 
 
 def _distributions(family: Family) -> dict[str, BaseDistribution]:
@@ -605,8 +617,9 @@ def _as_trial(
     family: Family, configuration: Configuration, score: float | None
 ) -> optuna.trial.FrozenTrial:
     places = {name: levels.index(configuration[name]) for name, levels in family.levels.items()}
+    running = {"state": optuna.trial.TrialState.RUNNING} if score is None else {}
     return optuna.trial.create_trial(
-        params=places, distributions=_distributions(family), value=score
+        params=places, distributions=_distributions(family), value=score, **running
     )
 
 

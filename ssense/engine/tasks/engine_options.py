@@ -153,7 +153,7 @@ class EngineOptions:
         Raises:
             UserError: A value is out of range, a level names no field, or weights are no file.
         """
-        from ssense.engine.core.sweep import Family, Sweep, check_levels
+        from ssense.engine.core.sweep import Family, Sweep, check_levels, proposals_at_once
 
         specification = self.specification()
         check_levels(specification, families)
@@ -170,6 +170,8 @@ class EngineOptions:
             families=compared,
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),
+            proposals_at_once=proposals_at_once(self.value("configurations")),
+            spread_proposals=True,
         )
 
 

@@ -352,7 +352,7 @@ def test_those_that_went_out_earlier_stay_out():
 # What may run while results come in
 
 
-def sampled(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
+def sampled(family: Family, earlier: Sequence[Scored], *_: bool) -> Configuration | None:
     """Stands in for TPE: some function of all that it is told."""
     (name, levels), *_ = family.levels.items()
     taken = [configuration[name] for configuration, _ in earlier]
@@ -366,7 +366,7 @@ def family_of(table: np.ndarray) -> Family:
     return Family(name="f", levels={LEVEL: tuple(place / 20 for place in range(len(table) + 1))})
 
 
-def sweep_of(table: np.ndarray) -> Sweep:
+def sweep_of(table: np.ndarray, at_once: int = 3) -> Sweep:
     return Sweep(
         question="race",
         dataset_digest="d",
@@ -374,6 +374,7 @@ def sweep_of(table: np.ndarray) -> Sweep:
         families=(family_of(table),),
         configurations=len(table),
         seeds=tuple(range(table.shape[1])),
+        proposals_at_once=at_once,
     )
 
 
@@ -394,6 +395,7 @@ def play(
     at_most: int = 10**6,
     *,
     ahead: bool = False,
+    at_once: int = 3,
 ) -> Search:
     """Run a sweep of as many configurations as the table has rows; end after `at_most` cells.
 
@@ -403,7 +405,7 @@ def play(
     """
     running: list[Cell] = []
     with patch("ssense.engine.search.search.propose", sampled):
-        search = Search(sweep_of(table), policy, rows, records)
+        search = Search(sweep_of(table, at_once), policy, rows, records)
         while True:
             while len(running) < workers and (
                 cell := search.next_cell() or (search.next_ahead() if ahead else None)
@@ -496,18 +498,21 @@ def shown_of(search: Search) -> dict[str, object]:
     stops=st.lists(st.integers(0, 20), max_size=3),
     rng=st.randoms(use_true_random=False),
     policy=st.sampled_from(POLICIES),
+    at_once=st.sampled_from([1, 3, 6]),
 )
-def test_cells_that_run_ahead_change_nothing(table, workers, stops, rng, policy):
+def test_cells_that_run_ahead_change_nothing(table, workers, stops, rng, policy, at_once):
     """Neither what policy and sampler are told, nor what is shown, also after interruptions."""
     alone, together = Watched(policy), Watched(policy)
-    one = play(alone, table, 1, random.Random(0), {}, [])
-    assert shown_of(play(together, table, workers, rng, {}, [], ahead=True)) == shown_of(one)
+    by = {"at_once": at_once}
+    one = play(alone, table, 1, random.Random(0), {}, [], **by)
+    many = play(together, table, workers, rng, {}, [], ahead=True, **by)
+    assert shown_of(many) == shown_of(one)
     assert together.shown == alone.shown
     records: dict[str, Record] = {}
     rows: list[Row] = []
     for at_most in [*stops, 10**6]:
-        play(policy, table, workers, rng, records, rows, at_most, ahead=rng.random() < 0.8)
-    again = play(policy, table, 1, rng, records, rows)
+        play(policy, table, workers, rng, records, rows, at_most, ahead=rng.random() < 0.8, **by)
+    again = play(policy, table, 1, rng, records, rows, **by)
     assert shown_of(again) == shown_of(one)
 
 
@@ -608,6 +613,19 @@ def test_the_leaders_get_a_seed_more_before_each_batch():
         (2, 4, 2, 3, 3, 2, 2, 2, 2),
         (2, 4, 2, 4, 4, 2, 2, 2, 2, 2),  # place 1 has every seed: the next best are 4 and 3
     ]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4, 6])
+def test_as_many_are_proposed_at_once_as_the_sweep_says(at_once):
+    table = random_table(0, 12, 4)
+    search = Search(sweep_of(table, at_once), Race())
+    sizes = [len(search.rows)]
+    with patch("ssense.engine.search.search.propose", sampled):
+        while (cell := search.next_cell()) is not None:
+            change = search.finish(record_of(search, cell, table))
+            if change.rows:
+                sizes.append(len(search.rows))
+    assert sizes == [*range(4, 12, at_once), 12]
 
 
 def test_none_of_a_batch_is_told_of_nor_changes_what_is_told():

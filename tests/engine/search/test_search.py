@@ -4,7 +4,7 @@ import dataclasses
 import math
 import random
 from collections import Counter
-from statistics import fmean
+from statistics import fmean, pstdev
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from ssense.engine.core.cell import Cell, label
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Race
-from ssense.engine.search.search import RETRIES, Search, propose
+from ssense.engine.search.search import RETRIES, Scored, Search, propose
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
 
@@ -112,6 +112,24 @@ def test_the_first_proposals_do_not_depend_on_results():
         proposal = propose(WIDE, known)
         known.append((proposal, score_of(Cell(proposal, 0))))
     assert [c for c, _ in waiting] == [c for c, _ in known]
+
+
+def test_the_proposals_of_a_batch_spread_where_the_sampler_is_told_of_them():
+    """Of a hundred places one in the middle is best: a batch that is not told lies close to it."""
+    levels = tuple(place / 200 for place in range(1, 101))
+    tried = (5, 20, 35, 50, 65, 80, 95)
+
+    def width(name: str, spread: bool) -> float:
+        family = Family(name=name, levels={"masking.time": levels})
+        earlier: list[Scored] = [({"masking.time": levels[p]}, -abs(p - 50.0)) for p in tried]
+        for _ in range(6):
+            proposal = propose(family, earlier, spread)
+            assert proposal is not None
+            earlier.append((proposal, None))
+        return pstdev([levels.index(c["masking.time"]) for c, score in earlier if score is None])
+
+    told, alone = (fmean(width(f"f{i}", spread) for i in range(4)) for spread in (True, False))
+    assert told > 2 * alone
 
 
 def test_tpe_learns_where_the_good_values_are():
