@@ -52,8 +52,8 @@ from wilcoxon_policy import Wilcoxon
 
 from ssense.engine.core.cell import Cell, Configuration, Level
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import BY_THREES, Family, Sweep, proposals_at_once
-from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Policy, Race, Scores
+from ssense.engine.core.sweep import BY_THREES, STARTUP_PROPOSALS, Family, Sweep, proposals_at_once
+from ssense.engine.search.race import Full, Policy, Race, Scores
 from ssense.engine.search.search import Scored, Search, propose
 from ssense.training.loop import SELECTION_METRIC
 from ssense.training.sentences import SentenceSpec

@@ -15,10 +15,10 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import Split
 from ssense.engine.core.power import Power
 from ssense.engine.core.record import MOST_ATTEMPTS
-from ssense.engine.core.sweep import Levels, Sweep
+from ssense.engine.core.sweep import STARTUP_PROPOSALS, Levels, Sweep
 from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.search.race import STARTUP_PROPOSALS, fit_additive
+from ssense.engine.search.race import fit_additive
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.data_plan import DataPlan
 from ssense.errors import UserError, counted

@@ -170,3 +170,17 @@ def test_the_sweep_is_shown_in_words(sweep, capsys):
         "  no masking: 1 configuration",
         "  electrode: 1 configuration",
     ]
+
+
+def test_the_plan_says_how_many_configurations_are_proposed_at_once(sweep, capsys):
+    ratios = tuple(place / 20 for place in range(12))
+    time = Family(name="time", levels={"masking.time": ratios})
+    wide = dataclasses.replace(sweep, families=(time,), configurations=10, proposals_at_once=6)
+    for configurations in (10, 4, 12):  # four are random; all there are need no proposal
+        show_sweep(dataclasses.replace(wide, configurations=configurations))
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert shown == [
+        "  time: 10 of 12 possible; proposed 4 at random, then 6 at once",
+        "  time: 4 of 12 possible",
+        "  time: 12 of 12 possible",
+    ]

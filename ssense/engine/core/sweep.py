@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from ssense.training.tasks import TaskSpec
 Levels = tuple[Level, ...]
 """The values a hyperparameter may take, each once, numbers in increasing order."""
 
+# TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
+# default of 10 would leave nothing to learn from in families of ten configurations.
+STARTUP_PROPOSALS = 4
 BY_THREES = 3
 """How many configurations were proposed at once before a sweep said how many."""
+_LEAST_AT_ONCE = 6
 _LISTED_CHARACTERS = 150  # characters of fields' names in a message
 
 
@@ -142,11 +147,11 @@ class Sweep:
 def proposals_at_once(configurations: int) -> int:
     """How many configurations a new sweep proposes at once in a family of which it tries so many.
 
-    A function of the sweep alone, never of the workers that happen to be there, so that any machine
-    makes the same proposals. The more at once, the busier are many workers, and the less does the
-    sampler know; benchmarks/race.py has both.
+    Half of those after the first few, and six at least. The more at once, the busier are many
+    workers, and the less does the sampler know; benchmarks/race.py has both. It is a function of
+    the sweep, never of the workers that happen to be there: any machine makes the same proposals.
     """
-    return max(BY_THREES, -(-3 * configurations // 5))
+    return max(_LEAST_AT_ONCE, math.ceil((configurations - STARTUP_PROPOSALS) / 2))
 
 
 @dataclass(frozen=True)

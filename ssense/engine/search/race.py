@@ -20,15 +20,11 @@ from scipy.special import ndtr, stdtrit
 
 from ssense.choices import PolicyName
 from ssense.engine.core.decision import Decision
-from ssense.engine.core.sweep import BY_THREES
+from ssense.engine.core.sweep import BY_THREES, STARTUP_PROPOSALS
 
 Scores = Mapping[int, float | None]
 """A configuration's validation metric by seed; None: the cell failed; absent: not run yet."""
 
-# TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
-# default of 10 would leave nothing to learn from in families of ten configurations.
-STARTUP_PROPOSALS = 4
-# Later proposals come by as many as the sweep says, from the results before all of them.
 _NO_SPREAD = 1e-9
 """Residuals below this are rounding: they say nothing of the noise."""
 

@@ -29,8 +29,8 @@ from ssense.engine.core.cell import Cell, Configuration, Level, label, signature
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import Matrix, MatrixRow, State
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.search.race import STARTUP_PROPOSALS, Policy, Scores, Verdict
+from ssense.engine.core.sweep import STARTUP_PROPOSALS, Family, Row, Sweep
+from ssense.engine.search.race import Policy, Scores, Verdict
 from ssense.errors import UserError
 from ssense.training.loop import SELECTION_METRIC
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ssense.engine.core.cell import Cell, label
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
-from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Race
+from ssense.engine.core.sweep import STARTUP_PROPOSALS, Family, Row, Sweep
+from ssense.engine.search.race import Full, Race
 from ssense.engine.search.search import RETRIES, Scored, Search, propose
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
@@ -165,6 +165,41 @@ def test_any_number_of_workers_and_any_order_runs_the_same_cells(
     assert not search.missing()
     if policy == FULL:
         assert len(handed) == wanted.n_cells
+
+
+@settings(max_examples=30, deadline=None)
+@given(workers=st.integers(2, 40), seed=st.integers(0, 10**6))
+def test_each_result_counts_once_whether_or_not_its_cell_ran_ahead(workers, seed):
+    """Of families that share cells, too: those that count are those that one worker runs."""
+    times = tuple(place / 20 for place in range(1, 9))
+    families = (
+        Family(name="all", levels={"masking.time": times}),
+        Family(name="few", levels={"masking.time": times[2:6]}),
+        WIDE,
+    )
+    wanted = sweep(families, configurations=8, seeds=tuple(range(6)))
+    alone = Search(wanted, Race())
+    expected = run(alone, 1, random.Random(0))
+    search, order = Search(wanted, Race()), random.Random(seed)
+    running: list[Cell] = []
+    counted: list[str] = []
+    while True:
+        while len(running) < workers and (cell := search.next_cell() or search.next_ahead()):
+            running.append(cell)
+        if not running:
+            break
+        ended = running.pop(order.randrange(len(running)))
+        counted += [r.signature for r in search.finish(record_of(search, ended)).counted]
+    assert sorted(counted) == sorted(map(alone.signature, expected))
+    assert set(search.records) >= set(counted)
+    assert decided(search) == decided(alone)
+    assert by_family(search) == by_family(alone)
+    assert search.left() == 0
+    n_ahead = search.matrix().counts()["ahead"]
+    assert (n_ahead > 0) == (len(search.records) > len(counted))
+    again = Search(wanted, Race(), search.rows, search.records)
+    assert again.matrix() == search.matrix()
+    assert again.orders() == search.orders()
 
 
 @settings(max_examples=30, deadline=None)
