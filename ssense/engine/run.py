@@ -244,7 +244,7 @@ def _train(
 
         def keep(record: Record, change: Change) -> None:
             row = search.rows_of(record.signature)[0]
-            progress.cell(row.family, record)
+            progress.cell(row.family, record, ahead=record not in change.counted)
             if change.rows or change.decisions:
                 for out, decision in change.decisions:
                     family = search.sweep.family(out.family)

@@ -91,8 +91,11 @@ class CellProgress:
         self._total = self._finished + cells
         self._show_pace()
 
-    def cell(self, family: str, record: Record) -> None:
-        """Count a finished cell and, where there is no live display or it failed, print it."""
+    def cell(self, family: str, record: Record, *, ahead: bool = False) -> None:
+        """Count a finished cell and, where there is no live display or it failed, print it.
+
+        `ahead` says that the race has not asked for the cell, so that it does not count yet.
+        """
         self._finished += 1
         if "training" in record.timings:  # a worker that died leaves none
             self._timed += 1
@@ -105,7 +108,8 @@ class CellProgress:
         name = label(family, record.configuration)
         width = 32 if console.width >= PLAIN_WIDTH else 0
         print_whole(
-            f"  {number}  {name:<{width}} seed {record.seed:<4}{self._outcome(record)}{tail}"
+            f"  {number}  {name:<{width}} seed {record.seed:<4}{self._outcome(record)}"
+            f"{'  ahead' if ahead else ''}{tail}"
         )
 
     def decision(
