@@ -617,9 +617,12 @@ def _as_trial(
     family: Family, configuration: Configuration, score: float | None
 ) -> optuna.trial.FrozenTrial:
     places = {name: levels.index(configuration[name]) for name, levels in family.levels.items()}
-    running = {"state": optuna.trial.TrialState.RUNNING} if score is None else {}
+    states = optuna.trial.TrialState
     return optuna.trial.create_trial(
-        params=places, distributions=_distributions(family), value=score, **running
+        state=states.RUNNING if score is None else states.COMPLETE,
+        params=places,
+        distributions=_distributions(family),
+        value=score,
     )
 
 
