@@ -7,8 +7,10 @@ A score is configuration + split + noise, in points of Recall@10 (%), with the s
 regret of a sweep is the true effect of its best configuration minus that of the chosen one: the
 highest mean among those with every seed. Without a sampler the configurations are given. With it,
 TPE proposes them, in batches as the search does, on a smooth surface over all combinations of the
-levels of some mask ratios, and the best is that of all combinations. Last, four families share
-workers, and cells take a random time: nothing may run that one worker alone would not have run.
+levels of some mask ratios, and the best is that of all combinations: three at once ("by 3") from
+results alone, and as a new sweep of this size is proposed. Last, the four families of
+sweeps/masking.py share workers, cells take a random time, and the engine's own search says what
+runs: with and without cells that run ahead, and with either kind of proposals.
 """
 
 # ruff: noqa: E402 - flags are checked before the imports that take seconds
@@ -39,23 +41,22 @@ if __name__ == "__main__":
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import replace
+from typing import NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from wilcoxon_policy import Wilcoxon
 
-from ssense.engine.core.sweep import Family
-from ssense.engine.search.race import (
-    PROPOSALS_AT_ONCE,
-    STARTUP_PROPOSALS,
-    Full,
-    Policy,
-    Race,
-    Scores,
-)
-from ssense.engine.search.search import propose
+from ssense.engine.core.cell import Cell, Configuration, Level
+from ssense.engine.core.record import Record
+from ssense.engine.core.sweep import BY_THREES, STARTUP_PROPOSALS, Family, Sweep, proposals_at_once
+from ssense.engine.search.race import Full, Policy, Race, Scores
+from ssense.engine.search.search import Scored, Search, propose
+from ssense.training.loop import SELECTION_METRIC
+from ssense.training.sentences import SentenceSpec
 
 CONFIGURATION_SD, SPLIT_SD, NOISE_SD = 0.7, 1.1, 0.9  # points
 SEEDS = range(10)
@@ -69,8 +70,26 @@ RACES: dict[str, Policy] = {f"z {z}": Race(z=z) for z in (1.2, 1.4, 1.6, 1.8, 2.
 POLICIES: dict[str, Policy] = {"full": Full(), "Wilcoxon": Wilcoxon(), **RACES}
 WILCOXON_AT = 20  # its tests take long
 
-WORKERS = (1, 2, 8, 32)
-FAMILIES = (1, 7, 10, 10)  # configurations
+WORKERS = (2, 8, 32, 200)
+# The default families of sweeps/masking.py.
+FAMILIES = tuple(
+    Family(name=" + ".join(fields) or "none", levels={f"masking.{f}": RATIOS for f in fields})
+    for fields in ((), ("electrode",), ("frequency", "time"), ("electrode", "frequency", "time"))
+)
+SWEEP = Sweep(
+    question="race",
+    dataset_digest="simulated",
+    specification=SentenceSpec(),
+    families=FAMILIES,
+    configurations=10,
+    seeds=tuple(SEEDS),
+)
+SWEEPS = (
+    SWEEP,  # by threes, from results alone
+    replace(
+        SWEEP, proposals_at_once=proposals_at_once(SWEEP.configurations), spread_proposals=True
+    ),
+)
 
 Array = NDArray[np.float64]
 Results = dict[str, list[tuple[float, float]]]
@@ -120,115 +139,167 @@ def surface(n_ratios: int, rng: np.random.Generator) -> Array:
     return CONFIGURATION_SD * (bump - bump.mean()) / bump.std()
 
 
-def batch_ends(n: int) -> list[int]:
+def batch_ends(n: int, at_once: int) -> list[int]:
     """How many of n configurations there are after each batch of proposals."""
-    return [*range(STARTUP_PROPOSALS, n, PROPOSALS_AT_ONCE), n]
+    return [*range(STARTUP_PROPOSALS, n, at_once), n]
 
 
-def proposals(policy: Policy, family: Family, scores: Sequence[Scores], n: int) -> list[int]:
+def proposals(
+    policy: Policy, family: Family, scores: Sequence[Scores], n: int, at_once: int = BY_THREES
+) -> list[int]:
     """Let TPE propose n times; return the places of the combinations."""
     combinations = list(itertools.product(*family.levels.values()))
     places: list[int] = []
-    for end in batch_ends(n):
+    for end in batch_ends(n, at_once):
         known = [scores[place] for place in places]
-        estimates = [*policy.judge(known, SEEDS, all_proposed=False).estimates]
+        estimates = [
+            *policy.judge(known, SEEDS, all_proposed=False, at_once=at_once).estimates,
+        ]
         while len(places) < end:
             told = estimates + [None] * (len(places) - len(estimates))
             earlier = [dict(zip(family.levels, combinations[p], strict=True)) for p in places]
-            proposal = propose(family, list(zip(earlier, told, strict=True)))
+            spread = at_once != BY_THREES  # as sweeps have it
+            proposal = propose(family, list(zip(earlier, told, strict=True)), spread)
             assert proposal is not None
             places.append(combinations.index(tuple(proposal.values())))
     return places
 
 
-def proposed(n_ratios: int, sweeps: int) -> dict[int, Results]:
-    """Sweeps whose configurations TPE proposes, by their number: the first so many of one run."""
+def proposed(n_ratios: int, sweeps: int) -> dict[tuple[int, int], Results]:
+    """Sweeps whose configurations TPE proposes, by how many there are and how many come at once.
+
+    Those by threes are the first so many of one run. The full grid is always proposed by threes.
+    """
     rng = np.random.default_rng(n_ratios)
     levels = {f"ratio {i}": RATIOS for i in range(n_ratios)}
     sizes = PROPOSED[n_ratios]
-    results: dict[int, Results] = {n: {name: [] for name in ("full", *RACES)} for n in sizes}
+    settings = dict.fromkeys((n, k) for n in sizes for k in (BY_THREES, proposals_at_once(n)))
+    results: dict[tuple[int, int], Results] = {
+        setting: {name: [] for name in ("full", *RACES)} for setting in settings
+    }
     for sweep in range(sweeps):
         family = Family(name=f"{sweep}", levels=levels)  # TPE's random numbers hang on the name
         effects = surface(n_ratios, rng)
         table = noisy(effects, rng)
         full = proposals(Full(), family, as_scores(table), max(sizes))
-        race = proposals(Race(), family, as_scores(table), max(sizes))  # whatever z is
-        for n, taken in results.items():
-            scores = as_scores(table[race[:n]])
-            before = [0, *batch_ends(n)][-2]
-            explored = Race().judge(scores[:before], SEEDS, all_proposed=False).granted
+        by_threes = proposals(Race(), family, as_scores(table), max(sizes))  # whatever z is
+        for (n, at_once), taken in results.items():
+            race = by_threes[:n]
+            if at_once != BY_THREES:
+                race = proposals(Race(), family, as_scores(table), n, at_once)
+            scores = as_scores(table[race])
+            before = [0, *batch_ends(n, at_once)][-2]
+            explored = (
+                Race().judge(scores[:before], SEEDS, all_proposed=False, at_once=at_once).granted
+            )
             for name in taken:
-                places = full[:n] if name == "full" else race[:n]
+                places = full[:n] if name == "full" else race
                 granted = POLICIES[name].judge(scores, SEEDS, all_proposed=True).granted
                 cells = np.maximum(granted, (*explored, *[0] * (n - before)))
                 taken[name].append(result(cells, effects[places], table[places], effects.max()))
     return results
 
 
-@dataclass
-class Racing:
-    """A family of a sweep that runs: what it has proposed, and which cells it has started."""
+class World:
+    """Scores and durations of all cells of `FAMILIES`, drawn anew for each sweep.
 
-    policy: Policy
-    table: Array
-    scores: list[Scores] = field(default_factory=list)
-    started: set[tuple[int, int]] = field(default_factory=set)
+    What TPE is asked is remembered, for it answers the same however many workers there are.
+    """
 
-    def startable(self) -> Iterator[tuple[int, int]]:
-        """Start what is granted and was not; propose once nothing is awaited."""
-        while True:
-            last = len(self.scores) == len(self.table)
-            granted = self.policy.judge(self.scores, SEEDS, all_proposed=last).granted
-            cells = {(place, seed) for place, k in enumerate(granted) for seed in SEEDS[:k]}
-            yield from sorted(cells - self.started)
-            self.started |= cells
-            if last or any(seed not in self.scores[place] for place, seed in cells):
-                return
-            end = next(n for n in batch_ends(len(self.table)) if n > len(self.scores))
-            self.scores += [{} for _ in range(end - len(self.scores))]
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._cells: dict[tuple[tuple[tuple[str, Level], ...], int], tuple[float, float]] = {}
+        self._proposals: dict[str, Configuration | None] = {}
+        for family in FAMILIES:
+            n_ratios = len(family.levels)
+            table = noisy(surface(n_ratios, rng) if n_ratios else np.zeros(1), rng)
+            for values, scores in zip(
+                itertools.product(*family.levels.values()), table, strict=True
+            ):
+                configuration = tuple(zip(family.levels, values, strict=True))
+                for seed in SEEDS:
+                    self._cells[configuration, seed] = scores[seed], rng.uniform(0.5, 1.5)
+
+    def propose(
+        self, family: Family, earlier: Sequence[Scored], spread: bool
+    ) -> Configuration | None:
+        """What TPE proposes."""
+        asked = f"{family.name} {earlier} {spread}"
+        if asked not in self._proposals:
+            self._proposals[asked] = propose(family, earlier, spread)
+        return self._proposals[asked]
+
+    def record(self, search: Search, cell: Cell) -> Record:
+        """The result of a cell."""
+        score, _ = self._cells[tuple(cell.configuration.items()), cell.seed]
+        return Record(
+            signature=search.signature(cell),
+            configuration=cell.configuration,
+            seed=cell.seed,
+            status="done",
+            dataset_digest=search.sweep.dataset_digest,
+            history=[{"epoch": 1, SELECTION_METRIC: (LEVEL + score) / 100}],
+            best_epoch=1,
+        )
+
+    def duration(self, cell: Cell) -> float:
+        """How long a cell takes; 1 on average."""
+        return self._cells[tuple(cell.configuration.items()), cell.seed][1]
 
 
-def play(
-    policy: Policy, tables: Sequence[Array], seconds: Sequence[Array], workers: int
-) -> tuple[set[tuple[int, int, int]], float, float]:
-    """Run families on some workers; return the cells run, the time taken and the share idle."""
-    families = [Racing(policy, table) for table in tables]
-    waiting = [(f, *cell) for f, family in enumerate(families) for cell in family.startable()]
-    running: list[tuple[float, int, int, int]] = []
+class Played(NamedTuple):
+    """How a sweep went: cells trained and counted as shares of the grid's, time, share idle."""
+
+    trained: float
+    counted: float
+    time: float
+    idle: float
+
+
+def play(world: World, sweep: Sweep, policy: Policy, workers: int, *, ahead: bool) -> Played:
+    """Run a sweep by the engine's own search until the last worker is idle."""
+    search = Search(sweep, policy)
+    running: list[tuple[float, int, Cell]] = []
     now = busy = 0.0
-    while waiting or running:
-        while waiting and len(running) < workers:
-            f, place, seed = waiting.pop(0)
-            busy += seconds[f][place, seed]
-            heapq.heappush(running, (now + seconds[f][place, seed], f, place, seed))
-        now, f, place, seed = heapq.heappop(running)
-        families[f].scores[place] |= {seed: float(tables[f][place, seed])}
-        if all(seed in families[f].scores[place] for place, seed in families[f].started):
-            waiting += [(f, *cell) for cell in families[f].startable()]
-    cells = {(f, *cell) for f, family in enumerate(families) for cell in family.started}
-    return cells, now, 1 - busy / (workers * now)
+    for number in itertools.count():
+        while len(running) < workers:
+            cell = search.next_cell() or (search.next_ahead() if ahead else None)
+            if cell is None:
+                break
+            duration = world.duration(cell)
+            busy += duration
+            heapq.heappush(running, (now + duration, number + len(search.running), cell))
+        if not running:
+            break
+        now, _, cell = heapq.heappop(running)
+        search.finish(world.record(search, cell))
+    counted = sum(search.record(cell) is not None for _, cell in search.cells())
+    return Played(
+        len(search.records) / sweep.n_cells,
+        counted / sweep.n_cells,
+        now,
+        1 - busy / (workers * now),
+    )
 
 
 def shared_workers(sweeps: int) -> Iterator[str]:
-    """Lines on time and idleness, for several numbers of workers."""
+    """Lines on cells, time and idleness, for several numbers of workers and of proposals."""
     rng = np.random.default_rng(0)
-    rows: dict[tuple[int, str], list[tuple[float, float, float, int]]] = {}
+    taken: dict[tuple[int, int, str], list[Played]] = {}
+    runs = {"full": (Full(), False), "race": (Race(), False), "race, ahead": (Race(), True)}
     for _ in range(sweeps):
-        tables = [noisy(rng.normal(0, CONFIGURATION_SD, n), rng) for n in FAMILIES]
-        seconds = [rng.uniform(0.5, 1.5, table.shape) for table in tables]
-        for name, policy in (("full", Full()), ("race", Race())):
-            alone, *_ = play(policy, tables, seconds, 1)
-            for workers in WORKERS:
-                cells, took, idle = play(policy, tables, seconds, workers)
-                share = len(cells) / (len(SEEDS) * sum(FAMILIES))
-                outcome = share, took, idle, len(cells - alone)
-                rows.setdefault((workers, name), []).append(outcome)
-    for (workers, name), outcomes in rows.items():
-        share, took, idle, wasted = np.mean(outcomes, axis=0)
-        full = np.mean([time for _, time, _, _ in rows[workers, "full"]])
+        world = World(rng)
+        with patch("ssense.engine.search.search.propose", world.propose):
+            for workers, sweep in itertools.product(WORKERS, SWEEPS):
+                for name, (policy, ahead) in runs.items():
+                    played = play(world, sweep, policy, workers, ahead=ahead)
+                    at_once = sweep.proposals_at_once
+                    taken.setdefault((workers, at_once, name), []).append(played)
+    for (workers, at_once, name), outcomes in taken.items():
+        trained, counted, took, idle = np.mean(outcomes, axis=0)
+        grid = np.mean([each.time for each in taken[workers, BY_THREES, "full"]])
         yield (
-            f"{workers:7}  {name:6} {share:7.2f} {took:7.1f} {took / full:8.2f} {idle:7.2f} "
-            f"{wasted:7.0f}"
+            f"{workers:7}  {at_once:7}  {name:11} {trained:7.2f} {counted:8.2f} {took:7.1f} "
+            f"{took / grid:8.2f} {idle:7.2f}"
         )
 
 
@@ -262,10 +333,16 @@ def main(options: Options) -> None:
     steps = given(WILCOXON_AT, sweeps, steps=True)
     print(*lines(f"{WILCOXON_AT:2} given, in steps", steps), sep="\n", flush=True)
     for n_ratios in PROPOSED:
-        for n, results in proposed(n_ratios, sweeps).items():
-            print(*lines(f"{n:2} by TPE, {n_ratios} ratios", results), sep="\n", flush=True)
-    print(f"\nFamilies of {FAMILIES} configurations, a cell takes 1 on average:")
-    print("workers  policy   cells    time  of full    idle  wasted")
+        for (n, at_once), results in proposed(n_ratios, sweeps).items():
+            title = f"{n:2} by {at_once:2}, {n_ratios} ratios"
+            print(*lines(title, results), sep="\n", flush=True)
+    sizes = [SWEEP.wanted(family) for family in FAMILIES]
+    print(f"\nFamilies of {sizes} configurations, a cell takes 1 on average.")
+    print(
+        "trained, counted: shares of the grid's cells. of grid: of the time of the full grid whose"
+    )
+    print(f"configurations are proposed {BY_THREES} at once, on as many workers.")
+    print("workers  at once  policy      trained  counted    time  of grid    idle")
     print(*shared_workers(max(2, sweeps // 20)), sep="\n")
 
 

@@ -13,6 +13,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from ssense.engine.core.decision import Decision
+from ssense.engine.core.sweep import BY_THREES
 from ssense.engine.search.race import Scores, Verdict
 
 
@@ -35,6 +36,7 @@ class Wilcoxon:
         seeds: Sequence[int],
         *,
         all_proposed: bool,  # noqa: ARG002 - it never looks ahead
+        at_once: int = BY_THREES,  # noqa: ARG002
     ) -> Verdict:
         """Replay the configurations, in order of proposal, in an Optuna study in memory."""
         with warnings.catch_warnings():

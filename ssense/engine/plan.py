@@ -15,7 +15,7 @@ from ssense.data.dataset import Pairs
 from ssense.data.splits import Split
 from ssense.engine.core.power import Power
 from ssense.engine.core.record import MOST_ATTEMPTS
-from ssense.engine.core.sweep import Levels, Sweep
+from ssense.engine.core.sweep import STARTUP_PROPOSALS, Levels, Sweep
 from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import fit_additive
@@ -33,10 +33,12 @@ class SweepPlan:
 
     Attributes:
         to_run: Cells that may still have to run; a race leaves some of them out.
-        done: Cells with a result.
+        done: Cells with a result that counts.
         failed: Cells that failed and will be tried again.
         given_up: Cells that failed too often to be tried again.
         dropped: Cells that the race has spared already.
+        ahead: Cells that have run and that the race has not asked for, so that they don't count.
+        runs_ahead: Whether idle workers train cells that the race may ask for later.
         seconds_per_cell: Median of the cells that are done, or an estimate; None where unknown.
         probed: Whether the time is an estimate of a short probe, without what each cell takes
             besides.
@@ -51,6 +53,8 @@ class SweepPlan:
     failed: int
     given_up: int = 0
     dropped: int
+    ahead: int = 0
+    runs_ahead: bool = False
     seconds_per_cell: float | None
     probed: bool = False
     max_epochs: int
@@ -63,13 +67,21 @@ class SweepPlan:
 
         `slots` cells run at a time; None where that is not known yet, as on a cluster.
         """
-        return [*self._cost(slots, price), self._cells(), self._split(), *self.power.lines()]
+        counts = [self._cells(), *self._ahead(), self._split()]
+        return [*self._cost(slots, price), *counts, *self.power.lines()]
 
     def _cells(self) -> str:
         again = f" ({self.failed} of them failed before)" if self.failed else ""
         spared = f", {self.dropped} spared by the race" if self.dropped else ""
         out = f", {self.given_up} failed {MOST_ATTEMPTS} times" if self.given_up else ""
-        return f"  cells: {self.done} done, {self.to_run} to train{again}{spared}{out}"
+        ahead = f", {self.ahead} trained ahead of the race" if self.ahead else ""
+        return f"  cells: {self.done} done, {self.to_run} to train{again}{spared}{ahead}{out}"
+
+    def _ahead(self) -> list[str]:
+        if not (self.runs_ahead and self.to_run):
+            return []
+        does = "train cells that the race may ask for later, which changes no result"
+        return [f"  idle workers: {does} (not with --granted-only)"]
 
     def _cost(self, slots: int | None, price: float | None) -> list[str]:
         if not self.to_run or self.seconds_per_cell is None:
@@ -96,24 +108,28 @@ class SweepPlan:
         return f"  split: {self.kind}; {train} to train, {validation} to validate, {test} to test"
 
 
-def plan_cells(search: Search, split: Split) -> SweepPlan:
+def plan_cells(search: Search, split: Split, *, runs_ahead: bool = False) -> SweepPlan:
     """Count the cells of a sweep against its ledger, and learn cost and noise from it.
 
     Args:
         search: The search of the sweep.
         split: The split of its first seed.
+        runs_ahead: Whether idle workers train cells that the race may ask for later.
     """
     found = [record for _, cell in search.cells() if (record := search.record(cell))]
     records = list({record.signature: record for record in found}.values())
     done = [record for record in records if record.done]
     whole = [record.timings["training"] for record in done if not record.resumed_after]
     spread = fit_additive(search.scores()).residual_sd if search.rows else math.nan
+    counts = search.matrix().counts()
     return SweepPlan(
         to_run=search.left(),
         done=len(done),
         failed=sum(not record.done and not record.given_up for record in records),
         given_up=sum(record.given_up for record in records),
-        dropped=sum(row.states.count("dropped") for row in search.matrix().rows),
+        dropped=counts["dropped"],
+        ahead=counts["ahead"],
+        runs_ahead=runs_ahead,
         seconds_per_cell=median(whole) if whole else None,
         max_epochs=search.sweep.specification.training.max_epochs,
         parts=(len(split.train), len(split.validation), len(split.test)),
@@ -199,4 +215,8 @@ def show_sweep(sweep: Sweep) -> None:
     for family in sweep.families:
         wanted = sweep.wanted(family)
         shown = f"{wanted} of {family.size} possible" if family.size > 1 else "1 configuration"
+        if wanted < family.size and wanted > STARTUP_PROPOSALS:
+            shown += (
+                f"; proposed {STARTUP_PROPOSALS} at random, then {sweep.proposals_at_once} at once"
+            )
         say(f"  {family.name}: {shown}")

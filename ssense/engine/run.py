@@ -21,7 +21,7 @@ from ssense.cli.screen_table import ScreenTable
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import describe, label
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import Sweep
+from ssense.engine.core.sweep import Row, Sweep
 from ssense.engine.plan import encoder_lines, other_sweeps, plan_cells, show_sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.driver import Claim, sole_driver
@@ -140,12 +140,23 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
 def _take_up(
     sweep: Sweep, ledger: Ledger, options: EngineOptions, kept_versions: Sequence[str]
 ) -> Search:
-    """The search as the ledger left it, of cells that may stand together."""
+    """The search as the ledger left it, of cells that may stand together.
+
+    Configurations are proposed as they were, so that it continues as it began.
+    """
     finished = ledger.records()
     for line in versions_of_nothing(finished.values(), options):
         say(line)
     records = check_versions(finished, code_digest(), kept_versions, options.retrain_version)
-    rows = ledger.description().rows if ledger.exists() else ()
+    rows: tuple[Row, ...] = ()
+    if ledger.exists():
+        earlier = ledger.description()
+        rows = earlier.rows
+        sweep = replace(
+            sweep,
+            proposals_at_once=earlier.sweep.proposals_at_once,
+            spread_proposals=earlier.sweep.spread_proposals,
+        )
     return Search(sweep, POLICIES[options.policy], rows, records)
 
 
@@ -180,7 +191,7 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     for line in encoder_lines(sweep, data):
         say(line)
     split = data.split(sweep.specification.split, sweep.seeds[0])
-    plan = plan_cells(search, split)
+    plan = plan_cells(search, split, runs_ahead=options.runs_ahead)
     gpus = gpus_here(options.gpus_per_cell)
     on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if not on_cluster and (warning := slow_precision(sweep.specification.training.precision, gpus)):
@@ -233,7 +244,7 @@ def _train(
 
         def keep(record: Record, change: Change) -> None:
             row = search.rows_of(record.signature)[0]
-            progress.cell(row.family, record)
+            progress.cell(row.family, record, ahead=record not in change.counted)
             if change.rows or change.decisions:
                 for out, decision in change.decisions:
                     family = search.sweep.family(out.family)
@@ -241,11 +252,13 @@ def _train(
                 if change.decisions:  # a new row was expected already
                     progress.left(search.left())
                 save()
-            tracker.cell(search, record)
+            for counted in change.counted:
+                tracker.cell(search, counted)
 
         try:
             with progress:
-                train_cells(search, dataset, ledger, resources, budget, keep)
+                ahead = options.runs_ahead
+                train_cells(search, dataset, ledger, resources, budget, keep, ahead=ahead)
         except BaseException:
             _leave_view(tracker, search, claim)
             raise

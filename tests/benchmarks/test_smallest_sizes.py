@@ -46,7 +46,7 @@ SMALLEST = {
 }
 WITHOUT_JSON = {
     "full_size.py": r"cells \d+ h, \d+\.\d+ core-hours each",
-    "race.py": r"^ +32  race +0\.\d+ +\d+\.\d +\d+\.\d+ ",
+    "race.py": r"^ +32 +6  race, ahead +0\.\d+ +0\.\d+ +\d+\.\d +\d\.\d+ ",
     "scale.py": r"^race, TPE +\d+ .+% .+ in \d+ s$",
     "superlets.py": r"\d+x faster than 598 fftconvolve calls .+ \d+\.\dx its inverse FFTs",
     "sweep_overhead.py": r"overhead -?\d+\.\d+ s, -?\d+ x the engine's$",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import re
 import subprocess
@@ -13,13 +15,15 @@ from pathlib import Path
 import pytest
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.cluster_utils import Cluster
+from ray.tune.search import Searcher
 from upath import UPath
 
 from ssense.engine.core.budget import Budget
+from ssense.engine.core.cell import Cell
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.search.race import Full
+from ssense.engine.search.race import Full, Race
 from ssense.engine.search.search import LOST_MACHINES, RETRIES, Change, Search
 from ssense.engine.work.workers import LEAST_WAITING, CellSearcher, Resources, train_cells
 from ssense.errors import UserError
@@ -205,6 +209,62 @@ def test_the_number_handed_out_follows_the_machines(tmp_path):
     assert isinstance(searcher.suggest("b"), dict)
     machines = 1
     assert searcher.suggest("c") is None
+
+
+def test_a_slot_that_would_be_idle_runs_ahead_and_none_that_would_wait(tmp_path):
+    search, budget = Search(dataclasses.replace(wide(), seeds=tuple(range(6))), Race()), Budget()
+    n_granted, slots = 2 * N_LEVELS, 2 * N_LEVELS + 3
+    searcher = CellSearcher(
+        search, Ledger(UPath(tmp_path)), budget, lambda *_: None, lambda: 1000, lambda: slots
+    )
+    for number in range(slots):
+        cell = searcher.suggest(str(number))
+        assert isinstance(cell, dict)
+        assert (cell["seed"] < 2) == (number < n_granted)
+    assert searcher.suggest("one more") is None
+    assert budget.started == slots
+    searcher.take_back(str(slots - 1))  # as where the time is up
+    assert budget.started == slots - 1
+    assert isinstance(searcher.suggest("again"), dict)
+    slots -= 4  # machines were taken away
+    assert searcher.suggest("one more") is None
+
+
+def test_a_sweep_ends_when_nothing_is_granted_whatever_could_have_run_ahead(tmp_path):
+    ledger = Ledger(UPath(tmp_path))
+    search = Search(dataclasses.replace(wide(3), seeds=tuple(range(6))), Race())
+    searcher = CellSearcher(search, ledger, Budget(), lambda *_: None, lambda: 4, lambda: 4)
+    trials: dict[str, Cell] = {}
+    number = 0
+    while (found := searcher.suggest(str(number))) != Searcher.FINISHED:
+        if isinstance(found, dict):
+            trials[str(number)] = Cell(**found)
+            number += 1
+            continue
+        trial, cell = trials.popitem()
+        record = ledger.write(scored(search, cell))
+        searcher.on_trial_complete(trial, {"record": record})
+    assert not trials
+    assert search.left() == 0
+    alone = Search(search.sweep, Race())
+    while (cell := alone.next_cell()) is not None:
+        alone.finish(scored(alone, cell))
+    assert search.decisions() == alone.decisions()
+    assert search.records.keys() >= alone.records.keys()
+
+
+def scored(search: Search, cell: Cell) -> Record:
+    (level,) = cell.configuration.values()
+    assert isinstance(level, float)
+    return Record(
+        signature=search.signature(cell),
+        configuration=cell.configuration,
+        seed=cell.seed,
+        status="done",
+        dataset_digest="tiny",
+        history=[{"epoch": 1, "recall@10": 0.5 * level + 0.01 * math.sin(100 * level * cell.seed)}],
+        best_epoch=1,
+    )
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -101,6 +101,17 @@ def test_time_and_cost_come_from_the_cells_that_are_done():
     assert len(plan_of(seconds_per_cell=None).lines(slots=2)) == 4
 
 
+def test_the_plan_says_what_idle_workers_do_and_what_ran_ahead():
+    lines = plan_of(runs_ahead=True, ahead=7, dropped=3).lines(1)
+    assert lines[1].endswith(", 3 spared by the race, 7 trained ahead of the race")
+    assert lines[2] == (
+        "  idle workers: train cells that the race may ask for later, which changes no result "
+        "(not with --granted-only)"
+    )
+    assert not any("idle" in line for line in plan_of(runs_ahead=True, to_run=0).lines(1))
+    assert not any("idle" in line for line in plan_of().lines(1))
+
+
 def test_the_plan_says_how_many_examples_there_are_to_train_on():
     assert plan_of().lines(1)[2] == "  split: random; 872 to train, 290 to validate, 292 to test"
 
@@ -158,4 +169,18 @@ def test_the_sweep_is_shown_in_words(sweep, capsys):
         f"Sweep {sweep.name}: 2 configurations x 2 seeds",
         "  no masking: 1 configuration",
         "  electrode: 1 configuration",
+    ]
+
+
+def test_the_plan_says_how_many_configurations_are_proposed_at_once(sweep, capsys):
+    ratios = tuple(place / 20 for place in range(12))
+    time = Family(name="time", levels={"masking.time": ratios})
+    wide = dataclasses.replace(sweep, families=(time,), configurations=10, proposals_at_once=6)
+    for configurations in (10, 4, 12):  # four are random; all there are need no proposal
+        show_sweep(dataclasses.replace(wide, configurations=configurations))
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert shown == [
+        "  time: 10 of 12 possible; proposed 4 at random, then 6 at once",
+        "  time: 4 of 12 possible",
+        "  time: 12 of 12 possible",
     ]

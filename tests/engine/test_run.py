@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from upath import UPath
 
+from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.core.sweep import Family
+from ssense.engine.records.description import Description
 from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.run import _leave_view, _say_what_is_left, versions_of_nothing
+from ssense.engine.run import _leave_view, _say_what_is_left, _take_up, versions_of_nothing
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.engine_options import EngineOptions
+from ssense.files.sealed_json import write_sealed
 
 
 def failed(search: Search, attempts: int) -> Record:
@@ -75,6 +79,30 @@ def test_a_sweep_whose_next_configuration_was_never_proposed_is_not_full(
     assert search.left() == 1
     options = EngineOptions()
     assert _say_what_is_left(search, Ledger(UPath(tmp_path)), options) == "incomplete"
+
+
+def test_a_sweep_that_is_taken_up_again_proposes_as_many_at_once_as_it_began_with(sweep, tmp_path):
+    """Also one whose description is older than the fields: it proposed three at a time."""
+    rates = (1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4, 9e-4)
+    family = Family(name="rate", levels={"training.learning_rate": rates})
+    alone = dataclasses.replace(sweep, families=(family,), configurations=8)
+    began = dataclasses.replace(alone, proposals_at_once=2, spread_proposals=True)
+    ledger = Ledger(UPath(tmp_path))
+    origin = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
+    rows = tuple(Search(began, Full()).rows)
+    ledger.describe(Description(sweep=began, origin=origin, policy="full", rows=rows))
+    now = dataclasses.replace(alone, proposals_at_once=6)
+    assert now.name == began.name
+    found = _take_up(now, ledger, EngineOptions(policy="full"), ())
+    assert (found.sweep, found.rows) == (began, list(rows))
+
+    path = ledger.folder / "sweep.json"
+    older = json.loads(path.read_bytes())
+    del older["checksum"], older["sweep"]["proposals_at_once"], older["sweep"]["spread_proposals"]
+    write_sealed(path, older)
+    now = dataclasses.replace(now, spread_proposals=True)
+    found = _take_up(now, ledger, EngineOptions(policy="full"), ())
+    assert found.sweep == dataclasses.replace(alone, proposals_at_once=3)
 
 
 def interrupted(*_: object) -> None:

@@ -9,7 +9,8 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Literal
 
-State = Literal["done", "running", "failed", "waiting", "dropped"]
+State = Literal["done", "running", "failed", "waiting", "dropped", "ahead"]
+"""What has become of a cell; ahead: it has run, and counts once the policy grants it."""
 
 # Told apart without colour, and one column wide in any font.
 MARKS: Mapping[State, str] = {
@@ -18,6 +19,7 @@ MARKS: Mapping[State, str] = {
     "failed": "×",
     "waiting": "·",
     "dropped": "–",
+    "ahead": "□",
 }
 
 

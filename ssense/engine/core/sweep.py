@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ from ssense.training.tasks import TaskSpec
 Levels = tuple[Level, ...]
 """The values a hyperparameter may take, each once, numbers in increasing order."""
 
+# TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
+# default of 10 would leave nothing to learn from in families of ten configurations.
+STARTUP_PROPOSALS = 4
+BY_THREES = 3
+"""How many configurations were proposed at once before a sweep said how many."""
+_LEAST_AT_ONCE = 6
 _LISTED_CHARACTERS = 150  # characters of fields' names in a message
 
 
@@ -73,8 +80,13 @@ class Sweep:
         configurations: How many configurations the search tries in each family (fewer where a
             family is smaller).
         seeds: Seeds that every configuration meets.
+        proposals_at_once: How many configurations of a family the sampler proposes at once, after
+            the first few: from the results before them all. A sweep keeps what it began with.
+        spread_proposals: Whether the sampler is told which configurations have no result that it
+            may know, so that those of a batch differ more. A sweep keeps what it began with.
 
     Raises:
+        ValueError: None is proposed at once.
         UserError: A seed is repeated or negative, nothing is left to compare, or a family has
             levels of what all cells share.
     """
@@ -85,9 +97,13 @@ class Sweep:
     families: tuple[Family, ...]
     configurations: int
     seeds: tuple[int, ...]
+    proposals_at_once: int = BY_THREES
+    spread_proposals: bool = False
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
+        if self.proposals_at_once < 1:
+            raise ValueError(f"proposals_at_once must be at least 1, got {self.proposals_at_once}")
         if self.configurations < 1:
             raise UserError(f"`configurations` must be at least 1, got {self.configurations}.")
         for family in self.families:
@@ -126,6 +142,16 @@ class Sweep:
     def n_cells(self) -> int:
         """How many cells the sweep has."""
         return len(self.seeds) * sum(self.wanted(family) for family in self.families)
+
+
+def proposals_at_once(configurations: int) -> int:
+    """How many configurations a new sweep proposes at once in a family of which it tries so many.
+
+    Half of those after the first few, and six at least. The more at once, the busier are many
+    workers, and the less does the sampler know; benchmarks/race.py has both. It is a function of
+    the sweep, never of the workers that happen to be there: any machine makes the same proposals.
+    """
+    return max(_LEAST_AT_ONCE, math.ceil((configurations - STARTUP_PROPOSALS) / 2))
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,11 @@ from scipy.special import ndtr, stdtrit
 
 from ssense.choices import PolicyName
 from ssense.engine.core.decision import Decision
+from ssense.engine.core.sweep import BY_THREES, STARTUP_PROPOSALS
 
 Scores = Mapping[int, float | None]
 """A configuration's validation metric by seed; None: the cell failed; absent: not run yet."""
 
-# TPE draws its first proposals at random; they need no result and wait for none. Optuna's own
-# default of 10 would leave nothing to learn from in families of ten configurations.
-STARTUP_PROPOSALS = 4
-# Later proposals come by threes, from the results before all three: enough to keep workers busy.
-PROPOSALS_AT_ONCE = 3
 _NO_SPREAD = 1e-9
 """Residuals below this are rounding: they say nothing of the noise."""
 
@@ -53,7 +49,12 @@ class Policy(Protocol):
     """How seeds are spent on the configurations of a family."""
 
     def judge(
-        self, scores: Sequence[Scores], seeds: Sequence[int], *, all_proposed: bool
+        self,
+        scores: Sequence[Scores],
+        seeds: Sequence[int],
+        *,
+        all_proposed: bool,
+        at_once: int = BY_THREES,
     ) -> Verdict:
         """Say what may run next.
 
@@ -61,6 +62,7 @@ class Policy(Protocol):
             scores: Scores of the configurations so far, in order of proposal.
             seeds: Seeds of the sweep, in order.
             all_proposed: Whether no further configuration will come.
+            at_once: How many configurations are proposed at once, after the first ones.
         """
         ...
 
@@ -75,6 +77,7 @@ class Full:
         seeds: Sequence[int],
         *,
         all_proposed: bool,  # noqa: ARG002 - of no interest to it
+        at_once: int = BY_THREES,  # noqa: ARG002
     ) -> Verdict:
         """Grant everything; the sampler learns from means over all seeds."""
         matrix = _Matrix.of(scores, seeds)
@@ -125,17 +128,22 @@ class Race:
             raise ValueError(f"leaders must be at least 0, got {self.leaders}")
 
     def judge(
-        self, scores: Sequence[Scores], seeds: Sequence[int], *, all_proposed: bool
+        self,
+        scores: Sequence[Scores],
+        seeds: Sequence[int],
+        *,
+        all_proposed: bool,
+        at_once: int = BY_THREES,
     ) -> Verdict:
         """Explore while configurations are proposed, then race."""
         matrix = _Matrix.of(scores, seeds)
-        return self._race(matrix) if all_proposed else self._explore(matrix)
+        return self._race(matrix) if all_proposed else self._explore(matrix, at_once)
 
-    def _explore(self, matrix: _Matrix) -> Verdict:
+    def _explore(self, matrix: _Matrix, at_once: int) -> Verdict:
         n, n_seeds = matrix.scores.shape
         granted = np.full(n, min(self.rung, n_seeds))
         end = 0
-        for end in range(STARTUP_PROPOSALS, n + 1, PROPOSALS_AT_ONCE):
+        for end in range(STARTUP_PROPOSALS, n + 1, at_once):
             # What was known before the next batch was proposed, whatever has come since.
             known = matrix.rows(end)
             if not known.is_settled(granted[:end]):

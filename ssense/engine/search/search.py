@@ -4,6 +4,10 @@ The search has no state of its own. Which cells deserve to run is decided by the
 alone, and a proposal is a function of the family, its place in the sweep and the results before it.
 So a sweep that is resumed, on any number of workers, meets the same configurations and runs the
 same cells as one that was never interrupted.
+
+A worker that would be idle may run a cell ahead: one that the policy has not granted, and may. Its
+result counts from the moment at which the cell is granted, as if it had been run just then. Until
+then nothing here shows it, neither the policy nor any table.
 """
 
 from __future__ import annotations
@@ -25,8 +29,8 @@ from ssense.engine.core.cell import Cell, Configuration, Level, label, signature
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import Matrix, MatrixRow, State
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.search.race import PROPOSALS_AT_ONCE, STARTUP_PROPOSALS, Policy, Scores, Verdict
+from ssense.engine.core.sweep import STARTUP_PROPOSALS, Family, Row, Sweep
+from ssense.engine.search.race import Policy, Scores, Verdict
 from ssense.errors import UserError
 from ssense.training.loop import SELECTION_METRIC
 
@@ -51,18 +55,25 @@ class Change(NamedTuple):
     Attributes:
         rows: Configurations that were proposed.
         decisions: Decisions that the policy took.
+        counted: Records that count from now on: the result's own unless its cell ran ahead, and
+            those of cells that ran ahead and have now been granted.
     """
 
     rows: Sequence[Row] = ()
     decisions: Sequence[tuple[Row, Decision]] = ()
+    counted: Sequence[Record] = ()
 
 
-def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
+def propose(
+    family: Family, earlier: Sequence[Scored], spread: bool = False
+) -> Configuration | None:
     """Ask Optuna (TPE) for a family's next configuration, different from the earlier ones.
 
     Args:
         family: Family whose levels to search.
         earlier: The family's configurations so far, in order of proposal.
+        spread: Whether the sampler is told of earlier ones without a score too. It takes them to be
+            bad ("constant liar", Ginsbourger et al. 2010), so that a batch does not lie together.
 
     Returns:
         None if every combination has been proposed.
@@ -70,9 +81,12 @@ def propose(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
     if len(earlier) >= family.size:
         return None
     seed = zlib.crc32(f"{family.name} {len(earlier)}".encode())
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_PROPOSALS)
+    sampler = optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=STARTUP_PROPOSALS, constant_liar=True
+    )
     study = optuna.create_study(sampler=sampler, direction="maximize")
-    study.add_trials([_as_trial(family, *scored) for scored in earlier if scored[1] is not None])
+    told = [scored for scored in earlier if spread or scored[1] is not None]
+    study.add_trials([_as_trial(family, *scored) for scored in told])
     taken = [dict(configuration) for configuration, _ in earlier]
     draws = (_ask(study, family) for _ in range(_DRAWS))
     for configuration in chain(draws, _combinations(family)):
@@ -88,7 +102,7 @@ class Search:
         sweep: The sweep, what is compared.
         rows: The sweep's configurations, in order of proposal; grows as the search proposes.
         surplus: Configurations of an earlier run that asked for more.
-        records: Finished cells by signature, of this and earlier runs.
+        records: Finished cells by signature, of this and earlier runs, granted or not.
         running: Cells handed out and not finished, by signature.
     """
 
@@ -116,6 +130,9 @@ class Search:
         self._verdicts: dict[str, Verdict] = {}
         self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
         self._open: dict[str, set[str]] = defaultdict(set)  # granted, not settled; by family
+        self._granted: set[str] = set()  # by any family; results of no other cells count
+        self._counted: list[Record] = []  # of cells granted since the last result came in
+        self._ahead: list[tuple[str, Cell]] | None = None  # the next one last; None: to be listed
         self._families_of: dict[str, list[Family]] = defaultdict(list)
         self._names: list[tuple[str, ...]] = []  # signatures by row and seed
         self._rows_of: dict[str, list[int]] = defaultdict(list)  # by signature
@@ -128,6 +145,8 @@ class Search:
             else:
                 self.surplus.append(row)
         for family in sweep.families:
+            self._grant_explored(family)
+        for family in sweep.families:
             self._advance(family)
 
     def next_cell(self) -> Cell | None:
@@ -139,6 +158,22 @@ class Search:
             self.running[self.signature(cell)] = cell
             return cell
 
+    def next_ahead(self) -> Cell | None:
+        """Hand out a cell that is not granted and may be, or None where there is none.
+
+        The lowest seed comes first, and of it the configuration with the best mean. Which cells run
+        ahead changes no decision, no proposal and nothing that is shown.
+        """
+        with self._lock:
+            if self._ahead is None:
+                self._ahead = self._list_ahead()
+            while self._ahead:
+                name, cell = self._ahead.pop()
+                if not (name in self._granted or name in self.running or self._has_ended(name)):
+                    self.running[name] = cell
+                    return cell
+            return None
+
     def finish(self, record: Record) -> Change:
         """Take in a result, done or failed for good."""
         with self._lock:
@@ -146,11 +181,12 @@ class Search:
             self.records[record.signature] = record
             if not record.done:
                 self._given_up.add(record.signature)
+            self._counted = [record] if record.signature in self._granted else []
             families = self._families_of[record.signature]
             for family in families:
                 self._open[family.name].discard(record.signature)
             first, decisions = len(self.rows), list(chain(*map(self._advance, families)))
-            return Change(self.rows[first:], decisions)
+            return Change(self.rows[first:], decisions, self._counted)
 
     def retry(self, cell: Cell, most: int = RETRIES) -> bool:
         """Take back a cell whose worker was lost; return whether it will be tried again.
@@ -164,16 +200,21 @@ class Search:
             self._attempts[name, most] += 1
             if self._attempts[name, most] > most:
                 return False
-            self.running.pop(name, None)
-            self._enqueue(name, cell)
+            self._put_back(name, cell)
             return True
 
     def take_back(self, cell: Cell) -> None:
         """Take back a cell that was handed out and has not begun."""
         name = self.signature(cell)
         with self._lock:
-            self.running.pop(name, None)
+            self._put_back(name, cell)
+
+    def _put_back(self, name: str, cell: Cell) -> None:
+        self.running.pop(name, None)
+        if name in self._granted:
             self._enqueue(name, cell)
+        else:
+            self._ahead = None
 
     def rows_of(self, signature: str) -> list[Row]:
         """All configurations that share a cell: families may overlap."""
@@ -202,11 +243,11 @@ class Search:
             for numbers in self._numbers_of.values()
             for number in numbers
             for cell in self._names[number]
-            if cell in self._given_up
+            if self._has_failed(cell)
         ]
 
     def left(self) -> int:
-        """How many cells may still have to run: neither settled nor spared by the policy.
+        """How many cells may still have to run: neither done or failed nor spared by the policy.
 
         A cell that families share counts once, as far as configurations have been proposed.
         """
@@ -321,8 +362,10 @@ class Search:
             return "done"
         if name in self.running:
             return "running"
-        if name in self._given_up:
+        if self._has_failed(name):
             return "failed"
+        if self._has_ended(name):
+            return "ahead"
         return "waiting" if is_wanted else "dropped"
 
     def _score_of(self, name: str) -> float | None:
@@ -354,8 +397,9 @@ class Search:
         return self._signatures[key]
 
     def record(self, cell: Cell) -> Record | None:
-        """The cell's record, done or failed, if there is one."""
-        return self.records.get(self.signature(cell))
+        """The cell's record, done or failed, if there is one and the cell has been granted."""
+        name = self.signature(cell)
+        return self.records.get(name) if name in self._granted else None
 
     def score(self, configuration: Configuration) -> float | None:
         """Mean validation metric over the sweep's seeds, or None while a cell is missing."""
@@ -376,11 +420,17 @@ class Search:
         return [record for record in map(self.record, cells) if record is not None and record.done]
 
     def _is_done(self, name: str) -> bool:
-        record = self.records.get(name)
-        return record is not None and record.done
+        return name in self._granted and name in self.records and self.records[name].done
+
+    def _has_failed(self, name: str) -> bool:
+        return name in self._granted and name in self._given_up
 
     def _is_settled(self, name: str) -> bool:
-        return self._is_done(name) or name in self._given_up
+        return name in self._granted and self._has_ended(name)
+
+    def _has_ended(self, name: str) -> bool:
+        """Whether a cell is done or has failed for good, granted or not."""
+        return name in self._given_up or (name in self.records and self.records[name].done)
 
     def _add(self, row: Row) -> None:
         number = len(self.rows)
@@ -419,13 +469,41 @@ class Search:
         """
         decisions: list[tuple[Row, Decision]] = []
         while not self._open[family.name]:
+            before = self._verdicts.get(family.name)
             verdict, news = self._judge(family)
             decisions += news
             for number, granted in zip(self._numbers_of[family.name], verdict.granted, strict=True):
                 self._grant(family, number, granted)
+            if before is None or verdict.granted != before.granted:
+                continue  # it has not seen the results of what it has just granted
             if not self._open[family.name] and not self._propose(family, verdict.estimates):
                 break
         return decisions
+
+    def _grant_explored(self, family: Family) -> None:
+        """Count what was granted before the last proposals, of a family that has them all.
+
+        Once all are proposed, the policy grants anew from the first seeds on.
+        """
+        numbers = self._numbers_of[family.name]
+        wanted = self.sweep.wanted(family)
+        if len(numbers) < wanted or wanted == family.size:
+            return
+        explored = numbers[: self._batch(wanted - 1)[0]]
+        known: tuple[int, ...] = ()
+        while True:
+            scores = list(map(self._scores, explored))
+            verdict = self._policy.judge(
+                scores,
+                self.sweep.seeds,
+                all_proposed=False,
+                at_once=self.sweep.proposals_at_once,
+            )
+            if verdict.granted == known:
+                return
+            known = verdict.granted
+            for number, granted in zip(explored, known, strict=True):
+                self._granted.update(self._names[number][:granted])
 
     def _judge(self, family: Family) -> tuple[Verdict, list[tuple[Row, Decision]]]:
         """The policy's verdict on a family as it stands, and what is new in it."""
@@ -434,31 +512,59 @@ class Search:
             list(map(self._scores, numbers)),
             self.sweep.seeds,
             all_proposed=len(numbers) >= self.sweep.wanted(family),
+            at_once=self.sweep.proposals_at_once,
         )
         self._verdicts[family.name] = verdict
+        self._ahead = None
         news = verdict.decisions[len(known.decisions) if known else 0 :]
         return verdict, [(self.rows[numbers[decision.place]], decision) for decision in news]
 
     def _grant(self, family: Family, number: int, granted: int) -> None:
         seeds = zip(self.sweep.seeds[:granted], self._names[number], strict=False)
         for seed, name in seeds:
-            if self._is_settled(name):
+            if self._has_ended(name):
+                if name not in self._granted:
+                    self._counted.append(self.records[name])
+                self._granted.add(name)
                 continue
+            self._granted.add(name)
             self._open[family.name].add(name)
             self._families_of[name].append(family)
-            if len(self._families_of[name]) == 1:  # else a family of the same one has queued it
+            is_queued = len(self._families_of[name]) > 1  # by a family of the same configuration
+            if not is_queued and name not in self.running:
                 self._enqueue(name, Cell(self.rows[number].configuration, seed))
 
     def _enqueue(self, name: str, cell: Cell) -> None:
         place = self.sweep.seeds.index(cell.seed), self._rows_of[name][0], cell
         heapq.heappush(self._queue, place)
 
+    def _list_ahead(self) -> list[tuple[str, Cell]]:
+        """Cells that may run ahead, the first of them last, of families that await results."""
+        out, found = self._out(), []
+        for family, numbers in self._numbers_of.items():
+            for number in numbers if self._open[family] else ():
+                names = self._names[number]
+                if number in out or any(map(self._has_failed, names)):
+                    continue
+                scores = self._first_scores(number)
+                mean = fmean(scores) if scores else 0.0
+                places = (n for n, name in enumerate(names) if name not in self._granted)
+                found += [(place, -mean, number) for place in places]
+        return [
+            (
+                self._names[number][place],
+                Cell(self.rows[number].configuration, self.sweep.seeds[place]),
+            )
+            for place, _, number in sorted(found, reverse=True)
+        ]
+
     def _scores(self, number: int) -> Scores:
+        """What the policy sees of a configuration: results of cells that were granted."""
         scores: dict[int, float | None] = {}
         for seed, name in zip(self.sweep.seeds, self._names[number], strict=True):
             if self._is_done(name):
                 scores[seed] = self.records[name].best[SELECTION_METRIC]
-            elif name in self._given_up:
+            elif self._has_failed(name):
                 scores[seed] = None
         return scores
 
@@ -476,26 +582,25 @@ class Search:
                     self._add(Row(family.name, configuration))
             return wanted > before
         scored = self._known(family, estimates)
-        _, end = _batch(before)
+        _, end = self._batch(before)
         for _ in range(before, min(end, wanted)):
-            if (proposal := propose(family, scored)) is None:
+            if (proposal := propose(family, scored, self.sweep.spread_proposals)) is None:
                 break
             scored.append((proposal, None))
             self._add(Row(family.name, proposal))
         return wanted > before
 
     def _known(self, family: Family, estimates: Sequence[float | None]) -> list[Scored]:
-        start, _ = _batch(len(estimates))
+        start, _ = self._batch(len(estimates))
         known = [*estimates[:start], *[None] * (len(estimates) - start)]
         return list(zip(self.configurations(family), known, strict=True))
 
-
-def _batch(n: int) -> tuple[int, int]:
-    """How many configurations come before the batch that the n-th belongs to, and with it."""
-    if n < STARTUP_PROPOSALS:
-        return 0, STARTUP_PROPOSALS
-    before = n - (n - STARTUP_PROPOSALS) % PROPOSALS_AT_ONCE
-    return before, before + PROPOSALS_AT_ONCE
+    def _batch(self, n: int) -> tuple[int, int]:
+        """How many configurations come before the batch that the n-th belongs to, and with it."""
+        if n < STARTUP_PROPOSALS:
+            return 0, STARTUP_PROPOSALS
+        before = n - (n - STARTUP_PROPOSALS) % self.sweep.proposals_at_once
+        return before, before + self.sweep.proposals_at_once
 
 
 def _distributions(family: Family) -> dict[str, BaseDistribution]:
@@ -512,8 +617,12 @@ def _as_trial(
     family: Family, configuration: Configuration, score: float | None
 ) -> optuna.trial.FrozenTrial:
     places = {name: levels.index(configuration[name]) for name, levels in family.levels.items()}
+    states = optuna.trial.TrialState
     return optuna.trial.create_trial(
-        params=places, distributions=_distributions(family), value=score
+        state=states.RUNNING if score is None else states.COMPLETE,
+        params=places,
+        distributions=_distributions(family),
+        value=score,
     )
 
 

@@ -30,7 +30,10 @@ class EngineOptions:
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {
         "training": ("max_epochs",),
-        "search": ("configurations", "seeds", "policy", "budget_cells", "budget_hours"),
+        "search": (
+            *("configurations", "seeds", "policy", "granted_only"),
+            *("budget_cells", "budget_hours"),
+        ),
         "resources": ("cpus_per_cell", "gpus_per_cell", "price_per_device_hour"),
         "ledger": (
             *("storage", "keep_version", "retrain_version", "cell", "dry_run", "yes"),
@@ -55,6 +58,9 @@ class EngineOptions:
     policy: PolicyName = "race"
     """How seeds are spent: a race without configurations that are clearly behind; or full, every
     cell."""
+    granted_only: bool = False
+    """Leave a worker idle rather than train a cell that the race may not ask for: where cells are
+    billed one by one. It changes no result. With --budget-cells it is always so."""
     budget_cells: int | None = None
     """Most cells to train now; the same command continues later [all]."""
     budget_hours: float | None = None
@@ -105,6 +111,11 @@ class EngineOptions:
         given = getattr(self, name)
         return getattr(self.defaults, name) if given is None else given
 
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether idle workers train cells that the race may ask for later; full asks for all."""
+        return self.policy == "race" and not self.granted_only and self.budget_cells is None
+
     def weights(self, name: str) -> str:
         """Weights by an option's name; a file by its whole path.
 
@@ -142,7 +153,7 @@ class EngineOptions:
         Raises:
             UserError: A value is out of range, a level names no field, or weights are no file.
         """
-        from ssense.engine.core.sweep import Family, Sweep, check_levels
+        from ssense.engine.core.sweep import Family, Sweep, check_levels, proposals_at_once
 
         specification = self.specification()
         check_levels(specification, families)
@@ -159,6 +170,8 @@ class EngineOptions:
             families=compared,
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),
+            proposals_at_once=proposals_at_once(self.value("configurations")),
+            spread_proposals=True,
         )
 
 

@@ -27,6 +27,7 @@ _BACKGROUND: Mapping[State, ColorType] = {
     "failed": "#D55E00",
     "waiting": _NOTHING,
     "dropped": (0.5, 0.5, 0.5, 0.2),
+    "ahead": _NOTHING,
 }
 _GREY = "#767676"
 

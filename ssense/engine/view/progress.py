@@ -35,6 +35,7 @@ _STYLES: Mapping[State, str] = {
     "failed": "bold red",
     "waiting": "dim",
     "dropped": "dim",
+    "ahead": "dim green",
 }
 
 
@@ -90,8 +91,11 @@ class CellProgress:
         self._total = self._finished + cells
         self._show_pace()
 
-    def cell(self, family: str, record: Record) -> None:
-        """Count a finished cell and, where there is no live display or it failed, print it."""
+    def cell(self, family: str, record: Record, *, ahead: bool = False) -> None:
+        """Count a finished cell and, where there is no live display or it failed, print it.
+
+        `ahead` says that the race has not asked for the cell, so that it does not count yet.
+        """
         self._finished += 1
         if "training" in record.timings:  # a worker that died leaves none
             self._timed += 1
@@ -104,7 +108,8 @@ class CellProgress:
         name = label(family, record.configuration)
         width = 32 if console.width >= PLAIN_WIDTH else 0
         print_whole(
-            f"  {number}  {name:<{width}} seed {record.seed:<4}{self._outcome(record)}{tail}"
+            f"  {number}  {name:<{width}} seed {record.seed:<4}{self._outcome(record)}"
+            f"{'  ahead' if ahead else ''}{tail}"
         )
 
     def decision(
@@ -237,10 +242,11 @@ class MatrixView:
 
 
 def _legend(counts: Counter[State]) -> Text:
-    """Every mark with its meaning and how many cells have it."""
+    """Every mark with its meaning and how many cells have it; "ahead" only where one is."""
     parts = (
         Text(f"{mark} {counts[state]} {state}", _STYLES[state] if counts[state] else "dim")
         for state, mark in MARKS.items()
+        if counts[state] or state != "ahead"
     )
     return Text("   ").join(parts)
 

@@ -144,8 +144,13 @@ class CellSearcher(Searcher):
         budget: Budget,
         on_record: OnRecord,
         at_once: Callable[[], int],
+        slots_ahead: Callable[[], int] | None = None,
     ) -> None:
-        """Hand out the cells of a search, `at_once` at a time, which is asked again and again."""
+        """Hand out the cells of a search, `at_once` at a time, which is asked again and again.
+
+        A cell runs ahead where fewer than `slots_ahead` are handed out: as many as run at a time,
+        so that none of them waits before one that is granted later. None runs ahead without it.
+        """
         super().__init__()  # no metric of Tune's: a failed cell has none
         self.obstacle: Exception | None = None
         self._search = search
@@ -154,6 +159,7 @@ class CellSearcher(Searcher):
         self._on_record = on_record
         self._cells: dict[str, Cell] = {}
         self._at_once = at_once
+        self._slots_ahead = slots_ahead
         self._reaching: set[str] = set()  # workers whose records arrive
         self._uncopied = 0
 
@@ -169,12 +175,17 @@ class CellSearcher(Searcher):
         if len(self._cells) >= self._at_once():
             return None
         may_start = self.obstacle is None and self._budget.allows_another()
-        cell = self._search.next_cell() if may_start else None
+        cell = self._next_cell() if may_start else None
         if cell is None:
             return None if self._search.running else Searcher.FINISHED
         self._budget.started += 1
         self._cells[trial_id] = cell
         return vars(cell).copy()
+
+    def _next_cell(self) -> Cell | None:
+        granted = self._search.next_cell()
+        slots = self._slots_ahead() if granted is None and self._slots_ahead else 0
+        return self._search.next_ahead() if len(self._cells) < slots else granted
 
     def take_back(self, trial_id: str) -> None:
         """Take back a cell that waits for a machine and must not start any more."""
@@ -262,9 +273,10 @@ class CellSearcher(Searcher):
         say(f"  lost  {name}  seed {cell.seed}: {describe_loss(cause)}; it is tried again")
 
     def _failed(self, cell: Cell, cause: Exception | None, retries: int) -> Record:
-        earlier = self._search.record(cell)
+        name = self._search.signature(cell)
+        earlier = self._search.records.get(name)  # whether it has been granted or not
         return Record(
-            signature=self._search.signature(cell),
+            signature=name,
             attempts=1 + (earlier.attempts if earlier and not earlier.done else 0),
             configuration=dict(cell.configuration),
             seed=cell.seed,
@@ -355,6 +367,8 @@ def train_cells(
     resources: Resources,
     budget: Budget,
     on_record: OnRecord,
+    *,
+    ahead: bool = False,
 ) -> None:
     """Train every cell that the search hands out, on the running Ray.
 
@@ -366,6 +380,7 @@ def train_cells(
         budget: Budget at which no further cell is started.
         on_record: Function that is called in this process with each finished cell and what followed
             from it.
+        ahead: Whether a worker that would be idle trains a cell that may be granted later.
 
     Raises:
         UserError: The storage can't be written to, or a worker can't use its GPU.
@@ -380,7 +395,8 @@ def train_cells(
         gpus=resources.gpus,
         code=code_digest(),
     )
-    searcher = CellSearcher(search, ledger, budget, on_record, resources.at_once)
+    slots_ahead = resources.slots if ahead else None
+    searcher = CellSearcher(search, ledger, budget, on_record, resources.at_once, slots_ahead)
     with scratch_folder(own_home()) as scratch:
         tune.run(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),

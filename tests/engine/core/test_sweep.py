@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ssense.engine.core.cell import describe
-from ssense.engine.core.sweep import Family, Sweep, check_levels
+from ssense.engine.core.sweep import Family, Sweep, check_levels, proposals_at_once
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
@@ -33,6 +33,14 @@ def test_a_family_holds_every_combination_of_its_levels():
     assert [family.size for family in SWEEP.families] == [1, 2]
     assert [SWEEP.wanted(family) for family in SWEEP.families] == [1, 2]
     assert SWEEP.n_cells == 9
+
+
+def test_how_many_are_proposed_at_once_follows_the_configurations_and_makes_no_other_sweep():
+    assert [proposals_at_once(n) for n in (1, 10, 16, 20, 21, 40)] == [6, 6, 6, 8, 9, 18]
+    other = dataclasses.replace(SWEEP, proposals_at_once=18, spread_proposals=True)
+    assert other.name == SWEEP.name
+    with pytest.raises(ValueError, match="proposals_at_once must be at least 1, got 0"):
+        dataclasses.replace(SWEEP, proposals_at_once=0)
 
 
 @pytest.mark.parametrize(

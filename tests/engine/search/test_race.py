@@ -352,7 +352,7 @@ def test_those_that_went_out_earlier_stay_out():
 # What may run while results come in
 
 
-def sampled(family: Family, earlier: Sequence[Scored]) -> Configuration | None:
+def sampled(family: Family, earlier: Sequence[Scored], *_: bool) -> Configuration | None:
     """Stands in for TPE: some function of all that it is told."""
     (name, levels), *_ = family.levels.items()
     taken = [configuration[name] for configuration, _ in earlier]
@@ -366,6 +366,25 @@ def family_of(table: np.ndarray) -> Family:
     return Family(name="f", levels={LEVEL: tuple(place / 20 for place in range(len(table) + 1))})
 
 
+def sweep_of(table: np.ndarray, at_once: int = 3) -> Sweep:
+    return Sweep(
+        question="race",
+        dataset_digest="d",
+        specification=SPECIFICATION,
+        families=(family_of(table),),
+        configurations=len(table),
+        seeds=tuple(range(table.shape[1])),
+        proposals_at_once=at_once,
+    )
+
+
+def place_of(cell: Cell, table: np.ndarray) -> int:
+    """The row of the table that has the scores of a cell."""
+    level = cell.configuration[LEVEL]
+    assert isinstance(level, float)
+    return round(20 * level) % len(table)
+
+
 def play(
     policy: Policy,
     table: np.ndarray,
@@ -374,25 +393,25 @@ def play(
     records: dict[str, Record],
     rows: list[Row],
     at_most: int = 10**6,
+    *,
+    ahead: bool = False,
+    at_once: int = 3,
 ) -> Search:
     """Run a sweep of as many configurations as the table has rows; end after `at_most` cells.
 
     Cells end in random order. `records` and `rows` are taken up and filled. A configuration has the
-    scores of the row of its level, the last one those of the first.
+    scores of the row of its level, the last one those of the first. With `ahead`, a worker that has
+    nothing to do runs a cell ahead.
     """
-    sweep = Sweep(
-        question="race",
-        dataset_digest="d",
-        specification=SPECIFICATION,
-        families=(family_of(table),),
-        configurations=len(table),
-        seeds=tuple(range(table.shape[1])),
-    )
     running: list[Cell] = []
     with patch("ssense.engine.search.search.propose", sampled):
-        search = Search(sweep, policy, rows, records)
+        search = Search(sweep_of(table, at_once), policy, rows, records)
         while True:
-            while len(running) < workers and (cell := search.next_cell()):
+            while len(running) < workers and (
+                cell := search.next_cell() or (search.next_ahead() if ahead else None)
+            ):
+                assert cell not in running
+                assert not (records_done(search) & {search.signature(cell)})
                 running.append(cell)
             if not running or at_most == 0:
                 break
@@ -404,8 +423,12 @@ def play(
     return search
 
 
+def records_done(search: Search) -> set[str]:
+    return {name for name, record in search.records.items() if record.done}
+
+
 def record_of(search: Search, cell: Cell, table: np.ndarray) -> Record:
-    score = table[round(20 * cell.configuration[LEVEL]) % len(table), cell.seed]
+    score = table[place_of(cell, table), cell.seed]
     is_done = not math.isnan(score)
     return Record(
         signature=search.signature(cell),
@@ -433,6 +456,103 @@ def test_order_and_workers_change_nothing(table, workers, rng, policy):
     assert together.decisions() == alone.decisions()
     assert together.records.keys() == alone.records.keys()
     assert alone.left() == 0
+
+
+class Watched:
+    """A policy and, in order, all that it has been shown and was not shown the moment before."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.shown: list[tuple[list[dict[int, float | None]], bool]] = []
+
+    def judge(self, scores, seeds, *, all_proposed: bool, **others):
+        shown = list(map(dict, scores)), all_proposed
+        if self.shown[-1:] != [shown]:
+            self.shown.append(shown)
+        return self.policy.judge(scores, seeds, all_proposed=all_proposed, **others)
+
+
+def shown_of(search: Search) -> dict[str, object]:
+    """All that people and later steps see of an ended search, but for cells that ran ahead."""
+    matrix, ahead = search.matrix(), ("ahead", "dropped")
+    return {
+        "rows": search.rows,
+        "decisions": search.decisions(),
+        "scores": [[str(score) for score in row] for row in search.scores().tolist()],
+        "orders": search.orders(),
+        "leaders": search.leaders(),
+        "best": search.best(),
+        "dropped": search.dropped(),
+        "failed": [(row, record.signature) for row, record in search.failed()],
+        "missing": search.missing(),
+        "recorded": [search.record(cell) is not None for _, cell in search.cells()],
+        "states": [["dropped" if s in ahead else s for s in row.states] for row in matrix.rows],
+        "left": search.left(),
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    table=failing_tables,
+    workers=st.sampled_from([2, 5, 30, 1000]),
+    stops=st.lists(st.integers(0, 20), max_size=3),
+    rng=st.randoms(use_true_random=False),
+    policy=st.sampled_from(POLICIES),
+    at_once=st.sampled_from([1, 3, 6]),
+)
+def test_cells_that_run_ahead_change_nothing(table, workers, stops, rng, policy, at_once):
+    """Neither what policy and sampler are told, nor what is shown, also after interruptions."""
+    alone, together = Watched(policy), Watched(policy)
+    by = {"at_once": at_once}
+    one = play(alone, table, 1, random.Random(0), {}, [], **by)
+    many = play(together, table, workers, rng, {}, [], ahead=True, **by)
+    assert shown_of(many) == shown_of(one)
+    assert together.shown == alone.shown
+    records: dict[str, Record] = {}
+    rows: list[Row] = []
+    for at_most in [*stops, 10**6]:
+        play(policy, table, workers, rng, records, rows, at_most, ahead=rng.random() < 0.8, **by)
+    again = play(policy, table, 1, rng, records, rows, **by)
+    assert shown_of(again) == shown_of(one)
+
+
+def test_an_idle_worker_runs_the_lowest_seed_of_the_best_configuration_that_is_in():
+    table = np.array([[0.3, 0.3, 0, 0], [0.5, 0.5, 0, 0], [0.4, 0.4, 0, 0], [0.4, 0.2, 0, 0]])
+    rows: list[Row] = []
+    records: dict[str, Record] = {}
+    play(Race(), table, 1, random.Random(0), records, rows, at_most=4 * 2 - 1)
+    with patch("ssense.engine.search.search.propose", sampled):
+        search = Search(sweep_of(table), Race(), rows, records)
+    first = search.next_cell()
+    assert first is not None
+    assert search.next_cell() is None
+    cells = list(iter(search.next_ahead, None))
+    assert {cell.seed for cell in cells[:3]} == {2}
+    means = [table[place_of(cell, table), :2].mean() for cell in cells[:3]]
+    assert means == sorted(means, reverse=True)
+    assert {cell.seed for cell in cells[4:]} == {3}
+    assert len({search.signature(cell) for cell in cells}) == len(cells) == 4 * 2
+    assert search.next_ahead() is None
+    assert search.left() == 4 * 2 + 1
+
+
+def test_a_cell_that_runs_ahead_is_handed_out_again_where_its_worker_is_lost():
+    table = np.zeros((3, 4))
+    search = Search(sweep_of(table), Race(), (), {})
+    granted = list(iter(search.next_cell, None))
+    first, second = search.next_ahead(), search.next_ahead()
+    assert first is not None
+    assert second is not None
+    assert search.retry(first)
+    assert search.next_cell() is None  # it is not granted
+    assert search.next_ahead() == first
+    search.take_back(second)
+    assert search.next_ahead() == second
+    for cell in granted:
+        search.finish(record_of(search, cell, table))
+    assert first not in list(iter(search.next_cell, None))  # granted, and running
+    assert search.retry(first)
+    assert search.next_cell() == first
 
 
 @settings(max_examples=40, deadline=None)
@@ -493,6 +613,19 @@ def test_the_leaders_get_a_seed_more_before_each_batch():
         (2, 4, 2, 3, 3, 2, 2, 2, 2),
         (2, 4, 2, 4, 4, 2, 2, 2, 2, 2),  # place 1 has every seed: the next best are 4 and 3
     ]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4, 6])
+def test_as_many_are_proposed_at_once_as_the_sweep_says(at_once):
+    table = random_table(0, 12, 4)
+    search = Search(sweep_of(table, at_once), Race())
+    sizes = [len(search.rows)]
+    with patch("ssense.engine.search.search.propose", sampled):
+        while (cell := search.next_cell()) is not None:
+            change = search.finish(record_of(search, cell, table))
+            if change.rows:
+                sizes.append(len(search.rows))
+    assert sizes == [*range(4, 12, at_once), 12]
 
 
 def test_none_of_a_batch_is_told_of_nor_changes_what_is_told():

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import random
 from collections import Counter
-from statistics import fmean
+from statistics import fmean, pstdev
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from ssense.engine.core.cell import Cell, label
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
-from ssense.engine.core.sweep import Family, Row, Sweep
-from ssense.engine.search.race import STARTUP_PROPOSALS, Full, Race
-from ssense.engine.search.search import RETRIES, Search, propose
+from ssense.engine.core.sweep import STARTUP_PROPOSALS, Family, Row, Sweep
+from ssense.engine.search.race import Full, Race
+from ssense.engine.search.search import RETRIES, Scored, Search, propose
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.training.sentences import SentenceSpec
 
@@ -114,6 +114,24 @@ def test_the_first_proposals_do_not_depend_on_results():
     assert [c for c, _ in waiting] == [c for c, _ in known]
 
 
+def test_the_proposals_of_a_batch_spread_where_the_sampler_is_told_of_them():
+    """Of a hundred places one in the middle is best: a batch that is not told lies close to it."""
+    levels = tuple(place / 200 for place in range(1, 101))
+    tried = (5, 20, 35, 50, 65, 80, 95)
+
+    def width(name: str, spread: bool) -> float:
+        family = Family(name=name, levels={"masking.time": levels})
+        earlier: list[Scored] = [({"masking.time": levels[p]}, -abs(p - 50.0)) for p in tried]
+        for _ in range(6):
+            proposal = propose(family, earlier, spread)
+            assert proposal is not None
+            earlier.append((proposal, None))
+        return pstdev([levels.index(c["masking.time"]) for c, score in earlier if score is None])
+
+    told, alone = (fmean(width(f"f{i}", spread) for i in range(4)) for spread in (True, False))
+    assert told > 2 * alone
+
+
 def test_tpe_learns_where_the_good_values_are():
     family = Family(name="line", levels={"masking.time": tuple(i / 200 for i in range(1, 180))})
     scored = []
@@ -147,6 +165,41 @@ def test_any_number_of_workers_and_any_order_runs_the_same_cells(
     assert not search.missing()
     if policy == FULL:
         assert len(handed) == wanted.n_cells
+
+
+@settings(max_examples=30, deadline=None)
+@given(workers=st.integers(2, 40), seed=st.integers(0, 10**6))
+def test_each_result_counts_once_whether_or_not_its_cell_ran_ahead(workers, seed):
+    """Of families that share cells, too: those that count are those that one worker runs."""
+    times = tuple(place / 20 for place in range(1, 9))
+    families = (
+        Family(name="all", levels={"masking.time": times}),
+        Family(name="few", levels={"masking.time": times[2:6]}),
+        WIDE,
+    )
+    wanted = sweep(families, configurations=8, seeds=tuple(range(6)))
+    alone = Search(wanted, Race())
+    expected = run(alone, 1, random.Random(0))
+    search, order = Search(wanted, Race()), random.Random(seed)
+    running: list[Cell] = []
+    counted: list[str] = []
+    while True:
+        while len(running) < workers and (cell := search.next_cell() or search.next_ahead()):
+            running.append(cell)
+        if not running:
+            break
+        ended = running.pop(order.randrange(len(running)))
+        counted += [r.signature for r in search.finish(record_of(search, ended)).counted]
+    assert sorted(counted) == sorted(map(alone.signature, expected))
+    assert set(search.records) >= set(counted)
+    assert decided(search) == decided(alone)
+    assert by_family(search) == by_family(alone)
+    assert search.left() == 0
+    n_ahead = search.matrix().counts()["ahead"]
+    assert (n_ahead > 0) == (len(search.records) > len(counted))
+    again = Search(wanted, Race(), search.rows, search.records)
+    assert again.matrix() == search.matrix()
+    assert again.orders() == search.orders()
 
 
 @settings(max_examples=30, deadline=None)

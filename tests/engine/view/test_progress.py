@@ -97,6 +97,19 @@ def test_a_finished_cell_is_one_line_with_its_score_and_the_time_left(capsys):
     assert second == "2/4 no masking seed 4 failed: NaN about 40 s left"
 
 
+def test_a_cell_that_ran_ahead_is_marked_in_its_line_and_in_the_matrix(capsys):
+    with CellProgress(4, lambda: 2, "recall@10", matrix) as progress:
+        progress.cell("electrode", done(), ahead=True)
+    line = " ".join(capsys.readouterr().out.split())
+    assert line == (
+        "1/4 electrode 0.25 seed 3 Recall@10 12.5 % epoch 1 of 2 40 s ahead about 60 s left"
+    )
+    shown = drawn(matrix(row("electrode 0.5", "done", "ahead", "ahead", "waiting")))
+    assert any("■□□·" in line and "1/4" in line for line in shown)
+    assert shown[-1].endswith("□ 2 ahead")
+    assert not drawn(matrix(row("electrode 0.5", "done")))[-1].endswith("ahead")
+
+
 def test_without_a_terminal_a_matrix_is_not_shown(capsys):
     with CellProgress(10, lambda: 2, "recall@10", matrix) as progress:
         progress.left(7)

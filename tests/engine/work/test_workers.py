@@ -111,10 +111,10 @@ def test_a_reused_worker_gives_bitwise_the_result_of_a_fresh_process(
 class Undecided(Full):
     """A policy that fails as soon as it has a result to judge."""
 
-    def judge(self, scores, seeds, *, all_proposed):
+    def judge(self, scores, seeds, *, all_proposed, **others):
         if any(scores):
             raise ArithmeticError("no verdict")
-        return super().judge(scores, seeds, all_proposed=all_proposed)
+        return super().judge(scores, seeds, all_proposed=all_proposed, **others)
 
 
 def test_a_search_that_fails_over_a_result_ends_the_sweep_with_its_reason(sweep, dataset, tmp_path):
