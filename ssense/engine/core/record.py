@@ -48,6 +48,8 @@ class Record:
         checkpoint_refused: Why the checkpoint of an interrupted worker was not used; empty where it
             was, or where there was none.
         weights_digest: SHA-256 of the weights' file; empty where the cell failed.
+        weights_kept: Whether the ledger keeps the weights. Those that no evaluation asks for are
+            deleted; the cell trained again has the same.
     """
 
     signature: str
@@ -74,6 +76,7 @@ class Record:
     resumed_after: int = 0
     checkpoint_refused: str = ""
     weights_digest: str = ""
+    weights_kept: bool = True
     finished_at: str = field(default_factory=utc_now)
 
     @property
