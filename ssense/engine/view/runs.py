@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from itertools import count
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
@@ -95,6 +96,7 @@ class ViewRun:
     place: int | None = None
 
 
+@cache
 def metric_key(name: str, number: int = 1) -> str:
     """Spell the name of a metric, or a path of names, as MLflow allows.
 
