@@ -122,6 +122,8 @@ class Tracker:
         self._description: Description | None = None
         self._runs: dict[str, _Known] = {}
         self._orders: list[float] = []  # as they were shown last
+        self._reorder_at = 0.0  # time.monotonic
+        self._numbers: dict[int, int] = {}  # of the search's rows, by identity
         self._queue: SimpleQueue[ViewRun | Callable[[], None] | None] = SimpleQueue()
         self._batch: DatabaseBatch | None = None  # while runs are shown in a database
         self._unshown: set[str] = set()  # cells that were too many to queue
@@ -160,13 +162,35 @@ class Tracker:
         if self._queue.qsize() > _MOST_QUEUED:
             self._unshown.add(record.signature)
             return
-        own, shown = search.rows_of(record.signature), self._orders
-        self._orders = search.orders()
-        for number, (row, order) in enumerate(zip(search.rows, self._orders, strict=True)):
-            is_new = number >= len(shown) or order != shown[number]
-            if row in own or (is_new and row_records(search, row)):
-                self._put_runs([configuration_run(search, row, order)])
+        for number in range(len(self._numbers), len(search.rows)):
+            self._numbers[id(search.rows[number])] = number
+        own = search.rows_of(record.signature)
+        numbers, others = [self._numbers[id(row)] for row in own], self._reordered(search)
+        for number in sorted({*numbers, *others}):
+            row = search.rows[number]
+            if number in numbers or row_records(search, row):
+                self._put_runs([configuration_run(search, row, self._orders[number])])
         self._put_runs([cell_run(search, row, record) for row in own])
+
+    def _reordered(self, search: Search) -> list[int]:
+        """Numbers of the rows whose order has changed since they were shown.
+
+        To look takes longer with more rows: it is done for a twentieth of the time at most. Until
+        then a row keeps its order, and a new one is the last; what is shown at the end is exact.
+        """
+        shown, start = self._orders, time.monotonic()
+        if start < self._reorder_at:
+            last = -4.0 * (len(search.sweep.seeds) + 1)  # below all of `Search.orders`
+            self._orders += [last] * (len(search.rows) - len(shown))
+            return []
+        self._orders = search.orders()
+        now = time.monotonic()
+        self._reorder_at = now + 20 * (now - start)
+        return [
+            number
+            for number, order in enumerate(self._orders)
+            if number >= len(shown) or order != shown[number]
+        ]
 
     def end(self, search: Search, most_s: float | None = None) -> None:
         """Show how the sweep has ended, or that cells are left, and wait until all is written.
