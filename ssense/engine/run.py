@@ -245,6 +245,7 @@ def _train(
                     progress.left(search.left())
                 save()
             tracker.cell(search, record)
+            search.records[record.signature] = record.without_history()
 
         try:
             with progress:
@@ -298,6 +299,7 @@ def _save(
 def _show_in_mlflow(search: Search, ledger: Ledger, data: DataPlan) -> Tracker:
     tracker = Tracker(data.storage, search.sweep.question, search.sweep.name)
     tracker.start(search, ledger.description())
+    search.records |= {name: each.without_history() for name, each in search.records.items()}
     return tracker
 
 

@@ -175,7 +175,7 @@ class Tracker:
     def _reordered(self, search: Search) -> list[int]:
         """Numbers of the rows whose order has changed since they were shown.
 
-        To look takes longer with more rows: it is done for a twentieth of the time at most. Until
+        To look takes longer with more rows: it is done for a hundredth of the time at most. Until
         then a row keeps its order, and a new one is the last; what is shown at the end is exact.
         """
         shown, start = self._orders, time.monotonic()
@@ -185,7 +185,7 @@ class Tracker:
             return []
         self._orders = search.orders()
         now = time.monotonic()
-        self._reorder_at = now + 20 * (now - start)
+        self._reorder_at = now + 100 * (now - start)
         return [
             number
             for number, order in enumerate(self._orders)
