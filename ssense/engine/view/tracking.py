@@ -95,7 +95,7 @@ _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 _GATHERING_S = 1.0
 _RUNS_AT_ONCE = 500
-_MOST_QUEUED = 5000  # runs; half a day of MLflow's that is away must not fill the memory
+_MOST_QUEUED = 5000  # runs that wait: a slow MLflow must not fill the memory
 _REASON_CHARACTERS = 100
 _PAGE_RUNS = 5000  # runs that are asked for at a time
 
