@@ -47,6 +47,7 @@ from analysis.control.untrained import (
     run_untrained_controls,
 )
 from analysis.measure import formats
+from analysis.measure.chosen_encoders import chosen_encoders
 from analysis.measure.comparison import NOT_TESTABLE, Comparison, comparison_values, interval
 from analysis.measure.evaluation import (
     Evaluation,
@@ -373,15 +374,15 @@ def run_controls(
     plans += earlier
     recording = locate(options.recording or kept.recording)
     sentences = read_sentence_table(ledger.storage / "shards" / kept.shards, dataset, recording)
-    with step(
-        f"{counted(len(sweep.seeds), 'seed')}, {counted(options.permutations, 'permutation')} each"
-    ):
+    resources = options.cpus_per_cell, options.gpus_per_cell
+    n_seeds, n_each = len(sweep.seeds), options.permutations
+    title = f"{counted(n_seeds, 'seed')}, {counted(n_each, 'permutation')} each"
+    with chosen_encoders(search, chosen, ledger, dataset, *resources), step(title):
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations
         )
     other_tests = []
     for plan in plans:
-        resources = options.cpus_per_cell, options.gpus_per_cell
         trained, found = run_trained_control(plan, ledger, search, chosen, dataset, *resources)
         scores[plan.control.title] = found
         if (trained.dataset_digest, trained.specification) != (

@@ -31,6 +31,7 @@ from typing import NamedTuple
 from upath import UPath
 
 from analysis.measure import formats
+from analysis.measure.chosen_encoders import chosen_encoders
 from analysis.measure.comparison import untestable
 from analysis.measure.confirmation import confirming_sweep
 from analysis.measure.evaluation import (
@@ -282,15 +283,16 @@ def gather(
     data = sweep_dataset(ledger)
     task = task_report(ledger, data)
     searches = {SEARCH_SEEDS: search}
+    resources = options.cpus_per_cell, options.gpus_per_cell
+    title = f"Best configurations of {ledger.folder.name} on their test splits"
     if options.confirm_seeds:
         confirming = confirming_sweep(
             search.sweep, chosen, options.confirm_seeds, search.records.values(), data
         )
-        resources = options.cpus_per_cell, options.gpus_per_cell
         searches[FRESH_SEEDS] = train_further(
             f"at {FRESH_SEEDS}", confirming, search.records, ledger, data, *resources
         )
-    with step(f"Best configurations of {ledger.folder.name} on their test splits"):
+    with chosen_encoders(search, chosen, ledger, data, *resources), step(title):
         evaluations = {
             name: evaluate_chosen(each, chosen, ledger, data) for name, each in searches.items()
         }

@@ -37,7 +37,7 @@ from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
-from ssense.engine.records.ledger import SWEEPS, Ledger
+from ssense.engine.records.ledger import SWEEPS, Ledger, WeightsNotKeptError
 from ssense.engine.tasks.precompute import DATA_REPORT, dataset_digest
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest, weights_file
@@ -140,6 +140,8 @@ def _cell_faults(
         elif record.done:
             ledger.weights(record)
         checked["encoders"] += record.done
+    except WeightsNotKeptError:
+        checked["deleted encoders"] += 1
     except UserError as error:
         yield str(error)
 
@@ -273,6 +275,11 @@ def main(options: VerifyOptions) -> None:
     found = "no faults" if not n_faults else "1 fault" if n_faults == 1 else f"{n_faults} faults"
     counted = (f"{checked[kind]} {kind[: -(checked[kind] == 1) or None]}" for kind in kinds)
     say(f"Checked {', '.join(counted)}: {found}.")
+    if n_deleted := checked["deleted encoders"]:
+        cells, they = (
+            ("1 cell", "it was") if n_deleted == 1 else (f"{n_deleted} cells", "they were")
+        )
+        say(f"Of {cells} no encoder is kept, as {they} not asked for.")
     if n_faults:
         raise SystemExit(1)
 

@@ -1,8 +1,9 @@
 """Reproduce one cell: train it again, alone in this process, and compare it to the bit.
 
-The cell in the ledger stays as it is. Where the second training is not the same to the bit, the
-largest differences are kept in the ledger: a difference between configurations means something only
-if it exceeds them.
+The result in the ledger stays as it is. An encoder that was deleted is compared by its digest;
+where it is the same, the ledger has it again. Where the second training is not the same to the bit,
+the largest differences are kept in the ledger: a difference between configurations means something
+only if it exceeds them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,8 +23,9 @@ from ssense.cli.screen import say, step
 from ssense.engine.core.cell import Cell, describe, label, signature
 from ssense.engine.core.record import Record
 from ssense.engine.core.reproduction import Reproduction
+from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.find import readable_ledgers, sweep_folders
-from ssense.engine.records.ledger import Ledger
+from ssense.engine.records.ledger import Ledger, WeightsNotKeptError, weights_digest
 from ssense.engine.records.provenance import code_digest, device_name, versions
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.errors import UserError, counted, printable
@@ -38,23 +41,28 @@ _Shown = dict[str, dict[int, dict[str, tuple[Ledger, Record]]]]
 """Cells by label, seed and signature, each with the ledger that has it."""
 
 
-def compare(record: Record, kept: Mapping[str, Tensor], again: Fit) -> Reproduction:
+def compare(record: Record, kept: Mapping[str, Tensor] | None, again: Fit) -> Reproduction:
     """Compare a finished cell with the same cell trained again.
 
     Args:
         record: Record of the cell, as the ledger has it.
-        kept: The cell's state dictionary, as the ledger has it.
+        kept: The cell's state dictionary, as the ledger has it; None where it was deleted.
         again: What the second training made.
     """
     pairs = list(zip(record.history, again.history, strict=False))
+    same_weights = (
+        weights_digest(again.weights) == record.weights_digest
+        if kept is None
+        else _same_bits(kept, again.weights)
+    )
     return Reproduction(
-        exact=list(record.history) == again.history and _same_bits(kept, again.weights),
+        exact=list(record.history) == again.history and same_weights,
         best_epochs=(record.best_epoch, again.best_epoch),
         epochs=(len(record.history), len(again.history)),
         at_best=_points(record.best, again.best),
         by_epoch=[max(_points(then, now).values()) for then, now in pairs],
         loss=max(abs(then["loss"] - now["loss"]) for then, now in pairs),
-        weights=_largest_difference(kept, again.weights),
+        weights=None if kept is None else _largest_difference(kept, again.weights),
     )
 
 
@@ -71,7 +79,18 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
         UserError: There is no such cell with a result, or what it was made from has changed.
     """
     ledger, record = find_cell(storage, name)
-    kept = ledger.weights(record)
+    with ExitStack() as stack:
+        try:
+            kept = ledger.weights(record)
+        except WeightsNotKeptError:  # they are to be kept again, which no driver may undo meanwhile
+            kept = None
+            stack.enter_context(sole_driver(ledger.folder))
+        return _reproduce(ledger, record, kept, threads)
+
+
+def _reproduce(
+    ledger: Ledger, record: Record, kept: Mapping[str, Tensor] | None, threads: int
+) -> Reproduction:
     dataset = sweep_dataset(ledger)
     called = f"{describe(record.configuration)}, seed {record.seed}"
     say(f"Cell {record.signature} of {ledger.folder.name}: {called}")
@@ -83,6 +102,9 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
     reproduction = compare(record, kept, again)
     for line in reproduction.lines():
         say(line)
+    if kept is None and reproduction.exact:
+        ledger.restore_weights(record, again.weights)
+        say("Its encoder is kept again, until the sweep runs next without --keep-encoders.")
     ledger.keep_reproduction(record.signature, reproduction)
     return reproduction
 

@@ -22,6 +22,7 @@ from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import describe, label
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Row, Sweep
+from ssense.engine.encoders import delete_unwanted
 from ssense.engine.plan import encoder_lines, other_sweeps, plan_cells, show_sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.driver import Claim, sole_driver
@@ -129,6 +130,8 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
             claim.check()  # before anything of the sweep is written
         else:
             tracker = _bring_up_to_date(search, ledger, data, save)
+        if not options.keep_encoders:
+            delete_unwanted(search, ledger)
         split = data.split(sweep.specification.split, sweep.seeds[0])
         _show_result(search, n_candidates=data.n_candidates(split))
         write_whole(ledger.folder / CELLS_FILE, cells_csv(search))
@@ -254,6 +257,7 @@ def _train(
                 save()
             for counted in change.counted:
                 tracker.cell(search, counted)
+                search.records[counted.signature] = counted.without_history()
 
         try:
             with progress:
@@ -308,6 +312,7 @@ def _save(
 def _show_in_mlflow(search: Search, ledger: Ledger, data: DataPlan) -> Tracker:
     tracker = Tracker(data.storage, search.sweep.question, search.sweep.name)
     tracker.start(search, ledger.description())
+    search.forget_histories()
     return tracker
 
 

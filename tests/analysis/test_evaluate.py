@@ -427,6 +427,33 @@ def test_fresh_seeds_that_leave_too_little_to_choose_by_are_refused(ledger):
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_a_deleted_encoder_that_an_evaluation_asks_for_is_made_again(ledger, storage, capsys):
+    before = evaluated(ledger).scores
+    (lost, other) = [cell_of(ledger, HALF, seed).name for seed in (1, 2)]
+    record, own = ledger.record(lost), cell_of(ledger, HALF, 1) / "weights.safetensors"
+    ledger.delete_weights(lost)
+    with pytest.raises(UserError, match=f"encoder of cell {lost} was deleted"):
+        evaluated(ledger)
+    search, options = take_up(ledger), EvaluationOptions(storage=str(storage))
+    found = gather(ledger, search, best_configurations(search), options)
+    assert "Training 1 cell again, as their encoders were deleted" in capsys.readouterr().out
+    scores = found.evaluations["search seeds"].scores
+    for family, by_metric in before.items():
+        for metric, values in by_metric.items():
+            np.testing.assert_array_equal(scores[family][metric], values)
+    assert ledger.record(lost) == record
+    assert own.exists()
+    assert not list((ledger.folder / "readers").iterdir())
+    another = dataclasses.replace(
+        ledger.record(other), code_digest="0badc0de00", weights_kept=False
+    )
+    ledger.write(another)
+    (cell_of(ledger, HALF, 2) / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match=r"another version of the code made it, 0badc0de"):
+        gather(ledger, search, best_configurations(search), options)
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_fresh_seeds_are_trained_once_and_stand_beside_the_search(ledger, storage, capsys):
     options = EvaluationOptions(storage=str(storage), confirm_seeds=(100, 101))
     main(options)

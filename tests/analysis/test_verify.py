@@ -479,6 +479,17 @@ def test_the_command_says_what_it_checked_and_prints_one_line_per_fault(storage,
     assert len(now) == len(before) + 2
 
 
+def test_an_encoder_that_was_deleted_is_no_fault_and_one_that_is_missing_is(storage, capsys):
+    ledger = find_ledger(storage)
+    first, second = ledger.signatures()[:2]
+    ledger.delete_weights(first)
+    assert verify(storage) == 0
+    assert "Of 1 cell no encoder is kept, as it was not asked for." in capsys.readouterr().out
+    (ledger.cell_folder(second) / "weights.safetensors").unlink()
+    (fault,) = faults(storage)
+    assert "weights.safetensors is missing. Delete" in fault
+
+
 def test_a_place_without_anything_to_check_is_no_storage(tmp_path):
     for place, message in ((tmp_path, "holds no sweep"), (tmp_path / "no", "no storage at")):
         with pytest.raises(UserError, match=message):

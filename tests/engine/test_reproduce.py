@@ -22,9 +22,11 @@ from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.records.description import Description
-from ssense.engine.records.ledger import SWEEPS, Ledger
+from ssense.engine.records.driver import sole_driver
+from ssense.engine.records.ledger import SWEEPS, Ledger, WeightsNotKeptError
 from ssense.engine.reproduce import compare, find_cell, reproduce_cell
 from ssense.engine.tasks.precompute import load_dataset
+from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.sealed_json import unsealed, write_sealed
@@ -33,6 +35,7 @@ from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.targets.text import TextSpec, cached_embeddings
 from ssense.training.loop import Fit
+from ssense.training.process import reset_process
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 
 TEXT = TextSpec(weights="untrained")
@@ -138,6 +141,45 @@ def test_a_cell_is_the_same_to_the_bit_and_stays_as_it_is(storage, capsys):
     assert shown[0] == f"Cell {record.signature} of {ledger.folder.name}: electrode 0.5, seed 3"
     assert shown[-1] == "Reproduced to the bit: 2 epochs, and the weights of the best."
     assert not any(" was " in line for line in shown)
+
+
+def test_a_deleted_encoder_is_compared_by_its_digest_and_kept_again(storage, capsys):
+    ledger, record = only_cell(storage)
+    encoder = ledger.weights(record)
+    ledger.delete_weights(record.signature)
+    with sole_driver(ledger.folder), pytest.raises(UserError, match="is being worked on by"):
+        reproduce_cell(storage, record.signature, threads=1)
+    assert reproduce_cell(storage, record.signature, threads=1).exact
+    assert "Its encoder is kept again" in capsys.readouterr().out
+    again = ledger.weights(record)
+    assert all(torch.equal(encoder[name], again[name]) for name in encoder)
+    assert ledger.record(record.signature) == record
+
+
+def test_another_encoder_does_not_take_the_place_of_a_deleted_one(storage, capsys):
+    ledger, record = only_cell(storage)
+    encoder = ledger.weights(record)
+    encoder["resnet.conv1.weight"].view(-1)[7] += 0.25
+    record = ledger.write(record, encoder)
+    ledger.delete_weights(record.signature)
+    assert not reproduce_cell(storage, "", threads=2).exact
+    assert "training loss: 0; weights: not comparable" in capsys.readouterr().out
+    with pytest.raises(WeightsNotKeptError):
+        ledger.weights(record)
+
+
+def test_a_worker_that_trains_a_cell_with_a_deleted_encoder_keeps_its_result(storage):
+    ledger, record = only_cell(storage)
+    encoder = ledger.weights(record)
+    ledger.delete_weights(record.signature)
+    description = ledger.description()
+    dataset = load_dataset(description.origin.shards, TEXT, storage)
+    pairs, spec = dataset.on(torch.device("cpu")), description.sweep.specification
+    reset_process(record.seed, threads=record.threads)
+    cell = Cell(record.configuration, record.seed)
+    assert run_cell(cell, dataset, pairs, spec, ledger) == record
+    again = ledger.weights(record)
+    assert all(torch.equal(encoder[name], again[name]) for name in encoder)
 
 
 def test_a_cell_that_was_another_is_measured(storage, capsys):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from ssense.engine.core.cell import Configuration
 from ssense.training.loop import SELECTION_METRIC, validation_metrics
@@ -20,6 +20,23 @@ MOST_ATTEMPTS = 3
 def utc_now() -> str:
     """The time as ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class _BestAlone(Sequence[Mapping[str, float]]):
+    """A history of which the best epoch alone is in memory; its length is still that of all."""
+
+    __slots__ = ("_best", "_length", "_place")
+
+    def __init__(self, history: Sequence[Mapping[str, float]], place: int) -> None:
+        self._best, self._length, self._place = dict(history[place]), len(history), place
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: Any) -> Any:
+        if place != self._place:
+            raise LookupError("only the best epoch of this record is in memory: read the ledger")
+        return self._best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +65,8 @@ class Record:
         checkpoint_refused: Why the checkpoint of an interrupted worker was not used; empty where it
             was, or where there was none.
         weights_digest: SHA-256 of the weights' file; empty where the cell failed.
+        weights_kept: Whether the ledger keeps the weights. Those that no evaluation asks for are
+            deleted; the cell trained again has the same.
     """
 
     signature: str
@@ -74,6 +93,7 @@ class Record:
     resumed_after: int = 0
     checkpoint_refused: str = ""
     weights_digest: str = ""
+    weights_kept: bool = True
     finished_at: str = field(default_factory=utc_now)
 
     @property
@@ -90,6 +110,15 @@ class Record:
     def best(self) -> Mapping[str, float]:
         """Validation metrics of the best epoch."""
         return self.history[self.best_epoch - 1]
+
+    def without_history(self) -> Record:
+        """The same record, of whose history the best epoch alone is in memory.
+
+        It is what a search needs of a cell; hundreds of values of other epochs are in the ledger.
+        """
+        if not self.done or isinstance(self.history, _BestAlone):
+            return self
+        return replace(self, history=_BestAlone(self.history, self.best_epoch - 1))
 
     def check(self) -> None:
         """Refuse a record that contradicts itself.

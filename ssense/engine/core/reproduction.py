@@ -21,7 +21,7 @@ class Reproduction:
         by_epoch: Largest absolute difference of a metric, in points, for the epochs of both.
         loss: Largest absolute difference of the training loss over these epochs.
         weights: Largest absolute difference of a value of the encoders; None where one has a
-            tensor that the other lacks, or a value that is not finite.
+            tensor that the other lacks, or a value that is not finite, or was deleted.
 
     Raises:
         ValueError: The selection metric is not among the differences.

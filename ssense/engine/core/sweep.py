@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from itertools import pairwise, product
 from math import prod
 
@@ -114,7 +115,7 @@ class Sweep:
                         "split. Run a sweep for each."
                     )
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Folder of the sweep: the question, and a hash of what makes its cells comparable.
 

@@ -119,6 +119,18 @@ class Holder:
         return False
 
 
+def this_process() -> Holder:
+    """Who this process is to others, under a new identity."""
+    return Holder(
+        host=platform.node(),
+        machine=_machine(),
+        pid=os.getpid(),
+        id=uuid.uuid4().hex,
+        started=_now(),
+        heartbeat=_now(),
+    )
+
+
 class Claim:
     """The claim file, as one driver sees it.
 
@@ -131,14 +143,7 @@ class Claim:
         self._path = path
         self._heartbeat_s = heartbeat_s
         self._stale_s = stale_s
-        self._us = Holder(
-            host=platform.node(),
-            machine=_machine(),
-            pid=os.getpid(),
-            id=uuid.uuid4().hex,
-            started=_now(),
-            heartbeat=_now(),
-        )
+        self._us = this_process()
         self._made: list[Path] = []
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)

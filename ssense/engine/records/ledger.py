@@ -6,6 +6,7 @@ SWEEP/cells/SIGNATURE/weights.safetensors
 SWEEP/cells/SIGNATURE/checkpoint.safetensors   of a cell in progress; removed when it has finished
 SWEEP/reproductions/SIGNATURE.json   how a cell differed when it was trained once more
 SWEEP/records.json.gz                in an object store: a copy of the records, read at once
+SWEEP/readers/ID.json                encoders that an evaluation is reading, `readers`
 SWEEP/looks/ID.json                  that its test splits were looked at, `analysis.measure.looks`
 
 Every JSON file has a checksum of all else in it: one that was edited, or has none, is refused.
@@ -45,14 +46,20 @@ from ssense.files.storage import (
     read_json,
     read_many,
     read_whole,
+    remove,
     subfolders_with,
     write_whole,
 )
 
 SWEEPS = "sweeps"
 COPIES = "records.json.gz"
+_WEIGHTS = "weights.safetensors"
 COPY_AFTER = 50
 """Cells that a driver finishes, beyond as many as there were, until it copies the records."""
+
+
+class WeightsNotKeptError(UserError):
+    """The weights of a cell were deleted, as no evaluation asked for them."""
 
 
 @dataclass(frozen=True)
@@ -162,25 +169,38 @@ class Ledger:
         Raises:
             UserError: The storage can't be written to.
         """
-        cell = self.cell_folder(record.signature)
         if weights is not None:
-            content = safetensors.torch.save(dict(weights))
-            write_whole(cell / "weights.safetensors", content)
+            content = _as_file(weights)
+            write_whole(self._weights_path(record.signature), content)
             record = replace(record, weights_digest=hashlib.sha256(content).hexdigest())
-        write_sealed(cell / "record.json", {"format": FORMAT_VERSION, **asdict(record)})
+        return self._write_record(record)
+
+    def _write_record(self, record: Record) -> Record:
+        path = self.cell_folder(record.signature) / "record.json"
+        write_sealed(path, {"format": FORMAT_VERSION, **asdict(record)})
         return record
+
+    def _weights_path(self, signature: str) -> UPath:
+        return self.cell_folder(signature) / _WEIGHTS
 
     def weights(self, record: Record) -> dict[str, Tensor]:
         """Load the state dictionary of a cell's best epoch.
 
         Raises:
+            WeightsNotKeptError: The ledger no longer keeps them, and the file is gone.
             UserError: The file is missing, not what the record was written with, or not finite.
         """
-        path = self.cell_folder(record.signature) / "weights.safetensors"
+        path = self._weights_path(record.signature)
         advice = f"Delete {path.parent} and run the sweep again to retrain this cell."
         try:
             content = read_whole(path)
         except FileNotFoundError:
+            now = self.record(record.signature)  # a driver may have deleted them meanwhile
+            if now is not None and not now.weights_kept:
+                raise WeightsNotKeptError(
+                    f"the encoder of cell {record.signature} was deleted, as no evaluation asked "
+                    f"for it. --cell {record.signature} makes it again."
+                ) from None
             raise UserError(f"{path} is missing. {advice}") from None
         if hashlib.sha256(content).hexdigest() != record.weights_digest:
             raise UserError(f"{path} is damaged: its checksum does not match. {advice}")
@@ -192,6 +212,54 @@ class Ledger:
             if not tensor.isfinite().all():
                 raise UserError(f"{path} has NaN or infinity in {name}. {advice}")
         return weights
+
+    def cells_with_weights(self) -> set[str]:
+        """Signatures of the cells whose weights are there, in a listing of the storage.
+
+        Raises:
+            UserError: The storage can't be read.
+        """
+        return set(subfolders_with(self.folder / "cells", _WEIGHTS))
+
+    def delete_weights(self, signature: str) -> None:
+        """Delete the weights of a finished cell; its record says so first.
+
+        So whoever finds no weights can know why, also where this was killed in between.
+
+        Raises:
+            UserError: See `record`; or the storage can't be written to.
+        """
+        record = self.record(signature)
+        if record is None or not record.done:
+            return
+        if record.weights_kept:
+            self._write_record(replace(record, weights_kept=False))
+        remove(self._weights_path(signature))
+
+    def restore_weights(self, record: Record, weights: Mapping[str, Tensor] | None) -> Record:
+        """Keep the weights of a cell again that was trained once more; then its record says so.
+
+        Args:
+            record: The record of the cell, as the ledger has it.
+            weights: What the cell's training made now; None where it failed.
+
+        Returns:
+            The record as it was written: the same result, with weights.
+
+        Raises:
+            UserError: The weights are not the same to the bit, or the storage can't be written to.
+        """
+        content = b"" if weights is None else _as_file(weights)
+        if hashlib.sha256(content).hexdigest() != record.weights_digest:
+            host = record.worker.rpartition(":")[0]
+            raise UserError(
+                f"the encoder of cell {record.signature} was deleted, and training the cell again "
+                f"did not make the same to the bit: it was trained on {record.device} of {host}. "
+                f"Make it there, with --cell {record.signature}; or delete "
+                f"{self.cell_folder(record.signature)} and run the sweep again."
+            )
+        write_whole(self._weights_path(record.signature), content)
+        return self._write_record(replace(record, weights_kept=True))
 
     def keep_reproduction(self, signature: str, found: Reproduction) -> None:
         """Keep how a cell differed when it was trained again, in place of an earlier time.
@@ -239,6 +307,15 @@ class Ledger:
     @property
     def _description_path(self) -> UPath:
         return self.folder / "sweep.json"
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """The digest that a record has of these weights."""
+    return hashlib.sha256(_as_file(weights)).hexdigest()
+
+
+def _as_file(weights: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save(dict(weights))
 
 
 def _as_record(cells: UPath, signature: str, content: Any) -> Record:

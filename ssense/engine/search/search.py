@@ -188,6 +188,15 @@ class Search:
             first, decisions = len(self.rows), list(chain(*map(self._advance, families)))
             return Change(self.rows[first:], decisions, self._counted)
 
+    def forget_histories(self) -> None:
+        """Keep the best epoch alone of the results that count: it is all that a search needs.
+
+        What ran ahead keeps its history, to be shown once it counts.
+        """
+        with self._lock:
+            for name in self._granted & self.records.keys():
+                self.records[name] = self.records[name].without_history()
+
     def retry(self, cell: Cell, most: int = RETRIES) -> bool:
         """Take back a cell whose worker was lost; return whether it will be tried again.
 

@@ -36,8 +36,8 @@ class EngineOptions:
         ),
         "resources": ("cpus_per_cell", "gpus_per_cell", "price_per_device_hour"),
         "ledger": (
-            *("storage", "keep_version", "retrain_version", "cell", "dry_run", "yes"),
-            "evaluate",
+            *("storage", "keep_version", "retrain_version", "keep_encoders", "cell"),
+            *("dry_run", "yes", "evaluate"),
         ),
     }
     above_0: ClassVar[Sequence[str]] = (
@@ -70,6 +70,9 @@ class EngineOptions:
     calls]."""
     retrain_version: tuple[str, ...] = ()
     """Other versions of the code whose cells are trained again, by name [no version]."""
+    keep_encoders: bool = False
+    """Keep the encoders of all cells; else those of configurations that no evaluation asks for, as
+    they are not the best of their family, are deleted in the end. `cell` makes any again."""
     cell: str | None = None
     """A finished cell, by the beginning of its signature or as it is shown, "electrode 0.75, seed
     1": train it again, alone, and say whether it is the same to the bit [none; it sweeps]."""

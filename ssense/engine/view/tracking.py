@@ -19,7 +19,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +43,7 @@ from ssense.engine.search.search import Search
 from ssense.engine.tasks.registry import kept_data
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.matrix_figure import matrix_figure
+from ssense.engine.view.mlflow_batch import DatabaseBatch, Measured
 from ssense.engine.view.mlflow_database import (
     ARTIFACTS,
     DATABASE,
@@ -71,6 +72,7 @@ from ssense.engine.view.runs import (
     sweep_run,
 )
 from ssense.errors import UserError, one_line, printable
+from ssense.files.digest import digest
 from ssense.files.storage import exists, open_storage, read_whole, scratch_folder
 
 if TYPE_CHECKING:
@@ -91,6 +93,9 @@ _STARTING_S = 120.0
 _TRY_AGAIN_S = 5.0
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
+_GATHERING_S = 1.0
+_RUNS_AT_ONCE = 500
+_MOST_QUEUED = 5000  # runs that wait: a slow MLflow must not fill the memory
 _REASON_CHARACTERS = 100
 _PAGE_RUNS = 5000  # runs that are asked for at a time
 
@@ -117,7 +122,11 @@ class Tracker:
         self._description: Description | None = None
         self._runs: dict[str, _Known] = {}
         self._orders: list[float] = []  # as they were shown last
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._reorder_at = 0.0  # time.monotonic
+        self._numbers: dict[int, int] = {}  # of the search's rows, by identity
+        self._queue: SimpleQueue[ViewRun | Callable[[], None] | None] = SimpleQueue()
+        self._batch: DatabaseBatch | None = None  # while runs are shown in a database
+        self._unshown: set[str] = set()  # cells that were too many to queue
         self._queue.put(self._connect_in_time)
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="mlflow", daemon=True)
@@ -139,21 +148,49 @@ class Tracker:
             if records:
                 runs.append(configuration_run(search, row, order))
                 runs += [cell_run(search, row, record) for record in records]
-        self._put_runs(runs)
+        self._queue.put(lambda: self._show_all(runs))
         self._queue.put(lambda: self._delete_others({run.key for run in runs}))
         report = kept_data(description.origin, self._storage).report
         if report is not None:
             self._queue.put(lambda: self._keep_report(report))
 
     def cell(self, search: Search, record: Record) -> None:
-        """Show a finished cell, and bring configurations that it changes up to date."""
-        own, shown = search.rows_of(record.signature), self._orders
-        self._orders = search.orders()
-        for number, (row, order) in enumerate(zip(search.rows, self._orders, strict=True)):
-            is_new = number >= len(shown) or order != shown[number]
-            if row in own or (is_new and row_records(search, row)):
-                self._put_runs([configuration_run(search, row, order)])
+        """Show a finished cell, and bring configurations that it changes up to date.
+
+        Where MLflow is so slow that very many cells wait for it, further ones are shown at the end.
+        """
+        if self._queue.qsize() > _MOST_QUEUED:
+            self._unshown.add(record.signature)
+            return
+        for number in range(len(self._numbers), len(search.rows)):
+            self._numbers[id(search.rows[number])] = number
+        own = search.rows_of(record.signature)
+        numbers, others = [self._numbers[id(row)] for row in own], self._reordered(search)
+        for number in sorted({*numbers, *others}):
+            row = search.rows[number]
+            if number in numbers or row_records(search, row):
+                self._put_runs([configuration_run(search, row, self._orders[number])])
         self._put_runs([cell_run(search, row, record) for row in own])
+
+    def _reordered(self, search: Search) -> list[int]:
+        """Numbers of the rows whose order has changed since they were shown.
+
+        To look takes longer with more rows: it is done for a hundredth of the time at most. Until
+        then a row keeps its order, and a new one is the last; what is shown at the end is exact.
+        """
+        shown, start = self._orders, time.monotonic()
+        if start < self._reorder_at:
+            last = -4.0 * (len(search.sweep.seeds) + 1)  # below all of `Search.orders`
+            self._orders += [last] * (len(search.rows) - len(shown))
+            return []
+        self._orders = search.orders()
+        now = time.monotonic()
+        self._reorder_at = now + 100 * (now - start)
+        return [
+            number
+            for number, order in enumerate(self._orders)
+            if number >= len(shown) or order != shown[number]
+        ]
 
     def end(self, search: Search, most_s: float | None = None) -> None:
         """Show how the sweep has ended, or that cells are left, and wait until all is written.
@@ -168,12 +205,26 @@ class Tracker:
             for row, order, shown in zip(search.rows, search.orders(), matrix.rows, strict=True)
             if row_records(search, row)
         ]
+        self._put_runs(self._late_cells(search))
         assert self._description is not None  # a view is begun before it ends
         status: Status = "KILLED" if search.left() else "FINISHED"
         self._put_runs([*runs, sweep_run(search, self._description, status)])
         files = {MATRIX_FILE: matrix_figure(matrix), CELLS_FILE: cells_csv(search)}
         self._queue.put(lambda: self._keep(files))
         self._close(most_s)
+
+    def _late_cells(self, search: Search) -> Iterator[ViewRun]:
+        """Runs of the cells that were too many to queue, below those of their configurations."""
+        ledger = Ledger(self._storage / SWEEPS / self._sweep_name)
+        orders = dict(zip(map(digest, search.rows), search.orders(), strict=True))
+        for signature in sorted(self._unshown):
+            record = ledger.record(signature)
+            if record is None:  # deleted meanwhile
+                continue
+            for row in search.rows_of(signature):
+                yield configuration_run(search, row, orders[digest(row)])
+                yield cell_run(search, row, record)
+        self._unshown.clear()
 
     def report(
         self,
@@ -212,7 +263,8 @@ class Tracker:
     def show_report(self, report: Report) -> None:
         """Show a report as a run below the sweep's."""
         run = report_run(self._sweep_name, report)
-        self._put_runs([run])
+        # By MLflow itself, which refuses names that it can't show.
+        self._queue.put(lambda: self._show(run))
         self._queue.put(lambda: self._keep(report.files, run.key))
 
     def _close(self, most_s: float | None = None) -> None:
@@ -220,13 +272,33 @@ class Tracker:
         self._queue.put(None)
         self._thread.join(most_s)
 
-    def _put_runs(self, runs: Sequence[ViewRun]) -> None:
+    def _put_runs(self, runs: Iterable[ViewRun]) -> None:
         for run in runs:
-            self._queue.put(partial(self._show, run))
+            self._queue.put(run)
+
+    def _tasks(self) -> Iterator[Callable[[], None]]:
+        """What is queued, in order; the runs of a second are one task."""
+        runs: list[ViewRun] = []
+        while True:
+            if runs and (self._queue.empty() or len(runs) >= _RUNS_AT_ONCE):
+                yield partial(self._show_all, runs)
+                runs = []
+            task = self._queue.get()
+            if isinstance(task, ViewRun):
+                if not runs:
+                    self._is_ending.wait(_GATHERING_S)
+                runs.append(task)
+                continue
+            if runs:
+                yield partial(self._show_all, runs)
+                runs = []
+            if task is None:
+                return
+            yield task
 
     def _write_all(self) -> None:
-        """Do what is queued, in order; after a failure nothing is tried any more."""
-        while (write := self._queue.get()) is not None:
+        """Do what is queued; after a failure nothing is tried any more."""
+        for write in self._tasks():
             if self.failure:
                 continue
             try:
@@ -365,6 +437,20 @@ class Tracker:
         for run_id in again:  # the next page begins after as many runs as those before had
             self._client.delete_run(run_id)
 
+    def _show_all(self, runs: Iterable[ViewRun]) -> None:
+        """Show many runs, each as the last of its key says; in a database in few transactions."""
+        latest = list({run.key: run for run in runs}.values())
+        if not is_database(self._uri):
+            for run in latest:
+                self._show(run)
+            return
+        for first in range(0, len(latest), _RUNS_AT_ONCE):
+            self._batch = DatabaseBatch(self._uri, self._experiment)
+            for run in latest[first : first + _RUNS_AT_ONCE]:
+                self._show(run)
+            batch, self._batch = self._batch, None
+            batch.write()
+
     def _show(self, run: ViewRun) -> None:
         """Make a run, or bring it up to date; nothing is written where nothing has changed."""
         tags = {**run.tags, SWEEP: self._sweep_name, KEY: run.key, NAME: run.name}
@@ -386,38 +472,70 @@ class Tracker:
         start = run.start
         if run.place is not None and run.parent is not None:
             start = self._runs[run.parent].start + run.place
+        if self._batch is not None:
+            start, place = start or _now(), self._artifacts_of_new()
+            run_id = self._batch.create_run(start, tags, place)
+            known = _Known(run_id, "RUNNING", start, place.format(run_id), {}, dict(tags), {})
+            self._runs[run.key] = known
+            return known
         made = self._client.create_run(self._experiment.experiment_id, start, dict(tags))
         known = self._runs[run.key] = _Known.of(made)
         if is_database(self._uri):
             self._place_runs([known])  # another storage may share the experiment
         return known
 
+    def _artifacts_of_new(self) -> str:
+        """Where the artifacts of a new run are, with "{}" in place of its identifier."""
+        from mlflow.utils.uri import append_to_uri_path
+
+        place, own = self._experiment.artifact_location, self._artifacts("{}")
+        place = append_to_uri_path(place, "RUN", "artifacts").replace("{", "{{").replace("}", "}}")
+        place = place.replace("/RUN/artifacts", "/{}/artifacts")
+        # Another storage may share the experiment.
+        return own if is_another_place(place, own) else place
+
     def _update(
         self, known: _Known, run: ViewRun, tags: Mapping[str, str], curves: Sequence[Point] = ()
     ) -> None:
         """Write what MLflow lacks, in one request if it is not more than it takes."""
-        from mlflow.entities import Metric, Param, RunTag
-
         params = {
             name: str(value) for name, value in run.params.items() if name not in known.params
         }
         changed = {name: tag for name, tag in tags.items() if known.tags.get(name) != tag}
         values = {m: value for m, value in run.metrics.items() if known.metrics.get(m) != value}
         at, now = run.end or _now(), _now()
-        self._client.log_batch(
-            known.run_id,
-            # Of several values without a step MLflow shows the one that was written last.
-            [Metric(metric, value, at, epoch) for metric, value, epoch in curves]
-            + [Metric(metric, value, now, 0) for metric, value in values.items()],
-            [Param(*param) for param in params.items()],
-            [RunTag(*tag) for tag in changed.items()],
-        )
+        metrics = [(metric, value, at, epoch) for metric, value, epoch in curves]
+        # Of several values without a step MLflow shows the one that was written last.
+        metrics += [(metric, value, now, 0) for metric, value in values.items()]
+        if self._batch is not None:
+            self._batch.log(known.run_id, metrics, params, changed)
+        else:
+            self._log(known.run_id, metrics, params, changed)
         known.params |= params
         known.tags |= changed
         known.metrics |= values
 
-    def _set_status(self, known: _Known, status: str, end: int | None) -> None:
-        if status == "RUNNING":
+    def _log(
+        self,
+        run_id: str,
+        metrics: Iterable[Measured],
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._client.log_batch(
+            run_id,
+            [Metric(*metric) for metric in metrics],
+            [Param(*param) for param in params.items()],
+            [RunTag(*tag) for tag in tags.items()],
+        )
+
+    def _set_status(self, known: _Known, status: Status, end: int | None) -> None:
+        if self._batch is not None:
+            ended = None if status == "RUNNING" else end or _now()
+            self._batch.set_status(known.run_id, status, ended)
+        elif status == "RUNNING":
             self._client.update_run(known.run_id, "RUNNING")
         else:
             self._client.set_terminated(known.run_id, status, end)

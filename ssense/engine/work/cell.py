@@ -129,7 +129,11 @@ def run_cell(
         weights = trained.weights
         outcome = {"status": "done", "history": trained.history, "best_epoch": trained.best_epoch}
     timings = {"training": time.perf_counter() - start}
-    record = ledger.write(Record(**facts, **outcome, timings=timings), weights)
+    earlier = ledger.record(facts["signature"])
+    if earlier and not earlier.weights_kept and earlier.code_digest == facts["code_digest"]:
+        record = ledger.restore_weights(earlier, weights)  # the cell has its result already
+    else:
+        record = ledger.write(Record(**facts, **outcome, timings=timings), weights)
     checkpoint.delete()
     return record
 

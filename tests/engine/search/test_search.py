@@ -202,6 +202,37 @@ def test_each_result_counts_once_whether_or_not_its_cell_ran_ahead(workers, seed
     assert again.orders() == search.orders()
 
 
+def test_what_ran_ahead_keeps_its_history_until_it_counts():
+    wanted = sweep((WIDE,), configurations=8, seeds=tuple(range(6)))
+
+    def of_three_epochs(search, cell):
+        record = record_of(search, cell)
+        others = [{"epoch": epoch, "recall@10": 0.0} for epoch in (2, 3)]
+        return dataclasses.replace(record, history=[*record.history, *others])
+
+    def run_on(search, workers, at_most):
+        running, counted = [], []
+        for _ in range(at_most):
+            while len(running) < workers and (cell := search.next_cell() or search.next_ahead()):
+                running.append(cell)
+            if running:
+                cell = running.pop(0)
+                counted += search.finish(of_three_epochs(search, cell)).counted
+        return counted
+
+    first = Search(wanted, Race())
+    before = run_on(first, workers=8, at_most=12)
+    ahead = first.records.keys() - {record.signature for record in before}
+    assert ahead
+    again = Search(wanted, Race(), first.rows, first.records)
+    again.forget_histories()
+    with pytest.raises(LookupError):
+        [*again.records[before[0].signature].history]
+    counted = run_on(again, workers=1, at_most=100)
+    assert {len([*record.history]) for record in counted} == {3}
+    assert ahead & {record.signature for record in counted}
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     policy=st.sampled_from(POLICIES), cells_before=st.integers(1, 40), seed=st.integers(0, 10**6)

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -334,6 +335,78 @@ def test_a_rebuilt_view_is_the_live_one_again(storage, search, cells, in_a_fresh
     in_a_fresh_database()
     rebuild(storage, ledger_of(storage, search))
     assert shown(storage) == live
+
+
+def rows_of(path: Path) -> dict[str, Counter[tuple]]:
+    """What MLflow's tables hold of runs, without what is drawn at random or read from the clock."""
+    columns = {
+        "runs": "name, source_type, source_name, entry_point_name, user_id, status, deleted_time, "
+        "source_version, lifecycle_stage, experiment_id, length(artifact_uri), "
+        "replace(artifact_uri, r.run_uuid, 'ID'), end_time is null",
+        "tags": "r.name, t.key, case when t.key = 'mlflow.parentRunId' then '' else t.value end",
+        "params": "r.name, t.key, t.value",
+        "latest_metrics": "r.name, t.key, t.value, t.step, t.is_nan, t.timestamp > 0",
+        "metrics": "r.name, t.key, t.value, t.step, t.is_nan, "
+        "case when t.key like 'epoch/%' then t.timestamp end",
+    }
+    with closing(sqlite3.connect(path)) as database:
+        return {
+            table: Counter(
+                database.execute(
+                    f"select {names} from runs r "
+                    + (f"join {table} t on t.run_uuid = r.run_uuid" if table != "runs" else "")
+                ).fetchall()
+            )
+            for table, names in columns.items()
+        }
+
+
+def run_in_steps(storage: UPath, search: Search, records: list[Record]) -> dict[str, Counter]:
+    """Show a sweep in two calls, so that runs are made and changed; return the tables."""
+    ledger = Ledger(storage / SWEEPS / search.sweep.name)
+    known: dict[str, Record] = {}
+    for part in (records[:2], records[2:]):
+        search = Search(search.sweep, Full(), search.rows, known)
+        while search.next_cell():  # all of them are being trained
+            pass
+        tracker = Tracker(storage, "masking", search.sweep.name)
+        tracker.start(search, ledger.description())
+        for record in part:
+            known[record.signature] = ledger.write(record)
+            search.finish(record)
+            tracker.cell(search, record)
+        tracker.end(search)
+        assert not tracker.failure
+    return rows_of(database_path(tracking_uri(storage)))
+
+
+def test_a_batch_writes_what_mlflow_itself_would(storage, search, in_a_fresh_database, monkeypatch):
+    ledger_of(storage, search)
+    records = []
+    for number in range(4):
+        records.append(failed(search) if number == 3 else next_record(search, epochs=3))
+        search.finish(records[-1])
+    in_batches = run_in_steps(storage, search, records)
+    in_a_fresh_database()
+    monkeypatch.setattr("ssense.engine.view.tracking.is_database", lambda _: False)
+    one_by_one = run_in_steps(storage, search, records)
+    assert one_by_one["metrics"].keys() >= in_batches["metrics"].keys()  # fewer between
+    assert sum(in_batches["runs"].values()) == 7
+    for table in ("runs", "tags", "params", "latest_metrics"):
+        assert in_batches[table] == one_by_one[table]
+
+
+def test_cells_that_a_slow_mlflow_does_not_keep_up_with_are_shown_at_the_end(
+    storage, search, in_a_fresh_database, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr("ssense.engine.view.tracking._MOST_QUEUED", -1)
+        run_live(storage, search)
+    late = shown(storage)
+    assert len(late) == 7
+    in_a_fresh_database()
+    rebuild(storage, ledger_of(storage, search))
+    assert shown(storage) == late
 
 
 def test_the_view_takes_up_where_an_earlier_driver_left_it(storage, search, in_a_fresh_database):
