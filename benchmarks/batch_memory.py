@@ -69,7 +69,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     build_encoder("random")  # loads libraries
     before = memory_bytes(device)
-    pairs = random_pairs(options.sentences, options.electrodes, device)
+    pairs = random_pairs(options.sentences, (options.electrodes, 40, 154), device)
     spec = SentenceSpec(
         masking=MASKING,
         encoder=ResNetSpec(weights="random"),

@@ -106,9 +106,9 @@ def run_cell(
     split = dataset.split(specification.split, cell.seed)
     facts = _facts(cell, dataset, specification, split, pairs.device)
     checkpoint = _checkpoint_file(ledger, facts)
-    left_off = checkpoint.load()
+    left_off, earlier = checkpoint.load(), ledger.record(facts["signature"])
     facts |= {
-        "attempts": _attempts(ledger, facts),
+        "attempts": _attempts(earlier, facts),
         "resumed_after": len(left_off.history) if left_off else 0,
         "checkpoint_refused": checkpoint.refused,
     }
@@ -129,7 +129,6 @@ def run_cell(
         weights = trained.weights
         outcome = {"status": "done", "history": trained.history, "best_epoch": trained.best_epoch}
     timings = {"training": time.perf_counter() - start}
-    earlier = ledger.record(facts["signature"])
     if earlier and not earlier.weights_kept and earlier.code_digest == facts["code_digest"]:
         record = ledger.restore_weights(earlier, weights)  # the cell has its result already
     else:
@@ -163,9 +162,8 @@ def _checkpoint_file(ledger: Ledger, facts: Mapping[str, Any]) -> CheckpointFile
     return CheckpointFile(path, {name: facts[name] for name in _CIRCUMSTANCES})
 
 
-def _attempts(ledger: Ledger, facts: Mapping[str, Any]) -> int:
+def _attempts(earlier: Record | None, facts: Mapping[str, Any]) -> int:
     """In how many calls of the sweep the same code has tried the cell, this one included."""
-    earlier = ledger.record(facts["signature"])
     if earlier and not earlier.done and earlier.code_digest == facts["code_digest"]:
         return earlier.attempts + 1
     return 1
