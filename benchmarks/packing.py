@@ -78,7 +78,7 @@ def cell(options: Options, device: torch.device) -> tuple[Specification, Example
         on_gpu = device.type == "cuda"
         electrodes = options.electrodes or (99 if on_gpu else 8)
         n = options.sentences or (872 if on_gpu else 32)
-        pairs = (random_pairs(size, electrodes, device) for size in (n, n // 4))
+        pairs = (random_pairs(size, (electrodes, 40, 154), device) for size in (n, n // 4))
         spec = SentenceSpec(
             masking=MASKING,
             encoder=ResNetSpec(weights="random"),
