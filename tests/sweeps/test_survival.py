@@ -53,7 +53,8 @@ RATIOS = (0.25, 0.5)
 EPOCHS = 3
 ARGUMENTS = (
     f"--synthetic.sentences 60 --synthetic.electrodes 5 --max-epochs {EPOCHS} --configurations 1 "
-    f"--seeds {' '.join(map(str, SEEDS))} --ratios {' '.join(map(str, RATIOS))} --yes"
+    f"--seeds {' '.join(map(str, SEEDS))} --ratios {' '.join(map(str, RATIOS))} --yes "
+    "--precision float32"  # in a cluster as on one machine
 ).split()
 # Of a record: when, where and how fast the cell was trained, and by code from which folder.
 INCIDENTAL = ("finished_at", "worker", "timings", "resumed_after")
@@ -74,6 +75,7 @@ def options(storage: Path, **changes: object) -> MaskingOptions:
         "seeds": SEEDS,
         "max_epochs": EPOCHS,
         "ratios": RATIOS,
+        "precision": "float32",
         "yes": True,
     }
     return MaskingOptions(**values | changes)
