@@ -256,7 +256,7 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "encoder.conv1": {"sum": "mean"},
         "encoder.batch_norm": {"chunk": "frozen"},
         "training.precision": {"float32": "bf16"},
-        "encoder": {"eeg-project": "ts-conv"},
+        "encoder": {"eeg-project": "ts-conv", "resnet-18": "linear"},
         "objective": {"infonce": "ssr"},
         "target.model": {"RN50-quickgelu": "ViT-B-32-quickgelu"},
         "target.weights": {"openai": "untrained"},

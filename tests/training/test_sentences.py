@@ -18,7 +18,11 @@ from torch import Tensor
 from upath import UPath
 
 from ssense.data.dataset import Dataset, Pairs
-from ssense.model.encoders.spectrogram_encoder import SpectrogramEncoder, build_encoder
+from ssense.model.encoders.spectrogram_encoder import (
+    ResNetSpec,
+    SpectrogramEncoder,
+    build_encoder,
+)
 from ssense.model.losses import info_nce
 from ssense.model.masking import Masking
 from ssense.retrieval import METRICS, NonFiniteError, chance_metrics
@@ -294,14 +298,14 @@ def test_another_seed_is_another_result(train, validation, short):
 
 def test_masks_change_neither_weights_nor_batches(train, validation, monkeypatch):
     weights, orders, losses = [], [], []
-    build = module.build_encoder
+    build = ResNetSpec.build
 
     def build_and_note(*arguments) -> SpectrogramEncoder:
         encoder = build(*arguments)
         weights.append(copied(encoder))
         return encoder
 
-    monkeypatch.setattr(module, "build_encoder", build_and_note)
+    monkeypatch.setattr(ResNetSpec, "build", build_and_note)
     for masking in (Masking(), MASKED):
         seen = recorded(train)
         result = fit(seen, validation, spec(masking=masking), seed=5)

@@ -199,7 +199,7 @@ class Ledger:
             if now is not None and not now.weights_kept:
                 raise WeightsNotKeptError(
                     f"the encoder of cell {record.signature} was deleted, as no evaluation asked "
-                    f"for it. --cell {record.signature} makes it again."
+                    f"for it. `cell` {record.signature} makes it again."
                 ) from None
             raise UserError(f"{path} is missing. {advice}") from None
         if hashlib.sha256(content).hexdigest() != record.weights_digest:
@@ -255,7 +255,7 @@ class Ledger:
             raise UserError(
                 f"the encoder of cell {record.signature} was deleted, and training the cell again "
                 f"did not make the same to the bit: it was trained on {record.device} of {host}. "
-                f"Make it there, with --cell {record.signature}; or delete "
+                f"Make it there, with `cell` {record.signature}; or delete "
                 f"{self.cell_folder(record.signature)} and run the sweep again."
             )
         write_whole(self._weights_path(record.signature), content)

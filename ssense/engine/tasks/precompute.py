@@ -132,12 +132,20 @@ class DatasetPlan:
         electrodes = len(self.segments.electrodes)
         return len(self.segments), electrodes, self.superlet_spec.n_frequencies, frames
 
-    def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> DatasetPlan:  # noqa: ARG002
+    def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> DatasetPlan:
         """Return the plan: all cells are trained on the same spectrograms and embeddings.
 
         Raises:
-            UserError: An encoder of the user's own does not fit them.
+            UserError: An encoder of the user's own does not fit them, or is none of the sweep's.
         """
+        for family in families:
+            if OwnSpec.kind in family.levels.get("encoder", ()) and (
+                not isinstance(specification.encoder, OwnSpec)
+            ):
+                raise UserError(
+                    f"family {printable(family.name)} has an encoder of your own, but `encoder` "
+                    "names no file. Give FILE.py:CLASS."
+                )
         if isinstance(specification.encoder, OwnSpec):
             specification.encoder.build(self.examples(2, torch.device("cpu")), "float32")
         return self

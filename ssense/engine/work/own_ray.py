@@ -126,7 +126,7 @@ def _no_interrupt_is_lost() -> Iterator[None]:
     """Raise at the end what was sent meanwhile and nobody saw, while processes are forked.
 
     Python drops an interrupt that comes while a handler of `os.register_at_fork` or a finaliser
-    runs, as those of the module logging do at each fork.
+    runs, as those of the module logging do at each fork; of what it dropped it prints a traceback.
     """
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler):  # a background job of a shell script ignores interrupts
@@ -139,9 +139,16 @@ def _no_interrupt_is_lost() -> Iterator[None]:
         came = True
         handler(number, frame)
 
+    tell = sys.unraisablehook
+
+    def tell_others(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            tell(dropped)
+
     signal.signal(signal.SIGINT, note)
     try:
-        yield
+        with replaced(sys, "unraisablehook", tell_others):
+            yield
     finally:
         signal.signal(signal.SIGINT, handler)
     if came:

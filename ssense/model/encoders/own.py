@@ -70,10 +70,6 @@ class OwnSpec:
     source: str = ""
     content: str = ""
 
-    def __post_init__(self) -> None:
-        if not self.source:
-            raise ValueError("its file is not named; the sweep's own encoder must be one")
-
     @classmethod
     def of(cls, source: str) -> OwnSpec:
         """The specification of a file as it is now, by its whole path.
