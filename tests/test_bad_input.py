@@ -207,7 +207,10 @@ def keep_three_sentences(root: Path) -> None:
         (remove_folder, ["recording is not a folder"]),
         (remove_signals, [f"{SIGNALS} is neither in", "Download and unzip"]),
         (cut_signals, ["cannot read", SIGNALS, "truncated", "download and unzip it again"]),
-        (remove_channels, [f"{SIGNALS} lacks data/electrode_3", "names 7 channels, 5 of them"]),
+        (
+            remove_channels,
+            [f"{SIGNALS} lacks data/electrode_3", "names 7 channels, of which 5 can be found"],
+        ),
         (shorten_labels, [f"{SIGNALS} holds 7 channels but", f"{LABELS} names only 4"]),
         (drop_sentence_column, [f"{TRANSCRIPT} has no column sentence. Found:", "Restore"]),
         (drop_index_column, [f"{TIMINGS} has no column index. Found:", "Restore"]),
