@@ -85,7 +85,7 @@ def test_a_full_sweep_keeps_the_encoders_of_the_best_of_each_family(sweep, ledge
     for name, after in ledger.records().items():
         assert dataclasses.replace(after, weights_kept=True) == before[name]
     lost = search.record(Cell({"masking.electrode": 0.75}, 2))
-    with pytest.raises(WeightsNotKeptError, match=rf"was deleted.* --cell {lost.signature} makes"):
+    with pytest.raises(WeightsNotKeptError, match=rf"was deleted.* `cell` {lost.signature} makes"):
         ledger.weights(lost)
     delete_unwanted(search, ledger)
     assert not capsys.readouterr().out
