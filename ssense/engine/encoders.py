@@ -18,6 +18,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest
 from ssense.engine.records.readers import being_read
 from ssense.engine.search.search import Search
+from ssense.errors import counted
 from ssense.files.storage import is_local
 
 _REQUESTS_AT_ONCE = 32
@@ -63,7 +64,7 @@ def delete_unwanted(search: Search, ledger: Ledger) -> None:
     names &= ledger.cells_with_weights() - being_read(ledger)
     if not names:
         return
-    encoders = f"{len(names)} encoder{'s' * (len(names) != 1)}"
+    encoders = counted(len(names), "encoder")
     with step(f"Deleting {encoders} of configurations that are not the best"):
         _each(ledger.delete_weights, sorted(names), at_once=1 if is_local(ledger.folder) else None)
         ledger.copy_records()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssense.choices import BatchNorm, Precision
 from ssense.data.dataset import Pairs
 from ssense.files.weights import load_weights
-from ssense.model.encoders.spectrogram_encoder import ResNetSpec, SpectrogramEncoder, build_encoder
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, SpectrogramEncoder, load_initial
 
 _HEADS = 8
 
@@ -74,12 +74,8 @@ class AttentionSpec(ResNetSpec):
     def build(self, train: Pairs, precision: Precision) -> AttentionEncoder:
         """The encoder that a training on some pairs starts from, see `EncoderSpec`."""
         n_electrodes, (_, dimensions) = train.spectrograms.shape[1], train.targets.shape
-        of_one = build_encoder(self.weights, self.conv1, precision, self.batch_norm, dimensions)
-        with torch.device("meta"):
-            encoder = AttentionEncoder(precision, self.batch_norm, dimensions, n_electrodes)
-        encoder.resnet = of_one.resnet
-        encoder.query = nn.Parameter(torch.zeros(encoder.query.shape))
-        encoder.preference = nn.Parameter(torch.zeros(encoder.preference.shape))
+        encoder = AttentionEncoder(precision, self.batch_norm, dimensions, n_electrodes)
+        load_initial(encoder, self.weights, self.conv1)
         encoder.resnet.crop(train.spectrograms.shape[-2:])
         return encoder
 

@@ -219,7 +219,7 @@ def _problem(encoder: OwnEncoder) -> str:
     state = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
     if problem := _problem_of_state(encoder):
         return problem
-    with torch.random.fork_rng(devices=[]), _generators_kept():
+    with _generators_kept():
         for is_training in (True, False):
             encoder.train(is_training)
             found = encoder.module(torch.rand(_EXAMPLES, *shape))

@@ -145,8 +145,23 @@ def build_encoder(
         UserError: The weights can't be loaded or don't fit.
     """
     encoder = SpectrogramEncoder(precision, batch_norm, dimensions)
+    load_initial(encoder, weights, conv1)
+    return encoder
+
+
+def load_initial(encoder: SpectrogramEncoder, weights: str, conv1: Conv1 = "sum") -> None:
+    """Give an encoder the initial weights of its ResNet-18; its head stays as it was drawn.
+
+    Args:
+        encoder: The encoder, with random weights.
+        weights: See `build_encoder`; "random" leaves those that it has.
+        conv1: How three input channels of pretrained weights become one.
+
+    Raises:
+        UserError: The weights can't be loaded or don't fit.
+    """
     if weights == "random":
-        return encoder
+        return
     pretrained = dict(_pretrained_state(weights))
     if reason := fault(pretrained, encoder.resnet.state_dict()):
         raise UserError(f"{weights}: not the weights of a ResNet-18, {reason}. {_WHAT_TO_GIVE}")
@@ -177,7 +192,6 @@ def build_encoder(
             f"{weights}: not the weights of a ResNet-18, {some(forgotten or ['conv1.weight'])} do "
             f"not match. {_WHAT_TO_GIVE}"
         )
-    return encoder
 
 
 def trained_encoder(state: Mapping[str, Tensor], precision: Precision) -> SpectrogramEncoder:
