@@ -113,7 +113,7 @@ def _finished(
     failed: set[object] = set()
     for record in records.values():
         cell = _key(record.configuration), record.seed
-        if cell in wanted and record.dataset_digest == sweep.dataset_digest:
+        if cell in wanted and record.dataset_digest in sweep.all_datasets():
             (done if record.done else failed).add(cell)
     return done, failed
 

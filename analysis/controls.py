@@ -361,7 +361,7 @@ def run_controls(
     sweep = search.sweep
     family = leading_family(search, best)
     chosen = {family: best[family]}
-    dataset, kept = sweep_dataset(ledger), ledger.description().origin
+    dataset, kept = sweep_dataset(ledger, best[family]), ledger.description().origin
     assert isinstance(dataset, Dataset)  # of sentences, as `main` asks for
     assert isinstance(kept, RecordingOrigin)
     plans = [
@@ -373,11 +373,12 @@ def run_controls(
         say(f"Taken along from an earlier run: {', '.join(e.control.title for e in earlier)}")
     plans += earlier
     recording = locate(options.recording or kept.recording)
-    sentences = read_sentence_table(ledger.storage / "shards" / kept.shards, dataset, recording)
+    folder = ledger.storage / "shards" / kept.dataset(dataset.digest).shards
+    sentences = read_sentence_table(folder, dataset, recording)
     resources = options.cpus_per_cell, options.gpus_per_cell
     n_seeds, n_each = len(sweep.seeds), options.permutations
     title = f"{counted(n_seeds, 'seed')}, {counted(n_each, 'permutation')} each"
-    with chosen_encoders(search, chosen, ledger, dataset, *resources), step(title):
+    with chosen_encoders(search, chosen, ledger, lambda _: dataset, *resources), step(title):
         scores = run_untrained_controls(
             ledger, search, best[family], dataset, sentences, options.permutations
         )
@@ -386,7 +387,7 @@ def run_controls(
         trained, found = run_trained_control(plan, ledger, search, chosen, dataset, *resources)
         scores[plan.control.title] = found
         if (trained.dataset_digest, trained.specification) != (
-            sweep.dataset_digest,
+            dataset.digest,
             sweep.specification,
         ):
             other_tests.append(trained)

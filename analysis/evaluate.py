@@ -78,7 +78,7 @@ from ssense.engine.core.record import Record, utc_now
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
-from ssense.engine.sweep_data import sweep_dataset
+from ssense.engine.sweep_data import sweep_data
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.mlflow_database import browse_command
 from ssense.engine.view.tracking import Tracker
@@ -280,7 +280,8 @@ def gather(
         UserError: A seed is not fresh or leaves too few validation stimuli, a cell failed, or data,
             weights or the table of controls can't be read.
     """
-    data = sweep_dataset(ledger)
+    datasets = sweep_data(ledger)
+    data = datasets.of(next(iter(chosen.values())))
     task = task_report(ledger, data)
     searches = {SEARCH_SEEDS: search}
     resources = options.cpus_per_cell, options.gpus_per_cell
@@ -290,11 +291,12 @@ def gather(
             search.sweep, chosen, options.confirm_seeds, search.records.values(), data
         )
         searches[FRESH_SEEDS] = train_further(
-            f"at {FRESH_SEEDS}", confirming, search.records, ledger, data, *resources
+            f"at {FRESH_SEEDS}", confirming, search.records, ledger, datasets.of, *resources
         )
-    with chosen_encoders(search, chosen, ledger, data, *resources), step(title):
+    with chosen_encoders(search, chosen, ledger, datasets.of, *resources), step(title):
         evaluations = {
-            name: evaluate_chosen(each, chosen, ledger, data) for name, each in searches.items()
+            name: evaluate_chosen(each, chosen, ledger, datasets.of)
+            for name, each in searches.items()
         }
     return Gathered(ledger, task, data.stimuli, chosen, searches, evaluations)
 

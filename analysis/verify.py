@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 from upath import UPath
 
 from analysis.measure.evaluation import cell_model
@@ -33,12 +34,14 @@ from analysis.report.origin import control_verdict, control_words, data_report
 from ssense.choices import SplitKind
 from ssense.cli.screen import console, count, say
 from ssense.data import shards
+from ssense.data.paired import read_paired
 from ssense.engine.core.cell import Cell, signature
-from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import SWEEPS, Ledger, WeightsNotKeptError
-from ssense.engine.tasks.precompute import DATA_REPORT, dataset_digest
+from ssense.engine.tasks.dataset_plan import dataset_digest
+from ssense.engine.tasks.feature_making import DATA_REPORT
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
@@ -175,17 +178,26 @@ def _has_files_away(specification: TaskSpec) -> bool:
 def _dataset_faults(ledger: Ledger) -> Iterator[str]:
     """Compare the sentences of the shards with those that the sweep was planned on."""
     description = ledger.description()
-    origin, wanted = description.origin, description.sweep.dataset_digest
-    if not isinstance(origin, RecordingOrigin):
-        return
-    folder, spec = ledger.storage / "shards" / origin.shards, origin.text
+    origin = description.origin
+    if isinstance(origin, RecordingOrigin):
+        for wanted in sorted(description.sweep.all_datasets()):
+            yield from _one_dataset_faults(ledger, origin.dataset(wanted))
+
+
+def _one_dataset_faults(ledger: Ledger, origin: DatasetOrigin) -> Iterator[str]:
+    folder, spec, wanted = ledger.storage / "shards" / origin.shards, origin.text, origin.digest
     is_away = Path(spec.weights).is_absolute() and weights_file(spec.weights) is None
     if is_away or not exists(folder / shards.MANIFEST):
         return  # deleted shards are made again
     with suppress(UserError):  # their own faults are reported where they are checked
         shards.manifest_of_origin(folder)
-        sentences = shards.read_sentences(folder)["text"]
-        found = dataset_digest(folder.name, sentences, spec)
+        table = shards.read_sentences(folder)
+        sentences = tuple(table["text"])
+        if origin.paired:
+            paired = read_paired(ledger.storage, origin.paired)
+            rows = paired.rows_in(np.array(table["sentence_idx"])).tolist()
+            sentences = tuple(sentences[row] for row in rows)
+        found = dataset_digest(folder.name, sentences, spec, origin.paired)
         if found != wanted:
             yield (
                 f"{folder} holds other sentences than {ledger.folder.name} was planned on (dataset "

@@ -82,7 +82,8 @@ from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.core.cell import Configuration
-from ssense.engine.tasks.precompute import ShardTask, plan_dataset
+from ssense.engine.tasks.dataset_plan import plan_dataset
+from ssense.engine.tasks.feature_making import ShardTask
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, trained_encoder
 from ssense.retrieval import chance_metrics, cosine_scores
@@ -295,14 +296,14 @@ def dataset_of(spec: SyntheticSpec, folder: Path) -> Dataset:
         TextSpec(weights="untrained"),
         UPath(folder),
     )
-    spectrograms, _ = ShardTask(plan).spectrograms(range(plan.shape[0]))
-    segments = plan.segments
+    spectrograms, _ = ShardTask(plan.features).spectrograms(range(plan.shape[0]))
+    segments = plan.features.segments
     return Dataset(
         digest=plan.digest,
         spectrograms=spectrograms,
-        targets=cached_embeddings(segments.text, plan.text_spec, UPath(folder)).numpy(),
+        targets=cached_embeddings(segments.text, plan.target, UPath(folder)).numpy(),
         stimuli=segments.text,
-        spans_s=np.stack([segments.start, segments.stop], axis=1) / plan.sampling_rate_hz,
+        spans_s=np.stack([segments.start, segments.stop], axis=1) / plan.features.sampling_rate_hz,
     )
 
 

@@ -46,7 +46,8 @@ from analysis.measure.evaluation import held_out_retrieval
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.engine.core.cell import Cell
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.tasks.precompute import DatasetPlan, load_dataset, make_shards, plan_dataset
+from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
+from ssense.engine.tasks.feature_making import make_shards
 from ssense.engine.work.cell import run_cell
 from ssense.engine.work.workers import running_ray
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
@@ -107,11 +108,11 @@ def run_stages(recording: str, storage: UPath) -> tuple[DatasetPlan, dict[str, S
     with stage("plan", stages):
         plan = planned(recording, storage)
     with stage("precompute", stages), running_ray():
-        make_shards(plan, on_shard=lambda *_: None)
+        make_shards(plan.features, plan.report, on_shard=lambda *_: None)
     with stage("text", stages):
-        cached_embeddings(plan.segments.text, plan.text_spec, storage / "text")
+        cached_embeddings(plan.stimuli, plan.target, storage / "text")
     with stage("load", stages):
-        dataset = load_dataset(plan.shard_folder.name, plan.text_spec, storage)
+        dataset = plan.load()
     ledger = Ledger(storage / "sweeps" / "full-size")
     spec = SentenceSpec(
         encoder=ResNetSpec(weights="random"), training=TrainingSpec(precision="bf16", max_epochs=1)

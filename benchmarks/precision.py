@@ -44,7 +44,7 @@ from typing import get_args
 import numpy as np
 
 from ssense.data.synthetic.recording import SyntheticSpec
-from ssense.engine.tasks.precompute import load_dataset, make_shards
+from ssense.engine.tasks.feature_making import make_shards
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.engine.work.workers import running_ray
 from ssense.model.encoders.spectrogram_encoder import trained_encoder
@@ -63,10 +63,10 @@ def main(options: Options) -> None:
             max_epochs=options.max_epochs,
             synthetic=SyntheticSpec(sentences=options.sentences),
         )
-        plan = sweep.plan_dataset()
+        plan = sweep.plan_data()
         with running_ray():
-            make_shards(plan, on_shard=lambda *_: None)
-        dataset = load_dataset(plan.shard_folder.name, plan.text_spec, plan.storage)
+            make_shards(plan.own.features, plan.own.report, on_shard=lambda *_: None)
+        dataset = plan.load(plan.digest)
     shared = sweep.specification()
     device = any_device()
     pairs = dataset.on(device)

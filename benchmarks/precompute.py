@@ -55,7 +55,8 @@ from upath import UPath
 from ssense.cli.screen import count, step
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
-from ssense.engine.tasks.precompute import DatasetPlan, make_shards, plan_dataset
+from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
+from ssense.engine.tasks.feature_making import make_shards
 from ssense.engine.work.workers import running_ray
 from ssense.signal.superlets import SuperletSpec, spectrogram
 from ssense.targets.text import TextSpec
@@ -125,8 +126,9 @@ def bare_seconds(channels: int, samples: int, rate_hz: float, spec: SuperletSpec
 
 def bare_seconds_together(plan: DatasetPlan, workers: int) -> float:
     """The mean of `bare_seconds` over as many processes at once as there are workers."""
-    rate_hz = plan.segment_spec.sampling_rate_hz(plan.recording)
-    arguments = (min(len(plan.segments), 200), plan.segments.n_samples, rate_hz, plan.superlet_spec)
+    features = plan.features
+    n_rows, n_samples = min(len(features.segments), 200), features.segments.n_samples
+    arguments = (n_rows, n_samples, features.sampling_rate_hz, features.recipe)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         return sum(pool.starmap(bare_seconds, [arguments] * workers)) / workers
 
@@ -151,20 +153,20 @@ def main(options: Options) -> None:
             TextSpec(weights="untrained"),
             UPath(scratch) / "storage",
         )
-        plan.shard_origin  # noqa: B018 - hashes the recording, outside the time measured
+        plan.features.origin  # noqa: B018 - hashes the recording, outside the time measured
         workers = usable_cores()
         bare = bare_seconds_together(plan, workers)
         with running_ray(), MemoryWatch() as memory:
             start = time.perf_counter()
-            work = make_shards(plan, count("shards"))
+            work = make_shards(plan.features, plan.report, count("shards"))
             wall = time.perf_counter() - start
-        files = [p for p in plan.shard_folder.iterdir() if p.suffix == ".parquet"]
+        files = [p for p in plan.features.folder.iterdir() if p.suffix == ".parquet"]
         sizes = [path.stat().st_size for path in files]
     n_sentences, n_electrodes, *_ = plan.shape
     transform = bare * n_sentences * n_electrodes
     result = {
         "shape": plan.shape,
-        "samples": plan.segments.n_samples,
+        "samples": plan.features.segments.n_samples,
         "workers": workers,
         "wall_s": round(wall, 1),
         "bare_ms_per_channel": round(1e3 * bare, 3),

@@ -94,6 +94,7 @@ from ssense.engine.view.tracking import Tracker
 from ssense.engine.work import cell, workers
 from ssense.engine.work.cell import CellTrainable
 from ssense.engine.work.own_ray import own_home, own_ray
+from ssense.engine.work.shared_data import shared
 from ssense.engine.work.workers import CellSearcher, OnRecord, Resources, quiet_ray, train_cells
 from ssense.files.storage import scratch_folder
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
@@ -354,7 +355,9 @@ def engine(folder: Path, dataset: Dataset, n_seeds: int) -> Taken:
     driver.save()
     tracker.start(running, ledger.description())
     with patch.object(workers, "CellTrainable", TimedCell):
-        train_cells(running, dataset, ledger, Resources(cpus=1, gpus=0), Budget(), driver.keep)
+        train_cells(
+            running, shared(dataset), ledger, Resources(cpus=1, gpus=0), Budget(), driver.keep
+        )
     tracker.end(running)
     first = {record.worker: record.timings["began"] for record in reversed(driver.records)}
     start = max(first.values())
@@ -431,7 +434,7 @@ def alone(search: Search, ledger: Ledger, keep: OnRecord) -> None:
 
 def through_tune(search: Search, ledger: Ledger, keep: OnRecord) -> None:
     with patch.object(workers, "CellTrainable", NoCell):
-        train_cells(search, noise(10), ledger, Resources(cpus=1, gpus=0), Budget(), keep)
+        train_cells(search, shared(noise(10)), ledger, Resources(cpus=1, gpus=0), Budget(), keep)
 
 
 def given(n_families: int, n_cells: int) -> Sweep:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,7 +21,7 @@ KIND, VERSION = "kind", "version"
 Spec = TypeVar("Spec")
 
 
-def identity(spec: Any) -> dict[str, Any]:
+def identity(spec: Any, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """Reduce a specification to plain values that tell it from every other with other results.
 
     Only what differs from a default is named, and only of the parts in use: a new field with a
@@ -30,11 +30,14 @@ def identity(spec: Any) -> dict[str, Any]:
 
     Args:
         spec: The specification, a dataclass.
+        leave_out: Names of its fields that are not to be named.
     """
     named: dict[str, Any] = {}
     if (version := getattr(spec, VERSION, 1)) != 1:
         named[VERSION] = version
     for field in dataclasses.fields(spec):
+        if field.name in leave_out:
+            continue
         value, default = getattr(spec, field.name), _default(field)
         if is_part(value):
             part = identity(value)

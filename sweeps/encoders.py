@@ -19,12 +19,12 @@ from ssense.engine.tasks.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Levels, Sweep
-    from ssense.engine.tasks.precompute import DatasetPlan
+    from ssense.engine.tasks.recording_data import RecordingData
 
 RATES = {"training.learning_rate": (5e-5, 2e-4, 5e-4, 2e-3)}
 
 
-def encoder_sweep(data: DatasetPlan, options: RecordingOptions) -> Sweep:
+def encoder_sweep(data: RecordingData, options: RecordingOptions) -> Sweep:
     """Define the sweep: a family for each encoder, and for one of the user's own."""
     kinds = {kind: kind for kind in ENCODERS}
     if options.encoder in ENCODERS:  # all are compared, whichever is asked for

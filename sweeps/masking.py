@@ -19,7 +19,7 @@ from ssense.errors import UserError
 
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Sweep
-    from ssense.engine.tasks.precompute import DatasetPlan
+    from ssense.engine.tasks.recording_data import RecordingData
 
 RATIOS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75)
 
@@ -39,7 +39,7 @@ class MaskingOptions(RecordingOptions):
                 raise UserError(f"--ratios: {ratio} is outside [0, 1). Give shares such as 0.1.")
 
 
-def masking_sweep(data: DatasetPlan, options: MaskingOptions) -> Sweep:
+def masking_sweep(data: RecordingData, options: MaskingOptions) -> Sweep:
     """Define the sweep: no masking, electrode, frequency-time, and both (SSENSE, section 2.4).
 
     Raises:

@@ -16,13 +16,13 @@ from ssense.engine.tasks.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Sweep
-    from ssense.engine.tasks.precompute import DatasetPlan
+    from ssense.engine.tasks.recording_data import RecordingData
 
 LEARNING_RATES = {"training.learning_rate": (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)}
 TEMPERATURES = {"objective.temperature": (0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5)}
 
 
-def optimisation_sweep(data: DatasetPlan, options: RecordingOptions) -> Sweep:
+def optimisation_sweep(data: RecordingData, options: RecordingOptions) -> Sweep:
     """Define the sweep: as published, each of the two values, and both together."""
     families = {
         "as published": {},

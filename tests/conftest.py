@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("shared machine")
 
 
 LONGEST = (
-    *("test_survival.py", "test_ray_submit.py", "test_masking.py", "test_precompute.py"),
+    *("test_survival.py", "test_ray_submit.py", "test_masking.py", "test_feature_making.py"),
     *("test_trained.py", "test_images.py", "test_evaluate.py"),
 )
 

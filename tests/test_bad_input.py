@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from ssense.cli.command import run_command
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.records.ledger import SWEEPS
-from ssense.engine.tasks.precompute import make_shards
+from ssense.engine.tasks.feature_making import make_shards
 from ssense.files.storage import open_storage
 from ssense.model.encoders.spectrogram_encoder import _pretrained_state
 from ssense.model.resnet import ResNet18
@@ -407,7 +407,8 @@ def test_a_corrupt_shard(refused, recording, storage):
         spectrogram="small",
         text_weights="untrained",
     )
-    make_shards(options.plan_dataset(), on_shard=lambda *_: None)
+    own = options.plan_data().own
+    make_shards(own.features, own.report, on_shard=lambda *_: None)
     (shard,) = storage.glob("shards/*/part-00000.parquet")
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1

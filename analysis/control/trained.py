@@ -25,13 +25,8 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.data_plan import first_poor_split
-from ssense.engine.tasks.precompute import (
-    DatasetPlan,
-    fetch_recording,
-    load_dataset,
-    make_shards,
-    plan_dataset,
-)
+from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
+from ssense.engine.tasks.feature_making import fetch_recording, make_shards
 from ssense.errors import UserError, counted
 from ssense.files.storage import is_local, locate
 from ssense.signal.superlets import SuperletSpec
@@ -111,7 +106,7 @@ def plan_control(
     Args:
         control: The control to plan.
         ledger: The sweep's ledger.
-        dataset: The sweep's dataset.
+        dataset: The dataset of the configuration that is controlled.
         recording: Folder that the sweep's data were made from, if it is no longer where the ledger
             says.
 
@@ -122,7 +117,7 @@ def plan_control(
     kind = control.split or _sentences(sweep).split
     data = None
     if control.surrogate or control.window_s:
-        data = _other_data(control, ledger, recording, kind)
+        data = _other_data(control, ledger, dataset, recording, kind)
     if poor := first_poor_split(data or dataset, kind, sweep.seeds):
         seed, n_candidates = poor
         raise UserError(
@@ -149,7 +144,7 @@ def run_trained_control(
         ledger: The sweep's ledger.
         search: The sweep's finished search.
         chosen: The one configuration to train, by family.
-        dataset: The sweep's dataset.
+        dataset: The dataset of the configuration.
         cpus: CPU cores of one cell.
         gpus: Share of a GPU for one cell; None for one where there are GPUs.
 
@@ -163,8 +158,8 @@ def run_trained_control(
     dataset = dataset if plan.data is None else _made(control, plan.data)
     sweep = _control_sweep(control, search.sweep, chosen, dataset)
     what = f"for {control.title}"
-    trained = train_further(what, sweep, search.records, ledger, dataset, cpus, gpus)
-    evaluation = evaluate_chosen(trained, chosen, ledger, dataset)
+    trained = train_further(what, sweep, search.records, ledger, lambda _: dataset, cpus, gpus)
+    evaluation = evaluate_chosen(trained, chosen, ledger, lambda _: dataset)
     overlapping = overlapping_share(dataset, splits_of(dataset, sweep).values())
     if sweep.specification.split == "blocked" and overlapping:
         raise AssertionError(f"blocked splits of {dataset.digest} share samples")
@@ -185,13 +180,13 @@ def is_trained(
         plan: Plan of the control.
         search: The sweep's finished search.
         chosen: The one configuration to train, by family.
-        dataset: The sweep's dataset.
+        dataset: The dataset of the configuration.
 
     Raises:
         UserError: Its data are damaged.
     """
     if plan.data is not None:
-        if not plan.data.is_made():
+        if not plan.data.features.is_made():
             return False
         dataset = _made(plan.control, plan.data)
     sweep = _control_sweep(plan.control, search.sweep, chosen, dataset)
@@ -206,6 +201,7 @@ def _control_sweep(
     return replace(
         sweep,
         dataset_digest=dataset.digest,
+        datasets={},  # every cell is of the control's
         specification=replace(specification, split=control.split or specification.split),
         families=single_configurations(chosen),
         configurations=1,
@@ -222,19 +218,24 @@ def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
     """The dataset of a plan, computed where it is not there."""
     from ssense.engine.work.workers import running_ray
 
-    if not data.is_made():
+    if not data.features.is_made():
         with step(f"Spectrograms: {control.title}"), running_ray():
-            make_shards(data, on_shard=count("shards"))
-    return load_dataset(data.shard_folder.name, data.text_spec, data.storage)
+            make_shards(data.features, data.report, on_shard=count("shards"))
+    return data.load()
 
 
 def _other_data(
-    control: TrainedControl, ledger: Ledger, recording: str | None, kind: SplitKind
+    control: TrainedControl,
+    ledger: Ledger,
+    dataset: Dataset,
+    recording: str | None,
+    kind: SplitKind,
 ) -> DatasetPlan:
-    """The data of a sweep again, with other signals or other windows."""
+    """A dataset of a sweep again, with other signals or other windows."""
     kept, storage = ledger.description().origin, ledger.storage
     assert isinstance(kept, RecordingOrigin)
-    manifest = shards.read_manifest(storage / "shards" / kept.shards)
+    own = kept.dataset(dataset.digest)
+    manifest = shards.read_manifest(storage / "shards" / own.shards)
     origin = manifest.origin
     source = locate(recording or kept.recording)
     if is_local(source) and not source.is_dir():
@@ -252,12 +253,15 @@ def _other_data(
     segments = SegmentSpec(**manifest.settings["segments"])
     if control.window_s:
         segments = replace(segments, window_s=control.window_s, pad_to=None)
-    return plan_dataset(
+    plan = plan_dataset(
         SURROGATES[control.surrogate].of(found) if control.surrogate else found,
         segments,
         SuperletSpec(**manifest.settings["superlets"]),
-        kept.text,
+        own.text,
         storage,
         kind,
         None if is_local(source) else source,
     )
+    if dataset.paired is None or control.window_s:  # other windows are of other sentences
+        return plan
+    return replace(plan, paired=dataset.paired)

@@ -120,7 +120,7 @@ def read_sentence_table(folder: UPath, dataset: Dataset, recording: UPath) -> Se
     Raises:
         UserError: A shard is missing or damaged.
     """
-    table = shards.read_sentences(folder)
+    table = _rows_of(shards.read_sentences(folder), dataset)
     onset, offset = (torch.tensor(table[name]).double() for name in ("onset_s", "offset_s"))
     summaries = _summaries(folder, table, recording)
     return SentenceTable(
@@ -130,6 +130,14 @@ def read_sentence_table(folder: UPath, dataset: Dataset, recording: UPath) -> Se
         targets=torch.tensor(dataset.targets).double(),
         acoustics=torch.tensor(np.array(summaries, np.float64)).T if summaries else None,
     )
+
+
+def _rows_of(table: Mapping[str, list[Any]], dataset: Dataset) -> Mapping[str, list[Any]]:
+    """The rows of a table that a dataset has."""
+    if dataset.paired is None:
+        return table
+    rows = dataset.paired.rows_in(np.array(table["sentence_idx"])).tolist()
+    return {name: [values[row] for row in rows] for name, values in table.items()}
 
 
 def _summaries(folder: UPath, table: Mapping[str, list[Any]], recording: UPath) -> list[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from analysis.measure.evaluation import DatasetOf
 from analysis.measure.further_cells import single_configurations, train_further
 from ssense.engine.core.cell import Configuration
 from ssense.engine.core.record import Record
@@ -18,7 +19,6 @@ from ssense.engine.records.provenance import code_digest
 from ssense.engine.records.readers import reading_encoders
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
-from ssense.training.tasks import TaskData
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def chosen_encoders(
     search: Search,
     chosen: Mapping[str, Configuration],
     ledger: Ledger,
-    dataset: TaskData,
+    dataset_of: DatasetOf,
     cpus: int,
     gpus: float | None,
 ) -> Iterator[None]:
@@ -36,7 +36,7 @@ def chosen_encoders(
         search: A search with a result of these configurations at every seed.
         chosen: The chosen configuration of each family.
         ledger: The ledger that has the encoders.
-        dataset: The sweep's dataset.
+        dataset_of: Gives the dataset of a configuration.
         cpus: CPU cores of a cell whose encoder is made again, if its record does not say.
         gpus: Share of a GPU for such a cell; None for one where there are GPUs.
 
@@ -46,7 +46,7 @@ def chosen_encoders(
     """
     records = {r.signature: r for each in chosen.values() for r in search.done(each)}
     with reading_encoders(ledger, records):
-        _make_again(_deleted(ledger, records), search, chosen, ledger, dataset, cpus, gpus)
+        _make_again(_deleted(ledger, records), search, chosen, ledger, dataset_of, cpus, gpus)
         yield
 
 
@@ -62,7 +62,7 @@ def _make_again(
     search: Search,
     chosen: Mapping[str, Configuration],
     ledger: Ledger,
-    dataset: TaskData,
+    dataset_of: DatasetOf,
     cpus: int,
     gpus: float | None,
 ) -> None:
@@ -81,4 +81,4 @@ def _make_again(
         again = {name for name, record in deleted.items() if record.threads == threads}
         known = {name: record for name, record in search.records.items() if name not in again}
         what = "again, as their encoders were deleted"
-        train_further(what, sweep, known, ledger, dataset, threads or cpus, gpus)
+        train_further(what, sweep, known, ledger, dataset_of, threads or cpus, gpus)

@@ -30,7 +30,7 @@ def confirming_sweep(
         seeds: Seeds to confirm at.
         records: Records of the ledger: another configuration's cell shows a seed that a search has
             seen.
-        dataset: The sweep's dataset.
+        dataset: Any dataset of the sweep: all are split alike.
 
     Raises:
         UserError: A seed is one of a search, or leaves too few validation stimuli, or there is only
@@ -42,7 +42,7 @@ def confirming_sweep(
     searched = {
         record.seed
         for record in records
-        if record.dataset_digest == sweep.dataset_digest
+        if record.dataset_digest in sweep.all_datasets()
         and dict(record.configuration) not in configurations
     }
     known = [seed for seed in seeds if seed in searched.union(sweep.seeds)]

@@ -55,6 +55,9 @@ from ssense.training.loop import Data, Model, Specification
 from ssense.training.process import any_device
 from ssense.training.tasks import TaskData, TaskPart, TaskSpec
 
+DatasetOf = Callable[[Configuration], TaskData]
+"""Gives the dataset that the cells of a configuration are trained on."""
+
 FIRST = 5
 """How many of the stimuli that a query retrieves are kept."""
 
@@ -326,7 +329,7 @@ def leading_family(search: Search, chosen: Mapping[str, Configuration]) -> str:
 
 
 def evaluate_chosen(
-    search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, dataset: TaskData
+    search: Search, chosen: Mapping[str, Configuration], ledger: Ledger, dataset_of: DatasetOf
 ) -> Evaluation:
     """Evaluate a configuration of every family on the test splits of the search's seeds.
 
@@ -334,15 +337,17 @@ def evaluate_chosen(
         search: A search that has the cells of the configurations.
         chosen: The chosen configuration of each family.
         ledger: The ledger that has the encoders.
-        dataset: The sweep's dataset.
+        dataset_of: Gives the dataset of a configuration. All of a sweep are split alike.
 
     Raises:
         UserError: An encoder can't be read, or was trained on another split.
     """
-    pairs = dataset.on(any_device())
-    splits = splits_of(dataset, search.sweep)
+    splits: dict[int, Split] = {}
     retrievals: dict[str, list[Retrieval]] = {}
     for family, configuration in chosen.items():
+        dataset = dataset_of(configuration)
+        pairs = dataset.on(any_device())
+        splits = splits or splits_of(dataset, search.sweep)
         specification = configured(search.sweep.specification, configuration)
         for record in search.done(configuration):
             split = splits[record.seed]

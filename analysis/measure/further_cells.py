@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from analysis.measure.evaluation import DatasetOf
 from ssense.cli.screen import say
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Configuration, describe
@@ -16,7 +18,6 @@ from ssense.engine.search.search import Change, Search
 from ssense.engine.view.progress import CellProgress
 from ssense.errors import UserError
 from ssense.training.loop import SELECTION_METRIC
-from ssense.training.tasks import TaskData
 
 
 def single_configurations(chosen: Mapping[str, Configuration]) -> tuple[Family, ...]:
@@ -36,7 +37,7 @@ def train_further(
     sweep: Sweep,
     records: Mapping[str, Record],
     ledger: Ledger,
-    dataset: TaskData,
+    dataset_of: DatasetOf,
     cpus: int,
     gpus: float | None,
 ) -> Search:
@@ -47,7 +48,8 @@ def train_further(
         sweep: The sweep of which all cells are wanted.
         records: The ledger's records that count.
         ledger: The ledger that the cells belong to; it keeps the new ones too.
-        dataset: The sweep's dataset; its splits leave enough to choose an epoch by.
+        dataset_of: Gives the dataset of a configuration, whose splits leave enough to choose an
+            epoch by.
         cpus: CPU cores of one cell.
         gpus: Share of a GPU for one cell; None for one where there are GPUs.
 
@@ -59,7 +61,7 @@ def train_further(
     """
     search = Search(sweep, Full(), (), records)
     if search.left():
-        _train(what, search, ledger, dataset, cpus, gpus)
+        _train(what, search, ledger, dataset_of, cpus, gpus)
     failed = search.failed()
     if failed:
         row, record = failed[0]
@@ -72,8 +74,9 @@ def train_further(
 
 
 def _train(
-    what: str, search: Search, ledger: Ledger, dataset: TaskData, cpus: int, gpus: float | None
+    what: str, search: Search, ledger: Ledger, dataset_of: DatasetOf, cpus: int, gpus: float | None
 ) -> None:
+    from ssense.engine.work.shared_data import shared
     from ssense.engine.work.workers import Resources, running_ray, train_cells
 
     with sole_driver(ledger.folder), running_ray():
@@ -86,5 +89,9 @@ def _train(
         def keep(record: Record, _: Change) -> None:
             progress.cell(search.rows_of(record.signature)[0].family, record)
 
+        datasets: dict[str, Any] = {}
+        for row, _ in search.missing():
+            if search.sweep.dataset_of(row.configuration) not in datasets:
+                datasets |= shared(dataset_of(row.configuration))
         with progress:
-            train_cells(search, dataset, ledger, resources, Budget(), keep)
+            train_cells(search, datasets, ledger, resources, Budget(), keep)

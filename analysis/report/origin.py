@@ -23,7 +23,7 @@ from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_versions
 from ssense.engine.search.search import Search
-from ssense.engine.tasks.precompute import DATA_REPORT
+from ssense.engine.tasks.feature_making import DATA_REPORT
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.storage import read_whole

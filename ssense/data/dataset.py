@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssense.choices import SplitKind
+from ssense.data.paired import PairedStimuli
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, split_sentences
 
@@ -26,6 +27,7 @@ class Dataset:
         spans_s: Start and end of each segment's signal, `[N, 2]` float64, context included, seconds
             of the recording.
         tower: The sentences as the text tower reads them; None to tell them apart by their words.
+        paired: The sentences as all datasets of a sweep have them; None where this is the only one.
     """
 
     digest: str
@@ -34,12 +36,20 @@ class Dataset:
     stimuli: tuple[str, ...]
     spans_s: np.ndarray
     tower: TowerTexts | None = None
+    paired: PairedStimuli | None = None
 
     def __len__(self) -> int:
         return len(self.spectrograms)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of spectrograms and embeddings."""
+        return self.spectrograms.nbytes + self.targets.nbytes
+
     def split(self, kind: SplitKind, seed: int) -> Split:
         """Divide the sentences, see `split_sentences`."""
+        if self.paired is not None:
+            return self.paired.split(kind, seed)
         repeats = repeat_groups(self.stimuli, self.tower)
         return split_sentences(kind, seed, repeats, self.spans_s)
 

@@ -91,7 +91,7 @@ def reproduce_cell(storage: UPath, name: str, threads: int) -> Reproduction:
 def _reproduce(
     ledger: Ledger, record: Record, kept: Mapping[str, Tensor] | None, threads: int
 ) -> Reproduction:
-    dataset = sweep_dataset(ledger)
+    dataset = sweep_dataset(ledger, record.configuration)
     called = f"{describe(record.configuration)}, seed {record.seed}"
     say(f"Cell {record.signature} of {ledger.folder.name}: {called}")
     say(f"  trained by {record.worker} on {record.device}, {record.finished_at[:10]}")
@@ -169,7 +169,7 @@ def _shown_cells(ledgers: Sequence[Ledger]) -> _Shown:
             for record in records:
                 cell = Cell(row.configuration, record.seed)
                 if dict(record.configuration) == dict(row.configuration) and (
-                    record.signature == signature(cell, sweep.specification, sweep.dataset_digest)
+                    record.signature == sweep.signature(cell)
                 ):
                     cells = shown.setdefault(name, {}).setdefault(record.seed, {})
                     cells[record.signature] = ledger, record

@@ -191,8 +191,9 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     if not search.records:
         for line in other_sweeps(data.storage, sweep):
             say(line)
-    for line in encoder_lines(sweep, data):
+    for line in (*data.lines(), *encoder_lines(sweep, data)):
         say(line)
+    data.check_room(sweep.all_datasets(), None)
     split = data.split(sweep.specification.split, sweep.seeds[0])
     plan = plan_cells(search, split, runs_ahead=options.runs_ahead)
     gpus = gpus_here(options.gpus_per_cell)
@@ -226,6 +227,7 @@ def _train(
     claim: Claim,
 ) -> Tracker:
     # Ray takes seconds to import, and a sweep that is done needs none of it.
+    from ssense.engine.work.shared_data import SharedData, shared_memory
     from ssense.engine.work.workers import Resources, running_ray, train_cells
 
     with ExitStack() as stack:
@@ -233,9 +235,10 @@ def _train(
             stack.enter_context(running_ray())
         resources = Resources.of_cell(options.cpus_per_cell, options.gpus_per_cell)
         resources.slots()  # before anything is made: a cell that does not fit is refused
+        data.check_room(search.sweep.all_datasets(), shared_memory())
         data.warm(search.sweep.specification, search.sweep.families)
-        data.make(use_gpus=resources.gpus > 0)
-        dataset = data.load()
+        shared = SharedData(data, use_gpus=resources.gpus > 0)
+        shared.add(search.asked_datasets())
         save()
         tracker = _show_in_mlflow(search, ledger, data)
         most = to_run if budget.cells is None else min(to_run, budget.cells - budget.started)
@@ -260,9 +263,11 @@ def _train(
                 search.records[counted.signature] = counted.without_history()
 
         try:
-            with progress:
-                ahead = options.runs_ahead
-                train_cells(search, dataset, ledger, resources, budget, keep, ahead=ahead)
+            while search.asked_datasets() and budget.allows_another():
+                shared.add(search.asked_datasets())
+                with progress:
+                    ahead = options.runs_ahead
+                    train_cells(search, shared.refs, ledger, resources, budget, keep, ahead=ahead)
         except BaseException:
             _leave_view(tracker, search, claim)
             raise
@@ -284,11 +289,12 @@ def _bring_up_to_date(
 ) -> Tracker:
     """Renew what a full ledger's evaluation needs: data that was deleted, MLflow's view."""
     say("Nothing to train: every cell is in the ledger.")
-    if not data.is_made():  # the test evaluation reads it
+    wanted = {search.sweep.dataset_of(row.configuration) for row in search.best().values()}
+    if not data.is_made(wanted):  # the test evaluation reads them
         from ssense.engine.work.workers import running_ray
 
         with running_ray():
-            data.make()
+            data.make(wanted)
     save()
     return _show_in_mlflow(search, ledger, data)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,6 +38,10 @@ class TextSpec:
 
     model: str = TEXT_TOWER
     weights: str = "openai"
+
+    def by_content(self) -> TextSpec:
+        """Name weights from a file by their content, wherever the file lies."""
+        return replace(self, weights=weights_identity(self.weights))
 
 
 def cached_embeddings(sentences: Sequence[str], spec: TextSpec, folder: UPath) -> Tensor:

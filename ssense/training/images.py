@@ -94,6 +94,7 @@ class ImageSpec:
     recall_at: ClassVar[tuple[int, ...]] = (1, 5, SELECTION_RANK)
     shares_test: ClassVar[bool] = True
     test_blocks: ClassVar[int] = 0  # images are shown in random order
+    data_groups: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.objective.pixels and self.gallery != "original":

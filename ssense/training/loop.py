@@ -105,10 +105,13 @@ class Data(Splittable, Protocol):
 
     Attributes:
         digest: Digest that names the whole origin of the dataset.
+        nbytes: Bytes of its arrays.
     """
 
     @property
     def digest(self) -> str: ...  # noqa: D102
+    @property
+    def nbytes(self) -> int: ...  # noqa: D102
 
     def on(self, device: torch.device) -> OnDevice:
         """All examples on a device."""
@@ -128,6 +131,8 @@ class Specification(Protocol[Model, Part]):
         test_blocks: Blocks of neighbours that the stimuli of a shared test split are tested in;
             0 where each stimulus is a unit of its own.
         chosen_by_test: Whether the test itself chooses the epochs, and so the configurations.
+        data_groups: Names of the parts that decide which dataset a cell is trained on; its digest
+            stands for them.
         training: How its objective is minimised.
     """
 
@@ -147,6 +152,8 @@ class Specification(Protocol[Model, Part]):
     def test_blocks(self) -> int: ...  # noqa: D102
     @property
     def chosen_by_test(self) -> bool: ...  # noqa: D102
+    @property
+    def data_groups(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def training(self) -> Training: ...  # noqa: D102
 

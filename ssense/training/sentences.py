@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssense.choices import Precision, SplitKind
 from ssense.data.dataset import Pairs
+from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.splits import BLOCKS, Split, resampled_sizes, split_identity
 from ssense.model.encoders.attention import AttentionSpec
 from ssense.model.encoders.convolution import ConvolutionSpec
@@ -22,7 +23,9 @@ from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.precision import full_precision
 from ssense.retrieval import RECALL_AT
+from ssense.signal.superlets import SuperletSpec
 from ssense.specification import require_positive
+from ssense.targets.text import TextSpec
 from ssense.training.loop import SELECTION_METRIC, Embeddings
 from ssense.training.optimiser import Adam
 
@@ -67,10 +70,13 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceSpec:
-    """What makes the result of a cell that retrieves sentences, besides its dataset and seed.
+    """What makes the result of a cell that retrieves sentences, besides its recording and seed.
 
     Attributes:
         split: How a seed divides the sentences; `fit` is given the parts.
+        data: How sentences become segments of signal.
+        features: What a segment becomes before the encoder.
+        target: The frozen tower that embeds the sentences.
         encoder: The network that embeds spectrograms.
         masking: What training hides of them.
         objective: The loss of a batch.
@@ -78,6 +84,9 @@ class SentenceSpec:
     """
 
     split: SplitKind = "random"
+    data: SegmentSpec = field(default_factory=SegmentSpec)
+    features: SuperletSpec = field(default_factory=SuperletSpec)
+    target: TextSpec = field(default_factory=TextSpec)
     encoder: AnyEncoderSpec = field(default_factory=ResNetSpec)
     masking: Masking = field(default_factory=Masking)
     objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
@@ -89,6 +98,7 @@ class SentenceSpec:
     recall_at: ClassVar[tuple[int, ...]] = RECALL_AT
     test_blocks: ClassVar[int] = BLOCKS  # neighbours in a film are alike
     chosen_by_test: ClassVar[bool] = False
+    data_groups: ClassVar[tuple[str, ...]] = ("data", "features", "target")
 
     @property
     def shares_test(self) -> bool:
@@ -97,7 +107,7 @@ class SentenceSpec:
 
     def by_content(self) -> SentenceSpec:
         """Name what comes from a file by its content, wherever the file lies."""
-        return replace(self, encoder=self.encoder.by_content())
+        return replace(self, encoder=self.encoder.by_content(), target=self.target.by_content())
 
     def untrained(self) -> SentenceSpec:
         """The same specification with random weights, which need no download."""

@@ -53,7 +53,7 @@ def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 
         yes=True,
         synthetic=SyntheticSpec(sentences=200, electrodes=5, sampling_rate=256),
     )
-    data = options.plan_dataset()
+    data = options.plan_data()
     sweep = options.sweep("tiny", data, {"no masking": {}})
     assert run_sweep(sweep, data, options, Budget()) == "full"
     yield UPath(folder)

@@ -65,7 +65,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_dataset
-from ssense.engine.tasks.precompute import load_dataset
+from ssense.engine.tasks.dataset_plan import load_dataset
 from ssense.engine.view.tracking import Tracker
 from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
@@ -183,7 +183,7 @@ def cell_of(ledger: Ledger, configuration: Configuration, seed: int) -> UPath:
 def evaluated(ledger: Ledger) -> Evaluation:
     search = take_up(ledger)
     dataset = sweep_dataset(ledger)
-    return evaluate_chosen(search, best_configurations(search), ledger, dataset)
+    return evaluate_chosen(search, best_configurations(search), ledger, lambda _: dataset)
 
 
 # ---------------------------------------------------------------- which configuration
@@ -373,7 +373,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
         name = cell_of(ledger, NONE, seed).name
         record = scored_record(name, dataset.digest, NONE, seed, 0.1)
         ledger.write(record, SpectrogramEncoder().state_dict())
-    evaluation = evaluate_chosen(search_of(ledger), chosen, ledger, dataset)
+    evaluation = evaluate_chosen(search_of(ledger), chosen, ledger, lambda _: dataset)
     splits = [retrieval.stimuli for retrieval in evaluation.retrievals["no masking"]]
     assert (set(splits[0]) == set(splits[1])) == (kind == "held-out")
     for seed, test in enumerate(splits):

@@ -28,13 +28,12 @@ from analysis.measure.subject_sweeps import check_alike, subject_ledgers
 from analysis.options import EvaluationOptions, ResultsOptions
 from analysis.report.images import BY_TEST, HELD_OUT
 from ssense.data.synthetic.things import SyntheticThingsSpec
-from ssense.data.things.dataset import ImageDataset
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
-from ssense.engine.sweep_data import sweep_dataset
+from ssense.engine.sweep_data import SweepData, sweep_data, sweep_dataset
 from ssense.engine.tasks.image_options import ImageOptions
 from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
@@ -85,7 +84,7 @@ def evaluated(storage) -> Path:
 def test_one_subject_is_tested_over_its_images(storage):
     (ledger, _) = subject_ledgers(UPath(storage), ())
     search, dataset = take_up(ledger), sweep_dataset(ledger)
-    found = evaluate_chosen(search, best_configurations(search), ledger, dataset)
+    found = evaluate_chosen(search, best_configurations(search), ledger, lambda _: dataset)
     assert found.n_test == 12
     for family, retrievals in found.retrievals.items():
         if_own = np.mean([each.all_ranks == 1 for each in retrievals], axis=0)
@@ -272,12 +271,12 @@ def test_an_interrupt_leaves_the_looks_of_reports_that_are_there(storage, tmp_pa
 def test_an_evaluation_that_waits_for_the_others_keeps_no_dataset(storage, monkeypatch):
     datasets = []
 
-    def read(ledger: Ledger) -> ImageDataset:
-        data = sweep_dataset(ledger)
-        datasets.append(weakref.ref(data))
-        return data
+    def read(ledger: Ledger) -> SweepData:
+        found = sweep_data(ledger)
+        datasets.append(weakref.ref(found.of({})))
+        return found
 
-    monkeypatch.setattr("analysis.evaluate.sweep_dataset", read)
+    monkeypatch.setattr("analysis.evaluate.sweep_data", read)
     (ledger, _) = subject_ledgers(UPath(storage), ())
     search, options = take_up(ledger), EvaluationOptions(storage=str(storage))
     found = gather(ledger, search, best_configurations(search), options)

@@ -25,6 +25,7 @@ from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full, Race
 from ssense.engine.search.search import LOST_MACHINES, RETRIES, Change, Search
+from ssense.engine.work.shared_data import shared
 from ssense.engine.work.workers import LEAST_WAITING, CellSearcher, Resources, train_cells
 from ssense.errors import UserError
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
@@ -43,9 +44,10 @@ from ssense.engine.core.budget import Budget
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
+from ssense.engine.work.shared_data import shared
 from ssense.engine.work.workers import Resources, running_ray, train_cells
 with running_ray():
-    train_cells(Search(wide(), Full()), make_dataset(), Ledger(UPath(sys.argv[1])),
+    train_cells(Search(wide(), Full()), shared(make_dataset()), Ledger(UPath(sys.argv[1])),
                 Resources(cpus=1, gpus=0), Budget(), lambda *_: None)
 """
 
@@ -54,6 +56,7 @@ LOSSES = """
 import os, signal, sys, time
 import ray
 from ray.cluster_utils import Cluster
+from ssense.engine.work.shared_data import shared
 from ssense.engine.work.workers import lost_machine
 
 place = {"node_ip_address": "127.0.0.4", "include_dashboard": False}
@@ -277,7 +280,7 @@ def test_what_waits_when_the_time_is_up_does_not_start(dataset, tmp_path, monkey
         records.append(record)
         budget.hours = 1e-9  # it is up now
 
-    train_cells(search, dataset, ledger, Resources(cpus=1, gpus=0), budget, keep)
+    train_cells(search, shared(dataset), ledger, Resources(cpus=1, gpus=0), budget, keep)
     assert "Trial" not in capsys.readouterr().out
     assert 1 <= len(records) <= 4  # the first, and those that were running
     assert search.running == {}
@@ -285,6 +288,8 @@ def test_what_waits_when_the_time_is_up_does_not_start(dataset, tmp_path, monkey
     assert budget.started == len(records)
     found = ledger.records()
     again = Search(wide(), Full(), search.rows, found)
-    train_cells(again, dataset, ledger, Resources(cpus=1, gpus=0), Budget(), lambda *_: None)
+    train_cells(
+        again, shared(dataset), ledger, Resources(cpus=1, gpus=0), Budget(), lambda *_: None
+    )
     assert len(ledger.records()) == N_CELLS
     assert found.items() <= ledger.records().items()

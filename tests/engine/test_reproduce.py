@@ -25,7 +25,7 @@ from ssense.engine.records.description import Description
 from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.ledger import SWEEPS, Ledger, WeightsNotKeptError
 from ssense.engine.reproduce import compare, find_cell, reproduce_cell
-from ssense.engine.tasks.precompute import load_dataset
+from ssense.engine.tasks.dataset_plan import load_dataset
 from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
 from ssense.files.digest import digest
@@ -57,7 +57,7 @@ from upath import UPath
 from ssense.targets.text import TextSpec
 from ssense.engine.core.cell import Cell
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.tasks.precompute import load_dataset
+from ssense.engine.tasks.dataset_plan import load_dataset
 from ssense.engine.work.cell import reset_process, run_cell
 folder, shards, configuration = UPath(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 dataset = load_dataset(shards, TextSpec(weights="untrained"), folder.parents[1])

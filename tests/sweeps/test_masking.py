@@ -19,7 +19,7 @@ from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Race
 from ssense.engine.search.search import Search
-from ssense.engine.tasks.precompute import load_dataset, make_shards
+from ssense.engine.tasks.feature_making import make_shards
 from ssense.engine.tasks.recording_options import SYNTHETIC, RecordingOptions
 from ssense.engine.view.cell_table import cells_csv
 from ssense.engine.work.probe import probe_seconds
@@ -52,7 +52,7 @@ def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
 
 def test_a_single_electrode_is_refused_with_a_way_out(tmp_path, monkeypatch):
     given = options(tmp_path)
-    data = given.plan_dataset()
+    data = given.plan_data()
     shape = data.shape
     monkeypatch.setattr(type(data), "shape", property(lambda _: (shape[0], 1, *shape[2:])))
     with pytest.raises(UserError, match=r"a single electrode is left.* --electrodes all") as error:
@@ -69,11 +69,11 @@ def test_a_ratio_outside_the_unit_interval_is_refused(ratio):
 def test_the_frequency_of_the_mains_reaches_the_shards(tmp_path):
     given = ["--storage", str(tmp_path), "--synthetic.sentences", "60"]
     plans = [
-        parse(MaskingOptions, [*given, *more], {}, "masking.py").options.plan_dataset()
+        parse(MaskingOptions, [*given, *more], {}, "masking.py").options.plan_data()
         for more in ([], ["--line-hz", "50"])
     ]
-    assert [plan.segment_spec.line_hz for plan in plans] == [60, 50]
-    assert plans[0].shard_folder != plans[1].shard_folder
+    assert [plan.own.features.data.line_hz for plan in plans] == [60, 50]
+    assert plans[0].own.features.folder != plans[1].own.features.folder
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -181,10 +181,10 @@ def test_flags_also_come_from_the_environment_and_modules_run_like_files(tmp_pat
 def held_out_recall(storage: Path, synthetic: SyntheticSpec) -> tuple[list[float], int, int]:
     """Test Recall@10 of the default job without masks, by seed; sizes of training and test."""
     chosen = MaskingOptions(storage=str(storage), synthetic=synthetic)
-    data = chosen.plan_dataset()
+    data = chosen.plan_data()
     spec = masking_sweep(data, chosen).specification
-    make_shards(data, on_shard=lambda *_: None)
-    dataset = load_dataset(data.shard_folder.name, data.text_spec, data.storage)
+    make_shards(data.own.features, data.own.report, on_shard=lambda *_: None)
+    dataset = data.load(data.digest)
     pairs = dataset.on(torch.device("cpu"))
     recalls = []
     for seed in SYNTHETIC.seeds:
@@ -219,7 +219,7 @@ def test_one_electrode_and_a_batch_size_that_leaves_one_pair_over_are_trained(tm
         synthetic=SyntheticSpec(sentences=80, electrodes=3, sampling_rate=256),
         max_epochs=1,
     )
-    plan = chosen.plan_dataset()
+    plan = chosen.plan_data()
     split = plan.split("random", 0)
     assert plan.shape[1] == 1
     spec = dataclasses.replace(chosen, batch_size=len(split.train) - 1).specification()

@@ -38,6 +38,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Change, Search
 from ssense.engine.work.own_ray import PREFIX
+from ssense.engine.work.shared_data import shared
 from ssense.engine.work.workers import OnRecord, Resources, describe_loss, train_cells
 from ssense.errors import UserError
 from ssense.files.storage import open_storage, write_whole
@@ -589,7 +590,7 @@ def train(search: Search, ledger: Ledger, on_record: OnRecord) -> None:
         stimuli=tuple(map(str, range(30))),
         spans_s=np.arange(60.0).reshape(30, 2),
     )
-    train_cells(search, dataset, ledger, Resources(cpus=1, gpus=0), Budget(), on_record)
+    train_cells(search, shared(dataset), ledger, Resources(cpus=1, gpus=0), Budget(), on_record)
 
 
 def test_out_of_memory_comes_with_advice():

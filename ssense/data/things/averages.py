@@ -52,6 +52,11 @@ class Things:
     training_images: ImageSet
     test_images: ImageSet
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the responses."""
+        return self.training.nbytes + self.test.nbytes
+
     def rows(self, part: Part) -> np.ndarray:
         """Responses of all subjects one after another, `[S·N, C, T]`, the same memory."""
         signals = self.training if part == "training" else self.test

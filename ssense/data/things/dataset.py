@@ -66,6 +66,13 @@ class ImageDataset:
     pixels: np.ndarray | None = None
     split_seed: int | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the responses, features and pixels."""
+        pixels = 0 if self.pixels is None else self.pixels.nbytes
+        features = sum(each.nbytes for each in self.features.values())
+        return self.things.nbytes + features + pixels
+
     def split(self, kind: ImageSplitKind, seed: int) -> Split:
         """Divide the responses: who is trained on, which concepts are held out, and the test.
 

@@ -33,12 +33,20 @@ def signature(cell: Cell, specification: TaskSpec, dataset_digest: str) -> str:
     """Hash everything that changes a cell's result, and nothing else.
 
     Workers, devices and paths stay out, and so do values at their defaults and parts that are not
-    in use; weights from a file count by their content. The family is left out too: it is only a
+    in use; weights from a file count by their content. For the parts that the dataset is made by
+    stands its digest. The family is left out too: it is only a
     name for configurations of one kind.
     """
     spec = configured(specification, cell.configuration).by_content()
-    named = identity(spec)
+    named = identity(spec, leave_out=spec.data_groups)
     return digest(SIGNATURE_VERSION, dataset_digest, spec.split_identity(), named, cell.seed)
+
+
+def dataset_choice(specification: TaskSpec) -> str:
+    """Hash what of a specification decides which dataset a cell is trained on."""
+    spec = specification.by_content()
+    named = identity(spec)
+    return digest({name: named[name] for name in spec.data_groups if name in named})
 
 
 def describe(configuration: Configuration) -> str:

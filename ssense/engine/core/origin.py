@@ -7,21 +7,45 @@ from typing import ClassVar
 
 from ssense.choices import FeatureKind, GalleryName
 from ssense.data.things.responses import ResponseSpec
+from ssense.engine.core.cell import Configuration
 from ssense.targets.image_features import ImageTowerSpec
 from ssense.targets.text import TextSpec
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatasetOrigin:
+    """One of the datasets that the configurations of a sweep ask for.
+
+    Attributes:
+        digest: Digest of the dataset.
+        changes: The fields by which it differs from the sweep's specification.
+        shards: Folder of the features, below the storage's shards.
+        text: The frozen tower that embeds the sentences.
+        paired: Digest of the sentences that all datasets of the sweep have; empty where they are
+            all that the shards hold.
+    """
+
+    digest: str
+    changes: Configuration
+    shards: str
+    text: TextSpec
+    paired: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordingOrigin:
-    """The origin of a dataset of sentences: a recording, its shards and a text tower.
+    """The origin of the datasets of a sweep over sentences: a recording and a text tower.
 
     Attributes:
         subject: Name of the person recorded, "sub_9".
         title: Title of the movie.
-        shards: Folder of the spectrograms, below the storage's shards.
+        shards: Folder of the features by the sweep's specification, below the storage's shards.
         recording: Where the recording was, for controls that need its signals; the shards say
             which it was.
         text: The frozen tower that embeds the sentences.
+        paired: As for `DatasetOrigin`, of the dataset of the specification.
+        datasets: Every dataset that configurations ask for; none where all cells share that of the
+            specification.
     """
 
     subject: str
@@ -29,6 +53,8 @@ class RecordingOrigin:
     shards: str
     recording: str
     text: TextSpec = field(default_factory=TextSpec)
+    paired: str = ""
+    datasets: tuple[DatasetOrigin, ...] = ()
 
     kind: ClassVar[str] = "sentences"
     test: ClassVar[str] = ""
@@ -38,6 +64,15 @@ class RecordingOrigin:
     def tower(self) -> str:
         """The frozen tower as people read it: "ViT-B-32-quickgelu, openai"."""
         return f"{self.text.model}, {self.text.weights}"
+
+    def dataset(self, wanted: str) -> DatasetOrigin:
+        """The dataset of a digest; that of the specification where none of the others has it."""
+        for each in self.datasets:
+            if each.digest == wanted:
+                return each
+        return DatasetOrigin(
+            digest=wanted, changes={}, shards=self.shards, text=self.text, paired=self.paired
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,22 +1,31 @@
-"""What a sweep compares: families of configurations over the same seeds, on one dataset."""
+"""What a sweep compares: families of configurations over the same seeds and stimuli."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import pairwise, product
 from math import prod
 
-from ssense.engine.core.cell import SIGNATURE_VERSION, Configuration, Level, is_number
+from ssense.engine.core.cell import (
+    SIGNATURE_VERSION,
+    Cell,
+    Configuration,
+    Level,
+    dataset_choice,
+    describe,
+    is_number,
+    signature,
+)
 from ssense.engine.core.checks import check_seeds
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
-from ssense.specification import configured, field_names, identity, plain, unions
+from ssense.specification import configured, field_names, identity, plain, settings, unions
 from ssense.training.tasks import TaskSpec
 
 Levels = tuple[Level, ...]
@@ -39,6 +48,8 @@ class Family:
         name: Name as shown to people.
         levels: Levels by dotted field of the specification; none for the family's single
             configuration {}.
+        needs: Fields that exist only with some levels of a field before them, with these levels, by
+            the name of that field: a field of one kind of a part, where kinds are compared.
 
     Raises:
         UserError: A field has no level, a level twice, or numbers that do not increase.
@@ -46,6 +57,7 @@ class Family:
 
     name: str
     levels: Mapping[str, Levels]
+    needs: Mapping[str, Mapping[str, Levels]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, levels in self.levels.items():
@@ -63,10 +75,48 @@ class Family:
                         "levels in increasing order."
                     )
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many configurations there are to choose from."""
-        return prod(len(levels) for levels in self.levels.values())
+        needed = dict.fromkeys(name for needs in self.needs.values() for name in needs)
+        return sum(
+            prod(
+                len(levels)
+                for name, levels in self.levels.items()
+                if name not in needed and self.has(name, kinds)
+            )
+            for kinds in _combinations({name: self.levels[name] for name in needed})
+        )
+
+    def has(self, name: str, configuration: Configuration) -> bool:
+        """Whether a configuration has a field, by its levels of the fields before that one."""
+        needs = self.needs.get(name, {})
+        return all(configuration.get(other) in levels for other, levels in needs.items())
+
+    def configurations(self) -> Iterator[Configuration]:
+        """Every configuration of the family, in the order of its levels."""
+        return self._continued({}, list(self.levels))
+
+    def _continued(self, begun: Configuration, names: Sequence[str]) -> Iterator[Configuration]:
+        if not names:
+            yield begun
+            return
+        name, *others = names
+        if not self.has(name, begun):
+            yield from self._continued(begun, others)
+            return
+        for level in self.levels[name]:
+            yield from self._continued({**begun, name: level}, others)
+
+    def fault_of(self, configuration: Configuration) -> str:
+        """Why a configuration is none of the family's; empty where it is one."""
+        names = {name for name in self.levels if self.has(name, configuration)}
+        if configuration.keys() != names:
+            return "belongs to no family"
+        for name, value in configuration.items():
+            if value not in self.levels[name]:
+                return f"has {name} {value}, which is not one of the family's levels"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +125,7 @@ class Sweep:
 
     Attributes:
         question: Short name of the question, "masking"; MLflow's experiment has it too.
-        dataset_digest: Digest of the dataset of all cells.
+        dataset_digest: Digest of the dataset of the specification.
         specification: What every cell shares; configurations replace fields of it.
         families: Families to compare with each other.
         configurations: How many configurations the search tries in each family (fewer where a
@@ -85,6 +135,8 @@ class Sweep:
             the first few: from the results before them all. A sweep keeps what it began with.
         spread_proposals: Whether the sampler is told which configurations have no result that it
             may know, so that those of a batch differ more. A sweep keeps what it began with.
+        datasets: Digests of the datasets that configurations may ask for, by `dataset_choice`; none
+            where all cells share that of the specification.
 
     Raises:
         ValueError: None is proposed at once.
@@ -100,6 +152,7 @@ class Sweep:
     seeds: tuple[int, ...]
     proposals_at_once: int = BY_THREES
     spread_proposals: bool = False
+    datasets: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_seeds(self.seeds)
@@ -126,10 +179,35 @@ class Sweep:
         origin = digest(
             SIGNATURE_VERSION,
             self.dataset_digest,
-            identity(self.specification.by_content()),
+            identity(self.specification.by_content(), leave_out=self.specification.data_groups),
             levels,
         )
         return f"{self.question}-{origin[:8]}"
+
+    def dataset_of(self, configuration: Configuration) -> str:
+        """The digest of the dataset that the cells of a configuration are trained on.
+
+        Raises:
+            ValueError: The configuration asks for a dataset that the sweep does not have.
+        """
+        if not self.datasets:
+            return self.dataset_digest
+        choice = dataset_choice(configured(self.specification, configuration))
+        if choice not in self.datasets:
+            raise ValueError(f"the sweep has no dataset for {describe(configuration)}")
+        return self.datasets[choice]
+
+    def all_datasets(self) -> set[str]:
+        """Digests of the datasets that cells may be trained on."""
+        return {*self.datasets.values()} or {self.dataset_digest}
+
+    def signature(self, cell: Cell) -> str:
+        """The signature of a cell on its dataset.
+
+        Raises:
+            ValueError: The sweep has no such configuration.
+        """
+        return signature(cell, self.specification, self.dataset_of(cell.configuration))
 
     def wanted(self, family: Family) -> int:
         """How many configurations of a family belong to the sweep."""
@@ -187,22 +265,58 @@ def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Le
             for value in values:
                 try:
                     from_plain(Level, value)  # type: ignore[arg-type]  # a union
-                    for kinds in _kinds(specification, levels):
+                    for kinds in _kinds_with(name, specification, levels):
                         made = configured(specification, {**kinds, name: value})
                         # A specification is checked by its fields' types when it is read back.
                         from_plain(type(specification), plain(made))
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, UserError) as error:
                     raise UserError(
                         f"family {printable(family)}: {printable(name)} can't be "
                         f"{_shown(value)} ({one_line(error)})."
                     ) from error
 
 
+def needs_of(
+    specification: TaskSpec, levels: Mapping[str, Levels]
+) -> dict[str, Mapping[str, Levels]]:
+    """Which fields of a family exist with some kinds of their part alone, see `Family.needs`.
+
+    Args:
+        specification: What every cell shares.
+        levels: Levels by dotted field, as `check_levels` passes them.
+    """
+    found: dict[str, Mapping[str, Levels]] = {}
+    for name in levels:
+        part = name.partition(".")[0]
+        if part == name or part not in levels or part not in unions(type(specification)):
+            continue
+        having = tuple(k for k in levels[part] if _has(specification, {part: k}, name))
+        if having != levels[part]:
+            found[name] = {part: having}
+    return found
+
+
+def _kinds_with(
+    name: str, specification: TaskSpec, levels: Mapping[str, Levels]
+) -> Sequence[Configuration]:
+    """The choices of kinds with which a field exists; all of them where it never does."""
+    kinds = [*_kinds(specification, levels)]
+    return [each for each in kinds if name in each or _has(specification, each, name)] or kinds
+
+
+def _has(specification: TaskSpec, kinds: Configuration, name: str) -> bool:
+    return name in settings(configured(specification, kinds))
+
+
 def _kinds(specification: TaskSpec, levels: Mapping[str, Levels]) -> Iterator[Configuration]:
     """Every choice of kinds that a family's levels make for the parts of a specification."""
-    named = [name for name in levels if name in unions(type(specification))]
-    for kinds in product(*(levels[name] for name in named)):
-        yield dict(zip(named, kinds, strict=True))
+    kinds = unions(type(specification))
+    return _combinations({name: levels[name] for name in levels if name in kinds})
+
+
+def _combinations(levels: Mapping[str, Levels]) -> Iterator[Configuration]:
+    for values in product(*levels.values()):
+        yield dict(zip(levels, values, strict=True))
 
 
 def _shown(value: object) -> str:

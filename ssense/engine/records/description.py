@@ -57,16 +57,12 @@ class Description:
     def __post_init__(self) -> None:
         if self.origin.kind != self.task:
             raise ValueError(f"its origin is of {self.origin.kind}, its cells train {self.task}")
-        levels = {family.name: family.levels for family in self.sweep.families}
+        families = {family.name: family for family in self.sweep.families}
         for place, row in enumerate(self.rows):
-            known = levels.get(row.family)
-            if known is None or row.configuration.keys() != known.keys():
-                raise ValueError(f"rows[{place}] belongs to no family")
-            for name, value in row.configuration.items():
-                if value not in known[name]:
-                    raise ValueError(
-                        f"rows[{place}]: {name} {value} is not one of the family's levels"
-                    )
+            family = families.get(row.family)
+            fault = family.fault_of(row.configuration) if family else "belongs to no family"
+            if fault:
+                raise ValueError(f"rows[{place}] {fault}")
 
     @property
     def task(self) -> str:

@@ -16,20 +16,20 @@ import heapq
 import threading
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
-from itertools import chain, product
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from itertools import chain
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from ssense.engine.core.cell import Cell, Configuration, Level, label, signature
+from ssense.engine.core.cell import Cell, Configuration, Level, label
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.matrix import Matrix, MatrixRow, State
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import STARTUP_PROPOSALS, Family, Row, Sweep
+from ssense.engine.core.sweep import STARTUP_PROPOSALS, Family, Levels, Row, Sweep
 from ssense.engine.search.race import Policy, Scores, Verdict
 from ssense.errors import UserError
 from ssense.training.loop import SELECTION_METRIC
@@ -89,7 +89,7 @@ def propose(
     study.add_trials([_as_trial(family, *scored) for scored in told])
     taken = [dict(configuration) for configuration, _ in earlier]
     draws = (_ask(study, family) for _ in range(_DRAWS))
-    for configuration in chain(draws, _combinations(family)):
+    for configuration in chain(draws, family.configurations()):
         if configuration not in taken:
             return configuration
     raise AssertionError("a family with free combinations has one to propose")
@@ -128,7 +128,8 @@ class Search:
         self._signatures: dict[tuple[tuple[tuple[str, Level], ...], int], str] = {}
         self._numbers_of: dict[str, list[int]] = {family.name: [] for family in sweep.families}
         self._verdicts: dict[str, Verdict] = {}
-        self._queue: list[tuple[int, int, Cell]] = []  # seeds first: breadth before depth
+        # Of each dataset; seeds first: breadth before depth.
+        self._queues: dict[str, list[tuple[int, int, Cell]]] = defaultdict(list)
         self._open: dict[str, set[str]] = defaultdict(set)  # granted, not settled; by family
         self._granted: set[str] = set()  # by any family; results of no other cells count
         self._counted: list[Record] = []  # of cells granted since the last result came in
@@ -149,27 +150,49 @@ class Search:
         for family in sweep.families:
             self._advance(family)
 
-    def next_cell(self) -> Cell | None:
-        """Hand out the next cell, or None where nothing can start before a running one ends."""
+    def next_cell(self, among: Collection[str] | None = None, prefer: str = "") -> Cell | None:
+        """Hand out the next cell, or None where nothing can start before a running one ends.
+
+        Args:
+            among: Digests of the datasets that are there; None for all.
+            prefer: Digest of a dataset whose cells come first among those of one seed, as a worker
+                has it at hand.
+        """
         with self._lock:
-            if not self._queue:
+            open_queues = {
+                dataset: queue
+                for dataset, queue in self._queues.items()
+                if queue and (among is None or dataset in among)
+            }
+            if not open_queues:
                 return None
-            cell = heapq.heappop(self._queue)[-1]
+            first = min(open_queues.values())
+            at_hand = open_queues.get(prefer, first)
+            queue = at_hand if at_hand[0][0] == first[0][0] else first
+            cell = heapq.heappop(queue)[-1]
             self.running[self.signature(cell)] = cell
             return cell
 
-    def next_ahead(self) -> Cell | None:
+    def asked_datasets(self) -> set[str]:
+        """Digests of the datasets of the cells that wait to be handed out."""
+        with self._lock:
+            return {dataset for dataset, queue in self._queues.items() if queue}
+
+    def next_ahead(self, among: Collection[str] | None = None) -> Cell | None:
         """Hand out a cell that is not granted and may be, or None where there is none.
 
         The lowest seed comes first, and of it the configuration with the best mean. Which cells run
-        ahead changes no decision, no proposal and nothing that is shown.
+        ahead changes no decision, no proposal and nothing that is shown. `among` has the digests of
+        the datasets that are there; None stands for all.
         """
         with self._lock:
             if self._ahead is None:
                 self._ahead = self._list_ahead()
             while self._ahead:
                 name, cell = self._ahead.pop()
-                if not (name in self._granted or name in self.running or self._has_ended(name)):
+                if name in self._granted or name in self.running or self._has_ended(name):
+                    continue
+                if among is None or self.sweep.dataset_of(cell.configuration) in among:
                     self.running[name] = cell
                     return cell
             return None
@@ -401,8 +424,7 @@ class Search:
         """The cell's signature on the sweep's dataset."""
         key = tuple(cell.configuration.items()), cell.seed
         if key not in self._signatures:
-            specification, data = self.sweep.specification, self.sweep.dataset_digest
-            self._signatures[key] = signature(cell, specification, data)
+            self._signatures[key] = self.sweep.signature(cell)
         return self._signatures[key]
 
     def record(self, cell: Cell) -> Record | None:
@@ -460,9 +482,10 @@ class Search:
         cell, place = Cell(record.configuration, record.seed), f"cells/{record.signature}"
         try:
             says = self.signature(cell)
+            dataset = self.sweep.dataset_of(record.configuration)
         except (TypeError, ValueError):
-            says = "of no cell"
-        if says != record.signature or record.dataset_digest != self.sweep.dataset_digest:
+            says, dataset = "of no cell", ""
+        if says != record.signature or record.dataset_digest != dataset:
             problem = f"its configuration, seed or dataset are those of another cell ({says})"
         else:
             return
@@ -545,7 +568,7 @@ class Search:
 
     def _enqueue(self, name: str, cell: Cell) -> None:
         place = self.sweep.seeds.index(cell.seed), self._rows_of[name][0], cell
-        heapq.heappush(self._queue, place)
+        heapq.heappush(self._queues[self.sweep.dataset_of(cell.configuration)], place)
 
     def _list_ahead(self) -> list[tuple[str, Cell]]:
         """Cells that may run ahead, the first of them last, of families that await results."""
@@ -586,7 +609,7 @@ class Search:
         wanted, before = self.sweep.wanted(family), len(estimates)
         if wanted == family.size:
             taken = {tuple(c.items()) for c in self.configurations(family)}
-            for configuration in _combinations(family):
+            for configuration in family.configurations():
                 if tuple(configuration.items()) not in taken:
                     self._add(Row(family.name, configuration))
             return wanted > before
@@ -612,29 +635,39 @@ class Search:
         return before, before + self.sweep.proposals_at_once
 
 
-def _distributions(family: Family) -> dict[str, BaseDistribution]:
-    # TPE sees the place of a level, so that it knows the order whatever the spacing.
-    return {name: IntDistribution(0, len(levels) - 1) for name, levels in family.levels.items()}
+def _distribution(levels: Levels) -> CategoricalDistribution | IntDistribution:
+    # TPE sees the place of a level, so that it knows the order whatever the spacing; names have no
+    # order, and of two levels none matters.
+    places = range(len(levels))
+    if len(levels) > 2 and any(isinstance(level, str) for level in levels):
+        return CategoricalDistribution(places)
+    return IntDistribution(places[0], places[-1])
+
+
+def _suggest(trial: optuna.Trial, name: str, levels: Levels) -> Level:
+    among = _distribution(levels)
+    if isinstance(among, CategoricalDistribution):
+        return levels[trial.suggest_categorical(name, range(len(levels)))]
+    return levels[trial.suggest_int(name, among.low, among.high)]
 
 
 def _ask(study: optuna.Study, family: Family) -> Configuration:
-    trial = study.ask(_distributions(family))
-    return {name: levels[trial.params[name]] for name, levels in family.levels.items()}
+    """Ask for one field after another: some exist only with some levels of those before them."""
+    trial, asked = study.ask(), dict[str, Level]()
+    for name, levels in family.levels.items():
+        if family.has(name, asked):
+            asked[name] = _suggest(trial, name, levels)
+    return asked
 
 
 def _as_trial(
     family: Family, configuration: Configuration, score: float | None
 ) -> optuna.trial.FrozenTrial:
-    places = {name: levels.index(configuration[name]) for name, levels in family.levels.items()}
+    places = {name: family.levels[name].index(level) for name, level in configuration.items()}
     states = optuna.trial.TrialState
     return optuna.trial.create_trial(
         state=states.RUNNING if score is None else states.COMPLETE,
         params=places,
-        distributions=_distributions(family),
+        distributions={name: _distribution(family.levels[name]) for name in places},
         value=score,
     )
-
-
-def _combinations(family: Family) -> Iterator[Configuration]:
-    for values in product(*family.levels.values()):
-        yield dict(zip(family.levels, values, strict=True))

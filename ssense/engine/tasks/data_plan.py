@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, Self
 
 import torch
@@ -15,19 +15,23 @@ from ssense.training.loop import SELECTION_RANK, Examples, Splittable
 
 
 class DataPlan(Splittable, Protocol):
-    """A dataset that is known before it is made: `DatasetPlan` and `ImagePlan`.
+    """Datasets that are known before they are made: `RecordingData` and `ImagePlan`.
 
-    Each is for the specifications of its own task, and for the kinds of split that those have.
+    Each is for the specifications of its own task, and for the kinds of split that those have. Its
+    split is that of all its datasets.
 
     Attributes:
         storage: Storage of what is made.
-        digest: Digest of the dataset.
+        digest: Digest of the dataset of the specification.
+        datasets: Digests of all datasets by `dataset_choice`; none where there is but one.
     """
 
     @property
     def storage(self) -> UPath: ...  # noqa: D102
     @property
     def digest(self) -> str: ...  # noqa: D102
+    @property
+    def datasets(self) -> Mapping[str, str]: ...  # noqa: D102
 
     def covering(self, specification: Any, families: Iterable[Family]) -> Self:
         """Extend the plan by all that the cells of some families need.
@@ -42,27 +46,43 @@ class DataPlan(Splittable, Protocol):
         ...
 
     def examples(self, n: int, device: torch.device) -> Examples:
-        """Made-up examples of the dataset's shapes, to time a training."""
+        """Made-up examples of the shapes of the dataset that a cell takes longest on."""
+        ...
+
+    def lines(self) -> list[str]:
+        """What the datasets are and cost, where there are several; a line each."""
+        ...
+
+    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+        """Refuse datasets that neither disk nor memory has room for, before anything is made.
+
+        Args:
+            wanted: Digests of the datasets.
+            memory: Bytes of memory that cells on a machine share; None where that is not known.
+
+        Raises:
+            UserError: There is not enough room; the message has what is needed.
+        """
         ...
 
     def warm(self, specification: Any, families: Iterable[Family] = ()) -> None:
         """Get what may be missing on a machine without a network, before anything is started."""
         ...
 
-    def is_made(self) -> bool:
-        """Whether nothing is left to `make`."""
+    def is_made(self, wanted: Collection[str]) -> bool:
+        """Whether nothing is left to `make` of some datasets, by digest."""
         ...
 
-    def make(self, *, use_gpus: bool | None = None) -> None:
-        """Compute on the running Ray what cells need."""
+    def make(self, wanted: Collection[str], *, use_gpus: bool | None = None) -> None:
+        """Compute on the running Ray what cells of some datasets need."""
         ...
 
-    def load(self) -> Any:
-        """The dataset."""
+    def load(self, wanted: str) -> Any:
+        """The dataset of a digest."""
         ...
 
     def origin(self) -> Origin:
-        """What the sweep keeps of where the dataset comes from."""
+        """What the sweep keeps of where its datasets come from."""
         ...
 
 

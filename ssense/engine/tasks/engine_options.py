@@ -156,21 +156,29 @@ class EngineOptions:
         Raises:
             UserError: A value is out of range, a level names no field, or weights are no file.
         """
-        from ssense.engine.core.sweep import Family, Sweep, check_levels, proposals_at_once
+        from ssense.engine.core.sweep import (
+            Family,
+            Sweep,
+            check_levels,
+            needs_of,
+            proposals_at_once,
+        )
 
         specification = self.specification()
         check_levels(specification, families)
-        compared = tuple(
-            Family(
-                name=name, levels={field: _found(name, field, of) for field, of in levels.items()}
-            )
-            for name, levels in families.items()
-        )
+        compared = []
+        for name, levels in families.items():
+            needs = needs_of(specification, levels)
+            found = {field: _found(name, field, levels[field]) for field in levels}
+            in_order = {field: found[field] for field in sorted(found, key=needs.__contains__)}
+            compared.append(Family(name=name, levels=in_order, needs=needs))
+        covering = data.covering(specification, compared)
         return Sweep(
             question=question,
-            dataset_digest=data.covering(specification, compared).digest,
+            dataset_digest=covering.digest,
+            datasets=covering.datasets,
             specification=specification,
-            families=compared,
+            families=tuple(compared),
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),
             proposals_at_once=proposals_at_once(self.value("configurations")),

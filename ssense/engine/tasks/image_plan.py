@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -151,14 +151,26 @@ class ImagePlan:
             self._features()
         say_other_code({path: tensor_code(path) for path in self._feature_files()}, feature_code())
 
-    def is_made(self) -> bool:
+    @property
+    def datasets(self) -> dict[str, str]:
+        """None: all cells of a sweep share one dataset."""
+        return {}
+
+    def lines(self) -> list[str]:
+        """Nothing, see `datasets`."""
+        return []
+
+    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+        """Nothing: the responses are in memory already."""
+
+    def is_made(self, wanted: Collection[str]) -> bool:  # noqa: ARG002
         """Nothing is left to make: responses were read, and `warm` embeds the images."""
         return True
 
-    def make(self, *, use_gpus: bool | None = None) -> None:
+    def make(self, wanted: Collection[str], *, use_gpus: bool | None = None) -> None:
         """Nothing, see `is_made`."""
 
-    def load(self) -> ImageDataset:
+    def load(self, wanted: str) -> ImageDataset:  # noqa: ARG002 - there is one
         """The dataset, with everything that its cells need.
 
         Raises:

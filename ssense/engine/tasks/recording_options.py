@@ -28,7 +28,9 @@ from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from ssense.engine.tasks.precompute import DatasetPlan
+    from ssense.data.recordings.segments import SegmentSpec
+    from ssense.engine.tasks.recording_data import RecordingData
+    from ssense.targets.text import TextSpec
     from ssense.training.sentences import AnyEncoderSpec, SentenceSpec
 
 MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
@@ -160,6 +162,7 @@ class RecordingOptions(EngineOptions):
         Raises:
             UserError: A value is out of range.
         """
+        from ssense.engine.tasks.recording_plan import SPECTROGRAMS
         from ssense.training.process import fast_precision, gpus_here
         from ssense.training.sentences import SentenceSpec, TrainingSpec
 
@@ -172,11 +175,26 @@ class RecordingOptions(EngineOptions):
         try:
             return SentenceSpec(
                 split=self.split,
+                data=self._data(),
+                features=SPECTROGRAMS[self.value("spectrogram")],
+                target=self._target(),
                 encoder=self._encoder(),
                 training=TrainingSpec(**values),
             )
         except ValueError as error:
             raise UserError(f"{error}.") from error
+
+    def _data(self) -> SegmentSpec:
+        from ssense.data.recordings.segments import SegmentSpec
+
+        preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
+        line_hz = float(self.line_hz)
+        return dataclasses.replace(preset, electrodes=self.electrodes, line_hz=line_hz)
+
+    def _target(self) -> TextSpec:
+        from ssense.targets.text import TextSpec
+
+        return TextSpec(weights=self.weights("text_weights"))
 
     def _encoder(self) -> AnyEncoderSpec:
         from ssense.model.encoders.own import OwnSpec
@@ -192,26 +210,24 @@ class RecordingOptions(EngineOptions):
         weights = self.weights("encoder_weights")
         return dataclasses.replace(encoder, weights=weights, batch_norm=self.batch_norm)
 
-    def datasets(self) -> Iterator[DatasetPlan]:
+    def datasets(self) -> Iterator[RecordingData]:
         """The recording's, see `plan_recording`."""
-        yield self.plan_dataset()
+        yield self.plan_data()
 
-    def plan_dataset(self) -> DatasetPlan:
-        """The recording's dataset, of a synthetic recording where none is given.
+    def plan_data(self) -> RecordingData:
+        """The data of the recording, of a synthetic one where none is given.
 
         Raises:
             UserError: See `plan_recording`; or given weights are unknown or another model's.
         """
-        from ssense.data.recordings.brain_treebank import SegmentSpec
         from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
         from ssense.files.digest import weights_file
         from ssense.files.storage import is_local, locate, open_storage
         from ssense.model.encoders.spectrogram_encoder import build_encoder
         from ssense.targets.clip import check_file
         from ssense.targets.clip import check_weights as check_tower
-        from ssense.targets.text import TextSpec
 
-        tower = TextSpec(weights=self.weights("text_weights"))
+        tower = self._target()
         if self.text_weights is not None:
             check_tower(tower.model, tower.weights, "text")
             check_file(tower.model, tower.weights, "text")
@@ -222,19 +238,10 @@ class RecordingOptions(EngineOptions):
             source = synthetic_recording(self.synthetic, open_storage(self.storage))
         else:
             source = locate(self.recording)
-        preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
-        spec = dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz))
+        specification, recipe = self.specification(), self.value("spectrogram")
+        named = source, self.subject, self.trial
         try:
-            return plan_recording(
-                source,
-                self.subject,
-                self.trial,
-                spec,
-                self.value("spectrogram"),
-                tower,
-                self.split,
-                self.storage,
-            )
+            return plan_recording(*named, specification, recipe, self.storage)
         except UserError as error:
             if self.recording is None or is_local(source):
                 raise

@@ -1,4 +1,4 @@
-"""The dataset of a recording, as the command line of a sweep asks for it."""
+"""The data of a recording, as the command line of a sweep asks for them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from pathlib import Path
 
 from upath import UPath
 
-from ssense.choices import SpectrogramName, SplitKind
+from ssense.choices import SpectrogramName
 from ssense.cli.screen import console, say, step
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.recordings.brain_treebank import open_recording
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
-from ssense.engine.tasks.precompute import DatasetPlan, fetch_recording, plan_dataset
+from ssense.engine.tasks.dataset_plan import plan_dataset
+from ssense.engine.tasks.feature_making import fetch_recording
+from ssense.engine.tasks.recording_data import RecordingData
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest
 from ssense.files.storage import is_local, open_storage, scratch_folder, upload, write_whole
 from ssense.signal.superlets import SuperletSpec
-from ssense.targets.text import TextSpec
+from ssense.training.sentences import SentenceSpec
 
 WHOLE = "complete"
 """Name of the file that marks a recording in an object store as complete."""
@@ -43,22 +45,18 @@ def plan_recording(
     source: UPath,
     subject: str,
     trial: str,
-    segment_spec: SegmentSpec,
+    specification: SentenceSpec,
     spectrogram: SpectrogramName,
-    tower: TextSpec,
-    split: SplitKind,
     storage: str,
-) -> DatasetPlan:
+) -> RecordingData:
     """Open a recording, choose its sentences, and say what was found.
 
     Args:
         source: Folder of the recording, here or in an object store.
         subject: Subject folder name.
         trial: Which of the subject's recordings.
-        segment_spec: How sentences become segments.
-        spectrogram: Name of the superlet recipe.
-        tower: Frozen tower that embeds the sentences.
-        split: How a seed divides the sentences.
+        specification: What every cell shares, the data among it.
+        spectrogram: Name of the recipe of its features.
         storage: Path or URL of the storage.
 
     Raises:
@@ -67,20 +65,20 @@ def plan_recording(
     """
     with step(f"Reading {subject} {trial}"):
         recording = open_recording(fetch_recording(source, subject, trial), subject, trial)
-    rate_hz = segment_spec.sampling_rate_hz(recording)
+    rate_hz = specification.data.sampling_rate_hz(recording)
     check_spectrogram(spectrogram, f"{subject} {trial}", rate_hz)
     plan = plan_dataset(
         recording,
-        segment_spec,
-        SPECTROGRAMS[spectrogram],
-        tower,
+        specification.data,
+        specification.features,
+        specification.target,
         open_storage(storage),
-        split,
+        specification.split,
         None if is_local(source) else source,
     )
     for line in plan.report.lines(console.width):
         say(line)
-    return plan
+    return RecordingData(own=plan)
 
 
 def check_spectrogram(name: SpectrogramName, recording: str, rate_hz: float) -> None:

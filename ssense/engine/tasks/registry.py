@@ -8,19 +8,20 @@ from typing import Protocol
 from upath import UPath
 
 from ssense.data.dataset import Dataset
+from ssense.data.paired import read_paired
 from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.origin import ImageOrigin, Origin, RecordingOrigin
+from ssense.engine.tasks.dataset_plan import load_dataset
+from ssense.engine.tasks.feature_making import DATA_REPORT
 from ssense.engine.tasks.image_plan import plan_images
-from ssense.engine.tasks.precompute import DATA_REPORT, load_dataset
 from ssense.training.tasks import TaskData
 
 
 class KeptData(Protocol):
     """The data that a sweep was trained on, as far as the storage still has them."""
 
-    @property
-    def parts(self) -> str:
-        """What must have changed, for a message, where they are another dataset now."""
+    def parts(self, wanted: str) -> str:
+        """What must have changed, for a message, where the dataset of a digest is another now."""
         ...
 
     @property
@@ -28,8 +29,8 @@ class KeptData(Protocol):
         """The report on the data, to be shown beside the sweep; None without one."""
         ...
 
-    def load(self) -> TaskData:
-        """The dataset.
+    def load(self, wanted: str) -> TaskData:
+        """The dataset of a digest.
 
         Raises:
             UserError: It can't be read.
@@ -42,20 +43,19 @@ class _Sentences:
     origin: RecordingOrigin
     storage: UPath
 
-    @property
-    def parts(self) -> str:
-        return f"shards of {self._shards}, or the text weights {self.origin.text.weights},"
+    def parts(self, wanted: str) -> str:
+        made = self.origin.dataset(wanted)
+        folder = self.storage / "shards" / made.shards
+        return f"shards of {folder}, or the text weights {made.text.weights},"
 
     @property
     def report(self) -> UPath:
-        return self._shards / DATA_REPORT
+        return self.storage / "shards" / self.origin.shards / DATA_REPORT
 
-    @property
-    def _shards(self) -> UPath:
-        return self.storage / "shards" / self.origin.shards
-
-    def load(self) -> Dataset:
-        return load_dataset(self.origin.shards, self.origin.text, self.storage)
+    def load(self, wanted: str) -> Dataset:
+        made = self.origin.dataset(wanted)
+        paired = read_paired(self.storage, made.paired) if made.paired else None
+        return load_dataset(made.shards, made.text, self.storage, paired)
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,14 @@ class _Images:
     origin: ImageOrigin
     storage: UPath
 
-    parts = "responses, images or tower"
     report = None
 
-    def load(self) -> ImageDataset:
-        return plan_images(self.origin.source, self.storage).load()
+    def parts(self, wanted: str) -> str:  # noqa: ARG002 - there is one dataset
+        return "responses, images or tower"
+
+    def load(self, wanted: str) -> ImageDataset:  # noqa: ARG002
+        plan = plan_images(self.origin.source, self.storage)
+        return plan.load(plan.digest)
 
 
 def kept_data(origin: Origin, storage: UPath) -> KeptData:

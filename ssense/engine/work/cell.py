@@ -6,15 +6,16 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.record import Record
+from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_digest, provenance
 from ssense.errors import UserError, one_line
@@ -30,37 +31,61 @@ _CIRCUMSTANCES = ("signature", "device", "versions", "threads", "instructions", 
 """What the bits of a result depend on; a checkpoint of other circumstances is not used."""
 
 
+_DATA_SHARE = 0.5
+"""Share of a cell's part of a GPU's memory that datasets may take, of which one is in use."""
+
+
 class CellTrainable(tune.Trainable):
     """Trains the cell named by its configuration, writes it to the ledger, and is done.
 
-    Ray keeps the process and hands it the next cell, so the dataset stays on the device.
+    Ray keeps the process and hands it the next cell, so datasets stay on the device.
     """
 
     def setup(  # type: ignore[override]  # Ray hands over the others by name
         self,
         config: dict[str, Any],
-        dataset: Data,
-        specification: TaskSpec,
+        datasets: Mapping[str, ray.ObjectRef[Any]],
+        sweep: Sweep,
         ledger: Ledger,
         threads: int,
         gpus: float,
         code: str,
     ) -> None:
-        """Keep what is given; `dataset` comes out of the node's object store.
+        """Keep what is given; `datasets` are in the machine's object store, by their digests.
 
         Ray reports an error here only as the death of a worker, so everything else is in `step`.
         """
         self._code = code
-        self._dataset = dataset
+        self._datasets = datasets
         self._gpus = gpus
-        self._specification = specification
+        self._sweep = sweep
         self._ledger = ledger
         self._threads = threads
         self._cell = Cell(**config)
+        self._held: dict[str, tuple[Data, OnDevice]] = {}  # the one used last comes last
 
-    @cached_property
-    def _pairs(self) -> OnDevice:
-        return self._dataset.on(assigned_device(self._gpus))
+    def _data(self) -> tuple[Data, OnDevice]:
+        """The dataset of the cell, and all of its examples on the device."""
+        wanted = self._sweep.dataset_of(self._cell.configuration)
+        held = self._held.pop(wanted, None)
+        if held is None:
+            dataset, device = ray.get(self._datasets[wanted]), assigned_device(self._gpus)
+            self._make_room(dataset.nbytes, device)
+            held = dataset, dataset.on(device)
+        self._held[wanted] = held
+        return held
+
+    def _make_room(self, needed: int, device: torch.device) -> None:
+        """Drop datasets that were not used for longest, if another does not fit beside them.
+
+        On a CPU they are the object store's, which this process takes no copy of.
+        """
+        if device.type == "cpu":
+            return
+        whole = torch.cuda.get_device_properties(device).total_memory
+        room = _DATA_SHARE * min(self._gpus, 1.0) * whole - needed
+        while self._held and sum(data.nbytes for data, _ in self._held.values()) > room:
+            del self._held[next(iter(self._held))]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next cell."""
@@ -80,7 +105,8 @@ class CellTrainable(tune.Trainable):
                 "Install the same one there; if you have edited it, run the same command again."
             )
         reset_process(self._cell.seed, self._threads)
-        record = run_cell(self._cell, self._dataset, self._pairs, self._specification, self._ledger)
+        dataset, pairs = self._data()
+        record = run_cell(self._cell, dataset, pairs, self._sweep.specification, self._ledger)
         return {"done": True, "record": record}
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,6 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from ssense.cli.screen import say
-from ssense.data.dataset import Dataset
-from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell, label
 from ssense.engine.core.record import Record
@@ -145,8 +143,11 @@ class CellSearcher(Searcher):
         on_record: OnRecord,
         at_once: Callable[[], int],
         slots_ahead: Callable[[], int] | None = None,
+        datasets: Collection[str] | None = None,
     ) -> None:
         """Hand out the cells of a search, `at_once` at a time, which is asked again and again.
+
+        Only cells of `datasets`, by digest, are handed out; None stands for all.
 
         A cell runs ahead where fewer than `slots_ahead` are handed out: as many as run at a time,
         so that none of them waits before one that is granted later. None runs ahead without it.
@@ -160,6 +161,8 @@ class CellSearcher(Searcher):
         self._cells: dict[str, Cell] = {}
         self._at_once = at_once
         self._slots_ahead = slots_ahead
+        self._datasets = datasets
+        self._freed: list[str] = []  # datasets of workers whose cells have ended
         self._reaching: set[str] = set()  # workers whose records arrive
         self._uncopied = 0
 
@@ -183,9 +186,13 @@ class CellSearcher(Searcher):
         return vars(cell).copy()
 
     def _next_cell(self) -> Cell | None:
-        granted = self._search.next_cell()
-        slots = self._slots_ahead() if granted is None and self._slots_ahead else 0
-        return self._search.next_ahead() if len(self._cells) < slots else granted
+        # Tune gives the next cell to the worker that was freed first, which has a dataset at hand.
+        at_hand = self._freed.pop(0) if self._freed else ""
+        granted = self._search.next_cell(self._datasets, at_hand)
+        if granted is not None or self._slots_ahead is None or self._search.asked_datasets():
+            return granted  # what waits for a dataset comes before what may never be asked for
+        slots = self._slots_ahead()
+        return self._search.next_ahead(self._datasets) if len(self._cells) < slots else None
 
     def take_back(self, trial_id: str) -> None:
         """Take back a cell that waits for a machine and must not start any more."""
@@ -199,7 +206,8 @@ class CellSearcher(Searcher):
     ) -> None:
         """Take in the record; of a worker that died or broke, `lost` is told next."""
         if not error and result and trial_id in self._cells:
-            del self._cells[trial_id]
+            cell = self._cells.pop(trial_id)
+            self._freed.append(self._search.sweep.dataset_of(cell.configuration))
             self._take(result["record"])
 
     def lost(self, trial_id: str, error: Exception | None) -> None:
@@ -281,7 +289,7 @@ class CellSearcher(Searcher):
             configuration=dict(cell.configuration),
             seed=cell.seed,
             status="failed",
-            dataset_digest=self._search.sweep.dataset_digest,
+            dataset_digest=self._search.sweep.dataset_of(cell.configuration),
             code_digest=code_digest(),
             reason=f"{retries + 1} times in a row, {describe_loss(cause)}",
         )
@@ -362,7 +370,7 @@ def describe_loss(cause: Exception | None) -> str:
 
 def train_cells(
     search: Search,
-    dataset: Dataset | ImageDataset,
+    datasets: Mapping[str, ray.ObjectRef[Any]],
     ledger: Ledger,
     resources: Resources,
     budget: Budget,
@@ -370,11 +378,11 @@ def train_cells(
     *,
     ahead: bool = False,
 ) -> None:
-    """Train every cell that the search hands out, on the running Ray.
+    """Train every cell that the search hands out of some datasets, on the running Ray.
 
     Args:
         search: Search of the sweep; it is left with all results.
-        dataset: Dataset to put into the object store once; the workers of a node share it.
+        datasets: Datasets in the object store, by digest; the workers of a machine share them.
         ledger: Ledger in which workers keep finished cells.
         resources: Resources of one cell.
         budget: Budget at which no further cell is started.
@@ -388,15 +396,17 @@ def train_cells(
     """
     trainable = tune.with_parameters(
         CellTrainable,
-        dataset=dataset,
-        specification=search.sweep.specification,
+        datasets=dict(datasets),
+        sweep=search.sweep,
         ledger=ledger,
         threads=resources.cpus,
         gpus=resources.gpus,
         code=code_digest(),
     )
     slots_ahead = resources.slots if ahead else None
-    searcher = CellSearcher(search, ledger, budget, on_record, resources.at_once, slots_ahead)
+    searcher = CellSearcher(
+        search, ledger, budget, on_record, resources.at_once, slots_ahead, datasets.keys()
+    )
     with scratch_folder(own_home()) as scratch:
         tune.run(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),

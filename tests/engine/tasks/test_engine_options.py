@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ class Planned:
     """A dataset as far as a sweep's definition looks at it."""
 
     digest = "0"
+    datasets: ClassVar[dict[str, str]] = {}
 
     def covering(self, *_):
         return self

@@ -20,6 +20,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.work.cell import run_cell
+from ssense.engine.work.shared_data import shared
 from ssense.engine.work.workers import Resources, train_cells
 from ssense.errors import UserError
 from ssense.model.encoders.spectrogram_encoder import Precision
@@ -54,7 +55,12 @@ def train(search: Search, dataset, ledger: Ledger) -> list[Record]:
     records: list[Record] = []
     resources = Resources(cpus=1, gpus=0)
     train_cells(
-        search, dataset, ledger, resources, Budget(), lambda record, _: records.append(record)
+        search,
+        shared(dataset),
+        ledger,
+        resources,
+        Budget(),
+        lambda record, _: records.append(record),
     )
     return records
 

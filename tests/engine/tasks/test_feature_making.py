@@ -24,14 +24,10 @@ from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording, r
 from ssense.data.recordings.transcript import ACOUSTIC_SUMMARIES
 from ssense.data.shards import FIGURE, LEAST_SHARDS, read_manifest, read_shards, shard_name
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
-from ssense.engine.tasks import precompute
-from ssense.engine.tasks.precompute import (
-    DatasetPlan,
-    ShardTask,
-    load_dataset,
-    make_shards,
-    plan_dataset,
-)
+from ssense.engine.tasks import feature_making, recording_data
+from ssense.engine.tasks.dataset_plan import DatasetPlan, load_dataset, plan_dataset
+from ssense.engine.tasks.feature_making import OnShard, ShardTask, make_shards
+from ssense.engine.tasks.recording_data import RecordingData
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.errors import UserError
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
@@ -49,14 +45,14 @@ DRIVER = """
 import os, pickle, sys
 from pathlib import Path
 import ray
-from ssense.engine.tasks.precompute import make_shards
+from ssense.engine.tasks.feature_making import make_shards
 from ssense.engine.work.workers import quiet_ray
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
 quiet_ray()
 ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 plan = pickle.loads(Path(sys.argv[1]).read_bytes())
-make_shards(plan, lambda done, _: print(done, flush=True))
+make_shards(plan.features, plan.report, lambda done, _: print(done, flush=True))
 print("finished", flush=True)
 """
 
@@ -74,34 +70,44 @@ def plan_of(folder: Path, storage: Path, superlets: SuperletSpec = SMALL) -> Dat
     return plan_dataset(recording, SegmentSpec.literal(), superlets, text, UPath(storage))
 
 
+def make(plan: DatasetPlan, on_shard: OnShard = lambda *_: None) -> None:
+    make_shards(plan.features, plan.report, on_shard)
+
+
 def test_shards_hold_the_spectrograms_of_the_segments(recording_folder, tmp_path):
     plan = plan_of(recording_folder, tmp_path)
     calls = []
-    make_shards(plan, on_shard=lambda done, total: calls.append((done, total)))
-    columns, spectrograms = read_shards(plan.shard_folder)
+    make(plan, lambda done, total: calls.append((done, total)))
+    columns, spectrograms = read_shards(plan.features.folder)
     assert calls == [(done, LEAST_SHARDS) for done in range(1, LEAST_SHARDS + 1)]
     assert spectrograms.shape == plan.shape
-    assert tuple(columns["text"]) == plan.segments.text
-    assert columns["onset_s"] == plan.segments.onset_s.tolist()
-    sound = plan.recording.transcript.acoustics(plan.segments.sentence_idx)
+    assert tuple(columns["text"]) == plan.features.segments.text
+    assert columns["onset_s"] == plan.features.segments.onset_s.tolist()
+    sound = plan.features.recording.transcript.acoustics(plan.features.segments.sentence_idx)
     assert set(sound) == set(ACOUSTIC_SUMMARIES)
     for name, values in sound.items():
         np.testing.assert_array_equal(np.array(columns[name], np.float64), values)
-    rows = [0, 70, len(plan.segments) - 1]
-    signals = read_segments(plan.recording, plan.segments, plan.segment_spec, rows)
-    wanted = spectrogram(signals, plan.recording.sampling_rate_hz, SMALL).numpy()
+    rows = [0, 70, len(plan.features.segments) - 1]
+    signals = read_segments(
+        plan.features.recording, plan.features.segments, plan.features.data, rows
+    )
+    wanted = spectrogram(signals, plan.features.recording.sampling_rate_hz, SMALL).numpy()
     np.testing.assert_allclose(spectrograms[rows], wanted, atol=2e-3)
 
 
 def test_padding_is_left_out_where_the_specification_says_so(recording_folder, tmp_path):
     padded_after = dataclasses.replace(SMALL, pad_domain="spec")
     plan = plan_of(recording_folder, tmp_path, padded_after)
-    make_shards(plan, on_shard=lambda *_: None)
-    _, spectrograms = read_shards(plan.shard_folder)
-    lengths = plan.segments.stop - plan.segments.start
+    make(plan)
+    _, spectrograms = read_shards(plan.features.folder)
+    lengths = plan.features.segments.stop - plan.features.segments.start
     for row in (int(np.argmin(lengths)), int(np.argmax(lengths))):
-        (alone,) = read_segments(plan.recording, plan.segments, plan.segment_spec, [row])
-        wanted = spectrogram(alone[:, : lengths[row]], plan.recording.sampling_rate_hz, SMALL)
+        (alone,) = read_segments(
+            plan.features.recording, plan.features.segments, plan.features.data, [row]
+        )
+        wanted = spectrogram(
+            alone[:, : lengths[row]], plan.features.recording.sampling_rate_hz, SMALL
+        )
         frames = wanted.shape[-1]
         np.testing.assert_allclose(spectrograms[row, ..., :frames], wanted, atol=2e-3)
         assert not spectrograms[row, ..., frames:].any()
@@ -109,20 +115,20 @@ def test_padding_is_left_out_where_the_specification_says_so(recording_folder, t
 
 def test_the_manifest_says_where_the_shards_come_from(recording_folder, tmp_path):
     plan = plan_of(recording_folder, tmp_path)
-    make_shards(plan, on_shard=lambda *_: None)
-    manifest = read_manifest(plan.shard_folder)
-    assert manifest.digest == plan.shard_folder.name
-    assert manifest.origin["recording"] == plan.recording.digest
+    make(plan)
+    manifest = read_manifest(plan.features.folder)
+    assert manifest.digest == plan.features.folder.name
+    assert manifest.origin["recording"] == plan.features.recording.digest
     assert manifest.settings["superlets"]["n_frequencies"] == SMALL.n_frequencies
-    assert manifest.dropped == plan.segments.dropped
-    assert tuple(manifest.electrodes) == plan.segments.electrodes
+    assert manifest.dropped == plan.features.segments.dropped
+    assert tuple(manifest.electrodes) == plan.features.segments.electrodes
     assert manifest.sampling_rate_hz == 512
-    assert manifest.sources.keys() == plan.recording.files.keys()
-    stored = sorted(path.name for path in plan.shard_folder.iterdir())
+    assert manifest.sources.keys() == plan.features.recording.files.keys()
+    stored = sorted(path.name for path in plan.features.folder.iterdir())
     assert stored == sorted(FOR_PEOPLE | {"manifest.json", *(s.name for s in manifest.shards)})
-    report = json.loads((plan.shard_folder / "data_report.json").read_text())
-    assert report["sentences"]["kept"] == len(plan.segments)
-    about = pq.read_schema(Path(str(plan.shard_folder)) / "part-00000.parquet").metadata
+    report = json.loads((plan.features.folder / "data_report.json").read_text())
+    assert report["sentences"]["kept"] == len(plan.features.segments)
+    about = pq.read_schema(Path(str(plan.features.folder)) / "part-00000.parquet").metadata
     assert tuple(json.loads(about[b"shape"])) == plan.shape[1:]
 
 
@@ -130,41 +136,41 @@ def test_a_second_run_reuses_them_and_another_storage_gets_the_same_bytes(
     recording_folder, tmp_path
 ):
     plan = plan_of(recording_folder, tmp_path / "a")
-    make_shards(plan, on_shard=lambda *_: None)
-    before = {path.name: path.stat().st_mtime_ns for path in plan.shard_folder.iterdir()}
-    make_shards(plan, on_shard=lambda *_: pytest.fail("computed again"))
-    assert before == {path.name: path.stat().st_mtime_ns for path in plan.shard_folder.iterdir()}
+    make(plan)
+    before = {path.name: path.stat().st_mtime_ns for path in plan.features.folder.iterdir()}
+    make(plan, lambda *_: pytest.fail("computed again"))
+    assert before == {path.name: path.stat().st_mtime_ns for path in plan.features.folder.iterdir()}
     twin = plan_of(recording_folder, tmp_path / "b")
-    make_shards(twin, on_shard=lambda *_: None)
-    for path in plan.shard_folder.iterdir():
-        assert path.read_bytes() == (twin.shard_folder / path.name).read_bytes()
+    make(twin)
+    for path in plan.features.folder.iterdir():
+        assert path.read_bytes() == (twin.features.folder / path.name).read_bytes()
 
 
 def test_workers_make_what_this_process_makes(recording_folder, tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     here, there = (plan_of(recording_folder, tmp_path / name) for name in ("here", "there"))
-    make_shards(here, on_shard=lambda *_: None)
+    make(here)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
-    monkeypatch.setattr(precompute, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(precompute, "_here", None)
-    make_shards(there, on_shard=lambda *_: None)
-    assert contents(here.shard_folder) == contents(there.shard_folder)
+    monkeypatch.setattr(feature_making, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(feature_making, "_here", None)
+    make(there)
+    assert contents(here.features.folder) == contents(there.features.folder)
 
 
 def test_only_what_is_missing_damaged_or_foreign_is_made_again(recording_folder, tmp_path):
     plan = plan_of(recording_folder, tmp_path)
-    make_shards(plan, on_shard=lambda *_: None)
-    folder = Path(str(plan.shard_folder))
+    make(plan)
+    folder = Path(str(plan.features.folder))
     whole = contents(folder)
     (folder / "manifest.json").unlink()
     (folder / shard_name(0)).unlink()
     (folder / shard_name(1)).write_bytes(whole[shard_name(1)][:-100])
     shutil.copy(folder / shard_name(4), folder / shard_name(2))
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert not plan.is_made()
-    make_shards(plan, on_shard=lambda *_: None)
+    assert not plan.features.is_made()
+    make(plan)
     assert contents(folder) == whole
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     made = {name for name in whole if after[name] != before.get(name)}
@@ -176,34 +182,39 @@ def test_shards_of_another_version_of_the_code_are_said_to_be_so(
     recording_folder, tmp_path, monkeypatch, capsys
 ):
     plan = plan_of(recording_folder, tmp_path)
-    plan.make()
+    data = RecordingData(own=plan)
+    data.make([plan.digest])
     capsys.readouterr()
-    plan.make()
+    data.make([plan.digest])
     assert "version of the code" not in capsys.readouterr().out
-    monkeypatch.setattr(precompute, "feature_code", lambda: "0" * 32)
-    plan.make()
+    monkeypatch.setattr(recording_data, "feature_code", lambda: "0" * 32)
+    data.make([plan.digest])
     said = capsys.readouterr().out
     assert "there already\n  computed by another version of the code. If it computes" in said
-    assert f"delete {plan.shard_folder}." in said
+    assert f"delete {plan.features.folder}." in said
 
 
 def test_other_sentences_or_samples_under_the_same_specification_are_other_shards(
     recording_folder, tmp_path
 ):
     plan = plan_of(recording_folder, tmp_path)
-    fewer = dataclasses.replace(plan.segments, stop=plan.segments.stop - 1)
-    assert dataclasses.replace(plan, segments=fewer).digest != plan.digest
+    fewer = dataclasses.replace(plan.features.segments, stop=plan.features.segments.stop - 1)
     assert (
-        dataclasses.replace(plan, segments=dataclasses.replace(plan.segments)).digest == plan.digest
+        dataclasses.replace(
+            plan, features=dataclasses.replace(plan.features, segments=fewer)
+        ).digest
+        != plan.digest
     )
+    same = dataclasses.replace(plan.features, segments=dataclasses.replace(plan.features.segments))
+    assert dataclasses.replace(plan, features=same).digest == plan.digest
 
 
 def test_memory_that_does_not_suffice_is_one_line(recording_folder, tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("ssense.engine.tasks.precompute.spectrogram", full)
-    task = ShardTask(plan_of(recording_folder, tmp_path))
+    monkeypatch.setattr("ssense.engine.tasks.feature_making.spectrogram", full)
+    task = ShardTask(plan_of(recording_folder, tmp_path).features)
     error = task({"shard": 0, "first": 0, "last": 2})["error"]
     assert "can't compute spectrograms (CUDA out of memory. Tried to allocate 2.00 GiB). " in error
     assert "\n" not in error
@@ -211,11 +222,11 @@ def test_memory_that_does_not_suffice_is_one_line(recording_folder, tmp_path, mo
 
 def test_shards_under_a_false_name_are_not_loaded(recording_folder, tmp_path):
     plan = plan_of(recording_folder, tmp_path)
-    make_shards(plan, on_shard=lambda *_: None)
-    false = plan.shard_folder.with_name("0123456789abcdef")
-    shutil.copytree(plan.shard_folder, false)
+    make(plan)
+    false = plan.features.folder.with_name("0123456789abcdef")
+    shutil.copytree(plan.features.folder, false)
     with pytest.raises(UserError, match="was made from") as error:
-        load_dataset(false.name, plan.text_spec, plan.storage)
+        load_dataset(false.name, plan.target, plan.storage)
     assert str(false) in str(error.value)
 
 
@@ -266,15 +277,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 def undisturbed(recording_folder, tmp_path_factory, local_ray) -> dict[str, bytes]:
     assert local_ray is None  # it only has to run
     plan = plan_of(recording_folder, tmp_path_factory.mktemp("undisturbed"), SLOW)
-    make_shards(plan, on_shard=lambda *_: None)
-    return contents(plan.shard_folder)
+    make(plan)
+    return contents(plan.features.folder)
 
 
 def test_a_killed_driver_is_taken_up_and_a_killed_worker_does_not_matter(
     recording_folder, tmp_path, undisturbed
 ):
     plan = plan_of(recording_folder, tmp_path, SLOW)
-    folder = Path(str(plan.shard_folder))
+    folder = Path(str(plan.features.folder))
     with driver(plan) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "1\n"
@@ -304,7 +315,7 @@ def test_two_drivers_at_once_leave_one_whole_result(recording_folder, tmp_path, 
     with driver(plan) as one, driver(plan) as other:
         outputs = [process.communicate(timeout=300)[0] for process in (one, other)]
     assert all(output.endswith("finished\n") for output in outputs)
-    assert contents(plan.shard_folder) == undisturbed
+    assert contents(plan.features.folder) == undisturbed
 
 
 def test_an_unreadable_signal_is_one_line_out_of_the_workers(recording_folder, tmp_path):
@@ -316,9 +327,9 @@ def test_an_unreadable_signal_is_one_line_out_of_the_workers(recording_folder, t
         middle = len(file["data/electrode_1"]) // 2
         file["data/electrode_1"][middle : middle + 5000] = np.nan
     with pytest.raises(UserError, match="electrode_1") as error:
-        make_shards(plan, on_shard=lambda *_: None)
+        make(plan)
     assert "\n" not in str(error.value)
-    assert not plan.is_made()
+    assert not plan.features.is_made()
 
 
 def test_the_digest_follows_recording_and_specifications(recording_folder, tmp_path):
@@ -343,15 +354,13 @@ def test_too_few_sentences_for_a_split(tmp_path):
 def test_text_embeddings_of_another_version_of_the_code_are_said_to_be_so(
     recording_folder, tmp_path, monkeypatch, capsys
 ):
-    plan, spec = (
-        plan_of(recording_folder, tmp_path),
-        SentenceSpec(encoder=ResNetSpec(weights="random")),
-    )
-    plan.warm(spec)
-    plan.warm(spec)
+    data = RecordingData(own=plan_of(recording_folder, tmp_path))
+    spec = SentenceSpec(encoder=ResNetSpec(weights="random"))
+    data.warm(spec)
+    data.warm(spec)
     assert "version of the code" not in capsys.readouterr().out
-    monkeypatch.setattr(precompute, "embedding_code", lambda: "0" * 32)
-    plan.warm(spec)
+    monkeypatch.setattr(recording_data, "embedding_code", lambda: "0" * 32)
+    data.warm(spec)
     (kept,) = (path for path in (tmp_path / "text").iterdir() if "tokens" not in path.name)
     said = "".join(capsys.readouterr().out.split())
     line = f"computed by another version of the code. If it computes otherwise now, delete {kept}."

@@ -1,0 +1,145 @@
+"""What the datasets of a sweep take: time to make, room on a disk and in memory."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from upath import UPath
+
+from ssense.cli.screen import duration
+from ssense.engine.core.cell import Configuration, describe
+from ssense.engine.tasks.dataset_plan import DatasetPlan
+from ssense.engine.tasks.feature_plan import FeaturePlan
+from ssense.errors import UserError, counted
+from ssense.files.storage import is_local
+from ssense.signal.superlets import spectrogram
+from ssense.training.process import usable_cores
+
+_PROBED = 8  # segments of a probe, as many as a row group has
+_IN_TRANSFORM = 0.7  # of the making; the rest reads, filters and writes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A dataset that configurations ask for.
+
+    Attributes:
+        changes: The fields by which it differs from that of the specification.
+        plan: The dataset before it is made.
+    """
+
+    changes: Configuration
+    plan: DatasetPlan
+
+    @property
+    def name(self) -> str:
+        """What it is called where datasets are told apart: "bipolar", "context after s 2"."""
+        return describe(self.changes) if self.changes else "as specified"
+
+
+def choice_lines(own: DatasetPlan, choices: Sequence[Choice]) -> list[str]:
+    """Say what the datasets are, what each takes and which sentences each lacks, a line each.
+
+    Args:
+        own: The dataset of the specification.
+        choices: All that configurations ask for.
+    """
+    n_kept, n_own = len(own.rows), len(own.features.segments)
+    whole = "" if n_kept == n_own else f" (of {n_own:,} of the specification's own)"
+    size = _gigabytes(sum(choice.plan.nbytes for choice in choices))
+    return [
+        f"  data: {counted(len(choices), 'dataset')} of the same {counted(n_kept, 'sentence')}"
+        f"{whole}, {size} in memory",
+        *(f"    {choice.name}: {_made_of(choice)}{_lost(own, choice)}" for choice in choices),
+    ]
+
+
+def _made_of(choice: Choice) -> str:
+    features = choice.plan.features
+    _, electrodes, frequencies, frames = features.shape
+    size = f"{counted(electrodes, 'electrode')}, {frequencies} x {frames}"
+    if features.is_made():
+        return f"{size}, there already"
+    return f"{size}, to make: {_gigabytes(features.nbytes)}, about {duration(_seconds(features))}"
+
+
+def _lost(own: DatasetPlan, choice: Choice) -> str:
+    """Sentences of the specification's own dataset that a choice does not keep, by reason."""
+    lost = choice.plan.features.segments.left_out
+    reasons = Counter(
+        lost[number] for number in own.features.segments.sentence_idx.tolist() if number in lost
+    )
+    listed = ", ".join(f"{why}: {n}" for why, n in reasons.items())
+    return f"; lacks {counted(reasons.total(), 'sentence')} ({listed})" if reasons else ""
+
+
+def _seconds(features: FeaturePlan) -> float:
+    """Estimate what making features takes on the cores of this machine, by a short probe."""
+    n_sentences, n_electrodes, *_ = features.shape
+    n_probed = min(_PROBED, n_sentences)
+    noise = torch.from_numpy(
+        np.random.default_rng(0).standard_normal(
+            (n_probed, features.segments.n_samples), np.float32
+        )
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(2):  # the first also plans the transform
+            start = time.perf_counter()
+            spectrogram(noise, features.sampling_rate_hz, features.recipe)
+            seconds = time.perf_counter() - start
+    finally:
+        torch.set_num_threads(threads)
+    segments = n_sentences * n_electrodes / n_probed
+    return seconds * segments / _IN_TRANSFORM / usable_cores()
+
+
+def check_room(plans: Iterable[DatasetPlan], storage: UPath, memory: int | None) -> None:
+    """Refuse datasets that neither disk nor memory has room for, before anything is made.
+
+    Args:
+        plans: The datasets.
+        storage: Storage that will have their features.
+        memory: Bytes of memory that cells on a machine share; None where that is not known.
+
+    Raises:
+        UserError: There is not enough room; the message has what is needed.
+    """
+    plans = list(plans)
+    needed = sum(plan.nbytes for plan in plans)
+    datasets = counted(len(plans), "dataset takes", "datasets take")
+    if memory is not None and needed > memory:
+        raise UserError(
+            f"{datasets} {_gigabytes(needed)} of memory on every machine, and cells can share "
+            f"{_gigabytes(memory)}. Give fewer levels of the data, or coarser features."
+        )
+    missing = {each.folder: each for plan in plans if not (each := plan.features).is_made()}
+    to_write = sum(features.nbytes for features in missing.values())
+    free = _free_bytes(storage)
+    if free is not None and to_write > free:
+        raise UserError(
+            f"{storage} has {_gigabytes(free)} free, and {counted(len(missing), 'dataset')} to "
+            f"make: {_gigabytes(to_write)}. Make room, or give another storage."
+        )
+
+
+def _free_bytes(storage: UPath) -> int | None:
+    """Free bytes of the disk of a storage; None in an object store."""
+    if not is_local(storage):
+        return None
+    there = Path(str(storage)).absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def _gigabytes(n: float) -> str:
+    return f"{n / 1e9:.2g} GB" if n >= 1e8 else f"{n / 1e6:.0f} MB"

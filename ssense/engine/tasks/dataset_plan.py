@@ -1,0 +1,290 @@
+"""One dataset of sentences: planned before it is made, and loaded once it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+from upath import UPath
+
+from ssense.choices import SplitKind
+from ssense.data import shards
+from ssense.data.dataset import Dataset, Pairs
+from ssense.data.paired import PairedStimuli
+from ssense.data.recordings.brain_treebank import Recording, SegmentSpec, select_segments
+from ssense.data.recordings.data_report import DataReport, data_report
+from ssense.data.repeats import TowerTexts, repeat_groups
+from ssense.data.splits import Split, split_sentences
+from ssense.engine.tasks.data_plan import first_poor_split
+from ssense.engine.tasks.feature_plan import FeaturePlan, spans_s
+from ssense.errors import UserError, counted, printable
+from ssense.files.digest import digest
+from ssense.signal.superlets import SuperletSpec
+from ssense.targets.clip import embedding_dimensions
+from ssense.targets.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
+from ssense.training.loop import SELECTION_RANK
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetPlan:
+    """What a dataset will be, known before anything of it is computed.
+
+    Attributes:
+        features: The features of its sentences.
+        target: The frozen tower that embeds them.
+        paired: The sentences that all datasets of a sweep have; None where this is the only one,
+            and has all that its features are of.
+    """
+
+    features: FeaturePlan
+    target: TextSpec
+    paired: PairedStimuli | None = None
+
+    @property
+    def storage(self) -> UPath:
+        """Storage of what is made."""
+        return self.features.storage
+
+    @property
+    def _texts(self) -> UPath:
+        return self.storage / "text"
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The rows of the features that the dataset has, int64 [N]."""
+        found = self.features.segments.sentence_idx
+        return np.arange(len(found)) if self.paired is None else self.paired.rows_in(found)
+
+    @cached_property
+    def stimuli(self) -> tuple[str, ...]:
+        """The N sentences."""
+        return tuple(self.features.segments.text[row] for row in self.rows.tolist())
+
+    @cached_property
+    def digest(self) -> str:
+        """The dataset's digest."""
+        paired = self.paired.digest if self.paired else ""
+        return dataset_digest(self.features.folder.name, self.stimuli, self.target, paired)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Sentences, electrodes, frequencies and frames."""
+        return len(self.rows), *self.features.shape[1:]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dataset in memory, all but some thousands for each sentence."""
+        return 2 * int(np.prod(self.shape, dtype=np.int64))
+
+    @cached_property
+    def tower(self) -> TowerTexts:
+        """The sentences as the text tower reads them."""
+        # A plan writes nothing: the sweep may be refused yet.
+        return tower_texts(self.stimuli, self.target.model, self._texts, keep=False)
+
+    def split(self, kind: SplitKind, seed: int) -> Split:
+        """Divide the sentences as the dataset will.
+
+        Raises:
+            ValueError: The sentences are too few.
+        """
+        if self.paired is not None:
+            return self.paired.split(kind, seed)
+        tower = self.tower if kind == "grouped" else None  # others do not need groups
+        return split_sentences(
+            kind, seed, repeat_groups(self.stimuli, tower), self.features.spans_s
+        )
+
+    def n_candidates(self, split: Split) -> int:
+        """Sentences of the validation split, of which each query has to find its own."""
+        return len(split.validation)
+
+    def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
+        """Refuse seeds with too few validation sentences to choose by.
+
+        Raises:
+            UserError: A seed leaves too few; the message has their number.
+        """
+        reasons = self.features.segments.dropped.items()
+        dropped = ", ".join(f"{why}: {n}" for why, n in reasons) or "none"
+        if poor := first_poor_split(self, kind, seeds):
+            seed, n_candidates = poor
+            raise UserError(
+                f"{self.features.where}: "
+                f"{counted(len(self.rows), 'sentence is', 'sentences are')} too few "
+                f"for a {kind} split (left out: {dropped}): Recall@{SELECTION_RANK} among "
+                f"{counted(n_candidates, 'validation sentence')}, at seed {seed}, is not "
+                "informative. Give a longer recording."
+            )
+
+    def examples(self, n: int, device: torch.device) -> Pairs:
+        """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
+        spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
+        dimensions = embedding_dimensions(self.target.model)
+        return Pairs(spectrograms, normalize(torch.randn(n, dimensions, device=device)))
+
+    @cached_property
+    def report(self) -> DataReport:
+        """What will be trained on, and what to beware of."""
+        features, everything = self.features, self
+        if len(self.rows) < len(features.segments):  # the features are also those of other sweeps
+            everything = DatasetPlan(features=features, target=self.target)
+        return data_report(features.recording, features.segments, features.data, everything.tower)
+
+    def embed(self) -> None:
+        """Embed the sentences, if their embeddings are not there.
+
+        Raises:
+            UserError: The tower's weights can't be loaded.
+        """
+        cached_embeddings(self.stimuli, self.target, self._texts)
+        tower_texts(self.stimuli, self.target.model, self._texts)
+
+    def load(self) -> Dataset:
+        """The dataset, see `load_dataset`.
+
+        Raises:
+            UserError: It can't be read, or the shards are not those that were planned.
+        """
+        self._check_manifest()
+        name, storage = self.features.folder.name, self.storage
+        dataset = load_dataset(name, self.target, storage, self.paired)
+        self._check_rows(dataset)
+        return dataset
+
+    def _check_manifest(self) -> None:
+        """Compare what the manifest says with the plan, before gigabytes are read."""
+        folder, segments = self.features.folder, self.features.segments
+        manifest = shards.manifest_of_origin(folder)
+        rows = sum(shard.rows for shard in manifest.shards)
+        for what, found, planned in (
+            ("sentences", rows, len(segments)),
+            ("electrodes", list(manifest.electrodes), list(segments.electrodes)),
+            ("Hz", manifest.sampling_rate_hz, self.features.sampling_rate_hz),
+        ):
+            if found != planned:
+                raise shards.damaged_manifest(
+                    folder,
+                    f"{what}: {printable(str(found))} where {printable(str(planned))} were planned",
+                )
+
+    def _check_rows(self, dataset: Dataset) -> None:
+        """Compare what was loaded with the plan: the sentences, their order and their times."""
+        folder = self.features.folder
+        places = zip(dataset.stimuli, self.stimuli, strict=True)
+        for row, (found, planned) in enumerate(places):
+            if found != planned:
+                raise UserError(
+                    f"{folder} holds “{printable(found)}” as sentence {row}, where "
+                    f"“{printable(planned)}” was planned. Delete it and run the sweep again."
+                )
+        same_times = np.array_equal(dataset.spans_s, self.features.spans_s[self.rows])
+        same_shape = dataset.spectrograms.shape == self.shape
+        if dataset.digest != self.digest or not same_times or not same_shape:
+            raise UserError(
+                f"{folder} holds other sentences, times or shapes than planned: "
+                f"{dataset.digest}, not {self.digest}. Delete it and run the sweep again."
+            )
+
+
+def plan_dataset(
+    recording: Recording,
+    data: SegmentSpec,
+    recipe: SuperletSpec,
+    target: TextSpec,
+    storage: UPath,
+    split: SplitKind = "random",
+    source: UPath | None = None,
+) -> DatasetPlan:
+    """Choose the sentences of a recording, to be split in a certain way; compute nothing yet.
+
+    Args:
+        recording: The recording.
+        data: How its sentences become segments.
+        recipe: What a segment becomes.
+        target: The frozen tower that embeds the sentences.
+        storage: Storage of what will be made.
+        split: How a seed will divide the sentences.
+        source: Storage that machines fetch the recording from; None where they share its files.
+
+    Raises:
+        UserError: Too few sentences are left for a split, or a specification does not fit.
+    """
+    features = FeaturePlan(
+        recording=recording,
+        segments=select_segments(recording, data),
+        data=data,
+        recipe=recipe,
+        storage=storage,
+        source=source,
+    )
+    plan = DatasetPlan(features=features, target=target)
+    plan.check_splits(split, seeds=(0,))
+    features.check()
+    return plan
+
+
+def load_dataset(
+    folder_name: str, target: TextSpec, storage: UPath, paired: PairedStimuli | None = None
+) -> Dataset:
+    """Join the shards of a recording and the embeddings of its sentences.
+
+    Args:
+        folder_name: Folder of the shards, below the storage's.
+        target: The frozen tower that embeds the sentences.
+        storage: The storage that has both.
+        paired: The sentences to take, and how they are divided; None for all of the shards'.
+
+    Raises:
+        UserError: A shard is missing or damaged, has not all of the sentences, or the text weights
+            can't be loaded.
+    """
+    folder = storage / "shards" / folder_name
+    manifest = shards.manifest_of_origin(folder)
+    columns, spectrograms = shards.read_shards(folder)
+    sentences = tuple(columns["text"])
+    start, stop = np.array(columns["start"]), np.array(columns["stop"])
+    if paired is not None:
+        rows = _rows_of(paired, np.array(columns["sentence_idx"]), folder)
+        start, stop = start[rows], stop[rows]
+        sentences = tuple(sentences[row] for row in rows.tolist())
+        if len(rows) < len(spectrograms) or (rows != np.arange(len(rows))).any():
+            spectrograms = spectrograms[rows]
+    return Dataset(
+        digest=dataset_digest(folder_name, sentences, target, paired.digest if paired else ""),
+        spectrograms=spectrograms,
+        targets=cached_embeddings(sentences, target, storage / "text").numpy(),
+        stimuli=sentences,
+        spans_s=spans_s(start, stop, manifest.origin["recording_rate_hz"]),
+        tower=tower_texts(sentences, target.model, storage / "text"),
+        paired=paired,
+    )
+
+
+def _rows_of(paired: PairedStimuli, numbers: np.ndarray, folder: UPath) -> np.ndarray:
+    try:
+        return paired.rows_in(numbers)
+    except ValueError as error:
+        raise UserError(
+            f"{folder} lacks sentences of the sweep: {error}. Delete it and run the sweep again."
+        ) from error
+
+
+def dataset_digest(
+    folder_name: str, sentences: tuple[str, ...], target: TextSpec, paired: str = ""
+) -> str:
+    """Name a dataset by its shards and by all that its embeddings and splits depend on.
+
+    Args:
+        folder_name: Folder of the shards, which is the digest of their origin.
+        sentences: The sentences of the dataset.
+        target: The frozen tower that embeds them.
+        paired: Digest of the stimuli that it shares with others of a sweep; empty where it is the
+            only one.
+    """
+    named = [folder_name, embedding_origin(sentences, target)]
+    return digest(*named, paired) if paired else digest(*named)

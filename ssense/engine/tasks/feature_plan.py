@@ -1,0 +1,139 @@
+"""The features of a recording before they are computed: what they will be, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from upath import UPath
+
+from ssense.data import shards
+from ssense.data.recordings.brain_treebank import Recording, Segments, SegmentSpec
+from ssense.errors import UserError
+from ssense.files.digest import digest
+from ssense.files.storage import exists
+from ssense.signal.superlets import SuperletSpec, check_below_nyquist
+from ssense.specification import identity
+
+_OF_SENTENCES = (
+    *("align", "length_rule", "max_duration_s", "max_samples", "context_before_s"),
+    *("context_after_s", "window_s", "pad_to", "pad_multiple", "overflow", "electrodes"),
+)
+"""Fields that choose sentences, samples and electrodes: what they chose says what they did."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePlan:
+    """What the features of a recording's sentences will be, known before any is computed.
+
+    Attributes:
+        recording: The recording.
+        segments: Its sentences, and the samples of each.
+        data: How sentences became segments.
+        recipe: What a segment becomes.
+        storage: Storage of the shards.
+        source: Storage that machines fetch the recording from; None where they share its files.
+    """
+
+    recording: Recording
+    segments: Segments
+    data: SegmentSpec
+    recipe: SuperletSpec
+    storage: UPath
+    source: UPath | None = None
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """Everything the shards depend on, as plain values; specifications by their identity."""
+        return {
+            "format": shards.FORMAT_VERSION,
+            "recording": self.recording.digest,
+            "subject": self.recording.subject,
+            "trial": self.recording.trial,
+            "title": self.recording.title,
+            "segments": identity(self.data),
+            # Readers may come to choose or place sentences otherwise under the same specification.
+            "sentences": self._sentences_digest(),
+            "superlets": identity(self.recipe),
+            "recording_rate_hz": self.recording.sampling_rate_hz,
+        }
+
+    def _sentences_digest(self) -> str:
+        chosen = self.segments
+        spans = chosen.start.tolist(), chosen.stop.tolist(), chosen.n_samples
+        return digest(chosen.sentence_idx.tolist(), chosen.text, *spans, chosen.electrodes)
+
+    @cached_property
+    def content(self) -> str:
+        """A digest that tells features apart by what they hold, not by what was asked for."""
+        signal = identity(self.data, leave_out=_OF_SENTENCES)
+        return digest({**self.origin, "segments": signal})
+
+    @property
+    def folder(self) -> UPath:
+        """Where the shards are, or will be."""
+        return self.storage / "shards" / digest(self.origin)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Sentences, electrodes, frequencies and frames."""
+        frames = self.recipe.n_frames(self.segments.n_samples)
+        electrodes = len(self.segments.electrodes)
+        return len(self.segments), electrodes, self.recipe.n_frequencies, frames
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the features in memory, and about as many on a disk."""
+        return 2 * int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def where(self) -> str:
+        """The recording in a message."""
+        return f"{self.recording.subject} {self.recording.trial}"
+
+    @property
+    def spans_s(self) -> np.ndarray:
+        """Start and end of each segment `[N, 2]`, seconds as they passed, context included."""
+        chosen = self.segments
+        return spans_s(chosen.start, chosen.stop, self.recording.sampling_rate_hz)
+
+    @cached_property
+    def acoustics(self) -> dict[str, np.ndarray]:
+        """How the sentences sound, see `Transcript.acoustics`; kept with the shards for a control.
+
+        They are not part of the origin: training does not depend on them.
+        """
+        return self.recording.transcript.acoustics(self.segments.sentence_idx)
+
+    @property
+    def sampling_rate_hz(self) -> float:
+        """Samples per second that the segments assume."""
+        return self.data.sampling_rate_hz(self.recording)
+
+    def check(self) -> None:
+        """Refuse frequencies that the segments can't hold.
+
+        Raises:
+            UserError: The highest frequency is not below half the sampling rate.
+        """
+        try:
+            check_below_nyquist(self.recipe, self.sampling_rate_hz)
+        except ValueError as error:
+            raise UserError(f"{self.where}: {error}") from error
+
+    def is_made(self) -> bool:
+        """Whether all shards are there."""
+        return exists(self.folder / shards.MANIFEST)
+
+
+def spans_s(start: np.ndarray, stop: np.ndarray, recorded_hz: float) -> np.ndarray:
+    """Start and end of segments `[N, 2]` in seconds as they passed.
+
+    Args:
+        start: First samples `[N]`.
+        stop: Samples `[N]` after the last.
+        recorded_hz: Rate of the recording.
+    """
+    return np.stack([start, stop], axis=1) / recorded_hz

@@ -1,0 +1,340 @@
+"""All datasets that a sweep over one recording may ask for: planned together, made one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
+
+import numpy as np
+import torch
+from upath import UPath
+
+from ssense.choices import SplitKind
+from ssense.cli.screen import count, say, step
+from ssense.data import shards
+from ssense.data.dataset import Dataset, Pairs
+from ssense.data.paired import PairedStimuli
+from ssense.data.repeats import repeat_groups
+from ssense.data.splits import Split, near
+from ssense.engine.core.cell import Configuration, dataset_choice, describe
+from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
+from ssense.engine.core.sweep import Family
+from ssense.engine.tasks.data_plan import say_other_code
+from ssense.engine.tasks.data_room import Choice, check_room, choice_lines
+from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
+from ssense.engine.tasks.feature_making import feature_code, make_shards
+from ssense.engine.tasks.feature_plan import FeaturePlan
+from ssense.errors import UserError, printable
+from ssense.files.tensor_file import tensor_code
+from ssense.model.encoders.own import OwnSpec
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
+from ssense.specification import configured
+from ssense.targets.text import embedding_code, embedding_file
+from ssense.training.sentences import SentenceSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingData:
+    """The datasets of a recording that a sweep may ask for, and the sentences that all have.
+
+    Attributes:
+        own: The dataset of the specification itself, by which all are split.
+        choices: Datasets by `dataset_choice`; none where all cells share that of the specification.
+    """
+
+    own: DatasetPlan
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+    @property
+    def storage(self) -> UPath:
+        """Storage of what is made."""
+        return self.own.storage
+
+    @property
+    def digest(self) -> str:
+        """Digest of the dataset of the specification."""
+        return self.own.digest
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Sentences, electrodes, frequencies and frames of the specification's own dataset."""
+        return self.own.shape
+
+    @cached_property
+    def datasets(self) -> dict[str, str]:
+        """Digests of the datasets by `dataset_choice`; none where there is but one."""
+        return {choice: each.plan.digest for choice, each in self.choices.items()}
+
+    @cached_property
+    def _plans(self) -> dict[str, DatasetPlan]:
+        """The datasets that cells may be trained on, by digest."""
+        if not self.choices:
+            return {self.own.digest: self.own}
+        return {each.plan.digest: each.plan for each in self.choices.values()}
+
+    def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> RecordingData:
+        """Extend the plan by all datasets that the cells of some families may ask for.
+
+        All of them have the same sentences: those that every one keeps, and the specification's
+        own.
+
+        Raises:
+            UserError: They have no sentence in common, two are the same, a level can't be met by
+                the recording, or an encoder of the user's own does not fit.
+        """
+        families = tuple(families)
+        found = _changes(specification, families)
+        covering = RecordingData(own=replace(self.own, paired=None))
+        if found.keys() != {dataset_choice(specification)}:
+            covering = covering._with(specification, found)
+        _check_own_encoders(specification, families, covering._plans.values())
+        return covering
+
+    def _with(
+        self, specification: SentenceSpec, found: Mapping[str, Configuration]
+    ) -> RecordingData:
+        whole: dict[str, Choice] = {}
+        for choice, changes in found.items():
+            spec = configured(specification, changes)
+            whole[choice] = Choice(changes, self._planned(spec, changes))
+        _check_distinct([*whole.values()])
+        paired = self._paired([each.plan.features for each in whole.values()])
+        keeps_all = len(paired) == len(self.own.features.segments)
+        own = self.own if keeps_all else replace(self.own, paired=paired)
+        itself = dataset_choice(specification)
+        return RecordingData(
+            own=own,
+            choices={
+                choice: Choice(
+                    each.changes,
+                    own if choice == itself else replace(each.plan, paired=paired),
+                )
+                for choice, each in whole.items()
+            },
+        )
+
+    def _planned(self, spec: SentenceSpec, changes: Configuration) -> DatasetPlan:
+        own = self.own.features
+        if spec.data == own.data:  # the same segments, which take a while to choose
+            features = replace(own, recipe=spec.features)
+            plan = DatasetPlan(features=features, target=spec.target)
+            features.check()
+            return plan
+        try:
+            return plan_dataset(
+                own.recording,
+                spec.data,
+                spec.features,
+                spec.target,
+                own.storage,
+                spec.split,
+                own.source,
+            )
+        except UserError as error:
+            raise UserError(f"{printable(describe(changes))}: {error}") from error
+
+    def _paired(self, others: Iterable[FeaturePlan]) -> PairedStimuli:
+        """The sentences that all datasets keep, with the splits of the specification's own."""
+        own = self.own.features
+        kept = [features.segments.sentence_idx for features in (own, *others)]
+        numbers = reduce(np.intersect1d, kept)
+        if not len(numbers):
+            raise UserError(
+                f"{own.where}: no sentence is kept by all data that the configurations ask for. "
+                "Give levels that are less far apart."
+            )
+        is_kept = np.isin(own.segments.sentence_idx, numbers)
+        groups = repeat_groups(own.segments.text, self.own.tower)[is_kept]
+        order = dict.fromkeys(groups.tolist())  # numbered anew, by their first appearance
+        places = {group: place for place, group in enumerate(order)}
+        return PairedStimuli(
+            own.segments.sentence_idx[is_kept],
+            np.array([places[group] for group in groups.tolist()], np.int64),
+            own.spans_s[is_kept],
+        )
+
+    def split(self, kind: SplitKind, seed: int) -> Split:
+        """Divide the sentences as every dataset will.
+
+        Raises:
+            ValueError: The sentences are too few.
+        """
+        return self.own.split(kind, seed)
+
+    def n_candidates(self, split: Split) -> int:
+        """Sentences of the validation split, of which each query has to find its own."""
+        return self.own.n_candidates(split)
+
+    def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
+        """Refuse seeds with too few validation sentences, or with parts that share samples.
+
+        Raises:
+            UserError: A seed leaves too few; or the parts of a split that is apart in time meet in
+                the longer segments of a choice.
+        """
+        seeds = tuple(seeds)
+        self.own.check_splits(kind, seeds)
+        if kind in ("blocked", "held-out"):
+            for choice in self.choices.values():
+                _check_apart(choice, kind, seeds)
+
+    def examples(self, n: int, device: torch.device) -> Pairs:
+        """Made-up pairs of the shapes of the largest dataset."""
+        return max(self._plans.values(), key=lambda plan: plan.nbytes).examples(n, device)
+
+    def lines(self) -> list[str]:
+        """What the datasets are and cost, and what each lacks, where there are several."""
+        return choice_lines(self.own, [*self.choices.values()]) if self.choices else []
+
+    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+        """Refuse datasets that neither disk nor memory has room for, see `data_room`.
+
+        Raises:
+            UserError: There is not enough room.
+        """
+        check_room([self._plans[digest] for digest in wanted], self.storage, memory)
+
+    def warm(self, specification: SentenceSpec, families: Iterable[Family] = ()) -> None:
+        """Get the initial weights of all encoders, and embed the sentences by every tower.
+
+        Raises:
+            UserError: Weights can't be loaded or don't fit.
+        """
+        encoder = specification.encoder
+        starts = {encoder.weights} if isinstance(encoder, ResNetSpec) else set()
+        for family in families:
+            starts.update(map(str, family.levels.get("encoder.weights", ())))
+        for weights in sorted(starts - {"random"}):
+            build_encoder(weights)
+        for plan in {(plan.target, plan.stimuli): plan for plan in self._plans.values()}.values():
+            target = plan.target
+            with step(f"Text embeddings: {target.model}, {target.weights} weights"):
+                plan.embed()
+            kept = embedding_file(plan.stimuli, target, self.storage / "text")
+            say_other_code({kept: tensor_code(kept)}, embedding_code())
+
+    def is_made(self, wanted: Collection[str]) -> bool:
+        """Whether nothing is left to make of some datasets, by digest."""
+        return all(self._plans[each].features.is_made() for each in wanted)
+
+    def make(self, wanted: Collection[str], *, use_gpus: bool | None = None) -> None:
+        """Compute the features of some datasets, by digest, on the running Ray.
+
+        Raises:
+            UserError: The recording can't be read, or the storage can't be written to.
+        """
+        plans = [self._plans[digest] for digest in wanted]
+        for plan in plans:
+            if plan.paired is not None:
+                plan.paired.write(self.storage)
+        # Datasets that differ in their targets alone share their features.
+        for plan in {plan.features.folder: plan for plan in plans}.values():
+            _make_features(plan, use_gpus)
+
+    def load(self, digest: str) -> Dataset:
+        """One of the datasets, by its digest.
+
+        Raises:
+            UserError: It can't be read, or the shards are not those that were planned.
+        """
+        return self._plans[digest].load()
+
+    def origin(self) -> RecordingOrigin:
+        """What the sweep keeps of where its datasets come from."""
+        features = self.own.features
+        return RecordingOrigin(
+            subject=features.recording.subject,
+            title=features.recording.title,
+            shards=features.folder.name,
+            recording=str(features.source or features.recording.root),
+            text=self.own.target,
+            paired=self.own.paired.digest if self.own.paired else "",
+            datasets=tuple(
+                DatasetOrigin(
+                    digest=each.plan.digest,
+                    changes=each.changes,
+                    shards=each.plan.features.folder.name,
+                    text=each.plan.target,
+                    paired=each.plan.paired.digest if each.plan.paired else "",
+                )
+                for each in self.choices.values()
+            ),
+        )
+
+
+def _changes(specification: SentenceSpec, families: Iterable[Family]) -> dict[str, Configuration]:
+    """What the configurations of families change of the data, by `dataset_choice`."""
+    found: dict[str, Configuration] = {}
+    for family in families:
+        for changes in _of_data(family, specification.data_groups):
+            choice = dataset_choice(configured(specification, changes))
+            if choice not in found or len(changes) < len(found[choice]):
+                found[choice] = changes
+    return found
+
+
+def _of_data(family: Family, groups: Collection[str]) -> Iterator[Configuration]:
+    """The combinations of a family's levels of the data."""
+    levels = {n: of for n, of in family.levels.items() if n.partition(".")[0] in groups}
+    needs = {name: of for name, of in family.needs.items() if name in levels}
+    return Family(name=family.name, levels=levels, needs=needs).configurations()
+
+
+def _check_own_encoders(
+    specification: SentenceSpec, families: Iterable[Family], plans: Iterable[DatasetPlan]
+) -> None:
+    """Refuse an encoder of the user's own that does not fit, or that a family names in vain."""
+    for family in families:
+        if OwnSpec.kind in family.levels.get("encoder", ()) and (
+            not isinstance(specification.encoder, OwnSpec)
+        ):
+            raise UserError(
+                f"family {printable(family.name)} has an encoder of your own, but `encoder` "
+                "names no file. Give FILE.py:CLASS."
+            )
+    if isinstance(specification.encoder, OwnSpec):
+        for plan in {plan.shape: plan for plan in plans}.values():
+            specification.encoder.build(plan.examples(2, torch.device("cpu")), "float32")
+
+
+def _check_distinct(choices: list[Choice]) -> None:
+    """Refuse two choices that come to the same dataset: their comparison would be with itself."""
+    known: dict[tuple[str, object], Choice] = {}
+    for choice in choices:
+        content = choice.plan.features.content, choice.plan.target.by_content()
+        if other := known.get(content):
+            raise UserError(
+                f"{printable(other.name)} and {printable(choice.name)} are the same dataset: no "
+                "sentence, electrode, sample or target differs. Leave one out."
+            )
+        known[content] = choice
+
+
+def _check_apart(choice: Choice, kind: SplitKind, seeds: Iterable[int]) -> None:
+    spans_s = choice.plan.features.spans_s[choice.plan.rows]
+    for seed in seeds:
+        split = choice.plan.split(kind, seed)
+        apart = [(np.concatenate([split.train, split.validation]), split.test)]
+        if kind == "blocked":  # else both are drawn from the same stretch
+            apart.append((split.train, split.validation))
+        if any(near(spans_s[one], spans_s[other], gap=0.0).any() for one, other in apart):
+            raise UserError(
+                f"{printable(choice.name)}: segments are so long that parts of a {kind} split "
+                f"share samples at seed {seed}. Give less context, or another split."
+            )
+
+
+def _make_features(plan: DatasetPlan, use_gpus: bool | None) -> None:
+    sentences, electrodes, frequencies, frames = plan.features.shape
+    size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
+    folder = plan.features.folder
+    if (made := shards.find_manifest(folder)) is not None:
+        say(f"Spectrograms: {size}, there already")
+        say_other_code({folder: made.code}, feature_code())
+        return
+    with step(f"Spectrograms: {size}"):
+        work = make_shards(plan.features, plan.report, on_shard=count("shards"), use_gpus=use_gpus)
+        if work.transform_s:
+            share = work.transform_s / work.worker_s
+            say(f"  {share:.0%} of the workers' time in the transform")
