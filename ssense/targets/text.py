@@ -11,12 +11,18 @@ from torch.nn.functional import normalize
 
 from ssense.choices import TEXT_TOWER
 from ssense.data.repeats import TowerTexts, first_of
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest, weights_identity
 from ssense.files.source_code import package_digest
 from ssense.files.storage import exists
 from ssense.files.tensor_file import read_tensor, write_tensor
-from ssense.targets.clip import frozen_clip, model_config, read_embeddings, write_embeddings
+from ssense.targets.clip import (
+    embedding_dimensions,
+    frozen_clip,
+    model_config,
+    read_embeddings,
+    write_embeddings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +35,28 @@ _BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TextSpec:
-    """Which frozen tower embeds the sentences.
+    """Which frozen tower embeds the sentences, and where it is read.
 
-    `weights` is an open_clip tag ("openai"), a local file, or "untrained" for a tower at its
-    seeded initialisation. The plain model name "ViT-B-32" would run OpenAI's weights with the
-    wrong activation; they were trained with QuickGELU.
+    Attributes:
+        model: Name of the model in open_clip. The plain name "ViT-B-32" would run OpenAI's weights
+            with the wrong activation; they were trained with QuickGELU.
+        weights: An open_clip tag ("openai"), a local file, or "untrained" for a tower at its seeded
+            initialisation.
+        layer: Number of the block, from 1, after which the tower is read, at the token that ends
+            the text and normalised as the last block is; None takes the tower's output, which is
+            the last block's, projected to the space of the images.
+
+    Raises:
+        ValueError: The layer is below 1.
     """
 
     model: str = TEXT_TOWER
     weights: str = "openai"
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer is not None and self.layer < 1:
+            raise ValueError(f"layer must be at least 1, got {self.layer}")
 
     def by_content(self) -> TextSpec:
         """Name weights from a file by their content, wherever the file lies."""
@@ -70,12 +89,36 @@ def embedding_code() -> str:
 
 def embedding_origin(sentences: Sequence[str], spec: TextSpec) -> dict[str, str]:
     """Everything the embeddings depend on: model, weights by content, tokeniser, sentences."""
-    return {
+    layer = {} if spec.layer is None else {"layer": str(spec.layer)}
+    return layer | {
         "model": spec.model,
         "weights": weights_identity(spec.weights),
         "tokeniser": _tokeniser(spec.model),
         "sentences": digest(list(sentences)),
     }
+
+
+def text_dimensions(spec: TextSpec) -> int:
+    """Dimensions of the embeddings of sentences.
+
+    Raises:
+        UserError: There is no such model, or it has no such layer.
+    """
+    if spec.layer is None:
+        return embedding_dimensions(spec.model)
+    text = model_config(spec.model)["text_cfg"]
+    n_layers = text.get("layers")
+    if n_layers is None:
+        raise UserError(
+            f"layer {spec.layer}: the text tower of {printable(spec.model)} is not open_clip's "
+            "own, and can be read at its output alone. Leave layers of this tower out."
+        )
+    if spec.layer > n_layers:
+        raise UserError(
+            f"layer {spec.layer}: the text tower of {printable(spec.model)} has {n_layers} layers. "
+            f"Give 1 to {n_layers}."
+        )
+    return int(text["width"])
 
 
 def tower_texts(
@@ -180,4 +223,10 @@ def _tokeniser(model: str) -> str:
 
 
 def _text_tower(spec: TextSpec) -> CLIP:
-    return frozen_clip(spec.model, spec.weights, "text")
+    clip = frozen_clip(spec.model, spec.weights, "text")
+    if spec.layer is not None:
+        text_dimensions(spec)  # refuses a layer that is not there
+        text = getattr(clip, "text", clip)
+        text.transformer.resblocks = text.transformer.resblocks[: spec.layer]
+        text.text_projection = None
+    return clip

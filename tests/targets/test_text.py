@@ -21,6 +21,7 @@ from ssense.targets.text import (
     cached_embeddings,
     embed_sentences,
     embedding_origin,
+    text_dimensions,
     tower_texts,
 )
 
@@ -120,6 +121,34 @@ def test_a_sentence_alone_is_embedded_as_in_company(tiny, sentence):
     torch.manual_seed(0)
     expected = at_full_length(open_clip.create_model(tiny).eval(), tiny, [sentence])
     torch.testing.assert_close(embed_sentences([sentence], spec), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_layer_is_what_its_block_makes_of_the_end_of_the_text(tiny, layer):
+    torch.manual_seed(0)
+    tower = open_clip.create_model(tiny).eval()
+    made: list[Tensor] = []
+    block = tower.transformer.resblocks[layer - 1]
+    block.register_forward_hook(lambda _, __, output: made.append(output))
+    tokens = open_clip.get_tokenizer(tiny)(SENTENCES)
+    with torch.inference_mode():
+        tower.encode_text(tokens)
+        ends = made[0][torch.arange(len(tokens)), tokens.argmax(dim=1)]
+        expected = normalize(tower.ln_final(ends), dim=1)
+    spec = TextSpec(model=tiny, weights="untrained", layer=layer)
+    torch.testing.assert_close(embed_sentences(SENTENCES, spec), expected, rtol=0, atol=1e-6)
+    assert text_dimensions(spec) == expected.shape[1] == TINY_CONFIG["text_cfg"]["width"]
+    other = TextSpec(model=tiny, weights="untrained", layer=3 - layer)
+    origins = [embedding_origin(SENTENCES, each) for each in (spec, other)]
+    assert origins[0] != origins[1]
+
+
+def test_a_layer_that_the_tower_lacks_is_refused(tiny):
+    assert "has 2 layers. Give 1 to 2." in refused(
+        TextSpec(model=tiny, weights="untrained", layer=3)
+    )
+    with pytest.raises(ValueError, match="layer must be at least 1, got 0"):
+        TextSpec(layer=0)
 
 
 @pytest.mark.parametrize("kind", ["CustomTextCLIP", "CoCa"])

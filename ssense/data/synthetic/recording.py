@@ -43,7 +43,7 @@ from ssense.data.synthetic.screenplay import (
     screenplay_to_times,
 )
 from ssense.data.synthetic.sentence_timings import SentenceTimings
-from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
+from ssense.data.synthetic.spec import FORMAT_VERSION, LATER, SyntheticSpec
 from ssense.errors import UserError
 from ssense.files.storage import write_folder
 from ssense.files.tables import read_json_as
@@ -52,14 +52,12 @@ SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
 
 LATENT_DIMENSIONS = 16
 ACTIVE_DIMENSIONS = 3  # dimensions in which a word's latent vector is not zero
-LOWEST_CARRIER_HZ, HIGHEST_CARRIER_HZ = 9.0, 115.0
 LINE_HZ = 60.0
 CARRIER_OFF_LINE_HZ = 4.0  # more than the half width of a wave packet's spectrum
 EVOKED_OVER_BACKGROUND = 3.3  # in a packet's band, at its peak; over a sentence the powers match
 
 ADC_STEP_UV = 0.265845  # the step found in the published signals
 BACKGROUND_UV = 40.0  # root mean square over all frequencies
-COMMON_UV = 15.0  # root mean square of what all contacts share
 KNEE_HZ = 1.0  # below it the background's spectrum is flat, above it power falls as 1 / f²
 
 CHUNK_SAMPLES = 65_536
@@ -147,21 +145,22 @@ def word_latents(word: str) -> np.ndarray:
     return latents
 
 
-def make_packets(rate_hz: float) -> Packets:
-    """The wave packets at a sampling rate, their carriers off the mains line."""
-    highest_hz = min(HIGHEST_CARRIER_HZ, 0.4 * rate_hz)
+def make_packets(spec: SyntheticSpec) -> Packets:
+    """The wave packets of a recording, their carriers off the mains line."""
+    rate_hz, lowest_hz = spec.sampling_rate, spec.lowest_hz
+    highest_hz = min(spec.highest_hz, 0.4 * rate_hz)
     # Between even spacing and even ratios: low carriers too stay a packet's bandwidth apart.
-    carrier_hz = np.geomspace(LOWEST_CARRIER_HZ + 20, highest_hz + 20, LATENT_DIMENSIONS) - 20
+    carrier_hz = np.geomspace(lowest_hz + 20, highest_hz + 20, LATENT_DIMENSIONS) - 20
     off_hz = carrier_hz - LINE_HZ
     side = np.where(off_hz < 0, -1.0, 1.0)
     carrier_hz = np.where(
         np.abs(off_hz) < CARRIER_OFF_LINE_HZ, LINE_HZ + side * CARRIER_OFF_LINE_HZ, carrier_hz
     )
     generator = np.random.default_rng(LATENT_DIMENSIONS)  # the same packets in every recording
-    latency_s = generator.uniform(0.25, 0.4, LATENT_DIMENSIONS)
+    latency_s = generator.uniform(0.25, 0.4, LATENT_DIMENSIONS) + spec.delay_s
     width_s = generator.uniform(0.06, 0.1, LATENT_DIMENSIONS)
     phase = generator.uniform(0, 2 * np.pi, LATENT_DIMENSIONS)[:, None]
-    time_s = np.arange(int(rate_hz * 0.8)) / rate_hz - latency_s[:, None]
+    time_s = np.arange(int(rate_hz * (0.8 + spec.delay_s))) / rate_hz - latency_s[:, None]
     envelope = np.exp(-((time_s / width_s[:, None]) ** 2) / 2)
     # A packet's spectrum has the noise bandwidth 1 / (2 sqrt(pi) width).
     band_power = _background_density(carrier_hz) / (2 * np.sqrt(np.pi) * width_s)
@@ -213,7 +212,7 @@ def _signals(
     end = movie.sample_of(np.array([movie.end_s]))[0]
     n_samples = int(end + BESIDE_MOVIE_S * spec.sampling_rate)
     common = _background(np.random.default_rng([spec.seed, 4]), n_samples, spec.sampling_rate)
-    common *= COMMON_UV / BACKGROUND_UV
+    common *= spec.common_uv / BACKGROUND_UV
     onsets = np.rint(movie.sample_of(np.array([onset_s for _, onset_s in words]))).astype(int)
     evoked = _Evoked(spec, [word for word, _ in words], onsets)
     for channel in channels:
@@ -245,7 +244,7 @@ class _Evoked:
     def __init__(self, spec: SyntheticSpec, words: list[str], onsets: np.ndarray) -> None:
         vocabulary, self._word = np.unique(np.array(words, dtype=str), return_inverse=True)
         self._latents = np.array([word_latents(word) for word in vocabulary])
-        self._waveform = spec.coupling * make_packets(spec.sampling_rate).waveform
+        self._waveform = spec.coupling * make_packets(spec).waveform
         self._onsets = onsets
 
     def add_to(self, signal: np.ndarray, pattern: np.ndarray) -> None:
@@ -400,7 +399,12 @@ def _new_file(path: Path) -> Path:
 
 
 def _metadata(spec: SyntheticSpec, timings: SentenceTimings | None) -> dict[str, object]:
-    settings = dataclasses.asdict(spec) | {"format_version": FORMAT_VERSION}
+    settings: dict[str, object] = {
+        name: value
+        for name, value in dataclasses.asdict(spec).items()
+        if name not in LATER or value != getattr(SyntheticSpec, name)
+    }
+    settings["format_version"] = FORMAT_VERSION
     if timings is not None:
         settings["timings"] = timings.digest
     return {"title": "Synthetic", "filename": MOVIE, "synthetic": settings}

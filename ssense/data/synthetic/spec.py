@@ -20,6 +20,10 @@ LEAST: dict[str, float] = {
     "pauses": 0,
     "sampling_rate": 128.0,  # mains hum and half of the carriers fit below half of it
     "lead_in_s": 0,
+    "common_uv": 0,
+    "lowest_hz": 1.0,
+    "highest_hz": 10.0,
+    "delay_s": 0,
 }
 LEAST_WITH_QUIRKS = {"sentences": 30, "electrodes": 4, "pauses": 2}  # so that each quirk occurs
 MOST: dict[str, float] = {
@@ -30,7 +34,13 @@ MOST: dict[str, float] = {
     "pauses": 200,
     "sampling_rate": 50_000.0,  # amplifiers for spikes take 30,000 to 40,000
     "lead_in_s": 86_400.0,
+    "common_uv": 1e4,
+    "lowest_hz": 100.0,
+    "highest_hz": 20_000.0,
+    "delay_s": 10.0,
 }
+LATER = ("common_uv", "lowest_hz", "highest_hz", "delay_s")
+"""Fields that recordings don't name where they are at their defaults: earlier ones lack them."""
 MOST_SAMPLES = 2**28
 """Samples of a contact, made in memory; 3 hours at 2048 Hz are 2.2e7, at 20,000 Hz 2.2e8."""
 MOST_VALUES = 2**34
@@ -55,6 +65,10 @@ class SyntheticSpec:
         lead_in_s: Recording before the movie starts.
         quirks: Whether the files are as untidy as the published ones, see the module `quirks`;
             about two sentences in 100 come on top, which cannot be aligned.
+        common_uv: Root mean square, in microvolts, of what all contacts share.
+        lowest_hz: Lowest carrier frequency of what words evoke.
+        highest_hz: Highest carrier frequency; never above 0.4 times the sampling rate.
+        delay_s: Seconds by which what words evoke comes later than 0.25 to 0.4 s after their onset.
     """
 
     sentences: int = 300
@@ -66,13 +80,22 @@ class SyntheticSpec:
     pauses: int = 2
     lead_in_s: float = 20.0
     quirks: bool = False
+    common_uv: float = 15.0
+    lowest_hz: float = 9.0
+    highest_hz: float = 115.0
+    delay_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values that no recording can have."""
-        for name in ("coupling", "sampling_rate", "lead_in_s"):
+        for name in ("coupling", "sampling_rate", "lead_in_s", *LATER):
             object.__setattr__(self, name, float(getattr(self, name)))  # so that 1 is 1.0
         quirks = LEAST_WITH_QUIRKS if self.quirks else {}
         check_bounds(self, LEAST | quirks, MOST, dict.fromkeys(quirks, " with quirks"))
+        if min(self.highest_hz, 0.4 * self.sampling_rate) <= self.lowest_hz:
+            raise UserError(
+                f"lowest_hz is {self.lowest_hz:g}, not below highest_hz {self.highest_hz:g} and 0.4 "
+                f"times the sampling rate of {self.sampling_rate:g} Hz. Give a lower one."
+            )
         self._check_size()
 
     def _check_size(self) -> None:

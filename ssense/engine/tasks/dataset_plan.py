@@ -24,8 +24,13 @@ from ssense.engine.tasks.feature_plan import FeaturePlan, spans_s
 from ssense.errors import UserError, counted, printable
 from ssense.files.digest import digest
 from ssense.signal.superlets import SuperletSpec
-from ssense.targets.clip import embedding_dimensions
-from ssense.targets.text import TextSpec, cached_embeddings, embedding_origin, tower_texts
+from ssense.targets.text import (
+    TextSpec,
+    cached_embeddings,
+    embedding_origin,
+    text_dimensions,
+    tower_texts,
+)
 from ssense.training.loop import SELECTION_RANK
 
 
@@ -124,7 +129,7 @@ class DatasetPlan:
     def examples(self, n: int, device: torch.device) -> Pairs:
         """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
         spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
-        dimensions = embedding_dimensions(self.target.model)
+        dimensions = text_dimensions(self.target)
         return Pairs(spectrograms, normalize(torch.randn(n, dimensions, device=device)))
 
     @cached_property

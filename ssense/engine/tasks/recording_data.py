@@ -30,7 +30,7 @@ from ssense.files.tensor_file import tensor_code
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.specification import configured
-from ssense.targets.text import embedding_code, embedding_file
+from ssense.targets.text import embedding_code, embedding_file, text_dimensions
 from ssense.training.sentences import SentenceSpec
 
 
@@ -97,6 +97,7 @@ class RecordingData:
         whole: dict[str, Choice] = {}
         for choice, changes in found.items():
             spec = configured(specification, changes)
+            text_dimensions(spec.target)  # refuses a layer that is not there
             whole[choice] = Choice(changes, self._planned(spec, changes))
         _check_distinct([*whole.values()])
         paired = self._paired([each.plan.features for each in whole.values()])

@@ -375,7 +375,7 @@ def test_the_word_alone_decides_its_latents():
 
 def test_packets_lie_below_half_the_rate_and_off_the_mains():
     for rate_hz in (128.0, 512.0, 2048.0):
-        packets = make_packets(rate_hz)
+        packets = make_packets(SyntheticSpec(sampling_rate=rate_hz))
         assert packets.carrier_hz.shape == (LATENT_DIMENSIONS,)
         assert (np.diff(packets.carrier_hz) > 1).all()
         assert packets.carrier_hz.min() >= 8
