@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -37,6 +38,8 @@ STRADDLES = "straddles a pause"
 LEAVES = "leaves the file"
 NO_SIGNAL = "no signal"
 OVERFLOWS = "overflow"
+WHY_NO_SEGMENT = (NO_WORD, NO_TEXT, TOO_LONG, STRADDLES, LEAVES, NO_SIGNAL, OVERFLOWS)
+"""Reasons why a sentence is no segment; of several that apply it is the first."""
 
 # Why a channel is not an electrode of a segment.
 CORRUPTED = "corrupted"
@@ -154,7 +157,8 @@ class Segments:
         start, stop: Samples of the sentence with context, [start, stop), int64 [rows].
         n_samples: Samples of every segment once padded.
         electrodes: Names of a segment's electrodes, in order.
-        dropped: Number of sentences left out, by reason.
+        left_out: Why each other sentence of the transcript is no segment, a reason of
+            `WHY_NO_SEGMENT` by its number in the transcript, in the order of the numbers.
     """
 
     sentence_idx: np.ndarray
@@ -165,10 +169,15 @@ class Segments:
     stop: np.ndarray
     n_samples: int
     electrodes: tuple[str, ...]
-    dropped: dict[str, int]
+    left_out: Mapping[int, str]
 
     def __len__(self) -> int:
         return len(self.text)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Number of sentences left out, by reason, in the order of `WHY_NO_SEGMENT`."""
+        return _counts(self.left_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +219,8 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     Signals are read as far as `Recording.quality` needs, once per recording.
 
     A sentence spans its aligned words: those whose start and end have a place in the recording and
-    come in that order. The dropped ones are counted under the first reason that applies: no aligned
-    word, no text, too long, straddles a pause, leaves the file, no signal, overflow.
+    come in that order. Every other sentence has the first reason that applies, see
+    `WHY_NO_SEGMENT`.
 
     Raises:
         UserError: No sentence or electrode is left, or a segment is longer than `pad_to` and
@@ -240,14 +249,15 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         overflows = (stop - start > spec.pad_to) & (reason == "")
         stop = _settle_overflow(spec, overflows, start, stop, spans.sentence_idx)
         drop(stop - start > spec.pad_to, OVERFLOWS)
-    n_unaligned = len(recording.transcript.sentences) - len(start)
-    dropped = {NO_WORD: n_unaligned} | {
-        why: int(np.sum(reason == why))
-        for why in (NO_TEXT, TOO_LONG, STRADDLES, LEAVES, NO_SIGNAL, OVERFLOWS)
+    reasons = dict(zip(spans.sentence_idx.tolist(), reason.tolist(), strict=True))
+    left_out = {
+        number: why
+        for number in sorted(recording.transcript.sentences)
+        if (why := reasons.get(number, NO_WORD))
     }
     keep = reason == ""
     if not keep.any():
-        raise _nothing_left(recording, dropped)
+        raise _nothing_left(recording, _counts(left_out))
     longest = int(np.max(stop[keep] - start[keep]))
     return Segments(
         sentence_idx=spans.sentence_idx[keep],
@@ -258,8 +268,14 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         stop=stop[keep],
         n_samples=spec.pad_to or -(-longest // spec.pad_multiple) * spec.pad_multiple,
         electrodes=electrodes,
-        dropped={why: count for why, count in dropped.items() if count},
+        left_out=left_out,
     )
+
+
+def _counts(left_out: Mapping[int, str]) -> dict[str, int]:
+    """How often each reason applies, in the order of `WHY_NO_SEGMENT`."""
+    counts = Counter(left_out.values())
+    return {why: counts[why] for why in WHY_NO_SEGMENT if counts[why]}
 
 
 def neighbours_of(recording: Recording) -> list[tuple[str, str, str]]:
@@ -382,7 +398,7 @@ def _settle_overflow(
 
 
 def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
-    counts = [f"{count} {why}" for why, count in dropped.items() if count]
+    counts = [f"{count} {why}" for why, count in dropped.items()]
     cause = recording.transcript.odd_times
     advice = "Check the timings and the signals, or relax the length rule."
     if cause:

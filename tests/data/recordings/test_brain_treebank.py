@@ -371,6 +371,12 @@ def test_reasons_for_dropping_are_counted(root):
     segments = select_segments(open_recording(root), spec)
     assert segments.sentence_idx.tolist() == [0, 10, 20]
     assert segments.dropped == {"no aligned word": 4, "too long": 1, "leaves the file": 2}
+    assert list(segments.dropped) == ["no aligned word", "too long", "leaves the file"]
+    assert segments.left_out == dict.fromkeys([30, 31, 32, 33], "no aligned word") | {
+        34: "too long",
+        35: "leaves the file",
+        36: "leaves the file",
+    }
 
 
 @pytest.mark.parametrize("overflow", ["drop", "truncate", "error"])

@@ -84,6 +84,7 @@ def selection(recording, spec: SegmentSpec) -> str:
         return refusal(error)
     kept, sentences = len(segments), recording.transcript.sentences
     assert kept + sum(segments.dropped.values()) == len(sentences)
+    assert {*segments.sentence_idx.tolist(), *segments.left_out} == {*sentences}
     assert len(set(segments.sentence_idx.tolist())) == kept
     assert all(sentences[i] == t for i, t in zip(segments.sentence_idx, segments.text, strict=True))
     assert all(text.strip() for text in segments.text)
