@@ -19,6 +19,7 @@ from ssense.choices import (
     BatchNorm,
     Electrodes,
     Precision,
+    Reference,
     SpectrogramName,
     SplitKind,
 )
@@ -79,7 +80,7 @@ class RecordingOptions(EngineOptions):
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {
         "data": ("recording", "subject", "trial", "split"),
-        "features": ("preset", "electrodes", "line_hz", "spectrogram"),
+        "features": ("preset", "electrodes", "reference", "line_hz", "spectrogram"),
         "training": (
             "max_epochs",
             "batch_size",
@@ -101,8 +102,11 @@ class RecordingOptions(EngineOptions):
     """Which of the subject's recordings."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
-    electrodes: Electrodes = "clean-laplacian"
-    """Clean contacts minus the mean of two clean neighbours; clean contacts; or all contacts."""
+    electrodes: Electrodes = "clean"
+    """Contacts to use: clean, those that the list of corrupted contacts does not name; or all."""
+    reference: Reference = "laplacian"
+    """What is subtracted from each contact: laplacian, the mean of its two neighbours; bipolar, the
+    next contact; shaft-average, the mean of its shaft; average, the mean of all; or none."""
     line_hz: Literal[50, 60] = 60
     """Frequency of the mains where it was recorded, removed with its harmonics."""
     spectrogram: SpectrogramName | None = None
@@ -223,7 +227,12 @@ class RecordingOptions(EngineOptions):
         else:
             source = locate(self.recording)
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
-        spec = dataclasses.replace(preset, electrodes=self.electrodes, line_hz=float(self.line_hz))
+        spec = dataclasses.replace(
+            preset,
+            electrodes=self.electrodes,
+            reference=self.reference,
+            line_hz=float(self.line_hz),
+        )
         try:
             return plan_recording(
                 source,
