@@ -93,7 +93,7 @@ def stage(name: str, stages: dict[str, Stage]) -> Iterator[None]:
 
 def planned(recording: str, storage: UPath) -> DatasetPlan:
     """The paper's segments and spectrograms of all clean contacts."""
-    segments = replace(SegmentSpec.paper(), electrodes="clean")
+    segments = replace(SegmentSpec.paper(), reference="none")
     text = TextSpec(weights="untrained")
     return plan_dataset(
         open_recording(Path(recording)), segments, SuperletSpec.brainbert(), text, storage

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-Electrodes = Literal["clean-laplacian", "clean", "all"]
+Electrodes = Literal["clean", "all"]
+"""Contacts that may be used: those that the corrupted list does not name, or all."""
+Reference = Literal["laplacian", "bipolar", "shaft-average", "average", "none"]
+"""What is subtracted from each contact, see `ssense.signal.referencing`."""
 SplitKind = Literal["random", "grouped", "blocked", "held-out"]
 """How a seed divides sentences.
 

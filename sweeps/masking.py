@@ -49,7 +49,7 @@ def masking_sweep(data: RecordingData, options: MaskingOptions) -> Sweep:
     if n_electrodes == 1:
         raise UserError(
             "a single electrode is left, and a mask of it would leave nothing to learn from, but "
-            "two of the families mask electrodes. Take more with --electrodes clean or "
+            "two of the families mask electrodes. Take more with --reference none or "
             "--electrodes all, or ask what takes none, such as sweeps/optimisation.py."
         )
     electrode = {"masking.electrode": distinct_ratios(options.ratios, n_electrodes)}

@@ -213,6 +213,23 @@ def sheets(places: Mapping[Contact, np.ndarray]) -> frozenset[str]:
     return frozenset(shaft for shaft, n in out_of_line.items() if n >= LEAST_OUT_OF_LINE)
 
 
+def contacts_by_place(names: Sequence[str]) -> dict[Contact, str]:
+    """The name of each contact, in the order of the names; other names are skipped.
+
+    Raises:
+        ValueError: Two names stand for one contact.
+    """
+    by_place: dict[Contact, str] = {}
+    for name, contact in read_names(names).contacts.items():
+        if contact in by_place:
+            raise ValueError(
+                f"contact {contact.number} of shaft {contact.shaft} has two names: "
+                f"{by_place[contact]!r} and {name!r}. Remove one."
+            )
+        by_place[contact] = name
+    return by_place
+
+
 def laplacian_neighbours(
     names: Sequence[str], clean: Collection[str], without: Collection[str] = ()
 ) -> list[tuple[str, str, str]]:
@@ -232,15 +249,7 @@ def laplacian_neighbours(
     Raises:
         ValueError: Two names stand for one contact.
     """
-    contacts = read_names(names).contacts
-    by_place: dict[Contact, str] = {}
-    for name, contact in contacts.items():
-        if contact in by_place:
-            raise ValueError(
-                f"contact {contact.number} of shaft {contact.shaft} has two names: "
-                f"{by_place[contact]!r} and {name!r}. Remove one."
-            )
-        by_place[contact] = name
+    by_place = contacts_by_place(names)
     usable = {contact: name for contact, name in by_place.items() if name in clean}
     triples = []
     for contact, name in usable.items():

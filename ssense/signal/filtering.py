@@ -1,4 +1,4 @@
-"""Line-noise notches and the Laplacian re-reference, as BrainBERT applies them.
+"""Line-noise notches, as BrainBERT applies them.
 
 BrainBERT notches first, neighbours included, and re-references after that. Both are linear, so the
 order changes nothing but the cost.
@@ -83,23 +83,6 @@ def notch_warm_up_seconds(
     sections = notch_sections(sampling_rate_hz, line_hz, highest_hz, quality)
     slowest = max(abs(pole) for section in sections for pole in np.roots(section[3:]))
     return math.log(10 / tolerance) / (-math.log(slowest) * sampling_rate_hz)
-
-
-def laplacian(contact: np.ndarray, lower: np.ndarray, higher: np.ndarray) -> np.ndarray:
-    """Subtract from a contact the mean of its two neighbours on the shaft.
-
-    Args:
-        contact: [..., samples], in any unit.
-        lower: Signal of the neighbour numbered one lower, of the same shape.
-        higher: Signal of the neighbour numbered one higher, of the same shape.
-
-    Returns:
-        [..., samples] in the same unit.
-    """
-    referenced: np.ndarray = lower + higher
-    referenced *= -0.5  # in place: a recording has thousands of such stretches
-    referenced += contact
-    return referenced
 
 
 def _check_positive(**values: float) -> None:

@@ -5,7 +5,6 @@ import pytest
 from scipy.signal import freqz, iirnotch, lfilter
 
 from ssense.signal.filtering import (
-    laplacian,
     notch_filter,
     notch_warm_up_seconds,
 )
@@ -112,24 +111,3 @@ def test_a_warmed_up_segment_equals_the_same_part_of_the_whole_recording() -> No
 def test_notch_refuses(arguments: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         notch_filter(np.zeros(10), *arguments)
-
-
-def test_laplacian_subtracts_the_mean_of_the_neighbours() -> None:
-    contact, lower, higher = np.array([[5.0, 1.0], [10.0, 0.0], [0.0, 3.0]])
-    expected = np.array([5 - (10 + 0) / 2, 1 - (0 + 3) / 2])
-    np.testing.assert_array_equal(laplacian(contact, lower, higher), expected)
-    batch = (np.stack([values, 2 * values]) for values in (contact, lower, higher))
-    np.testing.assert_array_equal(laplacian(*batch), [expected, 2 * expected])
-    np.testing.assert_array_equal(contact, [5.0, 1.0])
-
-
-def test_what_all_contacts_share_cancels() -> None:
-    shared = np.random.default_rng(0).standard_normal(100)
-    assert np.abs(laplacian(shared, shared, shared)).max() == 0
-
-
-def test_notch_and_laplacian_may_change_places() -> None:
-    signals = np.random.default_rng(0).standard_normal((3, 3000))
-    filtered_first = laplacian(*notch_filter(signals, 1024.0))
-    filtered_last = notch_filter(laplacian(*signals), 1024.0)
-    np.testing.assert_allclose(filtered_first, filtered_last, atol=1e-12)

@@ -10,15 +10,14 @@ What SSENSE leaves open is a field of `SegmentSpec`; its two class methods are t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ssense.data.recordings.recording import Recording, open_recording
-from ssense.data.recordings.segments import Segments, SegmentSpec, neighbours_of, select_segments
-from ssense.errors import UserError
-from ssense.signal.filtering import laplacian, notch_filter, notch_warm_up_seconds
+from ssense.data.recordings.segments import Segments, SegmentSpec, select_segments
+from ssense.signal.filtering import notch_filter
+from ssense.signal.referencing import referenced
 
 __all__ = [
     "Recording",
@@ -51,50 +50,33 @@ def electrode_signals(
 ) -> Iterator[np.ndarray]:
     """Read one electrode of some segments after another, float32 [rows, samples] in microvolts.
 
-    Laplacian, notch filter, cut, zeros up to `n_samples`. A row's values do not depend on the
+    Reference, notch filter, cut, zeros up to `n_samples`. A row's values do not depend on the
     other rows: the causal filter runs ahead of every segment until nothing is left of how it
-    started. Each channel is read once and filtered once, and rows that follow each other share what
-    lies between them. Memory: three channels of the stretch that the rows span, in float64.
+    started. Each channel is read once, or twice where all are averaged, and each electrode is
+    filtered once; rows that follow each other share what lies between them. Memory: three channels
+    of the stretch that the rows span, in float64, and what the filter makes of one.
 
     Raises:
         UserError: The signals cannot be read, or hold NaN or infinite values.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     windows = np.stack([segments.start[chosen], segments.stop[chosen]], axis=1)
-    stretches = _stretches(windows, _lead_samples(recording, spec))
-    for signals in _referenced_signals(recording, segments, spec, stretches):
+    stretches = _stretches(windows, spec.lead_samples(recording))
+
+    def read(contact: str) -> list[np.ndarray]:
+        return recording.read_channel(contact, stretches)
+
+    for signals in referenced(segments.derivations, read):
         # Filtering after the re-reference gives the same, and there are fewer to filter.
         filtered = _filtered(signals, recording, spec)
         yield _cut(filtered, stretches, windows, segments.n_samples)
 
 
-def _referenced_signals(
-    recording: Recording, segments: Segments, spec: SegmentSpec, stretches: list[tuple[int, int]]
-) -> Iterator[list[np.ndarray]]:
-    """Re-referenced stretches of one electrode after another, float64."""
-
-    def read(contact: str) -> list[np.ndarray]:
-        return recording.read_channel(contact, stretches)
-
-    if spec.electrodes != "clean-laplacian":
-        yield from map(read, segments.electrodes)
-        return
-    triples = {triple[0]: triple for triple in neighbours_of(recording)}
-    held: dict[str, list[np.ndarray]] = {}
-    for electrode in segments.electrodes:
-        triple = triples[electrode]
-        # The next contact of a shaft needs two of these three again.
-        held = {name: held[name] if name in held else read(name) for name in triple}
-        yield [laplacian(*contacts) for contacts in zip(*held.values(), strict=True)]
-
-
 def _filtered(
     signals: list[np.ndarray], recording: Recording, spec: SegmentSpec
 ) -> list[np.ndarray]:
-    if spec.line_hz is None:
+    if (notch := spec.notch(recording)) is None:
         return signals
-    rate_hz = spec.sampling_rate_hz(recording)
-    notch = (rate_hz, spec.line_hz, spec.notch_highest_hz, spec.notch_quality)
     return [notch_filter(signal, *notch) for signal in signals]
 
 
@@ -112,20 +94,6 @@ def _cut(
         begin = begins[number]
         padded[row, : stop - start] = signals[number][start - begin : stop - begin]
     return padded
-
-
-def _lead_samples(recording: Recording, spec: SegmentSpec) -> int:
-    """Samples that the notch filters need ahead of a segment."""
-    if spec.line_hz is None:
-        return 0
-    rate_hz = spec.sampling_rate_hz(recording)
-    notch = (rate_hz, spec.line_hz, spec.notch_highest_hz, spec.notch_quality)
-    try:
-        return math.ceil(notch_warm_up_seconds(*notch) * rate_hz)
-    except ValueError as error:
-        raise UserError(
-            f"{recording.files['signals']}, {rate_hz:g} samples per second: {error}"
-        ) from error
 
 
 def _stretches(windows: np.ndarray, lead: int) -> list[tuple[int, int]]:

@@ -23,9 +23,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ssense.data.recordings.electrodes import CANCELLED, REASONS, montage
 from ssense.data.recordings.overlap import SPLIT_SEEDS, inside_shares, split_overlap
 from ssense.data.recordings.recording import Recording
-from ssense.data.recordings.segments import CANCELLED, REASONS, Segments, SegmentSpec, left_out
+from ssense.data.recordings.segments import Segments, SegmentSpec
 from ssense.data.recordings.signal_file import open_signals
 from ssense.data.recordings.signal_quality import (
     CELL_S,
@@ -381,7 +382,7 @@ def _channels(
     recording: Recording, segments: Segments, spec: SegmentSpec, datasets: list[str]
 ) -> Channels:
     labels = [clean_label(label) for label in read_json_as(recording.files["labels"], list)]
-    reasons = left_out(recording, spec.electrodes)
+    reasons = montage(recording, spec.electrodes, spec.reference).left_out
     unused: dict[str, list[str]] = {reason: [] for reason in (AUXILIARY, *REASONS, UNLABELLED)}
     for label in labels:
         if label not in recording.channel_of:
@@ -393,8 +394,13 @@ def _channels(
     return Channels(
         kept=segments.electrodes,
         left_out={why: tuple(names) for why, names in unused.items() if names},
-        doubts=tuple(_channel_doubts(recording, segments.electrodes, unused[CANCELLED])),
+        doubts=tuple(_channel_doubts(recording, _contacts(segments), unused[CANCELLED])),
     )
+
+
+def _contacts(segments: Segments) -> list[str]:
+    """Names of the contacts that the electrodes are made of, whatever is subtracted from them."""
+    return [each.contact for each in segments.derivations]
 
 
 def _channel_doubts(
@@ -409,8 +415,8 @@ def _channel_doubts(
     if cancelled:
         shown = listing([printable(name) for name in cancelled], most=6)
         yield (
-            f"the Laplacian leaves nothing but rounding of {shown}: interpolated from the "
-            "neighbours? Not used"
+            f"the reference leaves nothing but rounding of {shown}: interpolated from what is "
+            "subtracted? Not used"
         )
     unsplit = read_names(kept).unsplit
     if odd := [name for name in kept if name in unsplit]:
@@ -424,12 +430,9 @@ def _signals(recording: Recording, segments: Segments) -> Signals:
     quality = recording.quality
     known = math.isfinite(quality.spread_uv)
     dead = np.diff(quality.dead, axis=1).sum() / recording.sampling_rate_hz
-    flat = {
-        name: quality.flat_share[name] for name in segments.electrodes if name in quality.flat_share
-    }
-    impulses = {
-        name: quality.impulses[name] for name in segments.electrodes if name in quality.impulses
-    }
+    used = _contacts(segments)
+    flat = {name: quality.flat_share[name] for name in used if name in quality.flat_share}
+    impulses = {name: quality.impulses[name] for name in used if name in quality.impulses}
     return Signals(
         spread_uv=quality.spread_uv if known else None,
         dead_s=float(dead),
@@ -641,9 +644,9 @@ def _channels_details(channels: Channels) -> list[str]:
         _table(("", "channels", "names"), rows),
         "Not neural are channels with a word for heart, muscle, eye, breath, markers, events, "
         "triggers, other inputs or references in their names. The Laplacian needs a clean contact "
-        "on either side of a shaft: a name must be a shaft and a number, and a shaft with more "
-        f"than {MOST_ON_A_SHAFT} contacts, called grid, strip or ECoG, or flat by its coordinates, "
-        "counts as a grid. Unlabelled datasets have no label.",
+        "on either side of a shaft, and a bipolar pair the next one: a name must be a shaft and a "
+        f"number, and a shaft with more than {MOST_ON_A_SHAFT} contacts, called grid, strip or "
+        "ECoG, or flat by its coordinates, counts as a grid. Unlabelled datasets have no label.",
     ]
 
 

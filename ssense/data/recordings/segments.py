@@ -6,17 +6,20 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from ssense.choices import Electrodes
-from ssense.data.recordings.recording import Recording
-from ssense.data.recordings.signal_quality import BY_SIGNAL
+from ssense.choices import Electrodes, Reference
+from ssense.data.recordings.electrodes import kept_electrodes
+from ssense.data.recordings.recording import LONGEST_S, Recording
 from ssense.data.recordings.timeline import OFFICIAL_RATE_HZ, Alignment
 from ssense.errors import UserError
+from ssense.files.plain_values import from_plain
 from ssense.files.tables import listing
-from ssense.signal.contacts import laplacian_neighbours, read_names
+from ssense.signal.checks import check_at_least, check_choice, check_positive, check_whole
+from ssense.signal.filtering import notch_warm_up_seconds
+from ssense.signal.referencing import Derivation
 
 LengthRule = Literal["duration", "sample_span"]
 Overflow = Literal["drop", "error", "truncate"]
@@ -28,28 +31,28 @@ _CHOICES = {
     "length_rule": LengthRule,
     "overflow": Overflow,
     "electrodes": Electrodes,
+    "reference": Reference,
 }
-_POSITIVE = ("max_duration_s", "max_samples", "window_s", "pad_to", "pad_multiple", "line_hz")
 
 NO_WORD = "no aligned word"
 NO_TEXT = "no text"
+NO_LENGTH = "no duration"
 TOO_LONG = "too long"
 STRADDLES = "straddles a pause"
 LEAVES = "leaves the file"
 NO_SIGNAL = "no signal"
 OVERFLOWS = "overflow"
-WHY_NO_SEGMENT = (NO_WORD, NO_TEXT, TOO_LONG, STRADDLES, LEAVES, NO_SIGNAL, OVERFLOWS)
+WHY_NO_SEGMENT = (
+    NO_WORD,
+    NO_TEXT,
+    NO_LENGTH,
+    TOO_LONG,
+    STRADDLES,
+    LEAVES,
+    NO_SIGNAL,
+    OVERFLOWS,
+)
 """Reasons why a sentence is no segment; of several that apply it is the first."""
-
-# Why a channel is not an electrode of a segment.
-CORRUPTED = "corrupted"
-PAIR = "pair of contacts"
-UNSPLIT = "not named by shaft and number"
-ON_GRID = "on a grid or strip"
-NO_NEIGHBOUR = "lacks a clean neighbour"
-CANCELLED = "nothing left by the Laplacian"
-BY_LAPLACIAN = (PAIR, UNSPLIT, ON_GRID, NO_NEIGHBOUR, CANCELLED)
-REASONS = (CORRUPTED, *BY_SIGNAL, *BY_LAPLACIAN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,24 +60,51 @@ class SegmentSpec:
     """How sentences become segments.
 
     Attributes:
-        sampling_rate: The rate that context, filters and superlets assume: the recording's own, or
-            2048 Hz for every recording, as the published loaders do (Ant-Man has 1024).
-        align: How movie times become samples, see `Timeline.sample_of`.
-        length_rule: "duration" keeps sentences shorter than `max_duration_s` of movie (as SSENSE
-            is worded); "sample_span" keeps segments of fewer than `max_samples`, context included
-            (which explains SSENSE's 1,454 sentences and 8,200 points).
-        context_before_s, context_after_s: Signal added before and after a sentence.
-        window_s: Signal of every segment, from its context before the sentence on, however long the
-            sentence is, so that no segment shows its sentence's duration; rounded up to a multiple
-            of `pad_multiple`. None takes the sentence with its context.
-        pad_to: Samples of every segment after padding with zeros at its end; None takes the longest
-            segment, rounded up to a multiple of `pad_multiple` (the superlets' decimation).
-        overflow: What happens to a segment longer than `pad_to`.
-        electrodes: "clean-laplacian" keeps clean contacts between two clean neighbours, minus
-            their mean; "clean" and "all" keep the contacts as recorded.
-        line_hz: Mains frequency, removed with its multiples up to `notch_highest_hz`; None leaves
-            it in.
-        notch_quality: Centre frequency over bandwidth of each notch.
+        sampling_rate: Samples per second that context, filters and features assume. "measured"
+            (default): the recording's own rate, by its triggers. "nominal_2048": 2048 Hz for every
+            recording, as the published loaders assume; Ant-Man has 1024.
+        align: How times of the movie become samples, see `Timeline.sample_of`. "interpolate"
+            (default): by a straight line between two triggers, none across a pause.
+            "official_nearest_2048": from the nearest row at 2048 samples per second, which is the
+            data set's own procedure.
+        length_rule: Which sentences are short enough. "duration" (default): those shorter than
+            `max_duration_s`, as SSENSE is worded. "sample_span": those whose segment, context
+            included, has fewer than `max_samples` samples, which explains SSENSE's 1,454 sentences
+            and 8,200 points.
+        max_duration_s: Duration of a sentence in seconds of movie that is too long, above 0;
+            default 4. Used by `length_rule` "duration" alone.
+        max_samples: Samples of a sentence with its context that are too many, a whole number from
+            1; default 8192. Used by `length_rule` "sample_span" alone.
+        context_before_s: Signal before a sentence's onset in seconds, from 0; default 0.5.
+        context_after_s: Signal after a sentence's end in seconds, from 0; default 1. Where
+            `window_s` is set, a window that begins with the context before the sentence decides
+            instead.
+        window_s: Signal of every segment in seconds, from its context before the sentence on,
+            however long the sentence is, so that no segment shows its sentence's duration. Above 0,
+            rounded up to a multiple of `pad_multiple` samples. None (default) takes the sentence
+            with its context.
+        pad_to: Samples of every segment after padding with zeros at its end, a whole number from 1.
+            None (default) takes the longest segment, rounded up to a multiple of `pad_multiple`.
+        pad_multiple: Samples of which lengths are a multiple, a whole number from 1; default 50,
+            the samples between two frames of features.
+        overflow: What happens to a segment longer than `pad_to`. "error" (default): it is refused,
+            with the sentence. "drop": the sentence is left out. "truncate": its end is cut off.
+        electrodes: Contacts that may be used. "clean" (default): those that the list of corrupted
+            contacts does not name. "all": those too. Contacts whose signal is of no use never are.
+        reference: What is subtracted from each contact. "laplacian" (default): the mean of its two
+            neighbours on the shaft. "bipolar": the next contact on the shaft. "shaft-average": the
+            mean of the contacts of its shaft or grid. "average": the mean of all contacts. "none":
+            nothing. Contacts for which there is no such other are left out.
+        line_hz: Frequency of the mains in Hz, above 0, removed with its multiples up to
+            `notch_highest_hz`; default 60. None leaves it in.
+        notch_highest_hz: Highest multiple of `line_hz` that is removed, in Hz, at least `line_hz`;
+            default 360. Multiples that the sampling rate can't hold are left out.
+        notch_quality: Centre frequency over bandwidth of each notch, above 0; default 30. A lower
+            one removes more around the mains.
+
+    Raises:
+        ValueError: A value is none of a field's choices or out of its range; the message names the
+            field.
     """
 
     sampling_rate: SamplingRate = "measured"
@@ -88,27 +118,37 @@ class SegmentSpec:
     pad_to: int | None = None
     pad_multiple: int = 50
     overflow: Overflow = "error"
-    electrodes: Electrodes = "clean-laplacian"
+    electrodes: Electrodes = "clean"
+    reference: Reference = "laplacian"
     line_hz: float | None = 60.0
     notch_highest_hz: float = 360.0
     notch_quality: float = 30.0
 
     def __post_init__(self) -> None:
-        """Refuse values outside the choices, and numbers without a meaning."""
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
-                raise UserError(
-                    f"{name} must be one of {', '.join(get_args(choices))}, "
-                    f"got {getattr(self, name)!r}. Choose one of them."
-                )
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise UserError(f"{name} must be above 0, got {value!r}. Give a positive number.")
+            check_choice(name, getattr(self, name), choices)
+        for name in ("max_duration_s", "notch_highest_hz", "notch_quality"):
+            check_positive(name, getattr(self, name))
+        for name in ("window_s", "line_hz"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        for name in ("max_samples", "pad_multiple"):
+            check_whole(name, getattr(self, name), 1)
+        if self.pad_to is not None:
+            check_whole("pad_to", self.pad_to, 1)
         for name in ("context_before_s", "context_after_s"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise UserError(f"{name} must be at least 0, got {value!r}. Give a length in s.")
+            check_at_least(name, getattr(self, name), 0)
+        for name in ("context_before_s", "context_after_s", "window_s"):
+            if (getattr(self, name) or 0) > LONGEST_S:
+                raise ValueError(
+                    f"{name} must be at most {LONGEST_S:g} s, the longest recording, got "
+                    f"{getattr(self, name)!r}."
+                )
+        if self.line_hz is not None and self.line_hz > self.notch_highest_hz:
+            raise ValueError(
+                f"notch_highest_hz must be at least line_hz, {self.line_hz:g}, got "
+                f"{self.notch_highest_hz:g}. Raise it, or set line_hz to None to leave mains in."
+            )
 
     @classmethod
     def paper(cls) -> SegmentSpec:
@@ -139,10 +179,58 @@ class SegmentSpec:
         samples = self.window_s * recording.sampling_rate_hz  # seconds as they passed
         return math.ceil(samples / self.pad_multiple) * self.pad_multiple
 
+    def notch(self, recording: Recording) -> tuple[float, float, float, float] | None:
+        """Rate, frequency, highest multiple and quality of the notches, if there are any."""
+        if self.line_hz is None:
+            return None
+        rate_hz = self.sampling_rate_hz(recording)
+        return rate_hz, self.line_hz, self.notch_highest_hz, self.notch_quality
+
+    def lead_samples(self, recording: Recording) -> int:
+        """Samples that the notches need ahead of a segment.
+
+        Raises:
+            UserError: The recording's rate can't hold the frequency of the mains.
+        """
+        if (notch := self.notch(recording)) is None:
+            return 0
+        try:
+            return math.ceil(notch_warm_up_seconds(*notch) * notch[0])
+        except ValueError as error:
+            raise UserError(
+                f"{recording.files['signals']}, {notch[0]:g} samples per second: {error}"
+            ) from error
+
     def context_samples(self, recording: Recording) -> tuple[int, int]:
         """Samples of context before and after a sentence."""
         rate_hz = self.sampling_rate_hz(recording)
         return round(self.context_before_s * rate_hz), round(self.context_after_s * rate_hz)
+
+
+_FORMERLY = {"clean-laplacian": "laplacian", "clean": "none", "all": "none"}
+"""The reference of each value of `electrodes`, before there was the field `reference`."""
+
+
+def segment_spec(settings: Mapping[str, Any]) -> SegmentSpec:
+    """Read the specification that is written with shards, also by earlier versions of the code.
+
+    Args:
+        settings: Its fields as plain values.
+
+    Raises:
+        UserError: They are those of no specification.
+    """
+    found = dict(settings)
+    electrodes = found.get("electrodes")
+    if "reference" not in found and electrodes in _FORMERLY:
+        found["reference"] = _FORMERLY[electrodes]
+        found["electrodes"] = "all" if electrodes == "all" else "clean"
+    try:
+        return from_plain(SegmentSpec, found)
+    except ValueError as error:
+        raise UserError(
+            f"the settings of segments can't be read: {error}. Make the shards again."
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +244,7 @@ class Segments:
             seconds.
         start, stop: Samples of the sentence with context, [start, stop), int64 [rows].
         n_samples: Samples of every segment once padded.
-        electrodes: Names of a segment's electrodes, in order.
+        derivations: What each electrode of a segment is made of, in order.
         left_out: Why each other sentence of the transcript is no segment, a reason of
             `WHY_NO_SEGMENT` by its number in the transcript, in the order of the numbers.
     """
@@ -168,11 +256,16 @@ class Segments:
     start: np.ndarray
     stop: np.ndarray
     n_samples: int
-    electrodes: tuple[str, ...]
+    derivations: tuple[Derivation, ...]
     left_out: Mapping[int, str]
 
     def __len__(self) -> int:
         return len(self.text)
+
+    @property
+    def electrodes(self) -> tuple[str, ...]:
+        """Names of a segment's electrodes, in order."""
+        return tuple(each.name for each in self.derivations)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -223,10 +316,11 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     `WHY_NO_SEGMENT`.
 
     Raises:
-        UserError: No sentence or electrode is left, or a segment is longer than `pad_to` and
-            `overflow` is "error".
+        UserError: No sentence or electrode is left, a segment is longer than `pad_to` and
+            `overflow` is "error", or the recording's rate can't hold the frequency of the mains.
     """
-    electrodes = _kept_electrodes(recording, spec)
+    spec.lead_samples(recording)  # refuses a rate that can't hold the mains
+    derivations = kept_electrodes(recording, spec.electrodes, spec.reference)
     spans = _sentence_spans(recording, spec.align)
     before, after = spec.context_samples(recording)
     start, stop = spans.onset_sample - before, spans.offset_sample + after
@@ -238,10 +332,11 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     text = [recording.transcript.sentences[number] for number in spans.sentence_idx.tolist()]
     drop(np.array([not sentence.strip() for sentence in text], dtype=bool), NO_TEXT)
     times = (spans.onset_s, spans.offset_s, spans.onset_sample, spans.offset_sample)
-    drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
     window = spec.window_samples(recording)
     if window is not None:
         stop = start + window
+    drop(start == stop, NO_LENGTH)
+    drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
     drop(_crosses(start, stop, recording.timeline.pauses()), STRADDLES)
     drop((start < 0) | (stop > recording.n_samples), LEAVES)
     drop(_meets(start, stop, recording.quality.dead), NO_SIGNAL)
@@ -249,12 +344,7 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         overflows = (stop - start > spec.pad_to) & (reason == "")
         stop = _settle_overflow(spec, overflows, start, stop, spans.sentence_idx)
         drop(stop - start > spec.pad_to, OVERFLOWS)
-    reasons = dict(zip(spans.sentence_idx.tolist(), reason.tolist(), strict=True))
-    left_out = {
-        number: why
-        for number in sorted(recording.transcript.sentences)
-        if (why := reasons.get(number, NO_WORD))
-    }
+    left_out = _left_out(recording, spans.sentence_idx, reason)
     keep = reason == ""
     if not keep.any():
         raise _nothing_left(recording, _counts(left_out))
@@ -267,77 +357,22 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         start=start[keep],
         stop=stop[keep],
         n_samples=spec.pad_to or -(-longest // spec.pad_multiple) * spec.pad_multiple,
-        electrodes=electrodes,
+        derivations=derivations,
         left_out=left_out,
     )
+
+
+def _left_out(recording: Recording, sentence_idx: np.ndarray, reason: np.ndarray) -> dict[int, str]:
+    """Why sentences are no segments, by number; `reason` is empty for those that are segments."""
+    reasons = dict(zip(sentence_idx.tolist(), reason.tolist(), strict=True))
+    numbers = sorted(recording.transcript.sentences)
+    return {number: why for number in numbers if (why := reasons.get(number, NO_WORD))}
 
 
 def _counts(left_out: Mapping[int, str]) -> dict[str, int]:
     """How often each reason applies, in the order of `WHY_NO_SEGMENT`."""
     counts = Counter(left_out.values())
     return {why: counts[why] for why in WHY_NO_SEGMENT if counts[why]}
-
-
-def neighbours_of(recording: Recording) -> list[tuple[str, str, str]]:
-    """The contacts that have a Laplacian by name, each with its two neighbours, in labels' order.
-
-    Raises:
-        UserError: Two labels stand for one contact.
-    """
-    try:
-        return laplacian_neighbours(
-            recording.electrodes, recording.clean_electrodes, recording.grids
-        )
-    except ValueError as error:
-        raise UserError(f"{recording.files['labels']}: {error}") from error
-
-
-def left_out(recording: Recording, electrodes: Electrodes) -> dict[str, str]:
-    """Why electrodes of a recording are not used, by name; those that are used are not in it.
-
-    Raises:
-        UserError: Two labels stand for one contact, or the signals can't be read.
-    """
-    reasons = dict(recording.quality.left_out)
-    if electrodes == "all":
-        return reasons
-    reasons |= dict.fromkeys(recording.corrupted, CORRUPTED)
-    if electrodes == "clean":
-        return reasons
-    names = read_names(recording.electrodes)
-    triples = [t for t in neighbours_of(recording) if reasons.keys().isdisjoint(t)]
-    kept = {contact for contact, _, _ in triples}
-    cancelled = recording.quality.cancelled(triples)
-    for name in recording.electrodes:
-        if name in names.pairs:
-            reasons.setdefault(name, PAIR)
-        elif name in names.unsplit:
-            reasons.setdefault(name, UNSPLIT)
-        elif names.contacts[name].shaft in recording.grids:
-            reasons.setdefault(name, ON_GRID)
-        elif name not in kept:
-            reasons.setdefault(name, NO_NEIGHBOUR)
-        elif name in cancelled:
-            reasons[name] = CANCELLED
-    return reasons
-
-
-def _kept_electrodes(recording: Recording, spec: SegmentSpec) -> tuple[str, ...]:
-    reasons = left_out(recording, spec.electrodes)
-    kept = tuple(name for name in recording.electrodes if name not in reasons)
-    if not kept:
-        count = Counter(reasons.values())
-        counts = [f"{why}: {count[why]}" for why in REASONS if why in count]
-        advice = "Choose another value of electrodes"
-        if any(count[why] for why in BY_SIGNAL):
-            advice = f"Check the signals in {recording.files['signals'].name}"
-        elif any(count[why] for why in BY_LAPLACIAN):
-            advice = "Choose electrodes = clean, which needs no neighbours on a shaft"
-        raise UserError(
-            f"no electrode left of the {len(recording.electrodes)} in {recording.files['labels']} "
-            f"by electrodes = {spec.electrodes}; {listing(counts)}. {advice}."
-        )
-    return kept
 
 
 def _sentence_spans(recording: Recording, align: Alignment) -> _Spans:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, signal
 
+from ssense.signal.referencing import Derivation
+
 CONSTANT = "constant"
 IDENTICAL = "identical to another"
 COPIED = "a copy of another but for offset and factor"
@@ -112,22 +114,25 @@ class SignalQuality:
     spread_uv: float
     sketches: dict[str, np.ndarray]
 
-    def cancelled(self, triples: Sequence[tuple[str, str, str]]) -> frozenset[str]:
-        """The contacts of which a Laplacian leaves nothing but rounding.
+    def cancelled(self, derived: Sequence[Derivation]) -> frozenset[str]:
+        """The contacts of which a reference leaves nothing but rounding.
 
-        So it is where a contact was interpolated from its neighbours.
+        So it is where a contact was interpolated from those that are subtracted.
 
         Args:
-            triples: Contacts, each with its two neighbours.
+            derived: Electrodes, each a contact minus the mean of others.
         """
-        return frozenset(
-            contact
-            for contact, lower, higher in triples
-            if _is_nothing(
-                self.sketches[contact] - (self.sketches[lower] + self.sketches[higher]) / 2,
-                self.sketches[contact],
-            )
-        )
+        means: dict[tuple[str, ...], np.ndarray] = {}
+        cancelled = set()
+        for each in derived:
+            if not (others := each.subtracted):
+                continue
+            if others not in means:
+                means[others] = np.mean([self.sketches[name] for name in others], axis=0)
+            sketch = self.sketches[each.contact]
+            if _is_nothing(sketch - means[others], sketch):
+                cancelled.add(each.contact)
+        return frozenset(cancelled)
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,8 +93,8 @@ class SyntheticSpec:
         check_bounds(self, LEAST | quirks, MOST, dict.fromkeys(quirks, " with quirks"))
         if min(self.highest_hz, 0.4 * self.sampling_rate) <= self.lowest_hz:
             raise UserError(
-                f"lowest_hz is {self.lowest_hz:g}, not below highest_hz {self.highest_hz:g} and 0.4 "
-                f"times the sampling rate of {self.sampling_rate:g} Hz. Give a lower one."
+                f"lowest_hz is {self.lowest_hz:g}, not below highest_hz {self.highest_hz:g} and "
+                f"0.4 times the sampling rate of {self.sampling_rate:g} Hz. Give a lower one."
             )
         self._check_size()
 

@@ -19,6 +19,7 @@ from ssense.choices import (
     BatchNorm,
     Electrodes,
     Precision,
+    Reference,
     SpectrogramName,
     SplitKind,
 )
@@ -81,7 +82,7 @@ class RecordingOptions(EngineOptions):
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {
         "data": ("recording", "subject", "trial", "split"),
-        "features": ("preset", "electrodes", "line_hz", "spectrogram"),
+        "features": ("preset", "electrodes", "reference", "line_hz", "spectrogram"),
         "training": (
             "max_epochs",
             "batch_size",
@@ -103,8 +104,11 @@ class RecordingOptions(EngineOptions):
     """Which of the subject's recordings."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
-    electrodes: Electrodes = "clean-laplacian"
-    """Clean contacts minus the mean of two clean neighbours; clean contacts; or all contacts."""
+    electrodes: Electrodes = "clean"
+    """Contacts to use: clean, those that the list of corrupted contacts does not name; or all."""
+    reference: Reference = "laplacian"
+    """What is subtracted from each contact: laplacian, the mean of its two neighbours; bipolar, the
+    next contact; shaft-average, the mean of its shaft; average, the mean of all; or none."""
     line_hz: Literal[50, 60] = 60
     """Frequency of the mains where it was recorded, removed with its harmonics."""
     spectrogram: SpectrogramName | None = None
@@ -188,8 +192,12 @@ class RecordingOptions(EngineOptions):
         from ssense.data.recordings.segments import SegmentSpec
 
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
-        line_hz = float(self.line_hz)
-        return dataclasses.replace(preset, electrodes=self.electrodes, line_hz=line_hz)
+        return dataclasses.replace(
+            preset,
+            electrodes=self.electrodes,
+            reference=self.reference,
+            line_hz=float(self.line_hz),
+        )
 
     def _target(self) -> TextSpec:
         from ssense.targets.text import TextSpec

@@ -24,6 +24,7 @@ from ssense.data.recordings.segments import kept_by_length
 from ssense.data.recordings.timeline import USUAL_RATES_HZ, Timeline, rate_tolerance_hz, timeline_of
 from ssense.errors import UserError
 from ssense.signal.contacts import clean_label
+from ssense.signal.referencing import Derivation
 from ssense.signal.superlets import SuperletSpec, spectrogram
 
 RATE_HZ = 1024
@@ -33,7 +34,7 @@ ONSETS_S = (4.0, 8.0, 12.5)
 WORD_S = 0.4
 
 # Contacts as recorded, unfiltered, so that values can be checked one by one.
-PLAIN = SegmentSpec(electrodes="all", line_hz=None)
+PLAIN = SegmentSpec(electrodes="all", reference="none", line_hz=None)
 
 
 def write_rows(path: Path, header: list[str], rows: list[list]) -> None:
@@ -367,7 +368,9 @@ def test_reasons_for_dropping_are_counted(root):
     rows += [[13.0, 17.0, "Four seconds.", 34, 1.0]]
     rows += [[0.1, 0.3, "First.", 35, 1.0], [18.5, 19.8, "Last.", 36, 1.0]]
     write_transcript(root, rows)
-    spec = SegmentSpec(electrodes="all", context_before_s=3.5, context_after_s=3.5)
+    spec = SegmentSpec(
+        electrodes="all", reference="none", context_before_s=3.5, context_after_s=3.5
+    )
     segments = select_segments(open_recording(root), spec)
     assert segments.sentence_idx.tolist() == [0, 10, 20]
     assert segments.dropped == {"no aligned word": 4, "too long": 1, "leaves the file": 2}
@@ -382,7 +385,9 @@ def test_reasons_for_dropping_are_counted(root):
 @pytest.mark.parametrize("overflow", ["drop", "truncate", "error"])
 def test_segments_longer_than_the_padding_are_treated_as_asked(root, overflow):
     write_transcript(root, [*token_rows(), [14.0, 15.0, "Longer.", 40, 1.0]])
-    spec = SegmentSpec(electrodes="all", line_hz=None, pad_to=2000, overflow=overflow)
+    spec = SegmentSpec(
+        electrodes="all", reference="none", line_hz=None, pad_to=2000, overflow=overflow
+    )
     recording = open_recording(root)
     if overflow == "error":
         with pytest.raises(UserError, match=r"sentence 40 spans 2560 samples.* pad_to = 2000"):
@@ -557,7 +562,7 @@ def test_a_corrupted_contact_takes_its_neighbours_laplacians_with_it(root):
     write_json(root / "corrupted_elec.json", {"sub_9": ["F1a4#"]})
     recording = open_recording(root)
     assert select_segments(recording, SegmentSpec()).electrodes == ("F1a2",)
-    clean = SegmentSpec(electrodes="clean")
+    clean = SegmentSpec(reference="none")
     assert select_segments(recording, clean).electrodes == ("F1a1", "F1a2", "F1a3")
 
 
@@ -581,7 +586,7 @@ def test_a_row_does_not_depend_on_the_others(root, spec):
 
 def test_the_notch_removes_the_mains(root):
     recording = open_recording(root)
-    spec = SegmentSpec(electrodes="all")
+    spec = SegmentSpec(electrodes="all", reference="none")
     segments = select_segments(recording, spec)  # which would not take what comes now
     time_s = np.arange(26 * RATE_HZ) / RATE_HZ
     mains = np.tile(np.sin(2 * np.pi * 60 * time_s), (len(LABELS), 1))
@@ -599,7 +604,8 @@ def test_an_electrode_that_its_neighbours_cancel_becomes_a_spectrogram_of_zeros(
     spec = SegmentSpec(line_hz=None)
     segments = select_segments(recording, spec)
     assert segments.electrodes == ("F1a2",)  # a channel's sound rest may still be such a segment
-    segments = replace(segments, electrodes=("F1a2", "F1a3"))
+    cancelled = Derivation("F1a3", "F1a3", ("F1a2", "F1a4"))
+    segments = replace(segments, derivations=(*segments.derivations, cancelled))
     found = read_segments(recording, segments, spec, [0])[0]
     place = segments.electrodes.index("F1a3")
     assert np.ptp(found[place, : segments.stop[0] - segments.start[0]]) == 0
@@ -833,22 +839,30 @@ def test_no_electrode_left_says_why(root):
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
         "no electrode left of the 4",
-        "corrupted: 1, lacks a clean neighbour: 3. Choose electrodes = clean",
+        "by electrodes = clean and reference = laplacian",
+        "corrupted: 1, lacks a clean neighbour: 3. Choose another reference, such as none",
     )
 
 
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("electrodes", "bipolar", "must be one of clean-laplacian, clean, all, got 'bipolar'"),
+        ("electrodes", "bipolar", "must be one of clean, all, got 'bipolar'"),
+        ("reference", "ear", "one of laplacian, bipolar, shaft-average, average, none, got 'ear'"),
         ("overflow", "", "must be one of drop, error, truncate, got ''"),
-        ("pad_to", 0, "must be above 0, got 0"),
-        ("line_hz", float("nan"), "must be above 0, got nan"),
-        ("context_after_s", -1.0, "must be at least 0, got -1.0"),
+        ("pad_to", 0, "must be a whole number of at least 1, got 0"),
+        ("pad_multiple", 2.5, "must be a whole number of at least 1, got 2.5"),
+        ("line_hz", float("nan"), "must be a finite number above 0, got nan"),
+        ("notch_quality", "high", "must be a finite number above 0, got 'high'"),
+        ("notch_highest_hz", 50.0, "must be at least line_hz, 60, got 50"),
+        ("context_after_s", -1.0, "must be a number of at least 0, got -1.0"),
+        ("context_before_s", 1e300, "must be at most 5.184e+06 s, the longest recording"),
+        ("window_s", 0, "must be a finite number above 0, got 0"),
     ],
 )
 def test_specifications_outside_the_choices(field, value, expected):
-    refuse(lambda: SegmentSpec(**{field: value}), f"{field} {expected}")
+    with pytest.raises(ValueError, match=f"^{field} .*{re.escape(expected)}"):
+        SegmentSpec(**{field: value})
 
 
 LEFT_AND_RIGHT = ["A1", "A2", "A3", "A\u20191", "A\u20192", "A\u20193"]
@@ -869,7 +883,7 @@ def test_the_corrupted_list_is_read_whatever_its_spelling_and_names_of_nothing_a
     recording = open_recording(root)
     assert recording.corrupted == {"E\u03011", "\u00c92", "A3", "A4", "B\uff071"}
     assert recording.unknown_corrupted == ("E18", "Z9")
-    spec = SegmentSpec(electrodes="clean")
+    spec = SegmentSpec(reference="none")
     segments = select_segments(recording, spec)
     text = " ".join(" ".join(data_report(recording, segments, spec).lines()).split())
     assert "2 names in the list of corrupted channels are no channel's: E18, Z9" in text
@@ -881,9 +895,9 @@ def test_names_that_say_nothing_of_shafts_are_told(root):
     recording = open_recording(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
-        "pair of contacts: 2, not named by shaft and number: 4. Choose electrodes = clean",
+        "pair of contacts: 2, not named by shaft and number: 4. Choose another reference",
     )
-    spec = SegmentSpec(electrodes="clean")
+    spec = SegmentSpec(reference="none")
     segments = select_segments(recording, spec)
     assert segments.electrodes == tuple(labels)
     *_, doubt = data_report(recording, segments, spec).channels.doubts
@@ -918,9 +932,9 @@ def test_a_grid_has_no_laplacian(root):
     recording = open_recording(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
-        "on a grid or strip: 20. Choose electrodes",
+        "on a grid or strip: 20. Choose another reference",
     )
-    assert len(select_segments(recording, SegmentSpec(electrodes="clean")).electrodes) == 20
+    assert len(select_segments(recording, SegmentSpec(reference="none")).electrodes) == 20
 
 
 def test_coordinates_on_a_sheet_tell_a_small_grid(root):
@@ -948,6 +962,5 @@ def test_two_names_for_one_contact(root):
 def test_a_rate_too_low_for_the_notch(root):
     write_timings(root, [["trigger", t, 100 * t] for t in range(30)])
     recording = open_recording(root)
-    spec = SegmentSpec(electrodes="all")
-    segments = select_segments(recording, spec)
-    refuse(lambda: read_segments(recording, segments, spec, [0]), "100 samples per second", "60")
+    spec = SegmentSpec(electrodes="all", reference="none")
+    refuse(lambda: select_segments(recording, spec), "100 samples per second", "60")

@@ -117,10 +117,10 @@ def test_every_channel_is_kept_or_left_out_for_a_reason(root):
 
 
 def test_without_the_laplacian_no_channel_needs_neighbours(root):
-    clean = report_on(root, SegmentSpec(electrodes="clean")).channels
+    clean = report_on(root, SegmentSpec(reference="none")).channels
     assert clean.kept == ("F1a1", "F1a2", "F1a3", "F1a4", "F1a6")
     assert list(clean.left_out) == ["not neural", "corrupted", "unlabelled"]
-    everything = report_on(root, SegmentSpec(electrodes="all")).channels
+    everything = report_on(root, SegmentSpec(electrodes="all", reference="none")).channels
     assert everything.left_out.keys() == {"not neural", "unlabelled"}
 
 

@@ -45,7 +45,11 @@ TRANSCRIPT = "transcripts/synthetic/features.csv"
 TABLES, JSONS = (TIMINGS, TRANSCRIPT), (LABELS, CORRUPTED, METADATA)
 
 # Contacts as recorded too, so that a case does not hide behind the Laplacian's choice.
-SPECS = (SegmentSpec(electrodes="all", line_hz=None), SegmentSpec.literal(), SegmentSpec.paper())
+SPECS = (
+    SegmentSpec(electrodes="all", reference="none", line_hz=None),
+    SegmentSpec.literal(),
+    SegmentSpec.paper(),
+)
 SPEC = SyntheticSpec(sentences=12, electrodes=4, sampling_rate=256, lead_in_s=5, pauses=1)
 
 # What a cell may come to hold.

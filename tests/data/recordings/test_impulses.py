@@ -30,7 +30,7 @@ from ssense.data.recordings.brain_treebank import (
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.timeline import JUMP_S, timeline_of
 
-PLAIN = SegmentSpec(electrodes="all", line_hz=None)
+PLAIN = SegmentSpec(electrodes="all", reference="none", line_hz=None)
 RATES_HZ = (512, 1000, 1024, 2000, 2048)
 LABELS = ("F1a1", "F1a2*", "F1a3", "F1_a4", "F1a5#", "T2b9", "T2b10", "T2b11", "DC4")
 MOVIE_S = 60.0

@@ -34,7 +34,7 @@ from ssense.data.synthetic.recording import ADC_STEP_UV, SyntheticSpec, write_sy
 from ssense.errors import UserError
 
 RATE_HZ = 256
-CLEAN = SegmentSpec(electrodes="clean")
+CLEAN = SegmentSpec(reference="none")
 LAPLACIAN = SegmentSpec()
 SIGNALS = "sub_9_trial000.h5"
 
@@ -89,7 +89,9 @@ def test_of_a_sound_recording_nothing_is_left_out(sound):
     assert (report.signals.doubts, report.movie.doubts, report.sentences.doubts) == ((), (), ())
 
 
-@pytest.mark.parametrize("spec", [CLEAN, LAPLACIAN, SegmentSpec(electrodes="all")])
+@pytest.mark.parametrize(
+    "spec", [CLEAN, LAPLACIAN, SegmentSpec(electrodes="all", reference="none")]
+)
 def test_a_recording_without_any_signal_is_refused(root, spec):
     message = refused(spoil(root, lambda _, x: np.full_like(x, 3.0)), spec)
     assert "constant: 5" in message
@@ -380,7 +382,7 @@ def test_a_contact_that_its_neighbours_cancel_is_named_and_not_used(root):
     assert select_segments(recording, LAPLACIAN).electrodes == (electrodes[1], electrodes[3])
     assert select_segments(recording, CLEAN).electrodes == electrodes
     report = " ".join(lines(recording, LAPLACIAN).split())
-    assert f"the Laplacian leaves nothing but rounding of {electrodes[2]}" in report
+    assert f"the reference leaves nothing but rounding of {electrodes[2]}" in report
 
 
 def test_gaps_shorter_than_a_cell_are_counted(root):
