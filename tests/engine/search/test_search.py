@@ -6,16 +6,19 @@ import random
 from collections import Counter
 from statistics import fmean, pstdev
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssense.engine.core.cell import Cell, label
+from ssense.engine.core.cell import Cell, dataset_choice, label
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
 from ssense.engine.core.sweep import STARTUP_PROPOSALS, Family, Row, Sweep
 from ssense.engine.search.race import Full, Race
 from ssense.engine.search.search import RETRIES, Scored, Search, propose
+from ssense.errors import UserError
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
+from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
 
 WIDE = Family(
@@ -42,7 +45,8 @@ def sweep(families=(NONE, SMALL, WIDE), configurations=3, seeds=(0, 1, 2)) -> Sw
 def score_of(cell: Cell) -> float:
     time = cell.configuration.get("masking.time", 0)
     noise = 0.002 * math.sin(100 * time * (1 + cell.seed))  # a race goes by how scores spread
-    return 0.5 - (time - 0.3) ** 2 + 0.01 * cell.seed + noise
+    context = 0.02 * cell.configuration.get("data.context_after_s", 1.0)
+    return 0.48 - (time - 0.3) ** 2 + 0.01 * cell.seed + noise + context
 
 
 def record_of(search: Search, cell: Cell) -> Record:
@@ -470,3 +474,89 @@ def test_score_is_the_mean_over_the_seeds():
     search = Search(sweep(families=(NONE,)), FULL)
     run(search, 1, random.Random(0))
     assert search.score({}) == pytest.approx(0.5 - 0.09 + 0.01)
+
+
+# ---------------------------------------------------------------- cells on several datasets
+
+CONTEXTS = Family(name="context", levels={"data.context_after_s": (0.0, 0.5, 2.0, 3.0)})
+
+
+def of_contexts() -> Sweep:
+    whole = sweep(families=(NONE, CONTEXTS, SMALL), configurations=4)
+    specs = [whole.specification] + [
+        configured(whole.specification, {"data.context_after_s": level})
+        for level in CONTEXTS.levels["data.context_after_s"]
+    ]
+    datasets = {dataset_choice(spec): f"d{place}" for place, spec in enumerate(specs)}
+    return dataclasses.replace(whole, dataset_digest="d0", datasets=datasets)
+
+
+def on_its_dataset(search: Search, cell: Cell) -> Record:
+    record = record_of(search, cell)
+    digest = search.sweep.dataset_of(cell.configuration)
+    return dataclasses.replace(record, dataset_digest=digest)
+
+
+def test_cells_are_named_by_the_dataset_of_their_configuration():
+    whole = of_contexts()
+    contexts = [{"data.context_after_s": level} for level in (0.0, 0.5, 2.0, 3.0)]
+    assert list(map(whole.dataset_of, [{}, *contexts])) == ["d0", "d1", "d2", "d3", "d4"]
+    first, second = list(whole.datasets)[1:3]
+    other = dataclasses.replace(whole, datasets={**whole.datasets, first: "e1"})
+    cells = [Cell(contexts[place], 0) for place in (0, 1)]
+    assert [other.signature(c) == whole.signature(c) for c in cells] == [False, True]
+    assert whole.datasets[second] == "d2"
+    with pytest.raises(ValueError, match=r"no dataset for context after s 1\.5"):
+        whole.dataset_of({"data.context_after_s": 1.5})
+
+
+def test_only_cells_of_datasets_that_are_there_are_handed_out():
+    search = Search(of_contexts(), FULL)
+    assert search.asked_datasets() == {"d0", "d1", "d2", "d3", "d4"}
+    handed = []
+    while (cell := search.next_cell({"d0", "d3"})) is not None:
+        handed.append(cell)
+        search.finish(on_its_dataset(search, cell))
+    assert {search.sweep.dataset_of(cell.configuration) for cell in handed} == {"d0", "d3"}
+    assert search.asked_datasets() == {"d1", "d2", "d4"}
+    assert search.next_cell(()) is None
+
+
+def test_a_worker_stays_with_its_dataset_within_a_seed():
+    search = Search(of_contexts(), FULL)
+    first = search.next_cell(None, "d3")
+    assert first == Cell({"data.context_after_s": 2.0}, 0)
+    second = search.next_cell(None, "d3")
+    assert second is not None
+    assert second.seed == 0  # not another seed of its own dataset
+    assert search.sweep.dataset_of(second.configuration) != "d3"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5), st.randoms(use_true_random=False))
+def test_which_datasets_are_made_when_changes_no_result(workers, order):
+    """Cells of datasets that come later are trained later; what comes out is the same."""
+    alone = Search(of_contexts(), Race())
+    while (cell := alone.next_cell()) is not None:
+        alone.finish(on_its_dataset(alone, cell))
+    search, made, running = Search(of_contexts(), Race()), set(), []
+    while search.asked_datasets() or running:
+        prefer = order.choice(["", "d0", "d2", "d4"])
+        while len(running) < workers and (cell := search.next_cell(made, prefer)) is not None:
+            running.append(cell)
+        if running:
+            ended = running.pop(order.randrange(len(running)))
+            search.finish(on_its_dataset(search, ended))
+        else:
+            made.add(order.choice(sorted(search.asked_datasets())))
+    assert search.rows == alone.rows
+    assert decided(search) == decided(alone)
+    np.testing.assert_array_equal(search.scores(), alone.scores())
+
+
+def test_a_record_of_another_dataset_is_refused():
+    search = Search(of_contexts(), FULL)
+    cell = Cell({"data.context_after_s": 2.0}, 0)
+    record = dataclasses.replace(on_its_dataset(search, cell), dataset_digest="d0")
+    with pytest.raises(UserError, match="contradicts its signature"):
+        Search(search.sweep, FULL, search.rows, {record.signature: record})

@@ -1,0 +1,242 @@
+"""Datasets of one sweep: planned together over the sentences that all of them keep."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from upath import UPath
+
+from ssense.data.recordings.brain_treebank import open_recording
+from ssense.data.recordings.segments import STRADDLES
+from ssense.data.splits import near
+from ssense.data.synthetic.recording import write_synthetic
+from ssense.data.synthetic.spec import SyntheticSpec
+from ssense.engine.core.cell import dataset_choice
+from ssense.engine.core.sweep import Family
+from ssense.engine.tasks.dataset_plan import plan_dataset
+from ssense.engine.tasks.recording_data import RecordingData
+from ssense.engine.tasks.recording_plan import SMALL
+from ssense.engine.tasks.registry import kept_data
+from ssense.errors import UserError
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
+from ssense.specification import configured
+from ssense.targets.text import TextSpec
+from ssense.training.sentences import SentenceSpec
+
+SPEC = SentenceSpec(
+    features=SMALL,
+    target=TextSpec(weights="untrained"),
+    encoder=ResNetSpec(weights="random"),
+)
+LEVELS = {
+    "data.context_after_s": (0.5, 1.0, 4.0),
+    "data.context_before_s": (0.0, 3.0),
+    "data.reference": ("none", "bipolar"),
+    "features.n_frequencies": (8, 16),
+    "target.layer": (2, 4),
+}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> RecordingData:
+    folder = tmp_path_factory.mktemp("recording")
+    write_synthetic(folder / "made", SyntheticSpec(sentences=150, electrodes=5))
+    recording, storage = open_recording(folder / "made"), UPath(folder / "storage")
+    plan = plan_dataset(recording, SPEC.data, SPEC.features, SPEC.target, storage)
+    return RecordingData(own=plan)
+
+
+def family(*names: str) -> Family:
+    return Family(name="of data", levels={name: LEVELS[name] for name in names})
+
+
+def numbers(data: RecordingData) -> list[list[int]]:
+    return [
+        choice.plan.features.segments.sentence_idx[choice.plan.rows].tolist()
+        for choice in data.choices.values()
+    ]
+
+
+def test_a_sweep_without_levels_of_the_data_has_one_dataset_as_it_is_alone(own):
+    rates = Family(name="rate", levels={"training.learning_rate": (1e-3, 1e-2)})
+    covering = own.covering(SPEC, (rates,))
+    assert covering.datasets == {}
+    assert covering.digest == own.digest
+    assert covering.lines() == []
+    assert own.origin().datasets == ()
+
+
+def test_every_dataset_has_the_sentences_that_all_of_them_keep(own):
+    covering = own.covering(SPEC, (family("data.context_after_s"),))
+    (kept, *others) = numbers(covering)
+    assert others == [kept, kept]
+    longest = configured(SPEC, {"data.context_after_s": 4.0})
+    alone = covering.choices[dataset_choice(longest)].plan.features.segments
+    mine = own.own.features.segments.sentence_idx
+    assert kept == [n for n in mine.tolist() if n not in alone.left_out]
+    assert len(kept) < len(mine)
+    # The dataset of the specification is another one than without the longer context.
+    assert covering.digest != own.digest
+    assert covering.datasets[dataset_choice(SPEC)] == covering.digest
+    lacking = sum(n in alone.left_out for n in mine.tolist())
+    said = "\n".join(covering.lines())
+    assert f"3 datasets of the same {len(kept)} sentences (of {len(mine)} of the" in said
+    assert f"lacks {lacking} sentences ({STRADDLES}: " in said
+
+
+def test_where_all_are_kept_the_dataset_of_the_specification_is_what_it_is_alone(own):
+    covering = own.covering(SPEC, (family("features.n_frequencies", "target.layer"),))
+    assert covering.digest == own.digest
+    assert len(covering.datasets) == 4
+    assert own.digest not in covering.datasets.values()  # none of the levels is its own
+    folders = {choice.plan.features.folder for choice in covering.choices.values()}
+    assert len(folders) == 2  # datasets that differ in their targets share shards
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    fields=st.lists(st.sampled_from(sorted(LEVELS)), min_size=1, max_size=3, unique=True),
+    kind=st.sampled_from(["random", "grouped", "held-out"]),
+    seed=st.integers(0, 1000),
+)
+def test_splits_depend_on_the_common_sentences_alone(own, fields, kind, seed):
+    """Whatever is compared beside it, a sentence is in the part that the set of them gives it."""
+    covering = own.covering(SPEC, [family(field) for field in fields])
+    plans = [choice.plan for choice in covering.choices.values()]
+    own_segments = own.own.features.segments
+    is_kept = np.isin(own_segments.sentence_idx, numbers(covering)[0])
+    groups = dict(zip(own_segments.sentence_idx.tolist(), own_segments.text, strict=True))
+    expected = covering.split(kind, seed)
+    for plan in plans:
+        split = plan.split(kind, seed)
+        for part in ("train", "validation", "test"):
+            np.testing.assert_array_equal(getattr(split, part), getattr(expected, part))
+    # The same from the sentences' own places and texts, whichever families made them the common.
+    text = [groups[number] for number in numbers(covering)[0]]
+    spans_s = own.own.features.spans_s[is_kept]
+    if kind == "random":
+        order = np.random.default_rng(seed).permutation(len(text))
+        np.testing.assert_array_equal(expected.train, order[: len(expected.train)])
+    elif kind == "grouped":
+        parts = [{text[row] for row in rows} for rows in vars(expected).values()]
+        assert sum(map(len, parts)) == len(set(chain(*parts)))
+    else:
+        assert not near(spans_s[expected.train], spans_s[expected.test], 6.9).any()
+
+
+def test_configurations_of_one_set_of_sentences_split_alike_in_different_sweeps(own):
+    one = own.covering(SPEC, (family("data.reference"),))
+    other = own.covering(SPEC, (family("data.reference", "features.n_frequencies"),))
+    assert numbers(one)[0] == numbers(other)[0]
+    for kind in ("random", "grouped", "blocked"):
+        for part, rows in vars(one.split(kind, 7)).items():
+            np.testing.assert_array_equal(rows, getattr(other.split(kind, 7), part))
+    of_none = dataset_choice(configured(SPEC, {"data.reference": "none"}))
+    assert one.datasets[of_none] == other.datasets.get(of_none, one.datasets[of_none])
+
+
+def test_features_are_made_when_they_are_asked_for_and_loaded_with_the_common_sentences(
+    own, local_ray
+):
+    assert local_ray is None  # it only has to run
+    covering = own.covering(SPEC, (family("data.context_after_s"),))
+    wanted = [*covering.datasets.values()]
+    covering.warm(SPEC)
+    assert not covering.is_made(wanted[:1])
+    covering.make(wanted[:1])
+    assert covering.is_made(wanted[:1])
+    assert not covering.is_made(wanted)
+    covering.make(wanted)
+    loaded = [covering.load(digest) for digest in wanted]
+    assert [data.digest for data in loaded] == wanted
+    first, *others = loaded
+    assert all(data.stimuli == first.stimuli for data in others)
+    assert all(np.array_equal(data.targets, first.targets) for data in others)
+    assert len({data.spectrograms.shape[-1] for data in loaded}) == 3  # frames
+    for data in loaded:
+        np.testing.assert_array_equal(data.split("blocked", 3).test, first.split("blocked", 3).test)
+    # And from what the sweep keeps, without the recording.
+    kept = kept_data(covering.origin(), covering.storage)
+    for digest, data in zip(wanted, loaded, strict=True):
+        again = kept.load(digest)
+        assert again.digest == digest
+        np.testing.assert_array_equal(again.spectrograms, data.spectrograms)
+        np.testing.assert_array_equal(again.spans_s, data.spans_s)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def refused(own: RecordingData, levels: dict, specification: SentenceSpec = SPEC) -> str:
+    with pytest.raises(UserError) as error:
+        own.covering(specification, (Family(name="f", levels=levels),))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_two_levels_that_are_the_same_dataset_are_refused(own):
+    # No contact of this recording is corrupted.
+    assert refused(own, {"data.electrodes": ("clean", "all")}).startswith(
+        "clean and all are the same dataset: no sentence, electrode, sample or target"
+    )
+
+
+def test_data_without_a_common_sentence_are_refused(tmp_path):
+    write_synthetic(tmp_path / "made", SyntheticSpec(sentences=120, electrodes=5, pauses=0))
+    recording, storage = open_recording(tmp_path / "made"), UPath(tmp_path / "storage")
+    plan = plan_dataset(recording, SPEC.data, SPEC.features, SPEC.target, storage)
+    data = RecordingData(own=plan)
+    # One reaches back over more than half of the recording, the other forward.
+    half_s = 0.55 * recording.n_samples / recording.sampling_rate_hz
+    families = [
+        Family(name=name, levels={f"data.context_{name}_s": (half_s,)})
+        for name in ("before", "after")
+    ]
+    with pytest.raises(UserError, match="no sentence is kept by all data that the configurations"):
+        data.covering(SPEC, families)
+
+
+def test_a_level_that_the_recording_can_t_meet_is_refused_by_its_name(own):
+    message = refused(own, {"features.maximum_hz": (120.0, 300.0)})
+    assert "300" in message
+    assert "sampling rate" in message
+    assert "layer 40" in refused(own, {"target.layer": (2, 40)})
+
+
+def test_segments_that_reach_into_the_other_parts_of_a_split_are_refused(own):
+    levels = {"data.context_after_s": (1.0, 9.0)}
+    covering = own.covering(SPEC, (Family(name="f", levels=levels),))
+    covering.check_splits("random", range(3))
+    with pytest.raises(UserError, match=r"context after s 9: segments are so long .* blocked"):
+        covering.check_splits("blocked", range(3))
+
+
+def test_datasets_that_do_not_fit_the_memory_or_the_disk_are_refused(own, monkeypatch):
+    covering = own.covering(SPEC, (family("data.context_after_s"),))
+    wanted = covering.datasets.values()
+    covering.check_room(wanted, 10**9)
+    with pytest.raises(UserError, match=r"3 datasets take \d MB of memory on every machine, and"):
+        covering.check_room(wanted, 10**6)
+    fresh = dataclasses.replace(
+        own,
+        own=dataclasses.replace(
+            own.own,
+            features=dataclasses.replace(own.own.features, storage=UPath(own.storage / "other")),
+        ),
+    ).covering(SPEC, (family("data.context_after_s"),))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match=r"0 MB free, and 3 datasets to make: \d MB\. Make room"):
+        fresh.check_room(fresh.datasets.values(), None)
+
+
+def test_examples_are_of_the_largest_dataset(own):
+    covering = own.covering(SPEC, (family("data.context_after_s"),))
+    shapes = {choice.plan.shape[1:] for choice in covering.choices.values()}
+    found = tuple(covering.examples(2, torch.device("cpu")).spectrograms.shape[1:])
+    assert found == max(shapes, key=np.prod)
