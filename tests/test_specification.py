@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.engine.core.cell import Cell, signature
+from ssense.engine.core.cell import Cell, dataset_choice, signature
 from ssense.files.plain_values import from_plain
 from ssense.specification import (
     configured,
@@ -240,10 +240,13 @@ def test_parts_of_a_union_have_names_of_their_own(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_field_in_use_is_in_the_signature(kind):
+def test_every_field_in_use_is_in_the_signature_or_chooses_the_dataset(kind):
     for name, other in others(kind()):
         spec = configured(kind(), {name: other})
-        assert signature(Cell({}, 0), spec, "d") != signature(Cell({}, 0), kind(), "d"), name
+        same = signature(Cell({}, 0), spec, "d") == signature(Cell({}, 0), kind(), "d")
+        is_of_data = name.partition(".")[0] in kind.data_groups
+        assert same == is_of_data, name
+        assert (dataset_choice(spec) == dataset_choice(kind())) == (not is_of_data), name
         assert signature(Cell({name: other}, 0), kind(), "d") == signature(Cell({}, 0), spec, "d")
 
 
@@ -258,7 +261,10 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "training.precision": {"float32": "bf16"},
         "encoder": {"eeg-project": "ts-conv", "resnet-18": "linear"},
         "objective": {"infonce": "ssr"},
-        "target.model": {"RN50-quickgelu": "ViT-B-32-quickgelu"},
+        "target.model": {
+            "RN50-quickgelu": "ViT-B-32-quickgelu",
+            "ViT-B-32-quickgelu": "RN50-quickgelu",
+        },
         "target.weights": {"openai": "untrained"},
         "target.fit": {"squash": "crop"},
         "target.image_px": {None: 64},
@@ -266,15 +272,31 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "objective.norm": {"both": "image"},
         "objective.scale": {"exp": "raw"},
         "objective.image": {"original": "blurred"},
+        "data.window_s": {None: 2.0},
+        "data.pad_to": {None: 4000},
+        "data.notch_highest_hz": {360.0: 400.0},
+        "target.layer": {None: 3},
     }
     found = []
     for name, value in settings(spec).items():
-        if name in field_names(type(spec)):
-            found.append(
-                (name, named[name][value] if name in named else values[type(value)](value))
-            )
+        if name not in field_names(type(spec)):
+            continue
+        if name in named and value in named[name]:
+            found.append((name, named[name][value]))
+        elif isinstance(value, str):  # one of a few
+            found.append((name, next(each for each in choices_of(spec, name) if each != value)))
+        else:
+            found.append((name, values[type(value)](value)))
     assert len(found) > 10
     return found
+
+
+def choices_of(spec: Any, name: str) -> tuple[Any, ...]:
+    """The texts that a field may be."""
+    *parts, field = name.split(".")
+    for part in parts:
+        spec = getattr(spec, part)
+    return get_args(get_type_hints(type(spec))[field])
 
 
 def test_parts_are_walked_from_the_whole_to_the_last():

@@ -188,7 +188,7 @@ def test_two_levels_that_are_the_same_dataset_are_refused(own):
 
 
 def test_data_without_a_common_sentence_are_refused(tmp_path):
-    write_synthetic(tmp_path / "made", SyntheticSpec(sentences=120, electrodes=5, pauses=0))
+    write_synthetic(tmp_path / "made", SyntheticSpec(sentences=200, electrodes=5, pauses=0))
     recording, storage = open_recording(tmp_path / "made"), UPath(tmp_path / "storage")
     plan = plan_dataset(recording, SPEC.data, SPEC.features, SPEC.target, storage)
     data = RecordingData(own=plan)
