@@ -17,10 +17,10 @@ from ssense.cli.command import run_command
 from ssense.engine.tasks.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
-    from ssense.engine.core.sweep import Sweep
+    from ssense.engine.core.sweep import Levels, Sweep
     from ssense.engine.tasks.recording_data import RecordingData
 
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Levels]] = {
     "as published": {},
     "after": {"data.context_after_s": (0.0, 0.5, 2.0)},
     "before": {"data.context_before_s": (0.0, 1.0)},

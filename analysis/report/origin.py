@@ -17,14 +17,15 @@ from analysis.control.scores import ControlScores
 from analysis.measure.looks import count_looks
 from ssense.cli.command import shell_command
 from ssense.data.shards import read_manifest
-from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.cell import Configuration, describe
+from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_versions
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.feature_making import DATA_REPORT
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError, counted, one_line
 from ssense.files.digest import digest
 from ssense.files.storage import read_whole
 from ssense.retrieval import METRICS
@@ -76,7 +77,11 @@ def sweep_facts(ledger: Ledger, search: Search) -> Facts:
 
 
 def data_facts(
-    ledger: Ledger, description: Description, origin: RecordingOrigin, sizes: Mapping[str, float]
+    ledger: Ledger,
+    description: Description,
+    origin: RecordingOrigin,
+    chosen: Mapping[str, Configuration],
+    sizes: Mapping[str, float],
 ) -> Facts:
     """On what: recording, sentences, electrodes, and the lines of the data report, warnings too.
 
@@ -84,21 +89,42 @@ def data_facts(
         ledger: The sweep's ledger.
         description: The sweep's description.
         origin: The origin of its sentences.
+        chosen: The evaluated configuration of each family, whose data are named.
         sizes: Sentences in parts of the split, means over seeds.
 
     Raises:
         UserError: The folder of the shards is damaged.
     """
-    folder = ledger.storage / "shards" / origin.shards
-    manifest, split = read_manifest(folder), description.sweep.specification.split
+    sweep = description.sweep
     parts = ", ".join(f"{n:.0f} {part}" for part, n in sizes.items())
+    used = {family: origin.dataset(sweep.dataset_of(each)) for family, each in chosen.items()}
+    folders = ledger.storage / "shards"
+    first = next(iter(used.values()))
+    if len({each.digest for each in used.values()}) == 1:
+        electrodes = read_manifest(folders / first.shards).electrodes
+        of_data = [
+            ("Text tower", first.tower),
+            ("Electrodes", f"{len(electrodes)}: {', '.join(electrodes)}"),
+        ]
+    else:
+        of_data = [
+            (f"Data of {family}", _dataset_in_words(folders, each)) for family, each in used.items()
+        ]
     return [
         ("Recording", f"{origin.subject}, {origin.title}"),
-        ("Text tower", origin.tower),
-        ("Split", f"{split}, by seed: {parts} (means over seeds)"),
-        ("Electrodes", f"{len(manifest.electrodes)}: {', '.join(manifest.electrodes)}"),
-        *data_report(folder / DATA_REPORT),
+        ("Split", f"{sweep.specification.split}, by seed: {parts} (means over seeds)"),
+        *of_data,
+        *data_report(folders / first.shards / DATA_REPORT),
     ]
+
+
+def _dataset_in_words(folders: UPath, origin: DatasetOrigin) -> str:
+    electrodes = read_manifest(folders / origin.shards).electrodes
+    changes = describe(origin.changes) if origin.changes else "as specified"
+    return (
+        f"{changes}; {counted(len(electrodes), 'electrode')}: {', '.join(electrodes)}; "
+        f"{origin.tower}; dataset {origin.digest}"
+    )
 
 
 def provenance_facts(ledger: Ledger, records: Iterable[Record], written_at: str) -> Facts:

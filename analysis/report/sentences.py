@@ -132,7 +132,8 @@ class SentenceReport(TaskReport):
             UserError: The folder of the shards is damaged.
         """
         sizes = {"train": evaluation.n_train, "test": evaluation.n_test}
-        return data_facts(self.ledger, self.description, self.origin, sizes)
+        known = self.ledger, self.description, self.origin
+        return data_facts(*known, evaluation.chosen, sizes)
 
     def verdict(self, evaluation: Evaluation, metric: str, leader: str, *, fresh: bool) -> str:
         """What all of it shows, controls included.

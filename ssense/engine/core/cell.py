@@ -13,6 +13,9 @@ from ssense.training.tasks import TaskSpec
 SIGNATURE_VERSION = 3
 """Version of what signatures and names of sweeps are made of: it may never change again."""
 
+_UNITS = {"s": "s", "hz": "Hz", "uv": "µV"}
+"""Units by the last word of a field's name."""
+
 Level = float | str | bool | None
 """A value of a field of the specification."""
 
@@ -52,7 +55,8 @@ def dataset_choice(specification: TaskSpec) -> str:
 def describe(configuration: Configuration) -> str:
     """Show a configuration in a few words: "electrode 0.25, time 0.1", "ssr, mask ratio 0.5".
 
-    A text stands alone; a number, a switch and a lack of a value stand behind the field's name.
+    A text stands alone; a number, a switch and a lack of a value stand behind the field's name, and
+    a number before its unit: "context after 2 s".
     """
     names = (name.rpartition(".")[2].replace("_", " ") for name in configuration)
     parts = (_part(*each) for each in zip(names, configuration.values(), strict=True))
@@ -62,7 +66,10 @@ def describe(configuration: Configuration) -> str:
 def _part(name: str, value: Level) -> str:
     if isinstance(value, str):
         return value
-    return f"{name} {value:g}" if is_number(value) else f"{name} {value}"
+    if not is_number(value):
+        return f"{name} {value}"
+    words, _, last = name.rpartition(" ")
+    return f"{words} {value:g} {_UNITS[last]}" if last in _UNITS else f"{name} {value:g}"
 
 
 def is_number(value: Level) -> TypeGuard[float]:

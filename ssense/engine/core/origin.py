@@ -12,6 +12,12 @@ from ssense.targets.image_features import ImageTowerSpec
 from ssense.targets.text import TextSpec
 
 
+def tower_name(text: TextSpec) -> str:
+    """A frozen text tower as people read it: "ViT-B-32-quickgelu, openai, layer 9"."""
+    layer = "" if text.layer is None else f", layer {text.layer}"
+    return f"{text.model}, {text.weights}{layer}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetOrigin:
     """One of the datasets that the configurations of a sweep ask for.
@@ -30,6 +36,11 @@ class DatasetOrigin:
     shards: str
     text: TextSpec
     paired: str = ""
+
+    @property
+    def tower(self) -> str:
+        """The frozen tower as people read it: "ViT-B-32-quickgelu, openai, layer 9"."""
+        return tower_name(self.text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +74,7 @@ class RecordingOrigin:
     @property
     def tower(self) -> str:
         """The frozen tower as people read it: "ViT-B-32-quickgelu, openai"."""
-        return f"{self.text.model}, {self.text.weights}"
+        return tower_name(self.text)
 
     def dataset(self, wanted: str) -> DatasetOrigin:
         """The dataset of a digest; that of the specification where none of the others has it."""

@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """What it is called where datasets are told apart: "bipolar", "context after s 2"."""
+        """What it is called where datasets are told apart: "bipolar", "context after 2 s"."""
         return describe(self.changes) if self.changes else "as specified"
 
 

@@ -77,7 +77,9 @@ def test_the_data_report_is_quoted_line_by_line(ledger, shards):
         "# Data of sub_9\n\n**Channels:** 2 of 3 kept.\n\n| | channels |\n\n**Repeats:** "
         "9 sentences share their text: “oh **yeah**: well” 3×.\n\n**Leakage:** random: 67 %.\n"
     )
-    facts = dict(data_facts(ledger, ledger.description(), ORIGIN, {"train": 60.0, "test": 20}))
+    facts = dict(
+        data_facts(ledger, ledger.description(), ORIGIN, {"all": {}}, {"train": 60.0, "test": 20})
+    )
     assert facts["Recording"] == "sub_9, Tiny"
     assert facts["Split"] == "random, by seed: 60 train, 20 test (means over seeds)"
     assert facts["Electrodes"] == "2: LT1, <b>"
@@ -88,7 +90,7 @@ def test_the_data_report_is_quoted_line_by_line(ledger, shards):
 
 @pytest.mark.usefixtures("shards")
 def test_a_missing_data_report_is_said(ledger):
-    facts = dict(data_facts(ledger, ledger.description(), ORIGIN, {"train": 60}))
+    facts = dict(data_facts(ledger, ledger.description(), ORIGIN, {"all": {}}, {"train": 60}))
     assert facts["Data report"] == "none was kept with the spectrograms"
 
 

@@ -506,7 +506,7 @@ def test_cells_are_named_by_the_dataset_of_their_configuration():
     cells = [Cell(contexts[place], 0) for place in (0, 1)]
     assert [other.signature(c) == whole.signature(c) for c in cells] == [False, True]
     assert whole.datasets[second] == "d2"
-    with pytest.raises(ValueError, match=r"no dataset for context after s 1\.5"):
+    with pytest.raises(ValueError, match=r"no dataset for context after 1\.5 s"):
         whole.dataset_of({"data.context_after_s": 1.5})
 
 

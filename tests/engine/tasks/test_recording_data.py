@@ -213,7 +213,7 @@ def test_segments_that_reach_into_the_other_parts_of_a_split_are_refused(own):
     levels = {"data.context_after_s": (1.0, 9.0)}
     covering = own.covering(SPEC, (Family(name="f", levels=levels),))
     covering.check_splits("random", range(3))
-    with pytest.raises(UserError, match=r"context after s 9: segments are so long .* blocked"):
+    with pytest.raises(UserError, match=r"context after 9 s: segments are so long .* blocked"):
         covering.check_splits("blocked", range(3))
 
 
