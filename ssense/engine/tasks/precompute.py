@@ -52,7 +52,7 @@ from ssense.files.storage import (
 from ssense.files.tensor_file import tensor_code
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
-from ssense.signal.superlets import SuperletSpec, check_below_nyquist, spectrogram
+from ssense.signal.features import AnyFeatureSpec, feature_identity, features
 from ssense.specification import identity, plain
 from ssense.targets.clip import embedding_dimensions
 from ssense.targets.text import (
@@ -89,7 +89,7 @@ class DatasetPlan:
     recording: Recording
     segments: Segments
     segment_spec: SegmentSpec
-    superlet_spec: SuperletSpec
+    superlet_spec: AnyFeatureSpec
     text_spec: TextSpec
     storage: UPath
     source: UPath | None = None
@@ -106,7 +106,7 @@ class DatasetPlan:
             "segments": identity(self.segment_spec),
             # Readers may come to choose or place sentences otherwise under the same specification.
             "sentences": self._sentences_digest(),
-            "superlets": identity(self.superlet_spec),
+            "superlets": feature_identity(self.superlet_spec),
             "recording_rate_hz": self.recording.sampling_rate_hz,
         }
 
@@ -310,7 +310,7 @@ class DatasetPlan:
 def plan_dataset(
     recording: Recording,
     segment_spec: SegmentSpec,
-    superlet_spec: SuperletSpec,
+    superlet_spec: AnyFeatureSpec,
     text_spec: TextSpec,
     storage: UPath,
     split: SplitKind = "random",
@@ -332,7 +332,7 @@ def plan_dataset(
     )
     plan.check_splits(split, seeds=(0,))
     try:
-        check_below_nyquist(superlet_spec, plan.sampling_rate_hz)
+        superlet_spec.check_fits(plan.sampling_rate_hz, plan.segments.n_samples)
     except ValueError as error:
         raise UserError(f"{recording.subject} {recording.trial}: {error}") from error
     return plan
@@ -397,7 +397,7 @@ class ShardTask:
         for place, signal in enumerate(signals):
             start = time.perf_counter()
             on_device = torch.from_numpy(signal).to(device)
-            result = spectrogram(on_device, plan.sampling_rate_hz, plan.superlet_spec, lengths)
+            result = features(on_device, plan.sampling_rate_hz, plan.superlet_spec, lengths)
             made[:, place] = result.half().cpu().numpy()
             seconds += time.perf_counter() - start
         return made, seconds
