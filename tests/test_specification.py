@@ -259,6 +259,7 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "encoder.conv1": {"sum": "mean"},
         "encoder.batch_norm": {"chunk": "frozen"},
         "training.precision": {"float32": "bf16"},
+        "features": {"superlets": "fourier"},
         "encoder": {"eeg-project": "ts-conv", "resnet-18": "linear"},
         "objective": {"infonce": "ssr"},
         "target.model": {

@@ -16,7 +16,8 @@ from ssense.choices import SplitKind
 from ssense.cli.screen import count, step
 from ssense.data import shards
 from ssense.data.dataset import Dataset
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.recordings.brain_treebank import open_recording
+from ssense.data.recordings.segments import segment_spec
 from ssense.data.recordings.surrogate import SURROGATES, Surrogate
 from ssense.engine.core.cell import Configuration
 from ssense.engine.core.origin import RecordingOrigin
@@ -29,7 +30,6 @@ from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_making import fetch_recording, make_shards
 from ssense.errors import UserError, counted
 from ssense.files.storage import is_local, locate
-from ssense.signal.superlets import SuperletSpec
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.sentences import SentenceSpec
 
@@ -250,13 +250,13 @@ def _other_data(
             f"{source} is not the recording that {ledger.folder.name} was made from: its files "
             "have changed. Give that one with `recording`."
         )
-    segments = SegmentSpec(**manifest.settings["segments"])
+    segments = segment_spec(manifest.settings["segments"])
     if control.window_s:
         segments = replace(segments, window_s=control.window_s, pad_to=None)
     plan = plan_dataset(
         SURROGATES[control.surrogate].of(found) if control.surrogate else found,
         segments,
-        SuperletSpec(**manifest.settings["superlets"]),
+        shards.feature_spec(manifest.settings["superlets"]),
         own.text,
         storage,
         kind,

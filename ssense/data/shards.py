@@ -30,7 +30,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +50,10 @@ from ssense.files.storage import (
     reading,
     write_whole,
 )
+from ssense.specification import KIND
+
+if TYPE_CHECKING:
+    from ssense.signal.features import AnyFeatureSpec
 
 FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
@@ -442,6 +446,28 @@ def _advice(folder: UPath) -> str:
     return f"Delete {folder} and run the sweep again."
 
 
+def feature_spec(settings: Mapping[str, Any]) -> AnyFeatureSpec:
+    """Read the recipe that is written in a manifest, also by earlier versions of the code.
+
+    Args:
+        settings: Its fields as plain values; before there were other kinds they named none.
+
+    Raises:
+        UserError: They are those of no recipe.
+    """
+    from ssense.signal.features import AnyFeatureSpec
+    from ssense.signal.superlets import SuperletSpec
+
+    recipes: Any = AnyFeatureSpec  # a union
+    try:
+        found: AnyFeatureSpec = from_plain(recipes, {KIND: SuperletSpec.kind, **settings})
+    except ValueError as error:
+        raise UserError(
+            f"the settings of features can't be read: {error}. Use the code that made the shards."
+        ) from error
+    return found
+
+
 def save_figure(folder: UPath, manifest: Manifest) -> UPath:
     """Draw the first spectrograms of a folder into it, so that a person can look.
 
@@ -449,11 +475,10 @@ def save_figure(folder: UPath, manifest: Manifest) -> UPath:
         UserError: The first shard can't be used, see `read_shards`.
     """
     from ssense.data.spectrogram_figure import spectrogram_figure
-    from ssense.signal.superlets import SuperletSpec
 
     table = read_shard(folder, manifest, manifest.shards[0]).combine_chunks()
     spectrograms = _spectrograms(table.to_batches()[0])
-    spec = SuperletSpec(**manifest.settings["superlets"])
+    spec = feature_spec(manifest.settings["superlets"])
     frame_s = spec.decimation / manifest.sampling_rate_hz
     times_s = (spec.edge_clip + np.arange(spectrograms.shape[-1])) * frame_s
     png = spectrogram_figure(
@@ -461,8 +486,8 @@ def save_figure(folder: UPath, manifest: Manifest) -> UPath:
         table.column("text").to_pylist(),
         manifest.electrodes,
         times_s,
-        spec.frequencies_hz,
-        "µV" if spec.normalisation == "none" else "amplitude, sd of its frequency",
+        spec.row_labels,
+        spec.unit if spec.normalisation == "none" else f"{spec.unit}, as sd of its row",
     )
     write_whole(folder / FIGURE, png)
     return folder / FIGURE

@@ -18,7 +18,7 @@ def spectrogram_figure(
     sentences: Sequence[str],
     electrodes: Sequence[str],
     times_s: np.ndarray,
-    frequencies_hz: np.ndarray,
+    rows: Sequence[float] | Sequence[str],
     unit: str,
 ) -> bytes:
     """Draw the first spectrograms of some sentences at a few electrodes, as PNG.
@@ -28,20 +28,22 @@ def spectrogram_figure(
         sentences: Texts of the sentences.
         electrodes: Names along the second axis.
         times_s: Times of the frames.
-        frequencies_hz: Frequencies along the third axis.
+        rows: Frequencies in Hz along the third axis, evenly spaced, or names of bands.
         unit: Unit of the values.
     """
     from matplotlib.figure import Figure
 
-    rows = min(MOST_SENTENCES, len(spectrograms))
+    n_sentences = min(MOST_SENTENCES, len(spectrograms))
+    bands = [str(row) for row in rows] if isinstance(rows[0], str) else []
+    heights = np.arange(len(bands)) if bands else np.array(rows, dtype=float)
     # From first to last electrode: neighbours on a shaft look alike.
     spread = np.linspace(0, len(electrodes) - 1, MOST_ELECTRODES)
     columns: list[int] = np.unique(spread.astype(int)).tolist()
-    images = spectrograms[:rows, columns].astype(np.float32)
-    extent = (*_edges(times_s), *_edges(frequencies_hz))
+    images = spectrograms[:n_sentences, columns].astype(np.float32)
+    extent = (*_edges(times_s), *_edges(heights))
     lowest, highest = np.percentile(images, _SHOWN_PERCENTILES)
-    figure = Figure(figsize=(2.2 * len(columns) + 1, 1.7 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, len(columns), sharex=True, sharey=True, squeeze=False)
+    figure = Figure(figsize=(2.2 * len(columns) + 1, 1.7 * n_sentences + 0.4), layout="constrained")
+    axes = figure.subplots(n_sentences, len(columns), sharex=True, sharey=True, squeeze=False)
     for (row, column), axis in np.ndenumerate(axes):
         drawn = axis.imshow(
             images[row, column],
@@ -55,7 +57,9 @@ def spectrogram_figure(
         axis.set_title(electrodes[columns[column]] if row == 0 else "", fontsize=8)
     for axis, sentence in zip(axes[:, 0], sentences, strict=False):
         text = textwrap.shorten(sentence, 30, placeholder=" …").replace("$", r"\$")
-        axis.set_ylabel(f"“{text}”\nfrequency, Hz", fontsize=7)
+        axis.set_ylabel(f"“{text}”\n{'band' if bands else 'frequency, Hz'}", fontsize=7)
+        if bands:
+            axis.set_yticks(heights, bands)
     for axis in axes[-1]:
         axis.set_xlabel("time, s", fontsize=8)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.6)

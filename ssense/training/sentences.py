@@ -23,6 +23,7 @@ from ssense.model.losses import OneWayInfoNCE, backward_in_chunks, info_nce
 from ssense.model.masking import Masking
 from ssense.precision import full_precision
 from ssense.retrieval import RECALL_AT
+from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.specification import require_positive
 from ssense.targets.text import TextSpec
@@ -85,7 +86,7 @@ class SentenceSpec:
 
     split: SplitKind = "random"
     data: SegmentSpec = field(default_factory=SegmentSpec)
-    features: SuperletSpec = field(default_factory=SuperletSpec)
+    features: AnyFeatureSpec = field(default_factory=SuperletSpec)
     target: TextSpec = field(default_factory=TextSpec)
     encoder: AnyEncoderSpec = field(default_factory=ResNetSpec)
     masking: Masking = field(default_factory=Masking)

@@ -229,7 +229,7 @@ def segment_spec(settings: Mapping[str, Any]) -> SegmentSpec:
         return from_plain(SegmentSpec, found)
     except ValueError as error:
         raise UserError(
-            f"the settings of segments can't be read: {error}. Make the shards again."
+            f"the settings of segments can't be read: {error}. Use the code that made the shards."
         ) from error
 
 

@@ -19,7 +19,7 @@ from ssense.engine.tasks.dataset_plan import DatasetPlan
 from ssense.engine.tasks.feature_plan import FeaturePlan
 from ssense.errors import UserError, counted
 from ssense.files.storage import is_local
-from ssense.signal.superlets import spectrogram
+from ssense.signal.features import features as features_of
 from ssense.training.process import usable_cores
 
 _PROBED = 8  # segments of a probe, as many as a row group has
@@ -94,7 +94,7 @@ def _seconds(features: FeaturePlan) -> float:
     try:
         for _ in range(2):  # the first also plans the transform
             start = time.perf_counter()
-            spectrogram(noise, features.sampling_rate_hz, features.recipe)
+            features_of(noise, features.sampling_rate_hz, features.recipe)
             seconds = time.perf_counter() - start
     finally:
         torch.set_num_threads(threads)

@@ -23,7 +23,7 @@ from ssense.engine.tasks.data_plan import first_poor_split
 from ssense.engine.tasks.feature_plan import FeaturePlan, spans_s
 from ssense.errors import UserError, counted, printable
 from ssense.files.digest import digest
-from ssense.signal.superlets import SuperletSpec
+from ssense.signal.features import AnyFeatureSpec
 from ssense.targets.text import (
     TextSpec,
     cached_embeddings,
@@ -199,7 +199,7 @@ class DatasetPlan:
 def plan_dataset(
     recording: Recording,
     data: SegmentSpec,
-    recipe: SuperletSpec,
+    recipe: AnyFeatureSpec,
     target: TextSpec,
     storage: UPath,
     split: SplitKind = "random",

@@ -34,7 +34,7 @@ from ssense.files.storage import (
     write_json,
     write_whole,
 )
-from ssense.signal.superlets import spectrogram
+from ssense.signal.features import features
 from ssense.specification import plain
 from ssense.training.process import any_device, keep_freed_memory
 
@@ -108,7 +108,7 @@ class ShardTask:
         for place, signal in enumerate(signals):
             start = time.perf_counter()
             on_device = torch.from_numpy(signal).to(device)
-            result = spectrogram(on_device, plan.sampling_rate_hz, plan.recipe, lengths)
+            result = features(on_device, plan.sampling_rate_hz, plan.recipe, lengths)
             made[:, place] = result.half().cpu().numpy()
             seconds += time.perf_counter() - start
         return made, seconds

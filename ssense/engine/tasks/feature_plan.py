@@ -14,7 +14,7 @@ from ssense.data.recordings.brain_treebank import Recording, Segments, SegmentSp
 from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.storage import exists
-from ssense.signal.superlets import SuperletSpec, check_below_nyquist
+from ssense.signal.features import AnyFeatureSpec, feature_identity
 from ssense.specification import identity
 
 _OF_SENTENCES = (
@@ -40,7 +40,7 @@ class FeaturePlan:
     recording: Recording
     segments: Segments
     data: SegmentSpec
-    recipe: SuperletSpec
+    recipe: AnyFeatureSpec
     storage: UPath
     source: UPath | None = None
 
@@ -56,7 +56,7 @@ class FeaturePlan:
             "segments": identity(self.data),
             # Readers may come to choose or place sentences otherwise under the same specification.
             "sentences": self._sentences_digest(),
-            "superlets": identity(self.recipe),
+            "superlets": feature_identity(self.recipe),
             "recording_rate_hz": self.recording.sampling_rate_hz,
         }
 
@@ -113,13 +113,14 @@ class FeaturePlan:
         return self.data.sampling_rate_hz(self.recording)
 
     def check(self) -> None:
-        """Refuse frequencies that the segments can't hold.
+        """Refuse a recipe that the segments can't hold.
 
         Raises:
-            UserError: The highest frequency is not below half the sampling rate.
+            UserError: The highest frequency is not below half the sampling rate, or the segments
+                are too short.
         """
         try:
-            check_below_nyquist(self.recipe, self.sampling_rate_hz)
+            self.recipe.check_fits(self.sampling_rate_hz, self.segments.n_samples)
         except ValueError as error:
             raise UserError(f"{self.where}: {error}") from error
 

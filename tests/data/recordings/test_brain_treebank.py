@@ -5,7 +5,9 @@ import dataclasses
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -19,13 +21,15 @@ from ssense.data.recordings.brain_treebank import (
     select_segments,
 )
 from ssense.data.recordings.data_report import data_report
-from ssense.data.recordings.recording import of_recording
-from ssense.data.recordings.segments import kept_by_length
+from ssense.data.recordings.electrodes import montage
+from ssense.data.recordings.recording import Recording, of_recording
+from ssense.data.recordings.segments import WHY_NO_SEGMENT, kept_by_length, segment_spec
 from ssense.data.recordings.timeline import USUAL_RATES_HZ, Timeline, rate_tolerance_hz, timeline_of
 from ssense.errors import UserError
 from ssense.signal.contacts import clean_label
 from ssense.signal.referencing import Derivation
 from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.specification import identity, plain
 
 RATE_HZ = 1024
 LEAD_SAMPLES = 3 * RATE_HZ
@@ -89,17 +93,21 @@ def noise(n_channels: int = len(LABELS), seconds: int = 26) -> np.ndarray:
     return np.random.default_rng(3).normal(0, 50, (n_channels, seconds * RATE_HZ))
 
 
+def write_recording(root: Path, labels: list[str], corrupted: list[str]) -> Path:
+    """A complete recording of 26 s with three sentences and steady triggers."""
+    write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
+    write_json(root / "corrupted_elec.json", {"sub_9": corrupted})
+    metadata = {"title": "Made Up", "filename": "made-up"}
+    write_json(root / "subject_metadata/sub_9_trial000_metadata.json", metadata)
+    write_timings(root, steady_timings())
+    write_transcript(root, token_rows())
+    write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
+    return root
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A complete recording of 26 s with three sentences and steady triggers."""
-    write_json(tmp_path / "electrode_labels/sub_9/electrode_labels.json", LABELS)
-    write_json(tmp_path / "corrupted_elec.json", {"sub_9": ["DC4*"]})
-    metadata = {"title": "Made Up", "filename": "made-up"}
-    write_json(tmp_path / "subject_metadata/sub_9_trial000_metadata.json", metadata)
-    write_timings(tmp_path, steady_timings())
-    write_transcript(tmp_path, token_rows())
-    write_signals(tmp_path / "sub_9_trial000.h5", noise())
-    return tmp_path
+    return write_recording(tmp_path, LABELS, ["DC4*"])
 
 
 # ---------------------------------------------------------------- the recording and its quirks
@@ -411,6 +419,47 @@ def test_sentences_that_straddle_a_pause_are_dropped(root):
     assert segments.sentence_idx.tolist() == [0, 20]
     assert segments.dropped == {"straddles a pause": 1}
     assert segments.start[1] == (3 + 2 + 12.5 - 0.5) * RATE_HZ
+
+
+CONTEXTS_S = [0, 0.3, 4.0, 7.0, 1e4]
+
+
+def test_any_context_keeps_a_sentence_or_names_the_reason(root):
+    jump = 2 * RATE_HZ  # paused at 11 s, between two sentences
+    write_timings(root, [[k, t, i + jump * (float(t) > 11)] for k, t, i in steady_timings()])
+    write_transcript(root, [*token_rows(), [15.0, 15.0, "At once.", 40, 1.0]])
+    recording = open_recording(root)
+    seen = set()
+    for before_s, after_s, window_s in product(CONTEXTS_S, CONTEXTS_S, [None, 0.01, 2.0, 1e4]):
+        spec = replace(PLAIN, context_before_s=before_s, context_after_s=after_s, window_s=window_s)
+        seen |= check_context(recording, spec)
+    assert seen == {"no duration", "straddles a pause", "leaves the file"}
+
+
+def check_context(recording: Recording, spec: SegmentSpec) -> set[str]:
+    """Compare the segments and reasons of a context with the times of four sentences."""
+    before_s, after_s, length = spec.context_before_s, spec.context_after_s, spec.window_s or 0
+    expected = {}
+    for number, onset_s in zip([0, 10, 20, 40], [*ONSETS_S, 15.0], strict=True):
+        at = 3 + onset_s + 2 * (onset_s > 11)  # seconds of the file
+        spoken_s = 0.0 if number == 40 else WORD_S
+        start, stop = at - before_s, at + (length - before_s if length else spoken_s + after_s)
+        if start == stop:
+            expected[number] = "no duration"
+        elif start < 3 + 11.1 + 2 and stop > 3 + 11:
+            expected[number] = "straddles a pause"
+        elif start < 0 or stop > 26:
+            expected[number] = "leaves the file"
+    if len(expected) == 4:
+        counts = Counter(expected.values())
+        shown = [f"{counts[why]} {why}" for why in WHY_NO_SEGMENT if why in counts]
+        refuse(lambda: select_segments(recording, spec), "none of the 4 sentences", *shown)
+        return {*expected.values()}
+    segments = select_segments(recording, spec)
+    assert segments.left_out == expected
+    signals = read_segments(recording, segments, spec, range(len(segments)))
+    assert signals.shape == (4 - len(expected), 4, segments.n_samples)
+    return {*expected.values()}
 
 
 # ---------------------------------------------------------------- the length rules
@@ -863,6 +912,135 @@ def test_no_electrode_left_says_why(root):
 def test_specifications_outside_the_choices(field, value, expected):
     with pytest.raises(ValueError, match=f"^{field} .*{re.escape(expected)}"):
         SegmentSpec(**{field: value})
+
+
+# ---------------------------------------------------------------- references
+
+GRID = tuple(f"G{number}" for number in range(1, 20))
+SHAFTS = ("A2", "A3", "A4", "B1", "C1", "C2", "Cz")
+MIXED = ["A1", "A2", "A3*", *SHAFTS[2:], "D1-D2", *GRID]
+SUBTRACTED = {
+    "laplacian": {"A3": ["A2", "A4"]},
+    "bipolar": {"A2-A3": ["A3"], "A3-A4": ["A4"], "C1-C2": ["C2"]},
+    "shaft-average": {
+        **dict.fromkeys(("A2", "A3", "A4"), ("A2", "A3", "A4")),
+        **dict.fromkeys(("C1", "C2"), ("C1", "C2")),
+        **dict.fromkeys(GRID, GRID),
+    },
+    "average": dict.fromkeys((*SHAFTS, *GRID), (*SHAFTS, *GRID)),
+    "none": dict.fromkeys(name.strip("*") for name in MIXED[1:]),
+}
+LEFT_OUT = {
+    "laplacian": {
+        **dict.fromkeys(["A2", "A4", "B1", "C1", "C2"], "lacks a clean neighbour"),
+        **dict.fromkeys(GRID, "on a grid or strip"),
+        "Cz": "not named by shaft and number",
+    },
+    "bipolar": {
+        **dict.fromkeys(["A4", "B1", "C2"], "lacks a clean next contact"),
+        **dict.fromkeys(GRID, "on a grid or strip"),
+        "Cz": "not named by shaft and number",
+    },
+    "shaft-average": {"B1": "alone on its shaft", "Cz": "not named by shaft and number"},
+    "average": {},
+    "none": {},
+}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Shafts, one with a corrupted contact, a name of no shaft, a pair, and a grid."""
+    return open_recording(write_recording(tmp_path_factory.mktemp("mixed"), MIXED, ["A1"]))
+
+
+@pytest.mark.parametrize("reference", SUBTRACTED)
+def test_electrodes_are_contacts_minus_what_the_reference_says(mixed, reference):
+    spec = SegmentSpec(reference=reference, line_hz=None)
+    segments = select_segments(mixed, spec)
+    assert segments.electrodes == tuple(SUBTRACTED[reference])
+    found = read_segments(mixed, segments, spec, [2, 0])
+    stored = dict(zip((name.strip("*") for name in MIXED), noise(len(MIXED)), strict=True))
+    for place, row in enumerate([2, 0]):
+        window = slice(segments.start[row], segments.stop[row])
+        for signal, (name, others) in zip(found[place], SUBTRACTED[reference].items(), strict=True):
+            contact = name if name in stored else name.split("-")[0]
+            expected = stored[contact] - (np.mean([stored[n] for n in others], 0) if others else 0)
+            np.testing.assert_allclose(signal[: segments.stop[row] - segments.start[row]],
+                                       expected[window], rtol=1e-5, atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize("reference", SUBTRACTED)
+def test_every_contact_is_an_electrode_or_is_left_out_for_a_reason(mixed, reference):
+    found = montage(mixed, "clean", reference)
+    expected = {"A1": "corrupted"} | LEFT_OUT[reference]
+    if reference != "none":
+        expected["D1-D2"] = "pair of contacts"
+    assert found.left_out == expected
+    used = [each.contact for each in found.derivations]
+    assert sorted([*used, *found.left_out]) == sorted(mixed.electrodes)
+    spec = SegmentSpec(reference=reference)
+    report = data_report(mixed, select_segments(mixed, spec), spec)
+    assert sum(map(len, report.channels.left_out.values())) == len(expected)
+
+
+def test_all_contacts_are_also_those_that_are_corrupted(mixed):
+    found = select_segments(mixed, SegmentSpec(electrodes="all", reference="bipolar"))
+    assert found.electrodes == ("A1-A2", "A2-A3", "A3-A4", "C1-C2")
+
+
+def test_an_electrode_that_its_average_cancels_is_left_out(root):
+    signals = noise()
+    signals[2] = (signals[0] + signals[1] + signals[3]) / 3  # as if interpolated
+    write_signals(root / "sub_9_trial000.h5", signals)
+    found = montage(open_recording(root), "clean", "shaft-average")
+    assert found.left_out == {"F1a3": "nothing left by the reference"}
+    others = ("F1a1", "F1a2", "F1a3", "F1a4")  # it is a contact of the shaft all the same
+    assert {each.subtracted for each in found.derivations} == {others}
+
+
+@pytest.mark.parametrize("reference", ["shaft-average", "average"])
+def test_a_value_that_is_no_number_names_its_channel_also_in_a_mean(root, reference):
+    recording = open_recording(root)
+    spec = SegmentSpec(reference=reference, line_hz=None)
+    segments = select_segments(recording, spec)
+    signals = noise()
+    signals[3, 7 * RATE_HZ] = np.nan
+    write_signals(root / "sub_9_trial000.h5", signals)
+    refuse(
+        lambda: read_segments(recording, segments, spec, [0]), "electrode F1a4 (data/electrode_3)"
+    )
+
+
+def test_corrupted_contacts_alone_are_named_as_the_reason(root):
+    write_json(root / "corrupted_elec.json", {"sub_9": ["F1a1", "F1a2", "F1a3", "F1a4"]})
+    recording = open_recording(root)
+    refuse(
+        lambda: select_segments(recording, SegmentSpec(reference="none")),
+        "electrodes = clean and reference = none; corrupted: 4. Choose electrodes = all.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("formerly", "electrodes", "reference"),
+    [("clean-laplacian", "clean", "laplacian"), ("clean", "clean", "none"), ("all", "all", "none")],
+)
+def test_specifications_of_earlier_shards_are_read_as_they_were_meant(
+    formerly, electrodes, reference
+):
+    settings = plain(SegmentSpec.paper()) | {"electrodes": formerly}
+    del settings["reference"]
+    expected = replace(SegmentSpec.paper(), electrodes=electrodes, reference=reference)
+    assert segment_spec(settings) == expected
+    assert segment_spec(plain(expected)) == expected
+    refuse(lambda: segment_spec(settings | {"electrodes": "few"}), "electrodes is 'few'")
+
+
+def test_the_default_specification_keeps_its_identity():
+    assert identity(SegmentSpec()) == {}
+    assert identity(SegmentSpec(reference="none")) == {"reference": "none"}
+
+
+# ---------------------------------------------------------------- names
 
 
 LEFT_AND_RIGHT = ["A1", "A2", "A3", "A\u20191", "A\u20192", "A\u20193"]

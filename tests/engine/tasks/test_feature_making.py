@@ -213,7 +213,7 @@ def test_memory_that_does_not_suffice_is_one_line(recording_folder, tmp_path, mo
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("ssense.engine.tasks.feature_making.spectrogram", full)
+    monkeypatch.setattr("ssense.engine.tasks.feature_making.features", full)
     task = ShardTask(plan_of(recording_folder, tmp_path).features)
     error = task({"shard": 0, "first": 0, "last": 2})["error"]
     assert "can't compute spectrograms (CUDA out of memory. Tried to allocate 2.00 GiB). " in error
