@@ -11,7 +11,7 @@ from upath import UPath
 
 from ssense.data import shards
 from ssense.data.recordings.brain_treebank import Recording, Segments, SegmentSpec
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.digest import digest
 from ssense.files.storage import exists
 from ssense.signal.features import AnyFeatureSpec, feature_identity
@@ -117,12 +117,19 @@ class FeaturePlan:
 
         Raises:
             UserError: The highest frequency is not below half the sampling rate, or the segments
-                are too short.
+                are too short for more than one frame.
         """
         try:
             self.recipe.check_fits(self.sampling_rate_hz, self.segments.n_samples)
         except ValueError as error:
             raise UserError(f"{self.where}: {error}") from error
+        frames = self.shape[-1]
+        if frames < 2 and self.recipe.normalisation == "per_frequency":
+            raise UserError(
+                f"{self.where}: segments of {counted(self.segments.n_samples, 'sample')} have "
+                f"{counted(frames, 'frame')}, and a z-score over it is 0. Give longer segments, or "
+                "a lower `decimation`."
+            )
 
     def is_made(self) -> bool:
         """Whether all shards are there."""
