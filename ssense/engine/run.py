@@ -213,6 +213,8 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     slots = None if on_cluster else slots_here(options.cpus_per_cell, gpus)
     for line in plan.lines(slots, options.price_per_device_hour):
         say(line)
+    for line in plan.power.over_subjects(data.n_subjects):
+        say(line)
     return plan.to_run
 
 
