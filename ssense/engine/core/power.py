@@ -79,18 +79,9 @@ class Power:
         if n_subjects < 2 or not self.shared_test:
             return []
         stimuli, _ = self.shared_test
-        reach = partial(least_over_subjects, n_stimuli=stimuli, comparisons=self.comparisons)
-        n = next(n for n in count(n_subjects) if reach(n) < 1)
-        shown = f"{n_subjects} subjects show "
-        if n > n_subjects:
-            shown += f"hardly any difference; at least {n} are needed, which show "
-        shown += f"differences from {100 * reach(n):.0f} points on at best"
-        if n < MANY_SUBJECTS:
-            shown += f", {MANY_SUBJECTS} from {100 * reach(MANY_SUBJECTS):.0f}"
-        hits = f"where {100 * SHOWN_RECALL:.0f} % are hits"
         return [
-            f"  over subjects: {shown}, {hits} (80 %{self._holm()})",
-            f"  over subjects: {rank_words(n_subjects, self.comparisons)}",
+            f"  over subjects: {subject_words(n_subjects, stimuli, self.comparisons)}",
+            f"  over subjects: {rank_words(n_subjects, 'subjects', self.comparisons)}",
         ]
 
     def _advice(self, own: float) -> str:
@@ -123,7 +114,7 @@ class Power:
         ]
 
     def _holm(self) -> str:
-        return f", Holm over {self.comparisons} pairs" if self.comparisons > 1 else ""
+        return _holm(self.comparisons)
 
     def _detectable(self, n_seeds: int) -> float:
         return smallest_detectable_effect(n_seeds, *self.sizes, self.comparisons)
@@ -135,6 +126,10 @@ class Power:
         if self.noise is None:
             return "sd of paired differences"
         return f"points of {metric_title(self.metric)}"
+
+
+def _holm(comparisons: int) -> str:
+    return f", Holm over {comparisons} pairs" if comparisons > 1 else ""
 
 
 def smallest_detectable_effect(
@@ -177,19 +172,39 @@ def least_over_subjects(n_subjects: int, n_stimuli: int, comparisons: int = 1) -
     return errors * math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / (n_subjects * n_stimuli))
 
 
+def subject_words(n_subjects: int, n_stimuli: int, comparisons: int = 1) -> str:
+    """Say which differences subjects who met the same stimuli show at best, and how many it takes.
+
+    Args:
+        n_subjects: How many subjects there are, two at least.
+        n_stimuli: How many stimuli each of them met.
+        comparisons: How many comparisons Holm's adjustment allows for.
+    """
+    reach = partial(least_over_subjects, n_stimuli=n_stimuli, comparisons=comparisons)
+    n = next(n for n in count(n_subjects) if reach(n) < 1)
+    shown = f"{n_subjects} subjects show "
+    if n > n_subjects:
+        shown += f"hardly any difference; at least {n} are needed, which show "
+    shown += f"differences from {100 * reach(n):.0f} points on at best"
+    if n < MANY_SUBJECTS:
+        shown += f", {MANY_SUBJECTS} from {100 * reach(MANY_SUBJECTS):.0f}"
+    return f"{shown}, where {100 * SHOWN_RECALL:.0f} % are hits (80 %{_holm(comparisons)})"
+
+
 def smallest_rank_p(n_pairs: int) -> float:
     """The smallest two-sided p that Wilcoxon's signed-rank test of so many pairs can reach."""
     return 2.0 ** (1 - n_pairs)
 
 
-def rank_words(n_pairs: int, comparisons: int = 1) -> str:
+def rank_words(n_pairs: int, unit: str, comparisons: int = 1) -> str:
     """Say the smallest p that Wilcoxon's signed-rank test can reach, and how many pairs it needs.
 
     Args:
         n_pairs: How many pairs there are.
+        unit: What the pairs are of, in the plural.
         comparisons: How many comparisons Holm's adjustment allows for.
     """
-    reached = f"Wilcoxon's p of {n_pairs} can't be below {smallest_rank_p(n_pairs):.3g}"
+    reached = f"Wilcoxon's p over {n_pairs} {unit} can't be below {smallest_rank_p(n_pairs):.3g}"
     needed = next(n for n in count(1) if comparisons * smallest_rank_p(n) < ALPHA)
     if n_pairs >= needed:
         return reached

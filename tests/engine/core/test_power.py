@@ -155,20 +155,22 @@ def test_the_plan_says_what_several_subjects_can_show_at_all():
         "  over subjects: 2 subjects show hardly any difference; at least 3 are needed, which show "
         f"differences from {points[3]} points on at best, 10 from {points[10]}, where 20 % are "
         "hits (80 %, Holm over 3 pairs)",
-        "  over subjects: Wilcoxon's p of 2 can't be below 0.5; at least 7 are needed for "
-        "p < 0.05 after Holm over 3",
+        "  over subjects: Wilcoxon's p over 2 subjects can't be below 0.5; at least 7 are needed "
+        "for p < 0.05 after Holm over 3",
     ]
     assert images.over_subjects(10) == [
         f"  over subjects: 10 subjects show differences from {points[10]} points on at best, "
         "where 20 % are hits (80 %, Holm over 3 pairs)",
-        "  over subjects: Wilcoxon's p of 10 can't be below 0.00195",
+        "  over subjects: Wilcoxon's p over 10 subjects can't be below 0.00195",
     ]
 
 
 def test_ranks_need_as_many_pairs_as_their_smallest_p_says():
     for comparisons in (1, 3, 6):
-        needed = int(re.search(r"at least (\d+) are", rank_words(2, comparisons))[1])
-        assert comparisons * smallest_rank_p(needed) < 0.05 <= comparisons * smallest_rank_p(
-            needed - 1
+        needed = int(re.search(r"at least (\d+) are", rank_words(2, "pairs", comparisons))[1])
+        assert (
+            comparisons * smallest_rank_p(needed)
+            < 0.05
+            <= comparisons * smallest_rank_p(needed - 1)
         )
-        assert "needed" not in rank_words(needed, comparisons)
+        assert "needed" not in rank_words(needed, "pairs", comparisons)
