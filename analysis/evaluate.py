@@ -6,13 +6,15 @@
 
 Per family, the configuration with the best mean validation Recall@10; the model of each of its
 seeds on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice
-was not made: they lessen what the choice owes to its seeds. They do not undo that it was made among
-configurations on these stimuli, which fresh seeds deal out anew; of sentences, only a sweep with
---split held-out keeps its test sentences from all seeds. Every look at test splits is recorded.
-evaluation/report.html beside a sweep's ledger holds it all; tables and figures stand beside it.
+was not made: they lessen what the choice owes to its seeds, not what it owes to the stimuli.
+Fresh seeds deal the same sentences out anew, but not where --split held-out keeps the test
+sentences from all seeds; the test images are the same for all seeds. Every look at test splits is
+recorded. evaluation/report.html beside a sweep's ledger holds it all; tables and figures stand
+beside it.
 
-Of images, each subject's sweep is evaluated. Where there are several subjects, a table has a column
-for each, and the tests take both subjects and images for some of many; it is in
+Of images, each subject's sweep is evaluated. Where there are several subjects, a further page
+compares objectives over them and leads to the page of each; its tables have a column for each, and
+the tests take both subjects and images for some of many. It is subjects.html in
 STORAGE/image_evaluation/, in a folder of its own for each choice of sweeps.
 """
 

@@ -54,14 +54,6 @@ Held-out concepts choose, unless the test does: most peers report the best epoch
 estimates nothing, and is here to reproduce them under its name.
 """
 
-PROPER_NAMES = {
-    "infonce": "InfoNCE",
-    "ssr": "SSR",
-    "neuroclip": "NeuroCLIP",
-    "resnet-18": "ResNet-18",
-}
-"""How prose writes choices that are called after something with a name of its own."""
-
 BEST_TEST_EPOCH = ", best test epoch"
 """The end of the names of splits whose test chooses the epoch."""
 

@@ -13,9 +13,16 @@ from analysis.measure.comparison import Comparison
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.examples import repeated
 from analysis.measure.seed_results import candidates
-from ssense.choices import PROPER_NAMES
 from ssense.engine.core.power import ALPHA, POWER, detectable_errors
 from ssense.retrieval import metric_title
+
+PROPER_NAMES = {
+    "infonce": "InfoNCE",
+    "ssr": "SSR",
+    "neuroclip": "NeuroCLIP",
+    "resnet-18": "ResNet-18",
+}
+"""How prose writes families that are called after something with a name of its own."""
 
 NO_CONTROLS = "no controls were run"
 """Stands in a verdict in place of what the controls say."""

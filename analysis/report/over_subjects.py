@@ -31,7 +31,7 @@ from analysis.report.image_subjects import (
 from analysis.report.images import BY_TEST
 from analysis.report.page import Grid, Links, Points, Section, Words, html_page
 from ssense.engine.core.cell import describe
-from ssense.engine.core.power import least_over_subjects, subject_words
+from ssense.engine.core.power import RARELY_MET, least_over_subjects, subject_words
 from ssense.engine.records.ledger import SWEEPS
 from ssense.files.markdown import markdown_table
 from ssense.files.tables import csv_table
@@ -108,7 +108,7 @@ class OverSubjects:
     def _is_few(self) -> bool:
         """Whether so few subjects could show nothing, whatever error their test has estimated."""
         few = least_over_subjects(len(self.found), self._first.n_test, len(self._pairs) or 1)
-        return few >= 1
+        return few >= RARELY_MET
 
     @property
     def _first(self) -> Evaluation:

@@ -382,6 +382,8 @@ def _show_result(search: Search, n_candidates: int) -> None:
         f"* best of its family. Chance among {counted(n_candidates, 'candidate')}: "
         f"{100 * chance:.1f} %."
     )
+    if any("–" in row.values() for row in rows):
+        say("–: a family that changes no field, or a configuration without a finished cell.")
     if not any("training.precision" in family.levels for family in search.sweep.families):
         say(f"Trained in {search.sweep.specification.training.precision}.")
     if dropped:

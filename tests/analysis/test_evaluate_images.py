@@ -18,8 +18,10 @@ import pytest
 import torch
 from upath import UPath
 
+import analysis.options
+from analysis import evaluate
 from analysis.compare import main as compare_table
-from analysis.evaluate import gather, main
+from analysis.evaluate import gather, main, task_report
 from analysis.measure.comparison import CUT, IMAGES_LEGEND
 from analysis.measure.evaluation import best_configurations, evaluate_chosen, take_up
 from analysis.measure.inference import pairing_test, stimulus_test
@@ -416,7 +418,7 @@ def test_the_page_over_subjects_leads_to_the_page_of_each(storage, evaluated):
     text = html.unescape(page)
     for words in ("Test at search seeds", "over subjects and images, differences in points", CUT):
         assert words in text
-    assert "2 subjects show hardly any difference; at least 3 are needed, which show" in text
+    assert "2 subjects show hardly any difference; at least 4 are needed, which show" in text
     assert "Wilcoxon's p over 2 pairs can't be below 0.5; at least 6 are needed" in text
 
 
@@ -427,3 +429,20 @@ def test_tables_over_subjects_hide_none_of_a_sweep_s_own_in_mlflow(storage, eval
         for name in ("scores.csv", "tests.csv", "report.html"):
             assert kept[name] == (ledger.folder / "evaluation" / name).read_bytes()
         assert {path.name for path in evaluated.iterdir()} <= kept.keys()
+
+
+def test_what_fresh_seeds_draw_is_said_alike_by_the_help_and_by_the_tables(storage):
+    (ledger, _) = subject_ledgers(UPath(storage), ())
+    report = task_report(ledger, sweep_dataset(ledger))
+    assert report.caption_end("search seeds").startswith(HELD_OUT)
+    said = report.caption_end("fresh seeds")
+    assert said.startswith("Fresh seeds draw other initial weights and other held-out concepts; ")
+    source = replace(report.origin.source, split_seed=3)  # which draws the concepts of every seed
+    kept = replace(report, origin=replace(report.origin, source=source))
+    said_of_kept = kept.caption_end("fresh seeds")
+    assert said_of_kept.startswith("Fresh seeds draw other initial weights; the test images are ")
+    shown = " ".join(evaluate.__doc__.split())
+    assert "Fresh seeds deal the same sentences out anew" in shown
+    assert "the test images are the same for all seeds" in shown
+    options = " ".join(Path(analysis.options.__file__).read_text().split())
+    assert "draw other test splits, except of images and of --split held-out" in options

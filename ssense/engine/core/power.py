@@ -22,6 +22,8 @@ ENDLESS_SEEDS = 10**6
 LITTLE_GAIN = 0.95  # more seeds are advised only if they detect less than this share of an effect
 SHOWN_RECALL = 0.2  # recall at which the power of a shared test split is stated, in points
 MANY_SUBJECTS = 10  # shown beside the sweep's own number
+MOST_SUBJECTS = 100  # beyond which nothing is said of how many are needed
+RARELY_MET = 0.5  # differences between shares of hits that are rarely so large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +168,8 @@ def least_over_subjects(n_subjects: int, n_stimuli: int, comparisons: int = 1) -
         comparisons: How many comparisons Holm's adjustment allows for.
 
     Returns:
-        The difference as a share; more than 1 where none can be shown.
+        The difference as a share; more than `RARELY_MET` where hardly any can be shown, and more
+        than 1 where none can.
     """
     errors = detectable_errors(min(n_subjects, n_stimuli) - 1, comparisons, besides=1)
     return errors * math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / (n_subjects * n_stimuli))
@@ -181,7 +184,10 @@ def subject_words(n_subjects: int, n_stimuli: int, comparisons: int = 1) -> str:
         comparisons: How many comparisons Holm's adjustment allows for.
     """
     reach = partial(least_over_subjects, n_stimuli=n_stimuli, comparisons=comparisons)
-    n = next(n for n in count(n_subjects) if reach(n) < 1)
+    enough = range(n_subjects, max(n_subjects, MOST_SUBJECTS) + 1)
+    n = next((n for n in enough if reach(n) < RARELY_MET), None)
+    if n is None:
+        return f"{n_subjects} subjects with {n_stimuli} stimuli each show hardly any difference"
     shown = f"{n_subjects} subjects show "
     if n > n_subjects:
         shown += f"hardly any difference; at least {n} are needed, which show "

@@ -22,6 +22,7 @@ from ssense.engine.core.power import (
     rank_words,
     smallest_detectable_effect,
     smallest_rank_p,
+    subject_words,
 )
 
 
@@ -150,7 +151,7 @@ def test_the_plan_says_what_several_subjects_can_show_at_all():
     assert images.over_subjects(1) == []
     assert power().over_subjects(4) == []  # whose seeds draw their own test splits
     points = {n: f"{100 * least_over_subjects(n, 200, 3):.0f}" for n in (3, 10)}
-    assert least_over_subjects(2, 200, 3) > 1
+    assert least_over_subjects(3, 200, 3) < 0.5 < least_over_subjects(2, 200)  # of no use
     assert images.over_subjects(2) == [
         "  over subjects: 2 subjects show hardly any difference; at least 3 are needed, which show "
         f"differences from {points[3]} points on at best, 10 from {points[10]}, where 20 % are "
@@ -163,6 +164,13 @@ def test_the_plan_says_what_several_subjects_can_show_at_all():
         "where 20 % are hits (80 %, Holm over 3 pairs)",
         "  over subjects: Wilcoxon's p over 10 subjects can't be below 0.00195",
     ]
+
+
+@pytest.mark.parametrize("n_stimuli", [1, 2])
+def test_stimuli_too_few_for_any_number_of_subjects_are_said_to_be_so(n_stimuli):
+    assert subject_words(5, n_stimuli) == (
+        f"5 subjects with {n_stimuli} stimuli each show hardly any difference"
+    )
 
 
 def test_ranks_need_as_many_pairs_as_their_smallest_p_says():
