@@ -25,6 +25,8 @@ from upath import UPath
 
 from analysis.measure import formats
 from analysis.measure.comparison import (
+    CUT,
+    DASH,
     EQUIVALENCE,
     LEGEND,
     SHARES,
@@ -70,7 +72,8 @@ SHARED_TEST = (
     "p: t-test over seeds that share their test items. It asks whether other seeds "
     "would agree on these very items, and says nothing of others: configurations that are equally "
     "good differ on one test, and more seeds make that look surer. For a claim about items, test "
-    "scores by item, or draw new test splits. Holm: for this number of comparisons."
+    "scores by item, or draw new test splits. Holm: for this number of comparisons. "
+    f"{CUT} {DASH}"
 )
 
 CORRECTED = "corrected resampled t-test over seeds (Nadeau and Bengio 2003)"

@@ -6,13 +6,15 @@
 
 Per family, the configuration with the best mean validation Recall@10; the model of each of its
 seeds on that seed's own test split. Nothing is trained, but for fresh seeds, at which the choice
-was not made: they lessen what the choice owes to its seeds. They do not undo that it was made among
-configurations on these stimuli, which fresh seeds deal out anew; of sentences, only a sweep with
---split held-out keeps its test sentences from all seeds. Every look at test splits is recorded.
-evaluation/report.html beside a sweep's ledger holds it all; tables and figures stand beside it.
+was not made: they lessen what the choice owes to its seeds, not what it owes to the stimuli.
+Fresh seeds deal the same sentences out anew, but not where --split held-out keeps the test
+sentences from all seeds; the test images are the same for all seeds. Every look at test splits is
+recorded. evaluation/report.html beside a sweep's ledger holds it all; tables and figures stand
+beside it.
 
-Of images, each subject's sweep is evaluated. Where there are several subjects, a table has a column
-for each, and the tests take both subjects and images for some of many; it is in
+Of images, each subject's sweep is evaluated. Where there are several subjects, a further page
+compares objectives over them and leads to the page of each; its tables have a column for each, and
+the tests take both subjects and images for some of many. It is subjects.html in
 STORAGE/image_evaluation/, in a folder of its own for each choice of sweeps.
 """
 
@@ -57,15 +59,10 @@ from analysis.measure.seed_results import (
 )
 from analysis.measure.subject_sweeps import check_alike, subject_ledgers
 from analysis.report.figures import FIGURE_KINDS, figure_bytes
-from analysis.report.image_subjects import (
-    SubjectResult,
-    TitledTable,
-    compare_objectives,
-    contents,
-    tables_and_texts,
-)
+from analysis.report.image_subjects import SubjectResult
 from analysis.report.images import ImageReport
 from analysis.report.material import Material, TaskReport
+from analysis.report.over_subjects import OverSubjects, TitledTable, contents
 from analysis.report.page import html_page
 from analysis.report.sections import draw_pictures, sections
 from analysis.report.sentences import SentenceReport
@@ -229,7 +226,7 @@ def main(options: EvaluationOptions) -> None:
     for files in written:
         say(f"Report, tables and figures: {files[0]}")
     if across.files:
-        say(f"Over subjects: {across.files[0]}")
+        say(f"Over subjects, with links to these pages: {across.files[0]}")
     say(f"Browse every run: {browse_command(storage)}")
 
 
@@ -361,45 +358,48 @@ class Across(NamedTuple):
     """The comparison over subjects, where there are several.
 
     Attributes:
-        tables: Tables under their titles.
-        texts: What explains them, the verdict first.
-        files: Files that hold them.
+        compared: The comparison at the seeds of each protocol, the strictest last.
+        files: Files that hold it, the page first.
     """
 
-    tables: Sequence[TitledTable] = ()
-    texts: Sequence[str] = ()
+    compared: Sequence[OverSubjects] = ()
     files: Sequence[UPath] = ()
 
 
 def write_across_subjects(storage: UPath, materials: Sequence[Material]) -> Across:
-    """Compare several subjects' sweeps over images, at the strictest seeds; write the tables.
+    """Compare several subjects' sweeps over images, at the seeds of each protocol; write it.
 
     Raises:
         UserError: The storage can't be written to.
     """
-    found = [
-        SubjectResult.of(each.task, each.last.evaluation, each.last.look)
-        for each in materials
-        if isinstance(each.task, ImageReport)
-    ]
-    if len(found) < 2:
+    reports = [each.task for each in materials if isinstance(each.task, ImageReport)]
+    if len(reports) < 2:
         return Across()
-    comparisons = compare_objectives(found)
-    tables, texts = tables_and_texts(found, comparisons)
-    files = contents(found, comparisons, tables, texts)
-    folder = storage / "image_evaluation" / digest([each.sweep for each in found])
+    # One run evaluates all sweeps at the same protocols, so results of one place are of one.
+    compared = [
+        OverSubjects(protocol=results[0].name, found=list(map(SubjectResult.of, reports, results)))
+        for results in zip(*(each.results for each in materials), strict=True)
+    ]
+    files = contents(compared)
+    folder = storage / "image_evaluation" / digest([each.ledger.folder.name for each in reports])
     write_together(folder, files)
-    return Across(tables, texts, [folder / name for name in files])
+    return Across(compared, [folder / name for name in files])
 
 
 def show_across_subjects(across: Across) -> None:
-    """Print the verdict over subjects, the tables, and what explains them."""
-    for line in across.texts[:1]:
-        say(line)
-    for title, rows in across.tables:
+    """Print the verdict over subjects, the scores, and the tests at the strictest seeds."""
+    for last in across.compared[-1:]:
+        say(last.verdict)
+        for each in across.compared:
+            _show_tables(each.score_tables(), each.notes())
+        _show_tables(last.test_tables(), last.legends())
+
+
+def _show_tables(tables: Sequence[TitledTable], words: Sequence[str]) -> None:
+    for title, rows in tables:
         say(title)
         console.print(formats.screen_table(rows))
-    for line in across.texts[1:]:
+    for line in words:
         say(line)
 
 

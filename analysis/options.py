@@ -25,7 +25,8 @@ class EvaluationOptions:
     sweeps: tuple[str, ...] = ()
     """Sweeps over images, by name or in words, one per subject [see --sweep]."""
     confirm_seeds: tuple[int, ...] = ()
-    """Fresh seeds at which to train and evaluate the chosen configurations too [no fresh ones]."""
+    """Fresh seeds at which to train and evaluate the chosen configurations too. They draw other
+    test splits, except of images and of --split held-out, whose seeds share one [no fresh ones]."""
     allow_missing: bool = False
     """Go without the cells that are missing, and name them in the report."""
     cpus_per_cell: int = 1

@@ -31,7 +31,7 @@ from analysis.measure import formats, subject_sweeps
 from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
 from analysis.measure.seed_results import FRESH_SEEDS, SEARCH_SEEDS
 from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
-from analysis.report.findings import explained_by, in_list, is_above, verdict
+from analysis.report.findings import explained_by, in_list, is_above, shown_from, verdict
 from analysis.report.origin import control_verdict, read_controls
 from analysis.report.sentences import SPLITS, tower_words
 from ssense.choices import SplitKind
@@ -274,7 +274,9 @@ def main(options: RecordingsOptions) -> None:
     families = list(found[0].scores)
     explained = all_explained(found, above=any(map(is_above, comparisons[: len(families)])))
     first = verdict(families, comparisons, metric, explained)
-    words = [caption(found), legend(comparisons, EQUIVALENCE, shown)]
+    pairs, unit = comparisons[len(families) :], f"{len(scores)} subjects"
+    power = [shown_from(unit, pairs, metric_title(PRIMARY), "families")] if pairs else []
+    words = [caption(found), *power, legend(comparisons, EQUIVALENCE, shown)]
     say(first)
     say(title)
     for rows in tables:

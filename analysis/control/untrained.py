@@ -332,6 +332,23 @@ def run_untrained_controls(
             }
         )
     shared = overlapping_share(dataset, splits.values())
+    return _by_control(found, retrievals, pvalues, shared)
+
+
+def _by_control(
+    found: Sequence[Mapping[str, Metrics]],
+    retrievals: Sequence[Mapping[str, Retrieval]],
+    pvalues: Sequence[Mapping[str, float]],
+    shared: float,
+) -> dict[str, ControlScores]:
+    """Turn what was found at each seed into the scores of each control over the seeds.
+
+    Args:
+        found: Metrics of each control, by seed.
+        retrievals: What each control retrieved, as far as it retrieves, by seed.
+        pvalues: The p-value of each kind of permutation, by seed.
+        shared: The share of test segments that overlap with training.
+    """
     gathered = {}
     for name in (name for name in ORDER if name in found[0]):
         chance = SIMILAR_CHANCE if name in (SIMILAR, SIMILAR_CHANCE) else CHANCE

@@ -26,6 +26,13 @@ from analysis.measure.inference import (
     wilcoxon_signed_rank,
     win_share,
 )
+from ssense.engine.core.power import ALPHA, rank_words, smallest_rank_p
+
+DASH = "–: there is no value, as the differences have no spread or are too few."
+CUT = (
+    "An interval ends at the least and the largest difference that two shares can have, where it "
+    "would go beyond."
+)
 
 WINS = (
     "P(A > B): the share of seeds that A wins, where a tie counts half; takes seeds for "
@@ -36,7 +43,7 @@ LEGEND = (
     "p: corrected resampled t-test (Nadeau and Bengio), which allows for overlapping splits; "
     "Holm: for this number of comparisons. d: the mean difference in standard deviations over "
     f"seeds. {WINS} The naive p treats seeds as independent and is shown for comparison with "
-    "papers only."
+    f"papers only. {CUT} {DASH}"
 )
 
 STIMULI_LEGEND = (
@@ -46,7 +53,7 @@ STIMULI_LEGEND = (
     "for this number of comparisons. d: the mean difference in standard deviations over blocks. "
     f"{WINS} More seeds do not make the claim about sentences surer, and it is about the encoders "
     "of these seeds: how much others would differ is not part of it. The naive p treats seeds as "
-    "independent and is shown for comparison with papers only."
+    f"independent and is shown for comparison with papers only. {DASH}"
 )
 IMAGES_LEGEND = (
     "This is about one subject's responses, and about no other subject: the unit is the image, "
@@ -55,7 +62,8 @@ IMAGES_LEGEND = (
     "of many (means of subsets of them, Hartigan 1969); what is above chance also exceeds "
     "permuted pairs of responses and images, which the interval does not show. Holm: for this "
     "number of comparisons. d: the mean difference in standard deviations over images. "
-    f"{WINS} The naive p treats seeds as independent and is shown for comparison with papers only."
+    f"{WINS} The naive p treats seeds as independent and is shown for comparison with papers only. "
+    f"{DASH}"
 )
 
 EQUIVALENCE = 0.005
@@ -333,7 +341,7 @@ def _posterior_cells(posterior: Posterior) -> dict[str, str]:
 
 
 def further_legend(
-    comparisons: Iterable[Comparison], equivalence: float | None, shown: Callable[[float], str]
+    comparisons: Sequence[Comparison], equivalence: float | None, shown: Callable[[float], str]
 ) -> str:
     """Explain `further_rows`, and name the differences without spread.
 
@@ -346,6 +354,9 @@ def further_legend(
         "P(A > B): share of pairs that A wins. It and Wilcoxon's p treat pairs as independent; "
         "that p can't be smaller than in brackets."
     ]
+    n_pairs = min((len(c.difference.by_seed) for c in comparisons), default=0)
+    if n_pairs and smallest_rank_p(n_pairs) > ALPHA:
+        words.append(f"{rank_words(n_pairs, 'pairs')}.")
     if equivalence is not None:
         words.append(
             "P(below), P(equivalent), P(above): probability that the true difference is below, "

@@ -69,7 +69,8 @@ def table_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     rows = []
     for family, by_metric in evaluation.scores.items():
         cells = formats.mean_scores(by_metric)
-        chosen = describe(evaluation.chosen[family])
+        configuration = evaluation.chosen[family]
+        chosen = describe(configuration) if configuration else "no field changed"
         rows.append({"family": family, "best configuration": chosen, **cells})
     chance = {metric_title(m): formats.score(m, value) for m, value in evaluation.chance.items()}
     return [*rows, {"family": "random retrieval", "best configuration": "", **chance}]

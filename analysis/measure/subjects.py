@@ -13,6 +13,8 @@ import numpy as np
 
 from analysis.measure import formats
 from analysis.measure.comparison import (
+    CUT,
+    DASH,
     EQUIVALENCE,
     SHARES,
     UNBOUNDED,
@@ -39,7 +41,8 @@ LEGEND = (
     "variance has a floor where scores are shares of hits: the spread of their hits. Where they "
     "met the same sentences, it says nothing of others. Holm: for this number of comparisons. d: "
     "the mean difference in standard deviations over subjects. Interquartile mean: of the middle "
-    "half of all runs, each counting once, with a bootstrap over the seeds of each recording."
+    "half of all runs, each counting once, with a bootstrap over the seeds of each recording. "
+    f"{CUT} {DASH}"
 )
 
 Resolutions = Mapping[str, Mapping[str, Resolution]]

@@ -16,6 +16,14 @@ from analysis.measure.seed_results import candidates
 from ssense.engine.core.power import ALPHA, POWER, detectable_errors
 from ssense.retrieval import metric_title
 
+PROPER_NAMES = {
+    "infonce": "InfoNCE",
+    "ssr": "SSR",
+    "neuroclip": "NeuroCLIP",
+    "resnet-18": "ResNet-18",
+}
+"""How prose writes families that are called after something with a name of its own."""
+
 NO_CONTROLS = "no controls were run"
 """Stands in a verdict in place of what the controls say."""
 MAY_EXPLAIN = "sentence length alone may explain the score"
@@ -51,6 +59,7 @@ def verdict(
         explained: What the controls say, as a clause; empty where they say nothing.
         kind: What is compared, in the plural.
     """
+    names = [proper(name) for name in names]
     above, pairs = tests[: len(names)], tests[len(names) :]
     clauses = [_chance_clause(names, above, kind), _pairs_clause(names, pairs), explained]
     return f"In {metric}, {'; '.join(filter(None, clauses))}."
@@ -105,19 +114,30 @@ def power_note(evaluation: Evaluation) -> str:
         if evaluation.test_blocks is not None
         else f"{len(evaluation.seeds)} seeds"
     )
-    words = (
-        f"With {unit} the test finds a difference between two families "
-        f"({100 * POWER:.0f} % power, two-sided {100 * ALPHA:.0f} %, after Holm over "
-        f"{len(tests)}) in {metric_title(metric)} from"
-    )
-    found = [_detectable(t) for t in tests if math.isfinite(t.corrected.high - t.corrected.low)]
+    return shown_from(unit, tests, metric_title(metric), "families")
+
+
+def shown_from(unit: str, tests: Sequence[Comparison], metric: str, kind: str) -> str:
+    """Say from which size on tests would have shown a difference.
+
+    Args:
+        unit: What the tests are over, and how many there are.
+        tests: The comparisons in pairs, of shares.
+        metric: The title of the metric.
+        kind: What is compared, in the plural.
+    """
+    found = [_detectable(test) for test in tests if _is_bounded(test)]
     if not found:
-        return "No difference between two families is testable here."
+        return f"No difference between two {kind} is testable here."
     if min(found) >= 1:
-        return f"With {unit} hardly any difference between two families could be shown."
+        return f"With {unit} hardly any difference between two {kind} could be shown."
     low, high = (f"{100 * min(1, each):.1f}" for each in (min(found), max(found)))
     points = f"{low} points" if low == high else f"{low} to {high} points, by the pair,"
-    return f"{words} {points} on. Smaller ones may not show."
+    return (
+        f"With {unit} the test finds a difference between two {kind} ({100 * POWER:.0f} % power, "
+        f"two-sided {100 * ALPHA:.0f} %, after Holm over {len(tests)}) in {metric} from {points} "
+        "on. Smaller ones may not show."
+    )
 
 
 def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
@@ -146,17 +166,18 @@ def repeats_note(evaluation: Evaluation, sentences: Sequence[str]) -> str:
 def _above_chance(evaluation: Evaluation, family: str, test: Comparison) -> str:
     score = 100 * evaluation.scores[family][evaluation.primary].mean()
     words = (
-        f"{capital(family)} reaches {score:.1f} % {metric_title(evaluation.primary)}, "
+        f"{capital(proper(family))} reaches {score:.1f} % {metric_title(evaluation.primary)}, "
         f"{_points(test, 'chance')} ({_evidence(test, evaluation.p_of)})"
     )
     return f"{words}." if is_shown(test) else f"{words}: this may be chance."
 
 
 def _difference(first: str, second: str, test: Comparison, metric: str, p_of: str) -> str:
-    words = f"{capital(first)} is {_points(test, second)} in {metric} ({_evidence(test, p_of)})"
+    first, second = capital(proper(first)), proper(second)
+    words = f"{first} is {_points(test, second)} in {metric} ({_evidence(test, p_of)})"
     if is_shown(test):
         return f"{words}."
-    if not math.isfinite(test.corrected.high - test.corrected.low):  # too few, or all alike
+    if not _is_bounded(test):  # too few, or all alike
         return f"{words}: no difference is shown."
     if _detectable(test) >= 1:
         return f"{words}: no difference is shown, and hardly any could be."
@@ -193,12 +214,16 @@ def _evidence(test: Comparison, p_of: str) -> str:
 
 
 def _interval(test: Comparison) -> str:
-    t = test.corrected
-    if not math.isfinite(t.high - t.low):
+    if not _is_bounded(test):
         return ""
+    t = test.corrected
     ends = (-t.high, -t.low) if _is_below(test) else (t.low, t.high)
     low, high = (f"{100 * end:z.1f}" for end in ends)
     return f"95 % CI {low} to {high}, "
+
+
+def _is_bounded(test: Comparison) -> bool:
+    return math.isfinite(test.corrected.high - test.corrected.low)
 
 
 def _is_below(test: Comparison) -> bool:
@@ -208,6 +233,12 @@ def _is_below(test: Comparison) -> bool:
 def _p(p: float) -> str:
     shown = formats.p_value(p)
     return shown if shown.startswith("<") else f"= {shown}"
+
+
+def proper(name: str) -> str:
+    """Write a family as prose does: "SSR, without reconstruction", where its name is "ssr, ..."."""
+    first, comma, rest = name.partition(",")
+    return f"{PROPER_NAMES.get(first, first)}{comma}{rest}"
 
 
 def capital(name: str) -> str:

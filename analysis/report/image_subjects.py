@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,33 +11,27 @@ import numpy as np
 
 from analysis.measure import formats
 from analysis.measure.comparison import (
-    EQUIVALENCE,
+    CUT,
+    DASH,
     SHARES,
     Bounds,
     Comparison,
     Difference,
     above,
     compare,
-    comparison_rows,
-    comparison_values,
-    further_legend,
-    further_rows,
     pairs_of,
 )
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.inference import crossed_ttest, effect_size
-from analysis.measure.score_splits import SPLIT
+from analysis.measure.seed_results import SeedResult
 from analysis.measure.subjects import BySubject, subject_rows
-from analysis.report.findings import verdict
-from analysis.report.images import BY_TEST, ImageReport
+from analysis.report.images import TOP_K, ImageReport
 from analysis.report.published import GALLERIES, MEANS, SSR, Modality, Task
 from ssense.data.synthetic.things import RECORD
 from ssense.data.things.responses import POSTERIOR
 from ssense.engine.core.cell import describe
-from ssense.files.markdown import markdown_table
 from ssense.files.storage import exists, locate
-from ssense.files.tables import csv_table
-from ssense.retrieval import chance_metrics
+from ssense.retrieval import chance_metrics, metric_title
 from ssense.training.images import ImageSpec
 
 LEGEND = (
@@ -45,18 +39,16 @@ LEGEND = (
     "each (min F', Clark 1973), and the degrees of freedom are those of the fewer. ± is the sd "
     "over subjects. Holm: for this number of comparisons. d: the mean difference in standard "
     "deviations over subjects. The naive p is over subjects alone, and "
-    "treats these images as all there are."
+    f"treats these images as all there are. {CUT} {DASH}"
 )
 
 PRIMARY = ImageSpec.primary
-TOPS = {"recall@1": "Top-1", "recall@5": "Top-5"}
-"""What papers call the recalls that they report."""
+REPORTED = ("recall@1", "recall@5")
+"""The metrics of the tables, those that papers report."""
+NOT_PUBLISHED = "– in a published row: not published."
 N_TEST = 200
 """Images of the published tests."""
 OVER = "over subjects"
-
-TitledTable = tuple[str, formats.Rows]
-"""Rows, under a title."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,14 +72,14 @@ class SubjectResult:
     task: Task | None
 
     @classmethod
-    def of(cls, report: ImageReport, evaluation: Evaluation, look: str) -> SubjectResult:
-        """Gather the result of a subject from its report."""
+    def of(cls, report: ImageReport, result: SeedResult) -> SubjectResult:
+        """Gather the result of a subject at some seeds from its report."""
         return cls(
             sweep=report.ledger.folder.name,
             subject=report.origin.subject,
             specification=report.specification,
-            evaluation=evaluation,
-            look=look,
+            evaluation=result.evaluation,
+            look=result.look,
             task=published_task(report),
         )
 
@@ -123,7 +115,7 @@ def by_subject(found: Sequence[SubjectResult], metric: str) -> BySubject:
     }
 
 
-def table_rows(found: Sequence[SubjectResult], metric: str) -> formats.Rows:
+def table_rows(found: Sequence[SubjectResult], metric: str) -> list[dict[str, str]]:
     """Lay out means over seeds by objective and subject as the papers do, and what they publish."""
     rows = subject_rows(by_subject(found, metric), partial(formats.score, metric))
     ours = [
@@ -134,13 +126,13 @@ def table_rows(found: Sequence[SubjectResult], metric: str) -> formats.Rows:
     return [*ours, *published_rows(found, metric)]
 
 
-def published_rows(found: Sequence[SubjectResult], metric: str) -> formats.Rows:
+def published_rows(found: Sequence[SubjectResult], metric: str) -> list[dict[str, str]]:
     """What was published on the same task, where the subjects are those of the papers."""
     task, subjects = found[0].task, [each.subject for each in found]
     n_test = found[0].evaluation.n_test
     if task is None or n_test != N_TEST or subjects != paper_subjects(task):
         return []
-    place = list(TOPS).index(metric)
+    place = REPORTED.index(metric)
     rows = []
     for method, means in MEANS[task].items():
         alone = SSR[task][place] if method == "SSR" else [None] * len(subjects)
@@ -214,85 +206,19 @@ def words(found: Sequence[SubjectResult]) -> list[str]:
     alone, over = map(max, zip(*errors, strict=True))
     chance = chance_metrics(evaluation.n_test, (1, 5))
     seeds = " ".join(map(str, evaluation.seeds))
+    published = f" {NOT_PUBLISHED}" if published_rows(found, PRIMARY) else ""
     return [
         f"{evaluation.n_test}-way retrieval of test images by {spec.split} training, gallery "
         f"{spec.gallery}, {spec.target.model} ({spec.target.weights}), {spec.encoder.kind}; mean "
-        f"over seeds {seeds}. SSR and NeuroCLIP are reimplemented from the papers' descriptions.",
+        f"over seeds {seeds}. SSR and NeuroCLIP are reimplemented from the papers' descriptions. "
+        f"{TOP_K}{published}",
         f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. If "
-        f"{evaluation.n_test} other images were drawn, one subject's Top-1 would have a standard "
-        f"error of up to {100 * alone:.1f} points, the mean over {len(found)} subjects one of "
-        f"{100 * over:.1f}.",
+        f"{evaluation.n_test} other images were drawn, one subject's {metric_title(PRIMARY)} would "
+        f"have a standard error of up to {100 * alone:.1f} points, the mean over {len(found)} "
+        f"subjects one of {100 * over:.1f}.",
         *(
             f"{each.subject}, chosen in {each.sweep}: "
             f"{'; '.join(map(describe, each.evaluation.chosen.values()))}; {each.look}."
             for each in found
         ),
     ]
-
-
-def score_rows(found: Sequence[SubjectResult]) -> formats.Rows:
-    """List every subject's and seed's scores as numbers; all seeds of a split share the test."""
-    return [
-        {
-            "subject": each.subject,
-            "objective": name,
-            "configuration": describe(each.evaluation.chosen[name]),
-            "seed": seed,
-            **{metric: scores[metric][place] for metric in TOPS},
-            SPLIT: each.specification.split,
-        }
-        for each in found
-        for name, scores in each.evaluation.scores.items()
-        for place, seed in enumerate(each.evaluation.seeds)
-    ]
-
-
-def tables_and_texts(
-    found: Sequence[SubjectResult], comparisons: Sequence[Comparison]
-) -> tuple[list[TitledTable], list[str]]:
-    """Everything that is shown: tables by title, and texts, of which the verdict comes first.
-
-    Args:
-        found: The results of two or more subjects.
-        comparisons: Their objectives, compared.
-    """
-    title = TOPS[PRIMARY]
-    shown = partial(formats.score, PRIMARY)
-    tables = [(name, table_rows(found, metric)) for metric, name in TOPS.items()]
-    tables += [
-        (f"{title}, over subjects and images", comparison_rows(comparisons, "comparison", shown)),
-        (f"{title}, further measures", further_rows(comparisons)),
-    ]
-    names = list(found[0].evaluation.retrievals)
-    by_test = any(each.specification.chosen_by_test for each in found)
-    claim = f"In {title}, nothing is claimed: {BY_TEST}."
-    first = claim if by_test else verdict(names, comparisons, title, kind="objectives")
-    further = further_legend(comparisons, EQUIVALENCE, shown)
-    return tables, [first, *words(found), LEGEND, further]
-
-
-def contents(
-    found: Sequence[SubjectResult],
-    comparisons: Sequence[Comparison],
-    tables: Sequence[TitledTable],
-    texts: Sequence[str],
-) -> Mapping[str, str]:
-    """The files of a comparison over subjects: Markdown, LaTeX, and scores and tests as numbers.
-
-    Args:
-        found: The results that the tables are of.
-        comparisons: Their objectives, compared.
-        tables: Tables under their titles.
-        texts: What explains them, a paragraph each; the first stands before the tables.
-    """
-    first, *others = texts
-    shown = [f"## {title}\n\n{markdown_table(rows)}" for title, rows in tables]
-    parts = ["# Image decoding on the test images", first, *shown, *others]
-    captions = [*(title for title, _ in tables[:-1]), " ".join(texts)]
-    latex = [formats.latex_table(rows, c) for (_, rows), c in zip(tables, captions, strict=True)]
-    return {
-        "tables.md": "\n\n".join(parts) + "\n",
-        "tables.tex": "\n".join(latex),
-        "scores.csv": csv_table(score_rows(found)),
-        "tests.csv": csv_table(comparison_values(comparisons, PRIMARY)),
-    }

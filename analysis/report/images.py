@@ -20,7 +20,9 @@ BY_TEST = (
     "epochs and configurations were chosen on the test itself, as in many papers: these numbers "
     "reproduce theirs and estimate nothing"
 )
-AGAIN = "Fresh seeds draw other initial weights and other held-out concepts; the test is the same."
+AGAIN = "Fresh seeds draw other initial weights{}; the test images are the same."
+"""What is said of fresh seeds; what else than weights they draw may follow the weights."""
+TOP_K = "Recall@k is what papers on images call top-k accuracy."
 HELD_OUT = "Validation is on concepts that training holds out."
 
 
@@ -74,13 +76,15 @@ class ImageReport(TaskReport):
     def caption_end(self, protocol: str) -> str:
         """Say what fresh seeds leave open, what the images were embedded by, and who says so."""
         by_test = self.specification.chosen_by_test
-        again = f"{AGAIN} " if protocol == FRESH_SEEDS and not by_test else ""
+        draw_concepts = self.origin.source.split_seed is None
+        drawn = " and other held-out concepts" if draw_concepts and not by_test else ""
+        again = f"{AGAIN.format(drawn)} " if protocol == FRESH_SEEDS else ""
         validation = "" if by_test else f"{HELD_OUT} "
         is_untrained = self.specification.target.weights == UNTRAINED
         trial = " The image tower is untrained: a trial, not a result." if is_untrained else ""
         return (
-            f"{again}{validation}Images: {self.origin.tower}.{trial} SSR and NeuroCLIP are "
-            "reimplemented from the papers' descriptions."
+            f"{again}{validation}Images: {self.origin.tower}.{trial} {TOP_K} SSR and NeuroCLIP "
+            "are reimplemented from the papers' descriptions."
         )
 
     def data_facts(self, evaluation: Evaluation) -> Facts:

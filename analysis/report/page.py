@@ -34,6 +34,15 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Links:
+    """A list of other pages, by what they are of and where they are, below a line of words."""
+
+    kind: ClassVar = "links"
+    words: str
+    pages: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class FactTable:
     """Names and what is known under them."""
 
@@ -73,7 +82,7 @@ class Picture:
         return inline_svg(page_svg(self.figure), self.name, self.title)
 
 
-Block = Words | Points | FactTable | Grid | Picture
+Block = Words | Points | Links | FactTable | Grid | Picture
 
 
 @dataclass(frozen=True)
@@ -176,6 +185,13 @@ _TEMPLATE = Environment(
 <ul>
 {% for item in block.items %}
 <li>{{ item }}</li>
+{% endfor %}
+</ul>
+{% elif block.kind == "links" %}
+<p>{{ block.words }}</p>
+<ul>
+{% for name, address in block.pages %}
+<li><a href="{{ address }}">{{ name }}</a></li>
 {% endfor %}
 </ul>
 {% elif block.kind == "facts" %}

@@ -182,7 +182,7 @@ def _result_pictures(result: SeedResult) -> list[Picture]:
             f"Recall at every k by family, {result.name}",
             f"Share of test queries whose {true} is among the first k of {n_test} "
             f"candidates: mean over {on_what} and its 95 % interval at each k, by the same units "
-            "as the tests; dashed: chance, k of all candidates.",
+            "as the tests, cut off at 0 and 100 %; dashed: chance, k of all candidates.",
             recall_figure(recalls, sizes),
         ),
         Picture(

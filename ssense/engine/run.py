@@ -213,6 +213,8 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     slots = None if on_cluster else slots_here(options.cpus_per_cell, gpus)
     for line in plan.lines(slots, options.price_per_device_hour):
         say(line)
+    for line in plan.power.over_subjects(data.n_subjects):
+        say(line)
     return plan.to_run
 
 
@@ -380,6 +382,8 @@ def _show_result(search: Search, n_candidates: int) -> None:
         f"* best of its family. Chance among {counted(n_candidates, 'candidate')}: "
         f"{100 * chance:.1f} %."
     )
+    if any("–" in row.values() for row in rows):
+        say("–: a family that changes no field, or a configuration without a finished cell.")
     if not any("training.precision" in family.levels for family in search.sweep.families):
         say(f"Trained in {search.sweep.specification.training.precision}.")
     if dropped:

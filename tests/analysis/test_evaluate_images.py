@@ -18,19 +18,22 @@ import pytest
 import torch
 from upath import UPath
 
+import analysis.options
+from analysis import evaluate
 from analysis.compare import main as compare_table
-from analysis.evaluate import gather, main
-from analysis.measure.comparison import IMAGES_LEGEND
+from analysis.evaluate import gather, main, task_report
+from analysis.measure.comparison import CUT, IMAGES_LEGEND
 from analysis.measure.evaluation import best_configurations, evaluate_chosen, take_up
 from analysis.measure.inference import pairing_test, stimulus_test
 from analysis.measure.looks import count_looks
 from analysis.measure.subject_sweeps import check_alike, subject_ledgers
 from analysis.options import EvaluationOptions, ResultsOptions
-from analysis.report.images import BY_TEST, HELD_OUT
+from analysis.report.images import AGAIN, BY_TEST, HELD_OUT
 from ssense.data.synthetic.things import SyntheticThingsSpec
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import SWEEPS, Ledger
+from ssense.engine.records.reports import kept_reports
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import SweepData, sweep_data, sweep_dataset
@@ -57,7 +60,7 @@ def sweep_all(storage: Path, **changes: object) -> None:
         **changes,
     )
     for plan in options.datasets():
-        sweep, dataset = image_sweep(plan, options), plan.load()
+        sweep, dataset = image_sweep(plan, options), plan.load(plan.digest)
         ledger, search = Ledger(plan.storage / SWEEPS / sweep.name), Search(sweep, Full(), (), {})
         responses = dataset.on(torch.device("cpu"))
         while cell := search.next_cell():
@@ -106,13 +109,13 @@ def test_one_subject_is_tested_over_its_images(storage):
 def test_the_scores_go_into_the_statistics_as_they_are(evaluated, tmp_path, capsys):
     """Over subjects alone, which the evaluation calls naive: there the two coincide."""
     out = tmp_path / "tests.csv"
-    compare_table(ResultsOptions(results=str(evaluated / "scores.csv"), out=str(out)))
+    compare_table(ResultsOptions(results=str(evaluated / "subjects_scores.csv"), out=str(out)))
     shown = " ".join(capsys.readouterr().out.split())
     assert "Objectives are compared" in shown
     assert "Score: recall@1. Not used: recall@5." in shown
     assert "Splits: intra-subject. All seeds share their test items" in shown
     (mine,) = csv.DictReader(io.StringIO(out.read_text()))
-    *_, own = csv.DictReader(io.StringIO((evaluated / "tests.csv").read_text()))
+    *_, own = csv.DictReader(io.StringIO((evaluated / "subjects_tests.csv").read_text()))
     assert mine["comparison"] == own["comparison"] == "infonce vs ssr"
     for name in ("mean", "win_share", "p_naive", "p_wilcoxon", "effect_size"):
         assert float(mine[name] or "nan") == pytest.approx(float(own[name] or "nan"), nan_ok=True)
@@ -135,7 +138,7 @@ def looks_at(storage: Path) -> int:
 
 
 def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
-    rows = list(csv.DictReader(io.StringIO((evaluated / "scores.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO((evaluated / "subjects_scores.csv").read_text())))
     assert len(rows) == 2 * len(OBJECTIVES) * 2  # subjects, objectives, seeds
     for ledger in subject_ledgers(UPath(storage), ()):
         dataset = sweep_dataset(ledger)
@@ -162,10 +165,12 @@ def test_scores_are_those_of_a_sorting_by_hand(storage, evaluated):
 
 
 def test_the_tables_stand_side_by_side_in_the_papers_layout(evaluated):
-    shown = (evaluated / "tables.md").read_text()
-    assert shown.startswith("# Image decoding on the test images\n\nIn Top-1, ")
-    assert "## Top-1\n" in shown
-    assert "## Top-5\n" in shown
+    shown = (evaluated / "subjects.md").read_text()
+    title = "# Image decoding on the test images"
+    assert shown.startswith(f"{title}\n\nIn Recall@1 over 2 subjects at search seeds, ")
+    assert "## Recall@1 at search seeds\n" in shown
+    assert "## Recall@5 at search seeds\n" in shown
+    assert "fresh seeds" not in shown
     assert "| objective | sub-01 | sub-02 | over subjects |" in shown
     assert "12-way retrieval of test images by intra-subject training" in shown
     assert "Chance: 8.3 and 41.7 %." in shown
@@ -201,7 +206,10 @@ def test_each_subject_has_the_page_figures_and_tables_that_sentences_have(storag
 def test_a_subject_alone_is_another_look_and_leaves_the_others(storage, evaluated, capsys):
     (ledger, _) = subject_ledgers(UPath(storage), ())
     before = {path.name: path.read_bytes() for path in evaluated.iterdir()}
-    assert set(before) == {"tables.md", "tables.tex", "scores.csv", "tests.csv"}
+    assert set(before) == {
+        *("subjects.html", "subjects.md", "subjects.tex"),
+        *("subjects_scores.csv", "subjects_tests.csv"),
+    }
     looks = looks_at(storage)
     main(EvaluationOptions(storage=str(storage), sweep=ledger.folder.name))
     assert looks_at(storage) == looks + 1
@@ -215,20 +223,49 @@ def test_a_subject_alone_is_another_look_and_leaves_the_others(storage, evaluate
 def test_fresh_seeds_confirm_images_as_they_do_sentences(storage, tmp_path, local_ray, capsys):  # noqa: ARG001
     copy = UPath(shutil.copytree(storage, tmp_path / "copy", copy_function=os.link))
     (ledger, _) = subject_ledgers(copy, ())
-    options = {"storage": str(copy), "sweep": ledger.folder.name}
+    options = {"storage": str(copy)}
     with pytest.raises(UserError, match="the search has seen seed 1"):
         main(EvaluationOptions(**options, confirm_seeds=(1, 101)))
     looks = looks_at(copy)
     main(EvaluationOptions(**options, confirm_seeds=(100, 101)))
-    assert looks_at(copy) == looks + 1  # of both kinds of seeds, which share the test
+    assert looks_at(copy) == looks + 2  # one of each subject at both kinds of seeds
     shown = (ledger.folder / "evaluation" / "table.md").read_text()
     by_seeds = [part.split(";", 1)[1] for part in shown.split("## ")[1:]]
     assert len({words.split(".")[0] for words in by_seeds}) == 1
-    assert "In Recall@1 at fresh seeds of sub-01 alone" in " ".join(capsys.readouterr().out.split())
+    assert AGAIN.format(" and other held-out concepts") in shown
+    said = " ".join(capsys.readouterr().out.split())
+    assert "In Recall@1 at fresh seeds of sub-01 alone" in said
     rows = (ledger.folder / "evaluation" / "scores.csv").read_text()
     found = {(r["protocol"], r["seed"]) for r in csv.DictReader(io.StringIO(rows))}
     assert {seed for protocol, seed in found if protocol == "fresh seeds"} == {"100", "101"}
     assert (ledger.folder / "evaluation" / "fresh_seeds_ranks.png").exists()
+    both_protocols_are_compared_over_subjects(copy, said)
+
+
+def both_protocols_are_compared_over_subjects(storage: UPath, said: str) -> None:
+    (folder,) = (storage / "image_evaluation").iterdir()
+    assert "In Recall@1 over 2 subjects at fresh seeds, none of" in said
+    assert "2 subjects can hardly show any difference." in said
+    shown, latex = ((folder / f"subjects.{kind}").read_text() for kind in ("md", "tex"))
+    for protocol in ("search seeds", "fresh seeds"):
+        assert f"Recall@1 at {protocol}" in said
+        assert f"## Recall@1 at {protocol}, over subjects and images" in shown
+        assert rf"\caption{{Recall@5 at {protocol}}}" in latex
+    of = {}
+    for name in ("scores", "tests"):
+        text = (folder / f"subjects_{name}.csv").read_text()
+        of[name] = list(csv.DictReader(io.StringIO(text)))
+        protocols = [row["protocol"] for row in of[name]]
+        assert protocols == sorted(protocols, reverse=True)  # search, then fresh
+        assert protocols.count("fresh seeds") == len(protocols) // 2 > 0
+    seeds = {(row["protocol"].split()[0], row["seed"]) for row in of["scores"]}
+    assert seeds == {("search", "0"), ("search", "1"), ("fresh", "100"), ("fresh", "101")}
+    # Scores of one protocol are what tells them apart, also for the statistics on tables.
+    out = Path(str(folder)) / "again.csv"
+    compare_table(ResultsOptions(results=str(folder / "subjects_scores.csv"), out=str(out)))
+    (mine,) = csv.DictReader(io.StringIO(out.read_text()))
+    own = of["tests"][-1]
+    assert float(mine["mean"]) == pytest.approx(float(own["mean"]))
 
 
 @pytest.mark.parametrize(
@@ -365,3 +402,48 @@ def test_sweeps_of_images_and_of_sentences_are_told_apart(storage):
         find_ledger(UPath(storage), name, "sentences")
     with pytest.raises(UserError, match="no sweep of sentences in"):
         find_ledger(UPath(storage), task="sentences")
+
+
+def test_the_page_over_subjects_leads_to_the_page_of_each(storage, evaluated):
+    page = (evaluated / "subjects.html").read_text()
+    addresses = re.findall(r'<li><a href="([^"#]+)">([^<]+)</a></li>', page)
+    ledgers = subject_ledgers(UPath(storage), ())
+    assert [name for _, name in addresses] == [
+        f"{ledger.description().origin.subject}: {ledger.folder.name}" for ledger in ledgers
+    ]
+    for (address, _), ledger in zip(addresses, ledgers, strict=True):
+        target = (evaluated / address).resolve()
+        assert target == (Path(str(ledger.folder)) / "evaluation" / "report.html").resolve()
+        assert target.exists()
+    text = html.unescape(page)
+    for words in ("Test at search seeds", "over subjects and images, differences in points", CUT):
+        assert words in text
+    assert "2 subjects show hardly any difference; at least 4 are needed, which show" in text
+    assert "Wilcoxon's p over 2 pairs can't be below 0.5; at least 6 are needed" in text
+
+
+def test_tables_over_subjects_hide_none_of_a_sweep_s_own_in_mlflow(storage, evaluated):
+    for ledger in subject_ledgers(UPath(storage), ()):
+        (report, *_), _ = kept_reports(ledger.folder)  # another test evaluates a sweep once more
+        kept, own = report.files, ledger.folder / "evaluation"
+        assert kept["scores.csv"] == (own / "scores.csv").read_bytes()
+        assert kept["tests.csv"] == (own / "tests.csv").read_bytes()
+        assert b"<h1>Test evaluation of " in kept["report.html"]
+        assert {path.name for path in evaluated.iterdir()} <= kept.keys()
+
+
+def test_what_fresh_seeds_draw_is_said_alike_by_the_help_and_by_the_tables(storage):
+    (ledger, _) = subject_ledgers(UPath(storage), ())
+    report = task_report(ledger, sweep_dataset(ledger))
+    assert report.caption_end("search seeds").startswith(HELD_OUT)
+    said = report.caption_end("fresh seeds")
+    assert said.startswith("Fresh seeds draw other initial weights and other held-out concepts; ")
+    source = replace(report.origin.source, split_seed=3)  # which draws the concepts of every seed
+    kept = replace(report, origin=replace(report.origin, source=source))
+    said_of_kept = kept.caption_end("fresh seeds")
+    assert said_of_kept.startswith("Fresh seeds draw other initial weights; the test images are ")
+    shown = " ".join(evaluate.__doc__.split())
+    assert "Fresh seeds deal the same sentences out anew" in shown
+    assert "the test images are the same for all seeds" in shown
+    options = " ".join(Path(analysis.options.__file__).read_text().split())
+    assert "draw other test splits, except of images and of --split held-out" in options

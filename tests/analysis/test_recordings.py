@@ -132,6 +132,9 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     d = -0.1 * np.array(levels)
     assert float(pair["p"]) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
     assert (pair["protocol"], pair["split"]) == ("fresh seeds", "random")
+    said = " ".join(done.stdout.split())
+    assert "With 3 subjects the test finds a difference between two families (80 % power" in said
+    assert "Wilcoxon's p over 3 pairs can't be below 0.25; at least 6 are needed" in said
     page = table.with_suffix(".md").read_text()
     title = "Recall@10 over 3 subjects at fresh seeds, random splits"
     assert page.startswith(f"# {title}\n\n{verdict}\n")

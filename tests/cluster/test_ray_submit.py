@@ -441,7 +441,7 @@ def test_the_sweep_says_readably_how_far_it_is_and_what_came_out(swept):
     assert "Sweep masking-" in shown
     assert "* best of its family" in shown
     assert "Next: analysis/evaluate.py, submitted in the same way" in shown
-    assert re.search(r"^   1/12  \S.* seed \d +Recall@10", shown, re.M)
+    assert re.search(r"^   1/12  seed \d +Recall@10 .* s  \S", shown, re.M)
     ours = shown.partition("No --recording given")[2].partition("Next:")[0]
     assert "\x1b" not in ours  # no live display where the output is kept, nor Ray's colours
     assert "Traceback" not in shown

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
+from made_records import made_record
 from upath import UPath
 
 from ssense.engine.core.cell import Cell
@@ -40,18 +41,7 @@ def ledger(tmp_path) -> Ledger:
 
 
 def record(search: Search, cell: Cell, score: float | None, code: str = "") -> Record:
-    done = score is not None
-    return Record(
-        signature=search.signature(cell),
-        configuration=cell.configuration,
-        seed=cell.seed,
-        status="done" if done else "failed",
-        reason="" if done else "NaN",
-        dataset_digest=search.sweep.dataset_digest,
-        history=[{"epoch": 1, "loss": 1.0, "recall@10": score}] if score is not None else [],
-        best_epoch=int(done),
-        code_digest=code or code_digest(),
-    )
+    return made_record(search, cell, score, code_digest=code or code_digest())
 
 
 def run(search: Search, ledger: Ledger, scores: dict[float, float], most: int = 100) -> None:

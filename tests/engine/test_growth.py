@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_records import made_record
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.cluster_utils import Cluster
 from ray.tune.search import Searcher
@@ -34,9 +35,10 @@ from ssense.training.sentences import SentenceSpec, TrainingSpec
 N_LEVELS, N_SEEDS = 5, 2
 N_CELLS = N_LEVELS * N_SEEDS
 
+FOLDERS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
 DRIVER = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 from test_growth import wide
 from conftest import make_dataset
 from upath import UPath
@@ -125,7 +127,7 @@ def waiting(cluster: Cluster) -> int:
 @pytest.mark.slow
 def test_from_no_machine_at_all_every_cell_asks_for_one(empty_cluster, tmp_path):
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER.format(tests=str(Path(__file__).parent)), str(tmp_path)],
+        [sys.executable, "-c", DRIVER.format(folders=FOLDERS), str(tmp_path)],
         env=os.environ | {"RAY_ADDRESS": empty_cluster.address},
     )
     try:
@@ -259,15 +261,7 @@ def test_a_sweep_ends_when_nothing_is_granted_whatever_could_have_run_ahead(tmp_
 def scored(search: Search, cell: Cell) -> Record:
     (level,) = cell.configuration.values()
     assert isinstance(level, float)
-    return Record(
-        signature=search.signature(cell),
-        configuration=cell.configuration,
-        seed=cell.seed,
-        status="done",
-        dataset_digest="tiny",
-        history=[{"epoch": 1, "recall@10": 0.5 * level + 0.01 * math.sin(100 * level * cell.seed)}],
-        best_epoch=1,
-    )
+    return made_record(search, cell, 0.5 * level + 0.01 * math.sin(100 * level * cell.seed))
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from made_records import made_record
 from upath import UPath
 
 from ssense.data.splits import Split
@@ -25,16 +26,7 @@ ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", record
 
 
 def done(search: Search, cell: Cell, seconds: float, score: float) -> Record:
-    return Record(
-        signature=search.signature(cell),
-        configuration=cell.configuration,
-        seed=cell.seed,
-        status="done",
-        dataset_digest="tiny",
-        history=[{"epoch": 1, "recall@10": score}],
-        best_epoch=1,
-        timings={"training": seconds},
-    )
+    return made_record(search, cell, score, timings={"training": seconds})
 
 
 def record(search: Search, status: str, seconds: float, score: float = 0.0) -> Record:

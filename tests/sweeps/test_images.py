@@ -75,6 +75,17 @@ def test_every_objective_is_swept_and_a_second_call_trains_nothing(tmp_path, cap
     assert reproduce_cell(UPath(tmp_path), signature, threads=1).exact
 
 
+def test_the_plan_of_several_subjects_says_what_they_can_show_and_that_of_one_does_not(
+    tmp_path, capsys
+):
+    main(options(tmp_path, subjects=("sub-01", "sub-02"), dry_run=True))
+    shown = capsys.readouterr().out
+    assert shown.count("over subjects: 2 subjects show hardly any difference; at least ") == 2
+    assert shown.count("over subjects: Wilcoxon's p over 2 subjects can't be below 0.5") == 2
+    main(options(tmp_path, dry_run=True))
+    assert "over subjects" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_each_subject_left_out_is_a_sweep_that_trains_on_all_others(tmp_path, capsys):
@@ -127,7 +138,7 @@ def test_class_centres_come_from_other_images_of_the_concepts(tmp_path):
             shutil.copy(test.folder / test.files[number - 1], folder / f"other{copy}.jpg")
     chosen = options(tmp_path, gallery="class-centre", more_images=str(more))
     (plan,) = chosen.datasets()
-    dataset = plan.load()
+    dataset = plan.load(plan.digest)
     centres, original = dataset.features["class-centre"], dataset.features["original"]
     n = len(plan.things.training_images)
     assert np.allclose(centres[n:], np.roll(original[n:], 1, axis=0), atol=1e-5)
@@ -205,7 +216,7 @@ def test_a_sweep_makes_whatever_the_levels_of_its_families_ask_for(tmp_path):
     assert covering.covering(sweep.specification, sweep.families) is covering
     assert covering.source.kinds == ("augmented-mean", "blurred", "original")
     assert covering.origin().source == covering.source
-    dataset = covering.load()
+    dataset = covering.load(covering.digest)
     split = dataset.split("intra-subject", 0)
     pairs = dataset.on(torch.device("cpu")).select(split.train)
     for family in sweep.families:
@@ -263,13 +274,13 @@ def test_levels_that_data_cannot_be_made_for_are_refused(tmp_path, levels, messa
 def test_a_kept_tensor_that_changed_or_is_another_s_is_refused(tmp_path, folder):
     chosen = options(tmp_path, objectives=("neuroclip",))
     (plan,) = chosen.datasets()
-    plan.load()
+    plan.load(plan.digest)
     first, second, *_ = sorted((tmp_path / folder).iterdir())
     content = first.read_bytes()
     first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(UserError, match="its checksum does not match"):
-        next(iter(chosen.datasets())).load()
+        next(iter(chosen.datasets())).load(plan.digest)
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
     with pytest.raises(UserError, match=r"is damaged \(its \w+ is .*, not "):
-        next(iter(chosen.datasets())).load()
+        next(iter(chosen.datasets())).load(plan.digest)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ssense.choices import CLIP_TAGS, ENCODERS
 from ssense.errors import UserError, printable
+from ssense.model.encoders.class_source import class_source
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Protocols of object stores, whose folders can be listed."""
@@ -169,13 +170,12 @@ def check_encoder(flag: str, given: str) -> None:
     """
     if given in ENCODERS:
         return
-    path, colon, name = given.rpartition(":")
     known = f"Give {', '.join(ENCODERS)}, or FILE.py:CLASS."
-    if not colon or not name.isidentifier():
+    if (source := class_source(given)) is None:
         raise UserError(
             f"{flag} {printable(given)}: neither an encoder nor a class in a file. {known}"
         )
-    if not os.path.isfile(path):
+    if not os.path.isfile(source.path):
         raise UserError(f"{flag} {printable(given)}: no such file. {known}")
 
 

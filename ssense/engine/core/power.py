@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
 import numpy as np
 from scipy import optimize, stats
@@ -19,6 +21,9 @@ ENOUGH_SEEDS = 10  # twice as many detect effects a tenth smaller
 ENDLESS_SEEDS = 10**6
 LITTLE_GAIN = 0.95  # more seeds are advised only if they detect less than this share of an effect
 SHOWN_RECALL = 0.2  # recall at which the power of a shared test split is stated, in points
+MANY_SUBJECTS = 10  # shown beside the sweep's own number
+MOST_SUBJECTS = 100  # beyond which nothing is said of how many are needed
+RARELY_MET = 0.5  # differences between shares of hits that are rarely so large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,22 @@ class Power:
         power = f"  power: {', '.join(shown)} (80 %, corrected test{self._holm()})"
         return [power, *self._of_two_seeds(), self._advice(own)]
 
+    def over_subjects(self, n_subjects: int) -> list[str]:
+        """What a comparison over subjects who met the same test stimuli can show, in words.
+
+        Nothing is said of a single subject, or where seeds draw their own test splits.
+
+        Args:
+            n_subjects: How many subjects are compared.
+        """
+        if n_subjects < 2 or not self.shared_test:
+            return []
+        stimuli, _ = self.shared_test
+        return [
+            f"  over subjects: {subject_words(n_subjects, stimuli, self.comparisons)}",
+            f"  over subjects: {rank_words(n_subjects, 'subjects', self.comparisons)}",
+        ]
+
     def _advice(self, own: float) -> str:
         if self._detectable(ENOUGH_SEEDS) < LITTLE_GAIN * own:
             return f"  advice: seeds 0-{ENOUGH_SEEDS - 1}; more than these would gain little"
@@ -95,7 +116,7 @@ class Power:
         ]
 
     def _holm(self) -> str:
-        return f", Holm over {self.comparisons} pairs" if self.comparisons > 1 else ""
+        return _holm(self.comparisons)
 
     def _detectable(self, n_seeds: int) -> float:
         return smallest_detectable_effect(n_seeds, *self.sizes, self.comparisons)
@@ -107,6 +128,10 @@ class Power:
         if self.noise is None:
             return "sd of paired differences"
         return f"points of {metric_title(self.metric)}"
+
+
+def _holm(comparisons: int) -> str:
+    return f", Holm over {comparisons} pairs" if comparisons > 1 else ""
 
 
 def smallest_detectable_effect(
@@ -130,7 +155,70 @@ def smallest_detectable_effect(
     return errors * math.sqrt(1 / n_seeds + n_test / n_train)
 
 
-def detectable_errors(df: float, comparisons: int = 1) -> float:
+def least_over_subjects(n_subjects: int, n_stimuli: int, comparisons: int = 1) -> float:
+    """Difference between shares of hits that subjects who met the same stimuli show at best.
+
+    By the test over both (`crossed_ttest` in the analysis), at `ALPHA` with probability `POWER`,
+    where `SHOWN_RECALL` are hits: as if neither subjects nor stimuli differed, and all hits were
+    independent. The test then finds their variance twice, over subjects and over stimuli.
+
+    Args:
+        n_subjects: How many subjects there are, two at least.
+        n_stimuli: How many stimuli each of them met.
+        comparisons: How many comparisons Holm's adjustment allows for.
+
+    Returns:
+        The difference as a share; more than `RARELY_MET` where hardly any can be shown, and more
+        than 1 where none can.
+    """
+    errors = detectable_errors(min(n_subjects, n_stimuli) - 1, comparisons, besides=1)
+    return errors * math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / (n_subjects * n_stimuli))
+
+
+def subject_words(n_subjects: int, n_stimuli: int, comparisons: int = 1) -> str:
+    """Say which differences subjects who met the same stimuli show at best, and how many it takes.
+
+    Args:
+        n_subjects: How many subjects there are, two at least.
+        n_stimuli: How many stimuli each of them met.
+        comparisons: How many comparisons Holm's adjustment allows for.
+    """
+    reach = partial(least_over_subjects, n_stimuli=n_stimuli, comparisons=comparisons)
+    enough = range(n_subjects, max(n_subjects, MOST_SUBJECTS) + 1)
+    n = next((n for n in enough if reach(n) < RARELY_MET), None)
+    if n is None:
+        return f"{n_subjects} subjects with {n_stimuli} stimuli each show hardly any difference"
+    shown = f"{n_subjects} subjects show "
+    if n > n_subjects:
+        shown += f"hardly any difference; at least {n} are needed, which show "
+    shown += f"differences from {100 * reach(n):.0f} points on at best"
+    if n < MANY_SUBJECTS:
+        shown += f", {MANY_SUBJECTS} from {100 * reach(MANY_SUBJECTS):.0f}"
+    return f"{shown}, where {100 * SHOWN_RECALL:.0f} % are hits (80 %{_holm(comparisons)})"
+
+
+def smallest_rank_p(n_pairs: int) -> float:
+    """The smallest two-sided p that Wilcoxon's signed-rank test of so many pairs can reach."""
+    return 2.0 ** (1 - n_pairs)
+
+
+def rank_words(n_pairs: int, unit: str, comparisons: int = 1) -> str:
+    """Say the smallest p that Wilcoxon's signed-rank test can reach, and how many pairs it needs.
+
+    Args:
+        n_pairs: How many pairs there are.
+        unit: What the pairs are of, in the plural.
+        comparisons: How many comparisons Holm's adjustment allows for.
+    """
+    reached = f"Wilcoxon's p over {n_pairs} {unit} can't be below {smallest_rank_p(n_pairs):.3g}"
+    needed = next(n for n in count(1) if comparisons * smallest_rank_p(n) < ALPHA)
+    if n_pairs >= needed:
+        return reached
+    after = f" after Holm over {comparisons}" if comparisons > 1 else ""
+    return f"{reached}; at least {needed} are needed for p < {ALPHA:g}{after}"
+
+
+def detectable_errors(df: float, comparisons: int = 1, besides: float = 0.0) -> float:
     """Difference, in its standard errors, that a t-test finds at `ALPHA` with probability `POWER`.
 
     With an effect, the statistic follows a noncentral t. Whatever the other comparisons show,
@@ -139,6 +227,8 @@ def detectable_errors(df: float, comparisons: int = 1) -> float:
     Args:
         df: Degrees of freedom of the test.
         comparisons: How many comparisons Holm's adjustment allows for.
+        besides: A variance that the test adds to that of the mean, which it estimates with these
+            degrees of freedom, in the unit of that variance.
     """
     if df <= 0:
         return math.inf
@@ -149,7 +239,7 @@ def detectable_errors(df: float, comparisons: int = 1) -> float:
         return float(stats.norm.sf(critical * spread - noncentrality).mean()) - POWER
 
     # Midpoints of equal probability; SciPy's noncentral t turns to NaN for few degrees of freedom.
-    spread = np.sqrt(stats.chi2.ppf((np.arange(5_000) + 0.5) / 5_000, df) / df)
+    spread = np.sqrt(besides + stats.chi2.ppf((np.arange(5_000) + 0.5) / 5_000, df) / df)
     return float(optimize.brentq(missing, 0.0, 2 * critical * spread[-1] + 10))
 
 

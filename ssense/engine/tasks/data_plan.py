@@ -24,6 +24,8 @@ class DataPlan(Splittable, Protocol):
         storage: Storage of what is made.
         digest: Digest of the dataset of the specification.
         datasets: Digests of all datasets by `dataset_choice`; none where there is but one.
+        n_subjects: How many subjects the same call sweeps, one after another; their evaluation
+            compares them.
     """
 
     @property
@@ -32,6 +34,8 @@ class DataPlan(Splittable, Protocol):
     def digest(self) -> str: ...  # noqa: D102
     @property
     def datasets(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def n_subjects(self) -> int: ...  # noqa: D102
 
     def covering(self, specification: Any, families: Iterable[Family]) -> Self:
         """Extend the plan by all that the cells of some families need.

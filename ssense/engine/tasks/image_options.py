@@ -225,7 +225,8 @@ class ImageOptions(EngineOptions):
         kinds = kinds.union(*(objective.features for objective in objectives))
         alone = self.split.startswith("intra-subject")
         plan: ImagePlan | None = None
-        for subject in self.subjects or found:
+        swept = self.subjects or found
+        for subject in swept:
             source = ImageSource(
                 responses=str(responses.resolve()),
                 images=str(Path(self.images or responses).resolve()),
@@ -247,7 +248,7 @@ class ImageOptions(EngineOptions):
                     plan = plan_images(source, open_storage(self.storage))
             else:
                 plan = dataclasses.replace(plan, source=source)  # all folds share one copy
-            yield plan
+            yield dataclasses.replace(plan, n_subjects=len(swept))
 
     def _synthetic_data(self) -> Path:
         from ssense.cli.screen import say, step

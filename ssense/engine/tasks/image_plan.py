@@ -49,11 +49,13 @@ class ImagePlan:
         source: Where the dataset comes from.
         things: Responses and names of images.
         storage: Storage of what is made.
+        n_subjects: How many subjects the same call sweeps.
     """
 
     source: ImageSource
     things: Things
     storage: UPath
+    n_subjects: int = 1
 
     @cached_property
     def digest(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,10 +42,12 @@ class RecordingData:
     Attributes:
         own: The dataset of the specification itself, by which all are split.
         choices: Datasets by `dataset_choice`; none where all cells share that of the specification.
+        n_subjects: A recording is of one subject.
     """
 
     own: DatasetPlan
     choices: Mapping[str, Choice] = field(default_factory=dict)
+    n_subjects: ClassVar[int] = 1
 
     @property
     def storage(self) -> UPath:

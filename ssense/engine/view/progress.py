@@ -105,10 +105,9 @@ class CellProgress:
             return
         tail = "" if console.is_interactive else f"   {self._time_left()}"
         number = f"{self._finished:>{len(str(self._total))}}/{self._total}"
-        name = label(family, record.configuration)
-        width = 32 if console.width >= PLAIN_WIDTH else 0
+        # What varies in length is last, so that lines are a table.
         print_whole(
-            f"  {number}  {name:<{width}} seed {record.seed:<4}{self._outcome(record)}"
+            f"  {number}  seed {record.seed:<4}{self._outcome(family, record)}"
             f"{'  ahead' if ahead else ''}{tail}"
         )
 
@@ -122,15 +121,17 @@ class CellProgress:
         seeds = f"{decision.after_seeds} seed" + "s" * (decision.after_seeds != 1)
         say(f"  {verb}  {name}  after {seeds}: {_grounds(decision, leader)}")
 
-    def _outcome(self, record: Record) -> str:
+    def _outcome(self, family: str, record: Record) -> str:
+        name = label(family, record.configuration)
         if not record.done:
-            return f"failed: {record.reason}"
+            return f"{name} failed: {record.reason}"
         score = f"{100 * record.best[self._metric]:5.1f} %"
+        seconds = f"{record.timings['training']:3.0f} s"
         if console.width < PLAIN_WIDTH:
-            return f"{score}  {record.timings['training']:.0f} s"
+            return f"{score}  {seconds}  {name}"
         score = f"{metric_title(self._metric)} {score}"
-        epochs = f"epoch {record.best_epoch} of {len(record.history)}"
-        return f"{score}  {epochs}  {record.timings['training']:3.0f} s"
+        epochs = f"epoch {record.best_epoch:>2} of {len(record.history):>2}"
+        return f"{score}  {epochs}  {seconds}  {name}"
 
     def _rate(self) -> float:
         """Cells per second, by those finished in this run; 0 while none is."""

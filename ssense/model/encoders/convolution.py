@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn.functional import adaptive_avg_pool1d
 from ssense.choices import Precision
 from ssense.data.dataset import Pairs
 from ssense.files.weights import load_weights
-from ssense.model.encoders.encoder import Encoder
+from ssense.model.encoders.encoder import Encoder, EncoderSpec
 from ssense.specification import require_positive
 
 _STAGES = 3
@@ -68,7 +68,7 @@ def _stage(n_in: int, n_out: int) -> nn.Sequential:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvolutionSpec:
+class ConvolutionSpec(EncoderSpec):
     """A small convolutional encoder, as EEGNet and its kind mix channels before they convolve.
 
     Attributes:
@@ -76,7 +76,6 @@ class ConvolutionSpec:
     """
 
     kind: ClassVar[str] = "convolution"
-    fits_at_start: ClassVar[bool] = False
 
     channels: int = 32
 
@@ -97,11 +96,3 @@ class ConvolutionSpec:
             encoder = ConvolutionEncoder(precision, electrodes, self.channels, dimensions)
         load_weights(encoder, state, assign=True)
         return encoder
-
-    def by_content(self) -> Self:
-        """The same specification: nothing of it comes from a file."""
-        return self
-
-    def untrained(self) -> Self:
-        """The same specification: nothing of it is downloaded."""
-        return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -60,16 +60,17 @@ class Encoder(nn.Module, ABC):
                 norm.track_running_stats = True
 
 
-class EncoderSpec(Protocol):
-    """The specification of an encoder: a frozen dataclass with a `kind`.
+class EncoderSpec(ABC):
+    """The specification of an encoder: a frozen dataclass."""
 
-    Attributes:
-        fits_at_start: Whether what training starts from has learned from its pairs.
-    """
+    kind: ClassVar[str]
 
     @property
-    def fits_at_start(self) -> bool: ...  # noqa: D102
+    def fits_at_start(self) -> bool:
+        """Whether what training starts from has learned from its pairs."""
+        return False
 
+    @abstractmethod
     def build(self, train: Pairs, precision: Precision) -> Encoder:
         """The encoder that a training on some pairs starts from, on the CPU.
 
@@ -78,20 +79,19 @@ class EncoderSpec(Protocol):
         Raises:
             UserError: Its weights can't be loaded, or it does not fit the pairs.
         """
-        ...
 
+    @abstractmethod
     def rebuild(self, state: Mapping[str, Tensor], precision: Precision) -> Encoder:
         """The trained encoder of a state dictionary.
 
         Raises:
             ValueError: The state is another model's.
         """
-        ...
 
     def by_content(self) -> Self:
         """The same specification, with what comes from a file named by its content."""
-        ...
+        return self
 
     def untrained(self) -> Self:
         """The same specification with random weights, which need no download."""
-        ...
+        return self

@@ -13,7 +13,7 @@ from torch.nn.functional import adaptive_avg_pool1d
 from ssense.choices import Precision
 from ssense.data.dataset import Pairs
 from ssense.files.weights import load_weights
-from ssense.model.encoders.encoder import Encoder
+from ssense.model.encoders.encoder import Encoder, EncoderSpec
 from ssense.specification import require_positive
 
 Start = Literal["ridge", "random"]
@@ -54,7 +54,7 @@ class LinearEncoder(Encoder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearSpec:
+class LinearSpec(EncoderSpec):
     """A linear encoder: the baseline that a deep one has to beat.
 
     Attributes:
@@ -101,10 +101,6 @@ class LinearSpec:
             encoder = LinearEncoder(precision, features, self.windows, dimensions)
         load_weights(encoder, state, assign=True)
         return encoder
-
-    def by_content(self) -> Self:
-        """The same specification: nothing of it comes from a file."""
-        return self
 
     def untrained(self) -> Self:
         """The same specification with random weights."""

@@ -19,7 +19,8 @@ from ssense.choices import Precision
 from ssense.data.dataset import Pairs
 from ssense.errors import UserError, one_line, printable
 from ssense.files.weights import load_weights
-from ssense.model.encoders.encoder import Encoder
+from ssense.model.encoders.class_source import class_source
+from ssense.model.encoders.encoder import Encoder, EncoderSpec
 
 _SIZES = "electrodes", "frequencies", "frames", "dimensions"
 _EXAMPLES = 2
@@ -56,7 +57,7 @@ class OwnEncoder(Encoder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnSpec:
+class OwnSpec(EncoderSpec):
     """An encoder of the user's own.
 
     Attributes:
@@ -65,7 +66,6 @@ class OwnSpec:
     """
 
     kind: ClassVar[str] = "own"
-    fits_at_start: ClassVar[bool] = False
 
     source: str = ""
     content: str = ""
@@ -120,10 +120,6 @@ class OwnSpec:
         """The same specification without the place of the file."""
         return replace(self, source=self.source.rpartition(":")[2])
 
-    def untrained(self) -> Self:
-        """The same specification: whatever it starts from is in the file."""
-        return self
-
     def _load(self) -> type[nn.Module]:
         from ssense.files.digest import file_digest
 
@@ -167,19 +163,18 @@ def _parts(source: str) -> tuple[Path, str]:
     Raises:
         UserError: There is no such file, or no class is named.
     """
-    place, colon, name = source.rpartition(":")
-    if not colon or not name.isidentifier():
+    if (found := class_source(source)) is None:
         raise UserError(
             f"encoder {printable(source)} names no class. Give FILE.py:CLASS, such as "
             "my_encoder.py:MyEncoder."
         )
-    path = Path(place)
+    path = Path(found.path)
     if not path.is_file():
         raise UserError(
-            f"encoder {printable(place)}: no such file. Put it back, or run the sweep again with "
-            "the encoder where it is now."
+            f"encoder {printable(found.path)}: no such file. Put it back, or run the sweep again "
+            "with the encoder where it is now."
         )
-    return path, name
+    return path, found.name
 
 
 @contextmanager

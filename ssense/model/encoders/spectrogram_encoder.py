@@ -16,7 +16,7 @@ from ssense.choices import BatchNorm, Precision
 from ssense.data.dataset import Pairs
 from ssense.errors import UserError, one_line, printable
 from ssense.files.weights import fault, load_weights, read_weights, some
-from ssense.model.encoders.encoder import Encoder
+from ssense.model.encoders.encoder import Encoder, EncoderSpec
 from ssense.model.resnet import ResNet18, draw
 
 _STRIDE = 32  # stride of the last stage of ResNet-18, pixels
@@ -29,7 +29,7 @@ Conv1 = Literal["sum", "mean", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetSpec:
+class ResNetSpec(EncoderSpec):
     """The encoder of SSENSE, ResNet-18 over every electrode's spectrogram (section 2.2).
 
     Attributes:
@@ -39,7 +39,6 @@ class ResNetSpec:
     """
 
     kind: ClassVar[str] = "resnet-18"
-    fits_at_start: ClassVar[bool] = False
 
     weights: str = "imagenet"
     conv1: Conv1 = "sum"

@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis import compare as compare_command
+from analysis.measure import comparison, subjects
 from analysis.measure.comparison import (
+    CUT,
+    DASH,
     SHARES,
     UNBOUNDED,
     Bounds,
@@ -28,6 +32,7 @@ from analysis.measure.comparison import (
 )
 from analysis.measure.formats import plain
 from analysis.measure.inference import corrected_resampled_ttest, effect_size, holm, win_share
+from analysis.report import image_subjects
 
 SIZES = (872, 292)
 RNG = np.random.default_rng(0)
@@ -178,3 +183,26 @@ def test_what_other_tests_say_is_shown():
     words = further_legend([found], 0.003, plain)
     assert "within or above ±0.003" in words
     assert "Not testable" not in words
+
+
+def test_every_legend_says_what_a_dash_is_and_where_intervals_end():
+    cut = [comparison.LEGEND, subjects.LEGEND, image_subjects.LEGEND, compare_command.SHARED_TEST]
+    uncut = [comparison.STIMULI_LEGEND, comparison.IMAGES_LEGEND]  # of means of such differences
+    for legend in (*cut, *uncut):
+        assert DASH in legend
+        assert (CUT in legend) == (legend in cut)
+    # A dash and a cut interval, as the legends mean them.
+    alike, far = np.full(2, 0.5), np.array([0.1, 0.9])
+    (pair,) = compare([difference_over_seeds("a vs b", alike, far, 1, 0, bounds=SHARES)])
+    (row,) = comparison_rows([pair], "comparison", plain)
+    assert row["95 % interval"] == "-1 to 1"
+    (same,) = compare([difference_over_seeds("a vs b", alike, alike, 1, 0)])
+    (row,) = comparison_rows([same], "comparison", plain)
+    assert [row[name] for name in ("95 % interval", "p, Holm", "d", "naive p")] == ["–"] * 4
+
+
+@pytest.mark.parametrize(("n", "needed"), [(2, True), (5, True), (6, False)])
+def test_too_few_pairs_for_wilcoxon_are_said_to_be_so(n, needed):
+    scores = {"a": np.arange(n) / 10, "b": np.arange(n) / 7}
+    words = further_legend(between(scores), None, plain)
+    assert ("at least 6 are needed for p < 0.05" in words) == needed

@@ -188,6 +188,22 @@ def test_a_verdict_names_its_kind_and_takes_a_clause(evaluation):
     )
 
 
+def test_names_with_a_spelling_of_their_own_have_it_in_prose_and_keep_it_in_tables(evaluation):
+    names = {"no masking": "ssr, + R_v", "electrode": "infonce"}
+    chosen, retrievals = (
+        {new: found[old] for old, new in names.items()}
+        for found in (evaluation.chosen, evaluation.retrievals)
+    )
+    renamed = dataclasses.replace(evaluation, chosen=chosen, retrievals=retrievals)
+    first, second, pair = findings(renamed)
+    assert first.startswith("SSR, + R_v reaches ")
+    assert second.startswith("InfoNCE reaches ")
+    assert re.match(r"SSR, \+ R_v is [\d.]+ points below InfoNCE in Recall@10 ", pair)
+    tests = renamed.comparisons("recall@10")
+    assert "InfoNCE" in verdict(["infonce"], tests[1:2], "Recall@10")
+    assert [test.name for test in tests][:2] == ["ssr, + R_v vs chance", "infonce vs chance"]
+
+
 def test_two_seeds_with_one_and_the_same_difference_give_no_verdict(evaluation):
     # One sentence more at both of two seeds.
     words = verdict_of(evaluation, a=[20, 24], b=[21, 25])

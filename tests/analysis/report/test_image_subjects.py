@@ -11,13 +11,16 @@ import pytest
 from analysis.measure.evaluation import Evaluation, Retrieval
 from analysis.measure.inference import crossed_ttest
 from analysis.report.image_subjects import (
+    NOT_PUBLISHED,
     OVER,
     SubjectResult,
     compare_objectives,
     paper_subjects,
     standard_errors,
     table_rows,
+    words,
 )
+from analysis.report.over_subjects import OverSubjects
 from analysis.report.published import EEG_WITHIN, MEANS, SSR, Task
 from ssense.data.splits import Split
 from ssense.training.images import ImageSpec
@@ -72,6 +75,30 @@ def test_published_rows_stand_in_the_columns_of_ours(task):
             mean = MEANS[task][row["objective"].partition(" (")[0]][place]
             assert row[OVER] == ("–" if mean is None else f"{mean:.1f}")
     assert len(rows) == 1 + len(MEANS[task])
+
+
+def test_a_dash_in_a_published_row_is_explained_where_there_are_such_rows():
+    found = papers(EEG_WITHIN)
+    assert any("–" in row.values() for row in table_rows(found, "recall@1"))
+    assert NOT_PUBLISHED in words(found)[0]
+    assert NOT_PUBLISHED not in words(found[:9])[0]
+
+
+def test_two_subjects_are_said_to_show_nothing_and_ten_what_they_would():
+    generator = np.random.default_rng(4)
+    found = [
+        dataclasses.replace(
+            each,
+            evaluation=evaluation_of({n: hits_of(generator, 1)[[i, i]] for n in ("a", "b")}),
+        )
+        for i, each in enumerate(papers(EEG_WITHIN))
+    ]
+    two, ten = (OverSubjects(protocol="search seeds", found=found[:n]) for n in (2, 10))
+    assert two.verdict.startswith("In Recall@1 over 2 subjects at search seeds, ")
+    assert two.verdict.endswith("; 2 subjects can hardly show any difference.")
+    assert two.notes()[-1].startswith("2 subjects show hardly any difference; at least 3 are ")
+    assert "hardly" not in ten.verdict
+    assert ten.notes()[-1].startswith("With 10 subjects and 200 images the test finds a difference")
 
 
 def test_nothing_published_stands_beside_other_subjects():

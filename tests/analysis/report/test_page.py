@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from analysis.report.figures import bar_figure
-from analysis.report.page import FactTable, Grid, Picture, Points, Section, Words, html_page
+from analysis.report.page import FactTable, Grid, Links, Picture, Points, Section, Words, html_page
 
 NASTY = '<script>alert("&")</script>'
 SVG = "{http://www.w3.org/2000/svg}"
@@ -132,3 +132,10 @@ def test_words_and_axes_of_figures_have_the_page_s_colour():
 
 def test_the_same_sections_give_the_same_bytes():
     assert page() == page.__wrapped__()
+
+
+def test_links_lead_where_they_say_whatever_their_names():
+    pages = [(NASTY, "../a%20b/report.html"), ("two", 'x"onclick="y')]
+    root = ElementTree.fromstring(html_page("t", [Section("s", [Links("Pages:", pages)])])[15:])
+    found = [(link.text, link.get("href")) for item in root.iter("li") for link in item]
+    assert found[1:] == pages  # the first is the section's own

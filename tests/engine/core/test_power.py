@@ -9,8 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.measure.inference import corrected_resampled_ttest, stimulus_test
-from ssense.engine.core.power import Power, detectable_errors, smallest_detectable_effect
+from analysis.measure.inference import (
+    corrected_resampled_ttest,
+    crossed_ttest,
+    stimulus_test,
+    wilcoxon_signed_rank,
+)
+from ssense.engine.core.power import (
+    Power,
+    detectable_errors,
+    least_over_subjects,
+    rank_words,
+    smallest_detectable_effect,
+    smallest_rank_p,
+    subject_words,
+)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +125,60 @@ def test_a_shared_test_split_has_the_power_of_its_stimuli():
         a, b = (generator.random(300) < p for p in (0.2 + points / 2, 0.2 - points / 2))
         found.append(stimulus_test(a.astype(float) - b, 20).pvalue < 0.05)
     assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+@pytest.mark.parametrize("n_subjects", [3, 6])
+def test_subjects_who_do_not_differ_show_what_the_plan_says_at_best(n_subjects):
+    difference = least_over_subjects(n_subjects, 200)
+    generator = np.random.default_rng(1)
+    found = []
+    for _ in range(400):
+        a, b = (
+            (generator.random((n_subjects, 200)) < 0.2 + side * difference / 2).astype(float)
+            for side in (1, -1)
+        )
+        found.append(crossed_ttest(a - b).pvalue < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_the_smallest_p_of_ranks_is_that_of_pairs_that_agree(n):
+    assert wilcoxon_signed_rank(np.arange(1.0, n + 1)).pvalue == pytest.approx(smallest_rank_p(n))
+
+
+def test_the_plan_says_what_several_subjects_can_show_at_all():
+    images = power(shared_test=(200, 0), sizes=(872, 0), comparisons=3)
+    assert images.over_subjects(1) == []
+    assert power().over_subjects(4) == []  # whose seeds draw their own test splits
+    points = {n: f"{100 * least_over_subjects(n, 200, 3):.0f}" for n in (3, 10)}
+    assert least_over_subjects(3, 200, 3) < 0.5 < least_over_subjects(2, 200)  # of no use
+    assert images.over_subjects(2) == [
+        "  over subjects: 2 subjects show hardly any difference; at least 3 are needed, which show "
+        f"differences from {points[3]} points on at best, 10 from {points[10]}, where 20 % are "
+        "hits (80 %, Holm over 3 pairs)",
+        "  over subjects: Wilcoxon's p over 2 subjects can't be below 0.5; at least 7 are needed "
+        "for p < 0.05 after Holm over 3",
+    ]
+    assert images.over_subjects(10) == [
+        f"  over subjects: 10 subjects show differences from {points[10]} points on at best, "
+        "where 20 % are hits (80 %, Holm over 3 pairs)",
+        "  over subjects: Wilcoxon's p over 10 subjects can't be below 0.00195",
+    ]
+
+
+@pytest.mark.parametrize("n_stimuli", [1, 2])
+def test_stimuli_too_few_for_any_number_of_subjects_are_said_to_be_so(n_stimuli):
+    assert subject_words(5, n_stimuli) == (
+        f"5 subjects with {n_stimuli} stimuli each show hardly any difference"
+    )
+
+
+def test_ranks_need_as_many_pairs_as_their_smallest_p_says():
+    for comparisons in (1, 3, 6):
+        needed = int(re.search(r"at least (\d+) are", rank_words(2, "pairs", comparisons))[1])
+        assert (
+            comparisons * smallest_rank_p(needed)
+            < 0.05
+            <= comparisons * smallest_rank_p(needed - 1)
+        )
+        assert "needed" not in rank_words(needed, "pairs", comparisons)

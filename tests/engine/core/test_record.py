@@ -4,6 +4,7 @@ import dataclasses
 import tracemalloc
 
 import pytest
+from made_records import made_record
 
 from ssense.engine.core.record import Record
 from ssense.engine.search.race import Race
@@ -12,18 +13,11 @@ from ssense.engine.search.search import Search
 
 def record(search: Search, score: float, epochs: int = 3) -> Record:
     cell = search.next_cell()
-    return Record(
-        signature=search.signature(cell),
-        configuration=cell.configuration,
-        seed=cell.seed,
-        status="done",
-        dataset_digest="tiny",
-        history=[
-            {"epoch": n, "loss": 1.0 / n, "recall@10": score if n == 2 else 0.0}
-            for n in range(1, epochs + 1)
-        ],
-        best_epoch=2,
-    )
+    history = [
+        {"epoch": n, "loss": 1.0 / n, "recall@10": score if n == 2 else 0.0}
+        for n in range(1, epochs + 1)
+    ]
+    return made_record(search, cell, score, history=history, best_epoch=2)
 
 
 def test_a_search_needs_the_best_epoch_of_a_record_alone(sweep):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_records import made_record
 from scipy import stats
 
 from ssense.engine.core.cell import Cell, Configuration
@@ -429,17 +430,8 @@ def records_done(search: Search) -> set[str]:
 
 def record_of(search: Search, cell: Cell, table: np.ndarray) -> Record:
     score = table[place_of(cell, table), cell.seed]
-    is_done = not math.isnan(score)
-    return Record(
-        signature=search.signature(cell),
-        configuration=cell.configuration,
-        seed=cell.seed,
-        status="done" if is_done else "failed",
-        dataset_digest="d",
-        attempts=MOST_ATTEMPTS,  # a failure counts
-        history=[{"epoch": 1, "recall@10": float(score)}] if is_done else [],
-        best_epoch=int(is_done),
-    )
+    known = None if math.isnan(score) else float(score)
+    return made_record(search, cell, known, attempts=MOST_ATTEMPTS)  # a failure counts
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_records import made_record
 
 from ssense.engine.core.cell import Cell, dataset_choice, label
 from ssense.engine.core.record import MOST_ATTEMPTS, Record
@@ -50,15 +51,7 @@ def score_of(cell: Cell) -> float:
 
 
 def record_of(search: Search, cell: Cell) -> Record:
-    return Record(
-        signature=search.signature(cell),
-        configuration=cell.configuration,
-        seed=cell.seed,
-        status="done",
-        dataset_digest="d",
-        history=[{"epoch": 1, "recall@10": score_of(cell)}],
-        best_epoch=1,
-    )
+    return made_record(search, cell, score_of(cell))
 
 
 def failed(record: Record) -> Record:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 
@@ -93,8 +94,20 @@ def test_a_finished_cell_is_one_line_with_its_score_and_the_time_left(capsys):
         progress.cell("electrode", done())
         progress.cell("no masking", failed())
     first, second = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
-    assert first == ("1/4 electrode 0.25 seed 3 Recall@10 12.5 % epoch 1 of 2 40 s about 60 s left")
-    assert second == "2/4 no masking seed 4 failed: NaN about 40 s left"
+    assert first == ("1/4 seed 3 Recall@10 12.5 % epoch 1 of 2 40 s electrode 0.25 about 60 s left")
+    assert second == "2/4 seed 4 no masking failed: NaN about 40 s left"
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_lines_of_cells_are_a_table_however_long_their_names(capsys, monkeypatch, width):
+    monkeypatch.setattr(lines.console, "width", width)
+    wide = {"masking.electrode": 0.75, "masking.frequency": 0.75, "masking.time": 0.125}
+    with CellProgress(100, lambda: 2, "recall@10", matrix) as progress:
+        for record in (done(), dataclasses.replace(done(1.0, 7.0), configuration=wide, seed=11)):
+            progress.cell("electrode", record)
+    shown = capsys.readouterr().out.splitlines()
+    for column in ("seed", "%", " s  ", "electrode"):
+        assert len({line.index(column) for line in shown}) == 1
 
 
 def test_a_cell_that_ran_ahead_is_marked_in_its_line_and_in_the_matrix(capsys):
@@ -102,7 +115,7 @@ def test_a_cell_that_ran_ahead_is_marked_in_its_line_and_in_the_matrix(capsys):
         progress.cell("electrode", done(), ahead=True)
     line = " ".join(capsys.readouterr().out.split())
     assert line == (
-        "1/4 electrode 0.25 seed 3 Recall@10 12.5 % epoch 1 of 2 40 s ahead about 60 s left"
+        "1/4 seed 3 Recall@10 12.5 % epoch 1 of 2 40 s electrode 0.25 ahead about 60 s left"
     )
     shown = drawn(matrix(row("electrode 0.5", "done", "ahead", "ahead", "waiting")))
     assert any("■□□·" in line and "1/4" in line for line in shown)
@@ -141,7 +154,7 @@ def test_time_left_follows_machines_that_come_and_go(capsys):
         for slots in (1, 7, 0):  # noqa: B007 - the progress asks for it
             progress.cell("electrode", done(seconds=40))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition("40 s")[2].strip() for line in lines] == [
+    assert [line.partition("electrode 0.25")[2].strip() for line in lines] == [
         "about 5 min left",  # 8 cells, one after the other
         "about 40 s left",  # 7 at a time
         "",  # nobody knows when a machine comes
@@ -288,7 +301,7 @@ def test_a_terminal_is_left_with_failures_and_decisions_alone(terminal):
     written = terminal.file.getvalue()
     assert "electrode 0.25 ■×" in re.sub(r"\x1b\[[\d;]*m", "", written)
     failure, decided, *rest = screen(written)
-    assert failure.split() == ["2/4", "no", "masking", "seed", "4", "failed:", "NaN"]
+    assert failure.split() == ["2/4", "seed", "4", "no", "masking", "failed:", "NaN"]
     assert decided == "  dropped  electrode 0.25  after 1 seed: one of its cells failed"
     assert not any(rest)
 
