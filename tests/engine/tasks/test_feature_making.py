@@ -31,7 +31,8 @@ from ssense.engine.tasks.recording_data import RecordingData
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.errors import UserError
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
-from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.signal.features import features
+from ssense.signal.superlets import SuperletSpec
 from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
@@ -91,7 +92,7 @@ def test_shards_hold_the_spectrograms_of_the_segments(recording_folder, tmp_path
     signals = read_segments(
         plan.features.recording, plan.features.segments, plan.features.data, rows
     )
-    wanted = spectrogram(signals, plan.features.recording.sampling_rate_hz, SMALL).numpy()
+    wanted = features(signals, plan.features.recording.sampling_rate_hz, SMALL).numpy()
     np.testing.assert_allclose(spectrograms[rows], wanted, atol=2e-3)
 
 
@@ -105,9 +106,7 @@ def test_padding_is_left_out_where_the_specification_says_so(recording_folder, t
         (alone,) = read_segments(
             plan.features.recording, plan.features.segments, plan.features.data, [row]
         )
-        wanted = spectrogram(
-            alone[:, : lengths[row]], plan.features.recording.sampling_rate_hz, SMALL
-        )
+        wanted = features(alone[:, : lengths[row]], plan.features.recording.sampling_rate_hz, SMALL)
         frames = wanted.shape[-1]
         np.testing.assert_allclose(spectrograms[row, ..., :frames], wanted, atol=2e-3)
         assert not spectrograms[row, ..., frames:].any()
