@@ -47,7 +47,8 @@ def features(
     Returns:
         [..., rows, spec.n_frames(samples)] float32 on the device of the signal. A row that does not
         vary over time becomes zeros under a z-score, and so does a signal that `pad_domain` leaves
-        no frame of its own. Channels that hold NaN or infinity give NaN.
+        no frame of its own. NaN and infinity make NaN of all frames that they reach, and under a
+        z-score of all frames of the channel.
 
     Raises:
         ValueError: The recipe does not fit the signal, see `FeatureSpec.check_fits`, there is no
