@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssense.data.shards import feature_spec
+from ssense.engine.core.sweep import check_levels
+from ssense.errors import UserError
 from ssense.signal.band_power import BANDS_HZ, BandPowerSpec
 from ssense.signal.features import AnyFeatureSpec, feature_identity, features
 from ssense.signal.fourier import FourierSpec
@@ -320,6 +322,26 @@ def test_fields_can_be_levels_of_a_sweep(levels):
 def test_a_wrong_value_is_one_line_with_the_field(kind, field, value, message):
     with pytest.raises(ValueError, match=f"^[^\n]*{message}[^\n]*$"):
         configured(SentenceSpec(), {"features": kind, f"features.{field}": value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("features.bands", "mu", r"features.bands can't be mu \(bands must be delta, "),
+        (
+            "features.minimum_hz",
+            1e9,
+            r"features.minimum_hz can't be 1000000000.0 \(maximum_hz must",
+        ),
+        ("data.window_s", -1.0, r"data.window_s can't be -1.0 \(window_s must be a finite number"),
+        ("data.reference", "ear", r"data.reference can't be ear \(reference must be one of lap"),
+        ("data.pad_to", 8200.5, r"data.pad_to can't be 8200.5 \(pad_to must be a whole number"),
+    ],
+)
+def test_a_wrong_level_is_one_line_with_family_and_field(field, value, message):
+    kind = {"features": ("band-power",)} if field == "features.bands" else {}
+    with pytest.raises(UserError, match=f"^family x: {message}[^\n]*$"):
+        check_levels(SentenceSpec(), {"x": {**kind, field: (value,)}})
 
 
 @pytest.mark.parametrize(
