@@ -58,7 +58,8 @@ from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_making import make_shards
 from ssense.engine.work.workers import running_ray
-from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.signal.features import features
+from ssense.signal.superlets import SuperletSpec
 from ssense.targets.text import TextSpec
 from ssense.training.process import usable_cores
 
@@ -117,10 +118,10 @@ def bare_seconds(channels: int, samples: int, rate_hz: float, spec: SuperletSpec
     """Seconds per channel-segment of the transform alone, in this process, on one thread."""
     torch.set_num_threads(1)
     signal = torch.randn(channels, samples)
-    spectrogram(signal, rate_hz, spec)  # makes the plan
+    features(signal, rate_hz, spec)  # makes the plan
     start = time.perf_counter()
     for _ in range(BARE_BLOCKS):
-        spectrogram(signal, rate_hz, spec).half()
+        features(signal, rate_hz, spec).half()
     return (time.perf_counter() - start) / (BARE_BLOCKS * channels)
 
 

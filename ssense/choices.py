@@ -22,8 +22,8 @@ held-out: the end of the recording is every seed's test split, at least GAP_S be
 Precision = Literal["bf16", "float32"]
 BatchNorm = Literal["chunk", "frozen"]
 
-SpectrogramName = Literal["brainbert", "brainbert-50", "small"]
-"""Recipes of superlet spectrograms, see `recording_plan.SPECTROGRAMS`."""
+SpectrogramName = Literal["brainbert", "brainbert-50", "small", "fourier", "high-gamma"]
+"""Recipes of features, see `recording_plan.SPECTROGRAMS`."""
 
 Part = Literal["training", "test"]
 BrainEncoderName = Literal["eeg-project", "ts-conv"]

@@ -53,10 +53,10 @@ def masking_sweep(data: RecordingData, options: MaskingOptions) -> Sweep:
             "--electrodes all, or ask what takes none, such as sweeps/optimisation.py."
         )
     electrode = {"masking.electrode": distinct_ratios(options.ratios, n_electrodes)}
-    frequency_time = {
-        "masking.frequency": distinct_ratios(options.ratios, n_frequencies),
-        "masking.time": distinct_ratios(options.ratios, n_frames),
-    }
+    frequency_time = {"masking.time": distinct_ratios(options.ratios, n_frames)}
+    if n_frequencies > 1:  # a mask of a single band would leave nothing to learn from
+        of_frequencies = distinct_ratios(options.ratios, n_frequencies)
+        frequency_time = {"masking.frequency": of_frequencies} | frequency_time
     families = {
         "no masking": {},
         "electrode": electrode,

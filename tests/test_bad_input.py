@@ -269,6 +269,10 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
         ("--gpus-per-cell nan", "--gpus-per-cell nan: nan is not a number"),
         ("--storage=", "--storage: it is empty. Example: --storage storage"),
         ("--spectrogram brainbert", "reaches 200 Hz. Use --spectrogram small, up to 120 Hz"),
+        ("--spectrogram fourier", "reaches 200 Hz. Use --spectrogram small, up to 120 Hz"),
+        ("--spectrogram high-gamma", "reaches 150 Hz. Use --spectrogram small, up to 120 Hz"),
+        ("--electrodes clean-laplacian", "clean-laplacian is not one of clean, all"),
+        ("--reference ear", "ear is not one of laplacian, bipolar, shaft-average, average, none"),
         (
             "--encoder-weights no-such.pth",
             "--encoder-weights no-such.pth: no such file. Give imagenet, random, or",

@@ -150,7 +150,7 @@ class BandPowerSpec:
         filters = torch.from_numpy(gains).to(signal.device)
         at_once = max(1, _BYTES_AT_ONCE // (32 * length * len(gains)))
         blocks = [self._power(block, filters, length) for block in signal.split(at_once)]
-        power = torch.cat(blocks) if blocks else self._power(signal, filters, length)
+        power = torch.cat(blocks)
         if self.log:
             least = (_LEAST_POWER * power.amax(-1, keepdim=True)).clamp(
                 min=torch.finfo(torch.float32).tiny

@@ -24,6 +24,10 @@ AnyFeatureSpec = SuperletSpec | FourierSpec | BandPowerSpec
 """The recipes, by `kind`; see `ssense.signal.frames.FeatureSpec` for what they share."""
 
 
+_VALUES_AT_ONCE = 2**20  # to normalise: intermediate arrays stay small however many channels
+
+
+@torch.no_grad()
 def features(
     signal: torch.Tensor | np.ndarray,
     sampling_rate_hz: float,
@@ -43,7 +47,8 @@ def features(
     Returns:
         [..., rows, spec.n_frames(samples)] float32 on the device of the signal. A row that does not
         vary over time becomes zeros under a z-score, and so does a signal that `pad_domain` leaves
-        no frame of its own. Channels that hold NaN or infinity give NaN.
+        no frame of its own. NaN and infinity make NaN of all frames that they reach, and under a
+        z-score of all frames of the channel.
 
     Raises:
         ValueError: The recipe does not fit the signal, see `FeatureSpec.check_fits`, there is no
@@ -54,9 +59,14 @@ def features(
     spec.check_fits(float(sampling_rate_hz), samples)
     own = own_frames(lengths, tensor, spec)
     channels = tensor.reshape(math.prod(leading), samples)
-    frames = spec.transform(channels, float(sampling_rate_hz))
-    result = normalise(frames.narrow(-1, spec.edge_clip, spec.n_frames(samples)), own, spec)
-    return result.reshape(*leading, *result.shape[1:])
+    shape = len(channels), spec.n_frequencies, spec.n_frames(samples)
+    result = channels.new_empty(shape, dtype=torch.float32)
+    at_once = max(1, _VALUES_AT_ONCE // (spec.n_frequencies * samples // spec.decimation + 1))
+    for first in range(0, len(channels), at_once):
+        rows = slice(first, first + at_once)
+        frames = spec.transform(channels[rows], float(sampling_rate_hz))
+        result[rows] = normalise(frames.narrow(-1, spec.edge_clip, shape[-1]), own[rows], spec)
+    return result.reshape(*leading, *shape[1:])
 
 
 def feature_identity(spec: AnyFeatureSpec) -> dict[str, Any]:

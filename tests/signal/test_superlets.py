@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssense.signal import folding, superlets
-from ssense.signal.superlets import SuperletSpec, spectrogram, superlet_transform
+from ssense.signal.features import features
+from ssense.signal.frames import Normalisation
+from ssense.signal.superlets import SuperletSpec, superlet_transform
 
 BRAINBERT = SuperletSpec.brainbert()
 RATE = 2048
@@ -276,10 +278,10 @@ def test_amplitude_scales_with_the_signal_and_the_spectrogram_does_not(factor: f
     amplitude = superlet_transform(signal, RATE, BRAINBERT)
     scaled = superlet_transform((factor * signal).float(), RATE, BRAINBERT).double()
     torch.testing.assert_close(scaled / abs(factor), amplitude, rtol=2e-5, atol=1e-7)
-    frames = spectrogram(signal, RATE, BRAINBERT)
+    frames = features(signal, RATE, BRAINBERT)
     assert frames.dtype == torch.float32
     torch.testing.assert_close(
-        spectrogram(factor * signal, RATE, BRAINBERT), frames, rtol=0, atol=1e-3
+        features(factor * signal, RATE, BRAINBERT), frames, rtol=0, atol=1e-3
     )
 
 
@@ -287,7 +289,7 @@ def test_zeros_stay_zeros() -> None:
     signal = np.zeros((3, 8200), dtype=np.float32)
     signal[1] = noise(8200)
     amplitude = superlet_transform(signal, RATE, BRAINBERT)
-    frames = spectrogram(signal, RATE, BRAINBERT)
+    frames = features(signal, RATE, BRAINBERT)
     for silent in (0, 2):
         assert (amplitude[silent] == 0).all()
         assert (frames[silent] == 0).all()
@@ -297,9 +299,9 @@ def test_zeros_stay_zeros() -> None:
 
 def test_nan_marks_its_channel_and_no_other() -> None:
     signal = np.stack([noise(4100), noise(4100, seed=1)])
-    clean = spectrogram(signal[1], RATE, BRAINBERT)
+    clean = features(signal[1], RATE, BRAINBERT)
     signal[0, 17] = np.nan
-    frames = spectrogram(signal, RATE, BRAINBERT)
+    frames = features(signal, RATE, BRAINBERT)
     assert frames[0].isnan().all()
     torch.testing.assert_close(frames[1], clean, rtol=0, atol=1e-4)
 
@@ -308,7 +310,7 @@ def test_nan_marks_its_channel_and_no_other() -> None:
 def test_shapes_of_brainbert(samples: int, frames: int) -> None:
     signal = noise(samples)
     assert BRAINBERT.n_frames(samples) == frames
-    assert spectrogram(signal, RATE, BRAINBERT).shape == (40, frames)
+    assert features(signal, RATE, BRAINBERT).shape == (40, frames)
     assert superlet_transform(signal, RATE, BRAINBERT).shape == (40, frames + 10)
 
 
@@ -336,12 +338,13 @@ import resource
 import sys
 import torch
 from ssense.signal import superlets
+from ssense.signal.features import features
 
 def peak():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 torch.set_num_threads(1)
-transform = getattr(superlets, sys.argv[1])
+transform = getattr(superlets, sys.argv[1], features)
 signal = torch.randn(1024, 8200)
 transform(signal[:64], 2048, superlets.SuperletSpec.brainbert())
 before = peak()
@@ -351,7 +354,7 @@ print(peak() - before - result.nbytes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux tells it")
-@pytest.mark.parametrize("transform", ["superlet_transform", "spectrogram"])
+@pytest.mark.parametrize("transform", ["superlet_transform", "features"])
 def test_memory_does_not_grow_with_channels(transform: str) -> None:
     """All 1024 channels at once would take 300 MB."""
     command = [sys.executable, "-c", MEMORY_OF_MANY_CHANNELS, transform]
@@ -413,7 +416,7 @@ def test_spectrogram_is_the_clipped_z_scored_transform() -> None:
     amplitude = superlet_transform(signal, RATE, BRAINBERT).numpy()[..., 5:-5]
     expected = amplitude - amplitude.mean(-1, keepdims=True)
     expected /= amplitude.std(-1, ddof=0, keepdims=True)
-    found = spectrogram(signal, RATE, BRAINBERT)
+    found = features(signal, RATE, BRAINBERT)
     np.testing.assert_allclose(found, expected, atol=2e-3)  # the 0.1 Hz row hardly varies
     np.testing.assert_allclose(found[:, 1:], expected[:, 1:], atol=1e-4)
 
@@ -421,13 +424,13 @@ def test_spectrogram_is_the_clipped_z_scored_transform() -> None:
 def test_spectrogram_without_normalisation_or_clipping_is_the_transform() -> None:
     spec = dataclasses.replace(BRAINBERT, edge_clip=0, normalisation="none")
     signal = noise(3000).astype(np.float32)
-    found = spectrogram(signal, RATE, spec)
+    found = features(signal, RATE, spec)
     assert torch.equal(found, superlet_transform(signal, RATE, spec))
     assert found.is_contiguous()
 
 
 def test_a_single_frame_does_not_vary() -> None:
-    assert (spectrogram(noise(550), RATE, BRAINBERT) == 0).all()
+    assert (features(noise(550), RATE, BRAINBERT) == 0).all()
 
 
 def test_wavelets_of_brainbert() -> None:
@@ -520,17 +523,17 @@ def padded(lengths: list[int], samples: int, seed: int = 0) -> np.ndarray:
     decimation=st.sampled_from([1, 7, 50]),
 )
 def test_padding_the_spectrogram_is_transforming_each_signal_alone(
-    lengths: list[int], extra: int, normalisation: superlets.Normalisation, decimation: int
+    lengths: list[int], extra: int, normalisation: Normalisation, decimation: int
 ) -> None:
     spec = dataclasses.replace(PADDED_LATER, normalisation=normalisation, decimation=decimation)
     signal = padded(lengths, max(400, *lengths) + extra)
-    found = spectrogram(signal, RATE, spec, lengths).numpy()
+    found = features(signal, RATE, spec, lengths).numpy()
     assert found.shape == (len(lengths), 6, spec.n_frames(signal.shape[-1]))
     for row, length in enumerate(lengths):
         own = spec.n_frames(length)
         assert (found[row, :, own:] == 0).all()
         if own:
-            alone = spectrogram(signal[row, :length], RATE, spec)
+            alone = features(signal[row, :length], RATE, spec)
             np.testing.assert_allclose(found[row, :, :own], alone, atol=3e-4)
 
 
@@ -541,7 +544,7 @@ def test_masked_statistics_are_those_of_the_frames_before_the_padding(
 ) -> None:
     signal = padded(lengths, max(400, *lengths) + extra)
     amplitude = superlet_transform(signal, RATE, MASKED).numpy()
-    found = spectrogram(signal, RATE, MASKED, lengths).numpy()
+    found = features(signal, RATE, MASKED, lengths).numpy()
     for row, length in enumerate(lengths):
         own = amplitude[row, :, : math.ceil(length / 50)]  # frames 0, 50, ... below length
         own = own[:, 3 : amplitude.shape[-1] - 3]
@@ -556,34 +559,32 @@ def test_masked_statistics_are_those_of_the_frames_before_the_padding(
 
 def test_padding_is_signal_unless_told_otherwise() -> None:
     signal = padded([900, 2000], 2500)
-    expected = spectrogram(signal, RATE, PADDABLE)
-    assert torch.equal(spectrogram(signal, RATE, PADDABLE, [900, 2000]), expected)
+    expected = features(signal, RATE, PADDABLE)
+    assert torch.equal(features(signal, RATE, PADDABLE, [900, 2000]), expected)
     for spec in (MASKED, PADDED_LATER):
-        assert torch.equal(spectrogram(signal, RATE, spec), expected)  # None: nothing is padding
-        assert torch.equal(spectrogram(signal, RATE, spec, [2500, 2500]), expected)
-        assert not torch.equal(spectrogram(signal, RATE, spec, [900, 2000]), expected)
+        assert torch.equal(features(signal, RATE, spec), expected)  # None: nothing is padding
+        assert torch.equal(features(signal, RATE, spec, [2500, 2500]), expected)
+        assert not torch.equal(features(signal, RATE, spec, [900, 2000]), expected)
 
 
 def test_masking_needs_a_z_score() -> None:
     signal = padded([900, 2000], 2500)
     raw, masked = (dataclasses.replace(spec, normalisation="none") for spec in (PADDABLE, MASKED))
-    assert torch.equal(
-        spectrogram(signal, RATE, masked, [900, 2000]), spectrogram(signal, RATE, raw)
-    )
+    assert torch.equal(features(signal, RATE, masked, [900, 2000]), features(signal, RATE, raw))
 
 
 def test_one_signal_has_one_length() -> None:
     signal = padded([900], 2500)
-    found = spectrogram(signal[0], RATE, PADDED_LATER, 900)
-    torch.testing.assert_close(found, spectrogram(signal, RATE, PADDED_LATER, [900])[0])
+    found = features(signal[0], RATE, PADDED_LATER, 900)
+    torch.testing.assert_close(found, features(signal, RATE, PADDED_LATER, [900])[0])
 
 
 @pytest.mark.parametrize("convert", [list, np.array, torch.tensor, np.uint16])
 def test_lengths_of_sentences_hold_for_all_their_electrodes(convert: Callable) -> None:
     signal = np.stack([padded([n] * 4, 2500, seed=n) for n in (900, 2000)])  # [2, 4, 2500]
-    found = spectrogram(signal, RATE, PADDED_LATER, convert([[900], [2000]]))
+    found = features(signal, RATE, PADDED_LATER, convert([[900], [2000]]))
     for sentence, length in enumerate((900, 2000)):
-        alone = spectrogram(signal[sentence], RATE, PADDED_LATER, [length] * 4)
+        alone = features(signal[sentence], RATE, PADDED_LATER, [length] * 4)
         torch.testing.assert_close(found[sentence], alone, rtol=0, atol=1e-4)
 
 
@@ -629,7 +630,7 @@ def test_clipping_must_leave_a_frame() -> None:
         r"edge_clip 5 leaves no frame of a signal of 500 samples \(10 frames at decimation 50\)"
     )
     with pytest.raises(ValueError, match=message):
-        spectrogram(noise(500), RATE, BRAINBERT)
+        features(noise(500), RATE, BRAINBERT)
     assert BRAINBERT.n_frames(500) == 0
     assert BRAINBERT.n_frames(100) == 0
 
@@ -653,4 +654,4 @@ def test_signal_must_be_real_samples(signal: np.ndarray) -> None:
 )
 def test_lengths_must_fit_the_signal(lengths: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        spectrogram(np.zeros((2, 2000)), RATE, MASKED, lengths)
+        features(np.zeros((2, 2000)), RATE, MASKED, lengths)

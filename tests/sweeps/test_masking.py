@@ -50,6 +50,14 @@ def test_ratios_that_mask_the_same_number_count_once_and_none_is_left_out():
         distinct_ratios((0.1,), 3)
 
 
+def test_a_single_band_is_masked_in_time_alone(tmp_path):
+    given = options(tmp_path, spectrogram="high-gamma")
+    families = {each.name: each.levels for each in masking_sweep(given.plan_data(), given).families}
+    assert families["frequency-time"].keys() == {"masking.time"}
+    both = {"masking.electrode", "masking.time"}
+    assert families["electrode + frequency-time"].keys() == both
+
+
 def test_a_single_electrode_is_refused_with_a_way_out(tmp_path, monkeypatch):
     given = options(tmp_path)
     data = given.plan_data()

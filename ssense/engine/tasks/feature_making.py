@@ -109,7 +109,7 @@ class ShardTask:
             start = time.perf_counter()
             on_device = torch.from_numpy(signal).to(device)
             result = features(on_device, plan.sampling_rate_hz, plan.recipe, lengths)
-            made[:, place] = result.half().cpu().numpy()
+            made[:, place] = _stored(result, plan)
             seconds += time.perf_counter() - start
         return made, seconds
 
@@ -145,6 +145,18 @@ class ShardTask:
             name: pa.array(summary[rows], pa.float64(), from_pandas=True)
             for name, summary in self.plan.acoustics.items()
         }
+
+
+def _stored(result: torch.Tensor, plan: FeaturePlan) -> np.ndarray:
+    """Features of an electrode in half precision, as shards hold them."""
+    halved = result.half()
+    if not halved.isfinite().all():
+        raise UserError(
+            f"{plan.where}: features of up to {float(result.abs().max()):.3g} are more than half "
+            "precision holds, 65504. Set their normalisation to per_frequency, or log to true."
+        )
+    stored: np.ndarray = halved.cpu().numpy()
+    return stored
 
 
 @dataclass(frozen=True)

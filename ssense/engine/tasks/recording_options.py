@@ -112,8 +112,9 @@ class RecordingOptions(EngineOptions):
     line_hz: Literal[50, 60] = 60
     """Frequency of the mains where it was recorded, removed with its harmonics."""
     spectrogram: SpectrogramName | None = None
-    """Superlet recipe: brainbert; brainbert-50, what BrainBERT's function computes without its
-    settings file; or small, for trials [brainbert; small if synthetic]."""
+    """Recipe of features: superlets by brainbert; brainbert-50, what BrainBERT's function computes
+    without its settings file; or small, for trials; fourier, short-time Fourier amplitudes; or
+    high-gamma, the power from 70 to 150 Hz [brainbert; small if synthetic]."""
     text_weights: str | None = None
     """CLIP text weights: openai, a local file, or untrained [openai; untrained if synthetic]."""
     encoder: str = ENCODERS[0]

@@ -17,6 +17,9 @@ from ssense.engine.tasks.recording_data import RecordingData
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest
 from ssense.files.storage import is_local, open_storage, scratch_folder, upload, write_whole
+from ssense.signal.band_power import BandPowerSpec
+from ssense.signal.features import AnyFeatureSpec
+from ssense.signal.fourier import FourierSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.training.sentences import SentenceSpec
 
@@ -34,10 +37,12 @@ SMALL = SuperletSpec(
     decimation=100,
     edge_clip=1,
 )
-SPECTROGRAMS: dict[SpectrogramName, SuperletSpec] = {
+SPECTROGRAMS: dict[SpectrogramName, AnyFeatureSpec] = {
     "brainbert": SuperletSpec.brainbert(),
     "brainbert-50": SuperletSpec.brainbert_defaults_50(),
     "small": SMALL,
+    "fourier": FourierSpec(),
+    "high-gamma": BandPowerSpec(),
 }
 
 

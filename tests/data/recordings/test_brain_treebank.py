@@ -27,8 +27,9 @@ from ssense.data.recordings.segments import WHY_NO_SEGMENT, kept_by_length, segm
 from ssense.data.recordings.timeline import USUAL_RATES_HZ, Timeline, rate_tolerance_hz, timeline_of
 from ssense.errors import UserError
 from ssense.signal.contacts import clean_label
+from ssense.signal.features import features
 from ssense.signal.referencing import Derivation
-from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.signal.superlets import SuperletSpec
 from ssense.specification import identity, plain
 
 RATE_HZ = 1024
@@ -658,7 +659,7 @@ def test_an_electrode_that_its_neighbours_cancel_becomes_a_spectrogram_of_zeros(
     found = read_segments(recording, segments, spec, [0])[0]
     place = segments.electrodes.index("F1a3")
     assert np.ptp(found[place, : segments.stop[0] - segments.start[0]]) == 0
-    values = spectrogram(found, 1024, superlets).numpy()
+    values = features(found, 1024, superlets).numpy()
     assert np.isfinite(values).all()
     assert not values[place].any()
 

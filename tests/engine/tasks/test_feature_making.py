@@ -22,7 +22,15 @@ from upath import UPath
 
 from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording, read_segments
 from ssense.data.recordings.transcript import ACOUSTIC_SUMMARIES
-from ssense.data.shards import FIGURE, LEAST_SHARDS, read_manifest, read_shards, shard_name
+from ssense.data.shards import (
+    FIGURE,
+    LEAST_SHARDS,
+    feature_spec,
+    read_manifest,
+    read_shards,
+    shard_name,
+    summary_lines,
+)
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.tasks import feature_making, recording_data
 from ssense.engine.tasks.dataset_plan import DatasetPlan, load_dataset, plan_dataset
@@ -31,7 +39,10 @@ from ssense.engine.tasks.recording_data import RecordingData
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.errors import UserError
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
-from ssense.signal.superlets import SuperletSpec, spectrogram
+from ssense.signal.band_power import BandPowerSpec
+from ssense.signal.features import AnyFeatureSpec, features
+from ssense.signal.fourier import FourierSpec
+from ssense.signal.superlets import SuperletSpec
 from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
@@ -64,7 +75,7 @@ def recording_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def plan_of(folder: Path, storage: Path, superlets: SuperletSpec = SMALL) -> DatasetPlan:
+def plan_of(folder: Path, storage: Path, superlets: AnyFeatureSpec = SMALL) -> DatasetPlan:
     text = TextSpec(weights="untrained")
     recording = open_recording(folder)
     return plan_dataset(recording, SegmentSpec.literal(), superlets, text, UPath(storage))
@@ -91,8 +102,45 @@ def test_shards_hold_the_spectrograms_of_the_segments(recording_folder, tmp_path
     signals = read_segments(
         plan.features.recording, plan.features.segments, plan.features.data, rows
     )
-    wanted = spectrogram(signals, plan.features.recording.sampling_rate_hz, SMALL).numpy()
+    wanted = features(signals, plan.features.recording.sampling_rate_hz, SMALL).numpy()
     np.testing.assert_allclose(spectrograms[rows], wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "recipe", [FourierSpec(n_frequencies=8), BandPowerSpec(bands="beta+gamma")]
+)
+def test_shards_hold_the_features_of_any_recipe(recipe, recording_folder, tmp_path):
+    plan = plan_of(recording_folder, tmp_path, recipe)
+    assert plan.features.folder != plan_of(recording_folder, tmp_path).features.folder
+    make(plan)
+    _, stored = read_shards(plan.features.folder)
+    assert stored.shape == plan.shape
+    chosen = plan.features.segments
+    signals = read_segments(plan.features.recording, chosen, plan.features.data, [3])
+    lengths = chosen.stop[[3]] - chosen.start[[3]]
+    wanted = features(signals, plan.features.recording.sampling_rate_hz, recipe, lengths[:, None])
+    np.testing.assert_allclose(stored[[3]], wanted, atol=5e-3)
+    assert feature_spec(read_manifest(plan.features.folder).settings["superlets"]) == recipe
+    assert any(recipe.kind in line for line in summary_lines(plan.features.folder))
+    assert (Path(str(plan.features.folder)) / FIGURE).stat().st_size > 10_000
+
+
+def test_recipes_of_one_field_less_are_other_shards(recording_folder, tmp_path):
+    recipes = SuperletSpec(), FourierSpec(), BandPowerSpec(), BandPowerSpec(log=False)
+    plans = [plan_of(recording_folder, tmp_path, recipe) for recipe in recipes]
+    assert len({plan.features.folder for plan in plans}) == len({p.digest for p in plans}) == 4
+
+
+def test_features_that_half_precision_can_t_hold_are_refused(
+    recording_folder, tmp_path, monkeypatch
+):
+    def large(signal: torch.Tensor, *_: object) -> torch.Tensor:
+        return torch.full((len(signal), 16, 22), 1e5)
+
+    monkeypatch.setattr("ssense.engine.tasks.feature_making.features", large)
+    task = ShardTask(plan_of(recording_folder, tmp_path).features)
+    error = task({"shard": 0, "first": 0, "last": 2})["error"]
+    assert "features of up to 1e+05 are more than half precision holds, 65504. Set their" in error
 
 
 def test_padding_is_left_out_where_the_specification_says_so(recording_folder, tmp_path):
@@ -105,9 +153,7 @@ def test_padding_is_left_out_where_the_specification_says_so(recording_folder, t
         (alone,) = read_segments(
             plan.features.recording, plan.features.segments, plan.features.data, [row]
         )
-        wanted = spectrogram(
-            alone[:, : lengths[row]], plan.features.recording.sampling_rate_hz, SMALL
-        )
+        wanted = features(alone[:, : lengths[row]], plan.features.recording.sampling_rate_hz, SMALL)
         frames = wanted.shape[-1]
         np.testing.assert_allclose(spectrograms[row, ..., :frames], wanted, atol=2e-3)
         assert not spectrograms[row, ..., frames:].any()
