@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from analysis.control.scores import PRIMARY, control_rows
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.seed_results import FRESH_SEEDS, candidates
@@ -23,6 +25,7 @@ from analysis.report.origin import (
 from analysis.report.page import Block, Grid, Picture, Points, Words
 from ssense.choices import UNTRAINED
 from ssense.data.dataset import Dataset
+from ssense.data.shards import read_sentences
 from ssense.data.splits import GAP_S
 from ssense.engine.core.cell import describe
 from ssense.engine.core.origin import RecordingOrigin
@@ -120,6 +123,16 @@ class SentenceReport(TaskReport):
         """Say what fresh seeds leave open, and what the sentences were embedded by."""
         again = AGAIN if protocol == FRESH_SEEDS and self._split != "held-out" else ""
         return f"{again}{tower_words(self.origin)}"
+
+    def spoken_s(self) -> np.ndarray:
+        """Spoken duration of each sentence, from its first word's onset to its last one's offset.
+
+        Raises:
+            UserError: A shard is missing or damaged.
+        """
+        table = read_sentences(self.ledger.storage / "shards" / self.origin.shards)
+        onset, offset = (np.array(table[name], np.float64) for name in ("onset_s", "offset_s"))
+        return np.subtract(offset, onset)
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Table 1 as published, where it is about the recording of the sweep; else nothing."""
