@@ -25,7 +25,9 @@ SHARES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 
 def learning_curve_sweep(data: DatasetPlan, options: RecordingOptions) -> Sweep:
     """Define the sweep: a family of a single configuration for each share."""
-    families = {f"{share:.0%} of training": {"training.share": (share,)} for share in SHARES}
+    families = {
+        f"{100 * share:.0f} % of training": {"training.share": (share,)} for share in SHARES
+    }
     return options.sweep("learning-curve", data, families)
 
 

@@ -214,8 +214,8 @@ def fit_curves(minutes: np.ndarray, scores: np.ndarray, overlap: float = 0.0) ->
     for few seeds, by sqrt((J - 1) / J) and by the quantiles of t and normal distribution
     (Hesterberg 2015, "What teachers should know about the bootstrap"); and, as splits of the same
     sentences overlap, by what the corrected resampled t-test allows for (Nadeau and Bengio 2003).
-    Deviations from the estimate are widened by all three. Of a straight line over the same minutes at every
-    seed, the interval is so that of the corrected test.
+    Deviations from the estimate are widened by all three. Of a straight line over the same minutes
+    at every seed, the interval is so that of the corrected test.
 
     Args:
         minutes: Minutes trained on, `[J, shares]`, J seeds, increasing along the shares.
