@@ -33,7 +33,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from scipy import stats
 
-from analysis.measure.inference import RESAMPLES, Estimate
+from analysis.measure.inference import Estimate
 from ssense.engine.core.sweep import Sweep
 from ssense.training.sentences import SHARE, SentenceSpec
 
@@ -47,10 +47,13 @@ FURTHEST = 2.0
 SUPPORT = 4.0
 """How far in AICc a curve may be behind the best one and still be one that the scores support."""
 
+SAMPLES = 2_000
+"""Samples of seeds that the bootstrap draws, from seed 0: reports come out the same."""
+
 _EXPONENTS: Mapping[CurveName, np.ndarray] = {
     "straight line": np.array([-1.0]),
     "logarithmic line": np.array([0.0]),
-    "power law": np.geomspace(0.05, 4.0, 200),  # from nearly logarithmic to flat at once
+    "power law": np.geomspace(0.05, 4.0, 100),  # from nearly logarithmic to flat at once
 }
 _LEAST_RSS = 1e-24  # per score: below it, residuals are rounding
 
@@ -78,21 +81,43 @@ class _Fit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """One curve that was fitted to the scores of all seeds.
+    """One curve that is fitted to the scores of all seeds.
 
     Attributes:
         name: Which curve it is.
-        most_minutes: The most minutes trained on, M, mean over the seeds.
-        aicc: AICc of the fit; the smaller, the better.
-        widened: What deviations of the bootstrap are multiplied by, see `fit_curves`.
+        minutes: Minutes trained on, `[seeds, shares]`, the most last.
+        scores: Scores by seed and share, `[seeds, shares]`, as fractions.
+        inflation: How much larger the variance of a mean over seeds is than of independent ones.
     """
 
     name: CurveName
-    most_minutes: float
-    aicc: float
-    widened: float
-    _fit: _Fit
-    _samples: _Fit
+    minutes: np.ndarray
+    scores: np.ndarray
+    inflation: float
+
+    @property
+    def most_minutes(self) -> float:
+        """The most minutes trained on, M, mean over the seeds."""
+        return float(self.minutes[:, -1].mean())
+
+    @property
+    def aicc(self) -> float:
+        """AICc of the fit; the smaller, the better."""
+        n_shape = 2 if len(_EXPONENTS[self.name]) > 1 else 1
+        return _aicc(float(self._fit.rss[0]), n_shape, self.scores.shape, self.inflation)
+
+    @cached_property
+    def _fit(self) -> _Fit:
+        return self._of(np.ones((1, len(self.scores))))
+
+    @cached_property
+    def _samples(self) -> _Fit:
+        n = len(self.scores)
+        return self._of(np.random.default_rng(0).multinomial(n, [1 / n] * n, SAMPLES))
+
+    def _of(self, drawn: np.ndarray) -> _Fit:
+        ratios = self.minutes / self.most_minutes
+        return _least_squares(ratios, self.scores, _EXPONENTS[self.name], drawn)
 
     @property
     def exponent(self) -> float:
@@ -141,9 +166,10 @@ class Curve:
     def _estimate(
         self, found: np.ndarray, samples: np.ndarray, ends: tuple[float, float]
     ) -> Estimate:
-        value = float(found[0])
-        deviations = self.widened * (np.quantile(samples, (0.025, 0.975)) - value)
-        low, high = np.clip(value + deviations, *ends).tolist()
+        n, value = len(self.scores), float(found[0])
+        few = n / (n - 1) * (stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975)) ** 2
+        deviations = np.quantile(samples, (0.025, 0.975)) - value
+        low, high = np.clip(value + math.sqrt(few * self.inflation) * deviations, *ends).tolist()
         return Estimate(value, low, high)
 
 
@@ -233,33 +259,17 @@ def fit_curves(minutes: np.ndarray, scores: np.ndarray, overlap: float = 0.0) ->
             f"a learning curve needs 2 seeds and {FEWEST_SHARES} shares, got {n_seeds} and "
             f"{n_shares}"
         )
-    most = float(minutes[:, -1].mean())
-    drawn = np.random.default_rng(0).multinomial(n_seeds, [1 / n_seeds] * n_seeds, RESAMPLES)
-    once = np.ones((1, n_seeds))
-    inflation = 1 + n_seeds * overlap  # of the variance of a mean over seeds
-    widened = math.sqrt(n_seeds / (n_seeds - 1) * inflation)
-    widened *= float(stats.t.ppf(0.975, n_seeds - 1) / stats.norm.ppf(0.975))
-    curves = []
-    for name, exponents in _EXPONENTS.items():
-        fit, samples = (_least_squares(minutes / most, scores, exponents, n) for n in (once, drawn))
-        n_shape = 2 if len(exponents) > 1 else 1
-        curves.append(
-            Curve(
-                name=name,
-                most_minutes=most,
-                aicc=_aicc(float(fit.rss[0]), n_shape, scores.shape, inflation),
-                widened=widened,
-                _fit=fit,
-                _samples=samples,
-            )
-        )
+    inflation = 1 + n_seeds * overlap
+    curves = [
+        Curve(name=name, minutes=minutes, scores=scores, inflation=inflation) for name in CURVES
+    ]
     free = scores - scores.mean(axis=1, keepdims=True)
-    free_rss = float(((free - free.mean(axis=0)) ** 2).sum())
+    rss = float(((free - free.mean(axis=0)) ** 2).sum())
     return LearningCurve(
         minutes=minutes,
         scores=scores,
         curves=tuple(sorted(curves, key=lambda curve: curve.aicc)),
-        free_aicc=_aicc(free_rss, n_shares - 1, scores.shape, inflation),
+        free_aicc=_aicc(rss, n_shares - 1, scores.shape, inflation),
     )
 
 
@@ -293,7 +303,7 @@ def _least_squares(
     return _Fit(exponents[best], slope, mean_y - slope * mean_x, rss[sample, best])
 
 
-def _aicc(rss: float, n_shape: int, shape: tuple[int, int], inflation: float) -> float:
+def _aicc(rss: float, n_shape: int, shape: tuple[int, ...], inflation: float) -> float:
     """AICc of a least-squares fit to scores `[seeds, shares]` with a level for each seed.
 
     Args:

@@ -329,7 +329,9 @@ def learning_curve_figure(curve: LearningCurve, chance: float, metric: str) -> F
         axis.set_ylim(bottom=0)
         axis.set_xlabel("minutes of speech trained on")
         axis.set_ylabel(f"test {title}")
-        _legend_above(figure, axis)
+        handles, labels = axis.get_legend_handles_labels()
+        columns = len(labels) if len(labels) < 6 else 3
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
