@@ -62,7 +62,7 @@ class _Fit(NamedTuple):
     """Least squares of each of B samples of seeds, `[B]` each.
 
     Attributes:
-        exponent: c of the curve.
+        exponent: The exponent c of the curve.
         slope: Growth of the score along x(m).
         level: Score at the most minutes, mean over the seeds.
         rss: Sum of the squared residuals.
