@@ -18,12 +18,12 @@ from ssense.engine.tasks.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Sweep
-    from ssense.engine.tasks.precompute import DatasetPlan
+    from ssense.engine.tasks.recording_data import RecordingData
 
 SHARES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 
 
-def learning_curve_sweep(data: DatasetPlan, options: RecordingOptions) -> Sweep:
+def learning_curve_sweep(data: RecordingData, options: RecordingOptions) -> Sweep:
     """Define the sweep: a family of a single configuration for each share."""
     families = {
         f"{100 * share:.0f} % of training": {"training.share": (share,)} for share in SHARES
