@@ -80,7 +80,7 @@ class _Fit(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Curve:
+class FittedCurve:
     """One curve that is fitted to the scores of all seeds.
 
     Attributes:
@@ -186,7 +186,7 @@ class LearningCurve:
 
     minutes: np.ndarray
     scores: np.ndarray
-    curves: tuple[Curve, ...]
+    curves: tuple[FittedCurve, ...]
     free_aicc: float
 
     @property
@@ -200,7 +200,7 @@ class LearningCurve:
         return FURTHEST * self.most_minutes
 
     @cached_property
-    def supported(self) -> tuple[Curve, ...]:
+    def supported(self) -> tuple[FittedCurve, ...]:
         """The curves that the scores support, the best first; none where they follow none."""
         best = self.curves[0].aicc
         if best - self.free_aicc >= SUPPORT:
@@ -261,7 +261,8 @@ def fit_curves(minutes: np.ndarray, scores: np.ndarray, overlap: float = 0.0) ->
         )
     inflation = 1 + n_seeds * overlap
     curves = [
-        Curve(name=name, minutes=minutes, scores=scores, inflation=inflation) for name in CURVES
+        FittedCurve(name=name, minutes=minutes, scores=scores, inflation=inflation)
+        for name in CURVES
     ]
     free = scores - scores.mean(axis=1, keepdims=True)
     rss = float(((free - free.mean(axis=0)) ** 2).sum())

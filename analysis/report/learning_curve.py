@@ -10,7 +10,7 @@ import numpy as np
 from analysis.measure import formats
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.inference import Estimate
-from analysis.measure.learning_curve import CURVES, Curve, LearningCurve, fit_curves
+from analysis.measure.learning_curve import CURVES, FittedCurve, LearningCurve, fit_curves
 from analysis.report.figures import learning_curve_figure
 from analysis.report.findings import in_list
 from analysis.report.page import Block, Grid, Picture, Points, Words
@@ -191,7 +191,7 @@ def curve_report(
     evaluation: Evaluation,
     spoken_s: np.ndarray,
     records: Iterable[Record],
-) -> CurveReport:
+) -> CurveReport | None:
     """Fit the learning curve of an evaluation.
 
     Args:
@@ -199,8 +199,14 @@ def curve_report(
         evaluation: The evaluation, which has these families.
         spoken_s: Spoken duration of each sentence of the dataset, `[N]` seconds.
         records: Records of the cells that were evaluated, others among them.
+
+    Returns:
+        None where sentences are so few that two shares are the same of them.
     """
     rows = [[s.train for s in evaluation.cell_splits(name).values()] for name in shares]
+    sentences = np.array([[len(each) for each in by_seed] for by_seed in rows]).T
+    if (np.diff(sentences, axis=1) == 0).any():
+        return None
     minutes = [[spoken_s[each].sum() / 60 for each in by_seed] for by_seed in rows]
     metric = evaluation.primary
     n_train, n_test = evaluation.specification.resampled_sizes(
@@ -214,7 +220,7 @@ def curve_report(
         ),
         shares=shares,
         seeds=evaluation.seeds,
-        sentences=np.array([[len(each) for each in by_seed] for by_seed in rows]).T,
+        sentences=sentences,
         metric=metric,
         chance=evaluation.chance[metric],
         shares_test=evaluation.specification.shares_test,
@@ -236,7 +242,7 @@ def _unfinished(
     return {name: n for name, n in counts.items() if n}
 
 
-def _expected(curve: Curve, minutes: float) -> str:
+def _expected(curve: FittedCurve, minutes: float) -> str:
     expected, gain = curve.at(minutes), curve.gain(minutes)
     return (
         f"{_percent(expected.value)} %{_interval(expected, of='95 % CI ')} by a {curve.name}, "
@@ -245,7 +251,7 @@ def _expected(curve: Curve, minutes: float) -> str:
     )
 
 
-def _formula(curve: Curve) -> str:
+def _formula(curve: FittedCurve) -> str:
     a, b = (100 * each for each in curve.coefficients)
     if curve.name == "straight line":
         return f"{a:.1f} {_signed(b)} m"

@@ -13,8 +13,8 @@ import pytest
 from analysis.measure.inference import corrected_resampled_ttest
 from analysis.measure.learning_curve import (
     CURVES,
-    Curve,
     CurveName,
+    FittedCurve,
     LearningCurve,
     fit_curves,
     shares_of,
@@ -42,7 +42,7 @@ def minutes_of(n_seeds: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(MOST * SHARES * np.exp(rng.normal(0, 0.03, (n_seeds, len(SHARES)))), axis=1)
 
 
-def named(found: LearningCurve, name: CurveName) -> Curve:
+def named(found: LearningCurve, name: CurveName) -> FittedCurve:
     return next(curve for curve in found.curves if curve.name == name)
 
 
