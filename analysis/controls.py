@@ -79,6 +79,7 @@ from ssense.files.markdown import markdown_table
 from ssense.files.storage import locate, open_storage, write_together
 from ssense.files.tables import csv_table
 from ssense.retrieval import metric_title
+from ssense.specification import configured
 
 TITLE = metric_title(PRIMARY)
 
@@ -392,11 +393,12 @@ def run_controls(
         ):
             other_tests.append(trained)
     retrievals = {name: scores[name].retrievals for name in (MODEL, *BRAINLESS) if name in scores}
+    own = replace(sweep, specification=configured(sweep.specification, best[family]))
     return Controls(
         family=family,
         configuration=best[family],
         seeds=sweep.seeds,
-        evaluation=evaluation_of(sweep, chosen, splits_of(dataset, sweep), retrievals),
+        evaluation=evaluation_of(own, chosen, splits_of(dataset, own), retrievals),
         scores=scores,
         left_out=[
             *([] if ACOUSTIC in scores else [NO_SOUND.format(recording)]),

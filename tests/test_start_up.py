@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "numpy", "pyarrow", "rich"}
 SCRIPTS = [
-    *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "images")),
+    *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "learning_curve", "images")),
     *(f"analysis/{name}.py" for name in ("evaluate", "compare", "controls", "recordings")),
     *(f"analysis/{name}.py" for name in ("catalogue", "verify")),
 ]

@@ -160,7 +160,8 @@ def run_trained_control(
     what = f"for {control.title}"
     trained = train_further(what, sweep, search.records, ledger, lambda _: dataset, cpus, gpus)
     evaluation = evaluate_chosen(trained, chosen, ledger, lambda _: dataset)
-    overlapping = overlapping_share(dataset, splits_of(dataset, sweep).values())
+    (configuration,) = chosen.values()
+    overlapping = overlapping_share(dataset, splits_of(dataset, sweep, configuration).values())
     if sweep.specification.split == "blocked" and overlapping:
         raise AssertionError(f"blocked splits of {dataset.digest} share samples")
     return sweep, ControlScores(

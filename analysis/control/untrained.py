@@ -305,7 +305,7 @@ def run_untrained_controls(
     pairs = dataset.on(any_device())
     found: list[dict[str, Metrics]] = []
     retrievals: list[dict[str, Retrieval]] = []
-    pvalues, splits = [], splits_of(dataset, search.sweep)
+    pvalues, splits = [], splits_of(dataset, search.sweep, configuration)
     for record in search.done(configuration):
         split = splits[record.seed]
         scores, _ = held_out_scores(ledger, record, specification, pairs.select(split.test))

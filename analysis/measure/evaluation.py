@@ -124,19 +124,34 @@ class Evaluation:
 
     @property
     def n_train(self) -> int:
-        """Examples of the training split, mean over the seeds."""
+        """Examples of the whole training split, mean over the seeds."""
         return round(np.mean([len(split.train) for split in self.splits.values()]))
+
+    def cell_splits(self, family: str) -> dict[int, Split]:
+        """The splits by seed as the cells of a family had them, with its share to train on."""
+        specification = configured(self.specification, self.chosen.get(family, {}))
+        return {seed: specification.cell_split(split, seed) for seed, split in self.splits.items()}
+
+    def n_trained(self, family: str) -> int:
+        """Examples of it that the cells of a family were trained on, mean over the seeds."""
+        return round(np.mean([len(each.train) for each in self.cell_splits(family).values()]))
 
     @property
     def n_test(self) -> int:
         """Examples of the test split, mean over the seeds."""
         return round(np.mean([len(split.test) for split in self.splits.values()]))
 
-    @cached_property
-    def sizes(self) -> tuple[int, int]:
-        """Sizes that tests over seeds must allow for, see `resampled_sizes`, means over seeds."""
-        sizes = [self.specification.resampled_sizes(split) for split in self.splits.values()]
-        n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
+    def sizes(self, *families: str) -> tuple[int, int]:
+        """Sizes that tests over seeds must allow for, see `resampled_sizes`, means over seeds.
+
+        Where families were trained on different shares, the smallest: the fewer to train on, the
+        more the tests allow for.
+        """
+        of_families = [
+            [self.specification.resampled_sizes(split) for split in self.cell_splits(name).values()]
+            for name in families
+        ]
+        n_train, n_test = np.mean(of_families, axis=1).min(axis=0).round().astype(int).tolist()
         return n_train, n_test
 
     @property
@@ -212,12 +227,8 @@ class Evaluation:
         if self.test_blocks is not None:
             over_seeds = [np.mean(by_seed, axis=0) for by_seed in values]
             return stimulus_tests(np.stack(over_seeds, axis=1), self._n_blocks)
-        return [self._mean_over_seeds(by_seed) for by_seed in values]
-
-    def _mean_over_seeds(self, values: Sequence[np.ndarray]) -> TTest:
-        means = np.array([row.mean() for row in values])
-        smallest = variance_of_stimuli(values, *self.sizes)
-        return bounded(corrected_resampled_ttest(means, *self.sizes, smallest), (0.0, 1.0))
+        sizes = self.sizes(family)
+        return [_mean_over_seeds(by_seed, *sizes) for by_seed in values]
 
     @property
     def _n_blocks(self) -> int:
@@ -226,18 +237,20 @@ class Evaluation:
 
     def _pair_over_seeds(self, metric: str, first: str, second: str) -> Difference:
         pairs = zip(self.values(metric, first), self.values(metric, second), strict=True)
-        smallest = variance_of_stimuli([a - b for a, b in pairs], *self.sizes)
+        sizes = self.sizes(first, second)
+        smallest = variance_of_stimuli([a - b for a, b in pairs], *sizes)
         a, b = self.scores[first][metric], self.scores[second][metric]
         name = f"{first} vs {second}"
-        return difference_over_seeds(name, a, b, *self.sizes, smallest, bounds=SHARES)
+        return difference_over_seeds(name, a, b, *sizes, smallest, bounds=SHARES)
 
     def _chance_over_seeds(self, metric: str, family: str) -> Difference:
         values, a = self.values(metric, family), self.scores[family][metric]
+        sizes = self.sizes(family)
         guesses = [metric_values(metric, np.arange(1.0, len(row) + 1)) for row in values]
-        smallest = max(variance_of_stimuli(rows, *self.sizes) for rows in (values, guesses))
+        smallest = max(variance_of_stimuli(rows, *sizes) for rows in (values, guesses))
         chance = self.chance_by_seed[metric]
         name = f"{family} vs chance"
-        return difference_over_seeds(name, a, chance, *self.sizes, smallest, bounds=above(chance))
+        return difference_over_seeds(name, a, chance, *sizes, smallest, bounds=above(chance))
 
     def _pair_over_stimuli(self, metric: str, first: str, second: str) -> Difference:
         by_seed = paired_differences(self.scores[first][metric], self.scores[second][metric])
@@ -254,6 +267,12 @@ class Evaluation:
         p_permuted, own = pairing_test(if_own, self._n_blocks), if_own.diagonal()
         name = f"{family} vs chance"
         return difference_over_stimuli(name, by_seed, own - chance[0], self._n_blocks, p_permuted)
+
+
+def _mean_over_seeds(values: Sequence[np.ndarray], n_train: int, n_test: int) -> TTest:
+    means = np.array([row.mean() for row in values])
+    smallest = variance_of_stimuli(values, n_train, n_test)
+    return bounded(corrected_resampled_ttest(means, n_train, n_test, smallest), (0.0, 1.0))
 
 
 def take_up(ledger: Ledger) -> Search:
@@ -351,7 +370,7 @@ def evaluate_chosen(
         specification = configured(search.sweep.specification, configuration)
         for record in search.done(configuration):
             split = splits[record.seed]
-            check_split(ledger, record, split)
+            check_split(ledger, record, specification.cell_split(split, record.seed))
             found = held_out_retrieval(ledger, record, specification, pairs.select(split.test))
             retrievals.setdefault(family, []).append(found)
     return evaluation_of(search.sweep, chosen, splits, retrievals)
@@ -382,7 +401,7 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
     Args:
         ledger: The ledger of the sweep.
         record: The record of the cell.
-        split: The split that its seed gives today.
+        split: The split that its seed and its share of the training data give today.
 
     Raises:
         UserError: The rows differ, so that test examples may have been trained on.
@@ -394,9 +413,22 @@ def check_split(ledger: Ledger, record: Record, split: Split) -> None:
         )
 
 
-def splits_of(dataset: Data, sweep: Sweep) -> dict[int, Split]:
-    """The splits of a dataset by the seeds of a sweep."""
-    return {seed: dataset.split(sweep.specification.split, seed) for seed in sweep.seeds}
+def splits_of(
+    dataset: Data, sweep: Sweep, configuration: Configuration | None = None
+) -> dict[int, Split]:
+    """The splits of a dataset by the seeds of a sweep.
+
+    Args:
+        dataset: The dataset to divide.
+        sweep: The sweep whose seeds divide it.
+        configuration: The configuration whose cells' splits they are, with its share to train on;
+            None for the whole splits, which all configurations share.
+    """
+    splits = {seed: dataset.split(sweep.specification.split, seed) for seed in sweep.seeds}
+    if configuration is None:
+        return splits
+    specification = configured(sweep.specification, configuration)
+    return {seed: specification.cell_split(split, seed) for seed, split in splits.items()}
 
 
 def held_out_retrieval(

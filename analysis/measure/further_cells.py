@@ -15,6 +15,7 @@ from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Change, Search
+from ssense.engine.tasks.data_plan import check_shares
 from ssense.engine.view.progress import CellProgress
 from ssense.errors import UserError
 from ssense.training.loop import SELECTION_METRIC
@@ -57,10 +58,12 @@ def train_further(
         Its search, with a result for every cell.
 
     Raises:
-        UserError: A cell failed, or the storage can't be written to.
+        UserError: A cell failed, has too little to train on, or the storage can't be written to.
     """
     search = Search(sweep, Full(), (), records)
-    if search.left():
+    if missing := search.missing():
+        row, _ = missing[0]
+        check_shares(sweep, dataset_of(row.configuration))  # all are split alike
         _train(what, search, ledger, dataset_of, cpus, gpus)
     failed = search.failed()
     if failed:

@@ -91,14 +91,15 @@ def score_rows(result: SeedResult, split: str) -> list[dict[str, object]]:
         split: The kind of its splits.
     """
     evaluation = result.evaluation
-    splits = {SPLIT: split, N_TRAIN: evaluation.n_train, N_TEST: evaluation.n_test}
     return [
         {
             "protocol": result.name,
             "family": family,
             "seed": seed,
             **{name: values[i] for name, values in by_metric.items()},
-            **splits,
+            SPLIT: split,
+            N_TRAIN: evaluation.n_trained(family),
+            N_TEST: evaluation.n_test,
         }
         for family, by_metric in evaluation.scores.items()
         for i, seed in enumerate(evaluation.seeds)

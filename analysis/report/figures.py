@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.measure.inference import TTest
+from analysis.measure.learning_curve import LearningCurve
 from ssense.engine.core.cell import Configuration, Level, is_number
 from ssense.engine.core.matrix import Matrix
 from ssense.engine.view.matrix_figure import draw_matrix
@@ -294,6 +295,62 @@ def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
             frameon=False,
         )
     return figure
+
+
+def learning_curve_figure(curve: LearningCurve, chance: float, metric: str) -> Figure:
+    """Draw scores against the minutes trained on, and the curves that they support.
+
+    Args:
+        curve: Scores by seed and share, and the curves.
+        chance: What a random ranking reaches, as a fraction.
+        metric: Metric of the scores.
+    """
+    scale, title = _unit(metric)
+    minutes, scores = curve.minutes, scale * curve.scores
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+        axis = figure.subplots()
+        lines = axis.plot(
+            minutes.T, scores.T, color=GREY, alpha=0.6, linewidth=0.7, marker=".", markersize=3
+        )
+        lines[0].set_label("one seed")
+        axis.errorbar(
+            minutes.mean(axis=0),
+            scores.mean(axis=0),
+            scores.std(axis=0, ddof=1),
+            fmt="o",
+            capsize=3,
+            color=COLOURS[0],
+            label="mean ± sd over seeds",
+        )
+        _draw_curves(axis, curve, scale)
+        axis.axhline(scale * chance, color=GREY, linestyle="--", linewidth=1, label="chance")
+        axis.set_xlim(left=0)
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel("minutes of speech trained on")
+        axis.set_ylabel(f"test {title}")
+        handles, labels = axis.get_legend_handles_labels()
+        columns = len(labels) if len(labels) < 6 else 3
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
+    return figure
+
+
+def _draw_curves(axis: Axes, curve: LearningCurve, scale: int) -> None:
+    """Draw the supported curves as far as they are extrapolated, the best with its interval."""
+    if not curve.supported:
+        return
+    most, furthest = curve.most_minutes, curve.furthest_minutes
+    at = np.linspace(curve.minutes.mean(axis=0)[0], furthest, 200)
+    axis.axvspan(most, furthest, color=GREY, alpha=0.1, linewidth=0)
+    styles = zip(COLOURS[1:], ("-", (0, (4, 1.5)), (0, (1, 1))), strict=False)
+    for place, (each, (colour, style)) in enumerate(zip(curve.supported, styles, strict=False)):
+        values = scale * np.array([each.at(m) for m in at])
+        axis.plot(at, values[:, 0], color=colour, linestyle=style, label=each.name, zorder=2.5)
+        if place == 0:
+            axis.fill_between(
+                at, values[:, 1], values[:, 2], color=colour, alpha=0.25, lw=0, zorder=1.5
+            )
+    axis.set_xlim(right=furthest)
 
 
 def swept_fields(tried: Sequence[TriedConfiguration]) -> list[str]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from analysis.measure.evaluation import Evaluation, leading_family
+from analysis.measure.learning_curve import shares_of
 from analysis.measure.seed_results import FRESH_SEEDS, SeedResult
 from analysis.report.findings import verdict
+from analysis.report.learning_curve import CurveReport, curve_report
 from analysis.report.origin import Facts
 from analysis.report.page import Block, Picture
 from ssense.engine.core.record import Record
@@ -47,6 +52,14 @@ class TaskReport(ABC):
             standing: What the looks at the test say of it.
         """
         return standing
+
+    def spoken_s(self) -> np.ndarray | None:
+        """Spoken duration of each stimulus, `[N]` seconds, where stimuli are spoken.
+
+        Raises:
+            UserError: The folder of the shards is damaged.
+        """
+        return None
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Results as published, where they are of the same data."""
@@ -110,6 +123,18 @@ class Material:
         title = metric_title(evaluation.primary)
         metric = f"{title} at {FRESH_SEEDS}" if fresh else title
         return self.task.verdict(evaluation, metric, self.leader, fresh=fresh)
+
+    @cached_property
+    def curve(self) -> CurveReport | None:
+        """The learning curve, where the families differ in their share of the training data alone.
+
+        Raises:
+            UserError: The folder of the shards is damaged.
+        """
+        shares = shares_of(self.search.sweep)
+        if not shares or (spoken_s := self.task.spoken_s()) is None:
+            return None
+        return curve_report(shares, self.last.evaluation, spoken_s, self.records)
 
     @property
     def missing_note(self) -> list[str]:

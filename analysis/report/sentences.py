@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from analysis.control.scores import PRIMARY, control_rows
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.seed_results import FRESH_SEEDS, candidates
@@ -23,6 +25,8 @@ from analysis.report.origin import (
 from analysis.report.page import Block, Grid, Picture, Points, Words
 from ssense.choices import UNTRAINED
 from ssense.data.dataset import Dataset
+from ssense.data.paired import PairedStimuli
+from ssense.data.shards import read_sentences
 from ssense.data.splits import GAP_S
 from ssense.engine.core.cell import describe
 from ssense.engine.core.origin import RecordingOrigin
@@ -80,6 +84,8 @@ class SentenceReport(TaskReport):
         origin: Where its sentences come from.
         stimuli: The sentences of the dataset.
         controls: The controls as they were run last; None where they were not.
+        shards: Folder of the dataset's features, below the storage's shards.
+        paired: The sentences of the shards that the dataset has; None where it has all of them.
     """
 
     ledger: Ledger
@@ -87,6 +93,8 @@ class SentenceReport(TaskReport):
     origin: RecordingOrigin
     stimuli: Sequence[str]
     controls: KeptControls | None
+    shards: str
+    paired: PairedStimuli | None
 
     @classmethod
     def of(
@@ -103,6 +111,8 @@ class SentenceReport(TaskReport):
             origin=origin,
             stimuli=dataset.stimuli,
             controls=read_controls(ledger),
+            shards=origin.dataset(dataset.digest).shards,
+            paired=dataset.paired,
         )
 
     @property
@@ -120,6 +130,19 @@ class SentenceReport(TaskReport):
         """Say what fresh seeds leave open, and what the sentences were embedded by."""
         again = AGAIN if protocol == FRESH_SEEDS and self._split != "held-out" else ""
         return f"{again}{tower_words(self.origin)}"
+
+    def spoken_s(self) -> np.ndarray:
+        """Spoken duration of each sentence, from its first word's onset to its last one's offset.
+
+        Raises:
+            UserError: A shard is missing or damaged.
+        """
+        table = read_sentences(self.ledger.storage / "shards" / self.shards)
+        onset, offset = (np.array(table[name], np.float64) for name in ("onset_s", "offset_s"))
+        spoken_s = np.subtract(offset, onset)
+        if self.paired is None:
+            return spoken_s
+        return np.take(spoken_s, self.paired.rows_in(np.array(table["sentence_idx"])))
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Table 1 as published, where it is about the recording of the sweep; else nothing."""

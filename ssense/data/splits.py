@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,33 @@ def seeded_split(n: int, seed: int, fractions: tuple[float, float, float] = FRAC
     order = np.random.default_rng(seed).permutation(n)
     train, validation, test = np.split(order, [n_train, n_train + n_validation])
     return Split(train, validation, test)
+
+
+def training_share(split: Split, share: float, seed: int) -> Split:
+    """Keep a share of the training rows, drawn at random, and the other parts whole.
+
+    The draw depends on the seed and on the number of training rows alone, so that it is the same
+    for all that is compared, and the rows of a smaller share are among those of a larger one. It is
+    a random draw for every kind of split, also where training rows are in the order of time. Rows
+    keep their order: a share of 1 is the split as it was.
+
+    Args:
+        split: The split whose training rows are drawn from.
+        share: The share to keep, above 0 and up to 1; the number of rows is rounded.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: Fewer than two rows are left: a pair alone has no negatives.
+    """
+    n = len(split.train)
+    order = np.random.default_rng(seed).permutation(n)
+    kept = np.sort(order[: round(share * n)])
+    if len(kept) < 2:
+        raise ValueError(
+            f"a share of {share:g} leaves {len(kept)} of {n} to train on, and a batch needs 2 at "
+            "least: its negatives are its other pairs"
+        )
+    return replace(split, train=split.train[kept])
 
 
 def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:

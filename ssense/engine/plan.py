@@ -20,7 +20,7 @@ from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import fit_additive
 from ssense.engine.search.search import Search
-from ssense.engine.tasks.data_plan import DataPlan
+from ssense.engine.tasks.data_plan import DataPlan, with_shares
 from ssense.errors import UserError, counted
 from ssense.specification import configured, settings
 from ssense.training.loop import SELECTION_METRIC
@@ -44,6 +44,8 @@ class SweepPlan:
             besides.
         max_epochs: The most epochs that a cell trains, which the estimate goes by.
         parts: How many examples the first seed trains on, validates with and tests with.
+        fewest: How many examples it trains on in cells with the smallest share of them; None where
+            all cells have the same.
         kind: How a seed divides the examples.
         power: What the tests can show.
     """
@@ -59,6 +61,7 @@ class SweepPlan:
     probed: bool = False
     max_epochs: int
     parts: tuple[int, int, int]
+    fewest: int | None = None
     kind: str
     power: Power
 
@@ -105,7 +108,8 @@ class SweepPlan:
 
     def _split(self) -> str:
         train, validation, test = self.parts
-        return f"  split: {self.kind}; {train} to train, {validation} to validate, {test} to test"
+        shown = f"{train}" if self.fewest is None else f"{self.fewest} to {train}"
+        return f"  split: {self.kind}; {shown} to train, {validation} to validate, {test} to test"
 
 
 def plan_cells(search: Search, split: Split, *, runs_ahead: bool = False) -> SweepPlan:
@@ -122,6 +126,10 @@ def plan_cells(search: Search, split: Split, *, runs_ahead: bool = False) -> Swe
     whole = [record.timings["training"] for record in done if not record.resumed_after]
     spread = fit_additive(search.scores()).residual_sd if search.rows else math.nan
     counts = search.matrix().counts()
+    sweep = search.sweep
+    splits = [each.cell_split(split, sweep.seeds[0]) for each in with_shares(sweep)]
+    splits.sort(key=lambda each: len(each.train))
+    fewest, most = (len(each.train) for each in (splits[0], splits[-1]))
     return SweepPlan(
         to_run=search.left(),
         done=len(done),
@@ -131,10 +139,12 @@ def plan_cells(search: Search, split: Split, *, runs_ahead: bool = False) -> Swe
         ahead=counts["ahead"],
         runs_ahead=runs_ahead,
         seconds_per_cell=median(whole) if whole else None,
-        max_epochs=search.sweep.specification.training.max_epochs,
-        parts=(len(split.train), len(split.validation), len(split.test)),
-        kind=search.sweep.specification.split,
-        power=_power(search.sweep, split, math.sqrt(2) * spread if spread > 0 else None),
+        max_epochs=sweep.specification.training.max_epochs,
+        parts=(most, len(split.validation), len(split.test)),
+        fewest=fewest if fewest < most else None,
+        kind=sweep.specification.split,
+        # Of the smallest share: it has the fewest to allow for the overlap of splits by.
+        power=_power(sweep, splits[0], math.sqrt(2) * spread if spread > 0 else None),
     )
 
 

@@ -126,8 +126,8 @@ def train_again(ledger: Ledger, record: Record, dataset: Data, threads: int) -> 
         )
     reset_process(cell.seed, threads)
     pairs = dataset.on(_device(record))
-    split = dataset.split(specification.split, cell.seed)
     spec: Specification[Any, Any] = configured(specification, cell.configuration)
+    split = spec.cell_split(dataset.split(spec.split, cell.seed), cell.seed)
     try:
         return fit(pairs.select(split.train), pairs.select(split.validation), spec, cell.seed)
     except NonFiniteError as error:

@@ -31,7 +31,7 @@ from ssense.engine.records.provenance import check_versions, code_digest, code_v
 from ssense.engine.reproduce import reproduce_cell
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Change, Search
-from ssense.engine.tasks.data_plan import DataPlan
+from ssense.engine.tasks.data_plan import DataPlan, check_shares
 from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.progress import CellProgress
@@ -108,6 +108,7 @@ def run_sweep(sweep: Sweep, data: DataPlan, options: EngineOptions, budget: Budg
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     data = data.covering(sweep.specification, sweep.families)
     data.check_splits(sweep.specification.split, sweep.seeds)
+    check_shares(sweep, data)
     ledger = Ledger(data.storage / SWEEPS / sweep.name)
     if options.dry_run:
         kept = _kept_versions(ledger, options)

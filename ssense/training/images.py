@@ -121,6 +121,10 @@ class ImageSpec:
         """What the split depends on besides the dataset and the seed, as plain values."""
         return [self.split]
 
+    def cell_split(self, split: Split, seed: int) -> Split:  # noqa: ARG002 - as sentences have it
+        """The split of a seed as a cell has it: whole."""
+        return split
+
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
         """Responses to train on, and 0 for the test, because all seeds share it."""
         return len(split.train), 0

@@ -169,6 +169,14 @@ class Specification(Protocol[Model, Part]):
         """What the split depends on besides the dataset and the seed, as plain values."""
         ...
 
+    def cell_split(self, split: Split, seed: int) -> Split:
+        """The split of a seed as a cell has it: all of its training part, or a share.
+
+        Raises:
+            ValueError: The share leaves too few to train on.
+        """
+        ...
+
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
         """Examples that seeds draw again for training and test, see `splits.resampled_sizes`."""
         ...
@@ -259,13 +267,15 @@ def validation_metrics(epoch: Mapping[str, float]) -> dict[str, float]:
 class Stream(IntEnum):
     """Independent random streams of a seed, so that masks don't shift the order of batches.
 
-    NOISE is the global generator's in an epoch, for dropout and the like.
+    NOISE is the global generator's in an epoch, for dropout and the like; SHARE draws the part of
+    the training data that a cell has.
     """
 
     WEIGHTS = 1
     ORDER = 2
     MASKS = 3
     NOISE = 4
+    SHARE = 5
 
 
 def fit(

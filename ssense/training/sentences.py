@@ -12,7 +12,13 @@ from torch import Tensor
 from ssense.choices import Precision, SplitKind
 from ssense.data.dataset import Pairs
 from ssense.data.recordings.segments import SegmentSpec
-from ssense.data.splits import BLOCKS, Split, resampled_sizes, split_identity
+from ssense.data.splits import (
+    BLOCKS,
+    Split,
+    resampled_sizes,
+    split_identity,
+    training_share,
+)
 from ssense.model.encoders.attention import AttentionSpec
 from ssense.model.encoders.convolution import ConvolutionSpec
 from ssense.model.encoders.encoder import Encoder
@@ -27,11 +33,14 @@ from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.specification import require_positive
 from ssense.targets.text import TextSpec
-from ssense.training.loop import SELECTION_METRIC, Embeddings
+from ssense.training.loop import SELECTION_METRIC, Embeddings, Stream, stream_seed
 from ssense.training.optimiser import Adam
 
 AnyEncoderSpec = ResNetSpec | LinearSpec | ConvolutionSpec | AttentionSpec | OwnSpec
 """The encoders, by `kind`; see `ssense.model.encoders.encoder.EncoderSpec` for what they share."""
+
+SHARE = "training.share"
+"""The field of a learning curve, by its dotted name."""
 
 SPECTROGRAMS_PER_PASS = 2048  # of an evaluation at a time: enough to fill a GPU
 
@@ -49,9 +58,12 @@ class TrainingSpec:
             whole batch, in several passes; batch normalisation then sees a chunk at a time.
         precision: Precision of the encoder, see `Encoder`; the loss and Adam are float32
             in either.
+        share: Share of the training sentences to train on, above 0 and up to 1 (all of them),
+            drawn at random by the seed, see `splits.training_share`. An epoch of fewer sentences
+            has fewer steps. Validation and test are as without it.
 
     Raises:
-        ValueError: A value is not positive, or a batch has no negatives.
+        ValueError: A value is not positive, a share is above 1, or a batch has no negatives.
     """
 
     batch_size: int = 32
@@ -60,9 +72,14 @@ class TrainingSpec:
     max_epochs: int = 100
     chunk: int = 32
     precision: Precision = "float32"
+    share: float = 1.0
 
     def __post_init__(self) -> None:
-        require_positive(self, "batch_size", "learning_rate", "patience", "max_epochs", "chunk")
+        require_positive(
+            self, "batch_size", "learning_rate", "patience", "max_epochs", "chunk", "share"
+        )
+        if self.share > 1:
+            raise ValueError(f"share must be at most 1, got {self.share}")
         if self.batch_size == 1:
             raise ValueError(
                 "batch_size must be at least 2, got 1: negatives are the other pairs of a batch"
@@ -117,6 +134,14 @@ class SentenceSpec:
     def split_identity(self) -> list[Any]:
         """What the split depends on besides the sentences and the seed, as plain values."""
         return split_identity(self.split)
+
+    def cell_split(self, split: Split, seed: int) -> Split:
+        """The split of a seed as a cell has it, with its share of the training sentences.
+
+        Raises:
+            ValueError: The share leaves too few to train on.
+        """
+        return training_share(split, self.training.share, stream_seed(seed, Stream.SHARE))
 
     def resampled_sizes(self, split: Split) -> tuple[int, int]:
         """Sentences that seeds draw again for training and test, see `splits.resampled_sizes`."""

@@ -19,6 +19,7 @@ from ssense.data.splits import (
     seeded_split,
     split_identity,
     split_sentences,
+    training_share,
 )
 
 
@@ -272,6 +273,56 @@ def test_nearness_is_that_of_trying_every_pair(spans, others, gap):
         for start, stop in spans
     ]
     assert near(spans, others, gap).tolist() == brute
+
+
+# ---------------------------------------------------------------- a share of the training rows
+
+
+def in_time(n: int) -> Split:
+    return Split(np.arange(n), np.arange(n, n + 12), np.arange(n + 12, n + 24))
+
+
+@given(
+    n=st.integers(20, 400),
+    seed=st.integers(0, 2**64 - 1),
+    shares=st.tuples(st.floats(0.1, 1.0), st.floats(0.1, 1.0)),
+)
+def test_the_rows_of_a_smaller_share_are_among_those_of_a_larger_one(n, seed, shares):
+    split = in_time(n)
+    small, large = (training_share(split, share, seed) for share in sorted(shares))
+    assert set(small.train) <= set(large.train) <= set(split.train)
+    assert [len(small.train), len(large.train)] == [round(share * n) for share in sorted(shares)]
+    for part in (small, large):
+        assert len(set(part.train)) == len(part.train)
+        assert part.validation is split.validation
+        assert part.test is split.test
+
+
+@given(n=st.integers(2, 200), seed=st.integers(0, 2**32))
+def test_a_share_of_one_is_the_split_as_it_was(n, seed):
+    split = seeded_split(n + 10, seed)
+    assert np.array_equal(training_share(split, 1.0, seed).train, split.train)
+
+
+def test_the_draw_depends_on_seed_and_number_alone():
+    """So that configurations and kinds of split keep the same places of their training rows."""
+    split, others = in_time(90), Split(*(5 * part for part in parts(in_time(90))))
+    places = training_share(split, 0.3, 7).train
+    assert np.array_equal(training_share(others, 0.3, 7).train, 5 * places)
+    assert not np.array_equal(training_share(split, 0.3, 8).train, places)
+
+
+def test_every_training_row_is_as_likely_to_be_kept_wherever_it_stands():
+    n, seeds = 50, 2000
+    kept = (training_share(in_time(n), 0.2, seed).train for seed in range(seeds))
+    counts = sum(np.bincount(rows, minlength=n) for rows in kept)
+    assert abs(counts - seeds * 0.2).max() < 4.5 * (seeds * 0.2 * 0.8) ** 0.5
+
+
+def test_a_share_that_leaves_no_negatives_is_refused():
+    assert len(training_share(in_time(20), 0.1, 0).train) == 2
+    with pytest.raises(ValueError, match=r"a share of 0\.05 leaves 1 of 20 to train on"):
+        training_share(in_time(20), 0.05, 0)
 
 
 @pytest.mark.parametrize("kind", ["grouped", "blocked", "held-out"])

@@ -12,13 +12,16 @@ from ssense.engine.core.cell import Cell
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.power import Power
 from ssense.engine.core.record import Record
-from ssense.engine.core.sweep import Family
+from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.plan import SweepPlan, other_sweeps, plan_cells, show_sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.search.race import Full, Race
 from ssense.engine.search.search import Search
+from ssense.engine.tasks.data_plan import check_shares
+from ssense.errors import UserError
 from ssense.specification import configured
+from ssense.training.sentences import SHARE
 
 SPLIT = Split(np.arange(18), np.arange(18, 24), np.arange(24, 30))
 TWO = Family(name="electrode", levels={"masking.electrode": (0.25, 0.5)})
@@ -116,6 +119,26 @@ def test_the_plan_of_a_sweep_knows_what_its_seeds_share(sweep):
     held_out = Search(dataclasses.replace(sweep, specification=training), Full())
     power = plan_cells(held_out, SPLIT).power
     assert (power.sizes, power.shared_test) == ((18, 0), (6, 20))
+
+
+def shares(sweep: Sweep, *levels: float) -> Sweep:
+    curve = (Family(name=f"{level:.0%}", levels={SHARE: (level,)}) for level in levels)
+    return dataclasses.replace(sweep, families=tuple(curve), configurations=1)
+
+
+def test_a_plan_of_several_shares_says_the_fewest_and_has_the_power_of_them(sweep):
+    plan = plan_cells(Search(shares(sweep, 0.25, 0.5, 1.0), Full()), SPLIT)
+    assert plan._split() == "  split: random; 4 to 18 to train, 6 to validate, 6 to test"
+    assert plan.power.sizes == (4, 6)
+    half = plan_cells(Search(shares(sweep, 0.5), Full()), SPLIT)
+    assert half._split() == "  split: random; 9 to train, 6 to validate, 6 to test"
+
+
+def test_a_share_that_leaves_a_cell_no_negatives_is_one_line(sweep, dataset):
+    check_shares(shares(sweep, 0.1, 1.0), dataset)  # 2 of 18
+    message = r"training\.share, at seed 0: a share of 0\.05 leaves 1 of 18 .* Give larger shares"
+    with pytest.raises(UserError, match=message):
+        check_shares(shares(sweep, 0.05, 1.0), dataset)
 
 
 def test_before_any_cell_is_done_the_plan_begins_with_what_a_probe_says_of_this_machine():

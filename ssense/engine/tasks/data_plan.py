@@ -10,8 +10,12 @@ from upath import UPath
 
 from ssense.cli.screen import say
 from ssense.engine.core.origin import Origin
-from ssense.engine.core.sweep import Family
+from ssense.engine.core.sweep import Family, Sweep
+from ssense.errors import UserError
+from ssense.specification import configured
 from ssense.training.loop import SELECTION_RANK, Examples, Splittable
+from ssense.training.sentences import SHARE
+from ssense.training.tasks import TaskSpec
 
 
 class DataPlan(Splittable, Protocol):
@@ -102,6 +106,35 @@ def say_other_code(made: Mapping[UPath, str], now: str) -> None:
             "  computed by another version of the code. If it computes otherwise now, delete "
             f"{', '.join(others)}."
         )
+
+
+def with_shares(sweep: Sweep) -> list[TaskSpec]:
+    """The specification of a sweep with each share of the training data that its cells have."""
+    shares = {share: None for each in sweep.families for share in each.levels.get(SHARE, (None,))}
+    changes = ({} if share is None else {SHARE: share} for share in shares)
+    return [configured(sweep.specification, change) for change in changes]
+
+
+def check_shares(sweep: Sweep, data: Splittable) -> None:
+    """Refuse a share of the training data that leaves a cell too little to train on.
+
+    Args:
+        sweep: The sweep whose cells are to be trained.
+        data: The data that its seeds divide.
+
+    Raises:
+        UserError: A share leaves too few at a seed; the message has both, and their number.
+    """
+    specifications = with_shares(sweep)
+    for seed in sweep.seeds:
+        split = data.split(sweep.specification.split, seed)
+        for specification in specifications:
+            try:
+                specification.cell_split(split, seed)
+            except ValueError as error:
+                raise UserError(
+                    f"{SHARE}, at seed {seed}: {error}. Give larger shares, or a longer recording."
+                ) from error
 
 
 def first_poor_split(data: Splittable, kind: str, seeds: Iterable[int]) -> tuple[int, int] | None:

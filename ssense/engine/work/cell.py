@@ -129,7 +129,8 @@ def run_cell(
         UserError: The storage can't be written to.
     """
     start = time.perf_counter()
-    split = dataset.split(specification.split, cell.seed)
+    spec: Specification[Any, Any] = configured(specification, cell.configuration)
+    split = spec.cell_split(dataset.split(spec.split, cell.seed), cell.seed)
     facts = _facts(cell, dataset, specification, split, pairs.device)
     checkpoint = _checkpoint_file(ledger, facts)
     left_off, earlier = checkpoint.load(), ledger.record(facts["signature"])
@@ -138,7 +139,6 @@ def run_cell(
         "resumed_after": len(left_off.history) if left_off else 0,
         "checkpoint_refused": checkpoint.refused,
     }
-    spec: Specification[Any, Any] = configured(specification, cell.configuration)
     weights = None
     try:
         trained = fit(

@@ -18,6 +18,7 @@ from analysis.measure.seed_results import (
     value_rows,
 )
 from ssense.retrieval import METRICS, chance_metrics
+from ssense.training.sentences import SHARE
 
 N, J = 292, np.arange(10)
 
@@ -68,6 +69,23 @@ def test_comparisons_are_paired_corrected_and_adjusted(evaluation):
     assert rows[2]["p, Holm"] == rows[2]["p"]  # the only comparison of two families
     low, high = 100 * chance.corrected.low, 100 * chance.corrected.high
     assert rows[1]["95 % interval"] == f"{low:.2f} to {high:.2f}"
+
+
+def test_tests_allow_for_the_fewest_that_one_of_a_pair_was_trained_on(evaluation):
+    """Splits overlap by more where fewer are trained on: n_test / n_train of the smaller part."""
+    shares = {"no masking": {SHARE: 0.25}, "electrode": {}}
+    *chances, pair = replace(evaluation, chosen=shares).comparisons("recall@10")
+    _, _, before = evaluation.comparisons("recall@10")
+    few, many = (math.sqrt(1 / 10 + N / n_train) for n_train in (218, 872))
+    assert pair.corrected.error == pytest.approx(before.corrected.error * few / many)
+    found = [c.corrected.error for c in chances]
+    alone = [c.corrected.error for c in evaluation.comparisons("recall@10")[:2]]
+    assert found == pytest.approx([alone[0] * few / many, alone[1]])
+    result = SeedResult(
+        name="s", evaluation=replace(evaluation, chosen=shares), look="", caption=""
+    )
+    sizes = {row["family"]: row["n_train"] for row in score_rows(result, "random")}
+    assert sizes == {"no masking": 218, "electrode": 872}
 
 
 def test_number_tables_keep_every_score(evaluation):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from upath import UPath
@@ -11,6 +13,8 @@ from analysis.measure.seed_results import FRESH_SEEDS, SEARCH_SEEDS, caption, ta
 from analysis.report.sentences import SentenceReport
 from ssense.choices import SplitKind
 from ssense.data.dataset import Dataset
+from ssense.data.paired import PairedStimuli
+from ssense.data.shards import Manifest, write_shard
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.description import Description
@@ -103,3 +107,27 @@ def test_the_caption_of_fresh_seeds_says_what_the_search_has_seen(tmp_path, eval
     )
     assert limit not in search
     assert (limit in fresh) == (split != "held-out")
+
+
+@pytest.mark.parametrize("kept", [None, [9, 4]])
+def test_spoken_durations_are_those_of_the_sentences_that_the_dataset_has(tmp_path, kept):
+    numbers, onset, offset = [4, 7, 9], [1.0, 3.0, 8.0], [1.5, 4.0, 10.0]
+    shards = UPath(tmp_path) / "shards" / "0123"
+    columns = {
+        "text": ["a", "b", "c"],
+        "start": [0, 1, 2],
+        "stop": [1, 2, 3],
+        "sentence_idx": numbers,
+        "onset_s": onset,
+        "offset_s": offset,
+    }
+    shard = write_shard(shards / "part-00000.parquet", "0123", columns, np.zeros((3, 1, 1, 1)))
+    Manifest(
+        digest="0123", origin={}, settings={}, sources={}, sampling_rate_hz=512.0,
+        electrodes=("a",), dropped={}, shards=[shard],
+    ).write(shards)  # fmt: skip
+    report = report_on(UPath(tmp_path) / "sweeps" / "a")
+    if kept is not None:
+        paired = PairedStimuli(np.array(kept), np.zeros(2, int), np.zeros((2, 2)))
+        report = dataclasses.replace(report, paired=paired)
+    assert report.spoken_s().tolist() == ([0.5, 1.0, 2.0] if kept is None else [2.0, 0.5])

@@ -10,7 +10,7 @@ from ssense.engine.core.cell import Cell, describe, signature
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.model.masking import Masking
 from ssense.specification import configured
-from ssense.training.sentences import SentenceSpec, TrainingSpec
+from ssense.training.sentences import SHARE, SentenceSpec, TrainingSpec
 
 SPEC = SentenceSpec(encoder=ResNetSpec(weights="random"))
 CELL = Cell({"masking.electrode": 0.25}, seed=3)
@@ -58,6 +58,20 @@ def test_signature_names_everything_that_changes_the_result():
         signature(CELL, SPEC, "another dataset"),
     ]
     assert len(set(signatures)) == len(signatures)
+
+
+def test_a_share_of_the_training_data_counts_unless_it_is_all_of_it():
+    whole = signature(Cell({}, seed=3), SPEC, "dataset")
+    assert {signature(Cell({SHARE: share}, seed=3), SPEC, "dataset") for share in (1.0, 1)} == {
+        whole
+    }
+    assert signature(Cell({SHARE: 0.5}, seed=3), SPEC, "dataset") != whole
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_outside_its_range_is_refused(share):
+    with pytest.raises(ValueError, match=rf"share must be .*, got {share}"):
+        configured(SPEC, {SHARE: share})
 
 
 def test_signature_looks_at_values_not_at_how_they_are_given():

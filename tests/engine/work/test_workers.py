@@ -17,6 +17,7 @@ from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.records.provenance import split_digest
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.work.cell import run_cell
@@ -25,6 +26,8 @@ from ssense.engine.work.workers import Resources, train_cells
 from ssense.errors import UserError
 from ssense.model.encoders.spectrogram_encoder import Precision
 from ssense.specification import configured
+from ssense.training.loop import fit
+from ssense.training.sentences import SHARE
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -145,6 +148,32 @@ def test_a_cell_that_fails_is_recorded_with_its_reason_and_the_others_go_on(
     failed = next(record for record in records if not record.done)
     assert failed.reason == "the training loss became nan"
     assert ledger.records()[failed.signature] == failed
+
+
+def test_a_cell_with_a_share_of_the_training_data_sees_no_other_rows_of_it(
+    sweep, dataset, tmp_path
+):
+    """Whatever the other rows hold: here nothing that anyone could train on."""
+    cell, split = Cell({SHARE: 0.4}, seed=0), seeded_split(len(dataset), 0)
+    spec = configured(sweep.specification, cell.configuration)
+    part = spec.cell_split(split, cell.seed)
+    spoilt = dataset.spectrograms.copy()
+    spoilt[np.setdiff1d(split.train, part.train)] = np.nan
+    spoilt[split.test] = np.nan
+    records = []
+    for name, data in (
+        ("whole", dataset),
+        ("spoilt", dataclasses.replace(dataset, spectrograms=spoilt)),
+    ):
+        pairs = data.on(torch.device("cpu"))
+        ledger = Ledger(UPath(tmp_path / name))
+        records.append(run_cell(cell, data, pairs, sweep.specification, ledger))
+    clean, other = records
+    assert clean.history == other.history
+    assert clean.sizes == {"train": 7, "validation": 6, "test": 6}
+    assert clean.split_digest == split_digest(part) != split_digest(split)
+    trained = fit(pairs.select(part.train), pairs.select(part.validation), spec, cell.seed)
+    assert trained.history == clean.history
 
 
 def test_a_cell_that_diverges_in_its_last_step_fails_like_any_other(sweep, dataset, tmp_path):
