@@ -51,7 +51,7 @@ from ssense.specification import configured, walk
 from ssense.training.sentences import SentenceSpec
 from ssense.training.tasks import TaskSpec
 
-TENSORS = ("text", "features", "pixels", "responses")
+TENSORS = ("text", "features", "pixels", "responses", "stimuli")
 """Folders of a storage that hold a tensor in each file."""
 
 

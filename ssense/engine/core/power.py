@@ -61,11 +61,13 @@ class Power:
                 ]
             return self._of_stimuli(stimuli, min(blocks, stimuli))
         own = self._detectable(self.seeds)
+        seeds = counted(self.seeds, "seed shows", "seeds show")
         shown = [
-            f"{counted(self.seeds, 'seed shows', 'seeds show')} differences from "
-            f"{self._amount(own)} {self._unit()}"
+            f"{seeds} no difference that can be ({self._amount(own)} points)"
+            if self._is_beyond(own)
+            else f"{seeds} differences from {self._amount(own)} {self._unit()}"
         ]
-        more = (n for n in SEEDS if n > self.seeds)
+        more = (n for n in SEEDS if n > self.seeds and not self._is_beyond(self._detectable(n)))
         shown += [f"{n} seeds from {self._amount(self._detectable(n))}" for n in more]
         power = f"  power: {', '.join(shown)} (80 %, corrected test{self._holm()})"
         return [power, *self._of_two_seeds(), self._advice(own)]
@@ -120,6 +122,10 @@ class Power:
 
     def _detectable(self, n_seeds: int) -> float:
         return smallest_detectable_effect(n_seeds, *self.sizes, self.comparisons)
+
+    def _is_beyond(self, effect: float) -> bool:
+        """Whether an effect is larger than a difference of two shares can be."""
+        return self.noise is not None and effect * self.noise > 1
 
     def _amount(self, effect: float) -> str:
         return f"{effect:.1f}" if self.noise is None else f"{100 * effect * self.noise:.1f}"

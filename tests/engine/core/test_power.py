@@ -182,3 +182,15 @@ def test_ranks_need_as_many_pairs_as_their_smallest_p_says():
             <= comparisons * smallest_rank_p(needed - 1)
         )
         assert "needed" not in rank_words(needed, "pairs", comparisons)
+
+
+def test_a_difference_that_no_two_shares_have_is_not_promised():
+    power = Power(
+        seeds=3, sizes=(60, 20), comparisons=10, noise=0.2, metric="recall@10", shared_test=None
+    )
+    effects = [100 * 0.2 * smallest_detectable_effect(n, 60, 20, 10) for n in (3, 10)]
+    assert effects[0] > 100 > effects[1]
+    (line, *_) = power.lines()
+    assert (
+        f"3 seeds show no difference that can be ({effects[0]:.1f} points), 10 seeds from" in line
+    )
