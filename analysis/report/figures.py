@@ -65,6 +65,7 @@ _SILENT = {
 
 WIDTH = 7.0  # inches
 _RANK_BINS = 20
+_MOST_UPRIGHT, _PANEL_CHARACTERS = 5, 46  # names beside each other below half of a figure
 _DECADES = 100
 """Levels that span more than this ratio stand on a logarithmic axis."""
 
@@ -528,7 +529,11 @@ def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, met
         label = "mean ± sd over seeds" if place == 0 else None
         axis.errorbar(place, row.mean(), spread, fmt="o", capsize=3, color=colour, label=label)
     axis.axhline(scale * chance, color=GREY, linestyle="--", linewidth=1, label="chance")
-    axis.set_xticks(places, [textwrap.fill(family, 12) for family in scores])
+    if len(scores) > _MOST_UPRIGHT:
+        axis.set_xticks(places, list(scores), rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        width = min(12, _PANEL_CHARACTERS // len(scores))
+        axis.set_xticks(places, [textwrap.fill(family, width) for family in scores])
     axis.set_xlim(-0.4, len(scores) - 0.6)
     axis.set_ylim(bottom=0)
     axis.set_ylabel(f"test {title}")

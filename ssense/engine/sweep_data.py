@@ -19,10 +19,12 @@ class SweepData:
     """The datasets of a sweep, each loaded when it is asked for.
 
     Attributes:
+        name: Name of the sweep's folder.
         sweep: The sweep.
         kept: Its data, as far as the storage still has them.
     """
 
+    name: str
     sweep: Sweep
     kept: KeptData
     _held: dict[str, TaskData] = field(default_factory=dict, init=False)
@@ -38,7 +40,7 @@ class SweepData:
             data = self.kept.load(wanted)
             if data.digest != wanted:
                 raise UserError(
-                    f"the dataset of {self.sweep.name} was {wanted}, now it is {data.digest}: "
+                    f"the dataset of {self.name} was {wanted}, now it is {data.digest}: "
                     f"{self.kept.parts(wanted)} have changed. Restore them."
                 )
             while len(self._held) >= _HELD:
@@ -54,7 +56,8 @@ def sweep_data(ledger: Ledger) -> SweepData:
         UserError: The sweep's description can't be read.
     """
     description = ledger.description()
-    return SweepData(description.sweep, kept_data(description.origin, ledger.storage))
+    kept = kept_data(description.origin, ledger.storage)
+    return SweepData(ledger.folder.name, description.sweep, kept)
 
 
 def sweep_dataset(ledger: Ledger, configuration: Configuration | None = None) -> TaskData:

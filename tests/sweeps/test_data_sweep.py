@@ -1,0 +1,84 @@
+"""A sweep over choices of the data from its plan to its report, on a running Ray."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from analysis import evaluate
+from analysis.options import EvaluationOptions
+from analysis.verify import find_faults
+from ssense.data.synthetic.spec import SyntheticSpec
+from ssense.engine.records.find import find_ledger
+from ssense.engine.reproduce import reproduce_cell
+from ssense.engine.run import run
+from ssense.engine.tasks.recording_options import RecordingOptions
+from ssense.files.storage import open_storage
+
+LEVELS = (0.5, 1.5, 2.0, 3.0)
+SIZE = SyntheticSpec(sentences=90, electrodes=5, sampling_rate=256)
+
+
+def define(data, options):
+    families = {
+        "as published": {},
+        "context": {"data.context_after_s": LEVELS},
+        "reference": {"data.reference": ("none",), "encoder": ("linear", "convolution")},
+    }
+    return options.sweep("data", data, families)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_datasets_are_made_as_cells_ask_for_them_and_named_in_the_report(tmp_path, capsys):
+    given = {
+        "storage": str(tmp_path),
+        "synthetic": SIZE,
+        "encoder": "linear",
+        "configurations": 2,
+        "seeds": (0, 1),
+        "max_epochs": 1,
+        "yes": True,
+    }
+    storage = open_storage(str(tmp_path))
+    assert run(define, RecordingOptions(**given, budget_cells=3)) == []
+    interrupted = find_ledger(storage).records()
+    assert len(interrupted) == 3
+    assert run(define, RecordingOptions(**given)) == [find_ledger(storage).folder.name]
+    ledger = find_ledger(storage)
+    records, sweep = ledger.records(), ledger.description().sweep
+    for name, record in interrupted.items():
+        assert records[name].finished_at == record.finished_at
+    for record in records.values():
+        assert record.dataset_digest == sweep.dataset_of(record.configuration)
+
+    # Two of four contexts were tried, and the features of no other were made.
+    tried = {record.configuration.get("data.context_after_s") for record in records.values()}
+    assert len(sweep.all_datasets()) == 6
+    assert len({record.dataset_digest for record in records.values()}) == 4
+    made = {path.name for path in (storage / "shards").iterdir()}
+    asked = {
+        o.shards
+        for o in ledger.description().origin.datasets
+        if o.digest in {record.dataset_digest for record in records.values()}
+    }
+    assert made == asked
+    said = capsys.readouterr().out
+    assert "6 datasets of the same " in said
+    assert said.count("Spectrograms: ") >= 4
+    assert tried < {None, *LEVELS}
+
+    # A seed draws the same sentences for every configuration.
+    by_seed = {(record.seed, record.split_digest) for record in records.values()}
+    assert len(by_seed) == 2
+    assert reproduce_cell(storage, "none, convolution, seed 1", 1).exact
+    assert list(find_faults(storage, Counter())) == []
+
+    evaluate.main(EvaluationOptions(storage=str(tmp_path)))
+    page = (ledger.folder / "evaluation" / "report.html").read_text()
+    for family in sweep.families:
+        assert f"Data of {family.name}" in page
+    digests = re.findall(r"dataset ([0-9a-f]{16})", page)
+    assert len(set(digests)) == 3
+    assert {*digests} < {record.dataset_digest for record in records.values()}
