@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import logging
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +44,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     Raises:
         UserError: The model is unknown or its weights can't be loaded.
     """
-    import open_clip
-
+    open_clip = the_open_clip()
     check_weights(model, weights, what)
     file = weights_file(weights)
     pretrained = None if file or weights == UNTRAINED else weights
@@ -69,15 +71,23 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     return clip.eval().requires_grad_(False)
 
 
+def the_open_clip() -> Any:
+    """The module open_clip, which takes seconds to import, with our own models among its own."""
+    import open_clip
+
+    open_clip.add_model_config(_TOWERS)
+    return open_clip
+
+
 def model_config(model: str) -> dict[str, Any]:
     """Return the configuration that open_clip has of a model.
 
     Raises:
         UserError: There is no model of that name in open_clip.
     """
-    import open_clip
-
-    open_clip.add_model_config(_TOWERS)
+    if (on_disk := _config_on_disk(model)) is not None:
+        return on_disk
+    open_clip = the_open_clip()
     config: dict[str, Any] | None = open_clip.get_model_config(model)
     if config is None:
         known = _similar(model, open_clip.list_models())
@@ -86,6 +96,21 @@ def model_config(model: str) -> dict[str, Any]:
             "See open_clip.list_models()."
         )
     return config
+
+
+def _config_on_disk(model: str) -> dict[str, Any] | None:
+    """The configuration of a model in a file of ours or of open_clip, which takes long to import.
+
+    None where there is no such file: a model may be known to open_clip in other ways.
+    """
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.origin is None or not re.fullmatch(r"[\w.+-]+", model):
+        return None
+    for folder in (_TOWERS, Path(package.origin).parent / "model_configs"):
+        if (path := folder / f"{model}.json").is_file():
+            config: dict[str, Any] = json.loads(path.read_text())
+            return config
+    return None
 
 
 def embedding_dimensions(model: str) -> int:
@@ -111,8 +136,7 @@ def check_weights(model: str, weights: str, what: str) -> None:
     """
     if weights == UNTRAINED or weights_file(weights) is not None:
         return
-    import open_clip
-
+    open_clip = the_open_clip()
     model_config(model)
     if open_clip.is_pretrained_cfg(model, weights):
         return
@@ -136,8 +160,7 @@ def check_file(model: str, weights: str, what: str) -> None:
     Raises:
         UserError: The file can't be read, or is another model's.
     """
-    import open_clip
-
+    open_clip = the_open_clip()
     file = weights_file(weights)
     if file is None:
         return

@@ -21,6 +21,7 @@ from ssense.targets.clip import (
     frozen_clip,
     model_config,
     read_embeddings,
+    the_open_clip,
     write_embeddings,
 )
 
@@ -155,8 +156,7 @@ def _tokens(sentences: Sequence[str], model: str) -> Tensor:
     A tokeniser with room for one token more finds what is cut off: its last token differs.
     """
     model_config(model)  # raises where there is no such model
-    import open_clip
-
+    open_clip = the_open_clip()
     try:
         tokenise = open_clip.get_tokenizer(model)
         tokens = tokenise(list(sentences))
@@ -179,8 +179,7 @@ def embed_sentences(sentences: Sequence[str], spec: TextSpec) -> Tensor:
     Raises:
         UserError: The model is unknown or its weights can't be loaded.
     """
-    import open_clip
-
+    open_clip = the_open_clip()
     distinct = list(dict.fromkeys(sentences))
     tower = _text_tower(spec)
     tokens = open_clip.get_tokenizer(spec.model)(distinct)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from upath import UPath
 
+from ssense.choices import SMALL_VIT
 from ssense.errors import UserError
 from ssense.targets import text
-from ssense.targets.clip import frozen_clip
+from ssense.targets.clip import frozen_clip, model_config, the_open_clip
 from ssense.targets.text import (
     TextSpec,
     cached_embeddings,
@@ -373,3 +376,21 @@ def test_failing_to_embed_leaves_no_cache(tmp_path):
     with pytest.raises(UserError):
         cached_embeddings(SENTENCES, TextSpec(model="no-such-model"), UPath(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_configuration_on_disk_is_the_one_that_open_clip_has():
+    ours = the_open_clip()
+    for model in ("ViT-B-32-quickgelu", "RN50-quickgelu", "ViT-L-14", SMALL_VIT):
+        assert model_config(model) == ours.get_model_config(model)
+
+
+def test_dimensions_are_known_without_importing_open_clip():
+    script = (
+        "import sys; from ssense.targets.text import TextSpec, text_dimensions;"
+        "print(text_dimensions(TextSpec()), text_dimensions(TextSpec(layer=3)));"
+        "print('open_clip' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["512", "512", "False"]
