@@ -197,7 +197,7 @@ def _one_dataset_faults(ledger: Ledger, origin: DatasetOrigin) -> Iterator[str]:
             paired = read_paired(ledger.storage, origin.paired)
             rows = paired.rows_in(np.array(table["sentence_idx"])).tolist()
             sentences = tuple(sentences[row] for row in rows)
-        found = dataset_digest(folder.name, sentences, spec, origin.paired)
+        found = dataset_digest(folder.name, sentences, spec, origin.paired, origin.electrodes)
         if found != wanted:
             yield (
                 f"{folder} holds other sentences than {ledger.folder.name} was planned on (dataset "

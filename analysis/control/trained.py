@@ -263,6 +263,6 @@ def _other_data(
         kind,
         None if is_local(source) else source,
     )
-    if dataset.paired is None or control.window_s:  # other windows are of other sentences
-        return plan
-    return replace(plan, paired=dataset.paired)
+    # Other windows are of other sentences.
+    paired = None if control.window_s else dataset.paired
+    return replace(plan, paired=paired, electrodes=own.electrodes)

@@ -101,7 +101,7 @@ def data_facts(
     folders = ledger.storage / "shards"
     first = next(iter(used.values()))
     if len({each.digest for each in used.values()}) == 1:
-        electrodes = read_manifest(folders / first.shards).electrodes
+        electrodes = first.electrodes or read_manifest(folders / first.shards).electrodes
         of_data = [
             ("Text tower", first.tower),
             ("Electrodes", f"{len(electrodes)}: {', '.join(electrodes)}"),
@@ -119,7 +119,7 @@ def data_facts(
 
 
 def _dataset_in_words(folders: UPath, origin: DatasetOrigin) -> str:
-    electrodes = read_manifest(folders / origin.shards).electrodes
+    electrodes = origin.electrodes or read_manifest(folders / origin.shards).electrodes
     changes = describe(origin.changes) if origin.changes else "as specified"
     return (
         f"{changes}; {counted(len(electrodes), 'electrode')}: {', '.join(electrodes)}; "

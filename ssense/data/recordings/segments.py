@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,8 @@ _CHOICES = {
     "electrodes": Electrodes,
     "reference": Reference,
 }
+
+ALL = "all"
 
 NO_WORD = "no aligned word"
 NO_TEXT = "no text"
@@ -95,6 +98,9 @@ class SegmentSpec:
             neighbours on the shaft. "bipolar": the next contact on the shaft. "shaft-average": the
             mean of the contacts of its shaft or grid. "average": the mean of all contacts. "none":
             nothing. Contacts for which there is no such other are left out.
+        subset: Electrodes that an encoder is given, of those that have the reference. "all"
+            (default), or names separated by commas; "*" stands for any letters, so that "LA*" is a
+            shaft. Features are made of each electrode by itself: all subsets share them.
         line_hz: Frequency of the mains in Hz, above 0, removed with its multiples up to
             `notch_highest_hz`; default 60. None leaves it in.
         notch_highest_hz: Highest multiple of `line_hz` that is removed, in Hz, at least `line_hz`;
@@ -120,6 +126,7 @@ class SegmentSpec:
     overflow: Overflow = "error"
     electrodes: Electrodes = "clean"
     reference: Reference = "laplacian"
+    subset: str = ALL
     line_hz: float | None = 60.0
     notch_highest_hz: float = 360.0
     notch_quality: float = 30.0
@@ -144,6 +151,10 @@ class SegmentSpec:
                     f"{name} must be at most {LONGEST_S:g} s, the longest recording, got "
                     f"{getattr(self, name)!r}."
                 )
+        if not all(map(str.strip, self.subset.split(","))):
+            raise ValueError(
+                f"subset must be {ALL} or names with a comma between them, got {self.subset!r}."
+            )
         if self.line_hz is not None and self.line_hz > self.notch_highest_hz:
             raise ValueError(
                 f"notch_highest_hz must be at least line_hz, {self.line_hz:g}, got "
@@ -205,6 +216,30 @@ class SegmentSpec:
         """Samples of context before and after a sentence."""
         rate_hz = self.sampling_rate_hz(recording)
         return round(self.context_before_s * rate_hz), round(self.context_after_s * rate_hz)
+
+
+def electrodes_of(subset: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The electrodes that a subset names, in their order.
+
+    Args:
+        subset: See `SegmentSpec.subset`.
+        names: Names of the electrodes that there are.
+
+    Raises:
+        ValueError: A name of the subset is that of none.
+    """
+    if subset == ALL:
+        return tuple(names)
+    meant = [
+        {name for name in names if fnmatchcase(name, each)}
+        for each in map(str.strip, subset.split(","))
+    ]
+    if unmet := [each for each, found in zip(subset.split(","), meant, strict=True) if not found]:
+        raise ValueError(
+            f"subset names {unmet[0].strip()}, and no electrode is called so. There are: "
+            f"{listing(names)}"
+        )
+    return tuple(name for name in names if name in set().union(*meant))
 
 
 _FORMERLY = {"clean-laplacian": "laplacian", "clean": "none", "all": "none"}

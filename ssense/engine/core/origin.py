@@ -29,6 +29,7 @@ class DatasetOrigin:
         text: The frozen tower that embeds the sentences.
         paired: Digest of the sentences that all datasets of the sweep have; empty where they are
             all that the shards hold.
+        electrodes: Names of its electrodes, where they are not all that the shards hold.
     """
 
     digest: str
@@ -36,6 +37,7 @@ class DatasetOrigin:
     shards: str
     text: TextSpec
     paired: str = ""
+    electrodes: tuple[str, ...] = ()
 
     @property
     def tower(self) -> str:
@@ -54,7 +56,9 @@ class RecordingOrigin:
         recording: Where the recording was, for controls that need its signals; the shards say
             which it was.
         text: The frozen tower that embeds the sentences.
-        paired: As for `DatasetOrigin`, of the dataset of the specification.
+        paired: Digest of the sentences that the dataset of the specification has; empty where they
+            are all that its shards hold.
+        electrodes: Names of its electrodes, where they are not all that its shards hold.
         datasets: Every dataset that configurations ask for; none where all cells share that of the
             specification.
     """
@@ -65,6 +69,7 @@ class RecordingOrigin:
     recording: str
     text: TextSpec = field(default_factory=TextSpec)
     paired: str = ""
+    electrodes: tuple[str, ...] = ()
     datasets: tuple[DatasetOrigin, ...] = ()
 
     kind: ClassVar[str] = "sentences"
@@ -82,7 +87,12 @@ class RecordingOrigin:
             if each.digest == wanted:
                 return each
         return DatasetOrigin(
-            digest=wanted, changes={}, shards=self.shards, text=self.text, paired=self.paired
+            digest=wanted,
+            changes={},
+            shards=self.shards,
+            text=self.text,
+            paired=self.paired,
+            electrodes=self.electrodes,
         )
 
 

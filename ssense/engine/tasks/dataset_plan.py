@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
 from ssense.data.recordings.brain_treebank import Recording, SegmentSpec, select_segments
 from ssense.data.recordings.data_report import DataReport, data_report
+from ssense.data.recordings.segments import electrodes_of
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, split_sentences
 from ssense.engine.tasks.data_plan import first_poor_split
@@ -43,11 +44,13 @@ class DatasetPlan:
         target: The frozen tower that embeds them.
         paired: The sentences that all datasets of a sweep have; None where this is the only one,
             and has all that its features are of.
+        electrodes: Names of its electrodes, where they are not all that its features are of.
     """
 
     features: FeaturePlan
     target: TextSpec
     paired: PairedStimuli | None = None
+    electrodes: tuple[str, ...] = ()
 
     @property
     def storage(self) -> UPath:
@@ -72,13 +75,14 @@ class DatasetPlan:
     @cached_property
     def digest(self) -> str:
         """The dataset's digest."""
-        paired = self.paired.digest if self.paired else ""
-        return dataset_digest(self.features.folder.name, self.stimuli, self.target, paired)
+        paired, name = self.paired.digest if self.paired else "", self.features.folder.name
+        return dataset_digest(name, self.stimuli, self.target, paired, self.electrodes)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Sentences, electrodes, frequencies and frames."""
-        return len(self.rows), *self.features.shape[1:]
+        _, n_electrodes, n_frequencies, n_frames = self.features.shape
+        return len(self.rows), len(self.electrodes) or n_electrodes, n_frequencies, n_frames
 
     @property
     def nbytes(self) -> int:
@@ -157,7 +161,7 @@ class DatasetPlan:
         """
         self._check_manifest()
         name, storage = self.features.folder.name, self.storage
-        dataset = load_dataset(name, self.target, storage, self.paired)
+        dataset = load_dataset(name, self.target, storage, self.paired, self.electrodes)
         self._check_rows(dataset)
         return dataset
 
@@ -227,14 +231,32 @@ def plan_dataset(
         storage=storage,
         source=source,
     )
-    plan = DatasetPlan(features=features, target=target)
+    plan = DatasetPlan(features=features, target=target, electrodes=subset_of(features))
     plan.check_splits(split, seeds=(0,))
     features.check()
     return plan
 
 
+def subset_of(features: FeaturePlan) -> tuple[str, ...]:
+    """Names of the electrodes of a subset; none where it is of all that the features have.
+
+    Raises:
+        UserError: The subset names an electrode that there is not.
+    """
+    names = features.segments.electrodes
+    try:
+        found = electrodes_of(features.data.subset, names)
+    except ValueError as error:
+        raise UserError(f"{features.where}: {error}.") from error
+    return () if found == names else found
+
+
 def load_dataset(
-    folder_name: str, target: TextSpec, storage: UPath, paired: PairedStimuli | None = None
+    folder_name: str,
+    target: TextSpec,
+    storage: UPath,
+    paired: PairedStimuli | None = None,
+    electrodes: tuple[str, ...] = (),
 ) -> Dataset:
     """Join the shards of a recording and the embeddings of its sentences.
 
@@ -243,10 +265,11 @@ def load_dataset(
         target: The frozen tower that embeds the sentences.
         storage: The storage that has both.
         paired: The sentences to take, and how they are divided; None for all of the shards'.
+        electrodes: Names of the electrodes to take; none for all of the shards'.
 
     Raises:
-        UserError: A shard is missing or damaged, has not all of the sentences, or the text weights
-            can't be loaded.
+        UserError: A shard is missing or damaged, has not all of the sentences or electrodes, or the
+            text weights can't be loaded.
     """
     folder = storage / "shards" / folder_name
     manifest = shards.manifest_of_origin(folder)
@@ -259,8 +282,11 @@ def load_dataset(
         sentences = tuple(sentences[row] for row in rows.tolist())
         if len(rows) < len(spectrograms) or (rows != np.arange(len(rows))).any():
             spectrograms = spectrograms[rows]
+    if electrodes:
+        spectrograms = spectrograms[:, _columns_of(electrodes, manifest.electrodes, folder)]
+    of_paired = paired.digest if paired else ""
     return Dataset(
-        digest=dataset_digest(folder_name, sentences, target, paired.digest if paired else ""),
+        digest=dataset_digest(folder_name, sentences, target, of_paired, electrodes),
         spectrograms=spectrograms,
         targets=cached_embeddings(sentences, target, storage / "text").numpy(),
         stimuli=sentences,
@@ -279,8 +305,21 @@ def _rows_of(paired: PairedStimuli, numbers: np.ndarray, folder: UPath) -> np.nd
         ) from error
 
 
+def _columns_of(electrodes: tuple[str, ...], names: Sequence[str], folder: UPath) -> list[int]:
+    if missing := [name for name in electrodes if name not in names]:
+        raise UserError(
+            f"{folder} lacks electrode {printable(missing[0])} of the sweep. Delete it and run the "
+            "sweep again."
+        )
+    return [names.index(name) for name in electrodes]
+
+
 def dataset_digest(
-    folder_name: str, sentences: tuple[str, ...], target: TextSpec, paired: str = ""
+    folder_name: str,
+    sentences: tuple[str, ...],
+    target: TextSpec,
+    paired: str = "",
+    electrodes: tuple[str, ...] = (),
 ) -> str:
     """Name a dataset by its shards and by all that its embeddings and splits depend on.
 
@@ -290,6 +329,7 @@ def dataset_digest(
         target: The frozen tower that embeds them.
         paired: Digest of the stimuli that it shares with others of a sweep; empty where it is the
             only one.
+        electrodes: Names of its electrodes, where they are not all of the shards'.
     """
-    named = [folder_name, embedding_origin(sentences, target)]
-    return digest(*named, paired) if paired else digest(*named)
+    more = [*([paired] if paired else []), *([list(electrodes)] if electrodes else [])]
+    return digest(folder_name, embedding_origin(sentences, target), *more)

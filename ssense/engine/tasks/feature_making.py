@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ssense.data import shards
 from ssense.data.recordings.brain_treebank import Recording, electrode_signals
 from ssense.data.recordings.data_report import DataReport
 from ssense.data.recordings.recording import of_recording
+from ssense.data.recordings.segments import ALL
 from ssense.data.shards import Manifest, Shard
 from ssense.engine.tasks.feature_plan import FeaturePlan
 from ssense.errors import UserError, one_line
@@ -199,7 +200,7 @@ def make_shards(
         digest=folder.name,
         origin=plan.origin,
         settings={
-            "segments": plain(plan.data),
+            "segments": plain(replace(plan.data, subset=ALL)),  # which all subsets share
             "superlets": plain(plan.recipe),
         },
         sources={role: file_digest(path) for role, path in plan.recording.files.items()},

@@ -19,7 +19,7 @@ from ssense.specification import identity
 
 _OF_SENTENCES = (
     *("align", "length_rule", "max_duration_s", "max_samples", "context_before_s"),
-    *("context_after_s", "window_s", "pad_to", "pad_multiple", "overflow", "electrodes"),
+    *("context_after_s", "window_s", "pad_to", "pad_multiple", "overflow", "electrodes", "subset"),
 )
 """Fields that choose sentences, samples and electrodes: what they chose says what they did."""
 
@@ -53,7 +53,7 @@ class FeaturePlan:
             "subject": self.recording.subject,
             "trial": self.recording.trial,
             "title": self.recording.title,
-            "segments": identity(self.data),
+            "segments": identity(self.data, leave_out=("subset",)),
             # Readers may come to choose or place sentences otherwise under the same specification.
             "sentences": self._sentences_digest(),
             "superlets": feature_identity(self.recipe),

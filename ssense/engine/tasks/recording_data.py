@@ -23,7 +23,7 @@ from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import say_other_code
 from ssense.engine.tasks.data_room import Choice, check_room, choice_lines
-from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
+from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset, subset_of
 from ssense.engine.tasks.feature_making import feature_code, make_shards
 from ssense.engine.tasks.feature_plan import FeaturePlan
 from ssense.errors import UserError, printable
@@ -120,12 +120,12 @@ class RecordingData:
 
     def _planned(self, spec: SentenceSpec, changes: Configuration) -> DatasetPlan:
         own = self.own.features
-        if spec.data == own.data:  # the same segments, which take a while to choose
-            features = replace(own, recipe=spec.features)
-            plan = DatasetPlan(features=features, target=spec.target)
-            features.check()
-            return plan
         try:
+            if replace(spec.data, subset=own.data.subset) == own.data:  # the same segments
+                features = replace(own, data=spec.data, recipe=spec.features)
+                features.check()
+                kept = subset_of(features)
+                return DatasetPlan(features=features, target=spec.target, electrodes=kept)
             return plan_dataset(
                 own.recording,
                 spec.data,
@@ -254,6 +254,7 @@ class RecordingData:
             recording=str(features.source or features.recording.root),
             text=self.own.target,
             paired=self.own.paired.digest if self.own.paired else "",
+            electrodes=self.own.electrodes,
             datasets=tuple(
                 DatasetOrigin(
                     digest=each.plan.digest,
@@ -261,6 +262,7 @@ class RecordingData:
                     shards=each.plan.features.folder.name,
                     text=each.plan.target,
                     paired=each.plan.paired.digest if each.plan.paired else "",
+                    electrodes=each.plan.electrodes,
                 )
                 for each in self.choices.values()
             ),
@@ -304,9 +306,10 @@ def _check_own_encoders(
 
 def _check_distinct(choices: list[Choice]) -> None:
     """Refuse two choices that come to the same dataset: their comparison would be with itself."""
-    known: dict[tuple[str, object], Choice] = {}
+    known: dict[tuple[object, ...], Choice] = {}
     for choice in choices:
-        content = choice.plan.features.content, choice.plan.target.by_content()
+        plan = choice.plan
+        content = plan.features.content, plan.target.by_content(), plan.electrodes
         if other := known.get(content):
             raise UserError(
                 f"{printable(other.name)} and {printable(choice.name)} are the same dataset: no "

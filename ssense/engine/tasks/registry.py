@@ -55,7 +55,7 @@ class _Sentences:
     def load(self, wanted: str) -> Dataset:
         made = self.origin.dataset(wanted)
         paired = read_paired(self.storage, made.paired) if made.paired else None
-        return load_dataset(made.shards, made.text, self.storage, paired)
+        return load_dataset(made.shards, made.text, self.storage, paired, made.electrodes)
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,26 @@ def test_features_are_made_when_they_are_asked_for_and_loaded_with_the_common_se
         np.testing.assert_array_equal(again.spans_s, data.spans_s)
 
 
+def test_subsets_of_electrodes_share_their_features(own, local_ray):
+    assert local_ray is None  # it only has to run
+    names = own.own.features.segments.electrodes
+    shaft = f"{names[0].rstrip('0123456789')}*"
+    levels = {"data.subset": ("all", names[1], f"{names[2]}, {names[0]}")}
+    covering = own.covering(SPEC, (Family(name="f", levels=levels),))
+    assert covering.datasets[dataset_choice(SPEC)] == own.digest
+    covering.make(covering.datasets.values())
+    whole, one, two = (covering.load(digest).spectrograms for digest in covering.datasets.values())
+    assert len({choice.plan.features.folder for choice in covering.choices.values()}) == 1
+    np.testing.assert_array_equal(one, whole[:, [1]])
+    np.testing.assert_array_equal(two, whole[:, [0, 2]])  # in the order of the recording
+    kept = kept_data(covering.origin(), covering.storage)
+    last = [*covering.datasets.values()][-1]
+    assert kept.load(last).digest == last
+    by_shaft = own.covering(SPEC, (Family(name="f", levels={"data.subset": (shaft,)}),))
+    (only,) = by_shaft.choices.values()
+    assert only.plan.shape == own.shape  # the recording has a single shaft
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -203,6 +223,9 @@ def test_data_without_a_common_sentence_are_refused(tmp_path):
 
 
 def test_a_level_that_the_recording_can_t_meet_is_refused_by_its_name(own):
+    assert "subset names nowhere, and no electrode is called so. There are: " in refused(
+        own, {"data.subset": ("all", "nowhere")}
+    )
     message = refused(own, {"features.maximum_hz": (120.0, 300.0)})
     assert "300" in message
     assert "sampling rate" in message
