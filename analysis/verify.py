@@ -40,7 +40,7 @@ from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import SWEEPS, Ledger, WeightsNotKeptError
-from ssense.engine.tasks.dataset_plan import dataset_digest
+from ssense.engine.tasks.dataset_plan import dataset_digest, rows_of
 from ssense.engine.tasks.feature_making import DATA_REPORT
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest, weights_file
@@ -195,7 +195,7 @@ def _one_dataset_faults(ledger: Ledger, origin: DatasetOrigin) -> Iterator[str]:
         sentences = tuple(table["text"])
         if origin.paired:
             paired = read_paired(ledger.storage, origin.paired)
-            rows = paired.rows_in(np.array(table["sentence_idx"])).tolist()
+            rows = rows_of(paired, np.array(table["sentence_idx"]), folder).tolist()
             sentences = tuple(sentences[row] for row in rows)
         found = dataset_digest(folder.name, sentences, spec, origin.paired, origin.electrodes)
         if found != wanted:

@@ -47,7 +47,8 @@ def identity(spec: Any, leave_out: Collection[str] = ()) -> dict[str, Any]:
                 named[field.name] = part
         elif value != default:
             # A learning rate of 1 is one of 1.0, in JSON too.
-            named[field.name] = float(value) if isinstance(default, float) else value
+            is_float = isinstance(default, float) and value is not None
+            named[field.name] = float(value) if is_float else value
     return named
 
 

@@ -2,6 +2,7 @@
 
     python sweeps/reference.py                                   # on a synthetic recording
     python sweeps/reference.py --recording DIR --subject sub_9 --trial trial000
+    python sweeps/reference.py --references laplacian bipolar none
 
 What is subtracted from a contact decides what its signal is about: a few millimetres of tissue, or
 whatever all contacts share. SSENSE subtracts the mean of two neighbours (section 2.1) and tries
@@ -10,8 +11,10 @@ nothing else. A reference also decides which contacts there are: the plan has th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ssense.choices import Reference
 from ssense.cli.command import run_command
 from ssense.engine.tasks.recording_options import RecordingOptions
 
@@ -19,22 +22,30 @@ if TYPE_CHECKING:
     from ssense.engine.core.sweep import Sweep
     from ssense.engine.tasks.recording_data import RecordingData
 
-REFERENCES = {
-    "Laplacian": "laplacian",
+REFERENCES: dict[Reference, str] = {
+    "laplacian": "Laplacian",
     "bipolar": "bipolar",
-    "average of the shaft": "shaft-average",
-    "average of all": "average",
-    "as recorded": "none",
+    "shaft-average": "average of the shaft",
+    "average": "average of all",
+    "none": "as recorded",
 }
 
 
-def reference_sweep(data: RecordingData, options: RecordingOptions) -> Sweep:
+@dataclass(frozen=True, kw_only=True)
+class ReferenceOptions(RecordingOptions):
+    """Options of the sweep over references."""
+
+    references: tuple[Reference, ...] = tuple(REFERENCES)
+    """References to compare."""
+
+
+def reference_sweep(data: RecordingData, options: ReferenceOptions) -> Sweep:
     """Define the sweep: a family of one configuration for each reference."""
-    families = {name: {"data.reference": (kind,)} for name, kind in REFERENCES.items()}
+    families = {REFERENCES[kind]: {"data.reference": (kind,)} for kind in options.references}
     return options.sweep("reference", data, families)
 
 
-def main(options: RecordingOptions) -> None:
+def main(options: ReferenceOptions) -> None:
     """Compare references over paired seeds."""
     from sweeps.run import run  # after the flags are checked: it takes seconds to import
 
@@ -42,4 +53,4 @@ def main(options: RecordingOptions) -> None:
 
 
 if __name__ == "__main__":
-    run_command(RecordingOptions, main)
+    run_command(ReferenceOptions, main)

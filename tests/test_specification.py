@@ -274,6 +274,7 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "objective.scale": {"exp": "raw"},
         "objective.image": {"original": "blurred"},
         "data.window_s": {None: 2.0},
+        "data.subset": {"all": "LA*"},
         "data.pad_to": {None: 4000},
         "data.notch_highest_hz": {360.0: 400.0},
         "target.layer": {None: 3},

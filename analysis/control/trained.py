@@ -25,7 +25,7 @@ from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
-from ssense.engine.tasks.data_plan import first_poor_split
+from ssense.engine.tasks.data_plan import first_meeting, first_poor_split
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_making import fetch_recording, make_shards
 from ssense.errors import UserError, counted
@@ -111,7 +111,8 @@ def plan_control(
             says.
 
     Raises:
-        UserError: The recording is missing or another, or its sentences are too few for a split.
+        UserError: The recording is missing or another, or its sentences are too few or their
+            segments too long for a split.
     """
     sweep = ledger.description().sweep
     kind = control.split or _sentences(sweep).split
@@ -124,6 +125,11 @@ def plan_control(
             f"{control.title}: at seed {seed} "
             f"{counted(n_candidates, 'validation sentence is', 'validation sentences are')} left, "
             f"too few for Recall@{SELECTION_RANK}. Leave this control out."
+        )
+    if (meeting := first_meeting(data or dataset, kind, sweep.seeds)) is not None:
+        raise UserError(
+            f"{control.title}: segments are so long that parts of a {kind} split share samples at "
+            f"seed {meeting}. Leave this control out."
         )
     return ControlPlan(control, data)
 
@@ -187,7 +193,7 @@ def is_trained(
         UserError: Its data are damaged.
     """
     if plan.data is not None:
-        if not plan.data.features.is_made():
+        if not plan.data.is_made():
             return False
         dataset = _made(plan.control, plan.data)
     sweep = _control_sweep(plan.control, search.sweep, chosen, dataset)
@@ -219,7 +225,7 @@ def _made(control: TrainedControl, data: DatasetPlan) -> Dataset:
     """The dataset of a plan, computed where it is not there."""
     from ssense.engine.work.workers import running_ray
 
-    if not data.features.is_made():
+    if not data.is_made():
         with step(f"Spectrograms: {control.title}"), running_ray():
             make_shards(data.features, data.report, on_shard=count("shards"))
     return data.load()

@@ -105,6 +105,7 @@ def data_facts(
         of_data = [
             ("Text tower", first.tower),
             ("Electrodes", f"{len(electrodes)}: {', '.join(electrodes)}"),
+            *data_report(folders / first.shards / DATA_REPORT),
         ]
     else:
         of_data = [
@@ -114,16 +115,25 @@ def data_facts(
         ("Recording", f"{origin.subject}, {origin.title}"),
         ("Split", f"{sweep.specification.split}, by seed: {parts} (means over seeds)"),
         *of_data,
-        *data_report(folders / first.shards / DATA_REPORT),
     ]
+
+
+_BY_DATASET = ("Padding", "Leakage")
+"""Lines of a data report that tell the datasets of a sweep apart."""
 
 
 def _dataset_in_words(folders: UPath, origin: DatasetOrigin) -> str:
     electrodes = origin.electrodes or read_manifest(folders / origin.shards).electrodes
     changes = describe(origin.changes) if origin.changes else "as specified"
-    return (
-        f"{changes}; {counted(len(electrodes), 'electrode')}: {', '.join(electrodes)}; "
-        f"{origin.tower}; dataset {origin.digest}"
+    known = data_report(folders / origin.shards / DATA_REPORT)
+    return "; ".join(
+        [
+            changes,
+            f"{counted(len(electrodes), 'electrode')}: {', '.join(electrodes)}",
+            origin.tower,
+            *(f"{name}: {words.rstrip('.')}" for name, words in known if name in _BY_DATASET),
+            f"dataset {origin.digest}",
+        ]
     )
 
 

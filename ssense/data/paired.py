@@ -11,6 +11,7 @@ from upath import UPath
 
 from ssense.choices import SplitKind
 from ssense.data.splits import Split, split_sentences
+from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.storage import exists
 from ssense.files.tensor_file import read_tensor, write_tensor
@@ -62,13 +63,18 @@ class PairedStimuli:
         except KeyError as error:
             raise ValueError(f"sentence {error} is not there") from error
 
+    def is_kept(self, storage: UPath) -> bool:
+        """Whether a storage has them."""
+        return exists(_path(storage, self.digest))
+
     def write(self, storage: UPath) -> None:
         """Keep them in a storage, under their digest.
 
         Raises:
             UserError: The storage can't be written to.
         """
-        if not exists(path := _path(storage, self.digest)):
+        if not self.is_kept(storage):
+            path = _path(storage, self.digest)
             columns = self.numbers[:, None], self.groups[:, None], self.spans_s
             table = np.concatenate(columns, axis=1, dtype=np.float64)
             write_tensor(path, "stimuli", torch.from_numpy(table), {"origin": self.digest})
@@ -82,7 +88,10 @@ def read_paired(storage: UPath, origin: str) -> PairedStimuli:
     """
     path = _path(storage, origin)
     kept = {"origin": origin}
-    table = read_tensor(path, "stimuli", kept, shape=(None, 4), dtype=torch.float64).numpy()
+    try:
+        table = read_tensor(path, "stimuli", kept, shape=(None, 4), dtype=torch.float64).numpy()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing. Run the sweep's command again.") from None
     whole = table[:, :2].astype(np.int64)
     return PairedStimuli(whole[:, 0], whole[:, 1], table[:, 2:])
 

@@ -139,6 +139,25 @@ def near(spans: np.ndarray, others: np.ndarray, gap: float) -> np.ndarray:
     return begun > ended
 
 
+def meet(split: Split, kind: SplitKind, spans_s: np.ndarray) -> bool:
+    """Whether parts of a split share samples that its kind keeps apart in time.
+
+    Args:
+        split: The split.
+        kind: Its kind; those whose parts are drawn at random keep nothing apart.
+        spans_s: Start and end of each sentence's signal, `[N, 2]`, seconds.
+    """
+    apart = {
+        "blocked": [(split.train, split.validation)],
+        "held-out": [],  # training and validation are drawn from the same stretch
+    }
+    if kind not in apart:
+        return False
+    trained = np.concatenate([split.train, split.validation])
+    parts = [*apart[kind], (trained, split.test)]
+    return any(near(spans_s[one], spans_s[other], gap=0.0).any() for one, other in parts)
+
+
 def _grouped(repeats: np.ndarray, seed: int) -> Split:
     """Whole groups, shuffled, into parts of the random split's sizes.
 

@@ -160,6 +160,7 @@ def _take_up(
             sweep,
             proposals_at_once=earlier.sweep.proposals_at_once,
             spread_proposals=earlier.sweep.spread_proposals,
+            unordered_names=earlier.sweep.unordered_names,
         )
     return Search(sweep, POLICIES[options.policy], rows, records)
 
@@ -194,7 +195,8 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
             say(line)
     for line in (*data.lines(), *encoder_lines(sweep, data)):
         say(line)
-    data.check_room(sweep.all_datasets(), None)
+    if search.left():
+        data.check_room(sweep.all_datasets(), None)
     split = data.split(sweep.specification.split, sweep.seeds[0])
     plan = plan_cells(search, split, runs_ahead=options.runs_ahead)
     gpus = gpus_here(options.gpus_per_cell)
@@ -241,10 +243,10 @@ def _train(
         data.check_room(search.sweep.all_datasets(), shared_memory())
         data.warm(search.sweep.specification, search.sweep.families)
         shared = SharedData(data, use_gpus=resources.gpus > 0)
-        shared.add(search.asked_datasets())
+        shared.add(search.asked_datasets(budget.left()))
         save()
         tracker = _show_in_mlflow(search, ledger, data)
-        most = to_run if budget.cells is None else min(to_run, budget.cells - budget.started)
+        most = to_run if (left := budget.left()) is None else min(to_run, left)
         up_to = "" if options.policy == "full" else "up to "
         now = " now" if os.environ.get("RAY_ADDRESS") else ""  # others may join
         cells = f"{up_to}{most} cell{'s' * (most != 1)}"
@@ -267,14 +269,29 @@ def _train(
 
         try:
             while search.asked_datasets() and budget.allows_another():
-                shared.add(search.asked_datasets())
+                shared.add(search.asked_datasets(budget.left()))
                 with progress:
                     ahead = options.runs_ahead
                     train_cells(search, shared.refs, ledger, resources, budget, keep, ahead=ahead)
+            _make_again(search, data)
         except BaseException:
             _leave_view(tracker, search, claim)
             raise
     return tracker
+
+
+def _make_again(search: Search, data: DataPlan) -> None:
+    """Make what was deleted of the data that cells with results were trained on.
+
+    The test evaluation reads them, and whoever trains a cell once more.
+    """
+    from ssense.engine.work.workers import running_ray
+
+    trained = {record.dataset_digest for record in search.records.values() if record.done}
+    wanted = trained & search.sweep.all_datasets()  # a ledger has cells of controls too
+    if not data.is_made(wanted):
+        with running_ray():
+            data.make(wanted)
 
 
 def _leave_view(tracker: Tracker, search: Search, claim: Claim) -> None:
@@ -292,12 +309,7 @@ def _bring_up_to_date(
 ) -> Tracker:
     """Renew what a full ledger's evaluation needs: data that was deleted, MLflow's view."""
     say("Nothing to train: every cell is in the ledger.")
-    wanted = {search.sweep.dataset_of(row.configuration) for row in search.best().values()}
-    if not data.is_made(wanted):  # the test evaluation reads them
-        from ssense.engine.work.workers import running_ray
-
-        with running_ray():
-            data.make(wanted)
+    _make_again(search, data)
     save()
     return _show_in_mlflow(search, ledger, data)
 

@@ -22,6 +22,10 @@ class Budget:
     started: int = 0
     since: float = field(default_factory=time.monotonic)
 
+    def left(self) -> int | None:
+        """How many cells may still be started; None for any number."""
+        return None if self.cells is None else self.cells - self.started
+
     def allows_another(self) -> bool:
         """Whether a further cell may start."""
         if self.cells is not None and self.started >= self.cells:

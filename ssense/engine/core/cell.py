@@ -46,10 +46,12 @@ def signature(cell: Cell, specification: TaskSpec, dataset_digest: str) -> str:
 
 
 def dataset_choice(specification: TaskSpec) -> str:
-    """Hash what of a specification decides which dataset a cell is trained on."""
-    spec = specification.by_content()
-    named = identity(spec)
-    return digest({name: named[name] for name in spec.data_groups if name in named})
+    """Hash what of a specification decides which dataset a cell is trained on.
+
+    Weights count by their name: workers ask for it, and have no use for a file of a text tower.
+    """
+    named = identity(specification)
+    return digest({name: named[name] for name in specification.data_groups if name in named})
 
 
 def describe(configuration: Configuration) -> str:
@@ -66,10 +68,10 @@ def describe(configuration: Configuration) -> str:
 def _part(name: str, value: Level) -> str:
     if isinstance(value, str):
         return value
-    if not is_number(value):
-        return f"{name} {value}"
     words, _, last = name.rpartition(" ")
-    return f"{words} {value:g} {_UNITS[last]}" if last in _UNITS else f"{name} {value:g}"
+    unit = f" {_UNITS[last]}" if last in _UNITS and words else ""
+    named = words if unit else name
+    return f"{named} {value:g}{unit}" if is_number(value) else f"{named} {value}"
 
 
 def is_number(value: Level) -> TypeGuard[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -135,6 +135,8 @@ class Sweep:
             the first few: from the results before them all. A sweep keeps what it began with.
         spread_proposals: Whether the sampler is told which configurations have no result that it
             may know, so that those of a batch differ more. A sweep keeps what it began with.
+        unordered_names: Whether the sampler takes three and more names for categories, not for
+            levels in order. A sweep keeps what it began with.
         datasets: Digests of the datasets that configurations may ask for, by `dataset_choice`; none
             where all cells share that of the specification.
 
@@ -152,6 +154,7 @@ class Sweep:
     seeds: tuple[int, ...]
     proposals_at_once: int = BY_THREES
     spread_proposals: bool = False
+    unordered_names: bool = False
     datasets: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -274,6 +277,30 @@ def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Le
                         f"family {printable(family)}: {printable(name)} can't be "
                         f"{_shown(value)} ({one_line(error)})."
                     ) from error
+
+
+def check_different(specification: TaskSpec, families: Iterable[Family]) -> None:
+    """Refuse two families of one configuration each that is the same: each would meet itself.
+
+    Args:
+        specification: What every cell shares.
+        families: The families to compare.
+
+    Raises:
+        UserError: Two families are the same.
+    """
+    known: dict[str, str] = {}
+    for family in families:
+        if family.size > 1:
+            continue
+        (configuration,) = family.configurations()
+        named = digest(identity(configured(specification, configuration).by_content()))
+        if other := known.get(named):
+            raise UserError(
+                f"families {printable(other)} and {printable(family.name)} are the same "
+                f"configuration, {printable(describe(configuration))}. Leave one out."
+            )
+        known[named] = family.name
 
 
 def needs_of(

@@ -5,12 +5,15 @@ It is kept in the file sweep.json, which has one reader and one writer: those of
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from upath import UPath
 
 from ssense.choices import PolicyName
+from ssense.data.recordings.segments import segment_spec
+from ssense.data.shards import feature_spec, find_manifest
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
 from ssense.engine.core.record import utc_now
@@ -95,11 +98,31 @@ def read_description(path: UPath) -> Description:
         found = unsealed(content, without="format")
     except ValueError as error:
         raise _damaged(path, error) from error
+    _add_data(path, found)
     _check_known(path, found)
     try:
         return from_plain(Description, found)
     except ValueError as error:
         raise _damaged(path, error) from error
+
+
+def _add_data(path: UPath, content: dict[str, Any]) -> None:
+    """Add the specification of the data where an earlier version of the code wrote none.
+
+    Shards say what they were made by; where they are gone, defaults stand for it.
+    """
+    match content:
+        case {"sweep": {"specification": dict(spec)}, "origin": {"shards": str(name), **origin}}:
+            pass
+        case _:
+            return
+    if "data" in spec:
+        return
+    with suppress(UserError):  # it is reported where shards are checked
+        if manifest := find_manifest(path.parent.parent.parent / "shards" / name):
+            spec["data"] = plain(segment_spec(manifest.settings["segments"]))
+            spec["features"] = plain(feature_spec(manifest.settings["superlets"]))
+            spec["target"] = origin.get("text", {})
 
 
 def _check_known(path: UPath, content: dict[str, Any]) -> None:

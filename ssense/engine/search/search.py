@@ -65,7 +65,10 @@ class Change(NamedTuple):
 
 
 def propose(
-    family: Family, earlier: Sequence[Scored], spread: bool = False
+    family: Family,
+    earlier: Sequence[Scored],
+    spread: bool = False,
+    unordered_names: bool = False,
 ) -> Configuration | None:
     """Ask Optuna (TPE) for a family's next configuration, different from the earlier ones.
 
@@ -74,6 +77,7 @@ def propose(
         earlier: The family's configurations so far, in order of proposal.
         spread: Whether the sampler is told of earlier ones without a score too. It takes them to be
             bad ("constant liar", Ginsbourger et al. 2010), so that a batch does not lie together.
+        unordered_names: Whether three and more names are categories, not levels in order.
 
     Returns:
         None if every combination has been proposed.
@@ -86,9 +90,9 @@ def propose(
     )
     study = optuna.create_study(sampler=sampler, direction="maximize")
     told = [scored for scored in earlier if spread or scored[1] is not None]
-    study.add_trials([_as_trial(family, *scored) for scored in told])
+    study.add_trials([_as_trial(family, *scored, unordered_names) for scored in told])
     taken = [dict(configuration) for configuration, _ in earlier]
-    draws = (_ask(study, family) for _ in range(_DRAWS))
+    draws = (_ask(study, family, unordered_names) for _ in range(_DRAWS))
     for configuration in chain(draws, family.configurations()):
         if configuration not in taken:
             return configuration
@@ -173,10 +177,15 @@ class Search:
             self.running[self.signature(cell)] = cell
             return cell
 
-    def asked_datasets(self) -> set[str]:
-        """Digests of the datasets of the cells that wait to be handed out."""
+    def asked_datasets(self, first: int | None = None) -> set[str]:
+        """Digests of the datasets of the cells that wait to be handed out.
+
+        Args:
+            first: How many of them to look at, those that come first; None for all.
+        """
         with self._lock:
-            return {dataset for dataset, queue in self._queues.items() if queue}
+            waiting = sorted((each, name) for name, of in self._queues.items() for each in of)
+            return {name for _, name in waiting[:first]}
 
     def next_ahead(self, among: Collection[str] | None = None) -> Cell | None:
         """Hand out a cell that is not granted and may be, or None where there is none.
@@ -616,7 +625,8 @@ class Search:
         scored = self._known(family, estimates)
         _, end = self._batch(before)
         for _ in range(before, min(end, wanted)):
-            if (proposal := propose(family, scored, self.sweep.spread_proposals)) is None:
+            sampler = self.sweep.spread_proposals, self.sweep.unordered_names
+            if (proposal := propose(family, scored, *sampler)) is None:
                 break
             scored.append((proposal, None))
             self._add(Row(family.name, proposal))
@@ -635,39 +645,44 @@ class Search:
         return before, before + self.sweep.proposals_at_once
 
 
-def _distribution(levels: Levels) -> CategoricalDistribution | IntDistribution:
+def _distribution(
+    levels: Levels, unordered_names: bool
+) -> CategoricalDistribution | IntDistribution:
     # TPE sees the place of a level, so that it knows the order whatever the spacing; names have no
     # order, and of two levels none matters.
     places = range(len(levels))
-    if len(levels) > 2 and any(isinstance(level, str) for level in levels):
+    has_names = any(isinstance(level, str) for level in levels)
+    if unordered_names and has_names and len(levels) > 2:
         return CategoricalDistribution(places)
     return IntDistribution(places[0], places[-1])
 
 
-def _suggest(trial: optuna.Trial, name: str, levels: Levels) -> Level:
-    among = _distribution(levels)
+def _suggest(trial: optuna.Trial, name: str, levels: Levels, unordered_names: bool) -> Level:
+    among = _distribution(levels, unordered_names)
     if isinstance(among, CategoricalDistribution):
         return levels[trial.suggest_categorical(name, range(len(levels)))]
     return levels[trial.suggest_int(name, among.low, among.high)]
 
 
-def _ask(study: optuna.Study, family: Family) -> Configuration:
+def _ask(study: optuna.Study, family: Family, unordered_names: bool) -> Configuration:
     """Ask for one field after another: some exist only with some levels of those before them."""
     trial, asked = study.ask(), dict[str, Level]()
     for name, levels in family.levels.items():
         if family.has(name, asked):
-            asked[name] = _suggest(trial, name, levels)
+            asked[name] = _suggest(trial, name, levels, unordered_names)
     return asked
 
 
 def _as_trial(
-    family: Family, configuration: Configuration, score: float | None
+    family: Family, configuration: Configuration, score: float | None, unordered_names: bool
 ) -> optuna.trial.FrozenTrial:
     places = {name: family.levels[name].index(level) for name, level in configuration.items()}
     states = optuna.trial.TrialState
     return optuna.trial.create_trial(
         state=states.RUNNING if score is None else states.COMPLETE,
         params=places,
-        distributions={name: _distribution(family.levels[name]) for name in places},
+        distributions={
+            name: _distribution(family.levels[name], unordered_names) for name in places
+        },
         value=score,
     )

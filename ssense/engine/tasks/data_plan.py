@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from upath import UPath
 
+from ssense.choices import SplitKind
 from ssense.cli.screen import say
+from ssense.data.splits import meet
 from ssense.engine.core.origin import Origin
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.errors import UserError
@@ -153,3 +156,25 @@ def first_poor_split(data: Splittable, kind: str, seeds: Iterable[int]) -> tuple
         if n_candidates <= SELECTION_RANK:
             return seed, n_candidates
     return None
+
+
+class Timed(Splittable, Protocol):
+    """Data whose examples have a time: a dataset of sentences, or the plan of one.
+
+    Attributes:
+        spans_s: Start and end of each example's signal, `[N, 2]`, seconds.
+    """
+
+    @property
+    def spans_s(self) -> np.ndarray: ...  # noqa: D102
+
+
+def first_meeting(data: Timed, kind: SplitKind, seeds: Iterable[int]) -> int | None:
+    """The first seed at which parts of a split share samples that its kind keeps apart.
+
+    Args:
+        data: The data to be divided.
+        kind: The kind of the splits.
+        seeds: Seeds to look at.
+    """
+    return next((s for s in seeds if meet(data.split(kind, s), kind, data.spans_s)), None)

@@ -14,6 +14,7 @@ import torch
 from upath import UPath
 
 from ssense.cli.screen import duration
+from ssense.data.recordings.overlap import split_overlap
 from ssense.engine.core.cell import Configuration, describe
 from ssense.engine.tasks.dataset_plan import DatasetPlan
 from ssense.engine.tasks.feature_plan import FeaturePlan
@@ -57,14 +58,32 @@ def choice_lines(own: DatasetPlan, choices: Sequence[Choice]) -> list[str]:
     return [
         f"  data: {counted(len(choices), 'dataset')} of the same {counted(n_kept, 'sentence')}"
         f"{whole}, {size} in memory",
-        *(f"    {choice.name}: {_made_of(choice)}{_lost(own, choice)}" for choice in choices),
+        *(
+            f"    {choice.name}: {_made_of(choice, choices)}{leaks}{_lost(own, choice)}"
+            for choice, leaks in zip(choices, _leaks(choices), strict=True)
+        ),
     ]
 
 
-def _made_of(choice: Choice) -> str:
+def _leaks(choices: Sequence[Choice]) -> list[str]:
+    """How many test segments of a random split share samples with training, where that differs."""
+    shares = []
+    for plan in (choice.plan for choice in choices):
+        segments = plan.features.segments
+        share, _ = split_overlap(segments.start[plan.rows], segments.stop[plan.rows])
+        shares.append(f"{share:.0%}")
+    if len({*shares}) == 1:
+        return [""] * len(choices)
+    return [f"; {each} of its test segments share samples with training" for each in shares]
+
+
+def _made_of(choice: Choice, choices: Sequence[Choice]) -> str:
     features = choice.plan.features
-    _, electrodes, frequencies, frames = features.shape
+    _, electrodes, frequencies, frames = choice.plan.shape
     size = f"{counted(electrodes, 'electrode')}, {frequencies} x {frames}"
+    first = next(each for each in choices if each.plan.features.folder == features.folder)
+    if first is not choice:
+        return f"{size}, the features of {first.name}"
     if features.is_made():
         return f"{size}, there already"
     return f"{size}, to make: {_gigabytes(features.nbytes)}, about {duration(_seconds(features))}"
@@ -116,7 +135,7 @@ def check_room(plans: Iterable[DatasetPlan], storage: UPath, memory: int | None)
     plans = list(plans)
     needed = sum(plan.nbytes for plan in plans)
     datasets = counted(len(plans), "dataset takes", "datasets take")
-    if memory is not None and needed > memory:
+    if memory is not None and len(plans) > 1 and needed > memory:
         raise UserError(
             f"{datasets} {_gigabytes(needed)} of memory on every machine, and cells can share "
             f"{_gigabytes(memory)}. Give fewer levels of the data, or coarser features."

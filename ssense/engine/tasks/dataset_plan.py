@@ -61,6 +61,11 @@ class DatasetPlan:
     def _texts(self) -> UPath:
         return self.storage / "text"
 
+    def is_made(self) -> bool:
+        """Whether nothing is left to make of features and sentences."""
+        is_kept = self.paired is None or self.paired.is_kept(self.storage)
+        return is_kept and self.features.is_made()
+
     @cached_property
     def rows(self) -> np.ndarray:
         """The rows of the features that the dataset has, int64 [N]."""
@@ -83,6 +88,12 @@ class DatasetPlan:
         """Sentences, electrodes, frequencies and frames."""
         _, n_electrodes, n_frequencies, n_frames = self.features.shape
         return len(self.rows), len(self.electrodes) or n_electrodes, n_frequencies, n_frames
+
+    @property
+    def spans_s(self) -> np.ndarray:
+        """Start and end of each segment's signal, `[N, 2]`, context included, seconds."""
+        found: np.ndarray = self.features.spans_s[self.rows]
+        return found
 
     @property
     def nbytes(self) -> int:
@@ -191,7 +202,7 @@ class DatasetPlan:
                     f"{folder} holds “{printable(found)}” as sentence {row}, where "
                     f"“{printable(planned)}” was planned. Delete it and run the sweep again."
                 )
-        same_times = np.array_equal(dataset.spans_s, self.features.spans_s[self.rows])
+        same_times = np.array_equal(dataset.spans_s, self.spans_s)
         same_shape = dataset.spectrograms.shape == self.shape
         if dataset.digest != self.digest or not same_times or not same_shape:
             raise UserError(
@@ -277,7 +288,7 @@ def load_dataset(
     sentences = tuple(columns["text"])
     start, stop = np.array(columns["start"]), np.array(columns["stop"])
     if paired is not None:
-        rows = _rows_of(paired, np.array(columns["sentence_idx"]), folder)
+        rows = rows_of(paired, np.array(columns["sentence_idx"]), folder)
         start, stop = start[rows], stop[rows]
         sentences = tuple(sentences[row] for row in rows.tolist())
         if len(rows) < len(spectrograms) or (rows != np.arange(len(rows))).any():
@@ -296,7 +307,17 @@ def load_dataset(
     )
 
 
-def _rows_of(paired: PairedStimuli, numbers: np.ndarray, folder: UPath) -> np.ndarray:
+def rows_of(paired: PairedStimuli, numbers: np.ndarray, folder: UPath) -> np.ndarray:
+    """The rows `[N]` of shards that hold the stimuli of a sweep.
+
+    Args:
+        paired: The stimuli.
+        numbers: Number of the sentence of each row.
+        folder: Folder of the shards, for messages.
+
+    Raises:
+        UserError: The shards lack one.
+    """
     try:
         return paired.rows_in(numbers)
     except ValueError as error:

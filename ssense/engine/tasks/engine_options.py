@@ -159,6 +159,7 @@ class EngineOptions:
         from ssense.engine.core.sweep import (
             Family,
             Sweep,
+            check_different,
             check_levels,
             needs_of,
             proposals_at_once,
@@ -172,6 +173,7 @@ class EngineOptions:
             found = {field: _found(name, field, levels[field]) for field in levels}
             in_order = {field: found[field] for field in sorted(found, key=needs.__contains__)}
             compared.append(Family(name=name, levels=in_order, needs=needs))
+        check_different(specification, compared)
         covering = data.covering(specification, compared)
         return Sweep(
             question=question,
@@ -183,6 +185,7 @@ class EngineOptions:
             seeds=self.value("seeds"),
             proposals_at_once=proposals_at_once(self.value("configurations")),
             spread_proposals=True,
+            unordered_names=True,
         )
 
 

@@ -53,7 +53,7 @@ class FeaturePlan:
             "subject": self.recording.subject,
             "trial": self.recording.trial,
             "title": self.recording.title,
-            "segments": identity(self.data, leave_out=("subset",)),
+            "segments": segments_identity(self.data),
             # Readers may come to choose or place sentences otherwise under the same specification.
             "sentences": self._sentences_digest(),
             "superlets": feature_identity(self.recipe),
@@ -68,8 +68,9 @@ class FeaturePlan:
     @cached_property
     def content(self) -> str:
         """A digest that tells features apart by what they hold, not by what was asked for."""
-        signal = identity(self.data, leave_out=_OF_SENTENCES)
-        return digest({**self.origin, "segments": signal})
+        signal = identity(self.data, leave_out=(*_OF_SENTENCES, "reference"))
+        derived = [(each.contact, each.subtracted) for each in self.segments.derivations]
+        return digest({**self.origin, "segments": signal}, derived)
 
     @property
     def folder(self) -> UPath:
@@ -134,6 +135,21 @@ class FeaturePlan:
     def is_made(self) -> bool:
         """Whether all shards are there."""
         return exists(self.folder / shards.MANIFEST)
+
+
+def segments_identity(data: SegmentSpec) -> dict[str, Any]:
+    """The identity of how sentences become segments, as far as features depend on it.
+
+    Before the reference was a field of its own, `electrodes` other than the default's had none:
+    their shards keep the name that they have.
+    """
+    named = identity(data, leave_out=("subset",))
+    if data.reference == "none":
+        del named["reference"]
+        named["electrodes"] = data.electrodes
+    elif data.electrodes != SegmentSpec.electrodes:
+        named["reference"] = data.reference
+    return named
 
 
 def spans_s(start: np.ndarray, stop: np.ndarray, recorded_hz: float) -> np.ndarray:

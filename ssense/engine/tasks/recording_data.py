@@ -17,11 +17,11 @@ from ssense.data import shards
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
 from ssense.data.repeats import repeat_groups
-from ssense.data.splits import Split, near
+from ssense.data.splits import Split
 from ssense.engine.core.cell import Configuration, dataset_choice, describe
 from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.sweep import Family
-from ssense.engine.tasks.data_plan import say_other_code
+from ssense.engine.tasks.data_plan import first_meeting, say_other_code
 from ssense.engine.tasks.data_room import Choice, check_room, choice_lines
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset, subset_of
 from ssense.engine.tasks.feature_making import feature_code, make_shards
@@ -31,6 +31,7 @@ from ssense.files.tensor_file import tensor_code
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.specification import configured
+from ssense.targets.clip import check_weights
 from ssense.targets.text import embedding_code, embedding_file, text_dimensions
 from ssense.training.sentences import SentenceSpec
 
@@ -100,6 +101,8 @@ class RecordingData:
         whole: dict[str, Choice] = {}
         for choice, changes in found.items():
             spec = configured(specification, changes)
+            if spec.target != specification.target:
+                check_weights(spec.target.model, spec.target.weights, "text")
             text_dimensions(spec.target)  # refuses a layer that is not there
             whole[choice] = Choice(changes, self._planned(spec, changes))
         _check_distinct([*whole.values()])
@@ -171,17 +174,24 @@ class RecordingData:
         return self.own.n_candidates(split)
 
     def check_splits(self, kind: SplitKind, seeds: Iterable[int]) -> None:
-        """Refuse seeds with too few validation sentences, or with parts that share samples.
+        """Refuse seeds with too few validation sentences, and parts that are not apart.
 
         Raises:
-            UserError: A seed leaves too few; or the parts of a split that is apart in time meet in
-                the longer segments of a choice.
+            UserError: A seed leaves too few; or parts of a split that keeps them apart in time meet
+                in the longer segments of a choice; or those of a split that keeps repeats together
+                have sentences that a choice's tower can't tell apart.
         """
         seeds = tuple(seeds)
         self.own.check_splits(kind, seeds)
-        if kind in ("blocked", "held-out"):
-            for choice in self.choices.values():
-                _check_apart(choice, kind, seeds)
+        for choice in self.choices.values():
+            if (seed := first_meeting(choice.plan, kind, seeds)) is not None:
+                raise UserError(
+                    f"{printable(choice.name)}: segments are so long that parts of a {kind} split "
+                    f"share samples at seed {seed}. Give less context, or another split."
+                )
+
+        if kind == "grouped":
+            _check_towers(self.choices.values(), seeds)
 
     def examples(self, n: int, device: torch.device) -> Pairs:
         """Made-up pairs of the shapes of the largest dataset."""
@@ -220,7 +230,7 @@ class RecordingData:
 
     def is_made(self, wanted: Collection[str]) -> bool:
         """Whether nothing is left to make of some datasets, by digest."""
-        return all(self._plans[each].features.is_made() for each in wanted)
+        return all(self._plans[each].is_made() for each in wanted)
 
     def make(self, wanted: Collection[str], *, use_gpus: bool | None = None) -> None:
         """Compute the features of some datasets, by digest, on the running Ray.
@@ -300,7 +310,7 @@ def _check_own_encoders(
                 "names no file. Give FILE.py:CLASS."
             )
     if isinstance(specification.encoder, OwnSpec):
-        for plan in {plan.shape: plan for plan in plans}.values():
+        for plan in {(plan.shape, text_dimensions(plan.target)): plan for plan in plans}.values():
             specification.encoder.build(plan.examples(2, torch.device("cpu")), "float32")
 
 
@@ -318,18 +328,22 @@ def _check_distinct(choices: list[Choice]) -> None:
         known[content] = choice
 
 
-def _check_apart(choice: Choice, kind: SplitKind, seeds: Iterable[int]) -> None:
-    spans_s = choice.plan.features.spans_s[choice.plan.rows]
-    for seed in seeds:
-        split = choice.plan.split(kind, seed)
-        apart = [(np.concatenate([split.train, split.validation]), split.test)]
-        if kind == "blocked":  # else both are drawn from the same stretch
-            apart.append((split.train, split.validation))
-        if any(near(spans_s[one], spans_s[other], gap=0.0).any() for one, other in apart):
-            raise UserError(
-                f"{printable(choice.name)}: segments are so long that parts of a {kind} split "
-                f"share samples at seed {seed}. Give less context, or another split."
-            )
+def _check_towers(choices: Iterable[Choice], seeds: Iterable[int]) -> None:
+    """Refuse a tower to which sentences of different parts are one.
+
+    Parts keep those together that the tower of the specification can't tell apart.
+    """
+    of_models = {choice.plan.target.model: choice.plan for choice in choices}
+    for model, plan in of_models.items():
+        groups = repeat_groups(plan.stimuli, plan.tower)
+        for seed in seeds:
+            split = plan.split("grouped", seed)
+            parts = [{*groups[rows].tolist()} for rows in vars(split).values()]
+            if sum(map(len, parts)) > len(set().union(*parts)):
+                raise UserError(
+                    f"{printable(model)} can't tell sentences apart that a grouped split puts into "
+                    f"different parts at seed {seed}. Leave this tower out, or sweep it alone."
+                )
 
 
 def _make_features(plan: DatasetPlan, use_gpus: bool | None) -> None:

@@ -187,10 +187,13 @@ class CellSearcher(Searcher):
 
     def _next_cell(self) -> Cell | None:
         # Tune gives the next cell to the worker that was freed first, which has a dataset at hand.
-        at_hand = self._freed.pop(0) if self._freed else ""
+        at_hand = self._freed[0] if self._freed else ""
         granted = self._search.next_cell(self._datasets, at_hand)
-        if granted is not None or self._slots_ahead is None or self._search.asked_datasets():
-            return granted  # what waits for a dataset comes before what may never be asked for
+        if granted is not None:
+            del self._freed[:1]
+            return granted
+        if self._slots_ahead is None or self._search.asked_datasets():
+            return None  # what waits for a dataset comes before what may never be asked for
         slots = self._slots_ahead()
         return self._search.next_ahead(self._datasets) if len(self._cells) < slots else None
 

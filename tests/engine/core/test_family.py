@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.engine.core.sweep import Family, check_levels, needs_of
+from ssense.engine.core.sweep import Family, check_different, check_levels, needs_of
 from ssense.engine.search.search import propose
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
@@ -82,11 +82,11 @@ def test_the_sampler_proposes_every_configuration_of_a_conditional_space_once():
     assert sorted(map(str, found)) == sorted(map(str, mixed.configurations()))
 
 
-def test_names_have_no_order_for_the_sampler_and_numbers_have():
-    """Of nine places the first and the last are good: between them lies only a name's neighbour."""
+def test_names_are_proposed_with_and_without_an_order():
     named = family({"features.pad_domain": ("raw", "raw_masked", "spec")})
     scored = [({"features.pad_domain": "raw"}, 1.0), ({"features.pad_domain": "spec"}, 0.9)]
-    assert propose(named, scored) == {"features.pad_domain": "raw_masked"}
+    for unordered in (False, True):
+        assert propose(named, scored, False, unordered) == {"features.pad_domain": "raw_masked"}
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,14 @@ def test_a_field_that_no_kind_of_the_family_has_is_refused():
 def test_a_level_that_one_kind_with_the_field_refuses_is_refused():
     with pytest.raises(UserError, match=r"f: encoder\.batch_norm can't be both"):
         check_levels(SentenceSpec(), {"f": LEVELS | {"encoder.batch_norm": ("both",)}})
+
+
+def test_two_families_that_are_one_configuration_are_refused():
+    families = [
+        Family(name="as specified", levels={}),
+        Family(name="wide", levels={"masking.time": (0.0, 0.1)}),
+        Family(name="zero", levels={"masking.time": (0.0,)}),
+    ]
+    check_different(SentenceSpec(), families[:2])
+    with pytest.raises(UserError, match="as specified and zero are the same configuration, time 0"):
+        check_different(SentenceSpec(), families)

@@ -515,6 +515,17 @@ def test_only_cells_of_datasets_that_are_there_are_handed_out():
     assert search.next_cell(()) is None
 
 
+def test_datasets_of_the_first_cells_alone_are_asked_for_where_no_more_will_start():
+    search = Search(of_contexts(), FULL)
+    handed = []
+    while (cell := search.next_cell()) is not None:
+        handed.append(search.sweep.dataset_of(cell.configuration))
+    again = Search(of_contexts(), FULL)
+    assert again.asked_datasets(0) == set()
+    for n in range(1, 8):
+        assert again.asked_datasets(n) == {*handed[:n]}
+
+
 def test_a_worker_stays_with_its_dataset_within_a_seed():
     search = Search(of_contexts(), FULL)
     first = search.next_cell(None, "d3")

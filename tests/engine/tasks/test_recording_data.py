@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from ssense.data.recordings.brain_treebank import open_recording
-from ssense.data.recordings.segments import STRADDLES
+from ssense.data.recordings.segments import STRADDLES, SegmentSpec
+from ssense.data.repeats import TowerTexts
 from ssense.data.splits import near
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.cell import dataset_choice
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.dataset_plan import plan_dataset
+from ssense.engine.tasks.feature_plan import segments_identity
 from ssense.engine.tasks.recording_data import RecordingData
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.engine.tasks.registry import kept_data
@@ -190,6 +192,62 @@ def test_subsets_of_electrodes_share_their_features(own, local_ray):
     assert only.plan.shape == own.shape  # the recording has a single shaft
 
 
+def test_line_noise_that_is_left_in_is_a_level(own):
+    levels = {"data.line_hz": (None, 50.0, 60.0)}
+    covering = own.covering(SPEC, (Family(name="f", levels=levels),))
+    assert len(covering.datasets) == 3
+    assert [choice.name for choice in covering.choices.values()] == [
+        "line None",
+        "line 50 Hz",
+        "line 60 Hz",
+    ]
+
+
+def test_sentences_that_were_deleted_are_kept_again(own, local_ray):
+    assert local_ray is None  # it only has to run
+    covering = own.covering(SPEC, (family("data.context_after_s"),))
+    (wanted, *_) = covering.datasets.values()
+    covering.make([wanted])
+    for path in (own.storage / "stimuli").iterdir():
+        path.unlink()
+    kept = kept_data(covering.origin(), covering.storage)
+    with pytest.raises(UserError, match=r"stimuli/\w+\.safetensors is missing\. Run the sweep"):
+        kept.load(wanted)
+    assert not covering.is_made([wanted])
+    covering.make([wanted])
+    assert kept.load(wanted).digest == wanted
+
+
+def test_the_plan_tells_how_much_of_the_test_leaks_by_choice(own):
+    covering = own.covering(SPEC, (family("data.context_after_s"),))
+    shares = [
+        float(line.partition(" of its test segments share samples")[0].rpartition(" ")[2][:-1])
+        for line in covering.lines()[1:]
+    ]
+    assert shares == sorted(shares)  # the longer, the more
+    assert shares[0] < shares[-1]
+    same = own.covering(SPEC, (family("features.n_frequencies"),))
+    assert "share samples" not in "".join(same.lines())
+    targets = own.covering(SPEC, (family("target.layer"),)).lines()
+    assert ["the features of layer 2" in line for line in targets[1:]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("electrodes", "reference", "named"),
+    [
+        ("clean", "laplacian", {}),
+        ("clean", "none", {"electrodes": "clean"}),  # as it was before there were references
+        ("all", "none", {"electrodes": "all"}),
+        ("all", "laplacian", {"electrodes": "all", "reference": "laplacian"}),
+        ("all", "bipolar", {"electrodes": "all", "reference": "bipolar"}),
+        ("clean", "bipolar", {"reference": "bipolar"}),
+    ],
+)
+def test_shards_of_before_there_were_references_keep_their_names(electrodes, reference, named):
+    spec = SegmentSpec(electrodes=electrodes, reference=reference, subset="LA*")
+    assert segments_identity(spec) == named
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -238,6 +296,26 @@ def test_segments_that_reach_into_the_other_parts_of_a_split_are_refused(own):
     covering.check_splits("random", range(3))
     with pytest.raises(UserError, match=r"context after 9 s: segments are so long .* blocked"):
         covering.check_splits("blocked", range(3))
+
+
+def test_references_that_are_the_same_on_a_single_shaft_are_refused(own):
+    message = refused(own, {"data.reference": ("shaft-average", "average")})
+    assert message.startswith("shaft-average and average are the same dataset: no sentence")
+
+
+def test_a_tower_to_which_sentences_of_different_parts_are_one_is_refused(own):
+    covering = own.covering(SPEC, (family("target.layer"),))
+    covering.check_splits("grouped", range(3))
+    everything_same = TowerTexts(np.zeros(len(own.own.rows), np.int64), np.zeros(1, bool), 77)
+    for choice in covering.choices.values():
+        vars(choice.plan)["tower"] = everything_same
+    with pytest.raises(UserError, match=r"can't tell sentences apart that a grouped split puts"):
+        covering.check_splits("grouped", range(3))
+    covering.check_splits("random", range(3))
+
+
+def test_weights_of_a_tower_are_checked_before_anything_is_made(own):
+    assert "misspelt" in refused(own, {"target.weights": ("untrained", "misspelt")})
 
 
 def test_datasets_that_do_not_fit_the_memory_or_the_disk_are_refused(own, monkeypatch):
