@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -134,7 +134,8 @@ class DatasetPlan:
         """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
         spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
         dimensions = text_dimensions(self.target)
-        return Pairs(spectrograms, normalize(torch.randn(n, dimensions, device=device)))
+        targets = normalize(torch.randn(n, dimensions, device=device))
+        return Pairs(spectrograms, targets, coordinates=self.features.coordinates)
 
     @cached_property
     def report(self) -> DataReport:
@@ -159,13 +160,13 @@ class DatasetPlan:
         Raises:
             UserError: It can't be read, or the shards are not those that were planned.
         """
-        self._check_manifest()
+        self._keep_coordinates(self._checked_manifest())
         name, storage = self.features.folder.name, self.storage
         dataset = load_dataset(name, self.target, storage, self.paired, self.electrodes)
         self._check_rows(dataset)
         return dataset
 
-    def _check_manifest(self) -> None:
+    def _checked_manifest(self) -> shards.Manifest:
         """Compare what the manifest says with the plan, before gigabytes are read."""
         folder, segments = self.features.folder, self.features.segments
         manifest = shards.manifest_of_origin(folder)
@@ -180,6 +181,15 @@ class DatasetPlan:
                     folder,
                     f"{what}: {printable(str(found))} where {printable(str(planned))} were planned",
                 )
+        return manifest
+
+    def _keep_coordinates(self, manifest: shards.Manifest) -> None:
+        """Write where the electrodes lie beside shards of before the recording said so.
+
+        The shards stay as they are, also where the recording says otherwise by now.
+        """
+        if manifest.coordinates != self.features.coordinates:
+            replace(manifest, coordinates=self.features.coordinates).write(self.features.folder)
 
     def _check_rows(self, dataset: Dataset) -> None:
         """Compare what was loaded with the plan: the sentences, their order and their times."""
@@ -293,6 +303,7 @@ def load_dataset(
         spans_s=spans_s(start, stop, manifest.origin["recording_rate_hz"]),
         tower=tower_texts(sentences, target.model, storage / "text"),
         paired=paired,
+        coordinates=manifest.coordinates,
     )
 
 
