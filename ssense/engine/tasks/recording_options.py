@@ -237,10 +237,10 @@ class RecordingOptions(EngineOptions):
 
         made = super().sweep(question, data, families)
         specification = made.specification
-        assert isinstance(data, RecordingData)
         assert isinstance(specification, SentenceSpec)
         if not tells_coordinates(specification, made.families):
             return made
+        assert isinstance(data, RecordingData)
         told = dataclasses.replace(specification, contacts=data.contacts)
         return dataclasses.replace(made, specification=told)
 
