@@ -44,7 +44,7 @@ def test_encoders_are_compared_beside_one_of_ones_own(tmp_path, capsys):
     main(
         RecordingOptions(
             storage=str(storage),
-            synthetic=SyntheticSpec(sentences=70, electrodes=10, quirks=True),
+            synthetic=SyntheticSpec(sentences=70, electrodes=5, quirks=True),
             encoder=f"{file}:Strengths",
             configurations=1,
             seeds=(0, 1),
