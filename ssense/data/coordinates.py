@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,11 @@ class Coordinates:
         """Coordinates `[E, 3]` float32, mm; NaN where they are not known."""
         nowhere = (np.nan,) * 3
         return np.array([place or nowhere for place in self.places], np.float32)
+
+    def select(self, electrodes: Sequence[int]) -> Coordinates | None:
+        """Where some of the electrodes lie, by their numbers; None where it is not known of any."""
+        places = tuple(self.places[each] for each in electrodes)
+        return replace(self, places=places) if any(places) else None
 
 
 def contacts_digest(contacts: Mapping[str, Place]) -> str:

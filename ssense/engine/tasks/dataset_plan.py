@@ -13,6 +13,7 @@ from upath import UPath
 
 from ssense.choices import SplitKind
 from ssense.data import shards
+from ssense.data.coordinates import Coordinates
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
 from ssense.data.recordings.brain_treebank import Recording, SegmentSpec, select_segments
@@ -84,6 +85,15 @@ class DatasetPlan:
         _, n_electrodes, n_frequencies, n_frames = self.features.shape
         return len(self.rows), len(self.electrodes) or n_electrodes, n_frequencies, n_frames
 
+    @cached_property
+    def coordinates(self) -> Coordinates | None:
+        """Where the electrodes lie; None where that is not known of any."""
+        everywhere = self.features.coordinates
+        if everywhere is None or not self.electrodes:
+            return everywhere
+        names = self.features.segments.electrodes
+        return everywhere.select([names.index(name) for name in self.electrodes])
+
     @property
     def nbytes(self) -> int:
         """Bytes of the dataset in memory, all but some thousands for each sentence."""
@@ -135,7 +145,7 @@ class DatasetPlan:
         spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
         dimensions = text_dimensions(self.target)
         targets = normalize(torch.randn(n, dimensions, device=device))
-        return Pairs(spectrograms, targets, coordinates=self.features.coordinates)
+        return Pairs(spectrograms, targets, coordinates=self.coordinates)
 
     @cached_property
     def report(self) -> DataReport:
@@ -284,6 +294,7 @@ def load_dataset(
     folder = storage / "shards" / folder_name
     manifest = shards.manifest_of_origin(folder)
     columns, spectrograms = shards.read_shards(folder)
+    coordinates = manifest.coordinates
     sentences = tuple(columns["text"])
     start, stop = np.array(columns["start"]), np.array(columns["stop"])
     if paired is not None:
@@ -293,7 +304,9 @@ def load_dataset(
         if len(rows) < len(spectrograms) or (rows != np.arange(len(rows))).any():
             spectrograms = spectrograms[rows]
     if electrodes:
-        spectrograms = spectrograms[:, _columns_of(electrodes, manifest.electrodes, folder)]
+        taken = _columns_of(electrodes, manifest.electrodes, folder)
+        spectrograms = spectrograms[:, taken]
+        coordinates = coordinates.select(taken) if coordinates else None
     of_paired = paired.digest if paired else ""
     return Dataset(
         digest=dataset_digest(folder_name, sentences, target, of_paired, electrodes),
@@ -303,7 +316,7 @@ def load_dataset(
         spans_s=spans_s(start, stop, manifest.origin["recording_rate_hz"]),
         tower=tower_texts(sentences, target.model, storage / "text"),
         paired=paired,
-        coordinates=manifest.coordinates,
+        coordinates=coordinates,
     )
 
 

@@ -81,7 +81,7 @@ class RecordingData:
     @property
     def has_coordinates(self) -> bool:
         """Whether it is known where any electrode of the specification's own dataset lies."""
-        return self.own.features.coordinates is not None
+        return self.own.coordinates is not None
 
     @property
     def contacts(self) -> str:
@@ -316,7 +316,7 @@ def _check_encoders(
             )
         if tells_coordinates(specification, [family]):
             for plan in plans:
-                if plan.features.coordinates is None:
+                if plan.coordinates is None:
                     where = f"family {printable(family.name)} on {plan.features.where}"
                     raise UserError(f"{where}: {NO_COORDINATES}")
     if isinstance(specification.encoder, OwnSpec):

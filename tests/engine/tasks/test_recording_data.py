@@ -27,7 +27,7 @@ from ssense.engine.tasks.dataset_plan import plan_dataset
 from ssense.engine.tasks.recording_data import RecordingData, tells_coordinates
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.engine.tasks.registry import kept_data
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
 from ssense.files.sealed_json import CHECKSUM, write_sealed
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
@@ -328,11 +328,26 @@ def test_coordinates_are_kept_beside_shards_that_were_made_before(own, tmp_path)
         kept = kept_data(data.origin(), data.storage).load(data.digest)
         assert kept.coordinates == seen[-1].coordinates == data.own.features.coordinates
         assert kept.coordinates.contacts == data.contacts
-        located = np.isfinite(kept.coordinates.array)
-        assert 0 < located.sum() < located.size or located.shape[0] == 1
-        assert located.any(axis=0).all()
-        assert shards.summary_lines(folder)
+        assert kept.coordinates.array.shape == (data.shape[1], 3)
+        located = int(np.isfinite(kept.coordinates.array).all(axis=1).sum())
+        assert f"  coordinates of {counted(located, 'electrode')}" in shards.summary_lines(folder)
     assert seen[0].digest == seen[1].digest == own.digest
     assert seen[0].coordinates != seen[1].coordinates
     now = shards.read_manifest(folder)
     assert now.shards == tuple(shards.Shard(**each) for each in content["shards"])
+
+
+def test_a_subset_of_the_electrodes_lies_where_they_do(own, tmp_path):
+    located = with_places(own, tmp_path / "made", x=5)
+    names = located.own.features.segments.electrodes
+    levels = {"data.subset": ("all", *names)}
+    covering = located.covering(SPEC, (Family(name="one", levels=levels),))
+    whole, *alone = (choice.plan for choice in covering.choices.values())
+    assert whole.coordinates == located.own.features.coordinates
+    for plan, place in zip(alone, whole.coordinates.places, strict=True):
+        found = plan.coordinates
+        assert (found.places if found else (None,)) == (place,)
+    nowhere = names[whole.coordinates.places.index(None)]
+    levels = {"encoder": ("attention",), "encoder.coordinates": (True,), "data.subset": (nowhere,)}
+    with pytest.raises(UserError, match="has coordinates of none"):
+        located.covering(SPEC, (Family(name="one", levels=levels),))
