@@ -37,6 +37,8 @@ def encoder_sweep(data: RecordingData, options: RecordingOptions) -> Sweep:
     for name in ("resnet-18", "attention"):
         families[name]["encoder.weights"] = (options.weights("encoder_weights"),)
         families[name]["encoder.batch_norm"] = (options.batch_norm,)
+    if data.has_coordinates:
+        families["attention"]["encoder.coordinates"] = (False, True)
     return options.sweep("encoders", data, families)
 
 

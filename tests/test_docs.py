@@ -255,7 +255,7 @@ def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
 def test_the_fields_that_may_be_compared_are_all_listed():
     listed = re.findall(r"^\| (`.+?`) \|", (DOCS / "extending.md").read_text(), re.M)
     names = re.findall(r"`([\w.]+)`", " ".join(listed))
-    assert sorted(names) == sorted({*field_names(SentenceSpec)} - {"split"})
+    assert sorted(names) == sorted({*field_names(SentenceSpec)} - {"split", "contacts"})
 
 
 # ---------------------------------------------------------------- the site

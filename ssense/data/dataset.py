@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ssense.choices import SplitKind
+from ssense.data.coordinates import Coordinates
 from ssense.data.paired import PairedStimuli
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, split_sentences
@@ -28,6 +29,8 @@ class Dataset:
             of the recording.
         tower: The sentences as the text tower reads them; None to tell them apart by their words.
         paired: The sentences as all datasets of a sweep have them; None where this is the only one.
+        coordinates: Where the electrodes lie; None where that is not known of any. The digest
+            leaves them out, see `SentenceSpec.contacts`.
     """
 
     digest: str
@@ -37,6 +40,7 @@ class Dataset:
     spans_s: np.ndarray
     tower: TowerTexts | None = None
     paired: PairedStimuli | None = None
+    coordinates: Coordinates | None = None
 
     def __len__(self) -> int:
         return len(self.spectrograms)
@@ -62,8 +66,9 @@ class Dataset:
         with warnings.catch_warnings():
             # Arrays out of Ray's object store are read-only, and nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            tensors = (torch.from_numpy(array) for array in (self.spectrograms, self.targets))
-            return Pairs(*(tensor.to(device) for tensor in tensors))
+            arrays = self.spectrograms, self.targets
+            spectrograms, targets = (torch.from_numpy(array).to(device) for array in arrays)
+        return Pairs(spectrograms, targets, coordinates=self.coordinates)
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,18 @@ class Pairs:
 
     The batches of a selection hold its own rows and no others: training code is handed the
     training and validation selections, and so is never given a pair of the test split.
+
+    Attributes:
+        spectrograms: Spectrograms `[N, E, F, T]` float16.
+        targets: Embeddings `[N, D]` float32.
+        rows: Rows `[B]` of the selection; None for all.
+        coordinates: Where the electrodes lie; None where that is not known of any.
     """
 
     spectrograms: Tensor
     targets: Tensor
     rows: Tensor | None = None
+    coordinates: Coordinates | None = None
 
     def __len__(self) -> int:
         return len(self.targets if self.rows is None else self.rows)
@@ -89,9 +101,7 @@ class Pairs:
     def select(self, rows: np.ndarray) -> Pairs:
         """Restrict to some rows, counted in this selection."""
         index = torch.from_numpy(rows).to(self.device)
-        return Pairs(
-            self.spectrograms, self.targets, index if self.rows is None else self.rows[index]
-        )
+        return replace(self, rows=index if self.rows is None else self.rows[index])
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Gather spectrograms `[B, E, 1, F, T]` float16 and targets `[B, D]` of this selection."""

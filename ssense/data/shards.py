@@ -37,6 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
+from ssense.data.coordinates import Coordinates
 from ssense.errors import UserError, counted, one_line, printable
 from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
@@ -95,6 +96,8 @@ class Manifest:
         electrodes: Names of the electrodes, in the order of the tensor's first axis.
         dropped: Number of sentences left out, by reason.
         code: Version of the code that computed them; empty where it was not noted.
+        coordinates: Where the electrodes lie; None where the recording does not say, or did not
+            when a sweep last asked.
     """
 
     digest: str
@@ -106,6 +109,7 @@ class Manifest:
     dropped: Mapping[str, int]
     shards: tuple[Shard, ...] = ()
     code: str = ""
+    coordinates: Coordinates | None = None
 
     def write(self, folder: UPath) -> None:
         """Write the manifest, whole; do this last."""
@@ -517,10 +521,16 @@ def summary_lines(folder: UPath) -> list[str]:
         f"{manifest.sampling_rate_hz:g} Hz",
         f"  left out    {dropped or 'no sentence'}",
         f"  electrodes  {' '.join(manifest.electrodes)}",
+        f"  coordinates {_located(manifest)}",
         f"  segments    {_settings(manifest.settings['segments'])}",
         f"  superlets   {_settings(manifest.settings['superlets'])}",
         f"  sources     {_settings(manifest.sources)}",
     ]
+
+
+def _located(manifest: Manifest) -> str:
+    places = manifest.coordinates.places if manifest.coordinates else ()
+    return f"of {counted(sum(place is not None for place in places), 'electrode')}"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -202,17 +202,17 @@ def encoder_lines(sweep: Sweep, data: DataPlan) -> list[str]:
     """Name the encoders that sentences are embedded by, and count what they train, a line each."""
     if not isinstance(sweep.specification, SentenceSpec):
         return []
-    levels = [family.levels.get("encoder", (None,)) for family in sweep.families]
     examples, lines = data.examples(2, torch.device("cpu")), []
     assert isinstance(examples, Pairs)
-    for kind in dict.fromkeys(kind for kinds in levels for kind in kinds):
-        changes = {} if kind is None else {"encoder": kind}
-        specification = configured(sweep.specification, changes).untrained()
+    changed = (changes for family in sweep.families for changes in family.parts(("encoder",)))
+    found = (configured(sweep.specification, changes).untrained() for changes in changed)
+    for specification in dict.fromkeys(found):
         model = specification.initial(examples)
         weights = sum(
             parameter.numel() for parameter in model.parameters() if parameter.requires_grad
         )
-        lines.append(f"  encoder: {specification.encoder.kind}, {weights:,} trained weights")
+        told = " with coordinates" if specification.encoder.uses_coordinates else ""
+        lines.append(f"  encoder: {specification.encoder.kind}{told}, {weights:,} trained weights")
     return list(dict.fromkeys(lines))
 
 

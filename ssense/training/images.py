@@ -95,6 +95,7 @@ class ImageSpec:
     shares_test: ClassVar[bool] = True
     test_blocks: ClassVar[int] = 0  # images are shown in random order
     data_groups: ClassVar[tuple[str, ...]] = ()
+    unused: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.objective.pixels and self.gallery != "original":

@@ -19,6 +19,7 @@ from ssense.data.splits import (
     split_identity,
     training_share,
 )
+from ssense.errors import UserError
 from ssense.model.encoders.attention import AttentionSpec
 from ssense.model.encoders.convolution import ConvolutionSpec
 from ssense.model.encoders.encoder import Encoder
@@ -99,6 +100,9 @@ class SentenceSpec:
         masking: What training hides of them.
         objective: The loss of a batch.
         training: How it is minimised.
+        contacts: Digest of where the contacts of the recording lie, see `Coordinates`; empty where
+            no encoder is told. A sweep's plan sets it. The dataset's digest leaves coordinates out,
+            so that only cells of such an encoder depend on them.
     """
 
     split: SplitKind = "random"
@@ -109,6 +113,7 @@ class SentenceSpec:
     masking: Masking = field(default_factory=Masking)
     objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
     training: TrainingSpec = field(default_factory=TrainingSpec)
+    contacts: str = ""
 
     kind: ClassVar[str] = "sentences"
     stimulus: ClassVar[str] = "sentence"
@@ -122,6 +127,11 @@ class SentenceSpec:
     def shares_test(self) -> bool:
         """Whether all seeds share one test split."""
         return self.split == "held-out"
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of fields that a cell's result does not depend on."""
+        return () if self.encoder.uses_coordinates else ("contacts",)
 
     def by_content(self) -> SentenceSpec:
         """Name what comes from a file by its content, wherever the file lies."""
@@ -148,7 +158,19 @@ class SentenceSpec:
         return resampled_sizes(self.split, split)
 
     def initial(self, train: Pairs) -> Encoder:
-        """The encoder that a training starts from, on the CPU."""
+        """The encoder that a training starts from, on the CPU.
+
+        Raises:
+            UserError: It can't be built, see `EncoderSpec`, or the electrodes lie elsewhere than
+                the specification says.
+        """
+        found = train.coordinates.contacts if train.coordinates else self.contacts
+        if self.encoder.uses_coordinates and found != self.contacts:
+            raise UserError(
+                f"the coordinates of the contacts have the digest {found}, not "
+                f"{self.contacts or 'one that the specification names'}. Restore those that the "
+                "sweep was begun with, or run the sweep again."
+            )
         return self.encoder.build(train, self.training.precision)
 
     def optimiser(self, encoder: Encoder) -> Adam:

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from ssense.data.coordinates import Place
 from ssense.data.recordings.coordinates import COORDINATES, read_coordinates
 from ssense.data.recordings.gzip_chunks import read_stretches
 from ssense.data.recordings.signal_file import channel_length, open_signals
@@ -34,6 +35,7 @@ from ssense.files.digest import digest, file_digest
 from ssense.files.tables import listing, read_json_as, require_file
 from ssense.signal.contacts import (
     LONGEST_LABEL,
+    Contact,
     clean_label,
     grids,
     not_neural,
@@ -65,6 +67,9 @@ class Recording:
         n_samples: Length of every channel.
         timeline, transcript: Trigger timings and words.
         files: Files that were read, by role.
+        coordinates: Coordinates of the electrodes by name, mm, in the space of the table that comes
+            with the recording; only of those that the table has. The digest leaves them out: no
+            signal depends on them.
     """
 
     subject: str
@@ -80,6 +85,7 @@ class Recording:
     timeline: Timeline
     transcript: Transcript
     files: dict[str, Path]
+    coordinates: Mapping[str, Place] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -179,6 +185,7 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
     corrupted = _meant(listed, list(channel_of))
     others = _meant(listed, [name for name in map(clean_label, labels) if name not in channel_of])
     timeline = read_timeline(files["timings"])
+    places = read_coordinates(root / COORDINATES, subject)
     _check_length(n_samples / timeline.sampling_rate_hz(), files["signals"])
     return Recording(
         subject=subject,
@@ -191,11 +198,12 @@ def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") 
             name for name, meant in corrupted.items() if not meant and not others[name]
         ),
         channel_of=channel_of,
-        grids=_grids(list(channel_of), root / COORDINATES, subject),
+        grids=_grids(list(channel_of), places),
         n_samples=n_samples,
         timeline=timeline,
         transcript=read_transcript(files["transcript"]),
         files=files,
+        coordinates=_coordinates(list(channel_of), places),
     )
 
 
@@ -320,10 +328,15 @@ def _neural_channels(labels: list[str], path: Path) -> dict[str, int]:
     return {name: names.index(name) for name in neural}
 
 
-def _grids(electrodes: list[str], coordinates: Path, subject: str) -> frozenset[str]:
+def _grids(electrodes: list[str], places: Mapping[Contact, np.ndarray]) -> frozenset[str]:
     contacts = set(read_names(electrodes).contacts.values())
-    places = read_coordinates(coordinates, subject)
     return grids(contacts) | sheets({at: places[at] for at in contacts.intersection(places)})
+
+
+def _coordinates(electrodes: list[str], places: Mapping[Contact, np.ndarray]) -> dict[str, Place]:
+    contacts = read_names(electrodes).contacts
+    known = {name: places[at].tolist() for name, at in contacts.items() if at in places}
+    return {name: (x, y, z) for name, (x, y, z) in known.items()}
 
 
 def _meant(listed: Sequence[str], channels: Sequence[str]) -> dict[str, frozenset[str]]:

@@ -41,7 +41,7 @@ def signature(cell: Cell, specification: TaskSpec, dataset_digest: str) -> str:
     name for configurations of one kind.
     """
     spec = configured(specification, cell.configuration).by_content()
-    named = identity(spec, leave_out=spec.data_groups)
+    named = identity(spec, leave_out=(*spec.data_groups, *spec.unused))
     return digest(SIGNATURE_VERSION, dataset_digest, spec.split_identity(), named, cell.seed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -97,6 +97,16 @@ class Family:
         """Every configuration of the family, in the order of its levels."""
         return self._continued({}, list(self.levels))
 
+    def parts(self, names: Collection[str]) -> Iterator[Configuration]:
+        """What its configurations change of some parts of the specification, each combination once.
+
+        Args:
+            names: Names of the parts.
+        """
+        levels = {n: of for n, of in self.levels.items() if n.partition(".")[0] in names}
+        needs = {name: of for name, of in self.needs.items() if name in levels}
+        return Family(name=self.name, levels=levels, needs=needs).configurations()
+
     def _continued(self, begun: Configuration, names: Sequence[str]) -> Iterator[Configuration]:
         if not names:
             yield begun
@@ -165,10 +175,10 @@ class Sweep:
             raise UserError(f"`configurations` must be at least 1, got {self.configurations}.")
         for family in self.families:
             for name in family.levels:
-                if name == "split":
+                if name in ("split", "contacts"):
                     raise UserError(
-                        f"family {family.name} varies split, but all cells of a sweep share one "
-                        "split. Run a sweep for each."
+                        f"family {family.name} varies {name}, but all cells of a sweep share one "
+                        "value of it. Run a sweep for each."
                     )
 
     @cached_property

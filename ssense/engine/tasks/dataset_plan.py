@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from upath import UPath
 
 from ssense.choices import SplitKind
 from ssense.data import shards
+from ssense.data.coordinates import Coordinates
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
 from ssense.data.recordings.brain_treebank import Recording, SegmentSpec, select_segments
@@ -89,6 +90,15 @@ class DatasetPlan:
         _, n_electrodes, n_frequencies, n_frames = self.features.shape
         return len(self.rows), len(self.electrodes) or n_electrodes, n_frequencies, n_frames
 
+    @cached_property
+    def coordinates(self) -> Coordinates | None:
+        """Where the electrodes lie; None where that is not known of any."""
+        everywhere = self.features.coordinates
+        if everywhere is None or not self.electrodes:
+            return everywhere
+        names = self.features.segments.electrodes
+        return everywhere.select([names.index(name) for name in self.electrodes])
+
     @property
     def spans_s(self) -> np.ndarray:
         """Start and end of each segment's signal, `[N, 2]`, context included, seconds."""
@@ -145,7 +155,8 @@ class DatasetPlan:
         """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
         spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
         dimensions = text_dimensions(self.target)
-        return Pairs(spectrograms, normalize(torch.randn(n, dimensions, device=device)))
+        targets = normalize(torch.randn(n, dimensions, device=device))
+        return Pairs(spectrograms, targets, coordinates=self.coordinates)
 
     @cached_property
     def report(self) -> DataReport:
@@ -170,13 +181,13 @@ class DatasetPlan:
         Raises:
             UserError: It can't be read, or the shards are not those that were planned.
         """
-        self._check_manifest()
+        self._keep_coordinates(self._checked_manifest())
         name, storage = self.features.folder.name, self.storage
         dataset = load_dataset(name, self.target, storage, self.paired, self.electrodes)
         self._check_rows(dataset)
         return dataset
 
-    def _check_manifest(self) -> None:
+    def _checked_manifest(self) -> shards.Manifest:
         """Compare what the manifest says with the plan, before gigabytes are read."""
         folder, segments = self.features.folder, self.features.segments
         manifest = shards.manifest_of_origin(folder)
@@ -191,6 +202,15 @@ class DatasetPlan:
                     folder,
                     f"{what}: {printable(str(found))} where {printable(str(planned))} were planned",
                 )
+        return manifest
+
+    def _keep_coordinates(self, manifest: shards.Manifest) -> None:
+        """Write where the electrodes lie beside shards of before the recording said so.
+
+        The shards stay as they are, also where the recording says otherwise by now.
+        """
+        if manifest.coordinates != self.features.coordinates:
+            replace(manifest, coordinates=self.features.coordinates).write(self.features.folder)
 
     def _check_rows(self, dataset: Dataset) -> None:
         """Compare what was loaded with the plan: the sentences, their order and their times."""
@@ -285,6 +305,7 @@ def load_dataset(
     folder = storage / "shards" / folder_name
     manifest = shards.manifest_of_origin(folder)
     columns, spectrograms = shards.read_shards(folder)
+    coordinates = manifest.coordinates
     sentences = tuple(columns["text"])
     start, stop = np.array(columns["start"]), np.array(columns["stop"])
     if paired is not None:
@@ -294,7 +315,9 @@ def load_dataset(
         if len(rows) < len(spectrograms) or (rows != np.arange(len(rows))).any():
             spectrograms = spectrograms[rows]
     if electrodes:
-        spectrograms = spectrograms[:, _columns_of(electrodes, manifest.electrodes, folder)]
+        taken = _columns_of(electrodes, manifest.electrodes, folder)
+        spectrograms = spectrograms[:, taken]
+        coordinates = coordinates.select(taken) if coordinates else None
     of_paired = paired.digest if paired else ""
     return Dataset(
         digest=dataset_digest(folder_name, sentences, target, of_paired, electrodes),
@@ -304,6 +327,7 @@ def load_dataset(
         spans_s=spans_s(start, stop, manifest.origin["recording_rate_hz"]),
         tower=tower_texts(sentences, target.model, storage / "text"),
         paired=paired,
+        coordinates=coordinates,
     )
 
 

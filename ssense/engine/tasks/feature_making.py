@@ -211,6 +211,7 @@ def make_shards(
             Shard(name=row["name"], rows=row["rows"], sha256=row["sha256"]) for row in made
         ),
         code=feature_code(),
+        coordinates=plan.coordinates,
     )
     _save_for_people(plan, report, manifest)
     manifest.write(folder)

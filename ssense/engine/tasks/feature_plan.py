@@ -10,6 +10,7 @@ import numpy as np
 from upath import UPath
 
 from ssense.data import shards
+from ssense.data.coordinates import Coordinates, electrode_coordinates
 from ssense.data.recordings.brain_treebank import Recording, Segments, SegmentSpec
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest
@@ -107,6 +108,15 @@ class FeaturePlan:
         They are not part of the origin: training does not depend on them.
         """
         return self.recording.transcript.acoustics(self.segments.sentence_idx)
+
+    @cached_property
+    def coordinates(self) -> Coordinates | None:
+        """Where the electrodes lie, kept with the shards; None where that is not known of any.
+
+        They are not part of the origin: only some encoders ask for them, whose cells name them, see
+        `SentenceSpec.contacts`.
+        """
+        return electrode_coordinates(self.segments.derivations, self.recording.coordinates)
 
     @property
     def sampling_rate_hz(self) -> float:

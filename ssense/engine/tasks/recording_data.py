@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import ClassVar
@@ -14,6 +14,7 @@ from upath import UPath
 from ssense.choices import SplitKind
 from ssense.cli.screen import count, say, step
 from ssense.data import shards
+from ssense.data.coordinates import contacts_digest
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
 from ssense.data.repeats import repeat_groups
@@ -28,6 +29,7 @@ from ssense.engine.tasks.feature_making import feature_code, make_shards
 from ssense.engine.tasks.feature_plan import FeaturePlan
 from ssense.errors import UserError, printable
 from ssense.files.tensor_file import tensor_code
+from ssense.model.encoders.encoder import NO_COORDINATES
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.specification import configured
@@ -77,6 +79,16 @@ class RecordingData:
             return {self.own.digest: self.own}
         return {each.plan.digest: each.plan for each in self.choices.values()}
 
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether it is known where any electrode of the specification's own dataset lies."""
+        return self.own.coordinates is not None
+
+    @property
+    def contacts(self) -> str:
+        """Digest of where the contacts of the recording lie; empty where that is not known."""
+        return contacts_digest(self.own.features.recording.coordinates)
+
     def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> RecordingData:
         """Extend the plan by all datasets that the cells of some families may ask for.
 
@@ -85,14 +97,15 @@ class RecordingData:
 
         Raises:
             UserError: They have no sentence in common, two are the same, a level can't be met by
-                the recording, or an encoder of the user's own does not fit.
+                the recording, an encoder is to be told where electrodes lie and the recording does
+                not know, or an encoder of the user's own does not fit.
         """
         families = tuple(families)
         found = _changes(specification, families)
         covering = RecordingData(own=replace(self.own, paired=None))
         if found.keys() != {dataset_choice(specification)}:
             covering = covering._with(specification, found)
-        _check_own_encoders(specification, families, covering._plans.values())
+        _check_encoders(specification, families, [*covering._plans.values()])
         return covering
 
     def _with(
@@ -279,28 +292,30 @@ class RecordingData:
         )
 
 
+def tells_coordinates(specification: SentenceSpec, families: Iterable[Family]) -> bool:
+    """Whether a cell of some families has an encoder that is told where the electrodes lie."""
+    return any(
+        configured(specification, changes).encoder.uses_coordinates
+        for family in families
+        for changes in family.parts(("encoder",))
+    )
+
+
 def _changes(specification: SentenceSpec, families: Iterable[Family]) -> dict[str, Configuration]:
     """What the configurations of families change of the data, by `dataset_choice`."""
     found: dict[str, Configuration] = {}
     for family in families:
-        for changes in _of_data(family, specification.data_groups):
+        for changes in family.parts(specification.data_groups):
             choice = dataset_choice(configured(specification, changes))
             if choice not in found or len(changes) < len(found[choice]):
                 found[choice] = changes
     return found
 
 
-def _of_data(family: Family, groups: Collection[str]) -> Iterator[Configuration]:
-    """The combinations of a family's levels of the data."""
-    levels = {n: of for n, of in family.levels.items() if n.partition(".")[0] in groups}
-    needs = {name: of for name, of in family.needs.items() if name in levels}
-    return Family(name=family.name, levels=levels, needs=needs).configurations()
-
-
-def _check_own_encoders(
-    specification: SentenceSpec, families: Iterable[Family], plans: Iterable[DatasetPlan]
+def _check_encoders(
+    specification: SentenceSpec, families: Iterable[Family], plans: Collection[DatasetPlan]
 ) -> None:
-    """Refuse an encoder of the user's own that does not fit, or that a family names in vain."""
+    """Refuse encoders that the data don't fit, and one of the user's own that is named in vain."""
     for family in families:
         if OwnSpec.kind in family.levels.get("encoder", ()) and (
             not isinstance(specification.encoder, OwnSpec)
@@ -309,6 +324,11 @@ def _check_own_encoders(
                 f"family {printable(family.name)} has an encoder of your own, but `encoder` "
                 "names no file. Give FILE.py:CLASS."
             )
+        if tells_coordinates(specification, [family]):
+            for plan in plans:
+                if plan.coordinates is None:
+                    where = f"family {printable(family.name)} on {plan.features.where}"
+                    raise UserError(f"{where}: {NO_COORDINATES}")
     if isinstance(specification.encoder, OwnSpec):
         for plan in {(plan.shape, text_dimensions(plan.target)): plan for plan in plans}.values():
             specification.encoder.build(plan.examples(2, torch.device("cpu")), "float32")

@@ -30,6 +30,8 @@ from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
     from ssense.data.recordings.segments import SegmentSpec
+    from ssense.engine.core.sweep import Levels, Sweep
+    from ssense.engine.tasks.data_plan import DataPlan
     from ssense.engine.tasks.recording_data import RecordingData
     from ssense.targets.text import TextSpec
     from ssense.training.sentences import AnyEncoderSpec, SentenceSpec
@@ -222,6 +224,25 @@ class RecordingOptions(EngineOptions):
     def datasets(self) -> Iterator[RecordingData]:
         """The recording's, see `plan_recording`."""
         yield self.plan_data()
+
+    def sweep(
+        self, question: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
+    ) -> Sweep:
+        """The sweep of a question on a dataset, see `EngineOptions.sweep`.
+
+        Where an encoder is told where the electrodes lie, its specification says where that is.
+        """
+        from ssense.engine.tasks.recording_data import RecordingData, tells_coordinates
+        from ssense.training.sentences import SentenceSpec
+
+        made = super().sweep(question, data, families)
+        specification = made.specification
+        assert isinstance(specification, SentenceSpec)
+        if not tells_coordinates(specification, made.families):
+            return made
+        assert isinstance(data, RecordingData)
+        told = dataclasses.replace(specification, contacts=data.contacts)
+        return dataclasses.replace(made, specification=told)
 
     def plan_data(self) -> RecordingData:
         """The data of the recording, of a synthetic one where none is given.

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from ssense.choices import BatchNorm, Precision
 from ssense.data.dataset import Pairs
 from ssense.files.weights import load_weights
+from ssense.model.encoders.encoder import known_coordinates
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, SpectrogramEncoder, load_initial
+from ssense.model.encoders.waves import N_WAVES, waves
 
 _HEADS = 8
 
@@ -22,14 +24,19 @@ class AttentionEncoder(SpectrogramEncoder):
 
     Each of several heads has a part of the embedding's dimensions. Its weight of an electrode is
     the softmax, over the electrodes, of a product with a learned query plus a learned preference
-    for that electrode. Both begin at 0, so that training begins at the mean over electrodes.
+    for that electrode. Where it is told where electrodes lie, it learns a preference for places
+    too: a smooth function over space, so that what one electrode teaches counts for those nearby.
+    All begin at 0, so that training begins at the mean over electrodes.
 
     Args:
         precision: See `SpectrogramEncoder`.
         batch_norm: See `SpectrogramEncoder`.
         dimensions: Dimensions D of the embedding.
         electrodes: Electrodes E of a sample, always the same.
+        places: What `waves` makes of the electrodes' coordinates, `[E, N_WAVES]`; None without.
     """
+
+    places: Tensor | None
 
     def __init__(
         self,
@@ -37,17 +44,28 @@ class AttentionEncoder(SpectrogramEncoder):
         batch_norm: BatchNorm = "chunk",
         dimensions: int = 512,
         electrodes: int = 1,
+        places: Tensor | None = None,
     ) -> None:
         super().__init__(precision, batch_norm, dimensions)
         heads = _heads(dimensions)
         self.query = nn.Parameter(torch.zeros(heads, dimensions // heads))
         self.preference = nn.Parameter(torch.zeros(electrodes, heads))
+        self.register_buffer("places", places)
+        if places is not None:
+            self.of_place = nn.Parameter(torch.zeros(N_WAVES, heads))
 
     def weights(self, electrodes: Tensor) -> Tensor:
         """Weights `[B, E, heads]` of embeddings `[B, E, D]`, which add to 1 over electrodes."""
         match = (self._parts(electrodes) * self.query).sum(dim=-1)
-        weights: Tensor = (match / self.query.shape[1] ** 0.5 + self.preference).softmax(dim=1)
+        weights: Tensor = (match / self.query.shape[1] ** 0.5 + self._preferences()).softmax(dim=1)
         return weights
+
+    def _preferences(self) -> Tensor:
+        """How much each electrode is preferred whatever it says, `[E, heads]`."""
+        if self.places is None:
+            return self.preference
+        # Not a matrix product, which autocast would round.
+        return self.preference + (self.places.unsqueeze(-1) * self.of_place).sum(dim=1)
 
     def pool(self, electrodes: Tensor) -> Tensor:
         """One embedding `[B, D]` of those of the electrodes `[B, E, D]`, float32."""
@@ -67,14 +85,28 @@ class AttentionSpec(ResNetSpec):
         weights: What ResNet-18 starts from, see `ResNetSpec`.
         conv1: See `ResNetSpec`.
         batch_norm: See `ResNetSpec`.
+        coordinates: Whether it is told where the electrodes lie, and prefers places besides single
+            electrodes. An electrode whose coordinates are not known has no such preference.
     """
 
     kind: ClassVar[str] = "attention"
 
+    coordinates: bool = False
+
+    @property
+    def uses_coordinates(self) -> bool:
+        """Whether it is told where the electrodes lie, see `EncoderSpec`."""
+        return self.coordinates
+
     def build(self, train: Pairs, precision: Precision) -> AttentionEncoder:
-        """The encoder that a training on some pairs starts from, see `EncoderSpec`."""
+        """The encoder that a training on some pairs starts from, see `EncoderSpec`.
+
+        Raises:
+            UserError: Its weights can't be loaded, or no electrode's coordinates are known.
+        """
         n_electrodes, (_, dimensions) = train.spectrograms.shape[1], train.targets.shape
-        encoder = AttentionEncoder(precision, self.batch_norm, dimensions, n_electrodes)
+        places = waves(known_coordinates(train)) if self.coordinates else None
+        encoder = AttentionEncoder(precision, self.batch_norm, dimensions, n_electrodes, places)
         load_initial(encoder, self.weights, self.conv1)
         encoder.resnet.crop(train.spectrograms.shape[-2:])
         return encoder
@@ -85,7 +117,8 @@ class AttentionSpec(ResNetSpec):
         dimensions = 1 if query is None else query.numel()  # refused below
         electrodes = preference.shape[0] if preference is not None and preference.ndim else 1
         with torch.device("meta"):
-            encoder = AttentionEncoder(precision, self.batch_norm, dimensions, electrodes)
+            places = torch.zeros(electrodes, N_WAVES) if self.coordinates else None
+            encoder = AttentionEncoder(precision, self.batch_norm, dimensions, electrodes, places)
         load_weights(encoder, state, assign=True)
         return encoder
 

@@ -7,11 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssense.choices import Precision
 from ssense.data.dataset import Pairs
+from ssense.errors import UserError
+
+NO_COORDINATES = (
+    "an encoder is to be told where the electrodes lie, and the recording has coordinates of none. "
+    "Put them into its localization/elec_coords_full.csv, or choose an encoder that needs none."
+)
 
 
 class Encoder(nn.Module, ABC):
@@ -70,6 +77,11 @@ class EncoderSpec(ABC):
         """Whether what training starts from has learned from its pairs."""
         return False
 
+    @property
+    def uses_coordinates(self) -> bool:
+        """Whether it is told where the electrodes lie; the recording must know, then."""
+        return False
+
     @abstractmethod
     def build(self, train: Pairs, precision: Precision) -> Encoder:
         """The encoder that a training on some pairs starts from, on the CPU.
@@ -95,3 +107,14 @@ class EncoderSpec(ABC):
     def untrained(self) -> Self:
         """The same specification with random weights, which need no download."""
         return self
+
+
+def known_coordinates(train: Pairs) -> np.ndarray:
+    """Where the electrodes of some pairs lie, `[E, 3]` float32, mm; NaN where that is not known.
+
+    Raises:
+        UserError: It is not known of any.
+    """
+    if train.coordinates is None:
+        raise UserError(NO_COORDINATES)
+    return train.coordinates.array

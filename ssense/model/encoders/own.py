@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import random
 import sys
@@ -20,7 +21,7 @@ from ssense.data.dataset import Pairs
 from ssense.errors import UserError, one_line, printable
 from ssense.files.weights import load_weights
 from ssense.model.encoders.class_source import class_source
-from ssense.model.encoders.encoder import Encoder, EncoderSpec
+from ssense.model.encoders.encoder import Encoder, EncoderSpec, known_coordinates
 
 _SIZES = "electrodes", "frequencies", "frames", "dimensions"
 _EXAMPLES = 2
@@ -36,15 +37,27 @@ class OwnEncoder(Encoder):
         make: The user's class: `make(electrodes=, frequencies=, frames=, dimensions=)` gives a
             module that maps `[B, electrodes, frequencies, frames]` to `[B, dimensions]`.
         sizes: The sizes, in that order.
+        coordinates: Where the electrodes lie, `[electrodes, 3]` float32, mm, NaN where that is not
+            known; the class is given them as `coordinates=`. None for a class that takes none.
     """
 
     passes_in_chunks: ClassVar[bool] = False  # it may draw, or keep statistics of any kind
     sizes: Tensor
 
-    def __init__(self, precision: Precision, make: type[nn.Module], sizes: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        precision: Precision,
+        make: type[nn.Module],
+        sizes: tuple[int, ...],
+        coordinates: Tensor | None = None,
+    ) -> None:
         super().__init__(precision)
-        self.module = make(**dict(zip(_SIZES, sizes, strict=True)))
+        told = {} if coordinates is None else {"coordinates": coordinates.clone()}
+        self.module = make(**dict(zip(_SIZES, sizes, strict=True)), **told)
         self.register_buffer("sizes", torch.tensor(sizes))
+        if coordinates is not None:  # a state has finite values alone
+            self.register_buffer("located", coordinates.isfinite().all(dim=1))
+            self.register_buffer("coordinates", coordinates.nan_to_num())
 
     def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:  # noqa: ARG002 - autocast has it
         """Embed spectrograms as `[B, D]`."""
@@ -63,12 +76,20 @@ class OwnSpec(EncoderSpec):
     Attributes:
         source: The file and the class in it, "FOLDER/my_encoder.py:MyEncoder".
         content: Digest of the file; workers refuse a file of another.
+        coordinates: Whether the class is told where the electrodes lie, as its `__init__` names
+            `coordinates`.
     """
 
     kind: ClassVar[str] = "own"
 
     source: str = ""
     content: str = ""
+    coordinates: bool = False
+
+    @property
+    def uses_coordinates(self) -> bool:
+        """Whether the class is told where the electrodes lie, see `EncoderSpec`."""
+        return self.coordinates
 
     @classmethod
     def of(cls, source: str) -> OwnSpec:
@@ -81,21 +102,27 @@ class OwnSpec(EncoderSpec):
 
         path, name = _parts(source)
         with _told(source, "Check the file."):
-            return cls(source=f"{path.resolve()}:{name}", content=file_digest(path))
+            return cls(
+                source=f"{path.resolve()}:{name}",
+                content=file_digest(path),
+                coordinates=_names_coordinates(path, name),
+            )
 
     def build(self, train: Pairs, precision: Precision) -> OwnEncoder:
         """The encoder that a training on some pairs starts from, tried on two of them.
 
         Raises:
-            UserError: The file changed, can't be run, or what it makes does not embed.
+            UserError: The file changed, can't be run, or what it makes does not embed; or it is to
+                be told where electrodes lie, and no electrode's coordinates are known.
         """
         sizes = (
             train.spectrograms.shape[1],
             *train.spectrograms.shape[-2:],
             train.targets.shape[1],
         )
+        coordinates = torch.from_numpy(known_coordinates(train)) if self.coordinates else None
         with _told(self.source, _HOW_MADE):
-            encoder = OwnEncoder(precision, self._load(), sizes)
+            encoder = OwnEncoder(precision, self._load(), sizes, coordinates)
         with _told(self.source, _HOW_USED):
             problem = _problem(encoder)
         if problem:
@@ -111,10 +138,23 @@ class OwnSpec(EncoderSpec):
         sizes = state.get("sizes")
         if sizes is None or sizes.shape != (len(_SIZES),):
             raise ValueError("sizes are missing")
+        coordinates = self._coordinates(state, int(sizes[0])) if self.coordinates else None
         with _told(self.source, _HOW_MADE):
-            encoder = OwnEncoder(precision, self._load(), tuple(sizes.tolist()))
+            encoder = OwnEncoder(precision, self._load(), tuple(sizes.tolist()), coordinates)
         load_weights(encoder, state)
         return encoder
+
+    def _coordinates(self, state: Mapping[str, Tensor], electrodes: int) -> Tensor:
+        """Where the electrodes lie, as a state has it.
+
+        Raises:
+            ValueError: The state is another model's.
+        """
+        coordinates, located = state.get("coordinates"), state.get("located")
+        shapes = [None if each is None else list(each.shape) for each in (coordinates, located)]
+        if coordinates is None or located is None or shapes != [[electrodes, 3], [electrodes]]:
+            raise ValueError("coordinates are missing")
+        return coordinates.masked_fill(~located[:, None], torch.nan)
 
     def by_content(self) -> Self:
         """The same specification without the place of the file."""
@@ -150,6 +190,21 @@ class OwnSpec(EncoderSpec):
                 "torch.nn.Module. Check its name."
             )
         return made
+
+
+def _names_coordinates(path: Path, name: str) -> bool:
+    """Whether the `__init__` of a class names `coordinates`, as the file has it; it is not run."""
+    try:
+        content = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # told when it is built
+        return False
+    return any(
+        "coordinates" in (each.arg for each in (*made.args.args, *made.args.kwonlyargs))
+        for found in content.body
+        if isinstance(found, ast.ClassDef) and found.name == name
+        for made in found.body
+        if isinstance(made, ast.FunctionDef) and made.name == "__init__"
+    )
 
 
 def _short(source: str) -> str:

@@ -1131,6 +1131,17 @@ def test_coordinates_on_a_sheet_tell_a_small_grid(root):
     assert recording.digest == before  # the electrodes are in the dataset's
 
 
+def test_coordinates_are_those_of_the_electrodes_that_the_table_has(root):
+    path = root / "localization/elec_coords_full.csv"
+    assert open_recording(root).coordinates == {}
+    electrodes = open_recording(root).electrodes
+    rows = [["sub_9", name, n, -n, 2.5] for n, name in enumerate(electrodes[1:])]
+    rows += [["sub_9", "Z9", 1, 1, 1], ["sub_2", electrodes[0], 1, 1, 1]]
+    write_rows(path, ["Subject", "Electrode", "X", "Y", "Z"], rows)
+    expected = {name: (n, -n, 2.5) for n, name in enumerate(electrodes[1:])}
+    assert open_recording(root).coordinates == expected
+
+
 def test_two_names_for_one_contact(root):
     labels = ["F1a1", "F1a2", "F1a02", "F1a3", "DC4", "DC10"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)

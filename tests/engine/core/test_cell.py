@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from ssense.engine.core.cell import Cell, describe, signature
+from ssense.model.encoders.attention import AttentionSpec
+from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.model.masking import Masking
 from ssense.specification import configured
@@ -66,6 +68,26 @@ def test_a_share_of_the_training_data_counts_unless_it_is_all_of_it():
         whole
     }
     assert signature(Cell({SHARE: 0.5}, seed=3), SPEC, "dataset") != whole
+
+
+@pytest.mark.parametrize("encoder", [AttentionSpec(coordinates=True), OwnSpec(coordinates=True)])
+def test_where_contacts_lie_counts_for_encoders_that_are_told_and_for_no_other(encoder):
+    cell = Cell({}, seed=3)
+    nowhere, here, there = (
+        [
+            signature(cell, dataclasses.replace(SPEC, encoder=each, contacts=contacts), "d")
+            for each in (encoder, dataclasses.replace(encoder, coordinates=False))
+        ]
+        for contacts in ("", "0123", "4567")
+    )
+    assert len({nowhere[0], here[0], there[0]}) == 3
+    assert nowhere[1] == here[1] == there[1] != here[0]
+
+
+def test_an_encoder_that_is_not_told_where_electrodes_lie_has_the_signature_that_it_had():
+    """Stored of the version before there were coordinates."""
+    cell = Cell({"encoder": "attention", "encoder.weights": "random"}, seed=3)
+    assert signature(cell, SPEC, "d") == "7308b4d59bc98c5f"
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.1, float("nan")])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from itertools import chain
+from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from ssense.data import shards
 from ssense.data.recordings.brain_treebank import open_recording
 from ssense.data.recordings.segments import STRADDLES, SegmentSpec
 from ssense.data.repeats import TowerTexts
@@ -22,10 +26,11 @@ from ssense.engine.core.cell import dataset_choice
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.dataset_plan import plan_dataset
 from ssense.engine.tasks.feature_plan import segments_identity
-from ssense.engine.tasks.recording_data import RecordingData
+from ssense.engine.tasks.recording_data import RecordingData, tells_coordinates
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.engine.tasks.registry import kept_data
-from ssense.errors import UserError
+from ssense.errors import UserError, counted
+from ssense.files.sealed_json import CHECKSUM, write_sealed
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
 from ssense.targets.text import TextSpec
@@ -341,3 +346,86 @@ def test_examples_are_of_the_largest_dataset(own):
     shapes = {choice.plan.shape[1:] for choice in covering.choices.values()}
     found = tuple(covering.examples(2, torch.device("cpu")).spectrograms.shape[1:])
     assert found == max(shapes, key=np.prod)
+
+
+# ---------------------------------------------------------------- where electrodes lie
+
+
+BY_PLACE = Family(
+    name="by place",
+    levels={"encoder": ("attention", "linear"), "encoder.coordinates": (False, True)},
+    needs={"encoder.coordinates": {"encoder": ("attention",)}},
+)
+
+
+def with_places(data: RecordingData, root: Path, x: float) -> RecordingData:
+    """The same data of a copy of the recording, with coordinates of two of its contacts."""
+    if not root.exists():
+        copytree(data.own.features.recording.root, root)
+    _, one, two, *_ = data.own.features.recording.electrodes
+    rows = [f"sub_9,{one},{x},0,1", f"sub_9,{two},{x},2,3"]
+    path = root / "localization" / "elec_coords_full.csv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["Subject,Electrode,X,Y,Z", *rows]) + "\n")
+    recording = open_recording(root)
+    planned = SPEC.data, SPEC.features, SPEC.target, data.storage
+    return RecordingData(own=plan_dataset(recording, *planned))
+
+
+def test_an_encoder_is_told_where_electrodes_lie_only_if_the_recording_knows(own, tmp_path):
+    with pytest.raises(UserError) as error:
+        own.covering(SPEC, (BY_PLACE,))
+    assert str(error.value) == (
+        "family by place on sub_9 trial000: an encoder is to be told where the electrodes lie, and "
+        "the recording has coordinates of none. Put them into its localization/elec_coords_full."
+        "csv, or choose an encoder that needs none."
+    )
+    assert not tells_coordinates(SPEC, (family("features.n_frequencies"),))
+    assert own.contacts == ""
+    located = with_places(own, tmp_path / "made", x=5)
+    assert located.covering(SPEC, (BY_PLACE,)).digest == own.digest
+    assert located.contacts != with_places(own, tmp_path / "made", x=6).contacts
+
+
+def test_coordinates_are_kept_beside_shards_that_were_made_before(own, tmp_path):
+    own.warm(SPEC)
+    own.make([own.digest])
+    folder = own.own.features.folder
+    manifest = folder / shards.MANIFEST
+    assert own.load(own.digest).coordinates is None
+    content = json.loads(manifest.read_text())  # as before there were any
+    del content["coordinates"], content[CHECKSUM]
+    write_sealed(manifest, content)
+    assert shards.read_manifest(folder).coordinates is None
+
+    seen = []
+    for x in (5, 6):  # the table is corrected afterwards
+        data = with_places(own, tmp_path / "made", x)
+        data.make([data.digest])
+        seen.append(data.load(data.digest))
+        kept = kept_data(data.origin(), data.storage).load(data.digest)
+        assert kept.coordinates == seen[-1].coordinates == data.own.features.coordinates
+        assert kept.coordinates.contacts == data.contacts
+        assert kept.coordinates.array.shape == (data.shape[1], 3)
+        located = int(np.isfinite(kept.coordinates.array).all(axis=1).sum())
+        assert f"  coordinates of {counted(located, 'electrode')}" in shards.summary_lines(folder)
+    assert seen[0].digest == seen[1].digest == own.digest
+    assert seen[0].coordinates != seen[1].coordinates
+    now = shards.read_manifest(folder)
+    assert now.shards == tuple(shards.Shard(**each) for each in content["shards"])
+
+
+def test_a_subset_of_the_electrodes_lies_where_they_do(own, tmp_path):
+    located = with_places(own, tmp_path / "made", x=5)
+    names = located.own.features.segments.electrodes
+    levels = {"data.subset": ("all", *names)}
+    covering = located.covering(SPEC, (Family(name="one", levels=levels),))
+    whole, *alone = (choice.plan for choice in covering.choices.values())
+    assert whole.coordinates == located.own.features.coordinates
+    for plan, place in zip(alone, whole.coordinates.places, strict=True):
+        found = plan.coordinates
+        assert (found.places if found else (None,)) == (place,)
+    nowhere = names[whole.coordinates.places.index(None)]
+    levels = {"encoder": ("attention",), "encoder.coordinates": (True,), "data.subset": (nowhere,)}
+    with pytest.raises(UserError, match="has coordinates of none"):
+        located.covering(SPEC, (Family(name="one", levels=levels),))

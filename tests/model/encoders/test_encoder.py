@@ -38,20 +38,41 @@ class Mine(torch.nn.Module):
 """
 
 
+BY_PLACE = """
+import torch
+
+
+class Mine(torch.nn.Module):
+    def __init__(self, electrodes, frequencies, frames, dimensions, *, coordinates):
+        super().__init__()
+        assert coordinates.dtype == torch.float32 and coordinates.shape == (electrodes, 3)
+        near = torch.exp(-coordinates.norm(dim=1) / 10).nan_to_num(0.5)
+        self.register_buffer("near", near, persistent=False)
+        self.map = torch.nn.Linear(electrodes * frequencies * frames, dimensions)
+
+    def forward(self, x):
+        return self.map((x * self.near[:, None, None]).flatten(1))
+"""
+
+
 def with_more(*lines: str) -> str:
     """The class with more lines at the beginning of what makes it."""
     return OWN.replace("self.norm =", "\n        ".join([*lines, "self.norm ="]))
 
 
-@pytest.fixture(scope="module", params=["resnet-18", "attention", "convolution", "linear", "own"])
+ENCODERS = "resnet-18", "attention", "attention by place", "convolution", "linear", "own"
+
+
+@pytest.fixture(scope="module", params=[*ENCODERS, "own by place"])
 def encoder(request, tmp_path_factory):
-    if request.param == "own":
+    if request.param.startswith("own"):
         file = tmp_path_factory.mktemp("own") / "mine.py"
-        file.write_text(OWN)
+        file.write_text(BY_PLACE if "place" in request.param else OWN)
         return OwnSpec.of(f"{file}:Mine")
     return {
         "resnet-18": ResNetSpec(weights="random"),
         "attention": AttentionSpec(weights="random"),
+        "attention by place": AttentionSpec(weights="random", coordinates=True),
         "convolution": ConvolutionSpec(channels=8),
         "linear": LinearSpec(start="random"),
     }[request.param]
@@ -60,6 +81,7 @@ def encoder(request, tmp_path_factory):
 def specification(encoder, **training):
     return SentenceSpec(
         encoder=encoder,
+        contacts="0123",  # as the pairs have
         training=TrainingSpec(
             **{"batch_size": 16, "max_epochs": 8, "learning_rate": 1e-3} | training
         ),
