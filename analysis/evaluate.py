@@ -77,6 +77,7 @@ from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_data
+from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.mlflow_database import browse_command
 from ssense.engine.view.tracking import Tracker
@@ -441,4 +442,4 @@ def show(material: Material) -> None:
 
 
 if __name__ == "__main__":
-    run_command(EvaluationOptions, main)
+    run_command(EvaluationOptions, main, other=EngineOptions)
