@@ -312,7 +312,7 @@ def by_hand(
     ledger: Ledger, dataset: Dataset, configuration: Configuration, seed: int, test: np.ndarray
 ) -> dict:
     """Rank the test sentences one by one, from the encoder's file and the definition."""
-    encoder = SpectrogramEncoder().eval()
+    encoder = SpectrogramEncoder(dimensions=512).eval()
     file = cell_of(ledger, configuration, seed) / "weights.safetensors"
     encoder.load_state_dict(safetensors.torch.load_file(file))
     with torch.inference_mode():
@@ -373,7 +373,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
         torch.manual_seed(seed)
         name = cell_of(ledger, NONE, seed).name
         record = scored_record(name, dataset.digest, NONE, seed, 0.1)
-        ledger.write(record, SpectrogramEncoder().state_dict())
+        ledger.write(record, SpectrogramEncoder(dimensions=512).state_dict())
     evaluation = evaluate_chosen(search_of(ledger), chosen, ledger, lambda _: dataset)
     splits = [retrieval.stimuli for retrieval in evaluation.retrievals["no masking"]]
     assert (set(splits[0]) == set(splits[1])) == (kind == "held-out")

@@ -27,7 +27,7 @@ class AttentionEncoder(SpectrogramEncoder):
     Args:
         precision: See `SpectrogramEncoder`.
         batch_norm: See `SpectrogramEncoder`.
-        dimensions: Dimensions D of the embedding.
+        dimensions: Dimensions D of the embedding, those of the targets.
         electrodes: Electrodes E of a sample, always the same.
     """
 
@@ -35,10 +35,11 @@ class AttentionEncoder(SpectrogramEncoder):
         self,
         precision: Precision = "float32",
         batch_norm: BatchNorm = "chunk",
-        dimensions: int = 512,
-        electrodes: int = 1,
+        *,
+        dimensions: int,
+        electrodes: int,
     ) -> None:
-        super().__init__(precision, batch_norm, dimensions)
+        super().__init__(precision, batch_norm, dimensions=dimensions)
         heads = _heads(dimensions)
         self.query = nn.Parameter(torch.zeros(heads, dimensions // heads))
         self.preference = nn.Parameter(torch.zeros(electrodes, heads))
@@ -73,8 +74,8 @@ class AttentionSpec(ResNetSpec):
 
     def build(self, train: Pairs, precision: Precision) -> AttentionEncoder:
         """The encoder that a training on some pairs starts from, see `EncoderSpec`."""
-        n_electrodes, (_, dimensions) = train.spectrograms.shape[1], train.targets.shape
-        encoder = AttentionEncoder(precision, self.batch_norm, dimensions, n_electrodes)
+        sizes = {"dimensions": train.targets.shape[1], "electrodes": train.spectrograms.shape[1]}
+        encoder = AttentionEncoder(precision, self.batch_norm, **sizes)
         load_initial(encoder, self.weights, self.conv1)
         encoder.resnet.crop(train.spectrograms.shape[-2:])
         return encoder
@@ -85,7 +86,9 @@ class AttentionSpec(ResNetSpec):
         dimensions = 1 if query is None else query.numel()  # refused below
         electrodes = preference.shape[0] if preference is not None and preference.ndim else 1
         with torch.device("meta"):
-            encoder = AttentionEncoder(precision, self.batch_norm, dimensions, electrodes)
+            encoder = AttentionEncoder(
+                precision, self.batch_norm, dimensions=dimensions, electrodes=electrodes
+            )
         load_weights(encoder, state, assign=True)
         return encoder
 
