@@ -414,7 +414,7 @@ def test_a_split_s_candidates_are_its_own_sentences(validation):
             start, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + len(x)
             return validation.targets[validation.rows][start : start + len(x)]
 
-    assert evaluate(spec(), Oracle(), validation) == dict.fromkeys(METRICS, 1.0)
+    assert evaluate(spec(), Oracle(dimensions=512), validation) == dict.fromkeys(METRICS, 1.0)
 
 
 # ---------------------------------------------------------------- stopping
