@@ -73,6 +73,7 @@ from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_dataset
+from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.engine.view.tracking import Tracker
 from ssense.errors import UserError, counted
 from ssense.files.markdown import markdown_table
@@ -498,4 +499,4 @@ def _overlap_in_words(overlapping: float | None, own: float | None) -> str:
 
 
 if __name__ == "__main__":
-    run_command(ControlOptions, main)
+    run_command(ControlOptions, main, other=EngineOptions)

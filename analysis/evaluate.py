@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from upath import UPath
 
@@ -68,15 +68,14 @@ from analysis.report.page import html_page
 from analysis.report.sections import draw_pictures, sections
 from analysis.report.sentences import SentenceReport
 from ssense.cli.screen import console, say, step
-from ssense.data.dataset import Dataset
-from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.cell import Configuration, describe
-from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
 from ssense.engine.core.record import Record, utc_now
+from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_data
+from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.mlflow_database import browse_command
 from ssense.engine.view.tracking import Tracker
@@ -90,6 +89,12 @@ from ssense.training.tasks import TaskData
 
 SOMETIMES = ("fresh_seeds", "controls.", "response.", f"{NAME}.")
 """Names of files that not every evaluation writes, or their beginnings."""
+
+REPORTS: Mapping[str, Callable[[Ledger, Description, Any, Any], TaskReport]] = {
+    "sentences": SentenceReport.of,
+    "images": ImageReport.of,
+}
+"""What a report says of each task alone, made of an origin and a dataset of that task's types."""
 
 
 def screen_rows(rows: formats.Rows) -> formats.Rows:
@@ -353,11 +358,7 @@ def task_report(ledger: Ledger, data: TaskData) -> TaskReport:
         UserError: The table of controls is damaged.
     """
     description = ledger.description()
-    origin = description.origin
-    if isinstance(origin, ImageOrigin) and isinstance(data, ImageDataset):
-        return ImageReport.of(ledger, description, origin, data)
-    assert isinstance(origin, RecordingOrigin) and isinstance(data, Dataset)  # noqa: PT018
-    return SentenceReport.of(ledger, description, origin, data)
+    return REPORTS[description.task](ledger, description, description.origin, data)
 
 
 class Across(NamedTuple):
@@ -441,4 +442,4 @@ def show(material: Material) -> None:
 
 
 if __name__ == "__main__":
-    run_command(EvaluationOptions, main)
+    run_command(EvaluationOptions, main, other=EngineOptions)

@@ -20,35 +20,28 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
-import numpy as np
 from upath import UPath
 
 from analysis.measure.evaluation import cell_model
 from analysis.measure.looks import FOLDER as LOOKS
 from analysis.measure.looks import looks_noted, read_looks
 from analysis.report.origin import control_verdict, control_words, data_report
-from ssense.choices import SplitKind
 from ssense.cli.screen import console, count, say
 from ssense.data import shards
-from ssense.data.paired import read_paired
 from ssense.engine.core.cell import Cell, signature
-from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import SWEEPS, Ledger, WeightsNotKeptError
-from ssense.engine.tasks.dataset_plan import dataset_digest, rows_of
 from ssense.engine.tasks.feature_making import DATA_REPORT
+from ssense.engine.tasks.registry import kept_data
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest, weights_file
 from ssense.files.storage import exists, locate, names_in
 from ssense.files.tensor_file import check_tensor_file
-from ssense.model.encoders.own import OwnSpec
 from ssense.specification import configured, walk
-from ssense.training.sentences import SentenceSpec
 from ssense.training.tasks import TaskSpec
 
 TENSORS = ("text", "features", "pixels", "responses", "stimuli")
@@ -133,13 +126,9 @@ def _cell_faults(
                 "configuration, seed or dataset are those of another cell. Delete "
                 f"{ledger.cell_folder(name)} and run the sweep again."
             )
-        if record.done and is_own and sweep and isinstance(sweep.specification, SentenceSpec):
-            spec = configured(sweep.specification, record.configuration)
-            rebuild = partial(spec.encoder.rebuild, precision=spec.training.precision)
-            if isinstance(spec.encoder, OwnSpec):  # whose file a check does not run
-                ledger.weights(record)
-            else:
-                cell_model(ledger, record, rebuild)
+        if record.done and is_own and sweep:
+            specification = configured(sweep.specification, record.configuration)
+            cell_model(ledger, record, specification.check_state)
         elif record.done:
             ledger.weights(record)
         checked["encoders"] += record.done
@@ -160,11 +149,11 @@ def _is_its_own(record: Record, sweep: Sweep) -> bool:
         if _has_files_away(configured(specification, record.configuration)):
             return True
     cell = Cell(record.configuration, record.seed)
-    others = get_args(SplitKind) if isinstance(specification, SentenceSpec) else ()
+    splits = get_args(get_type_hints(type(specification))["split"])
     with suppress(ValueError, TypeError):  # it has no such field, or refuses the value
         return record.signature in {
             signature(cell, replace(specification, split=kind), record.dataset_digest)
-            for kind in (specification.split, *others)
+            for kind in splits
         }
     return False
 
@@ -176,33 +165,15 @@ def _has_files_away(specification: TaskSpec) -> bool:
 
 
 def _dataset_faults(ledger: Ledger) -> Iterator[str]:
-    """Compare the sentences of the shards with those that the sweep was planned on."""
+    """Compare the data that are kept with those that the sweep was planned on."""
     description = ledger.description()
-    origin = description.origin
-    if isinstance(origin, RecordingOrigin):
-        for wanted in sorted(description.sweep.all_datasets()):
-            yield from _one_dataset_faults(ledger, origin.dataset(wanted))
-
-
-def _one_dataset_faults(ledger: Ledger, origin: DatasetOrigin) -> Iterator[str]:
-    folder, spec, wanted = ledger.storage / "shards" / origin.shards, origin.text, origin.digest
-    is_away = Path(spec.weights).is_absolute() and weights_file(spec.weights) is None
-    if is_away or not exists(folder / shards.MANIFEST):
-        return  # deleted shards are made again
-    with suppress(UserError):  # their own faults are reported where they are checked
-        shards.manifest_of_origin(folder)
-        table = shards.read_sentences(folder)
-        sentences = tuple(table["text"])
-        if origin.paired:
-            paired = read_paired(ledger.storage, origin.paired)
-            rows = rows_of(paired, np.array(table["sentence_idx"]), folder).tolist()
-            sentences = tuple(sentences[row] for row in rows)
-        found = dataset_digest(folder.name, sentences, spec, origin.paired, origin.electrodes)
-        if found != wanted:
-            yield (
-                f"{folder} holds other sentences than {ledger.folder.name} was planned on (dataset "
-                f"{found}, not {wanted}). Delete {folder} and run the sweep again."
-            )
+    kept = kept_data(description.origin, ledger.storage)
+    for wanted in sorted(description.sweep.all_datasets()):
+        fault = ""
+        with suppress(UserError):  # the shards' own faults are reported where they are checked
+            fault = kept.fault(wanted)
+        if fault:
+            yield f"{ledger.folder.name}: {fault}"
 
 
 def _shard_faults(folder: UPath, checked: Counter[str]) -> Iterator[str]:

@@ -67,7 +67,7 @@ def main(options: Options) -> None:
     if device.type == "cuda":
         reset_process(0, threads=1)
     torch.set_num_threads(1)
-    build_encoder("random")  # loads libraries
+    build_encoder("random", dimensions=512)  # loads libraries
     before = memory_bytes(device)
     pairs = random_pairs(options.sentences, (options.electrodes, 40, 154), device)
     spec = SentenceSpec(

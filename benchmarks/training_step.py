@@ -233,7 +233,8 @@ def epoch_seconds(
 def flops_per_image(shape: tuple[int, ...]) -> int:
     """Of forward and backward: additions and multiplications of convolutions and products."""
     with FlopCounterMode(display=False) as counter:
-        build_encoder("random").eval()(torch.zeros(1, 1, 1, *shape)).sum().backward()
+        encoder = build_encoder("random", dimensions=512).eval()
+        encoder(torch.zeros(1, 1, 1, *shape)).sum().backward()
     return counter.get_total_flops()
 
 

@@ -11,8 +11,12 @@ import pytest
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.errors import UserError, counted
 
-PACKAGE = Path(__file__).parents[1] / "ssense"
-OPTION_LAYER = PACKAGE / "cli", PACKAGE / "engine" / "tasks"
+ROOT = Path(__file__).parents[1]
+BELOW_OPTIONS = (
+    "ssense",
+    *(f"analysis/{room}" for room in ("measure", "control", "report", "scores")),
+)
+OPTION_LAYER = ROOT / "ssense" / "cli", ROOT / "ssense" / "engine" / "tasks"
 
 
 def test_what_is_counted_is_in_the_singular_where_it_is_one():
@@ -41,15 +45,18 @@ def text_of(call: ast.Call) -> str:
     )
 
 
-def test_errors_name_fields_and_leave_flags_to_the_command_lines():
+@pytest.mark.parametrize("folder", BELOW_OPTIONS)
+def test_errors_name_fields_and_leave_flags_to_the_command_lines(folder):
     flags = []
-    for path in PACKAGE.rglob("*.py"):
+    modules = [*(ROOT / folder).rglob("*.py")]
+    assert modules
+    for path in modules:
         source = path.read_text()
         is_command = "run_command(" in source or path.stem.endswith("options")
         if is_command or any(map(path.is_relative_to, OPTION_LAYER)):
             continue
         flags += [
-            f"{path.relative_to(PACKAGE)}:{node.lineno}"
+            f"{path.relative_to(ROOT)}:{node.lineno}"
             for node in ast.walk(ast.parse(source))
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)

@@ -15,7 +15,7 @@ from analysis.measure.further_cells import single_configurations, train_further
 from ssense.engine.core.cell import Configuration
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.records.provenance import code_digest
+from ssense.engine.records.provenance import code_digest, code_versions
 from ssense.engine.records.readers import reading_encoders
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
@@ -69,11 +69,12 @@ def _make_again(
     """Train the cells of deleted encoders again, with as many threads as they had."""
     for record in deleted.values():
         if record.code_digest != code_digest():
+            (version,) = code_versions([record])
             raise UserError(
                 f"the encoder of cell {record.signature} was deleted, and another version of the "
-                f"code made it, {record.code_digest[:8]} (commit {record.commit[:8] or '?'}). "
-                f"Make it again there, with --cell {record.signature}; or train the cells of that "
-                "version again, with the sweep's --retrain-version."
+                f"code made it, {version.name} (commit {record.commit[:8] or '?'}). "
+                f"Run the sweep there with `cell` {record.signature} to make it again; or here "
+                f"with `retrain_version` {version.name} to train the cells of that version again."
             )
     families = single_configurations(chosen)
     sweep = replace(search.sweep, families=families, configurations=1)

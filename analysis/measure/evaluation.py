@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -51,10 +51,11 @@ from ssense.retrieval import (
     ranks_of,
 )
 from ssense.specification import configured
-from ssense.training.loop import Data, Model, Specification
+from ssense.training.loop import Data, Specification
 from ssense.training.process import any_device
 from ssense.training.tasks import TaskData, TaskPart, TaskSpec
 
+Made = TypeVar("Made")
 DatasetOf = Callable[[Configuration], TaskData]
 """Gives the dataset that the cells of a configuration are trained on."""
 
@@ -495,8 +496,8 @@ def held_out_scores(
 
 
 def cell_model(
-    ledger: Ledger, record: Record, rebuild: Callable[[Mapping[str, Tensor]], Model]
-) -> Model:
+    ledger: Ledger, record: Record, rebuild: Callable[[Mapping[str, Tensor]], Made]
+) -> Made:
     """The model that a cell's training ended with.
 
     Args:

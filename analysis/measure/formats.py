@@ -45,6 +45,8 @@ def screen_table(rows: Rows) -> ScreenTable:
 
 def latex_table(rows: Rows, caption: str) -> str:
     """Write rows as a LaTeX table for the package booktabs; the first column is left-aligned."""
+    # Not pandas: its escapes leave ± < > | and a row's first bracket to be done, and its caption
+    # stands above.
     head = list(rows[0])
     lines = [" & ".join(_latex(row.get(name, "")) for name in head) + r" \\" for row in rows]
     return "\n".join(

@@ -352,6 +352,7 @@ def interquartile_mean(scores: Sequence[ArrayLike]) -> Estimate:
     sizes = [len(row) for row in recordings]
     if not sizes or not all(sizes):
         raise ValueError(f"expected scores of every recording, got {sizes}")
+    # Not scipy.stats.bootstrap: the interval is the same, but it refuses a recording of one seed.
     generator = np.random.default_rng(0)
     drawn = [row[generator.integers(len(row), size=(RESAMPLES, len(row)))] for row in recordings]
     means = stats.trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)

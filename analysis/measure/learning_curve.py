@@ -35,7 +35,8 @@ from scipy import stats
 
 from analysis.measure.inference import Estimate
 from ssense.engine.core.sweep import Sweep
-from ssense.training.sentences import SHARE, SentenceSpec
+from ssense.specification import settings
+from ssense.training.sentences import SHARE
 
 CurveName = Literal["straight line", "logarithmic line", "power law"]
 CURVES = get_args(CurveName)
@@ -215,10 +216,10 @@ def shares_of(sweep: Sweep) -> dict[str, float]:
         None of them where families differ in other fields too, where two have the same share, or
         where these are too few for a curve.
     """
-    specification = sweep.specification
-    if not isinstance(specification, SentenceSpec):
+    share = settings(sweep.specification).get(SHARE)
+    if share is None:  # its task trains on all
         return {}
-    whole, others = (specification.training.share,), []
+    whole, others = (share,), []
     shares: dict[str, float] = {}
     for family in sweep.families:
         levels = dict(family.levels)

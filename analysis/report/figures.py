@@ -373,14 +373,14 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
-            swept = {t.family for t in tried if field in t.configuration}
-            levels = list(dict.fromkeys(t.configuration[field] for t in tried if t.family in swept))
+            # Of a family some may lack the field: it goes with one kind of a part.
+            having = [each for each in tried if field in each.configuration]
+            levels = list(dict.fromkeys(each.configuration[field] for each in having))
             places = _places(levels)
-            for family, mark in marks.items():
-                if family in swept:
-                    mine = [t for t in tried if t.family == family]
-                    at = [places[each.configuration[field]] for each in mine]
-                    _response(axis, at, mine, scale, mark)
+            for family in dict.fromkeys(each.family for each in having):
+                mine = [each for each in having if each.family == family]
+                at = [places[each.configuration[field]] for each in mine]
+                _response(axis, at, mine, scale, marks[family])
             for each in tried:
                 if not each.configuration:
                     level = float(scale * np.mean(each.scores))

@@ -344,7 +344,7 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: Seq
     if asked is not None:
         if asked.casefold() not in by_name:
             raise UserError(
-                f"--metric {printable(asked)} is not a column of {sheet.path}. Found: "
+                f"`metric` {printable(asked)} is not a column of {sheet.path}. Found: "
                 f"{listed(others) or 'no score'}."
             )
         return by_name[asked.casefold()]
@@ -362,7 +362,7 @@ def _metric(sheet: Sheet, others: Sequence[str], asked: str | None, primary: Seq
         advice = f" If {printable(words[0], 30)} says whose scores they are, call it subject."
     raise UserError(
         f"{sheet.path} has several columns beside configuration and seed: {listed(others)}. Name "
-        f"the score, as --metric {printable(numbers[0], 30)}.{advice}"
+        f"the score, as `metric` {printable(numbers[0], 30)}.{advice}"
     )
 
 
@@ -385,7 +385,7 @@ def _wide(
 ) -> _Content:
     if metric is not None:
         raise UserError(
-            f"--metric {printable(metric)}: {sheet.path} is wide, with a column for each "
+            f"`metric` {printable(metric)}: {sheet.path} is wide, with a column for each "
             f"{'seed' if seeds_in_columns else 'configuration'} and none for a metric "
             f"({listed(others)}). Leave it out, or give a column for each score."
         )

@@ -44,12 +44,21 @@ def check_flags(options: type[DataclassInstance]) -> None:
         _parsed(options, sys.modules["__main__"].__doc__)
 
 
-def run_command(options: type[Options], command: Callable[[Options], Any]) -> NoReturn:
+def run_command(
+    options: type[Options],
+    command: Callable[[Options], Any],
+    other: type[DataclassInstance] | None = None,
+) -> NoReturn:
     """Parse the command line into `options`, run the command, and exit.
 
     A field without default is given by its place. A flag may also be given as an environment
     variable, `--max-epochs 5` as SSENSE_MAX_EPOCHS=5; the command line wins. Exit code
     2 is an error that the user can put right.
+
+    Args:
+        options: A dataclass, of whose fields the flags are made.
+        command: What to do with the options.
+        other: Options of another command that errors tell to run, as an evaluation's do a sweep.
     """
     with _errors_in_one_line():
         _check_installed()
@@ -60,7 +69,7 @@ def run_command(options: type[Options], command: Callable[[Options], Any]) -> No
             command(found.options)
             sys.stdout.flush()  # not at the exit, where nobody could catch what it raises
         except UserError as error:
-            raise UserError(found.by_source(str(error))) from error
+            raise UserError(found.by_source(str(error), other)) from error
     raise SystemExit(0)
 
 

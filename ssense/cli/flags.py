@@ -171,13 +171,19 @@ class Parsed(Generic[Options]):
     options: Options
     sources: Mapping[str, Source] = field(default_factory=dict)
 
-    def by_source(self, message: str) -> str:
+    def by_source(self, message: str, other: type[DataclassInstance] | None = None) -> str:
         """A message in terms of this command: its flags, and variables where those were set.
 
         Code below the command line names fields, not flags: `encoder.weights` becomes
         --encoder-weights where the command has that flag, and stays as it is elsewhere.
+
+        Args:
+            message: The message, of one line.
+            other: Options of another command that messages tell to run: fields that are flags of
+                that one alone become its flags.
         """
-        return _by_source(_with_flags(message, flags_of(type(self.options))), self.sources.values())
+        flags = [*(flags_of(other) if other else ()), *flags_of(type(self.options))]
+        return _by_source(_with_flags(message, flags), self.sources.values())
 
 
 class HelpAskedError(Exception):

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-import torch
 from upath import UPath
 
 from ssense.cli.screen import duration, say
-from ssense.data.dataset import Pairs
 from ssense.data.splits import Split
 from ssense.engine.core.power import Power
 from ssense.engine.core.record import MOST_ATTEMPTS
@@ -20,11 +18,10 @@ from ssense.engine.records.find import sweep_folders
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.race import fit_additive
 from ssense.engine.search.search import Search
-from ssense.engine.tasks.data_plan import DataPlan, with_shares
+from ssense.engine.tasks.data_plan import with_shares
 from ssense.errors import UserError, counted
-from ssense.specification import configured, settings
+from ssense.specification import settings
 from ssense.training.loop import SELECTION_METRIC
-from ssense.training.sentences import SentenceSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,24 +193,6 @@ def _differences(then: Sweep, now: Sweep) -> Iterator[str]:
 
 def _space(sweep: Sweep) -> list[tuple[str, dict[str, Levels]]]:
     return [(family.name, dict(family.levels)) for family in sweep.families]
-
-
-def encoder_lines(sweep: Sweep, data: DataPlan) -> list[str]:
-    """Name the encoders that sentences are embedded by, and count what they train, a line each."""
-    if not isinstance(sweep.specification, SentenceSpec):
-        return []
-    examples, lines = data.examples(2, torch.device("cpu")), []
-    assert isinstance(examples, Pairs)
-    changed = (changes for family in sweep.families for changes in family.parts(("encoder",)))
-    found = (configured(sweep.specification, changes).untrained() for changes in changed)
-    for specification in dict.fromkeys(found):
-        model = specification.initial(examples)
-        weights = sum(
-            parameter.numel() for parameter in model.parameters() if parameter.requires_grad
-        )
-        told = " with coordinates" if specification.encoder.uses_coordinates else ""
-        lines.append(f"  encoder: {specification.encoder.kind}{told}, {weights:,} trained weights")
-    return list(dict.fromkeys(lines))
 
 
 def show_sweep(sweep: Sweep) -> None:

@@ -32,7 +32,7 @@ from ssense.errors import UserError, counted, printable
 from ssense.retrieval import NonFiniteError
 from ssense.specification import configured
 from ssense.training.loop import Data, Fit, Specification, fit, validation_metrics
-from ssense.training.process import reset_process
+from ssense.training.process import assigned_device, gpus_here, reset_process
 
 _CALLED = re.compile(r"(?P<label>.*?)[,\s]*\bseed\s*(?P<seed>\d+)\s*", re.IGNORECASE)
 _SIGNED = re.compile(r"[0-9a-f]*")
@@ -95,7 +95,7 @@ def _reproduce(
     called = f"{describe(record.configuration)}, seed {record.seed}"
     say(f"Cell {record.signature} of {ledger.folder.name}: {called}")
     say(f"  trained by {record.worker} on {record.device}, {record.finished_at[:10]}")
-    for line in other_circumstances(record, _device(record)):
+    for line in other_circumstances(record, device_of(record)):
         say(f"  {line}")
     with step(f"Training it again: {counted(len(record.history), 'epoch')}"):
         again = train_again(ledger, record, dataset, record.threads or threads)
@@ -125,7 +125,7 @@ def train_again(ledger: Ledger, record: Record, dataset: Data, threads: int) -> 
             "or splits. Restore what made it, or choose a cell of the sweep itself."
         )
     reset_process(cell.seed, threads)
-    pairs = dataset.on(_device(record))
+    pairs = dataset.on(device_of(record))
     spec: Specification[Any, Any] = configured(specification, cell.configuration)
     split = spec.cell_split(dataset.split(spec.split, cell.seed), cell.seed)
     try:
@@ -267,10 +267,9 @@ def other_circumstances(record: Record, device: torch.device) -> list[str]:
     ]
 
 
-def _device(record: Record) -> torch.device:
+def device_of(record: Record) -> torch.device:
     """The device of a record where this machine has one of its kind."""
-    gpu = torch.cuda.is_available() and record.device != "CPU"
-    return torch.device("cuda" if gpu else "cpu")
+    return assigned_device(0 if record.device == "CPU" else gpus_here(None))
 
 
 def _points(then: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from ssense.engine.core.cell import describe, label
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Row, Sweep
 from ssense.engine.encoders import delete_unwanted
-from ssense.engine.plan import encoder_lines, other_sweeps, plan_cells, show_sweep
+from ssense.engine.plan import other_sweeps, plan_cells, show_sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.driver import Claim, sole_driver
 from ssense.engine.records.ledger import SWEEPS, Ledger
@@ -193,7 +193,7 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     if not search.records:
         for line in other_sweeps(data.storage, sweep):
             say(line)
-    for line in (*data.lines(), *encoder_lines(sweep, data)):
+    for line in data.lines(sweep.specification, sweep.families):
         say(line)
     if search.left():
         data.check_room(sweep.all_datasets(), None)

@@ -14,6 +14,7 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
         rows: At least one. A cell that a row lacks is empty; a bar or a line break in a cell ends
             neither it nor its row.
     """
+    # Not DataFrame.to_markdown: it takes another package, and leaves bars and breaks to end cells.
     columns = list(rows[0])
     lines = [_line(columns), _line(["---"] * len(columns))]
     lines += [_line(row.get(column, "") for column in columns) for row in rows]

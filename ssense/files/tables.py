@@ -24,6 +24,7 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 def csv_table(rows: Sequence[Mapping[str, object]]) -> str:
     """Write rows as CSV: a column for each key of any row, empty where a row lacks it."""
+    # Not DataFrame.to_csv: a NaN would look as if the row lacked it.
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, relu
 
 WIDTHS = 64, 128, 256, 512
+"""Channels of ResNet-18's four stages; its head maps the last to the size of the targets."""
 FEW = 2
 """Most outputs along a side at which a product for each is faster than a convolution."""
 

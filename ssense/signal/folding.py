@@ -464,6 +464,7 @@ def _polynomials(span: float, tolerance: float) -> int:
 
 def _fast_length(minimum: float) -> int:
     """The smallest multiple of 4 from `minimum` on without a prime factor above 7."""
+    # Not 4 * scipy.fft.next_fast_len: that allows 11 as well, and other lengths are other bits.
     length = 4 * max(1, math.ceil(minimum / 4))
     while not _is_smooth(length):
         length += 4

@@ -181,6 +181,9 @@ class ImageSpec:
         load_weights(model, state)
         return model.to(pairs.device)
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing: the shapes of an objective come from the responses, and may be any."""
+
     @torch.inference_mode()
     def embed(self, model: Objective, pairs: ImagePairs) -> Embeddings:
         """Embed the responses of a part beside the images that they are to, in evaluation mode.

@@ -185,6 +185,14 @@ class Specification(Protocol[Model, Part]):
         """The model that training starts from; random weights come from the global generator."""
         ...
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Refuse a state dictionary of another model, as far as that shows without any pairs.
+
+        Raises:
+            ValueError: The state is another model's.
+        """
+        ...
+
     def optimiser(self, model: Model) -> Adam:
         """The optimiser of all that is trained in the model."""
         ...

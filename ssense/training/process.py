@@ -34,7 +34,7 @@ def any_device() -> torch.device:
     """A GPU of this machine if there is one, else its CPU with the cores that we may use."""
     if torch.get_num_threads() > usable_cores():  # PyTorch respects affinity, but no quota
         torch.set_num_threads(usable_cores())
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return assigned_device(gpus_here(None))
 
 
 def slots_here(cpus: int, gpus: float) -> int:

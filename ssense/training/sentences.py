@@ -201,6 +201,15 @@ class SentenceSpec:
         """
         return self.encoder.rebuild(state, self.training.precision).to(pairs.device)
 
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Refuse a state dictionary of another model; one of the user's own is not looked into.
+
+        Raises:
+            ValueError: The state is another model's.
+        """
+        if not isinstance(self.encoder, OwnSpec):  # whose file a check does not run
+            self.encoder.rebuild(state, self.training.precision)
+
     @torch.inference_mode()
     def embed(self, encoder: Encoder, pairs: Pairs) -> Embeddings:
         """Embed the spectrograms of a part beside its sentences, in evaluation mode.

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import os
+import runpy
 import shutil
 import sqlite3
 import subprocess
@@ -311,7 +312,7 @@ def by_hand(
     ledger: Ledger, dataset: Dataset, configuration: Configuration, seed: int, test: np.ndarray
 ) -> dict:
     """Rank the test sentences one by one, from the encoder's file and the definition."""
-    encoder = SpectrogramEncoder().eval()
+    encoder = SpectrogramEncoder(dimensions=512).eval()
     file = cell_of(ledger, configuration, seed) / "weights.safetensors"
     encoder.load_state_dict(safetensors.torch.load_file(file))
     with torch.inference_mode():
@@ -372,7 +373,7 @@ def test_other_kinds_of_split_are_evaluated_on_their_own_test_sentences(
         torch.manual_seed(seed)
         name = cell_of(ledger, NONE, seed).name
         record = scored_record(name, dataset.digest, NONE, seed, 0.1)
-        ledger.write(record, SpectrogramEncoder().state_dict())
+        ledger.write(record, SpectrogramEncoder(dimensions=512).state_dict())
     evaluation = evaluate_chosen(search_of(ledger), chosen, ledger, lambda _: dataset)
     splits = [retrieval.stimuli for retrieval in evaluation.retrievals["no masking"]]
     assert (set(splits[0]) == set(splits[1])) == (kind == "held-out")
@@ -449,7 +450,8 @@ def test_a_deleted_encoder_that_an_evaluation_asks_for_is_made_again(ledger, sto
     )
     ledger.write(another)
     (cell_of(ledger, HALF, 2) / "weights.safetensors").unlink()
-    with pytest.raises(UserError, match=r"another version of the code made it, 0badc0de"):
+    advice = f"with `cell` {other} to make it again; or here with `retrain_version` 0badc0de to"
+    with pytest.raises(UserError, match=rf"code made it, 0badc0de .* {advice} train"):
         gather(ledger, search, best_configurations(search), options)
 
 
@@ -851,6 +853,21 @@ def run_command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProces
         text=True,
         check=False,
     )
+
+
+def test_cells_of_another_version_are_refused_with_flags_of_the_sweep(
+    ledger, storage, monkeypatch, capsys
+):
+    record = ledger.record(cell_of(ledger, HALF, 1).name)
+    ledger.write(dataclasses.replace(record, code_digest="0badc0de00"))
+    script = ROOT / "analysis" / "evaluate.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--storage", str(storage)])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(script), run_name="__main__")
+    error = capsys.readouterr().err
+    assert "Run the sweep with --keep-version NAME" in error
+    assert "or with --retrain-version NAME" in error
+    assert "`" not in error
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.reproduce import find_cell
 from ssense.engine.sweep_data import sweep_dataset
+from ssense.engine.tasks.registry import kept_data
 from ssense.engine.view.runs import sweep_run
 from ssense.engine.view.tracking import _as_it_ended
 from ssense.errors import UserError
@@ -327,6 +328,20 @@ def test_a_manifest_that_lists_something_else_is_refused(storage, change, is_sea
     assert any(path.parent.name in fault for fault in faults(storage))
 
 
+def test_shards_of_other_sentences_than_planned_are_a_fault_and_deleted_ones_are_none(storage):
+    ledger = find_ledger(storage)
+    description = ledger.description()
+    kept, wanted = kept_data(description.origin, storage), description.sweep.dataset_digest
+    assert kept.fault(wanted) == ""
+    folder = storage / "shards" / description.origin.shards
+    fault = kept.fault("0123456789abcdef")
+    assert fault.startswith(f"{folder} holds other sentences than the sweep was planned on")
+    assert f"(dataset {wanted}, not 0123456789abcdef). Delete {folder}" in fault
+    shutil.rmtree(folder)
+    assert kept.fault("0123456789abcdef") == ""
+    assert faults(storage) == []
+
+
 def test_a_byte_of_a_shard_is_found(storage):
     path = only(storage, "shards/*/part-00000.parquet")
     content = bytearray(path.read_bytes())
@@ -392,6 +407,7 @@ def test_weights_that_are_none_of_the_model_are_named_though_their_hash_is_right
     with pytest.raises(UserError, match=message) as error:
         cell_model(ledger, written, partial(trained_encoder, precision="float32"))
     assert record.signature in str(error.value)
+    assert str(error.value) in faults(storage)
 
 
 def test_an_encoder_that_is_no_tensors_is_named(storage):

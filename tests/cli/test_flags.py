@@ -241,6 +241,15 @@ def test_a_message_names_the_variable_of_a_flag_and_a_command_in_it_can_be_typed
     assert parse(Options, ["DIR"], environment, "script.py").by_source(message) == said
 
 
+def test_a_message_names_the_flags_of_another_command_that_it_tells_to_run():
+    parsed = parse(Options, ["DIR", "--epochs", "7"], {}, "script.py")
+    message = "Set `epochs` to 1, or run the sweep with `keep_version` NAME; `rates` has no flag."
+    assert parsed.by_source(message, RecordingOptions) == (
+        "Set --epochs to 1, or run the sweep with --keep-version NAME; `rates` has no flag."
+    )
+    assert "with `keep_version` NAME" in parsed.by_source(message)
+
+
 def test_help_is_asked_for_before_anything_is_checked():
     for word in ("-h", "--help"):
         with pytest.raises(HelpAskedError):

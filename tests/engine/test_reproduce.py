@@ -24,7 +24,7 @@ from ssense.engine.core.sweep import Family, Row, Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.ledger import SWEEPS, Ledger, WeightsNotKeptError
-from ssense.engine.reproduce import compare, find_cell, reproduce_cell
+from ssense.engine.reproduce import compare, device_of, find_cell, reproduce_cell
 from ssense.engine.tasks.dataset_plan import load_dataset
 from ssense.engine.work.cell import run_cell
 from ssense.errors import UserError
@@ -200,6 +200,16 @@ def test_a_cell_that_was_another_is_measured(storage, capsys):
     assert reproduction.weights == pytest.approx(0.25, abs=1e-6)
     shown = capsys.readouterr().out
     assert "Recall@1 0.00, Recall@10 0.00, Recall@50 0.00, MRR 12.50 points" in shown
+
+
+@pytest.mark.parametrize(
+    ("was", "has_gpu", "device"),
+    [("CPU", True, "cpu"), ("NVIDIA H200", True, "cuda"), ("NVIDIA H200", False, "cpu")],
+)
+def test_a_cell_is_reproduced_on_a_device_of_its_kind(storage, monkeypatch, was, has_gpu, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    _, record = only_cell(storage)
+    assert device_of(dataclasses.replace(record, device=was)).type == device
 
 
 def test_other_circumstances_are_said(storage, capsys):

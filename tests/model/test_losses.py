@@ -140,7 +140,7 @@ def batch_loss(brain: Tensor) -> Tensor:
 def encoder_in_training(batch_norm: BatchNorm, precision: Precision) -> SpectrogramEncoder:
     """With running statistics of images like these, as pretrained weights have of theirs."""
     torch.manual_seed(1)
-    encoder = build_encoder("random", precision=precision, batch_norm=batch_norm)
+    encoder = build_encoder("random", precision=precision, batch_norm=batch_norm, dimensions=512)
     for norm in encoder.norms():
         norm.train()
     with torch.no_grad():

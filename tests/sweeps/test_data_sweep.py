@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 
 import pytest
+from mlflow import MlflowClient
 
-from analysis import evaluate
-from analysis.options import EvaluationOptions
+from analysis import catalogue, compare, evaluate
+from analysis.options import CatalogueOptions, EvaluationOptions, ResultsOptions
 from analysis.verify import find_faults
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.records.find import find_ledger
 from ssense.engine.reproduce import reproduce_cell
 from ssense.engine.run import run
 from ssense.engine.tasks.recording_options import RecordingOptions
+from ssense.engine.view.cell_table import CELLS_FILE
+from ssense.engine.view.mlflow_database import tracking_uri
 from ssense.files.storage import open_storage
 
+WINDOWS = "encoder.windows"  # which the convolution lacks
 LEVELS = (0.5, 1.5, 2.0, 3.0)
 SIZE = SyntheticSpec(sentences=90, electrodes=5, sampling_rate=256)
 
@@ -25,7 +30,11 @@ def define(data, options):
     families = {
         "as published": {},
         "context": {"data.context_after_s": LEVELS},
-        "reference": {"data.reference": ("none",), "encoder": ("linear", "convolution")},
+        "reference": {
+            "data.reference": ("none",),
+            "encoder": ("linear", "convolution"),
+            WINDOWS: (4,),
+        },
     }
     return options.sweep("data", data, families)
 
@@ -82,3 +91,27 @@ def test_datasets_are_made_as_cells_ask_for_them_and_named_in_the_report(tmp_pat
     digests = re.findall(r"dataset ([0-9a-f]{16})", page)
     assert len(set(digests)) == 3
     assert {*digests} < {record.dataset_digest for record in records.values()}
+    check_views_of_a_field_that_some_configurations_lack(storage, ledger, capsys)
+
+
+def check_views_of_a_field_that_some_configurations_lack(storage, ledger, capsys):
+    """Nothing invents the field, stumbles over it or leaves out a configuration."""
+    folder, wanted = ledger.folder / "evaluation", [("convolution", ""), ("linear", "4")]
+    with (folder / CELLS_FILE).open() as file:
+        cells = [row for row in csv.DictReader(file) if row["family"] == "reference"]
+    assert sorted((row["encoder"], row[WINDOWS]) for row in cells) == sorted(2 * wanted)
+
+    client = MlflowClient(tracking_uri(storage))
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    params = [run.data.params for run in client.search_runs(experiments)]
+    cells = [each for each in params if each.get("family") == "reference" and "seed" in each]
+    assert sorted((p["encoder"], p.get(WINDOWS, "")) for p in cells) == sorted(2 * wanted)
+
+    drawn = (folder / "response.svg").read_text()
+    assert all(f">{word}</text>" in drawn for word in ("encoder", WINDOWS, "linear", "convolution"))
+    capsys.readouterr()
+    catalogue.main(CatalogueOptions(storage=str(storage)))
+    compare.main(ResultsOptions(results=str(folder / "scores.csv")))
+    said = capsys.readouterr().out
+    assert "data: as published | context | reference" in said
+    assert "reference vs as published" in said or "as published vs reference" in said

@@ -170,7 +170,7 @@ def test_a_last_batch_of_one_pair_ends_no_training(pairs, electrodes):
 
 def test_a_pair_that_cannot_pass_by_itself_has_a_loss_of_0_and_changes_nothing(pairs):
     training, alone = spec(), one_electrode(pairs)
-    encoder = build_encoder("random").train()
+    encoder = build_encoder("random", dimensions=512).train()
     optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
     training.step(encoder, optimiser, alone, torch.arange(8), masks)
     before = copied(encoder)
@@ -182,7 +182,7 @@ def test_a_pair_that_cannot_pass_by_itself_has_a_loss_of_0_and_changes_nothing(p
 def test_a_pair_that_can_pass_by_itself_has_a_loss_of_0_and_takes_adam_s_step(pairs):
     """As the paper's loop would: the gradient is 0, the moments of earlier steps are not."""
     training = spec()
-    encoder = build_encoder("random").train()
+    encoder = build_encoder("random", dimensions=512).train()
     optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
     training.step(encoder, optimiser, pairs, torch.arange(8), masks)
     before = copied(encoder)
@@ -195,7 +195,7 @@ def test_a_pair_that_can_pass_by_itself_has_a_loss_of_0_and_takes_adam_s_step(pa
 @pytest.mark.parametrize(("n", "chunk", "parts"), [(9, 4, [4, 5]), (5, 1, [2, 3]), (8, 4, [4, 4])])
 def test_a_pair_left_over_by_chunks_joins_the_chunk_before_it(pairs, n, chunk, parts):
     alone, seen = one_electrode(pairs), []
-    encoder = build_encoder("random").train()
+    encoder = build_encoder("random", dimensions=512).train()
     encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     training = spec(chunk=chunk)
     optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
@@ -206,7 +206,7 @@ def test_a_pair_left_over_by_chunks_joins_the_chunk_before_it(pairs, n, chunk, p
 
 def test_chunks_stay_as_they_are_where_a_single_pair_can_pass(pairs):
     seen: list[int] = []
-    encoder = build_encoder("random").train()
+    encoder = build_encoder("random", dimensions=512).train()
     encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     training = spec(chunk=4)
     optimiser, masks = training.optimiser(encoder), torch.Generator().manual_seed(0)
@@ -240,7 +240,7 @@ def test_embeddings_have_the_dimensions_of_the_targets(train, validation, dimens
 
 
 def test_the_stored_encoder_scores_what_the_history_says(validation, short):
-    encoder = SpectrogramEncoder()
+    encoder = SpectrogramEncoder(dimensions=512)
     encoder.load_state_dict(short.weights)
     metrics = evaluate(spec(), encoder, validation)
     assert metrics == {name: short.best[name] for name in METRICS}
@@ -362,7 +362,7 @@ def test_validation_pairs_are_not_masked_and_not_trained_on(train, validation):
     seen = recorded(validation)
     result = fit(train, seen, spec(masking=Masking(electrode=0.5)), seed=0)
     assert seen.asked == [list(range(24))] * 2
-    encoder = SpectrogramEncoder()
+    encoder = SpectrogramEncoder(dimensions=512)
     encoder.load_state_dict(result.weights)
     brain, _ = embed(encoder, validation)
     with torch.inference_mode():
@@ -376,7 +376,7 @@ def test_validation_pairs_are_not_masked_and_not_trained_on(train, validation):
 @pytest.fixture(scope="module")
 def encoder() -> SpectrogramEncoder:
     torch.manual_seed(0)
-    return build_encoder("random")
+    return build_encoder("random", dimensions=512)
 
 
 @pytest.mark.parametrize("images", [1, 15, 24 * ELECTRODES - 1])
@@ -394,7 +394,7 @@ def test_embeddings_do_not_depend_on_how_many_pass_together(
 
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
 def test_embeddings_do_not_depend_on_what_the_process_allows(validation, precision):
-    encoder = build_encoder("random", precision=precision)
+    encoder = build_encoder("random", precision=precision, dimensions=512)
     expected, _ = embed(encoder, validation)
     allowed = torch.backends.mkldnn.conv.fp32_precision
     torch.backends.mkldnn.conv.fp32_precision = "bf16"
@@ -414,7 +414,7 @@ def test_a_split_s_candidates_are_its_own_sentences(validation):
             start, self.seen = getattr(self, "seen", 0), getattr(self, "seen", 0) + len(x)
             return validation.targets[validation.rows][start : start + len(x)]
 
-    assert evaluate(spec(), Oracle(), validation) == dict.fromkeys(METRICS, 1.0)
+    assert evaluate(spec(), Oracle(dimensions=512), validation) == dict.fromkeys(METRICS, 1.0)
 
 
 # ---------------------------------------------------------------- stopping

@@ -60,8 +60,8 @@ class DataPlan(Splittable, Protocol):
         """Made-up examples of the shapes of the dataset that a cell takes longest on."""
         ...
 
-    def lines(self) -> list[str]:
-        """What the datasets are and cost, where there are several; a line each."""
+    def lines(self, specification: Any, families: Iterable[Family]) -> list[str]:
+        """What datasets cost, where there are several, and what encoders train; a line each."""
         ...
 
     def check_room(self, wanted: Collection[str], memory: int | None) -> None:

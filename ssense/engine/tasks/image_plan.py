@@ -158,8 +158,8 @@ class ImagePlan:
         """None: all cells of a sweep share one dataset."""
         return {}
 
-    def lines(self) -> list[str]:
-        """Nothing, see `datasets`."""
+    def lines(self, specification: ImageSpec, families: Iterable[Family]) -> list[str]:  # noqa: ARG002
+        """Nothing: there is one dataset, and an encoder is trained with all of its objective."""
         return []
 
     def check_room(self, wanted: Collection[str], memory: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -210,9 +211,20 @@ class RecordingData:
         """Made-up pairs of the shapes of the largest dataset."""
         return max(self._plans.values(), key=lambda plan: plan.nbytes).examples(n, device)
 
-    def lines(self) -> list[str]:
-        """What the datasets are and cost, and what each lacks, where there are several."""
-        return choice_lines(self.own, [*self.choices.values()]) if self.choices else []
+    def lines(self, specification: SentenceSpec, families: Iterable[Family]) -> list[str]:
+        """What the datasets are, cost and lack, where there are several; what encoders train."""
+        datasets = choice_lines(self.own, [*self.choices.values()]) if self.choices else []
+        return [*datasets, *self._encoder_lines(specification, families)]
+
+    def _encoder_lines(self, specification: SentenceSpec, families: Iterable[Family]) -> list[str]:
+        examples, lines = self.examples(2, torch.device("cpu")), dict[str, None]()
+        changed = chain.from_iterable(family.parts(("encoder",)) for family in families)
+        found = (configured(specification, changes).untrained() for changes in changed)
+        for spec in dict.fromkeys(found):
+            weights = sum(p.numel() for p in spec.initial(examples).parameters() if p.requires_grad)
+            told = " with coordinates" if spec.encoder.uses_coordinates else ""
+            lines[f"  encoder: {spec.encoder.kind}{told}, {weights:,} trained weights"] = None
+        return [*lines]
 
     def check_room(self, wanted: Collection[str], memory: int | None) -> None:
         """Refuse datasets that neither disk nor memory has room for, see `data_room`.
@@ -233,7 +245,7 @@ class RecordingData:
         for family in families:
             starts.update(map(str, family.levels.get("encoder.weights", ())))
         for weights in sorted(starts - {"random"}):
-            build_encoder(weights)
+            build_encoder(weights, dimensions=1)  # of a head that is thrown away
         for plan in {(plan.target, plan.stimuli): plan for plan in self._plans.values()}.values():
             target = plan.target
             with step(f"Text embeddings: {target.model}, {target.weights} weights"):

@@ -263,7 +263,7 @@ class RecordingOptions(EngineOptions):
             check_file(tower.model, tower.weights, "text")
         encoder = self.weights("encoder_weights")
         if weights_file(encoder):
-            build_encoder(encoder)  # refuses another model's
+            build_encoder(encoder, dimensions=1)  # refuses another model's
         if self.recording is None:
             source = synthetic_recording(self.synthetic, open_storage(self.storage))
         else:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from upath import UPath
 
 from ssense.data.dataset import Dataset
 from ssense.data.paired import read_paired
+from ssense.data.shards import MANIFEST, manifest_of_origin, read_sentences
 from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.origin import ImageOrigin, Origin, RecordingOrigin
-from ssense.engine.tasks.dataset_plan import load_dataset
+from ssense.engine.tasks.dataset_plan import dataset_digest, load_dataset, rows_of
 from ssense.engine.tasks.feature_making import DATA_REPORT
 from ssense.engine.tasks.image_plan import plan_images
+from ssense.errors import UserError
+from ssense.files.digest import weights_file
+from ssense.files.storage import exists
 from ssense.training.tasks import TaskData
 
 
@@ -27,6 +33,14 @@ class KeptData(Protocol):
     @property
     def report(self) -> UPath | None:
         """The report on the data, to be shown beside the sweep; None without one."""
+        ...
+
+    def fault(self, wanted: str) -> str:
+        """Why what is kept is not the dataset of a digest; empty where it is, or was deleted.
+
+        Raises:
+            UserError: It can't be read.
+        """
         ...
 
     def load(self, wanted: str) -> TaskData:
@@ -52,6 +66,31 @@ class _Sentences:
     def report(self) -> UPath:
         return self.storage / "shards" / self.origin.shards / DATA_REPORT
 
+    def fault(self, wanted: str) -> str:
+        made = self.origin.dataset(wanted)
+        folder, weights = self.storage / "shards" / made.shards, made.text.weights
+        is_away = Path(weights).is_absolute() and weights_file(weights) is None
+        if is_away or not exists(folder / MANIFEST):
+            return ""  # deleted shards are made again
+        manifest_of_origin(folder)
+        table = read_sentences(folder)
+        sentences = tuple(table["text"])
+        if made.paired:
+            try:
+                paired = read_paired(self.storage, made.paired)
+                rows = rows_of(paired, np.array(table["sentence_idx"]), folder)
+            except UserError as error:
+                return str(error)
+            sentences = tuple(sentences[row] for row in rows.tolist())
+        origin = made.text, made.paired, made.electrodes
+        found = dataset_digest(folder.name, sentences, *origin)
+        if found == wanted:
+            return ""
+        return (
+            f"{folder} holds other sentences than the sweep was planned on (dataset {found}, not "
+            f"{wanted}). Delete {folder} and run the sweep again."
+        )
+
     def load(self, wanted: str) -> Dataset:
         made = self.origin.dataset(wanted)
         paired = read_paired(self.storage, made.paired) if made.paired else None
@@ -67,6 +106,9 @@ class _Images:
 
     def parts(self, wanted: str) -> str:  # noqa: ARG002 - there is one dataset
         return "responses, images or tower"
+
+    def fault(self, wanted: str) -> str:  # noqa: ARG002 - features are checked file by file
+        return ""
 
     def load(self, wanted: str) -> ImageDataset:  # noqa: ARG002
         plan = plan_images(self.origin.source, self.storage)

@@ -31,7 +31,7 @@ class AttentionEncoder(SpectrogramEncoder):
     Args:
         precision: See `SpectrogramEncoder`.
         batch_norm: See `SpectrogramEncoder`.
-        dimensions: Dimensions D of the embedding.
+        dimensions: Dimensions D of the embedding, those of the targets.
         electrodes: Electrodes E of a sample, always the same.
         places: What `waves` makes of the electrodes' coordinates, `[E, N_WAVES]`; None without.
     """
@@ -42,11 +42,12 @@ class AttentionEncoder(SpectrogramEncoder):
         self,
         precision: Precision = "float32",
         batch_norm: BatchNorm = "chunk",
-        dimensions: int = 512,
-        electrodes: int = 1,
+        *,
+        dimensions: int,
+        electrodes: int,
         places: Tensor | None = None,
     ) -> None:
-        super().__init__(precision, batch_norm, dimensions)
+        super().__init__(precision, batch_norm, dimensions=dimensions)
         heads = _heads(dimensions)
         self.query = nn.Parameter(torch.zeros(heads, dimensions // heads))
         self.preference = nn.Parameter(torch.zeros(electrodes, heads))
@@ -104,9 +105,9 @@ class AttentionSpec(ResNetSpec):
         Raises:
             UserError: Its weights can't be loaded, or no electrode's coordinates are known.
         """
-        n_electrodes, (_, dimensions) = train.spectrograms.shape[1], train.targets.shape
+        sizes = {"dimensions": train.targets.shape[1], "electrodes": train.spectrograms.shape[1]}
         places = waves(known_coordinates(train)) if self.coordinates else None
-        encoder = AttentionEncoder(precision, self.batch_norm, dimensions, n_electrodes, places)
+        encoder = AttentionEncoder(precision, self.batch_norm, **sizes, places=places)
         load_initial(encoder, self.weights, self.conv1)
         encoder.resnet.crop(train.spectrograms.shape[-2:])
         return encoder
@@ -118,7 +119,13 @@ class AttentionSpec(ResNetSpec):
         electrodes = preference.shape[0] if preference is not None and preference.ndim else 1
         with torch.device("meta"):
             places = torch.zeros(electrodes, N_WAVES) if self.coordinates else None
-            encoder = AttentionEncoder(precision, self.batch_norm, dimensions, electrodes, places)
+            encoder = AttentionEncoder(
+                precision,
+                self.batch_norm,
+                dimensions=dimensions,
+                electrodes=electrodes,
+                places=places,
+            )
         load_weights(encoder, state, assign=True)
         return encoder
 

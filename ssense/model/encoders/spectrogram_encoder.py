@@ -46,8 +46,8 @@ class ResNetSpec(EncoderSpec):
 
     def build(self, train: Pairs, precision: Precision) -> SpectrogramEncoder:
         """The encoder that a training on some pairs starts from, see `EncoderSpec`."""
-        dimensions = train.targets.shape[1]
-        encoder = build_encoder(self.weights, self.conv1, precision, self.batch_norm, dimensions)
+        as_specified = self.weights, self.conv1, precision, self.batch_norm
+        encoder = build_encoder(*as_specified, dimensions=train.targets.shape[1])
         encoder.resnet.crop(train.spectrograms.shape[-2:])
         return encoder
 
@@ -77,15 +77,15 @@ class SpectrogramEncoder(Encoder):
             weights, normalisation statistics and embeddings in float32.
         batch_norm: What training normalises by: "chunk", the mean and variance of the images that
             pass together; "frozen", the running ones, which then stay those of the initial weights.
-        dimensions: Dimensions D of the embedding, as the targets have; those of CLIP ViT-B/32
-            have 512.
+        dimensions: Dimensions D of the embedding, those of the targets.
     """
 
     def __init__(
         self,
         precision: Precision = "float32",
         batch_norm: BatchNorm = "chunk",
-        dimensions: int = 512,
+        *,
+        dimensions: int,
     ) -> None:
         super().__init__(precision)
         self.batch_norm = batch_norm
@@ -128,7 +128,8 @@ def build_encoder(
     conv1: Conv1 = "sum",
     precision: Precision = "float32",
     batch_norm: BatchNorm = "chunk",
-    dimensions: int = 512,
+    *,
+    dimensions: int,
 ) -> SpectrogramEncoder:
     """Build an encoder; whatever stays random is drawn from torch's global generator.
 
@@ -138,12 +139,12 @@ def build_encoder(
         conv1: How three input channels of pretrained weights become one.
         precision: Precision of the arithmetic, see `SpectrogramEncoder`.
         batch_norm: What training normalises by, see `SpectrogramEncoder`.
-        dimensions: Dimensions of the embedding.
+        dimensions: Dimensions of the embedding, those of the targets.
 
     Raises:
         UserError: The weights can't be loaded or don't fit.
     """
-    encoder = SpectrogramEncoder(precision, batch_norm, dimensions)
+    encoder = SpectrogramEncoder(precision, batch_norm, dimensions=dimensions)
     load_initial(encoder, weights, conv1)
     return encoder
 

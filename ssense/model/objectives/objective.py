@@ -32,7 +32,8 @@ class ObjectiveSpec(ABC):
         scale: How similarities are scaled.
         learnable: Whether the scale is trained.
         temperature: One over the initial scale, where the scale is an exponential.
-        embedding: Dimensions that brain and image are compared in.
+        embedding: Dimensions that brain and image are both projected to, and compared in: a width
+            of the objective's own, as NeuroBridge has it, whatever the size of the target.
     """
 
     kind: ClassVar[str]

@@ -348,6 +348,23 @@ def test_levels_that_are_no_numbers_stand_side_by_side(levels):
     assert at == [0, 1]
 
 
+def test_a_field_that_some_of_a_family_lack_is_drawn_of_those_that_have_it():
+    drawn = [
+        tried("mixed", (0.1, 0.3), encoder="resnet-18", encoder__batch_norm="chunk"),
+        tried("mixed", (0.4, 0.4), encoder="resnet-18", encoder__batch_norm="frozen"),
+        tried("mixed", (0.5, 0.7), encoder="linear"),
+    ]
+    kinds, norms = response_figure(drawn, "recall@10").axes
+
+    def marks(axis) -> list[tuple[float, float]]:
+        found = [line for line in axis.lines if line.get_marker() not in ("None", "none")]
+        return [(line.get_xdata()[0], pytest.approx(line.get_ydata()[0])) for line in found]
+
+    assert [tick.get_text() for tick in norms.get_xticklabels()] == ["chunk", "frozen"]
+    assert marks(kinds) == [(0, 20), (0, 40), (1, 60)]
+    assert marks(norms) == [(0, 20), (1, 40)]
+
+
 def test_every_mark_lies_within_its_panel():
     drawn = response_figure(TRIALS, "recall@10")
     drawn.draw_without_rendering()

@@ -210,12 +210,12 @@ def test_the_unit_is_told_by_the_range(scores, unit, tmp_path):
         ("configuration,seed,seed,x\na,0,1,1\n", "must have each column once, got seed twice"),
         ("configuration,seed,x\na,0,0,1\n", "line 2: more values than columns. Write decimals"),
         ("configuration,seed\na,1\n", "got configuration, seed"),
-        ("configuration,seed,x,y\na,1,2,3\n", "several columns .*: x, y. Name the score, as --me"),
+        ("configuration,seed,x,y\na,1,2,3\n", "several columns .*: x, y. Name the score, as `me"),
         (
             "participant,configuration,seed,x\nA,a,1,2\n",
-            "as --metric x. If participant says whose scores they are, call it subject",
+            "as `metric` x. If participant says whose scores they are, call it subject",
         ),
-        ("configuration,seed,0,1\na,1,2,3\n", "several columns .*: 0, 1. Name .* --metric 0.$"),
+        ("configuration,seed,0,1\na,1,2,3\n", "several columns .*: 0, 1. Name .* `metric` 0.$"),
         ("configuration|seed|x\na|1|2\n", "Separate columns by commas, semicolons or tabs.$"),
         ("model,seed,x\na,1,2\n", "got model, seed, x. model holds no numbers: call it conf"),
         ("seed,a,b,whose\n0,1,2,A\n", "whose holds no numbers: .* or leave it out."),
@@ -266,13 +266,13 @@ def test_a_table_that_makes_no_sense_is_one_line(tmp_path, text, message):
 
 
 def test_a_metric_that_is_no_column_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"--metric mrr is not a column of .* Found: recall"):
+    with pytest.raises(UserError, match=r"`metric` mrr is not a column of .* Found: recall"):
         read(tmp_path, LONG, "mrr")
 
 
 @pytest.mark.parametrize("content", ["configuration,0,1\na,.1,.2\n", "seed,a,b\n0,.1,.2\n"])
 def test_a_wide_table_has_no_metric_to_name(tmp_path, content):
-    with pytest.raises(UserError, match=r"--metric mrr: .* is wide, .* Leave it out") as error:
+    with pytest.raises(UserError, match=r"`metric` mrr: .* is wide, .* Leave it out") as error:
         read(tmp_path, content, "mrr")
     assert len(str(error.value)) - len(str(tmp_path)) < 200
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from itertools import chain
 from pathlib import Path
 from shutil import copytree
@@ -75,7 +76,8 @@ def test_a_sweep_without_levels_of_the_data_has_one_dataset_as_it_is_alone(own):
     covering = own.covering(SPEC, (rates,))
     assert covering.datasets == {}
     assert covering.digest == own.digest
-    assert covering.lines() == []
+    (line,) = covering.lines(SPEC, (rates,))
+    assert re.fullmatch(r"  encoder: resnet-18, [\d,]+ trained weights", line)
     assert own.origin().datasets == ()
 
 
@@ -92,7 +94,7 @@ def test_every_dataset_has_the_sentences_that_all_of_them_keep(own):
     assert covering.digest != own.digest
     assert covering.datasets[dataset_choice(SPEC)] == covering.digest
     lacking = sum(n in alone.left_out for n in mine.tolist())
-    said = "\n".join(covering.lines())
+    said = "\n".join(covering.lines(SPEC, ()))
     assert f"3 datasets of the same {len(kept)} sentences (of {len(mine)} of the" in said
     assert f"lacks {lacking} sentences ({STRADDLES}: " in said
 

@@ -41,7 +41,7 @@ def weights(tmp_path_factory, pretrained) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def encoder() -> SpectrogramEncoder:
     torch.manual_seed(0)
-    return build_encoder("random").eval()
+    return build_encoder("random", dimensions=512).eval()
 
 
 def seeded(build: Callable[[], SpectrogramEncoder], seed: int = 0) -> State:
@@ -81,7 +81,7 @@ def test_the_order_of_electrodes_does_not_matter_and_that_of_samples_is_kept(enc
 
 
 def test_every_parameter_is_trained():
-    encoder = build_encoder("random")
+    encoder = build_encoder("random", dimensions=512)
     encoder(torch.rand(2, 2, 1, 64, 64)).square().sum().backward()
     assert [name for name, p in encoder.named_parameters() if not p.grad.any()] == []
 
@@ -110,7 +110,7 @@ def types_and_layouts(encoder: SpectrogramEncoder, x: Tensor) -> dict[str, tuple
 )
 @pytest.mark.parametrize("stored", [torch.float16, torch.float32])
 def test_layers_work_in_the_precision_and_channels_last(precision, dtype, stored):
-    encoder = build_encoder("random", precision=precision)
+    encoder = build_encoder("random", precision=precision, dimensions=512)
     found = types_and_layouts(encoder, torch.rand(2, 3, 1, 40, 33).to(stored))
     assert {kind for kind, _ in found.values()} == {dtype}
     if stored == torch.float16:  # what a dataset holds; other input keeps the layout it has
@@ -119,7 +119,7 @@ def test_layers_work_in_the_precision_and_channels_last(precision, dtype, stored
 
 
 def test_embeddings_weights_and_statistics_stay_float32_in_bf16():
-    encoder = build_encoder("random", precision="bf16")
+    encoder = build_encoder("random", precision="bf16", dimensions=512)
     embeddings = encoder(torch.rand(2, 3, 1, 40, 33))
     embeddings.sum().backward()
     tensors = [embeddings, *encoder.parameters(), *(p.grad for p in encoder.parameters())]
@@ -131,9 +131,9 @@ def test_embeddings_weights_and_statistics_stay_float32_in_bf16():
 def test_bf16_embeddings_are_those_of_float32_but_for_rounding(training):
     x = torch.rand(4, 3, 1, 40, 154, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    exact = build_encoder("random").train(training)
+    exact = build_encoder("random", dimensions=512).train(training)
     torch.manual_seed(0)
-    rounded = build_encoder("random", precision="bf16").train(training)
+    rounded = build_encoder("random", precision="bf16", dimensions=512).train(training)
     with torch.no_grad():
         one, other = rounded(x), exact(x)
     distance = (one - other).norm() / other.norm()
@@ -157,7 +157,9 @@ def test_bf16_gradients_are_those_of_float32_but_for_rounding(shape):
     for precision in ("float32", "bf16"):
         torch.manual_seed(0)
         # Frozen, since rounding moves the statistics of so few images, and all gradients with them.
-        encoder = build_encoder("random", precision=precision, batch_norm="frozen").train()
+        encoder = build_encoder(
+            "random", precision=precision, batch_norm="frozen", dimensions=512
+        ).train()
         dirty_memory()
         (encoder(x) * torch.linspace(-1, 1, 512)).sum().backward()
         found.append({name: p.grad for name, p in encoder.named_parameters()})
@@ -188,7 +190,7 @@ def changed(before: State, after: State) -> bool:
 
 def test_frozen_statistics_normalise_training_as_evaluation():
     x = torch.rand(3, 2, 1, 24, 24)
-    encoder = build_encoder("random", batch_norm="frozen")
+    encoder = build_encoder("random", batch_norm="frozen", dimensions=512)
     before = buffers(encoder)
     with torch.no_grad():
         assert encoder.train()(x).equal(encoder.eval()(x))
@@ -199,7 +201,7 @@ def test_frozen_statistics_normalise_training_as_evaluation():
 def test_kept_statistics_change_no_embedding_and_count_again_afterwards():
     x = torch.rand(3, 2, 1, 24, 24)
     torch.manual_seed(0)
-    encoder = build_encoder("random").train()
+    encoder = build_encoder("random", dimensions=512).train()
     before = buffers(encoder)
     with torch.no_grad():
         with encoder.statistics_kept():
@@ -220,7 +222,7 @@ def test_kept_statistics_change_no_embedding_and_count_again_afterwards():
 def test_it_is_known_beforehand_whether_a_single_sample_can_be_normalised(
     electrodes, frequencies, frames, batch_norm
 ):
-    encoder = SpectrogramEncoder(batch_norm=batch_norm).train()
+    encoder = SpectrogramEncoder(batch_norm=batch_norm, dimensions=512).train()
     x = torch.rand(1, electrodes, 1, frequencies, frames)
     passes = batch_norm == "frozen" or (electrodes, frequencies, frames) not in TINY
     assert encoder.trains_on_one(x) == passes
@@ -232,17 +234,19 @@ def test_it_is_known_beforehand_whether_a_single_sample_can_be_normalised(
 
 
 def test_random_weights_come_from_the_global_seed():
-    first, again, other = (seeded(lambda: build_encoder("random"), seed) for seed in (1, 1, 2))
+    first, again, other = (
+        seeded(lambda: build_encoder("random", dimensions=512), seed) for seed in (1, 1, 2)
+    )
     assert all(first[name].equal(again[name]) for name in first)
     assert not first["conv1.weight"].equal(other["conv1.weight"])
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_local_weights_fill_all_but_the_head(weights, pretrained, suffix):
-    state = seeded(lambda: build_encoder(weights[suffix]))
+    state = seeded(lambda: build_encoder(weights[suffix], dimensions=512))
     replaced = {"conv1.weight", "fc.weight", "fc.bias"}
     assert all(state[name].equal(pretrained[name]) for name in state if name not in replaced)
-    random = seeded(lambda: build_encoder("random"))
+    random = seeded(lambda: build_encoder("random", dimensions=512))
     assert state["fc.weight"].equal(random["fc.weight"])  # drawn from the seed
 
 
@@ -251,7 +255,7 @@ def test_local_weights_fill_all_but_the_head(weights, pretrained, suffix):
 def test_what_training_programs_wrap_weights_in_is_taken_off(under, prefix, pretrained, tmp_path):
     state = {prefix + name: tensor for name, tensor in pretrained.items()}
     torch.save({under: state, "epoch": 3} if under else state, tmp_path / "wrapped.pth")
-    found = build_encoder(str(tmp_path / "wrapped.pth")).resnet
+    found = build_encoder(str(tmp_path / "wrapped.pth"), dimensions=512).resnet
     assert found.layer1[0].conv1.weight.equal(pretrained["layer1.0.conv1.weight"])
 
 
@@ -262,24 +266,24 @@ def test_a_grey_picture_meets_the_pretrained_filters(weights, pretrained, conv1,
     """Summed filters answer one channel as the originals answer three equal ones."""
     rgb = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
     rgb.load_state_dict({"weight": pretrained["conv1.weight"]})
-    one = build_encoder(weights["pth"], conv1).resnet.conv1
+    one = build_encoder(weights["pth"], conv1, dimensions=512).resnet.conv1
     grey = torch.rand(2, 1, 30, 30)
     torch.testing.assert_close(one(grey) * scale, rgb(grey.expand(-1, 3, -1, -1)))
 
 
 def test_a_random_first_convolution_is_the_seed_s(weights):
-    state = seeded(lambda: build_encoder(weights["pth"], "random"))
-    random = seeded(lambda: build_encoder("random"))
+    state = seeded(lambda: build_encoder(weights["pth"], "random", dimensions=512))
+    random = seeded(lambda: build_encoder("random", dimensions=512))
     assert state["conv1.weight"].equal(random["conv1.weight"])
 
 
 def test_training_one_encoder_leaves_the_next_one_s_weights(weights):
-    first = build_encoder(weights["pth"])
+    first = build_encoder(weights["pth"], dimensions=512)
     before = first.resnet.layer1[0].conv1.weight.detach().clone()
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.add_(1)
-    assert build_encoder(weights["pth"]).resnet.layer1[0].conv1.weight.equal(before)
+    assert build_encoder(weights["pth"], dimensions=512).resnet.layer1[0].conv1.weight.equal(before)
 
 
 # ---------------------------------------------------------------- weights that can't be had
@@ -297,7 +301,7 @@ class Foreign:
 
 def refused(weights: str) -> str:
     with pytest.raises(UserError) as error:
-        build_encoder(weights)
+        build_encoder(weights, dimensions=512)
     message = str(error.value)
     assert len(message.splitlines()) == 1
     return message
@@ -400,7 +404,7 @@ def test_weights_of_another_precision_will_do(tmp_path, pretrained, dtype):
         for name, tensor in pretrained.items()
     }
     save_file(state, tmp_path / "other.safetensors")
-    encoder = build_encoder(str(tmp_path / "other.safetensors"))
+    encoder = build_encoder(str(tmp_path / "other.safetensors"), dimensions=512)
     found = encoder.resnet.layer1[0].conv1.weight
     torch.testing.assert_close(found, state["layer1.0.conv1.weight"].float(), rtol=0, atol=0)
 
@@ -435,4 +439,6 @@ def test_imagenet_weights_come_from_the_cache(torch_home, pretrained):
     cached = torch_home / "hub" / "checkpoints" / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
     cached.parent.mkdir(parents=True)
     torch.save(pretrained, cached)
-    assert build_encoder("imagenet").resnet.bn1.weight.equal(pretrained["bn1.weight"])
+    assert build_encoder("imagenet", dimensions=512).resnet.bn1.weight.equal(
+        pretrained["bn1.weight"]
+    )
