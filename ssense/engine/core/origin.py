@@ -54,7 +54,8 @@ class RecordingOrigin:
         recording: Where the recording was, for controls that need its signals; the shards say
             which it was.
         text: The frozen tower that embeds the sentences.
-        paired: As for `DatasetOrigin`, of the dataset of the specification.
+        paired: Digest of the sentences that all datasets of the sweep have; empty where the dataset
+            of the specification has all that its shards hold.
         datasets: Every dataset that configurations ask for; none where all cells share that of the
             specification.
     """
