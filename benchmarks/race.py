@@ -8,9 +8,12 @@ regret of a sweep is the true effect of its best configuration minus that of the
 highest mean among those with every seed. Without a sampler the configurations are given. With it,
 TPE proposes them, in batches as the search does, on a smooth surface over all combinations of the
 levels of some mask ratios, and the best is that of all combinations: three at once ("by 3") from
-results alone, and as a new sweep of this size is proposed. Last, the four families of
-sweeps/masking.py share workers, cells take a random time, and the engine's own search says what
-runs: with and without cells that run ahead, and with either kind of proposals.
+results alone, and as a new sweep of this size is proposed. "data": a family of choices of the data
+and a mask ratio, with fields that exist with one kind of features alone. A split may suit some of
+its datasets more than others, with a spread of so many points; pairing does not take that away.
+Last, the four families of sweeps/masking.py share workers, cells take a random time, and the
+engine's own search says what runs: with and without cells that run ahead, and with either kind of
+proposals.
 """
 
 # ruff: noqa: E402 - flags are checked before the imports that take seconds
@@ -40,7 +43,7 @@ if __name__ == "__main__":
 
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 from unittest.mock import patch
@@ -66,6 +69,21 @@ LEVEL = 20.0  # points; only where the steps begin depends on it
 
 GIVEN = (3, 7, 10, 20, 40)  # configurations
 PROPOSED = {2: (10, 20), 3: (10, 20, 40)}  # configurations, by number of ratios
+MIXED = Family(
+    name="mixed",
+    levels={
+        "features": ("superlets", "fourier", "band-power"),
+        "masking.electrode": RATIOS,
+        "features.window_s": (0.1, 0.2, 0.4),
+        "features.bands": ("beta", "gamma", "high-gamma", "beta+high-gamma"),
+    },
+    needs={
+        "features.window_s": {"features": ("fourier",)},
+        "features.bands": {"features": ("band-power",)},
+    },
+)
+MIXED_SIZES = (10, 20)  # configurations, of 56
+DATA_SPLIT_SDS = (0.0, 0.6)  # points, of what a split and a dataset have with each other
 RACES: dict[str, Policy] = {f"z {z}": Race(z=z) for z in (1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0)}
 POLICIES: dict[str, Policy] = {"full": Full(), "Wilcoxon": Wilcoxon(), **RACES}
 WILCOXON_AT = 20  # its tests take long
@@ -131,6 +149,45 @@ def given(n: int, sweeps: int, *, steps: bool = False) -> Results:
     return results
 
 
+class Space(NamedTuple):
+    """What TPE proposes from, and how the scores of all combinations are drawn.
+
+    Attributes:
+        family: The family, whose name each sweep replaces.
+        draw: Function that draws effects `[combinations]` and scores `[combinations, seeds]`.
+    """
+
+    family: Family
+    draw: Callable[[np.random.Generator], tuple[Array, Array]]
+
+
+def of_ratios(n: int) -> Space:
+    """So many mask ratios, and a smooth surface over them."""
+
+    def draw(rng: np.random.Generator) -> tuple[Array, Array]:
+        effects = surface(n, rng)
+        return effects, noisy(effects, rng)
+
+    return Space(Family(name="", levels={f"ratio {i}": RATIOS for i in range(n)}), draw)
+
+
+def mixed(data_split_sd: float) -> Space:
+    """Choices of the data and a mask ratio: an effect of each dataset, and a bump over ratios."""
+    configurations = [*MIXED.configurations()]
+    ratio = np.array([RATIOS.index(each["masking.electrode"]) for each in configurations])
+    chosen = [str({**each, "masking.electrode": None}) for each in configurations]
+    datasets, of = np.unique(chosen, return_inverse=True)
+
+    def draw(rng: np.random.Generator) -> tuple[Array, Array]:
+        bump = surface(1, rng)[ratio]
+        effects = bump + rng.normal(0, CONFIGURATION_SD, len(datasets))[of]
+        effects = CONFIGURATION_SD * (effects - effects.mean()) / effects.std()
+        suits = rng.normal(0, data_split_sd, (len(datasets), len(SEEDS)))
+        return effects, noisy(effects, rng) + suits[of]
+
+    return Space(MIXED, draw)
+
+
 def surface(n_ratios: int, rng: np.random.Generator) -> Array:
     """[combinations] a bump somewhere, at least as wide as a third of the range of a ratio."""
     places = np.array(list(itertools.product(range(len(RATIOS)), repeat=n_ratios)))
@@ -148,7 +205,8 @@ def proposals(
     policy: Policy, family: Family, scores: Sequence[Scores], n: int, at_once: int = BY_THREES
 ) -> list[int]:
     """Let TPE propose n times; return the places of the combinations."""
-    combinations = list(itertools.product(*family.levels.values()))
+    combinations = [*family.configurations()]
+    place_of = {tuple(each.items()): place for place, each in enumerate(combinations)}
     places: list[int] = []
     for end in batch_ends(n, at_once):
         known = [scores[place] for place in places]
@@ -157,30 +215,29 @@ def proposals(
         ]
         while len(places) < end:
             told = estimates + [None] * (len(places) - len(estimates))
-            earlier = [dict(zip(family.levels, combinations[p], strict=True)) for p in places]
+            earlier = [combinations[place] for place in places]
             spread = at_once != BY_THREES  # as sweeps have it
             proposal = propose(family, list(zip(earlier, told, strict=True)), spread)
             assert proposal is not None
-            places.append(combinations.index(tuple(proposal.values())))
+            places.append(place_of[tuple(proposal.items())])
     return places
 
 
-def proposed(n_ratios: int, sweeps: int) -> dict[tuple[int, int], Results]:
+def proposed(
+    space: Space, sizes: Sequence[int], sweeps: int, seed: int
+) -> dict[tuple[int, int], Results]:
     """Sweeps whose configurations TPE proposes, by how many there are and how many come at once.
 
     Those by threes are the first so many of one run. The full grid is always proposed by threes.
     """
-    rng = np.random.default_rng(n_ratios)
-    levels = {f"ratio {i}": RATIOS for i in range(n_ratios)}
-    sizes = PROPOSED[n_ratios]
+    rng = np.random.default_rng(seed)
     settings = dict.fromkeys((n, k) for n in sizes for k in (BY_THREES, proposals_at_once(n)))
     results: dict[tuple[int, int], Results] = {
         setting: {name: [] for name in ("full", *RACES)} for setting in settings
     }
     for sweep in range(sweeps):
-        family = Family(name=f"{sweep}", levels=levels)  # TPE's random numbers hang on the name
-        effects = surface(n_ratios, rng)
-        table = noisy(effects, rng)
+        family = replace(space.family, name=f"{sweep}")  # TPE's random numbers hang on the name
+        effects, table = space.draw(rng)
         full = proposals(Full(), family, as_scores(table), max(sizes))
         by_threes = proposals(Race(), family, as_scores(table), max(sizes))  # whatever z is
         for (n, at_once), taken in results.items():
@@ -332,10 +389,12 @@ def main(options: Options) -> None:
         print(*lines(f"{n:2} given", given(n, sweeps)), sep="\n", flush=True)
     steps = given(WILCOXON_AT, sweeps, steps=True)
     print(*lines(f"{WILCOXON_AT:2} given, in steps", steps), sep="\n", flush=True)
-    for n_ratios in PROPOSED:
-        for (n, at_once), results in proposed(n_ratios, sweeps).items():
-            title = f"{n:2} by {at_once:2}, {n_ratios} ratios"
-            print(*lines(title, results), sep="\n", flush=True)
+    spaces = {f"{n} ratios": (of_ratios(n), sizes, n) for n, sizes in PROPOSED.items()}
+    for sd in DATA_SPLIT_SDS:
+        spaces[f"data {sd:g}"] = mixed(sd), MIXED_SIZES, 0
+    for title, (space, n_configurations, seed) in spaces.items():
+        for (n, at_once), results in proposed(space, n_configurations, sweeps, seed).items():
+            print(*lines(f"{n:2} by {at_once:2}, {title}", results), sep="\n", flush=True)
     sizes = [SWEEP.wanted(family) for family in FAMILIES]
     print(f"\nFamilies of {sizes} configurations, a cell takes 1 on average.")
     print(

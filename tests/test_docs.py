@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import importlib.util
+import inspect
 import itertools
+import math
 import re
 import shlex
 import subprocess
@@ -23,11 +26,16 @@ from markdown.extensions.toc import slugify
 
 from ssense.cli.flags import flags_of, parse
 from ssense.data.dataset import Pairs
+from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.synthetic.recording import SyntheticSpec
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.errors import UserError
 from ssense.model.encoders.own import OwnSpec
+from ssense.signal.band_power import BandPowerSpec
+from ssense.signal.fourier import FourierSpec
+from ssense.signal.superlets import SuperletSpec
 from ssense.specification import field_names
+from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
 REPOSITORY = Path(__file__).parents[1]
@@ -252,6 +260,28 @@ def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
     assert sweep.name.startswith("patience-")
 
 
+def test_the_lines_that_show_a_sweep_over_data_are_those_of_its_file():
+    shown, _ = python_blocks(DOCS / "sweeps.md")
+    file = (REPOSITORY / "sweeps" / "reference.py").read_text().splitlines()
+    assert "reference_sweep" in shown
+    assert [line for line in shown.splitlines() if line not in file] == []
+
+
+def test_the_family_with_fields_of_one_kind_alone_has_the_size_that_is_said(tmp_path):
+    _, example = python_blocks(DOCS / "sweeps.md")
+    scope: dict[str, dict] = {}
+    exec(compile(example, "families", "exec"), scope)
+    options = RecordingOptions(
+        storage=str(tmp_path), synthetic=SyntheticSpec(sentences=60, electrodes=5)
+    )
+    (data,) = options.datasets()
+    (family,) = options.sweep("features", data, scope["families"]).families
+    all_levels = math.prod(map(len, family.levels.values()))
+    assert f"This family has {family.size} configurations, not {all_levels}: " in " ".join(
+        (DOCS / "sweeps.md").read_text().split()
+    )
+
+
 def test_the_fields_that_may_be_compared_are_all_listed():
     listed = re.findall(r"^\| (`.+?`) \|", (DOCS / "extending.md").read_text(), re.M)
     names = re.findall(r"`([\w.]+)`", " ".join(listed))
@@ -316,6 +346,31 @@ def test_the_reference_has_the_public_names(site):
     for module, names in public.items():
         for name in names:
             assert f'id="{module}.{name}"' in reference, name
+
+
+UNITS = {"s": "seconds", "hz": "Hz"}
+"""What an entry says, by the last part of the name of its field."""
+
+
+@pytest.mark.parametrize("spec", [SegmentSpec, SuperletSpec, FourierSpec, BandPowerSpec, TextSpec])
+def test_the_reference_has_every_field_of_the_data_with_its_unit_and_default(spec, site):
+    pages = {path.name: path.read_text() for path in (site / "api").rglob("*.html")}
+    anchor = f"{spec.__module__}.{spec.__name__}"
+    (page,) = [name for name, text in pages.items() if f'id="{anchor}"' in text]
+    guide = (DOCS / "sweeps.md").read_text()
+    assert f"[`{spec.__name__}`](api/{page.replace('.html', '.md')}#{anchor})" in guide
+    attributes = inspect.getdoc(spec).partition("\nAttributes:\n")[2].partition("\nRaises:")[0]
+    found = re.findall(r"^    (\w+): (.+?)(?=^    \w+: |\Z)", attributes, re.M | re.S)
+    entries = {name: " ".join(text.split()) for name, text in found}
+    fields = {field.name: field.default for field in dataclasses.fields(spec)}
+    assert [*entries] == [*fields]
+    for name, default in fields.items():
+        said = f"{default:g}" if type(default) in (int, float) else f"{default}"
+        said = f'"{said}"' if isinstance(default, str) else said
+        ways = rf"{re.escape(said)} \(default\)|default {re.escape(said)}(?!\w|\.\d)"
+        assert re.search(ways, entries[name]), entries[name]
+        unit = UNITS.get(name.rpartition("_")[2])
+        assert unit is None or unit in entries[name], entries[name]
 
 
 def test_version_and_licence_are_the_same_wherever_they_are_named():

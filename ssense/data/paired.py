@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from upath import UPath
 
 from ssense.choices import SplitKind
 from ssense.data.splits import Split, split_sentences
@@ -15,6 +15,9 @@ from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.storage import exists
 from ssense.files.tensor_file import read_tensor, write_tensor
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 
 @dataclass(frozen=True, eq=False)

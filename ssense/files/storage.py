@@ -20,11 +20,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeGuard
-
-from upath import UPath
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 from ssense.errors import UserError, one_line, printable
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 try:
     import fcntl
@@ -134,6 +135,8 @@ def locate(location: str) -> UPath:
     Raises:
         UserError: The URL is of no known kind or names no bucket, or the path can't be one.
     """
+    from upath import UPath  # a machine that only trains need not have it
+
     protocol, scheme, place = location.partition("://")
     if scheme and protocol not in _WITHOUT_BUCKET and not place.partition("/")[0].strip():
         raise UserError(
@@ -497,7 +500,7 @@ def _bring_up_to_date(copy: Path, folder: UPath, wanted: Callable[[str], bool]) 
     files = relative_files(folder)
     if not files:
         raise UserError(f"there is nothing at {folder}. Check its name.")
-    marks_file = UPath(copy.with_suffix(".json"))
+    marks_file = locate(str(copy.with_suffix(".json")))
     marks = read_json(marks_file) if marks_file.exists() else {}
     for name, about in files.items():
         mark = " ".join(str(about.get(key)) for key in ("ETag", "size", "LastModified"))

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -48,10 +47,12 @@ def write_tensor(
     Raises:
         UserError: The file can't be written.
     """
+    from safetensors.torch import save  # a machine that only trains need not have it
+
     metadata = {**(origin or {}), CHECKSUM: _checksum(tensor)}
     if code:
         metadata[CODE] = code
-    write_whole(path, safetensors.torch.save({name: tensor}, metadata=metadata))
+    write_whole(path, save({name: tensor}, metadata=metadata))
 
 
 def read_tensor(
@@ -75,9 +76,12 @@ def read_tensor(
         UserError: The file can't be read, is damaged, holds something else or values that are not
             finite, or was made from something else.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
         content = read_whole(path)
-        tensor = safetensors.torch.load(content)[name]
+        tensor = load(content)[name]
         kept = tensor_origin(content)
         if kept.pop(CHECKSUM, None) != _checksum(tensor):
             raise ValueError("its checksum does not match")
@@ -87,7 +91,7 @@ def read_tensor(
         _check_kind(tensor, shape, dtype)
     except KeyError:
         raise UserError(f"{path} is damaged (it has no {name}). Delete it and run again.") from None
-    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+    except (SafetensorError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} is damaged ({one_line(error)}). Delete it and run again."
         ) from error

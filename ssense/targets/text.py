@@ -39,13 +39,14 @@ class TextSpec:
     """Which frozen tower embeds the sentences, and where it is read.
 
     Attributes:
-        model: Name of the model in open_clip. The plain name "ViT-B-32" would run OpenAI's weights
-            with the wrong activation; they were trained with QuickGELU.
-        weights: An open_clip tag ("openai"), a local file, or "untrained" for a tower at its seeded
-            initialisation.
+        model: Name of the model in open_clip; default "ViT-B-32-quickgelu". The plain name
+            "ViT-B-32" would run OpenAI's weights with the wrong activation; they were trained with
+            QuickGELU.
+        weights: An open_clip tag, by default "openai"; a local file; or "untrained" for a tower at
+            its seeded initialisation.
         layer: Number of the block, from 1, after which the tower is read, at the token that ends
-            the text and normalised as the last block is; None takes the tower's output, which is
-            the last block's, projected to the space of the images.
+            the text and normalised as the last block is. None (default) takes the tower's output,
+            which is the last block's, projected to the space of the images.
 
     Raises:
         ValueError: The layer is below 1.

@@ -29,6 +29,7 @@ SMALLEST = {
     ),
     "cost_growth.py": f"{FIGURE} --axes electrodes --points 2",
     "data_path.py": "--sentences 8 --electrodes 1 --rounds 1",
+    "datasets.py": "--sentences 60 --electrodes 3 --epochs 1 --seeds 1 --rounds 1",
     "full_size.py": RECORDING,
     "image_cell.py": "--concepts 203 --subjects 2 --rounds 1",
     "main_job.py": (
@@ -160,6 +161,7 @@ def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
         "claims.py --seeds 1",
         "cost_growth.py figure.png --points 0",
         "data_path.py --rounds 0",
+        "datasets.py --sentences 10",
         "image_cell.py --concepts 3",
         "main_job.py --rounds -1",
         "packing.py --at-once 0",
