@@ -34,8 +34,10 @@ hypothesis.settings.load_profile("shared machine")
 
 
 LONGEST = (
-    *("test_survival.py", "test_ray_submit.py", "test_masking.py", "test_feature_making.py"),
-    *("test_trained.py", "test_images.py", "test_evaluate.py"),
+    *("test_survival.py", "test_smallest_sizes.py", "test_ray_submit.py", "test_evaluate.py"),
+    *("test_feature_making.py", "test_masking.py", "test_own_ray.py", "test_growth.py"),
+    *("test_trained.py", "test_data_choices.py", "test_object_store.py", "test_evaluate_images.py"),
+    *("test_learning_curve.py", "test_images.py", "test_compare.py", "test_tracking.py"),
 )
 
 
@@ -169,6 +171,7 @@ def small_disk() -> Callable[[int], AbstractContextManager[None]]:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
+    """A Ray of one core: each worker that a sweep starts takes longer than its cells do here."""
     import ray
 
     from ssense.engine.work.own_ray import on_loopback
@@ -176,8 +179,10 @@ def local_ray() -> Iterator[None]:
 
     quiet_ray()
     with on_loopback():
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
+        ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ssense.engine.work.probe.ENOUGH_S", 0.0)  # a plan's time may be rough
+        yield
     ray.shutdown()
 
 

@@ -102,6 +102,14 @@ def test_a_wrong_flag_is_one_line_before_anything_heavy_is_imported(command, wor
     assert not HEAVY & imported(done.stderr)
 
 
+def test_what_a_worker_knows_of_segments_comes_without_filters_and_statistics():
+    """They take a second, at every start of a worker, and only who reads a recording needs them."""
+    done = start("-X", "importtime", "-c", "import ssense.data.recordings.segments")
+    assert done.returncode == 0
+    found = set(re.findall(r"\|\s*(scipy\.\w+)$", done.stderr, re.MULTILINE))
+    assert not {"scipy.signal", "scipy.stats"} & found
+
+
 @pytest.mark.parametrize("script", BENCHMARKS)
 def test_a_benchmark_reads_its_flags_before_anything_heavy_is_imported(script):
     done = start("-X", "importtime", script, "--nope")

@@ -10,7 +10,6 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import iirnotch, sosfilt
 
 
 def notch_filter(
@@ -39,6 +38,8 @@ def notch_filter(
     Raises:
         ValueError: An argument is not positive, or no harmonic can be removed.
     """
+    from scipy.signal import sosfilt  # takes a second, which workers that train need not wait for
+
     sections = notch_sections(sampling_rate_hz, line_hz, highest_hz, quality)
     return sosfilt(sections, np.asarray(signal, dtype=np.float64), axis=-1)
 
@@ -48,6 +49,8 @@ def notch_sections(
     sampling_rate_hz: float, line_hz: float, highest_hz: float, quality: float
 ) -> np.ndarray:
     """The cascade of `notch_filter`: [harmonics, 6] second-order sections, lowest first."""
+    from scipy.signal import iirnotch
+
     _check_positive(
         sampling_rate_hz=sampling_rate_hz, line_hz=line_hz, highest_hz=highest_hz, quality=quality
     )

@@ -168,23 +168,23 @@ def test_a_cell_whose_machines_are_taken_away_has_patience_but_not_for_ever():
 @pytest.mark.usefixtures("local_ray")
 def test_on_a_machine_of_its_own_no_more_are_handed_out_than_fit(monkeypatch):
     resources = Resources(cpus=1, gpus=0)
-    assert resources.at_once() == resources.slots() == 2
+    assert resources.at_once() == resources.slots() == 1
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    assert resources.at_once() == 2 + LEAST_WAITING
+    assert resources.at_once() == 1 + LEAST_WAITING
 
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_cell_that_no_machine_holds_is_said_once_a_minute(monkeypatch, capsys):
     monkeypatch.setattr("ssense.engine.work.workers._COUNT_MACHINES_S", -1.0)
     too_large = Resources(cpus=1, gpus=2)
-    with pytest.raises(UserError, match="1 CPU and 2 GPUs does not fit this machine, which has 2 "):
+    with pytest.raises(UserError, match="1 CPU and 2 GPUs does not fit this machine, which has 1 "):
         too_large.slots()
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert [too_large.slots() for _ in range(3)] == [0, 0, 0]
     assert too_large.at_once() == LEAST_WAITING  # for machines to come
     line = (
         "  waiting for a machine: a cell asks for 1 CPU and 2 GPUs; machines there are: "
-        "1 of 2 CPUs. If no other will join, ask for fewer CPUs or GPUs per cell.\n"
+        "1 of 1 CPU. If no other will join, ask for fewer CPUs or GPUs per cell.\n"
     )
     assert capsys.readouterr().out == line
     monkeypatch.setattr("ssense.engine.work.workers._SAY_AGAIN_S", -1.0)  # the minute is over

@@ -38,14 +38,16 @@ def members(spec: SuperletSpec, hz: float) -> list[tuple[float, float]]:
 
 
 def defined_row(signal: np.ndarray, rate: float, spec: SuperletSpec, hz: float) -> np.ndarray:
-    kept = np.arange(0, len(signal), spec.decimation)
-    seconds = (kept[:, None] - np.arange(len(signal))) / rate
-    carrier = np.exp(2j * np.pi * hz * seconds) * signal
-    logarithm = np.zeros(len(kept))
+    # A wavelet's value depends on the lag alone: each is computed once, and the sum is direct.
+    seconds = np.arange(1 - len(signal), len(signal)) / rate
+    carrier = np.exp(2j * np.pi * hz * seconds)
+    logarithm = np.zeros(math.ceil(len(signal) / spec.decimation))
     for cycles, weight in members(spec, hz):
         sd = cycles / (5 * hz)
         gaussian = np.exp(-(seconds**2) / (2 * sd**2)) / (sd * np.sqrt(2 * np.pi))
-        logarithm += weight * np.log(np.abs(np.sum(gaussian * carrier, axis=1)) / rate)
+        at_lags = np.lib.stride_tricks.sliding_window_view(gaussian * carrier, len(signal))
+        products = at_lags[:: spec.decimation] * signal[::-1]
+        logarithm += weight * np.log(np.abs(np.sum(products, axis=1)) / rate)
     return np.exp(logarithm)
 
 

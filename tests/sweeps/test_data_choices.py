@@ -33,6 +33,12 @@ from sweeps.targets import TargetOptions, target_sweep
 SIZE = {"sentences": 200, "equal_durations": True}
 
 
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the many datasets would be drawn, which takes longer than to compute it."""
+    monkeypatch.setattr("ssense.data.shards.save_figure", lambda *_: None)
+
+
 def mean_scores(
     define: Callable[[Any, Any], Sweep],
     options: RecordingOptions,

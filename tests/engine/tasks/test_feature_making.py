@@ -61,7 +61,7 @@ from ssense.engine.work.workers import quiet_ray
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
 quiet_ray()
-ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 plan = pickle.loads(Path(sys.argv[1]).read_bytes())
 make_shards(plan.features, plan.report, lambda done, _: print(done, flush=True))
 print("finished", flush=True)

@@ -21,7 +21,8 @@ def examples(n: int, device: torch.device) -> Pairs:
     return Pairs(torch.rand(n, 1, 16, 16, device=device), torch.randn(n, 512, device=device))
 
 
-def test_a_probe_counts_examples_and_epochs():
+def test_a_probe_counts_examples_and_epochs(monkeypatch):
+    monkeypatch.setattr("ssense.engine.work.probe.ENOUGH_S", 0.3)
     before = torch.get_num_threads()
     one = probe_seconds(TRAINING, (300, 100), examples, threads=1, gpus=0)
     more_examples = probe_seconds(TRAINING, (3000, 1000), examples, threads=1, gpus=0)
