@@ -69,6 +69,7 @@ def _circumstances(description: Description) -> dict[str, object]:
     """All that the sweeps of one table must share, by name."""
     sweep, families = description.sweep, sorted(each.name for each in description.sweep.families)
     trained = settings(sweep.specification)
+    trained.pop("contacts", None)  # each recording has its own
     match description.origin:
         case RecordingOrigin() as origin:  # each recording has seeds of its own
             return {"families": ", ".join(families), **trained, "text tower": origin.tower}

@@ -41,8 +41,8 @@ class Coordinates:
 
 
 def contacts_digest(contacts: Mapping[str, Place]) -> str:
-    """Name the coordinates of a recording's contacts; empty where there are none."""
-    return digest(contacts) if contacts else ""
+    """Name the coordinates of a recording's contacts."""
+    return digest(contacts)
 
 
 def electrode_coordinates(

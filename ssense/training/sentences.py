@@ -100,8 +100,8 @@ class SentenceSpec:
         masking: What training hides of them.
         objective: The loss of a batch.
         training: How it is minimised.
-        contacts: Digest of where the contacts of the recording lie, see `Coordinates`; empty where
-            no encoder is told. A sweep's plan sets it. The dataset's digest leaves coordinates out,
+        contacts: Digest of where the contacts of the recording lie, see `Coordinates`; None where no
+            encoder is told. A sweep's plan sets it. The dataset's digest leaves coordinates out,
             so that only cells of such an encoder depend on them.
     """
 
@@ -113,7 +113,7 @@ class SentenceSpec:
     masking: Masking = field(default_factory=Masking)
     objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)
     training: TrainingSpec = field(default_factory=TrainingSpec)
-    contacts: str = ""
+    contacts: str | None = None
 
     kind: ClassVar[str] = "sentences"
     stimulus: ClassVar[str] = "sentence"

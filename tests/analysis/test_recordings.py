@@ -51,7 +51,10 @@ def write_evaluated(
 ) -> Path:
     """What a sweep and its test evaluation leave behind, as far as it is read here."""
     ledger = Ledger(UPath(storage) / SWEEPS / name)
-    training = configured(SWEEP.specification, {"split": split, "training.max_epochs": epochs})
+    training = configured(
+        SWEEP.specification,
+        {"split": split, "training.max_epochs": epochs, "contacts": f"those of {subject}"},
+    )
     text = TextSpec(weights=weights)
     origin = RecordingOrigin(
         subject=subject, title=title, shards="0123", recording="there", text=text

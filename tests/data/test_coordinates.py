@@ -39,4 +39,3 @@ def test_without_any_there_are_none():
     derived = derivations("none", NAMES, NAMES)
     assert electrode_coordinates(derived, {}) is None
     assert electrode_coordinates(derived, {"C1": (1.0, 2.0, 3.0)}) is None
-    assert contacts_digest({}) == ""

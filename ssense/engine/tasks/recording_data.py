@@ -86,9 +86,10 @@ class RecordingData:
         return self.own.coordinates is not None
 
     @property
-    def contacts(self) -> str:
-        """Digest of where the contacts of the recording lie; empty where that is not known."""
-        return contacts_digest(self.own.features.recording.coordinates)
+    def contacts(self) -> str | None:
+        """Digest of where the contacts of the recording lie; None where that is not known."""
+        known = self.own.features.recording.coordinates
+        return contacts_digest(known) if known else None
 
     def covering(self, specification: SentenceSpec, families: Iterable[Family]) -> RecordingData:
         """Extend the plan by all datasets that the cells of some families may ask for.

@@ -78,7 +78,7 @@ def test_where_contacts_lie_counts_for_encoders_that_are_told_and_for_no_other(e
             signature(cell, dataclasses.replace(SPEC, encoder=each, contacts=contacts), "d")
             for each in (encoder, dataclasses.replace(encoder, coordinates=False))
         ]
-        for contacts in ("", "0123", "4567")
+        for contacts in (None, "0123", "4567")
     )
     assert len({nowhere[0], here[0], there[0]}) == 3
     assert nowhere[1] == here[1] == there[1] != here[0]

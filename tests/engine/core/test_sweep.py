@@ -43,6 +43,15 @@ def test_how_many_are_proposed_at_once_follows_the_configurations_and_makes_no_o
         dataclasses.replace(SWEEP, proposals_at_once=0)
 
 
+def test_where_contacts_lie_is_no_level_and_makes_another_sweep():
+    places = [dataclasses.replace(SWEEP.specification, contacts=name) for name in ("a", "b")]
+    names = {dataclasses.replace(SWEEP, specification=each).name for each in places}
+    assert len({*names, SWEEP.name}) == 3
+    families = (Family(name="mine", levels={"contacts": ("a", "b")}),)
+    with pytest.raises(UserError, match="family mine varies contacts, but all cells"):
+        dataclasses.replace(SWEEP, families=families)
+
+
 @pytest.mark.parametrize(
     ("seeds", "message"),
     [

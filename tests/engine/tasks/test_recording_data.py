@@ -383,7 +383,7 @@ def test_an_encoder_is_told_where_electrodes_lie_only_if_the_recording_knows(own
         "csv, or choose an encoder that needs none."
     )
     assert not tells_coordinates(SPEC, (family("features.n_frequencies"),))
-    assert own.contacts == ""
+    assert own.contacts is None
     located = with_places(own, tmp_path / "made", x=5)
     assert located.covering(SPEC, (BY_PLACE,)).digest == own.digest
     assert located.contacts != with_places(own, tmp_path / "made", x=6).contacts
