@@ -281,7 +281,7 @@ def others(spec: Any) -> list[tuple[str, Any]]:
     }
     found = []
     for name, value in settings(spec).items():
-        if name not in field_names(type(spec)):
+        if name not in field_names(type(spec)) or name in spec.unused:
             continue
         if name in named and value in named[name]:
             found.append((name, named[name][value]))
