@@ -229,13 +229,13 @@ def test_the_plan_tells_how_much_of_the_test_leaks_by_choice(own):
     covering = own.covering(SPEC, (family("data.context_after_s"),))
     shares = [
         float(line.partition(" of its test segments share samples")[0].rpartition(" ")[2][:-1])
-        for line in covering.lines()[1:]
+        for line in covering.lines(SPEC, ())[1:]
     ]
     assert shares == sorted(shares)  # the longer, the more
     assert shares[0] < shares[-1]
     same = own.covering(SPEC, (family("features.n_frequencies"),))
-    assert "share samples" not in "".join(same.lines())
-    targets = own.covering(SPEC, (family("target.layer"),)).lines()
+    assert "share samples" not in "".join(same.lines(SPEC, ()))
+    targets = own.covering(SPEC, (family("target.layer"),)).lines(SPEC, ())
     assert ["the features of layer 2" in line for line in targets[1:]] == [False, True]
 
 
