@@ -100,8 +100,8 @@ class SentenceSpec:
         masking: What training hides of them.
         objective: The loss of a batch.
         training: How it is minimised.
-        contacts: Digest of where the contacts of the recording lie, see `Coordinates`; None where no
-            encoder is told. A sweep's plan sets it. The dataset's digest leaves coordinates out,
+        contacts: Digest of where the contacts of the recording lie, see `Coordinates`; None where
+            no encoder is told. A sweep's plan sets it. The dataset's digest leaves coordinates out,
             so that only cells of such an encoder depend on them.
     """
 
