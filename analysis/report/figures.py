@@ -380,7 +380,8 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
             for family in dict.fromkeys(each.family for each in having):
                 mine = [each for each in having if each.family == family]
                 at = [places[each.configuration[field]] for each in mine]
-                _response(axis, at, mine, scale, marks[family])
+                are_numbers = all(map(is_number, levels))
+                _response(axis, at, mine, scale, marks[family], joined=are_numbers)
             for each in tried:
                 if not each.configuration:
                     level = float(scale * np.mean(each.scores))
@@ -474,9 +475,18 @@ def _places(levels: Sequence[Level]) -> dict[Level, float]:
 
 
 def _response(
-    axis: Axes, at: Sequence[float], tried: Sequence[TriedConfiguration], scale: int, mark: Mark
+    axis: Axes,
+    at: Sequence[float],
+    tried: Sequence[TriedConfiguration],
+    scale: int,
+    mark: Mark,
+    *,
+    joined: bool,
 ) -> None:
-    """Draw a family's configurations side by side with those of others, and its mean by level."""
+    """Draw a family's configurations side by side with those of others, and its mean by level.
+
+    A line joins the means where levels are numbers; there is nothing between two names.
+    """
     beside = ScaledTranslation(mark.shift / 72, 0, axis.figure.dpi_scale_trans)
     plot = partial(axis.plot, color=mark.colour, transform=axis.transData + beside)
     by_level: dict[float, list[float]] = defaultdict(list)
@@ -492,7 +502,10 @@ def _response(
             by_level[level].append(mean)
     levels = sorted(by_level)
     means = [np.mean(by_level[level]) for level in levels]
-    plot(levels, means, linewidth=0.8, alpha=0.6)
+    if joined:
+        plot(levels, means, linewidth=0.8, alpha=0.6)
+    else:
+        plot(levels, means, "_", markersize=9)
 
 
 def _spans_decades(levels: Sequence[float]) -> bool:
