@@ -277,12 +277,12 @@ class World:
                     self._cells[configuration, seed] = scores[seed], rng.uniform(0.5, 1.5)
 
     def propose(
-        self, family: Family, earlier: Sequence[Scored], spread: bool
+        self, family: Family, earlier: Sequence[Scored], *sampler: bool
     ) -> Configuration | None:
         """What TPE proposes."""
-        asked = f"{family.name} {earlier} {spread}"
+        asked = f"{family.name} {earlier} {sampler}"
         if asked not in self._proposals:
-            self._proposals[asked] = propose(family, earlier, spread)
+            self._proposals[asked] = propose(family, earlier, *sampler)
         return self._proposals[asked]
 
     def record(self, search: Search, cell: Cell) -> Record:
