@@ -40,6 +40,12 @@ class TargetOptions(RecordingOptions):
                     f"--towers {printable(tower)} is no MODEL:WEIGHTS. Give one such as "
                     "ViT-L-14-quickgelu:openai."
                 )
+        given = f"--layers {' '.join(map(str, self.layers))}"
+        if not self.layers or list(self.layers) != sorted({*self.layers}) or self.layers[0] < 1:
+            raise UserError(
+                f"{printable(given)}: layers count from 1, each once and in increasing order. Give "
+                "them as --layers 3 6 9 12."
+            )
 
 
 def target_sweep(data: RecordingData, options: TargetOptions) -> Sweep:

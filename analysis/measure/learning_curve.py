@@ -56,6 +56,7 @@ _EXPONENTS: Mapping[CurveName, np.ndarray] = {
     "logarithmic line": np.array([0.0]),
     "power law": np.geomspace(0.05, 4.0, 100),  # from nearly logarithmic to flat at once
 }
+_HIT_VARIANCE = 1 / 4  # of a score whose last hit is as likely as not, in squared hits
 _LEAST_RSS = 1e-24  # per score: below it, residuals are rounding
 
 
@@ -183,12 +184,15 @@ class LearningCurve:
         scores: Scores by seed and share, `[seeds, shares]`, as fractions.
         curves: The three curves, the best one first.
         free_aicc: AICc of a mean of its own for each share.
+        has_spread: Whether seeds differ by more than a hit is worth in how they grow. Where they
+            don't, nothing says how sure a curve is.
     """
 
     minutes: np.ndarray
     scores: np.ndarray
     curves: tuple[FittedCurve, ...]
     free_aicc: float
+    has_spread: bool = True
 
     @property
     def most_minutes(self) -> float:
@@ -202,7 +206,12 @@ class LearningCurve:
 
     @cached_property
     def supported(self) -> tuple[FittedCurve, ...]:
-        """The curves that the scores support, the best first; none where they follow none."""
+        """The curves that the scores support, the best first.
+
+        None where the scores follow none, or where no spread tells how sure one is.
+        """
+        if not self.has_spread:
+            return ()
         best = self.curves[0].aicc
         if best - self.free_aicc >= SUPPORT:
             return ()
@@ -234,7 +243,9 @@ def shares_of(sweep: Sweep) -> dict[str, float]:
     return dict(sorted(shares.items(), key=lambda each: each[1]))
 
 
-def fit_curves(minutes: np.ndarray, scores: np.ndarray, overlap: float = 0.0) -> LearningCurve:
+def fit_curves(
+    minutes: np.ndarray, scores: np.ndarray, overlap: float = 0.0, n_test: int | None = None
+) -> LearningCurve:
     """Fit the three curves to scores, and say how sure each is over seeds.
 
     The bootstrap draws whole seeds, with their scores at all shares. Its intervals are too narrow
@@ -250,6 +261,8 @@ def fit_curves(minutes: np.ndarray, scores: np.ndarray, overlap: float = 0.0) ->
         overlap: Test sentences for each training sentence of the whole split, n_test / n_train; 0
             where seeds share their test split, or are independent. A smaller share to train on
             makes seeds no more alike: their test splits overlap as before.
+        n_test: Test sentences of a seed, each of which is a hit or none; None where scores have no
+            such steps.
 
     Raises:
         ValueError: There is a single seed, or there are too few shares for a curve.
@@ -267,11 +280,14 @@ def fit_curves(minutes: np.ndarray, scores: np.ndarray, overlap: float = 0.0) ->
     ]
     free = scores - scores.mean(axis=1, keepdims=True)
     rss = float(((free - free.mean(axis=0)) ** 2).sum())
+    freedom = (n_seeds - 1) * (n_shares - 1)
+    least = 0.0 if n_test is None else freedom * _HIT_VARIANCE / n_test**2
     return LearningCurve(
         minutes=minutes,
         scores=scores,
         curves=tuple(sorted(curves, key=lambda curve: curve.aicc)),
         free_aicc=_aicc(rss, n_shares - 1, scores.shape, inflation),
+        has_spread=n_test is None or rss > least,
     )
 
 

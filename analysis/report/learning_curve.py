@@ -17,6 +17,7 @@ from analysis.report.page import Block, Grid, Picture, Points, Words
 from ssense.engine.core.record import Record
 from ssense.retrieval import metric_title
 
+_ROUNDING = 1e-9  # an interval that is no wider has no width
 NAME = "learning_curve"
 """Name of the figure and table of a learning curve."""
 TITLE = "What more data would give"
@@ -66,6 +67,11 @@ class CurveReport:
         """What twice the data would be expected to give, in a sentence to quote."""
         supported, more = self.curve.supported, self.curve.furthest_minutes
         seen = f"scores of {len(self.seeds)} seeds at {len(self.shares)} shares"
+        if not self.curve.has_spread:
+            return (
+                f"The {seen} of the training data grow alike at all seeds, to less than a hit: "
+                "nothing tells how sure a curve through them would be, and nothing is extrapolated."
+            )
         if not supported:
             behind = self.curve.curves[0].aicc - self.curve.free_aicc
             return (
@@ -154,7 +160,7 @@ class CurveReport:
         """The figure of the curve."""
         supported = [f"the {curve.name}" for curve in self.curve.supported]
         lines = (
-            "No curve is drawn, as the scores follow none of the three."
+            "No curve is drawn, as the scores support none of the three."
             if not supported
             else f"Coloured: {in_list(supported)}, the curves that the scores support, the best "
             "one with its 95 % interval; beyond the last share they are extrapolated (shaded)."
@@ -217,6 +223,7 @@ def curve_report(
             np.array(minutes).T,
             np.stack([evaluation.scores[name][metric] for name in shares], axis=1),
             overlap=n_test / n_train,
+            n_test=evaluation.n_test,
         ),
         shares=shares,
         seeds=evaluation.seeds,
@@ -270,7 +277,7 @@ def _estimate(estimate: Estimate, sign: str = "") -> str:
 
 def _interval(estimate: Estimate, sign: str = "", of: str = "") -> str:
     """An interval in brackets; nothing where all seeds agree, so that none can be said."""
-    if estimate.low == estimate.high:
+    if estimate.high - estimate.low < _ROUNDING:
         return ""
     return f" ({of}{_percent(estimate.low, sign)} to {_percent(estimate.high, sign)})"
 

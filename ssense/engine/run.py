@@ -193,10 +193,10 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     if not search.records:
         for line in other_sweeps(data.storage, sweep):
             say(line)
-    for line in data.lines(sweep.specification, sweep.families):
-        say(line)
     if search.left():
         data.check_room(sweep.all_datasets(), None)
+    for line in data.lines(sweep.specification, sweep.families):
+        say(line)
     split = data.split(sweep.specification.split, sweep.seeds[0])
     plan = plan_cells(search, split, runs_ahead=options.runs_ahead)
     gpus = gpus_here(options.gpus_per_cell)

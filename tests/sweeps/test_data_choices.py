@@ -27,7 +27,7 @@ from ssense.training.loop import fit
 from sweeps.bands import band_sweep
 from sweeps.context import context_sweep
 from sweeps.encoders import encoder_sweep
-from sweeps.reference import reference_sweep
+from sweeps.reference import ReferenceOptions, reference_sweep
 from sweeps.targets import TargetOptions, target_sweep
 
 SIZE = {"sentences": 200, "equal_durations": True}
@@ -89,7 +89,7 @@ def best_of(found: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def test_where_all_contacts_share_noise_any_reference_is_better_than_none(tmp_path):
     spec = SyntheticSpec(**SIZE, electrodes=10, sampling_rate=256, common_uv=400)
-    found = best_of(mean_scores(reference_sweep, options_of(tmp_path, spec)))
+    found = best_of(mean_scores(reference_sweep, options_of(tmp_path, spec, ReferenceOptions)))
     assert len(found) == 5
     assert max(found, key=found.__getitem__) == "Laplacian"
     assert min(found, key=found.__getitem__) == "as recorded"
@@ -134,3 +134,9 @@ def test_where_words_add_up_in_power_a_linear_map_learns_them_soonest(tmp_path):
     options = options_of(tmp_path, spec, configurations=1, encoder="resnet-18")
     found = best_of(mean_scores(encoder_sweep, options, ("linear", "convolution")))
     assert found["linear"] > found["convolution"] + 0.05
+
+
+@pytest.mark.parametrize("layers", [(), (0, 3), (3, 3), (6, 3)])
+def test_layers_are_checked_before_anything_is_read(tmp_path, layers):
+    with pytest.raises(UserError, match=r"--layers.*: layers count from 1, each once"):
+        options_of(tmp_path, SyntheticSpec(), TargetOptions, layers=layers)

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from itertools import pairwise, product
 from math import prod
+from typing import Any, get_type_hints
 
 from ssense.engine.core.cell import (
     SIGNATURE_VERSION,
@@ -267,6 +268,7 @@ def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Le
     """
     fields = field_names(type(specification))
     for family, levels in families.items():
+        _check_form(family, levels)
         for name, values in levels.items():
             if name not in fields:
                 kind = type(specification).__name__
@@ -279,6 +281,7 @@ def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Le
                 try:
                     from_plain(Level, value)  # type: ignore[arg-type]  # a union
                     for kinds in _kinds_with(name, specification, levels):
+                        _check_type(configured(specification, kinds), name, value)
                         made = configured(specification, {**kinds, name: value})
                         # A specification is checked by its fields' types when it is read back.
                         from_plain(type(specification), plain(made))
@@ -287,6 +290,35 @@ def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Le
                         f"family {printable(family)}: {printable(name)} can't be "
                         f"{_shown(value)} ({one_line(error)})."
                     ) from error
+
+
+def _check_form(family: str, levels: Any) -> None:
+    """Refuse a family that is no mapping of fields to levels; types are not checked before."""
+    where = f"family {printable(str(family))}"
+    if not isinstance(levels, Mapping):
+        raise UserError(
+            f"{where} is {_shown(levels)}, not levels by field. Give them as "
+            '{"training.learning_rate": (0.0005, 0.001)}.'
+        )
+    for name, values in levels.items():
+        if not isinstance(name, str):
+            raise UserError(f"{where} names the field {_shown(name)}, which is no text.")
+        if not isinstance(values, list | tuple):
+            raise UserError(
+                f"{where}: the levels of {printable(name)} are {_shown(values)}, no tuple of them. "
+                f"Write a single one as ({_shown(values)},)."
+            )
+
+
+def _check_type(specification: TaskSpec, name: str, value: Any) -> None:
+    """Refuse a value of another type than its field's, before the field compares it."""
+    *parts, field_name = name.split(".")
+    part: Any = specification
+    for each in parts:
+        part = getattr(part, each, None)
+    hint = get_type_hints(type(part)).get(field_name)
+    if hint is not None and name not in unions(type(specification)):
+        from_plain(hint, value)
 
 
 def check_different(specification: TaskSpec, families: Iterable[Family]) -> None:

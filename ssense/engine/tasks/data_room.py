@@ -24,6 +24,7 @@ from ssense.signal.features import features as features_of
 from ssense.training.process import usable_cores
 
 _PROBED = 8  # segments of a probe, as many as a row group has
+_PROBED_VALUES = 2 * 10**6  # at most, or those of one segment
 _IN_TRANSFORM = 0.7  # of the making; the rest reads, filters and writes
 
 
@@ -101,8 +102,9 @@ def _lost(own: DatasetPlan, choice: Choice) -> str:
 
 def _seconds(features: FeaturePlan) -> float:
     """Estimate what making features takes on the cores of this machine, by a short probe."""
-    n_sentences, n_electrodes, *_ = features.shape
-    n_probed = min(_PROBED, n_sentences)
+    n_sentences, n_electrodes, n_frequencies, n_frames = features.shape
+    values = max(features.segments.n_samples, n_frequencies * n_frames)
+    n_probed = min(_PROBED, n_sentences, max(1, _PROBED_VALUES // values))
     noise = torch.from_numpy(
         np.random.default_rng(0).standard_normal(
             (n_probed, features.segments.n_samples), np.float32

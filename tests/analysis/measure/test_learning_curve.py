@@ -191,3 +191,17 @@ def test_other_sweeps_are_no_curves(others):
     assert shares_of(sweep_of(**few, **others)) == {}
     images = dataclasses.replace(sweep_of(a={}), specification=ImageSpec())
     assert shares_of(images) == {}
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("hits", [(2, 4, 7, 10, 14, 20), (2, 4, 6, 8, 10, 12), (5, 5, 5, 5, 5, 6)])
+def test_seeds_that_grow_alike_to_the_hit_support_no_curve(n_seeds, hits):
+    minutes = minutes_of(n_seeds, np.random.default_rng(6))
+    levels = np.arange(n_seeds)[:, None]
+    scores = (levels + np.array(hits)) / 59
+    found = fit_curves(minutes, scores, 1 / 3, n_test=59)
+    assert not found.has_spread
+    assert found.supported == ()
+    other = scores.copy()
+    other[0, ::2] += 3 / 59
+    assert fit_curves(minutes, other, 1 / 3, n_test=59).has_spread

@@ -111,3 +111,24 @@ def test_a_switch_or_a_field_without_a_value_is_swept_like_any_other(levels, lab
     search = Search(sweep, Full())
     assert label in " ".join(describe(row.configuration) for row in search.rows)
     assert len({search.signature(cell) for _, cell in search.cells()}) == 2 * len(sweep.seeds)
+
+
+@pytest.mark.parametrize(
+    ("families", "message"),
+    [
+        ({"f": {"masking.time": 0.5}}, "levels of masking.time are 0.5, no tuple .* as \\(0.5,\\)"),
+        ({"f": {"data.reference": "none"}}, "levels of data.reference are none, no tuple of them"),
+        ({"f": {"training.patience": range(2, 4)}}, "are range\\(2, 4\\), no tuple of them"),
+        ({"f": None}, "family f is None, not levels by field. Give them as"),
+        ({"f": {5: (1,)}}, "family f names the field 5, which is no text"),
+        ({"f": {"data.subset": (None,)}}, "data.subset can't be None .*not a text"),
+        ({"f": {"training.share": (None,)}}, "training.share can't be None .*not a number"),
+        ({"f": {"training.learning_rate": ("fast",)}}, "can't be fast .*not a number"),
+        ({"f": {"target.layer": ("last",)}}, "target.layer can't be last .*not"),
+    ],
+)
+def test_levels_of_another_form_or_type_are_one_line(families, message):
+    with pytest.raises(UserError, match=message) as error:
+        check_levels(SentenceSpec(), families)
+    assert "\n" not in str(error.value)
+    assert "NoneType" not in str(error.value)
