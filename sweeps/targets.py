@@ -49,13 +49,24 @@ class TargetOptions(RecordingOptions):
 
 
 def target_sweep(data: RecordingData, options: TargetOptions) -> Sweep:
-    """Define the sweep: the tower's output, its layers, and a family for each other tower."""
+    """Define the sweep: the tower's output, its layers, and a family for each other tower.
+
+    Raises:
+        UserError: A tower is unknown, or has no such weights.
+    """
+    from ssense.targets.clip import check_file, check_weights
+
     families: dict[str, dict[str, Levels]] = {
         "output": {},
         "layer": {"target.layer": options.layers},
     }
     for tower in options.towers:
         model, _, weights = tower.partition(":")
+        try:
+            check_weights(model, weights, "text")
+            check_file(model, weights, "text")
+        except UserError as error:
+            raise UserError(f"--towers {printable(tower)}: {error}") from error
         families[tower] = {"target.model": (model,), "target.weights": (weights,)}
     return options.sweep("targets", data, families)
 

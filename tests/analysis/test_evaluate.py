@@ -958,7 +958,7 @@ def test_the_report_says_what_it_shows(looked_twice):
     for words in (
         "sub_9, Tiny: held-out test splits of 20 sentences, mean ± sd over 3 seeds (0 1 2).",
         "which were seen once before",
-        "| no masking | – |",
+        "| no masking | no field changed |",
         "| electrode | electrode 0.5 |",
         "| random retrieval |",
     ):

@@ -140,3 +140,10 @@ def test_where_words_add_up_in_power_a_linear_map_learns_them_soonest(tmp_path):
 def test_layers_are_checked_before_anything_is_read(tmp_path, layers):
     with pytest.raises(UserError, match=r"--layers.*: layers count from 1, each once"):
         options_of(tmp_path, SyntheticSpec(), TargetOptions, layers=layers)
+
+
+@pytest.mark.parametrize("tower", ["nosuch:openai", "ViT-B-32-quickgelu:nosuch"])
+def test_towers_are_checked_in_the_plan_by_their_flag(tmp_path, tower):
+    options = options_of(tmp_path, SyntheticSpec(sentences=60), TargetOptions, towers=(tower,))
+    with pytest.raises(UserError, match=f"^--towers {tower}: .*nosuch"):
+        target_sweep(options.plan_data(), options)
