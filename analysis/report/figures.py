@@ -483,9 +483,9 @@ def _response(
     *,
     joined: bool,
 ) -> None:
-    """Draw a family's configurations side by side with those of others, and its mean by level.
+    """Draw a family's configurations side by side with those of others.
 
-    A line joins the means where levels are numbers; there is nothing between two names.
+    A line joins the means by level where levels are numbers; there is nothing between two names.
     """
     beside = ScaledTranslation(mark.shift / 72, 0, axis.figure.dpi_scale_trans)
     plot = partial(axis.plot, color=mark.colour, transform=axis.transData + beside)
@@ -504,8 +504,6 @@ def _response(
     means = [np.mean(by_level[level]) for level in levels]
     if joined:
         plot(levels, means, linewidth=0.8, alpha=0.6)
-    else:
-        plot(levels, means, "_", markersize=9)
 
 
 def _spans_decades(levels: Sequence[float]) -> bool:

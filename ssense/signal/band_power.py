@@ -23,7 +23,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch.nn.functional import pad
 
 from ssense.signal.frames import (
@@ -143,6 +142,8 @@ class BandPowerSpec:
         """
         narrowest = min(highest - lowest for lowest, highest in self.bands_hz.values())
         room = math.ceil(_RING / narrowest * sampling_rate_hz)  # the filters' ends do not wrap
+        from scipy.fft import next_fast_len  # not where features are trained on
+
         length = 2 * next_fast_len((signal.shape[-1] + 2 * self.decimation + room) // 2 + 1)
         frequencies_hz = np.fft.rfftfreq(length, 1 / sampling_rate_hz)
         gains = np.array([_gain(frequencies_hz, *edges) for edges in self.bands_hz.values()])

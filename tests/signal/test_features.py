@@ -334,8 +334,8 @@ def test_a_wrong_value_is_one_line_with_the_field(kind, field, value, message):
             r"features.minimum_hz can't be 1000000000.0 \(maximum_hz must",
         ),
         ("data.window_s", -1.0, r"data.window_s can't be -1.0 \(window_s must be a finite number"),
-        ("data.reference", "ear", r"data.reference can't be ear \(reference must be one of lap"),
-        ("data.pad_to", 8200.5, r"data.pad_to can't be 8200.5 \(pad_to must be a whole number"),
+        ("data.reference", "ear", r"data.reference can't be ear \(it is 'ear', not one of lap"),
+        ("data.pad_to", 8200.5, r"data.pad_to can't be 8200.5 \(it is a number, not a whole"),
     ],
 )
 def test_a_wrong_level_is_one_line_with_family_and_field(field, value, message):

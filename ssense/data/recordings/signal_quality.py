@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
 
 from ssense.signal.referencing import Derivation
 
@@ -372,8 +371,8 @@ def _predictable_stretch(samples: np.ndarray, rate_hz: float, step_uv: float) ->
     drift = trend @ np.linalg.lstsq(trend, around, rcond=None)[0]
     if np.linalg.norm(around - drift) <= most_uv:
         return DRIFT
-    spectrum = np.abs(fft.rfft((around - drift) * np.hanning(len(around)), 8 * len(around)))
-    spectrum_hz = fft.rfftfreq(8 * len(around), 1 / rate_hz)
+    spectrum = np.abs(np.fft.rfft((around - drift) * np.hanning(len(around)), 8 * len(around)))
+    spectrum_hz = np.fft.rfftfreq(8 * len(around), 1 / rate_hz)
     bands = [(hz - OFF_LINE_HZ, hz + OFF_LINE_HZ, HARMONICS_HZ) for hz in LINES_HZ]
     for low_hz, high_hz, up_to_hz in (*bands, (LOWEST_TONE_HZ, 0.49 * rate_hz, 0.0)):
         inside = (spectrum_hz >= low_hz) & (spectrum_hz <= min(high_hz, 0.49 * rate_hz))

@@ -109,7 +109,7 @@ def test_electrodes_of_one_side_are_found_at_least_as_well_with_coordinates():
     heard[:, is_right] += texts[:, None]
     losses, shares = [], []
     for told in (waves(places), None):
-        encoder = AttentionEncoder("float32", "chunk", dimensions, electrodes, told)
+        encoder = AttentionEncoder(dimensions=dimensions, electrodes=electrodes, places=told)
         pooling = [encoder.query, encoder.preference, *([] if told is None else [encoder.of_place])]
         adam = torch.optim.Adam(pooling, 2e-3)
         for _ in range(60):
