@@ -184,8 +184,10 @@ class Search:
             first: How many of them to look at, those that come first; None for all.
         """
         with self._lock:
-            waiting = sorted((each, name) for name, of in self._queues.items() for each in of)
-            return {name for _, name in waiting[:first]}
+            if first is None:
+                return {name for name, queue in self._queues.items() if queue}
+            waiting = ((each, name) for name, queue in self._queues.items() for each in queue)
+            return {name for _, name in heapq.nsmallest(first, waiting)}
 
     def next_ahead(self, among: Collection[str] | None = None) -> Cell | None:
         """Hand out a cell that is not granted and may be, or None where there is none.

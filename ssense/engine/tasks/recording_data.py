@@ -18,7 +18,7 @@ from ssense.data import shards
 from ssense.data.coordinates import contacts_digest
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
-from ssense.data.repeats import repeat_groups
+from ssense.data.repeats import first_of, repeat_groups
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Configuration, dataset_choice, describe
 from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
@@ -168,11 +168,9 @@ class RecordingData:
             )
         is_kept = np.isin(own.segments.sentence_idx, numbers)
         groups = repeat_groups(own.segments.text, self.own.tower)[is_kept]
-        order = dict.fromkeys(groups.tolist())  # numbered anew, by their first appearance
-        places = {group: place for place, group in enumerate(order)}
         return PairedStimuli(
             own.segments.sentence_idx[is_kept],
-            np.array([places[group] for group in groups.tolist()], np.int64),
+            np.unique(first_of(groups.tolist()), return_inverse=True)[1],  # numbered anew
             own.spans_s[is_kept],
         )
 
