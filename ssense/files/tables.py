@@ -111,8 +111,12 @@ def read_json_as(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> An
     return value
 
 
-def require_file(path: Path) -> None:
+def require_file(path: Path, advice: str = "") -> None:
     """Refuse a path that is not a file.
+
+    Args:
+        path: The path.
+        advice: What the user can do; by default to download what is missing of a recording.
 
     Raises:
         UserError: The path is not a file; the message names it and, where the folder exists, what
@@ -125,13 +129,11 @@ def require_file(path: Path) -> None:
     except OSError as error:
         raise _cannot_read(path, error) from error
     if entries is None:
-        raise UserError(
-            f"{path} is missing, its folder too. Download the missing part of the recording and "
-            "unpack it there."
-        )
+        advice = advice or "Download the missing part of the recording and unpack it there."
+        raise UserError(f"{path} is missing, its folder too. {advice}")
     raise UserError(
         f"{path} is missing. Its folder holds: {listing(sorted(entry.name for entry in entries))}. "
-        "Download the missing file and unpack it there."
+        f"{advice or 'Download the missing file and unpack it there.'}"
     )
 
 

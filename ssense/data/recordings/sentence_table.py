@@ -1,0 +1,234 @@
+"""What was said and when, from a table that a lab has: of sentences, or of words that form them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssense.data.recordings.tables.delimited import delimited_table
+from ssense.data.recordings.tables.file_text import read_text
+from ssense.data.recordings.tables.grouping import GroupedRows, Grouping, grouped, joined
+from ssense.data.recordings.tables.sentence_doubts import (
+    Spans,
+    doubts_of_order,
+    doubts_of_spans,
+    doubts_of_texts,
+    doubts_of_times,
+    refuse_outside,
+)
+from ssense.data.recordings.tables.spoken_rows import spoken_rows
+from ssense.data.recordings.tables.table import Table, numbers_or_texts, table_of
+from ssense.data.recordings.tables.text_grid import is_text_grid, text_grid_table
+from ssense.data.recordings.tables.time_unit import TimeUnit
+from ssense.data.recordings.tables.whisper import is_json, whisper_table
+from ssense.errors import UserError
+from ssense.signal.checks import check_at_least, check_choice
+
+_OTHER_TEXTS = {
+    "WEBVTT": "subtitles. Give the transcript as JSON or TSV",
+    "<?xml": "XML. In ELAN, export it as tab-delimited text",
+    "<ANNOTATION": "XML. In ELAN, export it as tab-delimited text",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """How a table of sentences or of words is read.
+
+    Attributes:
+        onset: Name of the column of onsets; "" (default) finds it by the names that people use.
+        offset: Name of the column of ends; "" (default) finds it likewise.
+        duration: Name of the column of durations, used where there is no end; "" (default) finds
+            it likewise.
+        text: Name of the column of what was said; "" (default) finds it likewise.
+        speaker: Name of the column of who said it; "" (default) finds it likewise, if there is one.
+        grouping: What makes sentences of rows. "none": each row is a sentence. "column": rows that
+            share a value of a column. "punctuation": rows up to one that ends as sentences do.
+            "gaps": rows with no gap over `gap_s` between them. "auto" (default): "none" if rows
+            are sentences; if they are words "column" where one numbers sentences, else
+            "punctuation" where there is some, else "gaps".
+        group: Name of the column that numbers or names the sentence of each word; "" (default)
+            finds it likewise.
+        gap_s: Longest gap between two words of a sentence in seconds, for "gaps"; default 0.7.
+            Pauses within a sentence are mostly shorter, those between sentences mostly longer.
+        time_unit: Unit of the times: "seconds", "milliseconds" or "samples"; "auto" (default)
+            takes the one that nothing excludes, and refuses where several are left.
+        tier: Name of the tier of a TextGrid or of an export of ELAN; "" (default) takes the only
+            one or one named after sentences or words, "all" takes each as what one speaker said.
+
+    Raises:
+        ValueError: A field is none of its choices, or `gap_s` is negative.
+    """
+
+    onset: str = ""
+    offset: str = ""
+    duration: str = ""
+    text: str = ""
+    speaker: str = ""
+    grouping: Grouping = "auto"
+    group: str = ""
+    gap_s: float = 0.7
+    time_unit: TimeUnit = "auto"
+    tier: str = ""
+
+    def __post_init__(self) -> None:
+        check_choice("grouping", self.grouping, Grouping)
+        check_choice("time_unit", self.time_unit, TimeUnit)
+        check_at_least("gap_s", self.gap_s, 0)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Names of columns by what they mean; empty where they are to be found."""
+        roles = ("onset", "offset", "duration", "text", "speaker")
+        return {role: getattr(self, role) for role in roles}
+
+
+@dataclass(frozen=True, eq=False)
+class SpokenSentences:
+    """Sentences in order of onset, with times in seconds of the recording.
+
+    Attributes:
+        text: What each sentence says, with single blanks between words [sentences].
+        onset_s, offset_s: Beginnings and ends in seconds, float64 [sentences]; each ends after it
+            begins.
+        speaker: Who says each sentence, empty where not known [sentences].
+        extra: Values of the other columns by their names, each [sentences]; of a sentence made of
+            words, those of its first word.
+        understood: How the table was read, a sentence each.
+        doubts: What looks wrong, a sentence each.
+    """
+
+    text: tuple[str, ...]
+    onset_s: np.ndarray
+    offset_s: np.ndarray
+    speaker: tuple[str, ...]
+    extra: Mapping[str, tuple[Any, ...]]
+    understood: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def read_sentence_table(
+    path: Path, spec: TableSpec, sampling_rate_hz: float | None, length_s: float | None
+) -> SpokenSentences:
+    """Read sentences from a file: CSV, TSV, BIDS events, Whisper's JSON, TextGrid, ELAN's export.
+
+    Args:
+        path: The file. What it is is told by its content, not by its name.
+        spec: How it is read.
+        sampling_rate_hz: Sampling rate of the recording in Hz, None where it is not known.
+        length_s: Length of the recording in seconds, None where it is not known.
+
+    Raises:
+        UserError: The file is no table of known format, or see `spoken_sentences`.
+    """
+    text, doubt = read_text(path)
+    table = _table(text, path, spec)
+    if doubt:
+        table = replace(table, doubts=(*table.doubts, doubt))
+    return _sentences(table, spec, sampling_rate_hz, length_s)
+
+
+def spoken_sentences(
+    table: Any,
+    where: str,
+    spec: TableSpec,
+    sampling_rate_hz: float | None,
+    length_s: float | None,
+) -> SpokenSentences:
+    """Make sentences of a table in memory.
+
+    Args:
+        table: A pandas DataFrame, or a mapping of names to columns; messages count rows from 0.
+        where: What messages call the table.
+        spec: How it is read.
+        sampling_rate_hz: Sampling rate of the recording in Hz, None where it is not known.
+        length_s: Length of the recording in seconds, None where it is not known.
+
+    Raises:
+        UserError: A column is missing or may be one of several, a time is malformed or its unit
+            can't be told, a row ends before it starts, words are not in order of time, rows are of
+            several recordings, or none of them makes a sentence within the recording.
+    """
+    return _sentences(table_of(table, where), spec, sampling_rate_hz, length_s)
+
+
+def _table(text: str, path: Path, spec: TableSpec) -> Table:
+    where = str(path)
+    for beginning, kind in _OTHER_TEXTS.items():
+        if text.lstrip().startswith(beginning):
+            raise UserError(f"{where} holds {kind}.")
+    if is_text_grid(text):
+        return text_grid_table(text, where, spec.tier)
+    if is_json(text):
+        grouped = spec.grouping in ("column", "punctuation", "gaps") or bool(spec.group)
+        return whisper_table(text, where, words=grouped)
+    table = delimited_table(text, where)
+    # BIDS prescribes seconds for onset and duration of events.
+    is_bids = path.name.endswith("_events.tsv") and not table.roles
+    return replace(table, unit="seconds") if is_bids else table
+
+
+def _sentences(
+    table: Table, spec: TableSpec, sampling_rate_hz: float | None, length_s: float | None
+) -> SpokenSentences:
+    rows = spoken_rows(
+        table, spec.named, spec.group, spec.tier, spec.time_unit, sampling_rate_hz, length_s
+    )
+    words = grouped(rows, spec.grouping, spec.group, spec.gap_s)
+    return _assembled(words, length_s)
+
+
+def _assembled(words: GroupedRows, length_s: float | None) -> SpokenSentences:
+    """Sentences of rows that stand side by side and have one number each, in order of onset."""
+    rows, table = words.rows, words.rows.table
+    first = np.flatnonzero(np.diff(words.sentence, prepend=-1)).tolist()
+    onset_s = np.fmin.reduceat(rows.onset_s, first)
+    offset_s = np.fmax.reduceat(rows.offset_s, first)
+    timed = np.isfinite(onset_s) & np.isfinite(offset_s)
+    lasting = timed & (offset_s > onset_s)
+    place = [f"{table.place} {table.numbers[row]}" for row in first]
+    kept = np.flatnonzero(lasting)
+    order = kept[np.argsort(onset_s[kept], kind="stable")].tolist()
+    spans = Spans(onset_s[order], offset_s[order], [place[each] for each in order], length_s)
+    refuse_outside(spans, table.where)
+    stop = [*first[1:], len(rows.text)]
+    text = [_clean(joined(rows.text[first[i] : stop[i]], words.glued)) for i in order]
+    heads = [first[i] for i in order]
+    extra = {
+        name: numbers_or_texts([cells[row] for row in heads])
+        for name, cells in table.columns.items()
+        if name not in rows.columns.read
+    }
+    doubts = (
+        *rows.doubts,
+        *words.doubts,
+        *doubts_of_times(place, timed, lasting),
+        *doubts_of_order(onset_s[kept], [place[each] for each in kept]),
+        *doubts_of_spans(spans),
+        *doubts_of_texts(text, rows.columns.text),
+    )
+    return SpokenSentences(
+        tuple(text),
+        spans.onset_s,
+        spans.offset_s,
+        tuple(rows.speaker[row] for row in heads),
+        extra,
+        (*rows.understood, words.understood),
+        doubts,
+    )
+
+
+def _clean(text: str) -> str:
+    """A text with single blanks, without control characters and halves of surrogate pairs."""
+    if not text.isprintable():
+        text = "".join(" " if unicodedata.category(each) == "Cc" else each for each in text)
+        text = text.encode("utf-8", "replace").decode()
+    return " ".join(text.split())

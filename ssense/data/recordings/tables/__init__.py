@@ -1,0 +1,1 @@
+"""Tables of sentences or of words as people have them: their files, columns, times and units."""

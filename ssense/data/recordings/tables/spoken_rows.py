@@ -1,0 +1,172 @@
+"""Rows of a table that say something: their texts, speakers, and times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ssense.data.recordings.tables.column_names import (
+    Columns,
+    find_columns,
+    names_sentences,
+    names_words,
+    refuse_several_recordings,
+)
+from ssense.data.recordings.tables.row_times import row_times
+from ssense.data.recordings.tables.table import NOT_AVAILABLE, RowKind, Table
+from ssense.data.recordings.tables.tiers import chosen_tiers, rows_of_tier
+from ssense.data.recordings.tables.time_unit import TimeUnit
+from ssense.errors import UserError, counted, printable
+from ssense.files.tables import listing
+
+_SINGLE = 0.9  # of the rows, at least, are a single word each in a table of words
+
+
+@dataclass(frozen=True, eq=False)
+class SpokenRows:
+    """Rows with a text, in the order of the table.
+
+    Attributes:
+        table: The table of these rows.
+        columns: Names of its columns by what they mean.
+        text: What each row says, as the cell has it [rows].
+        speaker: Who says it, empty where not known [rows].
+        onset_s, offset_s: Seconds of the recording, float64 [rows]; NaN where a row has no time.
+        rows_are: Whether rows are words or sentences.
+        understood: How the table was read, a sentence each.
+        doubts: What looks wrong, a sentence each.
+    """
+
+    table: Table
+    columns: Columns
+    text: list[str]
+    speaker: list[str]
+    onset_s: np.ndarray
+    offset_s: np.ndarray
+    rows_are: RowKind
+    understood: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+    def of(self, rows: np.ndarray) -> SpokenRows:
+        """Some of the rows, in this order."""
+        return replace(
+            self,
+            table=self.table.of(rows.tolist()),
+            text=[self.text[row] for row in rows],
+            speaker=[self.speaker[row] for row in rows],
+            onset_s=self.onset_s[rows],
+            offset_s=self.offset_s[rows],
+        )
+
+
+def spoken_rows(
+    table: Table,
+    named: Mapping[str, str],
+    group: str,
+    tier: str,
+    unit: TimeUnit,
+    sampling_rate_hz: float | None,
+    length_s: float | None,
+) -> SpokenRows:
+    """Read what a table says and when.
+
+    Args:
+        table: The table.
+        named: Names of columns by role that the user gave.
+        group: The column that tells sentences apart, if the user named one.
+        tier: The tier that the user named.
+        unit: The unit of times that the user set.
+        sampling_rate_hz: Sampling rate of the recording in Hz, if known.
+        length_s: Length of the recording in seconds, if known.
+
+    Raises:
+        UserError: Columns, tier, or unit can't be told, a time is malformed, a row ends before it
+            starts, rows are of several recordings, or none says anything.
+    """
+    if not len(table):
+        raise UserError(f"{table.where} has no {table.place}s: nothing was said. Check the run.")
+    columns = find_columns(table, named, group)
+    refuse_several_recordings(table, columns)
+    table, of_tier, kind = _of_tier(table, columns, tier)
+    text = [_text(cell) for cell in table.columns[columns.text]]
+    absent = NOT_AVAILABLE | table.pauses
+    rows = [row for row, each in enumerate(text) if each.strip().lower() not in absent]
+    if not rows:
+        raise UserError(
+            f"{table.where}: none of {counted(len(text), table.place)} has a text in column "
+            f"{printable(columns.text)}. Set `text` to the column that has."
+        )
+    doubts = []
+    if len(rows) < len(text) and not table.pauses:
+        left = counted(len(text) - len(rows), f"{table.place} has", f"{table.place}s have")
+        doubts = [f"{left} no text and {'is' if len(text) - len(rows) == 1 else 'are'} left out."]
+    table, text = table.of(rows), [text[row] for row in rows]
+    speaker = [of_tier[row] for row in rows]
+    if columns.speaker:
+        speaker = [_speaker(cell) for cell in table.columns[columns.speaker]]
+    times = row_times(table, columns, text, unit, sampling_rate_hz, length_s)
+    return SpokenRows(
+        table,
+        columns,
+        text,
+        speaker,
+        times.onset_s,
+        times.offset_s,
+        kind or table.rows_are or _rows_are(columns.text, text),
+        (*table.understood, _columns_understood(columns), *times.understood),
+        (*table.doubts, *doubts, *times.doubts),
+    )
+
+
+def _of_tier(table: Table, columns: Columns, tier: str) -> tuple[Table, list[str], RowKind]:
+    """The rows of the tiers chosen, the speaker of each by its tier, and what its name says."""
+    if not columns.tier:
+        if tier and not table.tiers:
+            raise UserError(
+                f"{table.where} has no tiers, and `tier` is {printable(tier)}. Found the columns: "
+                f"{listing(list(table.columns))}. Remove `tier`."
+            )
+        return table, [""] * len(table), ""
+    cells = [str(cell).strip() for cell in table.columns[columns.tier]]
+    chosen = chosen_tiers(cells, tier, table.where)
+    rows = [row for row, name in enumerate(cells) if name in chosen]
+    said = f"Of the tiers ({printable(columns.tier)}), {listing(list(chosen))} was read."
+    table = replace(table.of(rows), understood=(*table.understood, said))
+    return table, [chosen[cells[row]] for row in rows], rows_of_tier(next(iter(chosen)))
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell)) if abs(cell) < 1e15 else str(cell)
+    return str(cell)
+
+
+def _speaker(cell: Any) -> str:
+    name = " ".join(_text(cell).split())
+    return "" if name.lower() in NOT_AVAILABLE else name
+
+
+def _rows_are(column: str, text: Sequence[str]) -> RowKind:
+    """Words if nearly all rows are single ones and the column is not called a sentence."""
+    single = float(np.mean([len(each.split(maxsplit=1)) == 1 for each in text]))
+    if names_sentences(column):
+        return "sentences"
+    return "words" if single >= (0.5 if names_words(column) else _SINGLE) else "sentences"
+
+
+def _columns_understood(columns: Columns) -> str:
+    parts = [
+        f"{printable(name)} is the {called}"
+        for name, called in (
+            (columns.onset, "onset"),
+            (columns.offset, "end"),
+            ("" if columns.offset else columns.duration, "duration"),
+            (columns.text, "text"),
+            (columns.speaker, "speaker"),
+        )
+        if name
+    ]
+    return f"Of the columns, {', '.join(parts)}."
