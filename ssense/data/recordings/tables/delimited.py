@@ -23,7 +23,7 @@ _NO_ADVICE = "Separate the columns by tabs, commas or semicolons"
 class _Rows:
     """Cells by row, the line that each row begins in, and the first row of another length."""
 
-    cells: list[list[str]]
+    cells: list[tuple[str, ...]]
     lines: list[int]
     odd: int | None
 
@@ -84,7 +84,8 @@ def _parsed(text: str, delimiter: str, where: str) -> _Rows:
         return quoted
     plain = _read(text, delimiter, where, quoted=False)
     if plain.odd is None:
-        return _Rows([[_unquoted(cell) for cell in row] for row in plain.cells], plain.lines, None)
+        cells = [tuple(map(_unquoted, row)) for row in plain.cells]
+        return _Rows(cells, plain.lines, None)
     return quoted if quoted.odd is None and not _swallowed(quoted, delimiter) else plain
 
 
@@ -95,28 +96,28 @@ def _read(text: str, delimiter: str, where: str, quoted: bool) -> _Rows:
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         strict=quoted,
     )
-    cells: list[list[str]] = []
+    cells: list[tuple[str, ...]] = []
     lines: list[int] = []
     line = 1
     try:
         for row in reader:
-            if any(row) and any(cell.strip() for cell in row):
-                cells.append(row)
+            if "".join(row).strip():
+                cells.append(tuple(row))  # which the garbage collector need not visit again
                 lines.append(line)
             line = reader.line_num + 1
     except csv.Error as error:
         if quoted:
-            return _Rows(cells or [[""]], lines or [1], max(len(cells) - 1, 0))
+            return _Rows(cells or [("",)], lines or [1], max(len(cells) - 1, 0))
         raise UserError(
             f"{where}: row {line} can't be read ({one_line(error)}). Check it."
         ) from error
     if not cells:
-        return _Rows([[""]], [1], None)
+        return _Rows([("",)], [1], None)
     first = _first_row(cells)
     return _of_one_length(cells[first:], lines[first:])
 
 
-def _first_row(cells: list[list[str]]) -> int:
+def _first_row(cells: list[tuple[str, ...]]) -> int:
     """The first row behind lines that say where a file came from, as ELAN writes them."""
     row = 0
     while row + 1 < len(cells) and cells[row][0].lstrip('"').startswith("#"):
@@ -126,14 +127,14 @@ def _first_row(cells: list[list[str]]) -> int:
     return row
 
 
-def _of_one_length(cells: list[list[str]], lines: list[int]) -> _Rows:
+def _of_one_length(cells: list[tuple[str, ...]], lines: list[int]) -> _Rows:
     """Cut empty cells behind the last column; a row that still has another length is odd."""
     width = len(cells[0])
     odd = None
     for place, row in enumerate(cells):
         if len(row) > width and not any(cell.strip() for cell in row[width:]):
-            del row[width:]
-        if len(row) != width:
+            cells[place] = row[:width]
+        if len(cells[place]) != width:
             odd = place
             break
     return _Rows(cells, lines, odd)

@@ -125,6 +125,8 @@ def _side_by_side(number: np.ndarray, onset_s: np.ndarray) -> np.ndarray:
 def ends_sentence(word: str) -> bool:
     """Whether a word ends a sentence by its punctuation, and is no initial or title ("Dr.")."""
     word = word.strip()
+    if word[-1:].isalnum():  # most words: a quick answer
+        return False
     return bool(_END.search(word)) and not _ABBREVIATION.match(word)
 
 
@@ -240,7 +242,11 @@ def bring_blanks(words: Sequence[str]) -> bool:
     return sum(word[:1] == " " for word in words) > len(words) / 2
 
 
+def _last_known(before: str, now: str) -> str:
+    return now or before
+
+
 def _changes(speaker: Sequence[str]) -> np.ndarray:
     """Where another speaker begins, bool [words]; who is not known is who spoke before."""
-    known = list(accumulate(speaker, lambda before, now: now or before))
+    known: list[str] = list(accumulate(speaker, _last_known))
     return np.array([False, *(before != now for before, now in pairwise(known))])

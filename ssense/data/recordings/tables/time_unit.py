@@ -57,7 +57,7 @@ class RawTimes:
         if np.isnan(scale):
             return "the sampling rate is not known"
         if unit == "samples" and np.any(self.onset % 1 > 0):
-            return "samples have no fractions"
+            return "there are no fractions"
         slowest, fastest = _CHARACTERS_PER_S
         speed = self._characters_per_unit() / scale
         if speed < slowest or speed > fastest:  # not so if it is NaN, without evidence
