@@ -78,7 +78,8 @@ from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
 from analysis.measure.inference import crossed_ttest, holm, naive_ttest
 from analysis.measure.subjects import compare_subjects
 from ssense.data.dataset import Dataset
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.core.cell import Configuration

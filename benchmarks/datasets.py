@@ -59,7 +59,7 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 from upath import UPath
 
 from ssense.cli.screen import say, step
-from ssense.data.recordings.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_recording
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.record import Record

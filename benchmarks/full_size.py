@@ -43,7 +43,8 @@ from precompute import MemoryWatch
 from upath import UPath
 
 from analysis.measure.evaluation import held_out_retrieval
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segments import SegmentSpec
 from ssense.engine.core.cell import Cell
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset

@@ -53,7 +53,8 @@ import torch
 from upath import UPath
 
 from ssense.cli.screen import count, step
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_making import make_shards

@@ -204,7 +204,7 @@ def keep_three_sentences(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (remove_folder, ["recording is not a folder"]),
+        (remove_folder, ["recording is neither a folder nor a file"]),
         (remove_signals, [f"{SIGNALS} is neither in", "Download and unzip"]),
         (cut_signals, ["cannot read", SIGNALS, "truncated", "download and unzip it again"]),
         (
@@ -281,7 +281,7 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
         ("--recording nowhere://x", "--recording nowhere://x: folders are not fetched by nowhere:"),
         ("--recording http://127.0.0.1:9/x", "--recording http://127.0.0.1:9/x: folders are not"),
         ("--recording s3:///x", "--recording s3:///x names no bucket. Give it as s3://BUCKET/FOL"),
-        ("--recording s3:/lab/x", "--recording s3:/lab/x is not a folder. Check its name."),
+        ("--recording s3:/lab/x", "--recording s3:/lab/x is neither a folder nor a file. Check its name."),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_one_line_and_leaves_nothing(

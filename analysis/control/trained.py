@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from analysis.control.scores import ControlScores, overlapping_share
 from analysis.measure.evaluation import evaluate_chosen, splits_of
@@ -16,7 +17,7 @@ from ssense.choices import SplitKind
 from ssense.cli.screen import count, step
 from ssense.data import shards
 from ssense.data.dataset import Dataset
-from ssense.data.recordings.brain_treebank import open_recording
+from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.recordings.segments import segment_spec
 from ssense.data.recordings.surrogate import SURROGATES, Surrogate
 from ssense.engine.core.cell import Configuration
@@ -27,9 +28,8 @@ from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.data_plan import first_meeting, first_poor_split
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
-from ssense.engine.tasks.feature_making import fetch_recording, make_shards
+from ssense.engine.tasks.feature_making import make_shards
 from ssense.errors import UserError, counted
-from ssense.files.storage import is_local, locate
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.sentences import SentenceSpec
 
@@ -244,18 +244,20 @@ def _other_data(
     own = kept.dataset(dataset.digest)
     manifest = shards.read_manifest(storage / "shards" / own.shards)
     origin = manifest.origin
-    source = locate(recording or kept.recording)
-    if is_local(source) and not source.is_dir():
+    source = kept.source or RecordingSource(
+        place=kept.recording, subject=origin["subject"], trial=origin["trial"]
+    )
+    source = replace(source, place=recording or source.place)
+    if source.is_shared and not Path(source.place).exists():
         raise UserError(
-            f"the recording of {ledger.folder.name} is not in {source}, and {control.title} need "
-            "its signals. Say where it is with `recording`."
+            f"the recording of {ledger.folder.name} is not in {source.place}, and "
+            f"{control.title} need its signals. Say where it is with `recording`."
         )
-    names = origin["subject"], origin["trial"]
-    found = open_recording(fetch_recording(source, *names), *names)
+    found = source.open()
     if found.digest != origin["recording"]:
         raise UserError(
-            f"{source} is not the recording that {ledger.folder.name} was made from: its files "
-            "have changed. Give that one with `recording`."
+            f"{source.place} is not the recording that {ledger.folder.name} was made from: its "
+            "files have changed. Give that one with `recording`."
         )
     segments = segment_spec(manifest.settings["segments"])
     if control.window_s:
@@ -267,7 +269,7 @@ def _other_data(
         own.text,
         storage,
         kind,
-        None if is_local(source) else source,
+        source,
     )
     # Other windows are of other sentences.
     paired = None if control.window_s else dataset.paired

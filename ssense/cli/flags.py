@@ -57,6 +57,9 @@ _WORDS = {
 _EXAMPLES = {int: "8", float: "0.5", bool: "1", str: "NAME", Path: "FOLDER"}
 
 
+_NOTHING = (None, (), "")  # defaults that the class or what is read fills in
+
+
 @dataclass(frozen=True, kw_only=True)
 class Flag:
     """A field of an options class as a flag of the command line.
@@ -105,15 +108,15 @@ class Flag:
     def shown_default(self) -> str:
         """The one default, as it would be typed, or in words."""
         stands_for = re.search(r"\[([^\]]*)\]\.?$", self.docs)
-        if self.default in (None, ()) and stands_for:
+        if self.default in _NOTHING and stands_for:
             return stands_for[1]
-        return "none" if self.default in (None, ()) else shown(self.default)
+        return "none" if self.default in _NOTHING else shown(self.default)
 
     @property
     def example(self) -> str:
         """A right value, as it would be typed."""
         choices = get_args(self.kind) if get_origin(self.kind) is Literal else ()
-        if self.default not in (None, (), dataclasses.MISSING) and self.kind is not bool:
+        if self.default not in (*_NOTHING, dataclasses.MISSING) and self.kind is not bool:
             return shown(self.default)
         if choices:
             return shown(choices[0])
@@ -504,7 +507,7 @@ def _build(
         if isinstance(default, options):
             return dataclasses.replace(default, **changes)
         return options(**changes)
-    except UserError as error:
+    except (UserError, ValueError) as error:  # a specification's class knows no users
         message = _with_flags(str(error), flags_of(options))
         raise UserError(_as_flag(message, sources, prefix)) from None
 

@@ -22,12 +22,17 @@ _LONGEST_HEADER = 2**16  # bytes; a damaged file may have no second line
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def csv_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Write rows as CSV: a column for each key of any row, empty where a row lacks it."""
+def csv_table(rows: Sequence[Mapping[str, object]], delimiter: str = ",") -> str:
+    """Write rows as CSV: a column for each key of any row, empty where a row lacks it.
+
+    Args:
+        rows: Values by column.
+        delimiter: Character between two columns.
+    """
     # Not DataFrame.to_csv: a NaN would look as if the row lacked it.
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns), delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

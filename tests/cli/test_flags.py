@@ -349,6 +349,9 @@ def test_missing_repeated_and_unknown_flags_are_one_line(options):
         assert "is missing" in refused(options, [], {})
 
 
+OF_A_RECORDING = ("subject", "trial", "session", "task", "run", "sentences")
+
+
 @pytest.mark.parametrize("options", COMMANDS)
 def test_every_example_is_right(options, tmp_path, monkeypatch):
     """What a message advises is accepted."""
@@ -362,6 +365,8 @@ def test_every_example_is_right(options, tmp_path, monkeypatch):
         typed = [flag.typed] if flag.kind is bool else [flag.typed, *values]
         two = ["--sweeps", "a", "b"]  # which a comparison can't do without
         also = two if options is RecordingsOptions and flag.typed != "--sweeps" else []
+        if issubclass(options, RecordingOptions) and flag.name in OF_A_RECORDING:
+            also = ["--recording", "FOLDER"]
         parse(options, [*required(options), *also, *typed], {}, "script.py")
 
 

@@ -4,8 +4,7 @@
     for line in report.lines():
         print(line)
 
-The report reads the labels and the names in the HDF5 file again; what it says of the signals is
-what `Recording.quality` found.
+What it says of the signals is what `Recording.quality` found.
 """
 
 from __future__ import annotations
@@ -13,22 +12,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import h5py
 import numpy as np
 
+from ssense.data.recordings.channels import NEURAL_KINDS
 from ssense.data.recordings.electrodes import CANCELLED, REASONS, montage
 from ssense.data.recordings.overlap import SPLIT_SEEDS, inside_shares, split_overlap
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segments import Segments, SegmentSpec
-from ssense.data.recordings.signal_file import open_signals
-from ssense.data.recordings.signal_quality import (
+from ssense.data.recordings.signals.signal_quality import (
     CELL_S,
     CLIPPED_SHARE,
     FLAT_SHARE,
@@ -55,8 +51,8 @@ from ssense.data.repeats import TowerTexts, normalised, repeat_groups
 from ssense.data.splits import FRACTIONS
 from ssense.errors import counted, printable
 from ssense.files.markdown import markdown_table
-from ssense.files.tables import listing, read_json_as
-from ssense.signal.contacts import MOST_ON_A_SHAFT, clean_label, read_names
+from ssense.files.tables import listing
+from ssense.signal.contacts import MOST_ON_A_SHAFT, read_names
 
 AUXILIARY = "not neural"
 UNLABELLED = "unlabelled"
@@ -78,9 +74,8 @@ _UNITS = (
     (5e6, 5e9, "picovolts"),
 )
 _BRAIN_UV = (0.5, 5e3)
-_RATE_NAME = re.compile(r"(fs|sr|s?_?rate|s?_?freq)(_?hz)?|.*sampl.*(rate|freq|hz|per).*", re.I)
 
-Attributes = dict[str, tuple[float | str, ...]]
+Attributes = Mapping[str, tuple[float | str, ...]]
 """Different values of attributes by name; as text where they are no numbers."""
 
 
@@ -113,6 +108,7 @@ class Rate:
         attributes: Attributes of the HDF5 file that are named like a rate; they are shown, but not
             used.
         contradictions: Contradictions between the sources of the rate, a sentence each.
+        is_stated: Whether the file states the rate, by which its times are; nothing was measured.
     """
 
     rate_hz: float
@@ -125,6 +121,7 @@ class Rate:
     assumed_hz: float
     attributes: Attributes
     contradictions: tuple[str, ...]
+    is_stated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +246,19 @@ class Overlap:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """How the source was understood, where people write it in many ways.
+
+    Attributes:
+        understood: What was read, and as what, a sentence each.
+        doubts: What looks wrong about it, a sentence each.
+    """
+
+    understood: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataReport:
     """A report of plain values only, so that JSON can hold its `dataclasses.asdict`."""
 
@@ -262,6 +272,7 @@ class DataReport:
     sentences: Sentences
     durations: Durations
     overlap: Overlap
+    source: Source = field(default_factory=Source)
 
     def lines(self, width: int = LINE_WIDTH) -> list[str]:
         """About a dozen lines for the screen, wrapped at words to `width` or `LINE_WIDTH`."""
@@ -287,14 +298,20 @@ class DataReport:
 
     def _summary(self) -> Iterator[tuple[str, str]]:
         """Label and sentence, without a full stop, of each line."""
+        if self.source.understood:
+            yield "Source", ". ".join(text.rstrip(".") for text in self.source.understood)
+        yield from (("Attention", text.rstrip(".")) for text in self.source.doubts)
         yield "Channels", _channels_text(self.channels)
         yield from (("Attention", text) for text in self.channels.doubts)
         yield "Signals", _signals_text(self.signals)
         yield from (("Attention", text) for text in self.signals.doubts)
         yield "Rate", _rate_text(self.rate)
         yield from (("Attention", text) for text in self.rate.contradictions)
-        yield "Movie", _movie_text(self.movie)
-        yield "Triggers", _triggers_text(self.movie)
+        if self.rate.is_stated:
+            yield "Times", _times_text(self.movie)
+        else:
+            yield "Movie", _movie_text(self.movie)
+            yield "Triggers", _triggers_text(self.movie)
         yield from (("Attention", text) for text in self.movie.doubts)
         yield "Sentences", _sentences_text(self.sentences)
         yield from (("Attention", text) for text in self.sentences.doubts)
@@ -306,11 +323,11 @@ class DataReport:
 
     def _details(self) -> dict[str, list[str]]:
         """Blocks of Markdown that belong below a line of the summary."""
-        return {
+        movie = {} if self.rate.is_stated else {"Movie": _movie_details(self.movie)}
+        return movie | {
             "Channels": _channels_details(self.channels),
             "Signals": _signals_details(self.signals),
             "Rate": _rate_details(self.rate),
-            "Movie": _movie_details(self.movie),
             "Repeats": _repeats_details(self.sentences),
             "Durations": _durations_details(self.durations),
             "Leakage": _leakage_details(self.overlap),
@@ -332,65 +349,32 @@ def data_report(
         tower: The kept sentences as the text tower reads them, where one is known.
 
     Raises:
-        UserError: The labels or the HDF5 file can't be read.
+        UserError: The signals can't be read.
     """
-    datasets, attributes = _look_into(recording.files["signals"])
     return DataReport(
         subject=recording.subject,
         trial=recording.trial,
         title=printable(recording.title, _TEXT_WIDTH),
-        channels=_channels(recording, segments, spec, datasets),
+        channels=_channels(recording, segments, spec),
         signals=_signals(recording, segments),
-        rate=_rate(recording, spec, attributes),
+        rate=_rate(recording, spec),
         movie=_movie(recording),
         sentences=_sentences(recording, segments, tower),
         durations=_durations(segments),
         overlap=_overlap(segments),
+        source=Source(understood=recording.understood, doubts=recording.doubts),
     )
 
 
-def _look_into(path: Path) -> tuple[list[str], Attributes]:
-    """Names in the group `data`, and the attributes anywhere that are named like a rate."""
-    found: dict[str, list[float | str]] = {}
-
-    def look(_: str, item: h5py.HLObject) -> None:
-        for name in filter(_RATE_NAME.fullmatch, item.attrs):
-            found.setdefault(name, []).append(_plain(item.attrs[name]))
-
-    with open_signals(path) as file:
-        look("/", file)
-        file.visititems(look)
-        datasets = list(file["data"])
-    return datasets, {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
-
-
-def _plain(value: object) -> float | str:
-    """An attribute's value: a finite number, or else its text, shortened."""
-    array = np.asarray(value)
-    single = array.item() if array.size == 1 else array.tolist()
-    try:
-        number = float(single)
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isfinite(number):
-        return number
-    text = single.decode(errors="replace") if isinstance(single, bytes) else str(single)
-    return printable(text, _TEXT_WIDTH)
-
-
-def _channels(
-    recording: Recording, segments: Segments, spec: SegmentSpec, datasets: list[str]
-) -> Channels:
-    labels = [clean_label(label) for label in read_json_as(recording.files["labels"], list)]
+def _channels(recording: Recording, segments: Segments, spec: SegmentSpec) -> Channels:
     reasons = montage(recording, spec.electrodes, spec.reference).left_out
     unused: dict[str, list[str]] = {reason: [] for reason in (AUXILIARY, *REASONS, UNLABELLED)}
-    for label in labels:
-        if label not in recording.channel_of:
-            unused[AUXILIARY].append(label)
-        elif label in reasons:
-            unused[reasons[label]].append(label)
-    labelled = {f"electrode_{number}" for number in range(len(labels))}
-    unused[UNLABELLED] = [name for name in datasets if name not in labelled]
+    for channel in recording.channels:
+        if channel.kind not in NEURAL_KINDS:
+            unused[AUXILIARY].append(channel.name)
+        elif channel.name in reasons:
+            unused[reasons[channel.name]].append(channel.name)
+    unused[UNLABELLED] = [*recording.unlabelled]
     return Channels(
         kept=segments.electrodes,
         left_out={why: tuple(names) for why, names in unused.items() if names},
@@ -406,7 +390,7 @@ def _contacts(segments: Segments) -> list[str]:
 def _channel_doubts(
     recording: Recording, kept: Sequence[str], cancelled: Sequence[str]
 ) -> Iterator[str]:
-    if unknown := recording.unknown_corrupted:
+    if unknown := recording.unknown_bad:
         n, are = len(unknown), "is" if len(unknown) == 1 else "are"
         yield (
             f"{counted(n, 'name')} in the list of corrupted channels {are} no channel's: "
@@ -464,7 +448,7 @@ def _signal_doubts(
         yield f"kept, but with impulses of a single sample: {listing(shown, most=6)}"
 
 
-def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Rate:
+def _rate(recording: Recording, spec: SegmentSpec) -> Rate:
     seconds, samples = rate_chunks(recording.timeline.runs)
     rates_hz = samples / seconds
     return Rate(
@@ -476,16 +460,16 @@ def _rate(recording: Recording, spec: SegmentSpec, attributes: Attributes) -> Ra
         chunks=len(rates_hz),
         minutes=float(seconds.sum() / 60),
         assumed_hz=float(spec.sampling_rate_hz(recording)),
-        attributes=attributes,
-        contradictions=tuple(_contradictions(recording, spec, attributes)),
+        attributes=recording.stated_rates,
+        contradictions=tuple(_contradictions(recording, spec)),
+        is_stated=recording.timeline.stated_hz is not None,
     )
 
 
-def _contradictions(
-    recording: Recording, spec: SegmentSpec, attributes: Attributes
-) -> Iterator[str]:
+def _contradictions(recording: Recording, spec: SegmentSpec) -> Iterator[str]:
     rate_hz = recording.sampling_rate_hz
-    if rate_hz not in KNOWN_RATES_HZ:
+    is_measured = recording.timeline.stated_hz is None
+    if is_measured and rate_hz not in KNOWN_RATES_HZ:
         usual = ", ".join(f"{usual:g}" for usual in USUAL_RATES_HZ)
         yield (
             f"{rate_hz:g} Hz is near none of the usual rates ({usual}, and those of Tucker-Davis); "
@@ -497,17 +481,18 @@ def _contradictions(
             f"{official_hz:g} Hz is assumed, {rate_hz:g} Hz measured: 1 s of context is really "
             f"{stretch:.3g} s, 60 Hz is {60 / stretch:.3g} Hz"
         )
-    if spec.align == "official_nearest_2048" and rate_hz != official_hz:
+    if is_measured and spec.align == "official_nearest_2048" and rate_hz != official_hz:
         yield f"words between triggers are placed as if there were {official_hz:g} samples a second"
     tolerance_hz = rate_tolerance_hz(recording.timeline.runs)
     differing = [
         f"{name} = {_value(value)}"
-        for name, values in attributes.items()
+        for name, values in recording.stated_rates.items()
         for value in values
         if not isinstance(value, str) and abs(value - rate_hz) > tolerance_hz
     ]
     if differing:
-        yield f"the HDF5 file says {listing(differing, most=3)}; that is not used"
+        says = "the HDF5 file says" if is_measured else "another file says"
+        yield f"{says} {listing(differing, most=3)}; that is not used"
 
 
 def _movie(recording: Recording) -> Movie:
@@ -527,6 +512,8 @@ def _movie(recording: Recording) -> Movie:
 
 
 def _length_doubts(recording: Recording) -> Iterator[str]:
+    if recording.timeline.stated_hz is not None:
+        return
     runs, rate_hz = recording.timeline.runs, recording.sampling_rate_hz
     first_s, last_s = runs[0].sample[0] / rate_hz, runs[-1].sample[-1] / rate_hz
     length_s = recording.n_samples / rate_hz
@@ -691,6 +678,8 @@ def _signals_details(signals: Signals) -> list[str]:
 
 
 def _rate_text(rate: Rate) -> str:
+    if rate.is_stated:
+        return f"{rate.rate_hz:g} Hz, as the file states"
     return (
         f"{rate.rate_hz:g} Hz, by the triggers: median {rate.measured_hz:.2f} Hz over "
         f"{counted(rate.chunks, 'chunk')}, {rate.minutes:.1f} min without a pause"
@@ -698,6 +687,8 @@ def _rate_text(rate: Rate) -> str:
 
 
 def _rate_details(rate: Rate) -> list[str]:
+    if rate.is_stated:
+        return [f"Context, filters and features assume {rate.assumed_hz:g} Hz."]
     rates = (
         f"The chunks range from {rate.lowest_hz:.2f} to {rate.highest_hz:.2f} Hz; the median may "
         f"be off by {rate.tolerance_hz:.2g} Hz, and a usual rate within that is taken instead. "
@@ -714,6 +705,13 @@ def _movie_text(movie: Movie) -> str:
         f"the first trigger comes {movie.lead_in_s:.1f} s into the recording; "
         f"{_pauses_text([pause.length_s for pause in movie.pauses])}"
     )
+
+
+def _times_text(movie: Movie) -> str:
+    ends = f"the last sentence ends at {movie.transcript_end_s:.1f} of {movie.recording_s:.1f} s"
+    if not movie.sentences_beyond:
+        return ends
+    return f"{ends}: no signal for {counted(movie.sentences_beyond, 'sentence')}"
 
 
 def _pauses_text(lengths_s: list[float]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ssense.choices import Electrodes, Reference
 from ssense.data.recordings.recording import Recording
-from ssense.data.recordings.signal_quality import BY_SIGNAL
+from ssense.data.recordings.signals.signal_quality import BY_SIGNAL
 from ssense.errors import UserError
 from ssense.files.tables import listing
 from ssense.signal.contacts import read_names
@@ -68,7 +68,7 @@ def montage(recording: Recording, electrodes: Electrodes, reference: Reference) 
     try:
         derived = derivations(reference, recording.electrodes, usable, recording.grids)
     except ValueError as error:
-        raise UserError(f"{recording.files['labels']}: {error}") from error
+        raise UserError(f"{recording.where}: {error}") from error
     cancelled = recording.quality.cancelled(derived)
     kept = tuple(each for each in derived if each.contact not in cancelled)
     used = {each.contact for each in kept}
@@ -104,10 +104,10 @@ def kept_electrodes(
     counts = [f"{why}: {count[why]}" for why in REASONS if why in count]
     advice = "Choose electrodes = all"
     if any(count[why] for why in BY_SIGNAL):
-        advice = f"Check the signals in {recording.files['signals'].name}"
+        advice = f"Check the signals in {recording.signals.name}"
     elif any(count[why] for why in BY_REFERENCE):
         advice = "Choose another reference, such as none, which needs no other contact"
     raise UserError(
-        f"no electrode left of the {len(recording.electrodes)} in {recording.files['labels']} "
+        f"no electrode left of the {len(recording.electrodes)} in {recording.where} "
         f"by electrodes = {electrodes} and reference = {reference}; {listing(counts)}. {advice}."
     )

@@ -1,117 +1,326 @@
-"""One recording of the Brain Treebank dataset, as its files lie on disk after unpacking.
+"""What every reader gives: channels with their signals, and what was said when.
 
-    ROOT/corrupted_elec.json
-    ROOT/sub_9_trial000.h5                       or ROOT/all_subject_data/sub_9_trial000.h5
-    ROOT/electrode_labels/sub_9/electrode_labels.json
-    ROOT/subject_metadata/sub_9_trial000_metadata.json
-    ROOT/subject_timings/sub_9_trial000_timings.csv
-    ROOT/transcripts/<movie>/features.csv
+    recording = Recording.from_arrays(signals, 1000.0, ["LA1", "LA2", "LA3"], sentences)
+    volts = recording.read_channel("LA1", [(0, 2000)])
 
-Wang et al., "Brain Treebank: large-scale intracranial recordings from naturalistic language
-stimuli", 2024, https://braintreebank.dev.
+Brain Treebank, BIDS, files that MNE reads and arrays are readers of their own, see `source`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from ssense.data.coordinates import Place
-from ssense.data.recordings.coordinates import COORDINATES, read_coordinates
-from ssense.data.recordings.gzip_chunks import read_stretches
-from ssense.data.recordings.signal_file import channel_length, open_signals
-from ssense.data.recordings.signal_quality import LARGEST_UV, SignalQuality, signal_quality
-from ssense.data.recordings.timeline import Timeline, read_timeline
-from ssense.data.recordings.transcript import Transcript, read_transcript
-from ssense.errors import UserError, one_line, printable
-from ssense.files.digest import digest, file_digest
-from ssense.files.tables import listing, read_json_as, require_file
-from ssense.signal.contacts import (
-    LONGEST_LABEL,
-    Contact,
-    clean_label,
-    grids,
-    not_neural,
-    plain_name,
-    read_names,
-    sheets,
+from ssense.data.recordings.channels import (
+    NEURAL_KINDS,
+    Channel,
+    Signals,
+    grids_of,
+    neural_alone,
 )
+from ssense.data.recordings.sentence_table import SpokenSentences, spoken_sentences
+from ssense.data.recordings.signals.array_signals import ArraySignals
+from ssense.data.recordings.signals.mne_signals import RawSignals, channels_of, space_of
+from ssense.data.recordings.signals.signal_quality import (
+    LARGEST_UV,
+    SignalQuality,
+    signal_quality,
+)
+from ssense.data.recordings.tables.table_spec import TableSpec
+from ssense.data.recordings.timeline import PLAUSIBLE_RATES_HZ, Timeline
+from ssense.data.recordings.transcript import Transcript
+from ssense.errors import UserError, counted, printable
+from ssense.files.digest import digest, file_digest
+from ssense.files.tables import listing
+from ssense.signal.contacts import LONGEST_LABEL
+
+if TYPE_CHECKING:
+    import mne
+    import pandas as pd
 
 LONGEST_S = 60 * 86400.0  # electrodes are taken out after weeks
 
-LONGEST_NAME = 255  # bytes, on every common file system
 
-_RECORDING_FILE = re.compile(r"(sub_\d+)_(trial\d+)(\.h5|_metadata\.json|_timings\.csv)")
-_SIGNAL_FOLDERS = ("", "all_subject_data")
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Recording:
-    """One subject watching one movie. Signals stay on disk until `read_channel` asks for them.
+    """One subject who hears or reads sentences. Signals stay where they are until they are read.
 
     Attributes:
-        subject, trial, title, movie: Names of the recording; `movie` is the transcript's folder.
-        electrodes: Neural channels by cleaned label, in the order of the labels.
-        corrupted: Labels among the electrodes that the dataset's authors advise against.
-        unknown_corrupted: What else they advise against and no channel is called, as it is listed.
-        channel_of: Number of the HDF5 dataset of each electrode.
-        grids: Names of grids and strips among the shafts: those with more contacts than a depth
-            electrode has, or on a sheet by the coordinates that come with the recording.
+        subject, trial: Whose recording it is, and which of this subject's.
+        title: What the subject met, for people: the title of a movie or a task.
+        channels: Every channel, in the order of the file.
+        signals: Samples of the channels.
         n_samples: Length of every channel.
-        timeline, transcript: Trigger timings and words.
+        timeline: When moments of the stimulus happened in the recording, and the sampling rate.
+        transcript: What was said, with the times of its words.
+        grids: Names of grids and strips among the shafts: those with more contacts than a depth
+            electrode has, or on a sheet by their coordinates.
+        space: Space of the coordinates as its source names it, such as "MNI152NLin2009aSym"; empty
+            where it says none.
+        root: Folder of the files.
         files: Files that were read, by role.
-        coordinates: Coordinates of the electrodes by name, mm, in the space of the table that comes
-            with the recording; only of those that the table has. The digest leaves them out: no
-            signal depends on them.
+        read_as: What else than the bytes of the files decides what was read from them.
+        unknown_bad: What the source advises against and no channel is called.
+        unlabelled: Names of samples in the file that no channel is called by.
+        stated_rates: Rates that the file states beside the one that is used, by name.
+        understood: How the source was understood, for people, a sentence each.
+        doubts: What looks wrong about the source, a sentence each.
+        advice: How to leave out a channel that can't be used; "{name}" stands for its name.
     """
 
     subject: str
     trial: str
     title: str
-    movie: str
-    electrodes: tuple[str, ...]
-    corrupted: frozenset[str]
-    unknown_corrupted: tuple[str, ...]
-    channel_of: dict[str, int]
-    grids: frozenset[str]
+    channels: tuple[Channel, ...]
+    signals: Signals
     n_samples: int
     timeline: Timeline
     transcript: Transcript
-    files: dict[str, Path]
-    coordinates: Mapping[str, Place] = field(default_factory=dict)
+    grids: frozenset[str] = frozenset()
+    space: str = ""
+    root: Path = Path()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    read_as: tuple[Any, ...] = ()
+    unknown_bad: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    stated_rates: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
+    understood: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    advice: str = "Leave {name} out."
+
+    @classmethod
+    def of_sentences(
+        cls,
+        sentences: SpokenSentences,
+        *,
+        channels: Sequence[Channel],
+        n_samples: int,
+        sampling_rate_hz: float,
+        understood: Sequence[str] = (),
+        doubts: Sequence[str] = (),
+        **about: Any,
+    ) -> Self:
+        """A recording whose stimuli are timed in its own seconds.
+
+        Args:
+            sentences: What was said, and when.
+            channels: Every channel, as its source describes it.
+            n_samples: Length of every channel.
+            sampling_rate_hz: Samples per second.
+            understood: How its source was understood, a sentence each.
+            doubts: What looks wrong about its source, a sentence each.
+            about: The other attributes of a recording.
+
+        Raises:
+            UserError: No channel records the brain, two have the same name, or the recording is
+                longer than any can be.
+        """
+        found, said = neural_alone(channels)
+        made = cls(
+            channels=found,
+            n_samples=n_samples,
+            timeline=Timeline.of_recording(n_samples, sampling_rate_hz),
+            transcript=Transcript.of_sentences(sentences),
+            grids=grids_of(found),
+            understood=(*understood, *sentences.understood, *said),
+            doubts=(*doubts, *sentences.doubts),
+            **about,
+        )
+        made._check()
+        return made
+
+    @classmethod
+    def from_arrays(
+        cls,
+        signals: np.ndarray,
+        sampling_rate_hz: float,
+        channels: Sequence[str | Channel],
+        sentences: pd.DataFrame | Mapping[str, Sequence[object]],
+        *,
+        subject: str = "subject",
+        trial: str = "recording",
+        title: str = "recording",
+        space: str = "",
+        table: TableSpec | None = None,
+    ) -> Self:
+        """A recording of signals that are in memory.
+
+        Args:
+            signals: Samples in microvolts, `[channels, samples]`.
+            sampling_rate_hz: Samples per second.
+            channels: Name of each channel, or a `Channel` with kind, coordinates and status. Names
+                such as ECG and TRIG are told from electrodes.
+            sentences: Columns onset, duration or offset in seconds from the first sample, and text;
+                other columns are kept. Words are put together to sentences, see `TableSpec`.
+            subject: Whose recording it is.
+            trial: Which of this subject's.
+            title: What the subject met, for people.
+            space: Space of the coordinates.
+            table: How the sentences are read.
+
+        Raises:
+            UserError: The arrays don't fit each other, or the sentences can't be understood.
+        """
+        samples = np.asarray(signals)
+        named = [each if isinstance(each, Channel) else Channel(name=each) for each in channels]
+        if samples.ndim != 2 or len(samples) != len(named) or samples.dtype.kind not in "fiu":
+            raise UserError(
+                f"signals are {samples.dtype} {list(samples.shape)} for "
+                f"{counted(len(named), 'channel')}. Give real numbers in microvolts, [channels, "
+                "samples], and a name for every channel."
+            )
+        rate_hz, n_samples = checked_rate(sampling_rate_hz), samples.shape[1]
+        spoken = spoken_sentences(
+            sentences, "sentences", table or TableSpec(), rate_hz, n_samples / rate_hz
+        )
+        return cls.of_sentences(
+            spoken,
+            channels=named,
+            n_samples=n_samples,
+            sampling_rate_hz=rate_hz,
+            signals=ArraySignals(samples, tuple(each.name for each in named)),
+            subject=subject,
+            trial=trial,
+            title=title,
+            space=space,
+            read_as=_as_read(spoken, rate_hz, named),
+        )
+
+    @classmethod
+    def from_mne(
+        cls,
+        raw: mne.io.BaseRaw,
+        sentences: pd.DataFrame | Mapping[str, Sequence[object]],
+        *,
+        subject: str = "subject",
+        trial: str = "recording",
+        title: str = "recording",
+        table: TableSpec | None = None,
+    ) -> Self:
+        """A recording that MNE holds, with its channels' kinds, bad ones and coordinates.
+
+        Args:
+            raw: The recording; samples are read from it when they are asked for.
+            sentences: Columns onset, duration or offset in seconds from the first sample of `raw`,
+                and text; see `from_arrays`.
+            subject: Whose recording it is.
+            trial: Which of this subject's.
+            title: What the subject met, for people.
+            table: How the sentences are read.
+
+        Raises:
+            UserError: The sentences can't be understood, or no channel records the brain.
+        """
+        rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
+        spoken = spoken_sentences(
+            sentences, "sentences", table or TableSpec(), rate_hz, n_samples / rate_hz
+        )
+        channels = channels_of(raw)
+        return cls.of_sentences(
+            spoken,
+            channels=channels,
+            n_samples=n_samples,
+            sampling_rate_hz=rate_hz,
+            signals=RawSignals(raw),
+            subject=subject,
+            trial=trial,
+            title=title,
+            space=space_of(raw),
+            read_as=_as_read(spoken, rate_hz, channels),
+        )
+
+    def _check(self) -> None:
+        names = [each.name for each in self.channels if each.kind in NEURAL_KINDS]
+        if not names:
+            kinds = dict.fromkeys(f"{each.name} ({each.kind})" for each in self.channels)
+            raise UserError(
+                f"{self.where}: no channel records the brain. Found: {listing([*kinds], most=6)}. "
+                f"Channels of the kinds {', '.join(NEURAL_KINDS)} do; say so where the file does "
+                "not, in BIDS's channels.tsv for instance."
+            )
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise UserError(
+                f"{self.where} has {printable(repeated[0])} more than once. Give every channel a "
+                "name of its own."
+            )
+        if (longest := max(names, key=len)) and len(longest) > LONGEST_LABEL:
+            raise UserError(
+                f"{self.where} has a name of {len(longest):,} characters, {printable(longest)}. "
+                f"Give names of at most {LONGEST_LABEL}."
+            )
+        if (length_s := self.n_samples / self.sampling_rate_hz) > LONGEST_S:
+            raise UserError(
+                f"{self.where}: it lasts {length_s / 86400:,.0f} days at "
+                f"{self.sampling_rate_hz:g} samples a second. Give a recording of at most "
+                f"{LONGEST_S / 86400:g} days, or check the rate."
+            )
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the bytes of every file the recording depends on, wherever they lie."""
+        """Hash of all that the recording depends on: the bytes of its files, wherever they lie."""
         contents = {role: file_digest(path) for role, path in self.files.items()}
-        return digest(self.subject, self.trial, contents)
+        in_memory = [self.signals.content] if self.signals.content else []
+        return digest(self.subject, self.trial, contents, *self.read_as, *in_memory)
 
     @cached_property
     def sampling_rate_hz(self) -> float:
-        """Samples per second, measured from the trigger timings."""
+        """Samples per second, as the file states or measured from trigger timings."""
         return self.timeline.sampling_rate_hz()
-
-    @property
-    def root(self) -> Path:
-        """The folder that Brain Treebank's files were unpacked in."""
-        return self.files["corrupted"].parent
 
     def moved(self, root: Path) -> Self:
         """The same recording with its files in another folder; they are not looked at."""
         files = {role: root / path.relative_to(self.root) for role, path in self.files.items()}
-        return replace(self, files=files)
+        return replace(self, root=root, files=files, signals=self.signals.moved(files))
+
+    @cached_property
+    def channel_of(self) -> dict[str, int]:
+        """Number of the channel of each electrode, by name, in the order of the file."""
+        return {
+            channel.name: number
+            for number, channel in enumerate(self.channels)
+            if channel.kind in NEURAL_KINDS
+        }
+
+    @cached_property
+    def electrodes(self) -> tuple[str, ...]:
+        """Names of the channels that record the brain, in the order of the file."""
+        return tuple(self.channel_of)
+
+    @cached_property
+    def corrupted(self) -> frozenset[str]:
+        """Names of the electrodes that the source advises against."""
+        numbers = self.channel_of.items()
+        return frozenset(name for name, number in numbers if self.channels[number].is_bad)
 
     @property
     def clean_electrodes(self) -> tuple[str, ...]:
         """The electrodes that are not corrupted."""
         return tuple(name for name in self.electrodes if name not in self.corrupted)
+
+    @cached_property
+    def coordinates(self) -> dict[str, Place]:
+        """Coordinates of the electrodes whose place is known, mm, by name.
+
+        The digest leaves them out: no signal depends on them.
+        """
+        places = {name: self.channels[number].place for name, number in self.channel_of.items()}
+        return {name: place for name, place in places.items() if place is not None}
+
+    @property
+    def where(self) -> str:
+        """The recording in a message about its channels: the file of their names, if it has one."""
+        for role in ("labels", "channels", "signals"):
+            if role in self.files:
+                return str(self.files[role])
+        return f"{self.subject} {self.trial}"
 
     @cached_property
     def quality(self) -> SignalQuality:
@@ -136,246 +345,46 @@ class Recording:
         Raises:
             UserError: The file cannot be read, or a sample is NaN, infinite or over a kilovolt.
         """
-        path, dataset = self.files["signals"], f"data/electrode_{self.channel_of[electrode]}"
         signals = self._samples(electrode, stretches)
         for (start, _), signal in zip(stretches, signals, strict=True):
             # NaN fails every comparison.
             if len(signal) and not -LARGEST_UV <= signal.min() <= signal.max() <= LARGEST_UV:
                 first = int(np.argmin(np.abs(signal) <= LARGEST_UV))
+                where = self.signals.where(self.channel_of[electrode])
                 raise UserError(
-                    f"{path}: electrode {electrode} ({dataset}) holds {signal[first]:g} at sample "
-                    f"{start + first}, which is not a voltage. Add {electrode} to "
-                    f"{self.files['corrupted']} under {self.subject}, or restore the file from "
-                    "the download."
+                    f"{where} holds {signal[first]:g} at sample {start + first}, which is not a "
+                    f"voltage. {self.advice.replace('{name}', electrode)}"
                 )
         return signals
 
     def _samples(self, electrode: str, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """Stretches of one electrode as they are in the file, whatever they hold."""
-        with open_signals(self.files["signals"]) as file:
-            return read_stretches(file[f"data/electrode_{self.channel_of[electrode]}"], stretches)
+        return self.signals.read(self.channel_of[electrode], stretches)
 
 
-def of_recording(subject: str, trial: str, name: str) -> bool:
-    """Whether a file of a download may be needed for one recording: signals of others are not.
-
-    Args:
-        subject: Subject of the recording.
-        trial: Trial of the recording.
-        name: Path of the file within the download.
-    """
-    signals = name.endswith((".h5", ".zip"))
-    return not signals or Path(name).name == f"{subject}_{trial}.h5"
-
-
-def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") -> Recording:
-    """Find and check the files of one recording.
+def checked_rate(sampling_rate_hz: object) -> float:
+    """A sampling rate that a recording may have, in samples per second.
 
     Raises:
-        UserError: The folder, subject, trial or a file is missing or malformed, or the labels do
-            not fit the signals.
+        UserError: It is none.
     """
-    files = _find_files(root, subject, trial)
-    title, movie = _read_metadata(files["metadata"])
-    files["transcript"] = root / "transcripts" / movie / "features.csv"
-    labels = _read_labels(files["labels"])
-    n_samples = channel_length(files["signals"], len(labels), files["labels"])
-    channel_of = _neural_channels(labels, files["labels"])
-    listed = _read_corrupted(files["corrupted"], subject)
-    corrupted = _meant(listed, list(channel_of))
-    others = _meant(listed, [name for name in map(clean_label, labels) if name not in channel_of])
-    timeline = read_timeline(files["timings"])
-    places = read_coordinates(root / COORDINATES, subject)
-    _check_length(n_samples / timeline.sampling_rate_hz(), files["signals"])
-    return Recording(
-        subject=subject,
-        trial=trial,
-        title=title,
-        movie=movie,
-        electrodes=tuple(channel_of),
-        corrupted=frozenset().union(*corrupted.values()),
-        unknown_corrupted=tuple(
-            name for name, meant in corrupted.items() if not meant and not others[name]
-        ),
-        channel_of=channel_of,
-        grids=_grids(list(channel_of), places),
-        n_samples=n_samples,
-        timeline=timeline,
-        transcript=read_transcript(files["transcript"]),
-        files=files,
-        coordinates=_coordinates(list(channel_of), places),
-    )
-
-
-def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
+    lowest, highest = PLAUSIBLE_RATES_HZ
     try:
-        if not root.is_dir():
-            raise UserError(
-                f"{root} is not a folder. "
-                "Give the folder that Brain Treebank's files were unpacked in."
-            )
-        _require_known(root, subject, trial)
-    except OSError as error:
-        raise UserError(f"cannot read {root}: {one_line(error)}. Check its permissions.") from error
-    stem = f"{subject}_{trial}"
-    files = {
-        "signals": _find_signals(root, stem),
-        "labels": root / "electrode_labels" / subject / "electrode_labels.json",
-        "corrupted": root / "corrupted_elec.json",
-        "metadata": root / "subject_metadata" / f"{stem}_metadata.json",
-        "timings": root / "subject_timings" / f"{stem}_timings.csv",
-    }
-    for path in files.values():
-        require_file(path)
-    return files
-
-
-def _require_known(root: Path, subject: str, trial: str) -> None:
-    """Refuse a subject or trial of which no file exists, and list what there is."""
-    folders = [root / name for name in (*_SIGNAL_FOLDERS, "subject_metadata", "subject_timings")]
-    names = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    found = {match.groups()[:2] for name in names if (match := _RECORDING_FILE.fullmatch(name))}
-    if not found:
+        rate_hz = float(sampling_rate_hz)  # type: ignore[arg-type]  # whatever a file says
+    except (TypeError, ValueError):
+        rate_hz = float("nan")
+    if not lowest <= rate_hz <= highest:
         raise UserError(
-            f"{root} holds no Brain Treebank recording such as {subject}_{trial}.h5. "
-            f"Found: {listing(sorted(path.name for path in root.iterdir()))}. "
-            "Give the folder that Brain Treebank's files were unpacked in."
+            f"a sampling rate of {printable(repr(sampling_rate_hz))} Hz is none that a recording "
+            f"has. Give {lowest:g} to {highest:g} samples a second."
         )
-    subjects = sorted({name for name, _ in found}, key=_natural)
-    if subject not in subjects:
-        raise UserError(
-            f"no subject {printable(subject)} in {root}. Found: {listing(subjects)}. Check "
-            "`subject`."
-        )
-    trials = sorted(number for name, number in found if name == subject)
-    if trial not in trials:
-        raise UserError(
-            f"no trial {printable(trial)} of {subject} in {root}. Found: {listing(trials)}. Check "
-            "`trial`."
-        )
+    return rate_hz
 
 
-def _natural(name: str) -> list[int | str]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-
-
-def _find_signals(root: Path, stem: str) -> Path:
-    candidates = [root / folder / f"{stem}.h5" for folder in _SIGNAL_FOLDERS]
-    for path in candidates:
-        if path.is_file():
-            return path
-    zipped = any(path.with_name(f"{stem}.h5.zip").is_file() for path in candidates)
-    advice = f"Unzip {stem}.h5.zip." if zipped else f"Download and unzip {stem}.h5.zip."
-    raise UserError(f"{stem}.h5 is neither in {root} nor in its all_subject_data. {advice}")
-
-
-def _read_metadata(path: Path) -> tuple[str, str]:
-    """Title of the movie, and the folder of its transcript."""
-    metadata = read_json_as(path, dict)
-    movie, title = metadata.get("filename"), metadata.get("title")
-    if not isinstance(movie, str) or not _names_a_folder(movie):
-        raise UserError(
-            f"{path} must name the transcript's folder under the key filename, "
-            f"got {printable(repr(movie))}. Restore the file from the download."
-        )
-    return (printable(title) if isinstance(title, str) else "") or movie, movie
-
-
-def _names_a_folder(name: str) -> bool:
-    """Whether it is the name of one folder, never a path that leads somewhere else."""
-    if name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\"):
-        return False
-    return len(name.encode()) <= LONGEST_NAME
-
-
-def _read_labels(path: Path) -> list[str]:
-    labels: list[str] = read_json_as(path, list)
-    _check_label_lengths([label for label in labels if isinstance(label, str)], path)
-    odd = [label for label in labels if not isinstance(label, str) or not clean_label(label)]
-    if odd or not labels:
-        found = f"{printable(repr(odd[0]))} in it" if odd else "none"
-        raise UserError(
-            f"{path} must hold a list of names, got {found}. Restore the file from the download."
-        )
-    return labels
-
-
-def _check_label_lengths(labels: list[str], path: Path) -> None:
-    """Refuse names too long for a channel: reading one takes the square of its length or more."""
-    longest = max(labels, key=len, default="")
-    if len(longest) > LONGEST_LABEL:
-        raise UserError(
-            f"{path} has a name of {len(longest):,} characters, {printable(longest)}. Give names "
-            f"of at most {LONGEST_LABEL}, or restore the file from the download."
-        )
-
-
-def _neural_channels(labels: list[str], path: Path) -> dict[str, int]:
-    """Number of the dataset of each electrode; channels that are not neural are left out."""
-    names = [clean_label(label) for label in labels]
-    # A mark may stand for a blank, "X_ECG", or have got into a word, "D_C4".
-    words = [label.translate({ord("*"): None, ord("#"): None, ord("_"): " "}) for label in labels]
-    by_words = not_neural(words)
-    others = not_neural(names) | {
-        name for name, text in zip(names, words, strict=True) if text in by_words
-    }
-    neural = [name for name in names if name not in others]
-    repeated = [name for name, count in Counter(neural).items() if count > 1]
-    if repeated or not neural:
-        only = f"only channels that are not neural ({listing(sorted(others), most=4)})"
-        found = f"{printable(repeated[0])} more than once" if repeated else only
-        raise UserError(f"{path} names {found}. Restore the file from the download.")
-    return {name: names.index(name) for name in neural}
-
-
-def _grids(electrodes: list[str], places: Mapping[Contact, np.ndarray]) -> frozenset[str]:
-    contacts = set(read_names(electrodes).contacts.values())
-    return grids(contacts) | sheets({at: places[at] for at in contacts.intersection(places)})
-
-
-def _coordinates(electrodes: list[str], places: Mapping[Contact, np.ndarray]) -> dict[str, Place]:
-    contacts = read_names(electrodes).contacts
-    known = {name: places[at].tolist() for name, at in contacts.items() if at in places}
-    return {name: (x, y, z) for name, (x, y, z) in known.items()}
-
-
-def _meant(listed: Sequence[str], channels: Sequence[str]) -> dict[str, frozenset[str]]:
-    """The channels that each name of a list means, also where it spells them otherwise.
-
-    "A\u20191" is A'1, and "pol a01" is A1: the case of letters counts only where both are there.
-    """
-    meant = dict.fromkeys(listed, frozenset[str]())
-    for letters in (str, str.casefold):
-        spelt = {name: letters(name) for name in (*channels, *listed)}
-        contacts = read_names(list(dict.fromkeys(spelt.values()))).contacts
-        same = {name: contacts.get(text, plain_name(text)) for name, text in spelt.items()}
-        for name in listed:
-            meant[name] = meant[name] or frozenset(
-                channel for channel in channels if same[channel] == same[name]
-            )
-    return meant
-
-
-def _check_length(length_s: float, path: Path) -> None:
-    if length_s > LONGEST_S:
-        raise UserError(
-            f"{path}: its channels last {length_s / 86400:,.0f} days by the triggers. Give a "
-            f"recording of at most {LONGEST_S / 86400:g} days, or check the triggers."
-        )
-
-
-def _read_corrupted(path: Path, subject: str) -> list[str]:
-    by_subject = read_json_as(path, dict)
-    if subject not in by_subject:
-        raise UserError(
-            f"{path} has no entry {subject}. Found: {listing(list(by_subject))}. "
-            "Use the file of the same name from the download."
-        )
-    names = by_subject[subject]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(
-            f"{path} must hold a list of names under {subject}, got {printable(repr(names))}. "
-            "Restore the file from the download."
-        )
-    _check_label_lengths(names, path)
-    return sorted({clean_label(name) for name in names})
+def _as_read(
+    sentences: SpokenSentences, rate_hz: float, channels: Sequence[Channel]
+) -> tuple[Any, ...]:
+    """What decides what was read, where no file does: sentences, rate and channels."""
+    times = sentences.onset_s.tolist(), sentences.offset_s.tolist()
+    named = [(each.name, each.kind, each.is_bad) for each in channels]
+    return ("in memory", sentences.text, times, rate_hz, named)

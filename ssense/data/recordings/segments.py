@@ -209,7 +209,7 @@ class SegmentSpec:
             return math.ceil(notch_warm_up_seconds(*notch) * notch[0])
         except ValueError as error:
             raise UserError(
-                f"{recording.files['signals']}, {notch[0]:g} samples per second: {error}"
+                f"{recording.where}, {notch[0]:g} samples per second: {error}"
             ) from error
 
     def context_samples(self, recording: Recording) -> tuple[int, int]:
@@ -309,8 +309,15 @@ class Segments:
 
 
 @dataclass(frozen=True, eq=False)
-class _Spans:
-    """Where the sentences with an aligned word lie; arrays [sentences]."""
+class SentenceSpans:
+    """Where the sentences with an aligned word lie, in the order of their onsets.
+
+    Attributes:
+        sentence_idx: Number of each sentence in the transcript, int64 [sentences].
+        onset_s, offset_s: Start of its first and end of its last aligned word, seconds of the
+            stimulus.
+        onset_sample, offset_sample: The same as samples of the recording, int64 [sentences].
+    """
 
     sentence_idx: np.ndarray
     onset_s: np.ndarray
@@ -356,7 +363,7 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     """
     spec.lead_samples(recording)  # refuses a rate that can't hold the mains
     derivations = kept_electrodes(recording, spec.electrodes, spec.reference)
-    spans = _sentence_spans(recording, spec.align)
+    spans = sentence_spans(recording, spec.align)
     before, after = spec.context_samples(recording)
     start, stop = spans.onset_sample - before, spans.offset_sample + after
     reason = np.full(len(start), "", dtype=object)
@@ -372,7 +379,7 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         stop = start + window
     drop(start == stop, NO_LENGTH)
     drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
-    drop(_crosses(start, stop, recording.timeline.pauses()), STRADDLES)
+    drop(crosses(start, stop, recording.timeline.pauses()), STRADDLES)
     drop((start < 0) | (stop > recording.n_samples), LEAVES)
     drop(_meets(start, stop, recording.quality.dead), NO_SIGNAL)
     if spec.pad_to is not None:
@@ -410,8 +417,13 @@ def _counts(left_out: Mapping[int, str]) -> dict[str, int]:
     return {why: counts[why] for why in WHY_NO_SEGMENT if counts[why]}
 
 
-def _sentence_spans(recording: Recording, align: Alignment) -> _Spans:
-    """Span of every sentence with an aligned word, in the order of the movie."""
+def sentence_spans(recording: Recording, align: Alignment = "interpolate") -> SentenceSpans:
+    """Span of every sentence with an aligned word, in the order of the movie.
+
+    Args:
+        recording: The recording.
+        align: How times become samples, see `Timeline.sample_of`.
+    """
     transcript, timeline = recording.transcript, recording.timeline
     start_sample = timeline.sample_of(transcript.start_s, align)
     end_sample = timeline.sample_of(transcript.end_s, align)
@@ -428,7 +440,7 @@ def _sentence_spans(recording: Recording, align: Alignment) -> _Spans:
     onset_sample = np.rint(extreme(np.minimum, start_sample, np.inf)).astype(np.int64)
     offset_sample = np.rint(extreme(np.maximum, end_sample, -np.inf)).astype(np.int64)
     order = np.argsort(onset_s, kind="stable")
-    return _Spans(
+    return SentenceSpans(
         sentence_idx=sentence_idx[order],
         onset_s=onset_s[order],
         offset_s=extreme(np.maximum, transcript.end_s, -np.inf)[order],
@@ -438,7 +450,7 @@ def _sentence_spans(recording: Recording, align: Alignment) -> _Spans:
     )
 
 
-def _crosses(start: np.ndarray, stop: np.ndarray, pauses: np.ndarray) -> np.ndarray:
+def crosses(start: np.ndarray, stop: np.ndarray, pauses: np.ndarray) -> np.ndarray:
     """Which windows [start, stop) reach into a pause (rows of `pauses`: last and first sample)."""
     into = (start[:, None] < pauses[None, :, 1]) & (stop[:, None] > pauses[None, :, 0] + 1)
     crosses: np.ndarray = np.any(into, axis=1)
@@ -475,5 +487,5 @@ def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
         advice = f"In its transcript {cause}. Put that right there."
     return UserError(
         f"none of the {sum(dropped.values())} sentences of {recording.subject} "
-        f"{recording.trial} ({recording.movie}) is left: {listing(counts)}. {advice}"
+        f"{recording.trial} ({recording.title}) is left: {listing(counts)}. {advice}"
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from ssense.data.recordings.tables.delimited import delimited_table
 from ssense.data.recordings.tables.file_text import read_text
-from ssense.data.recordings.tables.grouping import GroupedRows, Grouping, grouped, joined
+from ssense.data.recordings.tables.grouping import GroupedRows, grouped, joined
 from ssense.data.recordings.tables.sentence_doubts import (
     Spans,
     doubts_of_order,
@@ -23,69 +23,16 @@ from ssense.data.recordings.tables.sentence_doubts import (
 )
 from ssense.data.recordings.tables.spoken_rows import spoken_rows
 from ssense.data.recordings.tables.table import Table, numbers_or_texts, table_of
+from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.data.recordings.tables.text_grid import is_text_grid, text_grid_table
-from ssense.data.recordings.tables.time_unit import TimeUnit
 from ssense.data.recordings.tables.whisper import is_json, whisper_table
 from ssense.errors import UserError
-from ssense.signal.checks import check_at_least, check_choice
 
 _OTHER_TEXTS = {
     "WEBVTT": "subtitles. Give the transcript as JSON or TSV",
     "<?xml": "XML. In ELAN, export it as tab-delimited text",
     "<ANNOTATION": "XML. In ELAN, export it as tab-delimited text",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableSpec:
-    """How a table of sentences or of words is read.
-
-    Attributes:
-        onset: Name of the column of onsets; "" (default) finds it by the names that people use.
-        offset: Name of the column of ends; "" (default) finds it likewise.
-        duration: Name of the column of durations, used where there is no end; "" (default) finds
-            it likewise.
-        text: Name of the column of what was said; "" (default) finds it likewise.
-        speaker: Name of the column of who said it; "" (default) finds it likewise, if there is one.
-        grouping: What makes sentences of rows. "none": each row is a sentence. "column": rows that
-            share a value of a column. "punctuation": rows up to one that ends as sentences do.
-            "gaps": rows with no gap over `gap_s` between them. "auto" (default): "none" if rows
-            are sentences; if they are words "column" where one numbers sentences, else
-            "punctuation" where there is some, else "gaps".
-        group: Name of the column that numbers or names the sentence of each word; "" (default)
-            finds it likewise.
-        gap_s: Longest gap between two words of a sentence in seconds, for "gaps"; default 0.7.
-            Pauses within a sentence are mostly shorter, those between sentences mostly longer.
-        time_unit: Unit of the times: "seconds", "milliseconds" or "samples"; "auto" (default)
-            takes the one that nothing excludes, and refuses where several are left.
-        tier: Name of the tier of a TextGrid or of an export of ELAN; "" (default) takes the only
-            one or one named after sentences or words, "all" takes each as what one speaker said.
-
-    Raises:
-        ValueError: A field is none of its choices, or `gap_s` is negative.
-    """
-
-    onset: str = ""
-    offset: str = ""
-    duration: str = ""
-    text: str = ""
-    speaker: str = ""
-    grouping: Grouping = "auto"
-    group: str = ""
-    gap_s: float = 0.7
-    time_unit: TimeUnit = "auto"
-    tier: str = ""
-
-    def __post_init__(self) -> None:
-        check_choice("grouping", self.grouping, Grouping)
-        check_choice("time_unit", self.time_unit, TimeUnit)
-        check_at_least("gap_s", self.gap_s, 0)
-
-    @property
-    def named(self) -> dict[str, str]:
-        """Names of columns by what they mean; empty where they are to be found."""
-        roles = ("onset", "offset", "duration", "text", "speaker")
-        return {role: getattr(self, role) for role in roles}
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,20 +60,38 @@ class Timeline:
         runs: The unpaused stretches in order.
         row_time_s: Movie time of every row, whatever its type [rows], in the order of the samples.
         row_sample: Sample number of every row [rows].
+        stated_hz: Samples per second where times are those of the recording itself, whose file
+            states them; None where the triggers tell.
     """
 
     runs: tuple[Run, ...]
     row_time_s: np.ndarray
     row_sample: np.ndarray
+    stated_hz: float | None = None
+
+    @classmethod
+    def of_recording(cls, n_samples: int, sampling_rate_hz: float) -> Timeline:
+        """The timeline of a recording in whose own seconds the stimuli are timed.
+
+        Args:
+            n_samples: Length of the recording.
+            sampling_rate_hz: Samples per second, as the recording's file states them.
+        """
+        sample = np.array([0.0, n_samples])
+        time_s = sample / sampling_rate_hz
+        return cls((Run(time_s, sample),), time_s, sample, sampling_rate_hz)
 
     def sample_of(self, movie_time_s: np.ndarray, align: Alignment) -> np.ndarray:
         """Sample numbers, with fractions, of movie times [n]; NaN where they are not known.
 
         `interpolate` draws a straight line between the two triggers around the moment, both of
         one unpaused run. `official_nearest_2048` is the dataset's published procedure: go from
-        the nearest row, of any type, at 2048 samples per second.
+        the nearest row, of any type, at 2048 samples per second. Times that are the recording's own
+        need neither.
         """
-        if align == "official_nearest_2048":
+        if self.stated_hz is not None:
+            samples = self._between_triggers(movie_time_s)
+        elif align == "official_nearest_2048":
             samples = self._from_nearest_row(movie_time_s)
         else:
             samples = self._between_triggers(movie_time_s)
@@ -93,7 +111,10 @@ class Timeline:
         The median over chunks of at least ten seconds (or over whole runs where none is that
         long), set to the one of `KNOWN_RATES_HZ` that lies within the error of the measurement,
         see `rate_tolerance_hz`. Where none does, or two are about as likely, it stays as measured.
+        Where the file states the rate, it is that.
         """
+        if self.stated_hz is not None:
+            return self.stated_hz
         measured = _measured_rate_hz(self.runs)
         nearest, second = sorted(KNOWN_RATES_HZ, key=lambda known: abs(known - measured))[:2]
         if abs(nearest - measured) > rate_tolerance_hz(self.runs):

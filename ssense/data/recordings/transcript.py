@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ssense.data.recordings.sentence_table import SpokenSentences
 from ssense.errors import UserError, counted
 from ssense.files.tables import WHOLE_NUMBERS, csv_columns, read_csv, require_columns
 
@@ -32,6 +33,8 @@ class Transcript:
         sound: Acoustic features, float64 [tokens] by name: those of `ACOUSTIC_COLUMNS` that the
             table has as numbers; NaN or infinite where a token has none.
         several_texts: First and second text of the sentences whose tokens have different ones.
+        speaker: Who says each sentence, by `sentence_idx`, as far as that is known.
+        extra: What else the source says of the sentences: values by `sentence_idx`, by column.
     """
 
     sentence_idx: np.ndarray
@@ -40,6 +43,20 @@ class Transcript:
     sentences: dict[int, str]
     sound: Mapping[str, np.ndarray] = field(default_factory=dict)
     several_texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    speaker: Mapping[int, str] = field(default_factory=dict)
+    extra: Mapping[str, Mapping[int, object]] = field(default_factory=dict)
+
+    @classmethod
+    def of_sentences(cls, spoken: SpokenSentences) -> Transcript:
+        """The transcript of sentences that have times as a whole, numbered in their order."""
+        return cls(
+            sentence_idx=np.arange(len(spoken.text)),
+            start_s=spoken.onset_s,
+            end_s=spoken.offset_s,
+            sentences=dict(enumerate(spoken.text)),
+            speaker={number: who for number, who in enumerate(spoken.speaker) if who},
+            extra={name: dict(enumerate(values)) for name, values in spoken.extra.items()},
+        )
 
     @property
     def odd_times(self) -> str:

@@ -103,7 +103,7 @@ def check_folder(flag: str, location: str | None) -> None:
 
 
 def check_place(flag: str, location: str | None) -> None:
-    """Refuse a folder on a disk that is not there, and URLs of none that a folder is fetched from.
+    """Refuse what is not there on a disk, and URLs of nothing that files are fetched from.
 
     Args:
         flag: Flag that the place was given by.
@@ -114,7 +114,9 @@ def check_place(flag: str, location: str | None) -> None:
     """
     protocol, is_url, rest = (location or "").partition("://")
     if location is None or not is_url or protocol == "file":
-        check_folder(flag, location)
+        if location is not None and not os.path.exists(_path(location)):
+            given = f"{flag} {printable(location, 150)}"
+            raise UserError(f"{given} is neither a folder nor a file. Check its name.")
         return
     given = f"{flag} {printable(location, 150)}"
     if protocol not in _STORES:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ssense.choices import FeatureKind, GalleryName
+from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.things.responses import ResponseSpec
 from ssense.engine.core.cell import Configuration
 from ssense.targets.image_features import ImageTowerSpec
@@ -61,6 +62,8 @@ class RecordingOrigin:
         electrodes: Names of its electrodes, where they are not all that its shards hold.
         datasets: Every dataset that configurations ask for; none where all cells share that of the
             specification.
+        source: How the recording is opened; None where it is of Brain Treebank, and the shards say
+            which.
     """
 
     subject: str
@@ -71,6 +74,7 @@ class RecordingOrigin:
     paired: str = ""
     electrodes: tuple[str, ...] = ()
     datasets: tuple[DatasetOrigin, ...] = ()
+    source: RecordingSource | None = None
 
     kind: ClassVar[str] = "sentences"
     test: ClassVar[str] = ""

@@ -16,9 +16,10 @@ from ssense.data import shards
 from ssense.data.coordinates import Coordinates
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
-from ssense.data.recordings.brain_treebank import Recording, SegmentSpec, select_segments
 from ssense.data.recordings.data_report import DataReport, data_report
-from ssense.data.recordings.segments import electrodes_of
+from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segments import SegmentSpec, electrodes_of, select_segments
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, split_sentences
 from ssense.engine.tasks.data_plan import first_poor_split
@@ -238,7 +239,7 @@ def plan_dataset(
     target: TextSpec,
     storage: UPath,
     split: SplitKind = "random",
-    source: UPath | None = None,
+    source: RecordingSource | None = None,
 ) -> DatasetPlan:
     """Choose the sentences of a recording, to be split in a certain way; compute nothing yet.
 
@@ -249,7 +250,7 @@ def plan_dataset(
         target: The frozen tower that embeds the sentences.
         storage: Storage of what will be made.
         split: How a seed will divide the sentences.
-        source: Storage that machines fetch the recording from; None where they share its files.
+        source: Where the recording was opened, for machines that don't share its files.
 
     Raises:
         UserError: Too few sentences are left for a split, or a specification does not fit.

@@ -9,19 +9,16 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from upath import UPath
 
 from ssense.data import shards
-from ssense.data.recordings.brain_treebank import Recording, electrode_signals
 from ssense.data.recordings.data_report import DataReport
-from ssense.data.recordings.recording import of_recording
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segment_signals import electrode_signals
 from ssense.data.recordings.segments import ALL
 from ssense.data.shards import Manifest, Shard
 from ssense.engine.tasks.feature_plan import FeaturePlan
@@ -29,7 +26,6 @@ from ssense.errors import UserError, one_line
 from ssense.files.digest import file_digest
 from ssense.files.source_code import package_digest
 from ssense.files.storage import (
-    local_copy,
     names_in,
     remove_partial_files,
     write_json,
@@ -48,15 +44,6 @@ _WORKERS_PER_GPU = 8  # each has a CUDA context of half a gigabyte
 
 OnShard = Callable[[int, int], None]
 """Function that is called with the number of shards computed, of those that were missing."""
-
-
-def fetch_recording(source: UPath, subject: str, trial: str) -> Path:
-    """The folder of a recording on this machine: itself, or a copy of what belongs to it.
-
-    Raises:
-        UserError: The recording can't be read.
-    """
-    return local_copy(source, partial(of_recording, subject, trial))
 
 
 @dataclass(frozen=True)
@@ -117,13 +104,13 @@ class ShardTask:
     def _recording(self) -> Recording:
         """The recording as this machine has it: fetched, where machines don't share its files."""
         recording, source = self.plan.recording, self.plan.source
-        if source is None:
+        if source is None or source.is_shared:
             return recording
-        fetched = recording.moved(fetch_recording(source, recording.subject, recording.trial))
+        fetched = recording.moved(source.folder())
         if fetched.digest != recording.digest:
             raise UserError(
-                f"the recording in {source} is no longer the one that the sweep began with. Run "
-                "the same command again."
+                f"the recording in {source.place} is no longer the one that the sweep began with. "
+                "Run the same command again."
             )
         return fetched
 

@@ -11,7 +11,9 @@ from upath import UPath
 
 from ssense.data import shards
 from ssense.data.coordinates import Coordinates, electrode_coordinates
-from ssense.data.recordings.brain_treebank import Recording, Segments, SegmentSpec
+from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segments import Segments, SegmentSpec
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest
 from ssense.files.storage import exists
@@ -35,7 +37,7 @@ class FeaturePlan:
         data: How sentences became segments.
         recipe: What a segment becomes.
         storage: Storage of the shards.
-        source: Storage that machines fetch the recording from; None where they share its files.
+        source: Where the recording was opened, for machines that don't share its files.
     """
 
     recording: Recording
@@ -43,7 +45,7 @@ class FeaturePlan:
     data: SegmentSpec
     recipe: AnyFeatureSpec
     storage: UPath
-    source: UPath | None = None
+    source: RecordingSource | None = None
 
     @cached_property
     def origin(self) -> dict[str, Any]:

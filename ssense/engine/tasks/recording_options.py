@@ -23,21 +23,20 @@ from ssense.choices import (
     SpectrogramName,
     SplitKind,
 )
+from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.checks import check_encoder, check_place, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
+    from ssense.data.recordings.readers.source import RecordingSource
     from ssense.data.recordings.segments import SegmentSpec
     from ssense.engine.core.sweep import Levels, Sweep
     from ssense.engine.tasks.data_plan import DataPlan
     from ssense.engine.tasks.recording_data import RecordingData
     from ssense.targets.text import TextSpec
     from ssense.training.sentences import AnyEncoderSpec, SentenceSpec
-
-MADE_SUBJECT, MADE_TRIAL = "sub_9", "trial000"
-"""Subject and trial that a synthetic recording is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,10 @@ class RecordingOptions(EngineOptions):
     """Flags of a sweep on a recording."""
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {
-        "data": ("recording", "subject", "trial", "split"),
+        "data": (
+            *("recording", "subject", "trial", "session", "task", "run", "sentences", "table"),
+            "split",
+        ),
         "features": ("preset", "electrodes", "reference", "line_hz", "spectrogram"),
         "training": (
             "max_epochs",
@@ -98,12 +100,24 @@ class RecordingOptions(EngineOptions):
     above_0: ClassVar[Sequence[str]] = (*EngineOptions.above_0, "batch_size")
 
     recording: str | None = None
-    """Folder of an unpacked Brain Treebank download, or its URL, from where every machine fetches
-    it once. Without one, a synthetic recording is made [a synthetic one]."""
-    subject: str = MADE_SUBJECT
-    """Subject folder name."""
-    trial: str = MADE_TRIAL
-    """Which of the subject's recordings."""
+    """Folder of a BIDS data set or of an unpacked Brain Treebank download; a file that MNE reads,
+    such as EDF, BrainVision or FIF; or the URL of one, from where every machine fetches it once.
+    Without one, a synthetic recording is made [a synthetic one]."""
+    subject: str | None = None
+    """Which subject [the only one; sub_9 of Brain Treebank]."""
+    trial: str | None = None
+    """Which of a subject's recordings of Brain Treebank [trial000]."""
+    session: str | None = None
+    """Which session of BIDS [the only one]."""
+    task: str | None = None
+    """Which task of BIDS [the only one]."""
+    run: str | None = None
+    """Which run of BIDS [the only one]."""
+    sentences: str | None = None
+    """Table of what was said, for a recording that comes without: onset, duration and text of
+    sentences or words, as CSV, TSV, Whisper's JSON or a TextGrid [events.tsv of BIDS]."""
+    table: TableSpec = field(default_factory=TableSpec)
+    """How that table is read."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
     electrodes: Electrodes = "clean"
@@ -144,15 +158,14 @@ class RecordingOptions(EngineOptions):
     """The synthetic recording to make."""
 
     def __post_init__(self) -> None:
-        """Refuse a recording or weights that are not there, and a subject or trial without one."""
+        """Refuse a recording or weights that are not there, and what tells one of none apart."""
         super().__post_init__()
         check_place("--recording", self.recording)
-        for name, made in (("subject", MADE_SUBJECT), ("trial", MADE_TRIAL)):
-            given = getattr(self, name)
-            if self.recording is None and given != made:
+        for name in ("subject", "trial", "session", "task", "run", "sentences"):
+            if self.recording is None and (given := getattr(self, name)) is not None:
                 raise UserError(
-                    f"--{name} {printable(given)} is given without --recording: the synthetic one "
-                    f"is {made}. Give --recording FOLDER too, or neither."
+                    f"--{name} {printable(given)} is given without --recording: a synthetic one is "
+                    "made. Give --recording too, or neither."
                 )
         check_encoder("--encoder", self.encoder)
         check_weights("--encoder-weights", self.encoder_weights, ENCODER_WEIGHTS)
@@ -250,9 +263,10 @@ class RecordingOptions(EngineOptions):
         Raises:
             UserError: See `plan_recording`; or given weights are unknown or another model's.
         """
+        from ssense.data.recordings.readers.source import RecordingSource
         from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
         from ssense.files.digest import weights_file
-        from ssense.files.storage import is_local, locate, open_storage
+        from ssense.files.storage import locate, open_storage
         from ssense.model.encoders.spectrogram_encoder import build_encoder
         from ssense.targets.clip import check_file
         from ssense.targets.clip import check_weights as check_tower
@@ -265,15 +279,22 @@ class RecordingOptions(EngineOptions):
         if weights_file(encoder):
             build_encoder(encoder, dimensions=1)  # refuses another model's
         if self.recording is None:
-            source = synthetic_recording(self.synthetic, open_storage(self.storage))
+            made = synthetic_recording(self.synthetic, open_storage(self.storage))
+            source = RecordingSource(place=str(made))
         else:
-            source = locate(self.recording)
+            source = self._source(str(locate(self.recording)))
         specification, recipe = self.specification(), self.value("spectrogram")
-        named = source, self.subject, self.trial
         try:
-            return plan_recording(*named, specification, recipe, self.storage)
+            return plan_recording(source, specification, recipe, self.storage)
         except UserError as error:
-            if self.recording is None or is_local(source):
+            if self.recording is None or source.is_shared:
                 raise
             given = f"--recording {printable(self.recording, 150)}"  # as it was typed
-            raise UserError(str(error).replace(str(source), given, 1)) from error
+            raise UserError(str(error).replace(source.place, given, 1)) from error
+
+    def _source(self, place: str) -> RecordingSource:
+        from ssense.data.recordings.readers.source import RecordingSource
+
+        named = ("subject", "trial", "session", "task", "run", "sentences")
+        given = {name: getattr(self, name) or "" for name in named}
+        return RecordingSource(place=place, table=self.table, **given)

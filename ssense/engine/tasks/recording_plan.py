@@ -8,11 +8,10 @@ from upath import UPath
 
 from ssense.choices import SpectrogramName
 from ssense.cli.screen import console, say, step
-from ssense.data.recordings.brain_treebank import open_recording
+from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
 from ssense.engine.tasks.dataset_plan import plan_dataset
-from ssense.engine.tasks.feature_making import fetch_recording
 from ssense.engine.tasks.recording_data import RecordingData
 from ssense.errors import UserError, counted
 from ssense.files.digest import digest
@@ -47,9 +46,7 @@ SPECTROGRAMS: dict[SpectrogramName, AnyFeatureSpec] = {
 
 
 def plan_recording(
-    source: UPath,
-    subject: str,
-    trial: str,
+    source: RecordingSource,
     specification: SentenceSpec,
     spectrogram: SpectrogramName,
     storage: str,
@@ -57,9 +54,7 @@ def plan_recording(
     """Open a recording, choose its sentences, and say what was found.
 
     Args:
-        source: Folder of the recording, here or in an object store.
-        subject: Subject folder name.
-        trial: Which of the subject's recordings.
+        source: Where the recording is, here or in an object store, and which.
         specification: What every cell shares, the data among it.
         spectrogram: Name of the recipe of its features.
         storage: Path or URL of the storage.
@@ -68,10 +63,10 @@ def plan_recording(
         UserError: The recording can't be read, the storage can't be written to, or nothing is left
             to train on.
     """
-    with step(f"Reading {subject} {trial}"):
-        recording = open_recording(fetch_recording(source, subject, trial), subject, trial)
+    with step(f"Reading {source.name}"):
+        recording = source.open()
     rate_hz = specification.data.sampling_rate_hz(recording)
-    check_spectrogram(spectrogram, f"{subject} {trial}", rate_hz)
+    check_spectrogram(spectrogram, f"{recording.subject} {recording.trial}", rate_hz)
     plan = plan_dataset(
         recording,
         specification.data,
@@ -79,7 +74,7 @@ def plan_recording(
         specification.target,
         open_storage(storage),
         specification.split,
-        None if is_local(source) else source,
+        source,
     )
     for line in plan.report.lines(console.width):
         say(line)

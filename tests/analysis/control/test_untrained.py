@@ -26,8 +26,8 @@ from analysis.control.untrained import (
 )
 from analysis.control.untrained import TEXT as TEXT_CONTROL
 from ssense.data.dataset import Dataset
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording
-from ssense.data.recordings.segments import select_segments
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.shards import Manifest, shard_name, write_shard
 from ssense.data.splits import Split, seeded_split
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic

@@ -25,12 +25,9 @@ import h5py
 import numpy as np
 import pytest
 
-from ssense.data.recordings.brain_treebank import (
-    SegmentSpec,
-    open_recording,
-    read_segments,
-    select_segments,
-)
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.errors import UserError
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.data.recordings.brain_treebank import SegmentSpec
 from ssense.data.recordings.overlap import inside_shares, split_overlap
-from ssense.data.recordings.segments import kept_by_length
+from ssense.data.recordings.segments import SegmentSpec, kept_by_length
 from ssense.data.splits import seeded_split
 
 windows = st.lists(

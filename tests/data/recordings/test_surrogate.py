@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssense.data.recordings.brain_treebank import (
-    SegmentSpec,
-    open_recording,
-    read_segments,
-    select_segments,
-)
+from ssense.data.recordings.readers.brain_treebank import open_recording
 from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.recordings.surrogate import SURROGATES, NoiseRecording, ShiftedRecording
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 

@@ -16,13 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ssense.data.recordings.brain_treebank import (
-    Recording,
-    SegmentSpec,
-    open_recording,
-    read_segments,
-    select_segments,
-)
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic.quirks import odd_screenplay
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.data.synthetic.screenplay import FEATURE_COLUMNS, compose_screenplay

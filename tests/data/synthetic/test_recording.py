@@ -16,12 +16,9 @@ import h5py
 import numpy as np
 import pytest
 
-from ssense.data.recordings.brain_treebank import (
-    SegmentSpec,
-    open_recording,
-    read_segments,
-    select_segments,
-)
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic import recording as module
 from ssense.data.synthetic.grammar import compose_sentence
 from ssense.data.synthetic.movie_times import run_movie
@@ -102,7 +99,7 @@ def test_labels_carry_marks_and_the_auxiliary_channels_come_last(default):
 
 def test_the_title_says_that_it_is_synthetic(default):
     recording = open_recording(default)
-    assert (recording.title, recording.movie) == ("Synthetic", "synthetic")
+    assert recording.title == "Synthetic"
 
 
 def test_signals_are_multiples_of_the_converter_s_step(default):

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording, select_segments
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic.recording import SyntheticSpec, holds_synthetic, write_synthetic
 from ssense.data.synthetic.sentence_timings import COLUMNS, SentenceTimings, read_sentence_timings
 from ssense.errors import UserError

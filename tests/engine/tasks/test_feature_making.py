@@ -20,7 +20,9 @@ import pytest
 import torch
 from upath import UPath
 
-from ssense.data.recordings.brain_treebank import SegmentSpec, open_recording, read_segments
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.recordings.transcript import ACOUSTIC_SUMMARIES
 from ssense.data.shards import (
     FIGURE,

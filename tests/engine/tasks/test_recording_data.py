@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from ssense.data import shards
-from ssense.data.recordings.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_recording
 from ssense.data.recordings.segments import STRADDLES, SegmentSpec
 from ssense.data.repeats import TowerTexts
 from ssense.data.splits import near

@@ -6,17 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ssense.data.recordings.tables.column_names import group_column
 from ssense.data.recordings.tables.spoken_rows import SpokenRows
 from ssense.data.recordings.tables.table import NOT_AVAILABLE, Table
+from ssense.data.recordings.tables.table_spec import Grouping
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing
-
-Grouping = Literal["auto", "none", "column", "punctuation", "gaps"]
 
 LONGEST_PAUSE_S = 20.0  # between words of one number; beyond it the numbers begin anew
 _STEP_BACK_S = 1.0  # by which words may overlap before they count as out of order

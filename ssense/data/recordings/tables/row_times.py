@@ -10,7 +10,8 @@ import numpy as np
 
 from ssense.data.recordings.tables.column_names import TIMED, Columns
 from ssense.data.recordings.tables.table import Table, Unit
-from ssense.data.recordings.tables.time_unit import RawTimes, TimeUnit, seconds_per, time_unit
+from ssense.data.recordings.tables.table_spec import TimeUnit
+from ssense.data.recordings.tables.time_unit import RawTimes, seconds_per, time_unit
 from ssense.data.recordings.tables.times import Times, looks_like_times, read_times
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing

@@ -17,8 +17,8 @@ from ssense.data.recordings.tables.column_names import (
 )
 from ssense.data.recordings.tables.row_times import row_times
 from ssense.data.recordings.tables.table import NOT_AVAILABLE, RowKind, Table
+from ssense.data.recordings.tables.table_spec import TimeUnit
 from ssense.data.recordings.tables.tiers import chosen_tiers, rows_of_tier
-from ssense.data.recordings.tables.time_unit import TimeUnit
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing
 

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from ssense.data.recordings.tables.table import Unit
+from ssense.data.recordings.tables.table_spec import TimeUnit
 from ssense.errors import UserError
 
-TimeUnit = Literal["auto", "seconds", "milliseconds", "samples"]
 UNITS: tuple[Unit, ...] = ("seconds", "milliseconds", "samples")
 
 # Speech has about 15 characters per second, Chinese 5; shown sentences may stay for long.

@@ -12,8 +12,8 @@ import numpy as np
 from ssense.data.recordings.tables.table import Table
 from ssense.errors import UserError, printable
 
-NO_TIME = frozenset({"", "n/a", "na", "nan", "none", "null", "--undefined--"})
-"""What stands for an absent time, in lower case; the last is Praat's."""
+NO_TIME = frozenset({"", "n/a", "na", "nan", "none", "null", "undefined"})
+"""What stands for an absent time, in lower case; around the last Praat writes dashes."""
 _FARTHEST = 1e12  # in any unit; beyond it sums lose what a sample is
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WITH_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
@@ -58,7 +58,7 @@ def looks_like_times(cells: Iterable[Any]) -> bool:
     """Whether all cells that hold something are numbers or clock times, and there is one."""
     found = False
     for text in map(_text, cells):
-        if text.lower() not in NO_TIME:
+        if not _is_absent(text):
             if not is_time(text):
                 return False
             found = True
@@ -68,6 +68,10 @@ def looks_like_times(cells: Iterable[Any]) -> bool:
 def is_time(text: str) -> bool:
     """Whether a text is a number or a clock time."""
     return any(form.fullmatch(text) for form in (_NUMBER, _WITH_COMMA, _CLOCK))
+
+
+def _is_absent(text: str) -> bool:
+    return text.lower().strip("-") in NO_TIME
 
 
 def _text(cell: object) -> str:
@@ -91,7 +95,7 @@ def _decimal_commas(table: Table, cells: dict[str, list[str]]) -> bool:
         (name, row, text)
         for name, texts in cells.items()
         for row, text in enumerate(texts)
-        if ":" not in text and text.lower() not in NO_TIME
+        if ":" not in text and not _is_absent(text)
     ]
     with_comma = [each for each in numbers if "," in each[2]]
     if not with_comma:
@@ -124,7 +128,7 @@ def _times(table: Table, name: str, texts: list[str], commas: bool) -> Times:
     read = _seconds if clock else _number
     values = np.full(len(texts), np.nan)
     for row, text in enumerate(texts):
-        if text.lower() in NO_TIME:
+        if _is_absent(text):
             continue
         value = read(text.replace(",", ".") if commas or clock else text)
         if value is None:
@@ -134,7 +138,7 @@ def _times(table: Table, name: str, texts: list[str], commas: bool) -> Times:
 
 
 def _is_clock(texts: list[str]) -> bool:
-    first = next((text for text in texts if text.lower() not in NO_TIME), "")
+    first = next((text for text in texts if not _is_absent(text)), "")
     return ":" in first
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from ssense.errors import UserError, counted, one_line, printable
 from ssense.files.tables import listing
@@ -19,6 +21,8 @@ UNLABELLED_ALWAYS_TOLERATED = 1
 UNLABELLED_TOLERATED_FRACTION = 0.07
 
 _CHANNEL = re.compile(r"electrode_(0|[1-9][0-9]{0,8})")
+_RATE_NAME = re.compile(r"(fs|sr|s?_?rate|s?_?freq)(_?hz)?|.*sampl.*(rate|freq|hz|per).*", re.I)
+_TEXT_WIDTH = 40
 # Registered filters that people write recordings with (The HDF Group's list of filter plugins).
 _FILTERS = {
     305: "LZO", 307: "bzip2", 32000: "lzf", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle",
@@ -99,6 +103,51 @@ def channel_length(path: Path, n_labels: int, labels_path: Path) -> int:
         for channel in labelled:
             _check_filters(channel, path)
         return length
+
+
+def unlabelled(path: Path, n_labels: int) -> tuple[str, ...]:
+    """Names in the group `data` that no label stands for.
+
+    Raises:
+        UserError: The file can't be read.
+    """
+    labelled = {f"electrode_{number}" for number in range(n_labels)}
+    with open_signals(path) as file:
+        return tuple(name for name in file["data"] if name not in labelled)
+
+
+def stated_rates(path: Path) -> dict[str, tuple[float | str, ...]]:
+    """The attributes anywhere in the file that are named like a sampling rate, as they are.
+
+    Different values by name; as text where they are no numbers.
+
+    Raises:
+        UserError: The file can't be read.
+    """
+    found: dict[str, list[float | str]] = {}
+
+    def look(_: str, item: h5py.HLObject) -> None:
+        for name in filter(_RATE_NAME.fullmatch, item.attrs):
+            found.setdefault(name, []).append(_plain(item.attrs[name]))
+
+    with open_signals(path) as file:
+        look("/", file)
+        file.visititems(look)
+    return {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
+
+
+def _plain(value: object) -> float | str:
+    """An attribute's value: a finite number, or else its text, shortened."""
+    array = np.asarray(value)
+    single = array.item() if array.size == 1 else array.tolist()
+    try:
+        number = float(single)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    text = single.decode(errors="replace") if isinstance(single, bytes) else str(single)
+    return printable(text, _TEXT_WIDTH)
 
 
 def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssense.data.recordings.gzip_chunks import read_stretches
+from ssense.data.recordings.signals.gzip_chunks import read_stretches
 
 N = 1000
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssense.data.recordings.coordinates import read_coordinates
+from ssense.data.recordings.readers.coordinates import read_coordinates
 from ssense.errors import UserError
 from ssense.signal.contacts import Contact
 

@@ -1,11 +1,9 @@
-"""From a Brain Treebank recording to sentence segments, `[electrodes, samples]` in microvolts.
+"""The signals of segments, `[electrodes, samples]` in microvolts.
 
-    recording = open_recording(root, "sub_9", "trial000")
-    spec = SegmentSpec.paper()
-    segments = select_segments(recording, spec)
-    signals = read_segments(recording, segments, spec, rows=[0, 1, 2])
-
-What SSENSE leaves open is a field of `SegmentSpec`; its two class methods are two full readings.
+recording = open_recording(root, "sub_9", "trial000")
+spec = SegmentSpec.paper()
+segments = select_segments(recording, spec)
+signals = read_segments(recording, segments, spec, rows=[0, 1, 2])
 """
 
 from __future__ import annotations
@@ -14,20 +12,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ssense.data.recordings.recording import Recording, open_recording
-from ssense.data.recordings.segments import Segments, SegmentSpec, select_segments
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segments import Segments, SegmentSpec
 from ssense.signal.filtering import notch_filter
 from ssense.signal.referencing import referenced
-
-__all__ = [
-    "Recording",
-    "SegmentSpec",
-    "Segments",
-    "electrode_signals",
-    "open_recording",
-    "read_segments",
-    "select_segments",
-]
 
 
 def read_segments(

@@ -21,13 +21,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ssense.data.recordings.brain_treebank import (
-    SegmentSpec,
-    open_recording,
-    read_segments,
-    select_segments,
-)
+from ssense.data.recordings.readers.brain_treebank import open_recording
 from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.recordings.timeline import JUMP_S, timeline_of
 
 PLAIN = SegmentSpec(electrodes="all", reference="none", line_hz=None)

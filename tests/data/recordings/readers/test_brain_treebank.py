@@ -14,16 +14,18 @@ import h5py
 import numpy as np
 import pytest
 
-from ssense.data.recordings.brain_treebank import (
-    SegmentSpec,
-    open_recording,
-    read_segments,
-    select_segments,
-)
 from ssense.data.recordings.data_report import data_report
 from ssense.data.recordings.electrodes import montage
-from ssense.data.recordings.recording import Recording, of_recording
-from ssense.data.recordings.segments import WHY_NO_SEGMENT, kept_by_length, segment_spec
+from ssense.data.recordings.readers.brain_treebank import of_recording, open_recording
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import (
+    WHY_NO_SEGMENT,
+    SegmentSpec,
+    kept_by_length,
+    segment_spec,
+    select_segments,
+)
 from ssense.data.recordings.timeline import USUAL_RATES_HZ, Timeline, rate_tolerance_hz, timeline_of
 from ssense.errors import UserError
 from ssense.signal.contacts import clean_label
@@ -117,7 +119,7 @@ def root(tmp_path: Path) -> Path:
 def test_a_recording_lists_its_cleaned_neural_electrodes(root):
     recording = open_recording(root)
     assert recording.electrodes == ("F1a1", "F1a2", "F1a3", "F1a4")
-    assert (recording.title, recording.movie) == ("Made Up", "made-up")
+    assert recording.title == "Made Up"
     assert (recording.n_samples, recording.sampling_rate_hz) == (26 * RATE_HZ, 1024.0)
 
 
@@ -467,7 +469,7 @@ def check_context(recording: Recording, spec: SegmentSpec) -> set[str]:
 
 
 def antman() -> dict[str, np.ndarray]:
-    path = Path(__file__).parents[1] / "antman_sentence_timings.csv"
+    path = Path(__file__).parents[2] / "antman_sentence_timings.csv"
     table = np.genfromtxt(path, delimiter=",", names=True)
     return {n: table[n] for n in ("onset_s", "offset_s", "onset_sample", "offset_sample")}
 
@@ -878,7 +880,7 @@ def test_no_sentence_left_says_why(root):
     write_transcript(root, [[1.0, 6.0, "Long.", 1, 1], ["", "", "Untimed.", 2, 1]])
     refuse(
         lambda: select_segments(open_recording(root), PLAIN),
-        "none of the 2 sentences of sub_9 trial000 (made-up) is left",
+        "none of the 2 sentences of sub_9 trial000 (Made Up) is left",
         "1 no aligned word, 1 too long",
     )
 
@@ -1061,7 +1063,7 @@ def test_the_corrupted_list_is_read_whatever_its_spelling_and_names_of_nothing_a
     write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
     recording = open_recording(root)
     assert recording.corrupted == {"E\u03011", "\u00c92", "A3", "A4", "B\uff071"}
-    assert recording.unknown_corrupted == ("E18", "Z9")
+    assert recording.unknown_bad == ("E18", "Z9")
     spec = SegmentSpec(reference="none")
     segments = select_segments(recording, spec)
     text = " ".join(" ".join(data_report(recording, segments, spec).lines()).split())

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ssense.data.recordings.signal_file import channel_length, open_signals
+from ssense.data.recordings.signals.signal_file import channel_length, open_signals
 from ssense.errors import UserError
 
 N = 1000

@@ -11,15 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from ssense.data.recordings.brain_treebank import (
-    Recording,
-    SegmentSpec,
-    open_recording,
-    select_segments,
-)
 from ssense.data.recordings.data_report import data_report
-from ssense.data.recordings.recording import LONGEST_S
-from ssense.data.recordings.signal_quality import (
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.recording import LONGEST_S, Recording
+from ssense.data.recordings.segments import SegmentSpec, select_segments
+from ssense.data.recordings.signals.signal_quality import (
     DRIFT,
     IMPULSES,
     MAINS,

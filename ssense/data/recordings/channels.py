@@ -1,0 +1,114 @@
+"""Channels of a recording: what each records, where it lies, and how its samples are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ssense.data.coordinates import Place
+from ssense.signal.contacts import grids, not_neural, read_names, sheets
+
+NEURAL_KINDS = ("seeg", "ecog", "dbs", "eeg")
+"""Kinds of channels that record the brain, by MNE's names, in microvolts."""
+AUXILIARY_KIND = "misc"
+"""Kind of a channel that records no brain, where its source does not say what it records."""
+_SCALP = "eeg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """One channel of a recording.
+
+    Attributes:
+        name: Its name, without what label files add.
+        kind: What it records, by MNE's names: one of `NEURAL_KINDS`, or "misc", "ecg" and others.
+        unit: Unit that its source states; signals are given in microvolts whatever it is.
+        is_bad: Whether the source advises against it.
+        place: Coordinates, mm, in the space of the recording; None where they are not known.
+    """
+
+    name: str
+    kind: str = "seeg"
+    unit: str = "µV"
+    is_bad: bool = False
+    place: Place | None = None
+
+
+class Signals(Protocol):
+    """Samples of a recording's channels, read when they are asked for."""
+
+    def read(self, number: int, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Read stretches [start, stop) of one channel: float64 arrays [stop - start], microvolts.
+
+        Args:
+            number: Number of the channel in the recording's channels.
+            stretches: First sample of each, and the one after its last.
+
+        Raises:
+            UserError: The samples can't be read.
+        """
+
+    def moved(self, files: Mapping[str, Path]) -> Signals:
+        """The same signals with the recording's files elsewhere."""
+
+    def where(self, number: int) -> str:
+        """The channel's place in a message: its file, and its name there."""
+
+    @property
+    def name(self) -> str:
+        """The samples in a message: the name of their file."""
+
+    @property
+    def content(self) -> str:
+        """Hash of samples that lie in no file; empty where they do."""
+
+
+def neural_alone(channels: Sequence[Channel]) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
+    """Take channels for no electrodes that their names, or those beside them, say are none.
+
+    A name such as ECG or TRIG1 counts where the source calls every channel EEG, as EDF does.
+    Electrodes on the scalp do not count beside electrodes in or on the brain.
+
+    Args:
+        channels: The channels as their source describes them.
+
+    Returns:
+        The channels, and a sentence on each group that was taken for another kind.
+    """
+    electrodes = [each for each in channels if each.kind in NEURAL_KINDS]
+    named_otherwise = not_neural([each.name for each in electrodes])
+    inside = any(e.kind != _SCALP for e in electrodes if e.name not in named_otherwise)
+    scalp = [e.name for e in electrodes if inside and e.kind == _SCALP]
+    others = named_otherwise.union(scalp)
+    said = []
+    if scalp_left := [name for name in scalp if name not in named_otherwise]:
+        said.append(
+            f"{len(scalp_left)} on the scalp ({', '.join(scalp_left[:3])}"
+            f"{', …' if len(scalp_left) > 3 else ''}) are not used beside those in the brain"
+        )
+    found = tuple(
+        replace(each, kind=AUXILIARY_KIND)
+        if each.kind in NEURAL_KINDS and each.name in others
+        else each
+        for each in channels
+    )
+    return found, tuple(said)
+
+
+def grids_of(channels: Sequence[Channel]) -> frozenset[str]:
+    """Names of grids and strips among the shafts: those with more contacts than a depth electrode.
+
+    Or on a sheet by their coordinates, see `ssense.signal.contacts`.
+    """
+    names = [channel.name for channel in channels if channel.kind in NEURAL_KINDS]
+    contacts = read_names(names).contacts
+    places = {
+        contacts[channel.name]: np.array(channel.place)
+        for channel in channels
+        if channel.name in contacts and channel.place is not None
+    }
+    return grids(contacts.values()) | sheets(places)

@@ -1,0 +1,1 @@
+"""Readers of recordings: Brain Treebank, BIDS, files that MNE reads, and arrays."""

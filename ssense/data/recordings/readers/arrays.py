@@ -1,0 +1,149 @@
+"""Recordings that are kept as one folder: samples channel after channel, and all else as text.
+
+    FOLDER/recording.json
+    FOLDER/signals.npy
+
+It is what a recording in memory becomes, so that every machine can read it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssense.data.recordings.channels import Channel
+from ssense.data.recordings.recording import Recording, checked_rate
+from ssense.data.recordings.sentence_table import SpokenSentences
+from ssense.data.recordings.signals.array_signals import NpySignals, open_samples
+from ssense.errors import UserError
+from ssense.files.storage import write_folder
+from ssense.files.tables import read_json_as
+
+DESCRIPTION, SAMPLES = "recording.json", "signals.npy"
+_FORMAT = 1
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a folder holds a recording that was kept by `keep`."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def keep(recording: Recording, folder: Path) -> Recording:
+    """Write a recording, with its signals in single precision, to a new folder: all or nothing.
+
+    Args:
+        recording: Any recording.
+        folder: Folder to write; one that holds this very recording is left as it is.
+
+    Returns:
+        The recording as it is read from there.
+
+    Raises:
+        UserError: The folder holds something else or can't be written.
+    """
+    write_folder(
+        folder,
+        "recording",
+        partial(_write, recording),
+        partial(_holds, folder, recording.digest),
+    )
+    return open_kept(folder)
+
+
+def open_kept(folder: Path) -> Recording:
+    """Open a recording that `keep` wrote.
+
+    Raises:
+        UserError: A file is missing or malformed.
+    """
+    path = folder / DESCRIPTION
+    kept = read_json_as(path, dict)
+    try:
+        channels = [_channel(**each) for each in kept["channels"]]
+        said = kept["sentences"]
+        spoken = SpokenSentences(
+            text=tuple(said["text"]),
+            onset_s=np.array(said["onset_s"], dtype=float),
+            offset_s=np.array(said["offset_s"], dtype=float),
+            speaker=tuple(said["speaker"]),
+            extra={name: tuple(values) for name, values in said["extra"].items()},
+            understood=tuple(kept["understood"]),
+            doubts=tuple(kept["doubts"]),
+        )
+        about = {name: str(kept[name]) for name in ("subject", "trial", "title", "space")}
+        rate_hz = checked_rate(kept["sampling_rate_hz"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no recording that was kept here ({error}). Keep it again."
+        ) from error
+    samples = open_samples(folder / SAMPLES)
+    if len(samples) != len(channels):
+        raise UserError(
+            f"{folder / SAMPLES} has {len(samples)} channels, {path.name} {len(channels)}. Keep "
+            "the recording again."
+        )
+    return Recording.of_sentences(
+        spoken,
+        channels=channels,
+        n_samples=samples.shape[1],
+        sampling_rate_hz=rate_hz,
+        signals=NpySignals(folder / SAMPLES, tuple(each.name for each in channels)),
+        root=folder,
+        files={"signals": folder / SAMPLES, "description": path},
+        advice="Leave {name} out with `data.subset`, or keep the recording without it.",
+        **about,
+    )
+
+
+def _channel(
+    *, name: str, kind: str, unit: str, is_bad: bool, place: list[float] | None
+) -> Channel:
+    x, y, z = place or (0.0, 0.0, 0.0)
+    where = (float(x), float(y), float(z)) if place else None
+    return Channel(name=str(name), kind=kind, unit=unit, is_bad=is_bad, place=where)
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    return is_kept(folder) and read_json_as(folder / DESCRIPTION, dict).get("of") == digest
+
+
+def _write(recording: Recording, folder: Path) -> None:
+    transcript = recording.transcript
+    numbers = sorted(transcript.sentences)
+    description: dict[str, Any] = {
+        "format": _FORMAT,
+        "of": recording.digest,
+        "subject": recording.subject,
+        "trial": recording.trial,
+        "title": recording.title,
+        "space": recording.space,
+        "sampling_rate_hz": recording.sampling_rate_hz,
+        "channels": [asdict(each) for each in recording.channels],
+        "sentences": {
+            "text": [transcript.sentences[number] for number in numbers],
+            "onset_s": transcript.start_s.tolist(),
+            "offset_s": transcript.end_s.tolist(),
+            "speaker": [transcript.speaker.get(number, "") for number in numbers],
+            "extra": {
+                name: [_text(values.get(number)) for number in numbers]
+                for name, values in transcript.extra.items()
+            },
+        },
+        "understood": list(recording.understood),
+        "doubts": list(recording.doubts),
+    }
+    shape = len(recording.channels), recording.n_samples
+    samples = np.lib.format.open_memmap(folder / SAMPLES, "w+", np.float32, shape)
+    for number in range(len(recording.channels)):
+        (samples[number],) = recording.signals.read(number, [(0, recording.n_samples)])
+    samples.flush()
+    (folder / DESCRIPTION).write_text(json.dumps(description, ensure_ascii=False, indent=1))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,82 @@
+"""The reader of single files, of any format that MNE reads, with a table of sentences."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ssense.data.recordings.recording import Recording, checked_rate
+from ssense.data.recordings.sentence_table import read_sentence_table
+from ssense.data.recordings.signals.mne_signals import (
+    MneFileSignals,
+    channels_of,
+    open_raw,
+    space_of,
+)
+from ssense.data.recordings.tables.table_spec import TableSpec
+from ssense.errors import UserError, printable
+from ssense.files.tables import require_file
+from ssense.specification import identity
+
+
+def open_file(
+    path: Path,
+    sentences: Path,
+    table: TableSpec,
+    *,
+    subject: str = "",
+    trial: str = "",
+) -> Recording:
+    """Open a file by MNE, and read what was said from a table.
+
+    Args:
+        path: The file: EDF, BDF, BrainVision's header, FIF, EEGLAB's SET and others.
+        sentences: Table of sentences or words, with times in seconds from the file's start.
+        table: How the table is read.
+        subject: Whose recording it is; the name of the file's folder where empty.
+        trial: Which of this subject's; the name of the file where empty.
+
+    Raises:
+        UserError: One of them can't be read, or no channel records the brain.
+    """
+    require_file(sentences)
+    raw = open_raw(path)
+    rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
+    spoken = read_sentence_table(sentences, table, rate_hz, n_samples / rate_hz)
+    files = signal_files(path, [Path(name) for name in raw.filenames if name])
+    return Recording.of_sentences(
+        spoken,
+        channels=channels_of(raw),
+        n_samples=n_samples,
+        sampling_rate_hz=rate_hz,
+        signals=MneFileSignals(files, tuple(raw.ch_names)),
+        subject=subject or printable(path.resolve().parent.name) or "subject",
+        trial=trial or printable(path.stem),
+        title=printable(path.stem),
+        space=space_of(raw),
+        root=common_folder([path, sentences]),
+        files={**files, "sentences": sentences},
+        read_as=("table", identity(table)),
+        understood=(f"{path.name}: {n_samples:,} samples at {rate_hz:g} Hz, read by MNE",),
+        advice="Mark {name} as bad in the file, or name the others with `data.subset`.",
+    )
+
+
+def signal_files(path: Path, others: list[Path]) -> dict[str, Path]:
+    """Files that samples are in, by role: the one that MNE is given, and those it leads to."""
+    named = [other for other in others if other.resolve() != path.resolve()]
+    return {"signals": path} | {f"samples {i}": other for i, other in enumerate(named, 1)}
+
+
+def common_folder(paths: list[Path]) -> Path:
+    """The deepest folder that some files are in.
+
+    Raises:
+        UserError: They are on different disks.
+    """
+    try:
+        return Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    except ValueError as error:  # drives of Windows
+        raise UserError(f"{paths[0]} and {paths[1]} share no folder. Move one to the other.") from (
+            error
+        )

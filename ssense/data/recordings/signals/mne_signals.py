@@ -1,0 +1,225 @@
+"""Samples and channels of whatever MNE reads: EDF, BDF, BrainVision, FIF, EEGLAB and others.
+
+Such files hold their channels side by side, sample after sample. To read one channel would be to
+read all, so a copy, channel after channel, is kept in the user's cache as long as it is of use.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ssense.data.coordinates import Place
+from ssense.data.recordings.channels import Channel
+from ssense.data.recordings.signals.array_signals import open_samples, samples_digest
+from ssense.errors import UserError, one_line
+from ssense.files.digest import digest, file_digest
+from ssense.files.storage import cache_folder, partial_file
+from ssense.signal.contacts import clean_label
+
+if TYPE_CHECKING:
+    import mne
+
+_MICROVOLTS = 1e6  # in a volt, the unit in which MNE gives samples
+_MILLIMETRES = 1e3  # in a metre, in which it gives places
+_BLOCK_BYTES = 2**26
+
+
+@dataclass(frozen=True, eq=False)
+class RawSignals:
+    """Samples of a recording that MNE holds open.
+
+    Attributes:
+        raw: The recording.
+    """
+
+    raw: mne.io.BaseRaw
+    name: ClassVar[str] = "the recording of MNE"
+
+    def read(self, number: int, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Read stretches of one channel, see `Signals.read`."""
+        return [read_block(self.raw, [number], start, stop)[0] for start, stop in stretches]
+
+    def moved(self, files: Mapping[str, Path]) -> RawSignals:  # noqa: ARG002  (as it is open)
+        """The same: it is open."""
+        return self
+
+    def where(self, number: int) -> str:
+        """The channel's place in a message."""
+        return f"channel {self.raw.ch_names[number]}"
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of the samples."""
+        return samples_digest(block for _, block in blocks_of(self.raw))
+
+
+@dataclass(frozen=True)
+class MneFileSignals:
+    """Samples of a file that MNE reads.
+
+    Attributes:
+        files: The files that hold them, by role; MNE is given the one called "signals".
+        names: Names of the channels in the file, by which messages call them.
+    """
+
+    files: Mapping[str, Path]
+    names: tuple[str, ...]
+    content: ClassVar[str] = ""
+
+    @property
+    def name(self) -> str:
+        """The samples in a message: the name of their file."""
+        return self.path.name
+
+    @property
+    def path(self) -> Path:
+        """The file that MNE is given."""
+        return self.files["signals"]
+
+    @cached_property
+    def _samples(self) -> np.ndarray:
+        contents = {role: file_digest(path) for role, path in self.files.items()}
+        copy = cache_folder() / "signals" / f"{digest('channel by channel', contents)}.npy"
+        if not copy.exists():
+            write_by_channel(open_raw(self.path), copy)
+        return open_samples(copy)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the mapped copy: other machines have their own."""
+        return {"files": self.files, "names": self.names}
+
+    def read(self, number: int, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Read stretches of one channel, see `Signals.read`."""
+        samples = self._samples[number]
+        return [samples[start:stop].astype(np.float64) for start, stop in stretches]
+
+    def moved(self, files: Mapping[str, Path]) -> MneFileSignals:
+        """The same signals with the recording's files elsewhere."""
+        return replace(self, files={role: files[role] for role in self.files})
+
+    def where(self, number: int) -> str:
+        """The channel's place in a message."""
+        return f"{self.path}: channel {self.names[number]}"
+
+
+def open_raw(path: Path) -> mne.io.BaseRaw:
+    """Open a recording by MNE; samples are not read yet.
+
+    Raises:
+        UserError: MNE can't read it.
+    """
+    return quietly(path, lambda mne: mne.io.read_raw(path, preload=False, verbose="error"))
+
+
+def quietly(path: Path, read: Callable[[Any], Any]) -> Any:
+    """What MNE reads of a file, without the remarks of its readers.
+
+    Args:
+        path: The file or folder, for the message.
+        read: Function of the module mne that reads it.
+
+    Raises:
+        UserError: It can't be read.
+    """
+    import mne
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read(mne)
+    except UserError:
+        raise
+    except Exception as error:  # readers of thirty formats raise anything on damaged files
+        raise UserError(
+            f"MNE can't read {path}: {one_line(error)}. Give a file that mne.io.read_raw opens, "
+            "with the files that belong to it beside it."
+        ) from error
+
+
+def channels_of(raw: mne.io.BaseRaw) -> tuple[Channel, ...]:
+    """The channels of a recording that MNE holds, with kinds, bad ones, and places in mm."""
+    places = _places(raw)
+    return tuple(
+        Channel(
+            name=clean_label(name),
+            kind=kind,
+            is_bad=name in raw.info["bads"],
+            place=places.get(name),
+        )
+        for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True)
+    )
+
+
+def space_of(raw: mne.io.BaseRaw) -> str:
+    """The space of the places of a recording's channels, by MNE's name; empty without places."""
+    montage = raw.get_montage()
+    found = montage.get_positions() if montage is not None else {}
+    return str(found.get("coord_frame") or "")
+
+
+def read_block(raw: mne.io.BaseRaw, channels: Sequence[int], start: int, stop: int) -> np.ndarray:
+    """Samples [start, stop) of some channels, microvolts, float64 `[channels, stop - start]`.
+
+    Raises:
+        UserError: MNE can't read them.
+    """
+
+    def read(_: Any) -> np.ndarray:
+        block: np.ndarray = raw.get_data(picks=list(channels), start=start, stop=stop)
+        return block * _MICROVOLTS
+
+    found: np.ndarray = quietly(Path(str(raw.filenames[0] or "the recording")), read)
+    return found
+
+
+def _places(raw: mne.io.BaseRaw) -> dict[str, Place]:
+    montage = raw.get_montage()
+    found = montage.get_positions()["ch_pos"] if montage is not None else {}
+    places: dict[str, Place] = {}
+    for name, place in found.items():
+        if np.isfinite(place).all():
+            x, y, z = (_MILLIMETRES * np.asarray(place, dtype=float)).tolist()
+            places[name] = x, y, z
+    return places
+
+
+def blocks_of(raw: mne.io.BaseRaw) -> Iterator[tuple[int, np.ndarray]]:
+    """All samples block after block: the first sample of each, and float64 `[channels, samples]`.
+
+    Raises:
+        UserError: MNE can't read them.
+    """
+    channels, n_samples = range(len(raw.ch_names)), len(raw.times)
+    step = max(_BLOCK_BYTES // (8 * len(channels)), 1)
+    for start in range(0, n_samples, step):
+        yield start, read_block(raw, channels, start, min(start + step, n_samples))
+
+
+def write_by_channel(raw: mne.io.BaseRaw, path: Path) -> None:
+    """Write all samples to a `.npy` file, float32 microvolts `[channels, samples]`, or nothing.
+
+    Single precision holds 24 bits, as many as the finest converters give.
+
+    Raises:
+        UserError: MNE can't read them, or they can't be written.
+    """
+    shape = len(raw.ch_names), len(raw.times)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial_file(path) as partial:
+            samples = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+            for start, block in blocks_of(raw):
+                samples[:, start : start + block.shape[1]] = block
+            samples.flush()
+    except OSError as error:
+        raise UserError(
+            f"cannot write a copy of the signals to {path.parent}: {one_line(error)}. Make room "
+            f"for {4 * shape[0] * shape[1] / 1e9:.1f} GB there, or set XDG_CACHE_HOME."
+        ) from error
