@@ -281,7 +281,7 @@ def test_a_spoilt_recording_is_one_line_and_leaves_nothing(
         ("--recording nowhere://x", "--recording nowhere://x: folders are not fetched by nowhere:"),
         ("--recording http://127.0.0.1:9/x", "--recording http://127.0.0.1:9/x: folders are not"),
         ("--recording s3:///x", "--recording s3:///x names no bucket. Give it as s3://BUCKET/FOL"),
-        ("--recording s3:/lab/x", "--recording s3:/lab/x is neither a folder nor a file. Check its name."),
+        ("--recording s3:/lab/x", "--recording s3:/lab/x is neither a folder nor a file. Check"),
     ],
 )
 def test_a_flag_that_makes_no_sense_is_one_line_and_leaves_nothing(

@@ -66,6 +66,9 @@ class SegmentSpec:
         sampling_rate: Samples per second that context, filters and features assume. "measured"
             (default): the recording's own rate, by its triggers. "nominal_2048": 2048 Hz for every
             recording, as the published loaders assume; Ant-Man has 1024.
+        resample_hz: Samples per second that signals are resampled to before anything else, with a
+            filter that lets nothing alias; above 0 and at most the recording's own. None (default)
+            leaves them as they are. Not together with "nominal_2048".
         align: How times of the movie become samples, see `Timeline.sample_of`. "interpolate"
             (default): by a straight line between two triggers, none across a pause.
             "official_nearest_2048": from the nearest row at 2048 samples per second, which is the
@@ -114,6 +117,7 @@ class SegmentSpec:
     """
 
     sampling_rate: SamplingRate = "measured"
+    resample_hz: float | None = None
     align: Alignment = "interpolate"
     length_rule: LengthRule = "duration"
     max_duration_s: float = 4.0
@@ -136,7 +140,7 @@ class SegmentSpec:
             check_choice(name, getattr(self, name), choices)
         for name in ("max_duration_s", "notch_highest_hz", "notch_quality"):
             check_positive(name, getattr(self, name))
-        for name in ("window_s", "line_hz"):
+        for name in ("window_s", "line_hz", "resample_hz"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
         for name in ("max_samples", "pad_multiple"):
@@ -151,6 +155,11 @@ class SegmentSpec:
                     f"{name} must be at most {LONGEST_S:g} s, the longest recording, got "
                     f"{getattr(self, name)!r}."
                 )
+        if self.resample_hz is not None and self.sampling_rate != "measured":
+            raise ValueError(
+                f"resample_hz must be None with sampling_rate {self.sampling_rate}, got "
+                f"{self.resample_hz:g}. Resample by the measured rate."
+            )
         if not all(map(str.strip, self.subset.split(","))):
             raise ValueError(
                 f"subset must be {ALL} or names with a comma between them, got {self.subset!r}."

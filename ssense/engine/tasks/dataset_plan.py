@@ -19,6 +19,7 @@ from ssense.data.paired import PairedStimuli
 from ssense.data.recordings.data_report import DataReport, data_report
 from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.resampled import at_rate
 from ssense.data.recordings.segments import SegmentSpec, electrodes_of, select_segments
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, split_sentences
@@ -255,9 +256,10 @@ def plan_dataset(
     Raises:
         UserError: Too few sentences are left for a split, or a specification does not fit.
     """
+    at_its_rate = at_rate(recording, data.resample_hz)
     features = FeaturePlan(
-        recording=recording,
-        segments=select_segments(recording, data),
+        recording=at_its_rate,
+        segments=select_segments(at_its_rate, data),
         data=data,
         recipe=recipe,
         storage=storage,

@@ -86,7 +86,9 @@ class RecordingOptions(EngineOptions):
             *("recording", "subject", "trial", "session", "task", "run", "sentences", "table"),
             "split",
         ),
-        "features": ("preset", "electrodes", "reference", "line_hz", "spectrogram"),
+        "features": (
+            *("preset", "resample_hz", "electrodes", "reference", "line_hz", "spectrogram"),
+        ),
         "training": (
             "max_epochs",
             "batch_size",
@@ -120,6 +122,8 @@ class RecordingOptions(EngineOptions):
     """How that table is read."""
     preset: Literal["literal", "paper"] = "literal"
     """How sentences become segments: as the paper is worded, or as it was most likely run."""
+    resample_hz: float | None = None
+    """Samples per second that signals are resampled to [the recording's own]."""
     electrodes: Electrodes = "clean"
     """Contacts to use: clean, those that the list of corrupted contacts does not name; or all."""
     reference: Reference = "laplacian"
@@ -210,6 +214,7 @@ class RecordingOptions(EngineOptions):
         preset = SegmentSpec.paper() if self.preset == "paper" else SegmentSpec.literal()
         return dataclasses.replace(
             preset,
+            resample_hz=self.resample_hz,
             electrodes=self.electrodes,
             reference=self.reference,
             line_hz=float(self.line_hz),

@@ -9,6 +9,7 @@ from upath import UPath
 from ssense.choices import SpectrogramName
 from ssense.cli.screen import console, say, step
 from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.resampled import at_rate
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
 from ssense.engine.tasks.dataset_plan import plan_dataset
@@ -65,7 +66,9 @@ def plan_recording(
     """
     with step(f"Reading {source.name}"):
         recording = source.open()
-    rate_hz = specification.data.sampling_rate_hz(recording)
+    rate_hz = specification.data.sampling_rate_hz(
+        at_rate(recording, specification.data.resample_hz)
+    )
     check_spectrogram(spectrogram, f"{recording.subject} {recording.trial}", rate_hz)
     plan = plan_dataset(
         recording,

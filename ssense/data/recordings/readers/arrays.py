@@ -103,9 +103,11 @@ def open_kept(folder: Path) -> Recording:
 def _channel(
     *, name: str, kind: str, unit: str, is_bad: bool, place: list[float] | None
 ) -> Channel:
+    if not all(isinstance(each, str) for each in (name, kind, unit)):
+        raise TypeError(f"channel {name!r}")
     x, y, z = place or (0.0, 0.0, 0.0)
     where = (float(x), float(y), float(z)) if place else None
-    return Channel(name=str(name), kind=kind, unit=unit, is_bad=is_bad, place=where)
+    return Channel(name=name, kind=kind, unit=unit, is_bad=bool(is_bad), place=where)
 
 
 def _holds(folder: Path, digest: str) -> bool:

@@ -1,0 +1,73 @@
+"""What a place holds is found by looking, and what does not fit it is one line."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ssense.data.recordings.readers.arrays import keep
+from ssense.data.recordings.readers.source import RecordingSource
+from ssense.errors import UserError
+from ssense.files.plain_values import from_plain
+from ssense.specification import plain
+
+
+def test_each_format_is_known_when_it_is_seen(written, tmp_path):
+    treebank = RecordingSource(place=str(written.treebank)).open()
+    assert (treebank.subject, treebank.trial) == ("sub_9", "trial000")
+    assert RecordingSource(place=str(written.bids)).open().subject == "sub-9"
+    edf = RecordingSource(place=str(written.edf), sentences=str(written.sentences), subject="P1")
+    assert edf.open().subject == "P1"
+    kept = keep(treebank, tmp_path / "kept")
+    assert RecordingSource(place=str(tmp_path / "kept")).open().digest == kept.digest
+
+
+@pytest.mark.parametrize(
+    ("of", "given", "message"),
+    [
+        ("treebank", {"session": "1"}, "is no BIDS folder, and `session` is 1. Leave"),
+        ("treebank", {"sentences": "said.csv"}, "is no BIDS folder, and `sentences` is said.csv"),
+        ("treebank", {"subject": "sub_3"}, "no subject sub_3"),
+        ("bids", {"trial": "trial001"}, "is a BIDS folder, and `trial` is trial001"),
+        ("bids", {"task": "rest"}, "no task rest in .*Found: film"),
+        ("edf", {}, "says nothing of what was said. Give a table with `sentences`"),
+        ("edf", {"run": "1"}, "is one recording, and `run` is 1"),
+    ],
+)
+def test_what_does_not_fit_a_format_is_one_line(written, of, given, message):
+    with pytest.raises(UserError, match=message) as error:
+        RecordingSource(place=str(getattr(written, of)), **given).open()
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_folder_is_no_recording(tmp_path):
+    with pytest.raises(UserError, match="holds no Brain Treebank recording"):
+        RecordingSource(place=str(tmp_path)).open()
+
+
+def test_it_is_kept_as_plain_values():
+    source = RecordingSource(place="s3://lab/x", subject="01", sentences="said.csv")
+    assert from_plain(RecordingSource, plain(source)) == source
+
+
+@pytest.mark.usefixtures("s3")
+def test_from_a_bucket_only_what_belongs_to_it_is_fetched(written, monkeypatch, tmp_path):
+    """Of a BIDS folder with two subjects, and of a folder with several files."""
+    import s3fs
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = s3fs.S3FileSystem(anon=False)
+    shutil.copytree(written.bids, tmp_path / "two")
+    shutil.copytree(written.bids / "sub-9", tmp_path / "two/sub-8")
+    files.put(str(tmp_path / "two"), "lab/two", recursive=True)
+    files.put(str(written.edf), "lab/files/night.edf")
+    files.put(str(written.edf), "lab/files/other.edf")
+    files.put(str(written.sentences), "lab/files/said.tsv")
+    bids = RecordingSource(place="s3://lab/two", subject="9")
+    assert bids.open().digest == RecordingSource(place=str(written.bids)).open().digest
+    assert not list((tmp_path / "cache").rglob("sub-8*"))
+    edf = RecordingSource(place="s3://lab/files/night.edf", sentences="said.tsv", subject="P")
+    local = RecordingSource(place=str(written.edf), sentences=str(written.sentences), subject="P")
+    assert edf.open().transcript.sentences == local.open().transcript.sentences
+    assert not list((tmp_path / "cache").rglob("other.edf"))
