@@ -92,12 +92,12 @@ class Flag:
         """The flag as it is typed: "--max-epochs"; by its place: "RECORDING"."""
         if self.by_place:
             return self.name.upper()
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.name.rstrip('_').replace('_', '-')}"  # "as_", a word of Python's
 
     @property
     def variable(self) -> str:
         """The environment variable: "SSENSE_MAX_EPOCHS"."""
-        return PREFIX + self.name.upper().replace(".", "_")
+        return PREFIX + self.name.rstrip("_").upper().replace(".", "_")
 
     @property
     def purpose(self) -> str:

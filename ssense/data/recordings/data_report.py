@@ -108,6 +108,7 @@ class Rate:
         attributes: Attributes of the HDF5 file that are named like a rate; they are shown, but not
             used.
         contradictions: Contradictions between the sources of the rate, a sentence each.
+        resampled_hz: The rate that signals are resampled to, if they are.
         is_stated: Whether the file states the rate, by which its times are; nothing was measured.
     """
 
@@ -122,6 +123,7 @@ class Rate:
     attributes: Attributes
     contradictions: tuple[str, ...]
     is_stated: bool = False
+    resampled_hz: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -448,7 +450,8 @@ def _signal_doubts(
         yield f"kept, but with impulses of a single sample: {listing(shown, most=6)}"
 
 
-def _rate(recording: Recording, spec: SegmentSpec) -> Rate:
+def _rate(resampled: Recording, spec: SegmentSpec) -> Rate:
+    recording = resampled.as_recorded
     seconds, samples = rate_chunks(recording.timeline.runs)
     rates_hz = samples / seconds
     return Rate(
@@ -459,7 +462,8 @@ def _rate(recording: Recording, spec: SegmentSpec) -> Rate:
         highest_hz=float(rates_hz.max()),
         chunks=len(rates_hz),
         minutes=float(seconds.sum() / 60),
-        assumed_hz=float(spec.sampling_rate_hz(recording)),
+        assumed_hz=float(spec.sampling_rate_hz(resampled)),
+        resampled_hz=spec.resample_hz,
         attributes=recording.stated_rates,
         contradictions=tuple(_contradictions(recording, spec)),
         is_stated=recording.timeline.stated_hz is not None,
@@ -678,11 +682,12 @@ def _signals_details(signals: Signals) -> list[str]:
 
 
 def _rate_text(rate: Rate) -> str:
+    resampled = "" if rate.resampled_hz is None else f"; resampled to {rate.resampled_hz:g} Hz"
     if rate.is_stated:
-        return f"{rate.rate_hz:g} Hz, as the file states"
+        return f"{rate.rate_hz:g} Hz, as the file states{resampled}"
     return (
         f"{rate.rate_hz:g} Hz, by the triggers: median {rate.measured_hz:.2f} Hz over "
-        f"{counted(rate.chunks, 'chunk')}, {rate.minutes:.1f} min without a pause"
+        f"{counted(rate.chunks, 'chunk')}, {rate.minutes:.1f} min without a pause{resampled}"
     )
 
 

@@ -275,6 +275,11 @@ class Recording:
         """Samples per second, as the file states or measured from trigger timings."""
         return self.timeline.sampling_rate_hz()
 
+    @property
+    def as_recorded(self) -> Recording:
+        """The recording before it was resampled: itself."""
+        return self
+
     def moved(self, root: Path) -> Self:
         """The same recording with its files in another folder; they are not looked at."""
         files = {role: root / path.relative_to(self.root) for role, path in self.files.items()}

@@ -29,6 +29,11 @@ class ResampledRecording(Recording):
     original: Recording
     resampling: Resampling
 
+    @property
+    def as_recorded(self) -> Recording:
+        """The recording before it was resampled."""
+        return self.original
+
     @cached_property
     def digest(self) -> str:
         """Hash of the original: whoever resamples says so beside it."""
@@ -78,7 +83,7 @@ def at_rate(recording: Recording, resample_hz: float | None) -> Recording:
     Raises:
         UserError: The recording has fewer.
     """
-    original = recording.original if isinstance(recording, ResampledRecording) else recording
+    original = recording.as_recorded
     if resample_hz is None or resample_hz == original.sampling_rate_hz:
         return original
     try:

@@ -103,7 +103,8 @@ def holds_synthetic(
 ) -> bool:
     """Whether `root` already holds the recording of this very specification."""
     path = root / "subject_metadata" / f"{SUBJECT}_{TRIAL}_metadata.json"
-    return path.is_file() and read_json_as(path, dict) == _metadata(settled(spec, timings), timings)
+    made_by = synthetic_metadata(settled(spec, timings), timings)
+    return path.is_file() and read_json_as(path, dict) == made_by
 
 
 def settled(spec: SyntheticSpec, timings: SentenceTimings | None) -> SyntheticSpec:
@@ -186,7 +187,9 @@ def _write_files(root: Path, spec: SyntheticSpec, timings: SentenceTimings | Non
     labels = [channel.label for channel in channels if channel.kind != "unlabelled"]
     _write_json(root / "electrode_labels" / SUBJECT / "electrode_labels.json", labels)
     _write_json(root / "corrupted_elec.json", corrupted)
-    _write_json(root / "subject_metadata" / f"{stem}_metadata.json", _metadata(spec, timings))
+    _write_json(
+        root / "subject_metadata" / f"{stem}_metadata.json", synthetic_metadata(spec, timings)
+    )
     _write_csv(root / "subject_timings" / f"{stem}_timings.csv", triggers)
     _write_csv(root / "transcripts" / MOVIE / "features.csv", features)
     signals = _signals(spec, channels, movie, screenplay.tracked_words())
@@ -398,7 +401,15 @@ def _new_file(path: Path) -> Path:
     return path
 
 
-def _metadata(spec: SyntheticSpec, timings: SentenceTimings | None) -> dict[str, object]:
+def synthetic_metadata(
+    spec: SyntheticSpec, timings: SentenceTimings | None = None
+) -> dict[str, object]:
+    """What a recording says of itself: its whole specification.
+
+    Args:
+        spec: The specification, see `settled`.
+        timings: When its sentences come, if a real movie says.
+    """
     settings: dict[str, object] = {
         name: value
         for name, value in dataclasses.asdict(spec).items()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ssense.errors import UserError, counted
 
@@ -147,6 +147,10 @@ class SyntheticCommand(SyntheticSpec):
 
     out: Path
     """Folder to write, new."""
+    as_: Literal["brain-treebank", "bids", "edf"] = "brain-treebank"
+    """Format: brain-treebank, with the times of a movie, its triggers and pauses; bids, a folder
+    with BrainVision's files; or edf, one file and a table of sentences. The last two are timed in
+    seconds of the recording, and lack what was said around a pause."""
     timings: Path | None = None
     """A table of sentence timings (CSV: onset_s, offset_s, onset_sample, offset_sample, n_words)
     whose sentences and pauses to take over, instead of --sentences, --pauses and --lead-in-s [made

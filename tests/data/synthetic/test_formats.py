@@ -1,0 +1,66 @@
+"""One and the same made-up recording in every format that the command writes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ssense.data.recordings.interchange import SENTENCES
+from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.segment_signals import read_segments
+from ssense.data.recordings.segments import SegmentSpec, select_segments
+from ssense.data.synthetic.__main__ import main
+from ssense.data.synthetic.spec import SyntheticCommand
+from ssense.errors import UserError
+from ssense.signal.features import features
+from ssense.signal.superlets import SuperletSpec
+
+SIZE = {"sentences": 24, "electrodes": 5, "pauses": 0}
+
+
+def source_of(folder, as_):
+    if as_ != "edf":
+        return RecordingSource(place=str(folder))
+    (edf,) = folder.glob("*.edf")
+    return RecordingSource(place=str(edf), sentences=str(folder / SENTENCES))
+
+
+def test_datasets_are_the_same_from_all_of_them(tmp_path, capsys):
+    """Features are z-scored: 16 bits more or less change hundredths of a standard deviation."""
+    import torch
+
+    spec, recipe = SegmentSpec(), SuperletSpec.brainbert_defaults_50()
+    found = {}
+    for as_ in ("brain-treebank", "bids", "edf"):
+        main(SyntheticCommand(out=tmp_path / as_, as_=as_, **SIZE))
+        recording = source_of(tmp_path / as_, as_).open()
+        segments = select_segments(recording, spec)
+        signals = torch.from_numpy(read_segments(recording, segments, spec, range(4)))
+        lengths = (segments.stop - segments.start)[:4]
+        made = [
+            features(signals[:, place], recording.sampling_rate_hz, recipe, lengths)
+            for place in range(signals.shape[1])
+        ]
+        found[as_] = segments, torch.stack(made, 1)
+    expected, expected_features = found.pop("brain-treebank")
+    assert capsys.readouterr().out.count("written, 24 sentences") == 3
+    for segments, made in found.values():
+        assert segments.text == expected.text
+        assert segments.electrodes == expected.electrodes
+        np.testing.assert_array_equal(segments.start, expected.start)
+        np.testing.assert_array_equal(segments.stop, expected.stop)
+        torch.testing.assert_close(made, expected_features, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("as_", ["bids", "edf"])
+def test_what_is_there_already_stays(tmp_path, capsys, as_):
+    command = SyntheticCommand(out=tmp_path / "made", as_=as_, **SIZE)
+    main(command)
+    before = {path: path.stat() for path in (tmp_path / "made").rglob("*")}
+    main(command)
+    assert "was already there" in capsys.readouterr().out
+    assert {path: path.stat() for path in (tmp_path / "made").rglob("*")} == before
+    other = SyntheticCommand(out=tmp_path / "made", as_=as_, **SIZE | {"sentences": 30})
+    with pytest.raises(UserError, match="already exists and is not this"):
+        main(other)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
