@@ -70,7 +70,7 @@ def grouped(rows: SpokenRows, grouping: Grouping, group: str, gap_s: float) -> G
         return _by_column(
             rows, column, glued, f"{words} grouped by the column {printable(column)}."
         )
-    rows = rows.of(in_order(rows.onset_s, rows.table))
+    rows = rows.of(in_order(rows))
     if grouping == "punctuation":
         number = by_punctuation(rows.text, rows.speaker)
         return GroupedRows(rows, number, glued, f"{words} grouped by punctuation.")
@@ -134,24 +134,27 @@ def is_punctuated(words: Sequence[str]) -> bool:
     return sum(map(ends_sentence, words)) > _PUNCTUATED * len(words)
 
 
-def in_order(onset_s: np.ndarray, table: Table) -> np.ndarray:
+def in_order(rows: SpokenRows) -> np.ndarray:
     """Rows by onset [rows]; words without one stay behind the one before them.
 
     Raises:
-        UserError: A word starts more than a second before an earlier row, so that the rows are
-            not in order of time, or of two recordings.
+        UserError: A word starts over a second before an earlier one of the same speaker: rows are
+            not in order of time, or those of another recording follow.
     """
+    onset_s, table = rows.onset_s, rows.table
     known = np.where(np.isfinite(onset_s), onset_s, -np.inf)
-    latest = np.maximum.accumulate(known)
+    latest = np.empty_like(known)
+    _, code = np.unique(np.array(_known_speakers(rows.speaker)), return_inverse=True)
+    by_speaker = np.argsort(code, kind="stable")  # aligners write one speaker after the other
+    for own in np.split(by_speaker, np.flatnonzero(np.diff(code[by_speaker])) + 1):
+        latest[own] = np.maximum.accumulate(known[own])
     late = np.flatnonzero(np.isfinite(onset_s) & (onset_s < latest - _STEP_BACK_S))
     if len(late):
         row = int(late[0])
-        before = int(np.argmax(known[:row]))
         raise UserError(
-            f"{table.at(row)} starts at {onset_s[row]:.6g} s, {table.place} "
-            f"{table.numbers[before]} before it at {onset_s[before]:.6g} s: words must be in order "
-            "of time to be grouped. Sort the table by onset, or split it where another recording "
-            "begins."
+            f"{table.at(row)} starts at {onset_s[row]:.6g} s, one before it at {latest[row]:.6g} s: "
+            "words must be in order of time to be grouped. Sort the table by onset, or split it "
+            "where another recording begins."
         )
     return np.argsort(np.where(np.isfinite(onset_s), onset_s, latest), kind="stable")
 
@@ -246,6 +249,11 @@ def _last_known(before: str, now: str) -> str:
 
 
 def _changes(speaker: Sequence[str]) -> np.ndarray:
-    """Where another speaker begins, bool [words]; who is not known is who spoke before."""
-    known: list[str] = list(accumulate(speaker, _last_known))
+    """Where another speaker begins, bool [words]."""
+    known = _known_speakers(speaker)
     return np.array([False, *(before != now for before, now in pairwise(known))])
+
+
+def _known_speakers(speaker: Sequence[str]) -> list[str]:
+    """Speakers, of words without one who spoke before: WhisperX knows none without a time."""
+    return list(accumulate(speaker, _last_known))
