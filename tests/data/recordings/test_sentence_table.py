@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -117,8 +116,8 @@ def test_importing_it_imports_neither_pandas_nor_torch():
     assert done.stdout == "[]\n", done.stderr
 
 
-# Lines of the OpenNeuro-like examples of BIDS (bids-examples, PDDL 1.0): ieeg_visual, sub-01, and
-# ieeg_visual_multimodal, sub-som682, task-spatialpattern.
+# Lines of two data sets of bids-examples (PDDL 1.0): ieeg_visual, sub-01; ieeg_visual_multimodal,
+# sub-som682, task-spatialpattern.
 VISUAL = """onset\tduration\ttrial_type\tstim_file
 17.8533\t0.5\t5\tstim_129.png
 18.35564\t0.5\t8\tstim_211.png
@@ -443,9 +442,9 @@ def test_a_gap_is_measured_from_the_word_that_lasts_longest(read):
 
 
 def test_punctuation_parts_sentences_and_titles_do_not(read):
-    said = 'Dr. Who met J. R. Ewing. "Really so?" she said . Yes! ( Or no ) 3.5 is it…'.split()
+    said = 'Dr. Who met J. R. Ewing. "Really so?" she said . Yes! ( Or no ) 3.5 is it…'
     content = "onset\tend\tword\n" + "".join(
-        f"{i}\t{i + 0.4}\t{w}\n" for i, w in enumerate(said, 1)
+        f"{i}\t{i + 0.4}\t{word}\n" for i, word in enumerate(said.split(), 1)
     )
     assert read(content, grouping="punctuation").text == (
         "Dr. Who met J. R. Ewing.",
@@ -472,6 +471,28 @@ def test_a_column_groups_words_whatever_their_order(read):
     assert read(content.replace("sentence_idx", "trial"), group="trial").text == ("are you", "fine")
 
 
+def test_words_that_overlap_are_a_doubt(read):
+    content = words((1, 1.4, "how"), (1.38, 1.8, "are"), (1.6, 2.1, "you"))
+    assert read(content).doubts == ("1 word overlaps the one before it (first row 4).",)
+
+
+def test_segments_that_are_parts_of_sentences_are_a_doubt(read):
+    texts = ("How are", "you today?", "Fine.")
+    segments = [
+        {"start": i, "end": i + 0.9, "text": f" {text}", "words": [
+            {"word": f" {word}", "start": i + 0.4 * j, "end": i + 0.4 * j + 0.4}
+            for j, word in enumerate(text.split())
+        ]}
+        for i, text in enumerate(texts, 1)
+    ]  # fmt: skip
+    content = json.dumps({"segments": segments})
+    assert read(content).text == texts
+    (doubt,) = read(content).doubts
+    assert "1 of 3 segments do not end as sentences do: set `grouping`" in doubt
+    grouped = read(content, grouping="punctuation")
+    assert (grouped.text, grouped.doubts) == (("How are you today?", "Fine."), ())
+
+
 def test_another_speaker_begins_another_sentence(read):
     content = words(
         (1, 1.4, "how", "A"), (1.5, 2, "are", "A"), (2, 2.5, "fine", "B"), last="speaker"
@@ -492,7 +513,7 @@ def test_another_speaker_begins_another_sentence(read):
         (
             [(10, 10.4, "how"), (10.5, 11, "are"), (1, 1.5, "you")],
             {},
-            "row 4 starts at 1 s, one before it at 10.5 s: words must be in order of time",
+            "row 4 starts at 1 s, one before at 10.5 s: words must be in order of time",
         ),
     ],
 )
@@ -527,13 +548,34 @@ def test_a_column_that_is_not_there_is_refused(refusal):
         ("a,b\n\x1b[2J,1\n", "control character '\\x1b'"),
         ("WEBVTT\n\n00:01.000 --> 00:02.000\nHi", "holds subtitles"),
         ("<?xml version='1.0'?><ANNOTATION_DOCUMENT/>", "export it as tab-delimited text"),
-        ("subject,onset,end,text\n01,1,2.5,How are you\n02,1,2.5,How are you\n", "column subject has 01, 02. Split the table"),
-        ("participant_id,onset,end,text\nx,1,2.5,How are you\ny,1,2.5,How are you\n", "column participant_id has x, y"),
-        ("onset,end,text\n1,2.5,How are you\n5,4.5,How are you\n9,10,Fine thanks\n", "row 3 ends at 4.5 before it starts at 5 (negative duration)"),
-        ("onset,duration,text\n1,2.5,How are you\n5,-0.5,How are you\n9,1,Fine thanks\n", "row 3 ends at 4.5 before it starts at 5 (negative duration)"),
-        ("end,onset,text\n1,2.5,How are you\n5,6.5,How are you\n", "so do 2 of 2, as if onset and end were swapped"),
-        ("onset,duration,text\n1,0,How are you\n5,0,How are you\n", "every row ends when it starts. Set `offset` or `duration`"),
-        ("onset,duration,text\n1,n/a,How are you\n5,n/a,How are you\n", "no row with a text has both an onset and an end"),
+        (
+            "subject,onset,end,text\n01,1,2.5,How are you\n02,1,2.5,How are you\n",
+            "column subject has 01, 02. Split the table",
+        ),
+        (
+            "participant_id,onset,end,text\nx,1,2.5,How are you\ny,1,2.5,How are you\n",
+            "column participant_id has x, y",
+        ),
+        (
+            "onset,end,text\n1,2.5,How are you\n5,4.5,How are you\n9,10,Fine thanks\n",
+            "row 3 ends at 4.5 before it starts at 5 (negative duration)",
+        ),
+        (
+            "onset,duration,text\n1,2.5,How are you\n5,-0.5,How are you\n9,1,Fine thanks\n",
+            "row 3 ends at 4.5 before it starts at 5 (negative duration)",
+        ),
+        (
+            "end,onset,text\n1,2.5,How are you\n5,6.5,How are you\n",
+            "so do 2 of 2, as if onset and end were swapped",
+        ),
+        (
+            "onset,duration,text\n1,0,How are you\n5,0,How are you\n",
+            "every row ends when it starts. Set `offset` or `duration`",
+        ),
+        (
+            "onset,duration,text\n1,n/a,How are you\n5,n/a,How are you\n",
+            "no row with a text has both an onset and an end",
+        ),
         ("onset,duration,text\n1,1,How are you\n", "has no tiers, and `tier` is words"),
         ('{"a": 1, "b": 2}', 'is JSON without a list "segments" whose entries have "start"'),
         ('{"segments": [1]}', "segment 0 is 1, not an object"),
@@ -542,7 +584,7 @@ def test_a_column_that_is_not_there_is_refused(refusal):
         ("[" * 100_000, "is not valid JSON"),
         ('[{"onset": 1, "text": "How are you"}]', "no column known as end or duration"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_refused_in_one_line(content, message, refusal):
     tier = {"tier": "words"} if "tier" in message and "no tiers" in message else {}
     assert message in refusal(content, **tier)
@@ -563,12 +605,16 @@ def grid(*tiers: str) -> str:
     [
         (grid("A", "B"), "", "has several tiers: A, B. Set `tier` to one of them"),
         (grid("A", "B"), "C", "has no tier C. Found: A, B. Set `tier` to one of them"),
-        (grid("words").replace("IntervalTier", "TextTier").replace("1.000\n2.500", "1.000"), "", "no tier of intervals (its tiers of points: words)"),
+        (
+            grid("words").replace("IntervalTier", "TextTier").replace("1.000\n2.500", "1.000"),
+            "",
+            "no tier of intervals (its tiers of points: words)",
+        ),
         (grid("words")[:-20], "", "is a damaged TextGrid, or ends too early"),
         (grid("words").replace('"words"', "5"), "", "is a damaged TextGrid"),
         (grid(), "", "no tier of intervals (its tiers of points: none)"),
     ],
-)  # fmt: skip
+)
 def test_text_grids_without_the_tier_are_refused(content, tier, message, refusal):
     assert message in refusal(content, "a.TextGrid", tier=tier)
 
@@ -595,7 +641,8 @@ def test_what_looks_wrong_is_said_with_the_first_row(read):
     )
     assert read(content).doubts == (
         "1 sentence has no duration and is left out (row 6).",
-        "Sentences are not in order of time: row 3 begins at 1 s, the one before at 20 s. They were sorted.",
+        "Sentences are not in order of time: row 3 begins at 1 s, the one before at 20 s. They "
+        "were sorted.",
         "1 sentence overlaps one before it (row 4).",
         "1 sentence lasts over 30 s (row 5).",
     )

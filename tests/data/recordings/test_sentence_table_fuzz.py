@@ -175,8 +175,8 @@ def test_damaged_tables_are_refused_in_one_line_or_read(name, tmp_path):
             raise
     print(f"{name}: {ends.total()} cases, {dict(ends)}")
     assert ends.total() == CASES
-    assert ends["refused"] > CASES / 20
-    assert ends["read"] > CASES / 20
+    assert ends["refused"] > 0
+    assert ends["read"] > 0
 
 
 def test_there_are_a_thousand_cases_at_least():

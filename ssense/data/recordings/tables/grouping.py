@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -19,6 +19,8 @@ from ssense.files.tables import listing
 
 LONGEST_PAUSE_S = 20.0  # between words of one number; beyond it the numbers begin anew
 _STEP_BACK_S = 1.0  # by which words may overlap before they count as out of order
+_OVERLAP_S = 0.05  # by which a word may reach into the next; aligners round
+_OPEN_ENDED = 0.2  # of the segments, at least, look like parts of sentences
 _PUNCTUATED = 0.02  # of the words, at least, end a sentence where there is punctuation
 _END = re.compile(r"[.!?…。！？]+[\"'”’»)\]]*$")
 # What ends in a full stop and ends no sentence.
@@ -62,20 +64,52 @@ def grouped(rows: SpokenRows, grouping: Grouping, group: str, gap_s: float) -> G
         marks: Grouping = "punctuation" if is_punctuated(rows.text) else "gaps"
         grouping = "column" if column else marks if rows.rows_are == "words" else "none"
     if grouping == "none":
-        number = np.arange(len(rows.text))
-        return GroupedRows(rows, number, False, f"Each {rows.table.place} is a sentence.")
-    words = counted(len(rows.text), "word was", "words were")
-    glued = bring_blanks(rows.text)
-    if grouping == "column":
-        return _by_column(
-            rows, column, glued, f"{words} grouped by the column {printable(column)}."
-        )
+        return _as_they_are(rows)
+    is_column = grouping == "column"
+    found = _by_column(rows, column) if is_column else _by_time(rows, grouping, gap_s)
+    return replace(found, doubts=(*found.doubts, *_overlapping_words(found)))
+
+
+def _as_they_are(rows: SpokenRows) -> GroupedRows:
+    """Each row is a sentence; segments of Whisper often are parts of one, which is a doubt."""
+    number = np.arange(len(rows.text))
+    understood = f"Each {rows.table.place} is a sentence."
+    ends = sum(map(ends_sentence, rows.text))
+    open_ended = len(rows.text) - ends
+    if rows.table.place != "segment" or not ends or open_ended < _OPEN_ENDED * len(rows.text):
+        return GroupedRows(rows, number, False, understood)
+    doubt = (
+        f"{open_ended:,} of {len(rows.text):,} segments do not end as sentences do: set `grouping` "
+        'to "punctuation" to make sentences of their words.'
+    )
+    return GroupedRows(rows, number, False, understood, (doubt,))
+
+
+def _by_time(rows: SpokenRows, grouping: Grouping, gap_s: float) -> GroupedRows:
     rows = rows.of(in_order(rows))
     if grouping == "punctuation":
-        number = by_punctuation(rows.text, rows.speaker)
-        return GroupedRows(rows, number, glued, f"{words} grouped by punctuation.")
-    number = by_gaps(rows.onset_s, rows.offset_s, rows.speaker, gap_s)
-    return GroupedRows(rows, number, glued, f"{words} grouped by gaps over {gap_s:g} s.")
+        number, by = by_punctuation(rows.text, rows.speaker), "punctuation"
+    else:
+        number = by_gaps(rows.onset_s, rows.offset_s, rows.speaker, gap_s)
+        by = f"gaps over {gap_s:g} s"
+    return GroupedRows(rows, number, bring_blanks(rows.text), _words_by(len(rows.text), by))
+
+
+def _words_by(n: int, by: str) -> str:
+    return f"{counted(n, 'word was', 'words were')} grouped by {by}."
+
+
+def _overlapping_words(found: GroupedRows) -> list[str]:
+    """Doubts about words of a sentence that begin long before the one before them has ended."""
+    rows = found.rows
+    same = found.sentence[1:] == found.sentence[:-1]
+    overlaps = np.flatnonzero(same & (rows.onset_s[1:] < rows.offset_s[:-1] - _OVERLAP_S)) + 1
+    if not len(overlaps):
+        return []
+    said = counted(
+        len(overlaps), "word overlaps the one before it", "words overlap the ones before them"
+    )
+    return [f"{said} (first {rows.table.place} {rows.table.numbers[int(overlaps[0])]})."]
 
 
 def _column(rows: SpokenRows, grouping: Grouping, group: str) -> str:
@@ -92,7 +126,7 @@ def _column(rows: SpokenRows, grouping: Grouping, group: str) -> str:
     return found
 
 
-def _by_column(rows: SpokenRows, column: str, glued: bool, understood: str) -> GroupedRows:
+def _by_column(rows: SpokenRows, column: str) -> GroupedRows:
     number = by_column(rows.table.columns[column])
     order = _side_by_side(number, rows.onset_s)
     order = order[number[order] >= 0]
@@ -107,7 +141,8 @@ def _by_column(rows: SpokenRows, column: str, glued: bool, understood: str) -> G
     )
     rows, number = rows.of(order), number[order]
     refuse_numbers_that_recur(number, rows.onset_s, rows.offset_s, rows.table, column)
-    return GroupedRows(rows, number, glued, understood, doubts)
+    understood = _words_by(len(order), f"the column {printable(column)}")
+    return GroupedRows(rows, number, bring_blanks(rows.text), understood, doubts)
 
 
 def _side_by_side(number: np.ndarray, onset_s: np.ndarray) -> np.ndarray:
@@ -152,7 +187,7 @@ def in_order(rows: SpokenRows) -> np.ndarray:
     if len(late):
         row = int(late[0])
         raise UserError(
-            f"{table.at(row)} starts at {onset_s[row]:.6g} s, one before it at {latest[row]:.6g} s: "
+            f"{table.at(row)} starts at {onset_s[row]:.6g} s, one before at {latest[row]:.6g} s: "
             "words must be in order of time to be grouped. Sort the table by onset, or split it "
             "where another recording begins."
         )

@@ -127,8 +127,8 @@ def _refuse_unusable(table: Table, onset: np.ndarray, offset: np.ndarray, names:
         )
     if np.all(offset[known] == onset[known]):
         raise UserError(
-            f"{table.where}: every {table.place} ends when it starts. Set `offset` or `duration` to "
-            f"a column that says how long they last; found {listing(list(table.columns))}."
+            f"{table.where}: every {table.place} ends when it starts. Set `offset` or `duration` "
+            f"to a column that says how long they last; found {listing(list(table.columns))}."
         )
     backward = np.flatnonzero(known & (offset < onset))
     if not len(backward):
