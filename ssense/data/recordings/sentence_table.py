@@ -28,8 +28,9 @@ from ssense.data.recordings.tables.text_grid import is_text_grid, text_grid_tabl
 from ssense.data.recordings.tables.whisper import is_json, whisper_table
 from ssense.errors import UserError
 
+_SUBTITLES = "subtitles. Give the transcript as JSON or TSV"
 _OTHER_TEXTS = {
-    "WEBVTT": "subtitles. Give the transcript as JSON or TSV",
+    "WEBVTT": _SUBTITLES,
     "<?xml": "XML. In ELAN, export it as tab-delimited text",
     "<ANNOTATION": "XML. In ELAN, export it as tab-delimited text",
 }
@@ -109,9 +110,9 @@ def spoken_sentences(
 
 def _table(text: str, path: Path, spec: TableSpec) -> Table:
     where = str(path)
-    for beginning, kind in _OTHER_TEXTS.items():
-        if text.lstrip().startswith(beginning):
-            raise UserError(f"{where} holds {kind}.")
+    beginnings = (kind for begin, kind in _OTHER_TEXTS.items() if text.lstrip().startswith(begin))
+    if other := _SUBTITLES if "-->" in text[:200] else next(beginnings, ""):
+        raise UserError(f"{where} holds {other}.")
     if is_text_grid(text):
         return text_grid_table(text, where, spec.tier)
     if is_json(text):

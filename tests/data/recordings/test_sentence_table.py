@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -471,6 +472,19 @@ def test_a_column_groups_words_whatever_their_order(read):
     assert read(content.replace("sentence_idx", "trial"), group="trial").text == ("are you", "fine")
 
 
+def test_scripts_without_blanks_are_sentences_unless_the_column_says_words(read):
+    assert read("start,end,text\n1.5,2.5,你好吗\n2.6,4,我很好\n").text == ("你好吗", "我很好")
+    rows = ("1.5,1.7,你", "1.7,2.1,好 ", "2.1,2.3,。", "2.4,3,我们", "3,3.5,ok", "3.5,4,嗎")
+    assert read("\n".join(["start,end,word", *rows])).text == ("你好。", "我们 ok 嗎")
+
+
+def test_half_of_a_movies_gaps_between_sentences_are_over_the_default():
+    path = Path(__file__).parents[1] / "antman_sentence_timings.csv"
+    timings = pd.read_csv(path)
+    gap_s = timings["onset_s"].to_numpy()[1:] - timings["offset_s"].to_numpy()[:-1]
+    assert np.mean(gap_s > TableSpec().gap_s) == pytest.approx(0.5, abs=0.02)
+
+
 def test_words_that_overlap_are_a_doubt(read):
     content = words((1, 1.4, "how"), (1.38, 1.8, "are"), (1.6, 2.1, "you"))
     assert read(content).doubts == ("1 word overlaps the one before it (first row 4).",)
@@ -536,7 +550,12 @@ def test_a_column_that_is_not_there_is_refused(refusal):
     [
         ("", "is empty. Give a table"),
         (" \n\t\n", "is empty. Give a table"),
-        ("onset,end,text\n", "has no rows: nothing was said"),
+        ("onset,end,text\n", "has no rows (columns: onset, end, text): nothing was said"),
+        (
+            "A\t00:00:01:12\t00:00:02:03\tHi\n",
+            "has no rows (columns: A, 00:00:01:12, 00:00:02:03, Hi)",
+        ),
+        ("1\n00:00:01,000 --> 00:00:02,000\nHello, you\n", "holds subtitles"),
         ("onset,end,text\n1,2,n/a\n3,4,\n", "none of 2 rows has a text in column text"),
         ("onset,end,text\n1,2.5,How are you\n3,\n", "row 3 has 2 cells, the first row 3"),
         ("onset,end,text\n\n1,2.5,How, you\n", "row 3 has 4 cells, the first row 3"),
@@ -579,7 +598,7 @@ def test_a_column_that_is_not_there_is_refused(refusal):
         ("onset,duration,text\n1,1,How are you\n", "has no tiers, and `tier` is words"),
         ('{"a": 1, "b": 2}', 'is JSON without a list "segments" whose entries have "start"'),
         ('{"segments": [1]}', "segment 0 is 1, not an object"),
-        ('{"segments": []}', "has no segments: nothing was said"),
+        ('{"segments": []}', "has no segments (columns: nothing): nothing was said"),
         ('{"segments": [{"start": 1', "is not valid JSON"),
         ("[" * 100_000, "is not valid JSON"),
         ('[{"onset": 1, "text": "How are you"}]', "no column known as end or duration"),

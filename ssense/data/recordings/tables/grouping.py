@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ssense.data.recordings.tables.column_names import group_column
-from ssense.data.recordings.tables.spoken_rows import SpokenRows
+from ssense.data.recordings.tables.spoken_rows import SpokenRows, is_unspaced
 from ssense.data.recordings.tables.table import NOT_AVAILABLE, Table
 from ssense.data.recordings.tables.table_spec import Grouping
 from ssense.errors import UserError, counted, printable
@@ -25,7 +25,7 @@ _PUNCTUATED = 0.02  # of the words, at least, end a sentence where there is punc
 _END = re.compile(r"[.!?…。！？]+[\"'”’»)\]]*$")
 # What ends in a full stop and ends no sentence.
 _ABBREVIATION = re.compile(r"(?:[A-HJ-Z]|Mr|Mrs|Ms|Dr|Prof|St|vs|Hr|Fr|Sra?|Mme)\.$")
-_CLOSING = re.compile(r"[.,!?;:…%)\]。！？]+")
+_CLOSING = re.compile(r"[.,!?;:…%)\]。！？，、；：）」』]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,8 +269,10 @@ def joined(words: Sequence[str], glued: bool) -> str:
     if glued:
         return "".join(words)
     text = ""
-    for word in words:
-        text += word if not text or _CLOSING.fullmatch(word.strip()) else f" {word}"
+    for word in map(str.strip, words):
+        follows = not text or _CLOSING.fullmatch(word)
+        unspaced = is_unspaced(text[-1:]) and is_unspaced(word[:1])
+        text += word if follows or unspaced else f" {word}"
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,8 @@ from ssense.data.recordings.tables.tiers import chosen_tiers, rows_of_tier
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing
 
+# Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _SINGLE = 0.9  # of the rows, at least, are a single word each in a table of words
 
 
@@ -87,7 +90,11 @@ def spoken_rows(
             starts, rows are of several recordings, or none says anything.
     """
     if not len(table):
-        raise UserError(f"{table.where} has no {table.place}s: nothing was said. Check the run.")
+        names = listing(list(table.columns))
+        raise UserError(
+            f"{table.where} has no {table.place}s (columns: {names}): nothing was said. Check "
+            "that it is the right file."
+        )
     columns = find_columns(table, named, group)
     refuse_several_recordings(table, columns)
     table, of_tier, kind = _of_tier(table, columns, tier)
@@ -149,10 +156,19 @@ def _speaker(cell: Any) -> str:
     return "" if name.lower() in NOT_AVAILABLE else name
 
 
+def is_unspaced(text: str) -> bool:
+    """Whether a text has letters of a script that is written without blanks between words."""
+    return not text.isascii() and bool(_UNSPACED.search(text))
+
+
 def _rows_are(column: str, text: Sequence[str]) -> RowKind:
-    """Words if nearly all rows are single ones and the column is not called a sentence."""
+    """Words if nearly all rows are single ones and the column is not called a sentence.
+
+    Where no blanks part words, the name of the column alone can say so.
+    """
     single = float(np.mean([len(each.split(maxsplit=1)) == 1 for each in text]))
-    if names_sentences(column):
+    unspaced = sum(map(is_unspaced, text)) > len(text) / 2
+    if names_sentences(column) or (unspaced and not names_words(column)):
         return "sentences"
     return "words" if single >= (0.5 if names_words(column) else _SINGLE) else "sentences"
 
