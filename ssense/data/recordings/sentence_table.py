@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from ssense.data.recordings.tables.text_grid import is_text_grid, text_grid_tabl
 from ssense.data.recordings.tables.whisper import is_json, whisper_table
 from ssense.errors import UserError
 
+_ARROW = re.compile(r"\d --> \d")  # of subtitles
 _SUBTITLES = "subtitles. Give the transcript as JSON or TSV"
 _OTHER_TEXTS = {
     "WEBVTT": _SUBTITLES,
@@ -111,7 +113,7 @@ def spoken_sentences(
 def _table(text: str, path: Path, spec: TableSpec) -> Table:
     where = str(path)
     beginnings = (kind for begin, kind in _OTHER_TEXTS.items() if text.lstrip().startswith(begin))
-    if other := _SUBTITLES if "-->" in text[:200] else next(beginnings, ""):
+    if other := _SUBTITLES if _ARROW.search(text[:200]) else next(beginnings, ""):
         raise UserError(f"{where} holds {other}.")
     if is_text_grid(text):
         return text_grid_table(text, where, spec.tier)

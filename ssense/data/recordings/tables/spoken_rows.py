@@ -98,20 +98,10 @@ def spoken_rows(
     columns = find_columns(table, named, group)
     refuse_several_recordings(table, columns)
     table, of_tier, kind = _of_tier(table, columns, tier)
+    rows = _with_text(table, columns.text)
+    doubts = _left_out(table, len(table) - len(rows))
+    table, speaker = table.of(rows), [of_tier[row] for row in rows]
     text = [_text(cell) for cell in table.columns[columns.text]]
-    absent = NOT_AVAILABLE | table.pauses
-    rows = [row for row, each in enumerate(text) if each.strip().lower() not in absent]
-    if not rows:
-        raise UserError(
-            f"{table.where}: none of {counted(len(text), table.place)} has a text in column "
-            f"{printable(columns.text)}. Set `text` to the column that has."
-        )
-    doubts = []
-    if len(rows) < len(text) and not table.pauses:
-        left = counted(len(text) - len(rows), f"{table.place} has", f"{table.place}s have")
-        doubts = [f"{left} no text and {'is' if len(text) - len(rows) == 1 else 'are'} left out."]
-    table, text = table.of(rows), [text[row] for row in rows]
-    speaker = [of_tier[row] for row in rows]
     if columns.speaker:
         speaker = [_speaker(cell) for cell in table.columns[columns.speaker]]
     times = row_times(table, columns, text, unit, sampling_rate_hz, length_s)
@@ -126,6 +116,27 @@ def spoken_rows(
         (*table.understood, _columns_understood(columns), *times.understood),
         (*table.doubts, *doubts, *times.doubts),
     )
+
+
+def _with_text(table: Table, column: str) -> list[int]:
+    """Rows whose cell of a column says something, of which there must be one."""
+    absent = NOT_AVAILABLE | table.pauses
+    cells = table.columns[column]
+    rows = [row for row, cell in enumerate(cells) if _text(cell).strip().lower() not in absent]
+    if not rows:
+        raise UserError(
+            f"{table.where}: none of {counted(len(cells), table.place)} has a text in column "
+            f"{printable(column)}. Set `text` to the column that has."
+        )
+    return rows
+
+
+def _left_out(table: Table, n: int) -> list[str]:
+    """Doubts about rows that say nothing, unless the format has them for silence."""
+    if not n or table.pauses:
+        return []
+    rows = counted(n, f"{table.place} has", f"{table.place}s have")
+    return [f"{rows} no text and {'is' if n == 1 else 'are'} left out."]
 
 
 def _of_tier(table: Table, columns: Columns, tier: str) -> tuple[Table, list[str], RowKind]:
