@@ -129,11 +129,8 @@ def _table(text: str, path: Path, spec: TableSpec) -> Table:
 def _sentences(
     table: Table, spec: TableSpec, sampling_rate_hz: float | None, length_s: float | None
 ) -> SpokenSentences:
-    rows = spoken_rows(
-        table, spec.named, spec.group, spec.tier, spec.time_unit, sampling_rate_hz, length_s
-    )
-    words = grouped(rows, spec.grouping, spec.group, spec.gap_s)
-    return _assembled(words, length_s)
+    rows = spoken_rows(table, spec, sampling_rate_hz, length_s)
+    return _assembled(grouped(rows, spec), length_s)
 
 
 def _assembled(words: GroupedRows, length_s: float | None) -> SpokenSentences:

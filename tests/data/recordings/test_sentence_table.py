@@ -20,10 +20,10 @@ from spoken_tables import FORMATS, LENGTH_S, RATE_HZ, SENTENCES, Sentence, Word
 
 from ssense.data.recordings.sentence_table import (
     SpokenSentences,
-    TableSpec,
     read_sentence_table,
     spoken_sentences,
 )
+from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError
 
 

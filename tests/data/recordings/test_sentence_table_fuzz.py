@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from spoken_tables import FORMATS, LENGTH_S, RATE_HZ, SENTENCES
 
-from ssense.data.recordings.sentence_table import TableSpec, read_sentence_table
+from ssense.data.recordings.sentence_table import read_sentence_table
+from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError
 
 CASES = int(os.environ.get("FUZZ_CASES", "60"))  # of each of the 20 formats

@@ -13,7 +13,7 @@ import numpy as np
 from ssense.data.recordings.tables.column_names import group_column
 from ssense.data.recordings.tables.spoken_rows import SpokenRows, is_unspaced
 from ssense.data.recordings.tables.table import NOT_AVAILABLE, Table
-from ssense.data.recordings.tables.table_spec import Grouping
+from ssense.data.recordings.tables.table_spec import Grouping, TableSpec
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing
 
@@ -47,26 +47,24 @@ class GroupedRows:
     doubts: tuple[str, ...] = ()
 
 
-def grouped(rows: SpokenRows, grouping: Grouping, group: str, gap_s: float) -> GroupedRows:
+def grouped(rows: SpokenRows, spec: TableSpec) -> GroupedRows:
     """Group rows into sentences.
 
     Args:
         rows: Rows with texts.
-        grouping: What makes sentences of rows.
-        group: The column that tells sentences apart, if the user named one.
-        gap_s: Longest gap within a sentence in seconds, where gaps part sentences.
+        spec: What makes sentences of them.
 
     Raises:
         UserError: The column can't be told, its numbers recur, or words are not in order of time.
     """
-    column = _column(rows, grouping, group)
+    grouping, column = spec.grouping, _column(rows, spec.grouping, spec.group)
     if grouping == "auto":
         marks: Grouping = "punctuation" if is_punctuated(rows.text) else "gaps"
         grouping = "column" if column else marks if rows.rows_are == "words" else "none"
     if grouping == "none":
         return _as_they_are(rows)
     is_column = grouping == "column"
-    found = _by_column(rows, column) if is_column else _by_time(rows, grouping, gap_s)
+    found = _by_column(rows, column) if is_column else _by_time(rows, grouping, spec.gap_s)
     return replace(found, doubts=(*found.doubts, *_overlapping_words(found)))
 
 

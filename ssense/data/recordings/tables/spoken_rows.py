@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from ssense.data.recordings.tables.column_names import (
 )
 from ssense.data.recordings.tables.row_times import row_times
 from ssense.data.recordings.tables.table import NOT_AVAILABLE, RowKind, Table
-from ssense.data.recordings.tables.table_spec import TimeUnit
+from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.data.recordings.tables.tiers import chosen_tiers, rows_of_tier
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing
@@ -66,22 +66,13 @@ class SpokenRows:
 
 
 def spoken_rows(
-    table: Table,
-    named: Mapping[str, str],
-    group: str,
-    tier: str,
-    unit: TimeUnit,
-    sampling_rate_hz: float | None,
-    length_s: float | None,
+    table: Table, spec: TableSpec, sampling_rate_hz: float | None, length_s: float | None
 ) -> SpokenRows:
     """Read what a table says and when.
 
     Args:
         table: The table.
-        named: Names of columns by role that the user gave.
-        group: The column that tells sentences apart, if the user named one.
-        tier: The tier that the user named.
-        unit: The unit of times that the user set.
+        spec: How it is read; what makes sentences is not looked at.
         sampling_rate_hz: Sampling rate of the recording in Hz, if known.
         length_s: Length of the recording in seconds, if known.
 
@@ -95,16 +86,16 @@ def spoken_rows(
             f"{table.where} has no {table.place}s (columns: {names}): nothing was said. Check "
             "that it is the right file."
         )
-    columns = find_columns(table, named, group)
+    columns = find_columns(table, spec.named, spec.group)
     refuse_several_recordings(table, columns)
-    table, of_tier, kind = _of_tier(table, columns, tier)
+    table, of_tier, kind = _of_tier(table, columns, spec.tier)
     rows = _with_text(table, columns.text)
     doubts = _left_out(table, len(table) - len(rows))
     table, speaker = table.of(rows), [of_tier[row] for row in rows]
     text = [_text(cell) for cell in table.columns[columns.text]]
     if columns.speaker:
         speaker = [_speaker(cell) for cell in table.columns[columns.speaker]]
-    times = row_times(table, columns, text, unit, sampling_rate_hz, length_s)
+    times = row_times(table, columns, text, spec.time_unit, sampling_rate_hz, length_s)
     return SpokenRows(
         table,
         columns,
