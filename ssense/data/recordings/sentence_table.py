@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,8 +29,10 @@ from ssense.data.recordings.tables.text_grid import is_text_grid, text_grid_tabl
 from ssense.data.recordings.tables.whisper import is_json, whisper_table
 from ssense.errors import UserError
 
+_ARROW = re.compile(r"\d --> \d")  # of subtitles
+_SUBTITLES = "subtitles. Give the transcript as JSON or TSV"
 _OTHER_TEXTS = {
-    "WEBVTT": "subtitles. Give the transcript as JSON or TSV",
+    "WEBVTT": _SUBTITLES,
     "<?xml": "XML. In ELAN, export it as tab-delimited text",
     "<ANNOTATION": "XML. In ELAN, export it as tab-delimited text",
 }
@@ -109,9 +112,9 @@ def spoken_sentences(
 
 def _table(text: str, path: Path, spec: TableSpec) -> Table:
     where = str(path)
-    for beginning, kind in _OTHER_TEXTS.items():
-        if text.lstrip().startswith(beginning):
-            raise UserError(f"{where} holds {kind}.")
+    beginnings = (kind for begin, kind in _OTHER_TEXTS.items() if text.lstrip().startswith(begin))
+    if other := _SUBTITLES if _ARROW.search(text[:200]) else next(beginnings, ""):
+        raise UserError(f"{where} holds {other}.")
     if is_text_grid(text):
         return text_grid_table(text, where, spec.tier)
     if is_json(text):
@@ -126,11 +129,8 @@ def _table(text: str, path: Path, spec: TableSpec) -> Table:
 def _sentences(
     table: Table, spec: TableSpec, sampling_rate_hz: float | None, length_s: float | None
 ) -> SpokenSentences:
-    rows = spoken_rows(
-        table, spec.named, spec.group, spec.tier, spec.time_unit, sampling_rate_hz, length_s
-    )
-    words = grouped(rows, spec.grouping, spec.group, spec.gap_s)
-    return _assembled(words, length_s)
+    rows = spoken_rows(table, spec, sampling_rate_hz, length_s)
+    return _assembled(grouped(rows, spec), length_s)
 
 
 def _assembled(words: GroupedRows, length_s: float | None) -> SpokenSentences:

@@ -218,6 +218,7 @@ def _times_by_role(table: Table, names: Sequence[str]) -> dict[str, str] | None:
     (onset, x), (other, y) = values.items()
     if np.any(y < x):
         return {"onset": onset, "duration": other}
-    # Ends that were taken for durations would make most rows reach into the next.
+    # Ends that were taken for durations would make most rows reach into the next; and rows that
+    # all last longer than all that was before them cannot be many.
     overlapping = np.mean(x[:-1] + y[:-1] > x[1:]) if len(x) > 1 else 0.0
-    return {"onset": onset, "offset": other} if overlapping > 0.5 else None
+    return {"onset": onset, "offset": other} if overlapping > 0.5 or len(x) > 2 else None

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from ssense.data.recordings.tables.column_names import group_column
-from ssense.data.recordings.tables.spoken_rows import SpokenRows
+from ssense.data.recordings.tables.spoken_rows import SpokenRows, is_unspaced
 from ssense.data.recordings.tables.table import NOT_AVAILABLE, Table
-from ssense.data.recordings.tables.table_spec import Grouping
+from ssense.data.recordings.tables.table_spec import Grouping, TableSpec
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing
 
 LONGEST_PAUSE_S = 20.0  # between words of one number; beyond it the numbers begin anew
 _STEP_BACK_S = 1.0  # by which words may overlap before they count as out of order
+_OVERLAP_S = 0.05  # by which a word may reach into the next; aligners round
+_OPEN_ENDED = 0.2  # of the segments, at least, look like parts of sentences
 _PUNCTUATED = 0.02  # of the words, at least, end a sentence where there is punctuation
 _END = re.compile(r"[.!?…。！？]+[\"'”’»)\]]*$")
 # What ends in a full stop and ends no sentence.
 _ABBREVIATION = re.compile(r"(?:[A-HJ-Z]|Mr|Mrs|Ms|Dr|Prof|St|vs|Hr|Fr|Sra?|Mme)\.$")
-_CLOSING = re.compile(r"[.,!?;:…%)\]。！？]+")
+_CLOSING = re.compile(r"[.,!?;:…%)\]。！？，、；：）」』]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,37 +47,67 @@ class GroupedRows:
     doubts: tuple[str, ...] = ()
 
 
-def grouped(rows: SpokenRows, grouping: Grouping, group: str, gap_s: float) -> GroupedRows:
+def grouped(rows: SpokenRows, spec: TableSpec) -> GroupedRows:
     """Group rows into sentences.
 
     Args:
         rows: Rows with texts.
-        grouping: What makes sentences of rows.
-        group: The column that tells sentences apart, if the user named one.
-        gap_s: Longest gap within a sentence in seconds, where gaps part sentences.
+        spec: What makes sentences of them.
 
     Raises:
         UserError: The column can't be told, its numbers recur, or words are not in order of time.
     """
-    column = _column(rows, grouping, group)
+    grouping, column = spec.grouping, _column(rows, spec.grouping, spec.group)
     if grouping == "auto":
         marks: Grouping = "punctuation" if is_punctuated(rows.text) else "gaps"
         grouping = "column" if column else marks if rows.rows_are == "words" else "none"
     if grouping == "none":
-        number = np.arange(len(rows.text))
-        return GroupedRows(rows, number, False, f"Each {rows.table.place} is a sentence.")
-    words = counted(len(rows.text), "word was", "words were")
-    glued = bring_blanks(rows.text)
-    if grouping == "column":
-        return _by_column(
-            rows, column, glued, f"{words} grouped by the column {printable(column)}."
-        )
-    rows = rows.of(in_order(rows.onset_s, rows.table))
+        return _as_they_are(rows)
+    is_column = grouping == "column"
+    found = _by_column(rows, column) if is_column else _by_time(rows, grouping, spec.gap_s)
+    return replace(found, doubts=(*found.doubts, *_overlapping_words(found)))
+
+
+def _as_they_are(rows: SpokenRows) -> GroupedRows:
+    """Each row is a sentence; segments of Whisper often are parts of one, which is a doubt."""
+    number = np.arange(len(rows.text))
+    understood = f"Each {rows.table.place} is a sentence."
+    ends = sum(map(ends_sentence, rows.text))
+    open_ended = len(rows.text) - ends
+    if rows.table.place != "segment" or not ends or open_ended < _OPEN_ENDED * len(rows.text):
+        return GroupedRows(rows, number, False, understood)
+    doubt = (
+        f"{open_ended:,} of {len(rows.text):,} segments do not end as sentences do: set `grouping` "
+        'to "punctuation" to make sentences of their words.'
+    )
+    return GroupedRows(rows, number, False, understood, (doubt,))
+
+
+def _by_time(rows: SpokenRows, grouping: Grouping, gap_s: float) -> GroupedRows:
+    rows = rows.of(in_order(rows))
     if grouping == "punctuation":
-        number = by_punctuation(rows.text, rows.speaker)
-        return GroupedRows(rows, number, glued, f"{words} grouped by punctuation.")
-    number = by_gaps(rows.onset_s, rows.offset_s, rows.speaker, gap_s)
-    return GroupedRows(rows, number, glued, f"{words} grouped by gaps over {gap_s:g} s.")
+        number, by = by_punctuation(rows.text, rows.speaker), "punctuation"
+    else:
+        number = by_gaps(rows.onset_s, rows.offset_s, rows.speaker, gap_s)
+        by = f"gaps over {gap_s:g} s"
+    return GroupedRows(rows, number, bring_blanks(rows.text), _words_by(len(rows.text), by))
+
+
+def _words_by(n: int, by: str) -> str:
+    return f"{counted(n, 'word was', 'words were')} grouped by {by}."
+
+
+def _overlapping_words(found: GroupedRows) -> list[str]:
+    """Doubts about words of a sentence that begin long before the one before them has ended."""
+    rows = found.rows
+    same = found.sentence[1:] == found.sentence[:-1]
+    overlaps = np.flatnonzero(same & (rows.onset_s[1:] < rows.offset_s[:-1] - _OVERLAP_S)) + 1
+    if not len(overlaps):
+        return []
+    said = counted(
+        len(overlaps), "word overlaps the one before it", "words overlap the ones before them"
+    )
+    return [f"{said} (first {rows.table.place} {rows.table.numbers[int(overlaps[0])]})."]
 
 
 def _column(rows: SpokenRows, grouping: Grouping, group: str) -> str:
@@ -92,7 +124,7 @@ def _column(rows: SpokenRows, grouping: Grouping, group: str) -> str:
     return found
 
 
-def _by_column(rows: SpokenRows, column: str, glued: bool, understood: str) -> GroupedRows:
+def _by_column(rows: SpokenRows, column: str) -> GroupedRows:
     number = by_column(rows.table.columns[column])
     order = _side_by_side(number, rows.onset_s)
     order = order[number[order] >= 0]
@@ -107,7 +139,8 @@ def _by_column(rows: SpokenRows, column: str, glued: bool, understood: str) -> G
     )
     rows, number = rows.of(order), number[order]
     refuse_numbers_that_recur(number, rows.onset_s, rows.offset_s, rows.table, column)
-    return GroupedRows(rows, number, glued, understood, doubts)
+    understood = _words_by(len(order), f"the column {printable(column)}")
+    return GroupedRows(rows, number, bring_blanks(rows.text), understood, doubts)
 
 
 def _side_by_side(number: np.ndarray, onset_s: np.ndarray) -> np.ndarray:
@@ -134,24 +167,27 @@ def is_punctuated(words: Sequence[str]) -> bool:
     return sum(map(ends_sentence, words)) > _PUNCTUATED * len(words)
 
 
-def in_order(onset_s: np.ndarray, table: Table) -> np.ndarray:
+def in_order(rows: SpokenRows) -> np.ndarray:
     """Rows by onset [rows]; words without one stay behind the one before them.
 
     Raises:
-        UserError: A word starts more than a second before an earlier row, so that the rows are
-            not in order of time, or of two recordings.
+        UserError: A word starts over a second before an earlier one of the same speaker: rows are
+            not in order of time, or those of another recording follow.
     """
+    onset_s, table = rows.onset_s, rows.table
     known = np.where(np.isfinite(onset_s), onset_s, -np.inf)
-    latest = np.maximum.accumulate(known)
+    latest = np.empty_like(known)
+    _, code = np.unique(np.array(_known_speakers(rows.speaker)), return_inverse=True)
+    by_speaker = np.argsort(code, kind="stable")  # aligners write one speaker after the other
+    for own in np.split(by_speaker, np.flatnonzero(np.diff(code[by_speaker])) + 1):
+        latest[own] = np.maximum.accumulate(known[own])
     late = np.flatnonzero(np.isfinite(onset_s) & (onset_s < latest - _STEP_BACK_S))
     if len(late):
         row = int(late[0])
-        before = int(np.argmax(known[:row]))
         raise UserError(
-            f"{table.at(row)} starts at {onset_s[row]:.6g} s, {table.place} "
-            f"{table.numbers[before]} before it at {onset_s[before]:.6g} s: words must be in order "
-            "of time to be grouped. Sort the table by onset, or split it where another recording "
-            "begins."
+            f"{table.at(row)} starts at {onset_s[row]:.6g} s, one before at {latest[row]:.6g} s: "
+            "words must be in order of time to be grouped. Sort the table by onset, or split it "
+            "where another recording begins."
         )
     return np.argsort(np.where(np.isfinite(onset_s), onset_s, latest), kind="stable")
 
@@ -231,8 +267,10 @@ def joined(words: Sequence[str], glued: bool) -> str:
     if glued:
         return "".join(words)
     text = ""
-    for word in words:
-        text += word if not text or _CLOSING.fullmatch(word.strip()) else f" {word}"
+    for word in map(str.strip, words):
+        follows = not text or _CLOSING.fullmatch(word)
+        unspaced = is_unspaced(text[-1:]) and is_unspaced(word[:1])
+        text += word if follows or unspaced else f" {word}"
     return text
 
 
@@ -246,6 +284,11 @@ def _last_known(before: str, now: str) -> str:
 
 
 def _changes(speaker: Sequence[str]) -> np.ndarray:
-    """Where another speaker begins, bool [words]; who is not known is who spoke before."""
-    known: list[str] = list(accumulate(speaker, _last_known))
+    """Where another speaker begins, bool [words]."""
+    known = _known_speakers(speaker)
     return np.array([False, *(before != now for before, now in pairwise(known))])
+
+
+def _known_speakers(speaker: Sequence[str]) -> list[str]:
+    """Speakers, of words without one who spoke before: WhisperX knows none without a time."""
+    return list(accumulate(speaker, _last_known))

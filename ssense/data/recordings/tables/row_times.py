@@ -125,6 +125,11 @@ def _refuse_unusable(table: Table, onset: np.ndarray, offset: np.ndarray, names:
             f"{table.where}: no {table.place} with a text has both an onset and an end. Check the "
             f"columns {listing(names)}."
         )
+    if np.all(offset[known] == onset[known]):
+        raise UserError(
+            f"{table.where}: every {table.place} ends when it starts. Set `offset` or `duration` "
+            f"to a column that says how long they last; found {listing(list(table.columns))}."
+        )
     backward = np.flatnonzero(known & (offset < onset))
     if not len(backward):
         return
@@ -174,7 +179,7 @@ def _sample_column(
         rate = (sample[np.argmax(onset_s)] - sample[np.argmin(onset_s)]) / span_s
         if abs(rate / sampling_rate_hz - 1) > _RATE_TOLERANCE:
             return "", (
-                f"By the column {name} the sampling rate is {rate:.6g} Hz, by the recording "
+                f"By the column {name} the sampling rate is {rate:.4g} Hz, by the recording "
                 f"{sampling_rate_hz:.6g} Hz."
             )
     distance_s = float(np.median(np.abs(sample / sampling_rate_hz - onset_s)))

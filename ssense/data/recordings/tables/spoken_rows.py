@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +18,13 @@ from ssense.data.recordings.tables.column_names import (
 )
 from ssense.data.recordings.tables.row_times import row_times
 from ssense.data.recordings.tables.table import NOT_AVAILABLE, RowKind, Table
-from ssense.data.recordings.tables.table_spec import TimeUnit
+from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.data.recordings.tables.tiers import chosen_tiers, rows_of_tier
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing
 
+# Thai, Lao, Burmese, Khmer, kana, Chinese characters.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _SINGLE = 0.9  # of the rows, at least, are a single word each in a table of words
 
 
@@ -63,22 +66,13 @@ class SpokenRows:
 
 
 def spoken_rows(
-    table: Table,
-    named: Mapping[str, str],
-    group: str,
-    tier: str,
-    unit: TimeUnit,
-    sampling_rate_hz: float | None,
-    length_s: float | None,
+    table: Table, spec: TableSpec, sampling_rate_hz: float | None, length_s: float | None
 ) -> SpokenRows:
     """Read what a table says and when.
 
     Args:
         table: The table.
-        named: Names of columns by role that the user gave.
-        group: The column that tells sentences apart, if the user named one.
-        tier: The tier that the user named.
-        unit: The unit of times that the user set.
+        spec: How it is read; what makes sentences is not looked at.
         sampling_rate_hz: Sampling rate of the recording in Hz, if known.
         length_s: Length of the recording in seconds, if known.
 
@@ -87,27 +81,21 @@ def spoken_rows(
             starts, rows are of several recordings, or none says anything.
     """
     if not len(table):
-        raise UserError(f"{table.where} has no {table.place}s: nothing was said. Check the run.")
-    columns = find_columns(table, named, group)
-    refuse_several_recordings(table, columns)
-    table, of_tier, kind = _of_tier(table, columns, tier)
-    text = [_text(cell) for cell in table.columns[columns.text]]
-    absent = NOT_AVAILABLE | table.pauses
-    rows = [row for row, each in enumerate(text) if each.strip().lower() not in absent]
-    if not rows:
+        names = listing(list(table.columns))
         raise UserError(
-            f"{table.where}: none of {counted(len(text), table.place)} has a text in column "
-            f"{printable(columns.text)}. Set `text` to the column that has."
+            f"{table.where} has no {table.place}s (columns: {names}): nothing was said. Check "
+            "that it is the right file."
         )
-    doubts = []
-    if len(rows) < len(text) and not table.pauses:
-        left = counted(len(text) - len(rows), f"{table.place} has", f"{table.place}s have")
-        doubts = [f"{left} no text and {'is' if len(text) - len(rows) == 1 else 'are'} left out."]
-    table, text = table.of(rows), [text[row] for row in rows]
-    speaker = [of_tier[row] for row in rows]
+    columns = find_columns(table, spec.named, spec.group)
+    refuse_several_recordings(table, columns)
+    table, of_tier, kind = _of_tier(table, columns, spec.tier)
+    rows = _with_text(table, columns.text)
+    doubts = _left_out(table, len(table) - len(rows))
+    table, speaker = table.of(rows), [of_tier[row] for row in rows]
+    text = [_text(cell) for cell in table.columns[columns.text]]
     if columns.speaker:
         speaker = [_speaker(cell) for cell in table.columns[columns.speaker]]
-    times = row_times(table, columns, text, unit, sampling_rate_hz, length_s)
+    times = row_times(table, columns, text, spec.time_unit, sampling_rate_hz, length_s)
     return SpokenRows(
         table,
         columns,
@@ -119,6 +107,27 @@ def spoken_rows(
         (*table.understood, _columns_understood(columns), *times.understood),
         (*table.doubts, *doubts, *times.doubts),
     )
+
+
+def _with_text(table: Table, column: str) -> list[int]:
+    """Rows whose cell of a column says something, of which there must be one."""
+    absent = NOT_AVAILABLE | table.pauses
+    cells = table.columns[column]
+    rows = [row for row, cell in enumerate(cells) if _text(cell).strip().lower() not in absent]
+    if not rows:
+        raise UserError(
+            f"{table.where}: none of {counted(len(cells), table.place)} has a text in column "
+            f"{printable(column)}. Set `text` to the column that has."
+        )
+    return rows
+
+
+def _left_out(table: Table, n: int) -> list[str]:
+    """Doubts about rows that say nothing, unless the format has them for silence."""
+    if not n or table.pauses:
+        return []
+    rows = counted(n, f"{table.place} has", f"{table.place}s have")
+    return [f"{rows} no text and {'is' if n == 1 else 'are'} left out."]
 
 
 def _of_tier(table: Table, columns: Columns, tier: str) -> tuple[Table, list[str], RowKind]:
@@ -149,10 +158,19 @@ def _speaker(cell: Any) -> str:
     return "" if name.lower() in NOT_AVAILABLE else name
 
 
+def is_unspaced(text: str) -> bool:
+    """Whether a text has letters of a script that is written without blanks between words."""
+    return not text.isascii() and bool(_UNSPACED.search(text))
+
+
 def _rows_are(column: str, text: Sequence[str]) -> RowKind:
-    """Words if nearly all rows are single ones and the column is not called a sentence."""
+    """Words if nearly all rows are single ones and the column is not called a sentence.
+
+    Where no blanks part words, the name of the column alone can say so.
+    """
     single = float(np.mean([len(each.split(maxsplit=1)) == 1 for each in text]))
-    if names_sentences(column):
+    unspaced = sum(map(is_unspaced, text)) > len(text) / 2
+    if names_sentences(column) or (unspaced and not names_words(column)):
         return "sentences"
     return "words" if single >= (0.5 if names_words(column) else _SINGLE) else "sentences"
 

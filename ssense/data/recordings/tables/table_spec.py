@@ -27,8 +27,9 @@ class TableSpec:
             are sentences; if they are words "column" where one numbers sentences, else
             "punctuation" where there is some, else "gaps".
         group: Name of the column that numbers or names the sentence of each word [found likewise].
-        gap_s: Longest gap between two words of a sentence in seconds, for "gaps". Pauses within a
-            sentence are mostly shorter than 0.7 s, those between sentences mostly longer.
+        gap_s: Longest gap between two words of a sentence in seconds, for "gaps". Most pauses
+            within a sentence are shorter than 0.7 s, but so are half of those between sentences in
+            a movie: gaps are for want of punctuation.
         time_unit: Unit of the times: "seconds", "milliseconds" or "samples"; "auto"
             takes the one that nothing excludes, and refuses where several are left.
         tier: Name of the tier of a TextGrid or of an export of ELAN; "all" takes each as what one
