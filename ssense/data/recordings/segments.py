@@ -66,9 +66,9 @@ class SegmentSpec:
         sampling_rate: Samples per second that context, filters and features assume. "measured"
             (default): the recording's own rate, by its triggers. "nominal_2048": 2048 Hz for every
             recording, as the published loaders assume; Ant-Man has 1024.
-        resample_hz: Samples per second that signals are resampled to before anything else, with a
-            filter that lets nothing alias; above 0 and at most the recording's own. None (default)
-            leaves them as they are. Not together with "nominal_2048".
+        resample_hz: Rate in Hz that signals are resampled to before anything else, with a filter
+            that lets nothing alias; above 0 and at most the recording's own. None (default) leaves
+            them as they are. Not together with "nominal_2048".
         align: How times of the movie become samples, see `Timeline.sample_of`. "interpolate"
             (default): by a straight line between two triggers, none across a pause.
             "official_nearest_2048": from the nearest row at 2048 samples per second, which is the

@@ -52,14 +52,19 @@ def test_datasets_are_the_same_from_all_of_them(tmp_path, capsys):
         torch.testing.assert_close(made, expected_features, atol=0.03, rtol=0)
 
 
+def files(folder):
+    found = {path: path.stat() for path in folder.rglob("*")}
+    return {path: (each.st_ino, each.st_mtime_ns) for path, each in found.items()}
+
+
 @pytest.mark.parametrize("as_", ["bids", "edf"])
 def test_what_is_there_already_stays(tmp_path, capsys, as_):
     command = SyntheticCommand(out=tmp_path / "made", as_=as_, **SIZE)
     main(command)
-    before = {path: path.stat() for path in (tmp_path / "made").rglob("*")}
+    before = files(tmp_path / "made")
     main(command)
     assert "was already there" in capsys.readouterr().out
-    assert {path: path.stat() for path in (tmp_path / "made").rglob("*")} == before
+    assert files(tmp_path / "made") == before
     other = SyntheticCommand(out=tmp_path / "made", as_=as_, **SIZE | {"sentences": 30})
     with pytest.raises(UserError, match="already exists and is not this"):
         main(other)
