@@ -34,8 +34,7 @@ from ssense.model.encoders.encoder import NO_COORDINATES
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.specification import configured
-from ssense.targets.clip import check_weights
-from ssense.targets.text import embedding_code, embedding_file, text_dimensions
+from ssense.targets.sentence_embeddings import embedding_code, embedding_file
 from ssense.training.sentences import SentenceSpec
 
 
@@ -117,8 +116,7 @@ class RecordingData:
         for choice, changes in found.items():
             spec = configured(specification, changes)
             if spec.target != specification.target:
-                check_weights(spec.target.model, spec.target.weights, "text")
-            text_dimensions(spec.target)  # refuses a layer that is not there
+                _check_target(spec, changes)
             whole[choice] = Choice(changes, self._planned(spec, changes))
         _check_distinct([*whole.values()])
         paired = self._paired([each.plan.features for each in whole.values()])
@@ -192,7 +190,7 @@ class RecordingData:
         Raises:
             UserError: A seed leaves too few; or parts of a split that keeps them apart in time meet
                 in the longer segments of a choice; or those of a split that keeps repeats together
-                have sentences that a choice's tower can't tell apart.
+                have sentences that a choice's target can't tell apart.
         """
         seeds = tuple(seeds)
         self.own.check_splits(kind, seeds)
@@ -234,7 +232,7 @@ class RecordingData:
         check_room([self._plans[digest] for digest in wanted], self.storage, memory)
 
     def warm(self, specification: SentenceSpec, families: Iterable[Family] = ()) -> None:
-        """Get the initial weights of all encoders, and embed the sentences by every tower.
+        """Get the initial weights of all encoders, and embed the sentences by every target.
 
         Raises:
             UserError: Weights can't be loaded or don't fit.
@@ -246,10 +244,10 @@ class RecordingData:
         for weights in sorted(starts - {"random"}):
             build_encoder(weights, dimensions=1)  # of a head that is thrown away
         for plan in {(plan.target, plan.stimuli): plan for plan in self._plans.values()}.values():
-            target = plan.target
-            with step(f"Text embeddings: {target.model}, {target.weights} weights"):
+            with step(f"Text embeddings: {plan.target.name}"):
                 plan.embed()
-            kept = embedding_file(plan.stimuli, target, self.storage / "text")
+            named = plan.stimuli, plan.target, self.storage / "text", plan.numbers
+            kept = embedding_file(*named)
             say_other_code({kept: tensor_code(kept)}, embedding_code())
 
     def is_made(self, wanted: Collection[str]) -> bool:
@@ -324,6 +322,18 @@ def _changes(specification: SentenceSpec, families: Iterable[Family]) -> dict[st
     return found
 
 
+def _check_target(spec: SentenceSpec, changes: Configuration) -> None:
+    """Refuse a target that can't embed, by the levels that ask for it.
+
+    Raises:
+        UserError: It can't embed, see `TargetSpec.check`.
+    """
+    try:
+        spec.target.check()
+    except UserError as error:
+        raise UserError(f"{printable(describe(changes), 150)}: {error}") from error
+
+
 def _check_encoders(
     specification: SentenceSpec, families: Iterable[Family], plans: Collection[DatasetPlan]
 ) -> None:
@@ -342,7 +352,7 @@ def _check_encoders(
                     where = f"family {printable(family.name)} on {plan.features.where}"
                     raise UserError(f"{where}: {NO_COORDINATES}")
     if isinstance(specification.encoder, OwnSpec):
-        for plan in {(plan.shape, text_dimensions(plan.target)): plan for plan in plans}.values():
+        for plan in {(plan.shape, plan.target.dimensions()): plan for plan in plans}.values():
             specification.encoder.build(plan.examples(2, torch.device("cpu")), "float32")
 
 
@@ -361,20 +371,21 @@ def _check_distinct(choices: list[Choice]) -> None:
 
 
 def _check_towers(choices: Iterable[Choice], seeds: Iterable[int]) -> None:
-    """Refuse a tower to which sentences of different parts are one.
+    """Refuse a target to which sentences of different parts are one.
 
-    Parts keep those together that the tower of the specification can't tell apart.
+    Parts keep those together that the target of the specification can't tell apart.
     """
-    of_models = {choice.plan.target.model: choice.plan for choice in choices}
-    for model, plan in of_models.items():
+    readers = {c.plan.target.tokeniser or c.plan.target: c.plan for c in choices}
+    for plan in readers.values():
         groups = repeat_groups(plan.stimuli, plan.tower)
         for seed in seeds:
             split = plan.split("grouped", seed)
             parts = [{*groups[rows].tolist()} for rows in vars(split).values()]
             if sum(map(len, parts)) > len(set().union(*parts)):
                 raise UserError(
-                    f"{printable(model)} can't tell sentences apart that a grouped split puts into "
-                    f"different parts at seed {seed}. Leave this tower out, or sweep it alone."
+                    f"{printable(plan.target.name)} can't tell sentences apart that a grouped "
+                    f"split puts into different parts at seed {seed}. Leave this target out, or "
+                    "sweep it alone."
                 )
 
 
