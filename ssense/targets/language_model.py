@@ -19,6 +19,7 @@ from torch import Tensor
 from ssense.choices import Pooling
 from ssense.errors import UserError, one_line, printable
 from ssense.targets.model_folder import (
+    LIBRARIES,
     known_folder,
     missing_library,
     model_folder,
@@ -203,9 +204,9 @@ def refusing(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except ImportError as error:
-        raise missing_library(error) from error
     except Exception as error:
+        if isinstance(error, ImportError) and error.name in LIBRARIES:
+            raise missing_library(error) from error
         reason = printable(one_line(error), _REASON_CHARACTERS)
         raise UserError(
             f"{what} can't be read as a model of sentences ({type(error).__name__}: {reason}). "

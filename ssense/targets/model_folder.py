@@ -18,6 +18,8 @@ from ssense.files.digest import folder_digest
 _OF_A_MODEL = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
 _NOT_OF_A_MODEL = ("onnx/*", "openvino/*")
 _PROSE = (".md",)
+LIBRARIES = ("transformers", "sentence_transformers")
+"""Modules of the libraries that the extra `text` installs."""
 _REASON_CHARACTERS = 100
 
 

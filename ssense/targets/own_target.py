@@ -138,7 +138,7 @@ def _dimensions(source: str, content: str) -> int:
     return int(first.shape[1])
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _embedded(source: str, content: str, sentences: tuple[str, ...]) -> Tensor:
     """Unit embeddings `[N, D]`; a plan asks which are the same, and the sweep for all again."""
     made = _made(source, content)

@@ -31,6 +31,7 @@ _INDEX = "__index_level_"  # columns that pandas writes for the numbers of its r
 _LISTED = 6  # names in a message
 _REASON_CHARACTERS = 150
 _DIGITS = re.compile(r"\d+")
+_LAST_DIGITS = re.compile(r"\d+$")
 
 Id = str | int
 """A sentence's text, or its number in the recording."""
@@ -163,7 +164,7 @@ def _floats(path: Path, array: Any) -> np.ndarray:
             f"vectors {path} are {shape} of {dtype}, not [N, D] floats. Save one row of float32 "
             "for each sentence."
         )
-    return np.asarray(array, np.float64)
+    return np.array(array, np.float64)
 
 
 def _ids_beside(path: Path, n: int) -> list[Id]:
@@ -237,10 +238,11 @@ def _parquet(path: Path) -> tuple[list[Id], np.ndarray]:
     table = _read(path, pyarrow.parquet.read_table)
     wanted = [name for name in table.column_names if not name.startswith(_INDEX)]
     table = table.select(wanted)
+    vectors = _floats(path, _parquet_vectors(path, table))
     ids = table.column(_id_column(path, table))
     if ids.null_count:
         raise UserError(f"{path}: {counted(ids.null_count, 'id is', 'ids are')} missing. Add them.")
-    return ids.to_pylist(), _floats(path, _parquet_vectors(path, table))
+    return ids.to_pylist(), vectors
 
 
 def _id_column(path: Path, table: pa.Table) -> str:
@@ -276,37 +278,33 @@ def _parquet_vectors(path: Path, table: pa.Table) -> np.ndarray:
     if lists:
         return _of_lists(path, table.column(lists[0]).combine_chunks())
     floats = [each.name for each in table.schema if types.is_floating(each.type)]
-    numbered = {each: name for name in floats if (each := _number(name)) is not None}
-    prefixes = {name.rstrip("0123456789") for name in floats}
-    first = min(numbered, default=0)
-    if (
-        not floats
-        or len(numbered) < len(floats)
-        or len(prefixes) != 1
-        or (sorted(numbered) != [*range(first, first + len(floats))] or first not in (0, 1))
-    ):
+    if not (numbered := _numbered(floats)):
         raise UserError(
             f"{path} has neither a column of lists nor columns of floats that are numbered from 0 "
-            f"or 1, such as x0, x1, x2. Its columns:{_some(table.column_names)[1:]}."
+            f"or 1, such as x0, x1, x2. Its columns{_some(table.column_names)}."
         )
-    columns = [table.column(numbered[place]).to_numpy() for place in sorted(numbered)]
-    return np.stack(columns, axis=1)  # a missing value is NaN, which is refused
+    # A missing value is NaN, which is refused.
+    return np.stack([table.column(name).to_numpy() for name in numbered], axis=1)
 
 
 def _of_lists(path: Path, lists: Any) -> np.ndarray:
-    lengths = {None if each is None else len(each) for each in lists.to_pylist()}
+    from pyarrow import compute
+
+    lengths = compute.unique(compute.list_value_length(lists)).to_pylist()
     if len(lengths) != 1 or None in lengths:
-        found = ", ".join(sorted(map(str, lengths))[:_LISTED])
-        raise UserError(
-            f"{path} has vectors of different lengths, or none: {found}. Save one length for all."
-        )
+        found = ", ".join(sorted("none" if n is None else str(n) for n in lengths)[:_LISTED])
+        raise UserError(f"{path} has vectors of different lengths: {found}. Save one for all.")
     flat = lists.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat).reshape(len(lists), -1)
 
 
-def _number(name: str) -> int | None:
-    digits = name[len(name.rstrip("0123456789")) :]
-    return int(digits) if digits else None
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names by their numbers at the end; none where these are no run from 0 or 1 of one prefix."""
+    found = {int(number[0]): name for name in names if (number := _LAST_DIGITS.search(name))}
+    first = min(found, default=0)
+    is_run = first in (0, 1) and sorted(found) == [*range(first, first + len(names))]
+    prefixes = {_LAST_DIGITS.sub("", name) for name in names}
+    return [found[number] for number in sorted(found)] if is_run and len(prefixes) == 1 else []
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from itertools import chain
@@ -116,14 +117,15 @@ class RecordingData:
         for choice, changes in found.items():
             spec = configured(specification, changes)
             if spec.target != specification.target:
-                _check_target(spec, changes)
+                with _told_of(changes):
+                    spec.target.check()
             whole[choice] = Choice(changes, self._planned(spec, changes))
         _check_distinct([*whole.values()])
         paired = self._paired([each.plan.features for each in whole.values()])
         keeps_all = len(paired) == len(self.own.features.segments)
         own = self.own if keeps_all else replace(self.own, paired=paired)
         itself = dataset_choice(specification)
-        return RecordingData(
+        data = RecordingData(
             own=own,
             choices={
                 choice: Choice(
@@ -133,10 +135,12 @@ class RecordingData:
                 for choice, each in whole.items()
             },
         )
+        _check_vectors(data.choices.values())
+        return data
 
     def _planned(self, spec: SentenceSpec, changes: Configuration) -> DatasetPlan:
         own = self.own.features
-        try:
+        with _told_of(changes):
             if replace(spec.data, subset=own.data.subset) == own.data:  # the same segments
                 features = replace(own, data=spec.data, recipe=spec.features)
                 features.check()
@@ -151,8 +155,6 @@ class RecordingData:
                 spec.split,
                 own.source,
             )
-        except UserError as error:
-            raise UserError(f"{printable(describe(changes))}: {error}") from error
 
     def _paired(self, others: Iterable[FeaturePlan]) -> PairedStimuli:
         """The sentences that all datasets keep, with the splits of the specification's own."""
@@ -322,16 +324,25 @@ def _changes(specification: SentenceSpec, families: Iterable[Family]) -> dict[st
     return found
 
 
-def _check_target(spec: SentenceSpec, changes: Configuration) -> None:
-    """Refuse a target that can't embed, by the levels that ask for it.
-
-    Raises:
-        UserError: It can't embed, see `TargetSpec.check`.
-    """
+@contextmanager
+def _told_of(changes: Configuration) -> Iterator[None]:
+    """Say of a refusal which levels it is of."""
     try:
-        spec.target.check()
+        yield
     except UserError as error:
         raise UserError(f"{printable(describe(changes), 150)}: {error}") from error
+
+
+def _check_vectors(choices: Iterable[Choice]) -> None:
+    """Refuse targets without a vector for a sentence, which no tokeniser would tell of.
+
+    Raises:
+        UserError: A sentence has no vector, or one that can't be used.
+    """
+    for choice in choices:
+        if not choice.plan.target.tokeniser:
+            with _told_of(choice.changes):
+                choice.plan.tower  # noqa: B018 - it reads them all
 
 
 def _check_encoders(

@@ -1,0 +1,133 @@
+"""Sweeps over targets of several kinds, from the command's words to the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from analysis import evaluate
+from analysis.options import EvaluationOptions
+from analysis.verify import find_faults
+from ssense.data.synthetic.spec import SyntheticSpec
+from ssense.engine.records.find import find_ledger
+from ssense.engine.reproduce import reproduce_cell
+from ssense.engine.run import run
+from ssense.engine.tasks.recording_options import RecordingOptions
+from ssense.engine.tasks.target_option import target_levels
+from ssense.errors import UserError
+from ssense.files.storage import open_storage
+from ssense.targets.language_model import TransformersSpec
+from ssense.targets.own_target import OwnTargetSpec
+from ssense.targets.text import TextSpec
+from ssense.targets.vectors import VectorSpec
+from ssense.training.sentences import SentenceSpec
+from sweeps.targets import TargetOptions, target_sweep
+
+OWN = """
+import torch
+
+
+class Letters:
+    def __call__(self, sentences):
+        return torch.tensor([[s.lower().count(c) + 0.5 for c in "aeinorst"] for s in sentences])
+"""
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_vectors_and_one_s_own_are_compared_from_their_names_to_the_report(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "storage": "storage",
+        "synthetic": SyntheticSpec(sentences=90, electrodes=5, sampling_rate=256),
+        "encoder": "linear",
+        "seeds": (0, 1),
+        "max_epochs": 1,
+        "yes": True,
+    }
+    numbers = RecordingOptions(**given).plan_data().own.numbers
+    (tmp_path / "mine.py").write_text(OWN)
+    np.save("words.npy", np.random.default_rng(0).standard_normal((len(numbers), 12)))
+    (tmp_path / "words.txt").write_text("\n".join(map(str, numbers)))
+    options = TargetOptions(**given, target="mine.py:Letters", towers=("words.npy",))
+    (name,) = run(target_sweep, options)
+    storage = open_storage("storage")
+    ledger = find_ledger(storage)
+    sweep = ledger.description().sweep
+    assert isinstance(sweep.specification, SentenceSpec)
+    assert sweep.specification.target == OwnTargetSpec.of(str(tmp_path / "mine.py:Letters"))
+    assert [family.name for family in sweep.families] == ["output", "words.npy"]
+    assert all(record.done for record in ledger.records().values())
+    assert len(ledger.records()) == 4
+    said = capsys.readouterr().out
+    assert "Text embeddings: mine.py:Letters" in said
+    assert "Text embeddings: vectors words.npy" in said
+
+    monkeypatch.chdir("/")
+    storage = open_storage(str(tmp_path / "storage"))
+    assert reproduce_cell(storage, "words.npy, seed 1", 1).exact
+    assert list(find_faults(storage, Counter())) == []
+    evaluate.main(EvaluationOptions(storage=str(storage)))
+    page = (storage / "sweeps" / name / "evaluation" / "report.html").read_text()
+    assert "Text: mine.py:Letters." in page
+    assert "vectors words.npy" in page
+    assert "untrained" not in page.partition("Text: mine.py:Letters.")[2][:100]
+    # An edited file is another target, which no evaluation takes for the one that was trained on.
+    (tmp_path / "mine.py").write_text(OWN.replace("0.5", "1.5"))
+    with pytest.raises(UserError, match=r"or the target mine\.py:Letters, have changed"):
+        evaluate.main(EvaluationOptions(storage=str(storage)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ({}, TextSpec(weights="untrained")),
+        ({"text_weights": "openai"}, TextSpec()),
+        ({"target": "ViT-L-14"}, TextSpec(model="ViT-L-14", weights="untrained")),
+        ({"target": "RN50:yfcc15m,layer=3"}, TextSpec(model="RN50", weights="yfcc15m", layer=3)),
+        (
+            {"target": "transformers:gpt2,pooling=last"},
+            TransformersSpec(model="gpt2", pooling="last"),
+        ),
+    ],
+)
+def test_the_flag_sets_the_target_of_the_specification(flags, wanted, tmp_path):
+    options = RecordingOptions(storage=str(tmp_path), **flags)
+    assert options.specification().target == wanted
+
+
+def test_a_value_that_a_target_refuses_is_one_line(tmp_path):
+    for target, message in (
+        ("transformers:gpt2,pooling=max", "pooling must be one of mean, cls, last, got max"),
+        ("ViT-L-14,layer=0", "layer must be at least 1, got 0"),
+    ):
+        options = RecordingOptions(storage=str(tmp_path), target=target)
+        with pytest.raises(UserError, match=message):
+            options.specification()
+
+
+def test_a_family_of_a_target_sets_what_the_specification_has_otherwise(tmp_path, monkeypatch):
+    np.save(tmp_path / "words.npy", np.ones((2, 3)))
+    (tmp_path / "words.txt").write_text("Who are you?\nNo.\n")
+    monkeypatch.chdir(tmp_path)
+    words = str(tmp_path / "words.npy")
+    of_tower = SentenceSpec(target=TextSpec(weights="untrained", layer=9))
+    of_vectors = SentenceSpec(target=VectorSpec(file="other.npy"))
+    tower = {"target.model": ("RN50-quickgelu",), "target.weights": ("openai",)}
+    assert target_levels("RN50-quickgelu:openai", "untrained", SentenceSpec()) == tower
+    assert target_levels("RN50-quickgelu:openai", "untrained", of_tower) == {
+        **tower,
+        "target.layer": (None,),
+    }
+    assert target_levels("RN50-quickgelu:openai", "untrained", of_vectors) == {
+        "target": ("open-clip",),
+        **tower,
+    }
+    assert target_levels("words.npy", "untrained", of_vectors) == {"target.file": (words,)}
+    assert target_levels("words.npy", "untrained", of_tower) == {
+        "target": ("vectors",),
+        "target.file": (words,),
+    }
