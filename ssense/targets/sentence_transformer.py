@@ -17,6 +17,7 @@ from ssense.errors import UserError, printable
 from ssense.targets.language_model import refusing
 from ssense.targets.model_folder import (
     known_folder,
+    local_folder,
     model_folder,
     model_identity,
     quiet,
@@ -38,7 +39,7 @@ class SentenceTransformerSpec(TargetSpec):
 
     Attributes:
         model: Folder of the model, or a name on the hub, such as
-            "sentence-transformers/all-MiniLM-L6-v2"; default "", none.
+            "all-MiniLM-L6-v2" or "intfloat/e5-base-v2"; default "", none.
         revision: Branch, tag or commit on the hub; None (default) for the main branch as the cache
             of this machine has it.
     """
@@ -49,6 +50,12 @@ class SentenceTransformerSpec(TargetSpec):
     revision: str | None = None
 
     @property
+    def _model(self) -> str:
+        """The folder, or the whole name on the hub: the library's own models go by their last."""
+        is_own = self.model and "/" not in self.model and not local_folder(self.model)
+        return f"{self.kind}/{self.model}" if is_own else self.model
+
+    @property
     def name(self) -> str:
         """The model as people read it: "sentence-transformers all-MiniLM-L6-v2"."""
         named = short_name(self.model, self.revision)
@@ -57,16 +64,16 @@ class SentenceTransformerSpec(TargetSpec):
     @property
     def is_away(self) -> bool:
         """Whether the model is not on this machine."""
-        return known_folder(self.model, self.revision) is None
+        return known_folder(self._model, self.revision) is None
 
     @property
     def tokeniser(self) -> str:
         """The model's tokeniser."""
-        return f"{self.kind} {model_identity(self.model, self.revision)}"
+        return f"{self.kind} {model_identity(self._model, self.revision)}"
 
     def by_content(self) -> SentenceTransformerSpec:
         """Name a folder by its content, and a model of the hub by its commit."""
-        return replace(self, model=model_identity(self.model, self.revision), revision=None)
+        return replace(self, model=model_identity(self._model, self.revision), revision=None)
 
     def origin(self) -> dict[str, str]:
         """Everything the embeddings depend on: the model by its content."""
@@ -130,12 +137,12 @@ class SentenceTransformerSpec(TargetSpec):
         if not self.model:
             raise UserError(
                 f"a target of {self.kind} names no model. Give a folder, or a name on the hub such "
-                "as sentence-transformers/all-MiniLM-L6-v2."
+                "as all-MiniLM-L6-v2."
             )
         with quiet(), refusing(f"the model {printable(self.model, 150)}"):
             from sentence_transformers import SentenceTransformer
 
-            folder = model_folder(self.model, self.revision)
+            folder = model_folder(self._model, self.revision)
             _refuse_code(folder)
             model = SentenceTransformer(
                 str(folder),

@@ -1,23 +1,14 @@
-"""Sweeps over targets of several kinds, from the command's words to the report."""
+"""Sweeps over targets of several kinds, as a command line names them."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import numpy as np
 import pytest
 
-from analysis import evaluate
-from analysis.options import EvaluationOptions
-from analysis.verify import find_faults
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.records.find import find_ledger
-from ssense.engine.reproduce import reproduce_cell
-from ssense.engine.run import run
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.engine.tasks.target_option import target_levels
 from ssense.errors import UserError
-from ssense.files.storage import open_storage
 from ssense.targets.language_model import TransformersSpec
 from ssense.targets.own_target import OwnTargetSpec
 from ssense.targets.text import TextSpec
@@ -35,50 +26,33 @@ class Letters:
 """
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_vectors_and_one_s_own_are_compared_from_their_names_to_the_report(
-    tmp_path, capsys, monkeypatch
-):
+def test_a_sweep_compares_targets_by_their_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = {
-        "storage": "storage",
-        "synthetic": SyntheticSpec(sentences=90, electrodes=5, sampling_rate=256),
-        "encoder": "linear",
-        "seeds": (0, 1),
-        "max_epochs": 1,
-        "yes": True,
-    }
+    given = {"storage": "storage", "synthetic": SyntheticSpec(sentences=60, electrodes=5)}
     numbers = RecordingOptions(**given).plan_data().own.numbers
     (tmp_path / "mine.py").write_text(OWN)
     np.save("words.npy", np.random.default_rng(0).standard_normal((len(numbers), 12)))
     (tmp_path / "words.txt").write_text("\n".join(map(str, numbers)))
     options = TargetOptions(**given, target="mine.py:Letters", towers=("words.npy",))
-    (name,) = run(target_sweep, options)
-    storage = open_storage("storage")
-    ledger = find_ledger(storage)
-    sweep = ledger.description().sweep
+    data = options.plan_data()
+    sweep = target_sweep(data, options)
     assert isinstance(sweep.specification, SentenceSpec)
     assert sweep.specification.target == OwnTargetSpec.of(str(tmp_path / "mine.py:Letters"))
-    assert [family.name for family in sweep.families] == ["output", "words.npy"]
-    assert all(record.done for record in ledger.records().values())
-    assert len(ledger.records()) == 4
-    said = capsys.readouterr().out
-    assert "Text embeddings: mine.py:Letters" in said
-    assert "Text embeddings: vectors words.npy" in said
-
-    monkeypatch.chdir("/")
-    storage = open_storage(str(tmp_path / "storage"))
-    assert reproduce_cell(storage, "words.npy, seed 1", 1).exact
-    assert list(find_faults(storage, Counter())) == []
-    evaluate.main(EvaluationOptions(storage=str(storage)))
-    page = (storage / "sweeps" / name / "evaluation" / "report.html").read_text()
-    assert "Text: mine.py:Letters." in page
-    assert "vectors words.npy" in page
-    assert "untrained" not in page.partition("Text: mine.py:Letters.")[2][:100]
-    # An edited file is another target, which no evaluation takes for the one that was trained on.
-    (tmp_path / "mine.py").write_text(OWN.replace("0.5", "1.5"))
-    with pytest.raises(UserError, match=r"or the target mine\.py:Letters, have changed"):
-        evaluate.main(EvaluationOptions(storage=str(storage)))
+    words = {"target": ("vectors",), "target.file": (str(tmp_path / "words.npy"),)}
+    # One's own target has no layers to compare.
+    assert {family.name: family.levels for family in sweep.families} == {
+        "output": {},
+        "words.npy": words,
+    }
+    covering = data.covering(sweep.specification, sweep.families)
+    assert [each.tower for each in covering.origin().datasets] == [
+        "mine.py:Letters",
+        "vectors words.npy",
+    ]
+    assert len(sweep.all_datasets()) == 2
+    np.save("words.npy", np.ones((len(numbers), 0)))
+    with pytest.raises(UserError, match=r"^--towers words\.npy: vectors .* not \[N, D\] floats"):
+        target_sweep(data, options)
 
 
 @pytest.mark.parametrize(

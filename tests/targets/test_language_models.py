@@ -213,6 +213,21 @@ def test_embeddings_are_kept_and_read_without_the_libraries(folders, tmp_path, m
 # ---------------------------------------------------------------- what is refused
 
 
+def test_the_library_s_own_models_go_by_their_last_name(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--sentence-transformers--all-words"
+    shutil.copytree(whole, kept / "snapshots" / "c0")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("c0\n")
+    short, long = (
+        SentenceTransformerSpec(model=model)
+        for model in ("all-words", "sentence-transformers/all-words")
+    )
+    assert short.by_content() == long.by_content()
+    assert short.name == long.name == "sentence-transformers all-words"
+    assert short.embed(SENTENCES).equal(SentenceTransformerSpec(model=str(whole)).embed(SENTENCES))
+
+
 @pytest.mark.parametrize("library", ["transformers.utils", "sentence_transformers"])
 def test_without_the_libraries_it_is_said_what_to_install(library, whole, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)

@@ -407,8 +407,13 @@ def test_a_file_of_a_target_that_has_changed_is_told_and_one_that_is_away_is_not
     assert kept.fault(wanted) == ""
 
 
+def kept_texts(data: RecordingData) -> set[str]:
+    return {path.name for path in Path(data.storage).glob("text/*")}
+
+
 def test_a_target_that_does_not_serve_is_refused_by_its_levels(own, other_targets, tmp_path):
     words, mine = other_targets["target.file"], other_targets["target.source"]
+    before = kept_texts(own)
     assert "a target of vectors names no file" in refused(own, {"target": ("vectors",)})
     assert "names no class or function" in refused(own, {"target": ("own",)})
     assert refused(own, {"target": ("vectors",), "target.file": ("no.npy",)}) == (
@@ -424,9 +429,7 @@ def test_a_target_that_does_not_serve_is_refused_by_its_levels(own, other_target
     assert "are the same dataset" in refused(own, sources)
     moved.write_text("def letters(sentences):\n    return [1.0]")
     assert "makes list of 3 sentences, not [3, D] finite floats" in refused(own, sources)
-    assert not (own.storage / "text").exists() or all(
-        "vectors" not in path.name for path in (own.storage / "text").iterdir()
-    )
+    assert kept_texts(own) == before
 
 
 def test_sentences_of_one_vector_in_different_parts_are_refused(own, tmp_path):
