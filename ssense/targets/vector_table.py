@@ -233,9 +233,7 @@ def _parquet(path: Path) -> tuple[list[Id], np.ndarray]:
     Raises:
         UserError: The table can't be read, or has not one column of ids and vectors.
     """
-    import pyarrow.parquet
-
-    table = _read(path, pyarrow.parquet.read_table)
+    table = _read(path, _read_parquet)
     wanted = [name for name in table.column_names if not name.startswith(_INDEX)]
     table = table.select(wanted)
     vectors = _floats(path, _parquet_vectors(path, table))
@@ -243,6 +241,14 @@ def _parquet(path: Path) -> tuple[list[Id], np.ndarray]:
     if ids.null_count:
         raise UserError(f"{path}: {counted(ids.null_count, 'id is', 'ids are')} missing. Add them.")
     return ids.to_pylist(), vectors
+
+
+def _read_parquet(path: Path) -> Any:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    table.validate(full=True)  # damaged texts come through otherwise
+    return table
 
 
 def _id_column(path: Path, table: pa.Table) -> str:

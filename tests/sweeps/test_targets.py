@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssense.data.synthetic.spec import SyntheticSpec
+from ssense.engine.core.sweep import check_levels
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.engine.tasks.target_option import target_levels
 from ssense.errors import UserError
@@ -28,13 +29,14 @@ class Letters:
 
 def test_a_sweep_compares_targets_by_their_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = {"storage": "storage", "synthetic": SyntheticSpec(sentences=60, electrodes=5)}
-    numbers = RecordingOptions(**given).plan_data().own.numbers
     (tmp_path / "mine.py").write_text(OWN)
+    small = SyntheticSpec(sentences=60, electrodes=5, sampling_rate=256)
+    given = {"storage": "storage", "synthetic": small, "target": "mine.py:Letters"}
+    data = RecordingOptions(**given).plan_data()
+    numbers = data.own.numbers
     np.save("words.npy", np.random.default_rng(0).standard_normal((len(numbers), 12)))
     (tmp_path / "words.txt").write_text("\n".join(map(str, numbers)))
-    options = TargetOptions(**given, target="mine.py:Letters", towers=("words.npy",))
-    data = options.plan_data()
+    options = TargetOptions(**given, towers=("words.npy",))
     sweep = target_sweep(data, options)
     assert isinstance(sweep.specification, SentenceSpec)
     assert sweep.specification.target == OwnTargetSpec.of(str(tmp_path / "mine.py:Letters"))
@@ -81,6 +83,29 @@ def test_a_value_that_a_target_refuses_is_one_line(tmp_path):
         options = RecordingOptions(storage=str(tmp_path), target=target)
         with pytest.raises(UserError, match=message):
             options.specification()
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        ({"target": ("open-clip", "word2vec")}, "target is word2vec, not open-clip, sentence-"),
+        ({"target.pooling": ("mean",)}, "target.pooling can't be mean .*not a field of open-clip"),
+        (
+            {"target": ("vectors", "own"), "target.layer": (1, 2)},
+            "target.layer can't be 1 .*not a field of vectors",
+        ),
+        (
+            {"target": ("transformers",), "target.pooling": ("mean", "max")},
+            "target.pooling can't be max .*not one of mean, cls, last",
+        ),
+        ({"target": ("transformers",), "target.layer": (0, 1)}, "layer must be at least 1, got 0"),
+        ({"target": ("vectors",), "target.file": (3,)}, "target.file can't be 3 .*not a text"),
+    ],
+)
+def test_levels_that_no_target_has_are_refused(levels, message):
+    with pytest.raises(UserError, match=message) as error:
+        check_levels(SentenceSpec(), {"f": levels})
+    assert "\n" not in str(error.value)
 
 
 def test_a_family_of_a_target_sets_what_the_specification_has_otherwise(tmp_path, monkeypatch):

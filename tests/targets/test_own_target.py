@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +73,7 @@ def test_a_plan_and_its_sweep_call_it_once(own, tmp_path):
     cached_embeddings(SENTENCES, spec, UPath(tmp_path))
     (calls,) = (
         module.CALLS
-        for name, module in __import__("sys").modules.items()
+        for name, module in sys.modules.items()
         if name.startswith("ssense_own_") and getattr(module, "__file__", "") == str(own)
     )
     assert calls == [3, 3, 1, 3]  # made-up sentences twice, one of them, and the distinct ones
@@ -99,8 +101,9 @@ def test_it_counts_by_the_content_of_its_file_and_its_name(own, tmp_path):
 
 
 def test_a_class_or_function_is_known_by_where_it_is_written(own, monkeypatch):
+    own = own.rename(own.with_name("given_as_object.py"))
     monkeypatch.syspath_prepend(str(own.parent))
-    import mine
+    mine = importlib.import_module("given_as_object")
 
     for made in (mine.letters, mine.Letters):
         spec = OwnTargetSpec.of(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,31 @@ def test_ids_that_do_not_fit_the_array_are_refused(suffix, content, message, tmp
         content = content if isinstance(content, bytes) else content.encode()
         (tmp_path / f"words{suffix}").write_bytes(content)
     assert message in refused(path)
+
+
+@pytest.mark.parametrize("write", WAYS)
+def test_a_damaged_file_is_one_line_or_still_gives_vectors(write, tmp_path):
+    path, drawn = write(tmp_path / "words", DISTINCT, VECTORS), random.Random(0)
+    whole = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    n_refused = 0
+    for _ in range(250):
+        for each, content in whole.items():
+            each.write_bytes(content)
+        each = drawn.choice(sorted(whole))
+        content = bytearray(whole[each])
+        for _ in range(drawn.randint(1, 4)):
+            content[drawn.randrange(len(content))] = drawn.randrange(256)
+        end = drawn.choice([len(content), drawn.randrange(len(content))])
+        each.write_bytes(content[:end])
+        said = ""
+        try:
+            found = VectorSpec(file=str(path)).embed(SENTENCES, NUMBERS)
+            torch.testing.assert_close(found.norm(dim=1), torch.ones(5))
+        except UserError as error:
+            said = str(error)
+        assert "\n" not in said
+        n_refused += bool(said)
+    assert n_refused > 150
 
 
 def test_two_files_of_ids_are_refused(tmp_path):
