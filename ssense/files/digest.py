@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,11 @@ def folder_digest(folder: Path, leave_out: Collection[str] = ()) -> str:
         for name, path in paths.items()
         if name.suffix not in leave_out and not any(p.startswith(".") for p in name.parts)
     }
-    states = tuple((name, *_state(counting[name].stat())) for name in sorted(counting))
-    return _folder_digest(folder.resolve(), states)
+    found = {name: counting[name].stat() for name in sorted(counting)}
+    if all(time.time() - status.st_ctime > _SETTLED_S for status in found.values()):
+        states = tuple((name, *_state(status)) for name, status in found.items())
+        return _settled_digest(folder.resolve(), states)
+    return _digest_of_files(folder, found)
 
 
 def weights_identity(weights: str) -> str:
@@ -100,9 +103,13 @@ def weights_file(weights: str) -> Path | None:
 
 
 @lru_cache(maxsize=16)
-def _folder_digest(folder: Path, states: tuple[tuple[str, *tuple[int, ...]], ...]) -> str:
-    """Read what is as it was a moment ago no second time: every cell's signature asks."""
-    return digest({name: file_digest(folder / name) for name, *_ in states})
+def _settled_digest(folder: Path, states: tuple[tuple[str, *tuple[int, ...]], ...]) -> str:
+    """Read what is as it was no second time: every cell's signature asks."""
+    return _digest_of_files(folder, [name for name, *_ in states])
+
+
+def _digest_of_files(folder: Path, names: Iterable[str]) -> str:
+    return digest({name: file_digest(folder / name) for name in names})
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int]:
