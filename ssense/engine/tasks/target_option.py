@@ -15,7 +15,7 @@ from ssense.training.sentences import SentenceSpec
 if TYPE_CHECKING:
     from ssense.engine.core.sweep import Levels
 
-PLACES = ("target.model", "target.file", "target.source")
+PLACES: tuple[str, ...] = ("target.model", "target.file", "target.source")
 """Fields whose level may be a file or a folder."""
 
 
@@ -74,10 +74,10 @@ def _changes(text: str, weights: str) -> dict[str, str | int]:
     Raises:
         ValueError: It is no target.
     """
-    changes = target_changes(text)
+    changes, places = target_changes(text), PLACES
     if changes[TARGET] == OPEN_CLIP:
         changes.setdefault(WEIGHTS, weights)
+        places = (WEIGHTS,)  # a model of open_clip's has a name alone
     return {
-        name: whole_path(str(value)) if name in (*PLACES, WEIGHTS) else value
-        for name, value in changes.items()
+        name: whole_path(str(value)) if name in places else value for name, value in changes.items()
     }
