@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ssense.choices import Pooling
 from ssense.errors import UserError, one_line, printable
+from ssense.files.weights import some
 from ssense.targets.model_folder import (
     LIBRARIES,
     known_folder,
@@ -27,7 +28,7 @@ from ssense.targets.model_folder import (
     quiet,
     short_name,
 )
-from ssense.targets.target import TargetSpec, unit_rows
+from ssense.targets.target import TargetSpec, each_once, token_rows, unit_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -129,11 +130,7 @@ class TransformersSpec(TargetSpec):
         with self._read() as folder:
             most = _most_tokens(folder)
             read, whole = (_tokenised(folder, sentences, each) for each in (most, most + 1))
-        tokens = torch.full((len(read), max(map(len, read)) + 1), -1, dtype=torch.int32)
-        for row, (ids, longer) in enumerate(zip(read, whole, strict=True)):
-            tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
-            tokens[row, -1] = len(longer) > len(ids)
-        return tokens
+        return token_rows(read, whole)
 
     def embed(self, sentences: Sequence[str], numbers: Sequence[int] | None = None) -> Tensor:  # noqa: ARG002 - words are all it reads
         """Embed each distinct sentence once, see `TargetSpec`.
@@ -142,17 +139,18 @@ class TransformersSpec(TargetSpec):
             UserError: The model can't be had or read, or a sentence has no token.
         """
         self.dimensions()  # refuses a layer that is not there
-        distinct = list(dict.fromkeys(sentences))
+        return each_once(sentences, self._embedded)
+
+    def _embedded(self, sentences: list[str]) -> Tensor:
+        """Embeddings `[N, D]` of distinct sentences."""
         with self._read() as folder:
-            tokens = _tokenised(folder, distinct, _most_tokens(folder))
-            if empty := [text for text, ids in zip(distinct, tokens, strict=True) if not ids]:
+            tokens = _tokenised(folder, sentences, _most_tokens(folder))
+            if empty := [text for text, ids in zip(sentences, tokens, strict=True) if not ids]:
                 raise UserError(
                     f"{self.name}: “{printable(empty[0])}” has no token. Leave this sentence out."
                 )
             vectors = self._vectors(_loaded(folder), tokens)
-        embeddings = unit_rows(vectors, distinct, self.name)
-        row = {sentence: i for i, sentence in enumerate(distinct)}
-        return embeddings[[row[sentence] for sentence in sentences]]
+        return unit_rows(vectors, sentences, self.name)
 
     def _vectors(self, model: PreTrainedModel, tokens: Sequence[list[int]]) -> Tensor:
         """Vectors `[N, D]` of token sequences, in batches of one length each."""
@@ -258,8 +256,8 @@ def _loaded(folder: Path) -> PreTrainedModel:
     # What only pools, and is not read here, may have been left out.
     if missing := sorted(name for name in found["missing_keys"] if "pooler" not in name):
         raise UserError(
-            f"the model {folder} lacks weights: {printable(missing[0])} and "
-            f"{len(missing) - 1} others. Give the folder of a model that was saved whole."
+            f"the model {folder} lacks weights: {some(missing)}. Give the folder of a model that "
+            "was saved whole."
         )
     reader = model.get_encoder() if model.config.is_encoder_decoder else model
     frozen: PreTrainedModel = reader.float().eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from ssense.errors import UserError, counted
 from ssense.files.digest import file_digest
 from ssense.files.own_code import OwnCode, generators_kept, source_of
 from ssense.files.own_source import own_source
-from ssense.targets.target import TargetSpec, unit_rows
+from ssense.targets.target import TargetSpec, each_once, unit_rows
 
 _OWN = OwnCode(role="target", form="class or function", example="my_target.py:MyTarget")
 _HOW_USED = "It is called with a list of N sentences, and returns [N, D] floats."
@@ -101,17 +101,19 @@ class OwnTargetSpec(TargetSpec):
         Raises:
             UserError: The file is missing, can't be run, or what it makes does not embed.
         """
+        return each_once(sentences, self._embedded)
+
+    def _embedded(self, sentences: list[str]) -> Tensor:
+        """Embeddings `[N, D]` of distinct sentences, as many dimensions as made-up ones have."""
         dimensions = self.dimensions()
-        distinct = tuple(dict.fromkeys(sentences))
-        embeddings = _embedded(self.source, self._content, distinct)
+        embeddings = _all_embedded(self.source, self._content, tuple(sentences))
         if embeddings.shape[1] != dimensions:
             raise UserError(
                 f"{_OWN.called(self.source)} makes {list(embeddings.shape)} of "
-                f"{counted(len(distinct), 'sentence')}, and vectors of {dimensions} of "
+                f"{counted(len(sentences), 'sentence')}, and vectors of {dimensions} of "
                 f"{len(_MADE_UP)} made-up ones. Give all of them the same length."
             )
-        row = {sentence: i for i, sentence in enumerate(distinct)}
-        return embeddings[[row[sentence] for sentence in sentences]]
+        return embeddings
 
 
 @lru_cache(maxsize=8)
@@ -139,7 +141,7 @@ def _dimensions(source: str, content: str) -> int:
 
 
 @lru_cache(maxsize=4)
-def _embedded(source: str, content: str, sentences: tuple[str, ...]) -> Tensor:
+def _all_embedded(source: str, content: str, sentences: tuple[str, ...]) -> Tensor:
     """Unit embeddings `[N, D]`; a plan asks which are the same, and the sweep for all again."""
     made = _made(source, content)
     with generators_kept():

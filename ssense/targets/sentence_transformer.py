@@ -23,7 +23,7 @@ from ssense.targets.model_folder import (
     quiet,
     short_name,
 )
-from ssense.targets.target import TargetSpec, unit_rows
+from ssense.targets.target import TargetSpec, each_once, token_rows, unit_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -107,11 +107,7 @@ class SentenceTransformerSpec(TargetSpec):
             if most is not None and most < torch.inf:
                 model.max_seq_length = most + 1
                 longer = _tokenised(model, sentences)
-        tokens = torch.full((len(read), max(map(len, read)) + 1), -1, dtype=torch.int32)
-        for row, (ids, more) in enumerate(zip(read, longer, strict=True)):
-            tokens[row, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
-            tokens[row, -1] = len(more) > len(ids)
-        return tokens
+        return token_rows(read, longer)
 
     def embed(self, sentences: Sequence[str], numbers: Sequence[int] | None = None) -> Tensor:  # noqa: ARG002 - words are all it reads
         """Embed each distinct sentence once, see `TargetSpec`.
@@ -119,17 +115,18 @@ class SentenceTransformerSpec(TargetSpec):
         Raises:
             UserError: The model can't be had, read or used.
         """
-        distinct = list(dict.fromkeys(sentences))
+        return each_once(sentences, self._embedded)
+
+    def _embedded(self, sentences: list[str]) -> Tensor:
+        """Embeddings `[N, D]` of distinct sentences."""
         with self._loaded() as model:
             vectors = model.encode(
-                distinct,
+                sentences,
                 batch_size=_BATCH,
                 convert_to_tensor=True,
                 show_progress_bar=False,
             )
-        embeddings = unit_rows(vectors, distinct, self.name)
-        row = {sentence: i for i, sentence in enumerate(distinct)}
-        return embeddings[[row[sentence] for sentence in sentences]]
+        return unit_rows(vectors, sentences, self.name)
 
     @contextmanager
     def _loaded(self) -> Iterator[SentenceTransformer]:

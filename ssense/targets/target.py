@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -94,6 +94,36 @@ class TargetSpec(ABC):
             UserError: Its tokeniser can't be loaded.
         """
         raise NotImplementedError(f"{self.kind} has no tokeniser")
+
+
+def each_once(sentences: Sequence[str], embed: Callable[[list[str]], Tensor]) -> Tensor:
+    """Embed each distinct sentence once.
+
+    Args:
+        sentences: N sentences.
+        embed: Function that gives the embeddings `[n, D]` of n distinct ones.
+
+    Returns:
+        The embeddings `[N, D]` of all.
+    """
+    distinct = list(dict.fromkeys(sentences))
+    embeddings = embed(distinct)
+    row = {sentence: i for i, sentence in enumerate(distinct)}
+    return embeddings[[row[sentence] for sentence in sentences]]
+
+
+def token_rows(read: Sequence[list[int]], whole: Sequence[list[int]]) -> Tensor:
+    """Tokens as `TargetSpec.tokens` gives them, -1 behind the last.
+
+    Args:
+        read: The tokens that are read of each sentence.
+        whole: The same with room for one more, which finds what is cut off.
+    """
+    rows = torch.full((len(read), max(map(len, read)) + 1), -1, dtype=torch.int32)
+    for row, (ids, more) in enumerate(zip(read, whole, strict=True)):
+        rows[row, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
+        rows[row, -1] = len(more) > len(ids)
+    return rows
 
 
 def unit_rows(vectors: Tensor, named: Sequence[str], where: str) -> Tensor:

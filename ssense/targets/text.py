@@ -21,7 +21,7 @@ from ssense.targets.clip import (
     model_config,
     the_open_clip,
 )
-from ssense.targets.target import TargetSpec
+from ssense.targets.target import TargetSpec, each_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,10 +159,13 @@ class TextSpec(TargetSpec):
         Raises:
             UserError: The model is unknown or its weights can't be loaded.
         """
+        return each_once(sentences, self._embedded)
+
+    def _embedded(self, sentences: list[str]) -> Tensor:
+        """Embeddings `[N, D]` of distinct sentences."""
         open_clip = the_open_clip()
-        distinct = list(dict.fromkeys(sentences))
         tower = _text_tower(self)
-        tokens = open_clip.get_tokenizer(self.model)(distinct)
+        tokens = open_clip.get_tokenizer(self.model)(sentences)
         # The longest first, so that each batch is cut to less than the one before.
         order = _length(tokens).argsort(descending=True, stable=True)
         batches = []
@@ -172,9 +175,7 @@ class TextSpec(TargetSpec):
                 if isinstance(tower, open_clip.CLIP):  # other classes keep positions elsewhere
                     batch = _without_padding(tower, batch)
                 batches.append(tower.encode_text(batch))
-        embeddings = normalize(torch.cat(batches).float(), dim=1)[order.argsort()]
-        row = {sentence: i for i, sentence in enumerate(distinct)}
-        return embeddings[[row[sentence] for sentence in sentences]]
+        return normalize(torch.cat(batches).float(), dim=1)[order.argsort()]
 
 
 def _without_padding(tower: CLIP, tokens: Tensor) -> Tensor:
