@@ -1,7 +1,7 @@
 """Where a model of Hugging Face's is: a folder of one's own, or the hub's cache on this machine.
 
-Everything is read from a folder on this machine, with safetensors alone and without code that a
-model brings along. The network is asked once, for what the cache lacks.
+Everything is read from a folder on this machine, models as safetensors and without code that they
+bring along. The network is asked once, for what the cache lacks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ssense.files.digest import folder_digest
 
 # What a model is made of; other frameworks' weights and pictures would be gigabytes more.
 _OF_A_MODEL = ("*.json", "*.txt", "*.model", "*.safetensors", "*.jinja")
+_OF_LAYERS = ("[1-9]_*/pytorch_model.bin",)  # behind the model, of some; read as tensors alone
 _NOT_OF_A_MODEL = ("onnx/*", "openvino/*")
 _PROSE = (".md",)
 LIBRARIES = ("transformers", "sentence_transformers")
@@ -47,7 +48,7 @@ def model_folder(model: str, revision: str | None) -> Path:
             fetched = snapshot_download(
                 model,
                 revision=revision,
-                allow_patterns=[*_OF_A_MODEL],
+                allow_patterns=[*_OF_A_MODEL, *_OF_LAYERS],
                 ignore_patterns=[*_NOT_OF_A_MODEL],
             )
     except Exception as error:  # the hub's client raises errors of its own

@@ -6,9 +6,16 @@ attention mask.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -309,3 +316,94 @@ def test_a_sentence_without_a_token_is_named(folders, tmp_path):
     spec = TransformersSpec(model=str(folder))
     with pytest.raises(UserError, match=r"“” has no token. Leave this sentence out"):
         spec.embed(["No.", ""])
+
+
+# ---------------------------------------------------------------- the hub
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextmanager
+def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A hub on this machine with one model, lab/words; its address, and the files asked of it."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/api/models/lab/words/tree"):
+                listed = [
+                    {"type": "file", "path": name, "size": path.stat().st_size, "oid": name}
+                    for name, path in files.items()
+                ]
+                content = json.dumps(listed).encode()
+            elif self.path.startswith("/api/models/lab/words"):
+                siblings = [{"rfilename": name} for name in files]
+                content = json.dumps(
+                    {"id": "lab/words", "sha": COMMIT, "siblings": siblings}
+                ).encode()
+            else:
+                name = self.path.partition(f"/lab/words/resolve/{COMMIT}/")[2]
+                if name not in files:
+                    self.send_error(404)
+                    return
+                if self.command == "GET":
+                    asked.append(name)
+                content = files[name].read_bytes()
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+
+
+FETCH = """
+from ssense.errors import UserError
+from ssense.targets.model_folder import model_folder, model_identity
+for model in ("lab/words", "lab/words", "lab/other"):
+    try:
+        model_folder(model, None)
+        print(model_identity(model, None))
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_model_is_fetched_from_the_hub_once_without_its_code_and_pickles(folders, tmp_path):
+    brought = tmp_path / "brought"
+    shutil.copytree(folders["bert"], brought)
+    unwanted = {"pytorch_model.bin", "onnx/model.onnx", "modeling_words.py"}
+    for name in unwanted:
+        (brought / name).parent.mkdir(exist_ok=True)
+        (brought / name).write_bytes(b"x")
+    with hub(brought) as (address, asked):
+        environment = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        environment |= {"HF_HUB_CACHE": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", FETCH],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    first, again, other = done.stdout.splitlines()
+    assert first == again == f"lab/words {COMMIT}"
+    assert "the model lab/other is neither a folder nor in the hub's cache" in other
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {*asked}
+    assert not unwanted & {*asked}
+    assert len(asked) == len({*asked})
