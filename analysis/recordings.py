@@ -3,7 +3,7 @@
     python analysis/recordings.py --storage DIR --sweeps SWEEP SWEEP SWEEP
 
 The sweeps must have been evaluated, each by `python analysis/evaluate.py --sweep SWEEP`, all
-by one protocol, and be alike in splits, training, families and text tower; no test split is looked
+by one protocol, and be alike in splits, training, families and target; no test split is looked
 at again. A verdict comes first. Tables are in STORAGE/recordings_compared/, as Markdown, CSV and
 LaTeX, in a folder of their own for each choice of sweeps.
 """

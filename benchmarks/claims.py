@@ -88,7 +88,8 @@ from ssense.engine.tasks.feature_making import ShardTask
 from ssense.engine.tasks.recording_plan import SMALL
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, trained_encoder
 from ssense.retrieval import chance_metrics, cosine_scores
-from ssense.targets.text import TextSpec, cached_embeddings
+from ssense.targets.sentence_embeddings import cached_embeddings
+from ssense.targets.text import TextSpec
 from ssense.training.images import ImageSpec
 from ssense.training.loop import evaluate, fit
 from ssense.training.sentences import SentenceSpec, TrainingSpec

@@ -53,7 +53,8 @@ from ssense.engine.work.cell import run_cell
 from ssense.engine.work.workers import running_ray
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.signal.superlets import SuperletSpec
-from ssense.targets.text import TextSpec, cached_embeddings
+from ssense.targets.sentence_embeddings import cached_embeddings
+from ssense.targets.text import TextSpec
 from ssense.training.process import reset_process, usable_cores
 from ssense.training.sentences import SentenceSpec, TrainingSpec
 

@@ -87,4 +87,7 @@ CLIP_TAGS: dict[str, tuple[str, ...]] = {
 TEXT_TOWER = "ViT-B-32-quickgelu"
 """Name of the tower that embeds sentences."""
 
+Pooling = Literal["mean", "cls", "last"]
+"""What stands for a sentence of a language model, see `TransformersSpec`."""
+
 PolicyName = Literal["race", "full"]

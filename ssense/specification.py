@@ -17,6 +17,8 @@ from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 KIND, VERSION = "kind", "version"
+WITHOUT_KIND = "without_kind"
+"""Set on the kind of a part that stored values without a kind are of: it was the only one once."""
 
 Spec = TypeVar("Spec")
 

@@ -1,8 +1,9 @@
-"""Which embedding of a sentence is decoded best? Layers of the text tower, and other towers.
+"""Which embedding of a sentence is decoded best? Layers of the text tower, and other targets.
 
     python sweeps/targets.py                                     # on a synthetic recording
     python sweeps/targets.py --recording DIR --subject sub_9 --trial trial000
-    python sweeps/targets.py --recording DIR --towers ViT-L-14-quickgelu:openai
+    python sweeps/targets.py --recording DIR --towers ViT-L-14-quickgelu:openai words.npy
+    python sweeps/targets.py --recording DIR --target transformers:gpt2,pooling=last
 
 SSENSE retrieves the output of CLIP's text tower (section 2.3), which was trained to match images.
 Layers below it keep more of the words. Features are made once: all targets share them.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssense.cli.command import run_command
+from ssense.engine.core.checks import check_target
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.errors import UserError, printable
 
@@ -29,17 +31,13 @@ class TargetOptions(RecordingOptions):
     layers: tuple[int, ...] = (3, 6, 9, 12)
     """Layers of the text tower to read, from 1."""
     towers: tuple[str, ...] = ()
-    """Other text towers of open_clip, as MODEL:WEIGHTS [none]."""
+    """Other targets, each as --target takes it [none]."""
 
     def __post_init__(self) -> None:
-        """Refuse towers without weights."""
+        """Refuse towers that are none, and layers that do not count from 1."""
         super().__post_init__()
         for tower in self.towers:
-            if not all(tower.partition(":")):
-                raise UserError(
-                    f"--towers {printable(tower)} is no MODEL:WEIGHTS. Give one such as "
-                    "ViT-L-14-quickgelu:openai."
-                )
+            check_target("--towers", tower, "--text-weights", None)
         given = f"--layers {' '.join(map(str, self.layers))}"
         if not self.layers or list(self.layers) != sorted({*self.layers}) or self.layers[0] < 1:
             raise UserError(
@@ -49,25 +47,22 @@ class TargetOptions(RecordingOptions):
 
 
 def target_sweep(data: RecordingData, options: TargetOptions) -> Sweep:
-    """Define the sweep: the tower's output, its layers, and a family for each other tower.
+    """Define the sweep: the target's output, its layers, and a family for each other target.
 
     Raises:
-        UserError: A tower is unknown, or has no such weights.
+        UserError: A target is unknown, or can't embed.
     """
-    from ssense.targets.clip import check_file, check_weights
+    from ssense.engine.tasks.target_option import target_levels
 
-    families: dict[str, dict[str, Levels]] = {
-        "output": {},
-        "layer": {"target.layer": options.layers},
-    }
+    specification, weights = options.specification(), options.weights("text_weights")
+    families: dict[str, dict[str, Levels]] = {"output": {}}
+    if hasattr(specification.target, "layer"):
+        families["layer"] = {"target.layer": options.layers}
     for tower in options.towers:
-        model, _, weights = tower.partition(":")
         try:
-            check_weights(model, weights, "text")
-            check_file(model, weights, "text")
+            families[tower] = target_levels(tower, weights, specification)
         except UserError as error:
-            raise UserError(f"--towers {printable(tower)}: {error}") from error
-        families[tower] = {"target.model": (model,), "target.weights": (weights,)}
+            raise UserError(f"--towers {printable(tower, 150)}: {error}") from error
     return options.sweep("targets", data, families)
 
 

@@ -28,14 +28,20 @@ from ssense.cli.flags import flags_of, parse
 from ssense.data.dataset import Pairs
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.synthetic.recording import SyntheticSpec
+from ssense.engine.core.sweep import Family, check_levels
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.errors import UserError
 from ssense.model.encoders.own import OwnSpec
 from ssense.signal.band_power import BandPowerSpec
 from ssense.signal.fourier import FourierSpec
 from ssense.signal.superlets import SuperletSpec
-from ssense.specification import field_names
+from ssense.specification import field_names, kind_of, parts_of
+from ssense.targets.language_model import TransformersSpec
+from ssense.targets.own_target import OwnTargetSpec
+from ssense.targets.sentence_transformer import SentenceTransformerSpec
+from ssense.targets.target_source import target_changes
 from ssense.targets.text import TextSpec
+from ssense.targets.vectors import VectorSpec
 from ssense.training.sentences import SentenceSpec
 
 REPOSITORY = Path(__file__).parents[1]
@@ -138,7 +144,8 @@ SHOWN = [
 def in_a_folder_with_data(tmp_path, monkeypatch) -> None:
     for name in ("DIR", "STORAGE", "storage/shards/DIGEST"):
         (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "my_encoder.py").touch()
+    for name in ("my_encoder.py", "my_target.py", "words.npy", "words.parquet"):
+        (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
 
 
@@ -248,6 +255,30 @@ def test_the_encoder_of_one_s_own_embeds(tmp_path):
     assert encoder(pairs.batch(torch.arange(6))[0]).shape == (6, 16)
 
 
+def test_the_target_of_one_s_own_embeds(tmp_path):
+    example = python_blocks(DOCS / "extending.md")[2]
+    (tmp_path / "my_target.py").write_text(example)
+    target = OwnTargetSpec.of(f"{tmp_path / 'my_target.py'}:Letters")
+    target.check()
+    assert target.embed(["Who are you?", "No."]).shape == (2, 26)
+
+
+def test_the_family_of_targets_has_levels_that_there_are():
+    scope: dict[str, dict] = {}
+    exec(python_blocks(DOCS / "extending.md")[3], scope)
+    check_levels(SentenceSpec(), scope["families"])
+    assert [Family(name=n, levels=of).size for n, of in scope["families"].items()] == [1, 6]
+
+
+def test_the_words_for_targets_are_of_the_kinds_that_there_are():
+    table = (DOCS / "extending.md").read_text().partition("| word |\n")[2].partition("\n\n")[0]
+    cells = [row.split(" | ")[1] for row in table.splitlines()[1:]]
+    words = re.findall(r"`(.+?)`", " ".join(cells))
+    assert len(words) == 7
+    kinds = {target_changes(word)["target"] for word in words}
+    assert kinds == {kind_of(kind) for kind in parts_of(SentenceSpec)["target"]}
+
+
 def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
     example = python_blocks(DOCS / "extending.md")[0]
     scope = {"__name__": "patience"}
@@ -352,7 +383,13 @@ UNITS = {"s": "seconds", "hz": "Hz"}
 """What an entry says, by the last part of the name of its field."""
 
 
-@pytest.mark.parametrize("spec", [SegmentSpec, SuperletSpec, FourierSpec, BandPowerSpec, TextSpec])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(SegmentSpec, SuperletSpec, FourierSpec, BandPowerSpec, TextSpec),
+        *(SentenceTransformerSpec, TransformersSpec, VectorSpec, OwnTargetSpec),
+    ],
+)
 def test_the_reference_has_every_field_of_the_data_with_its_unit_and_default(spec, site):
     pages = {path.name: path.read_text() for path in (site / "api").rglob("*.html")}
     anchor = f"{spec.__module__}.{spec.__name__}"

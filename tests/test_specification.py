@@ -260,6 +260,7 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "encoder.batch_norm": {"chunk": "frozen"},
         "training.precision": {"float32": "bf16"},
         "features": {"superlets": "fourier"},
+        "target": {"open-clip": "vectors"},
         "encoder": {"eeg-project": "ts-conv", "resnet-18": "linear"},
         "objective": {"infonce": "ssr"},
         "target.model": {

@@ -72,7 +72,7 @@ def _circumstances(description: Description) -> dict[str, object]:
     trained.pop("contacts", None)  # each recording has its own
     match description.origin:
         case RecordingOrigin() as origin:  # each recording has seeds of its own
-            return {"families": ", ".join(families), **trained, "text tower": origin.tower}
+            return {"families": ", ".join(families), **trained, "target": origin.tower}
         case ImageOrigin() as origin:
             data = ("responses", "images", "responses_taken", "split_seed", "more_images")
             return {

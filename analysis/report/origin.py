@@ -103,7 +103,7 @@ def data_facts(
     if len({each.digest for each in used.values()}) == 1:
         electrodes = first.electrodes or read_manifest(folders / first.shards).electrodes
         of_data = [
-            ("Text tower", first.tower),
+            ("Target", first.tower),
             ("Electrodes", f"{len(electrodes)}: {', '.join(electrodes)}"),
             *data_report(folders / first.shards / DATA_REPORT),
         ]

@@ -23,7 +23,6 @@ from analysis.report.origin import (
     read_controls,
 )
 from analysis.report.page import Block, Grid, Picture, Points, Words
-from ssense.choices import UNTRAINED
 from ssense.data.dataset import Dataset
 from ssense.data.paired import PairedStimuli
 from ssense.data.shards import read_sentences
@@ -204,8 +203,9 @@ def tower_words(origin: RecordingOrigin) -> str:
     Args:
         origin: The origin of the sweep's data.
     """
-    is_untrained = origin.text.weights == UNTRAINED
-    trial = " The text tower is untrained: a trial, not a result." if is_untrained else ""
+    trial = (
+        " The text tower is untrained: a trial, not a result." if origin.text.is_untrained else ""
+    )
     return f"Text: {origin.tower}.{trial}"
 
 

@@ -21,13 +21,13 @@ class Dataset:
     """One recording ready for training, in NumPy arrays that processes of a node can share.
 
     Attributes:
-        digest: Digest of the whole origin: recording, segments, spectrograms, text tower.
+        digest: Digest of the whole origin: recording, segments, spectrograms, target.
         spectrograms: Spectrograms `[N, electrodes, frequencies, frames]` float16.
         targets: Embeddings `[N, D]` float32 of the sentences, unit norm.
         stimuli: The N sentences.
         spans_s: Start and end of each segment's signal, `[N, 2]` float64, context included, seconds
             of the recording.
-        tower: The sentences as the text tower reads them; None to tell them apart by their words.
+        tower: The sentences as the target reads them; None to tell them apart by their words.
         paired: The sentences as all datasets of a sweep have them; None where this is the only one.
         coordinates: Where the electrodes lie; None where that is not known of any. The digest
             leaves them out, see `SentenceSpec.contacts`.

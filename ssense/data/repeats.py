@@ -1,4 +1,4 @@
-"""Which sentences are the same: in words, or as the text tower reads them."""
+"""Which sentences are the same: in words, or to the target that embeds them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class TowerTexts:
-    """N sentences as a text tower reads them.
+    """N sentences as a target reads them.
 
     Attributes:
-        same_as: The first sentence with the same tokens, itself if there is none, int64 [N].
-        cut: Whether the text is longer than the tower reads, bool [N].
-        most_tokens: Tokens that it reads, those for start and end included.
+        same_as: The first sentence with the same tokens, or with the same vector to a target
+            without a tokeniser; itself if there is none, int64 [N].
+        cut: Whether the text is longer than the target reads, bool [N].
+        most_tokens: Tokens that it reads, those for start and end included; 0 without a tokeniser.
     """
 
     same_as: np.ndarray
@@ -28,7 +29,7 @@ def repeat_groups(text: Sequence[str], tower: TowerTexts | None = None) -> np.nd
     """Number the groups of sentences that are the same, by their first appearance, int64 [N].
 
     Sentences are the same if they have the same words, see `normalised`, or the same tokens, which
-    the text tower cannot tell apart: “it’s” and "it's", or long texts that differ beyond its last
+    the target cannot tell apart: “it’s” and "it's", or long texts that differ beyond its last
     token. Two that are each the same as a third are in one group with it.
 
     Args:

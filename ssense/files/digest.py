@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +41,36 @@ def file_digest(path: Path) -> str:
     status = path.stat()
     if status.st_size < _WORTH_REMEMBERING:
         return _digest_of_bytes(path)
-    state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    name = digest(str(path.resolve()), *state)
+    name = digest(str(path.resolve()), *_state(status))
     known = _remembered(name)
     if len(known) != DIGEST_CHARACTERS:
         known = _digest_of_bytes(path)
         if time.time() - status.st_ctime > _SETTLED_S:
             _remember(name, known)
     return known
+
+
+def folder_digest(folder: Path, leave_out: Collection[str] = ()) -> str:
+    """Hash all files in a folder and below it, by name and content, without hidden ones.
+
+    Args:
+        folder: The folder.
+        leave_out: Endings of names of files that do not count, ".md".
+
+    Raises:
+        OSError: A file can't be read.
+    """
+    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    counting = {
+        name.as_posix(): path
+        for name, path in paths.items()
+        if name.suffix not in leave_out and not any(p.startswith(".") for p in name.parts)
+    }
+    found = {name: counting[name].stat() for name in sorted(counting)}
+    if all(time.time() - status.st_ctime > _SETTLED_S for status in found.values()):
+        states = tuple((name, *_state(status)) for name, status in found.items())
+        return _settled_digest(folder.resolve(), states)
+    return _digest_of_files(folder, found)
 
 
 def weights_identity(weights: str) -> str:
@@ -76,6 +100,21 @@ def weights_file(weights: str) -> Path | None:
             "file and its permissions."
         ) from error
     return path
+
+
+@lru_cache(maxsize=16)
+def _settled_digest(folder: Path, states: tuple[tuple[str, *tuple[int, ...]], ...]) -> str:
+    """Read what is as it was no second time: every cell's signature asks."""
+    return _digest_of_files(folder, [name for name, *_ in states])
+
+
+def _digest_of_files(folder: Path, names: Iterable[str]) -> str:
+    return digest({name: file_digest(folder / name) for name in names})
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What of a file changes when its content does."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _digest_of_bytes(path: Path) -> str:

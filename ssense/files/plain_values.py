@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ssense.errors import UserError, printable
-from ssense.specification import KIND, kind_of
+from ssense.specification import KIND, WITHOUT_KIND, kind_of
 
 _LARGEST = 2.0**63  # larger whole numbers do not fit into int64 or float; NaN is not below it
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
@@ -159,12 +159,19 @@ def _either(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
 
 
 def _tagged(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """Read the member of a union that the value's own "kind" names."""
+    """Read the member of a union that the value's own "kind" names.
+
+    A value without one is of the member that says so by `without_kind`: it was written before
+    there were others.
+    """
     readers = {kind_of(kind): _reader(kind) for kind in kinds}
+    unnamed = next((kind for kind in kinds if getattr(kind, WITHOUT_KIND, False)), None)
 
     def read(value: Any) -> Any:
         if type(value) is not dict:
             raise _expected(value, "an object")
+        if KIND not in value and unnamed is not None:
+            return readers[kind_of(unnamed)](value)
         if KIND not in value:
             raise _WrongError("is missing").within(KIND)
         kind = _at(KIND, _choice(tuple(readers)), value[KIND])

@@ -33,6 +33,7 @@ from ssense.retrieval import RECALL_AT
 from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.specification import require_positive
+from ssense.targets.sentence_embeddings import AnyTargetSpec
 from ssense.targets.text import TextSpec
 from ssense.training.loop import SELECTION_METRIC, Embeddings, Stream, stream_seed
 from ssense.training.optimiser import Adam
@@ -95,7 +96,7 @@ class SentenceSpec:
         split: How a seed divides the sentences; `fit` is given the parts.
         data: How sentences become segments of signal.
         features: What a segment becomes before the encoder.
-        target: The frozen tower that embeds the sentences.
+        target: What embeds the sentences: a frozen model, a file of vectors, or code of one's own.
         encoder: The network that embeds spectrograms.
         masking: What training hides of them.
         objective: The loss of a batch.
@@ -108,7 +109,7 @@ class SentenceSpec:
     split: SplitKind = "random"
     data: SegmentSpec = field(default_factory=SegmentSpec)
     features: AnyFeatureSpec = field(default_factory=SuperletSpec)
-    target: TextSpec = field(default_factory=TextSpec)
+    target: AnyTargetSpec = field(default_factory=TextSpec)
     encoder: AnyEncoderSpec = field(default_factory=ResNetSpec)
     masking: Masking = field(default_factory=Masking)
     objective: OneWayInfoNCE = field(default_factory=OneWayInfoNCE)

@@ -283,7 +283,7 @@ def test_kinds_of_splits_are_not_mixed(tmp_path, refused):
     [
         ({"epochs": 5}, "training.max_epochs: 100 and 5."),
         ({"families": ("no masking", "electrode")}, "families: no masking and electrode, no mas"),
-        ({"weights": "untrained"}, "text tower: ViT-B-32-quickgelu, openai and Vi"),
+        ({"weights": "untrained"}, "target: ViT-B-32-quickgelu, openai and ViT-B-"),
     ],
 )
 def test_sweeps_that_differ_in_more_than_their_subjects_are_not_mixed(

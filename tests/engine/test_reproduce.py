@@ -33,7 +33,8 @@ from ssense.files.sealed_json import unsealed, write_sealed
 from ssense.files.storage import write_json
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.specification import configured
-from ssense.targets.text import TextSpec, cached_embeddings
+from ssense.targets.sentence_embeddings import cached_embeddings
+from ssense.targets.text import TextSpec
 from ssense.training.loop import Fit
 from ssense.training.process import reset_process
 from ssense.training.sentences import SentenceSpec, TrainingSpec

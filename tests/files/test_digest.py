@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssense.errors import UserError
-from ssense.files.digest import DIGEST_CHARACTERS, digest, file_digest, weights_identity
+from ssense.files.digest import (
+    DIGEST_CHARACTERS,
+    digest,
+    file_digest,
+    folder_digest,
+    weights_identity,
+)
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -201,3 +207,31 @@ def test_a_new_field_with_a_default_changes_no_digest():
 
     assert (digest(Made()), digest(Made(size=4))) == before
     assert digest(Made(colour="red")) not in before
+
+
+@pytest.mark.parametrize("age_s", [0, 60])
+def test_a_folder_is_the_names_and_contents_of_its_files(age_s, tmp_path, monkeypatch):
+    """Whether they were written just now or have settled, which is asked of the clock."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + age_s)
+
+    def found() -> str:
+        assert folder_digest(tmp_path, (".md",)) == folder_digest(tmp_path, (".md",))
+        return folder_digest(tmp_path, (".md",))
+
+    (tmp_path / "below").mkdir()
+    for name in ("one", "below/two"):
+        (tmp_path / name).write_bytes(b"a" * 99)
+    first = found()
+    for name in (".hidden", "README.md"):
+        (tmp_path / name).write_bytes(b"b")
+    assert found() == first
+    others = [first]
+    time.sleep(0.02)  # a tick of the file system
+    (tmp_path / "one").write_bytes(b"b" * 99)
+    others.append(found())
+    (tmp_path / "one").rename(tmp_path / "three")
+    others.append(found())
+    (tmp_path / "below/two").unlink()
+    others.append(found())
+    assert len({*others}) == 4

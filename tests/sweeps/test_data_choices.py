@@ -124,9 +124,9 @@ def test_where_only_durations_show_a_tower_that_knows_no_places_is_decoded_worse
     assert found[placeless] < found["output"] - 0.05
 
 
-def test_a_target_sweep_names_towers_with_their_weights(tmp_path):
-    with pytest.raises(UserError, match=r"--towers ViT-L-14 is no MODEL:WEIGHTS"):
-        options_of(tmp_path, SyntheticSpec(), TargetOptions, towers=("ViT-L-14",))
+def test_a_target_sweep_refuses_a_tower_that_is_none(tmp_path):
+    with pytest.raises(UserError, match=r"--towers a folder/: it is no target\. Give MODEL"):
+        options_of(tmp_path, SyntheticSpec(), TargetOptions, towers=("a folder/",))
 
 
 def test_where_words_add_up_in_power_a_linear_map_learns_them_soonest(tmp_path):

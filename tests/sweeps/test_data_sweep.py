@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -26,7 +28,17 @@ LEVELS = (0.5, 1.5, 2.0, 3.0)
 SIZE = SyntheticSpec(sentences=90, electrodes=5, sampling_rate=256)
 
 
+OWN = """
+import numpy as np
+
+
+def letters(sentences):
+    return np.array([[s.lower().count(c) + 0.5 for c in "aeinorst"] for s in sentences])
+"""
+
+
 def define(data, options):
+    folder = Path(options.storage)
     families = {
         "as published": {},
         "context": {"data.context_after_s": LEVELS},
@@ -34,6 +46,11 @@ def define(data, options):
             "data.reference": ("none",),
             "encoder": ("linear", "convolution"),
             WINDOWS: (4,),
+        },
+        "target": {
+            "target": ("vectors", "own"),
+            "target.file": (str(folder / "words.npy"),),
+            "target.source": (f"{folder / 'mine.py'}:letters",),
         },
     }
     return options.sweep("data", data, families)
@@ -51,6 +68,10 @@ def test_datasets_are_made_as_cells_ask_for_them_and_named_in_the_report(tmp_pat
         "yes": True,
     }
     storage = open_storage(str(tmp_path))
+    numbers = RecordingOptions(**given).plan_data().own.numbers
+    np.save(tmp_path / "words.npy", np.random.default_rng(0).standard_normal((len(numbers), 12)))
+    (tmp_path / "words.txt").write_text("\n".join(map(str, numbers)))
+    (tmp_path / "mine.py").write_text(OWN)
     assert run(define, RecordingOptions(**given, budget_cells=3)) == []
     interrupted = find_ledger(storage).records()
     assert len(interrupted) == 3
@@ -64,8 +85,8 @@ def test_datasets_are_made_as_cells_ask_for_them_and_named_in_the_report(tmp_pat
 
     # Two of four contexts were tried, and the features of no other were made.
     tried = {record.configuration.get("data.context_after_s") for record in records.values()}
-    assert len(sweep.all_datasets()) == 6
-    assert len({record.dataset_digest for record in records.values()}) == 4
+    assert len(sweep.all_datasets()) == 8
+    assert len({record.dataset_digest for record in records.values()}) == 6
     made = {path.name for path in (storage / "shards").iterdir()}
     asked = {
         o.shards
@@ -74,7 +95,7 @@ def test_datasets_are_made_as_cells_ask_for_them_and_named_in_the_report(tmp_pat
     }
     assert made == asked
     said = capsys.readouterr().out
-    assert "6 datasets of the same " in said
+    assert "8 datasets of the same " in said
     assert said.count("Spectrograms: ") >= 4
     assert tried < {None, *LEVELS}
 
@@ -89,8 +110,9 @@ def test_datasets_are_made_as_cells_ask_for_them_and_named_in_the_report(tmp_pat
     for family in sweep.families:
         assert f"Data of {family.name}" in page
     digests = re.findall(r"dataset ([0-9a-f]{16})", page)
-    assert len(set(digests)) == 3
+    assert len(set(digests)) == 4
     assert {*digests} < {record.dataset_digest for record in records.values()}
+    assert "vectors words.npy; " in page or "mine.py:letters; " in page
     check_views_of_a_field_that_some_configurations_lack(storage, ledger, capsys)
 
 

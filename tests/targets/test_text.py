@@ -19,14 +19,8 @@ from ssense.choices import SMALL_VIT
 from ssense.errors import UserError
 from ssense.targets import text
 from ssense.targets.clip import frozen_clip, model_config, the_open_clip
-from ssense.targets.text import (
-    TextSpec,
-    cached_embeddings,
-    embed_sentences,
-    embedding_origin,
-    text_dimensions,
-    tower_texts,
-)
+from ssense.targets.sentence_embeddings import cached_embeddings, embedding_origin, tower_texts
+from ssense.targets.text import TextSpec
 
 UNTRAINED = TextSpec(weights="untrained")
 SENTENCES = [
@@ -43,7 +37,7 @@ REPEATED = (0, 4)
 
 @pytest.fixture(scope="module")
 def embeddings() -> Tensor:
-    return embed_sentences(SENTENCES, UNTRAINED)
+    return UNTRAINED.embed(SENTENCES)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +92,7 @@ def save_tower(tiny, tmp_path) -> Callable[[int], nn.Module]:
 
 def refused(spec: TextSpec) -> str:
     with pytest.raises(UserError) as error:
-        embed_sentences(["A sentence."], spec)
+        spec.embed(["A sentence."])
     message = str(error.value)
     assert len(message.splitlines()) == 1
     return message
@@ -123,7 +117,7 @@ def test_a_sentence_alone_is_embedded_as_in_company(tiny, sentence):
     spec = TextSpec(model=tiny, weights="untrained")
     torch.manual_seed(0)
     expected = at_full_length(open_clip.create_model(tiny).eval(), tiny, [sentence])
-    torch.testing.assert_close(embed_sentences([sentence], spec), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(spec.embed([sentence]), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -139,8 +133,8 @@ def test_a_layer_is_what_its_block_makes_of_the_end_of_the_text(tiny, layer):
         ends = made[0][torch.arange(len(tokens)), tokens.argmax(dim=1)]
         expected = normalize(tower.ln_final(ends), dim=1)
     spec = TextSpec(model=tiny, weights="untrained", layer=layer)
-    torch.testing.assert_close(embed_sentences(SENTENCES, spec), expected, rtol=0, atol=1e-6)
-    assert text_dimensions(spec) == expected.shape[1] == TINY_CONFIG["text_cfg"]["width"]
+    torch.testing.assert_close(spec.embed(SENTENCES), expected, rtol=0, atol=1e-6)
+    assert spec.dimensions() == expected.shape[1] == TINY_CONFIG["text_cfg"]["width"]
     other = TextSpec(model=tiny, weights="untrained", layer=3 - layer)
     origins = [embedding_origin(SENTENCES, each) for each in (spec, other)]
     assert origins[0] != origins[1]
@@ -164,7 +158,7 @@ def test_a_tower_of_another_class_embeds_too(kind, tmp_path):
         config |= {"text_cfg": text, "vision_cfg": vision, "multimodal_cfg": decoder}
     (tmp_path / f"tiny-{kind}.json").write_text(json.dumps(config))
     open_clip.add_model_config(tmp_path)
-    found = embed_sentences(SENTENCES, TextSpec(model=f"tiny-{kind}", weights="untrained"))
+    found = TextSpec(model=f"tiny-{kind}", weights="untrained").embed(SENTENCES)
     torch.manual_seed(0)
     tower = open_clip.create_model(f"tiny-{kind}").eval()
     assert type(tower).__name__ == kind
@@ -198,7 +192,7 @@ def test_each_distinct_sentence_is_embedded_once(tiny, monkeypatch):
         lambda self, tokens: seen.append(len(tokens)) or encode_text(self, tokens),
     )
     sentences = [f"Sentence {i % 150}." for i in range(1000)]
-    found = embed_sentences(sentences, TextSpec(model=tiny, weights="untrained"))
+    found = TextSpec(model=tiny, weights="untrained").embed(sentences)
     assert sum(seen) == 150
     assert found[:150].repeat(7, 1)[:1000].equal(found)
 
@@ -206,10 +200,10 @@ def test_each_distinct_sentence_is_embedded_once(tiny, monkeypatch):
 def test_the_untrained_tower_is_the_same_whatever_the_random_state(tiny):
     spec = TextSpec(model=tiny, weights="untrained")
     torch.manual_seed(1)
-    first = embed_sentences(SENTENCES, spec)
+    first = spec.embed(SENTENCES)
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    assert embed_sentences(SENTENCES, spec).equal(first)
+    assert spec.embed(SENTENCES).equal(first)
     assert torch.get_rng_state().equal(before)
 
 
@@ -218,9 +212,9 @@ def test_the_untrained_tower_is_the_same_whatever_the_random_state(tiny):
 
 def test_a_local_file_is_loaded(tiny, save_tower, tmp_path):
     expected = at_full_length(save_tower(3), tiny, SENTENCES)
-    found = embed_sentences(SENTENCES, TextSpec(model=tiny, weights=str(tmp_path / "tower.pt")))
+    found = TextSpec(model=tiny, weights=str(tmp_path / "tower.pt")).embed(SENTENCES)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    untrained = embed_sentences(SENTENCES, TextSpec(model=tiny, weights="untrained"))
+    untrained = TextSpec(model=tiny, weights="untrained").embed(SENTENCES)
     assert not torch.allclose(found, untrained, atol=0.1)
 
 
@@ -297,7 +291,7 @@ def test_a_second_call_reads_the_file_of_the_first(tiny, tmp_path, count):
     first = cached_embeddings(SENTENCES, spec, UPath(tmp_path / "text"))
     again = cached_embeddings(SENTENCES, spec, UPath(tmp_path / "text"))
     assert first.equal(again)
-    assert first.equal(embed_sentences(SENTENCES, spec))
+    assert first.equal(spec.embed(SENTENCES))
     assert len(count) == 2  # one for the first call, one for the line above
     assert len(list((tmp_path / "text").iterdir())) == 1
 
@@ -354,7 +348,7 @@ TOKENISED = [
 
 def test_the_tower_s_view_of_sentences(tmp_path, monkeypatch):
     def read() -> list[list]:
-        found = tower_texts(TOKENISED, "ViT-B-32-quickgelu", UPath(tmp_path))
+        found = tower_texts(TOKENISED, UNTRAINED, UPath(tmp_path))
         assert found.most_tokens == 77
         return [found.same_as.tolist(), found.cut.tolist()]
 
@@ -369,7 +363,7 @@ def test_the_tower_s_view_of_sentences(tmp_path, monkeypatch):
 
 def test_a_tokeniser_of_no_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="open_clip knows no model no-such"):
-        tower_texts(["a"], "no-such", UPath(tmp_path))
+        tower_texts(["a"], TextSpec(model="no-such"), UPath(tmp_path))
 
 
 def test_failing_to_embed_leaves_no_cache(tmp_path):
@@ -386,8 +380,8 @@ def test_a_configuration_on_disk_is_the_one_that_open_clip_has():
 
 def test_dimensions_are_known_without_importing_open_clip():
     script = (
-        "import sys; from ssense.targets.text import TextSpec, text_dimensions;"
-        "print(text_dimensions(TextSpec()), text_dimensions(TextSpec(layer=3)));"
+        "import sys; from ssense.targets.text import TextSpec;"
+        "print(TextSpec().dimensions(), TextSpec(layer=3).dimensions());"
         "print('open_clip' in sys.modules)"
     )
     done = subprocess.run(

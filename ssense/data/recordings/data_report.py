@@ -190,7 +190,7 @@ class Sentences:
         in_transcript, kept, dropped: Numbers of sentences; the dropped ones by reason.
         repeated: Number of kept sentences that are the same as another one, see `repeat_groups`.
         most_frequent: The most frequent texts, shortened, with their counts.
-        cut: Number of kept sentences whose text is longer than the text tower reads.
+        cut: Number of kept sentences whose text is longer than the target reads.
         doubts: Signs that the transcript is not consistent, a sentence each.
     """
 
@@ -577,7 +577,7 @@ def _sentence_doubts(transcript: Transcript, tower: TowerTexts | None) -> Iterat
     if tower is not None and tower.cut.any():
         yield (
             f"{counted(int(tower.cut.sum()), 'text')} longer than the {tower.most_tokens} tokens "
-            "that the text tower reads: the rest is cut off"
+            "that the target reads: the rest is cut off"
         )
 
 
@@ -765,7 +765,7 @@ def _repeats_details(sentences: Sentences) -> list[str]:
         return []
     return [
         "Random splits put the same text on both sides, and retrieval can't tell candidates of the "
-        "same text apart. Sentences of the same words, or of the same tokens of the text tower, "
+        "same text apart. Sentences of the same words, or of the same tokens of the target, "
         "share their text.",
         _table(("most frequent", "times"), sentences.most_frequent),
     ]

@@ -9,9 +9,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssense.choices import CLIP_TAGS, ENCODERS
+from ssense.choices import CLIP_TAGS, ENCODERS, TEXT_TOWER, UNTRAINED
 from ssense.errors import UserError, printable
-from ssense.model.encoders.class_source import class_source
+from ssense.files.own_source import own_source
+from ssense.targets.target_source import (
+    MODEL,
+    OPEN_CLIP,
+    SPELLINGS,
+    TARGET,
+    WEIGHTS,
+    target_changes,
+)
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Protocols of object stores, whose folders can be listed."""
@@ -173,12 +181,44 @@ def check_encoder(flag: str, given: str) -> None:
     if given in ENCODERS:
         return
     known = f"Give {', '.join(ENCODERS)}, or FILE.py:CLASS."
-    if (source := class_source(given)) is None:
+    if (source := own_source(given)) is None:
         raise UserError(
             f"{flag} {printable(given)}: neither an encoder nor a class in a file. {known}"
         )
     if not os.path.isfile(source.path):
         raise UserError(f"{flag} {printable(given)}: no such file. {known}")
+
+
+def check_target(flag: str, given: str | None, weights_flag: str, weights: str | None) -> None:
+    """Refuse a target of sentences that is none, as far as its name tells.
+
+    Args:
+        flag: Flag that the target was given by.
+        given: The target in one word, see `ssense.targets.target_source`; None passes.
+        weights_flag: Flag of the weights of a text tower.
+        weights: Weights of a text tower by that flag; None passes.
+
+    Raises:
+        UserError: The target or its weights can't be; the message has the flag and the value.
+    """
+    shown = f"{flag} {printable(given or '', 150)}"
+    try:
+        changes = target_changes(given or TEXT_TOWER)
+    except ValueError as error:
+        raise UserError(f"{shown}: {error}. Give {SPELLINGS}.") from error
+    if weights is not None and (changes[TARGET] != OPEN_CLIP or WEIGHTS in changes):
+        why = "names its own" if WEIGHTS in changes else f"is of {changes[TARGET]}, without any"
+        raise UserError(
+            f"{weights_flag} {printable(weights)}: {shown} {why}. Leave {weights_flag} out."
+        )
+    if changes[TARGET] == OPEN_CLIP:
+        named = str(changes[WEIGHTS]) if WEIGHTS in changes else weights
+        of_flag = flag if WEIGHTS in changes else weights_flag
+        check_weights(of_flag, named, (UNTRAINED,), tower=str(changes[MODEL]))
+    source = own_source(str(changes.get("target.source", "")))
+    file = source.path if source else changes.get("target.file")
+    if file is not None and not os.path.isfile(str(file)):
+        raise UserError(f"{shown}: no such file. Check its name.")
 
 
 def _path(location: str) -> str:

@@ -10,13 +10,8 @@ from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.things.responses import ResponseSpec
 from ssense.engine.core.cell import Configuration
 from ssense.targets.image_features import ImageTowerSpec
+from ssense.targets.sentence_embeddings import AnyTargetSpec
 from ssense.targets.text import TextSpec
-
-
-def tower_name(text: TextSpec) -> str:
-    """A frozen text tower as people read it: "ViT-B-32-quickgelu, openai, layer 9"."""
-    layer = "" if text.layer is None else f", layer {text.layer}"
-    return f"{text.model}, {text.weights}{layer}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +22,7 @@ class DatasetOrigin:
         digest: Digest of the dataset.
         changes: The fields by which it differs from the sweep's specification.
         shards: Folder of the features, below the storage's shards.
-        text: The frozen tower that embeds the sentences.
+        text: The target that embeds the sentences.
         paired: Digest of the sentences that all datasets of the sweep have; empty where they are
             all that the shards hold.
         electrodes: Names of its electrodes, where they are not all that the shards hold.
@@ -36,19 +31,19 @@ class DatasetOrigin:
     digest: str
     changes: Configuration
     shards: str
-    text: TextSpec
+    text: AnyTargetSpec
     paired: str = ""
     electrodes: tuple[str, ...] = ()
 
     @property
     def tower(self) -> str:
-        """The frozen tower as people read it: "ViT-B-32-quickgelu, openai, layer 9"."""
-        return tower_name(self.text)
+        """The target as people read it: "ViT-B-32-quickgelu, openai, layer 9"."""
+        return self.text.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingOrigin:
-    """The origin of the datasets of a sweep over sentences: a recording and a text tower.
+    """The origin of the datasets of a sweep over sentences: a recording and a target.
 
     Attributes:
         subject: Name of the person recorded, "sub_9".
@@ -56,7 +51,7 @@ class RecordingOrigin:
         shards: Folder of the features by the sweep's specification, below the storage's shards.
         recording: Where the recording was, for controls that need its signals; the shards say
             which it was.
-        text: The frozen tower that embeds the sentences.
+        text: The target that embeds the sentences.
         paired: Digest of the sentences that the dataset of the specification has; empty where they
             are all that its shards hold.
         electrodes: Names of its electrodes, where they are not all that its shards hold.
@@ -70,7 +65,7 @@ class RecordingOrigin:
     title: str
     shards: str
     recording: str
-    text: TextSpec = field(default_factory=TextSpec)
+    text: AnyTargetSpec = field(default_factory=TextSpec)
     paired: str = ""
     electrodes: tuple[str, ...] = ()
     datasets: tuple[DatasetOrigin, ...] = ()
@@ -82,8 +77,8 @@ class RecordingOrigin:
 
     @property
     def tower(self) -> str:
-        """The frozen tower as people read it: "ViT-B-32-quickgelu, openai"."""
-        return tower_name(self.text)
+        """The target as people read it: "ViT-B-32-quickgelu, openai"."""
+        return self.text.name
 
     def dataset(self, wanted: str) -> DatasetOrigin:
         """The dataset of a digest; that of the specification where none of the others has it."""

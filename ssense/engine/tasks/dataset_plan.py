@@ -28,11 +28,10 @@ from ssense.engine.tasks.feature_plan import FeaturePlan, spans_s
 from ssense.errors import UserError, counted, printable
 from ssense.files.digest import digest
 from ssense.signal.features import AnyFeatureSpec
-from ssense.targets.text import (
-    TextSpec,
+from ssense.targets.sentence_embeddings import (
+    AnyTargetSpec,
     cached_embeddings,
     embedding_origin,
-    text_dimensions,
     tower_texts,
 )
 from ssense.training.loop import SELECTION_RANK
@@ -44,14 +43,14 @@ class DatasetPlan:
 
     Attributes:
         features: The features of its sentences.
-        target: The frozen tower that embeds them.
+        target: What embeds them.
         paired: The sentences that all datasets of a sweep have; None where this is the only one,
             and has all that its features are of.
         electrodes: Names of its electrodes, where they are not all that its features are of.
     """
 
     features: FeaturePlan
-    target: TextSpec
+    target: AnyTargetSpec
     paired: PairedStimuli | None = None
     electrodes: tuple[str, ...] = ()
 
@@ -81,10 +80,17 @@ class DatasetPlan:
         return tuple(self.features.segments.text[row] for row in self.rows.tolist())
 
     @cached_property
+    def numbers(self) -> list[int]:
+        """Numbers of the N sentences in the recording."""
+        found: list[int] = self.features.segments.sentence_idx[self.rows].tolist()
+        return found
+
+    @cached_property
     def digest(self) -> str:
         """The dataset's digest."""
         paired, name = self.paired.digest if self.paired else "", self.features.folder.name
-        return dataset_digest(name, self.stimuli, self.target, paired, self.electrodes)
+        stimuli = self.stimuli, self.numbers
+        return dataset_digest(name, *stimuli, self.target, paired, self.electrodes)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -114,9 +120,9 @@ class DatasetPlan:
 
     @cached_property
     def tower(self) -> TowerTexts:
-        """The sentences as the text tower reads them."""
+        """The sentences as the target reads them."""
         # A plan writes nothing: the sweep may be refused yet.
-        return tower_texts(self.stimuli, self.target.model, self._texts, keep=False)
+        return tower_texts(self.stimuli, self.target, self._texts, self.numbers, keep=False)
 
     def split(self, kind: SplitKind, seed: int) -> Split:
         """Divide the sentences as the dataset will.
@@ -156,8 +162,7 @@ class DatasetPlan:
     def examples(self, n: int, device: torch.device) -> Pairs:
         """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
         spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
-        dimensions = text_dimensions(self.target)
-        targets = normalize(torch.randn(n, dimensions, device=device))
+        targets = normalize(torch.randn(n, self.target.dimensions(), device=device))
         return Pairs(spectrograms, targets, coordinates=self.coordinates)
 
     @cached_property
@@ -172,10 +177,10 @@ class DatasetPlan:
         """Embed the sentences, if their embeddings are not there.
 
         Raises:
-            UserError: The tower's weights can't be loaded.
+            UserError: The target can't be loaded, or has no embedding of a sentence.
         """
-        cached_embeddings(self.stimuli, self.target, self._texts)
-        tower_texts(self.stimuli, self.target.model, self._texts)
+        cached_embeddings(self.stimuli, self.target, self._texts, self.numbers)
+        tower_texts(self.stimuli, self.target, self._texts, self.numbers)
 
     def load(self) -> Dataset:
         """The dataset, see `load_dataset`.
@@ -237,7 +242,7 @@ def plan_dataset(
     recording: Recording,
     data: SegmentSpec,
     recipe: AnyFeatureSpec,
-    target: TextSpec,
+    target: AnyTargetSpec,
     storage: UPath,
     split: SplitKind = "random",
     source: RecordingSource | None = None,
@@ -248,7 +253,7 @@ def plan_dataset(
         recording: The recording.
         data: How its sentences become segments.
         recipe: What a segment becomes.
-        target: The frozen tower that embeds the sentences.
+        target: What embeds the sentences.
         storage: Storage of what will be made.
         split: How a seed will divide the sentences.
         source: Where the recording was opened, for machines that don't share its files.
@@ -287,7 +292,7 @@ def subset_of(features: FeaturePlan) -> tuple[str, ...]:
 
 def load_dataset(
     folder_name: str,
-    target: TextSpec,
+    target: AnyTargetSpec,
     storage: UPath,
     paired: PairedStimuli | None = None,
     electrodes: tuple[str, ...] = (),
@@ -296,24 +301,24 @@ def load_dataset(
 
     Args:
         folder_name: Folder of the shards, below the storage's.
-        target: The frozen tower that embeds the sentences.
+        target: What embeds the sentences.
         storage: The storage that has both.
         paired: The sentences to take, and how they are divided; None for all of the shards'.
         electrodes: Names of the electrodes to take; none for all of the shards'.
 
     Raises:
         UserError: A shard is missing or damaged, has not all of the sentences or electrodes, or the
-            text weights can't be loaded.
+            target can't be loaded.
     """
     folder = storage / "shards" / folder_name
     manifest = shards.manifest_of_origin(folder)
     columns, spectrograms = shards.read_shards(folder)
     coordinates = manifest.coordinates
-    sentences = tuple(columns["text"])
+    sentences, numbers = tuple(columns["text"]), np.array(columns["sentence_idx"])
     start, stop = np.array(columns["start"]), np.array(columns["stop"])
     if paired is not None:
-        rows = rows_of(paired, np.array(columns["sentence_idx"]), folder)
-        start, stop = start[rows], stop[rows]
+        rows = rows_of(paired, numbers, folder)
+        start, stop, numbers = start[rows], stop[rows], numbers[rows]
         sentences = tuple(sentences[row] for row in rows.tolist())
         if len(rows) < len(spectrograms) or (rows != np.arange(len(rows))).any():
             spectrograms = spectrograms[rows]
@@ -322,13 +327,14 @@ def load_dataset(
         spectrograms = spectrograms[:, taken]
         coordinates = coordinates.select(taken) if coordinates else None
     of_paired = paired.digest if paired else ""
+    stimuli, texts = (sentences, numbers.tolist()), storage / "text"
     return Dataset(
-        digest=dataset_digest(folder_name, sentences, target, of_paired, electrodes),
+        digest=dataset_digest(folder_name, *stimuli, target, of_paired, electrodes),
         spectrograms=spectrograms,
-        targets=cached_embeddings(sentences, target, storage / "text").numpy(),
+        targets=cached_embeddings(sentences, target, texts, numbers.tolist()).numpy(),
         stimuli=sentences,
         spans_s=spans_s(start, stop, manifest.origin["recording_rate_hz"]),
-        tower=tower_texts(sentences, target.model, storage / "text"),
+        tower=tower_texts(sentences, target, texts, numbers.tolist()),
         paired=paired,
         coordinates=coordinates,
     )
@@ -365,7 +371,8 @@ def _columns_of(electrodes: tuple[str, ...], names: Sequence[str], folder: UPath
 def dataset_digest(
     folder_name: str,
     sentences: tuple[str, ...],
-    target: TextSpec,
+    numbers: Sequence[int],
+    target: AnyTargetSpec,
     paired: str = "",
     electrodes: tuple[str, ...] = (),
 ) -> str:
@@ -374,10 +381,11 @@ def dataset_digest(
     Args:
         folder_name: Folder of the shards, which is the digest of their origin.
         sentences: The sentences of the dataset.
-        target: The frozen tower that embeds them.
+        numbers: Their numbers in the recording.
+        target: What embeds them.
         paired: Digest of the stimuli that it shares with others of a sweep; empty where it is the
             only one.
         electrodes: Names of its electrodes, where they are not all of the shards'.
     """
     more = [*([paired] if paired else []), *([list(electrodes)] if electrodes else [])]
-    return digest(folder_name, embedding_origin(sentences, target), *more)
+    return digest(folder_name, embedding_origin(sentences, target, numbers), *more)

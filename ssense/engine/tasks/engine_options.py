@@ -190,11 +190,15 @@ class EngineOptions:
 
 
 def _found(family: str, field: str, levels: Levels) -> Levels:
-    """The levels of a field; files of weights by their whole path.
+    """The levels of a field; files and folders by their whole path: workers run elsewhere.
 
     Raises:
         UserError: Initial weights are neither a known name nor a file that can be read.
     """
+    from ssense.engine.tasks.target_option import PLACES, whole_path
+
+    if field in PLACES:
+        return tuple(whole_path(str(level)) for level in levels)
     if not field.endswith("weights"):
         return levels
     if field == "encoder.weights":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from itertools import chain
@@ -34,8 +35,7 @@ from ssense.model.encoders.encoder import NO_COORDINATES
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.specification import configured
-from ssense.targets.clip import check_weights
-from ssense.targets.text import embedding_code, embedding_file, text_dimensions
+from ssense.targets.sentence_embeddings import embedding_code, embedding_file
 from ssense.training.sentences import SentenceSpec
 
 
@@ -117,15 +117,15 @@ class RecordingData:
         for choice, changes in found.items():
             spec = configured(specification, changes)
             if spec.target != specification.target:
-                check_weights(spec.target.model, spec.target.weights, "text")
-            text_dimensions(spec.target)  # refuses a layer that is not there
+                with _told_of(changes):
+                    spec.target.check()
             whole[choice] = Choice(changes, self._planned(spec, changes))
         _check_distinct([*whole.values()])
         paired = self._paired([each.plan.features for each in whole.values()])
         keeps_all = len(paired) == len(self.own.features.segments)
         own = self.own if keeps_all else replace(self.own, paired=paired)
         itself = dataset_choice(specification)
-        return RecordingData(
+        data = RecordingData(
             own=own,
             choices={
                 choice: Choice(
@@ -135,10 +135,12 @@ class RecordingData:
                 for choice, each in whole.items()
             },
         )
+        _check_vectors(data.choices.values())
+        return data
 
     def _planned(self, spec: SentenceSpec, changes: Configuration) -> DatasetPlan:
         own = self.own.features
-        try:
+        with _told_of(changes):
             if replace(spec.data, subset=own.data.subset) == own.data:  # the same segments
                 features = replace(own, data=spec.data, recipe=spec.features)
                 features.check()
@@ -153,8 +155,6 @@ class RecordingData:
                 spec.split,
                 own.source,
             )
-        except UserError as error:
-            raise UserError(f"{printable(describe(changes))}: {error}") from error
 
     def _paired(self, others: Iterable[FeaturePlan]) -> PairedStimuli:
         """The sentences that all datasets keep, with the splits of the specification's own."""
@@ -192,7 +192,7 @@ class RecordingData:
         Raises:
             UserError: A seed leaves too few; or parts of a split that keeps them apart in time meet
                 in the longer segments of a choice; or those of a split that keeps repeats together
-                have sentences that a choice's tower can't tell apart.
+                have sentences that a choice's target can't tell apart.
         """
         seeds = tuple(seeds)
         self.own.check_splits(kind, seeds)
@@ -234,7 +234,7 @@ class RecordingData:
         check_room([self._plans[digest] for digest in wanted], self.storage, memory)
 
     def warm(self, specification: SentenceSpec, families: Iterable[Family] = ()) -> None:
-        """Get the initial weights of all encoders, and embed the sentences by every tower.
+        """Get the initial weights of all encoders, and embed the sentences by every target.
 
         Raises:
             UserError: Weights can't be loaded or don't fit.
@@ -246,10 +246,10 @@ class RecordingData:
         for weights in sorted(starts - {"random"}):
             build_encoder(weights, dimensions=1)  # of a head that is thrown away
         for plan in {(plan.target, plan.stimuli): plan for plan in self._plans.values()}.values():
-            target = plan.target
-            with step(f"Text embeddings: {target.model}, {target.weights} weights"):
+            with step(f"Text embeddings: {plan.target.name}"):
                 plan.embed()
-            kept = embedding_file(plan.stimuli, target, self.storage / "text")
+            named = plan.stimuli, plan.target, self.storage / "text", plan.numbers
+            kept = embedding_file(*named)
             say_other_code({kept: tensor_code(kept)}, embedding_code())
 
     def is_made(self, wanted: Collection[str]) -> bool:
@@ -324,6 +324,27 @@ def _changes(specification: SentenceSpec, families: Iterable[Family]) -> dict[st
     return found
 
 
+@contextmanager
+def _told_of(changes: Configuration) -> Iterator[None]:
+    """Say of a refusal which levels it is of."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{printable(describe(changes), 150)}: {error}") from error
+
+
+def _check_vectors(choices: Iterable[Choice]) -> None:
+    """Refuse targets without a vector for a sentence, which no tokeniser would tell of.
+
+    Raises:
+        UserError: A sentence has no vector, or one that can't be used.
+    """
+    for choice in choices:
+        if not choice.plan.target.tokeniser:
+            with _told_of(choice.changes):
+                choice.plan.tower  # noqa: B018 - it reads them all
+
+
 def _check_encoders(
     specification: SentenceSpec, families: Iterable[Family], plans: Collection[DatasetPlan]
 ) -> None:
@@ -342,7 +363,7 @@ def _check_encoders(
                     where = f"family {printable(family.name)} on {plan.features.where}"
                     raise UserError(f"{where}: {NO_COORDINATES}")
     if isinstance(specification.encoder, OwnSpec):
-        for plan in {(plan.shape, text_dimensions(plan.target)): plan for plan in plans}.values():
+        for plan in {(plan.shape, plan.target.dimensions()): plan for plan in plans}.values():
             specification.encoder.build(plan.examples(2, torch.device("cpu")), "float32")
 
 
@@ -361,20 +382,21 @@ def _check_distinct(choices: list[Choice]) -> None:
 
 
 def _check_towers(choices: Iterable[Choice], seeds: Iterable[int]) -> None:
-    """Refuse a tower to which sentences of different parts are one.
+    """Refuse a target to which sentences of different parts are one.
 
-    Parts keep those together that the tower of the specification can't tell apart.
+    Parts keep those together that the target of the specification can't tell apart.
     """
-    of_models = {choice.plan.target.model: choice.plan for choice in choices}
-    for model, plan in of_models.items():
+    readers = {c.plan.target.tokeniser or c.plan.target: c.plan for c in choices}
+    for plan in readers.values():
         groups = repeat_groups(plan.stimuli, plan.tower)
         for seed in seeds:
             split = plan.split("grouped", seed)
             parts = [{*groups[rows].tolist()} for rows in vars(split).values()]
             if sum(map(len, parts)) > len(set().union(*parts)):
                 raise UserError(
-                    f"{printable(model)} can't tell sentences apart that a grouped split puts into "
-                    f"different parts at seed {seed}. Leave this tower out, or sweep it alone."
+                    f"{printable(plan.target.name)} can't tell sentences apart that a grouped "
+                    f"split puts into different parts at seed {seed}. Leave this target out, or "
+                    "sweep it alone."
                 )
 
 

@@ -25,7 +25,12 @@ from ssense.choices import (
 )
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.core.checks import check_encoder, check_place, check_weights
+from ssense.engine.core.checks import (
+    check_encoder,
+    check_place,
+    check_target,
+    check_weights,
+)
 from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.errors import UserError, printable
 
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
     from ssense.engine.core.sweep import Levels, Sweep
     from ssense.engine.tasks.data_plan import DataPlan
     from ssense.engine.tasks.recording_data import RecordingData
-    from ssense.targets.text import TextSpec
+    from ssense.targets.sentence_embeddings import AnyTargetSpec
     from ssense.training.sentences import AnyEncoderSpec, SentenceSpec
 
 
@@ -96,6 +101,7 @@ class RecordingOptions(EngineOptions):
             "encoder",
             "batch_norm",
             "encoder_weights",
+            "target",
             "text_weights",
         ),
     } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
@@ -135,8 +141,13 @@ class RecordingOptions(EngineOptions):
     """Recipe of features: superlets by brainbert; brainbert-50, what BrainBERT's function computes
     without its settings file; or small, for trials; fourier, short-time Fourier amplitudes; or
     high-gamma, the power from 70 to 150 Hz [brainbert; small if synthetic]."""
+    target: str | None = None
+    """What embeds sentences: MODEL or MODEL:WEIGHTS of open_clip; sentence-transformers:NAME or
+    transformers:NAME, a name on Hugging Face's hub or a folder; vectors in a file .npy, .parquet or
+    .safetensors; or one of your own, FILE.py:NAME [ViT-B-32-quickgelu]."""
     text_weights: str | None = None
-    """CLIP text weights: openai, a local file, or untrained [openai; untrained if synthetic]."""
+    """Weights of a target of open_clip: openai or another tag, a local file, or untrained [openai;
+    untrained if synthetic]."""
     encoder: str = ENCODERS[0]
     """What embeds spectrograms: resnet-18, as in the paper; attention, its electrodes weighted by
     what they say; convolution, a small one; linear, which ridge regression starts; or one of your
@@ -173,7 +184,7 @@ class RecordingOptions(EngineOptions):
                 )
         check_encoder("--encoder", self.encoder)
         check_weights("--encoder-weights", self.encoder_weights, ENCODER_WEIGHTS)
-        check_weights("--text-weights", self.text_weights, (UNTRAINED,), tower=TEXT_TOWER)
+        check_target("--target", self.target, "--text-weights", self.text_weights)
 
     @property
     def defaults(self) -> Defaults:
@@ -220,10 +231,10 @@ class RecordingOptions(EngineOptions):
             line_hz=float(self.line_hz),
         )
 
-    def _target(self) -> TextSpec:
-        from ssense.targets.text import TextSpec
+    def _target(self) -> AnyTargetSpec:
+        from ssense.engine.tasks.target_option import target_of
 
-        return TextSpec(weights=self.weights("text_weights"))
+        return target_of(self.target or TEXT_TOWER, self.weights("text_weights"))
 
     def _encoder(self) -> AnyEncoderSpec:
         from ssense.model.encoders.own import OwnSpec
@@ -273,13 +284,10 @@ class RecordingOptions(EngineOptions):
         from ssense.files.digest import weights_file
         from ssense.files.storage import locate, open_storage
         from ssense.model.encoders.spectrogram_encoder import build_encoder
-        from ssense.targets.clip import check_file
-        from ssense.targets.clip import check_weights as check_tower
 
-        tower = self._target()
-        if self.text_weights is not None:
-            check_tower(tower.model, tower.weights, "text")
-            check_file(tower.model, tower.weights, "text")
+        specification, recipe = self.specification(), self.value("spectrogram")
+        if self.target is not None or self.text_weights is not None:
+            specification.target.check()
         encoder = self.weights("encoder_weights")
         if weights_file(encoder):
             build_encoder(encoder, dimensions=1)  # refuses another model's
@@ -288,7 +296,6 @@ class RecordingOptions(EngineOptions):
             source = RecordingSource(place=str(made))
         else:
             source = self._source(str(locate(self.recording)))
-        specification, recipe = self.specification(), self.value("spectrogram")
         try:
             return plan_recording(source, specification, recipe, self.storage)
         except UserError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +17,6 @@ from ssense.engine.tasks.dataset_plan import dataset_digest, load_dataset, rows_
 from ssense.engine.tasks.feature_making import DATA_REPORT
 from ssense.engine.tasks.image_plan import plan_images
 from ssense.errors import UserError
-from ssense.files.digest import weights_file
 from ssense.files.storage import exists
 from ssense.training.tasks import TaskData
 
@@ -60,7 +58,7 @@ class _Sentences:
     def parts(self, wanted: str) -> str:
         made = self.origin.dataset(wanted)
         folder = self.storage / "shards" / made.shards
-        return f"shards of {folder}, or the text weights {made.text.weights},"
+        return f"shards of {folder}, or the target {made.text.name},"
 
     @property
     def report(self) -> UPath:
@@ -68,22 +66,22 @@ class _Sentences:
 
     def fault(self, wanted: str) -> str:
         made = self.origin.dataset(wanted)
-        folder, weights = self.storage / "shards" / made.shards, made.text.weights
-        is_away = Path(weights).is_absolute() and weights_file(weights) is None
-        if is_away or not exists(folder / MANIFEST):
+        folder = self.storage / "shards" / made.shards
+        if made.text.is_away or not exists(folder / MANIFEST):
             return ""  # deleted shards are made again
         manifest_of_origin(folder)
         table = read_sentences(folder)
-        sentences = tuple(table["text"])
+        sentences, numbers = tuple(table["text"]), np.array(table["sentence_idx"])
         if made.paired:
             try:
                 paired = read_paired(self.storage, made.paired)
-                rows = rows_of(paired, np.array(table["sentence_idx"]), folder)
+                rows = rows_of(paired, numbers, folder)
             except UserError as error:
                 return str(error)
             sentences = tuple(sentences[row] for row in rows.tolist())
+            numbers = numbers[rows]
         origin = made.text, made.paired, made.electrodes
-        found = dataset_digest(folder.name, sentences, *origin)
+        found = dataset_digest(folder.name, sentences, numbers.tolist(), *origin)
         if found == wanted:
             return ""
         return (

@@ -304,7 +304,7 @@ def note(matrix: Matrix, description: Description) -> str:
         f"{n_rows} configuration{'s' * (n_rows != 1)} in {n_families} "
         f"famil{'y' if n_families == 1 else 'ies'} x {n_seeds} seed{'s' * (n_seeds != 1)} "
         f"({' '.join(map(str, matrix.seeds))}) on {origin.subject}, "
-        f"{origin.title}. Frozen tower: {origin.tower}. Seeds are spent by the policy "
+        f"{origin.title}. Target: {origin.tower}. Seeds are spent by the policy "
         f"`{description.policy}`. Cells: {cells}; all of them are in `{MATRIX_FILE}`, under "
         "Artifacts."
     )

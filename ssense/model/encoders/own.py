@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import random
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssense.choices import Precision
 from ssense.data.dataset import Pairs
-from ssense.errors import UserError, one_line, printable
+from ssense.errors import UserError
+from ssense.files.own_code import OwnCode, generators_kept, source_of
 from ssense.files.weights import load_weights
-from ssense.model.encoders.class_source import class_source
 from ssense.model.encoders.encoder import Encoder, EncoderSpec, known_coordinates
 
+_OWN = OwnCode(role="encoder", form="class", example="my_encoder.py:MyEncoder")
 _SIZES = "electrodes", "frequencies", "frames", "dimensions"
 _EXAMPLES = 2
 _HOW_MADE = f"It is made with {', '.join(f'{name}=' for name in _SIZES)}."
@@ -92,16 +88,20 @@ class OwnSpec(EncoderSpec):
         return self.coordinates
 
     @classmethod
-    def of(cls, source: str) -> OwnSpec:
+    def of(cls, made: str | type[nn.Module]) -> OwnSpec:
         """The specification of a file as it is now, by its whole path.
+
+        Args:
+            made: The file and the class in it, "FILE.py:CLASS", or the class itself.
 
         Raises:
             UserError: There is no such file, or it names no class.
         """
         from ssense.files.digest import file_digest  # opens storages, which training does not
 
-        path, name = _parts(source)
-        with _told(source, "Check the file."):
+        source = source_of(made)
+        path, name = _OWN.find(source)
+        with _OWN.told(source, "Check the file."):
             return cls(
                 source=f"{path.resolve()}:{name}",
                 content=file_digest(path),
@@ -121,12 +121,12 @@ class OwnSpec(EncoderSpec):
             train.targets.shape[1],
         )
         coordinates = torch.from_numpy(known_coordinates(train)) if self.coordinates else None
-        with _told(self.source, _HOW_MADE):
+        with _OWN.told(self.source, _HOW_MADE):
             encoder = OwnEncoder(precision, self._load(), sizes, coordinates)
-        with _told(self.source, _HOW_USED):
+        with _OWN.told(self.source, _HOW_USED):
             problem = _problem(encoder)
         if problem:
-            raise UserError(f"encoder {_short(self.source)} {problem}. Check its class.")
+            raise UserError(f"{_OWN.called(self.source)} {problem}. Check its class.")
         return encoder
 
     def rebuild(self, state: Mapping[str, Tensor], precision: Precision) -> OwnEncoder:
@@ -139,7 +139,7 @@ class OwnSpec(EncoderSpec):
         if sizes is None or sizes.shape != (len(_SIZES),):
             raise ValueError("sizes are missing")
         coordinates = self._coordinates(state, int(sizes[0])) if self.coordinates else None
-        with _told(self.source, _HOW_MADE):
+        with _OWN.told(self.source, _HOW_MADE):
             encoder = OwnEncoder(precision, self._load(), tuple(sizes.tolist()), coordinates)
         load_weights(encoder, state)
         return encoder
@@ -161,33 +161,12 @@ class OwnSpec(EncoderSpec):
         return replace(self, source=self.source.rpartition(":")[2])
 
     def _load(self) -> type[nn.Module]:
-        from ssense.files.digest import file_digest
-
-        path, name = _parts(self.source)
-        if (found := file_digest(path)) != self.content:
-            raise UserError(
-                f"encoder {_short(self.source)} is not as it was: its file has the digest {found}, "
-                f"not {self.content}. Restore it, or run the sweep again with it as it is now."
-            )
-        module_name = f"ssense_own_{self.content}"
-        if module_name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(module_name, path)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[module_name] = module  # dataclasses and pickles look there
-            try:
-                with _generators_kept():
-                    spec.loader.exec_module(module)
-            except BaseException:
-                del sys.modules[module_name]
-                raise
-        made = getattr(sys.modules[module_name], name, None)
+        made = _OWN.load(self.source, self.content)
         if not (isinstance(made, type) and issubclass(made, nn.Module)):
             found = "nothing" if made is None else type(made).__name__
             raise UserError(
-                f"encoder {_short(self.source)}: {name} is {found}, not a class that extends "
-                "torch.nn.Module. Check its name."
+                f"{_OWN.called(self.source)}: {self.source.rpartition(':')[2]} is {found}, not a "
+                "class that extends torch.nn.Module. Check its name."
             )
         return made
 
@@ -207,61 +186,6 @@ def _names_coordinates(path: Path, name: str) -> bool:
     )
 
 
-def _short(source: str) -> str:
-    """The name of the file and the class, without folders."""
-    return printable(Path(source).name)
-
-
-def _parts(source: str) -> tuple[Path, str]:
-    """The file and the class that a source names.
-
-    Raises:
-        UserError: There is no such file, or no class is named.
-    """
-    if (found := class_source(source)) is None:
-        raise UserError(
-            f"encoder {printable(source)} names no class. Give FILE.py:CLASS, such as "
-            "my_encoder.py:MyEncoder."
-        )
-    path = Path(found.path)
-    if not path.is_file():
-        raise UserError(
-            f"encoder {printable(found.path)}: no such file. Put it back, or run the sweep again "
-            "with the encoder where it is now."
-        )
-    return path, found.name
-
-
-@contextmanager
-def _told(source: str, advice: str) -> Iterator[None]:
-    """Say in one line what a file of the user's raises."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(f"encoder {_short(source)}: {what}. {advice}") from error
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Draw the same meanwhile in every process, and leave the random generators as they were.
-
-    A file runs once per process: without this, what it draws would change the first cell alone.
-    """
-    state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - others use it
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(state)
-            np.random.set_state(legacy)  # noqa: NPY002
-
-
 def _problem(encoder: OwnEncoder) -> str:
     """Why an encoder can't be trained, kept and used, found on made-up spectrograms; or empty."""
     *shape, dimensions = encoder.sizes.tolist()
@@ -269,7 +193,7 @@ def _problem(encoder: OwnEncoder) -> str:
     state = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
     if problem := _problem_of_state(encoder):
         return problem
-    with _generators_kept():
+    with generators_kept():
         for is_training in (True, False):
             encoder.train(is_training)
             found = encoder.module(torch.rand(_EXAMPLES, *shape))

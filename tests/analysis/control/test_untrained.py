@@ -34,7 +34,8 @@ from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.data.synthetic.sentence_timings import read_sentence_timings
 from ssense.files.digest import file_digest
 from ssense.retrieval import chance_metrics, metrics_of, ranks_of
-from ssense.targets.text import TextSpec, cached_embeddings
+from ssense.targets.sentence_embeddings import cached_embeddings
+from ssense.targets.text import TextSpec
 
 
 def without_brain(sentences: SentenceTable, split: Split) -> dict[str, dict[str, float]]:

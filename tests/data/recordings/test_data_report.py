@@ -265,7 +265,7 @@ def test_what_the_text_tower_makes_of_the_sentences(root):
     assert (sentences.repeated, sentences.most_frequent) == (4, (("back it up", 4),))
     assert sentences.cut == 1
     assert sentences.doubts == (
-        "1 text longer than the 77 tokens that the text tower reads: the rest is cut off",
+        "1 text longer than the 77 tokens that the target reads: the rest is cut off",
     )
 
 

@@ -9,11 +9,12 @@ from upath import UPath
 
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.shards import Manifest
-from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.description import FORMAT_VERSION, Description
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.tasks.recording_plan import SMALL
+from ssense.errors import UserError
 from ssense.files.sealed_json import unsealed, write_sealed
 from ssense.specification import plain
 from ssense.targets.text import TextSpec
@@ -82,3 +83,39 @@ def test_what_a_description_says_is_not_replaced(earlier):
     earlier.describe(described)
     write_manifest(earlier, plain(SegmentSpec(line_hz=50.0)))
     assert earlier.description().sweep.specification == SentenceSpec()
+
+
+def test_a_target_of_before_there_were_others_is_a_tower_of_open_clip_s(tmp_path):
+    """Neither the specification nor any origin named a kind then."""
+    ledger = Ledger(UPath(tmp_path) / "sweeps" / "masking-0")
+    tower = TextSpec(model="RN50-quickgelu", weights="yfcc15m", layer=3)
+    sweep = Sweep(
+        question="masking",
+        dataset_digest="d",
+        specification=SentenceSpec(target=tower),
+        families=(Family(name="layer", levels={"target.layer": (3, 6)}),),
+        configurations=2,
+        seeds=(0, 1),
+    )
+    dataset = DatasetOrigin(digest="d", changes={}, shards="s", text=TEXT)
+    origin = RecordingOrigin(
+        subject="a", title="b", shards="s", recording="c", text=tower, datasets=(dataset,)
+    )
+    description = Description(sweep=sweep, origin=origin)
+    ledger.describe(description)
+    path = ledger.folder / "sweep.json"
+    content = unsealed(json.loads(path.read_text()), without="format")
+    stored = [
+        content["sweep"]["specification"]["target"],
+        content["origin"]["text"],
+        content["origin"]["datasets"][0]["text"],
+    ]
+    for target in stored:
+        assert target.pop("kind") == "open-clip"
+        assert target.keys() == {"model", "weights", "layer"}
+    write_sealed(path, {"format": FORMAT_VERSION, **content})
+    assert ledger.description() == description
+    stored[0]["kind"] = "no-such"
+    write_sealed(path, {"format": FORMAT_VERSION, **content})
+    with pytest.raises(UserError, match=r"target\.kind is 'no-such', not one of open-clip, sent"):
+        ledger.description()

@@ -24,8 +24,8 @@ from ssense.data.splits import near
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.cell import dataset_choice
-from ssense.engine.core.sweep import Family
-from ssense.engine.tasks.dataset_plan import plan_dataset
+from ssense.engine.core.sweep import Family, check_levels, needs_of
+from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_plan import segments_identity
 from ssense.engine.tasks.recording_data import RecordingData, tells_coordinates
 from ssense.engine.tasks.recording_plan import SMALL
@@ -323,6 +323,125 @@ def test_a_tower_to_which_sentences_of_different_parts_are_one_is_refused(own):
 
 def test_weights_of_a_tower_are_checked_before_anything_is_made(own):
     assert "misspelt" in refused(own, {"target.weights": ("untrained", "misspelt")})
+
+
+# ---------------------------------------------------------------- targets of other kinds
+
+
+OWN_TARGET = """
+import numpy as np
+
+
+def letters(sentences):
+    return np.array([[s.lower().count(c) for c in "abcdefghij"] for s in sentences]) + 0.5
+"""
+
+
+@pytest.fixture
+def other_targets(own, tmp_path) -> dict[str, str]:
+    """A file of vectors by the sentences' numbers, and a function of one's own."""
+    found = own.own.features.segments.sentence_idx
+    np.save(tmp_path / "words.npy", np.random.default_rng(0).standard_normal((len(found), 6)))
+    (tmp_path / "words.txt").write_text("\n".join(map(str, found.tolist())))
+    (tmp_path / "mine.py").write_text(OWN_TARGET)
+    return {
+        "target.file": str(tmp_path / "words.npy"),
+        "target.source": f"{tmp_path / 'mine.py'}:letters",
+    }
+
+
+def kinds_of(others: dict[str, str]) -> Family:
+    """A tower, a file of vectors and one's own target, a field of each with its kind alone."""
+    levels = {"target": ("open-clip", "vectors", "own"), "target.layer": (None, 2)}
+    levels |= {name: (level,) for name, level in others.items()}
+    check_levels(SPEC, {"targets": levels})
+    return Family(name="targets", levels=levels, needs=needs_of(SPEC, levels))
+
+
+def test_kinds_of_targets_are_levels_with_datasets_of_their_own(own, other_targets, local_ray):
+    assert local_ray is None  # it only has to run
+    family = kinds_of(other_targets)
+    assert family.size == 4
+    covering = own.covering(SPEC, (family,))
+    covering.warm(SPEC, (family,))
+    covering.make(covering.datasets.values())
+    loaded = [covering.load(digest) for digest in covering.datasets.values()]
+    assert [data.targets.shape[1] for data in loaded] == [512, 512, 6, 10]
+    assert [plan.examples(2, torch.device("cpu")).targets.shape[1] for plan in plans(covering)] == [
+        *(data.targets.shape[1] for data in loaded)
+    ]
+    assert loaded[0].digest == own.digest
+    assert all(np.array_equal(each.spectrograms, loaded[0].spectrograms) for each in loaded)
+    vectors = np.load(other_targets["target.file"])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(loaded[2].targets, unit, atol=1e-7)  # all sentences are kept
+    kept = kept_data(covering.origin(), covering.storage)
+    for data in loaded:
+        assert kept.fault(data.digest) == ""
+        np.testing.assert_array_equal(kept.load(data.digest).targets, data.targets)
+    names = [each.tower for each in covering.origin().datasets]
+    assert names == [
+        *("ViT-B-32-quickgelu, untrained", "ViT-B-32-quickgelu, untrained, layer 2"),
+        *("vectors words.npy", "mine.py:letters"),
+    ]
+
+
+def plans(data: RecordingData) -> list[DatasetPlan]:
+    return [choice.plan for choice in data.choices.values()]
+
+
+def test_a_file_of_a_target_that_has_changed_is_told_and_one_that_is_away_is_not(
+    own, other_targets, local_ray
+):
+    assert local_ray is None  # it only has to run
+    covering = own.covering(SPEC, (kinds_of(other_targets),))
+    covering.warm(SPEC)
+    covering.make(covering.datasets.values())
+    kept, wanted = kept_data(covering.origin(), covering.storage), [*covering.datasets.values()][-1]
+    path = Path(other_targets["target.source"].rpartition(":")[0])
+    path.write_text(OWN_TARGET.replace("0.5", "1.5"))
+    assert "holds other sentences than the sweep was planned on" in kept.fault(wanted)
+    assert kept.load(wanted).digest != wanted
+    assert kept.parts(wanted).endswith("or the target mine.py:letters,")
+    path.unlink()
+    assert kept.fault(wanted) == ""
+
+
+def kept_texts(data: RecordingData) -> set[str]:
+    return {path.name for path in Path(data.storage).glob("text/*")}
+
+
+def test_a_target_that_does_not_serve_is_refused_by_its_levels(own, other_targets, tmp_path):
+    words, mine = other_targets["target.file"], other_targets["target.source"]
+    before = kept_texts(own)
+    assert "a target of vectors names no file" in refused(own, {"target": ("vectors",)})
+    assert "names no class or function" in refused(own, {"target": ("own",)})
+    assert refused(own, {"target": ("vectors",), "target.file": ("no.npy",)}) == (
+        "vectors, no.npy: vectors no.npy: no such file. Put it back."
+    )
+    ids = Path(words).with_suffix(".txt")
+    ids.write_text("\n".join(str(10**6 + row) for row in range(len(own.own.rows))))
+    levels = {"target": ("vectors",), "target.file": (words,)}
+    assert f"{words} has no vector for {len(own.own.rows)} of " in refused(own, levels)
+    moved = tmp_path / "moved.py"
+    moved.write_text(OWN_TARGET)
+    sources = {"target": ("own",), "target.source": (mine, f"{moved}:letters")}
+    assert "are the same dataset" in refused(own, sources)
+    moved.write_text("def letters(sentences):\n    return [1.0]")
+    assert "makes list of 3 sentences, not [3, D] finite floats" in refused(own, sources)
+    assert kept_texts(own) == before
+
+
+def test_sentences_of_one_vector_in_different_parts_are_refused(own, tmp_path):
+    numbers = own.own.features.segments.sentence_idx.tolist()
+    np.save(tmp_path / "same.npy", np.ones((len(numbers), 3)))
+    (tmp_path / "same.txt").write_text("\n".join(map(str, numbers)))
+    levels = {"target": ("open-clip", "vectors"), "target.file": (str(tmp_path / "same.npy"),)}
+    family = Family(name="f", levels=levels, needs=needs_of(SPEC, levels))
+    covering = own.covering(SPEC, (family,))
+    covering.check_splits("random", range(2))
+    with pytest.raises(UserError, match=r"^vectors same\.npy can't tell sentences apart that a gr"):
+        covering.check_splits("grouped", range(2))
 
 
 def test_datasets_that_do_not_fit_the_memory_or_the_disk_are_refused(own, monkeypatch):

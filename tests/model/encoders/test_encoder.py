@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from itertools import count
 
 import numpy as np
@@ -280,6 +281,15 @@ def test_an_encoder_that_was_edited_is_refused_and_named_by_its_content(pairs, t
     file.unlink()
     with pytest.raises(UserError, match="no such file"):
         spec.build(pairs, "float32")
+
+
+def test_an_encoder_of_ones_own_may_be_given_as_its_class(tmp_path, monkeypatch):
+    (tmp_path / "given_as_class.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = importlib.import_module("given_as_class").Mine
+    assert OwnSpec.of(made) == OwnSpec.of(f"{tmp_path / 'given_as_class.py'}:Mine")
+    with pytest.raises(UserError, match="Mine is neither a class nor a function"):
+        OwnSpec.of(made(3, 8, 18, 5))
 
 
 def test_a_made_up_batch_leaves_no_trace(pairs, tmp_path):

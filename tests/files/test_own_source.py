@@ -4,7 +4,7 @@ import pytest
 
 from ssense.engine.core.checks import check_encoder
 from ssense.errors import UserError
-from ssense.model.encoders.class_source import class_source
+from ssense.files.own_source import own_source
 from ssense.model.encoders.own import OwnSpec
 
 
@@ -20,7 +20,7 @@ from ssense.model.encoders.own import OwnSpec
     ],
 )
 def test_a_class_in_a_file_is_read_alike_by_the_command_line_and_the_specification(text, found):
-    assert class_source(text) == found
+    assert own_source(text) == found
     nothing, no_file = "neither an encoder nor a class", "no such file"
     with pytest.raises(UserError, match=no_file if found else nothing):
         check_encoder("--encoder", text)
