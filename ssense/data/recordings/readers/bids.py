@@ -102,6 +102,11 @@ def open_bids(
     """
     path = _find(root, run)
     signals = Path(str(path.fpath))
+    if path.extension == ".nwb":
+        raise UserError(
+            f"{signals} is NWB, which is read by itself: give it as the recording, and its "
+            "events.tsv as `sentences`."
+        )
     raw = open_raw(signals)
     rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
     events = sentences or _sidecar(path, "events", ".tsv")

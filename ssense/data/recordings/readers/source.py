@@ -10,6 +10,7 @@ from ssense.data.recordings.readers.arrays import is_kept, open_kept
 from ssense.data.recordings.readers.bids import Run, is_bids, open_bids
 from ssense.data.recordings.readers.brain_treebank import of_recording, open_recording
 from ssense.data.recordings.readers.mne_file import open_file
+from ssense.data.recordings.readers.nwb import SUFFIX, open_nwb
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError, printable
@@ -70,6 +71,10 @@ class RecordingSource:
         path = self.here()
         if path.is_file() or path.suffix in _FOLDERS:
             self._refuse(f"{self.place} is one recording", "trial", "session", "task", "run")
+            if path.suffix == SUFFIX:
+                return open_nwb(
+                    path, self._sentences(needed=path), self.table, subject=self.subject
+                )
             return open_file(path, self._sentences(needed=path), self.table, subject=self.subject)
         if is_kept(path):
             kept = f"{self.place} is one recording"

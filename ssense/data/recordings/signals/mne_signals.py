@@ -17,10 +17,10 @@ import numpy as np
 
 from ssense.data.coordinates import Place
 from ssense.data.recordings.channels import Channel
-from ssense.data.recordings.signals.array_signals import open_samples, samples_digest
+from ssense.data.recordings.signals.array_signals import by_channel, open_samples, samples_digest
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest, file_digest
-from ssense.files.storage import cache_folder, partial_file
+from ssense.files.storage import cache_folder
 from ssense.signal.contacts import clean_label
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class MneFileSignals:
         contents = {role: file_digest(path) for role, path in self.files.items()}
         copy = cache_folder() / "signals" / f"{digest('channel by channel', contents)}.npy"
         if not copy.exists():
-            write_by_channel(open_raw(self.path), copy)
+            raw = open_raw(self.path)
+            by_channel(copy, (len(raw.ch_names), len(raw.times)), blocks_of(raw))
         return open_samples(copy)
 
     def __getstate__(self) -> dict[str, object]:
@@ -200,26 +201,3 @@ def blocks_of(raw: mne.io.BaseRaw) -> Iterator[tuple[int, np.ndarray]]:
     step = max(_BLOCK_BYTES // (8 * len(channels)), 1)
     for start in range(0, n_samples, step):
         yield start, read_block(raw, channels, start, min(start + step, n_samples))
-
-
-def write_by_channel(raw: mne.io.BaseRaw, path: Path) -> None:
-    """Write all samples to a `.npy` file, float32 microvolts `[channels, samples]`, or nothing.
-
-    Single precision holds 24 bits, as many as the finest converters give.
-
-    Raises:
-        UserError: MNE can't read them, or they can't be written.
-    """
-    shape = len(raw.ch_names), len(raw.times)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial_file(path) as partial:
-            samples = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-            for start, block in blocks_of(raw):
-                samples[:, start : start + block.shape[1]] = block
-            samples.flush()
-    except OSError as error:
-        raise UserError(
-            f"cannot write a copy of the signals to {path.parent}: {one_line(error)}. Make room "
-            f"for {4 * shape[0] * shape[1] / 1e9:.1f} GB there, or set XDG_CACHE_HOME."
-        ) from error
