@@ -25,11 +25,12 @@ from ssense.data.recordings.channels import AUXILIARY_KIND, Channel
 from ssense.data.recordings.readers.mne_file import common_folder, signal_files
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
+from ssense.data.recordings.signals.copied_signals import CopiedSignals
 from ssense.data.recordings.signals.mne_signals import (
-    MneFileSignals,
     channels_of,
     open_raw,
     quietly,
+    read_file,
 )
 from ssense.data.recordings.tables.delimited import delimited_table
 from ssense.data.recordings.tables.file_text import read_text
@@ -129,9 +130,10 @@ def open_bids(
         channels=placed,
         n_samples=n_samples,
         sampling_rate_hz=rate_hz,
-        signals=MneFileSignals(
+        signals=CopiedSignals(
             {role: file for role, file in files.items() if role != "channels"},
             tuple(raw.ch_names),
+            read_file,
         ),
         subject=f"sub-{path.subject}",
         trial=_trial(path),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
+from ssense.data.recordings.signals.copied_signals import CopiedSignals
 from ssense.data.recordings.signals.mne_signals import (
-    MneFileSignals,
     channels_of,
     open_raw,
+    read_file,
     space_of,
 )
 from ssense.data.recordings.tables.table_spec import TableSpec
@@ -49,7 +50,7 @@ def open_file(
         channels=channels_of(raw),
         n_samples=n_samples,
         sampling_rate_hz=rate_hz,
-        signals=MneFileSignals(files, tuple(raw.ch_names)),
+        signals=CopiedSignals(files, tuple(raw.ch_names), read_file),
         subject=subject or printable(path.resolve().parent.name) or "subject",
         trial=trial or printable(path.stem),
         title=printable(path.stem),

@@ -7,11 +7,8 @@ Borders ecosystem for neurophysiological data science", eLife 2022.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,12 +18,10 @@ from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.readers.mne_file import common_folder
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
-from ssense.data.recordings.signals.array_signals import by_channel, open_samples
+from ssense.data.recordings.signals.copied_signals import BLOCK_BYTES, Blocks, CopiedSignals
 from ssense.data.recordings.signals.signal_file import open_signals
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError, counted, printable
-from ssense.files.digest import digest, file_digest
-from ssense.files.storage import cache_folder
 from ssense.files.tables import listing, require_file
 from ssense.specification import identity
 
@@ -34,57 +29,8 @@ SUFFIX = ".nwb"
 _MICROVOLTS = 1e6  # in a volt
 _TABLE = "general/extracellular_ephys/electrodes"
 _NAMES = ("label", "electrode_name", "channel_name", "name")
-_BLOCK_BYTES = 2**26
 _BRAIN = 300.0  # no contact lies farther from the origin, in mm; in µm all lie farther
 _HALF_A_SAMPLE = 0.5  # time stamps farther from a steady clock leave a gap
-
-
-@dataclass(frozen=True)
-class NwbSignals:
-    """Samples of an electrical series, from a copy that is kept channel by channel.
-
-    Attributes:
-        path: The file.
-        series: Path of the series in it.
-        names: Names of the channels, by which messages call them.
-    """
-
-    path: Path
-    series: str
-    names: tuple[str, ...]
-    content: ClassVar[str] = ""
-
-    @property
-    def name(self) -> str:
-        """The samples in a message: the name of their file."""
-        return self.path.name
-
-    @cached_property
-    def _samples(self) -> np.ndarray:
-        copy = f"{digest('channel by channel', file_digest(self.path), self.series)}.npy"
-        path = cache_folder() / "signals" / copy
-        if not path.exists():
-            with open_signals(self.path) as file:
-                series = file[self.series]
-                by_channel(path, series["data"].shape[::-1], _blocks(series))
-        return open_samples(path)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the mapped copy: other machines have their own."""
-        return {"path": self.path, "series": self.series, "names": self.names}
-
-    def read(self, number: int, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        """Read stretches of one channel, see `Signals.read`."""
-        samples = self._samples[number]
-        return [samples[start:stop].astype(np.float64) for start, stop in stretches]
-
-    def moved(self, files: Mapping[str, Path]) -> NwbSignals:
-        """The same signals with the recording's files elsewhere."""
-        return replace(self, path=files["signals"])
-
-    def where(self, number: int) -> str:
-        """The channel's place in a message."""
-        return f"{self.path}: channel {self.names[number]} of {self.series}"
 
 
 def open_nwb(path: Path, sentences: Path, table: TableSpec, *, subject: str = "") -> Recording:
@@ -111,7 +57,9 @@ def open_nwb(path: Path, sentences: Path, table: TableSpec, *, subject: str = ""
         channels=channels,
         n_samples=n_samples,
         sampling_rate_hz=rate_hz,
-        signals=NwbSignals(path, name, tuple(channel.name for channel in channels)),
+        signals=CopiedSignals(
+            {"signals": path}, tuple(channel.name for channel in channels), read_series, name
+        ),
         subject=printable(whose) or "subject",
         trial=printable(path.stem),
         title=printable(path.stem),
@@ -202,18 +150,32 @@ def _places(table: h5py.Group) -> tuple[dict[int, Place], list[str]]:
     return places, [f"places of {counted(len(places), 'contact')}, taken for {unit} by their size"]
 
 
-def _blocks(series: h5py.Group) -> Any:
-    """All samples of a series block after block: first sample, and microvolts [channels, n]."""
-    data, attributes = series["data"], series["data"].attrs
-    scale = _MICROVOLTS * float(attributes.get("conversion", 1.0))
-    offset = _MICROVOLTS * float(attributes.get("offset", 0.0))
-    factors = (
-        np.asarray(series["channel_conversion"]) if "channel_conversion" in series else np.ones(1)
-    )
-    step = max(_BLOCK_BYTES // (8 * data.shape[1]), 1)
-    for start in range(0, data.shape[0], step):
-        block = np.asarray(data[start : start + step], dtype=np.float64)
-        yield start, (block * (scale * factors) + offset).T
+def read_series(path: Path, name: str) -> tuple[tuple[int, int], Blocks]:
+    """Numbers of channels and samples of a series, and its samples block after block.
+
+    Args:
+        path: The file.
+        name: Path of the series in it.
+
+    Raises:
+        UserError: The file can't be read.
+    """
+    with open_signals(path) as file:
+        n_samples, n_channels = file[name]["data"].shape
+    return (n_channels, n_samples), _blocks(path, name)
+
+
+def _blocks(path: Path, name: str) -> Blocks:
+    with open_signals(path) as file:
+        series, data = file[name], file[name]["data"]
+        scale = _MICROVOLTS * float(data.attrs.get("conversion", 1.0))
+        offset = _MICROVOLTS * float(data.attrs.get("offset", 0.0))
+        of_channels = series.get("channel_conversion")
+        factors = scale * (np.ones(1) if of_channels is None else np.asarray(of_channels))
+        step = max(BLOCK_BYTES // (8 * data.shape[1]), 1)
+        for start in range(0, data.shape[0], step):
+            block = np.asarray(data[start : start + step], dtype=np.float64)
+            yield start, (block * factors + offset).T
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 
 from ssense.errors import UserError, one_line
-from ssense.files.storage import partial_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,32 +112,3 @@ def open_samples(path: Path) -> np.ndarray:
             "real numbers, [channels, samples], in microvolts."
         )
     return samples
-
-
-def by_channel(
-    path: Path, shape: tuple[int, int], blocks: Iterable[tuple[int, np.ndarray]]
-) -> None:
-    """Write samples to a `.npy` file, float32 microvolts `[channels, samples]`, or nothing.
-
-    Single precision holds 24 bits, as many as the finest converters give.
-
-    Args:
-        path: The file; its folder is made.
-        shape: Number of channels, and of samples.
-        blocks: First sample of each block, and its samples `[channels, n]`.
-
-    Raises:
-        UserError: They can't be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial_file(path) as partial:
-            samples = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-            for start, block in blocks:
-                samples[:, start : start + block.shape[1]] = block
-            samples.flush()
-    except OSError as error:
-        raise UserError(
-            f"cannot write a copy of the signals to {path.parent}: {one_line(error)}. Make room "
-            f"for {4 * shape[0] * shape[1] / 1e9:.1f} GB there, or set XDG_CACHE_HOME."
-        ) from error

@@ -1,14 +1,10 @@
-"""Samples and channels of whatever MNE reads: EDF, BDF, BrainVision, FIF, EEGLAB and others.
-
-Such files hold their channels side by side, sample after sample. To read one channel would be to
-read all, so a copy, channel after channel, is kept in the user's cache as long as it is of use.
-"""
+"""Samples and channels of whatever MNE reads: EDF, BDF, BrainVision, FIF, EEGLAB and others."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,10 +13,9 @@ import numpy as np
 
 from ssense.data.coordinates import Place
 from ssense.data.recordings.channels import Channel
-from ssense.data.recordings.signals.array_signals import by_channel, open_samples, samples_digest
+from ssense.data.recordings.signals.array_signals import samples_digest
+from ssense.data.recordings.signals.copied_signals import BLOCK_BYTES, Blocks
 from ssense.errors import UserError, one_line
-from ssense.files.digest import digest, file_digest
-from ssense.files.storage import cache_folder
 from ssense.signal.contacts import clean_label
 
 if TYPE_CHECKING:
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
 
 _MICROVOLTS = 1e6  # in a volt, the unit in which MNE gives samples
 _MILLIMETRES = 1e3  # in a metre, in which it gives places
-_BLOCK_BYTES = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,56 +52,6 @@ class RawSignals:
     def content(self) -> str:
         """Hash of the samples."""
         return samples_digest(block for _, block in blocks_of(self.raw))
-
-
-@dataclass(frozen=True)
-class MneFileSignals:
-    """Samples of a file that MNE reads.
-
-    Attributes:
-        files: The files that hold them, by role; MNE is given the one called "signals".
-        names: Names of the channels in the file, by which messages call them.
-    """
-
-    files: Mapping[str, Path]
-    names: tuple[str, ...]
-    content: ClassVar[str] = ""
-
-    @property
-    def name(self) -> str:
-        """The samples in a message: the name of their file."""
-        return self.path.name
-
-    @property
-    def path(self) -> Path:
-        """The file that MNE is given."""
-        return self.files["signals"]
-
-    @cached_property
-    def _samples(self) -> np.ndarray:
-        contents = {role: file_digest(path) for role, path in self.files.items()}
-        copy = cache_folder() / "signals" / f"{digest('channel by channel', contents)}.npy"
-        if not copy.exists():
-            raw = open_raw(self.path)
-            by_channel(copy, (len(raw.ch_names), len(raw.times)), blocks_of(raw))
-        return open_samples(copy)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Without the mapped copy: other machines have their own."""
-        return {"files": self.files, "names": self.names}
-
-    def read(self, number: int, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        """Read stretches of one channel, see `Signals.read`."""
-        samples = self._samples[number]
-        return [samples[start:stop].astype(np.float64) for start, stop in stretches]
-
-    def moved(self, files: Mapping[str, Path]) -> MneFileSignals:
-        """The same signals with the recording's files elsewhere."""
-        return replace(self, files={role: files[role] for role in self.files})
-
-    def where(self, number: int) -> str:
-        """The channel's place in a message."""
-        return f"{self.path}: channel {self.names[number]}"
 
 
 def open_raw(path: Path) -> mne.io.BaseRaw:
@@ -191,13 +135,23 @@ def _places(raw: mne.io.BaseRaw) -> dict[str, Place]:
     return places
 
 
-def blocks_of(raw: mne.io.BaseRaw) -> Iterator[tuple[int, np.ndarray]]:
-    """All samples block after block: the first sample of each, and float64 `[channels, samples]`.
+def read_file(path: Path, _: str) -> tuple[tuple[int, int], Blocks]:
+    """Numbers of channels and samples of a file, and its samples block after block.
+
+    Raises:
+        UserError: MNE can't read it.
+    """
+    raw = open_raw(path)
+    return (len(raw.ch_names), len(raw.times)), blocks_of(raw)
+
+
+def blocks_of(raw: mne.io.BaseRaw) -> Blocks:
+    """All samples block after block, see `Blocks`.
 
     Raises:
         UserError: MNE can't read them.
     """
     channels, n_samples = range(len(raw.ch_names)), len(raw.times)
-    step = max(_BLOCK_BYTES // (8 * len(channels)), 1)
+    step = max(BLOCK_BYTES // (8 * len(channels)), 1)
     for start in range(0, n_samples, step):
         yield start, read_block(raw, channels, start, min(start + step, n_samples))
