@@ -102,11 +102,12 @@ def write_dataset(storage: UPath) -> Dataset:
     sentences = [f"sentence {i % 90}" for i in range(N)]
     starts = list(range(0, 2048 * N, 2048))  # 4 s apart, so that a gap leaves some of each block
     stops = [start + 500 for start in starts]
+    columns = {"sentence_idx": list(range(N)), "text": sentences, "start": starts, "stop": stops}
     shards = [
         write_shard(
             folder / f"part-{number:05d}.parquet",
             folder.name,
-            {"text": sentences[rows], "start": starts[rows], "stop": stops[rows]},
+            {name: column[rows] for name, column in columns.items()},
             rng.standard_normal((len(sentences[rows]), 4, 8, 8)).astype(np.float16),
         )
         for number, rows in enumerate((slice(0, 64), slice(64, N)))

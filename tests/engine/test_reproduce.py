@@ -46,6 +46,7 @@ TRAINING = SentenceSpec(
 CONFIGURATION = {"masking.electrode": 0.5}
 ORIGIN = RecordingOrigin(subject="sub_9", title="Ant-Man", shards="0123", recording="there")
 SENTENCES = {
+    "sentence_idx": list(range(30)),
     "text": [f"sentence {number}" for number in range(30)],
     "start": list(range(0, 30_000, 1000)),
     "stop": list(range(900, 30_900, 1000)),

@@ -143,7 +143,10 @@ def test_layers_are_checked_before_anything_is_read(tmp_path, layers):
 
 
 @pytest.mark.parametrize("tower", ["nosuch:openai", "ViT-B-32-quickgelu:nosuch"])
-def test_towers_are_checked_in_the_plan_by_their_flag(tmp_path, tower):
-    options = options_of(tmp_path, SyntheticSpec(sentences=60), TargetOptions, towers=(tower,))
-    with pytest.raises(UserError, match=f"^--towers {tower}: .*nosuch"):
+def test_towers_are_checked_with_their_flag_or_in_the_plan(tmp_path, tower):
+    def plan() -> None:
+        options = options_of(tmp_path, SyntheticSpec(sentences=60), TargetOptions, towers=(tower,))
         target_sweep(options.plan_data(), options)
+
+    with pytest.raises(UserError, match=f"^--towers {tower}: .*nosuch"):
+        plan()

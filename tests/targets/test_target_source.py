@@ -76,7 +76,7 @@ def test_what_is_no_target_is_refused_with_what_may_be_given(text):
         (
             "ViT-B-16-quickgelu:opennai",
             None,
-            "--target opennai: open_clip has no such weights",
+            "--target ViT-B-16-quickgelu:opennai: opennai: open_clip has no such w",
         ),
         ("ViT-B-16-quickgelu", "opennai", "--text-weights opennai: open_clip has no such weights"),
         (

@@ -212,9 +212,11 @@ def check_target(flag: str, given: str | None, weights_flag: str, weights: str |
             f"{weights_flag} {printable(weights)}: {shown} {why}. Leave {weights_flag} out."
         )
     if changes[TARGET] == OPEN_CLIP:
-        named = str(changes[WEIGHTS]) if WEIGHTS in changes else weights
-        of_flag = flag if WEIGHTS in changes else weights_flag
-        check_weights(of_flag, named, (UNTRAINED,), tower=str(changes[MODEL]))
+        tower, named = str(changes[MODEL]), changes.get(WEIGHTS)
+        if named is None:
+            check_weights(weights_flag, weights, (UNTRAINED,), tower=tower)
+        else:
+            check_weights(f"{shown}:", str(named), (UNTRAINED,), tower=tower)
     source = own_source(str(changes.get("target.source", "")))
     file = source.path if source else changes.get("target.file")
     if file is not None and not os.path.isfile(str(file)):
