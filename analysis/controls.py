@@ -13,7 +13,7 @@ see `analysis.control.trained`; those of an earlier run are taken along.
 from __future__ import annotations
 
 from analysis.options import ControlOptions, TrainedControlName
-from ssense.cli.command import check_flags, run_command
+from ssense.cli.command import check_flags, next_line, run_command
 
 if __name__ == "__main__":
     check_flags(ControlOptions)  # before the imports that take seconds
@@ -482,6 +482,8 @@ def main(options: ControlOptions) -> None:
     with step("MLflow"):
         log_controls(ledger, controls, files)
     say(f"Table and figure: {files[0].parent}")
+    # A report that was written before has none of them.
+    say(next_line("analysis/evaluate.py", storage=ledger.storage, sweep=ledger.folder.name))
 
 
 def _mean_and_above(found: ControlScores) -> tuple[float, float]:

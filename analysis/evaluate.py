@@ -21,7 +21,7 @@ STORAGE/image_evaluation/, in a folder of its own for each choice of sweeps.
 from __future__ import annotations
 
 from analysis.options import EvaluationOptions
-from ssense.cli.command import check_flags, run_command
+from ssense.cli.command import check_flags, next_line, run_command
 
 if __name__ == "__main__":
     check_flags(EvaluationOptions)  # before the imports that take seconds
@@ -63,6 +63,7 @@ from analysis.report.image_subjects import SubjectResult
 from analysis.report.images import ImageReport
 from analysis.report.learning_curve import NAME
 from analysis.report.material import Material, TaskReport
+from analysis.report.origin import read_controls
 from analysis.report.over_subjects import OverSubjects, TitledTable, contents
 from analysis.report.page import html_page
 from analysis.report.sections import draw_pictures, sections
@@ -239,6 +240,9 @@ def main(options: EvaluationOptions) -> None:
     if across.files:
         say(f"Over subjects, with links to these pages: {across.files[0]}")
     say(f"Browse every run: {browse_command(storage)}")
+    for ledger in ledgers:
+        if ledger.description().task == "sentences" and read_controls(ledger) is None:
+            say(next_line("analysis/controls.py", storage=storage, sweep=ledger.folder.name))
 
 
 def ledgers_to_evaluate(storage: UPath, options: EvaluationOptions) -> list[Ledger]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ssense.cli.command import shell_command
+from ssense.cli.command import next_line
 from ssense.cli.screen import say
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.run import run as run_sweeps
 from ssense.engine.tasks.engine_options import EngineOptions
 
 Options = TypeVar("Options", bound=EngineOptions)
-
-_EVALUATION = "analysis/evaluate.py"
 
 
 def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
@@ -34,10 +31,8 @@ def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
         return
     if options.evaluate:
         evaluate(full, options)
-    elif os.environ.get("RAY_ADDRESS"):
-        say(f"Next: {_EVALUATION}, submitted in the same way")
     else:
-        say(f"Next: {shell_command(_EVALUATION, storage=options.storage)}")
+        say(next_line("analysis/evaluate.py", storage=options.storage))
 
 
 def evaluate(sweeps: list[str], options: EngineOptions) -> None:

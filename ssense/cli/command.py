@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import os
 import platform
+import re
 import select
 import shlex
 import shutil
@@ -17,8 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from ssense.cli.candidates import candidates_of, show_candidates
 from ssense.cli.flags import PREFIX, HelpAskedError, Parsed, flags_of, nearest_name, parse
 from ssense.cli.interrupt import INTERRUPTED, show_interrupts_in_one_line
+from ssense.cli.subcommand import CALLED, in_its_words, started, words_for
 from ssense.cli.terminal import show_lookalikes, shown
 from ssense.cli.usage import usage
 from ssense.errors import UserError, printable
@@ -39,7 +42,7 @@ def check_flags(options: type[DataclassInstance]) -> None:
     `run_command` below; from here on an interrupt is one line.
     """
     show_interrupts_in_one_line()
-    with _errors_in_one_line():
+    with errors_in_one_line():
         _check_installed()
         _parsed(options, sys.modules["__main__"].__doc__)
 
@@ -60,9 +63,9 @@ def run_command(
         command: What to do with the options.
         other: Options of another command that errors tell to run, as an evaluation's do a sweep.
     """
-    with _errors_in_one_line():
+    with errors_in_one_line():
         _check_installed()
-        found = _parsed(options, sys.modules[command.__module__].__doc__ or command.__doc__)
+        found = _parsed(options, _description(command))
         for line in unknown_variables(options, os.environ):
             print(line, file=sys.stderr)
         try:
@@ -74,13 +77,13 @@ def run_command(
 
 
 @contextlib.contextmanager
-def _errors_in_one_line() -> Iterator[None]:
+def errors_in_one_line() -> Iterator[None]:
     """Print interrupts and errors that the user can put right in one line, and exit."""
     show_lookalikes()
     try:
         yield
     except UserError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        print("error:", in_its_words(" ".join(str(error).splitlines())), file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
@@ -101,15 +104,26 @@ def _nobody_reads() -> bool:
 
 
 def _parsed(options: type[Options], description: str | None) -> Parsed[Options]:
+    if started.to_complete:
+        show_candidates(candidates_of(options, sys.argv[1:]))
+        raise SystemExit(0)
     try:
         return parse(options, sys.argv[1:], os.environ, program())
     except HelpAskedError:
-        print(usage(options, program(), inspect.cleandoc(description or "")), flush=True)
+        print(usage(options, program(), (description or "").strip()), flush=True)
         raise SystemExit(0) from None
 
 
+def _description(command: Callable[..., Any]) -> str | None:
+    """What a command does, in the words of its module, or else in its own."""
+    # A module's lines keep their indentation, which tells commands from prose.
+    return sys.modules[command.__module__].__doc__ or inspect.getdoc(command)
+
+
 def program() -> str:
-    """How the running command is called, for messages: "sweeps/masking.py"."""
+    """How the running command is called, for messages: "sweeps/masking.py", "ssense evaluate"."""
+    if started.head:
+        return " ".join(map(_quoted, (*started.head, *started.words)))
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -166,6 +180,11 @@ def _check_installed() -> None:
             )
 
 
+def holds_command(text: str) -> bool:
+    """Whether a text holds a command to be typed, of this Python or of `ssense`."""
+    return f"{_quoted(python())} " in text or re.search(CALLED, text) is not None
+
+
 def python() -> str:
     """Return the command that starts this Python, as a user would type it.
 
@@ -181,6 +200,7 @@ def python() -> str:
 def shell_command(*words: object, **flags: object) -> str:
     """Return a command line of this Python, each word quoted for a shell.
 
+    Where `ssense` started the process, it is one of `ssense`, if that has such a sub-command.
     What the standard output can't show is given by its bytes: a look-alike would name another file.
 
         >>> shell_command("analysis/controls.py", storage="my results #1").partition(" ")[2]
@@ -192,7 +212,8 @@ def shell_command(*words: object, **flags: object) -> str:
         flags: Flags and their values, `keep_version` for --keep-version.
     """
     root, here = Path(__file__).parents[2], Path.cwd()
-    line = [python(), *map(str, words)]
+    given = [*map(str, words)]
+    line = words_for(given) or [python(), *given]
     for place, word in enumerate(line):
         script = root / word
         if word.endswith(".py") and root != here and script.is_file():
@@ -202,6 +223,18 @@ def shell_command(*words: object, **flags: object) -> str:
         # A value with a dash in front would be taken for a flag.
         line += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
     return " ".join(map(_quoted, line))
+
+
+def next_line(script: str, **flags: object) -> str:
+    """The line that says which script comes next; on a cluster, that it is submitted likewise.
+
+    Args:
+        script: A script of this repository.
+        flags: Flags and their values, as for `shell_command`.
+    """
+    if os.environ.get("RAY_ADDRESS") and not started.head:
+        return f"Next: {script}, submitted in the same way"
+    return f"Next: {shell_command(script, **flags)}"
 
 
 def _quoted(word: str) -> str:

@@ -31,6 +31,7 @@ from typing import (
 )
 
 from ssense.cli.field_docs import field_docs
+from ssense.cli.subcommand import CALLED
 from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ PREFIX = "SSENSE_"
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _RANGE = re.compile(r"([0-9]{1,18})(?:-|\.\.)([0-9]{1,18})")
-_COMMAND = re.compile(r"(?<!\S)\S*(?:python[\d.]*|\.py)'?(?= )")
-"""Beginning of a command that a message prints."""
 _LONGEST_RANGE = 10_000
 _LARGEST = 2**63  # what libraries take for a whole number
 _MOST_DIGITS = 30  # with zeros in front; more are never converted
+_COMMAND = re.compile(rf"(?<!\S)\S*(?:python[\d.]*|\.py)'?(?= )|{CALLED}")
+"""Beginning of a command that a message prints."""
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -103,6 +104,12 @@ class Flag:
     def purpose(self) -> str:
         """The documentation without what None stands for."""
         return re.sub(r"\s*\[[^\]]*\]\.?$", "", self.docs).rstrip(".")
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether a value may be a file or a folder, by its type or by what is said of it."""
+        said = re.search(r"\b([Ff]older|[Ff]ile|FILE|Where|Table)\b", self.docs)
+        return self.kind is Path or (self.kind is str and said is not None)
 
     @property
     def shown_default(self) -> str:

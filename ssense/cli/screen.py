@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ssense.cli.command import python
+from ssense.cli.command import holds_command
 from ssense.cli.terminal import shown
 
 PLAIN_WIDTH = 100
@@ -54,7 +54,7 @@ def say(text: str) -> None:
 
     A line with a command to be typed is never broken, so that it can be copied.
     """
-    if f"{python()} " not in text:
+    if not holds_command(text):
         text = _wrapped(text, console.width)
     print_whole(text)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from ssense.cli.flags import Flag, flags_of, shown
+from ssense.cli.subcommand import in_its_words
 
 OTHERS = "flags"
 """Title of the flags that are in no group of the class."""
@@ -26,12 +27,12 @@ def usage(options: type, program: str, description: str) -> str:
         program: Name of the command.
         description: What it does.
     """
-    width = min(_WIDEST, shutil.get_terminal_size((_PIPED_COLUMNS, 24)).columns)
+    width = usage_width()
     flags = flags_of(options)
     places = [flag for flag in flags if flag.by_place]
     named = [flag for flag in flags if not flag.by_place]
     lines = [f"usage: {' '.join([program, *(flag.typed for flag in places), '[flags]'])}", ""]
-    for part in description.split("\n\n"):
+    for part in in_its_words(description).split("\n\n"):
         # Indented lines are commands.
         lines += [*(part.splitlines() if part.startswith(" ") else _wrapped(part, width)), ""]
     groups = {"by place": places} if places else {}
@@ -44,6 +45,11 @@ def usage(options: type, program: str, description: str) -> str:
         width,
     )
     return "\n".join([*lines, ""])
+
+
+def usage_width() -> int:
+    """Columns of a help: those of the terminal, but no more than are easy to read."""
+    return min(_WIDEST, shutil.get_terminal_size((_PIPED_COLUMNS, 24)).columns)
 
 
 def _grouped(flags: Sequence[Flag], groups: Mapping[str, Sequence[str]]) -> dict[str, list[Flag]]:
@@ -69,7 +75,7 @@ def _entry(flag: Flag, width: int) -> Iterator[str]:
     head = "  " + " ".join(filter(None, (flag.typed, "" if flag.by_place else metavar(flag))))
     default = "" if flag.by_place else f" [{flag.shown_default}]"
     yield head
-    yield from _wrapped(f"{_capitalised(flag.purpose)}.{default}", width, " " * 6)
+    yield from _wrapped(f"{_capitalised(in_its_words(flag.purpose))}.{default}", width, " " * 6)
 
 
 def _capitalised(text: str) -> str:

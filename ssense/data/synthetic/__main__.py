@@ -1,14 +1,14 @@
 """Write a made-up recording, in Brain Treebank's layout or another.
 
 python -m ssense.data.synthetic OUT --sentences 300 --electrodes 8 --coupling 1 --seed 0
-python -m ssense.data.synthetic OUT --quirks                # as untidy as the published files
-python -m ssense.data.synthetic OUT --timings sentences.csv # sentences when a real movie's are
-python -m ssense.data.synthetic OUT --as bids               # or edf: as laboratories keep theirs
+python -m ssense.data.synthetic OUT --quirks               # as untidy as the published files
+python -m ssense.data.synthetic OUT --timings times.csv    # sentences when a real movie's are
+python -m ssense.data.synthetic OUT --as bids              # or edf: as laboratories keep theirs
 """
 
 from __future__ import annotations
 
-from ssense.cli.command import check_flags, inherited, run_command
+from ssense.cli.command import check_flags, inherited, next_line, run_command
 from ssense.data.synthetic.spec import SyntheticCommand, SyntheticSpec
 
 if __name__ == "__main__":
@@ -18,7 +18,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from ssense.data.recordings.interchange import write_bids, write_edf
+from ssense.data.recordings.interchange import SENTENCES, write_bids, write_edf
 from ssense.data.recordings.readers.brain_treebank import open_recording
 from ssense.data.synthetic.recording import (
     holds_synthetic,
@@ -57,6 +57,15 @@ def main(command: SyntheticCommand) -> None:
         f"{spec.coupling:g}, {spec.sampling_rate:g} Hz, seed "
         f"{spec.seed}{', quirks' if spec.quirks else ''}"
     )
+    print(next_line("sweeps/masking.py", **_where(command)))
+
+
+def _where(command: SyntheticCommand) -> dict[str, object]:
+    """Flags of a sweep on the recording that a command has written."""
+    if command.as_ != "edf":
+        return {"recording": command.out}
+    (path,) = command.out.glob("*.edf")
+    return {"recording": path, "sentences": command.out / SENTENCES}
 
 
 def _holds(path: Path, made_by: dict[str, object]) -> bool:

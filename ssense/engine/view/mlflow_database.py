@@ -21,8 +21,9 @@ from pathlib import Path
 
 from upath import UPath
 
-from ssense.cli.command import python
+from ssense.cli.command import python, shell_command
 from ssense.cli.screen import say
+from ssense.cli.subcommand import started
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
 from ssense.files.storage import cache_folder, is_local, partial_file, place_new
@@ -107,6 +108,8 @@ def browse_command(storage: UPath) -> str:
     shown = shown_address(uri)
     if is_server(uri):
         return shown
+    if started.head:
+        return shell_command("-m", "ssense.engine.view.mlflow_ui", storage=storage)
     address = shlex.quote(uri) if shown == uri else '"$MLFLOW_TRACKING_URI"'
     jobs = " ".join(f"{name}={value}" for name, value in NO_JOBS.items())
     return f"{jobs} {shlex.quote(python())} -m mlflow ui --backend-store-uri {address}"
