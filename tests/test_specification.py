@@ -274,6 +274,7 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "objective.norm": {"both": "image"},
         "objective.scale": {"exp": "raw"},
         "objective.image": {"original": "blurred"},
+        "data.resample_hz": {None: 512.0},
         "data.window_s": {None: 2.0},
         "data.subset": {"all": "LA*"},
         "data.pad_to": {None: 4000},
