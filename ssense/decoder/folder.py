@@ -131,9 +131,21 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    checked = {name: _checksum(each) for name, each in files.items() if name != CARD}
-    content = _json(sealed({"format": FORMAT_VERSION, "files": checked}))
+    content = _json(sealed({"format": FORMAT_VERSION, "files": _checksums(files)}))
     (folder / MANIFEST).write_bytes(content)
+
+
+def is_export_of(root: UPath, files: Mapping[str, bytes]) -> bool:
+    """Whether a folder holds just these files, the card aside, each as it should be."""
+    try:
+        found = checked_files(root)
+    except UserError:
+        return False
+    return _checksums(found) == _checksums(files)
+
+
+def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: _checksum(content) for name, content in files.items() if name != CARD}
 
 
 def load(
