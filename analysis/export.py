@@ -168,7 +168,7 @@ def push(folder: Path, repository: str, *, dry_run: bool) -> None:
 def _listed(folder: Path) -> list[str]:
     """The files of a folder with their sizes, a line each."""
     sizes: Mapping[str, int] = {path.name: path.stat().st_size for path in folder.iterdir()}
-    lines = [f"  {size / 1e6:8.2f} MB  {name}" for name, size in sorted(sizes.items())]
+    lines = [f"  {size / 1e3:10,.1f} kB  {name}" for name, size in sorted(sizes.items())]
     return [f"{folder}: as {MANIFEST} lists them", *lines]
 
 

@@ -13,6 +13,7 @@ from analysis.measure import formats
 from analysis.measure.score_splits import N_TEST
 from ssense.choices import UNTRAINED
 from ssense.engine.core.cell import describe
+from ssense.engine.core.origin import tower_name
 from ssense.engine.core.record import Record
 from ssense.errors import counted, visible
 from ssense.files.markdown import markdown_table
@@ -100,7 +101,7 @@ def _front_matter(facts: CardFacts) -> str:
     card = ModelCardData(
         library_name="ssense",
         tags=["brain-decoding", "ieeg", "sentence-retrieval", "safetensors"],
-        model_name=facts.name,
+        model_name=facts.name if results else None,
         eval_results=results or None,
     )
     return card.to_yaml().strip()
@@ -188,15 +189,16 @@ def _validation(facts: CardFacts) -> str:
 
 def _choice(facts: CardFacts) -> str:
     sweep, record = facts.result.description.sweep, facts.record
-    known = [row for row in facts.result.search.rows if row.family in facts.families]
+    n_tried = sum(row.family in facts.families for row in facts.result.search.rows)
     metric = metric_title(SELECTION_METRIC)
-    tried = counted(len(known), "configuration")
-    choice = f"The configuration was named by hand, among {tried} of its family."
-    if facts.is_best:
+    choice = f"The configuration was named by hand, among {n_tried} of its family."
+    if facts.is_best and n_tried > 1:
         choice = (
-            f"The configuration has the highest mean validation {metric} of {tried} of its family, "
-            f"over {counted(len(sweep.seeds), 'seed')} ({' '.join(map(str, sweep.seeds))})."
+            f"The configuration has the highest mean validation {metric} of the {n_tried} of its "
+            f"family, over {len(sweep.seeds)} seeds ({' '.join(map(str, sweep.seeds))})."
         )
+    elif facts.is_best:
+        choice = "The configuration is the only one of its family: nothing chose it."
     return (
         f"## What was chosen, and on what\n\n{choice} The epoch, {record.best_epoch} of "
         f"{len(record.history)}, has the highest validation {metric} of this seed. Scores over "
@@ -206,22 +208,21 @@ def _choice(facts: CardFacts) -> str:
 
 
 def _data(facts: CardFacts) -> str:
-    origin, model, record = facts.result.description.origin, facts.model, facts.record
-    parts = ", ".join(f"{n} {part}" for part, n in record.sizes.items())
-    electrodes = ", ".join(model.electrodes)
-    changes = {k: v for k, v in settings(model.specification).items() if k != "contacts"}
+    model, record = facts.model, facts.record
+    specification = model.specification.by_content()  # without places of files
     trial = ""
-    if model.specification.target.weights == UNTRAINED:
+    if specification.target.weights == UNTRAINED:
         trial = " The text tower is untrained: a trial of the machinery, not a result."
+    parts = ", ".join(f"{n} {part}" for part, n in record.sizes.items())
     versions = ", ".join(" ".join(each) for each in record.versions.items())
+    rows = [{"field": name, "value": value} for name, value in settings(specification).items()]
     return (
-        f"## Data and training\n\nSentences: {parts}, by a {model.specification.split} split. "
-        f"Electrodes, {len(model.electrodes)}: {visible(electrodes)}. Text: {origin.tower}.{trial}"
-        f"\n\nTrained on {record.device} by code {record.code_digest} ({versions}), "
+        f"## Data and training\n\nSentences: {parts}, by a {specification.split} split. "
+        f"Electrodes, {len(model.electrodes)}: {visible(', '.join(model.electrodes))}. Text: "
+        f"{tower_name(specification.target)}.{trial}\n\n"
+        f"Trained on {record.device} by code {record.code_digest} ({versions}), "
         f"{record.finished_at[:10]}; dataset {record.dataset_digest}.\n\n"
-        f"<details><summary>All settings</summary>\n\n"
-        + markdown_table([{"field": name, "value": value} for name, value in changes.items()])
-        + "\n</details>\n"
+        f"<details><summary>All settings</summary>\n\n{markdown_table(rows)}\n</details>\n"
     )
 
 
