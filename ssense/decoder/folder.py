@@ -49,8 +49,6 @@ CARD = "README.md"
 """The card for people, the one file without a checksum: it may be edited."""
 
 _NEEDED = (WEIGHTS, CONFIGURATION, PREPROCESSING, TARGET)
-_OF_FILE = "file "
-"""What the identity of weights from a file begins with, see `weights_identity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +147,7 @@ def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def load(
-    folder: str | Path, *, own_code: bool = False, text_weights: str | None = None
+    folder: str | Path, *, own_code: bool = False, target_file: str | None = None
 ) -> TrainedModel:
     """Load a model that analysis/export.py has written; no storage is needed.
 
@@ -160,8 +158,8 @@ def load(
         folder: The folder.
         own_code: Whether to run the encoder's own Python file in the folder, where it has one. Read
             it first: it may do anything that you may.
-        text_weights: File of the text tower's weights, where the model's target was read from one;
-            it must be the same file. Without it, candidates can be given as embeddings alone.
+        target_file: File that the model's target is read from, where it was read from one; it must
+            be the same file. Without it, candidates can be given as embeddings alone.
 
     Returns:
         The model, on a GPU where there is one.
@@ -173,7 +171,7 @@ def load(
     contents = checked_files(root)
     known = _parsed(_Configuration, root, CONFIGURATION, contents)
     made = _parsed(_Preprocessing, root, PREPROCESSING, contents)
-    target = _target(_parsed(TextSpec, root, TARGET, contents), text_weights)
+    target = _target(_parsed(TextSpec, root, TARGET, contents), target_file)
     specification = _specification(root, known, made, target)
     if isinstance(specification.encoder, OwnSpec):
         specification = _with_own(specification, specification.encoder, root, own_code)
@@ -225,6 +223,9 @@ def checked_files(root: UPath) -> dict[str, bytes]:
         for name in _NEEDED:
             if name not in listed:
                 raise ValueError(f"it does not list {name}")
+        for name in listed:
+            if name in ("", ".", "..") or "/" in name or "\\" in name:
+                raise ValueError(f"it lists {printable(name)}, which is not in the folder")
     except (KeyError, ValueError) as error:
         raise _damaged(path, error) from error
     return {name: _checked_file(root / name, checksum) for name, checksum in listed.items()}
@@ -252,16 +253,16 @@ def _specification(
         raise _damaged(root / CONFIGURATION, error) from error
 
 
-def _target(target: TextSpec, text_weights: str | None) -> TextSpec:
+def _target(target: TextSpec, target_file: str | None) -> TextSpec:
     """The target with the file of its weights, where they are from a file that is given."""
-    if text_weights is None:
+    if target_file is None:
         return target
-    if weights_identity(text_weights) != target.weights:
+    if weights_identity(target_file) != target.weights:
         raise UserError(
-            f"text_weights {printable(text_weights)} are not those of the model's target, "
+            f"target_file {printable(target_file)} is not that of the model's target, "
             f"{target.model}, {target.weights}. Give the same file, or leave it out."
         )
-    return replace(target, weights=text_weights)
+    return replace(target, weights=target_file)
 
 
 def _with_own(

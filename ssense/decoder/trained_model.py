@@ -17,6 +17,7 @@ from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segments import Segments
 from ssense.decoder.preprocessing import Preprocessing
 from ssense.errors import UserError, counted, one_line, printable
+from ssense.files.digest import OF_A_FILE
 from ssense.model.encoders.encoder import Encoder
 from ssense.retrieval import QUERIES_PER_BLOCK, cosine_scores
 from ssense.targets.text import embed_sentences
@@ -123,7 +124,8 @@ class TrainedModel:
         Args:
             signals: A recording; or segments `[N, contacts, samples]`, or a list of N arrays
                 `[contacts, samples]`, in microvolts as recorded, of `contacts` in their order, at
-                `sampling_rate_hz`.
+                `sampling_rate_hz`. Zeros that pad a segment count as signal: give segments of
+                different lengths as a list.
             lead_samples: Samples at the beginning of each segment that are ahead of it, and are cut
                 off after the notch filters, which ring where they start. With `lead_samples` of the
                 model, nothing of that is left; with fewer, some is at the beginning.
@@ -276,11 +278,15 @@ class TrainedModel:
         Raises:
             UserError: The tower can't be loaded.
         """
+        target = self.specification.target
         new = [text for text in dict.fromkeys(sentences) if text not in self._texts]
-        if new:
-            self._texts.update(
-                zip(new, embed_sentences(new, self.specification.target), strict=True)
+        if target.weights.startswith(OF_A_FILE):
+            raise UserError(
+                f"sentences can't be embedded by {self!r}: its target was read from a file. Load "
+                "it with target_file, or give candidates as embeddings."
             )
+        if new:
+            self._texts.update(zip(new, embed_sentences(new, target), strict=True))
         return torch.stack([self._texts[text] for text in sentences])
 
 
