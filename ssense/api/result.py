@@ -91,9 +91,10 @@ class SweepResult:
 
         fields = {name for row in self.search.rows for name in row.configuration}
         rows = []
-        for given, (_, record) in zip(self._cell_rows, self._records(), strict=True):
-            known = {n: None if v == "" and n not in fields else v for n, v in given.items()}
-            rows.append({**known, **_more(record)})
+        for given, (row, record) in zip(self._cell_rows, self._records(), strict=True):
+            known = {name: None if value == "" else value for name, value in given.items()}
+            swept = {name: row.configuration.get(name) for name in fields}
+            rows.append({**known, **swept, **_more(record)})
         return pd.DataFrame(rows)
 
     @property

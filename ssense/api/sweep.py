@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from ssense.api.result import SweepResult
 from ssense.data.recordings.recording import Recording
 from ssense.engine.core.budget import Budget
@@ -118,7 +120,7 @@ def _options(given: Mapping[str, Any]) -> RecordingOptions:
         try:
             values[name] = from_plain(hints[name], value)
         except ValueError as error:
-            raise UserError(f"{name} {error}. Got {printable(repr(value))}.") from error
+            raise UserError(f"{name}: {error}. Got {printable(repr(value))}.") from error
     if isinstance(recording, Recording):
         named = {"subject": recording.subject, "trial": recording.trial}
         if others := sorted(named.keys() & values.keys()):
@@ -159,5 +161,7 @@ def _as_levels(families: Any) -> Mapping[str, Mapping[str, Levels]]:
 
 
 def _as_tuple(levels: Any) -> Any:
-    is_many = isinstance(levels, Iterable) and not isinstance(levels, str | bytes | Mapping)
-    return tuple(levels) if is_many else levels
+    """Levels as a tuple of Python's own values, where they are several."""
+    if not isinstance(levels, Iterable) or isinstance(levels, str | bytes | Mapping):
+        return levels
+    return tuple(each.item() if isinstance(each, np.generic) else each for each in levels)
