@@ -118,7 +118,7 @@ class ExportOptions:
     """Repository of a model hub to push the folder to, as USER/NAME; it is made, for its members
     alone, if it is not there [not pushed]."""
     dry_run: bool = False
-    """With --push: list what would be pushed, with its size, and push nothing."""
+    """Push nothing, but list what --push would, with its size."""
 
     def __post_init__(self) -> None:
         """Refuse a storage that is not there, no folder, and what contradicts itself."""

@@ -24,8 +24,8 @@ from ssense.files.plain_values import from_plain
 
 _LONGEST_QUESTION = 80  # characters: it begins the name of a folder
 _OF_COMMANDS = {
-    "cell": "Run a file of sweeps/ with --cell, which makes it again.",
-    "dry_run": "Run a file of sweeps/ with --dry-run; here the plan is shown before anything runs.",
+    "cell": "Give it to a file of sweeps/, which trains the cell again.",
+    "dry_run": "Give it to a file of sweeps/; here the plan is shown before anything runs.",
     "evaluate": "Run analysis/evaluate.py, which counts the look at test splits.",
 }
 """Options of a command that a call can't have, and what to do instead."""
