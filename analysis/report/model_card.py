@@ -11,9 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from analysis.measure import formats
 from analysis.measure.score_splits import N_TEST
-from ssense.choices import UNTRAINED
 from ssense.engine.core.cell import describe
-from ssense.engine.core.origin import tower_name
 from ssense.engine.core.record import Record
 from ssense.errors import counted, visible
 from ssense.files.markdown import markdown_table
@@ -211,7 +209,7 @@ def _data(facts: CardFacts) -> str:
     model, record = facts.model, facts.record
     specification = model.specification.by_content()  # without places of files
     trial = ""
-    if specification.target.weights == UNTRAINED:
+    if specification.target.is_untrained:
         trial = " The text tower is untrained: a trial of the machinery, not a result."
     parts = ", ".join(f"{n} {part}" for part, n in record.sizes.items())
     versions = ", ".join(" ".join(each) for each in record.versions.items())
@@ -219,7 +217,7 @@ def _data(facts: CardFacts) -> str:
     return (
         f"## Data and training\n\nSentences: {parts}, by a {specification.split} split. "
         f"Electrodes, {len(model.electrodes)}: {visible(', '.join(model.electrodes))}. Text: "
-        f"{tower_name(specification.target)}.{trial}\n\n"
+        f"{specification.target.name}.{trial}\n\n"
         f"Trained on {record.device} by code {record.code_digest} ({versions}), "
         f"{record.finished_at[:10]}; dataset {record.dataset_digest}.\n\n"
         f"<details><summary>All settings</summary>\n\n{markdown_table(rows)}\n</details>\n"

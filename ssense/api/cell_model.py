@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
 from ssense.api.dataset import SweepDataset
 from ssense.cli.command import shell_command
-from ssense.data.recordings.brain_treebank import open_recording
 from ssense.data.recordings.electrodes import kept_electrodes
+from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.resampled import at_rate
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.decoder.preprocessing import Preprocessing
 from ssense.decoder.trained_model import TrainedModel, rebuilt
@@ -18,10 +20,8 @@ from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger, WeightsNotKeptError
 from ssense.engine.records.provenance import split_digest
-from ssense.engine.tasks.feature_making import fetch_recording
 from ssense.errors import UserError
 from ssense.files.source_code import code_digest
-from ssense.files.storage import is_local, locate
 from ssense.signal.referencing import Derivation
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
@@ -107,13 +107,17 @@ def _derived_again(
     """
     origin, made = ledger.description().origin, dataset.manifest.origin
     assert isinstance(origin, RecordingOrigin)
-    source, names = locate(origin.recording), (made["subject"], made["trial"])
+    named = {"subject": made["subject"], "trial": made["trial"]}
+    sweep = ledger.folder.name
+    source = origin.source or RecordingSource(place=origin.recording, **named)
     advice = "Put it back there: shards of earlier versions do not say what electrodes are made of."
-    if is_local(source) and not source.is_dir():
-        raise UserError(f"the recording of {ledger.folder.name} is not in {source}. {advice}")
-    recording = open_recording(fetch_recording(source, *names), *names)
+    if source.is_shared and not Path(source.place).exists():
+        raise UserError(f"the recording of {ledger.folder.name} is not in {source.place}. {advice}")
+    recording = at_rate(source.open(), data.resample_hz)
     if recording.digest != made["recording"]:
-        raise UserError(f"{source} is not the recording of {ledger.folder.name} now. {advice}")
+        raise UserError(
+            f"{source.place} is not the recording of {ledger.folder.name} now. {advice}"
+        )
     return kept_electrodes(recording, data.electrodes, data.reference)
 
 

@@ -109,8 +109,8 @@ class SweepDataset:
         if found.digest != self.digest:
             raise UserError(
                 f"the dataset was {self.digest}, now it is {found.digest}: shards of "
-                f"{self._made.shards}, or the text weights {self._made.text.weights}, have "
-                "changed. Restore them."
+                f"{self._made.shards}, or the target {self._made.tower}, have changed. Restore "
+                "them."
             )
 
     @property

@@ -29,6 +29,8 @@ _OF_COMMANDS = {
     "evaluate": "Run analysis/evaluate.py, which counts the look at test splits.",
 }
 """Options of a command that a call can't have, and what to do instead."""
+_OF_A_PLACE = {"subject", "trial", "session", "task", "run", "sentences", "table"}
+"""Options that say which recording of a place is meant, and how it is read."""
 
 
 def sweep(
@@ -90,9 +92,9 @@ class _OpenedOptions(RecordingOptions):
 
     def plan_data(self) -> RecordingData:
         """The data of the recording, see `RecordingOptions.plan_data`."""
-        self.check_given_weights()
-        recipe = self.value("spectrogram")
-        return plan_opened(self.opened, self.specification(), recipe, self.storage)
+        specification, recipe = self.specification(), self.value("spectrogram")
+        self.check_given_weights(specification)
+        return plan_opened(self.opened, specification, recipe, self.storage)
 
 
 def _options(given: Mapping[str, Any]) -> RecordingOptions:
@@ -122,8 +124,7 @@ def _options(given: Mapping[str, Any]) -> RecordingOptions:
         except ValueError as error:
             raise UserError(f"{name}: {error}. Got {printable(repr(value))}.") from error
     if isinstance(recording, Recording):
-        named = {"subject": recording.subject, "trial": recording.trial}
-        if others := sorted(named.keys() & values.keys()):
+        if others := sorted(_OF_A_PLACE & values.keys()):
             raise UserError(f"{others[0]} is that of the open recording. Leave it out.")
         return _OpenedOptions(opened=recording, **values)
     if not isinstance(recording, str | None):

@@ -26,7 +26,6 @@ from ssense.data.recordings.segments import SegmentSpec
 from ssense.decoder.preprocessing import Preprocessing
 from ssense.decoder.trained_model import TrainedModel, rebuilt
 from ssense.errors import UserError, one_line, printable
-from ssense.files.digest import weights_identity
 from ssense.files.plain_values import from_plain
 from ssense.files.sealed_json import check_format, sealed, unsealed
 from ssense.files.source_code import code_digest
@@ -35,7 +34,7 @@ from ssense.model.encoders.own import OwnSpec
 from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.referencing import Derivation
 from ssense.specification import plain
-from ssense.targets.text import TextSpec
+from ssense.targets.sentence_embeddings import AnyTargetSpec
 from ssense.training.sentences import SentenceSpec
 
 FORMAT_VERSION = 1
@@ -63,6 +62,14 @@ class _Configuration:
     dataset_digest: str
     recording_digest: str
     held_out: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """What target.json holds: the target by its content, and as it is named on any machine."""
+
+    content: AnyTargetSpec
+    named: AnyTargetSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +123,9 @@ def files_of(model: TrainedModel) -> dict[str, bytes]:
                 "contacts": list(made.contacts),
             }
         ),
-        TARGET: _json(given["target"]),
+        TARGET: _json(
+            {"content": given["target"], "named": _named_anywhere(model.specification.target)}
+        ),
         **({OWN_ENCODER: own.file().read_bytes()} if isinstance(own, OwnSpec) else {}),
     }
 
@@ -147,7 +156,7 @@ def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def load(
-    folder: str | Path, *, own_code: bool = False, target_file: str | None = None
+    folder: str | Path, *, own_code: bool = False, target: AnyTargetSpec | None = None
 ) -> TrainedModel:
     """Load a model that analysis/export.py has written; no storage is needed.
 
@@ -158,8 +167,8 @@ def load(
         folder: The folder.
         own_code: Whether to run the encoder's own Python file in the folder, where it has one. Read
             it first: it may do anything that you may.
-        target_file: File that the model's target is read from, where it was read from one; it must
-            be the same file. Without it, candidates can be given as embeddings alone.
+        target: The model's target again, where it was read from a file: a specification of the
+            same content. Without it, candidates can be given as embeddings alone.
 
     Returns:
         The model, on a GPU where there is one.
@@ -171,8 +180,9 @@ def load(
     contents = checked_files(root)
     known = _parsed(_Configuration, root, CONFIGURATION, contents)
     made = _parsed(_Preprocessing, root, PREPROCESSING, contents)
-    target = _target(_parsed(TextSpec, root, TARGET, contents), target_file)
-    specification = _specification(root, known, made, target)
+    kept = _parsed(_Target, root, TARGET, contents)
+    found = _given_again(kept, target)
+    specification = _specification(root, known, made, found or kept.content)
     if isinstance(specification.encoder, OwnSpec):
         specification = _with_own(specification, specification.encoder, root, own_code)
     _say_other_code(known.code_digest, root)
@@ -198,6 +208,8 @@ def load(
         dataset_digest=known.dataset_digest,
         recording_digest=known.recording_digest,
         held_out=frozenset(known.held_out),
+        target_content=kept.content,
+        embeds_texts=found is not None,
     )
 
 
@@ -244,7 +256,7 @@ def _checked_file(path: UPath, checksum: str) -> bytes:
 
 
 def _specification(
-    root: UPath, known: _Configuration, made: _Preprocessing, target: TextSpec
+    root: UPath, known: _Configuration, made: _Preprocessing, target: AnyTargetSpec
 ) -> SentenceSpec:
     given = {"data": plain(made.data), "features": plain(made.features), "target": plain(target)}
     try:
@@ -253,16 +265,23 @@ def _specification(
         raise _damaged(root / CONFIGURATION, error) from error
 
 
-def _target(target: TextSpec, target_file: str | None) -> TextSpec:
-    """The target with the file of its weights, where they are from a file that is given."""
-    if target_file is None:
-        return target
-    if weights_identity(target_file) != target.weights:
+def _named_anywhere(target: AnyTargetSpec) -> dict[str, Any] | None:
+    """A target as plain values; None where it is named by a place on this machine."""
+    named = plain(target)
+    places = (Path(value.partition(":")[0]) for value in named.values() if isinstance(value, str))
+    return None if any(place.is_absolute() for place in places) else named
+
+
+def _given_again(kept: _Target, target: AnyTargetSpec | None) -> AnyTargetSpec | None:
+    """The target to embed sentences by; None where it is not at hand."""
+    if target is None:
+        return kept.named
+    if target.by_content() != kept.content:
         raise UserError(
-            f"target_file {printable(target_file)} is not that of the model's target, "
-            f"{target.model}, {target.weights}. Give the same file, or leave it out."
+            f"the target {printable(target.name)} is not that of the model, "
+            f"{printable(kept.content.name)}. Give the same, or leave it out."
         )
-    return replace(target, weights=target_file)
+    return target
 
 
 def _with_own(

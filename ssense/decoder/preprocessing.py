@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ssense.data.recordings.brain_treebank import electrode_signals
 from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.resampled import at_rate
+from ssense.data.recordings.segment_signals import electrode_signals
 from ssense.data.recordings.segments import ALL, Segments, SegmentSpec, select_segments
 from ssense.errors import UserError, counted
 from ssense.files.tables import listing
@@ -32,7 +33,7 @@ class Preprocessing:
     Attributes:
         data: How sentences become segments.
         features: What a segment becomes.
-        recorded_hz: Samples per second of the recording.
+        recorded_hz: Samples per second of the recording, once it is resampled if it is to be.
         sampling_rate_hz: Samples per second that filters and features assume.
         derivations: What each electrode is made of, in the order that the encoder takes them.
         n_samples: Samples of every segment once padded with zeros at its end.
@@ -67,6 +68,14 @@ class Preprocessing:
         frames = self.features.n_frames(self.n_samples)
         return len(self.derivations), self.features.n_frequencies, frames
 
+    def at_rate(self, recording: Recording) -> Recording:
+        """The recording at the rate that the data are to have.
+
+        Raises:
+            UserError: The recording has fewer samples a second.
+        """
+        return at_rate(recording, self.data.resample_hz)
+
     def segments(self, recording: Recording) -> Segments:
         """The sentences of a recording that can be embedded, with the electrodes of the model.
 
@@ -77,6 +86,7 @@ class Preprocessing:
             UserError: The recording lacks a contact, has another sampling rate, or no sentence of
                 it is left.
         """
+        recording = self.at_rate(recording)
         self._check(recording)
         cuts = self.data.window_s is not None or self.data.overflow == "truncate"
         spec = replace(
@@ -117,6 +127,7 @@ class Preprocessing:
             UserError: The signals can't be read.
         """
         size = max(1, _BYTES_AT_ONCE // (2 * int(np.prod(self._row_shape))))
+        recording = self.at_rate(recording)
         rate_hz = self.data.sampling_rate_hz(recording)
         parts = []
         for first in range(0, len(rows), size):

@@ -17,10 +17,9 @@ from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segments import Segments
 from ssense.decoder.preprocessing import Preprocessing
 from ssense.errors import UserError, counted, one_line, printable
-from ssense.files.digest import OF_A_FILE
 from ssense.model.encoders.encoder import Encoder
 from ssense.retrieval import QUERIES_PER_BLOCK, cosine_scores
-from ssense.targets.text import embed_sentences
+from ssense.targets.sentence_embeddings import AnyTargetSpec
 from ssense.training.process import any_device
 from ssense.training.sentences import SentenceSpec
 
@@ -46,6 +45,9 @@ class TrainedModel:
         dataset_digest: Digest of the dataset that it was trained on.
         recording_digest: Digest of the recording that it was trained on.
         held_out: Numbers of the sentences of that recording that are of the cell's test split.
+        target_content: The target by the content of its files, which it must have; None where it is
+            known to.
+        embeds_texts: Whether the target is at hand, to embed sentences.
     """
 
     specification: SentenceSpec
@@ -58,6 +60,8 @@ class TrainedModel:
     dataset_digest: str
     recording_digest: str
     held_out: frozenset[int]
+    target_content: AnyTargetSpec | None = None
+    embeds_texts: bool = True
     _texts: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def __repr__(self) -> str:
@@ -130,7 +134,7 @@ class TrainedModel:
                 off after the notch filters, which ring where they start. With `lead_samples` of the
                 model, nothing of that is left; with fewer, some is at the beginning.
             prepared: Whether segments are of `electrodes` in place of `contacts`, referenced and
-                filtered already, as `ssense.data.recordings.brain_treebank.read_segments` gives
+                filtered already, as `ssense.data.recordings.segment_signals.read_segments` gives
                 them.
 
         Returns:
@@ -278,15 +282,20 @@ class TrainedModel:
         Raises:
             UserError: The tower can't be loaded.
         """
-        target = self.specification.target
-        new = [text for text in dict.fromkeys(sentences) if text not in self._texts]
-        if target.weights.startswith(OF_A_FILE):
+        target, wanted = self.specification.target, self.target_content
+        if not self.embeds_texts:
             raise UserError(
                 f"sentences can't be embedded by {self!r}: its target was read from a file. Load "
-                "it with target_file, or give candidates as embeddings."
+                "it with target=, or give candidates as embeddings."
+            )
+        new = [text for text in dict.fromkeys(sentences) if text not in self._texts]
+        if new and wanted is not None and (found := target.by_content()) != wanted:
+            raise UserError(
+                f"the target of {self!r} is no longer the one that it was trained for: it was "
+                f"{printable(wanted.name)}, and is {printable(found.name)}. Restore it."
             )
         if new:
-            self._texts.update(zip(new, embed_sentences(new, target), strict=True))
+            self._texts.update(zip(new, target.embed(new), strict=True))
         return torch.stack([self._texts[text] for text in sentences])
 
 

@@ -18,8 +18,6 @@ from ssense.files.storage import cache_folder
 from ssense.specification import identity
 
 DIGEST_CHARACTERS = 16  # 64 bits: no collision among millions of cells, and readable in a path
-OF_A_FILE = "file "
-"""What the identity of weights from a file begins with."""
 # A recording has 6 GB and is named at every start; weights are named by every cell's signature.
 _WORTH_REMEMBERING = 2**20
 _SETTLED_S = 2.0  # some file systems' times are no finer: a change could go unnoticed
@@ -82,7 +80,7 @@ def weights_identity(weights: str) -> str:
         UserError: The file can't be read.
     """
     path = weights_file(weights)
-    return f"{OF_A_FILE}{file_digest(path)}" if path else weights
+    return f"file {file_digest(path)}" if path else weights
 
 
 def weights_file(weights: str) -> Path | None:

@@ -5,7 +5,7 @@ import pytest
 
 import ssense
 from ssense.api.sweep import _options
-from ssense.data.recordings.recording import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_recording
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.cell import Cell
 from ssense.engine.tasks.recording_options import REAL, RecordingOptions

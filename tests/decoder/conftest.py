@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import ssense
-from ssense.data.recordings.recording import Recording, open_recording
+from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.recording import Recording
 from ssense.decoder.trained_model import TrainedModel
 
 

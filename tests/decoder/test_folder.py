@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from upath import UPath
@@ -26,9 +28,9 @@ from ssense.decoder.folder import (
     write_files,
 )
 from ssense.errors import UserError
-from ssense.files.digest import weights_identity
 from ssense.files.sealed_json import sealed
 from ssense.model.encoders.own import OwnSpec
+from ssense.targets.vectors import VectorSpec
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def folder(files, tmp_path) -> Path:
 def test_a_loaded_model_is_the_same_and_needs_no_storage(folder, model, recording):
     loaded = load(folder)
     np.testing.assert_array_equal(loaded.embed(recording), model.embed(recording))
-    assert loaded.specification == model.specification.by_content()
+    assert loaded.specification == model.specification
+    assert loaded.target_content == model.specification.target.by_content()
     assert loaded.preprocessing == model.preprocessing
     for name in ("signature", "configuration", "seed", "held_out", "recording_digest"):
         assert getattr(loaded, name) == getattr(model, name), name
@@ -160,20 +163,30 @@ def test_another_version_of_the_code_is_a_warning(model, tmp_path):
 
 
 def test_a_target_from_a_file_is_given_again(model, tmp_path):
-    weights, other = tmp_path / "clip.safetensors", tmp_path / "other.safetensors"
-    weights.write_bytes(b"weights")
-    other.write_bytes(b"others")
-    target = dataclasses.replace(model.specification.target, weights=str(weights))
+    words, other = tmp_path / "words.parquet", tmp_path / "other.parquet"
+    for path, value in ((words, 1.0), (other, 2.0)):
+        table = pa.table({"id": ["She left.", "No."], "vector": [[value, 0.0], [0.0, 1.0]]})
+        pq.write_table(table, path)
+    target = VectorSpec(file=str(words))
     specification = dataclasses.replace(model.specification, target=target)
     (made := tmp_path / "model").mkdir()
     write_files(made, files_of(dataclasses.replace(model, specification=specification)))
     assert str(tmp_path) not in (made / TARGET).read_text()  # no place of a machine
-    assert load(made).specification.target.weights == weights_identity(str(weights))
-    assert load(made, target_file=str(weights)).specification.target == target
-    with pytest.raises(UserError, match=r"target_file .* is not that of the model's target"):
-        load(made, target_file=str(other))
-    with pytest.raises(UserError, match=r"was read from a file\. Load it with target_file"):
-        load(made).retrieve(np.ones((1, 512)), ["She left."])
+    loaded = load(made, target=target)
+    found = loaded.retrieve(np.eye(2), ["No.", "She left."], k=1)
+    assert found["candidate"].tolist() == ["She left.", "No."]
+    with pytest.raises(UserError, match=r"other\.parquet is not that of the model"):
+        load(made, target=VectorSpec(file=str(other)))
+    with pytest.raises(UserError, match=r"was read from a file\. Load it with target="):
+        load(made).retrieve(np.eye(2), ["She left."])
+    assert load(made).retrieve(np.eye(2), np.eye(2), k=1)["candidate"].tolist() == [0, 1]
+
+
+def test_a_target_that_changed_since_is_refused(model):
+    kept = dataclasses.replace(model.specification.target, weights="openai")
+    changed = dataclasses.replace(model, target_content=kept)
+    with pytest.raises(UserError, match="no longer the one that it was trained for: it was ViT-B-"):
+        changed.embed_texts(["She left."])
 
 
 OWN = """

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ssense.data.recordings.brain_treebank import read_segments
+from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.decoder.preprocessing import Preprocessing
 from ssense.errors import UserError

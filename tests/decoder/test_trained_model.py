@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from ssense.data.recordings.brain_treebank import read_segments
+from ssense.data.recordings.segment_signals import read_segments
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.errors import UserError
 from ssense.retrieval import retrieval_metrics, retrieval_ranks
