@@ -74,6 +74,7 @@ from ssense.engine.core.record import Record, utc_now
 from ssense.engine.records.description import Description
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.records.reports import LEVEL, TEST_EVALUATION
 from ssense.engine.search.search import Search
 from ssense.engine.sweep_data import sweep_data
 from ssense.engine.tasks.engine_options import EngineOptions
@@ -206,11 +207,11 @@ def log_evaluation(storage: UPath, material: Material, files: Sequence[UPath]) -
         for metric, values in by_metric.items()
     }
     number = count_looks(ledger)
-    tags = {"ssense.level": "test evaluation", "look": str(number), "tower": origin.tower}
+    tags = {LEVEL: TEST_EVALUATION, "look": str(number), "tower": origin.tower}
     tags["missing cells"] = "; ".join(material.missing) or "none"
     tables = number_tables(material)
     tracker = Tracker(storage, sweep.question, sweep.name)
-    tracker.report(f"test evaluation {number}", tags, metrics, files, tables)
+    tracker.report(f"{TEST_EVALUATION} {number}", tags, metrics, files, tables)
 
 
 def main(options: EvaluationOptions) -> None:

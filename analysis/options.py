@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from ssense.engine.core.checks import check_folder, check_seeds, check_shares, check_storage
 from ssense.errors import UserError, printable
 
+_REPOSITORY = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*/\w[\w.-]{0,95}(?<!\.git)(?<![.-])")
 TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 
 
@@ -92,6 +94,44 @@ class RecordingsOptions:
             raise UserError(
                 "--sweeps is missing. Give one evaluated sweep per recording, of at least two "
                 "subjects; analysis/catalogue.py lists all sweeps."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Flags of the export of a model."""
+
+    storage: str = "storage"
+    """Where the sweep was kept."""
+    sweep: str | None = None
+    """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
+    last]."""
+    family: str | None = None
+    """The family whose best configuration is exported, the model of its first seed [the family
+    whose best configuration is best]."""
+    cell: str | None = None
+    """A cell in place of a family's best, by the beginning of its signature or as it is shown,
+    "electrode 0.75, seed 1" [none; see --family]."""
+    out: str | None = None
+    """The new folder [to be given]."""
+    push: str | None = None
+    """Repository of a model hub to push the folder to, as USER/NAME; it is made, for its members
+    alone, if it is not there [not pushed]."""
+    dry_run: bool = False
+    """Push nothing, but list what --push would, with its size."""
+
+    def __post_init__(self) -> None:
+        """Refuse a storage that is not there, no folder, and what contradicts itself."""
+        check_storage(self.storage)
+        if not self.out:
+            raise UserError("--out is missing. Give the folder to write, such as --out my_model.")
+        if self.family is not None and self.cell is not None:
+            raise UserError("--family and --cell are both given. Leave one of them out.")
+        if self.dry_run and self.push is None:
+            raise UserError("--dry-run is about --push, which is missing. Give it, or neither.")
+        if self.push is not None and not _REPOSITORY.fullmatch(self.push):
+            raise UserError(
+                f"--push {printable(self.push)} names no repository. Give it as USER/NAME."
             )
 
 

@@ -1,10 +1,11 @@
 """Paired sweeps for brain decoding by retrieval: the names that scripts of your own build on.
 
     import ssense
+    ssense.open("storage").sweeps["masking"].cells  # what a sweep found, as a table
     spectrogram = ssense.superlet_transform(signal, 2048.0, ssense.SuperletSpec())
 
 Each name is imported when it is first asked for, so that `import ssense` takes no time. Only
-`ssense.engine` imports ray, optuna or mlflow.
+`ssense.engine` imports ray, optuna or mlflow, and what `ssense.api` reads or runs by it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ if is_own_command():  # before its own imports
 # The one list of the public names. Type checkers take "X as X" for public, and make these imports;
 # at run time the list is read, and each is made when it is asked for.
 if TYPE_CHECKING:
+    from ssense.api.dataset import SweepDataset as SweepDataset
+    from ssense.api.result import SweepResult as SweepResult
+    from ssense.api.storage import Storage as Storage
+    from ssense.api.storage import open as open  # noqa: A004 - called ssense.open
+    from ssense.api.sweep import sweep as sweep
     from ssense.data.dataset import Dataset as Dataset
     from ssense.data.recordings.recording import Recording as Recording
     from ssense.data.splits import Split as Split
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     from ssense.data.splits import split_sentences as split_sentences
     from ssense.data.synthetic.recording import write_synthetic as write_synthetic
     from ssense.data.synthetic.spec import SyntheticSpec as SyntheticSpec
+    from ssense.decoder.folder import load as load
+    from ssense.decoder.trained_model import TrainedModel as TrainedModel
     from ssense.errors import UserError as UserError
     from ssense.model.losses import info_nce as info_nce
     from ssense.model.masking import Masking as Masking

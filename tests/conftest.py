@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import optuna
@@ -19,6 +21,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssense.cli import screen
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
 # What is said is searched for words, which line breaks would part.
@@ -184,6 +189,42 @@ def local_ray() -> Iterator[None]:
         patch.setattr("ssense.engine.work.probe.ENOUGH_S", 0.0)  # a plan's time may be rough
         yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 - it runs there
+    """A storage with a sweep of one configuration and two seeds, on two hundred sentences."""
+    from upath import UPath
+
+    from ssense.data.synthetic.spec import SyntheticSpec
+    from ssense.engine.core.budget import Budget
+    from ssense.engine.run import run_sweep
+    from ssense.engine.tasks.recording_options import RecordingOptions
+
+    folder = tmp_path_factory.mktemp("tiny_sweep")
+    options = RecordingOptions(
+        storage=str(folder),
+        seeds=(0, 1),
+        max_epochs=1,
+        yes=True,
+        synthetic=SyntheticSpec(sentences=200, electrodes=5, sampling_rate=256),
+    )
+    data = options.plan_data()
+    sweep = options.sweep("tiny", data, {"no masking": {}})
+    assert run_sweep(sweep, data, options, Budget()) == "full"
+    yield UPath(folder)
+    shutil.rmtree(folder)  # encoders are large
+
+
+@pytest.fixture(scope="session")
+def linked() -> Callable[[UPath, Path], UPath]:
+    """Copies a storage by links, without MLflow and recordings: replace its files, never edit."""
+    from upath import UPath
+
+    ignored = shutil.ignore_patterns("mlflow*", "mlruns", "recordings")
+    return lambda source, target: UPath(
+        shutil.copytree(str(source), target, copy_function=os.link, ignore=ignored)
+    )
 
 
 NO_TEXT = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}

@@ -24,6 +24,7 @@ import torch
 import yaml
 from markdown.extensions.toc import slugify
 
+import ssense
 from ssense.cli.flags import flags_of, parse
 from ssense.data.dataset import Pairs
 from ssense.data.recordings.segments import SegmentSpec
@@ -202,7 +203,8 @@ def test_paths_and_modules_that_are_named_are_there(page):
         if re.fullmatch(r"(ssense|sweeps|analysis|benchmarks|clusters|docs|tests)/[\w./-]*", word):
             assert (REPOSITORY / word).exists() or "storage/" in word, word
         elif re.fullmatch(r"(ssense|analysis)(\.[a-z_]+)+", word) and word != "ssense.env":
-            assert importlib.util.find_spec(word) is not None, word
+            is_public = word.removeprefix("ssense.") in ssense.__all__
+            assert is_public or importlib.util.find_spec(word) is not None, word
 
 
 def test_make_has_the_targets_that_pages_name():
@@ -289,6 +291,40 @@ def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
     sweep = scope["patience_sweep"](data, options)
     assert [family.size for family in sweep.families] == [1, 4]
     assert sweep.name.startswith("patience-")
+
+
+@pytest.fixture
+def in_a_folder_with_the_tiny_sweep(tiny_sweep, linked, tmp_path, monkeypatch) -> None:
+    storage = linked(tiny_sweep, tmp_path / "storage")
+    (storage / "recordings").symlink_to(tiny_sweep / "recordings")
+    for path in storage.rglob("reports/*.zip"):  # of evaluations by other tests
+        path.unlink()
+    (recording,) = (tiny_sweep / "recordings").iterdir()
+    (tmp_path / "DIR").symlink_to(recording)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_a_folder_with_the_tiny_sweep")
+def test_the_guide_to_python_runs_and_gives_what_is_shown():
+    """Examples with a prompt are compared with what they give; the others run."""
+    page = DOCS / "python.md"
+    scope: dict[str, object] = {}
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    for number, block in enumerate(python_blocks(page)):
+        if ">>>" not in block:
+            exec(compile(block, str(page), "exec"), scope)
+            continue
+        test = doctest.DocTestParser().get_doctest(block, scope, f"block {number}", str(page), 0)
+        test.globs = scope  # and not the copy that is made of it
+        shown: list[str] = []
+        runner = doctest.DocTestRunner(optionflags=options)
+        failed = runner.run(test, out=shown.append, clear_globs=False).failed
+        assert failed == 0, "".join(shown)
+
+
+def test_the_guide_to_python_has_an_example_of_each_public_name():
+    code = "\n".join(python_blocks(DOCS / "python.md"))
+    assert [name for name in ssense.__all__ if not re.search(rf"ssense\.{name}\b", code)] == []
 
 
 def test_the_lines_that_show_a_sweep_over_data_are_those_of_its_file():

@@ -17,7 +17,7 @@ HEAVY = {"torch", "ray", "mlflow", "optuna", "matplotlib", "scipy", "numpy", "py
 SCRIPTS = [
     *(f"sweeps/{name}.py" for name in ("masking", "optimisation", "learning_curve", "images")),
     *(f"analysis/{name}.py" for name in ("evaluate", "compare", "controls", "recordings")),
-    *(f"analysis/{name}.py" for name in ("catalogue", "verify")),
+    *(f"analysis/{name}.py" for name in ("catalogue", "export", "verify")),
 ]
 BENCHMARKS = sorted(
     f"benchmarks/{path.name}"
@@ -86,6 +86,7 @@ def test_help_imports_nothing_heavy(command):
         (["sweeps/images.py"], ["--synthetic.subjects", "0"]),
         (["analysis/evaluate.py"], ["--confirm-seeds", "5", "5"]),
         (["analysis/controls.py"], ["--train", "noise", "silence"]),
+        (["analysis/export.py"], ["--out", "model", "--family", "a", "--cell", "b"]),
         (["-m", "analysis.compare"], ["results.csv", "--equivalence", "much"]),
         (["-m", "ssense.data.synthetic"], ["OUT", "--sentences", "0"]),
         (["-m", "ssense.engine.view.tracking"], ["--sweep"]),

@@ -15,10 +15,11 @@ from analysis.measure.further_cells import single_configurations, train_further
 from ssense.engine.core.cell import Configuration
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.records.provenance import code_digest, code_versions
+from ssense.engine.records.provenance import code_versions
 from ssense.engine.records.readers import reading_encoders
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
+from ssense.files.source_code import code_digest
 
 
 @contextmanager

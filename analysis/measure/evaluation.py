@@ -39,10 +39,11 @@ from ssense.engine.core.cell import Configuration, label
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.records.provenance import check_versions, code_digest, split_digest
+from ssense.engine.records.provenance import check_versions, split_digest
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
 from ssense.errors import UserError, counted, one_line
+from ssense.files.source_code import code_digest
 from ssense.retrieval import (
     chance_metrics,
     cosine_scores,

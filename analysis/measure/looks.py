@@ -211,6 +211,26 @@ def count_looks(ledger: Ledger) -> int:
     return _looks(ledger).count
 
 
+def was_looked_at(ledger: Ledger, family: str, configuration: Configuration, seed: int) -> bool:
+    """Whether a sweep looked at the test split of a seed with a configuration of a family.
+
+    Args:
+        ledger: The sweep's ledger.
+        family: Name of the family.
+        configuration: The configuration that was to be chosen of it.
+        seed: Seed of the test split.
+
+    Raises:
+        UserError: The storage can't be read, or a look is damaged.
+    """
+    return any(
+        look.sweep == ledger.folder.name
+        and seed in look.seeds
+        and look.chosen.get(family) == dict(configuration)
+        for look in _looks(ledger).looks.values()
+    )
+
+
 def read_looks(folder: UPath, notes: Iterable[tuple[str, str]] = ()) -> Looks:
     """Read the looks of a folder, and find those that are missing or were changed.
 

@@ -51,6 +51,7 @@ from ssense.files.storage import (
     reading,
     write_whole,
 )
+from ssense.signal.referencing import Derivation
 from ssense.specification import KIND
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class Manifest:
         code: Version of the code that computed them; empty where it was not noted.
         coordinates: Where the electrodes lie; None where the recording does not say, or did not
             when a sweep last asked.
+        derivations: What each electrode is made of, in the same order; none where it was not
+            noted.
     """
 
     digest: str
@@ -110,6 +113,7 @@ class Manifest:
     shards: tuple[Shard, ...] = ()
     code: str = ""
     coordinates: Coordinates | None = None
+    derivations: tuple[Derivation, ...] = ()
 
     def write(self, folder: UPath) -> None:
         """Write the manifest, whole; do this last."""

@@ -15,10 +15,10 @@ from ssense.cli.screen import say, step
 from ssense.engine.core.cell import Cell
 from ssense.engine.core.sweep import Row
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.records.provenance import code_digest
 from ssense.engine.records.readers import being_read
 from ssense.engine.search.search import Search
 from ssense.errors import counted
+from ssense.files.source_code import code_digest
 from ssense.files.storage import is_local
 
 _REQUESTS_AT_ONCE = 32

@@ -26,9 +26,10 @@ from ssense.engine.core.reproduction import Reproduction
 from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.find import readable_ledgers, sweep_folders
 from ssense.engine.records.ledger import Ledger, WeightsNotKeptError, weights_digest
-from ssense.engine.records.provenance import code_digest, device_name, versions
+from ssense.engine.records.provenance import device_name, versions
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.errors import UserError, counted, printable
+from ssense.files.source_code import code_digest
 from ssense.retrieval import NonFiniteError
 from ssense.specification import configured
 from ssense.training.loop import Data, Fit, Specification, fit, validation_metrics
@@ -134,18 +135,21 @@ def train_again(ledger: Ledger, record: Record, dataset: Data, threads: int) -> 
         raise UserError(f"cell {now} is done in the ledger, but fails here: {error}.") from error
 
 
-def find_cell(storage: UPath, name: str) -> tuple[Ledger, Record]:
+def find_cell(
+    storage: UPath, name: str, among: Sequence[Ledger] | None = None
+) -> tuple[Ledger, Record]:
     """Find a finished cell in the sweeps of a storage.
 
     Args:
         storage: Storage of the sweeps.
         name: The beginning of the cell's signature, or what the cell is called where it is shown,
             "electrode 0.75, seed 1".
+        among: Ledgers to look in; None for those of all sweeps.
 
     Raises:
         UserError: None or several are called so, a label or a seed is missing, or the cell failed.
     """
-    ledgers = list(map(Ledger, sweep_folders(storage)))
+    ledgers = list(map(Ledger, sweep_folders(storage))) if among is None else among
     called = _CALLED.fullmatch(name)
     if called:
         ledger, record = _cell_called(ledgers, called["label"].strip(), int(called["seed"]))

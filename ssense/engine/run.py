@@ -27,7 +27,7 @@ from ssense.engine.plan import other_sweeps, plan_cells, show_sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.driver import Claim, sole_driver
 from ssense.engine.records.ledger import SWEEPS, Ledger
-from ssense.engine.records.provenance import check_versions, code_digest, code_versions
+from ssense.engine.records.provenance import check_versions, code_versions
 from ssense.engine.reproduce import reproduce_cell
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Change, Search
@@ -38,6 +38,7 @@ from ssense.engine.view.progress import CellProgress
 from ssense.engine.view.tracking import Tracker
 from ssense.engine.work.probe import probe_seconds
 from ssense.errors import counted, printable
+from ssense.files.source_code import code_digest
 from ssense.files.storage import open_storage, write_whole
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.training.loop import SELECTION_METRIC

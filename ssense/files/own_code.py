@@ -75,8 +75,8 @@ class OwnCode:
             what = f"{type(error).__name__}: {one_line(error)}"
             raise UserError(f"{self.called(source)}: {what}. {advice}") from error
 
-    def load(self, source: str, content: str) -> Any:
-        """What a file, which runs once per process, calls by a name; None without such a name.
+    def file(self, source: str, content: str) -> Path:
+        """The file of a source, which is as it was.
 
         Args:
             source: The file and the name.
@@ -87,12 +87,25 @@ class OwnCode:
         """
         from ssense.files.digest import file_digest  # opens storages, which training does not
 
-        path, name = self.find(source)
+        path, _ = self.find(source)
         if (found := file_digest(path)) != content:
             raise UserError(
                 f"{self.called(source)} is not as it was: its file has the digest {found}, not "
                 f"{content}. Restore it, or run the sweep again with it as it is now."
             )
+        return path
+
+    def load(self, source: str, content: str) -> Any:
+        """What a file, which runs once per process, calls by a name; None without such a name.
+
+        Args:
+            source: The file and the name.
+            content: Digest that the file must have.
+
+        Raises:
+            UserError: There is no such file, or it is another by now.
+        """
+        path, name = self.file(source, content), self.find(source)[1]
         module_name = f"ssense_own_{content}"
         if module_name not in sys.modules:
             _run(module_name, path)

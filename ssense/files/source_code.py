@@ -16,6 +16,9 @@ from typing import Any
 from ssense.files.digest import digest
 
 _PACKAGE = Path(__file__).parents[1]
+_NO_RESULTS = ("api", "cli", "decoder", "engine")
+"""Folders whose code changes no result, except for two modules of the engine."""
+_ENGINE = ("engine/core/cell.py", "engine/work/cell.py")
 
 
 def python_files(folder: Path) -> Iterator[Path]:
@@ -44,6 +47,17 @@ def package_digest(*parts: str) -> str:
     found = [_PACKAGE / part for part in parts]
     paths = [path for part in found for path in (python_files(part) if part.is_dir() else [part])]
     return source_digest({path.relative_to(_PACKAGE).as_posix(): path for path in paths})
+
+
+@cache
+def code_digest() -> str:
+    """Hash the code that computes results, in a clone as in a wheel, read once per process."""
+    files = {place: _PACKAGE / place for place in _ENGINE}
+    for path in python_files(_PACKAGE):
+        place = path.relative_to(_PACKAGE)
+        if place.parts[0] not in _NO_RESULTS:
+            files[place.as_posix()] = path
+    return source_digest(files)
 
 
 def _outline(node: Any) -> Any:

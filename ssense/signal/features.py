@@ -69,6 +69,37 @@ def features(
     return result.reshape(*leading, *shape[1:])
 
 
+def half_features(
+    signal: torch.Tensor | np.ndarray,
+    sampling_rate_hz: float,
+    spec: FeatureSpec,
+    lengths: Lengths | None = None,
+) -> np.ndarray:
+    """Features in half precision, as datasets hold them.
+
+    Args:
+        signal: Signals as `features` takes them.
+        sampling_rate_hz: Samples per second.
+        spec: The recipe.
+        lengths: Samples of each signal before its padding, see `features`.
+
+    Returns:
+        [..., rows, spec.n_frames(samples)] float16 in memory.
+
+    Raises:
+        ValueError: See `features`; or a value is beyond half precision.
+    """
+    found = features(signal, sampling_rate_hz, spec, lengths)
+    halved = found.half()
+    if not halved.isfinite().all():
+        raise ValueError(
+            f"features of up to {float(found.abs().max()):.3g} are more than half precision holds, "
+            "65504. Set their normalisation to per_frequency, or log to true."
+        )
+    array: np.ndarray = halved.cpu().numpy()
+    return array
+
+
 def feature_identity(spec: AnyFeatureSpec) -> dict[str, Any]:
     """The identity of a recipe, with its kind where that is not superlets."""
     named = identity(spec)

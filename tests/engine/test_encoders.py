@@ -17,9 +17,9 @@ from ssense.engine.encoders import delete_unwanted
 from ssense.engine.records import readers
 from ssense.engine.records.driver import this_process
 from ssense.engine.records.ledger import Ledger, WeightsNotKeptError
-from ssense.engine.records.provenance import code_digest
 from ssense.engine.search.race import Full, Policy, Race
 from ssense.engine.search.search import Search
+from ssense.files.source_code import code_digest
 from ssense.files.storage import write_json
 
 RATIOS = (0.25, 0.5, 0.75)

@@ -201,10 +201,17 @@ class SegmentSpec:
 
     def notch(self, recording: Recording) -> tuple[float, float, float, float] | None:
         """Rate, frequency, highest multiple and quality of the notches, if there are any."""
+        return self.notch_at(self.sampling_rate_hz(recording))
+
+    def notch_at(self, rate_hz: float) -> tuple[float, float, float, float] | None:
+        """The same for signals of some samples per second, see `notch`."""
         if self.line_hz is None:
             return None
-        rate_hz = self.sampling_rate_hz(recording)
         return rate_hz, self.line_hz, self.notch_highest_hz, self.notch_quality
+
+    def padded_samples(self, longest: int) -> int:
+        """Samples of every segment once padded, where the longest has so many before."""
+        return self.pad_to or -(-longest // self.pad_multiple) * self.pad_multiple
 
     def lead_samples(self, recording: Recording) -> int:
         """Samples that the notches need ahead of a segment.
@@ -407,7 +414,7 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
         offset_s=spans.offset_s[keep],
         start=start[keep],
         stop=stop[keep],
-        n_samples=spec.pad_to or -(-longest // spec.pad_multiple) * spec.pad_multiple,
+        n_samples=spec.padded_samples(longest),
         derivations=derivations,
         left_out=left_out,
     )

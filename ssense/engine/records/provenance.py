@@ -16,19 +16,15 @@ from typing import Any
 
 import torch
 
-import ssense
 from ssense.data.splits import Split
 from ssense.engine.core.record import Record
 from ssense.errors import UserError
 from ssense.files.digest import digest
-from ssense.files.source_code import python_files, source_digest
+from ssense.files.source_code import code_digest
 
 LIBRARIES = ("ssense", "torch", "torchvision", "numpy")
 
-_PACKAGE = Path(ssense.__file__).parent
-_NO_RESULTS = ("cli", "engine")
-"""Folders whose code changes no result, except for two modules of the engine."""
-_ENGINE = ("engine/core/cell.py", "engine/work/cell.py")
+_PACKAGE = Path(__file__).parents[2]
 _NAME_CHARACTERS = 8
 _UNKNOWN = "unknown"  # name of the version of records that do not say
 _GIT_SECONDS = 20  # a network file system may be slow, and git is not needed
@@ -91,17 +87,6 @@ def provenance(device: torch.device, split: Split) -> dict[str, Any]:
 def split_digest(split: Split) -> str:
     """Hash the rows in each part of a split."""
     return digest({part: rows.tolist() for part, rows in vars(split).items()})
-
-
-@cache
-def code_digest() -> str:
-    """Hash the code that computes results, in a clone as in a wheel, read once per process."""
-    files = {place: _PACKAGE / place for place in _ENGINE}
-    for path in python_files(_PACKAGE):
-        place = path.relative_to(_PACKAGE)
-        if place.parts[0] not in _NO_RESULTS:
-            files[place.as_posix()] = path
-    return source_digest(files)
 
 
 def check_versions(

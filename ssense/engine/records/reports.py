@@ -19,6 +19,10 @@ from ssense.errors import one_line, printable
 from ssense.files.storage import names_in, read_many, write_whole
 
 FOLDER = "reports"
+LEVEL = "ssense.level"
+"""Name of the tag that says what a run in MLflow is of."""
+TEST_EVALUATION = "test evaluation"
+"""What the tag says of the evaluation of test splits; the tag "look" numbers it."""
 _ABOUT = "about.json"
 _FILES = "files/"
 _SUFFIX = ".zip"
@@ -135,6 +139,20 @@ def table_file(rows: Table) -> bytes:
     values = [[_known(row[column]) for column in columns] for row in rows]
     table = {"columns": columns, "data": values}
     return json.dumps(table, default=_plain, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def table_rows(content: bytes) -> list[dict[str, object]]:
+    """Read a table that `table_file` wrote.
+
+    Raises:
+        ValueError: It is no such table.
+    """
+    table = json.loads(content.decode())
+    try:
+        columns, rows = table["columns"], table["data"]
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it is no table ({one_line(error)})") from error
 
 
 def _known(value: object) -> object:

@@ -188,7 +188,7 @@ class DatasetPlan:
         Raises:
             UserError: It can't be read, or the shards are not those that were planned.
         """
-        self._keep_coordinates(self._checked_manifest())
+        self._keep_what_was_not_noted(self._checked_manifest())
         name, storage = self.features.folder.name, self.storage
         dataset = load_dataset(name, self.target, storage, self.paired, self.electrodes)
         self._check_rows(dataset)
@@ -211,13 +211,18 @@ class DatasetPlan:
                 )
         return manifest
 
-    def _keep_coordinates(self, manifest: shards.Manifest) -> None:
-        """Write where the electrodes lie beside shards of before the recording said so.
+    def _keep_what_was_not_noted(self, manifest: shards.Manifest) -> None:
+        """Write where the electrodes lie, and what they are made of, beside earlier shards.
 
         The shards stay as they are, also where the recording says otherwise by now.
         """
-        if manifest.coordinates != self.features.coordinates:
-            replace(manifest, coordinates=self.features.coordinates).write(self.features.folder)
+        known = replace(
+            manifest,
+            coordinates=self.features.coordinates,
+            derivations=self.features.segments.derivations,
+        )
+        if known != manifest:
+            known.write(self.features.folder)
 
     def _check_rows(self, dataset: Dataset) -> None:
         """Compare what was loaded with the plan: the sentences, their order and their times."""
@@ -296,6 +301,8 @@ def load_dataset(
     storage: UPath,
     paired: PairedStimuli | None = None,
     electrodes: tuple[str, ...] = (),
+    *,
+    with_features: bool = True,
 ) -> Dataset:
     """Join the shards of a recording and the embeddings of its sentences.
 
@@ -305,6 +312,8 @@ def load_dataset(
         storage: The storage that has both.
         paired: The sentences to take, and how they are divided; None for all of the shards'.
         electrodes: Names of the electrodes to take; none for all of the shards'.
+        with_features: Whether to read the features too; without them their array is `[N, 0, 0, 0]`,
+            and the checksums of shards are not compared.
 
     Raises:
         UserError: A shard is missing or damaged, has not all of the sentences or electrodes, or the
@@ -312,7 +321,11 @@ def load_dataset(
     """
     folder = storage / "shards" / folder_name
     manifest = shards.manifest_of_origin(folder)
-    columns, spectrograms = shards.read_shards(folder)
+    if with_features:
+        columns, spectrograms = shards.read_shards(folder)
+    else:
+        columns = shards.read_sentences(folder)
+        spectrograms = np.empty((len(columns["text"]), 0, 0, 0), np.float16)
     coordinates = manifest.coordinates
     sentences, numbers = tuple(columns["text"]), np.array(columns["sentence_idx"])
     start, stop = np.array(columns["start"]), np.array(columns["stop"])
@@ -324,7 +337,7 @@ def load_dataset(
             spectrograms = spectrograms[rows]
     if electrodes:
         taken = _columns_of(electrodes, manifest.electrodes, folder)
-        spectrograms = spectrograms[:, taken]
+        spectrograms = spectrograms[:, taken] if with_features else spectrograms
         coordinates = coordinates.select(taken) if coordinates else None
     of_paired = paired.digest if paired else ""
     stimuli, texts = (sentences, numbers.tolist()), storage / "text"

@@ -31,7 +31,7 @@ from ssense.files.storage import (
     write_json,
     write_whole,
 )
-from ssense.signal.features import features
+from ssense.signal.features import half_features
 from ssense.specification import plain
 from ssense.training.process import any_device, keep_freed_memory
 
@@ -96,8 +96,12 @@ class ShardTask:
         for place, signal in enumerate(signals):
             start = time.perf_counter()
             on_device = torch.from_numpy(signal).to(device)
-            result = features(on_device, plan.sampling_rate_hz, plan.recipe, lengths)
-            made[:, place] = _stored(result, plan)
+            try:
+                made[:, place] = half_features(
+                    on_device, plan.sampling_rate_hz, plan.recipe, lengths
+                )
+            except ValueError as error:
+                raise UserError(f"{plan.where}: {error}") from error
             seconds += time.perf_counter() - start
         return made, seconds
 
@@ -133,18 +137,6 @@ class ShardTask:
             name: pa.array(summary[rows], pa.float64(), from_pandas=True)
             for name, summary in self.plan.acoustics.items()
         }
-
-
-def _stored(result: torch.Tensor, plan: FeaturePlan) -> np.ndarray:
-    """Features of an electrode in half precision, as shards hold them."""
-    halved = result.half()
-    if not halved.isfinite().all():
-        raise UserError(
-            f"{plan.where}: features of up to {float(result.abs().max()):.3g} are more than half "
-            "precision holds, 65504. Set their normalisation to per_frequency, or log to true."
-        )
-    stored: np.ndarray = halved.cpu().numpy()
-    return stored
 
 
 @dataclass(frozen=True)
@@ -199,6 +191,7 @@ def make_shards(
         ),
         code=feature_code(),
         coordinates=plan.coordinates,
+        derivations=plan.segments.derivations,
     )
     _save_for_people(plan, report, manifest)
     manifest.write(folder)

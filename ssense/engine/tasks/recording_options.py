@@ -281,16 +281,10 @@ class RecordingOptions(EngineOptions):
         """
         from ssense.data.recordings.readers.source import RecordingSource
         from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
-        from ssense.files.digest import weights_file
         from ssense.files.storage import locate, open_storage
-        from ssense.model.encoders.spectrogram_encoder import build_encoder
 
         specification, recipe = self.specification(), self.value("spectrogram")
-        if self.target is not None or self.text_weights is not None:
-            specification.target.check()
-        encoder = self.weights("encoder_weights")
-        if weights_file(encoder):
-            build_encoder(encoder, dimensions=1)  # refuses another model's
+        self.check_given_weights(specification)
         if self.recording is None:
             made = synthetic_recording(self.synthetic, open_storage(self.storage))
             source = RecordingSource(place=str(made))
@@ -310,3 +304,18 @@ class RecordingOptions(EngineOptions):
         named = ("subject", "trial", "session", "task", "run", "sentences")
         given = {name: getattr(self, name) or "" for name in named}
         return RecordingSource(place=place, table=self.table, **given)
+
+    def check_given_weights(self, specification: SentenceSpec) -> None:
+        """Refuse a given target that can't embed, and a file of another model's initial weights.
+
+        Raises:
+            UserError: They can't be used; the message names them.
+        """
+        from ssense.files.digest import weights_file
+        from ssense.model.encoders.spectrogram_encoder import build_encoder
+
+        if self.target is not None or self.text_weights is not None:
+            specification.target.check()
+        encoder = self.weights("encoder_weights")
+        if weights_file(encoder):
+            build_encoder(encoder, dimensions=1)  # refuses another model's

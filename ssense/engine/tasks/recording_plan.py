@@ -9,6 +9,7 @@ from upath import UPath
 from ssense.choices import SpectrogramName
 from ssense.cli.screen import console, say, step
 from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.resampled import at_rate
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
@@ -66,6 +67,28 @@ def plan_recording(
     """
     with step(f"Reading {source.name}"):
         recording = source.open()
+    return plan_opened(recording, specification, spectrogram, storage, source)
+
+
+def plan_opened(
+    recording: Recording,
+    specification: SentenceSpec,
+    spectrogram: SpectrogramName,
+    storage: str,
+    source: RecordingSource | None = None,
+) -> RecordingData:
+    """Choose the sentences of a recording that is open, and say what was found.
+
+    Args:
+        recording: The recording.
+        specification: What every cell shares, the data among it.
+        spectrogram: Name of the recipe of its features.
+        storage: Path or URL of the storage.
+        source: Where the recording was opened, for machines that don't share its files.
+
+    Raises:
+        UserError: See `plan_recording`.
+    """
     rate_hz = specification.data.sampling_rate_hz(
         at_rate(recording, specification.data.resample_hz)
     )

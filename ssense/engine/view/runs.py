@@ -22,7 +22,7 @@ from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Row
 from ssense.engine.records.description import Description
 from ssense.engine.records.provenance import code_versions
-from ssense.engine.records.reports import Report
+from ssense.engine.records.reports import LEVEL, Report
 from ssense.engine.search.search import Search
 from ssense.files.digest import digest
 from ssense.files.markdown import markdown_table
@@ -30,7 +30,6 @@ from ssense.retrieval import metric_title
 from ssense.specification import settings
 from ssense.training.loop import SELECTION_METRIC, SELECTION_RANK, validation_metrics
 
-LEVEL = "ssense.level"
 FINISHED_AT = "finished"
 MATRIX_FILE = "matrix.png"
 

@@ -37,7 +37,14 @@ from ssense.engine.records.driver import sole_driver
 from ssense.engine.records.find import all_ledgers, find_ledger
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.records.provenance import counting
-from ssense.engine.records.reports import Report, Table, keep_report, kept_reports, table_file
+from ssense.engine.records.reports import (
+    LEVEL,
+    Report,
+    Table,
+    keep_report,
+    kept_reports,
+    table_file,
+)
 from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.registry import kept_data
@@ -58,7 +65,6 @@ from ssense.engine.view.mlflow_database import (
 )
 from ssense.engine.view.runs import (
     FINISHED_AT,
-    LEVEL,
     MATRIX_FILE,
     Point,
     Status,

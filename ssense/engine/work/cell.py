@@ -17,8 +17,9 @@ from ssense.engine.core.cell import Cell, signature
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import Ledger
-from ssense.engine.records.provenance import code_digest, provenance
+from ssense.engine.records.provenance import provenance
 from ssense.errors import UserError, one_line
+from ssense.files.source_code import code_digest
 from ssense.files.storage import remove_partial_files
 from ssense.retrieval import NonFiniteError
 from ssense.specification import configured

@@ -30,12 +30,12 @@ from ssense.engine.core.budget import Budget
 from ssense.engine.core.cell import Cell, label
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import COPY_AFTER, Ledger
-from ssense.engine.records.provenance import code_digest
 from ssense.engine.search.search import LOST_MACHINES, RETRIES, Change, Search
 from ssense.engine.work.cell import CellTrainable
 from ssense.engine.work.own_ray import own_home, own_ray
 from ssense.engine.work.ray_death import cluster_death, ending_with_ray
 from ssense.errors import UserError, one_line
+from ssense.files.source_code import code_digest
 from ssense.files.storage import is_local, scratch_folder
 from ssense.training.process import cells_that_fit
 

@@ -160,6 +160,14 @@ class OwnSpec(EncoderSpec):
         """The same specification without the place of the file."""
         return replace(self, source=self.source.rpartition(":")[2])
 
+    def file(self) -> Path:
+        """The file, which is as it was.
+
+        Raises:
+            UserError: There is no such file, or it changed.
+        """
+        return _OWN.file(self.source, self.content)
+
     def _load(self) -> type[nn.Module]:
         made = _OWN.load(self.source, self.content)
         if not (isinstance(made, type) and issubclass(made, nn.Module)):

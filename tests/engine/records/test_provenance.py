@@ -14,14 +14,9 @@ import torch
 
 from ssense.data.splits import seeded_split
 from ssense.engine.core.record import Record
-from ssense.engine.records.provenance import (
-    CodeVersion,
-    check_versions,
-    code_digest,
-    code_versions,
-    provenance,
-)
+from ssense.engine.records.provenance import CodeVersion, check_versions, code_versions, provenance
 from ssense.errors import UserError
+from ssense.files.source_code import code_digest
 
 REPOSITORY = Path(__file__).parents[3]
 CPU = torch.device("cpu")

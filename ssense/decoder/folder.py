@@ -1,0 +1,324 @@
+"""A trained model as a folder that needs nothing else: written whole, and loaded on any machine.
+
+FOLDER/manifest.json         the checksum of each file below; written last
+FOLDER/model.safetensors     the encoder's weights
+FOLDER/configuration.json    the specification but for data and target, and which cell it is
+FOLDER/preprocessing.json    what signals go through before: data, features, rate, electrodes
+FOLDER/target.json           the tower that embeds sentences
+FOLDER/encoder.py            the file of an encoder of the user's own, where it is one
+FOLDER/...                   whatever else was put beside them, such as README.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from upath import UPath
+
+from ssense.data.recordings.segments import SegmentSpec
+from ssense.decoder.preprocessing import Preprocessing
+from ssense.decoder.trained_model import TrainedModel, rebuilt
+from ssense.errors import UserError, one_line, printable
+from ssense.files.plain_values import from_plain
+from ssense.files.sealed_json import check_format, sealed, unsealed
+from ssense.files.source_code import code_digest
+from ssense.files.storage import read_json
+from ssense.model.encoders.own import OwnSpec
+from ssense.signal.features import AnyFeatureSpec
+from ssense.signal.referencing import Derivation
+from ssense.specification import plain
+from ssense.targets.sentence_embeddings import AnyTargetSpec
+from ssense.training.sentences import SentenceSpec
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+CONFIGURATION = "configuration.json"
+PREPROCESSING = "preprocessing.json"
+TARGET = "target.json"
+OWN_ENCODER = "encoder.py"
+CARD = "README.md"
+"""The card for people, the one file without a checksum: it may be edited."""
+
+_NEEDED = (WEIGHTS, CONFIGURATION, PREPROCESSING, TARGET)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Configuration:
+    """What configuration.json holds: which cell the model is, and what it was trained by."""
+
+    specification: Mapping[str, Any]
+    signature: str
+    configuration: Mapping[str, float | str | bool | None]
+    seed: int
+    code_digest: str
+    dataset_digest: str
+    recording_digest: str
+    held_out: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """What target.json holds: the target by its content, and as it is named on any machine."""
+
+    content: AnyTargetSpec
+    named: AnyTargetSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Preprocessing:
+    """What preprocessing.json holds; `features` is of the specification's own types."""
+
+    data: SegmentSpec
+    features: AnyFeatureSpec
+    recorded_hz: float
+    sampling_rate_hz: float
+    n_samples: int
+    electrodes: tuple[Derivation, ...]
+    contacts: tuple[str, ...]
+
+
+def files_of(model: TrainedModel) -> dict[str, bytes]:
+    """The files of a model by name, without the manifest.
+
+    Raises:
+        UserError: The file of an encoder of the user's own can't be read.
+    """
+    specification = plain(model.specification.by_content())
+    given = {name: specification.pop(name) for name in SentenceSpec.data_groups}
+    made = model.preprocessing
+    state = {name: tensor.cpu() for name, tensor in model.encoder.state_dict().items()}
+    own = model.specification.encoder
+    return {
+        WEIGHTS: safetensors.torch.save(state),
+        CONFIGURATION: _json(
+            plain(
+                _Configuration(
+                    specification=specification,
+                    signature=model.signature,
+                    configuration=model.configuration,
+                    seed=model.seed,
+                    code_digest=model.code_digest,
+                    dataset_digest=model.dataset_digest,
+                    recording_digest=model.recording_digest,
+                    held_out=tuple(sorted(model.held_out)),
+                )
+            )
+        ),
+        PREPROCESSING: _json(
+            {
+                "data": given["data"],
+                "features": given["features"],
+                "recorded_hz": made.recorded_hz,
+                "sampling_rate_hz": made.sampling_rate_hz,
+                "n_samples": made.n_samples,
+                "electrodes": [plain(each) for each in made.derivations],
+                "contacts": list(made.contacts),
+            }
+        ),
+        TARGET: _json(
+            {"content": given["target"], "named": _named_anywhere(model.specification.target)}
+        ),
+        **({OWN_ENCODER: own.file().read_bytes()} if isinstance(own, OwnSpec) else {}),
+    }
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into an empty folder, and last the manifest with their checksums.
+
+    Raises:
+        OSError: A file can't be written.
+    """
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    content = _json(sealed({"format": FORMAT_VERSION, "files": _checksums(files)}))
+    (folder / MANIFEST).write_bytes(content)
+
+
+def is_export_of(root: UPath, files: Mapping[str, bytes]) -> bool:
+    """Whether a folder holds just these files, the card aside, each as it should be."""
+    try:
+        found = checked_files(root)
+    except UserError:
+        return False
+    return _checksums(found) == _checksums(files)
+
+
+def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: _checksum(content) for name, content in files.items() if name != CARD}
+
+
+def load(
+    folder: str | Path, *, own_code: bool = False, target: AnyTargetSpec | None = None
+) -> TrainedModel:
+    """Load a model that analysis/export.py has written; no storage is needed.
+
+        model = ssense.load("my_model")
+        model.embed(recording)
+
+    Args:
+        folder: The folder.
+        own_code: Whether to run the encoder's own Python file in the folder, where it has one. Read
+            it first: it may do anything that you may.
+        target: The model's target again, where it was read from a file: a specification of the
+            same content. Without it, candidates can be given as embeddings alone.
+
+    Returns:
+        The model, on a GPU where there is one.
+
+    Raises:
+        UserError: There is no such folder, it lacks a file, or a file was changed.
+    """
+    root = UPath(Path(folder).expanduser())
+    contents = checked_files(root)
+    known = _parsed(_Configuration, root, CONFIGURATION, contents)
+    made = _parsed(_Preprocessing, root, PREPROCESSING, contents)
+    kept = _parsed(_Target, root, TARGET, contents)
+    found = _given_again(kept, target)
+    specification = _specification(root, known, made, found or kept.content)
+    if isinstance(specification.encoder, OwnSpec):
+        specification = _with_own(specification, specification.encoder, root, own_code)
+    _say_other_code(known.code_digest, root)
+    try:
+        state = safetensors.torch.load(contents[WEIGHTS])
+    except Exception as error:  # whatever safetensors raises
+        raise _damaged(root / WEIGHTS, error) from error
+    return TrainedModel(
+        specification=specification,
+        preprocessing=Preprocessing(
+            data=made.data,
+            features=made.features,
+            recorded_hz=made.recorded_hz,
+            sampling_rate_hz=made.sampling_rate_hz,
+            derivations=made.electrodes,
+            n_samples=made.n_samples,
+        ),
+        encoder=rebuilt(specification, state, f"the encoder in {root}", _AGAIN),
+        signature=known.signature,
+        configuration=known.configuration,
+        seed=known.seed,
+        code_digest=known.code_digest,
+        dataset_digest=known.dataset_digest,
+        recording_digest=known.recording_digest,
+        held_out=frozenset(known.held_out),
+        target_content=kept.content,
+        embeds_texts=found is not None,
+    )
+
+
+_AGAIN = "Export it again, or restore the folder."
+
+
+def checked_files(root: UPath) -> dict[str, bytes]:
+    """Read the files of an exported folder, and compare each with its checksum.
+
+    Raises:
+        UserError: There is no such folder, it lacks a file, or a file was changed.
+    """
+    if not root.is_dir():
+        raise UserError(f"no folder {root}. Give one that analysis/export.py has written.")
+    path = root / MANIFEST
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{root} is no exported model: it lacks {MANIFEST}. {_AGAIN}") from None
+    check_format(path, content, FORMAT_VERSION)
+    try:
+        listed = from_plain(dict[str, str], unsealed(content, without="format")["files"])
+        for name in _NEEDED:
+            if name not in listed:
+                raise ValueError(f"it does not list {name}")
+        for name in listed:
+            if name in ("", ".", "..") or "/" in name or "\\" in name:
+                raise ValueError(f"it lists {printable(name)}, which is not in the folder")
+    except (KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return {name: _checked_file(root / name, checksum) for name, checksum in listed.items()}
+
+
+def _checked_file(path: UPath, checksum: str) -> bytes:
+    try:
+        content = Path(str(path)).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} lacks {path.name}. {_AGAIN}") from None
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({one_line(error)}). Check it.") from error
+    if _checksum(content) != checksum:
+        raise UserError(f"{path} was changed: its checksum is not the manifest's. {_AGAIN}")
+    return content
+
+
+def _specification(
+    root: UPath, known: _Configuration, made: _Preprocessing, target: AnyTargetSpec
+) -> SentenceSpec:
+    given = {"data": plain(made.data), "features": plain(made.features), "target": plain(target)}
+    try:
+        return from_plain(SentenceSpec, {**known.specification, **given})
+    except ValueError as error:
+        raise _damaged(root / CONFIGURATION, error) from error
+
+
+def _named_anywhere(target: AnyTargetSpec) -> dict[str, Any] | None:
+    """A target as plain values; None where it is named by a place on this machine."""
+    named = plain(target)
+    places = (Path(value.partition(":")[0]) for value in named.values() if isinstance(value, str))
+    return None if any(place.is_absolute() for place in places) else named
+
+
+def _given_again(kept: _Target, target: AnyTargetSpec | None) -> AnyTargetSpec | None:
+    """The target to embed sentences by; None where it is not at hand."""
+    if target is None:
+        return kept.named
+    if target.by_content() != kept.content:
+        raise UserError(
+            f"the target {printable(target.name)} is not that of the model, "
+            f"{printable(kept.content.name)}. Give the same, or leave it out."
+        )
+    return target
+
+
+def _with_own(
+    specification: SentenceSpec, encoder: OwnSpec, root: UPath, own_code: bool
+) -> SentenceSpec:
+    file = root / OWN_ENCODER
+    if not own_code:
+        raise UserError(
+            f"the encoder of {root} is a Python file of its author's own, {OWN_ENCODER}. Read "
+            "it, and load the model with own_code=True."
+        )
+    return replace(specification, encoder=replace(encoder, source=f"{file}:{encoder.source}"))
+
+
+def _say_other_code(code: str, root: UPath) -> None:
+    if code != code_digest():
+        warnings.warn(
+            f"{root} was trained by another version of the code ({code[:8]}, this is "
+            f"{code_digest()[:8]}): its embeddings may differ.",
+            stacklevel=3,
+        )
+
+
+def _parsed(kind: type[Any], root: UPath, name: str, contents: Mapping[str, bytes]) -> Any:
+    try:
+        return from_plain(kind, json.loads(contents[name].decode()))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(root / name, error) from error
+
+
+def _damaged(path: UPath, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged ({one_line(error)}). {_AGAIN}")
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
