@@ -78,7 +78,7 @@ from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
 from analysis.measure.inference import crossed_ttest, holm, naive_ttest
 from analysis.measure.subjects import compare_subjects
 from ssense.data.dataset import Dataset
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.splits import Split, SplitKind, split_sentences
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
@@ -292,7 +292,7 @@ def dataset_of(spec: SyntheticSpec, folder: Path) -> Dataset:
     """Write a recording and take it through the pipeline, without Ray."""
     write_synthetic(folder / "recording", spec)
     plan = plan_dataset(
-        open_recording(folder / "recording"),
+        open_brain_treebank(folder / "recording"),
         SegmentSpec.literal(),
         SMALL,
         TextSpec(weights="untrained"),

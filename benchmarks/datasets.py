@@ -59,7 +59,7 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 from upath import UPath
 
 from ssense.cli.screen import say, step
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.core.budget import Budget
 from ssense.engine.core.record import Record
@@ -216,7 +216,7 @@ def main(options: Options) -> None:
             write_synthetic(scratch / "recording", size)
         storage = scratch / "storage"
         spec = specification(options.epochs)
-        recording = open_recording(scratch / "recording")
+        recording = open_brain_treebank(scratch / "recording")
         plan = plan_dataset(recording, spec.data, spec.features, spec.target, UPath(storage))
         sweeps = sweeps_of(RecordingData(own=plan), options)
         with running_ray():

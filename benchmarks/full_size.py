@@ -43,7 +43,7 @@ from precompute import MemoryWatch
 from upath import UPath
 
 from analysis.measure.evaluation import held_out_retrieval
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.engine.core.cell import Cell
 from ssense.engine.records.ledger import Ledger
@@ -98,7 +98,7 @@ def planned(recording: str, storage: UPath) -> DatasetPlan:
     segments = replace(SegmentSpec.paper(), reference="none")
     text = TextSpec(weights="untrained")
     return plan_dataset(
-        open_recording(Path(recording)), segments, SuperletSpec.brainbert(), text, storage
+        open_brain_treebank(Path(recording)), segments, SuperletSpec.brainbert(), text, storage
     )
 
 

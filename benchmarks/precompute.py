@@ -53,7 +53,7 @@ import torch
 from upath import UPath
 
 from ssense.cli.screen import count, step
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
@@ -149,7 +149,7 @@ def main(options: Options) -> None:
             root = Path(options.recording)
         segment_spec = SegmentSpec.paper() if options.preset == "paper" else SegmentSpec.literal()
         plan = plan_dataset(
-            open_recording(root),
+            open_brain_treebank(root),
             segment_spec,
             SuperletSpec.brainbert(),
             TextSpec(weights="untrained"),

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from ssense.api.storage import open as open  # noqa: A004 - called ssense.open
     from ssense.api.sweep import sweep as sweep
     from ssense.data.dataset import Dataset as Dataset
+    from ssense.data.recordings.channels import Channel as Channel
+    from ssense.data.recordings.readers.opening import open_recording as open_recording
     from ssense.data.recordings.recording import Recording as Recording
+    from ssense.data.recordings.tables.table_spec import TableSpec as TableSpec
     from ssense.data.splits import Split as Split
     from ssense.data.splits import seeded_split as seeded_split
     from ssense.data.splits import split_sentences as split_sentences

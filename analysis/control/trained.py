@@ -17,7 +17,8 @@ from ssense.choices import SplitKind
 from ssense.cli.screen import count, step
 from ssense.data import shards
 from ssense.data.dataset import Dataset
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.readers.opening import open_source
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.segments import segment_spec
 from ssense.data.recordings.surrogate import SURROGATES, Surrogate
 from ssense.engine.core.cell import Configuration
@@ -253,7 +254,7 @@ def _other_data(
             f"the recording of {ledger.folder.name} is not in {source.place}, and "
             f"{control.title} need its signals. Say where it is with `recording`."
         )
-    found = source.open()
+    found = open_source(source)
     if found.digest != origin["recording"]:
         raise UserError(
             f"{source.place} is not the recording that {ledger.folder.name} was made from: its "
@@ -269,7 +270,6 @@ def _other_data(
         own.text,
         storage,
         kind,
-        source,
     )
     # Other windows are of other sentences.
     paired = None if control.window_s else dataset.paired

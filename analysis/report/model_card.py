@@ -268,7 +268,7 @@ def _difference(facts: CardFacts, protocol: str, metric: str, family: str) -> Ma
         & (table["comparison"] == f"{family} vs chance")
     ]
     known = rows.iloc[-1].to_dict() if len(rows) else {}
-    return {name: value for name, value in known.items() if value == value and value is not None}
+    return {str(name): each for name, each in known.items() if each == each and each is not None}
 
 
 def _interval(score: _Score) -> str:

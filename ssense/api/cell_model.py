@@ -11,7 +11,8 @@ from torch import Tensor
 from ssense.api.dataset import SweepDataset
 from ssense.cli.command import shell_command
 from ssense.data.recordings.electrodes import kept_electrodes
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.readers.opening import open_source
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.resampled import at_rate
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.decoder.preprocessing import Preprocessing
@@ -108,12 +109,11 @@ def _derived_again(
     origin, made = ledger.description().origin, dataset.manifest.origin
     assert isinstance(origin, RecordingOrigin)
     named = {"subject": made["subject"], "trial": made["trial"]}
-    sweep = ledger.folder.name
     source = origin.source or RecordingSource(place=origin.recording, **named)
     advice = "Put it back there: shards of earlier versions do not say what electrodes are made of."
     if source.is_shared and not Path(source.place).exists():
         raise UserError(f"the recording of {ledger.folder.name} is not in {source.place}. {advice}")
-    recording = at_rate(source.open(), data.resample_hz)
+    recording = at_rate(open_source(source), data.resample_hz)
     if recording.digest != made["recording"]:
         raise UserError(
             f"{source.place} is not the recording of {ledger.folder.name} now. {advice}"

@@ -5,7 +5,7 @@ import pytest
 
 import ssense
 from ssense.api.sweep import _options
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.cell import Cell
 from ssense.engine.tasks.recording_options import REAL, RecordingOptions
@@ -69,7 +69,7 @@ def test_a_recording_that_is_open_is_swept_as_its_folder_is(tiny_sweep, tmp_path
         "text_weights": "untrained",
         "encoder_weights": "random",
     }
-    for given in (folder, str(folder), open_recording(folder)):
+    for given in (folder, str(folder), open_brain_treebank(folder)):
         ssense.sweep("mine", {"plain": {}}, given, **options)
     (first, data), *others = planned
     assert all(sweep == first for sweep, _ in others)
@@ -116,4 +116,4 @@ def test_what_makes_no_sense_is_refused_in_a_line(tmp_path, options, message, mo
 def test_subject_and_trial_are_those_of_an_open_recording(tiny_sweep):
     (folder,) = (tiny_sweep / "recordings").iterdir()
     with pytest.raises(UserError, match=r"subject is that of the open recording. Leave it out\."):
-        _options({"recording": open_recording(folder), "subject": "sub_1"})
+        _options({"recording": open_brain_treebank(folder), "subject": "sub_1"})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import ssense
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.recording import Recording
 from ssense.decoder.trained_model import TrainedModel
 
@@ -24,4 +24,4 @@ def model(result) -> TrainedModel:
 @pytest.fixture(scope="session")
 def recording(result) -> Recording:
     """The recording that it was trained on."""
-    return open_recording(Path(result.description.origin.recording))
+    return open_brain_treebank(Path(result.description.origin.recording))

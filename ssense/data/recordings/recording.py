@@ -25,6 +25,7 @@ from ssense.data.recordings.channels import (
     grids_of,
     neural_alone,
 )
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.sentence_table import SpokenSentences, spoken_sentences
 from ssense.data.recordings.signals.array_signals import ArraySignals
 from ssense.data.recordings.signals.mne_signals import RawSignals, channels_of, space_of
@@ -72,6 +73,8 @@ class Recording:
         stated_rates: Rates that the file states beside the one that is used, by name.
         understood: How the source was understood, for people, a sentence each.
         doubts: What looks wrong about the source, a sentence each.
+        source: Where it was opened, so that other machines and later commands find it; None for
+            one in memory.
         advice: How to leave out a channel that can't be used; "{name}" stands for its name.
     """
 
@@ -93,6 +96,7 @@ class Recording:
     stated_rates: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
     understood: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    source: RecordingSource | None = None
     advice: str = "Leave {name} out."
 
     @classmethod

@@ -1,6 +1,6 @@
 """The signals of segments, `[electrodes, samples]` in microvolts.
 
-recording = open_recording(root, "sub_9", "trial000")
+recording = open_brain_treebank(root, "sub_9", "trial000")
 spec = SegmentSpec.paper()
 segments = select_segments(recording, spec)
 signals = read_segments(recording, segments, spec, rows=[0, 1, 2])

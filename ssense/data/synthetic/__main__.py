@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from ssense.data.recordings.interchange import SENTENCES, write_bids, write_edf
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.synthetic.recording import (
     holds_synthetic,
     settled,
@@ -76,7 +76,7 @@ def _write_as(as_: str, spec: SyntheticSpec, table: SentenceTimings | None, fold
     """Write the recording as Brain Treebank's beside it first, and that in another format."""
     with scratch_folder(folder.parent, f".{folder.name}.made-") as scratch:
         write_synthetic(scratch / "made", spec, table)
-        recording = open_recording(scratch / "made")
+        recording = open_brain_treebank(scratch / "made")
         if as_ == "bids":
             write_bids(recording, folder, task=TASK)
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ssense.choices import FeatureKind, GalleryName
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.things.responses import ResponseSpec
 from ssense.engine.core.cell import Configuration
 from ssense.targets.image_features import ImageTowerSpec

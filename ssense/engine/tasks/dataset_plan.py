@@ -17,7 +17,6 @@ from ssense.data.coordinates import Coordinates
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
 from ssense.data.recordings.data_report import DataReport, data_report
-from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.resampled import at_rate
 from ssense.data.recordings.segments import SegmentSpec, electrodes_of, select_segments
@@ -250,7 +249,6 @@ def plan_dataset(
     target: AnyTargetSpec,
     storage: UPath,
     split: SplitKind = "random",
-    source: RecordingSource | None = None,
 ) -> DatasetPlan:
     """Choose the sentences of a recording, to be split in a certain way; compute nothing yet.
 
@@ -261,7 +259,6 @@ def plan_dataset(
         target: What embeds the sentences.
         storage: Storage of what will be made.
         split: How a seed will divide the sentences.
-        source: Where the recording was opened, for machines that don't share its files.
 
     Raises:
         UserError: Too few sentences are left for a split, or a specification does not fit.
@@ -273,7 +270,6 @@ def plan_dataset(
         data=data,
         recipe=recipe,
         storage=storage,
-        source=source,
     )
     plan = DatasetPlan(features=features, target=target, electrodes=subset_of(features))
     plan.check_splits(split, seeds=(0,))

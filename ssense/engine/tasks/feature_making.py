@@ -107,7 +107,7 @@ class ShardTask:
 
     def _recording(self) -> Recording:
         """The recording as this machine has it: fetched, where machines don't share its files."""
-        recording, source = self.plan.recording, self.plan.source
+        recording, source = self.plan.recording, self.plan.recording.source
         if source is None or source.is_shared:
             return recording
         fetched = recording.moved(source.folder())

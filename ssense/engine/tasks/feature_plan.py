@@ -11,7 +11,6 @@ from upath import UPath
 
 from ssense.data import shards
 from ssense.data.coordinates import Coordinates, electrode_coordinates
-from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segments import Segments, SegmentSpec
 from ssense.errors import UserError, counted
@@ -37,7 +36,6 @@ class FeaturePlan:
         data: How sentences became segments.
         recipe: What a segment becomes.
         storage: Storage of the shards.
-        source: Where the recording was opened, for machines that don't share its files.
     """
 
     recording: Recording
@@ -45,7 +43,6 @@ class FeaturePlan:
     data: SegmentSpec
     recipe: AnyFeatureSpec
     storage: UPath
-    source: RecordingSource | None = None
 
     @cached_property
     def origin(self) -> dict[str, Any]:

@@ -153,7 +153,6 @@ class RecordingData:
                 spec.target,
                 own.storage,
                 spec.split,
-                own.source,
             )
 
     def _paired(self, others: Iterable[FeaturePlan]) -> PairedStimuli:
@@ -280,13 +279,13 @@ class RecordingData:
 
     def origin(self) -> RecordingOrigin:
         """What the sweep keeps of where its datasets come from."""
-        features = self.own.features
+        features, source = self.own.features, self.own.features.recording.source
         return RecordingOrigin(
             subject=features.recording.subject,
             title=features.recording.title,
             shards=features.folder.name,
-            recording=features.source.place if features.source else str(features.recording.root),
-            source=features.source,
+            recording=source.place if source else str(features.recording.root),
+            source=source,
             text=self.own.target,
             paired=self.own.paired.digest if self.own.paired else "",
             electrodes=self.own.electrodes,

@@ -35,7 +35,7 @@ from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from ssense.data.recordings.readers.source import RecordingSource
+    from ssense.data.recordings.recording_source import RecordingSource
     from ssense.data.recordings.segments import SegmentSpec
     from ssense.engine.core.sweep import Levels, Sweep
     from ssense.engine.tasks.data_plan import DataPlan
@@ -279,7 +279,7 @@ class RecordingOptions(EngineOptions):
         Raises:
             UserError: See `plan_recording`; or given weights are unknown or another model's.
         """
-        from ssense.data.recordings.readers.source import RecordingSource
+        from ssense.data.recordings.recording_source import RecordingSource
         from ssense.engine.tasks.recording_plan import plan_recording, synthetic_recording
         from ssense.files.storage import locate, open_storage
 
@@ -299,7 +299,7 @@ class RecordingOptions(EngineOptions):
             raise UserError(str(error).replace(source.place, given, 1)) from error
 
     def _source(self, place: str) -> RecordingSource:
-        from ssense.data.recordings.readers.source import RecordingSource
+        from ssense.data.recordings.recording_source import RecordingSource
 
         named = ("subject", "trial", "session", "task", "run", "sentences")
         given = {name: getattr(self, name) or "" for name in named}

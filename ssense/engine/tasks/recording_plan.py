@@ -8,8 +8,10 @@ from upath import UPath
 
 from ssense.choices import SpectrogramName
 from ssense.cli.screen import console, say, step
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.readers.arrays import keep
+from ssense.data.recordings.readers.opening import open_source
 from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.resampled import at_rate
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import FORMAT_VERSION, SyntheticSpec
@@ -66,8 +68,8 @@ def plan_recording(
             to train on.
     """
     with step(f"Reading {source.name}"):
-        recording = source.open()
-    return plan_opened(recording, specification, spectrogram, storage, source)
+        recording = open_source(source)
+    return plan_opened(recording, specification, spectrogram, storage)
 
 
 def plan_opened(
@@ -75,20 +77,23 @@ def plan_opened(
     specification: SentenceSpec,
     spectrogram: SpectrogramName,
     storage: str,
-    source: RecordingSource | None = None,
 ) -> RecordingData:
     """Choose the sentences of a recording that is open, and say what was found.
+
+    One that no machine could open again, because it is in memory or of unknown place, is kept in
+    the storage first.
 
     Args:
         recording: The recording.
         specification: What every cell shares, the data among it.
         spectrogram: Name of the recipe of its features.
         storage: Path or URL of the storage.
-        source: Where the recording was opened, for machines that don't share its files.
 
     Raises:
         UserError: See `plan_recording`.
     """
+    if recording.source is None and recording.timeline.stated_hz is not None:
+        recording = kept_recording(recording, open_storage(storage))
     rate_hz = specification.data.sampling_rate_hz(
         at_rate(recording, specification.data.resample_hz)
     )
@@ -100,7 +105,6 @@ def plan_opened(
         specification.target,
         open_storage(storage),
         specification.split,
-        source,
     )
     for line in plan.report.lines(console.width):
         say(line)
@@ -133,6 +137,24 @@ def check_spectrogram(name: SpectrogramName, recording: str, rate_hz: float) -> 
         f"{recording}: {rate_hz:g} samples a second hold frequencies below {rate_hz / 2:g} Hz, and "
         f"--spectrogram {name} reaches {SPECTROGRAMS[name].maximum_hz:g} Hz. {advice}."
     )
+
+
+def kept_recording(recording: Recording, storage: UPath) -> Recording:
+    """A recording as it is read from the storage, written there if missing.
+
+    Raises:
+        UserError: The storage can't be written to.
+    """
+    folder = storage / "recordings" / recording.digest
+    with step(f"Keeping the recording in {folder}"):
+        if is_local(folder):
+            keep(recording, Path(str(folder)))
+        elif not (folder / WHOLE).exists():
+            with scratch_folder() as scratch:
+                keep(recording, scratch / recording.digest)
+                upload(scratch / recording.digest, folder)
+            write_whole(folder / WHOLE, b"")  # last: without it, it is uploaded again
+    return open_source(RecordingSource(place=str(folder)))
 
 
 def synthetic_recording(spec: SyntheticSpec, storage: UPath) -> UPath:

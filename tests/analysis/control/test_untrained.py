@@ -26,7 +26,7 @@ from analysis.control.untrained import (
 )
 from analysis.control.untrained import TEXT as TEXT_CONTROL
 from ssense.data.dataset import Dataset
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.shards import Manifest, shard_name, write_shard
 from ssense.data.splits import Split, seeded_split
@@ -47,7 +47,7 @@ def without_brain(sentences: SentenceTable, split: Split) -> dict[str, dict[str,
 
 def sentences_of(folder: Path, **spec: object) -> SentenceTable:
     write_synthetic(folder / "recording", SyntheticSpec(coupling=0, **spec))
-    recording = open_recording(folder / "recording", "sub_9", "trial000")
+    recording = open_brain_treebank(folder / "recording", "sub_9", "trial000")
     segments = select_segments(recording, SegmentSpec.literal())
     text = cached_embeddings(segments.text, TextSpec(weights="untrained"), UPath(folder / "text"))
     return SentenceTable(
@@ -209,7 +209,7 @@ def recording(tmp_path_factory) -> Path:
 
 def shard_folder(folder: Path, recording: Path, with_sound: bool) -> tuple[UPath, Dataset]:
     """One shard as the precompute writes it, or as it wrote them before they told of sound."""
-    opened = open_recording(recording, "sub_9", "trial000")
+    opened = open_brain_treebank(recording, "sub_9", "trial000")
     segments = select_segments(opened, SegmentSpec.literal())
     table = {name: list(getattr(segments, name)) for name in ("sentence_idx", "onset_s")}
     table["offset_s"] = list(segments.offset_s)

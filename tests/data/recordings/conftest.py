@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssense.data.recordings.interchange import SENTENCES, write_bids, write_edf
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import SyntheticSpec
 
@@ -29,7 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """A recording without pauses, which other formats do not know."""
     root = tmp_path_factory.mktemp("written")
     write_synthetic(root / "treebank", SyntheticSpec(sentences=40, pauses=0, electrodes=6))
-    recording = open_recording(root / "treebank")
+    recording = open_brain_treebank(root / "treebank")
     write_bids(recording, root / "bids", task="film")
     (root / "edf").mkdir()
     write_edf(recording, root / "edf")

@@ -17,7 +17,7 @@ from ssense.data.recordings.data_report import (
     data_report,
 )
 from ssense.data.recordings.overlap import split_overlap
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.repeats import TowerTexts
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
@@ -99,7 +99,7 @@ def root(tmp_path: Path) -> Path:
 
 def report_on(root: Path, spec: SegmentSpec | None = None) -> DataReport:
     spec = spec or SegmentSpec.literal()
-    recording = open_recording(root)
+    recording = open_brain_treebank(root)
     return data_report(recording, select_segments(recording, spec), spec)
 
 
@@ -256,7 +256,7 @@ def test_a_sentence_number_with_several_texts_is_said(root):
 
 
 def test_what_the_text_tower_makes_of_the_sentences(root):
-    recording, spec = open_recording(root), SegmentSpec.literal()
+    recording, spec = open_brain_treebank(root), SegmentSpec.literal()
     segments = select_segments(recording, spec)
     assert len(segments) == 4
     # The third has the tokens of the second; the last is too long.
@@ -328,7 +328,7 @@ def both(request, synthetic):
     spec = SegmentSpec.paper() if request.param == "paper" else SegmentSpec.literal()
     if request.param == "literal":
         spec = dataclasses.replace(spec, line_hz=None)
-    recording = open_recording(synthetic)
+    recording = open_brain_treebank(synthetic)
     segments = select_segments(recording, spec)
     return recording, segments, data_report(recording, segments, spec)
 
@@ -471,7 +471,7 @@ def test_json_holds_it_all(both):
 
 
 def test_signals_that_vanished_are_explained(root):
-    recording = open_recording(root)
+    recording = open_brain_treebank(root)
     recording.files["signals"].unlink()
     with pytest.raises(UserError, match=r"^cannot read .*sub_9_trial000.h5 as HDF5.*unzip") as e:
         select_segments(recording, SegmentSpec.literal())

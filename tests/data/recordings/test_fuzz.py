@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
@@ -70,7 +70,7 @@ Damage = Callable[[np.random.Generator, Path], None]
 def outcome(root: Path) -> str:
     """Read a recording as a sweep does; say how it ended. What must not happen is an error here."""
     try:
-        recording = open_recording(root)
+        recording = open_brain_treebank(root)
     except UserError as error:
         return refusal(error)
     ends = {selection(recording, spec) for spec in SPECS}
@@ -398,7 +398,7 @@ def root(tmp_path) -> Path:
 
 def test_intact_it_is_read(root):
     assert outcome(root) == "read"
-    (segments,) = {len(select_segments(open_recording(root), SPECS[1]))}
+    (segments,) = {len(select_segments(open_brain_treebank(root), SPECS[1]))}
     assert segments >= 8
 
 

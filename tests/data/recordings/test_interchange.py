@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ssense.data.recordings.interchange import sentence_rows
-from ssense.data.recordings.readers.brain_treebank import open_recording
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
+from ssense.data.recordings.readers.opening import open_source
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic.recording import write_synthetic
@@ -24,7 +25,7 @@ def test_segments_are_the_same_whatever_the_format(written, spec):
         (RecordingSource(place=str(written.bids)), 1e-3),
         (RecordingSource(place=str(written.edf), sentences=str(written.sentences)), STEP_UV),
     ):
-        recording = source.open()
+        recording = open_source(source)
         segments = select_segments(recording, spec)
         found = read_segments(recording, segments, spec, range(len(segments)))
         if signals is None:
@@ -38,7 +39,7 @@ def test_segments_are_the_same_whatever_the_format(written, spec):
 
 def test_sentences_around_a_pause_are_left_out(tmp_path):
     write_synthetic(tmp_path / "made", SyntheticSpec(sentences=60, pauses=6, electrodes=3))
-    recording = open_recording(tmp_path / "made")
+    recording = open_brain_treebank(tmp_path / "made")
     rows = sentence_rows(recording)
     pauses = recording.timeline.pauses() / recording.sampling_rate_hz
     for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.resampled import at_rate
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
@@ -14,7 +14,7 @@ from ssense.errors import UserError
 
 @pytest.fixture
 def recording(written):
-    return open_recording(written.treebank)
+    return open_brain_treebank(written.treebank)
 
 
 def test_sentences_stay_where_they_were_in_seconds(recording):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
@@ -16,7 +16,7 @@ from ssense.data.synthetic.recording import SyntheticSpec, write_synthetic
 def recording(tmp_path_factory) -> Recording:
     root = tmp_path_factory.mktemp("recording")
     write_synthetic(root, SyntheticSpec(sentences=60, sampling_rate=256))
-    return open_recording(root)
+    return open_brain_treebank(root)
 
 
 def whole(recording: Recording, electrode: str) -> np.ndarray:

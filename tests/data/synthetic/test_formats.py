@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ssense.data.recordings.interchange import SENTENCES
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.readers.opening import open_source
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic.__main__ import main
@@ -33,7 +34,7 @@ def test_datasets_are_the_same_from_all_of_them(tmp_path, capsys):
     found = {}
     for as_ in ("brain-treebank", "bids", "edf"):
         main(SyntheticCommand(out=tmp_path / as_, as_=as_, **SIZE))
-        recording = source_of(tmp_path / as_, as_).open()
+        recording = open_source(source_of(tmp_path / as_, as_))
         segments = select_segments(recording, spec)
         signals = torch.from_numpy(read_segments(recording, segments, spec, range(4)))
         lengths = (segments.stop - segments.start)[:4]

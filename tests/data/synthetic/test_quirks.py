@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
@@ -69,13 +69,13 @@ def span(recording: Recording, spec: SegmentSpec) -> tuple[np.ndarray, ...]:
 
 @pytest.mark.parametrize("spec", [SegmentSpec.literal(), SegmentSpec.paper()])
 def test_the_same_segments_are_found_as_without_quirks(quirky, tidy, spec):
-    found, expected = span(open_recording(quirky), spec), span(open_recording(tidy), spec)
+    found, expected = span(open_brain_treebank(quirky), spec), span(open_brain_treebank(tidy), spec)
     assert len(expected[0]) > 90
     np.testing.assert_array_equal(found, expected)
 
 
 def test_the_signals_are_those_without_quirks_but_for_a_flat_channel(quirky, tidy):
-    found, expected = open_recording(quirky), open_recording(tidy)
+    found, expected = open_brain_treebank(quirky), open_brain_treebank(tidy)
     assert found.electrodes == expected.electrodes
     assert (found.corrupted, expected.corrupted) == ({"F1b4"}, set())
     assert found.sampling_rate_hz == expected.sampling_rate_hz == pytest.approx(RATE_HZ, rel=1e-3)
@@ -87,7 +87,7 @@ def test_the_signals_are_those_without_quirks_but_for_a_flat_channel(quirky, tid
 
 
 def test_segments_can_be_read(quirky):
-    recording, spec = open_recording(quirky), SegmentSpec.literal()
+    recording, spec = open_brain_treebank(quirky), SegmentSpec.literal()
     signals = read_segments(recording, select_segments(recording, spec), spec, [0, 1])
     assert signals.shape[1] == 4  # F1a2 to F1a4 and F1b2: F1b3 has a corrupted neighbour
     assert np.isfinite(signals).all()
@@ -121,7 +121,7 @@ def test_the_corrupted_list_has_uncleaned_names_of_several_subjects(quirky):
     assert {"sub_1", "sub_9", "sub_10"} == set(by_subject)
     assert {"F1b4*"} < set(by_subject["sub_9"])
     others = {clean_label(name) for name in by_subject["sub_1"]}
-    assert others & set(open_recording(quirky).clean_electrodes)
+    assert others & set(open_brain_treebank(quirky).clean_electrodes)
 
 
 # ---------------------------------------------------------------- timings
@@ -208,7 +208,7 @@ def test_the_track_ends_before_the_transcript(tokens, timings):
 
 
 def test_neighbours_may_be_identical_and_both_are_kept(quirky):
-    segments = select_segments(open_recording(quirky), SegmentSpec.literal())
+    segments = select_segments(open_brain_treebank(quirky), SegmentSpec.literal())
     alike = [i for i, (a, b) in enumerate(pairwise(segments.text)) if a == b]
     assert alike
     assert (np.diff(segments.sentence_idx)[alike] == 1).all()
@@ -217,7 +217,7 @@ def test_neighbours_may_be_identical_and_both_are_kept(quirky):
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_identical_neighbours_do_not_depend_on_luck(tmp_path, seed):
     root = written(tmp_path / "made", quirks=True, seed=seed, sentences=30, electrodes=4)
-    texts = list(open_recording(root).transcript.sentences.values())
+    texts = list(open_brain_treebank(root).transcript.sentences.values())
     assert any(a == b for a, b in pairwise(texts))
     for part in ('"', "\n", "’"):
         assert any(part in text for text in texts)
@@ -231,7 +231,7 @@ def test_files_that_nobody_needs_lie_around(quirky):
     order = ["ID", "Z", "X", "Y", "Hemisphere", "Subject", "Electrode", "Region"]
     assert list(coordinates[0]) == order
     of_sub_9 = [row["Electrode"] for row in coordinates if row["Subject"] == "sub_9"]
-    assert of_sub_9 == list(open_recording(quirky).electrodes[:-1])
+    assert of_sub_9 == list(open_brain_treebank(quirky).electrodes[:-1])
     voxels = table(quirky / "localization/sub_9/depth-wm.csv")
     assert [int(voxels[0][name]) > 0 for name in "LIP"] == [True] * 3
     trees = (quirky / "trees/synthetic/tree.conllu").read_text().strip().split("\n\n")

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic import recording as module
@@ -91,14 +91,14 @@ def test_labels_carry_marks_and_the_auxiliary_channels_come_last(default):
     assert labels[-2:] == ["DC4", "DC10"]
     assert any("*" in label for label in labels)
     assert any("#" in label for label in labels)
-    recording = open_recording(default)
+    recording = open_brain_treebank(default)
     assert len(recording.electrodes) == 10
     electrodes = select_segments(recording, SegmentSpec()).electrodes
     assert electrodes == ("F1a2", "F1a3", "F1a4", "F1b2", "F1b3", "F1b4")
 
 
 def test_the_title_says_that_it_is_synthetic(default):
-    recording = open_recording(default)
+    recording = open_brain_treebank(default)
     assert recording.title == "Synthetic"
 
 
@@ -146,7 +146,7 @@ def test_triggers_pause_in_pairs_and_tell_the_rate(default):
         step_back_s = float(before["movie_time"]) - float(pause["movie_time"])
         assert 0 < step_back_s <= 0.057
         assert int(unpause["index"]) - int(pause["index"]) >= 2 * 512
-    timeline = open_recording(default).timeline
+    timeline = open_brain_treebank(default).timeline
     assert len(timeline.runs) == 3
     assert timeline.sampling_rate_hz() == 512
 
@@ -154,11 +154,11 @@ def test_triggers_pause_in_pairs_and_tell_the_rate(default):
 @pytest.mark.parametrize("rate_hz", [1024, 2048, 400])
 def test_every_rate_is_recoverable(tmp_path, rate_hz):
     root = written(tmp_path / "made", sampling_rate=rate_hz, electrodes=3)
-    assert open_recording(root).sampling_rate_hz == pytest.approx(rate_hz, rel=1e-3)
+    assert open_brain_treebank(root).sampling_rate_hz == pytest.approx(rate_hz, rel=1e-3)
 
 
 def test_words_are_aligned_to_where_their_responses_are(default):
-    recording = open_recording(default)
+    recording = open_brain_treebank(default)
     screenplay = compose_screenplay(0, 300, equal_durations=False)
     movie = run_movie(0, screenplay.end_s, 512.0, 20.0, 2)
     onsets_s = np.array([onset_s for _, onset_s in screenplay.tracked_words()])
@@ -169,7 +169,7 @@ def test_words_are_aligned_to_where_their_responses_are(default):
 
 
 def test_the_last_dialogue_comes_after_the_last_trigger(default):
-    segments = select_segments(open_recording(default), SegmentSpec())
+    segments = select_segments(open_brain_treebank(default), SegmentSpec())
     assert segments.dropped["no aligned word"] == 2
     assert len(segments) > 280
 
@@ -340,7 +340,7 @@ def test_durations_and_gaps_are_distributed_as_in_the_movie():
 
 def test_equal_durations_make_all_lengths_equal(tmp_path):
     root = written(tmp_path / "made", equal_durations=True)
-    segments = select_segments(open_recording(root), SegmentSpec())
+    segments = select_segments(open_brain_treebank(root), SegmentSpec())
     np.testing.assert_allclose(segments.offset_s - segments.onset_s, 2.0, atol=1e-9)
     assert np.ptp(segments.stop - segments.start) <= 2  # both ends are rounded to samples
     timed = defaultdict(list)
@@ -415,7 +415,7 @@ def test_the_evoked_part_grows_in_proportion_to_the_coupling(tmp_path):
 
 def band_power(root: Path) -> tuple[np.ndarray, np.ndarray]:
     """Log power of 5 Hz bands in each segment, and the sum of its words' latents."""
-    recording = open_recording(root)
+    recording = open_brain_treebank(root)
     spec = SegmentSpec()
     segments = select_segments(recording, spec)
     signals = read_segments(recording, segments, spec, range(len(segments)))

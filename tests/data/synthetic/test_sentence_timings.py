@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.synthetic.recording import SyntheticSpec, holds_synthetic, write_synthetic
 from ssense.data.synthetic.sentence_timings import COLUMNS, SentenceTimings, read_sentence_timings
@@ -156,7 +156,7 @@ def short(tmp_path) -> SentenceTimings:
 def test_the_recording_follows_the_table(tmp_path, short):
     spec = SyntheticSpec(electrodes=3, sampling_rate=512)
     write_synthetic(tmp_path / "made", spec, short)
-    recording = open_recording(tmp_path / "made")
+    recording = open_brain_treebank(tmp_path / "made")
     segments = select_segments(recording, SegmentSpec(context_before_s=0.1, context_after_s=0.1))
     np.testing.assert_allclose(segments.onset_s, [row[0] for row in SHORT])
     np.testing.assert_allclose(segments.offset_s, [row[1] for row in SHORT])
@@ -243,7 +243,7 @@ def test_the_real_movie_s_sentences_are_kept_as_in_the_real_recording(tmp_path, 
     table = antman()
     spec = SyntheticSpec(electrodes=4, sampling_rate=RATE_HZ, quirks=quirks)
     write_synthetic(tmp_path / "made", spec, read_sentence_timings(ANTMAN))
-    recording = open_recording(tmp_path / "made")
+    recording = open_brain_treebank(tmp_path / "made")
     assert recording.sampling_rate_hz == RATE_HZ
     # With quirks 16 sentences have no aligned word and 15 come after the last trigger.
     unaligned = 31 if quirks else 0

@@ -20,7 +20,7 @@ import pytest
 import torch
 from upath import UPath
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.recordings.transcript import ACOUSTIC_SUMMARIES
@@ -79,7 +79,7 @@ def recording_folder(tmp_path_factory) -> Path:
 
 def plan_of(folder: Path, storage: Path, superlets: AnyFeatureSpec = SMALL) -> DatasetPlan:
     text = TextSpec(weights="untrained")
-    recording = open_recording(folder)
+    recording = open_brain_treebank(folder)
     return plan_dataset(recording, SegmentSpec.literal(), superlets, text, UPath(storage))
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from ssense.data import shards
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import STRADDLES, SegmentSpec
 from ssense.data.repeats import TowerTexts
 from ssense.data.splits import near
@@ -55,7 +55,7 @@ LEVELS = {
 def own(tmp_path_factory) -> RecordingData:
     folder = tmp_path_factory.mktemp("recording")
     write_synthetic(folder / "made", SyntheticSpec(sentences=150, electrodes=5))
-    recording, storage = open_recording(folder / "made"), UPath(folder / "storage")
+    recording, storage = open_brain_treebank(folder / "made"), UPath(folder / "storage")
     plan = plan_dataset(recording, SPEC.data, SPEC.features, SPEC.target, storage)
     return RecordingData(own=plan)
 
@@ -274,7 +274,7 @@ def test_two_levels_that_are_the_same_dataset_are_refused(own):
 
 def test_data_without_a_common_sentence_are_refused(tmp_path):
     write_synthetic(tmp_path / "made", SyntheticSpec(sentences=200, electrodes=5, pauses=0))
-    recording, storage = open_recording(tmp_path / "made"), UPath(tmp_path / "storage")
+    recording, storage = open_brain_treebank(tmp_path / "made"), UPath(tmp_path / "storage")
     plan = plan_dataset(recording, SPEC.data, SPEC.features, SPEC.target, storage)
     data = RecordingData(own=plan)
     # One reaches back over more than half of the recording, the other forward.
@@ -488,7 +488,7 @@ def with_places(data: RecordingData, root: Path, x: float) -> RecordingData:
     path = root / "localization" / "elec_coords_full.csv"
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(["Subject,Electrode,X,Y,Z", *rows]) + "\n")
-    recording = open_recording(root)
+    recording = open_brain_treebank(root)
     planned = SPEC.data, SPEC.features, SPEC.target, data.storage
     return RecordingData(own=plan_dataset(recording, *planned))
 

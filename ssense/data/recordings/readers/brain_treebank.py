@@ -84,19 +84,7 @@ class TreebankSignals:
         return f"{self.path}: electrode {self.names[number]} (data/electrode_{number})"
 
 
-def of_recording(subject: str, trial: str, name: str) -> bool:
-    """Whether a file of a download may be needed for one recording: signals of others are not.
-
-    Args:
-        subject: Subject of the recording.
-        trial: Trial of the recording.
-        name: Path of the file within the download.
-    """
-    signals = name.endswith((".h5", ".zip"))
-    return not signals or Path(name).name == f"{subject}_{trial}.h5"
-
-
-def open_recording(root: Path, subject: str = "sub_9", trial: str = "trial000") -> Recording:
+def open_brain_treebank(root: Path, subject: str = "sub_9", trial: str = "trial000") -> Recording:
     """Find and check the files of one recording.
 
     Raises:

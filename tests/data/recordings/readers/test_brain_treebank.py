@@ -16,7 +16,7 @@ import pytest
 
 from ssense.data.recordings.data_report import data_report
 from ssense.data.recordings.electrodes import montage
-from ssense.data.recordings.readers.brain_treebank import of_recording, open_recording
+from ssense.data.recordings.readers.brain_treebank import of_recording, opened
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import (
@@ -117,7 +117,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_recording_lists_its_cleaned_neural_electrodes(root):
-    recording = open_recording(root)
+    recording = opened(root)
     assert recording.electrodes == ("F1a1", "F1a2", "F1a3", "F1a4")
     assert recording.title == "Made Up"
     assert (recording.n_samples, recording.sampling_rate_hz) == (26 * RATE_HZ, 1024.0)
@@ -125,7 +125,7 @@ def test_a_recording_lists_its_cleaned_neural_electrodes(root):
 
 def test_marks_are_stripped_on_both_sides_of_the_corrupted_list(root):
     write_json(root / "corrupted_elec.json", {"sub_9": ["F1a_1*", "DC4"]})
-    recording = open_recording(root)
+    recording = opened(root)
     assert recording.corrupted == {"F1a1"}
     assert recording.clean_electrodes == ("F1a2", "F1a3", "F1a4")
 
@@ -140,7 +140,7 @@ def test_labels_of_the_real_files_are_cleaned(label, clean):
 def test_auxiliary_channels_are_left_out_in_any_case(root):
     labels = ["dc1", "F1a1", "*DC_2#", "F1a2", "Trig3", "F1a3"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
-    recording = open_recording(root)
+    recording = opened(root)
     assert recording.electrodes == ("F1a1", "F1a2", "F1a3")
     assert recording.channel_of == {"F1a1": 1, "F1a2": 3, "F1a3": 5}
 
@@ -149,14 +149,14 @@ def test_a_title_that_is_none_is_the_movie_s_folder(root):
     for title in (None, 7, "", " \n"):
         metadata = {"title": title, "filename": "made-up", "year": 2015}
         write_json(root / FILES["metadata"], metadata)
-        assert open_recording(root).title == "made-up"
+        assert opened(root).title == "made-up"
 
 
 def test_signals_may_lie_in_a_folder_of_their_own_and_the_digest_stays(root):
-    digest = open_recording(root).digest
+    digest = opened(root).digest
     (root / "all_subject_data").mkdir()
     (root / "sub_9_trial000.h5").rename(root / "all_subject_data/sub_9_trial000.h5")
-    after = open_recording(root)
+    after = opened(root)
     assert after.files["signals"].parent.name == "all_subject_data"
     assert after.digest == digest
 
@@ -173,18 +173,18 @@ def test_signals_may_lie_in_a_folder_of_their_own_and_the_digest_stays(root):
     ],
 )
 def test_the_digest_changes_with_every_file(root, file):
-    before = open_recording(root).digest
+    before = opened(root).digest
     if file.endswith(".h5"):
         signals = noise()
         signals[0, 0] += 1
         write_signals(root / file, signals)
     else:
         (root / file).write_text((root / file).read_text() + "\n")
-    assert open_recording(root).digest != before
+    assert opened(root).digest != before
 
 
 def test_a_recording_whose_files_have_moved_is_the_same(root, tmp_path):
-    recording = open_recording(root)
+    recording = opened(root)
     elsewhere = shutil.copytree(root, tmp_path / "elsewhere")
     moved = recording.moved(elsewhere)
     assert {path.is_relative_to(elsewhere) for path in moved.files.values()} == {True}
@@ -210,7 +210,7 @@ def test_of_a_download_other_signals_are_not_needed(name, needed):
 
 def test_datasets_without_a_label_are_tolerated_and_ignored(root):
     write_signals(root / "sub_9_trial000.h5", noise(len(LABELS) + 1))
-    assert open_recording(root).electrodes == ("F1a1", "F1a2", "F1a3", "F1a4")
+    assert opened(root).electrodes == ("F1a1", "F1a2", "F1a3", "F1a4")
 
 
 def test_only_numbered_datasets_count(root):
@@ -218,14 +218,14 @@ def test_only_numbered_datasets_count(root):
         for name in ("electrode_00", "electrode_+1", "electrode_7x", "electrode_", "electrode_²"):
             file[f"data/{name}"] = np.zeros(3)
         file["electrode_6"] = np.zeros(3)
-    assert open_recording(root).n_samples == 26 * RATE_HZ
+    assert opened(root).n_samples == 26 * RATE_HZ
 
 
 @pytest.mark.parametrize("dtype", ["f4", ">f8", "f2", "i2", "i4", ">i4", "u1"])
 def test_samples_may_be_stored_as_any_type_of_number(root, dtype):
     stored = np.abs(noise()).astype(dtype)
     write_signals(root / "sub_9_trial000.h5", stored)
-    recording = open_recording(root)
+    recording = opened(root)
     (signal,) = recording.read_channel("F1a3", [(100, 9000)])
     assert signal.dtype == np.float64
     np.testing.assert_array_equal(signal, stored[2, 100:9000].astype(np.float64))
@@ -235,7 +235,7 @@ def test_rate_attributes_are_not_believed(root):
     with h5py.File(root / "sub_9_trial000.h5", "a") as file:
         for item in (file, file["data"], file["data/electrode_0"]):
             item.attrs.update({"sampling_rate": 2048, "fs": "fast", "orig_data_hash": "0a"})
-    assert open_recording(root).sampling_rate_hz == 1024.0
+    assert opened(root).sampling_rate_hz == 1024.0
 
 
 def test_the_surplus_of_sub_2_is_tolerated(root):
@@ -243,29 +243,29 @@ def test_the_surplus_of_sub_2_is_tolerated(root):
         root / "electrode_labels/sub_9/electrode_labels.json", [f"F1a{i}" for i in range(154)]
     )
     write_signals(root / "sub_9_trial000.h5", np.zeros((164, 26 * RATE_HZ), np.float32))
-    assert len(open_recording(root).electrodes) == 154
+    assert len(opened(root).electrodes) == 154
 
 
 def test_columns_may_come_in_any_order_among_others(root):
-    expected = select_segments(open_recording(root), PLAIN)
+    expected = select_segments(opened(root), PLAIN)
     rows = [["é", *row[::-1]] for row in token_rows()]
     write_transcript(root, rows, ["", "is_onset", "sentence_idx", "sentence", "end", "start"])
     timings = [[row[2], "x", row[0], row[1]] for row in steady_timings()]
     path = root / "subject_timings/sub_9_trial000_timings.csv"
     write_rows(path, ["index", "trig_type", "type", "movie_time"], timings)
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     np.testing.assert_array_equal(segments.start, expected.start)
     assert segments.text == expected.text
 
 
 def test_timing_rows_without_a_time_or_an_index_are_left_out(root):
-    expected = select_segments(open_recording(root), PLAIN)
+    expected = select_segments(opened(root), PLAIN)
     rows = [[kind, t, f"{i}.0" if n % 2 else i] for n, (kind, t, i) in enumerate(steady_timings())]
     rows += [["trigger", "", 9000], ["trigger", 5.0, ""], ["pause", "nan", "NaN"], ["", "", ""]]
     rows += [["trigger", "inf", 9000], ["trigger", 5.0, -1], ["trigger", 5.0, "1e300"]]
     rows += [["trigger", "1e300", 24000]]  # where 10 s later is the same time
     write_timings(root, rows)
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     np.testing.assert_array_equal(segments.start, expected.start)
     assert segments.dropped == {}
 
@@ -274,7 +274,7 @@ def test_timing_rows_without_a_time_or_an_index_are_left_out(root):
 
 
 def test_sentences_are_cut_from_first_onset_to_last_end_with_context(root):
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     assert segments.sentence_idx.tolist() == [0, 10, 20]
     assert segments.text == tuple(f"Sentence number {i}." for i in range(3))
     np.testing.assert_allclose(segments.onset_s, ONSETS_S)
@@ -288,7 +288,7 @@ def test_sentences_are_cut_from_first_onset_to_last_end_with_context(root):
 
 
 def test_windows_of_one_length_begin_where_the_segments_do_and_need_no_padding(root):
-    recording = open_recording(root)
+    recording = opened(root)
     spec = dataclasses.replace(PLAIN, window_s=2.5)
     segments, usual = select_segments(recording, spec), select_segments(recording, PLAIN)
     assert np.array_equal(segments.start, usual.start)
@@ -300,7 +300,7 @@ def test_windows_of_one_length_begin_where_the_segments_do_and_need_no_padding(r
 
 
 def test_windows_that_leave_the_file_are_dropped(root):
-    segments = select_segments(open_recording(root), dataclasses.replace(PLAIN, window_s=16))
+    segments = select_segments(opened(root), dataclasses.replace(PLAIN, window_s=16))
     assert len(segments) == 1
     assert segments.dropped == {"leaves the file": 2}
 
@@ -308,13 +308,13 @@ def test_windows_that_leave_the_file_are_dropped(root):
 def test_identical_neighbours_stay_apart(root):
     rows = [[*row[:2], "Back it up.", *row[3:]] for row in token_rows()]
     write_transcript(root, rows)
-    assert select_segments(open_recording(root), PLAIN).text == ("Back it up.",) * 3
+    assert select_segments(opened(root), PLAIN).text == ("Back it up.",) * 3
 
 
 def test_without_sentence_numbers_onsets_tell_sentences_apart(root):
     rows = [[*row[:3], row[4]] for row in token_rows()]
     write_transcript(root, rows, ["start", "end", "sentence", "is_onset"])
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     assert segments.sentence_idx.tolist() == [0, 1, 2]
     np.testing.assert_allclose(segments.onset_s, ONSETS_S)
 
@@ -324,7 +324,7 @@ def test_onsets_may_be_blank_and_tokens_may_precede_the_first(root):
     write_transcript(
         root, [[1.0, 1.2, "Cut.", ""], *rows], ["start", "end", "sentence", "is_onset"]
     )
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     assert segments.text == tuple(f"Sentence number {i}." for i in range(3))
     np.testing.assert_allclose(segments.onset_s, ONSETS_S)
 
@@ -333,7 +333,7 @@ def test_tokens_without_a_sentence_number_belong_to_no_sentence(root):
     rows = [[*row[:3], f"{row[3]}.0", row[4]] for row in token_rows()]
     rows += [[1.0, 19.0, "Nowhere.", number, 1.0] for number in ("", "nan", -1, 10.5, "inf", 1e300)]
     write_transcript(root, rows)
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     assert segments.sentence_idx.tolist() == [0, 10, 20]
     np.testing.assert_allclose(segments.offset_s, np.add(ONSETS_S, WORD_S))
     assert segments.dropped == {}
@@ -344,7 +344,7 @@ def test_a_token_counts_with_both_its_times_in_order(root):
     rows += [[3.0, "", "", 0, 0.0], ["", 9.0, "", 0, 0.0], [9.0, 3.0, "", 0, 0.0]]
     rows += [["-inf", 5.0, "", 0, 0.0], [-1.0, 5.0, "", 0, 0.0], [4.4, 4.4, "", 0, 0.0]]
     write_transcript(root, rows)
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     np.testing.assert_allclose(segments.onset_s, ONSETS_S)
     np.testing.assert_allclose(segments.offset_s, np.add(ONSETS_S, WORD_S))
 
@@ -354,7 +354,7 @@ def test_a_sentence_without_text_is_dropped(root):
     rows = [[*row[:2], blank.get(row[3], row[2]), *row[3:]] for row in token_rows()]
     rows[0][2] = ""  # the sentence's other tokens have it
     write_transcript(root, rows)
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     assert segments.text == ("Sentence number 0.",)
     assert segments.dropped == {"no text": 2}
 
@@ -367,7 +367,7 @@ def test_transcripts_as_other_programs_write_them(root, line_end):
     with path.open("w", newline="", encoding="utf-8-sig") as file:
         header = ["", "pitch", "rms", "start", "end", "sentence", "sentence_idx", "is_onset"]
         csv.writer(file, lineterminator=line_end).writerows([header, *rows])
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     assert segments.text[0] == 'He said: "No,\nAnt-Man, 4 €."'
     assert segments.text[1:] == ("Sentence number 1.", "Sentence number 2.")
 
@@ -382,7 +382,7 @@ def test_reasons_for_dropping_are_counted(root):
     spec = SegmentSpec(
         electrodes="all", reference="none", context_before_s=3.5, context_after_s=3.5
     )
-    segments = select_segments(open_recording(root), spec)
+    segments = select_segments(opened(root), spec)
     assert segments.sentence_idx.tolist() == [0, 10, 20]
     assert segments.dropped == {"no aligned word": 4, "too long": 1, "leaves the file": 2}
     assert list(segments.dropped) == ["no aligned word", "too long", "leaves the file"]
@@ -399,7 +399,7 @@ def test_segments_longer_than_the_padding_are_treated_as_asked(root, overflow):
     spec = SegmentSpec(
         electrodes="all", reference="none", line_hz=None, pad_to=2000, overflow=overflow
     )
-    recording = open_recording(root)
+    recording = opened(root)
     if overflow == "error":
         with pytest.raises(UserError, match=r"sentence 40 spans 2560 samples.* pad_to = 2000"):
             select_segments(recording, spec)
@@ -418,7 +418,7 @@ def test_sentences_that_straddle_a_pause_are_dropped(root):
     at = LEAD_SAMPLES + round(8.25 * RATE_HZ)
     rows += [["pause", "8.18", at], ["unpause", "8.18", at + jump]]
     write_timings(root, rows)
-    segments = select_segments(open_recording(root), PLAIN)
+    segments = select_segments(opened(root), PLAIN)
     assert segments.sentence_idx.tolist() == [0, 20]
     assert segments.dropped == {"straddles a pause": 1}
     assert segments.start[1] == (3 + 2 + 12.5 - 0.5) * RATE_HZ
@@ -431,7 +431,7 @@ def test_any_context_keeps_a_sentence_or_names_the_reason(root):
     jump = 2 * RATE_HZ  # paused at 11 s, between two sentences
     write_timings(root, [[k, t, i + jump * (float(t) > 11)] for k, t, i in steady_timings()])
     write_transcript(root, [*token_rows(), [15.0, 15.0, "At once.", 40, 1.0]])
-    recording = open_recording(root)
+    recording = opened(root)
     seen = set()
     for before_s, after_s, window_s in product(CONTEXTS_S, CONTEXTS_S, [None, 0.01, 2.0, 1e4]):
         spec = replace(PLAIN, context_before_s=before_s, context_after_s=after_s, window_s=window_s)
@@ -486,7 +486,7 @@ def test_the_length_rules_keep_what_they_kept_of_the_real_movie():
 
 
 def test_the_paper_assumes_2048_hz_throughout(root):
-    recording = open_recording(root)
+    recording = opened(root)
     spec = SegmentSpec.paper()
     assert spec.sampling_rate_hz(recording) == 2048
     assert spec.context_samples(recording) == (1024, 2048)
@@ -586,7 +586,7 @@ def test_the_tolerance_covers_the_error():
 
 
 def test_plain_segments_are_the_stored_samples_and_zeros(root):
-    recording = open_recording(root)
+    recording = opened(root)
     segments = select_segments(recording, PLAIN)
     signals = read_segments(recording, segments, PLAIN, [2, 0])
     assert signals.dtype == np.float32
@@ -600,7 +600,7 @@ def test_plain_segments_are_the_stored_samples_and_zeros(root):
 
 
 def test_the_laplacian_subtracts_the_mean_of_both_neighbours(root):
-    recording = open_recording(root)
+    recording = opened(root)
     spec = SegmentSpec(line_hz=None)
     segments = select_segments(recording, spec)
     assert segments.electrodes == ("F1a2", "F1a3")
@@ -612,7 +612,7 @@ def test_the_laplacian_subtracts_the_mean_of_both_neighbours(root):
 
 def test_a_corrupted_contact_takes_its_neighbours_laplacians_with_it(root):
     write_json(root / "corrupted_elec.json", {"sub_9": ["F1a4#"]})
-    recording = open_recording(root)
+    recording = opened(root)
     assert select_segments(recording, SegmentSpec()).electrodes == ("F1a2",)
     clean = SegmentSpec(reference="none")
     assert select_segments(recording, clean).electrodes == ("F1a1", "F1a2", "F1a3")
@@ -627,7 +627,7 @@ def test_a_row_does_not_depend_on_the_others(root, spec):
     write_signals(root / "sub_9_trial000.h5", signals)
     write_timings(root, steady_timings(90))
     write_transcript(root, token_rows((2.0, 12.0, 13.0, 40.0, 41.0, 85.0)))
-    recording = open_recording(root)
+    recording = opened(root)
     segments = select_segments(recording, spec)
     together = read_segments(recording, segments, spec, range(len(segments)))
     size = np.abs(together).max()
@@ -637,7 +637,7 @@ def test_a_row_does_not_depend_on_the_others(root, spec):
 
 
 def test_the_notch_removes_the_mains(root):
-    recording = open_recording(root)
+    recording = opened(root)
     spec = SegmentSpec(electrodes="all", reference="none")
     segments = select_segments(recording, spec)  # which would not take what comes now
     time_s = np.arange(26 * RATE_HZ) / RATE_HZ
@@ -651,7 +651,7 @@ def test_an_electrode_that_its_neighbours_cancel_becomes_a_spectrogram_of_zeros(
     signals = noise()
     signals[2] = (signals[1] + signals[3]) / 2  # F1a3 once its neighbours are subtracted
     write_signals(root / "sub_9_trial000.h5", signals)
-    recording = open_recording(root)
+    recording = opened(root)
     superlets = SuperletSpec(minimum_hz=10, n_frequencies=5, order_max=5)
     spec = SegmentSpec(line_hz=None)
     segments = select_segments(recording, spec)
@@ -667,7 +667,7 @@ def test_an_electrode_that_its_neighbours_cancel_becomes_a_spectrogram_of_zeros(
 
 
 def test_no_rows_give_no_signals(root):
-    recording = open_recording(root)
+    recording = opened(root)
     segments = select_segments(recording, SegmentSpec())
     shape = (0, 2, segments.n_samples)
     assert read_segments(recording, segments, SegmentSpec(), []).shape == shape
@@ -690,23 +690,23 @@ def refuse(action, *patterns: str) -> None:
 
 
 def test_a_missing_folder(tmp_path):
-    refuse(lambda: open_recording(tmp_path / "nowhere"), "nowhere is not a folder")
+    refuse(lambda: opened(tmp_path / "nowhere"), "nowhere is not a folder")
 
 
 def test_a_folder_with_other_things(tmp_path):
     (tmp_path / "holiday.jpg").touch()
-    refuse(lambda: open_recording(tmp_path), "no Brain Treebank recording", "Found: holiday.jpg")
+    refuse(lambda: opened(tmp_path), "no Brain Treebank recording", "Found: holiday.jpg")
 
 
 @pytest.mark.parametrize("folder", ["x" * 300, "no\0thing"])
 def test_a_folder_that_cannot_be(folder, tmp_path):
-    refuse(lambda: open_recording(tmp_path / folder), folder[:2])
+    refuse(lambda: opened(tmp_path / folder), folder[:2])
 
 
 @pytest.mark.parametrize("name", ["../sub_9", "sub_9/../sub_9", "/sub_9", ".", "", "sub_9\n", "*"])
 def test_subject_and_trial_are_no_paths(root, name):
-    refuse(lambda: open_recording(root, name), "no subject", "Found: sub_9. Check `subject`")
-    refuse(lambda: open_recording(root, trial=name), "no trial", "Found: trial000. Check `trial`")
+    refuse(lambda: opened(root, name), "no subject", "Found: sub_9. Check `subject`")
+    refuse(lambda: opened(root, trial=name), "no trial", "Found: trial000. Check `trial`")
 
 
 @pytest.mark.parametrize(
@@ -719,13 +719,13 @@ def test_the_transcript_s_folder_is_one_name_below_transcripts(root, name):
     outside.write_bytes((root / FILES["transcript"]).read_bytes())
     write_json(root / FILES["metadata"], {"filename": name})
     found = repr(name)[:50].split("\n")[0]
-    refuse(lambda: open_recording(root), FILES["metadata"], "under the key filename, got", found)
+    refuse(lambda: opened(root), FILES["metadata"], "under the key filename, got", found)
 
 
 def test_an_unknown_subject_or_trial_lists_what_is_there(root):
     (root / "sub_10_trial001.h5").touch()
-    refuse(lambda: open_recording(root, "sub_11"), "no subject sub_11 in", "sub_9, sub_10")
-    refuse(lambda: open_recording(root, trial="trial007"), "no trial trial007", "trial000")
+    refuse(lambda: opened(root, "sub_11"), "no subject sub_11 in", "sub_9, sub_10")
+    refuse(lambda: opened(root, trial="trial007"), "no trial trial007", "trial000")
 
 
 FILES = {
@@ -740,14 +740,14 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(root, name):
     (root / FILES[name]).unlink()
-    refuse(lambda: open_recording(root), FILES[name], "is missing")
+    refuse(lambda: opened(root), FILES[name], "is missing")
 
 
 def test_missing_signals_say_where_they_were_sought(root):
     (root / "sub_9_trial000.h5").unlink()
-    refuse(lambda: open_recording(root), "sub_9_trial000.h5 is neither in", "all_subject_data")
+    refuse(lambda: opened(root), "sub_9_trial000.h5 is neither in", "all_subject_data")
     (root / "sub_9_trial000.h5.zip").touch()
-    refuse(lambda: open_recording(root), "Unzip sub_9_trial000.h5.zip")
+    refuse(lambda: opened(root), "Unzip sub_9_trial000.h5.zip")
 
 
 BAD_TEXT = [
@@ -800,7 +800,7 @@ BAD_TEXT = [
 @pytest.mark.parametrize(("name", "text", "patterns"), [(n, t, p) for n, t, *p in BAD_TEXT])
 def test_malformed_files_are_explained(root, name, text, patterns):
     (root / FILES[name]).write_text(text)
-    refuse(lambda: open_recording(root), *patterns)
+    refuse(lambda: opened(root), *patterns)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -811,43 +811,43 @@ def test_other_encodings_are_explained(root, name, encoding):
     text = text.replace("Sentence", "Séntence").replace("Made", "Mäde").replace("F1a", "Föa")
     text = text.replace("DC4", "DÇ4").replace("trigger", "trïgger")
     path.write_bytes(text.encode(encoding))
-    refuse(lambda: open_recording(root), "is not UTF-8 text")
+    refuse(lambda: opened(root), "is not UTF-8 text")
 
 
 @pytest.mark.parametrize("name", ["timings", "transcript"])
 def test_a_header_in_another_encoding_is_explained(root, name):
     path = root / FILES[name]
     path.write_bytes(b"\xe9" + path.read_bytes())
-    refuse(lambda: open_recording(root), FILES[name], "is not UTF-8 text")
+    refuse(lambda: opened(root), FILES[name], "is not UTF-8 text")
 
 
 def test_a_byte_order_mark_does_no_harm(root):
     for name in ("labels", "timings", "transcript"):
         path = root / FILES[name]
         path.write_bytes(path.read_text().encode("utf-8-sig"))
-    assert len(select_segments(open_recording(root), PLAIN)) == 3
+    assert len(select_segments(opened(root), PLAIN)) == 3
 
 
 def test_a_truncated_or_foreign_signal_file(root):
     path = root / "sub_9_trial000.h5"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    refuse(lambda: open_recording(root), "cannot read", "truncated")
+    refuse(lambda: opened(root), "cannot read", "truncated")
     path.write_text("not HDF5")
-    refuse(lambda: open_recording(root), "cannot read", "as HDF5")
+    refuse(lambda: opened(root), "cannot read", "as HDF5")
 
 
 def test_channels_of_unequal_length(root):
     with h5py.File(root / "sub_9_trial000.h5", "a") as file:
         del file["data/electrode_2"]
         file["data/electrode_2"] = np.zeros(5)
-    refuse(lambda: open_recording(root), "electrode_2 has 5 samples", "has 26,624")
+    refuse(lambda: opened(root), "electrode_2 has 5 samples", "has 26,624")
 
 
 def test_a_file_without_channels(root):
     with h5py.File(root / "sub_9_trial000.h5", "w") as file:
         file["other"] = np.zeros(3)
-    refuse(lambda: open_recording(root), "lacks data/electrode_0", "of which 0 can be found")
+    refuse(lambda: opened(root), "lacks data/electrode_0", "of which 0 can be found")
 
 
 @pytest.mark.parametrize(
@@ -858,14 +858,14 @@ def test_a_channel_that_holds_no_numbers(root, wrong):
     with h5py.File(root / "sub_9_trial000.h5", "a") as file:
         del file["data/electrode_4"]
         file["data/electrode_4"] = wrong
-    refuse(lambda: open_recording(root), "sub_9_trial000.h5")
+    refuse(lambda: opened(root), "sub_9_trial000.h5")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e300])
 def test_values_that_are_no_numbers_name_the_channel(root, value):
     signals = noise()
     write_signals(root / "sub_9_trial000.h5", signals)
-    recording = open_recording(root)
+    recording = opened(root)
     segments = select_segments(recording, PLAIN)
     signals[2, 7 * RATE_HZ] = value  # or where `Recording.quality` does not look
     write_signals(root / "sub_9_trial000.h5", signals)
@@ -879,7 +879,7 @@ def test_values_that_are_no_numbers_name_the_channel(root, value):
 def test_no_sentence_left_says_why(root):
     write_transcript(root, [[1.0, 6.0, "Long.", 1, 1], ["", "", "Untimed.", 2, 1]])
     refuse(
-        lambda: select_segments(open_recording(root), PLAIN),
+        lambda: select_segments(opened(root), PLAIN),
         "none of the 2 sentences of sub_9 trial000 (Made Up) is left",
         "1 no aligned word, 1 too long",
     )
@@ -887,7 +887,7 @@ def test_no_sentence_left_says_why(root):
 
 def test_no_electrode_left_says_why(root):
     write_json(root / "corrupted_elec.json", {"sub_9": ["F1a2"]})
-    recording = open_recording(root)
+    recording = opened(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
         "no electrode left of the 4",
@@ -953,7 +953,7 @@ LEFT_OUT = {
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """Shafts, one with a corrupted contact, a name of no shaft, a pair, and a grid."""
-    return open_recording(write_recording(tmp_path_factory.mktemp("mixed"), MIXED, ["A1"]))
+    return opened(write_recording(tmp_path_factory.mktemp("mixed"), MIXED, ["A1"]))
 
 
 @pytest.mark.parametrize("reference", SUBTRACTED)
@@ -995,7 +995,7 @@ def test_an_electrode_that_its_average_cancels_is_left_out(root):
     signals = noise()
     signals[2] = (signals[0] + signals[1] + signals[3]) / 3  # as if interpolated
     write_signals(root / "sub_9_trial000.h5", signals)
-    found = montage(open_recording(root), "clean", "shaft-average")
+    found = montage(opened(root), "clean", "shaft-average")
     assert found.left_out == {"F1a3": "nothing left by the reference"}
     others = ("F1a1", "F1a2", "F1a3", "F1a4")  # it is a contact of the shaft all the same
     assert {each.subtracted for each in found.derivations} == {others}
@@ -1003,7 +1003,7 @@ def test_an_electrode_that_its_average_cancels_is_left_out(root):
 
 @pytest.mark.parametrize("reference", ["shaft-average", "average"])
 def test_a_value_that_is_no_number_names_its_channel_also_in_a_mean(root, reference):
-    recording = open_recording(root)
+    recording = opened(root)
     spec = SegmentSpec(reference=reference, line_hz=None)
     segments = select_segments(recording, spec)
     signals = noise()
@@ -1016,7 +1016,7 @@ def test_a_value_that_is_no_number_names_its_channel_also_in_a_mean(root, refere
 
 def test_corrupted_contacts_alone_are_named_as_the_reason(root):
     write_json(root / "corrupted_elec.json", {"sub_9": ["F1a1", "F1a2", "F1a3", "F1a4"]})
-    recording = open_recording(root)
+    recording = opened(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec(reference="none")),
         "electrodes = clean and reference = none; corrupted: 4. Choose electrodes = all.",
@@ -1052,7 +1052,7 @@ LEFT_AND_RIGHT = ["A1", "A2", "A3", "A\u20191", "A\u20192", "A\u20193"]
 def test_a_corrupted_contact_is_found_however_it_is_spelt(root):
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", LEFT_AND_RIGHT)
     write_json(root / "corrupted_elec.json", {"sub_9": ["A'2", "POL A1"]})
-    assert open_recording(root).corrupted == {"A\u20192", "A1"}
+    assert opened(root).corrupted == {"A\u20192", "A1"}
 
 
 def test_the_corrupted_list_is_read_whatever_its_spelling_and_names_of_nothing_are_told(root):
@@ -1061,7 +1061,7 @@ def test_the_corrupted_list_is_read_whatever_its_spelling_and_names_of_nothing_a
     listed = ["\u00c91", "E\u03012", "a03", "A4", "b'1", "DC4", "E18", "Z9"]
     write_json(root / "corrupted_elec.json", {"sub_9": listed})
     write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
-    recording = open_recording(root)
+    recording = opened(root)
     assert recording.corrupted == {"E\u03011", "\u00c92", "A3", "A4", "B\uff071"}
     assert recording.unknown_bad == ("E18", "Z9")
     spec = SegmentSpec(reference="none")
@@ -1073,7 +1073,7 @@ def test_the_corrupted_list_is_read_whatever_its_spelling_and_names_of_nothing_a
 def test_names_that_say_nothing_of_shafts_are_told(root):
     labels = ["1", "2", "3", "A1-A2", "A2-A3", "Cz"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
-    recording = open_recording(root)
+    recording = opened(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
         "pair of contacts: 2, not named by shaft and number: 4. Choose another reference",
@@ -1095,22 +1095,22 @@ def test_an_underscore_between_two_contacts_of_a_shaft_makes_a_pair():
 def test_a_name_of_thousands_of_characters_is_one_line(root, label):
     labels = root / "electrode_labels/sub_9/electrode_labels.json"
     write_json(root / "corrupted_elec.json", {"sub_9": [label]})
-    refuse(lambda: open_recording(root), "corrupted_elec.json has a name of", "at most 100")
+    refuse(lambda: opened(root), "corrupted_elec.json has a name of", "at most 100")
     write_json(labels, ["A1", "A2", "A3", "A4", "A5", label])
-    refuse(lambda: open_recording(root), f"labels.json has a name of {len(label):,} characters")
+    refuse(lambda: opened(root), f"labels.json has a name of {len(label):,} characters")
 
 
 def test_a_mark_between_words_of_a_name_tells_them_apart(root):
     labels = ["A1", "A2", "X_ECG*", "D_C4", "RFDI_EMG", "A_3"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
-    assert open_recording(root).electrodes == ("A1", "A2", "A3")
+    assert opened(root).electrodes == ("A1", "A2", "A3")
 
 
 def test_a_grid_has_no_laplacian(root):
     labels = [f"G{number:02}" for number in range(1, 21)]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
     write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
-    recording = open_recording(root)
+    recording = opened(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
         "on a grid or strip: 20. Choose another reference",
@@ -1122,37 +1122,41 @@ def test_coordinates_on_a_sheet_tell_a_small_grid(root):
     labels = ["A1", "A2", "A3", "S1", "S2", "S3", "S4"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
     write_signals(root / "sub_9_trial000.h5", noise(len(labels)))
-    assert select_segments(open_recording(root), SegmentSpec()).electrodes == ("A2", "S2", "S3")
+    assert select_segments(opened(root), SegmentSpec()).electrodes == (
+        "A2",
+        "S2",
+        "S3",
+    )
     path = root / "localization/elec_coords_full.csv"
-    before = open_recording(root).digest
+    before = opened(root).digest
     rows = [["sub_9", f"A{n}", 3.5 * n, 0, 0] for n in range(1, 4)]
     rows += [["sub_9", f"S{n + 1}", 10 * (n % 2), 10 * (n // 2), 0] for n in range(4)]
     write_rows(path, ["Subject", "Electrode", "X", "Y", "Z"], rows)
-    recording = open_recording(root)
+    recording = opened(root)
     assert select_segments(recording, SegmentSpec()).electrodes == ("A2",)
     assert recording.digest == before  # the electrodes are in the dataset's
 
 
 def test_coordinates_are_those_of_the_electrodes_that_the_table_has(root):
     path = root / "localization/elec_coords_full.csv"
-    assert open_recording(root).coordinates == {}
-    electrodes = open_recording(root).electrodes
+    assert opened(root).coordinates == {}
+    electrodes = opened(root).electrodes
     rows = [["sub_9", name, n, -n, 2.5] for n, name in enumerate(electrodes[1:])]
     rows += [["sub_9", "Z9", 1, 1, 1], ["sub_2", electrodes[0], 1, 1, 1]]
     write_rows(path, ["Subject", "Electrode", "X", "Y", "Z"], rows)
     expected = {name: (n, -n, 2.5) for n, name in enumerate(electrodes[1:])}
-    assert open_recording(root).coordinates == expected
+    assert opened(root).coordinates == expected
 
 
 def test_two_names_for_one_contact(root):
     labels = ["F1a1", "F1a2", "F1a02", "F1a3", "DC4", "DC10"]
     write_json(root / "electrode_labels/sub_9/electrode_labels.json", labels)
-    recording = open_recording(root)
+    recording = opened(root)
     refuse(lambda: select_segments(recording, SegmentSpec()), "'F1a2' and 'F1a02'")
 
 
 def test_a_rate_too_low_for_the_notch(root):
     write_timings(root, [["trigger", t, 100 * t] for t in range(30)])
-    recording = open_recording(root)
+    recording = opened(root)
     spec = SegmentSpec(electrodes="all", reference="none")
     refuse(lambda: select_segments(recording, spec), "100 samples per second", "60")

@@ -10,7 +10,8 @@ import pynwb
 import pytest
 from pynwb.ecephys import ElectricalSeries
 
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.readers.opening import open_source
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.errors import UserError
 
 RATE_HZ, STEP_V = 1525.879, 2.5e-7
@@ -58,7 +59,7 @@ def folder(tmp_path_factory, counts):
 
 def opened(folder, name="night.nwb", **given):
     given = {"sentences": str(folder / "said.csv")} | given
-    return RecordingSource(place=str(folder / name), **given).open()
+    return open_source(RecordingSource(place=str(folder / name), **given))
 
 
 def test_samples_channels_places_and_subject_are_read(folder, counts):

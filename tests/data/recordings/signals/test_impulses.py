@@ -21,7 +21,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
@@ -140,7 +140,7 @@ def write_recording(
     with h5py.File(root / "sub_9_trial000.h5", "w") as file:
         for number, signal in enumerate(signals):
             file[f"data/electrode_{number}"] = signal
-    return open_recording(root)
+    return open_brain_treebank(root)
 
 
 # ---------------------------------------------------------------- the definitions, literally

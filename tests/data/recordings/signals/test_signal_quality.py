@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ssense.data.recordings.data_report import data_report
-from ssense.data.recordings.readers.brain_treebank import open_recording
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.recording import LONGEST_S, Recording
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.data.recordings.signals.signal_quality import (
@@ -53,7 +53,7 @@ def spoil(root: Path, change: Callable[[int, np.ndarray], np.ndarray]) -> Record
         for number in range(5):
             channel = file[f"data/electrode_{number}"]
             channel[:] = change(number, channel[:])
-    return open_recording(root)
+    return open_brain_treebank(root)
 
 
 def lines(recording: Recording, spec: SegmentSpec) -> str:
@@ -76,7 +76,7 @@ def toggling(n: int) -> np.ndarray:
 
 
 def test_of_a_sound_recording_nothing_is_left_out(sound):
-    recording = open_recording(sound)
+    recording = open_brain_treebank(sound)
     quality = recording.quality
     assert (quality.left_out, quality.flat_share, len(quality.dead)) == ({}, {}, 0)
     assert 20 < quality.spread_uv < 100
@@ -123,7 +123,7 @@ def test_channels_that_share_nearly_all_are_still_several(root):
 
 
 def test_sentences_without_signal_are_dropped_and_counted(root):
-    usual = select_segments(open_recording(root), LAPLACIAN)
+    usual = select_segments(open_brain_treebank(root), LAPLACIAN)
     recording = spoil(root, lambda _, x: np.where(np.arange(len(x)) < len(x) // 2, x, 0.0))
     middle = recording.n_samples // 2
     segments = select_segments(recording, LAPLACIAN)
@@ -142,7 +142,7 @@ def test_sentences_without_signal_are_dropped_and_counted(root):
 
 @pytest.mark.parametrize("level", [toggling, lambda n: np.random.default_rng(2).normal(3, 0.1, n)])
 def test_so_are_those_in_which_only_the_last_bit_toggles_or_next_to_nothing_is_left(root, level):
-    usual = select_segments(open_recording(root), CLEAN)
+    usual = select_segments(open_brain_treebank(root), CLEAN)
     recording = spoil(
         root, lambda _, x: np.where(np.arange(len(x)) < len(x) // 2, x, level(len(x)))
     )
@@ -168,7 +168,7 @@ def test_a_coarse_converter_and_drifts_are_signals(root):
 
 
 def test_a_gap_in_most_channels_costs_the_sentences_in_it(root):
-    usual = select_segments(open_recording(root), CLEAN)
+    usual = select_segments(open_brain_treebank(root), CLEAN)
     start, stop = int(usual.start[10]), int(usual.stop[10])
 
     def gap(number: int, x: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def test_a_gap_in_most_channels_costs_the_sentences_in_it(root):
     [(1e-6, "volts"), (1e-3, "millivolts"), (1e3, "nanovolts"), (1e6, "picovolts")],
 )
 def test_another_unit_is_said_and_changes_nothing(root, scale, unit):
-    usual = select_segments(open_recording(root), LAPLACIAN)
+    usual = select_segments(open_brain_treebank(root), LAPLACIAN)
     recording = spoil(root, lambda _, x: x * scale)
     segments = select_segments(recording, LAPLACIAN)
     assert (segments.electrodes, segments.text) == (usual.electrodes, usual.text)
@@ -277,7 +277,7 @@ def test_a_channel_that_is_silent_for_a_while_is_kept_and_said(root):
 def test_of_identical_channels_the_one_that_is_not_corrupted_is_kept(root):
     with h5py.File(root / SIGNALS) as file:
         second = file["data/electrode_1"][:]
-    names = open_recording(root).electrodes
+    names = open_brain_treebank(root).electrodes
     (root / "corrupted_elec.json").write_text(json.dumps({"sub_9": [names[0]]}))
     recording = spoil(root, lambda number, x: second if number < 2 else x)
     assert recording.quality.left_out == {names[0]: "identical to another"}
@@ -303,7 +303,7 @@ def test_a_file_much_longer_than_its_triggers_is_said(root):
             del file["data"][name]
             file["data"][name] = np.tile(signal, 3)
     assert "do they belong together?" not in lines(recording, CLEAN)
-    assert "do they belong together?" in lines(open_recording(root), CLEAN)
+    assert "do they belong together?" in lines(open_brain_treebank(root), CLEAN)
 
 
 def test_triggers_beyond_the_end_of_the_file_are_said(root):
@@ -312,7 +312,7 @@ def test_triggers_beyond_the_end_of_the_file_are_said(root):
             signal = file["data"][name][:]
             del file["data"][name]
             file["data"][name] = signal[: len(signal) // 2]
-    said = lines(open_recording(root), CLEAN)
+    said = lines(open_brain_treebank(root), CLEAN)
     assert "min beyond the end of the file" in said
     assert "leaves the file" in said
 
@@ -324,7 +324,7 @@ def test_an_impossible_length_is_refused(root):
             length = int(2 * LONGEST_S * RATE_HZ)  # never written, so that it takes no disk
             file["data"].create_dataset(name, (length,), "f4", chunks=(2**20,))
     with pytest.raises(UserError, match=r"channels last 120 days by the triggers\. Give"):
-        open_recording(root)
+        open_brain_treebank(root)
 
 
 # ---------------------------------------------------------------- how it is looked at
@@ -485,7 +485,7 @@ def test_a_channel_with_a_few_impulses_is_kept_and_said(root):
 )
 def test_no_synthetic_contact_is_suspected(tmp_path, spec):
     write_synthetic(tmp_path / "recording", spec)
-    recording = open_recording(tmp_path / "recording")
+    recording = open_brain_treebank(tmp_path / "recording")
     quality = recording.quality
     assert quality.left_out == ({"F1b3": "constant"} if spec.quirks else {})
     assert set(quality.left_out) <= set(recording.corrupted)

@@ -1,4 +1,4 @@
-"""Where a recording is, which it is of those there, and how it is opened, whatever its format."""
+"""Where a recording is, and which it is of those there."""
 
 from __future__ import annotations
 
@@ -6,22 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ssense.data.recordings.readers.arrays import is_kept, open_kept
-from ssense.data.recordings.readers.bids import Run, is_bids, open_bids
-from ssense.data.recordings.readers.brain_treebank import of_recording, open_recording
-from ssense.data.recordings.readers.mne_file import open_file
-from ssense.data.recordings.readers.nwb import SUFFIX, open_nwb
-from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.tables.table_spec import TableSpec
-from ssense.errors import UserError, printable
+from ssense.errors import printable
 from ssense.files.storage import is_local, local_copy, locate
 
 SUBJECT, TRIAL = "sub_9", "trial000"
 """The recording of Brain Treebank that SSENSE was published on."""
-
-# Folders that are one recording to MNE, and files that belong to one.
-_FOLDERS = (".ds", ".mff", ".mefd")
-_OF_BIDS = ("session", "task", "run")
 _NOT_OF_A_RUN = ("derivatives", "sourcedata", "stimuli", "code")
 
 
@@ -62,32 +52,6 @@ class RecordingSource:
         """Whether machines share its files, or each fetches them."""
         return is_local(locate(self.place))
 
-    def open(self) -> Recording:
-        """Open the recording where it is, or what was fetched of it.
-
-        Raises:
-            UserError: It can't be read, or what says which it is does not fit its format.
-        """
-        path = self.here()
-        if path.is_file() or path.suffix in _FOLDERS:
-            self._refuse(f"{self.place} is one recording", "trial", "session", "task", "run")
-            if path.suffix == SUFFIX:
-                return open_nwb(
-                    path, self._sentences(needed=path), self.table, subject=self.subject
-                )
-            return open_file(path, self._sentences(needed=path), self.table, subject=self.subject)
-        if is_kept(path):
-            kept = f"{self.place} is one recording"
-            self._refuse(kept, *_OF_BIDS, "trial", "sentences", "subject")
-            return open_kept(path)
-        if is_bids(path):
-            self._refuse(f"{self.place} is a BIDS folder", "trial")
-            run = Run(subject=self.subject, session=self.session, task=self.task, run=self.run)
-            sentences = self._sentences() if self.sentences else None
-            return open_bids(path, run, sentences, self.table)
-        self._refuse(f"{self.place} is no BIDS folder", *_OF_BIDS, "sentences")
-        return open_recording(path, self.subject or SUBJECT, self.trial or TRIAL)
-
     def here(self) -> Path:
         """The folder or file on this machine: itself, or a copy of what belongs to it.
 
@@ -114,24 +78,10 @@ class RecordingSource:
         if below and first.startswith("sub-"):
             subject = self.subject.removeprefix("sub-")
             return not subject or first.removeprefix("sub-").lstrip("0") == subject.lstrip("0")
-        return of_recording(self.subject or SUBJECT, self.trial or TRIAL, name)
+        signals = name.endswith((".h5", ".zip"))
+        whose = f"{self.subject or SUBJECT}_{self.trial or TRIAL}.h5"
+        return not signals or PurePosixPath(name).name == whose
 
     def _beside(self, name: str) -> Callable[[str], bool]:
         stem = PurePosixPath(name).stem
         return lambda other: other.startswith(f"{stem}.") or other == self.sentences
-
-    def _sentences(self, needed: Path | None = None) -> Path:
-        """The table of sentences; in the recording's folder, where that is fetched."""
-        if not self.sentences and needed is not None:
-            raise UserError(
-                f"{self.place} says nothing of what was said. Give a table with `sentences`: "
-                "onset, duration and text of each."
-            )
-        return Path(self.sentences) if self.is_shared else self.here().parent / self.sentences
-
-    def _refuse(self, because: str, *names: str) -> None:
-        for name in names:
-            if given := getattr(self, name):
-                raise UserError(
-                    f"{because}, and `{name}` is {printable(given)}. Leave `{name}` out."
-                )

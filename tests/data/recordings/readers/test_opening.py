@@ -7,20 +7,21 @@ import shutil
 import pytest
 
 from ssense.data.recordings.readers.arrays import keep
-from ssense.data.recordings.readers.source import RecordingSource
+from ssense.data.recordings.readers.opening import open_source
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
 from ssense.specification import plain
 
 
 def test_each_format_is_known_when_it_is_seen(written, tmp_path):
-    treebank = RecordingSource(place=str(written.treebank)).open()
+    treebank = open_source(RecordingSource(place=str(written.treebank)))
     assert (treebank.subject, treebank.trial) == ("sub_9", "trial000")
-    assert RecordingSource(place=str(written.bids)).open().subject == "sub-9"
+    assert open_source(RecordingSource(place=str(written.bids))).subject == "sub-9"
     edf = RecordingSource(place=str(written.edf), sentences=str(written.sentences), subject="P1")
-    assert edf.open().subject == "P1"
+    assert open_source(edf).subject == "P1"
     kept = keep(treebank, tmp_path / "kept")
-    assert RecordingSource(place=str(tmp_path / "kept")).open().digest == kept.digest
+    assert open_source(RecordingSource(place=str(tmp_path / "kept"))).digest == kept.digest
 
 
 @pytest.mark.parametrize(
@@ -37,13 +38,13 @@ def test_each_format_is_known_when_it_is_seen(written, tmp_path):
 )
 def test_what_does_not_fit_a_format_is_one_line(written, of, given, message):
     with pytest.raises(UserError, match=message) as error:
-        RecordingSource(place=str(getattr(written, of)), **given).open()
+        open_source(RecordingSource(place=str(getattr(written, of)), **given))
     assert "\n" not in str(error.value)
 
 
 def test_an_empty_folder_is_no_recording(tmp_path):
     with pytest.raises(UserError, match="holds no Brain Treebank recording"):
-        RecordingSource(place=str(tmp_path)).open()
+        open_source(RecordingSource(place=str(tmp_path)))
 
 
 def test_it_is_kept_as_plain_values():
@@ -65,9 +66,9 @@ def test_from_a_bucket_only_what_belongs_to_it_is_fetched(written, monkeypatch, 
     files.put(str(written.edf), "lab/files/other.edf")
     files.put(str(written.sentences), "lab/files/said.tsv")
     bids = RecordingSource(place="s3://lab/two", subject="9")
-    assert bids.open().digest == RecordingSource(place=str(written.bids)).open().digest
+    assert open_source(bids).digest == open_source(RecordingSource(place=str(written.bids))).digest
     assert not list((tmp_path / "cache").rglob("sub-8*"))
     edf = RecordingSource(place="s3://lab/files/night.edf", sentences="said.tsv", subject="P")
     local = RecordingSource(place=str(written.edf), sentences=str(written.sentences), subject="P")
-    assert edf.open().transcript.sentences == local.open().transcript.sentences
+    assert open_source(edf).transcript.sentences == open_source(local).transcript.sentences
     assert not list((tmp_path / "cache").rglob("other.edf"))

@@ -1,0 +1,102 @@
+"""Recordings are opened whatever their format, which is found by looking."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ssense.data.recordings.readers.arrays import is_kept, open_kept
+from ssense.data.recordings.readers.bids import Run, is_bids, open_bids
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
+from ssense.data.recordings.readers.mne_file import open_file
+from ssense.data.recordings.readers.nwb import SUFFIX, open_nwb
+from ssense.data.recordings.recording import Recording
+from ssense.data.recordings.recording_source import SUBJECT, TRIAL, RecordingSource
+from ssense.data.recordings.tables.table_spec import TableSpec
+from ssense.errors import UserError, printable
+
+_FOLDERS = (".ds", ".mff", ".mefd")  # that are one recording to MNE
+_OF_BIDS = ("session", "task", "run")
+
+
+def open_recording(
+    place: str | Path,
+    *,
+    subject: str = "",
+    trial: str = "",
+    session: str = "",
+    task: str = "",
+    run: str = "",
+    sentences: str | Path = "",
+    table: TableSpec | None = None,
+) -> Recording:
+    """Open a recording: of BIDS, a file that MNE reads, NWB, Brain Treebank, or one that was kept.
+
+    Args:
+        place: Folder, file, or URL of one of them.
+        subject: Which subject; empty for the only one, or for Brain Treebank's sub_9.
+        trial: Which of a subject's recordings of Brain Treebank; empty for trial000.
+        session: Which session of BIDS; empty for the only one.
+        task: Which task of BIDS; empty for the only one.
+        run: Which run of BIDS; empty for the only one.
+        sentences: Table of what was said, for a recording that comes without.
+        table: How the table is read.
+
+    Raises:
+        UserError: It can't be read, or what says which it is does not fit its format.
+    """
+    return open_source(
+        RecordingSource(
+            place=str(place),
+            subject=subject,
+            trial=trial,
+            session=session,
+            task=task,
+            run=run,
+            sentences=str(sentences),
+            table=table or TableSpec(),
+        )
+    )
+
+
+def open_source(source: RecordingSource) -> Recording:
+    """Open the recording of a source, which the recording keeps.
+
+    Raises:
+        UserError: See `open_recording`.
+    """
+    return replace(_opened(source, source.here()), source=source)
+
+
+def _opened(source: RecordingSource, path: Path) -> Recording:
+    if path.is_file() or path.suffix in _FOLDERS:
+        _refuse(source, "is one recording", "trial", *_OF_BIDS)
+        open_one = open_nwb if path.suffix == SUFFIX else open_file
+        return open_one(path, _sentences(source), source.table, subject=source.subject)
+    if is_kept(path):
+        _refuse(source, "is one recording", *_OF_BIDS, "trial", "sentences", "subject")
+        return open_kept(path)
+    if is_bids(path):
+        _refuse(source, "is a BIDS folder", "trial")
+        run = Run(subject=source.subject, session=source.session, task=source.task, run=source.run)
+        return open_bids(path, run, _sentences(source) if source.sentences else None, source.table)
+    _refuse(source, "is no BIDS folder", *_OF_BIDS, "sentences")
+    return open_brain_treebank(path, source.subject or SUBJECT, source.trial or TRIAL)
+
+
+def _sentences(source: RecordingSource) -> Path:
+    """The table of sentences; in the recording's folder, where that is fetched."""
+    if not source.sentences:
+        raise UserError(
+            f"{source.place} says nothing of what was said. Give a table with `sentences`: onset, "
+            "duration and text of each."
+        )
+    return Path(source.sentences) if source.is_shared else source.folder() / source.sentences
+
+
+def _refuse(source: RecordingSource, because: str, *names: str) -> None:
+    for name in names:
+        if given := getattr(source, name):
+            raise UserError(
+                f"{source.place} {because}, and `{name}` is {printable(given)}. Leave `{name}` out."
+            )
