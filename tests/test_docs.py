@@ -26,6 +26,7 @@ from markdown.extensions.toc import slugify
 
 import ssense
 from ssense.cli.flags import flags_of, parse
+from ssense.cli.subcommand import SUBCOMMANDS
 from ssense.data.dataset import Pairs
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.synthetic.recording import SyntheticSpec
@@ -128,6 +129,17 @@ def commands(line: str) -> Iterator[tuple[str, list[str]]]:
             yield word.removesuffix(".py").replace("/", "."), given[place + 1 :]
         elif word == "-m" and re.match(r"(ssense|analysis)\.", given[place + 1]):
             yield given[place + 1], given[place + 2 :]
+        elif re.fullmatch(r"(\S*/)?ssense", word):
+            yield from subcommand(list(itertools.takewhile("|".__ne__, given[place + 1 :])))
+
+
+def subcommand(given: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The command that `ssense` runs; none of a file of the user's own, or of `ssense` itself."""
+    if given[:1] == ["sweep"]:
+        if given[1:] and not re.fullmatch(r"[A-Z]+|.*\.py|\.\.\.", given[1]):
+            yield f"sweeps.{given[1]}", given[2:]
+    elif given and given[0].islower():
+        yield dict(SUBCOMMANDS).get(given[0], f"ssense {given[0]}"), given[1:]
 
 
 SHOWN = [
@@ -165,6 +177,8 @@ def test_every_command_is_shown_and_a_slip_in_one_would_be_found():
         "sbatch --nodes=4 clusters/slurm.sh sweeps/masking.py --recordin DIR # on 4"
     )
     assert shown == ("sweeps.masking", ["--recordin", "DIR"])
+    (shown_too,) = commands(".venv/bin/ssense sweep masking --recordin DIR")
+    assert shown_too == shown
     with pytest.raises(UserError, match="--recordin"):
         parse(options_of(shown[0]), shown[1], {}, shown[0])
     with pytest.raises(AssertionError, match=r"no module analysis\.statistics"):

@@ -38,7 +38,11 @@ MODULES = [
     ),
     *("ssense.data.shards", "ssense.engine.view.mlflow_ui"),
 ]
-COMMANDS = [[script] for script in SCRIPTS] + [["-m", module] for module in MODULES]
+COMMANDS = [
+    *([script] for script in SCRIPTS),
+    *(["-m", module] for module in MODULES),
+    *(["-m", "ssense", *words] for words in ([], ["evaluate"], ["sweep", "masking"])),
+]
 
 
 def start(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +93,7 @@ def test_help_imports_nothing_heavy(command):
         (["analysis/export.py"], ["--out", "model", "--family", "a", "--cell", "b"]),
         (["-m", "analysis.compare"], ["results.csv", "--equivalence", "much"]),
         (["-m", "ssense.data.synthetic"], ["OUT", "--sentences", "0"]),
+        (["-m", "ssense", "sweep", "masking"], ["--seeds", "abc"]),
         (["-m", "ssense.engine.view.tracking"], ["--sweep"]),
         (["-m", "ssense.engine.view.mlflow_ui"], ["--port", "999999"]),
     ],

@@ -35,10 +35,13 @@ _ssense() {
             printf -v word %q "$word"
             COMPREPLY+=("$word")
         else
-            compopt -o filenames
+            compopt -o filenames -o default
             while IFS= read -r word; do
                 COMPREPLY+=("$word")
-            done < <(compgen -f -X "!$purpose" -- "$cur"; compgen -d -- "$cur")
+            done < <(
+                compgen -f -X "!$purpose" -- "$cur"
+                [[ $purpose == '*' ]] || compgen -d -- "$cur"
+            )
         fi
     done < <("$1" --complete "${words[@]}" 2>/dev/null)
 }
@@ -46,15 +49,15 @@ complete -o nosort -F _ssense ssense
 """
 ZSH = r"""
 _ssense() {
-    local line word
+    local line word purpose
     local -a found
     [[ $PREFIX == --*=* ]] && compset -P '*='
     for line in ${(f)"$($words[1] --complete "${(@)words[2,CURRENT]}" 2>/dev/null)"}; do
-        word=${line%%$'\t'*}
+        word=${line%%$'\t'*} purpose=${line#*$'\t'}
         if [[ -n $word ]]; then
-            found+=("${word//:/\\:}:${line#*$'\t'}")
+            found+=("${word//:/\\:}${purpose:+:$purpose}")
         else
-            _files -g "${line#*$'\t'}"
+            _files -g "$purpose"
         fi
     done
     _describe -V ssense found
@@ -69,10 +72,10 @@ function __ssense
     for line in ($words[1] --complete $words[2..] "$current" 2>/dev/null)
         if string match -q \t'*' -- $line
             for path in (__fish_complete_path (string replace -- "$start" '' $current))
-                echo -- $start$path
+                echo -- "$start$path"
             end
         else
-            echo -- $start$line
+            echo -- "$start$line"
         end
     end
 end
