@@ -129,7 +129,7 @@ def commands(line: str) -> Iterator[tuple[str, list[str]]]:
             yield word.removesuffix(".py").replace("/", "."), given[place + 1 :]
         elif word == "-m" and re.match(r"(ssense|analysis)\.", given[place + 1]):
             yield given[place + 1], given[place + 2 :]
-        elif re.fullmatch(r"(\S*/)?ssense", word):
+        elif re.fullmatch(r"(\S*/)?ssense", word) and "://" not in word:
             yield from subcommand(list(itertools.takewhile("|".__ne__, given[place + 1 :])))
 
 

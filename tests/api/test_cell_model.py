@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ssense
 from ssense.api.result import SweepResult
+from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.shards import read_manifest
 from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError
@@ -66,7 +66,8 @@ def test_earlier_shards_take_what_electrodes_are_of_from_the_recording(copied):
     again = SweepResult(ledger).model()
     assert again.preprocessing.derivations == manifest.derivations
     description = ledger.description()
-    gone = dataclasses.replace(description.origin, recording=str(Path("/nowhere")))
+    nowhere = RecordingSource(place="/nowhere")
+    gone = dataclasses.replace(description.origin, recording="/nowhere", source=nowhere)
     ledger.describe(dataclasses.replace(description, origin=gone))
     with pytest.raises(UserError, match=r"recording of tiny-.* is not in /nowhere. Put it back"):
         SweepResult(ledger).model()

@@ -69,7 +69,7 @@ def test_a_recording_that_is_open_is_swept_as_its_folder_is(tiny_sweep, tmp_path
         "text_weights": "untrained",
         "encoder_weights": "random",
     }
-    for given in (folder, str(folder), open_brain_treebank(folder)):
+    for given in (folder, str(folder), ssense.open_recording(folder)):
         ssense.sweep("mine", {"plain": {}}, given, **options)
     (first, data), *others = planned
     assert all(sweep == first for sweep, _ in others)
@@ -91,7 +91,7 @@ def test_a_recording_that_is_open_is_swept_as_its_folder_is(tiny_sweep, tmp_path
         ({"dry_run": True}, "dry_run is an option of commands"),
         ({"evaluate": True}, "evaluate is an option of commands. Run analysis/evaluate.py"),
         ({"recording": 3}, "recording is a int. Give a folder, a URL or a ssense.Recording."),
-        ({"recording": "/nowhere"}, "/nowhere is not a folder"),
+        ({"recording": "/nowhere"}, "/nowhere is neither a folder nor a file"),
         ({"families": {"a": {"data.windows_s": [1.0]}}}, "data.windows_s is not a field of Sent"),
         ({"families": {"a": {"data.window_s": 1.0}}}, "the levels of data.window_s are 1.0, no"),
         ({"families": {"a": {"data.window_s": []}}}, "data.window_s has no level to try"),

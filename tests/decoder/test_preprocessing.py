@@ -117,8 +117,8 @@ def test_segments_that_do_not_fit_are_refused_in_a_line(segments, lead, prepared
 
 def test_a_recording_of_other_contacts_or_another_rate_is_refused(model, recording):
     made = model.preprocessing
-    others = tuple(name for name in recording.electrodes if name != made.contacts[0])
-    lacking = dataclasses.replace(recording, electrodes=others)
+    others = tuple(each for each in recording.channels if each.name != made.contacts[0])
+    lacking = dataclasses.replace(recording, channels=others)
     with pytest.raises(UserError, match=f"lacks 1 contact of the model: {made.contacts[0]}. Give"):
         made.segments(lacking)
     with pytest.raises(UserError, match="has 256 samples a second, and the model was trained on 5"):

@@ -63,15 +63,19 @@ class RecordingSource:
             return Path(str(place))
         if place.suffix:  # a file: with what lies beside it and is named like it
             return local_copy(place.parent, self._beside(place.name)) / place.name
-        return local_copy(place, self._of_recording)
+        return local_copy(place, self.needs)
 
     def folder(self) -> Path:
         """The folder on this machine that the recording's files are in, see `here`."""
         path = self.here()
         return path if path.is_dir() else path.parent
 
-    def _of_recording(self, name: str) -> bool:
-        """Whether a file of a folder may be needed: signals of other recordings are not."""
+    def needs(self, name: str) -> bool:
+        """Whether a file of the folder may be needed: signals of other recordings are not.
+
+        Args:
+            name: Path of the file within the folder.
+        """
         first, *below = PurePosixPath(name).parts
         if first in _NOT_OF_A_RUN:
             return False

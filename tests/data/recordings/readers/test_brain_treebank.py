@@ -16,7 +16,7 @@ import pytest
 
 from ssense.data.recordings.data_report import data_report
 from ssense.data.recordings.electrodes import montage
-from ssense.data.recordings.readers.brain_treebank import of_recording, opened
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank as opened
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import (
@@ -190,22 +190,6 @@ def test_a_recording_whose_files_have_moved_is_the_same(root, tmp_path):
     assert {path.is_relative_to(elsewhere) for path in moved.files.values()} == {True}
     assert moved.digest == recording.digest
     shutil.rmtree(elsewhere)
-
-
-@pytest.mark.parametrize(
-    ("name", "needed"),
-    [
-        ("sub_9_trial000.h5", True),
-        ("all_subject_data/sub_9_trial000.h5", True),
-        ("sub_9_trial001.h5", False),
-        ("all_subject_data/sub_1_trial000.h5", False),
-        ("sub_9_trial000.h5.zip", False),
-        ("transcripts/ant-man/features.csv", True),
-        ("subject_metadata/sub_1_trial000_metadata.json", True),
-    ],
-)
-def test_of_a_download_other_signals_are_not_needed(name, needed):
-    assert of_recording("sub_9", "trial000", name) == needed
 
 
 def test_datasets_without_a_label_are_tolerated_and_ignored(root):
