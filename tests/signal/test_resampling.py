@@ -1,4 +1,4 @@
-"""Against scipy's polyphase resampling, sines in closed form, and itself in pieces."""
+"""Against sines in closed form, and itself in pieces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.signal import firwin, resample_poly
 
 from ssense.signal.resampling import Resampling
 
@@ -20,27 +19,32 @@ RATES = [
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), RATES)
-def test_sines_below_half_the_new_rate_stay_and_those_above_vanish(from_hz, to_hz):
+def test_what_lies_below_half_the_new_rate_stays_where_it_was(from_hz, to_hz):
+    """A sum of sines up to 0.9 of half the new rate, known at any time, whatever the filter."""
+    generator, resampling, n = np.random.default_rng(0), Resampling(from_hz, to_hz), 20_000
+    hz = generator.uniform(0.5, 0.45 * to_hz, 20)
+    phase, amplitude = generator.uniform(0, 2 * np.pi, 20), generator.uniform(0.5, 1, 20)
+
+    def signal(time_s):
+        return np.sin(2 * np.pi * hz * time_s[:, None] + phase) @ amplitude
+
+    m = resampling.n_samples(n)
+    found = resampling.apply(signal(np.arange(n) / from_hz), 0, 0, m)
+    expected = signal(np.arange(m) / resampling.rate_hz)
+    inner = slice(400, -400)  # beyond the ends there is nothing
+    np.testing.assert_allclose(found[inner], expected[inner], atol=5e-3)
+
+
+@pytest.mark.parametrize(("from_hz", "to_hz"), RATES)
+@pytest.mark.parametrize("share", [0.501, 0.52, 0.55, 0.6, 0.8])
+def test_what_lies_above_half_the_new_rate_vanishes(from_hz, to_hz, share):
+    hz = share * to_hz
+    if hz >= from_hz / 2:
+        return
     resampling, n = Resampling(from_hz, to_hz), 20_000
-    time_s, m = np.arange(n) / from_hz, resampling.n_samples(n)
-    inner = slice(200, -200)  # beyond the ends there is nothing
-    for hz in (1.0, 20.0, 0.4 * to_hz):
-        found = resampling.apply(np.sin(2 * np.pi * hz * time_s), 0, 0, m)
-        expected = np.sin(2 * np.pi * hz * np.arange(m) / to_hz)
-        assert np.abs(found - expected)[inner].max() < 5e-4
-    above = np.sin(2 * np.pi * 0.6 * to_hz * time_s)
-    assert np.abs(resampling.apply(above, 0, 0, m))[inner].max() < 5e-4
-
-
-def test_it_is_scipy_s_with_the_same_filter():
-    signal = np.random.default_rng(0).standard_normal(5000)
-    resampling = Resampling(1500.0, 400.0)
-    up, down = resampling.up, resampling.down
-    assert (up, down) == (4, 15)
-    taps = firwin(2 * 16 * down + 1, 1 / down, window=("kaiser", 8.0))
-    expected = resample_poly(signal, up, down, window=taps)
-    found = resampling.apply(signal, 0, 0, resampling.n_samples(len(signal)))
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    above = np.sin(2 * np.pi * hz * np.arange(n) / from_hz)
+    found = resampling.apply(above, 0, 0, resampling.n_samples(n))
+    assert np.abs(found[400:-400]).max() < 1e-3
 
 
 @given(st.sampled_from(RATES), st.integers(0, 4000), st.integers(1, 700), st.integers(3000, 9000))
@@ -55,10 +59,11 @@ def test_a_sample_is_the_same_in_every_stretch_that_holds_it(rates, start, lengt
     np.testing.assert_allclose(found, whole[start:stop], atol=1e-12)
 
 
-def test_hardware_s_rates_keep_time_over_hours():
-    for from_hz in (1525.87890625, 2034.505208, 1023.8712, 30_000.0, 24_414.0625):
-        resampling = Resampling(from_hz, 512.0)
-        assert resampling.up / resampling.down == pytest.approx(512 / from_hz, rel=1e-7)
+def test_the_rate_that_is_said_is_the_one_that_is_made():
+    for from_hz, to_hz in ((1525.87890625, 512.0), (1023.8712, 512.0), (1000.02, 1000.0)):
+        resampling = Resampling(from_hz, to_hz)
+        assert resampling.rate_hz == from_hz * resampling.up / resampling.down
+        assert resampling.rate_hz == pytest.approx(to_hz, rel=3e-5)
 
 
 @pytest.mark.parametrize(

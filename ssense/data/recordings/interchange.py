@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssense.data.recordings.recording import Recording
-from ssense.data.recordings.segments import crosses, sentence_spans
+from ssense.data.recordings.segments import spoken_in
 from ssense.data.recordings.signals.mne_signals import quietly
 from ssense.files.tables import csv_table
 
@@ -89,7 +89,9 @@ def raw_of(recording: Recording) -> mne.io.BaseRaw:
             places = {
                 name: _METRES * np.array(place) for name, place in recording.coordinates.items()
             }
-            raw.set_montage(mne.channels.make_dig_montage(places, coord_frame="mni_tal"))
+            frame = "mni_tal" if "mni" in recording.space.lower() else "unknown"
+            montage = mne.channels.make_dig_montage(places, coord_frame=frame)
+            raw.set_montage(montage, on_missing="ignore")
         return raw
 
     found: mne.io.BaseRaw = quietly(Path(recording.where), made)
@@ -101,31 +103,20 @@ def sentence_rows(recording: Recording) -> list[dict[str, object]]:
 
     Those during which the stimulus was paused have none.
     """
-    rate_hz = recording.sampling_rate_hz
-    spans = sentence_spans(recording)
-    onsets, offsets = spans.onset_sample, spans.offset_sample
-    paused = crosses(onsets, offsets, recording.timeline.pauses())
+    spoken = spoken_in(recording)
     return [
-        {
-            "onset": f"{onset / rate_hz:.6f}",
-            "duration": f"{(offset - onset) / rate_hz:.6f}",
-            "sentence": recording.transcript.sentences[number],
-        }
-        for number, onset, offset in zip(
-            spans.sentence_idx[~paused].tolist(),
-            onsets[~paused].tolist(),
-            offsets[~paused].tolist(),
-            strict=True,
+        {"onset": f"{onset:.6f}", "duration": f"{offset - onset:.6f}", "sentence": text}
+        for onset, offset, text in zip(
+            spoken.onset_s.tolist(), spoken.offset_s.tolist(), spoken.text, strict=True
         )
     ]
 
 
 def _samples(recording: Recording) -> np.ndarray:
     """All samples in the units of MNE: volts of channels that record voltages, `[channels, n]`."""
-    whole = [(0, recording.n_samples)]
     samples = np.empty((len(recording.channels), recording.n_samples))
     for number in range(len(samples)):
-        (samples[number],) = recording.signals.read(number, whole)
+        samples[number] = recording.read_whole(number)
     return samples * _VOLTS
 
 

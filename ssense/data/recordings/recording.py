@@ -366,6 +366,18 @@ class Recording:
                 )
         return signals
 
+    def read_whole(self, number: int) -> np.ndarray:
+        """All samples of a channel as they are, whatever they hold, float64, microvolts.
+
+        Args:
+            number: Number of the channel among all channels.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+        (samples,) = self.signals.read(number, [(0, self.n_samples)])
+        return samples
+
     def _samples(self, electrode: str, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """Stretches of one electrode as they are in the file, whatever they hold."""
         return self.signals.read(self.channel_of[electrode], stretches)

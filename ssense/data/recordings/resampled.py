@@ -42,7 +42,7 @@ class ResampledRecording(Recording):
     @cached_property
     def sampling_rate_hz(self) -> float:
         """Samples per second after resampling."""
-        return self.resampling.to_hz
+        return self.resampling.rate_hz
 
     @cached_property
     def quality(self) -> SignalQuality:
@@ -72,6 +72,11 @@ class ResampledRecording(Recording):
             for signal, (begin, _), (start, stop) in zip(read, spans, stretches, strict=True)
         ]
 
+    def read_whole(self, number: int) -> np.ndarray:
+        """All samples of a channel, resampled, see `Recording.read_whole`."""
+        whole = self.original.read_whole(number)
+        return self.resampling.apply(whole, 0, 0, self.n_samples)
+
 
 def at_rate(recording: Recording, resample_hz: float | None) -> Recording:
     """The recording at a rate: resampled if that is not its own, as it is without one.
@@ -90,11 +95,13 @@ def at_rate(recording: Recording, resample_hz: float | None) -> Recording:
         resampling = Resampling(original.sampling_rate_hz, resample_hz)
     except ValueError as error:
         raise UserError(f"{original.where}: {error}") from error
+    if resampling.up == resampling.down:
+        return original
     scale = resampling.up / resampling.down
     same = {each.name: getattr(original, each.name) for each in fields(Recording)}
     changed = {
         "n_samples": resampling.n_samples(original.n_samples),
-        "timeline": _scaled(original.timeline, scale, resample_hz),
+        "timeline": _scaled(original.timeline, scale, resampling.rate_hz),
     }
     return ResampledRecording(**same | changed, original=original, resampling=resampling)
 

@@ -14,6 +14,7 @@ import numpy as np
 from ssense.choices import Electrodes, Reference
 from ssense.data.recordings.electrodes import kept_electrodes
 from ssense.data.recordings.recording import LONGEST_S, Recording
+from ssense.data.recordings.sentence_table import SpokenSentences
 from ssense.data.recordings.timeline import OFFICIAL_RATE_HZ, Alignment
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
@@ -463,6 +464,33 @@ def sentence_spans(recording: Recording, align: Alignment = "interpolate") -> Se
         onset_sample=onset_sample[order],
         # The official alignment can step back where the nearest row changes.
         offset_sample=np.maximum(onset_sample, offset_sample)[order],
+    )
+
+
+def spoken_in(recording: Recording) -> SpokenSentences:
+    """What was said while a recording ran, in its own seconds.
+
+    Where times are those of a stimulus, only sentences with an aligned word have a place, and those
+    during which the stimulus was paused have none.
+
+    Args:
+        recording: Any recording.
+    """
+    transcript, spans = recording.transcript, sentence_spans(recording)
+    kept = ~crosses(spans.onset_sample, spans.offset_sample, recording.timeline.pauses())
+    numbers = spans.sentence_idx[kept].tolist()
+    rate_hz = recording.sampling_rate_hz
+    return SpokenSentences(
+        text=tuple(transcript.sentences[number] for number in numbers),
+        onset_s=spans.onset_sample[kept] / rate_hz,
+        offset_s=spans.offset_sample[kept] / rate_hz,
+        speaker=tuple(transcript.speaker.get(number, "") for number in numbers),
+        extra={
+            name: tuple(values.get(number) for number in numbers)
+            for name, values in transcript.extra.items()
+        },
+        understood=recording.understood,
+        doubts=recording.doubts,
     )
 
 

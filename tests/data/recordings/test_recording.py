@@ -12,6 +12,9 @@ import pytest
 from ssense import Recording, UserError
 from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.readers.arrays import keep, open_kept
+from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
+from ssense.data.recordings.resampled import at_rate
+from ssense.data.recordings.segment_signals import read_segments
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 
 RATE_HZ = 250.0
@@ -170,3 +173,21 @@ def test_a_damaged_folder_is_one_line(recording, tmp_path):
     np.save(tmp_path / "kept/signals.npy", np.zeros(5))
     with pytest.raises(UserError, match=r"holds float64 of the shape \[5\]"):
         open_kept(tmp_path / "kept")
+
+
+def test_whatever_is_kept_gives_the_same_segments(written, tmp_path):
+    """A resampled recording, and one whose times were those of a movie."""
+    treebank = open_brain_treebank(written.treebank)
+    spec = SegmentSpec()
+    for number, recording in enumerate((treebank, at_rate(treebank, 200.0))):
+        kept = keep(recording, tmp_path / f"kept {number}")
+        expected, found = select_segments(recording, spec), select_segments(kept, spec)
+        assert kept.sampling_rate_hz == recording.sampling_rate_hz
+        assert found.text == expected.text
+        np.testing.assert_array_equal(found.start, expected.start)
+        rows = range(3)
+        np.testing.assert_allclose(
+            read_segments(kept, found, spec, rows),
+            read_segments(recording, expected, spec, rows),
+            atol=1e-3,
+        )

@@ -18,9 +18,11 @@ import numpy as np
 
 from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.recording import Recording, checked_rate
+from ssense.data.recordings.segments import spoken_in
 from ssense.data.recordings.sentence_table import SpokenSentences
 from ssense.data.recordings.signals.array_signals import NpySignals, open_samples
 from ssense.errors import UserError
+from ssense.files.digest import digest
 from ssense.files.storage import write_folder
 from ssense.files.tables import read_json_as
 
@@ -50,7 +52,7 @@ def keep(recording: Recording, folder: Path) -> Recording:
         folder,
         "recording",
         partial(_write, recording),
-        partial(_holds, folder, recording.digest),
+        partial(_holds, folder, _named(recording)),
     )
     return open_kept(folder)
 
@@ -114,12 +116,16 @@ def _holds(folder: Path, digest: str) -> bool:
     return is_kept(folder) and read_json_as(folder / DESCRIPTION, dict).get("of") == digest
 
 
+def _named(recording: Recording) -> str:
+    """What tells a recording that is to be kept from others, its rate included."""
+    return digest(recording.digest, recording.sampling_rate_hz)
+
+
 def _write(recording: Recording, folder: Path) -> None:
-    transcript = recording.transcript
-    numbers = sorted(transcript.sentences)
+    spoken = spoken_in(recording)
     description: dict[str, Any] = {
         "format": _FORMAT,
-        "of": recording.digest,
+        "of": _named(recording),
         "subject": recording.subject,
         "trial": recording.trial,
         "title": recording.title,
@@ -127,14 +133,11 @@ def _write(recording: Recording, folder: Path) -> None:
         "sampling_rate_hz": recording.sampling_rate_hz,
         "channels": [asdict(each) for each in recording.channels],
         "sentences": {
-            "text": [transcript.sentences[number] for number in numbers],
-            "onset_s": transcript.start_s.tolist(),
-            "offset_s": transcript.end_s.tolist(),
-            "speaker": [transcript.speaker.get(number, "") for number in numbers],
-            "extra": {
-                name: [_text(values.get(number)) for number in numbers]
-                for name, values in transcript.extra.items()
-            },
+            "text": spoken.text,
+            "onset_s": spoken.onset_s.tolist(),
+            "offset_s": spoken.offset_s.tolist(),
+            "speaker": spoken.speaker,
+            "extra": {name: list(map(_text, values)) for name, values in spoken.extra.items()},
         },
         "understood": list(recording.understood),
         "doubts": list(recording.doubts),
@@ -142,7 +145,7 @@ def _write(recording: Recording, folder: Path) -> None:
     shape = len(recording.channels), recording.n_samples
     samples = np.lib.format.open_memmap(folder / SAMPLES, "w+", np.float32, shape)
     for number in range(len(recording.channels)):
-        (samples[number],) = recording.signals.read(number, [(0, recording.n_samples)])
+        samples[number] = recording.read_whole(number)
     samples.flush()
     (folder / DESCRIPTION).write_text(json.dumps(description, ensure_ascii=False, indent=1))
 
