@@ -28,7 +28,7 @@ class RecordingSource:
         task: Which task of BIDS, likewise.
         run: Which run of BIDS, likewise.
         sentences: Table of what was said, in place of the run's events.tsv. A single file needs
-            one.
+            one. Of a recording that is fetched it is a path within the folder.
         table: How the table is read.
     """
 

@@ -15,6 +15,7 @@ if __name__ == "__main__":
     check_flags(SyntheticCommand)  # before the imports that take seconds
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def _write_as(as_: str, spec: SyntheticSpec, table: SentenceTimings | None, fold
     """Write the recording as Brain Treebank's beside it first, and that in another format."""
     with scratch_folder(folder.parent, f".{folder.name}.made-") as scratch:
         write_synthetic(scratch / "made", spec, table)
-        recording = open_brain_treebank(scratch / "made")
+        measured = open_brain_treebank(scratch / "made")
+        timeline = replace(measured.timeline, stated_hz=spec.sampling_rate)
+        recording = replace(measured, timeline=timeline)  # at the rate that it was made with
         if as_ == "bids":
             write_bids(recording, folder, task=TASK)
         else:

@@ -70,3 +70,22 @@ def test_what_is_there_already_stays(tmp_path, capsys, as_):
     with pytest.raises(UserError, match="already exists and is not this"):
         main(other)
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize(("as_", "rate_hz"), [("edf", 300.5), ("edf", 1525.88), ("bids", 305.18)])
+def test_hardware_s_rates_and_untidy_recordings_are_written_too(tmp_path, as_, rate_hz):
+    size = {"sentences": 30, "electrodes": 6, "pauses": 2, "quirks": True}
+    main(SyntheticCommand(out=tmp_path / "made", as_=as_, sampling_rate=rate_hz, **size))
+    recording = open_source(source_of(tmp_path / "made", as_))
+    assert recording.sampling_rate_hz == pytest.approx(rate_hz)
+    main(SyntheticCommand(out=tmp_path / "treebank", sampling_rate=rate_hz, **size))
+    expected = open_source(source_of(tmp_path / "treebank", "brain-treebank"))
+    (found,) = recording.read_channel("F1a2", [(2000, 2400)])
+    np.testing.assert_allclose(found, expected.read_channel("F1a2", [(2000, 2400)])[0], atol=0.02)
+
+
+def test_a_rate_that_edf_cannot_hold_is_one_line(tmp_path):
+    command = SyntheticCommand(out=tmp_path / "made", as_="edf", sampling_rate=305.17578125, **SIZE)
+    with pytest.raises(UserError, match=r"305.176 a second make one in no record.*as BIDS"):
+        main(command)
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
@@ -18,6 +19,9 @@ from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError, printable
 from ssense.files.tables import require_file
 from ssense.specification import identity
+
+if TYPE_CHECKING:
+    import mne
 
 
 def open_file(
@@ -34,7 +38,7 @@ def open_file(
         path: The file: EDF, BDF, BrainVision's header, FIF, EEGLAB's SET and others.
         sentences: Table of sentences or words, with times in seconds from the file's start.
         table: How the table is read.
-        subject: Whose recording it is; the name of the file's folder where empty.
+        subject: Whose recording it is; whom the file names where empty.
         trial: Which of this subject's; the name of the file where empty.
 
     Raises:
@@ -51,7 +55,7 @@ def open_file(
         n_samples=n_samples,
         sampling_rate_hz=rate_hz,
         signals=CopiedSignals(files, tuple(raw.ch_names), read_file),
-        subject=subject or printable(path.resolve().parent.name) or "subject",
+        subject=subject or _subject(raw),
         trial=trial or printable(path.stem),
         title=printable(path.stem),
         space=space_of(raw),
@@ -61,6 +65,12 @@ def open_file(
         understood=(f"{path.name}: {n_samples:,} samples at {rate_hz:g} Hz, read by MNE",),
         advice="Mark {name} as bad in the file, or name the others with `data.subset`.",
     )
+
+
+def _subject(raw: mne.io.BaseRaw) -> str:
+    """Whom a file names: never its folder, which is another wherever the file is fetched."""
+    named = (raw.info["subject_info"] or {}).get("his_id")
+    return printable(str(named or "").strip()) or "subject"
 
 
 def signal_files(path: Path, others: list[Path]) -> dict[str, Path]:

@@ -50,7 +50,7 @@ def open_nwb(path: Path, sentences: Path, table: TableSpec, *, subject: str = ""
         name = _series(file, path)
         rate_hz, n_samples = _rate(file[name], path), file[name]["data"].shape[0]
         channels, about_places = _channels(file, name, path)
-        whose = subject or _text(file.get("general/subject/subject_id")) or path.parent.name
+        whose = subject or _text(file.get("general/subject/subject_id")) or "subject"
     spoken = read_sentence_table(sentences, table, rate_hz, n_samples / rate_hz)
     return Recording.of_sentences(
         spoken,

@@ -65,7 +65,11 @@ def open_source(source: RecordingSource) -> Recording:
     Raises:
         UserError: See `open_recording`.
     """
-    return replace(_opened(source, source.here()), source=source)
+    opened = _opened(source, source.here())
+    if source.is_shared:  # found by whoever works in another folder
+        named = str(Path(source.sentences).absolute()) if source.sentences else ""
+        source = replace(source, place=str(source.here().absolute()), sentences=named)
+    return replace(opened, source=source)
 
 
 def _opened(source: RecordingSource, path: Path) -> Recording:
@@ -85,13 +89,21 @@ def _opened(source: RecordingSource, path: Path) -> Recording:
 
 
 def _sentences(source: RecordingSource) -> Path:
-    """The table of sentences; in the recording's folder, where that is fetched."""
+    """The table of sentences, or one of its name where the recording has moved to with it."""
     if not source.sentences:
         raise UserError(
             f"{source.place} says nothing of what was said. Give a table with `sentences`: onset, "
             "duration and text of each."
         )
-    return Path(source.sentences) if source.is_shared else source.folder() / source.sentences
+    path, beside = Path(source.sentences), source.folder() / Path(source.sentences).name
+    if source.is_shared:
+        return beside if beside.is_file() and not path.is_file() else path
+    if path.is_absolute():
+        raise UserError(
+            f"{source.place} is fetched by every machine, and `sentences` {path} lies on this one "
+            "alone. Put the table beside the recording, and give its name there."
+        )
+    return source.folder() / path
 
 
 def _refuse(source: RecordingSource, because: str, *names: str) -> None:

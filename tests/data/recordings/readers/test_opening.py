@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from ssense.data.recordings.interchange import SENTENCES
 from ssense.data.recordings.readers.arrays import keep
-from ssense.data.recordings.readers.opening import open_source
+from ssense.data.recordings.readers.opening import open_recording, open_source
 from ssense.data.recordings.recording_source import RecordingSource
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
@@ -72,3 +74,33 @@ def test_from_a_bucket_only_what_belongs_to_it_is_fetched(written, monkeypatch, 
     local = RecordingSource(place=str(written.edf), sentences=str(written.sentences), subject="P")
     assert open_source(edf).transcript.sentences == open_source(local).transcript.sentences
     assert not list((tmp_path / "cache").rglob("other.edf"))
+
+
+def test_it_is_the_same_wherever_it_lies(written, tmp_path, monkeypatch):
+    """Its folder's name is no part of it, and a table that moved with it is found."""
+    digests = set()
+    for name in ("here", "there"):
+        shutil.copytree(written.edf.parent, tmp_path / name)
+        monkeypatch.chdir(tmp_path / name)
+        digests.add(open_recording(written.edf.name, sentences=SENTENCES).digest)
+    assert len(digests) == 1
+    opened = open_recording(written.edf.name, sentences=SENTENCES)
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(tmp_path / "there")
+    moved = replace(opened.source, place=str(tmp_path / "here" / written.edf.name))
+    assert open_source(moved).digest in digests
+
+
+@pytest.mark.usefixtures("s3")
+def test_what_is_fetched_has_its_table_with_it(written, monkeypatch, tmp_path):
+    import s3fs
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = s3fs.S3FileSystem(anon=False)
+    files.put(str(written.bids), "lab/with-table", recursive=True)
+    files.put(str(written.sentences), "lab/with-table/said.tsv")
+    recording = open_recording("s3://lab/with-table", sentences="said.tsv")
+    moved = recording.moved(recording.source.folder())  # as a worker does
+    assert moved.digest == recording.digest
+    with pytest.raises(UserError, match=r"fetched by every machine.*beside the recording"):
+        open_recording("s3://lab/with-table", sentences=str(written.sentences))
