@@ -28,7 +28,13 @@ from ssense.data.recordings.channels import (
 from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.sentence_table import SpokenSentences, spoken_sentences
 from ssense.data.recordings.signals.array_signals import ArraySignals
-from ssense.data.recordings.signals.mne_signals import RawSignals, channels_of, space_of
+from ssense.data.recordings.signals.mne_signals import (
+    RawSignals,
+    channels_of,
+    doubts_of,
+    own_raw,
+    space_of,
+)
 from ssense.data.recordings.signals.signal_quality import (
     LARGEST_UV,
     SignalQuality,
@@ -211,7 +217,7 @@ class Recording:
         """A recording that MNE holds, with its channels' kinds, bad ones and coordinates.
 
         Args:
-            raw: The recording; samples are read from it when they are asked for.
+            raw: The recording; samples are read from a copy of it when they are asked for.
             sentences: Columns onset, duration or offset in seconds from the first sample of `raw`,
                 and text; see `from_arrays`.
             subject: Whose recording it is.
@@ -220,8 +226,10 @@ class Recording:
             table: How the sentences are read.
 
         Raises:
-            UserError: The sentences can't be understood, or no channel records the brain.
+            UserError: The sentences can't be understood, no channel records the brain, or samples
+                can't be read from `raw` as they are in its file.
         """
+        raw = own_raw(raw)
         rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
         spoken = spoken_sentences(
             sentences, "sentences", table or TableSpec(), rate_hz, n_samples / rate_hz
@@ -238,6 +246,7 @@ class Recording:
             title=title,
             space=space_of(raw),
             read_as=_as_read(spoken, rate_hz, channels),
+            doubts=doubts_of(raw),
         )
 
     def _check(self) -> None:

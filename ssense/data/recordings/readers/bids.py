@@ -108,7 +108,8 @@ def open_bids(
             f"{signals} is NWB, which is read by itself: give it as the recording, and its "
             "events.tsv as `sentences`."
         )
-    raw = open_raw(signals)
+    opened = open_raw(signals)
+    raw = opened.raw
     rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
     events = sentences or _sidecar(path, "events", ".tsv")
     if events is None:
@@ -119,7 +120,9 @@ def open_bids(
     require_file(events)
     table = table or TableSpec()
     spoken = read_sentence_table(events, table, rate_hz, n_samples / rate_hz)
-    channels, doubts = _described(channels_of(raw), _sidecar(path, "channels", ".tsv"))
+    channels, doubts = _described(
+        channels_of(raw), opened.left_out, _sidecar(path, "channels", ".tsv")
+    )
     places, space, about_places = _places(path)
     placed, unplaced = _placed(channels, places)
     files = signal_files(signals, [Path(name) for name in raw.filenames if name])
@@ -145,9 +148,10 @@ def open_bids(
         stated_rates=_stated_rate(path),
         understood=(
             f"{signals.name}: {n_samples:,} samples at {rate_hz:g} Hz; sentences of {events.name}",
+            *opened.understood,
             *about_places,
         ),
-        doubts=(*doubts, *unplaced),
+        doubts=(*opened.doubts, *doubts, *unplaced),
         advice=(
             f"Set its status to bad in {files.get('channels', 'channels.tsv')} ({{name}}), or name "
             "the others with `data.subset`."
@@ -226,7 +230,7 @@ def _sidecar(path: mne_bids.BIDSPath, suffix: str, extension: str) -> Path | Non
 
 
 def _described(
-    channels: Sequence[Channel], described: Path | None
+    channels: Sequence[Channel], left_out: Sequence[str], described: Path | None
 ) -> tuple[list[Channel], list[str]]:
     """Channels as channels.tsv describes them: kinds, units and bad ones; and what looks wrong."""
     if described is None:
@@ -237,7 +241,7 @@ def _described(
     for channel in channels:
         row = rows.get(channel.name)
         found.append(channel if row is None else _row(channel, table, row))
-    names = {channel.name for channel in channels}
+    names = {channel.name for channel in channels}.union(map(clean_label, left_out))
     if missing := [name for name in rows if name not in names]:
         doubts.append(
             f"{described.name} describes what the file does not have: "

@@ -45,7 +45,8 @@ def open_file(
         UserError: One of them can't be read, or no channel records the brain.
     """
     require_file(sentences)
-    raw = open_raw(path)
+    opened = open_raw(path)
+    raw = opened.raw
     rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
     spoken = read_sentence_table(sentences, table, rate_hz, n_samples / rate_hz)
     files = signal_files(path, [Path(name) for name in raw.filenames if name])
@@ -62,7 +63,11 @@ def open_file(
         root=common_folder([path, sentences]),
         files={**files, "sentences": sentences},
         read_as=("table", identity(table)),
-        understood=(f"{path.name}: {n_samples:,} samples at {rate_hz:g} Hz, read by MNE",),
+        understood=(
+            f"{path.name}: {n_samples:,} samples at {rate_hz:g} Hz, read by MNE",
+            *opened.understood,
+        ),
+        doubts=opened.doubts,
         advice="Mark {name} as bad in the file, or name the others with `data.subset`.",
     )
 

@@ -15,14 +15,20 @@ from ssense.data.coordinates import Place
 from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.signals.array_signals import samples_digest
 from ssense.data.recordings.signals.copied_signals import BLOCK_BYTES, Blocks
-from ssense.errors import UserError, one_line
-from ssense.signal.contacts import clean_label
+from ssense.data.recordings.signals.edf_header import read_edf_header, refuse_gaps
+from ssense.errors import UserError, one_line, printable
+from ssense.files.tables import listing
+from ssense.signal.contacts import clean_label, not_neural
 
 if TYPE_CHECKING:
     import mne
 
 _MICROVOLTS = 1e6  # in a volt, the unit in which MNE gives samples
 _MILLIMETRES = 1e3  # in a metre, in which it gives places
+_REMARK_CHARACTERS = 300
+# Units of EDF that MNE scales to volts; the second and third µ are the letter's, and Shift JIS's.
+_UNITS_OF_EDF = ("uV", "\u00b5V", "\u03bcV", "\x83\xcaV", "mV", "V")
+_OF_NAMES = "does not conform to MNE naming conventions"  # of files, which harms nobody
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +60,181 @@ class RawSignals:
         return samples_digest(block for _, block in blocks_of(self.raw))
 
 
-def open_raw(path: Path) -> mne.io.BaseRaw:
+@dataclass(frozen=True, kw_only=True)
+class OpenedRaw:
+    """A file that MNE opened, and what it makes of it.
+
+    Attributes:
+        raw: The recording; samples are not read yet.
+        left_out: Channels of the file that are not read, by name.
+        understood: How the file is read, a sentence each.
+        doubts: What looks wrong about it, a sentence each.
+    """
+
+    raw: mne.io.BaseRaw
+    left_out: tuple[str, ...] = ()
+    understood: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def open_raw(path: Path) -> OpenedRaw:
     """Open a recording by MNE; samples are not read yet.
 
+    Channels that record no brain are left out where their rate is not that of the electrodes: MNE
+    would bring all to the highest rate, block by block.
+
     Raises:
-        UserError: MNE can't read it.
+        UserError: MNE can't read it, it has gaps, or two electrodes have one name.
     """
-    return quietly(path, lambda mne: mne.io.read_raw(path, preload=False, verbose="error"))
+    refuse_gaps(path)
+    remarks: list[str] = []
+    raw = _read_raw(path, remarks)
+    _refuse_repeated(path, raw.ch_names, remarks)
+    if left_out := _at_other_rates(raw):
+        raw = _read_raw(path, remarks, exclude=list(left_out))
+    return OpenedRaw(
+        raw=raw,
+        left_out=tuple(left_out),
+        understood=_not_read(left_out),
+        doubts=(
+            *(f"MNE remarks on {path.name}: {text}" for text in dict.fromkeys(remarks)),
+            *doubts_of(raw),
+            *_unit_doubts(path),
+        ),
+    )
 
 
-def quietly(path: Path, read: Callable[[Any], Any]) -> Any:
-    """What MNE reads of a file, without the remarks of its readers.
+def own_raw(raw: object) -> mne.io.BaseRaw:
+    """A copy of a recording that MNE holds, which stays as it is whatever becomes of the other.
+
+    Raises:
+        UserError: It is no recording of MNE, its file has gaps, or MNE would resample channels of
+            it piece by piece.
+    """
+    import mne
+
+    if not isinstance(raw, mne.io.BaseRaw):
+        raise UserError(
+            f"`raw` is {printable(repr(raw))}, a {type(raw).__name__}. Give what mne.io.read_raw "
+            "returns, or open a file with ssense.open_recording."
+        )
+    for path in filter(None, raw.filenames):
+        refuse_gaps(Path(path))
+    if len(rates := set(channel_rates(raw).values())) > 1:
+        raise UserError(
+            f"the channels of `raw` have {listing([f'{rate:g}' for rate in sorted(rates)])} samples"
+            " a second in their file, and MNE would resample them piece by piece. Read it with "
+            "preload=True."
+        )
+    return raw.copy()
+
+
+def doubts_of(raw: mne.io.BaseRaw) -> tuple[str, ...]:
+    """What looks wrong about a recording that MNE holds, a sentence each."""
+    doubts = []
+    rate_hz = raw.info["sfreq"]
+    slower = {name: rate for name, rate in channel_rates(raw).items() if rate != rate_hz}
+    if slower:
+        doubts.append(
+            f"MNE brings {_with_rates(slower)} to the {rate_hz:g} Hz of the fastest channel"
+        )
+    bad = [
+        (text, length_s)
+        for text, length_s in zip(
+            raw.annotations.description, raw.annotations.duration, strict=True
+        )
+        if str(text).upper().startswith("BAD")
+    ]
+    if bad:
+        are = "stretch is" if len(bad) == 1 else "stretches are"
+        doubts.append(
+            f"{len(bad)} {are} annotated as bad ({listing(sorted({str(text) for text, _ in bad}))};"
+            f" {sum(length_s for _, length_s in bad):.3g} s in all): they are used as any other"
+        )
+    return tuple(doubts)
+
+
+def channel_rates(raw: mne.io.BaseRaw) -> dict[str, float]:
+    """Samples per second of each channel in its file, where MNE resamples as it reads.
+
+    It does so with EDF, BDF and GDF; empty for other formats and for samples that are in memory,
+    which were resampled as a whole.
+    """
+    # No public attribute tells it, and GDF has another header than EDF.
+    of_file = raw._raw_extras[0] if len(raw._raw_extras) else None
+    if raw.preload or not isinstance(of_file, dict) or "max_samp" not in of_file:
+        return {}
+    samples = of_file["n_samps"][of_file["sel"]][raw._read_picks[0]]
+    rates = raw.info["sfreq"] * samples / of_file["max_samp"]
+    return dict(zip(raw.ch_names, rates.tolist(), strict=True))
+
+
+def _read_raw(path: Path, remarks: list[str], **given: Any) -> mne.io.BaseRaw:
+    def read(mne: Any) -> mne.io.BaseRaw:
+        return mne.io.read_raw(path, preload=False, verbose="warning", **given)
+
+    raw: mne.io.BaseRaw = quietly(path, read, remarks)
+    return raw
+
+
+def _refuse_repeated(path: Path, names: Sequence[str], remarks: Sequence[str]) -> None:
+    """Refuse electrodes of one name: the numbers that MNE gives them would make a shaft of them."""
+    if not any("names are not unique" in text for text in remarks):
+        return
+    first = [name.removesuffix("-0") for name in names if name.endswith("-0")]
+    repeated = [name for name in first if f"{name}-1" in names]
+    if electrodes := [name for name in repeated if name not in not_neural(repeated)]:
+        raise UserError(
+            f"{path} has {listing(electrodes)} more than once. Give every channel of the file a "
+            "name of its own."
+        )
+
+
+def _at_other_rates(raw: mne.io.BaseRaw) -> dict[str, float]:
+    """Channels that record no brain and have a rate that no electrode has; their rates, Hz."""
+    rates = channel_rates(raw)
+    others = not_neural(list(rates))
+    of_electrodes = {rate for name, rate in rates.items() if name not in others}
+    if not of_electrodes:
+        return {}
+    return {n: rate for n, rate in rates.items() if n in others and rate not in of_electrodes}
+
+
+def _not_read(left_out: Mapping[str, float]) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    are = "is" if len(left_out) == 1 else "are"
+    return (f"{_with_rates(left_out)} {are} not read: the electrodes have another rate",)
+
+
+def _with_rates(rates: Mapping[str, float]) -> str:
+    return listing([f"{name} ({rate:g} Hz)" for name, rate in rates.items()], most=6)
+
+
+def _unit_doubts(path: Path) -> list[str]:
+    """What of an EDF file's units MNE takes for volts though they are none."""
+    header = read_edf_header(path)
+    if header is None:
+        return []
+    others = not_neural(header.labels)
+    by_unit: dict[str, list[str]] = {}
+    for name, unit in zip(header.labels, header.units, strict=True):
+        if name not in others and unit not in _UNITS_OF_EDF:
+            by_unit.setdefault(unit, []).append(name)
+    return [
+        f"{path.name} gives {printable(unit) if unit else 'no unit'} as the unit of "
+        f"{listing(names, most=4)}, none of µV, mV and V: taken for volts"
+        for unit, names in by_unit.items()
+    ]
+
+
+def quietly(path: Path, read: Callable[[Any], Any], remarks: list[str] | None = None) -> Any:
+    """What MNE reads of a file, without the remarks of its readers on screen.
 
     Args:
         path: The file or folder, for the message.
         read: Function of the module mne that reads it.
+        remarks: List that the remarks are added to, a line each.
 
     Raises:
         UserError: It can't be read.
@@ -76,9 +242,9 @@ def quietly(path: Path, read: Callable[[Any], Any]) -> Any:
     import mne
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read(mne)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = read(mne)
     except UserError:
         raise
     except Exception as error:  # readers of thirty formats raise anything on damaged files
@@ -86,6 +252,14 @@ def quietly(path: Path, read: Callable[[Any], Any]) -> Any:
             f"MNE can't read {path}: {one_line(error)}. Give a file that mne.io.read_raw opens, "
             "with the files that belong to it beside it."
         ) from error
+    if remarks is not None:
+        said = [str(each.message) for each in caught if each.category is RuntimeWarning]
+        remarks.extend(
+            printable(text, _REMARK_CHARACTERS).rstrip(".")
+            for text in said
+            if _OF_NAMES not in text
+        )
+    return found
 
 
 def channels_of(raw: mne.io.BaseRaw) -> tuple[Channel, ...]:
@@ -141,7 +315,10 @@ def read_file(path: Path, _: str) -> tuple[tuple[int, int], Blocks]:
     Raises:
         UserError: MNE can't read it.
     """
-    raw = open_raw(path)
+    raw = open_raw(path).raw
+    if len(set(channel_rates(raw).values())) > 1:
+        # MNE resamples what it reads at once, without what lies before and after.
+        quietly(path, lambda _: raw.load_data(verbose="error"))
     return (len(raw.ch_names), len(raw.times)), blocks_of(raw)
 
 
