@@ -298,10 +298,12 @@ def test_a_cell_without_a_core_or_with_an_odd_share_is_refused(options):
 
 @pytest.mark.slow
 def test_the_command_writes_table_figure_and_mlflow(tiny_sweep):
-    command = ["analysis/controls.py", "--storage", str(tiny_sweep), "--permutations", "20"]
+    command = ["-m", "ssense", "controls", "--storage", str(tiny_sweep), "--permutations", "20"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (folder,) = (tiny_sweep / "sweeps").glob("*/controls")
+    evaluation = f"evaluate --storage {tiny_sweep} --sweep {folder.parent.name}"
+    assert re.search(rf"^Next: \S+ -m ssense {evaluation}\n\Z", done.stdout, re.MULTILINE)
     assert {path.suffix for path in folder.iterdir()} == {
         *(".md", ".txt", ".csv"),
         *(".png", ".svg", ".pdf"),

@@ -53,6 +53,7 @@ from analysis.options import ResultsOptions
 from analysis.report.findings import findings, verdict
 from analysis.report.origin import controls_command
 from analysis.report.sections import Material
+from ssense.cli.command import shell_command
 from ssense.data.dataset import Dataset
 from ssense.data.shards import Manifest, write_shard
 from ssense.data.splits import SplitKind
@@ -502,7 +503,10 @@ def test_missing_cells_are_named_where_one_goes_without(ledger, storage, capsys)
     ledger.describe(dataclasses.replace(description, sweep=more, rows=rows))
     main(EvaluationOptions(storage=str(storage), allow_missing=True))
     note = "Without 3 missing cells: electrode 0.25 seed 0; electrode 0.25 seed 1"
-    assert note in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert note in shown
+    controls = shell_command("analysis/controls.py", storage=storage, sweep=ledger.folder.name)
+    assert shown.endswith(f"\nNext: {controls}\n")
     folder = evaluation_folder(storage)
     for name in ("table.md", "report.html", "search_seeds.tex"):
         assert note in (folder / name).read_text(), name
