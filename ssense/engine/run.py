@@ -195,7 +195,7 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
             say(line)
     if search.left():
         data.check_room(sweep.all_datasets(), None)
-    for line in data.lines(sweep.specification, sweep.families):
+    for line in data.lines(sweep.specification, sweep.families, sweep.seeds):
         say(line)
     split = data.split(sweep.specification.split, sweep.seeds[0])
     plan = plan_cells(search, split, runs_ahead=options.runs_ahead)

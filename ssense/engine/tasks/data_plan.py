@@ -60,8 +60,16 @@ class DataPlan(Splittable, Protocol):
         """Made-up examples of the shapes of the dataset that a cell takes longest on."""
         ...
 
-    def lines(self, specification: Any, families: Iterable[Family]) -> list[str]:
-        """What datasets cost, where there are several, and what encoders train; a line each."""
+    def lines(
+        self, specification: Any, families: Iterable[Family], seeds: Iterable[int]
+    ) -> list[str]:
+        """What datasets cost, where there are several, and what encoders train; a line each.
+
+        Args:
+            specification: What every cell shares.
+            families: Families to compare.
+            seeds: Seeds by which the data are divided.
+        """
         ...
 
     def check_room(self, wanted: Collection[str], memory: int | None) -> None:

@@ -14,7 +14,7 @@ import torch
 from upath import UPath
 
 from ssense.cli.screen import duration
-from ssense.data.recordings.overlap import split_overlap
+from ssense.data.splits import Split, leakage
 from ssense.engine.core.cell import Configuration, describe
 from ssense.engine.tasks.dataset_plan import DatasetPlan
 from ssense.engine.tasks.feature_plan import FeaturePlan
@@ -46,12 +46,13 @@ class Choice:
         return describe(self.changes) if self.changes else "as specified"
 
 
-def choice_lines(own: DatasetPlan, choices: Sequence[Choice]) -> list[str]:
+def choice_lines(own: DatasetPlan, choices: Sequence[Choice], splits: Sequence[Split]) -> list[str]:
     """Say what the datasets are, what each takes and which sentences each lacks, a line each.
 
     Args:
         own: The dataset of the specification.
         choices: All that configurations ask for.
+        splits: The splits of the sweep's seeds, the same for all of them.
     """
     n_kept, n_own = len(own.rows), len(own.features.segments)
     whole = "" if n_kept == n_own else f" (of {n_own:,} of the specification's own)"
@@ -61,18 +62,14 @@ def choice_lines(own: DatasetPlan, choices: Sequence[Choice]) -> list[str]:
         f"{whole}, {size} in memory",
         *(
             f"    {choice.name}: {_made_of(choice, choices)}{leaks}{_lost(own, choice)}"
-            for choice, leaks in zip(choices, _leaks(choices), strict=True)
+            for choice, leaks in zip(choices, _leaks(choices, splits), strict=True)
         ),
     ]
 
 
-def _leaks(choices: Sequence[Choice]) -> list[str]:
-    """How many test segments of a random split share samples with training, where that differs."""
-    shares = []
-    for plan in (choice.plan for choice in choices):
-        segments = plan.features.segments
-        share, _ = split_overlap(segments.start[plan.rows], segments.stop[plan.rows])
-        shares.append(f"{share:.0%}")
+def _leaks(choices: Sequence[Choice], splits: Sequence[Split]) -> list[str]:
+    """How many test segments share samples with training, where that differs."""
+    shares = [f"{leakage(splits, choice.plan.spans_s):.0%}" for choice in choices]
     if len({*shares}) == 1:
         return [""] * len(choices)
     return [f"; {each} of its test segments share samples with training" for each in shares]

@@ -158,7 +158,12 @@ class ImagePlan:
         """None: all cells of a sweep share one dataset."""
         return {}
 
-    def lines(self, specification: ImageSpec, families: Iterable[Family]) -> list[str]:  # noqa: ARG002
+    def lines(
+        self,
+        specification: ImageSpec,  # noqa: ARG002
+        families: Iterable[Family],  # noqa: ARG002
+        seeds: Iterable[int],  # noqa: ARG002
+    ) -> list[str]:
         """Nothing: there is one dataset, and an encoder is trained with all of its objective."""
         return []
 

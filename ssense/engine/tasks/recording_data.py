@@ -210,10 +210,15 @@ class RecordingData:
         """Made-up pairs of the shapes of the largest dataset."""
         return max(self._plans.values(), key=lambda plan: plan.nbytes).examples(n, device)
 
-    def lines(self, specification: SentenceSpec, families: Iterable[Family]) -> list[str]:
+    def lines(
+        self, specification: SentenceSpec, families: Iterable[Family], seeds: Iterable[int]
+    ) -> list[str]:
         """What the datasets are, cost and lack, where there are several; what encoders train."""
-        datasets = choice_lines(self.own, [*self.choices.values()]) if self.choices else []
-        return [*datasets, *self._encoder_lines(specification, families)]
+        lines = self._encoder_lines(specification, families)
+        if not self.choices:
+            return lines
+        splits = [self.split(specification.split, seed) for seed in seeds]
+        return [*choice_lines(self.own, [*self.choices.values()], splits), *lines]
 
     def _encoder_lines(self, specification: SentenceSpec, families: Iterable[Family]) -> list[str]:
         examples, lines = self.examples(2, torch.device("cpu")), dict[str, None]()

@@ -20,11 +20,11 @@ from ssense.data import shards
 from ssense.data.recordings.readers.brain_treebank import open_recording
 from ssense.data.recordings.segments import STRADDLES, SegmentSpec
 from ssense.data.repeats import TowerTexts
-from ssense.data.splits import near
+from ssense.data.splits import leakage, near
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import SyntheticSpec
 from ssense.engine.core.cell import dataset_choice
-from ssense.engine.core.sweep import Family, check_levels, needs_of
+from ssense.engine.core.sweep import Family, checked_levels, needs_of
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_plan import segments_identity
 from ssense.engine.tasks.recording_data import RecordingData, tells_coordinates
@@ -42,6 +42,7 @@ SPEC = SentenceSpec(
     target=TextSpec(weights="untrained"),
     encoder=ResNetSpec(weights="random"),
 )
+SEEDS = (0, 1)
 LEVELS = {
     "data.context_after_s": (0.5, 1.0, 4.0),
     "data.context_before_s": (0.0, 3.0),
@@ -76,7 +77,7 @@ def test_a_sweep_without_levels_of_the_data_has_one_dataset_as_it_is_alone(own):
     covering = own.covering(SPEC, (rates,))
     assert covering.datasets == {}
     assert covering.digest == own.digest
-    (line,) = covering.lines(SPEC, (rates,))
+    (line,) = covering.lines(SPEC, (rates,), SEEDS)
     assert re.fullmatch(r"  encoder: resnet-18, [\d,]+ trained weights", line)
     assert own.origin().datasets == ()
 
@@ -94,7 +95,7 @@ def test_every_dataset_has_the_sentences_that_all_of_them_keep(own):
     assert covering.digest != own.digest
     assert covering.datasets[dataset_choice(SPEC)] == covering.digest
     lacking = sum(n in alone.left_out for n in mine.tolist())
-    said = "\n".join(covering.lines(SPEC, ()))
+    said = "\n".join(covering.lines(SPEC, (), SEEDS))
     assert f"3 datasets of the same {len(kept)} sentences (of {len(mine)} of the" in said
     assert f"lacks {lacking} sentences ({STRADDLES}: " in said
 
@@ -229,13 +230,19 @@ def test_the_plan_tells_how_much_of_the_test_leaks_by_choice(own):
     covering = own.covering(SPEC, (family("data.context_after_s"),))
     shares = [
         float(line.partition(" of its test segments share samples")[0].rpartition(" ")[2][:-1])
-        for line in covering.lines(SPEC, ())[1:]
+        for line in covering.lines(SPEC, (), SEEDS)[1:]
     ]
     assert shares == sorted(shares)  # the longer, the more
     assert shares[0] < shares[-1]
+    of_seeds = [covering.split("random", seed) for seed in SEEDS]
+    plans = [choice.plan for choice in covering.choices.values()]
+    assert shares == [round(100 * leakage(of_seeds, plan.spans_s)) for plan in plans]
+    for kind in ("blocked", "held-out"):  # which keep the parts apart
+        said = covering.lines(dataclasses.replace(SPEC, split=kind), (), SEEDS)
+        assert "share samples" not in "".join(said)
     same = own.covering(SPEC, (family("features.n_frequencies"),))
-    assert "share samples" not in "".join(same.lines(SPEC, ()))
-    targets = own.covering(SPEC, (family("target.layer"),)).lines(SPEC, ())
+    assert "share samples" not in "".join(same.lines(SPEC, (), SEEDS))
+    targets = own.covering(SPEC, (family("target.layer"),)).lines(SPEC, (), SEEDS)
     assert ["the features of layer 2" in line for line in targets[1:]] == [False, True]
 
 
@@ -354,7 +361,7 @@ def kinds_of(others: dict[str, str]) -> Family:
     """A tower, a file of vectors and one's own target, a field of each with its kind alone."""
     levels = {"target": ("open-clip", "vectors", "own"), "target.layer": (None, 2)}
     levels |= {name: (level,) for name, level in others.items()}
-    check_levels(SPEC, {"targets": levels})
+    checked_levels(SPEC, {"targets": levels})
     return Family(name="targets", levels=levels, needs=needs_of(SPEC, levels))
 
 
