@@ -167,8 +167,15 @@ class ImagePlan:
         """Nothing: there is one dataset, and an encoder is trained with all of its objective."""
         return []
 
-    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+    def check_room(
+        self, wanted: Collection[str], shared: int | None, whole: int | None = None
+    ) -> None:
         """Nothing: the responses are in memory already."""
+
+    def check_cells(
+        self, specification: ImageSpec, families: Iterable[Family], memory: int, *, on_gpu: bool
+    ) -> None:
+        """Nothing: encoders of averaged responses are small."""
 
     def is_made(self, wanted: Collection[str]) -> bool:  # noqa: ARG002
         """Nothing is left to make: responses were read, and `warm` embeds the images."""

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
-from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import first_meeting, say_other_code
 from ssense.engine.tasks.data_room import Choice, check_room, choice_lines
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset, subset_of
+from ssense.engine.tasks.encoder_room import PlannedEncoder, encoder_lines, planned_encoders
 from ssense.engine.tasks.feature_making import feature_code, make_shards
 from ssense.engine.tasks.feature_plan import FeaturePlan
 from ssense.errors import UserError, printable
@@ -214,29 +214,45 @@ class RecordingData:
         self, specification: SentenceSpec, families: Iterable[Family], seeds: Iterable[int]
     ) -> list[str]:
         """What the datasets are, cost and lack, where there are several; what encoders train."""
-        lines = self._encoder_lines(specification, families)
+        lines = encoder_lines(self._encoders(specification, families))
         if not self.choices:
             return lines
         splits = [self.split(specification.split, seed) for seed in seeds]
         return [*choice_lines(self.own, [*self.choices.values()], splits), *lines]
 
-    def _encoder_lines(self, specification: SentenceSpec, families: Iterable[Family]) -> list[str]:
-        examples, lines = self.examples(2, torch.device("cpu")), dict[str, None]()
-        changed = chain.from_iterable(family.parts(("encoder",)) for family in families)
-        found = (configured(specification, changes).untrained() for changes in changed)
-        for spec in dict.fromkeys(found):
-            weights = sum(p.numel() for p in spec.initial(examples).parameters() if p.requires_grad)
-            told = " with coordinates" if spec.encoder.uses_coordinates else ""
-            lines[f"  encoder: {spec.encoder.kind}{told}, {weights:,} trained weights"] = None
-        return [*lines]
+    def _encoders(
+        self, specification: SentenceSpec, families: Iterable[Family]
+    ) -> list[PlannedEncoder]:
+        def dataset_of(spec: SentenceSpec) -> DatasetPlan:
+            return self.choices[dataset_choice(spec)].plan if self.choices else self.own
 
-    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+        return planned_encoders(specification, families, dataset_of)
+
+    def check_room(
+        self, wanted: Collection[str], shared: int | None, whole: int | None = None
+    ) -> None:
         """Refuse datasets that neither disk nor memory has room for, see `data_room`.
 
         Raises:
             UserError: There is not enough room.
         """
-        check_room([self._plans[digest] for digest in wanted], self.storage, memory)
+        check_room([self._plans[digest] for digest in wanted], self.storage, shared, whole)
+
+    def check_cells(
+        self,
+        specification: SentenceSpec,
+        families: Iterable[Family],
+        memory: int,
+        *,
+        on_gpu: bool,
+    ) -> None:
+        """Refuse encoders that a machine's memory can't train, see `PlannedEncoder`.
+
+        Raises:
+            UserError: A cell takes more memory.
+        """
+        for each in self._encoders(specification, families):
+            each.check_memory(memory, activations=not on_gpu)
 
     def warm(self, specification: SentenceSpec, families: Iterable[Family] = ()) -> None:
         """Get the initial weights of all encoders, and embed the sentences by every target.

@@ -469,6 +469,47 @@ def test_datasets_that_do_not_fit_the_memory_or_the_disk_are_refused(own, monkey
         fresh.check_room(fresh.datasets.values(), None)
 
 
+def test_one_dataset_has_to_fit_the_memory_of_the_machine_too(own):
+    with pytest.raises(UserError, match=r"1 dataset takes \d MB of memory .* this one has 0 MB"):
+        own.check_room([own.digest], 10**9, 10**3)
+    own.check_room([own.digest], 1, 10**9)  # what cells can't share lies on the disk
+
+
+def test_a_cell_that_does_not_fit_the_memory_is_refused_before_it_takes_any(own):
+    wide = Family(name="f", levels={"encoder": ("convolution",), "encoder.channels": (10**5,)})
+    with pytest.raises(UserError, match=r"encoder convolution: a cell takes 15,\d{3} GB") as error:
+        own.check_cells(SPEC, (wide,), 10**12, on_gpu=True)
+    assert "\n" not in str(error.value)
+    (line,) = own.lines(SPEC, (wide,), SEEDS)  # counted without a weight in memory
+    assert re.search(r" 99\d,\d{3},\d{3},\d{3} trained weights", line)
+    small = Family(name="f", levels={"encoder": ("convolution",)})
+    own.check_cells(SPEC, (small,), 10**11, on_gpu=False)
+
+
+def test_what_a_batch_leaves_for_its_gradient_counts_where_it_is_in_the_memory(own):
+    linear = Family(name="f", levels={"encoder": ("linear",), "encoder.windows": (20,)})
+    (planned,) = own._encoders(SPEC, (linear,))
+    _, electrodes, frequencies, _ = own.shape
+    weights, pairs = planned.weights, SPEC.training.batch_size
+    values = 20 * electrodes * frequencies  # each passes a product by the weights, which keeps it
+    assert weights == (values + 1) * SPEC.target.dimensions()
+    least = 16 * weights + own.own.nbytes
+    own.check_cells(SPEC, (linear,), least, on_gpu=True)
+    own.check_cells(SPEC, (linear,), least + 4 * pairs * values, on_gpu=False)
+    with pytest.raises(UserError, match=f"what {pairs} pairs of a batch leave"):
+        own.check_cells(SPEC, (linear,), least + 4 * pairs * values - 1, on_gpu=False)
+
+
+def test_weights_are_counted_for_every_shape_of_data(own):
+    levels = {"encoder": ("linear",), "features.n_frequencies": (8, 16)}
+    families = (Family(name="f", levels=levels), Family(name="g", levels={}))
+    *_, linear, resnet = own.covering(SPEC, families).lines(SPEC, families, SEEDS)
+    _, electrodes, frequencies, _ = own.shape
+    few, many = ((8 * electrodes * n + 1) * SPEC.target.dimensions() for n in (8, frequencies))
+    assert linear == f"  encoder: linear, {few:,} to {many:,} trained weights, by the data's shape"
+    assert re.fullmatch(r"  encoder: resnet-18, [\d,]+ trained weights", resnet)
+
+
 def test_examples_are_of_the_largest_dataset(own):
     covering = own.covering(SPEC, (family("data.context_after_s"),))
     shapes = {choice.plan.shape[1:] for choice in covering.choices.values()}
