@@ -488,10 +488,20 @@ def _settle_overflow(
     return stop
 
 
+def remedy(dropped: Mapping[str, int]) -> str:
+    """What keeps more sentences, by the reason that most were left out for; one at least."""
+    most = max(dropped, key=dropped.__getitem__)
+    if most in (STRADDLES, LEAVES):
+        return "give less context or a shorter window"
+    if most == OVERFLOWS:
+        return "raise pad_to or truncate what overflows"
+    return "relax the length rule"
+
+
 def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
     counts = [f"{count} {why}" for why, count in dropped.items()]
     cause = recording.transcript.odd_times
-    advice = "Check the timings and the signals, or relax the length rule."
+    advice = f"Check the timings and the signals, or {remedy(dropped)}."
     if cause:
         advice = f"In its transcript {cause}. Put that right there."
     return UserError(

@@ -20,7 +20,7 @@ from ssense.data.recordings.data_report import DataReport, data_report
 from ssense.data.recordings.readers.source import RecordingSource
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.resampled import at_rate
-from ssense.data.recordings.segments import SegmentSpec, electrodes_of, select_segments
+from ssense.data.recordings.segments import SegmentSpec, electrodes_of, remedy, select_segments
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, split_sentences
 from ssense.engine.tasks.data_plan import first_poor_split
@@ -92,6 +92,11 @@ class DatasetPlan:
         stimuli = self.stimuli, self.numbers
         return dataset_digest(name, *stimuli, self.target, paired, self.electrodes)
 
+    @cached_property
+    def content(self) -> tuple[object, ...]:
+        """What tells it from datasets that hold something else, whatever was asked for."""
+        return self.features.content(self.rows), self.target.by_content(), self.electrodes
+
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Sentences, electrodes, frequencies and frames."""
@@ -147,8 +152,11 @@ class DatasetPlan:
         Raises:
             UserError: A seed leaves too few; the message has their number.
         """
-        reasons = self.features.segments.dropped.items()
-        dropped = ", ".join(f"{why}: {n}" for why, n in reasons) or "none"
+        reasons = self.features.segments.dropped
+        dropped = ", ".join(f"{why}: {n}" for why, n in reasons.items()) or "none"
+        advice = "Give a longer recording"
+        if sum(reasons.values()) > len(self.rows):
+            advice += f", or {remedy(reasons)}"
         if poor := first_poor_split(self, kind, seeds):
             seed, n_candidates = poor
             raise UserError(
@@ -156,7 +164,7 @@ class DatasetPlan:
                 f"{counted(len(self.rows), 'sentence is', 'sentences are')} too few "
                 f"for a {kind} split (left out: {dropped}): Recall@{SELECTION_RANK} among "
                 f"{counted(n_candidates, 'validation sentence')}, at seed {seed}, is not "
-                "informative. Give a longer recording."
+                f"informative. {advice}."
             )
 
     def examples(self, n: int, device: torch.device) -> Pairs:

@@ -23,7 +23,7 @@ from ssense.data.repeats import TowerTexts
 from ssense.data.splits import leakage, near
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.core.cell import dataset_choice
+from ssense.engine.core.cell import dataset_choice, describe
 from ssense.engine.core.sweep import Family, checked_levels, needs_of
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_plan import segments_identity
@@ -277,6 +277,91 @@ def test_two_levels_that_are_the_same_dataset_are_refused(own):
     assert refused(own, {"data.electrodes": ("clean", "all")}).startswith(
         "clean and all are the same dataset: no sentence, electrode, sample or target"
     )
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {"features": ("band-power",), "features.bands": ("13-30", "beta")},
+        {"features": ("band-power",), "features.bands": ("70.0-150", "high-gamma")},
+        {
+            "features": ("fourier",),
+            "features.maximum_hz": (90.0,),
+            "features.window_s": (0.2, 0.2001),
+        },
+        {"data.notch_highest_hz": (250.0, 360.0)},  # at 512 samples a second
+        {"data.notch_quality": (20.0, 30.0), "data.line_hz": (None,)},
+        {"features.pad_domain": ("raw", "raw_masked"), "data.window_s": (2.0,)},
+        {"features.pad_domain": ("raw", "raw_masked"), "features.normalisation": ("none",)},
+        {"features.order_set": ("brainbert", "authors")},  # of orders from 1 on
+        {"features.cycle_rule": ("multiplicative", "additive"), "features.base_cycles": (1.0,)},
+        {"data.resample_hz": (None, 512.0)},
+        # Where the sentences of one are those of the other, its limit has not told them apart.
+        {"data.window_s": (2.0,), "data.max_duration_s": (2.0, 3.0)},
+    ],
+)
+def test_levels_that_only_are_called_otherwise_are_the_same_dataset(own, levels):
+    assert " are the same dataset" in refused(own, levels)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {"features": ("band-power",), "features.bands": ("12-30", "beta")},
+        {"data.notch_highest_hz": (200.0, 360.0)},
+        {"data.notch_quality": (20.0, 30.0)},
+        {"features.pad_domain": ("raw", "raw_masked", "spec")},
+        {"features.order_set": ("brainbert", "authors"), "features.order_min": (2,)},
+        {"features.cycle_rule": ("multiplicative", "additive")},
+        {"data.max_duration_s": (2.0, 3.0)},  # and padded to another length
+    ],
+)
+def test_levels_that_make_other_values_are_compared(own, levels):
+    own.covering(SPEC, (Family(name="f", levels=levels),))
+
+
+def test_choices_that_come_to_the_same_are_found_with_the_first_of_them(own):
+    kinds = ("laplacian", "shaft-average", "none", "average")
+    choices = {kind.upper(): {"data.reference": kind} for kind in kinds}
+    assert own.repeated(SPEC, choices) == {"AVERAGE": "SHAFT-AVERAGE"}  # of a single shaft
+
+
+@pytest.mark.parametrize(
+    ("levels", "advice"),
+    [
+        ({"data.context_after_s": (200.0,)}, "or give less context or a shorter window."),
+        ({"data.window_s": (100.0,)}, "or give less context or a shorter window."),
+        (
+            {"data.pad_to": (1000,), "data.overflow": ("drop",), "data.context_before_s": (15.0,)},
+            "or raise pad_to or truncate what overflows.",
+        ),
+        ({"data.max_duration_s": (0.1,)}, "or relax the length rule."),
+    ],
+)
+def test_a_level_without_sentences_is_told_by_what_costs_them(own, levels, advice):
+    message = refused(own, levels)
+    assert message.endswith(advice)
+    assert message.startswith(describe({name: level for name, (level,) in levels.items()}))
+
+
+def test_weights_that_can_t_be_had_are_told_in_the_plan_by_their_level(own, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = refused(own, {"target.weights": ("untrained", "openai")})
+    assert message.startswith("openai: could not load the text weights openai")
+    assert "`" not in message
+    assert "set that level to a local file" in message
+    with pytest.raises(UserError, match=r"^/no/such: .*no such file\. Set that level to imagenet"):
+        own.covering(SPEC, (Family(name="f", levels={"encoder.weights": ("/no/such",)}),))
+
+
+def test_more_windows_than_frames_are_refused(own):
+    frames = own.shape[-1]
+    levels = {"encoder": ("linear",), "encoder.windows": (8, frames + 1)}
+    message = refused(own, levels)
+    assert f"encoder.windows can't be {frames + 1}: the features have {frames} frames" in message
+    levels["encoder.windows"] = (8, frames)
+    own.covering(SPEC, (Family(name="f", levels=levels),))
 
 
 def test_data_without_a_common_sentence_are_refused(tmp_path):
