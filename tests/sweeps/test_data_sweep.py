@@ -109,6 +109,15 @@ def test_datasets_are_made_as_cells_ask_for_them_and_named_in_the_report(tmp_pat
     page = (ledger.folder / "evaluation" / "report.html").read_text()
     for family in sweep.families:
         assert f"Data of {family.name}" in page
+    sweep_plan = RecordingOptions(**given).plan_data()
+    planned = sweep_plan.covering(sweep.specification, sweep.families)
+    lines = planned.lines(sweep.specification, sweep.families, sweep.seeds)
+    leaks = re.findall(r": (\d+) % of the test segments share samples with training", page)
+    in_plan = re.findall(r"; (\d+)% of its test segments share samples", "".join(lines))
+    assert len({*leaks}) > 1
+    assert {*leaks} <= {*in_plan}
+    assert f"{len(planned.own.rows)}, those that every dataset" in page
+    assert "Trained weights" in page
     digests = re.findall(r"dataset ([0-9a-f]{16})", page)
     assert len(set(digests)) == 4
     assert {*digests} < {record.dataset_digest for record in records.values()}

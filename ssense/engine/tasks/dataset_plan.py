@@ -169,9 +169,7 @@ class DatasetPlan:
 
     def examples(self, n: int, device: torch.device) -> Pairs:
         """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
-        spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
-        targets = normalize(torch.randn(n, self.target.dimensions(), device=device))
-        return Pairs(spectrograms, targets, coordinates=self.coordinates)
+        return _random_pairs(n, self.shape[1:], self.target, self.coordinates, device)
 
     @cached_property
     def report(self) -> DataReport:
@@ -346,6 +344,38 @@ def load_dataset(
         paired=paired,
         coordinates=coordinates,
     )
+
+
+def made_up_pairs(folder: UPath, target: AnyTargetSpec, electrodes: tuple[str, ...] = ()) -> Pairs:
+    """Two random pairs of the shapes of a dataset that was made; its features are not read.
+
+    Args:
+        folder: Folder of the shards.
+        target: What embeds the sentences.
+        electrodes: Names of the electrodes to take; none for all of the shards'.
+
+    Raises:
+        UserError: A shard is missing or damaged, or the target can't be loaded.
+    """
+    manifest = shards.read_manifest(folder)
+    coordinates, shape = manifest.coordinates, shards.row_shape(folder)
+    if electrodes:
+        taken = _columns_of(electrodes, manifest.electrodes, folder)
+        shape = (len(taken), *shape[1:])
+        coordinates = coordinates.select(taken) if coordinates else None
+    return _random_pairs(2, shape, target, coordinates, torch.device("cpu"))
+
+
+def _random_pairs(
+    n: int,
+    shape: tuple[int, ...],
+    target: AnyTargetSpec,
+    coordinates: Coordinates | None,
+    device: torch.device,
+) -> Pairs:
+    spectrograms = torch.rand(n, *shape, dtype=torch.float16, device=device)
+    targets = normalize(torch.randn(n, target.dimensions(), device=device))
+    return Pairs(spectrograms, targets, coordinates=coordinates)
 
 
 def rows_of(paired: PairedStimuli, numbers: np.ndarray, folder: UPath) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssense.cli.screen import gigabytes
+from ssense.data.dataset import Pairs
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.dataset_plan import DatasetPlan
 from ssense.errors import UserError
@@ -43,16 +44,12 @@ class PlannedEncoder:
     @cached_property
     def initial(self) -> Encoder:
         """The encoder that a training starts from, without memory, unless it is a user's own."""
-        examples = self.data.examples(2, torch.device("cpu"))
-        if isinstance(self.specification.encoder, OwnSpec):  # which may read what it draws
-            return self.specification.initial(examples)
-        with torch.device("meta"):
-            return self.specification.initial(examples).to("meta")
+        return _initial(self.specification, self.data.examples(2, torch.device("cpu")))
 
     @cached_property
     def weights(self) -> int:
         """Number of its trained weights."""
-        return sum(each.numel() for each in self.initial.parameters() if each.requires_grad)
+        return _trained(self.initial)
 
     def check_memory(self, memory: int, *, activations: bool) -> None:
         """Refuse a cell that a machine's memory can't hold, by what it takes at least.
@@ -102,6 +99,31 @@ class PlannedEncoder:
         assert embeddings.requires_grad
         nbytes = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
         return nbytes // 2 if self.specification.training.precision == "bf16" else nbytes
+
+
+def trained_weights(specification: SentenceSpec, examples: Pairs) -> int:
+    """How many weights the encoder of a cell trains on pairs of the shapes of some examples.
+
+    Args:
+        specification: Specification of the cell; its initial weights are not needed.
+        examples: Two made-up pairs or more.
+
+    Raises:
+        UserError: The encoder is a user's own, and can't be made.
+    """
+    return _trained(_initial(specification.untrained(), examples))
+
+
+def _trained(encoder: Encoder) -> int:
+    return sum(each.numel() for each in encoder.parameters() if each.requires_grad)
+
+
+def _initial(specification: SentenceSpec, examples: Pairs) -> Encoder:
+    """What a training starts from, without memory, unless it is a user's own."""
+    if isinstance(specification.encoder, OwnSpec):  # which may read what it draws
+        return specification.initial(examples)
+    with torch.device("meta"):
+        return specification.initial(examples).to("meta")
 
 
 def planned_encoders(
