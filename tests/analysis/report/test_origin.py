@@ -111,7 +111,7 @@ def with_report(folder: UPath, **lines: str) -> None:
     )
 
 
-def test_what_is_true_of_all_datasets_is_said_once_and_each_says_its_own(ledger, shards, tmp_path):
+def test_what_is_true_of_all_datasets_is_said_once_and_each_says_its_own(ledger, shards):
     other = shards.parent / "4567"
     shutil.copytree(shards, other)
     with_report(shards, Channels="2 of 3 kept", Sentences="9 of 9 kept")
