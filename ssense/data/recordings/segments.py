@@ -103,7 +103,8 @@ class SegmentSpec:
             nothing. Contacts for which there is no such other are left out.
         subset: Electrodes that an encoder is given, of those that have the reference. "all"
             (default), or names separated by commas; "*" stands for any letters, so that "LA*" is a
-            shaft. Features are made of each electrode by itself: all subsets share them.
+            shaft, "?" for one, and "[AB]" for one of these. Features are made of each electrode by
+            itself: all subsets share them.
         line_hz: Frequency of the mains in Hz, above 0, removed with its multiples up to
             `notch_highest_hz`; default 60. None leaves it in.
         notch_highest_hz: Highest multiple of `line_hz` that is removed, in Hz, at least `line_hz`;

@@ -414,9 +414,10 @@ def check_different(specification: TaskSpec, families: Iterable[Family]) -> None
         (configuration,) = family.configurations()
         named = digest(identity(configured(specification, configuration).by_content()))
         if other := known.get(named):
+            shown = describe(configuration) if configuration else "as specified"
             raise UserError(
                 f"families {printable(other)} and {printable(family.name)} are the same "
-                f"configuration, {printable(describe(configuration))}. Leave one out."
+                f"configuration, {printable(shown)}. Leave one out."
             )
         known[named] = family.name
 

@@ -313,8 +313,9 @@ class RecordingData:
             if plan.paired is not None:
                 plan.paired.write(self.storage)
         # Datasets that differ in their targets alone share their features.
+        names = {each.plan.digest: f" of {each.name}" for each in self.choices.values()}
         for plan in {plan.features.folder: plan for plan in plans}.values():
-            _make_features(plan, use_gpus)
+            _make_features(plan, names.get(plan.digest, ""), use_gpus)
 
     def load(self, digest: str) -> Dataset:
         """One of the datasets, by its digest.
@@ -471,15 +472,15 @@ def _check_towers(choices: Iterable[Choice], seeds: Iterable[int]) -> None:
                 )
 
 
-def _make_features(plan: DatasetPlan, use_gpus: bool | None) -> None:
+def _make_features(plan: DatasetPlan, name: str, use_gpus: bool | None) -> None:
     sentences, electrodes, frequencies, frames = plan.features.shape
     size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
     folder = plan.features.folder
     if (made := shards.find_manifest(folder)) is not None:
-        say(f"Spectrograms: {size}, there already")
+        say(f"Spectrograms{name}: {size}, there already")
         say_other_code({folder: made.code}, feature_code())
         return
-    with step(f"Spectrograms: {size}"):
+    with step(f"Spectrograms{name}: {size}"):
         work = make_shards(plan.features, plan.report, on_shard=count("shards"), use_gpus=use_gpus)
         if work.transform_s:
             share = work.transform_s / work.worker_s

@@ -130,6 +130,9 @@ def test_two_families_that_are_one_configuration_are_refused():
     check_different(SentenceSpec(), families[:2])
     with pytest.raises(UserError, match="as specified and zero are the same configuration, time 0"):
         check_different(SentenceSpec(), families)
+    twice = [Family(name="a", levels={}), Family(name="a2", levels={})]
+    with pytest.raises(UserError, match="a and a2 are the same configuration, as specified"):
+        check_different(SentenceSpec(), twice)
 
 
 def test_a_field_may_be_named_before_the_kind_that_it_needs():
