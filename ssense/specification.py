@@ -102,7 +102,8 @@ def field_names(kind: type) -> list[str]:
 def configured(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     """Replace fields by their dotted names: {"objective": "ssr", "objective.mask_ratio": 0.3}.
 
-    A part that changes its kind begins with the defaults of the new kind.
+    A part that changes its kind begins with the defaults of the new kind. All fields of a part are
+    replaced at once: values that only fit together are never apart.
 
     Args:
         spec: The specification, a dataclass.
@@ -111,10 +112,7 @@ def configured(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     Raises:
         ValueError: There is no such field or kind, or a value is refused.
     """
-    made = spec
-    for name in sorted(changes, key=lambda name: name.count(".")):  # kinds before their fields
-        made = _replaced(made, name, name, changes[name])
-    return made
+    return _replaced(spec, {name: (name, value) for name, value in changes.items()})
 
 
 @cache
@@ -190,17 +188,26 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default  # MISSING, which equals no value, where there is none
 
 
-def _replaced(spec: Any, path: str, name: str, value: Any) -> Any:
-    field, _, inner = path.partition(".")
-    kind: type = type(spec)
-    kinds = parts_of(kind)
-    if field not in kinds or (inner and not kinds[field]):
-        raise ValueError(f"a configuration names {name}, which is not a field of {_called(spec)}")
-    if inner:
-        value = _replaced(getattr(spec, field), inner, name, value)
-    elif kinds[field] and not is_part(value):
-        value = _of_kind(kinds[field], getattr(spec, field), name, value)
-    return dataclasses.replace(spec, **{field: value})
+def _replaced(spec: Any, changes: Mapping[str, tuple[str, Any]]) -> Any:
+    """Replace fields by their names below a part, each with its whole name and its value."""
+    kinds = parts_of(type(spec))
+    found: dict[str, Any] = {}
+    below: dict[str, dict[str, tuple[str, Any]]] = {}
+    for path, (name, value) in changes.items():
+        field, _, inner = path.partition(".")
+        if field not in kinds or (inner and not kinds[field]):
+            raise ValueError(
+                f"a configuration names {name}, which is not a field of {_called(spec)}"
+            )
+        if inner:
+            below.setdefault(field, {})[inner] = name, value
+        elif kinds[field] and not is_part(value):
+            found[field] = _of_kind(kinds[field], getattr(spec, field), name, value)
+        else:
+            found[field] = value
+    for field, inside in below.items():  # kinds are known by now
+        found[field] = _replaced(found.get(field, getattr(spec, field)), inside)
+    return dataclasses.replace(spec, **found) if found else spec
 
 
 def _of_kind(kinds: tuple[type, ...], now: Any, name: str, kind: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ssense.choices import Reference
 from ssense.cli.command import run_command
+from ssense.cli.screen import say
 from ssense.engine.tasks.recording_options import RecordingOptions
 
 if TYPE_CHECKING:
@@ -40,8 +41,16 @@ class ReferenceOptions(RecordingOptions):
 
 
 def reference_sweep(data: RecordingData, options: ReferenceOptions) -> Sweep:
-    """Define the sweep: a family of one configuration for each reference."""
-    families = {REFERENCES[kind]: {"data.reference": (kind,)} for kind in options.references}
+    """Define the sweep: a family of one configuration for each reference that is another here."""
+    kinds = {REFERENCES[kind]: {"data.reference": kind} for kind in options.references}
+    same = data.repeated(options.specification(), kinds)
+    for name, other in same.items():
+        say(f"Left out: {name}, which is the same as {other} on these contacts.")
+    families = {
+        REFERENCES[kind]: {"data.reference": (kind,)}
+        for kind in options.references
+        if REFERENCES[kind] not in same
+    }
     return options.sweep("reference", data, families)
 
 

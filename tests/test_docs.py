@@ -30,7 +30,7 @@ from ssense.cli.subcommand import SUBCOMMANDS
 from ssense.data.dataset import Pairs
 from ssense.data.recordings.segments import SegmentSpec
 from ssense.data.synthetic.recording import SyntheticSpec
-from ssense.engine.core.sweep import Family, check_levels
+from ssense.engine.core.sweep import Family, checked_levels
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.errors import UserError
 from ssense.model.encoders.own import OwnSpec
@@ -282,7 +282,7 @@ def test_the_target_of_one_s_own_embeds(tmp_path):
 def test_the_family_of_targets_has_levels_that_there_are():
     scope: dict[str, dict] = {}
     exec(python_blocks(DOCS / "extending.md")[3], scope)
-    check_levels(SentenceSpec(), scope["families"])
+    checked_levels(SentenceSpec(), scope["families"])
     assert [Family(name=n, levels=of).size for n, of in scope["families"].items()] == [1, 6]
 
 

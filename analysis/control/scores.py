@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.measure import formats
 from analysis.measure.evaluation import Retrieval
-from ssense.data.dataset import Dataset
-from ssense.data.splits import Split, near
 from ssense.retrieval import metric_title
 from ssense.training.sentences import SentenceSpec
 
@@ -51,12 +49,6 @@ def permutation_pvalue(model: float, permuted: Sequence[float]) -> float:
     """
     reaching = int(np.sum(np.asarray(permuted) >= model))
     return (reaching + 1) / (len(permuted) + 1)
-
-
-def overlapping_share(dataset: Dataset, splits: Iterable[Split]) -> float:
-    """Share of test segments that share samples with a training segment, mean over splits."""
-    spans = dataset.spans_s
-    return float(np.mean([near(spans[s.test], spans[s.train], gap=0).mean() for s in splits]))
 
 
 def control_rows(scores: Mapping[str, ControlScores]) -> list[dict[str, str]]:

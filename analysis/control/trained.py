@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.control.scores import ControlScores, overlapping_share
+from analysis.control.scores import ControlScores
 from analysis.measure.evaluation import evaluate_chosen, splits_of
 from analysis.measure.further_cells import single_configurations, train_further
 from analysis.options import TrainedControlName
@@ -21,6 +21,7 @@ from ssense.data.recordings.readers.opening import open_source
 from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.segments import segment_spec
 from ssense.data.recordings.surrogate import SURROGATES, Surrogate
+from ssense.data.splits import leakage
 from ssense.engine.core.cell import Configuration
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Sweep
@@ -168,7 +169,8 @@ def run_trained_control(
     trained = train_further(what, sweep, search.records, ledger, lambda _: dataset, cpus, gpus)
     evaluation = evaluate_chosen(trained, chosen, ledger, lambda _: dataset)
     (configuration,) = chosen.values()
-    overlapping = overlapping_share(dataset, splits_of(dataset, sweep, configuration).values())
+    splits = splits_of(dataset, sweep, configuration)
+    overlapping = leakage(splits.values(), dataset.spans_s)
     if sweep.specification.split == "blocked" and overlapping:
         raise AssertionError(f"blocked splits of {dataset.digest} share samples")
     return sweep, ControlScores(

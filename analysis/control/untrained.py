@@ -29,7 +29,7 @@ from analysis.control.baselines import (
     smoothed_targets,
     standardised,
 )
-from analysis.control.scores import PRIMARY, ControlScores, overlapping_share, permutation_pvalue
+from analysis.control.scores import PRIMARY, ControlScores, permutation_pvalue
 from analysis.measure.evaluation import (
     Retrieval,
     by_metric,
@@ -41,7 +41,7 @@ from analysis.measure.evaluation import (
 from ssense.data import shards
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.recordings.transcript import ACOUSTIC_SUMMARIES, read_transcript
-from ssense.data.splits import Split
+from ssense.data.splits import Split, leakage
 from ssense.engine.core.cell import Configuration
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
@@ -331,7 +331,7 @@ def run_untrained_controls(
                 CHANCE: chance_metrics(len(split.test)),
             }
         )
-    shared = overlapping_share(dataset, splits.values())
+    shared = leakage(splits.values(), dataset.spans_s)
     return _by_control(found, retrievals, pvalues, shared)
 
 

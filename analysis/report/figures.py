@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, without yellow and black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = "os^Dvp"
+MARKERS = "os^DvpX"  # one more than colours, so that no two of 42 families look the same
 GREY = "#767676"  # dark enough on white, light enough on black
 # Words and axes; in a page it stands for the colour of the text around the figure.
 INK = "#1b1b1c"
@@ -66,6 +67,10 @@ _SILENT = {
 WIDTH = 7.0  # inches
 _RANK_BINS = 20
 _MOST_UPRIGHT, _PANEL_CHARACTERS = 5, 46  # names beside each other below half of a figure
+_RESPONSE_CHARACTERS = 96  # names beside each other below a figure's whole width
+_LEVEL_CHARACTERS, _LEVEL_LINES = 16, 3  # of a name below a response
+_LEGEND_CHARACTERS = 100  # of a line of a legend, its handles included
+_FURTHEST, _BESIDE = 12.0, 3.0  # points that marks are shifted, and are apart, at most
 _DECADES = 100
 """Levels that span more than this ratio stand on a logarithmic axis."""
 
@@ -111,18 +116,16 @@ class Mark:
 
     Attributes:
         colour, marker: Colour and marker of the family's points.
-        shift: Shift of the family's points to the right, in points, so that none hides another.
     """
 
     colour: str
     marker: str
-    shift: float
 
     @classmethod
-    def of(cls, place: int, n: int) -> Mark:
-        """The marks of one of n families, the same colour as in panels of its own."""
+    def of(cls, place: int) -> Mark:
+        """The marks of a family by its place, the same colour as in panels of its own."""
         colour, marker = (each[place % len(each)] for each in (COLOURS, MARKERS))
-        return cls(colour=colour, marker=marker, shift=3 * (place - (n - 1) / 2))
+        return cls(colour=colour, marker=marker)
 
 
 def family_figure(
@@ -355,41 +358,44 @@ def _draw_curves(axis: Axes, curve: LearningCurve, scale: int) -> None:
 
 
 def swept_fields(tried: Sequence[TriedConfiguration]) -> list[str]:
-    """Fields that any configuration names, in order of appearance."""
-    return list(dict.fromkeys(name for each in tried for name in each.configuration))
+    """Fields of which configurations have several levels, in order of appearance."""
+    levels: dict[str, set[Level]] = {}
+    for each in tried:
+        for name, level in each.configuration.items():
+            levels.setdefault(name, set()).add(level)
+    return [name for name, found in levels.items() if len(found) > 1]
 
 
 def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
     """Draw the validation metric against every field that was swept, a panel each.
 
     Args:
-        tried: The search's configurations; one of them at least names a field.
+        tried: The search's configurations; of one field at least they have several levels.
         metric: Metric of the scores.
     """
     fields = swept_fields(tried)
     scale, title = _unit(metric)
     families = list(dict.fromkeys(each.family for each in tried))
-    marks = {name: Mark.of(place, len(families)) for place, name in enumerate(families)}
+    marks = {name: Mark.of(place) for place, name in enumerate(families)}
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(len(fields), 2.3, per_row=3, shared_x=False)
+        figure, axes = _panels(len(fields), 2.7, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
             # Of a family some may lack the field: it goes with one kind of a part.
             having = [each for each in tried if field in each.configuration]
             levels = list(dict.fromkeys(each.configuration[field] for each in having))
-            places = _places(levels)
-            for family in dict.fromkeys(each.family for each in having):
-                mine = [each for each in having if each.family == family]
-                at = [places[each.configuration[field]] for each in mine]
-                are_numbers = all(map(is_number, levels))
-                _response(axis, at, mine, scale, marks[family], joined=are_numbers)
+            places, are_numbers = _places(levels), all(map(is_number, levels))
+            for group, shift in _groups(having, field, joined=are_numbers):
+                at = [places[each.configuration[field]] for each in group]
+                mark = marks[group[0].family]
+                _response(axis, at, group, scale, mark, shift, joined=are_numbers)
             for each in tried:
                 if not each.configuration:
                     level = float(scale * np.mean(each.scores))
                     axis.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=0)
             axis.set_xlabel(field)
             axis.margins(x=0.1)  # room for the shifts
-            if not all(map(is_number, levels)):
-                axis.set_xticks(list(places.values()), [str(level) for level in places])
+            if not are_numbers:
+                _name_levels(axis, places, _RESPONSE_CHARACTERS // min(len(fields), 3))
             elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
         figure.supylabel(f"validation {title}")
@@ -474,12 +480,71 @@ def _places(levels: Sequence[Level]) -> dict[Level, float]:
     return {level: float(level) for level in numbers}
 
 
+def _groups(
+    tried: Sequence[TriedConfiguration], field: str, *, joined: bool
+) -> Iterator[tuple[list[TriedConfiguration], float]]:
+    """Configurations of a family, and how far they are shifted: so that none hides another.
+
+    Args:
+        tried: Configurations that have the field.
+        field: The field whose levels are drawn.
+        joined: Whether a line joins the levels of a family, which are shifted alike then; else
+            each level is a group, shifted among the families that have it.
+
+    Yields:
+        Configurations of one family, and their shift to the right in points.
+    """
+    at: dict[Level, list[str]] = {}
+    for family, level in dict.fromkeys((each.family, each.configuration[field]) for each in tried):
+        at.setdefault(level, []).append(family)
+    families = list(dict.fromkeys(each.family for each in tried))
+    share = any(len(found) > 1 for found in at.values())
+    for family in families:
+        mine = [each for each in tried if each.family == family]
+        if joined:
+            yield mine, _beside(family, families) if share else 0.0
+            continue
+        for level in (level for level, found in at.items() if family in found):
+            group = [each for each in mine if each.configuration[field] == level]
+            yield group, _beside(family, at[level])
+
+
+def _beside(family: str, families: Sequence[str]) -> float:
+    """How far one of several families at a place is shifted, in points."""
+    n = len(families)
+    return min(_BESIDE, 2 * _FURTHEST / n) * (families.index(family) - (n - 1) / 2)
+
+
+def _name_levels(axis: Axes, places: Mapping[Level, float], room: int) -> None:
+    """Write the names of levels below their places, turned where they don't fit beside each other.
+
+    Args:
+        axis: The panel.
+        places: Place of each level.
+        room: Characters that fit below the panel.
+    """
+    names = [_level_name(level) for level in places]
+    widest = max(len(line) for name in names for line in name.splitlines())
+    is_wide = (widest + 2) * len(names) > room
+    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_wide else {}
+    axis.set_xticks(list(places.values()), names, **turned)
+
+
+def _level_name(level: Level) -> str:
+    """A level as an axis names it: in a few short lines, a file without its folders."""
+    short = str(level).rpartition("/")[2] or str(level)
+    spaced = re.sub(r"([+,:])(?=\S)", "\\1 \0", short)  # where a line may break
+    lines = textwrap.wrap(spaced, _LEVEL_CHARACTERS, max_lines=_LEVEL_LINES, placeholder="…")
+    return "\n".join(lines).replace(" \0", "").replace("\0", "")
+
+
 def _response(
     axis: Axes,
     at: Sequence[float],
     tried: Sequence[TriedConfiguration],
     scale: int,
     mark: Mark,
+    shift: float,
     *,
     joined: bool,
 ) -> None:
@@ -487,7 +552,7 @@ def _response(
 
     A line joins the means by level where levels are numbers; there is nothing between two names.
     """
-    beside = ScaledTranslation(mark.shift / 72, 0, axis.figure.dpi_scale_trans)
+    beside = ScaledTranslation(shift / 72, 0, axis.figure.dpi_scale_trans)
     plot = partial(axis.plot, color=mark.colour, transform=axis.transData + beside)
     by_level: dict[float, list[float]] = defaultdict(list)
     for level, each in zip(at, tried, strict=True):
@@ -524,7 +589,8 @@ def _response_legend(
     if not all(each.complete for each in tried):
         handles.append(Line2D([], [], color=GREY, marker="o", mfc="none", ms=4, linewidth=0))
         names.append("not every seed")
-    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+    columns = max(1, min(3, _LEGEND_CHARACTERS // (max(map(len, names)) + 6)))
+    figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False)
 
 
 def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, metric: str) -> None:

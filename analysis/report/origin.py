@@ -16,16 +16,18 @@ from upath import UPath
 from analysis.control.scores import ControlScores
 from analysis.measure.looks import count_looks
 from ssense.cli.command import shell_command
+from ssense.data.paired import PairedStimuli, read_paired
 from ssense.data.shards import read_manifest
 from ssense.engine.core.cell import Configuration, describe
 from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.record import Record
+from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.records.provenance import code_versions
 from ssense.engine.search.search import Search
 from ssense.engine.tasks.feature_making import DATA_REPORT
-from ssense.errors import UserError, counted, one_line
+from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.storage import read_whole
 from ssense.retrieval import METRICS
@@ -72,8 +74,18 @@ def sweep_facts(ledger: Ledger, search: Search) -> Facts:
         ("Seeds", f"{len(sweep.seeds)}: {' '.join(map(str, sweep.seeds))}"),
         ("Policy", f"{ledger.description().policy}, by which configurations are given seeds"),
         ("Cells", ", ".join(f"{n} {state}" for state, n in counts.items() if n)),
-        ("Training", _settings(settings(sweep.specification))),
+        ("Unless a row says otherwise", _settings(_shared_settings(sweep))),
     ]
+
+
+def _shared_settings(sweep: Sweep) -> dict[str, object]:
+    """What all cells share of the specification: no field that a family varies, or varies with."""
+    swept = {name for family in sweep.families for name in family.levels}
+    return {
+        name: value
+        for name, value in settings(sweep.specification).items()
+        if name != "contacts" and not swept & {name, name.partition(".")[0]}
+    }
 
 
 def data_facts(
@@ -82,8 +94,11 @@ def data_facts(
     origin: RecordingOrigin,
     chosen: Mapping[str, Configuration],
     sizes: Mapping[str, float],
+    leaks: Mapping[str, float],
 ) -> Facts:
-    """On what: recording, sentences, electrodes, and the lines of the data report, warnings too.
+    """On what: recording, sentences, electrodes, and the lines of the data reports, warnings too.
+
+    What is true of the data of every family is said once.
 
     Args:
         ledger: The sweep's ledger.
@@ -91,6 +106,8 @@ def data_facts(
         origin: The origin of its sentences.
         chosen: The evaluated configuration of each family, whose data are named.
         sizes: Sentences in parts of the split, means over seeds.
+        leaks: Share of the test segments that share samples with training, means over seeds, by
+            the digest of the dataset.
 
     Raises:
         UserError: The folder of the shards is damaged.
@@ -99,39 +116,63 @@ def data_facts(
     parts = ", ".join(f"{n:.0f} {part}" for part, n in sizes.items())
     used = {family: origin.dataset(sweep.dataset_of(each)) for family, each in chosen.items()}
     folders = ledger.storage / "shards"
-    first = next(iter(used.values()))
-    if len({each.digest for each in used.values()}) == 1:
-        electrodes = first.electrodes or read_manifest(folders / first.shards).electrodes
-        of_data = [
-            ("Target", first.tower),
-            ("Electrodes", f"{len(electrodes)}: {', '.join(electrodes)}"),
-            *data_report(folders / first.shards / DATA_REPORT),
-        ]
-    else:
-        of_data = [
-            (f"Data of {family}", _dataset_in_words(folders, each)) for family, each in used.items()
-        ]
+    known = {each.digest: _dataset_facts(folders, each, leaks) for each in used.values()}
+    first = next(iter(known.values()))
+    common = [fact for fact in first if all(fact in facts for facts in known.values())]
+    paired = next(iter(used.values())).paired
     return [
         ("Recording", f"{origin.subject}, {origin.title}"),
         ("Split", f"{sweep.specification.split}, by seed: {parts} (means over seeds)"),
-        *of_data,
+        *(_paired_facts(read_paired(ledger.storage, paired)) if paired else []),
+        *common,
+        *(
+            (f"Data of {family}", _in_words(each, known[each.digest], common))
+            for family, each in used.items()
+            if len(known) > 1
+        ),
     ]
 
 
-_BY_DATASET = ("Padding", "Leakage")
-"""Lines of a data report that tell the datasets of a sweep apart."""
-
-
-def _dataset_in_words(folders: UPath, origin: DatasetOrigin) -> str:
+def _dataset_facts(
+    folders: UPath, origin: DatasetOrigin, leaks: Mapping[str, float]
+) -> list[tuple[str, str]]:
+    """What is known of a dataset; its features may be of more sentences, which have no leakage."""
     electrodes = origin.electrodes or read_manifest(folders / origin.shards).electrodes
-    changes = describe(origin.changes) if origin.changes else "as specified"
-    known = data_report(folders / origin.shards / DATA_REPORT)
+    report = data_report(folders / origin.shards / DATA_REPORT)
+    leak = leaks.get(origin.digest)
+    return [
+        ("Target", origin.tower),
+        ("Electrodes", f"{len(electrodes)}: {', '.join(electrodes)}"),
+        *(fact for fact in report if fact[0] != _LEAKAGE),
+        *([(_LEAKAGE, f"{100 * leak:.0f} % {_OF_TEST}")] if leak is not None else []),
+    ]
+
+
+_LEAKAGE = "Leakage"
+_OF_TEST = "of the test segments share samples with training (mean over the splits tested)"
+
+
+def _paired_facts(paired: PairedStimuli) -> Facts:
+    """Which sentences all datasets have in common."""
+    return [
+        (
+            "Common sentences",
+            f"{len(paired):,}, those that every dataset of the sweep and that of its "
+            "specification keep. Other lines count all that the features are of.",
+        )
+    ]
+
+
+def _in_words(origin: DatasetOrigin, facts: Facts, common: Facts) -> str:
+    """What tells the dataset of a family from those of others."""
     return "; ".join(
         [
-            changes,
-            f"{counted(len(electrodes), 'electrode')}: {', '.join(electrodes)}",
-            origin.tower,
-            *(f"{name}: {words.rstrip('.')}" for name, words in known if name in _BY_DATASET),
+            describe(origin.changes) if origin.changes else "as specified",
+            *(
+                f"{name}: {words.rstrip('.')}"
+                for name, words in facts
+                if (name, words) not in common
+            ),
             f"dataset {origin.digest}",
         ]
     )

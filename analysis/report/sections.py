@@ -120,12 +120,12 @@ def example_rows(material: Material) -> tuple[str, list[dict[str, Cell]]]:
         }
         for example in examples(retrieval, material.stimuli)
     ]
-    stimulus = evaluation.stimulus
+    stimulus, configuration = evaluation.stimulus, evaluation.chosen[family]
+    chosen = f"{family}, {describe(configuration)}" if configuration else family
     caption = (
-        f"{capital(stimulus)}s retrieved from the signal, best match first: {family}, "
-        f"{describe(evaluation.chosen[family])}, which leads on the validation splits, at seed "
-        f"{seed}. The queries whose true {stimulus} ranks best, in the middle and worst; "
-        "of equal ranks the earlier one."
+        f"{capital(stimulus)}s retrieved from the signal, best match first: {chosen}, which leads "
+        f"on the validation splits, at seed {seed}. The queries whose true {stimulus} ranks best, "
+        "in the middle and worst; of equal ranks the earlier one."
     )
     return caption, rows
 

@@ -24,14 +24,19 @@ from analysis.report.origin import (
 )
 from analysis.report.page import Block, Grid, Picture, Points, Words
 from ssense.data.dataset import Dataset
-from ssense.data.paired import PairedStimuli
-from ssense.data.shards import read_sentences
-from ssense.data.splits import GAP_S
+from ssense.data.paired import PairedStimuli, read_paired
+from ssense.data.shards import read_manifest, read_sentences
+from ssense.data.splits import GAP_S, leakage
 from ssense.engine.core.cell import describe
-from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.tasks.dataset_plan import made_up_pairs
+from ssense.engine.tasks.encoder_room import trained_weights
+from ssense.engine.tasks.feature_plan import spans_s
 from ssense.retrieval import METRICS, metric_title
+from ssense.specification import configured
+from ssense.training.sentences import SentenceSpec
 
 PUBLISHED = {
     "no masking": ("1.20 ± 0.54", "10.68 ± 1.40", "40.58 ± 2.29", "0.0498 ± 0.0049"),
@@ -155,7 +160,40 @@ class SentenceReport(TaskReport):
         """
         sizes = {"train": evaluation.n_train, "test": evaluation.n_test}
         known = self.ledger, self.description, self.origin
-        return data_facts(*known, evaluation.chosen, sizes)
+        splits, sweep = evaluation.splits.values(), self.description.sweep
+        used = {sweep.dataset_of(each) for each in evaluation.chosen.values()}
+        leaks = {each: leakage(splits, self._spans_s(self.origin.dataset(each))) for each in used}
+        weights = self._trained_weights(evaluation)
+        return [*data_facts(*known, evaluation.chosen, sizes, leaks), *weights]
+
+    def _spans_s(self, dataset: DatasetOrigin) -> np.ndarray:
+        """Start and end of each segment of a dataset `[N, 2]`, context included, seconds."""
+        folder = self.ledger.storage / "shards" / dataset.shards
+        table = read_sentences(folder)
+        start, stop = (np.array(table[name], np.int64) for name in ("start", "stop"))
+        spans = spans_s(start, stop, read_manifest(folder).origin["recording_rate_hz"])
+        if not dataset.paired:
+            return spans
+        rows = read_paired(self.ledger.storage, dataset.paired).rows_in(
+            np.array(table["sentence_idx"])
+        )
+        found: np.ndarray = spans[rows]
+        return found
+
+    def _trained_weights(self, evaluation: Evaluation) -> Facts:
+        """How many weights the encoder of each evaluated configuration trains."""
+        sweep, counts = self.description.sweep, {}
+        for family, configuration in evaluation.chosen.items():
+            specification = configured(sweep.specification, configuration)
+            assert isinstance(specification, SentenceSpec)  # the report is of sentences alone
+            dataset = self.origin.dataset(sweep.dataset_of(configuration))
+            folder = self.ledger.storage / "shards" / dataset.shards
+            counts[family] = trained_weights(
+                specification, made_up_pairs(folder, dataset.text, dataset.electrodes)
+            )
+        same = len({*counts.values()}) == 1
+        shown = [f"{n:,}" if same else f"{family} {n:,}" for family, n in counts.items()]
+        return [("Trained weights", "; ".join(dict.fromkeys(shown)))]
 
     def verdict(self, evaluation: Evaluation, metric: str, leader: str, *, fresh: bool) -> str:
         """What all of it shows, controls included.

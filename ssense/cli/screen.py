@@ -99,6 +99,13 @@ def count(what: str) -> Callable[[int, int], None]:
     return show
 
 
+def gigabytes(n: float) -> str:
+    """Show bytes to two significant digits, in GB or MB: "7 MB", "0.25 GB", "1,500 GB"."""
+    if n < 1e8:
+        return f"{n / 1e6:.0f} MB"
+    return f"{n / 1e9:.2g} GB" if n < 1e11 else f"{n / 1e9:,.0f} GB"
+
+
 def duration(seconds: float) -> str:
     """Show a time span to two significant units: "8 s", "4 min", "3 h 20 min"."""
     minutes = round(seconds / 60)

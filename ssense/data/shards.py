@@ -368,6 +368,23 @@ def read_sentences(folder: UPath) -> dict[str, list[Any]]:
     return columns
 
 
+def row_shape(folder: UPath) -> tuple[int, int, int]:
+    """Electrodes, frequencies and frames of each row, as the first shard says.
+
+    Raises:
+        UserError: The shard is missing or damaged, or the storage can't be read.
+    """
+    path = folder / read_manifest(folder).shards[0].name
+    try:
+        with reading(path) as file, _damage_of(path):
+            electrodes, frequencies, frames = json.loads(
+                pq.ParquetFile(file).schema_arrow.metadata[b"shape"]
+            )
+    except FileNotFoundError:
+        raise UserError(f"shard {path} is missing. {_advice(folder)}") from None
+    return electrodes, frequencies, frames
+
+
 def read_shard(folder: UPath, manifest: Manifest, shard: Shard) -> pa.Table:
     """Read one shard of a folder, verified against its manifest.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,6 +157,17 @@ def meet(split: Split, kind: SplitKind, spans_s: np.ndarray) -> bool:
     trained = np.concatenate([split.train, split.validation])
     parts = [*apart[kind], (trained, split.test)]
     return any(near(spans_s[one], spans_s[other], gap=0.0).any() for one, other in parts)
+
+
+def leakage(splits: Iterable[Split], spans_s: np.ndarray) -> float:
+    """Share of test segments that share samples with a training segment, mean over splits.
+
+    Args:
+        splits: The splits, one at least.
+        spans_s: Start and end of each sentence's signal, `[N, 2]`, context included, seconds.
+    """
+    shares = [near(spans_s[s.test], spans_s[s.train], gap=0.0).mean() for s in splits]
+    return float(np.mean(shares))
 
 
 def _grouped(repeats: np.ndarray, seed: int) -> Split:

@@ -37,8 +37,7 @@ class SweepPlan:
         ahead: Cells that have run and that the race has not asked for, so that they don't count.
         runs_ahead: Whether idle workers train cells that the race may ask for later.
         seconds_per_cell: Median of the cells that are done, or an estimate; None where unknown.
-        probed: Whether the time is an estimate of a short probe, without what each cell takes
-            besides.
+        probed: Whether the time is an estimate of a short probe, of training steps alone.
         max_epochs: The most epochs that a cell trains, which the estimate goes by.
         parts: How many examples the first seed trains on, validates with and tests with.
         fewest: How many examples it trains on in cells with the smallest share of them; None where
@@ -91,16 +90,18 @@ class SweepPlan:
         cost = f", {price * hours:.2f} at {price:g} per device-hour" if price else ""
         spent = f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
         spent += f" device-hours{cost}"
-        about = "roughly at most" if self.probed else "at most"
+        about = "roughly" if self.probed else "at most"
         if slots is None:
-            return [f"  time: {about} {spent}"]
+            return [f"  time: {about} {spent} of training"]
         at_a_time = f"{slots} at a time" if slots > 1 else "one after the other"
-        here = f"{duration(seconds / slots)} on this machine, {at_a_time}"
+        here = f"{duration(seconds / slots)} of training on this machine, {at_a_time}"
         lines = [f"  time: {about} {here}; {spent}"]
         if self.probed:
             most = counted(self.max_epochs, "epoch")
             whole = f"{duration(self.seconds_per_cell)} for all of its {most}"
             lines.append(f"  a cell: {whole}, less where it stops early")
+            besides = "starting, texts, features, and what each cell loads and keeps"
+            lines.append(f"  besides: {besides}, some seconds each")
         return lines
 
     def _split(self) -> str:

@@ -42,12 +42,15 @@ from ssense.files.source_code import code_digest
 from ssense.files.storage import open_storage, write_whole
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.training.loop import SELECTION_METRIC
-from ssense.training.process import gpus_here, slots_here, slow_precision
+from ssense.training.process import gpus_here, slots_here, slow_precision, usable_memory
 
 Options = TypeVar("Options", bound=EngineOptions)
 
 _INTERRUPTED_S = 5.0
 """Longest wait for MLflow after an interrupt, seconds."""
+
+_SHARED = "0.3"
+"""Part of a machine's memory that Ray lets cells share at most; it says how much once it runs."""
 
 Outcome = Literal["full", "stopped", "incomplete"]
 """How a call leaves a sweep: every cell has a result or is given up; as much was done as was asked
@@ -194,14 +197,14 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     if not search.records:
         for line in other_sweeps(data.storage, sweep):
             say(line)
+    gpus = gpus_here(options.gpus_per_cell)
+    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if search.left():
-        data.check_room(sweep.all_datasets(), None)
-    for line in data.lines(sweep.specification, sweep.families):
+        _check_memory(sweep, data, on_cluster=on_cluster, on_gpu=gpus > 0)
+    for line in data.lines(sweep.specification, sweep.families, sweep.seeds):
         say(line)
     split = data.split(sweep.specification.split, sweep.seeds[0])
     plan = plan_cells(search, split, runs_ahead=options.runs_ahead)
-    gpus = gpus_here(options.gpus_per_cell)
-    on_cluster = bool(os.environ.get("RAY_ADDRESS"))
     if not on_cluster and (warning := slow_precision(sweep.specification.training.precision, gpus)):
         say(warning)
     if plan.to_run and plan.seconds_per_cell is None and not (on_cluster or options.yes):
@@ -220,6 +223,20 @@ def _show_plan(search: Search, data: DataPlan, options: EngineOptions) -> int:
     for line in plan.power.over_subjects(data.n_subjects):
         say(line)
     return plan.to_run
+
+
+def _check_memory(sweep: Sweep, data: DataPlan, *, on_cluster: bool, on_gpu: bool) -> None:
+    """Refuse what this machine's memory, or the storage, has no room for.
+
+    Machines of a cluster are others, of which nothing is known before Ray runs.
+    """
+    if on_cluster:
+        data.check_room(sweep.all_datasets(), None)
+        return
+    memory = usable_memory()
+    part = float(os.environ.get("RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION", _SHARED))
+    data.check_room(sweep.all_datasets(), int(part * memory), memory)
+    data.check_cells(sweep.specification, sweep.families, memory, on_gpu=on_gpu)
 
 
 def _train(

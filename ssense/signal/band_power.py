@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from ssense.signal.frames import (
     check_layout,
     n_frames,
 )
+from ssense.specification import plain
 
 BANDS_HZ: Mapping[str, tuple[float, float]] = {
     "delta": (1.0, 4.0),
@@ -132,6 +133,10 @@ class BandPowerSpec:
                     f"bands: {name} is {highest - lowest:g} Hz wide, and a signal of {seconds:g} s "
                     f"tells apart {1 / seconds:g} Hz. Widen it, or pass a longer signal."
                 )
+
+    def effect(self, sampling_rate_hz: float) -> dict[str, Any]:  # noqa: ARG002 - of edges in Hz
+        """What of it makes its values: bands by their edges, whatever they are called."""
+        return plain(self) | {"bands": [*self.bands_hz.values()]}
 
     def transform(self, signal: torch.Tensor, sampling_rate_hz: float) -> torch.Tensor:
         """Power of channels [channels, samples] in each band, in double precision within.

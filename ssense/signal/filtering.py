@@ -44,6 +44,13 @@ def notch_filter(
     return sosfilt(sections, np.asarray(signal, dtype=np.float64), axis=-1)
 
 
+def notches_hz(sampling_rate_hz: float, line_hz: float, highest_hz: float) -> np.ndarray:
+    """Centre of each notch of `notch_filter` in Hz, ascending; none where the rate holds none."""
+    harmonics_hz = line_hz * np.arange(1, math.floor(highest_hz / line_hz) + 1)
+    held: np.ndarray = harmonics_hz[harmonics_hz < sampling_rate_hz / 2]
+    return held
+
+
 @lru_cache
 def notch_sections(
     sampling_rate_hz: float, line_hz: float, highest_hz: float, quality: float
@@ -54,8 +61,7 @@ def notch_sections(
     _check_positive(
         sampling_rate_hz=sampling_rate_hz, line_hz=line_hz, highest_hz=highest_hz, quality=quality
     )
-    harmonics_hz = line_hz * np.arange(1, math.floor(highest_hz / line_hz) + 1)
-    harmonics_hz = harmonics_hz[harmonics_hz < sampling_rate_hz / 2]
+    harmonics_hz = notches_hz(sampling_rate_hz, line_hz, highest_hz)
     if len(harmonics_hz) == 0:
         raise ValueError(
             f"line_hz {line_hz:g} must be at most highest_hz, {highest_hz:g}, and below half the "

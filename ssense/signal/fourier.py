@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from ssense.signal.frames import (
     check_range,
     n_frames,
 )
+from ssense.specification import plain
 
 _VALUES_AT_ONCE = 2**22  # of windows: overlapping ones hold each sample many times
 
@@ -103,6 +104,18 @@ class FourierSpec:
                 f"s, got {self.window_s:g}. Lower it, or pass a longer signal."
             )
 
+    def effect(self, sampling_rate_hz: float) -> dict[str, Any]:
+        """What of it makes its values: the window by its samples."""
+        return plain(self) | {
+            "window_s": self._half_window(sampling_rate_hz),
+            "minimum_hz": float(self.minimum_hz),
+            "maximum_hz": float(self.maximum_hz),
+        }
+
+    def _half_window(self, sampling_rate_hz: float) -> int:
+        """Half of the window's length in samples."""
+        return max(1, round(self.window_s * sampling_rate_hz / 2))
+
     def transform(self, signal: torch.Tensor, sampling_rate_hz: float) -> torch.Tensor:
         """Amplitudes of channels [channels, samples], in double precision within.
 
@@ -126,7 +139,7 @@ class FourierSpec:
 
     def _basis(self, sampling_rate_hz: float) -> np.ndarray:
         """Windowed cosines, then sines, of each frequency, [window, 2 * frequencies] float64."""
-        half = max(1, round(self.window_s * sampling_rate_hz / 2))
+        half = self._half_window(sampling_rate_hz)
         times_s = np.arange(-half, half)[:, None] / sampling_rate_hz
         window = (1 + np.cos(np.pi * np.arange(-half, half) / half))[:, None]
         angles = 2 * np.pi * times_s * np.array(self.row_labels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -65,6 +65,13 @@ class FeatureSpec(Protocol):
 
         Raises:
             ValueError: A field does not fit; the message names it.
+        """
+        ...
+
+    def effect(self, sampling_rate_hz: float) -> dict[str, Any]:
+        """What of it makes its values, as plain values: equal where two recipes compute the same.
+
+        `pad_domain` is always there, whether signals are padded or not.
         """
         ...
 

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from ssense.signal.frames import (
     check_range,
     n_frames,
 )
+from ssense.specification import plain
 
 OrderSet = Literal["brainbert", "authors"]
 CycleRule = Literal["multiplicative", "additive"]
@@ -139,6 +140,23 @@ class SuperletSpec:
         """Superlet amplitudes of channels, in single precision, see `superlet_transform`."""
         return _transform(signal, sampling_rate_hz, self, torch.float32)
 
+    def effect(self, sampling_rate_hz: float) -> dict[str, Any]:  # noqa: ARG002 - of cycles
+        """What of it makes its values: wavelets by their cycles, whichever rule gives them."""
+        numbers = ("minimum_hz", "maximum_hz", "base_cycles", "order_min", "order_max")
+        is_one = self.n_frequencies == 1  # and has the lowest order
+        return plain(self) | {
+            **{name: float(getattr(self, name)) for name in numbers},
+            "order_max": float(self.order_min if is_one else self.order_max),
+            "order_set": self._first_wavelet,
+            # From one cycle on, both rules count in whole cycles.
+            "cycle_rule": "" if self.base_cycles == 1 else self.cycle_rule,
+        }
+
+    @property
+    def _first_wavelet(self) -> int:
+        """Number of the first wavelet of every superlet."""
+        return math.floor(self.order_min) if self.order_set == "brainbert" else 1
+
     def wavelets(self, frequency: int) -> tuple[np.ndarray, np.ndarray]:
         """The superlet at one index of `frequencies_hz`.
 
@@ -153,8 +171,7 @@ class SuperletSpec:
         )
         rise = Fraction(frequency, max(1, self.n_frequencies - 1))
         whole, fraction = divmod(lowest + (highest - lowest) * rise, 1)
-        first = math.floor(lowest) if self.order_set == "brainbert" else 1
-        numbers = np.arange(first, whole + 1 + (fraction > 0))
+        numbers = np.arange(self._first_wavelet, whole + 1 + (fraction > 0))
         weights = np.ones(len(numbers))
         if fraction:
             weights[-1] = float(fraction)

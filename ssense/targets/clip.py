@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import re
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from ssense.files.tensor_file import read_tensor, write_tensor
 from ssense.targets.clip_weights import check_clip_weights, load_clip_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from open_clip import CLIP
     from upath import UPath
@@ -48,15 +49,41 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     check_weights(model, weights, what)
     file = weights_file(weights)
     pretrained = None if file or weights == UNTRAINED else weights
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
-    try:
+    with _told_of_weights(model, weights, what):
         model_config(model)  # raises where there is no such model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_UNTRAINED_SEED)
             clip = open_clip.create_model(model, pretrained=pretrained, force_image_size=image_px)
         if file:
             load_clip_weights(clip, file, what)
+    return clip.eval().requires_grad_(False)
+
+
+def fetch_weights(model: str, weights: str, what: str) -> None:
+    """Download weights that open_clip has, unless they are on this machine; nothing is loaded.
+
+    Args:
+        model: Name of the model in open_clip.
+        weights: What `check_weights` takes.
+        what: The tower that the weights are for, "text" or "image", as messages name it.
+
+    Raises:
+        UserError: They can't be had.
+    """
+    if weights == UNTRAINED or weights_file(weights) is not None:
+        return
+    with _told_of_weights(model, weights, what):
+        configuration = the_open_clip().get_pretrained_cfg(model, weights)
+        the_open_clip().download_pretrained(configuration)
+
+
+@contextmanager
+def _told_of_weights(model: str, weights: str, what: str) -> Iterator[None]:
+    """Say in one line what weights can't be loaded, and what to do."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # open_clip raises whatever its hub, pickle or tensor reader does
@@ -68,7 +95,6 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
         ) from error
     finally:
         logging.disable(level)
-    return clip.eval().requires_grad_(False)
 
 
 def the_open_clip() -> Any:

@@ -58,6 +58,13 @@ class TargetSpec(ABC):
             UserError: A model, a layer or a file is unknown, missing or does not fit.
         """
 
+    def fetch(self) -> None:  # noqa: B027 - most need nothing
+        """Get weights from the network that `check` does not, unless they are on this machine.
+
+        Raises:
+            UserError: They can't be had.
+        """
+
     @abstractmethod
     def dimensions(self) -> int:
         """Dimensions of the embeddings.

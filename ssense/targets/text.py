@@ -17,6 +17,7 @@ from ssense.targets.clip import (
     check_file,
     check_weights,
     embedding_dimensions,
+    fetch_weights,
     frozen_clip,
     model_config,
     the_open_clip,
@@ -108,6 +109,14 @@ class TextSpec(TargetSpec):
         check_weights(self.model, self.weights, "text")
         check_file(self.model, self.weights, "text")
         self.dimensions()
+
+    def fetch(self) -> None:
+        """Download the tower's weights, unless they are on this machine.
+
+        Raises:
+            UserError: They can't be had.
+        """
+        fetch_weights(self.model, self.weights, "text")
 
     def dimensions(self) -> int:
         """Dimensions of the embeddings of sentences.

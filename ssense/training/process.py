@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from ssense.choices import Precision
@@ -64,15 +65,12 @@ def _quotas(root: Path) -> Iterator[float]:
     Version 2 keeps them in cpu.max, "QUOTA PERIOD" or "max PERIOD"; version 1 in two files, where a
     quota of -1 is none. See cgroups(7) and the kernel's documentation of both.
     """
-    for mount, group in _control_groups(root):
-        for folder in (mount / group, *(mount / group).parents):
-            if not folder.is_relative_to(mount):
-                break
-            for limit in _limits(folder):
-                with suppress(ValueError, ZeroDivisionError):  # "max", or what is damaged
-                    quota, period = limit
-                    if float(quota) > 0:
-                        yield float(quota) / float(period)
+    for folder in _control_groups(root, "cpu"):
+        for limit in _limits(folder):
+            with suppress(ValueError, ZeroDivisionError):  # "max", or what is damaged
+                quota, period = limit
+                if float(quota) > 0:
+                    yield float(quota) / float(period)
 
 
 def _limits(folder: Path) -> Iterator[list[str]]:
@@ -82,8 +80,38 @@ def _limits(folder: Path) -> Iterator[list[str]]:
         yield [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
 
 
-def _control_groups(root: Path) -> Iterator[tuple[Path, str]]:
-    """Where control groups that can limit CPU time are mounted, and which of each we are in.
+def usable_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may use: the machine's, or fewer by its control groups.
+
+    Version 2 keeps limits in memory.max, a number or "max"; version 1 in memory.limit_in_bytes.
+
+    Args:
+        root: The file system in which to look for the control groups.
+    """
+    limits = [psutil.virtual_memory().total]
+    for folder in _control_groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):
+                limits.append(int((folder / name).read_text()))
+    return int(min(limits))
+
+
+def _control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of the control groups around this process that can limit a resource, inmost first.
+
+    Args:
+        root: The file system in which to look for them.
+        controller: Name of the resource in version 1; in version 2 one group is of all.
+    """
+    for mount, group in _mounted_groups(root, controller):
+        for folder in (mount / group, *(mount / group).parents):
+            if not folder.is_relative_to(mount):
+                break
+            yield folder
+
+
+def _mounted_groups(root: Path, controller: str) -> Iterator[tuple[Path, str]]:
+    """Where control groups that can limit a resource are mounted, and which of each we are in.
 
     In a container the group's name may be the host's; then its own is the mounted root.
     """
@@ -95,9 +123,9 @@ def _control_groups(root: Path) -> Iterator[tuple[Path, str]]:
             groups.update(dict.fromkeys(controllers.split(","), path))
         for line in os.fsdecode((root / "proc/self/mounts").read_bytes()).splitlines():
             _, mount, kind, options, *_ = line.split()
-            controller = {"cgroup": "cpu", "cgroup2": ""}.get(kind)
-            if controller in groups and (not controller or controller in options.split(",")):
-                yield root / mount.lstrip("/"), groups[controller].lstrip("/")
+            name = {"cgroup": controller, "cgroup2": ""}.get(kind)
+            if name in groups and (not name or name in options.split(",")):
+                yield root / mount.lstrip("/"), groups[name].lstrip("/")
 
 
 def cells_that_fit(cpus: int, gpus: float, machine_cpus: float, machine_gpus: float) -> int:

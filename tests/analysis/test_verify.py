@@ -159,7 +159,7 @@ def read_data(storage: UPath) -> None:
     sweep_dataset(ledger)
     read_sentences(folder)
     description = ledger.description()
-    data_facts(ledger, description, description.origin, {"all": {}}, {"train": 1.0})
+    data_facts(ledger, description, description.origin, {"all": {}}, {"train": 1.0}, {})
 
 
 def refusal(read: Callable[[UPath], None], storage: UPath) -> str | None:

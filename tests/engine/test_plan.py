@@ -88,8 +88,8 @@ def plan_of(**changes) -> SweepPlan:
 
 def test_time_and_cost_come_from_the_cells_that_are_done():
     assert plan_of().lines(slots=3, price=2.0)[:2] == [
-        "  time: at most 10 min on this machine, 3 at a time; 0.5 device-hours, 1.00 at 2 per "
-        "device-hour",
+        "  time: at most 10 min of training on this machine, 3 at a time; 0.5 device-hours, 1.00 "
+        "at 2 per device-hour",
         "  cells: 10 done, 30 to train (2 of them failed before)",
     ]
     assert len(plan_of(to_run=0).lines(slots=2)) == 4
@@ -143,15 +143,17 @@ def test_a_share_that_leaves_a_cell_no_negatives_is_one_line(sweep, dataset):
 
 def test_before_any_cell_is_done_the_plan_begins_with_what_a_probe_says_of_this_machine():
     paper = plan_of(done=0, to_run=280, seconds_per_cell=36_000.0, probed=True)
-    assert paper.lines(slots=2)[:3] == [
-        "  time: roughly at most 1400 h on this machine, 2 at a time; 2,800 device-hours",
+    assert paper.lines(slots=2)[:4] == [
+        "  time: roughly 1400 h of training on this machine, 2 at a time; 2,800 device-hours",
         "  a cell: 10 h for all of its 100 epochs, less where it stops early",
+        "  besides: starting, texts, features, and what each cell loads and keeps, some seconds "
+        "each",
         "  cells: 0 done, 280 to train (2 of them failed before)",
     ]
 
 
 def test_on_a_cluster_nobody_knows_yet_how_many_run_at_a_time():
-    assert plan_of().lines(slots=None)[0] == "  time: at most 0.5 device-hours"
+    assert plan_of().lines(slots=None)[0] == "  time: at most 0.5 device-hours of training"
 
 
 def test_a_cell_that_families_share_is_counted_once(sweep):

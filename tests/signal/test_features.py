@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssense.data.shards import feature_spec
-from ssense.engine.core.sweep import check_levels
+from ssense.engine.core.sweep import checked_levels
 from ssense.errors import UserError
 from ssense.signal.band_power import BANDS_HZ, BandPowerSpec
 from ssense.signal.features import AnyFeatureSpec, feature_identity, features
@@ -341,7 +341,7 @@ def test_a_wrong_value_is_one_line_with_the_field(kind, field, value, message):
 def test_a_wrong_level_is_one_line_with_family_and_field(field, value, message):
     kind = {"features": ("band-power",)} if field == "features.bands" else {}
     with pytest.raises(UserError, match=f"^family x: {message}[^\n]*$"):
-        check_levels(SentenceSpec(), {"x": {**kind, field: (value,)}})
+        checked_levels(SentenceSpec(), {"x": {**kind, field: (value,)}})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.core.sweep import check_levels
+from ssense.engine.core.sweep import checked_levels
 from ssense.engine.tasks.recording_options import RecordingOptions
 from ssense.engine.tasks.target_option import target_levels
 from ssense.errors import UserError
@@ -104,7 +104,7 @@ def test_a_value_that_a_target_refuses_is_one_line(tmp_path):
 )
 def test_levels_that_no_target_has_are_refused(levels, message):
     with pytest.raises(UserError, match=message) as error:
-        check_levels(SentenceSpec(), {"f": levels})
+        checked_levels(SentenceSpec(), {"f": levels})
     assert "\n" not in str(error.value)
 
 

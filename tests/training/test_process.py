@@ -6,11 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from ssense.engine.tasks.recording_options import RecordingOptions
-from ssense.training.process import BF16_UNITS, reset_process, slow_precision, usable_cores
+from ssense.training.process import (
+    BF16_UNITS,
+    reset_process,
+    slow_precision,
+    usable_cores,
+    usable_memory,
+)
 
 PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
 
@@ -164,6 +171,16 @@ def test_control_groups_are_found_beside_mounts_of_any_name_and_damage_is_no_err
 
 def test_without_control_groups_affinity_counts(tmp_path):
     assert usable_cores(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def test_the_least_limit_of_memory_counts(tmp_path):
+    assert usable_memory(tmp_path) == psutil.virtual_memory().total
+    files = {"sys/fs/cgroup/a/memory.max": "max\n", "sys/fs/cgroup/memory.max": "3000000\n"}
+    assert usable_memory(control_groups(tmp_path / "2", V2, "0::/a\n", files)) == 3_000_000
+    mounts = "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n"
+    files = {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "2000000\n"}
+    root = control_groups(tmp_path / "1", mounts, "5:memory:/job\n", files)
+    assert usable_memory(root) == 2_000_000
 
 
 def test_the_quota_of_this_machine_counts():

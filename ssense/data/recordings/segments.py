@@ -104,7 +104,8 @@ class SegmentSpec:
             nothing. Contacts for which there is no such other are left out.
         subset: Electrodes that an encoder is given, of those that have the reference. "all"
             (default), or names separated by commas; "*" stands for any letters, so that "LA*" is a
-            shaft. Features are made of each electrode by itself: all subsets share them.
+            shaft, "?" for one, and "[AB]" for one of these. Features are made of each electrode by
+            itself: all subsets share them.
         line_hz: Frequency of the mains in Hz, above 0, removed with its multiples up to
             `notch_highest_hz`; default 60. None leaves it in.
         notch_highest_hz: Highest multiple of `line_hz` that is removed, in Hz, at least `line_hz`;
@@ -523,10 +524,20 @@ def _settle_overflow(
     return stop
 
 
+def remedy(dropped: Mapping[str, int]) -> str:
+    """What keeps more sentences, by the reason that most were left out for; one at least."""
+    most = max(dropped, key=dropped.__getitem__)
+    if most in (STRADDLES, LEAVES):
+        return "give less context or a shorter window"
+    if most == OVERFLOWS:
+        return "raise pad_to or truncate what overflows"
+    return "relax the length rule"
+
+
 def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
     counts = [f"{count} {why}" for why, count in dropped.items()]
     cause = recording.transcript.odd_times
-    advice = "Check the timings and the signals, or relax the length rule."
+    advice = f"Check the timings and the signals, or {remedy(dropped)}."
     if cause:
         advice = f"In its transcript {cause}. Put that right there."
     return UserError(

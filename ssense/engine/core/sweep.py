@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import combinations, islice, pairwise, product
 from math import prod
 from typing import Any, get_type_hints
+
+import numpy as np
 
 from ssense.engine.core.cell import (
     SIGNATURE_VERSION,
@@ -26,7 +28,7 @@ from ssense.engine.core.checks import check_seeds
 from ssense.errors import UserError, one_line, printable
 from ssense.files.digest import digest
 from ssense.files.plain_values import from_plain
-from ssense.specification import configured, field_names, identity, plain, settings, unions
+from ssense.specification import configured, field_names, identity, settings, unions
 from ssense.training.tasks import TaskSpec
 
 Levels = tuple[Level, ...]
@@ -39,6 +41,8 @@ BY_THREES = 3
 """How many configurations were proposed at once before a sweep said how many."""
 _LEAST_AT_ONCE = 6
 _LISTED_CHARACTERS = 150  # characters of fields' names in a message
+_MOST_TRIED = 100_000  # combinations of a part's levels; a microsecond or ten each
+_EXAMPLE = '{"masked": {"masking.time": (0.1, 0.2)}}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,20 +259,28 @@ class Row:
     configuration: Configuration
 
 
-def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Levels]]) -> None:
-    """Refuse families over a field that cells don't have, or over a value that it can't take.
+def checked_levels(
+    specification: TaskSpec, families: Mapping[str, Mapping[str, Levels]]
+) -> dict[str, dict[str, Levels]]:
+    """Refuse families over a field that cells don't have, or over values that it can't take.
+
+    Values of a part of the specification are tried together, as configurations have them.
 
     Args:
         specification: What every cell shares.
         families: Levels by dotted field, by name of the family.
 
+    Returns:
+        The same, with NumPy's numbers as Python's own.
+
     Raises:
-        UserError: A field or value is refused; the message names it and, nearest first, the fields
-            that there are.
+        UserError: There is no family; or a name, a field, a value or a combination of values is
+            refused. The message names it and, of a field, nearest first those that there are.
     """
+    _check_families(families)
+    found = {family: _plain_levels(family, levels) for family, levels in families.items()}
     fields = field_names(type(specification))
-    for family, levels in families.items():
-        _check_form(family, levels)
+    for family, levels in found.items():
         for name, values in levels.items():
             if name not in fields:
                 kind = type(specification).__name__
@@ -282,19 +294,81 @@ def check_levels(specification: TaskSpec, families: Mapping[str, Mapping[str, Le
                     from_plain(Level, value)  # type: ignore[arg-type]  # a union
                     for kinds in _kinds_with(name, specification, levels):
                         _check_type(configured(specification, kinds), name, value)
-                        made = configured(specification, {**kinds, name: value})
-                        # A specification is checked by its fields' types when it is read back.
-                        from_plain(type(specification), plain(made))
                 except (TypeError, ValueError, UserError) as error:
-                    raise UserError(
-                        f"family {printable(family)}: {printable(name)} can't be "
-                        f"{_shown(value)} ({one_line(error)})."
-                    ) from error
+                    raise _refused(family, {name: value}, error) from error
+        _check_combinations(specification, family, levels)
+    return found
+
+
+def _check_combinations(specification: TaskSpec, family: str, levels: Mapping[str, Levels]) -> None:
+    """Refuse levels of a part that its fields can't take together, or one of them never."""
+    compared = family_of(specification, family, levels)
+    for part in dict.fromkeys(name.partition(".")[0] for name in levels):
+        for changes in islice(compared.parts((part,)), _MOST_TRIED):
+            if error := _fault(specification, changes):
+                at_fault = _at_fault(specification, changes, str(error))
+                raise _refused(family, at_fault, error) from error
+
+
+def _fault(specification: TaskSpec, changes: Configuration) -> Exception | None:
+    try:
+        configured(specification, changes)
+    except (TypeError, ValueError, UserError) as error:
+        return error
+    return None
+
+
+def _at_fault(specification: TaskSpec, changes: Configuration, reason: str) -> Configuration:
+    """The fewest of some levels that a specification refuses for the same reason, kinds aside."""
+    kinds = {name: changes[name] for name in changes if name in unions(type(specification))}
+    others = [name for name in changes if name not in kinds]
+    for n in range(len(others)):
+        for names in combinations(others, n):
+            some = {name: changes[name] for name in names}
+            if str(_fault(specification, {**kinds, **some})) == reason:
+                return some or kinds
+    return {name: changes[name] for name in others} or kinds
+
+
+def _refused(family: str, levels: Configuration, error: Exception) -> UserError:
+    where, why = f"family {printable(family)}", one_line(error).removesuffix(".")
+    if len(levels) == 1:
+        ((name, value),) = levels.items()
+        return UserError(f"{where}: {printable(name)} can't be {_shown(value)} ({why}).")
+    listed = " and ".join(f"{printable(name)} {_shown(value)}" for name, value in levels.items())
+    return UserError(
+        f"{where}: {listed} can't stand together ({why}). A family has every combination of its "
+        "levels: give those that fit as families of their own."
+    )
+
+
+def _check_families(families: Any) -> None:
+    """Refuse what is no mapping of names to families; types are not checked before."""
+    if not isinstance(families, Mapping) or not families:
+        raise UserError(
+            f"families are {_shown(families)}, and a sweep compares one at least. Give levels by "
+            f"field, by the family's name, as in {_EXAMPLE}."
+        )
+    for name in families:
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(
+                f"a family is called {printable(repr(name))}. Give it a name, as in {_EXAMPLE}."
+            )
+
+
+def _plain_levels(family: str, levels: Mapping[str, Levels]) -> dict[str, Levels]:
+    """The levels of a family, with NumPy's numbers as Python's own."""
+    _check_form(family, levels)
+    return {name: tuple(map(_plain_value, values)) for name, values in levels.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_form(family: str, levels: Any) -> None:
     """Refuse a family that is no mapping of fields to levels; types are not checked before."""
-    where = f"family {printable(str(family))}"
+    where = f"family {printable(family)}"
     if not isinstance(levels, Mapping):
         raise UserError(
             f"{where} is {_shown(levels)}, not levels by field. Give them as "
@@ -317,7 +391,9 @@ def _check_type(specification: TaskSpec, name: str, value: Any) -> None:
     for each in parts:
         part = getattr(part, each, None)
     hint = get_type_hints(type(part)).get(field_name)
-    if hint is not None and name not in unions(type(specification)):
+    if hint is None:
+        configured(specification, {name: value})  # says that there is no such field
+    elif name not in unions(type(specification)):
         from_plain(hint, value)
 
 
@@ -338,11 +414,25 @@ def check_different(specification: TaskSpec, families: Iterable[Family]) -> None
         (configuration,) = family.configurations()
         named = digest(identity(configured(specification, configuration).by_content()))
         if other := known.get(named):
+            shown = describe(configuration) if configuration else "as specified"
             raise UserError(
                 f"families {printable(other)} and {printable(family.name)} are the same "
-                f"configuration, {printable(describe(configuration))}. Leave one out."
+                f"configuration, {printable(shown)}. Leave one out."
             )
         known[named] = family.name
+
+
+def family_of(specification: TaskSpec, name: str, levels: Mapping[str, Levels]) -> Family:
+    """The family of some levels, fields that exist with some kinds alone behind those kinds.
+
+    Args:
+        specification: What every cell shares.
+        name: Name of the family.
+        levels: Levels by dotted field, as `checked_levels` gives them.
+    """
+    needs = needs_of(specification, levels)
+    in_order = {field: levels[field] for field in sorted(levels, key=needs.__contains__)}
+    return Family(name=name, levels=in_order, needs=needs)
 
 
 def needs_of(
@@ -352,7 +442,7 @@ def needs_of(
 
     Args:
         specification: What every cell shares.
-        levels: Levels by dotted field, as `check_levels` passes them.
+        levels: Levels by dotted field, as `checked_levels` passes them.
     """
     found: dict[str, Mapping[str, Levels]] = {}
     for name in levels:

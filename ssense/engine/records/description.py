@@ -17,7 +17,7 @@ from ssense.data.shards import feature_spec, find_manifest
 from ssense.engine.core.decision import Decision
 from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
 from ssense.engine.core.record import utc_now
-from ssense.engine.core.sweep import Row, Sweep, check_levels
+from ssense.engine.core.sweep import Row, Sweep, checked_levels
 from ssense.errors import UserError, one_line
 from ssense.files.plain_values import from_plain
 from ssense.files.sealed_json import check_format, unsealed, write_sealed
@@ -129,7 +129,7 @@ def _check_known(path: UPath, content: dict[str, Any]) -> None:
     """Refuse a sweep of fields or values that this version of the code does not have."""
     try:
         sweep = from_plain(Sweep, content.get("sweep"))
-        check_levels(sweep.specification, {each.name: each.levels for each in sweep.families})
+        checked_levels(sweep.specification, {each.name: each.levels for each in sweep.families})
     except (ValueError, UserError) as error:
         if "is missing" in str(error):
             raise _damaged(path, error) from error

@@ -126,5 +126,5 @@ def _searched(ledger: Ledger, description: Description) -> str:
 
 
 def _plain(text: str) -> str:
-    """Words without the marks that a table puts between them."""
-    return " ".join(re.sub(r"[,()|]|: ", " ", text).casefold().split())
+    """Words without the marks that a table puts between them; a file's name is a question's too."""
+    return " ".join(re.sub(r"[,()|]|: ", " ", text).replace("_", "-").casefold().split())

@@ -60,19 +60,46 @@ class DataPlan(Splittable, Protocol):
         """Made-up examples of the shapes of the dataset that a cell takes longest on."""
         ...
 
-    def lines(self, specification: Any, families: Iterable[Family]) -> list[str]:
-        """What datasets cost, where there are several, and what encoders train; a line each."""
+    def lines(
+        self, specification: Any, families: Iterable[Family], seeds: Iterable[int]
+    ) -> list[str]:
+        """What datasets cost, where there are several, and what encoders train; a line each.
+
+        Args:
+            specification: What every cell shares.
+            families: Families to compare.
+            seeds: Seeds by which the data are divided.
+        """
         ...
 
-    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+    def check_room(
+        self, wanted: Collection[str], shared: int | None, whole: int | None = None
+    ) -> None:
         """Refuse datasets that neither disk nor memory has room for, before anything is made.
 
         Args:
             wanted: Digests of the datasets.
-            memory: Bytes of memory that cells on a machine share; None where that is not known.
+            shared: Bytes of memory that cells on a machine share; None where that is not known.
+            whole: Bytes of memory of the machine; None where that is not known.
 
         Raises:
             UserError: There is not enough room; the message has what is needed.
+        """
+        ...
+
+    def check_cells(
+        self, specification: Any, families: Iterable[Family], memory: int, *, on_gpu: bool
+    ) -> None:
+        """Refuse cells that a machine's memory can't hold, before one is timed.
+
+        Args:
+            specification: What every cell shares.
+            families: Families to compare.
+            memory: Bytes of memory of the machine.
+            on_gpu: Whether batches are in the memory of a GPU instead.
+
+        Raises:
+            UserError: A cell takes more; the message has how much.
         """
         ...
 

@@ -6,25 +6,28 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from upath import UPath
 
-from ssense.cli.screen import duration
-from ssense.data.recordings.overlap import split_overlap
+from ssense.cli.screen import duration, gigabytes
+from ssense.data.splits import Split, leakage
 from ssense.engine.core.cell import Configuration, describe
 from ssense.engine.tasks.dataset_plan import DatasetPlan
 from ssense.engine.tasks.feature_plan import FeaturePlan
 from ssense.errors import UserError, counted
 from ssense.files.storage import is_local
+from ssense.signal.band_power import BandPowerSpec
+from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.features import features as features_of
 from ssense.training.process import usable_cores
 
 _PROBED = 8  # segments of a probe, as many as a row group has
 _PROBED_VALUES = 2 * 10**6  # at most, or those of one segment
+_PROBED_ROWS = 200  # frequencies of a recipe at most
 _IN_TRANSFORM = 0.7  # of the making; the rest reads, filters and writes
 
 
@@ -46,33 +49,30 @@ class Choice:
         return describe(self.changes) if self.changes else "as specified"
 
 
-def choice_lines(own: DatasetPlan, choices: Sequence[Choice]) -> list[str]:
+def choice_lines(own: DatasetPlan, choices: Sequence[Choice], splits: Sequence[Split]) -> list[str]:
     """Say what the datasets are, what each takes and which sentences each lacks, a line each.
 
     Args:
         own: The dataset of the specification.
         choices: All that configurations ask for.
+        splits: The splits of the sweep's seeds, the same for all of them.
     """
     n_kept, n_own = len(own.rows), len(own.features.segments)
     whole = "" if n_kept == n_own else f" (of {n_own:,} of the specification's own)"
-    size = _gigabytes(sum(choice.plan.nbytes for choice in choices))
+    size = gigabytes(sum(choice.plan.nbytes for choice in choices))
     return [
         f"  data: {counted(len(choices), 'dataset')} of the same {counted(n_kept, 'sentence')}"
         f"{whole}, {size} in memory",
         *(
             f"    {choice.name}: {_made_of(choice, choices)}{leaks}{_lost(own, choice)}"
-            for choice, leaks in zip(choices, _leaks(choices), strict=True)
+            for choice, leaks in zip(choices, _leaks(choices, splits), strict=True)
         ),
     ]
 
 
-def _leaks(choices: Sequence[Choice]) -> list[str]:
-    """How many test segments of a random split share samples with training, where that differs."""
-    shares = []
-    for plan in (choice.plan for choice in choices):
-        segments = plan.features.segments
-        share, _ = split_overlap(segments.start[plan.rows], segments.stop[plan.rows])
-        shares.append(f"{share:.0%}")
+def _leaks(choices: Sequence[Choice], splits: Sequence[Split]) -> list[str]:
+    """How many test segments share samples with training, where that differs."""
+    shares = [f"{leakage(splits, choice.plan.spans_s):.0%}" for choice in choices]
     if len({*shares}) == 1:
         return [""] * len(choices)
     return [f"; {each} of its test segments share samples with training" for each in shares]
@@ -87,7 +87,7 @@ def _made_of(choice: Choice, choices: Sequence[Choice]) -> str:
         return f"{size}, the features of {first.name}"
     if features.is_made():
         return f"{size}, there already"
-    return f"{size}, to make: {_gigabytes(features.nbytes)}, about {duration(_seconds(features))}"
+    return f"{size}, to make: {gigabytes(features.nbytes)}, about {duration(_seconds(features))}"
 
 
 def _lost(own: DatasetPlan, choice: Choice) -> str:
@@ -101,7 +101,10 @@ def _lost(own: DatasetPlan, choice: Choice) -> str:
 
 
 def _seconds(features: FeaturePlan) -> float:
-    """Estimate what making features takes on the cores of this machine, by a short probe."""
+    """Estimate what making features takes on the cores of this machine, by a short probe.
+
+    Of a recipe with very many frequencies a part is probed, which takes no more memory.
+    """
     n_sentences, n_electrodes, n_frequencies, n_frames = features.shape
     values = max(features.segments.n_samples, n_frequencies * n_frames)
     n_probed = min(_PROBED, n_sentences, max(1, _PROBED_VALUES // values))
@@ -110,26 +113,41 @@ def _seconds(features: FeaturePlan) -> float:
             (n_probed, features.segments.n_samples), np.float32
         )
     )
+    recipe, part = _probed(features.recipe)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for _ in range(2):  # the first also plans the transform
             start = time.perf_counter()
-            features_of(noise, features.sampling_rate_hz, features.recipe)
+            features_of(noise, features.sampling_rate_hz, recipe)
             seconds = time.perf_counter() - start
     finally:
         torch.set_num_threads(threads)
     segments = n_sentences * n_electrodes / n_probed
-    return seconds * segments / _IN_TRANSFORM / usable_cores()
+    return seconds / part * segments / _IN_TRANSFORM / usable_cores()
 
 
-def check_room(plans: Iterable[DatasetPlan], storage: UPath, memory: int | None) -> None:
+def _probed(recipe: AnyFeatureSpec) -> tuple[AnyFeatureSpec, float]:
+    """The recipe with as many frequencies as a probe computes, and which part that is of all."""
+    if isinstance(recipe, BandPowerSpec) or recipe.n_frequencies <= _PROBED_ROWS:
+        return recipe, 1.0
+    fewer = replace(recipe, n_frequencies=_PROBED_ROWS)
+    return fewer, _PROBED_ROWS / recipe.n_frequencies
+
+
+def check_room(
+    plans: Iterable[DatasetPlan], storage: UPath, shared: int | None, whole: int | None = None
+) -> None:
     """Refuse datasets that neither disk nor memory has room for, before anything is made.
+
+    Several have to lie in the memory that cells share. What a single one takes beyond that, Ray
+    keeps on the disk, but it is loaded as a whole first.
 
     Args:
         plans: The datasets.
         storage: Storage that will have their features.
-        memory: Bytes of memory that cells on a machine share; None where that is not known.
+        shared: Bytes of memory that cells on a machine share; None where that is not known.
+        whole: Bytes of memory of the machine; None where that is not known.
 
     Raises:
         UserError: There is not enough room; the message has what is needed.
@@ -137,18 +155,23 @@ def check_room(plans: Iterable[DatasetPlan], storage: UPath, memory: int | None)
     plans = list(plans)
     needed = sum(plan.nbytes for plan in plans)
     datasets = counted(len(plans), "dataset takes", "datasets take")
-    if memory is not None and len(plans) > 1 and needed > memory:
+    if whole is not None and needed > whole:
         raise UserError(
-            f"{datasets} {_gigabytes(needed)} of memory on every machine, and cells can share "
-            f"{_gigabytes(memory)}. Give fewer levels of the data, or coarser features."
+            f"{datasets} {gigabytes(needed)} of memory on every machine, and this one has "
+            f"{gigabytes(whole)}. Give coarser features{' or fewer levels' * (len(plans) > 1)}."
+        )
+    if shared is not None and len(plans) > 1 and needed > shared:
+        raise UserError(
+            f"{datasets} {gigabytes(needed)} of memory on every machine, and cells can share "
+            f"{gigabytes(shared)}. Give fewer levels of the data, or coarser features."
         )
     missing = {each.folder: each for plan in plans if not (each := plan.features).is_made()}
     to_write = sum(features.nbytes for features in missing.values())
     free = _free_bytes(storage)
     if free is not None and to_write > free:
         raise UserError(
-            f"{storage} has {_gigabytes(free)} free, and {counted(len(missing), 'dataset')} to "
-            f"make: {_gigabytes(to_write)}. Make room, or give another storage."
+            f"{storage} has {gigabytes(free)} free, and {counted(len(missing), 'dataset')} to "
+            f"make: {gigabytes(to_write)}. Make room, or give another storage."
         )
 
 
@@ -160,7 +183,3 @@ def _free_bytes(storage: UPath) -> int | None:
     while not there.exists():
         there = there.parent
     return shutil.disk_usage(there).free
-
-
-def _gigabytes(n: float) -> str:
-    return f"{n / 1e9:.2g} GB" if n >= 1e8 else f"{n / 1e6:.0f} MB"

@@ -19,7 +19,7 @@ from ssense.data.paired import PairedStimuli
 from ssense.data.recordings.data_report import DataReport, data_report
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.resampled import at_rate
-from ssense.data.recordings.segments import SegmentSpec, electrodes_of, select_segments
+from ssense.data.recordings.segments import SegmentSpec, electrodes_of, remedy, select_segments
 from ssense.data.repeats import TowerTexts, repeat_groups
 from ssense.data.splits import Split, split_sentences
 from ssense.engine.tasks.data_plan import first_poor_split
@@ -91,6 +91,11 @@ class DatasetPlan:
         stimuli = self.stimuli, self.numbers
         return dataset_digest(name, *stimuli, self.target, paired, self.electrodes)
 
+    @cached_property
+    def content(self) -> tuple[object, ...]:
+        """What tells it from datasets that hold something else, whatever was asked for."""
+        return self.features.content(self.rows), self.target.by_content(), self.electrodes
+
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Sentences, electrodes, frequencies and frames."""
@@ -146,8 +151,11 @@ class DatasetPlan:
         Raises:
             UserError: A seed leaves too few; the message has their number.
         """
-        reasons = self.features.segments.dropped.items()
-        dropped = ", ".join(f"{why}: {n}" for why, n in reasons) or "none"
+        reasons = self.features.segments.dropped
+        dropped = ", ".join(f"{why}: {n}" for why, n in reasons.items()) or "none"
+        advice = "Give a longer recording"
+        if sum(reasons.values()) > len(self.rows):
+            advice += f", or {remedy(reasons)}"
         if poor := first_poor_split(self, kind, seeds):
             seed, n_candidates = poor
             raise UserError(
@@ -155,14 +163,12 @@ class DatasetPlan:
                 f"{counted(len(self.rows), 'sentence is', 'sentences are')} too few "
                 f"for a {kind} split (left out: {dropped}): Recall@{SELECTION_RANK} among "
                 f"{counted(n_candidates, 'validation sentence')}, at seed {seed}, is not "
-                "informative. Give a longer recording."
+                f"informative. {advice}."
             )
 
     def examples(self, n: int, device: torch.device) -> Pairs:
         """Random spectrograms of the dataset's shape and random embeddings, n pairs."""
-        spectrograms = torch.rand(n, *self.shape[1:], dtype=torch.float16, device=device)
-        targets = normalize(torch.randn(n, self.target.dimensions(), device=device))
-        return Pairs(spectrograms, targets, coordinates=self.coordinates)
+        return _random_pairs(n, self.shape[1:], self.target, self.coordinates, device)
 
     @cached_property
     def report(self) -> DataReport:
@@ -347,6 +353,38 @@ def load_dataset(
         paired=paired,
         coordinates=coordinates,
     )
+
+
+def made_up_pairs(folder: UPath, target: AnyTargetSpec, electrodes: tuple[str, ...] = ()) -> Pairs:
+    """Two random pairs of the shapes of a dataset that was made; its features are not read.
+
+    Args:
+        folder: Folder of the shards.
+        target: What embeds the sentences.
+        electrodes: Names of the electrodes to take; none for all of the shards'.
+
+    Raises:
+        UserError: A shard is missing or damaged, or the target can't be loaded.
+    """
+    manifest = shards.read_manifest(folder)
+    coordinates, shape = manifest.coordinates, shards.row_shape(folder)
+    if electrodes:
+        taken = _columns_of(electrodes, manifest.electrodes, folder)
+        shape = (len(taken), *shape[1:])
+        coordinates = coordinates.select(taken) if coordinates else None
+    return _random_pairs(2, shape, target, coordinates, torch.device("cpu"))
+
+
+def _random_pairs(
+    n: int,
+    shape: tuple[int, ...],
+    target: AnyTargetSpec,
+    coordinates: Coordinates | None,
+    device: torch.device,
+) -> Pairs:
+    spectrograms = torch.rand(n, *shape, dtype=torch.float16, device=device)
+    targets = normalize(torch.randn(n, target.dimensions(), device=device))
+    return Pairs(spectrograms, targets, coordinates=coordinates)
 
 
 def rows_of(paired: PairedStimuli, numbers: np.ndarray, folder: UPath) -> np.ndarray:

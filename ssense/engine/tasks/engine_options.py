@@ -157,22 +157,18 @@ class EngineOptions:
             UserError: A value is out of range, a level names no field, or weights are no file.
         """
         from ssense.engine.core.sweep import (
-            Family,
             Sweep,
             check_different,
-            check_levels,
-            needs_of,
+            checked_levels,
+            family_of,
             proposals_at_once,
         )
 
         specification = self.specification()
-        check_levels(specification, families)
         compared = []
-        for name, levels in families.items():
-            needs = needs_of(specification, levels)
+        for name, levels in checked_levels(specification, families).items():
             found = {field: _found(name, field, levels[field]) for field in levels}
-            in_order = {field: found[field] for field in sorted(found, key=needs.__contains__)}
-            compared.append(Family(name=name, levels=in_order, needs=needs))
+            compared.append(family_of(specification, name, found))
         check_different(specification, compared)
         covering = data.covering(specification, compared)
         return Sweep(

@@ -17,6 +17,7 @@ from ssense.errors import UserError, counted
 from ssense.files.digest import digest
 from ssense.files.storage import exists
 from ssense.signal.features import AnyFeatureSpec, feature_identity
+from ssense.signal.filtering import notches_hz
 from ssense.specification import identity
 
 _OF_SENTENCES = (
@@ -24,6 +25,11 @@ _OF_SENTENCES = (
     *("context_after_s", "window_s", "pad_to", "pad_multiple", "overflow", "electrodes", "subset"),
 )
 """Fields that choose sentences, samples and electrodes: what they chose says what they did."""
+_OF_SIGNALS = (
+    *("sampling_rate", "resample_hz", "reference"),
+    *("line_hz", "notch_highest_hz", "notch_quality"),
+)
+"""Fields that choose rates, derivations and filters, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +71,31 @@ class FeaturePlan:
         spans = chosen.start.tolist(), chosen.stop.tolist(), chosen.n_samples
         return digest(chosen.sentence_idx.tolist(), chosen.text, *spans, chosen.electrodes)
 
-    @cached_property
-    def content(self) -> str:
-        """A digest that tells features apart by what they hold, not by what was asked for."""
-        signal = identity(self.data, leave_out=(*_OF_SENTENCES, "reference"))
-        derived = [(each.contact, each.subtracted) for each in self.segments.derivations]
-        return digest({**self.origin, "segments": signal}, derived)
+    def content(self, rows: np.ndarray) -> str:
+        """A digest that tells features apart by what they hold, not by what was asked for.
+
+        Args:
+            rows: The rows of the features that are asked about, int64 [N].
+        """
+        chosen = self.segments
+        start, stop = chosen.start[rows], chosen.stop[rows]
+        notch = self.data.notch(self.recording)
+        notches = (notches_hz(*notch[:3]).tolist(), notch[3]) if notch else ()
+        recipe = self.recipe.effect(self.sampling_rate_hz)
+        if (stop - start == chosen.n_samples).all():  # nothing is padded
+            del recipe["pad_domain"]
+        elif self.recipe.normalisation == "none" and self.recipe.pad_domain == "raw_masked":
+            recipe["pad_domain"] = "raw"  # they differ in the frames of the z-score
+        return digest(
+            self.recording.digest,
+            self.recording.sampling_rate_hz,
+            self.sampling_rate_hz,
+            identity(self.data, leave_out=(*_OF_SENTENCES, *_OF_SIGNALS)),
+            notches,
+            [(each.contact, each.subtracted) for each in chosen.derivations],
+            (chosen.sentence_idx[rows].tolist(), start.tolist(), stop.tolist(), chosen.n_samples),
+            (self.recipe.kind, recipe),
+        )
 
     @property
     def folder(self) -> UPath:

@@ -158,12 +158,24 @@ class ImagePlan:
         """None: all cells of a sweep share one dataset."""
         return {}
 
-    def lines(self, specification: ImageSpec, families: Iterable[Family]) -> list[str]:  # noqa: ARG002
+    def lines(
+        self,
+        specification: ImageSpec,  # noqa: ARG002
+        families: Iterable[Family],  # noqa: ARG002
+        seeds: Iterable[int],  # noqa: ARG002
+    ) -> list[str]:
         """Nothing: there is one dataset, and an encoder is trained with all of its objective."""
         return []
 
-    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+    def check_room(
+        self, wanted: Collection[str], shared: int | None, whole: int | None = None
+    ) -> None:
         """Nothing: the responses are in memory already."""
+
+    def check_cells(
+        self, specification: ImageSpec, families: Iterable[Family], memory: int, *, on_gpu: bool
+    ) -> None:
+        """Nothing: encoders of averaged responses are small."""
 
     def is_made(self, wanted: Collection[str]) -> bool:  # noqa: ARG002
         """Nothing is left to make: responses were read, and `warm` embeds the images."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
-from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -21,21 +21,23 @@ from ssense.data.dataset import Dataset, Pairs
 from ssense.data.paired import PairedStimuli
 from ssense.data.repeats import first_of, repeat_groups
 from ssense.data.splits import Split
-from ssense.engine.core.cell import Configuration, dataset_choice, describe
+from ssense.engine.core.cell import Configuration, dataset_choice, describe, is_number
 from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import first_meeting, say_other_code
 from ssense.engine.tasks.data_room import Choice, check_room, choice_lines
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset, subset_of
+from ssense.engine.tasks.encoder_room import PlannedEncoder, encoder_lines, planned_encoders
 from ssense.engine.tasks.feature_making import feature_code, make_shards
 from ssense.engine.tasks.feature_plan import FeaturePlan
-from ssense.errors import UserError, printable
+from ssense.errors import UserError, counted, printable
 from ssense.files.tensor_file import tensor_code
 from ssense.model.encoders.encoder import NO_COORDINATES
 from ssense.model.encoders.own import OwnSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, build_encoder
 from ssense.specification import configured
-from ssense.targets.sentence_embeddings import embedding_code, embedding_file
+from ssense.targets.sentence_embeddings import AnyTargetSpec, embedding_code, embedding_file
+from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
 
@@ -119,8 +121,9 @@ class RecordingData:
             if spec.target != specification.target:
                 with _told_of(changes):
                     spec.target.check()
+                    if not _same_weights(spec.target, specification.target):
+                        spec.target.fetch()
             whole[choice] = Choice(changes, self._planned(spec, changes))
-        _check_distinct([*whole.values()])
         paired = self._paired([each.plan.features for each in whole.values()])
         keeps_all = len(paired) == len(self.own.features.segments)
         own = self.own if keeps_all else replace(self.own, paired=paired)
@@ -135,8 +138,30 @@ class RecordingData:
                 for choice, each in whole.items()
             },
         )
+        _check_distinct([*data.choices.values()])
         _check_vectors(data.choices.values())
         return data
+
+    def repeated(
+        self, specification: SentenceSpec, choices: Mapping[str, Configuration]
+    ) -> dict[str, str]:
+        """Choices of the data that come to the same as one before them, which has its name.
+
+        Args:
+            specification: What every cell shares.
+            choices: What each choice changes of it, by name.
+
+        Raises:
+            UserError: The recording can't meet a choice.
+        """
+        known: dict[object, str] = {}
+        found: dict[str, str] = {}
+        for name, changes in choices.items():
+            plan = self._planned(configured(specification, changes), changes)
+            first = known.setdefault(plan.content, name)
+            if first != name:
+                found[name] = first
+        return found
 
     def _planned(self, spec: SentenceSpec, changes: Configuration) -> DatasetPlan:
         own = self.own.features
@@ -209,28 +234,49 @@ class RecordingData:
         """Made-up pairs of the shapes of the largest dataset."""
         return max(self._plans.values(), key=lambda plan: plan.nbytes).examples(n, device)
 
-    def lines(self, specification: SentenceSpec, families: Iterable[Family]) -> list[str]:
+    def lines(
+        self, specification: SentenceSpec, families: Iterable[Family], seeds: Iterable[int]
+    ) -> list[str]:
         """What the datasets are, cost and lack, where there are several; what encoders train."""
-        datasets = choice_lines(self.own, [*self.choices.values()]) if self.choices else []
-        return [*datasets, *self._encoder_lines(specification, families)]
+        lines = encoder_lines(self._encoders(specification, families))
+        if not self.choices:
+            return lines
+        splits = [self.split(specification.split, seed) for seed in seeds]
+        return [*choice_lines(self.own, [*self.choices.values()], splits), *lines]
 
-    def _encoder_lines(self, specification: SentenceSpec, families: Iterable[Family]) -> list[str]:
-        examples, lines = self.examples(2, torch.device("cpu")), dict[str, None]()
-        changed = chain.from_iterable(family.parts(("encoder",)) for family in families)
-        found = (configured(specification, changes).untrained() for changes in changed)
-        for spec in dict.fromkeys(found):
-            weights = sum(p.numel() for p in spec.initial(examples).parameters() if p.requires_grad)
-            told = " with coordinates" if spec.encoder.uses_coordinates else ""
-            lines[f"  encoder: {spec.encoder.kind}{told}, {weights:,} trained weights"] = None
-        return [*lines]
+    def _encoders(
+        self, specification: SentenceSpec, families: Iterable[Family]
+    ) -> list[PlannedEncoder]:
+        def dataset_of(spec: SentenceSpec) -> DatasetPlan:
+            return self.choices[dataset_choice(spec)].plan if self.choices else self.own
 
-    def check_room(self, wanted: Collection[str], memory: int | None) -> None:
+        return planned_encoders(specification, families, dataset_of)
+
+    def check_room(
+        self, wanted: Collection[str], shared: int | None, whole: int | None = None
+    ) -> None:
         """Refuse datasets that neither disk nor memory has room for, see `data_room`.
 
         Raises:
             UserError: There is not enough room.
         """
-        check_room([self._plans[digest] for digest in wanted], self.storage, memory)
+        check_room([self._plans[digest] for digest in wanted], self.storage, shared, whole)
+
+    def check_cells(
+        self,
+        specification: SentenceSpec,
+        families: Iterable[Family],
+        memory: int,
+        *,
+        on_gpu: bool,
+    ) -> None:
+        """Refuse encoders that a machine's memory can't train, see `PlannedEncoder`.
+
+        Raises:
+            UserError: A cell takes more memory.
+        """
+        for each in self._encoders(specification, families):
+            each.check_memory(memory, activations=not on_gpu)
 
     def warm(self, specification: SentenceSpec, families: Iterable[Family] = ()) -> None:
         """Get the initial weights of all encoders, and embed the sentences by every target.
@@ -266,8 +312,9 @@ class RecordingData:
             if plan.paired is not None:
                 plan.paired.write(self.storage)
         # Datasets that differ in their targets alone share their features.
+        names = {each.plan.digest: f" of {each.name}" for each in self.choices.values()}
         for plan in {plan.features.folder: plan for plan in plans}.values():
-            _make_features(plan, use_gpus)
+            _make_features(plan, names.get(plan.digest, ""), use_gpus)
 
     def load(self, digest: str) -> Dataset:
         """One of the datasets, by its digest.
@@ -323,13 +370,22 @@ def _changes(specification: SentenceSpec, families: Iterable[Family]) -> dict[st
     return found
 
 
+def _same_weights(one: AnyTargetSpec, other: AnyTargetSpec) -> bool:
+    """Whether two targets are one text tower, read at any layer."""
+    if not (isinstance(one, TextSpec) and isinstance(other, TextSpec)):
+        return False
+    return replace(one, layer=None) == replace(other, layer=None)
+
+
 @contextmanager
 def _told_of(changes: Configuration) -> Iterator[None]:
     """Say of a refusal which levels it is of."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{printable(describe(changes), 150)}: {error}") from error
+        # Flags don't have the value: a family does.
+        why = re.sub(r"\b([Ss]et) `[a-z]+\.weights`", r"\1 that level", str(error))
+        raise UserError(f"{printable(describe(changes), 150)}: {why}") from error
 
 
 def _check_vectors(choices: Iterable[Choice]) -> None:
@@ -348,7 +404,15 @@ def _check_encoders(
     specification: SentenceSpec, families: Iterable[Family], plans: Collection[DatasetPlan]
 ) -> None:
     """Refuse encoders that the data don't fit, and one of the user's own that is named in vain."""
+    frames = max(plan.shape[-1] for plan in plans)
     for family in families:
+        _check_starts(specification, family)
+        for windows in family.levels.get("encoder.windows", ()):
+            if is_number(windows) and windows > frames:
+                raise UserError(
+                    f"family {printable(family.name)}: encoder.windows can't be {windows}: the "
+                    f"features have {counted(frames, 'frame')}. Give {frames} at most."
+                )
         if OwnSpec.kind in family.levels.get("encoder", ()) and (
             not isinstance(specification.encoder, OwnSpec)
         ):
@@ -366,18 +430,26 @@ def _check_encoders(
             specification.encoder.build(plan.examples(2, torch.device("cpu")), "float32")
 
 
+def _check_starts(specification: SentenceSpec, family: Family) -> None:
+    """Refuse initial weights of a family that can't be loaded, but for those of a flag."""
+    encoder = specification.encoder
+    given = encoder.weights if isinstance(encoder, ResNetSpec) else "random"
+    for weights in family.levels.get("encoder.weights", ()):
+        if weights not in ("random", given):
+            with _told_of({"encoder.weights": weights}):
+                build_encoder(str(weights), dimensions=1)  # of a head that is thrown away
+
+
 def _check_distinct(choices: list[Choice]) -> None:
     """Refuse two choices that come to the same dataset: their comparison would be with itself."""
-    known: dict[tuple[object, ...], Choice] = {}
+    known: dict[object, Choice] = {}
     for choice in choices:
-        plan = choice.plan
-        content = plan.features.content, plan.target.by_content(), plan.electrodes
-        if other := known.get(content):
+        other = known.setdefault(choice.plan.content, choice)
+        if other is not choice:
             raise UserError(
                 f"{printable(other.name)} and {printable(choice.name)} are the same dataset: no "
                 "sentence, electrode, sample or target differs. Leave one out."
             )
-        known[content] = choice
 
 
 def _check_towers(choices: Iterable[Choice], seeds: Iterable[int]) -> None:
@@ -399,15 +471,15 @@ def _check_towers(choices: Iterable[Choice], seeds: Iterable[int]) -> None:
                 )
 
 
-def _make_features(plan: DatasetPlan, use_gpus: bool | None) -> None:
+def _make_features(plan: DatasetPlan, name: str, use_gpus: bool | None) -> None:
     sentences, electrodes, frequencies, frames = plan.features.shape
     size = f"{sentences} sentences x {electrodes} electrodes, {frequencies} x {frames}"
     folder = plan.features.folder
     if (made := shards.find_manifest(folder)) is not None:
-        say(f"Spectrograms: {size}, there already")
+        say(f"Spectrograms{name}: {size}, there already")
         say_other_code({folder: made.code}, feature_code())
         return
-    with step(f"Spectrograms: {size}"):
+    with step(f"Spectrograms{name}: {size}"):
         work = make_shards(plan.features, plan.report, on_shard=count("shards"), use_gpus=use_gpus)
         if work.transform_s:
             share = work.transform_s / work.worker_s

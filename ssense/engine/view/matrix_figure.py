@@ -39,6 +39,7 @@ _MEAN = 0.95
 _NUMBER = 0.6
 _CHARACTER = 0.07  # on average, in bold
 _GAP = 0.1
+_MEASURED = 20  # of the longest names, by characters: wide letters make another the widest
 _LEGEND = 4.0
 _FOOTER = 0.85
 _BAR = (1.8, 0.09)
@@ -71,7 +72,7 @@ def draw_matrix(matrix: Matrix) -> Figure:
     from matplotlib.figure import Figure
 
     n_lines = 1 + len(matrix.families) + len(matrix.rows)
-    left = _GAP + _CHARACTER * max((len(row.name) for row in matrix.rows), default=0)
+    left = 2 * _GAP + _widest(matrix)
     right = max(_LEGEND, _after_seeds(matrix) + _MEAN + 2 * _NUMBER) + _GAP
     height = _LINE * n_lines + _FOOTER
     figure = Figure(figsize=(left + right, _GAP + height))
@@ -92,6 +93,22 @@ def draw_matrix(matrix: Matrix) -> Figure:
     if scores:
         _draw_scale(axis, colours, f"validation {metric_title(matrix.metric)}, %")
     return figure
+
+
+def _marked_name(row: MatrixRow) -> str:
+    mark = "* " if row.leads else f"{MARKS['dropped']} " if row.dropped else ""
+    return mark + row.name
+
+
+def _widest(matrix: Matrix) -> float:
+    """Width of the widest name of a row, as if bold, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    bold = FontProperties(size=_FONT, weight="bold")
+    longest = sorted({_marked_name(row) for row in matrix.rows}, key=len)[-_MEASURED:]
+    widths = [text_to_path.get_text_width_height_descent(n, bold, False)[0] for n in longest]
+    return max(widths, default=0.0) / 72
 
 
 def _seed_width(matrix: Matrix) -> float:
@@ -116,8 +133,7 @@ def _draw_row(
     axis: Axes, matrix: Matrix, row: MatrixRow, top: float, colours: ScalarMappable
 ) -> None:
     style = {"weight": "bold"} if row.leads else {"color": _GREY} if row.dropped else {}
-    mark = "* " if row.leads else f"{MARKS['dropped']} " if row.dropped else ""
-    _write(axis, -_GAP, top, mark + row.name, ha="right", **style)
+    _write(axis, -_GAP, top, _marked_name(row), ha="right", **style)
     width = _seed_width(matrix)
     for column, (state, score) in enumerate(zip(row.states, row.scores, strict=True)):
         shown = MARKS[state] if score is None else f"{100 * score:.1f}"

@@ -169,7 +169,8 @@ class OwnSpec(EncoderSpec):
         return _OWN.file(self.source, self.content)
 
     def _load(self) -> type[nn.Module]:
-        made = _OWN.load(self.source, self.content)
+        with _OWN.told(self.source, "Check the file."):
+            made = _OWN.load(self.source, self.content)
         if not (isinstance(made, type) and issubclass(made, nn.Module)):
             found = "nothing" if made is None else type(made).__name__
             raise UserError(

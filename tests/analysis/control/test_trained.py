@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from analysis.control.scores import ControlScores, overlapping_share
+from analysis.control.scores import ControlScores
 from analysis.control.trained import (
     TRAINED,
     plan_control,
@@ -18,6 +18,7 @@ from analysis.controls import Controls, explanation, in_words, run_controls, wri
 from analysis.measure.evaluation import best_configurations, take_up
 from analysis.measure.looks import count_looks
 from analysis.options import ControlOptions, TrainedControlName
+from ssense.data.splits import leakage
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
@@ -155,4 +156,4 @@ def test_overlap_is_the_share_of_test_segments_that_meet_training(storage):
         )
         for start, stop in dataset.spans_s[split.test]
     ]
-    assert overlapping_share(dataset, [split]) == pytest.approx(np.mean(brute))
+    assert leakage([split], dataset.spans_s) == pytest.approx(np.mean(brute))

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,6 +20,7 @@ from analysis.report.figures import (
     FIGURE_KINDS,
     INK,
     Curve,
+    Mark,
     TriedConfiguration,
     bar_figure,
     curve_figure,
@@ -363,6 +365,73 @@ def test_a_field_that_some_of_a_family_lack_is_drawn_of_those_that_have_it():
     assert [tick.get_text() for tick in norms.get_xticklabels()] == ["chunk", "frozen"]
     assert marks(kinds) == [(0, 20), (0, 40), (1, 60)]
     assert marks(norms) == [(0, 20), (1, 40)]
+
+
+BANDS = ("delta", "theta", "alpha", "beta", "gamma", "high-gamma")
+IN_BANDS = [
+    tried("spectrogram", (0.3, 0.3)),
+    *(tried(name, (0.1, 0.3), features="band-power", features__bands=name) for name in BANDS),
+    tried("all", (0.1, 0.3), features="band-power", features__bands="+".join(BANDS)),
+]
+IN_FILES = [
+    tried(
+        f"{place}", (0.1, 0.3), target__file=f"/a/long/{'folder/' * 9}vectors_{place}.npy", x=place
+    )
+    for place in range(8)
+]
+
+
+def marked(axis) -> list:
+    return [line for line in axis.lines if line.get_marker() not in ("None", "none")]
+
+
+def test_a_field_of_a_single_level_has_no_panel():
+    assert swept_fields(IN_BANDS) == ["features.bands"]
+    assert swept_fields([tried("one", (0.5,), x=1), tried("other", (0.5,))]) == []
+
+
+@pytest.mark.parametrize("trials", [IN_BANDS, IN_FILES])
+def test_names_of_levels_are_apart_however_long_they_are(trials):
+    drawn = response_figure(trials, "recall@10")
+    drawn.draw_without_rendering()
+    for axis in drawn.axes:
+        labels = [label for label in axis.get_xticklabels() if label.get_text()]
+        assert all(len(line) <= 18 for each in labels for line in each.get_text().splitlines())
+        for one, other in pairwise(labels):  # the turned ones end at their ticks, side by side
+            apart = other.get_position()[0] - one.get_position()[0]
+            points = apart * axis.bbox.width / np.diff(axis.get_xlim())[0] / drawn.dpi * 72
+            lines = len(other.get_text().splitlines())
+            if one.get_rotation():
+                assert points * np.sin(np.radians(one.get_rotation())) > 8 * lines
+            else:
+                assert one.get_window_extent().x1 < other.get_window_extent().x0
+
+
+def test_no_two_of_many_families_look_the_same():
+    looks = {(line.get_color(), line.get_marker()) for line in marked(
+        response_figure(IN_BANDS, "recall@10").axes[0]
+    )}  # fmt: skip
+    assert len(looks) == len(BANDS) + 1
+    assert len({(mark.colour, mark.marker) for mark in map(Mark.of, range(42))}) == 42
+
+
+def test_marks_stand_on_the_ticks_of_their_names():
+    def shifts(drawn, axis) -> list[float]:
+        drawn.draw_without_rendering()
+        return [
+            float(line.get_transform().transform(line.get_xydata()[0])[0])
+            - float(axis.transData.transform(line.get_xydata()[0])[0])
+            for line in marked(axis)
+        ]
+
+    drawn = response_figure(IN_BANDS, "recall@10")
+    assert shifts(drawn, drawn.axes[0]) == pytest.approx([0] * 7)
+    shared = [tried(f"{place}", (0.5, 0.5), x=name) for place in range(20) for name in ("a", "b")]
+    drawn = response_figure([*shared, tried("alone", (0.5, 0.5), x="c")], "recall@10")
+    *beside, alone = shifts(drawn, drawn.axes[0])
+    assert alone == pytest.approx(0)
+    assert len({round(each, 3) for each in beside}) == 20
+    assert max(map(abs, beside)) <= 12 / 72 * drawn.dpi
 
 
 def test_every_mark_lies_within_its_panel():

@@ -1,20 +1,36 @@
 from __future__ import annotations
 
+import dataclasses
+import shutil
+
+import numpy as np
 import pytest
 from upath import UPath
 
-from analysis.report.origin import KeptControls, data_facts, provenance_facts, read_controls
+from analysis.report.origin import (
+    KeptControls,
+    data_facts,
+    provenance_facts,
+    read_controls,
+    sweep_facts,
+)
+from ssense.data.paired import PairedStimuli
 from ssense.data.shards import Manifest
-from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.cell import dataset_choice
+from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.core.record import Record
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.race import Full
+from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.retrieval import METRICS
+from ssense.specification import configured
 from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
+SIZES = {"train": 60.0, "test": 20}
 ORIGIN = RecordingOrigin(
     subject="sub_9",
     title="Tiny",
@@ -78,19 +94,74 @@ def test_the_data_report_is_quoted_line_by_line(ledger, shards):
         "9 sentences share their text: “oh **yeah**: well” 3×.\n\n**Leakage:** random: 67 %.\n"
     )
     facts = dict(
-        data_facts(ledger, ledger.description(), ORIGIN, {"all": {}}, {"train": 60.0, "test": 20})
+        data_facts(ledger, ledger.description(), ORIGIN, {"all": {}}, SIZES, {"feed": 0.65})
     )
     assert facts["Recording"] == "sub_9, Tiny"
     assert facts["Split"] == "random, by seed: 60 train, 20 test (means over seeds)"
     assert facts["Electrodes"] == "2: LT1, <b>"
     assert facts["Channels"] == "2 of 3 kept."
     assert facts["Repeats"] == "9 sentences share their text: “oh **yeah**: well” 3×."
-    assert facts["Leakage"] == "random: 67 %."
+    # That of the report is of random splits of all sentences.
+    assert facts["Leakage"].startswith("65 % of the test segments share samples with training")
+
+
+def with_report(folder: UPath, **lines: str) -> None:
+    (folder / "data_report.md").write_text(
+        "".join(f"**{name}:** {words}.\n\n" for name, words in lines.items())
+    )
+
+
+def test_what_is_true_of_all_datasets_is_said_once_and_each_says_its_own(ledger, shards):
+    other = shards.parent / "4567"
+    shutil.copytree(shards, other)
+    with_report(shards, Channels="2 of 3 kept", Sentences="9 of 9 kept")
+    with_report(other, Channels="2 of 3 kept", Sentences="8 of 9 kept; straddles a pause: 1")
+    numbers = np.arange(8)
+    paired = PairedStimuli(numbers, numbers, np.stack([numbers, numbers + 1.0], axis=1))
+    paired.write(ledger.storage)
+    late = {"data.context_after_s": 2.0}
+    made = {"text": ORIGIN.text, "paired": paired.digest}
+    datasets = (
+        DatasetOrigin(digest="feed", changes={}, shards="0123", **made),
+        DatasetOrigin(digest="late", changes=late, shards="4567", **made),
+    )
+    origin = dataclasses.replace(ORIGIN, paired=paired.digest, datasets=datasets)
+    description = ledger.description()
+    choices = {
+        dataset_choice(configured(SentenceSpec(), each.changes)): each.digest for each in datasets
+    }
+    sweep = dataclasses.replace(description.sweep, datasets=choices)
+    description = dataclasses.replace(description, sweep=sweep, origin=origin)
+    chosen = {"as published": {}, "after": late, "rate": {"training.learning_rate": 1e-3}}
+    leaks = {"feed": 0.62, "late": 0.69}
+    facts = dict(data_facts(ledger, description, origin, chosen, SIZES, leaks))
+    assert facts["Common sentences"].startswith("8, those that every dataset of the sweep and")
+    assert facts["Channels"] == "2 of 3 kept."
+    assert facts["Electrodes"] == "2: LT1, <b>"
+    assert "Sentences" not in facts
+    own = "as specified; Sentences: 9 of 9 kept; Leakage: 62 % of the test segments"
+    assert facts["Data of as published"].startswith(own)
+    assert facts["Data of rate"] == facts["Data of as published"]
+    assert facts["Data of after"].startswith(
+        "context after 2 s; Sentences: 8 of 9 kept; straddles a pause: 1; Leakage: 69 % of the"
+    )
+
+
+def test_what_families_vary_is_no_setting_of_all(ledger):
+    sweep = ledger.description().sweep
+    levels = {"features": ("band-power",), "training.learning_rate": (1e-4, 1e-3)}
+    families = (*sweep.families, Family(name="bands", levels=levels))
+    search = Search(dataclasses.replace(sweep, families=families), Full())
+    (shared,) = (v for name, v in sweep_facts(ledger, search) if name.startswith("Unless a row"))
+    assert "training.batch size 32" in shared
+    assert "encoder resnet-18" in shared
+    for name in ("features", "learning rate", "contacts"):
+        assert name not in shared
 
 
 @pytest.mark.usefixtures("shards")
 def test_a_missing_data_report_is_said(ledger):
-    facts = dict(data_facts(ledger, ledger.description(), ORIGIN, {"all": {}}, {"train": 60}))
+    facts = dict(data_facts(ledger, ledger.description(), ORIGIN, {"all": {}}, SIZES, {}))
     assert facts["Data report"] == "none was kept with the spectrograms"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssense.engine.core.sweep import Family, check_different, check_levels, needs_of
+from ssense.engine.core.sweep import Family, check_different, checked_levels, family_of, needs_of
 from ssense.engine.search.search import propose
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
@@ -24,7 +24,7 @@ LEVELS = {
 
 
 def family(levels: dict) -> Family:
-    check_levels(SentenceSpec(), {"mixed": levels})
+    checked_levels(SentenceSpec(), {"mixed": levels})
     return Family(name="mixed", levels=levels, needs=needs_of(SentenceSpec(), levels))
 
 
@@ -111,14 +111,14 @@ def test_a_conditional_family_is_read_as_it_was_written():
 
 def test_a_field_that_no_kind_of_the_family_has_is_refused():
     with pytest.raises(UserError, match=r"encoder\.weights can't be random .*not a field of linea"):
-        check_levels(
+        checked_levels(
             SentenceSpec(), {"f": {"encoder": ("linear",), "encoder.weights": ("random",)}}
         )
 
 
 def test_a_level_that_one_kind_with_the_field_refuses_is_refused():
     with pytest.raises(UserError, match=r"f: encoder\.batch_norm can't be both"):
-        check_levels(SentenceSpec(), {"f": LEVELS | {"encoder.batch_norm": ("both",)}})
+        checked_levels(SentenceSpec(), {"f": LEVELS | {"encoder.batch_norm": ("both",)}})
 
 
 def test_two_families_that_are_one_configuration_are_refused():
@@ -130,3 +130,14 @@ def test_two_families_that_are_one_configuration_are_refused():
     check_different(SentenceSpec(), families[:2])
     with pytest.raises(UserError, match="as specified and zero are the same configuration, time 0"):
         check_different(SentenceSpec(), families)
+    twice = [Family(name="a", levels={}), Family(name="a2", levels={})]
+    with pytest.raises(UserError, match="a and a2 are the same configuration, as specified"):
+        check_different(SentenceSpec(), twice)
+
+
+def test_a_field_may_be_named_before_the_kind_that_it_needs():
+    levels = {"encoder.windows": (4, 8), "encoder": ("resnet-18", "linear")}
+    mixed = family_of(SentenceSpec(), "mixed", levels)
+    assert mixed.size == len([*mixed.configurations()]) == 3
+    with pytest.raises(UserError, match=r"encoder\.windows can't be 0 \(windows must be positive"):
+        family({"encoder.windows": (0, 4), "encoder": ("resnet-18", "linear")})

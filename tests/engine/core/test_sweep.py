@@ -3,16 +3,17 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from ssense.engine.core.cell import describe
-from ssense.engine.core.sweep import Family, Sweep, check_levels, proposals_at_once
+from ssense.engine.core.sweep import Family, Sweep, checked_levels, proposals_at_once
 from ssense.engine.search.race import Full
 from ssense.engine.search.search import Search
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec
-from ssense.specification import plain
+from ssense.specification import configured, plain, settings
 from ssense.training.images import ImageSpec
 from ssense.training.sentences import SentenceSpec
 
@@ -103,7 +104,7 @@ def test_levels_of_a_kind_without_an_order_are_taken_as_they_come():
     ],
 )
 def test_a_switch_or_a_field_without_a_value_is_swept_like_any_other(levels, label):
-    check_levels(ImageSpec(), {"mine": levels})
+    checked_levels(ImageSpec(), {"mine": levels})
     sweep = dataclasses.replace(
         SWEEP, specification=ImageSpec(), families=(Family(name="mine", levels=levels),)
     )
@@ -121,6 +122,10 @@ def test_a_switch_or_a_field_without_a_value_is_swept_like_any_other(levels, lab
         ({"f": {"training.patience": range(2, 4)}}, "are range\\(2, 4\\), no tuple of them"),
         ({"f": None}, "family f is None, not levels by field. Give them as"),
         ({"f": {5: (1,)}}, "family f names the field 5, which is no text"),
+        ({}, "families are {}, and a sweep compares one at least"),
+        (["a"], r"families are \['a'\], and a sweep compares one at least"),
+        ({3: {}}, "a family is called 3. Give it a name"),
+        ({" ": {}}, "a family is called ' '. Give it a name"),
         ({"f": {"data.subset": (None,)}}, "data.subset can't be None .*not a text"),
         ({"f": {"training.share": (None,)}}, "training.share can't be None .*not a number"),
         ({"f": {"training.learning_rate": ("fast",)}}, "can't be fast .*not a number"),
@@ -129,6 +134,74 @@ def test_a_switch_or_a_field_without_a_value_is_swept_like_any_other(levels, lab
 )
 def test_levels_of_another_form_or_type_are_one_line(families, message):
     with pytest.raises(UserError, match=message) as error:
-        check_levels(SentenceSpec(), families)
+        checked_levels(SentenceSpec(), families)
     assert "\n" not in str(error.value)
     assert "NoneType" not in str(error.value)
+
+
+CLASHING = {
+    "features.minimum_hz": (4.0, 150.0),
+    "features.maximum_hz": (50.0, 190.0),
+    "features.order_min": (3,),
+}
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (CLASHING, r"f: features.minimum_hz 150.0 and features.maximum_hz 50.0 can't stand toget"),
+        (
+            {"data.line_hz": (60.0, 100.0), "data.notch_highest_hz": (80.0, 360.0)},
+            "data.line_hz 100.0 and data.notch_highest_hz 80.0 can't stand together .notch_highest",
+        ),
+        (
+            {
+                "features.window_s": (0.1,),
+                "features": ("fourier",),
+                "features.minimum_hz": (500.0,),
+            },
+            r"f: features.minimum_hz can't be 500.0 \(maximum_hz must be above",
+        ),
+        (
+            {"training.share": (0.5, 2.0), "training.patience": (1, 2)},
+            "training.share can't be 2.0",
+        ),
+    ],
+)
+def test_levels_that_clash_are_refused_by_the_fields_that_do(levels, message):
+    with pytest.raises(UserError, match=message) as error:
+        checked_levels(SentenceSpec(), {"f": levels})
+    assert "\n" not in str(error.value)
+    assert "order_min" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {"data.line_hz": (50.0,), "data.notch_highest_hz": (55.0,)},
+        {"features.minimum_hz": (205.0,), "features.maximum_hz": (250.0,)},
+        {"features.maximum_hz": (0.05,), "features.minimum_hz": (0.01,)},
+        {"features.order_min": (40,), "features.order_max": (50,)},
+        {
+            "features.minimum_hz": (70.0,),
+            "features.maximum_hz": (70.0,),
+            "features.n_frequencies": (1,),
+        },
+    ],
+)
+def test_levels_that_fit_each_other_alone_are_taken_together(levels):
+    assert checked_levels(SentenceSpec(), {"f": levels}) == {"f": levels}
+    (only,) = Family(name="f", levels=levels).configurations()
+    assert settings(configured(SentenceSpec(), only)).items() >= only.items()
+
+
+def test_numpy_s_numbers_are_levels_as_python_s_are():
+    levels = {
+        "data.context_after_s": tuple(np.linspace(0, 2, 3)),
+        "training.patience": (np.int64(2),),
+        "encoder.batch_norm": (np.str_("frozen"),),
+    }
+    (found,) = checked_levels(SentenceSpec(), {"f": levels}).values()
+    assert [*map(type, next(iter(found.values())))] == [float] * 3
+    assert found == levels
+    assert [type(found[name][0]) for name in (*found,)[1:]] == [int, str]

@@ -20,11 +20,11 @@ from ssense.data import shards
 from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.segments import STRADDLES, SegmentSpec
 from ssense.data.repeats import TowerTexts
-from ssense.data.splits import near
+from ssense.data.splits import leakage, near
 from ssense.data.synthetic.recording import write_synthetic
 from ssense.data.synthetic.spec import SyntheticSpec
-from ssense.engine.core.cell import dataset_choice
-from ssense.engine.core.sweep import Family, check_levels, needs_of
+from ssense.engine.core.cell import dataset_choice, describe
+from ssense.engine.core.sweep import Family, checked_levels, needs_of
 from ssense.engine.tasks.dataset_plan import DatasetPlan, plan_dataset
 from ssense.engine.tasks.feature_plan import segments_identity
 from ssense.engine.tasks.recording_data import RecordingData, tells_coordinates
@@ -42,6 +42,7 @@ SPEC = SentenceSpec(
     target=TextSpec(weights="untrained"),
     encoder=ResNetSpec(weights="random"),
 )
+SEEDS = (0, 1)
 LEVELS = {
     "data.context_after_s": (0.5, 1.0, 4.0),
     "data.context_before_s": (0.0, 3.0),
@@ -76,7 +77,7 @@ def test_a_sweep_without_levels_of_the_data_has_one_dataset_as_it_is_alone(own):
     covering = own.covering(SPEC, (rates,))
     assert covering.datasets == {}
     assert covering.digest == own.digest
-    (line,) = covering.lines(SPEC, (rates,))
+    (line,) = covering.lines(SPEC, (rates,), SEEDS)
     assert re.fullmatch(r"  encoder: resnet-18, [\d,]+ trained weights", line)
     assert own.origin().datasets == ()
 
@@ -94,7 +95,7 @@ def test_every_dataset_has_the_sentences_that_all_of_them_keep(own):
     assert covering.digest != own.digest
     assert covering.datasets[dataset_choice(SPEC)] == covering.digest
     lacking = sum(n in alone.left_out for n in mine.tolist())
-    said = "\n".join(covering.lines(SPEC, ()))
+    said = "\n".join(covering.lines(SPEC, (), SEEDS))
     assert f"3 datasets of the same {len(kept)} sentences (of {len(mine)} of the" in said
     assert f"lacks {lacking} sentences ({STRADDLES}: " in said
 
@@ -229,13 +230,19 @@ def test_the_plan_tells_how_much_of_the_test_leaks_by_choice(own):
     covering = own.covering(SPEC, (family("data.context_after_s"),))
     shares = [
         float(line.partition(" of its test segments share samples")[0].rpartition(" ")[2][:-1])
-        for line in covering.lines(SPEC, ())[1:]
+        for line in covering.lines(SPEC, (), SEEDS)[1:]
     ]
     assert shares == sorted(shares)  # the longer, the more
     assert shares[0] < shares[-1]
+    of_seeds = [covering.split("random", seed) for seed in SEEDS]
+    plans = [choice.plan for choice in covering.choices.values()]
+    assert shares == [round(100 * leakage(of_seeds, plan.spans_s)) for plan in plans]
+    for kind in ("blocked", "held-out"):  # which keep the parts apart
+        said = covering.lines(dataclasses.replace(SPEC, split=kind), (), SEEDS)
+        assert "share samples" not in "".join(said)
     same = own.covering(SPEC, (family("features.n_frequencies"),))
-    assert "share samples" not in "".join(same.lines(SPEC, ()))
-    targets = own.covering(SPEC, (family("target.layer"),)).lines(SPEC, ())
+    assert "share samples" not in "".join(same.lines(SPEC, (), SEEDS))
+    targets = own.covering(SPEC, (family("target.layer"),)).lines(SPEC, (), SEEDS)
     assert ["the features of layer 2" in line for line in targets[1:]] == [False, True]
 
 
@@ -270,6 +277,91 @@ def test_two_levels_that_are_the_same_dataset_are_refused(own):
     assert refused(own, {"data.electrodes": ("clean", "all")}).startswith(
         "clean and all are the same dataset: no sentence, electrode, sample or target"
     )
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {"features": ("band-power",), "features.bands": ("13-30", "beta")},
+        {"features": ("band-power",), "features.bands": ("70.0-150", "high-gamma")},
+        {
+            "features": ("fourier",),
+            "features.maximum_hz": (90.0,),
+            "features.window_s": (0.2, 0.2001),
+        },
+        {"data.notch_highest_hz": (250.0, 360.0)},  # at 512 samples a second
+        {"data.notch_quality": (20.0, 30.0), "data.line_hz": (None,)},
+        {"features.pad_domain": ("raw", "raw_masked"), "data.window_s": (2.0,)},
+        {"features.pad_domain": ("raw", "raw_masked"), "features.normalisation": ("none",)},
+        {"features.order_set": ("brainbert", "authors")},  # of orders from 1 on
+        {"features.cycle_rule": ("multiplicative", "additive"), "features.base_cycles": (1.0,)},
+        {"data.resample_hz": (None, 512.0)},
+        # Where the sentences of one are those of the other, its limit has not told them apart.
+        {"data.window_s": (2.0,), "data.max_duration_s": (2.0, 3.0)},
+    ],
+)
+def test_levels_that_only_are_called_otherwise_are_the_same_dataset(own, levels):
+    assert " are the same dataset" in refused(own, levels)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {"features": ("band-power",), "features.bands": ("12-30", "beta")},
+        {"data.notch_highest_hz": (200.0, 360.0)},
+        {"data.notch_quality": (20.0, 30.0)},
+        {"features.pad_domain": ("raw", "raw_masked", "spec")},
+        {"features.order_set": ("brainbert", "authors"), "features.order_min": (2,)},
+        {"features.cycle_rule": ("multiplicative", "additive")},
+        {"data.max_duration_s": (2.0, 3.0)},  # and padded to another length
+    ],
+)
+def test_levels_that_make_other_values_are_compared(own, levels):
+    own.covering(SPEC, (Family(name="f", levels=levels),))
+
+
+def test_choices_that_come_to_the_same_are_found_with_the_first_of_them(own):
+    kinds = ("laplacian", "shaft-average", "none", "average")
+    choices = {kind.upper(): {"data.reference": kind} for kind in kinds}
+    assert own.repeated(SPEC, choices) == {"AVERAGE": "SHAFT-AVERAGE"}  # of a single shaft
+
+
+@pytest.mark.parametrize(
+    ("levels", "advice"),
+    [
+        ({"data.context_after_s": (200.0,)}, "or give less context or a shorter window."),
+        ({"data.window_s": (100.0,)}, "or give less context or a shorter window."),
+        (
+            {"data.pad_to": (1000,), "data.overflow": ("drop",), "data.context_before_s": (15.0,)},
+            "or raise pad_to or truncate what overflows.",
+        ),
+        ({"data.max_duration_s": (0.1,)}, "or relax the length rule."),
+    ],
+)
+def test_a_level_without_sentences_is_told_by_what_costs_them(own, levels, advice):
+    message = refused(own, levels)
+    assert message.endswith(advice)
+    assert message.startswith(describe({name: level for name, (level,) in levels.items()}))
+
+
+def test_weights_that_can_t_be_had_are_told_in_the_plan_by_their_level(own, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = refused(own, {"target.weights": ("untrained", "openai")})
+    assert message.startswith("openai: could not load the text weights openai")
+    assert "`" not in message
+    assert "set that level to a local file" in message
+    with pytest.raises(UserError, match=r"^/no/such: .*no such file\. Set that level to imagenet"):
+        own.covering(SPEC, (Family(name="f", levels={"encoder.weights": ("/no/such",)}),))
+
+
+def test_more_windows_than_frames_are_refused(own):
+    frames = own.shape[-1]
+    levels = {"encoder": ("linear",), "encoder.windows": (8, frames + 1)}
+    message = refused(own, levels)
+    assert f"encoder.windows can't be {frames + 1}: the features have {frames} frames" in message
+    levels["encoder.windows"] = (8, frames)
+    own.covering(SPEC, (Family(name="f", levels=levels),))
 
 
 def test_data_without_a_common_sentence_are_refused(tmp_path):
@@ -354,7 +446,7 @@ def kinds_of(others: dict[str, str]) -> Family:
     """A tower, a file of vectors and one's own target, a field of each with its kind alone."""
     levels = {"target": ("open-clip", "vectors", "own"), "target.layer": (None, 2)}
     levels |= {name: (level,) for name, level in others.items()}
-    check_levels(SPEC, {"targets": levels})
+    checked_levels(SPEC, {"targets": levels})
     return Family(name="targets", levels=levels, needs=needs_of(SPEC, levels))
 
 
@@ -460,6 +552,47 @@ def test_datasets_that_do_not_fit_the_memory_or_the_disk_are_refused(own, monkey
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(UserError, match=r"0 MB free, and 3 datasets to make: \d MB\. Make room"):
         fresh.check_room(fresh.datasets.values(), None)
+
+
+def test_one_dataset_has_to_fit_the_memory_of_the_machine_too(own):
+    with pytest.raises(UserError, match=r"1 dataset takes \d MB of memory .* this one has 0 MB"):
+        own.check_room([own.digest], 10**9, 10**3)
+    own.check_room([own.digest], 1, 10**9)  # what cells can't share lies on the disk
+
+
+def test_a_cell_that_does_not_fit_the_memory_is_refused_before_it_takes_any(own):
+    wide = Family(name="f", levels={"encoder": ("convolution",), "encoder.channels": (10**5,)})
+    with pytest.raises(UserError, match=r"encoder convolution: a cell takes 15,\d{3} GB") as error:
+        own.check_cells(SPEC, (wide,), 10**12, on_gpu=True)
+    assert "\n" not in str(error.value)
+    (line,) = own.lines(SPEC, (wide,), SEEDS)  # counted without a weight in memory
+    assert re.search(r" 99\d,\d{3},\d{3},\d{3} trained weights", line)
+    small = Family(name="f", levels={"encoder": ("convolution",)})
+    own.check_cells(SPEC, (small,), 10**11, on_gpu=False)
+
+
+def test_what_a_batch_leaves_for_its_gradient_counts_where_it_is_in_the_memory(own):
+    linear = Family(name="f", levels={"encoder": ("linear",), "encoder.windows": (20,)})
+    (planned,) = own._encoders(SPEC, (linear,))
+    _, electrodes, frequencies, _ = own.shape
+    weights, pairs = planned.weights, SPEC.training.batch_size
+    values = 20 * electrodes * frequencies  # each passes a product by the weights, which keeps it
+    assert weights == (values + 1) * SPEC.target.dimensions()
+    least = 16 * weights + own.own.nbytes
+    own.check_cells(SPEC, (linear,), least, on_gpu=True)
+    own.check_cells(SPEC, (linear,), least + 4 * pairs * values, on_gpu=False)
+    with pytest.raises(UserError, match=f"what {pairs} pairs of a batch leave"):
+        own.check_cells(SPEC, (linear,), least + 4 * pairs * values - 1, on_gpu=False)
+
+
+def test_weights_are_counted_for_every_shape_of_data(own):
+    levels = {"encoder": ("linear",), "features.n_frequencies": (8, 16)}
+    families = (Family(name="f", levels=levels), Family(name="g", levels={}))
+    *_, linear, resnet = own.covering(SPEC, families).lines(SPEC, families, SEEDS)
+    _, electrodes, frequencies, _ = own.shape
+    few, many = ((8 * electrodes * n + 1) * SPEC.target.dimensions() for n in (8, frequencies))
+    assert linear == f"  encoder: linear, {few:,} to {many:,} trained weights, by the data's shape"
+    assert re.fullmatch(r"  encoder: resnet-18, [\d,]+ trained weights", resnet)
 
 
 def test_examples_are_of_the_largest_dataset(own):

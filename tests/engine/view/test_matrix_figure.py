@@ -192,3 +192,14 @@ def test_matplotlib_is_not_imported_before_a_figure_is_drawn():
     code = "import sys, ssense.engine.view.matrix_figure; print('matplotlib' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["all bands", "W" * 40, "i" * 60])
+@pytest.mark.parametrize("leads", [True, False])
+def test_names_of_rows_lie_on_the_page_with_their_marks(name, leads):
+    of = row("bands", name, (0.5, 0.6), leads=leads, dropped=not leads)
+    figure = draw_matrix(Matrix(metric="recall@10", seeds=(0, 1), rows=(of,)))
+    FigureCanvasAgg(figure).draw()
+    (text,) = (each for each in figure.axes[0].texts if name in each.get_text())
+    assert text.get_text() != name
+    assert text.get_window_extent().x0 > 0
