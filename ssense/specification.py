@@ -112,7 +112,8 @@ def configured(spec: Spec, changes: Mapping[str, Any]) -> Spec:
     Raises:
         ValueError: There is no such field or kind, or a value is refused.
     """
-    return _replaced(spec, {name: (name, value) for name, value in changes.items()})
+    replaced: Spec = _replaced(spec, {name: (name, value) for name, value in changes.items()})
+    return replaced
 
 
 @cache
@@ -190,7 +191,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _replaced(spec: Any, changes: Mapping[str, tuple[str, Any]]) -> Any:
     """Replace fields by their names below a part, each with its whole name and its value."""
-    kinds = parts_of(type(spec))
+    kind: type = type(spec)
+    kinds = parts_of(kind)
     found: dict[str, Any] = {}
     below: dict[str, dict[str, tuple[str, Any]]] = {}
     for path, (name, value) in changes.items():

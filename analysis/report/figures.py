@@ -526,8 +526,10 @@ def _name_levels(axis: Axes, places: Mapping[Level, float], room: int) -> None:
     names = [_level_name(level) for level in places]
     widest = max(len(line) for name in names for line in name.splitlines())
     is_wide = (widest + 2) * len(names) > room
-    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_wide else {}
-    axis.set_xticks(list(places.values()), names, **turned)
+    axis.set_xticks(list(places.values()), names)
+    if is_wide:
+        for label in axis.get_xticklabels():
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
 def _level_name(level: Level) -> str:

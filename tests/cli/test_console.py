@@ -356,7 +356,8 @@ def test_zsh_completes_a_name_and_a_choice(workplace):
     script = r"""
     zmodload zsh/zpty
     zpty z zsh -f -i
-    zpty -w z 'autoload -Uz compinit; compinit -u -D; eval "$(ssense completion zsh)"; PS1=re"ady> "'
+    zpty -w z 'autoload -Uz compinit; compinit -u -D'
+    zpty -w z 'eval "$(ssense completion zsh)"; PS1=re"ady> "'
     zpty -r -m z shown "*ready> *"  # what is typed before is lost
     for line added in 'ssense ev' aluate 'ssense sweep masking --preset=l' iteral; do
         zpty -n -w z "$line"$'\t'
