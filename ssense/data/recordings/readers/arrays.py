@@ -19,7 +19,7 @@ import numpy as np
 from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import SpokenSentences
-from ssense.data.recordings.signals.array_signals import NpySignals, open_samples
+from ssense.data.recordings.signals.array_signals import NpySignals, new_samples, open_samples
 from ssense.errors import UserError
 from ssense.files.storage import write_folder
 from ssense.files.tables import read_json_as
@@ -140,7 +140,7 @@ def _write(recording: Recording, folder: Path) -> None:
         "doubts": list(recording.doubts),
     }
     shape = len(recording.channels), recording.n_samples
-    samples = np.lib.format.open_memmap(folder / SAMPLES, "w+", np.float32, shape)
+    samples = new_samples(folder / SAMPLES, shape)
     for number in range(len(recording.channels)):
         (samples[number],) = recording.signals.read(number, [(0, recording.n_samples)])
     samples.flush()
