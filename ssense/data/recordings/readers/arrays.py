@@ -20,7 +20,7 @@ from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.segments import spoken_in
 from ssense.data.recordings.sentence_table import SpokenSentences
-from ssense.data.recordings.signals.array_signals import NpySignals, open_samples
+from ssense.data.recordings.signals.array_signals import NpySignals, new_samples, open_samples
 from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.storage import write_folder
@@ -78,7 +78,7 @@ def open_kept(folder: Path) -> Recording:
             doubts=tuple(kept["doubts"]),
         )
         about = {name: str(kept[name]) for name in ("subject", "trial", "title", "space")}
-        rate_hz = checked_rate(kept["sampling_rate_hz"])
+        rate_hz = checked_rate(kept["sampling_rate_hz"], path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path} is no recording that was kept here ({error}). Keep it again."
@@ -143,7 +143,7 @@ def _write(recording: Recording, folder: Path) -> None:
         "doubts": list(recording.doubts),
     }
     shape = len(recording.channels), recording.n_samples
-    samples = np.lib.format.open_memmap(folder / SAMPLES, "w+", np.float32, shape)
+    samples = new_samples(folder / SAMPLES, shape)
     for number in range(len(recording.channels)):
         samples[number] = recording.read_whole(number)
     samples.flush()
