@@ -96,6 +96,17 @@ def test_where_all_contacts_share_noise_any_reference_is_better_than_none(tmp_pa
     assert found["Laplacian"] > found["as recorded"] + 0.1
 
 
+def test_references_that_are_the_same_here_are_left_out_by_themselves(tmp_path, capsys):
+    spec = SyntheticSpec(sentences=60, electrodes=5, sampling_rate=256)
+    options = options_of(tmp_path, spec, ReferenceOptions)
+    families = reference_sweep(options.plan_data(), options).families
+    assert [family.name for family in families] == [
+        *("Laplacian", "bipolar", "average of the shaft", "as recorded"),
+    ]
+    said = "Left out: average of all, which is the same as average of the shaft on these contacts."
+    assert said in capsys.readouterr().out
+
+
 def test_where_words_are_in_high_gamma_that_band_alone_has_them(tmp_path):
     spec = SyntheticSpec(**SIZE, electrodes=5, lowest_hz=75, highest_hz=140, coupling=1.5)
     bands = ("theta", "beta", "gamma", "high-gamma")

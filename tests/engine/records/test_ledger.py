@@ -203,6 +203,14 @@ def test_a_sweep_is_named_by_a_beginning_or_in_words(said, meant, tmp_path):
     assert find_ledger(UPath(tmp_path), said).folder.name == meant
 
 
+@pytest.mark.parametrize("said", ["learning_curve", "learning-curve", "learning_curve sub-9"])
+def test_a_sweep_is_named_by_its_file_too(said, tmp_path):
+    write_sweeps(UPath(tmp_path))
+    folder = UPath(tmp_path) / SWEEPS / "learning-curve-3"
+    Ledger(folder).describe(Description(sweep=SWEEP, origin=ORIGIN))
+    assert find_ledger(UPath(tmp_path), said).folder.name == "learning-curve-3"
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
