@@ -116,3 +116,31 @@ def test_subject_and_trial_are_those_of_an_open_recording(tiny_sweep):
     (folder,) = (tiny_sweep / "recordings").iterdir()
     with pytest.raises(UserError, match=r"subject is that of the open recording. Leave it out\."):
         _options({"recording": open_brain_treebank(folder), "subject": "sub_1"})
+
+
+
+def test_a_recording_in_memory_is_swept(tmp_path, monkeypatch):
+    """Of signals in memory: the plan has its sentences, and workers are given the arrays."""
+    planned = []
+    monkeypatch.setattr("ssense.api.sweep.run_sweep", lambda *given: planned.append(given[1]))
+    monkeypatch.setattr("ssense.api.sweep.SweepResult", lambda ledger: ledger)
+    rng, n = np.random.default_rng(0), 100
+    onset = 10 + 4.0 * np.arange(n)
+    sentences = {
+        "onset": onset,
+        "duration": np.full(n, 1.0),
+        "text": [f"word {i}" for i in range(n)],
+    }
+    signals = rng.normal(0, 30, (5, 512 * 420))
+    names = ["LA1", "LA2", "LA3", "LA4", "LA5"]
+    recording = ssense.Recording.from_arrays(signals, 512.0, names, sentences)
+    ssense.sweep(
+        *("mine", {"plain": {}}, recording),
+        storage=tmp_path,
+        spectrogram="small",
+        text_weights="untrained",
+        encoder_weights="random",
+    )
+    (data,) = planned
+    assert data.shape[:2] == (n, 3)
+    assert data.own.features.recording.digest == recording.digest
