@@ -108,7 +108,7 @@ def _derived_again(
     """
     origin, made = ledger.description().origin, dataset.manifest.origin
     assert isinstance(origin, RecordingOrigin)
-    named = {"subject": made["subject"], "trial": made["trial"]}
+    sweep, named = ledger.folder.name, {"subject": made["subject"], "trial": made["trial"]}
     source = origin.source or RecordingSource(place=origin.recording, **named)
     advice = "Put it back there: shards of earlier versions do not say what electrodes are made of."
     if source.is_shared and not Path(source.place).exists():

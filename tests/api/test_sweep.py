@@ -118,9 +118,8 @@ def test_subject_and_trial_are_those_of_an_open_recording(tiny_sweep):
         _options({"recording": open_brain_treebank(folder), "subject": "sub_1"})
 
 
-
 def test_a_recording_in_memory_is_swept(tmp_path, monkeypatch):
-    """Of signals in memory: the plan has its sentences, and workers are given the arrays."""
+    """The plan has its sentences, and what workers read is the same recording."""
     planned = []
     monkeypatch.setattr("ssense.api.sweep.run_sweep", lambda *given: planned.append(given[1]))
     monkeypatch.setattr("ssense.api.sweep.SweepResult", lambda ledger: ledger)
