@@ -108,16 +108,14 @@ def _derived_again(
     """
     origin, made = ledger.description().origin, dataset.manifest.origin
     assert isinstance(origin, RecordingOrigin)
-    named = {"subject": made["subject"], "trial": made["trial"]}
+    sweep, named = ledger.folder.name, {"subject": made["subject"], "trial": made["trial"]}
     source = origin.source or RecordingSource(place=origin.recording, **named)
     advice = "Put it back there: shards of earlier versions do not say what electrodes are made of."
     if source.is_shared and not Path(source.place).exists():
-        raise UserError(f"the recording of {ledger.folder.name} is not in {source.place}. {advice}")
+        raise UserError(f"the recording of {sweep} is not in {source.place}. {advice}")
     recording = at_rate(open_source(source), data.resample_hz)
     if recording.digest != made["recording"]:
-        raise UserError(
-            f"{source.place} is not the recording of {ledger.folder.name} now. {advice}"
-        )
+        raise UserError(f"{source.place} is not the recording of {sweep} now. {advice}")
     return kept_electrodes(recording, data.electrodes, data.reference)
 
 

@@ -75,7 +75,7 @@ def test_without_an_evaluation_nothing_of_the_test_is_exported_and_the_card_says
     tensors = torch.from_numpy(brain), torch.from_numpy(text), torch.arange(len(text))
     assert ranks["rank"].tolist() == retrieval_ranks(*tensors).tolist()
     best = copied.record(model.signature).best
-    assert metrics_of(torch.from_numpy(ranks["rank"].to_numpy()), RECALL_AT) == pytest.approx(
+    assert metrics_of(torch.tensor(ranks["rank"]), RECALL_AT) == pytest.approx(
         {name: best[name] for name in ("recall@1", "recall@10", "recall@50", "mrr")}
     )
     assert set(ranks["candidates"]) == {len(text)}
@@ -102,7 +102,7 @@ def test_an_evaluation_that_was_counted_is_on_the_card_with_its_ranks(evaluated,
     test = ranks[ranks["part"] == "test"]
     numbers = result.dataset.stimuli["sentence_idx"].to_numpy()[result.dataset.split(0).test]
     assert test["sentence_idx"].tolist() == numbers.tolist()
-    found = metrics_of(torch.from_numpy(test["rank"].to_numpy()), RECALL_AT)
+    found = metrics_of(torch.tensor([*test["rank"]]), RECALL_AT)
     assert found == pytest.approx({name: scores[name] for name in found})
     card = (out / CARD).read_text()
     (index,) = front_matter(card)["model-index"]

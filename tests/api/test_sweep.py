@@ -71,11 +71,10 @@ def test_a_recording_that_is_open_is_swept_as_its_folder_is(tiny_sweep, tmp_path
     }
     for given in (folder, str(folder), ssense.open_recording(folder)):
         ssense.sweep("mine", {"plain": {}}, given, **options)
-    (first, data), *others = planned
+    (first, _), *others = planned
     assert all(sweep == first for sweep, _ in others)
     assert first.seeds == REAL.seeds  # its defaults are those of real data
     assert len({each.digest for _, each in planned}) == 1
-    assert data.origin() == planned[2][1].origin()
 
 
 @pytest.mark.parametrize(
@@ -117,3 +116,34 @@ def test_subject_and_trial_are_those_of_an_open_recording(tiny_sweep):
     (folder,) = (tiny_sweep / "recordings").iterdir()
     with pytest.raises(UserError, match=r"subject is that of the open recording. Leave it out\."):
         _options({"recording": open_brain_treebank(folder), "subject": "sub_1"})
+
+
+def test_a_recording_in_memory_is_swept(tmp_path, monkeypatch):
+    """The plan has its sentences, and workers read the same samples."""
+    planned = []
+    monkeypatch.setattr("ssense.api.sweep.run_sweep", lambda *given: planned.append(given[1]))
+    monkeypatch.setattr("ssense.api.sweep.SweepResult", lambda ledger: ledger)
+    rng, n = np.random.default_rng(0), 100
+    onset = 10 + 4.0 * np.arange(n)
+    sentences = {
+        "onset": onset,
+        "duration": np.full(n, 1.0),
+        "text": [f"word {i}" for i in range(n)],
+    }
+    signals = rng.normal(0, 30, (5, 512 * 420))
+    names = ["LA1", "LA2", "LA3", "LA4", "LA5"]
+    recording = ssense.Recording.from_arrays(signals, 512.0, names, sentences)
+    ssense.sweep(
+        *("mine", {"plain": {}}, recording),
+        storage=tmp_path,
+        spectrogram="small",
+        text_weights="untrained",
+        encoder_weights="random",
+    )
+    (data,) = planned
+    assert data.shape[:2] == (n, 3)
+    kept = data.own.features.recording
+    assert kept.electrodes == recording.electrodes
+    np.testing.assert_allclose(
+        kept.read_channel("LA2", [(0, 999)])[0], recording.read_channel("LA2", [(0, 999)])[0]
+    )

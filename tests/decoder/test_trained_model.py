@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segment_signals import read_segments
 from ssense.engine.sweep_data import sweep_dataset
 from ssense.errors import UserError
@@ -139,3 +140,17 @@ def test_a_number_of_candidates_that_makes_no_sense_is_refused(model, k):
 def test_embeddings_that_are_not_finite_are_refused(model):
     with pytest.raises(UserError, match="embeddings of signals hold NaN or infinity"):
         model.retrieve(np.full((2, 4), np.inf), np.ones((2, 4)))
+
+
+def test_a_recording_in_memory_is_embedded_as_the_one_it_was_taken_from(model, recording):
+    segments, rate_hz = model.preprocessing.segments(recording), recording.sampling_rate_hz
+    before, after = model.preprocessing.data.context_samples(recording)
+    whole = [(0, recording.n_samples)]
+    signals = [recording.read_channel(name, whole)[0] for name in model.contacts]
+    onset, offset = (segments.start + before) / rate_hz, (segments.stop - after) / rate_hz
+    sentences = {"onset": onset, "duration": offset - onset, "text": segments.text}
+    another = Recording.from_arrays(np.stack(signals), rate_hz, model.contacts, sentences)
+    found, stimuli = model.embed(another), model.stimuli(another)
+    assert stimuli["text"].tolist() == list(segments.text)  # of another, the test split as well
+    known = ~np.isin(segments.sentence_idx, [*model.held_out])
+    np.testing.assert_allclose(found[known], model.embed(recording), atol=1e-6)

@@ -139,7 +139,7 @@ def test_features_that_half_precision_can_t_hold_are_refused(
     def large(signal: torch.Tensor, *_: object) -> torch.Tensor:
         return torch.full((len(signal), 16, 22), 1e5)
 
-    monkeypatch.setattr("ssense.engine.tasks.feature_making.features", large)
+    monkeypatch.setattr("ssense.signal.features.features", large)
     task = ShardTask(plan_of(recording_folder, tmp_path).features)
     error = task({"shard": 0, "first": 0, "last": 2})["error"]
     assert "features of up to 1e+05 are more than half precision holds, 65504. Set their" in error
@@ -261,7 +261,7 @@ def test_memory_that_does_not_suffice_is_one_line(recording_folder, tmp_path, mo
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("ssense.engine.tasks.feature_making.features", full)
+    monkeypatch.setattr("ssense.signal.features.features", full)
     task = ShardTask(plan_of(recording_folder, tmp_path).features)
     error = task({"shard": 0, "first": 0, "last": 2})["error"]
     assert "can't compute spectrograms (CUDA out of memory. Tried to allocate 2.00 GiB). " in error
