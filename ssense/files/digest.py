@@ -50,6 +50,20 @@ def file_digest(path: Path) -> str:
     return known
 
 
+def content_digest(path: Path) -> str:
+    """Hash a file, or all files of a folder, see `file_digest` and `folder_digest`.
+
+    Raises:
+        UserError: It is not there any more, or can't be read.
+    """
+    try:
+        return folder_digest(path) if path.is_dir() else file_digest(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror}). Put it back, or check its permissions."
+        ) from error
+
+
 def folder_digest(folder: Path, leave_out: Collection[str] = ()) -> str:
     """Hash all files in a folder and below it, by name and content, without hidden ones.
 

@@ -94,13 +94,13 @@ class Names:
 
 
 def clean_label(label: str) -> str:
-    """An electrode's name without the marks `*`, `#` and `_` that the label files sprinkle in.
+    """An electrode's name without the marks `*`, `#` and `_` of label files, and blanks around it.
 
     Between two contacts of one shaft, as in "A1_A2", a `_` is a hyphen. Between a digit and the
     number at the end it stays: "E1_8" is number 8 of the shaft "E1_", and not number 18 of "E".
     """
     unmarked = label.replace("*", "").replace("#", "")
-    return _MARK.sub("", _PAIR_OF_A_SHAFT.sub(r"\1\2-", unmarked))
+    return _MARK.sub("", _PAIR_OF_A_SHAFT.sub(r"\1\2-", unmarked)).strip()
 
 
 def plain_name(name: str) -> str:

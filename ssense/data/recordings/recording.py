@@ -44,7 +44,7 @@ from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.data.recordings.timeline import PLAUSIBLE_RATES_HZ, Timeline
 from ssense.data.recordings.transcript import Transcript
 from ssense.errors import UserError, counted, printable
-from ssense.files.digest import digest, file_digest
+from ssense.files.digest import content_digest, digest
 from ssense.files.tables import listing
 from ssense.signal.contacts import LONGEST_LABEL
 
@@ -279,7 +279,7 @@ class Recording:
     @cached_property
     def digest(self) -> str:
         """Hash of all that the recording depends on: the bytes of its files, wherever they lie."""
-        contents = {role: file_digest(path) for role, path in self.files.items()}
+        contents = {role: content_digest(path) for role, path in self.files.items()}
         in_memory = [self.signals.content] if self.signals.content else []
         return digest(self.subject, self.trial, contents, *self.read_as, *in_memory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,10 @@ from ssense.files.storage import is_local, local_copy, locate
 
 SUBJECT, TRIAL = "sub_9", "trial000"
 """The recording of Brain Treebank that SSENSE was published on."""
+FOLDERS = (".ds", ".mff", ".mefd")
+"""Endings of the names of folders that are one recording to MNE."""
+_SPLIT = re.compile(r"_split-\d+")
+_LED_TO = re.compile(r"^(?:DataFile|MarkerFile) *= *(.*?) *$", re.M)
 _NOT_OF_A_RUN = ("derivatives", "sourcedata", "stimuli", "code")
 
 
@@ -62,13 +67,17 @@ class RecordingSource:
         if is_local(place):
             return Path(str(place))
         if place.suffix:  # a file: with what lies beside it and is named like it
-            return local_copy(place.parent, self._beside(place.name)) / place.name
+            wanted = self._beside(place.name)
+            path = local_copy(place.parent, wanted) / place.name
+            if led_to := _led_to(path):
+                local_copy(place.parent, lambda other: wanted(other) or other in led_to)
+            return path
         return local_copy(place, self.needs)
 
     def folder(self) -> Path:
         """The folder on this machine that the recording's files are in, see `here`."""
         path = self.here()
-        return path if path.is_dir() else path.parent
+        return path.parent if path.is_file() or path.suffix in FOLDERS else path
 
     def needs(self, name: str) -> bool:
         """Whether a file of the folder may be needed: signals of other recordings are not.
@@ -87,5 +96,15 @@ class RecordingSource:
         return not signals or PurePosixPath(name).name == whose
 
     def _beside(self, name: str) -> Callable[[str], bool]:
-        stem = PurePosixPath(name).stem
-        return lambda other: other.startswith(f"{stem}.") or other == self.sentences
+        path = PurePosixPath(name)
+        stem = r"_split-\d+".join(re.escape(part) for part in _SPLIT.split(path.stem))
+        further = r"(-\d+)?" if path.suffix == ".fif" else ""  # as MNE splits a long recording
+        like_it = re.compile(rf"{stem}{further}\..*")
+        return lambda other: bool(like_it.fullmatch(other)) or other == self.sentences
+
+
+def _led_to(path: Path) -> set[str]:
+    """Names of the files that a BrainVision header leads to; it may be renamed without them."""
+    if path.suffix not in (".vhdr", ".ahdr") or not path.is_file():
+        return set()
+    return set(_LED_TO.findall(path.read_text(encoding="latin-1")))

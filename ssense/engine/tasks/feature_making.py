@@ -23,7 +23,7 @@ from ssense.data.recordings.segments import ALL
 from ssense.data.shards import Manifest, Shard
 from ssense.engine.tasks.feature_plan import FeaturePlan
 from ssense.errors import UserError, one_line
-from ssense.files.digest import file_digest
+from ssense.files.digest import content_digest
 from ssense.files.source_code import package_digest
 from ssense.files.storage import (
     names_in,
@@ -182,7 +182,7 @@ def make_shards(
             "segments": plain(replace(plan.data, subset=ALL)),  # which all subsets share
             "superlets": plain(plan.recipe),
         },
-        sources={role: file_digest(path) for role, path in plan.recording.files.items()},
+        sources={role: content_digest(path) for role, path in plan.recording.files.items()},
         sampling_rate_hz=plan.sampling_rate_hz,
         electrodes=plan.segments.electrodes,
         dropped=plan.segments.dropped,

@@ -20,7 +20,7 @@ from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.segments import spoken_in
 from ssense.data.recordings.sentence_table import SpokenSentences
-from ssense.data.recordings.signals.array_signals import NpySignals, open_samples
+from ssense.data.recordings.signals.array_signals import NpySignals, new_samples, open_samples
 from ssense.errors import UserError
 from ssense.files.digest import digest
 from ssense.files.storage import write_folder
@@ -143,7 +143,7 @@ def _write(recording: Recording, folder: Path) -> None:
         "doubts": list(recording.doubts),
     }
     shape = len(recording.channels), recording.n_samples
-    samples = np.lib.format.open_memmap(folder / SAMPLES, "w+", np.float32, shape)
+    samples = new_samples(folder / SAMPLES, shape)
     for number in range(len(recording.channels)):
         samples[number] = recording.read_whole(number)
     samples.flush()

@@ -19,17 +19,19 @@ from ssense.data.recordings.readers.mne_file import common_folder
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
 from ssense.data.recordings.signals.copied_signals import BLOCK_BYTES, Blocks, CopiedSignals
-from ssense.data.recordings.signals.signal_file import open_signals
+from ssense.data.recordings.signals.signal_file import open_signals, other_file
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing, require_file
+from ssense.signal.contacts import clean_label
 from ssense.specification import identity
 
 SUFFIX = ".nwb"
 _MICROVOLTS = 1e6  # in a volt
 _TABLE = "general/extracellular_ephys/electrodes"
 _NAMES = ("label", "electrode_name", "channel_name", "name")
-_BRAIN = 300.0  # no contact lies farther from the origin, in mm; in µm all lie farther
+# No contact lies farther than 0.3 m from the origin of any space, and some lie over 0.3 mm away.
+_UNITS = ((0.3, "m", 1e3), (300.0, "mm", 1.0), (float("inf"), "µm", 1e-3))
 _HALF_A_SAMPLE = 0.5  # time stamps farther from a steady clock leave a gap
 
 
@@ -47,8 +49,10 @@ def open_nwb(path: Path, sentences: Path, table: TableSpec, *, subject: str = ""
     """
     require_file(sentences)
     with open_signals(path) as file:
-        name = _series(file, path)
+        name, others = _series(file, path)
+        _refuse_other_files(file, name, path)
         rate_hz, n_samples = _rate(file[name], path), file[name]["data"].shape[0]
+        doubts = [*others, *_late(file[name])]
         channels, about_places = _channels(file, name, path)
         whose = subject or _text(file.get("general/subject/subject_id")) or "subject"
     spoken = read_sentence_table(sentences, table, rate_hz, n_samples / rate_hz)
@@ -70,12 +74,13 @@ def open_nwb(path: Path, sentences: Path, table: TableSpec, *, subject: str = ""
             f"{path.name}, {name}: {n_samples:,} samples at {rate_hz:g} Hz",
             *about_places,
         ),
+        doubts=doubts,
         advice="Name the others with `data.subset`.",
     )
 
 
-def _series(file: h5py.File, path: Path) -> str:
-    """Path of the first electrical series, by name, of what was acquired."""
+def _series(file: h5py.File, path: Path) -> tuple[str, list[str]]:
+    """Path of the first electrical series, by name, of what was acquired; what of the others."""
     group = file.get("acquisition")
     names = list(group) if isinstance(group, h5py.Group) else []
     kinds = {name: _text(group[name].attrs.get("neurodata_type")) for name in names}
@@ -86,7 +91,34 @@ def _series(file: h5py.File, path: Path) -> str:
             f"{listing([f'{name} ({kind})' for name, kind in kinds.items()])}. Give a file with "
             "the signals of electrodes."
         )
-    return f"acquisition/{found[0]}"
+    first, *others = found
+    if not isinstance(group[first].get("data"), h5py.Dataset):
+        raise UserError(f"{path}: acquisition/{first} has no data. Give a file with its samples.")
+    said = f"of {len(found)} electrical series {first} is read, not {listing(others, most=4)}"
+    return f"acquisition/{first}", [said] if others else []
+
+
+def _refuse_other_files(file: h5py.File, name: str, path: Path) -> None:
+    """Refuse a series of which a part lies in another file."""
+    parts = [f"{name}/{part}" for part in file[name]]
+    parts += [f"{_TABLE}/{column}" for column in file.get(_TABLE, ())]
+    for part in parts:
+        if elsewhere := other_file(file, part):
+            raise UserError(
+                f"{path}: {part} lies in another file, {printable(Path(elsewhere).name)}, whose "
+                "changes would go unnoticed. Write it into the file itself."
+            )
+
+
+def _late(series: h5py.Group) -> list[str]:
+    """That a series does not start with its session, which times in the table may count from."""
+    given = series["starting_time"][()] if "starting_time" in series else series["timestamps"][0]
+    if not np.isfinite(start_s := float(given)) or start_s == 0:
+        return []
+    return [
+        f"{series.name} starts {start_s:g} s into the session: times in the table are taken to "
+        "count from its first sample"
+    ]
 
 
 def _rate(series: h5py.Group, path: Path) -> float:
@@ -112,18 +144,21 @@ def _channels(file: h5py.File, name: str, path: Path) -> tuple[list[Channel], li
     rows = np.asarray(series["electrodes"]) if "electrodes" in series else None
     table = file.get(_TABLE)
     shape = series["data"].shape
-    if len(shape) != 2 or rows is None or table is None or len(rows) != shape[1]:
+    n_rows = len(table["id"]) if table is not None and "id" in table else 0
+    fitting = rows is not None and all(0 <= row < n_rows for row in rows.tolist())
+    if len(shape) != 2 or rows is None or table is None or not fitting or len(rows) != shape[1]:
         raise UserError(
             f"{path}: {name} has samples of the shape {list(shape)} and "
-            f"{counted(0 if rows is None else len(rows), 'electrode')} for them. Write samples "
-            "[time, channels], and a row of the table of electrodes for each channel."
+            f"{counted(0 if rows is None else len(rows), 'electrode')} for them, of a table of "
+            f"{n_rows:,}. Write samples [time, channels], and the number of a row of the table of "
+            "electrodes for each channel."
         )
     named = next((column for column in _NAMES if column in table), "")
     names = [_text(value) for value in np.asarray(table[named])] if named else []
     places, said = _places(table)
     channels = [
         Channel(
-            name=names[row] if names else f"E{np.asarray(table['id'])[row]}",
+            name=(names and clean_label(names[row])) or f"E{np.asarray(table['id'])[row]}",
             kind="seeg",
             place=places.get(int(row)),
         )
@@ -140,13 +175,13 @@ def _places(table: h5py.Group) -> tuple[dict[int, Place], list[str]]:
     known = np.isfinite(numbers).all(axis=1) & numbers.any(axis=1)
     if not known.any():
         return {}, []
-    in_micrometres = np.abs(numbers[known]).max() > _BRAIN
-    numbers = numbers / 1e3 if in_micrometres else numbers
+    farthest = np.abs(numbers[known]).max()
+    unit, scale = next((unit, scale) for most, unit, scale in _UNITS if farthest <= most)
+    numbers = scale * numbers
     places: dict[int, Place] = {}
     for row in np.flatnonzero(known).tolist():
         x, y, z = numbers[row].tolist()
         places[row] = x, y, z
-    unit = "µm" if in_micrometres else "mm"
     return places, [f"places of {counted(len(places), 'contact')}, taken for {unit} by their size"]
 
 

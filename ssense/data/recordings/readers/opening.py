@@ -11,11 +11,15 @@ from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.readers.mne_file import open_file
 from ssense.data.recordings.readers.nwb import SUFFIX, open_nwb
 from ssense.data.recordings.recording import Recording
-from ssense.data.recordings.recording_source import SUBJECT, TRIAL, RecordingSource
+from ssense.data.recordings.recording_source import (
+    FOLDERS,
+    SUBJECT,
+    TRIAL,
+    RecordingSource,
+)
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError, printable
 
-_FOLDERS = (".ds", ".mff", ".mefd")  # that are one recording to MNE
 _OF_BIDS = ("session", "task", "run")
 
 
@@ -73,9 +77,9 @@ def open_source(source: RecordingSource) -> Recording:
 
 
 def _opened(source: RecordingSource, path: Path) -> Recording:
-    if path.is_file() or path.suffix in _FOLDERS:
+    if path.is_file() or path.suffix in FOLDERS:
         _refuse(source, "is one recording", "trial", *_OF_BIDS)
-        open_one = open_nwb if path.suffix == SUFFIX else open_file
+        open_one = open_nwb if path.suffix.lower() == SUFFIX else open_file
         return open_one(path, _sentences(source), source.table, subject=source.subject)
     if is_kept(path):
         _refuse(source, "is one recording", *_OF_BIDS, "trial", "sentences", "subject")

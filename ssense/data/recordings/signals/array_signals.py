@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -93,6 +94,20 @@ def samples_digest(blocks: Iterable[np.ndarray]) -> str:
     return found.hexdigest()
 
 
+def new_samples(path: Path, shape: tuple[int, int]) -> np.memmap[Any, np.dtype[np.float32]]:
+    """A new `.npy` file of single precision `[channels, samples]`, mapped to be written.
+
+    Raises:
+        OSError: The disk has no room for it, or the file can't be written.
+    """
+    samples = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            # A page without room on the disk would end the process when it is written.
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return samples
+
+
 def open_samples(path: Path) -> np.ndarray:
     """Map a `.npy` file of real numbers, `[channels, samples]`.
 
@@ -101,7 +116,7 @@ def open_samples(path: Path) -> np.ndarray:
     """
     try:
         samples: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise UserError(
             f"cannot read {path} as samples: {one_line(error)}. Write it with numpy.save, an array "
             "of numbers, [channels, samples]."

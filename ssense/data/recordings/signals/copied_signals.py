@@ -6,6 +6,7 @@ named by the content of the files, as long as it is of use.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,11 +15,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from ssense.data.recordings.signals.array_signals import open_samples
+from ssense.data.recordings.signals.array_signals import new_samples, open_samples
 from ssense.errors import UserError, one_line
-from ssense.files.digest import digest, file_digest
-from ssense.files.storage import cache_folder, partial_file
+from ssense.files.digest import content_digest, digest
+from ssense.files.storage import cache_folder, partial_file, remove_partial_files
 
+_FORMAT = 2  # of copies: stepped where other samples are read from the same files
+_ABANDONED_S = 3600.0  # a copy that is being written grows with every block
 BLOCK_BYTES = 2**26
 """Bytes of a block of samples of all channels, in double precision."""
 Blocks = Iterable[tuple[int, np.ndarray]]
@@ -55,11 +58,12 @@ class CopiedSignals:
 
     @cached_property
     def _samples(self) -> np.ndarray:
-        contents = {role: file_digest(path) for role, path in self.files.items()}
-        named = digest("channel by channel", contents, self.part)
+        contents = {role: content_digest(path) for role, path in self.files.items()}
+        named = digest("channel by channel", _FORMAT, contents, self.part)
         copy = cache_folder() / "signals" / f"{named}.npy"
-        if not copy.exists():
-            _write_by_channel(copy, *self.read_blocks(self.path, self.part))
+        with contextlib.suppress(UserError):  # it is not there, or damaged
+            return open_samples(copy)
+        _write_by_channel(copy, *self.read_blocks(self.path, self.part))
         return open_samples(copy)
 
     def __getstate__(self) -> dict[str, object]:
@@ -87,8 +91,9 @@ def _write_by_channel(path: Path, shape: tuple[int, int], blocks: Blocks) -> Non
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(path.parent, _ABANDONED_S)
         with partial_file(path) as partial:
-            samples = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+            samples = new_samples(partial, shape)
             for start, block in blocks:
                 samples[:, start : start + block.shape[1]] = block
             samples.flush()

@@ -156,7 +156,7 @@ def _channels(file: h5py.File, path: Path) -> dict[int, h5py.Dataset]:
     names = list(group) if isinstance(group, h5py.Group) else []
     numbered = {int(match[1]): match[0] for match in map(_CHANNEL.fullmatch, names) if match}
     for name in ("data", *(f"data/{name}" for name in numbered.values())):
-        if elsewhere := _other_file(file, name):
+        if elsewhere := other_file(file, name):
             other = printable(Path(elsewhere).name)
             raise UserError(
                 f"{path}: the samples of {name} lie in another file, {other}, whose "
@@ -209,7 +209,7 @@ def _described(item: h5py.HLObject) -> str:
     return kinds.get(item.dtype.kind, f"values of type {printable(str(item.dtype))}")
 
 
-def _other_file(file: h5py.File, name: str) -> str:
+def other_file(file: h5py.File, name: str) -> str:
     """A file that samples of a dataset lie in, if it is not the one that was opened."""
     link = file.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
@@ -223,7 +223,7 @@ def _other_file(file: h5py.File, name: str) -> str:
         return str(found.external[0][0])
     sources = found.virtual_sources() if found.is_virtual else []
     others = (
-        source.file_name if source.file_name != "." else _other_file(file, source.dset_name)
+        source.file_name if source.file_name != "." else other_file(file, source.dset_name)
         for source in sources
     )
     return next(filter(None, others), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 
 import h5py
@@ -75,11 +76,12 @@ def test_samples_channels_places_and_subject_are_read(folder, counts):
         np.testing.assert_allclose(found, 0.25 * counts[3000:3300, number], rtol=1e-6)
 
 
-def test_micrometres_are_told_by_their_size(folder, counts):
-    write(folder / "far.nwb", counts, scale=1000.0)
+@pytest.mark.parametrize(("unit", "scale"), [("µm", 1000.0), ("mm", 1.0), ("m", 0.001)])
+def test_the_unit_of_places_is_told_by_their_size(folder, counts, unit, scale):
+    write(folder / "far.nwb", counts, scale=scale)
     recording = opened(folder, "far.nwb")
-    assert recording.coordinates["LA2"] == (10.0, 11.0, 12.0)
-    assert any("taken for µm by their size" in text for text in recording.understood)
+    assert recording.coordinates["LA2"] == pytest.approx((10.0, 11.0, 12.0))
+    assert any(f"taken for {unit} by their size" in text for text in recording.understood)
 
 
 def test_without_a_column_of_names_electrodes_are_numbers(folder, counts):
@@ -95,6 +97,63 @@ def test_a_rate_may_come_as_time_stamps(folder, counts):
     write(folder / "gap.nwb", counts, timestamps=times_s)
     with pytest.raises(UserError, match=r"leave gaps, the first after 6.31"):
         opened(folder, "gap.nwb")
+
+
+@pytest.mark.parametrize("moved", ["acquisition/ieeg/data", "acquisition/ieeg", "TABLE/label"])
+def test_what_lies_in_another_file_is_refused(folder, tmp_path, moved):
+    """Its changes would go unnoticed: neither digest nor copy would change with it."""
+    moved = moved.replace("TABLE", "general/extracellular_ephys/electrodes")
+    shutil.copy(folder / "night.nwb", tmp_path / "other.nwb")
+    shutil.copy(folder / "night.nwb", tmp_path / "night.nwb")
+    with h5py.File(tmp_path / "night.nwb", "r+") as file:
+        del file[moved]
+        file[moved] = h5py.ExternalLink("other.nwb", moved)
+    (tmp_path / "said.csv").write_text(SAID)
+    with pytest.raises(UserError, match=r"lies in another file, other\.nwb, whose changes"):
+        opened(tmp_path)
+
+
+def test_a_late_start_and_a_second_series_are_told(folder, tmp_path, counts):
+    write(tmp_path / "LATE.NWB", counts, rate=RATE_HZ, starting_time=12.3)
+    with h5py.File(tmp_path / "LATE.NWB", "r+") as file:
+        file.copy("acquisition/ieeg", "acquisition/micro")
+    (tmp_path / "said.csv").write_text(SAID)
+    first, second = opened(tmp_path, "LATE.NWB").doubts
+    assert "of 2 electrical series ieeg is read, not micro" in first
+    assert "/acquisition/ieeg starts 12.3 s into the session" in second
+    assert not opened(folder).doubts
+
+
+def damaged_region(file):
+    file["acquisition/ieeg/electrodes"][0] = 99
+
+
+def no_data(file):
+    del file["acquisition/ieeg/data"]
+
+
+def blank_label(file):
+    file["general/extracellular_ephys/electrodes/label"][1] = " "
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (damaged_region, "4 electrodes for them, of a table of 5"),
+        (no_data, "acquisition/ieeg has no data"),
+        (blank_label, ""),
+    ],
+)
+def test_what_a_series_lacks_is_said(folder, tmp_path, spoil, message):
+    shutil.copy(folder / "night.nwb", tmp_path / "night.nwb")
+    (tmp_path / "said.csv").write_text(SAID)
+    with h5py.File(tmp_path / "night.nwb", "r+") as file:
+        spoil(file)
+    if not message:
+        assert opened(tmp_path).electrodes == ("LA1", "E1", "LA3")
+        return
+    with pytest.raises(UserError, match=message):
+        opened(tmp_path)
 
 
 def test_what_is_no_such_file_is_one_line(folder, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import mne
+import numpy as np
 import pytest
 
 from ssense.data.recordings.interchange import SENTENCES
@@ -52,6 +54,40 @@ def test_an_empty_folder_is_no_recording(tmp_path):
 def test_it_is_kept_as_plain_values():
     source = RecordingSource(place="s3://lab/x", subject="01", sentences="said.csv")
     assert from_plain(RecordingSource, plain(source)) == source
+
+
+SAID = "onset,duration,text\n1.0,1.0,first things first\n4.0,1.5,and then the rest\n"
+
+
+@pytest.mark.usefixtures("s3")
+def test_from_a_bucket_all_parts_of_a_file_are_fetched(monkeypatch, tmp_path):
+    """Of a recording that MNE split, and of a BrainVision header that was renamed."""
+    import s3fs
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = tmp_path / "here"
+    here.mkdir()
+    names = [f"LA{i}" for i in range(1, 20)]
+    noise = 1e-5 * np.random.default_rng(0).standard_normal((19, 40_000))
+    raw = mne.io.RawArray(noise, mne.create_info(names, 1000.0, "seeg"), verbose="error")
+    raw.save(here / "long_raw.fif", split_size="2MB", verbose="error")
+    raw.copy().crop(0, 1).save(here / "longer_raw.fif", verbose="error")  # is not needed
+    raw.set_channel_types(dict.fromkeys(names, "eeg"), verbose="error")
+    mne.export.export_raw(here / "night.vhdr", raw.crop(0, 8), verbose="error")
+    (here / "night.vhdr").rename(here / "renamed.vhdr")
+    (here / "said.csv").write_text(SAID)
+    assert len(list(here.glob("long_raw*"))) > 1
+    s3fs.S3FileSystem(anon=False).put(str(here), "lab/parts", recursive=True)
+    for name in ("long_raw.fif", "renamed.vhdr"):
+        given = {"subject": "P", "sentences": "said.csv"}
+        there = open_source(RecordingSource(place=f"s3://lab/parts/{name}", **given))
+        given["sentences"] = str(here / "said.csv")
+        local = open_source(RecordingSource(place=str(here / name), **given))
+        assert there.digest == local.digest
+        np.testing.assert_array_equal(
+            there.read_channel("LA7", [(7000, 7100)]), local.read_channel("LA7", [(7000, 7100)])
+        )
+    assert not list((tmp_path / "cache").rglob("longer*"))
 
 
 @pytest.mark.usefixtures("s3")
