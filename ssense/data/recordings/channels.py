@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from ssense.data.coordinates import Place
-from ssense.signal.contacts import grids, not_neural, read_names, sheets
+from ssense.errors import UserError, printable
+from ssense.signal.contacts import clean_label, grids, not_neural, read_names, sheets
 
 NEURAL_KINDS = ("seeg", "ecog", "dbs", "eeg")
 """Kinds of channels that record the brain, by MNE's names, in microvolts."""
@@ -65,6 +66,43 @@ class Signals(Protocol):
     @property
     def content(self) -> str:
         """Hash of samples that lie in no file; empty where they do."""
+
+
+def checked_channels(given: Iterable[str | Channel]) -> list[Channel]:
+    """Channels of a user, a name or a `Channel` each.
+
+    Raises:
+        UserError: One has no name, or a place that is none.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UserError(
+            f"`channels` is {printable(repr(given))}. Give a list with a name for every channel."
+        )
+    return [_checked(each, number) for number, each in enumerate(given)]
+
+
+def _checked(given: object, number: int) -> Channel:
+    channel = given if isinstance(given, Channel) else Channel(name=given)  # type: ignore[arg-type]
+    for what in ("name", "kind", "unit"):
+        value = getattr(channel, what)
+        if not isinstance(value, str) or not clean_label(value):
+            raise UserError(
+                f"the {what} of channel {number} is {printable(repr(value))}. Give a text."
+            )
+    place = None if channel.place is None else np.asarray(channel.place)
+    if place is not None and (place.shape != (3,) or place.dtype.kind not in "fiu"):
+        raise UserError(
+            f"the place of {printable(channel.name)} is {printable(repr(channel.place))}. Give x, "
+            "y and z in mm, or None."
+        )
+    x, y, z = (0.0, 0.0, 0.0) if place is None else place.tolist()
+    known = place is not None and bool(np.isfinite(place).all())
+    return replace(
+        channel,
+        name=clean_label(channel.name),
+        is_bad=bool(channel.is_bad),
+        place=(float(x), float(y), float(z)) if known else None,
+    )
 
 
 def neural_alone(channels: Sequence[Channel]) -> tuple[tuple[Channel, ...], tuple[str, ...]]:

@@ -22,6 +22,7 @@ from ssense.data.recordings.channels import (
     NEURAL_KINDS,
     Channel,
     Signals,
+    checked_channels,
     grids_of,
     neural_alone,
 )
@@ -163,7 +164,8 @@ class Recording:
         """A recording of signals that are in memory.
 
         Args:
-            signals: Samples in microvolts, `[channels, samples]`.
+            signals: Samples in microvolts, `[channels, samples]`. They are copied, unless the array
+                can't be written to, as one of numpy.load(..., mmap_mode="r").
             sampling_rate_hz: Samples per second.
             channels: Name of each channel, or a `Channel` with kind, coordinates and status. Names
                 such as ECG and TRIG are told from electrodes.
@@ -178,14 +180,8 @@ class Recording:
         Raises:
             UserError: The arrays don't fit each other, or the sentences can't be understood.
         """
-        samples = np.asarray(signals)
-        named = [each if isinstance(each, Channel) else Channel(name=each) for each in channels]
-        if samples.ndim != 2 or len(samples) != len(named) or samples.dtype.kind not in "fiu":
-            raise UserError(
-                f"signals are {samples.dtype} {list(samples.shape)} for "
-                f"{counted(len(named), 'channel')}. Give real numbers in microvolts, [channels, "
-                "samples], and a name for every channel."
-            )
+        named = checked_channels(channels)
+        samples = _own_samples(signals, len(named))
         rate_hz, n_samples = checked_rate(sampling_rate_hz), samples.shape[1]
         spoken = spoken_sentences(
             sentences, "sentences", table or TableSpec(), rate_hz, n_samples / rate_hz
@@ -196,9 +192,7 @@ class Recording:
             n_samples=n_samples,
             sampling_rate_hz=rate_hz,
             signals=ArraySignals(samples, tuple(each.name for each in named)),
-            subject=subject,
-            trial=trial,
-            title=title,
+            **_texts(subject=subject, trial=trial, title=title),
             space=space,
             read_as=_as_read(spoken, rate_hz, named),
         )
@@ -241,9 +235,7 @@ class Recording:
             n_samples=n_samples,
             sampling_rate_hz=rate_hz,
             signals=RawSignals(raw),
-            subject=subject,
-            trial=trial,
-            title=title,
+            **_texts(subject=subject, trial=trial, title=title),
             space=space_of(raw),
             read_as=_as_read(spoken, rate_hz, channels),
             doubts=doubts_of(raw),
@@ -361,8 +353,10 @@ class Recording:
         Only the stretches are read, whatever their type of number in the file.
 
         Raises:
-            UserError: The file cannot be read, or a sample is NaN, infinite or over a kilovolt.
+            UserError: The file cannot be read, it has no such electrode or stretch, or a sample
+                is NaN, infinite or over a kilovolt.
         """
+        self._check_stretches(electrode, stretches)
         signals = self._samples(electrode, stretches)
         for (start, _), signal in zip(stretches, signals, strict=True):
             # NaN fails every comparison.
@@ -387,13 +381,30 @@ class Recording:
         (samples,) = self.signals.read(number, [(0, self.n_samples)])
         return samples
 
+    def _check_stretches(self, electrode: str, stretches: Sequence[tuple[int, int]]) -> None:
+        if electrode not in self.channel_of:
+            raise UserError(
+                f"{self.where} has no electrode {printable(str(electrode))}. Found: "
+                f"{listing(self.electrodes)}."
+            )
+        for start, stop in stretches:
+            if not 0 <= start <= stop <= self.n_samples:
+                raise UserError(
+                    f"{self.where} has no samples {start:,} to {stop:,}: it has {self.n_samples:,}."
+                    " Give the first sample of a stretch, and the one after its last."
+                )
+
     def _samples(self, electrode: str, stretches: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """Stretches of one electrode as they are in the file, whatever they hold."""
         return self.signals.read(self.channel_of[electrode], stretches)
 
 
-def checked_rate(sampling_rate_hz: object) -> float:
+def checked_rate(sampling_rate_hz: object, where: object = "") -> float:
     """A sampling rate that a recording may have, in samples per second.
+
+    Args:
+        sampling_rate_hz: What is said to be one.
+        where: The file that says so, for the message.
 
     Raises:
         UserError: It is none.
@@ -404,11 +415,48 @@ def checked_rate(sampling_rate_hz: object) -> float:
     except (TypeError, ValueError):
         rate_hz = float("nan")
     if not lowest <= rate_hz <= highest:
+        of_file = f"{where}: " if where else ""
         raise UserError(
-            f"a sampling rate of {printable(repr(sampling_rate_hz))} Hz is none that a recording "
-            f"has. Give {lowest:g} to {highest:g} samples a second."
+            f"{of_file}a sampling rate of {printable(repr(sampling_rate_hz))} Hz is none that a "
+            f"recording has. Give {lowest:g} to {highest:g} samples a second."
         )
     return rate_hz
+
+
+def _own_samples(signals: object, n_channels: int) -> np.ndarray:
+    """An array of a user that no later change to it reaches.
+
+    Raises:
+        UserError: It is no array of real numbers for that many channels.
+    """
+    try:
+        samples = np.asarray(signals)
+        found = f"{samples.dtype} {list(samples.shape)}"
+    except ValueError:  # rows of different length
+        samples, found = np.empty(0, dtype=object), "rows of different length"
+    if samples.ndim != 2 or len(samples) != n_channels or samples.dtype.kind not in "fiu":
+        raise UserError(
+            f"signals are {found} for {counted(n_channels, 'channel')}. Give real numbers in "
+            "microvolts, [channels, samples], and a name for every channel."
+        )
+    if np.ma.is_masked(signals):
+        raise UserError(
+            "some of the signals are masked. Fill them, or leave their channels or stretches out: "
+            "every sample must be a voltage."
+        )
+    return samples.copy() if samples.flags.writeable else samples
+
+
+def _texts(**given: object) -> dict[str, str]:
+    """Names of a user, each on one line.
+
+    Raises:
+        UserError: One is no text, or blank.
+    """
+    for name, value in given.items():
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"`{name}` is {printable(repr(value))}. Give a text.")
+    return {name: printable(str(value)) for name, value in given.items()}
 
 
 def _as_read(

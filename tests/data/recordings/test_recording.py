@@ -66,6 +66,45 @@ def test_kinds_places_and_bad_channels_are_taken_as_given(signals):
     assert any("1 on the scalp (Cz)" in text for text in recording.understood)
 
 
+def test_values_of_numpy_are_as_good_as_python_s(signals):
+    channels = [
+        Channel(name=f"{name}* ", is_bad=np.bool_(i == 1), place=np.full(3, [np.nan, 2][i == 2]))
+        for i, name in enumerate(NAMES)
+    ]
+    recording = Recording.from_arrays(signals, RATE_HZ, channels, SAID)
+    assert recording.electrodes == ("LA1", "LA2", "LA3", "LA4")
+    assert recording.corrupted == {"LA2"}
+    assert recording.coordinates == {"LA3": (2.0, 2.0, 2.0)}
+    plain = [Channel(name=name, is_bad=i == 1) for i, name in enumerate(NAMES)]
+    assert recording.digest == Recording.from_arrays(signals, RATE_HZ, plain, SAID).digest
+
+
+def test_whatever_becomes_of_the_array_the_recording_stays(signals, tmp_path):
+    recording = Recording.from_arrays(signals, RATE_HZ, NAMES, SAID)
+    before = signals[1, :50].copy()
+    signals[:] = 0
+    np.testing.assert_array_equal(recording.read_channel("LA2", [(0, 50)])[0], before)
+    np.save(tmp_path / "a.npy", signals)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    kept = Recording.from_arrays(mapped, RATE_HZ, NAMES, SAID).signals
+    assert np.shares_memory(kept.samples, mapped)  # as large as a disk may be
+
+
+@pytest.mark.parametrize(
+    ("electrode", "stretch", "message"),
+    [
+        ("LB1", (0, 10), r"has no electrode LB1. Found: LA1, LA2, LA3, LA4"),
+        ("ECG", (0, 10), r"has no electrode ECG"),
+        ("LA1", (-5, 10), r"has no samples -5 to 10: it has 3,000"),
+        ("LA1", (2990, 3010), r"has no samples 2,990 to 3,010"),
+        ("LA1", (20, 10), r"has no samples 20 to 10"),
+    ],
+)
+def test_what_is_not_there_is_not_read(recording, electrode, stretch, message):
+    with pytest.raises(UserError, match=message):
+        recording.read_channel(electrode, [stretch])
+
+
 def test_whoever_has_the_same_content_has_the_same_digest(signals):
     def digest(samples=signals, rate_hz=RATE_HZ, names=NAMES, said=SAID, **about):
         return Recording.from_arrays(samples, rate_hz, names, said, **about).digest
@@ -91,6 +130,16 @@ def test_whoever_has_the_same_content_has_the_same_digest(signals):
         ({"signals": np.zeros(100)}, r"float64 \[100\] for 6 channels"),
         ({"signals": np.full((6, 9), "x")}, r"\[6, 9\] for 6 channels.*real numbers"),
         ({"sampling_rate_hz": "fast"}, "a sampling rate of 'fast'"),
+        ({"signals": [[1.0, 2.0], [1.0]]}, "rows of different length for 6 channels"),
+        ({"signals": np.ma.masked_less(np.ones((6, 3000)), 2)}, "are masked"),
+        ({"channels": [1, 2, 3, 4, 5, 6]}, "the name of channel 0 is 1. Give a text"),
+        ({"channels": [None] * 6}, "the name of channel 0 is None"),
+        ({"channels": ["", *NAMES[1:]]}, "the name of channel 0 is ''"),
+        ({"channels": "ABCDEF"}, "`channels` is 'ABCDEF'. Give a list"),
+        ({"channels": [Channel(name="LA1", kind=None), *NAMES[1:]]}, "the kind of channel 0 is N"),
+        ({"channels": [Channel(name="LA1", place=(1, 2)), *NAMES[1:]]}, "place of LA1 is .1, 2."),
+        ({"subject": None}, "`subject` is None. Give a text"),
+        ({"title": None}, "`title` is None"),
         ({"sampling_rate_hz": 0}, "a sampling rate of 0 Hz is none"),
         ({"sampling_rate_hz": np.nan}, "a sampling rate of .*nan"),
         ({"channels": ["LA1", "LA1", *NAMES[2:]]}, "LA1 more than once"),

@@ -78,7 +78,7 @@ def open_kept(folder: Path) -> Recording:
             doubts=tuple(kept["doubts"]),
         )
         about = {name: str(kept[name]) for name in ("subject", "trial", "title", "space")}
-        rate_hz = checked_rate(kept["sampling_rate_hz"])
+        rate_hz = checked_rate(kept["sampling_rate_hz"], path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path} is no recording that was kept here ({error}). Keep it again."

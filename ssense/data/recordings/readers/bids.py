@@ -110,14 +110,14 @@ def open_bids(
         )
     opened = open_raw(signals)
     raw = opened.raw
-    rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
+    rate_hz, n_samples = checked_rate(raw.info["sfreq"], signals), len(raw.times)
     events = sentences or _sidecar(path, "events", ".tsv")
     if events is None:
         raise UserError(
             f"{signals} has no events.tsv, which says what was said and when. Write one, or give "
             "a table with `sentences`."
         )
-    require_file(events)
+    require_file(events, "Check `sentences`.")
     table = table or TableSpec()
     spoken = read_sentence_table(events, table, rate_hz, n_samples / rate_hz)
     channels, doubts = _described(

@@ -44,10 +44,10 @@ def open_file(
     Raises:
         UserError: One of them can't be read, or no channel records the brain.
     """
-    require_file(sentences)
+    require_file(sentences, "Check `sentences`.")
     opened = open_raw(path)
     raw = opened.raw
-    rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
+    rate_hz, n_samples = checked_rate(raw.info["sfreq"], path), len(raw.times)
     spoken = read_sentence_table(sentences, table, rate_hz, n_samples / rate_hz)
     files = signal_files(path, [Path(name) for name in raw.filenames if name])
     return Recording.of_sentences(

@@ -47,7 +47,7 @@ def open_nwb(path: Path, sentences: Path, table: TableSpec, *, subject: str = ""
     Raises:
         UserError: One of them can't be read, or the file has no electrical series.
     """
-    require_file(sentences)
+    require_file(sentences, "Check `sentences`.")
     with open_signals(path) as file:
         name, others = _series(file, path)
         _refuse_other_files(file, name, path)
@@ -124,7 +124,7 @@ def _late(series: h5py.Group) -> list[str]:
 def _rate(series: h5py.Group, path: Path) -> float:
     """Samples per second: as stated, or of time stamps that keep a steady clock."""
     if "starting_time" in series:
-        return checked_rate(series["starting_time"].attrs.get("rate"))
+        return checked_rate(series["starting_time"].attrs.get("rate"), path)
     times_s = np.asarray(series["timestamps"]) if "timestamps" in series else np.empty(0)
     if len(times_s) < 2:
         raise UserError(f"{path}: {series.name} has neither a rate nor time stamps.")
@@ -135,7 +135,7 @@ def _rate(series: h5py.Group, path: Path) -> float:
             f"{path}: the time stamps of {series.name} leave gaps, the first after "
             f"{times_s[int(np.argmax(np.diff(times_s)))]:g} s. Write a file for each stretch."
         )
-    return checked_rate(1 / step_s)
+    return checked_rate(1 / step_s, path)
 
 
 def _channels(file: h5py.File, name: str, path: Path) -> tuple[list[Channel], list[str]]:
