@@ -17,7 +17,12 @@ from ssense.engine.core.sweep import Levels
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.run import run_sweep
 from ssense.engine.tasks.recording_data import RecordingData
-from ssense.engine.tasks.recording_options import REAL, Defaults, RecordingOptions
+from ssense.engine.tasks.recording_options import (
+    REAL,
+    WHICH_RECORDING,
+    Defaults,
+    RecordingOptions,
+)
 from ssense.engine.tasks.recording_plan import plan_opened
 from ssense.errors import UserError, printable
 from ssense.files.plain_values import from_plain
@@ -29,7 +34,7 @@ _OF_COMMANDS = {
     "evaluate": "Run analysis/evaluate.py, which counts the look at test splits.",
 }
 """Options of a command that a call can't have, and what to do instead."""
-_OF_A_PLACE = {"subject", "trial", "session", "task", "run", "sentences", "table"}
+_OF_A_PLACE = {*WHICH_RECORDING, "table"}
 """Options that say which recording of a place is meant, and how it is read."""
 
 

@@ -31,6 +31,7 @@ class RecordingSource:
         trial: Which of a subject's recordings of Brain Treebank; empty for trial000.
         session: Which session of BIDS, empty for the only one.
         task: Which task of BIDS, likewise.
+        acquisition: Which acquisition of BIDS, likewise.
         run: Which run of BIDS, likewise.
         sentences: Table of what was said, in place of the run's events.tsv. A single file needs
             one. Of a recording that is fetched it is a path within the folder.
@@ -42,6 +43,7 @@ class RecordingSource:
     trial: str = ""
     session: str = ""
     task: str = ""
+    acquisition: str = ""
     run: str = ""
     sentences: str = ""
     table: TableSpec = field(default_factory=TableSpec)
@@ -49,7 +51,8 @@ class RecordingSource:
     @property
     def name(self) -> str:
         """What it is called before it is opened: "sub_9 trial000", "sub-01 task-film"."""
-        given = (self.subject, self.session, self.task, self.run, self.trial)
+        of_bids = self.session, self.task, self.acquisition, self.run
+        given = (self.subject, *of_bids, self.trial)
         return printable(" ".join(filter(None, given)) or PurePosixPath(self.place).name)
 
     @property

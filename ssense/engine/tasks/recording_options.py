@@ -82,13 +82,17 @@ SYNTHETIC = Defaults(
 )
 
 
+WHICH_RECORDING = ("subject", "trial", "session", "task", "acquisition", "run", "sentences")
+"""Options that say which recording of a place is meant, and what was said in it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordingOptions(EngineOptions):
     """Flags of a sweep on a recording."""
 
     groups: ClassVar[Mapping[str, Sequence[str]]] = {
         "data": (
-            *("recording", "subject", "trial", "session", "task", "run", "sentences", "table"),
+            *("recording", *WHICH_RECORDING, "table"),
             "split",
         ),
         "features": (
@@ -119,6 +123,8 @@ class RecordingOptions(EngineOptions):
     """Which session of BIDS [the only one]."""
     task: str | None = None
     """Which task of BIDS [the only one]."""
+    acquisition: str | None = None
+    """Which acquisition of BIDS [the only one]."""
     run: str | None = None
     """Which run of BIDS [the only one]."""
     sentences: str | None = None
@@ -176,7 +182,7 @@ class RecordingOptions(EngineOptions):
         """Refuse a recording or weights that are not there, and what tells one of none apart."""
         super().__post_init__()
         check_place("--recording", self.recording)
-        for name in ("subject", "trial", "session", "task", "run", "sentences"):
+        for name in WHICH_RECORDING:
             if self.recording is None and (given := getattr(self, name)) is not None:
                 raise UserError(
                     f"--{name} {printable(given)} is given without --recording: a synthetic one is "
@@ -301,8 +307,7 @@ class RecordingOptions(EngineOptions):
     def _source(self, place: str) -> RecordingSource:
         from ssense.data.recordings.recording_source import RecordingSource
 
-        named = ("subject", "trial", "session", "task", "run", "sentences")
-        given = {name: getattr(self, name) or "" for name in named}
+        given = {name: getattr(self, name) or "" for name in WHICH_RECORDING}
         return RecordingSource(place=place, table=self.table, **given)
 
     def check_given_weights(self, specification: SentenceSpec) -> None:

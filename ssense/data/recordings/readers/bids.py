@@ -13,78 +13,54 @@ intracranial electrophysiology", Scientific Data 2019.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ssense.data.coordinates import Place
-from ssense.data.recordings.channels import AUXILIARY_KIND, Channel
+from ssense.data.recordings.channels import NEURAL_KINDS, Channel
+from ssense.data.recordings.readers.bids_files import (
+    Run,
+    find_recording,
+    sidecar,
+    sidecars,
+    trial_of,
+)
 from ssense.data.recordings.readers.mne_file import common_folder, signal_files
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
 from ssense.data.recordings.signals.copied_signals import CopiedSignals
 from ssense.data.recordings.signals.mne_signals import (
+    OpenedRaw,
     channels_of,
     open_raw,
-    quietly,
     read_file,
+    units_of,
 )
 from ssense.data.recordings.tables.delimited import delimited_table
 from ssense.data.recordings.tables.file_text import read_text
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing, read_json_as, require_file
-from ssense.signal.contacts import clean_label, read_names
+from ssense.signal.contacts import Contact, clean_label, plain_name, read_names
 from ssense.specification import identity
 
 if TYPE_CHECKING:
     import mne_bids
 
-ENTITIES = ("subject", "session", "task", "run")
-_SHORT = {"subject": "sub", "session": "ses", "task": "task", "run": "run"}
-_DATATYPES = ("ieeg", "eeg")
-_SIDECARS = {".tsv", ".json", ".eeg", ".vmrk", ".fdt", ".gz", ".txt", ".md", ".html", ".svg"}
 # Types of BIDS that MNE calls otherwise; any other is its lower case.
 _KINDS = {
     **dict.fromkeys(("veog", "heog", "eyegaze", "pupil"), "eog"),
-    **dict.fromkeys(("audio", "other", "ref", "sysclock", "adc", "dac", "pd", "n/a"), "misc"),
+    **dict.fromkeys(("audio", "other", "ref", "sysclock", "adc", "dac", "pd"), "misc"),
     "trig": "stim",
 }
 _MILLIMETRES = {"m": 1e3, "cm": 10.0, "mm": 1.0}
 _BRAIN_M = 0.3  # no contact lies farther from the origin of any space
 _MOST_NAMED = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """Which recording of a BIDS folder: values of its entities, empty for any.
-
-    Attributes:
-        subject: Label of the subject, "01" or "sub-01".
-        session: Label of the session.
-        task: Label of the task.
-        run: Label of the run.
-    """
-
-    subject: str = ""
-    session: str = ""
-    task: str = ""
-    run: str = ""
-
-    def labels(self) -> dict[str, str]:
-        """Labels by entity without their prefixes, of those that are given."""
-        found = {each: getattr(self, each) for each in ENTITIES if getattr(self, each)}
-        return {each: label.removeprefix(f"{_SHORT[each]}-") for each, label in found.items()}
-
-
-def is_bids(root: Path) -> bool:
-    """Whether a folder is one of BIDS."""
-    return (root / "dataset_description.json").is_file() or any(
-        path.is_dir() for path in root.glob("sub-*")
-    )
 
 
 def open_bids(
@@ -101,164 +77,110 @@ def open_bids(
     Raises:
         UserError: No recording, or several, are meant; or a file is missing or malformed.
     """
-    path = _find(root, run)
+    path = find_recording(root, run)
     signals = Path(str(path.fpath))
     if path.extension == ".nwb":
         raise UserError(
             f"{signals} is NWB, which is read by itself: give it as the recording, and its "
             "events.tsv as `sentences`."
         )
-    opened = open_raw(signals)
+    opened, table = open_raw(signals), table or TableSpec()
     raw = opened.raw
     rate_hz, n_samples = checked_rate(raw.info["sfreq"], signals), len(raw.times)
-    events = sentences or _sidecar(path, "events", ".tsv")
-    if events is None:
-        raise UserError(
-            f"{signals} has no events.tsv, which says what was said and when. Write one, or give "
-            "a table with `sentences`."
-        )
+    events = sentences or _events(path)
     require_file(events, "Check `sentences`.")
-    table = table or TableSpec()
-    spoken = read_sentence_table(events, table, rate_hz, n_samples / rate_hz)
-    channels, doubts = _described(
-        channels_of(raw), opened.left_out, _sidecar(path, "channels", ".tsv")
-    )
-    places, space, about_places = _places(path)
-    placed, unplaced = _placed(channels, places)
+    described = sidecar(path, "channels", ".tsv")
+    channels, about_channels = _described(opened, described)
+    channels, space, about_places = _placed(channels, path)
     files = signal_files(signals, [Path(name) for name in raw.filenames if name])
-    if (described := _sidecar(path, "channels", ".tsv")) is not None:
-        files["channels"] = described
+    read = f"{signals.name}: {n_samples:,} samples at {rate_hz:g} Hz; sentences of {events.name}"
     return Recording.of_sentences(
-        spoken,
-        channels=placed,
+        read_sentence_table(events, table, rate_hz, n_samples / rate_hz),
+        channels=channels,
         n_samples=n_samples,
         sampling_rate_hz=rate_hz,
-        signals=CopiedSignals(
-            {role: file for role, file in files.items() if role != "channels"},
-            tuple(raw.ch_names),
-            read_file,
-        ),
+        signals=CopiedSignals(files, tuple(raw.ch_names), read_file),
         subject=f"sub-{path.subject}",
-        trial=_trial(path),
+        trial=trial_of(path),
         title=str(path.task or "recording"),
         space=space,
         root=common_folder([root / "participants.tsv", events]),
-        files={**files, "sentences": events},
+        files=files | ({"channels": described} if described else {}) | {"sentences": events},
         read_as=("table", identity(table)),
         stated_rates=_stated_rate(path),
-        understood=(
-            f"{signals.name}: {n_samples:,} samples at {rate_hz:g} Hz; sentences of {events.name}",
-            *opened.understood,
-            *about_places,
-        ),
-        doubts=(*opened.doubts, *doubts, *unplaced),
+        understood=(read, *opened.understood, *about_places.understood),
+        doubts=(*opened.doubts, *about_channels, *about_places.doubts),
         advice=(
-            f"Set its status to bad in {files.get('channels', 'channels.tsv')} ({{name}}), or name "
-            "the others with `data.subset`."
+            f"Set its status to bad in {described or 'channels.tsv'} ({{name}}), or name the others"
+            " with `data.subset`."
         ),
     )
 
 
-def _find(root: Path, run: Run) -> mne_bids.BIDSPath:
-    """The one recording that is meant."""
-    import mne_bids
-
-    def paths(_: Any) -> list[mne_bids.BIDSPath]:
-        return list(mne_bids.find_matching_paths(root, datatypes=list(_DATATYPES)))
-
-    everything = [
-        path
-        for path in quietly(root, paths)
-        if path.suffix in _DATATYPES and path.extension not in _SIDECARS
-    ]
-    if not everything:
+def _events(path: mne_bids.BIDSPath) -> Path:
+    if (events := sidecar(path, "events", ".tsv")) is None:
         raise UserError(
-            f"{root} has no recording of iEEG or EEG such as sub-01/ieeg/sub-01_task-film_ieeg.edf."
-            " Give the folder of a BIDS data set with its signals."
+            f"{path.fpath} has no events.tsv, which says what was said and when. Write one, or "
+            "give a table with `sentences`."
         )
-    left = everything
-    for entity, label in run.labels().items():
-        found = _labels(left, entity)
-        left = [path for path in left if _same(getattr(path, entity), label)]
-        if not left:
-            raise UserError(
-                f"no {entity} {printable(label)} in {root}. Found: {listing(found)}. Check "
-                f"`{entity}`."
-            )
-    for entity in ENTITIES:
-        if len(found := _labels(left, entity)) > 1:
-            raise UserError(
-                f"{root} has {counted(len(left), 'recording')} that may be meant. Say which "
-                f"{entity} with `{entity}`: {listing(found)}."
-            )
-    if len(left) > 1:
-        raise UserError(
-            f"{root} has {len(left)} files for one run: "
-            f"{listing([path.basename for path in left], most=_MOST_NAMED)}. Leave one there."
-        )
-    return left[0]
+    return events
 
 
-def _labels(paths: Iterable[mne_bids.BIDSPath], entity: str) -> list[str]:
-    return sorted({str(getattr(path, entity) or "none") for path in paths})
-
-
-def _same(label: str | None, wanted: str) -> bool:
-    """Whether two labels are the same; of whole numbers zeros in front don't count."""
-    if label is None:
-        return False
-    if label.isdigit() and wanted.isdigit():
-        return int(label) == int(wanted)
-    return label == wanted
-
-
-def _trial(path: mne_bids.BIDSPath) -> str:
-    parts = [(short, getattr(path, entity)) for entity, short in _SHORT.items()][1:]
-    return " ".join(f"{short}-{label}" for short, label in parts if label) or "recording"
-
-
-def _sidecar(path: mne_bids.BIDSPath, suffix: str, extension: str) -> Path | None:
-    """The file beside a recording that describes it, by BIDS's rule of inheritance."""
-
-    def found(_: Any) -> Path | None:
-        sidecar = path.copy().update(suffix=None, extension=None)
-        where = sidecar.find_matching_sidecar(suffix=suffix, extension=extension, on_error="ignore")
-        return Path(str(where)) if where is not None else None
-
-    which: Path | None = quietly(Path(str(path.fpath)), found)
-    return which
-
-
-def _described(
-    channels: Sequence[Channel], left_out: Sequence[str], described: Path | None
-) -> tuple[list[Channel], list[str]]:
+def _described(opened: OpenedRaw, described: Path | None) -> tuple[list[Channel], list[str]]:
     """Channels as channels.tsv describes them: kinds, units and bad ones; and what looks wrong."""
+    channels = channels_of(opened.raw)
     if described is None:
         return list(channels), ["no channels.tsv says what the channels are: by their names"]
     table = _read_tsv(described, ["name"])
-    rows = {clean_label(name): row for row, name in enumerate(table["name"])}
-    found, doubts = [], []
-    for channel in channels:
-        row = rows.get(channel.name)
-        found.append(channel if row is None else _row(channel, table, row))
-    names = {channel.name for channel in channels}.union(map(clean_label, left_out))
-    if missing := [name for name in rows if name not in names]:
+    names = [channel.name for channel in channels]
+    row_of = _rows([*names, *map(clean_label, opened.left_out)], table["name"])
+    found = [
+        _row(channel, table, row_of[channel.name]) if channel.name in row_of else channel
+        for channel in channels
+    ]
+    doubts = []
+    known = set(row_of.values())
+    if missing := [name for row, name in enumerate(table["name"]) if row not in known]:
         doubts.append(
             f"{described.name} describes what the file does not have: "
             f"{listing(missing, most=_MOST_NAMED)}"
         )
-    if unknown := [channel.name for channel in channels if channel.name not in rows]:
+    if unknown := [name for name in names if name not in row_of]:
         doubts.append(
             f"{described.name} does not describe {listing(unknown, most=_MOST_NAMED)}: taken for "
             "what the file says"
         )
-    units = {channel.unit for channel in found if channel.kind in ("seeg", "ecog", "dbs", "eeg")}
-    if len(units) > 1:
-        doubts.append(
-            f"{described.name} gives {listing(sorted(units))} for channels of one recording: are "
-            "the signals of all in the same unit?"
+    stated = {
+        channel.name: _unit(table["units"][row_of[channel.name]])
+        for channel in found
+        if "units" in table and channel.kind in NEURAL_KINDS and channel.name in row_of
+    }
+    return found, [*doubts, *_unit_doubts(described.name, stated, units_of(opened.raw))]
+
+
+def _unit_doubts(name: str, stated: Mapping[str, str], of_file: Mapping[str, str]) -> Iterator[str]:
+    """What units of channels.tsv contradict: those of the file, by which samples are scaled."""
+    against: dict[tuple[str, str], list[str]] = {}
+    for channel, unit in stated.items():
+        if unit and (other := _unit(of_file.get(channel, ""))) and unit != other:
+            against.setdefault((unit, other), []).append(channel)
+    for (unit, other), channels in against.items():
+        yield (
+            f"{name} gives {printable(unit)} as the unit of {listing(channels, most=_MOST_NAMED)}, "
+            f"the file {printable(other)}: taken for what the file says"
         )
-    return found, doubts
+    alone = {unit for channel, unit in stated.items() if unit and not of_file.get(channel)}
+    if len(alone) > 1:
+        yield (
+            f"{name} gives {listing(sorted(alone))} for channels of one recording: are the signals "
+            "of all in the same unit?"
+        )
+
+
+def _unit(text: str) -> str:
+    """A unit as BIDS writes it: "µV" for "uV" and for the Greek letter."""
+    unit = text.strip().replace("\u03bc", "µ")
+    return f"µ{unit[1:]}" if unit.lower() == "uv" else unit
 
 
 def _row(channel: Channel, table: Mapping[str, Sequence[str]], row: int) -> Channel:
@@ -268,32 +190,105 @@ def _row(channel: Channel, table: Mapping[str, Sequence[str]], row: int) -> Chan
     kind = value("type").lower()
     return replace(
         channel,
-        kind=_KINDS.get(kind, kind) or AUXILIARY_KIND,
+        kind=_KINDS.get(kind, kind) or channel.kind,
         unit=value("units") or channel.unit,
-        is_bad=value("status").lower() == "bad",
+        is_bad=channel.is_bad or value("status").lower() == "bad",
     )
 
 
-def _places(path: mne_bids.BIDSPath) -> tuple[dict[str, Place], str, list[str]]:
+def _rows(names: Sequence[str], described: Sequence[str]) -> dict[str, int]:
+    """The row that describes each channel, by name or, spelt otherwise, by contact."""
+    exact = {clean_label(name): row for row, name in enumerate(described)}
+    found = {name: exact[name] for name in names if name in exact}
+    taken = set(found.values())
+    keys = _keys([clean_label(name) for name in described])
+    n_of = Counter(keys)
+    by_key = {key: row for row, key in enumerate(keys) if n_of[key] == 1 and row not in taken}
+    for name, key in zip(names, _keys(names), strict=True):
+        if name not in found and key in by_key:
+            found[name] = by_key.pop(key)
+    return found
+
+
+def _keys(names: Sequence[str]) -> list[Contact | str]:
+    """What a name stands for, however it is spelt: "LA01", "LA 1" and "EEG LA1" are one contact."""
+    contacts = {
+        name: Contact(contact.shaft.rstrip(" -_."), contact.number)
+        for name, contact in read_names(names).contacts.items()
+    }
+    return [contacts.get(name) or plain_name(name) for name in names]
+
+
+class _About(NamedTuple):
+    """How places were understood, and what looks wrong about them."""
+
+    understood: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def _placed(
+    channels: Sequence[Channel], path: mne_bids.BIDSPath
+) -> tuple[list[Channel], str, _About]:
+    """Channels with their places, the space of these, and how they were understood.
+
+    Raises:
+        UserError: A file is malformed.
+    """
+    table, system, about = _place_files(path)
+    if table is None or system is None:
+        return list(channels), "", about
+    places, space, said = _places(table, system)
+    row_of = _rows([channel.name for channel in channels], list(places))
+    at = list(places.values())
+    found = [
+        replace(each, place=at[row_of[each.name]]) if each.name in row_of else each
+        for each in channels
+    ]
+    understood, doubts = (*about.understood, said), about.doubts
+    if unmet := len(places) - len(row_of):
+        are = "is" if unmet == 1 else "are"
+        doubts = (*doubts, f"{counted(unmet, 'contact')} of {table.name} {are} no channel")
+    return found, space, _About(understood, doubts)
+
+
+def _place_files(path: mne_bids.BIDSPath) -> tuple[Path | None, Path | None, _About]:
+    """The electrodes.tsv and coordsystem.json of one space: of several one of MNI, or the first."""
+    tables, systems = sidecars(path, "electrodes", ".tsv"), sidecars(path, "coordsystem", ".json")
+    if not tables:
+        return None, None, _About(("no electrodes.tsv says where the contacts lie",))
+    if "" in tables and "" not in systems and len(systems) == 1:
+        systems = {**systems, "": next(iter(systems.values()))}
+    usable = {
+        space: system
+        for space in tables
+        if (system := systems.get(space) or systems.get("")) is not None
+    }
+    if not usable:
+        which = listing([each.name for each in systems.values()], most=_MOST_NAMED)
+        no_one = f"none of {which} is" if systems else "no coordsystem.json is"
+        name = next(iter(tables.values())).name
+        return None, None, _About((), (f"{name}: {no_one} of its space: places are not used",))
+    space = min(usable, key=lambda each: (not each.upper().startswith("MNI"), each))
+    said = f"contacts have places in {len(tables)} spaces: those of {tables[space].name} are used"
+    return tables[space], usable[space], _About((said,) if len(tables) > 1 else ())
+
+
+def _places(table: Path, system: Path) -> tuple[dict[str, Place], str, str]:
     """Places of contacts by name, mm; their space; and how they were understood.
 
     Raises:
         UserError: A file is malformed.
     """
-    table = _sidecar(path, "electrodes", ".tsv")
-    system = _sidecar(path, "coordsystem", ".json")
-    if table is None:
-        return {}, "", ["no electrodes.tsv says where the contacts lie"]
-    described: dict[str, Any] = read_json_as(system, dict) if system is not None else {}
+    described = read_json_as(system, dict)
     prefix = "iEEG" if "iEEGCoordinateSystem" in described else "EEG"
     space = str(described.get(f"{prefix}CoordinateSystem", ""))
     unit = str(described.get(f"{prefix}CoordinateUnits", "")).lower()
     columns = _read_tsv(table, ["name", "x", "y", "z"])
     numbers = np.array([[_number(each) for each in columns[axis]] for axis in "xyz"]).T
     if not np.isfinite(numbers).any():
-        return {}, space, [f"{table.name} says of no contact where it lies"]
+        return {}, space, f"{table.name} says of no contact where it lies"
     if (scale := _MILLIMETRES.get(unit)) is None:
-        return {}, space, [f"{table.name}: places in {unit or 'no unit'} are not used"]
+        return {}, space, f"{table.name}: places in {unit or 'no unit'} are not used"
     placed = scale * numbers.reshape(-1, 3)
     known = np.all(np.isfinite(placed), axis=1)
     far = known & (np.abs(placed).max(axis=1, initial=0) > 1e3 * _BRAIN_M)
@@ -302,7 +297,7 @@ def _places(path: mne_bids.BIDSPath) -> tuple[dict[str, Place], str, list[str]]:
         raise UserError(
             f"{table}: {printable(columns['name'][first])} lies "
             f"{np.abs(placed[first]).max() / 1e3:.3g} m from the origin by the unit {unit} of "
-            f"{system.name if system else 'coordsystem.json'}. Correct the unit there."
+            f"{system.name}. Correct the unit there."
         )
     places: dict[str, Place] = {}
     for name, (x, y, z), is_known in zip(
@@ -310,35 +305,14 @@ def _places(path: mne_bids.BIDSPath) -> tuple[dict[str, Place], str, list[str]]:
     ):
         if is_known:
             places[clean_label(name)] = x, y, z
-    return places, space, [f"places of {len(places)} contacts in {space or 'an unnamed space'}"]
-
-
-def _placed(
-    channels: Sequence[Channel], places: Mapping[str, Place]
-) -> tuple[list[Channel], list[str]]:
-    """Channels with their places, by name or, spelt otherwise, by contact; and what was not met."""
-    by_contact = {
-        contact: places[name] for name, contact in read_names(list(places)).contacts.items()
-    }
-    contacts = read_names([channel.name for channel in channels]).contacts
-    found = []
-    for channel in channels:
-        contact = contacts.get(channel.name)
-        place = places.get(channel.name) or (by_contact.get(contact) if contact else None)
-        found.append(replace(channel, place=place))
-    unmet = len(places) - len({each.place for each in found if each.place is not None})
-    doubts = []
-    if places and unmet > 0:
-        are = "is" if unmet == 1 else "are"
-        doubts.append(f"{counted(unmet, 'contact')} of electrodes.tsv {are} no channel")
-    return found, doubts
+    return places, space, f"places of {len(places)} contacts in {space or 'an unnamed space'}"
 
 
 def _stated_rate(path: mne_bids.BIDSPath) -> dict[str, tuple[float | str, ...]]:
-    sidecar = _sidecar(path, str(path.datatype), ".json")
-    if sidecar is None:
+    described = sidecar(path, str(path.datatype), ".json")
+    if described is None:
         return {}
-    stated = read_json_as(sidecar, dict).get("SamplingFrequency")
+    stated = read_json_as(described, dict).get("SamplingFrequency")
     if stated is None:
         return {}
     number = _number(str(stated))
@@ -358,7 +332,7 @@ def _read_tsv(path: Path, wanted: Sequence[str]) -> Mapping[str, Sequence[str]]:
             f"{path} has no column {missing[0]}. Found: {listing(list(columns))}. BIDS wants it."
         )
     return {
-        name: ["" if str(cell) == "n/a" else str(cell) for cell in cells]
+        name: ["" if (text := str(cell).strip()).lower() == "n/a" else text for cell in cells]
         for name, cells in columns.items()
     }
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssense.data.recordings.readers.arrays import is_kept, open_kept
-from ssense.data.recordings.readers.bids import Run, is_bids, open_bids
+from ssense.data.recordings.readers.bids import open_bids
+from ssense.data.recordings.readers.bids_files import ENTITIES, Run, is_bids
 from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
 from ssense.data.recordings.readers.mne_file import open_file
 from ssense.data.recordings.readers.nwb import SUFFIX, open_nwb
@@ -20,7 +21,7 @@ from ssense.data.recordings.recording_source import (
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError, printable
 
-_OF_BIDS = ("session", "task", "run")
+_OF_BIDS = ("session", "task", "acquisition", "run")
 
 
 def open_recording(
@@ -30,6 +31,7 @@ def open_recording(
     trial: str = "",
     session: str = "",
     task: str = "",
+    acquisition: str = "",
     run: str = "",
     sentences: str | Path = "",
     table: TableSpec | None = None,
@@ -42,6 +44,7 @@ def open_recording(
         trial: Which of a subject's recordings of Brain Treebank; empty for trial000.
         session: Which session of BIDS; empty for the only one.
         task: Which task of BIDS; empty for the only one.
+        acquisition: Which acquisition of BIDS; empty for the only one.
         run: Which run of BIDS; empty for the only one.
         sentences: Table of what was said, for a recording that comes without.
         table: How the table is read.
@@ -56,6 +59,7 @@ def open_recording(
             trial=trial,
             session=session,
             task=task,
+            acquisition=acquisition,
             run=run,
             sentences=str(sentences),
             table=table or TableSpec(),
@@ -86,7 +90,7 @@ def _opened(source: RecordingSource, path: Path) -> Recording:
         return open_kept(path)
     if is_bids(path):
         _refuse(source, "is a BIDS folder", "trial")
-        run = Run(subject=source.subject, session=source.session, task=source.task, run=source.run)
+        run = Run(**{each: getattr(source, each) for each in ENTITIES})
         return open_bids(path, run, _sentences(source) if source.sentences else None, source.table)
     _refuse(source, "is no BIDS folder", *_OF_BIDS, "sentences")
     return open_brain_treebank(path, source.subject or SUBJECT, source.trial or TRIAL)

@@ -264,16 +264,23 @@ def quietly(path: Path, read: Callable[[Any], Any], remarks: list[str] | None = 
 
 def channels_of(raw: mne.io.BaseRaw) -> tuple[Channel, ...]:
     """The channels of a recording that MNE holds, with kinds, bad ones, and places in mm."""
-    places = _places(raw)
+    places, units = _places(raw), units_of(raw)
     return tuple(
         Channel(
             name=clean_label(name),
             kind=kind,
+            unit=units.get(clean_label(name), Channel.unit),
             is_bad=name in raw.info["bads"],
             place=places.get(name),
         )
         for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True)
     )
+
+
+def units_of(raw: mne.io.BaseRaw) -> dict[str, str]:
+    """Unit of each channel in its file, by name without marks; of those that MNE knows."""
+    known = getattr(raw, "_orig_units", None) or {}  # no public attribute tells it
+    return {clean_label(name): unit for name, unit in known.items() if unit and unit != "n/a"}
 
 
 def space_of(raw: mne.io.BaseRaw) -> str:

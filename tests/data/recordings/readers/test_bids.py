@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from ssense.data.recordings.data_report import data_report
-from ssense.data.recordings.readers.bids import Run, open_bids
+from ssense.data.recordings.readers.bids import open_bids
+from ssense.data.recordings.readers.bids_files import Run
 from ssense.data.recordings.segments import SegmentSpec, select_segments
 from ssense.errors import UserError
 
@@ -139,7 +140,7 @@ def test_what_the_tables_do_not_share_is_told(root):
     recording = open_bids(root, Run())
     assert "does not describe EKG1" in doubts(recording)
     assert "describes what the file does not have: ZZ1" in doubts(recording)
-    assert "2 contacts of electrodes.tsv are no channel" in doubts(recording)
+    assert "2 contacts of sub-01_electrodes.tsv are no channel" in doubts(recording)
 
 
 def test_units_that_differ_and_a_rate_that_does_are_told(root):
@@ -149,7 +150,9 @@ def test_units_that_differ_and_a_rate_that_does_are_told(root):
     content = json.loads(described.read_text())
     described.write_text(json.dumps(content | {"SamplingFrequency": 2048}))
     recording = open_bids(root, Run())
-    assert "mV, µV for channels of one recording" in doubts(recording)
+    assert "gives mV as the unit of LA1, the file µV: taken for what the file says" in doubts(
+        recording
+    )
     segments = select_segments(recording, SegmentSpec())
     said = data_report(recording, segments, SegmentSpec()).markdown()
     assert "SamplingFrequency = 2048" in said
@@ -208,3 +211,174 @@ def test_its_digest_is_that_of_content(root, made):
     events = sidecar(root, "events.tsv")
     events.write_text(events.read_text().replace("number 3", "number three"))
     assert open_bids(root, Run()).digest != first
+
+
+def rewritten(table: Path, change) -> None:
+    """Change the rows of a side-car, each a dictionary."""
+    header, *rows = [line.split("\t") for line in table.read_text().splitlines()]
+    changed = [change(dict(zip(header, row, strict=True))) for row in rows]
+    lines = ["\t".join(changed[0]), *("\t".join(row.values()) for row in changed)]
+    table.write_text("\n".join(lines) + "\n")
+
+
+def test_what_others_made_of_a_recording_is_no_recording(root):
+    expected = open_bids(root, Run()).digest
+    for folder in ("derivatives/clean", "sourcedata", "sourcedata/raw"):
+        shutil.copytree(root / "sub-01", root / folder / "sub-01")
+    assert open_bids(root, Run()).digest == expected
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        lambda n: n.replace("LA", "LA0"),
+        lambda n: n.replace("LA", "LA-"),
+        lambda n: f"{n} ",
+        lambda n: f"EEG {n}-Ref",
+    ],
+)
+def test_channels_spelt_otherwise_keep_what_is_said_of_them(root, spelt):
+    def change(row):
+        bad = {"status": "bad"} if row["name"] == "LA3" else {}
+        return row | {"name": spelt(row["name"])} | bad
+
+    rewritten(sidecar(root, "channels.tsv"), change)
+    write_places(root, [(spelt("LA2"), 1, 2, 3)])
+    recording = open_bids(root, Run())
+    assert recording.electrodes == ("LA1", "LA2", "LA3", "LA4")
+    assert recording.corrupted == {"LA3"}
+    assert recording.coordinates == {"LA2": (1.0, 2.0, 3.0)}
+    assert not recording.doubts
+
+
+def test_two_rows_of_one_contact_are_not_guessed(root):
+    table = sidecar(root, "channels.tsv")
+    rewritten(table, lambda row: row | {"name": row["name"].replace("LA2", "LA02")})
+    table.write_text(table.read_text() + table.read_text().splitlines()[2].replace("LA02", "LA 2"))
+    assert "does not describe LA2" in doubts(open_bids(root, Run()))
+
+
+@pytest.mark.parametrize("change", [lambda row: row | {"type": "n/a"}, lambda row: drop(row)])
+def test_without_a_type_the_file_s_kind_stays(root, change):
+    rewritten(sidecar(root, "channels.tsv"), change)
+    assert open_bids(root, Run()).electrodes == ("LA1", "LA2", "LA3", "LA4")
+
+
+def drop(row):
+    return {name: value for name, value in row.items() if name != "type"}
+
+
+def test_one_unit_in_two_spellings_is_one(root):
+    rewritten(
+        sidecar(root, "channels.tsv"),
+        lambda row: (
+            row | {"units": {"LA1": "uV", "LA2": "\u03bcV", "LA3": "n/a"}.get(row["name"], "µV")}
+        ),
+    )
+    assert not open_bids(root, Run()).doubts
+
+
+def in_space(root, entity, x, system="Other", of_table=True, of_system=True):
+    """Places of LA1 in a space, and what describes it, in files named by it."""
+    folder = sidecar(root, "channels.tsv").parent
+    space = f"_space-{entity}" if entity else ""
+    if of_table:
+        (folder / f"sub-01{space}_electrodes.tsv").write_text(f"name\tx\ty\tz\nLA1\t{x}\t0\t0\n")
+    if of_system:
+        described = {"iEEGCoordinateSystem": system, "iEEGCoordinateUnits": "mm"}
+        (folder / f"sub-01{space}_coordsystem.json").write_text(json.dumps(described))
+
+
+@pytest.fixture
+def unplaced(root):
+    for end in ("electrodes.tsv", "coordsystem.json"):
+        for path in root.glob(f"sub-01/**/*{end}"):
+            path.unlink()
+    return root
+
+
+def test_places_go_with_the_space_of_their_own_name(unplaced):
+    """Of two spaces that of MNI; and the coordinate system by the same name, not by chance."""
+    in_space(unplaced, "ACPC", 1, "ACPC")
+    in_space(unplaced, "fsaverage", 2, "fsaverage")
+    recording = open_bids(unplaced, Run())
+    assert (recording.space, recording.coordinates["LA1"][0]) == ("ACPC", 1.0)
+    in_space(unplaced, "MNI152Lin", 3, "MNI152Lin")
+    recording = open_bids(unplaced, Run())
+    assert (recording.space, recording.coordinates["LA1"][0]) == ("MNI152Lin", 3.0)
+    said = "places in 3 spaces: those of sub-01_space-MNI152Lin_electrodes.tsv are used"
+    assert said in " ".join(recording.understood)
+
+
+@pytest.mark.parametrize(
+    ("tables", "systems", "used"),
+    [
+        (["fsaverage"], ["Other"], ""),
+        (["fsaverage"], ["Other", "fsaverage"], "fsaverage"),
+        ([""], ["Other"], "Other"),
+        ([""], ["Other", "MNI"], ""),
+        (["fsaverage"], [""], "of no name"),
+        (["fsaverage"], [], ""),
+    ],
+)
+def test_places_of_an_unknown_space_are_not_used(unplaced, tables, systems, used):
+    for entity in tables:
+        in_space(unplaced, entity, 1, of_system=False)
+    for entity in systems:
+        in_space(unplaced, entity, 1, entity or "of no name", of_table=False)
+    recording = open_bids(unplaced, Run())
+    assert recording.space == used
+    assert bool(recording.coordinates) == bool(used)
+    assert ("of its space: places are not used" in doubts(recording)) == (not used)
+
+
+def test_contacts_at_one_place_are_both_channels(root):
+    write_places(root, [("LA1", 1, 2, 3), ("LA2", 1, 2, 3)])
+    assert not open_bids(root, Run()).doubts
+
+
+def test_side_cars_of_one_right_are_refused_and_the_nearest_counts(root):
+    folder = sidecar(root, "channels.tsv").parent
+    events = sidecar(root, "events.tsv")
+    (root / "task-film_events.tsv").write_text(EVENTS.replace("number", "far"))
+    (folder / "sub-01_task-film_run-07_events.tsv").write_text(EVENTS.replace("number", "other"))
+    assert "sentence number 0" in open_bids(root, Run()).transcript.sentences.values()
+    events.rename(folder / "sub-01_events.tsv")
+    assert "sentence number 0" in open_bids(root, Run()).transcript.sentences.values()
+    (folder / "task-film_events.tsv").write_text(EVENTS)
+    with pytest.raises(UserError, match=r"sub-01_events.tsv and task-film_events.tsv describe"):
+        open_bids(root, Run())
+    for path in folder.glob("*events.tsv"):
+        path.unlink()
+    assert "sentence far 0" in open_bids(root, Run()).transcript.sentences.values()
+
+
+def renamed(folder: Path, old: str, new: str, to: Path | None = None) -> None:
+    """Copy a run's files, and what its header says of them, to those of another."""
+    for path in folder.glob("*task-film*"):
+        copy = (to or folder) / path.name.replace(old, new)
+        copy.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+
+
+def test_acquisitions_and_labels_are_told_apart(root):
+    folder = sidecar(root, "channels.tsv").parent
+    renamed(folder, "task-film_", "task-film_acq-micro_")
+    with pytest.raises(UserError, match=r"Say which acquisition with `acquisition`: micro, none"):
+        open_bids(root, Run())
+    assert open_bids(root, Run(acquisition="acq-micro")).trial == "task-film acq-micro"
+    with pytest.raises(UserError, match="no subject ² in"):
+        open_bids(root, Run(subject="²"))
+    (root / "sub-1/ieeg").mkdir(parents=True)
+    renamed(folder, "sub-01", "sub-1", root / "sub-1/ieeg")
+    assert open_bids(root, Run(subject="1", acquisition="micro")).subject == "sub-1"
+    assert open_bids(root, Run(subject="01", acquisition="micro")).subject == "sub-01"
+
+
+def test_two_files_of_a_run_are_named_by_what_differs(root):
+    folder = sidecar(root, "channels.tsv").parent
+    (root / "sub-01/eeg").mkdir()
+    renamed(folder, "_ieeg", "_eeg", root / "sub-01/eeg")
+    assert open_bids(root, Run()).where.endswith("sub-01/ieeg/sub-01_task-film_channels.tsv")
+    renamed(folder, "task-film_", "task-film_desc-clean_")
+    with pytest.raises(UserError, match=r"2 files for one run, which differ in desc \(clean, none"):
+        open_bids(root, Run())
