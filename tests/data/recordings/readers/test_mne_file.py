@@ -99,5 +99,5 @@ def test_a_format_that_nobody_knows_and_a_table_that_is_not_there(files, tmp_pat
     (tmp_path / "a.xyz").write_text("hello")
     with pytest.raises(UserError, match="MNE can't read"):
         open_file(tmp_path / "a.xyz", files / "said.csv", TableSpec())
-    with pytest.raises(UserError, match="missing"):
+    with pytest.raises(UserError, match=r"said.csv is missing.*Check `sentences`"):
         open_file(files / "night.edf", tmp_path / "said.csv", TableSpec())

@@ -156,6 +156,17 @@ def test_what_a_series_lacks_is_said(folder, tmp_path, spoil, message):
         opened(tmp_path)
 
 
+def test_a_rate_that_is_none_and_a_table_that_is_not_there_name_their_files(folder, tmp_path):
+    shutil.copy(folder / "night.nwb", tmp_path / "night.nwb")
+    with h5py.File(tmp_path / "night.nwb", "r+") as file:
+        file["acquisition/ieeg/starting_time"].attrs["rate"] = 0.0
+    (tmp_path / "said.csv").write_text(SAID)
+    with pytest.raises(UserError, match=r"night.nwb: a sampling rate of .*0\.0.* is none"):
+        opened(tmp_path)
+    with pytest.raises(UserError, match=r"said2.csv is missing.*Check `sentences`"):
+        opened(folder, sentences=str(folder / "said2.csv"))
+
+
 def test_what_is_no_such_file_is_one_line(folder, tmp_path):
     (tmp_path / "said.csv").write_text(SAID)
     (tmp_path / "text.nwb").write_text("hello")
