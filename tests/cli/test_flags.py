@@ -349,7 +349,7 @@ def test_missing_repeated_and_unknown_flags_are_one_line(options):
         assert "is missing" in refused(options, [], {})
 
 
-OF_A_RECORDING = ("subject", "trial", "session", "task", "run", "sentences")
+OF_A_RECORDING = ("subject", "trial", "session", "task", "acquisition", "run", "sentences")
 
 
 @pytest.mark.parametrize("options", COMMANDS)
