@@ -14,7 +14,7 @@ import numpy as np
 
 from ssense.errors import UserError
 
-SUFFIXES = {".edf": 2, ".bdf": 3}
+EDF_SUFFIXES = {".edf": 2, ".bdf": 3}
 """Endings of the names of such files, and bytes of a sample."""
 _FIXED, _OF_A_CHANNEL = 256, 256
 _KIND, _DURATION, _CHANNELS = 192, 244, 252
@@ -44,7 +44,7 @@ class EdfHeader:
 
 def read_edf_header(path: Path) -> EdfHeader | None:
     """The header of a file; None of one that is no such file, or damaged."""
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in EDF_SUFFIXES:
         return None
     try:
         with path.open("rb") as file:
@@ -87,7 +87,7 @@ def refuse_gaps(path: Path) -> None:
 
 def _starts(path: Path, header: EdfHeader) -> np.ndarray:
     """When each record starts, seconds; NaN where it does not say."""
-    width = SUFFIXES[path.suffix.lower()]
+    width = EDF_SUFFIXES[path.suffix.lower()]
     ends = width * np.cumsum(header.samples)
     channel = next((i for i, name in enumerate(header.labels) if name in _ANNOTATIONS), None)
     first_byte = _FIXED + _OF_A_CHANNEL * len(header.labels)

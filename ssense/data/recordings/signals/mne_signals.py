@@ -15,7 +15,7 @@ from ssense.data.coordinates import Place
 from ssense.data.recordings.channels import Channel
 from ssense.data.recordings.signals.array_signals import samples_digest
 from ssense.data.recordings.signals.copied_signals import BLOCK_BYTES, Blocks
-from ssense.data.recordings.signals.edf_header import read_edf_header, refuse_gaps
+from ssense.data.recordings.signals.edf_header import EDF_SUFFIXES, read_edf_header, refuse_gaps
 from ssense.errors import UserError, one_line, printable
 from ssense.files.tables import listing
 from ssense.signal.contacts import clean_label, not_neural
@@ -90,7 +90,9 @@ def open_raw(path: Path) -> OpenedRaw:
     remarks: list[str] = []
     raw = _read_raw(path, remarks)
     _refuse_repeated(path, raw.ch_names, remarks)
-    if left_out := _at_other_rates(raw):
+    # Of GDF, MNE reads other channels than those that are left when some are left out.
+    left_out = _at_other_rates(raw) if path.suffix.lower() in EDF_SUFFIXES else {}
+    if left_out:
         raw = _read_raw(path, remarks, exclude=list(left_out))
     return OpenedRaw(
         raw=raw,
