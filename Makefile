@@ -4,7 +4,7 @@ STORAGE ?= storage
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test ui lint docs lock clean
+.PHONY: sweep test test-benchmarks ui lint docs lock clean
 
 # In the environment a folder's name may hold blanks, quotes and whatever else a shell would read.
 sweep ui: export SSENSE_STORAGE := $(value STORAGE)
@@ -18,7 +18,11 @@ sweep: .venv/installed
 	$(BIN)/python sweeps/masking.py --yes --evaluate
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+# Every benchmark at its smallest size, also those that take minutes.
+test-benchmarks: .venv/installed
+	$(BIN)/python -m pytest -m "long or not long" tests/benchmarks
 
 lint: .venv/installed
 	$(BIN)/ruff check .
