@@ -108,13 +108,16 @@ def electrode_parts(names: Sequence[str], regions: Mapping[str, str]) -> list[Pa
     single = {name: [number] for number, name in enumerate(names)}
     parts = _left_out(single, len(names), "electrode left out") if len(names) > 1 else []
     parts += _alone(single, "electrode alone")
-    for groups, out, alone in (
-        (shafts_of(names), "shaft left out", "shaft alone"),
-        (regions_of(names, regions), "region left out", "region alone"),
-    ):
-        if len(groups) > 1 or any(len(group) < len(names) for group in groups.values()):
-            parts += [*_left_out(groups, len(names), out), *_alone(groups, alone)]
+    if is_divided(shafts := shafts_of(names), len(names)):
+        parts += _left_out(shafts, len(names), "shaft left out") + _alone(shafts, "shaft alone")
+    if is_divided(areas := regions_of(names, regions), len(names)):
+        parts += _left_out(areas, len(names), "region left out") + _alone(areas, "region alone")
     return parts
+
+
+def is_divided(groups: Mapping[str, Sequence[int]], n: int) -> bool:
+    """Whether some of n electrodes are in a group and others are not."""
+    return any(len(group) < n for group in groups.values())
 
 
 def shafts_of(names: Sequence[str]) -> dict[str, list[int]]:
