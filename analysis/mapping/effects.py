@@ -121,7 +121,7 @@ def _effect_map(
     permuted: np.ndarray,
     sizes: Resampling,
 ) -> EffectMap:
-    at = np.flatnonzero([part.what == what for part in maps[0].parts])
+    at = [place for place, part in enumerate(maps[0].parts) if part.what == what]
     of_parts = [each[at] for each in values]
     tests = part_tests(of_parts, metric, sizes, is_alone=what in ALONE)
     pvalues = np.array([test.pvalue for test in tests])

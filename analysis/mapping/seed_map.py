@@ -72,13 +72,13 @@ def map_of(
         metric: The primary metric, whose effects are permuted.
         pairings: Permutations `[P, N]` of the test sentences; of none, for no permuted effects.
     """
-    whole: dict[bool, _Ranked] = {}
+    whole: dict[bool, Ranked] = {}
     intact, occluded, permuted = [], [], []
     for part in parts:
         by_electrodes = part.kept is not None
         if by_electrodes not in whole:
-            whole[by_electrodes] = _Ranked(occluder.intact(part), candidates, metric, pairings)
-        found = _Ranked(occluder.without(part), candidates, metric, pairings)
+            whole[by_electrodes] = Ranked(occluder.intact(part), candidates, metric, pairings)
+        found = Ranked(occluder.without(part), candidates, metric, pairings)
         intact.append(whole[by_electrodes].own)
         occluded.append(found.own)
         permuted.append(
@@ -95,7 +95,7 @@ def map_of(
     )
 
 
-class _Ranked:
+class Ranked:
     """What queries retrieve, and would retrieve of sentences that they are permuted to.
 
     Attributes:
