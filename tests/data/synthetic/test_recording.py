@@ -418,10 +418,9 @@ def test_words_evoke_something_in_the_contacts_that_are_named_alone(tmp_path):
 
 
 def test_recordings_of_before_a_field_do_not_name_it(tmp_path):
-    said = json.loads((written(tmp_path / "all") / METADATA).read_text())
-    assert "responding" not in said
-    said = json.loads((written(tmp_path / "one", responding="F1a2") / METADATA).read_text())
-    assert said["responding"] == "F1a2"
+    assert "responding" not in (written(tmp_path / "all") / METADATA).read_text()
+    one = written(tmp_path / "one", responding="F1a2")
+    assert '"responding": "F1a2"' in (one / METADATA).read_text()
     assert digest(SyntheticSpec()) == digest(SyntheticSpec(responding="all"))
 
 
