@@ -10,6 +10,8 @@ from typing import Literal
 from ssense.engine.core.checks import check_folder, check_seeds, check_shares, check_storage
 from ssense.errors import UserError, printable
 
+MapKind = Literal["electrodes", "times", "bands", "times-bands"]
+Fill = Literal["mean", "zero"]
 TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 
 
@@ -73,6 +75,59 @@ class ControlOptions:
         if self.permutations < 1:
             raise UserError(f"--permutations must be at least 1, got {self.permutations}.")
         check_folder("--recording", self.recording)
+        check_storage(self.storage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """Flags of the maps."""
+
+    storage: str = "storage"
+    """Where the sweep was kept."""
+    sweep: str | None = None
+    """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
+    last]. It must have been evaluated."""
+    families: tuple[str, ...] = ()
+    """Families whose chosen configuration is mapped [the one that leads on the validation
+    splits]."""
+    maps: tuple[MapKind, ...] = ("electrodes", "times", "bands")
+    """Maps to make: electrodes, left out and alone, with their shafts and regions; times, windows
+    that are hidden; bands of frequency; times-bands, each window in each band."""
+    fill: Fill = "mean"
+    """What stands in place of what is hidden: mean, that of the training sentences at the same
+    electrode, frequency and time; or zero."""
+    windows: int = 10
+    """Windows of time, of equal length but for rounding."""
+    bands: int = 8
+    """Bands of frequency, of as many rows each but for rounding."""
+    permutations: int = 1000
+    """Permutations of the pairing at each seed, for the threshold over a map; 0 for none."""
+    space: Literal["unknown", "mni"] = "unknown"
+    """Space of the recording's coordinates: mni, in mm, to draw electrodes on a glass brain; or
+    unknown, to draw them by shaft."""
+    regions: str | None = None
+    """Table of contacts and their regions, a CSV with the columns electrode and region; regions are
+    then left out and alone too [no regions]."""
+    allow_missing: bool = False
+    """Go without the cells that are missing."""
+    cpus_per_cell: int = 1
+    """CPU cores of a cell whose encoder was deleted and is made again; as in the sweep."""
+    gpus_per_cell: float | None = None
+    """GPU share of such a cell [1 where there are GPUs]."""
+
+    def __post_init__(self) -> None:
+        """Refuse no maps, windows or bands, negative permutations, and files that are not there."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
+        for name, least in (("windows", 1), ("bands", 1), ("permutations", 0)):
+            if (given := getattr(self, name)) < least:
+                raise UserError(f"--{name} must be at least {least}, got {given}.")
+        if not self.maps:
+            raise UserError("--maps is empty. Name a map, such as electrodes.")
+        if self.regions is not None and not Path(self.regions).is_file():
+            raise UserError(
+                f"--regions {printable(self.regions)} is no file. Give a CSV of contacts and "
+                "regions."
+            )
         check_storage(self.storage)
 
 

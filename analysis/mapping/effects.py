@@ -101,12 +101,14 @@ def effect_maps(maps: Sequence[SeedMap], metric: str, sizes: Resampling) -> list
 
     Args:
         maps: What was found at each of two seeds or more, of the same parts.
-        metric: The metric; permuted effects are those on it, if there are any.
+        metric: The metric. Only effects on the one that was permuted have a threshold.
         sizes: What the tests must know of the splits.
     """
     parts = maps[0].parts
     values = [each.effects(metric) for each in maps]
     permuted = np.mean([each.permuted for each in maps], axis=0)
+    if metric != maps[0].permuted_metric:
+        permuted = permuted[:0]
     return [
         _effect_map(what, metric, maps, values, permuted, sizes)
         for what in dict.fromkeys(part.what for part in parts)

@@ -12,10 +12,11 @@ import torch
 
 from analysis.mapping.checks import Checked, check_permuted, check_untrained, label
 from analysis.mapping.effects import EffectMap, Resampling, effect_maps
-from analysis.mapping.occlusion import Fill, Occluder, filling_of
+from analysis.mapping.occlusion import Occluder, filling_of
 from analysis.mapping.parts import Part
 from analysis.mapping.seed_map import Ranked, SeedMap, map_of, pairings_of
 from analysis.measure.evaluation import cell_model, check_split, splits_of
+from analysis.options import Fill
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Configuration
@@ -128,30 +129,34 @@ class Mapper:
         blocks = self.specification.test_blocks if self.specification.shares_test else None
         return Resampling(n_train=n_train, n_test=n_test, blocks=blocks)
 
-    def seconds(self) -> float:
-        """How long all seeds will take here, from a timed batch of the first seed's test split."""
-        split, parts = next(iter(self.splits.values())), self._asked.parts
+    def seconds(self) -> dict[str, float]:
+        """How long all seeds will take here, by kind of part, from a batch that is timed.
+
+        Electrodes, shafts and regions share what is embedded once, and count as electrodes.
+        """
+        split = next(iter(self.splits.values()))
         test = self._pairs.select(split.test)
         size = max(1, SPECTROGRAMS_PER_PASS // test.spectrograms.shape[1])
         batch = test.select(np.arange(min(size, len(test))))
         encoder = self._untrained(self._pairs.select(split.train), self.records[0].seed)
         occluder = Occluder(encoder, batch, filling_of(batch, "zero"), self.specification)
-        by_electrodes = [part for part in parts if part.kept is not None]
-        by_filling = [part for part in parts if part.kept is None]
-        of_batch = 0.0
-        for of_kind in (by_electrodes, by_filling):
-            if of_kind:
-                occluder.without(of_kind[0])  # embeds each electrode, for all that follow
-                of_batch += _timed(partial(occluder.without, of_kind[0])) * len(of_kind)
-        if by_electrodes:
-            of_batch += _timed(partial(self.specification.embed, encoder, batch))
-        targets = _targets(test)
+        targets, pairings = _targets(test), self._pairings(split, 0)
         ranking = sum(
             _timed(partial(Ranked, targets, targets, METRICS[0], at))
-            for at in (self._pairings(split, 0), self._pairings(split, 0)[:0])
+            for at in (pairings, pairings[:0])
         )
-        of_encoders = 2 * of_batch * len(test) / len(batch)  # the untrained one too
-        return len(self.records) * (of_encoders + ranking * len(parts))
+        found: dict[str, float] = {}
+        for what in dict.fromkeys(part.what for part in self._asked.parts):
+            parts = [part for part in self._asked.parts if part.what == what]
+            kind = what if parts[0].kept is None else "electrodes"
+            once = _timed(
+                partial(occluder.without, parts[0])
+            )  # embeds each electrode, the first time
+            again = _timed(partial(occluder.without, parts[-1]))
+            of_batch = once + again * len(parts)
+            of_seed = 2 * of_batch * len(test) / len(batch) + ranking * len(parts)
+            found[kind] = found.get(kind, 0.0) + len(self.records) * of_seed
+        return found
 
     def run(self, family: str, on_seed: Callable[[int, int], object]) -> FamilyMaps:
         """Make the maps.

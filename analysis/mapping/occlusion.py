@@ -14,21 +14,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from analysis.mapping.parts import Part
+from analysis.options import Fill
 from ssense.data.dataset import Pairs
 from ssense.model.encoders.encoder import Encoder
 from ssense.model.encoders.linear import LinearEncoder
 from ssense.model.encoders.spectrogram_encoder import SpectrogramEncoder
 from ssense.precision import full_precision
 from ssense.training.sentences import SPECTROGRAMS_PER_PASS, SentenceSpec
-
-Fill = Literal["mean", "zero"]
-"""What stands in place of what is hidden."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.options import MapKind
 from ssense.signal.contacts import read_names
 
 What = Literal[
@@ -26,9 +27,6 @@ What = Literal[
 """What a map says of each of its parts; windows and bands are hidden from the encoder."""
 ALONE: tuple[What, ...] = ("electrode alone", "shaft alone", "region alone")
 
-MapKind = Literal["electrodes", "times", "bands", "times-bands"]
-"""Maps that may be asked for."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
@@ -36,12 +34,12 @@ class Axes:
 
     Attributes:
         electrodes: Names of the E electrodes.
-        rows: Centre frequency in Hz of each of the F rows, or its name.
+        rows: Centre frequency in Hz, or name, of each of the F rows.
         times_s: Time of each of the T frames, `[T]` seconds after the sentence's onset.
     """
 
     electrodes: Sequence[str]
-    rows: Sequence[float] | Sequence[str]
+    rows: Sequence[float | str]
     times_s: np.ndarray
 
     @property

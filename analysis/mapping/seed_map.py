@@ -13,6 +13,7 @@ from torch import Tensor
 from analysis.mapping.occlusion import Occluder
 from analysis.mapping.parts import ALONE, Part
 from ssense.retrieval import chance_metrics, cosine_scores, metric_values, ranks_of
+from ssense.training.sentences import SentenceSpec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,8 +25,9 @@ class SeedMap:
         parts: The K parts.
         intact: Ranks `[K, N]` float64 with everything, computed as those without the part are.
         occluded: Ranks `[K, N]` float64 without the part, or by the part alone.
-        permuted: Effect `[P, K]` of each part on the primary metric with the pairing permuted, by
+        permuted: Effect `[P, K]` of each part on a metric where the pairing is permuted, by
             permutation; of no permutation where none was asked for.
+        permuted_metric: That metric.
     """
 
     seed: int
@@ -33,6 +35,7 @@ class SeedMap:
     intact: np.ndarray
     occluded: np.ndarray
     permuted: np.ndarray
+    permuted_metric: str = SentenceSpec.primary
 
     def effects(self, metric: str) -> np.ndarray:
         """What each query says of each part's effect on a metric, `[K, N]`.
@@ -92,6 +95,7 @@ def map_of(
         intact=np.stack(intact),
         occluded=np.stack(occluded),
         permuted=np.stack(permuted, axis=1),
+        permuted_metric=metric,
     )
 
 
