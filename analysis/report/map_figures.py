@@ -222,7 +222,10 @@ def time_frequency_figure(found: EffectMap, axes: InputAxes) -> Figure:
         figure = Figure(figsize=(WIDTH, 1.2 + 0.3 * len(bands)), layout="constrained")
         axis = figure.subplots()
         rows = np.arange(len(bands) + 1) - 0.5
-        axis.pcolormesh(edges, rows, values, cmap=DIVERGING, norm=norm)
+        # Edges of the faces' own colours: without, seams show between them.
+        axis.pcolormesh(
+            edges, rows, values, cmap=DIVERGING, norm=norm, edgecolors="face", linewidth=0.3
+        )
         for row, column in np.argwhere(found.found[order]):
             left, right = edges[column], edges[column + 1]
             axis.add_patch(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.mapping.checks import AGREES
 from analysis.mapping.effects import EffectMap
 from analysis.mapping.family_maps import CheckedMap, FamilyMaps
 from analysis.mapping.parts import ALONE, Axes, What
@@ -28,6 +29,7 @@ from analysis.report.map_figures import (
 )
 from analysis.report.page import Block, Grid, Picture, Points, Section, Words
 from ssense.engine.core.cell import describe, label
+from ssense.engine.core.power import ALPHA
 from ssense.errors import counted
 from ssense.retrieval import metric_title
 
@@ -39,6 +41,11 @@ LEGEND = (
     "test split), of a mean effect of 0. Holm and FDR (Benjamini and Hochberg): adjusted for all "
     "parts of the map. Max: share of permuted pairings whose largest effect anywhere in the map "
     "reaches this one. Shown: by Holm, and above the largest effect of 95 % of permuted pairings."
+)
+CHECKS = (
+    "The sanity checks of this map. It is contradicted by an untrained encoder whose map is like "
+    f"it (a rank correlation of {AGREES} or more, with p below {ALPHA} by shuffled parts) and "
+    "larger than permuted pairs give; or by permuted pairs whose maps are like it on average."
 )
 READING = (
     "What is left out or hidden, and makes the score fall, is used by these encoders where all "
@@ -97,7 +104,7 @@ class MapReport:
                     Words([sentence(found)]),
                     pictures[self._name(number, found.primary.what)],
                     Grid(f"{effect_title(found.primary)}. {LEGEND}", part_rows(found.primary)),
-                    Grid("The sanity checks of this map.", check_rows([found])),
+                    Grid(CHECKS, check_rows([found])),
                 ]
                 sections.append(Section(title, blocks))
         return [*sections, Section("How to read it", [Points([*READING, *self.notes])])]
@@ -215,13 +222,13 @@ def check_rows(maps: Iterable[CheckedMap]) -> list[dict[str, str]]:
     """Lay the sanity checks of maps out for people."""
     return [
         {
-            "map": found.primary.what,
             "check": check.check,
-            "correlation with the map": _number(check.correlation),
+            "of the map": found.primary.what,
+            "correlation": _number(check.correlation),
             "p": _p_or_dash(check.pvalue),
-            "largest effect of the check": _scaled(found.primary, check.largest),
-            "largest effect of the map": _scaled(found.primary, float(found.primary.means.max())),
-            "verdict": "contradicts the map" if check.contradicts else "does not contradict",
+            "largest effect": _scaled(found.primary, check.largest),
+            "the map's": _scaled(found.primary, float(found.primary.means.max())),
+            "contradicts": "yes" if check.contradicts else "no",
         }
         for found in maps
         for check in found.checks
