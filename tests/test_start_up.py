@@ -86,6 +86,7 @@ def test_help_imports_nothing_heavy(command):
         (["sweeps/images.py"], ["--synthetic.subjects", "0"]),
         (["analysis/evaluate.py"], ["--confirm-seeds", "5", "5"]),
         (["analysis/controls.py"], ["--train", "noise", "silence"]),
+        (["analysis/maps.py"], ["--maps", "electrode"]),
         (["-m", "analysis.compare"], ["results.csv", "--equivalence", "much"]),
         (["-m", "ssense.data.synthetic"], ["OUT", "--sentences", "0"]),
         (["-m", "ssense.engine.view.tracking"], ["--sweep"]),
