@@ -204,6 +204,11 @@ class Inputs:
         if self._options.regions is None:
             return {}
         path = Path(self._options.regions)
+        if not path.is_file():
+            raise UserError(
+                f"--regions {printable(self._options.regions)} is no file. Give a CSV of "
+                "electrodes and their regions."
+            )
         regions = read_regions(path, self._origin.subject)
         return of_electrodes(regions, list(self.axes.electrodes), path)
 

@@ -85,8 +85,8 @@ class MapOptions:
     storage: str = "storage"
     """Where the sweep was kept."""
     sweep: str | None = None
-    """The sweep: its name, a beginning of it, or words such as "masking sub_9" [the one worked on
-    last]. It must have been evaluated."""
+    """The sweep, an evaluated one: its name, a beginning of it, or words such as "masking sub_9"
+    [the one worked on last]."""
     families: tuple[str, ...] = ()
     """Families whose chosen configuration is mapped [the one that leads on the validation
     splits]."""
@@ -101,7 +101,7 @@ class MapOptions:
     bands: int = 8
     """Bands of frequency, of as many rows each but for rounding."""
     permutations: int = 1000
-    """Permutations of the pairing at each seed, for the threshold over a map; 0 for none."""
+    """Permutations of the pairing at each seed, for the threshold over a map."""
     space: Literal["unknown", "mni"] = "unknown"
     """Space of the recording's coordinates: mni, in mm, to draw electrodes on a glass brain; or
     unknown, to draw them by shaft."""
@@ -116,18 +116,13 @@ class MapOptions:
     """GPU share of such a cell [1 where there are GPUs]."""
 
     def __post_init__(self) -> None:
-        """Refuse no maps, windows or bands, negative permutations, and files that are not there."""
+        """Refuse no maps, windows, bands or permutations, and a storage that is not there."""
         check_shares(self.cpus_per_cell, self.gpus_per_cell)
-        for name, least in (("windows", 1), ("bands", 1), ("permutations", 0)):
-            if (given := getattr(self, name)) < least:
-                raise UserError(f"--{name} must be at least {least}, got {given}.")
+        for name in ("windows", "bands", "permutations"):
+            if (given := getattr(self, name)) < 1:
+                raise UserError(f"--{name} must be at least 1, got {given}.")
         if not self.maps:
             raise UserError("--maps is empty. Name a map, such as electrodes.")
-        if self.regions is not None and not Path(self.regions).is_file():
-            raise UserError(
-                f"--regions {printable(self.regions)} is no file. Give a CSV of contacts and "
-                "regions."
-            )
         check_storage(self.storage)
 
 

@@ -27,7 +27,7 @@ class SeedMap:
         occluded: Ranks `[K, N]` float64 without the part, or by the part alone.
         permuted: Effect `[P, K]` of each part on a metric where the pairing is permuted, by
             permutation; of no permutation where none was asked for.
-        permuted_metric: That metric.
+        permuted_metric: The metric whose effects are permuted.
     """
 
     seed: int

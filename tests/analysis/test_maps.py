@@ -221,6 +221,11 @@ def test_odd_tables_of_regions_are_refused_in_a_line(table, said, storage, tmp_p
     assert looks_by_sweep(storage) == looked
 
 
+def test_a_table_of_regions_that_is_not_there_is_refused(storage):
+    with pytest.raises(UserError, match=r"--regions nowhere\.csv is no file"):
+        maps.main(MapOptions(storage=str(storage), regions="nowhere.csv"))
+
+
 def test_a_family_that_is_not_there_is_refused(storage):
     with pytest.raises(UserError, match=r"--families deep: maps-.* has no such family, but linear"):
         maps.main(MapOptions(storage=str(storage), families=("deep",)))
@@ -230,9 +235,8 @@ def test_a_family_that_is_not_there_is_refused(storage):
     ("flag", "value", "said"),
     [
         ("windows", 0, "--windows must be at least 1, got 0"),
-        ("permutations", -1, "--permutations must be at least 0, got -1"),
+        ("permutations", 0, "--permutations must be at least 1, got 0"),
         ("maps", (), "--maps is empty"),
-        ("regions", "nowhere.csv", "--regions nowhere.csv is no file"),
     ],
 )
 def test_impossible_flags_are_refused(flag, value, said):
@@ -297,7 +301,7 @@ def test_coordinates_of_other_units_or_spaces_are_refused():
 
 
 def test_a_single_electrode_alone_is_the_whole(storage):
-    options = MapOptions(storage=str(storage), maps=("electrodes",), permutations=0)
+    options = MapOptions(storage=str(storage), maps=("electrodes",), permutations=1)
     ledger = find_ledger(storage, None)
     inputs = maps.Inputs(options, ledger, {"linear": {}})
     inputs.axes = replace(inputs.axes, electrodes=("F1a1",))
