@@ -12,6 +12,8 @@ from ssense.engine.core.checks import check_folder, check_seeds, check_shares, c
 from ssense.errors import UserError, printable
 
 _REPOSITORY = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*/\w[\w.-]{0,95}(?<!\.git)(?<![.-])")
+MapKind = Literal["electrodes", "times", "bands", "times-bands"]
+Fill = Literal["mean", "zero"]
 TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 
 
@@ -75,6 +77,54 @@ class ControlOptions:
         if self.permutations < 1:
             raise UserError(f"--permutations must be at least 1, got {self.permutations}.")
         check_folder("--recording", self.recording)
+        check_storage(self.storage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """Flags of the maps."""
+
+    storage: str = "storage"
+    """Where the sweep was kept."""
+    sweep: str | None = None
+    """The sweep, an evaluated one: its name, a beginning of it, or words such as "masking sub_9"
+    [the one worked on last]."""
+    families: tuple[str, ...] = ()
+    """Families whose chosen configuration is mapped [the one that leads on the validation
+    splits]."""
+    maps: tuple[MapKind, ...] = ("electrodes", "times", "bands")
+    """Maps to make: electrodes, left out and alone, with their shafts and regions; times, windows
+    that are hidden; bands of frequency; times-bands, each window in each band."""
+    fill: Fill = "mean"
+    """What stands in place of what is hidden: mean, that of the training sentences at the same
+    electrode, frequency and time; or zero."""
+    windows: int = 10
+    """Windows of time, of equal length but for rounding."""
+    bands: int = 8
+    """Bands of frequency, of as many rows each but for rounding."""
+    permutations: int = 1000
+    """Permutations of the pairing at each seed, for the threshold over a map."""
+    space: Literal["unknown", "mni"] = "unknown"
+    """Space of the recording's coordinates: mni, in mm, to draw electrodes on a glass brain; or
+    unknown, to draw them by shaft."""
+    regions: str | None = None
+    """Table of contacts and their regions, a CSV with the columns electrode and region; regions are
+    then left out and alone too [no regions]."""
+    allow_missing: bool = False
+    """Go without the cells that are missing."""
+    cpus_per_cell: int = 1
+    """CPU cores of a cell whose encoder was deleted and is made again; as in the sweep."""
+    gpus_per_cell: float | None = None
+    """GPU share of such a cell [1 where there are GPUs]."""
+
+    def __post_init__(self) -> None:
+        """Refuse no maps, windows, bands or permutations, and a storage that is not there."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
+        for name in ("windows", "bands", "permutations"):
+            if (given := getattr(self, name)) < 1:
+                raise UserError(f"--{name} must be at least 1, got {given}.")
+        if not self.maps:
+            raise UserError("--maps is empty. Name a map, such as electrodes.")
         check_storage(self.storage)
 
 

@@ -91,6 +91,7 @@ def test_help_imports_nothing_heavy(command):
         (["analysis/evaluate.py"], ["--confirm-seeds", "5", "5"]),
         (["analysis/controls.py"], ["--train", "noise", "silence"]),
         (["analysis/export.py"], ["--out", "model", "--family", "a", "--cell", "b"]),
+        (["analysis/maps.py"], ["--maps", "electrode"]),
         (["-m", "analysis.compare"], ["results.csv", "--equivalence", "much"]),
         (["-m", "ssense.data.synthetic"], ["OUT", "--sentences", "0"]),
         (["-m", "ssense", "sweep", "masking"], ["--seeds", "abc"]),

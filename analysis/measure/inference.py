@@ -287,13 +287,29 @@ def holm(pvalues: Sequence[float] | np.ndarray) -> np.ndarray:
     Raises:
         ValueError: A p-value lies outside [0, 1].
     """
-    p = _finite_vector(pvalues)
-    if p.size and (p.min() < 0 or p.max() > 1):
-        raise ValueError(f"p-values must be in [0, 1], got {p.min():g} to {p.max():g}")
+    p = _pvalues(pvalues)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
+def benjamini_hochberg(pvalues: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's (1995) adjustment of a declared family of p-values, in their order.
+
+    The i-th smallest of m is multiplied by m / i; none may exceed a larger one, and none exceeds 1.
+    Those that are at most q are a selection whose expected share of false claims is at most q,
+    where the tests are independent or positively dependent, as those of neighbours are.
+
+    Raises:
+        ValueError: A p-value lies outside [0, 1].
+    """
+    p = _pvalues(pvalues)
+    order = np.argsort(p, kind="stable")
+    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum.accumulate(scaled[::-1])[::-1]
     return adjusted
 
 
@@ -420,6 +436,13 @@ def correlated_bayesian_ttest(test: TTest, equivalence: float) -> Posterior:
 def _percentiles(values: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
+
+
+def _pvalues(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    p = _finite_vector(values)
+    if p.size and (p.min() < 0 or p.max() > 1):
+        raise ValueError(f"p-values must be in [0, 1], got {p.min():g} to {p.max():g}")
+    return p
 
 
 def _finite_vector(values: ArrayLike) -> np.ndarray:

@@ -54,6 +54,7 @@ SUBCOMMANDS = (
     Subcommand("sweep", _SWEEPS),
     Subcommand("evaluate", "analysis.evaluate"),
     Subcommand("controls", "analysis.controls"),
+    Subcommand("maps", "analysis.maps"),
     Subcommand("recordings", "analysis.recordings"),
     Subcommand("export", "analysis.export"),
     Subcommand("compare", "analysis.compare"),

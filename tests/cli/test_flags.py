@@ -13,6 +13,7 @@ from analysis.options import (
     CatalogueOptions,
     ControlOptions,
     EvaluationOptions,
+    MapOptions,
     RecordingsOptions,
     ResultsOptions,
 )
@@ -31,7 +32,7 @@ from sweeps.masking import MaskingOptions
 LONGEST = 300
 COMMANDS = [
     *(MaskingOptions, RecordingOptions, ImageOptions, EvaluationOptions, ControlOptions),
-    *(RecordingsOptions, ResultsOptions, SyntheticCommand),
+    *(MapOptions, RecordingsOptions, ResultsOptions, SyntheticCommand),
     *(SyntheticThingsCommand, TrackingOptions, ServerOptions, CatalogueOptions),
     *(ShardsOptions, PageOptions),
 ]

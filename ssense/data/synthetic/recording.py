@@ -220,7 +220,7 @@ def _signals(
     evoked = _Evoked(spec, [word for word, _ in words], onsets)
     for channel in channels:
         if channel.kind == "contact":
-            yield _contact_signal(spec, channel.number, common, evoked)
+            yield _contact_signal(spec, channel, common, evoked)
         elif channel.kind == "auxiliary":
             generator = np.random.default_rng([spec.seed, 6, channel.number])
             yield 100.0 * generator.standard_normal(n_samples)
@@ -229,14 +229,16 @@ def _signals(
 
 
 def _contact_signal(
-    spec: SyntheticSpec, number: int, common: np.ndarray, evoked: _Evoked
+    spec: SyntheticSpec, channel: Channel, common: np.ndarray, evoked: _Evoked
 ) -> np.ndarray:
-    generator = np.random.default_rng([spec.seed, 5, number])
+    generator = np.random.default_rng([spec.seed, 5, channel.number])
     signal = _background(generator, len(common), spec.sampling_rate) + common
     gain = np.exp(0.3 * generator.standard_normal())
     hum = _line_noise(generator, len(common), spec.sampling_rate)
     offset = generator.uniform(-20, 20)
-    evoked.add_to(signal, generator.standard_normal(LATENT_DIMENSIONS))
+    pattern = generator.standard_normal(LATENT_DIMENSIONS)
+    if spec.responds(channel.name):
+        evoked.add_to(signal, pattern)
     recorded: np.ndarray = gain * signal + hum + offset
     return recorded
 

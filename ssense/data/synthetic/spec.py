@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from ssense.errors import UserError, counted
+from ssense.data.synthetic.montage import contact_names
+from ssense.errors import UserError, counted, printable
+
+ALL = "all"
 
 FORMAT_VERSION = 1  # raise it when the same specification gives other files
 
@@ -39,7 +43,8 @@ MOST: dict[str, float] = {
     "highest_hz": 20_000.0,
     "delay_s": 10.0,
 }
-LATER = ("common_uv", "lowest_hz", "highest_hz", "delay_s")
+_LATER_NUMBERS = ("common_uv", "lowest_hz", "highest_hz", "delay_s")
+LATER = (*_LATER_NUMBERS, "responding")
 """Fields that recordings don't name where they are at their defaults: earlier ones lack them."""
 MOST_SAMPLES = 2**28
 """Samples of a contact, made in memory; 3 hours at 2048 Hz are 2.2e7, at 20,000 Hz 2.2e8."""
@@ -69,6 +74,8 @@ class SyntheticSpec:
         lowest_hz: Lowest carrier frequency of what words evoke.
         highest_hz: Highest carrier frequency; never above 0.4 times the sampling rate.
         delay_s: Seconds by which what words evoke comes later than 0.25 to 0.4 s after their onset.
+        responding: Contacts in which words evoke anything: "all", or names separated by commas; "*"
+            stands for any letters, so that "F1a*" is a shaft.
     """
 
     sentences: int = 300
@@ -84,10 +91,11 @@ class SyntheticSpec:
     lowest_hz: float = 9.0
     highest_hz: float = 115.0
     delay_s: float = 0.0
+    responding: str = ALL
 
     def __post_init__(self) -> None:
         """Refuse values that no recording can have."""
-        for name in ("coupling", "sampling_rate", "lead_in_s", *LATER):
+        for name in ("coupling", "sampling_rate", "lead_in_s", *_LATER_NUMBERS):
             object.__setattr__(self, name, float(getattr(self, name)))  # so that 1 is 1.0
         quirks = LEAST_WITH_QUIRKS if self.quirks else {}
         check_bounds(self, LEAST | quirks, MOST, dict.fromkeys(quirks, " with quirks"))
@@ -97,6 +105,28 @@ class SyntheticSpec:
                 f"0.4 times the sampling rate of {self.sampling_rate:g} Hz. Give a lower one."
             )
         self._check_size()
+        self._check_responding()
+
+    def responds(self, contact: str) -> bool:
+        """Whether words evoke anything in a contact, by its name."""
+        return self.responding == ALL or any(fnmatchcase(contact, each) for each in self._patterns)
+
+    @property
+    def _patterns(self) -> list[str]:
+        return [each.strip() for each in self.responding.split(",")]
+
+    def _check_responding(self) -> None:
+        """Refuse names that no contact has."""
+        if self.responding == ALL:
+            return
+        names = contact_names(self.electrodes)
+        for pattern in self._patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise UserError(
+                    f"responding names {printable(pattern, 30)!r}, which none of the "
+                    f"{counted(self.electrodes, 'contact')} is called: {names[0]} to "
+                    f"{names[-1]}. Give names of contacts, or {ALL}."
+                )
 
     def _check_size(self) -> None:
         """Refuse more samples than a machine holds, by the average length of a sentence."""

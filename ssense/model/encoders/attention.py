@@ -55,10 +55,19 @@ class AttentionEncoder(SpectrogramEncoder):
         if places is not None:
             self.of_place = nn.Parameter(torch.zeros(N_WAVES, heads))
 
-    def weights(self, electrodes: Tensor) -> Tensor:
-        """Weights `[B, E, heads]` of embeddings `[B, E, D]`, which add to 1 over electrodes."""
+    def weights(self, electrodes: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Weights `[B, E, heads]` of embeddings `[B, E, D]`, which add to 1 over electrodes.
+
+        Args:
+            electrodes: Embeddings of the electrodes.
+            kept: Which electrodes count, `[E]` bool, one at least; others have the weight 0. None
+                for all.
+        """
         match = (self._parts(electrodes) * self.query).sum(dim=-1)
-        weights: Tensor = (match / self.query.shape[1] ** 0.5 + self._preferences()).softmax(dim=1)
+        logits = match / self.query.shape[1] ** 0.5 + self._preferences()
+        if kept is not None:
+            logits = logits.masked_fill(~kept[:, None], -torch.inf)
+        weights: Tensor = logits.softmax(dim=1)
         return weights
 
     def _preferences(self) -> Tensor:
@@ -68,9 +77,14 @@ class AttentionEncoder(SpectrogramEncoder):
         # Not a matrix product, which autocast would round.
         return self.preference + (self.places.unsqueeze(-1) * self.of_place).sum(dim=1)
 
-    def pool(self, electrodes: Tensor) -> Tensor:
-        """One embedding `[B, D]` of those of the electrodes `[B, E, D]`, float32."""
-        weights = self.weights(electrodes).unsqueeze(-1)
+    def pool(self, electrodes: Tensor, kept: Tensor | None = None) -> Tensor:
+        """One embedding `[B, D]` of those of the electrodes `[B, E, D]`, float32.
+
+        Args:
+            electrodes: Embeddings of the electrodes.
+            kept: See `weights`.
+        """
+        weights = self.weights(electrodes, kept).unsqueeze(-1)
         return (weights * self._parts(electrodes)).sum(dim=1).flatten(1)
 
     def _parts(self, electrodes: Tensor) -> Tensor:

@@ -39,9 +39,15 @@ class Encoder(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed `[B, E, 1, F, T]` spectrograms of any float type as `[B, D]` float32."""
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+        with self.products_on(x.device) as dtype:
             return self.embed(x, dtype).float()
+
+    @contextmanager
+    def products_on(self, device: torch.device) -> Iterator[torch.dtype]:
+        """Compute products in the encoder's precision; yields their type."""
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            yield dtype
 
     @abstractmethod
     def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -52,6 +52,12 @@ class LinearEncoder(Encoder):
         embeddings: Tensor = self.map(self.features(x))
         return embeddings
 
+    def contributions(self, x: Tensor) -> Tensor:
+        """What each electrode of `[B, E, 1, F, T]` adds to the bias: `[B, E, D]`, in float32."""
+        values = self.features(x).unflatten(1, (x.shape[1], -1))
+        weights = self.map.weight.unflatten(1, (x.shape[1], -1))
+        return torch.einsum("bep,dep->bed", values, weights)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSpec(EncoderSpec):

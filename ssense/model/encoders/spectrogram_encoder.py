@@ -96,14 +96,27 @@ class SpectrogramEncoder(Encoder):
 
     def embed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Embed every electrode's image, and take the mean over electrodes in float32."""
+        return self.pool(self._embed_each(x, dtype))
+
+    def embed_electrodes(self, x: Tensor) -> Tensor:
+        """Embed `[B, E, 1, F, T]` spectrograms as `[B, E, D]` float32, each electrode by itself."""
+        with self.products_on(x.device) as dtype:
+            return self._embed_each(x, dtype)
+
+    def _embed_each(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         # Channels last is how matrix units read images; the network keeps the layout of its input.
         images = x.flatten(0, 1).to(dtype, memory_format=torch.channels_last)
         embeddings: Tensor = self.resnet(images)
-        return self.pool(embeddings.float().view(*x.shape[:2], -1))
+        return embeddings.float().view(*x.shape[:2], -1)
 
-    def pool(self, electrodes: Tensor) -> Tensor:
-        """One embedding `[B, D]` of those of the electrodes `[B, E, D]`, float32: their mean."""
-        return electrodes.mean(dim=1)
+    def pool(self, electrodes: Tensor, kept: Tensor | None = None) -> Tensor:
+        """One embedding `[B, D]` of those of the electrodes `[B, E, D]`, float32: their mean.
+
+        Args:
+            electrodes: Embeddings of the electrodes.
+            kept: Which electrodes count, `[E]` bool, one at least; None for all.
+        """
+        return (electrodes if kept is None else electrodes[:, kept]).mean(dim=1)
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, with batch normalisation as chosen, or to evaluation."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.measure.inference import (
+    benjamini_hochberg,
     corrected_resampled_ttest,
     correlated_bayesian_ttest,
     crossed_ttest,
@@ -263,6 +264,32 @@ def test_holm_by_hand(p, adjusted):
 @given(pvalues)
 def test_holm_is_the_step_down_procedure(p):
     assert holm(p).tolist() == stepped_down(p)
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        # 4 x .005; 2 x .01; 4/3 x .03; 1 x .04, and none above a larger one
+        ([0.01, 0.04, 0.03, 0.005], [0.02, 0.04, 0.04, 0.02]),
+        ([0.5, 0.6, 0.01], [0.6, 0.6, 0.03]),  # 3/2 x .5 = .75, lowered to .6
+        ([0.0, 1.0], [0.0, 1.0]),
+        ([0.02, 0.02], [0.02, 0.02]),
+    ],
+)
+def test_benjamini_hochberg_by_hand(p, adjusted):
+    assert benjamini_hochberg(p).tolist() == pytest.approx(adjusted)
+
+
+@given(pvalues)
+def test_benjamini_hochberg_selects_as_the_step_up_procedure(p):
+    found, ranked = benjamini_hochberg(p), sorted(p)
+    for level in (0.01, 0.05, 0.2):
+        steps = [i for i, value in enumerate(ranked, 1) if value * len(p) / i <= level]
+        selected = [value <= ranked[steps[-1] - 1] if steps else False for value in p]
+        assert (found <= level).tolist() == selected
+    assert (found <= holm(p) + 1e-12).all()
 
 
 @given(pvalues)

@@ -34,8 +34,10 @@ from ssense.data.synthetic.recording import (
 from ssense.data.synthetic.screenplay import FEATURE_COLUMNS, compose_screenplay
 from ssense.data.synthetic.spec import MOST
 from ssense.errors import UserError
+from ssense.files.digest import digest
 
 DOOR_DIMENSIONS = [1, 7, 8]  # of the seed that SHA-256 gives: the same on every machine
+METADATA = Path("subject_metadata/sub_9_trial000_metadata.json")
 SMALL = {"sentences": 25, "electrodes": 6, "sampling_rate": 256, "lead_in_s": 3.0}
 
 
@@ -404,6 +406,27 @@ def test_coupling_adds_responses_after_words_and_nothing_else(tmp_path):
         assert 1 < evoked[answered].std() < 100
     for number in (6, 7):
         np.testing.assert_array_equal(channel(full, number), channel(null, number))
+
+
+def test_words_evoke_something_in_the_contacts_that_are_named_alone(tmp_path):
+    full, null = written(tmp_path / "full"), written(tmp_path / "null", coupling=0.0)
+    some = written(tmp_path / "some", responding="F1a2, F1b*")  # of F1a1 to F1a5 and F1b1
+    for number, responds in enumerate([False, True, False, False, False, True]):
+        other = full if responds else null
+        np.testing.assert_array_equal(channel(some, number), channel(other, number))
+    assert not np.array_equal(channel(full, 0), channel(null, 0))
+
+
+def test_recordings_of_before_a_field_do_not_name_it(tmp_path):
+    assert "responding" not in (written(tmp_path / "all") / METADATA).read_text()
+    one = written(tmp_path / "one", responding="F1a2")
+    assert '"responding": "F1a2"' in (one / METADATA).read_text()
+    assert digest(SyntheticSpec()) == digest(SyntheticSpec(responding="all"))
+
+
+def test_a_contact_that_is_not_there_can_evoke_nothing():
+    with pytest.raises(UserError, match="responding names 'Fz9', which none of the 6 contacts is"):
+        SyntheticSpec(electrodes=6, responding="F1a1,Fz9")
 
 
 def test_the_evoked_part_grows_in_proportion_to_the_coupling(tmp_path):

@@ -1,0 +1,365 @@
+"""Where and when: what the score is made of, by electrode, moment and frequency, without training.
+
+    python analysis/maps.py --storage DIR [--sweep NAME]
+    python analysis/maps.py --maps electrodes times bands times-bands --space mni
+
+On the held-out test splits of an evaluated sweep, with the encoders of its chosen configuration:
+each electrode, shaft and region is left out, and stands alone; windows of time and bands of
+frequency are hidden. Effects are tested over the seeds, adjusted over each map, and held against
+permuted pairs. Every map comes with its sanity checks: the same map of untrained encoders, and of
+permuted pairs; one that they contradict is labelled so. How long it takes is said before it begins.
+
+maps/maps.html beside the sweep's ledger holds it all; tables and figures stand beside it.
+"""
+
+from __future__ import annotations
+
+from analysis.options import MapOptions
+from ssense.cli.command import check_flags, run_command
+
+if __name__ == "__main__":
+    check_flags(MapOptions)  # before the imports that take seconds
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from upath import UPath
+
+from analysis.mapping.family_maps import Asked, FamilyMaps, Mapper
+from analysis.mapping.parts import Axes, all_parts
+from analysis.mapping.regions import check_mni, of_electrodes, read_regions
+from analysis.measure import formats
+from analysis.measure.chosen_encoders import chosen_encoders
+from analysis.measure.evaluation import (
+    best_configurations,
+    leading_family,
+    require_all,
+    take_up,
+)
+from analysis.measure.looks import record_look, withdrawn_unless_shown
+from analysis.report.figures import FIGURE_KINDS, figure_bytes
+from analysis.report.map_figures import Durations
+from analysis.report.maps import (
+    FILLED,
+    LEGEND,
+    MapReport,
+    check_rows,
+    summary_rows,
+    test_rows,
+    value_rows,
+)
+from analysis.report.page import html_page
+from ssense.cli.command import shell_command
+from ssense.cli.screen import console, count, duration, say, step
+from ssense.data.dataset import Dataset
+from ssense.data.shards import read_manifest, read_sentences
+from ssense.engine.core.cell import Configuration, label
+from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.records.find import find_ledger
+from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.search import Search
+from ssense.engine.sweep_data import SweepData, sweep_data
+from ssense.engine.tasks.engine_options import EngineOptions
+from ssense.engine.view.tracking import Tracker
+from ssense.errors import UserError, counted, printable
+from ssense.files.markdown import markdown_table
+from ssense.files.storage import exists, names_in, open_storage, remove, write_together
+from ssense.files.tables import csv_table
+from ssense.specification import configured
+from ssense.training.sentences import SentenceSpec
+
+FOLDER = "maps"
+
+
+def main(options: MapOptions) -> None:
+    """Map what the score of a sweep's chosen configurations is made of."""
+    ledger = find_ledger(open_storage(options.storage, must_exist=True), options.sweep, "sentences")
+    say(f"Maps of {ledger.folder.name}")
+    require_evaluated(ledger)
+    search = take_up(ledger)
+    if not options.allow_missing:
+        require_all(search)
+    best = best_configurations(search)
+    chosen = families_to_map(options, search, best)
+    material = Inputs(options, ledger, chosen)
+    resources = options.cpus_per_cell, options.gpus_per_cell
+    with chosen_encoders(search, chosen, ledger, material.dataset_of, *resources):
+        families = run_maps(options, ledger, search, chosen, material)
+    # The look is recorded when all is mapped: a run that is refused shows nothing.
+    with withdrawn_unless_shown() as looks:
+        looks.append(look := record_look(ledger, search.sweep.seeds, best))
+        names = "; ".join(label(*each) for each in chosen.items())
+        caption = f"Mapped: {names}; {look.standing(search.sweep.seeds)}."
+        report = material.report(caption, families)
+        files = write_maps(ledger, report, before_any=looks.clear)
+    show(report)
+    with step("MLflow"):
+        log_maps(ledger, families, files)
+    say(f"Page, tables and figures: {files[0]}")
+
+
+def require_evaluated(ledger: Ledger) -> None:
+    """Refuse a sweep whose test splits no evaluation has looked at yet.
+
+    Raises:
+        UserError: It has no report.
+    """
+    if not exists(ledger.folder / "evaluation" / "report.html"):
+        command = shell_command(
+            "analysis/evaluate.py", storage=ledger.storage, sweep=ledger.folder.name
+        )
+        raise UserError(
+            f"{ledger.folder.name} has not been evaluated: maps say what a tested score is made of."
+            f" Run {command} first."
+        )
+
+
+def families_to_map(
+    options: MapOptions, search: Search, best: Mapping[str, Configuration]
+) -> dict[str, Configuration]:
+    """The chosen configuration of each family that is asked for, or of the one that leads.
+
+    Raises:
+        UserError: There is no such family.
+    """
+    for name in options.families:
+        if name not in best:
+            raise UserError(
+                f"--families {printable(name)}: {search.sweep.name} has no such family, but "
+                f"{', '.join(best)}."
+            )
+    names = dict.fromkeys(options.families or [leading_family(search, best)])
+    return {name: best[name] for name in names}
+
+
+class Inputs:
+    """What the encoders of the mapped families are given: their data, and its axes.
+
+    Args:
+        options: The flags.
+        ledger: The sweep's ledger.
+        chosen: The configuration of each family.
+
+    Raises:
+        UserError: Families have other data, or the table of regions or the coordinates are odd.
+    """
+
+    def __init__(
+        self, options: MapOptions, ledger: Ledger, chosen: Mapping[str, Configuration]
+    ) -> None:
+        self._options, self._ledger = options, ledger
+        self._data: SweepData = sweep_data(ledger)
+        digests = {self._data.sweep.dataset_of(each) for each in chosen.values()}
+        if len(digests) > 1:
+            raise UserError(
+                f"the families {', '.join(chosen)} were trained on different data, whose maps have "
+                "different axes. Map them one at a time with --families."
+            )
+        configuration = next(iter(chosen.values()))
+        self.dataset = self.dataset_of(configuration)
+        origin = ledger.description().origin
+        assert isinstance(origin, RecordingOrigin)
+        self._origin = origin
+        self._folder = ledger.storage / "shards" / origin.dataset(self.dataset.digest).shards
+        specification = configured(self._data.sweep.specification, configuration)
+        assert isinstance(specification, SentenceSpec)
+        self.axes = self._axes(specification)
+        self.regions = self._regions()
+        self.places = self._places()
+
+    def dataset_of(self, configuration: Configuration) -> Dataset:
+        """The dataset of a configuration."""
+        dataset = self._data.of(configuration)
+        assert isinstance(dataset, Dataset)  # of sentences, as `main` asks for
+        return dataset
+
+    def report(self, caption: str, families: Sequence[FamilyMaps]) -> MapReport:
+        """Put together what the page is made from."""
+        title = f"Maps of {self._ledger.folder.name}: {self._origin.subject}, {self._origin.title}"
+        return MapReport(
+            title=title,
+            caption=caption,
+            families=families,
+            axes=self.axes,
+            places=self.places,
+            durations=Durations(ends_s=self._spoken_s()),
+            notes=self._notes(),
+        )
+
+    def _axes(self, specification: SentenceSpec) -> Axes:
+        manifest, features = read_manifest(self._folder), specification.features
+        wanted = self._origin.dataset(self.dataset.digest).electrodes
+        samples = (
+            np.arange(self.dataset.spectrograms.shape[-1]) + features.edge_clip
+        ) * features.decimation
+        before_s = specification.data.context_before_s
+        return Axes(
+            electrodes=wanted or tuple(manifest.electrodes),
+            rows=[*features.row_labels],
+            times_s=samples / manifest.sampling_rate_hz - before_s,
+        )
+
+    def _regions(self) -> dict[str, str]:
+        if self._options.regions is None:
+            return {}
+        path = Path(self._options.regions)
+        if not path.is_file():
+            raise UserError(
+                f"--regions {printable(self._options.regions)} is no file. Give a CSV of "
+                "electrodes and their regions."
+            )
+        regions = read_regions(path, self._origin.subject)
+        return of_electrodes(regions, list(self.axes.electrodes), path)
+
+    def _places(self) -> np.ndarray | None:
+        """Coordinates to draw on a brain; None where there are none, or of no known space."""
+        if self._options.space != "mni" or self.dataset.coordinates is None:
+            return None
+        places = self.dataset.coordinates.array.astype(np.float64)
+        check_mni(places)
+        return places
+
+    def _spoken_s(self) -> np.ndarray:
+        """Spoken duration of each sentence, `[N]` seconds."""
+        table = read_sentences(self._folder)
+        onset, offset = (np.array(table[name], np.float64) for name in ("onset_s", "offset_s"))
+        spoken_s = offset - onset
+        paired = self.dataset.paired
+        if paired is None:
+            return spoken_s
+        return np.take(spoken_s, paired.rows_in(np.array(table["sentence_idx"])))
+
+    def _notes(self) -> list[str]:
+        """What was hidden by what, and which electrodes lack coordinates or a region."""
+        options, electrodes = self._options, self.axes.electrodes
+        notes = [
+            "Windows of time and bands of frequency are filled with "
+            f"{FILLED[options.fill]}; electrodes that are left out are left out of the mean over "
+            "electrodes (ResNet-18) or of attention's weights, and are filled likewise of other "
+            "encoders."
+        ]
+        if len(electrodes) == 1:
+            notes.append(f"{electrodes[0]} is the only electrode: it alone is the whole.")
+        if self.regions and (without := [e for e in electrodes if e not in self.regions]):
+            notes.append(f"Without a region: {', '.join(without)}.")
+        if options.space == "mni":
+            notes += self._unlocated()
+        elif self.dataset.coordinates is not None:
+            notes.append(
+                "Electrodes are drawn by shaft, as the space of their coordinates is not known; "
+                "where it is an MNI space, --space mni draws them on a brain."
+            )
+        return notes
+
+    def _unlocated(self) -> list[str]:
+        if self.places is None:
+            return ["No electrode's coordinates are known: all are drawn by shaft."]
+        lacking = ~np.isfinite(self.places).all(axis=1)
+        names = [name for name, lacks in zip(self.axes.electrodes, lacking, strict=True) if lacks]
+        return [f"Without coordinates: {', '.join(names)}."] if names else []
+
+
+def run_maps(
+    options: MapOptions,
+    ledger: Ledger,
+    search: Search,
+    chosen: Mapping[str, Configuration],
+    inputs: Inputs,
+) -> list[FamilyMaps]:
+    """Say how long it will take, and map each family.
+
+    Raises:
+        UserError: An encoder can't be read.
+    """
+    parts = all_parts(
+        tuple(dict.fromkeys(options.maps)),
+        inputs.axes,
+        inputs.regions,
+        options.windows,
+        options.bands,
+    )
+    asked = Asked(parts=parts, fill=options.fill, permutations=options.permutations)
+    mappers = {
+        family: Mapper(ledger, search, configuration, inputs.dataset_of(configuration), asked)
+        for family, configuration in chosen.items()
+    }
+    for family, mapper in mappers.items():
+        for kind, seconds in mapper.seconds().items():
+            say(f"{family}, {kind}: about {duration(seconds)} here")
+    found = []
+    for family, mapper in mappers.items():
+        title = f"{counted(len(parts), 'part')} of {family}, of trained and untrained encoders"
+        with step(title):
+            found.append(mapper.run(family, count("seeds")))
+    return found
+
+
+def write_maps(
+    ledger: Ledger, report: MapReport, before_any: Callable[[], object] = lambda: None
+) -> list[UPath]:
+    """Write page, tables and figures beside the ledger; return their paths, the page first.
+
+    Files of earlier maps that these ones do not write are removed.
+
+    Args:
+        ledger: The sweep's ledger.
+        report: All that the page is made from.
+        before_any: Called right before the first file can be seen.
+    """
+    pictures, families = report.pictures(), report.families
+    contents: dict[str, str | bytes] = {
+        "maps.html": html_page(report.title, report.sections(pictures)),
+        "maps.md": markdown(report),
+        "maps.csv": csv_table(value_rows(families)),
+        "tests.csv": csv_table(test_rows(families)),
+    }
+    for name, picture in pictures.items():
+        for kind in FIGURE_KINDS:
+            contents[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
+    folder = ledger.folder / FOLDER
+    write_together(folder, contents, before_any)
+    for name in names_in(folder):
+        if name not in contents:
+            remove(folder / name)
+    return [folder / name for name in contents]
+
+
+def markdown(report: MapReport) -> str:
+    """Write what maps show as Markdown: sentences, checks, and a table for each map."""
+    checks = [row for family in report.families for row in check_rows(family.maps)]
+    parts = [f"# {report.title}", report.caption, *report.words()]
+    parts += [markdown_table(summary_rows(report.families)), "## Sanity checks"]
+    parts.append(markdown_table(checks))
+    for heading, rows in report.markdown_parts():
+        parts += [f"## {heading}", markdown_table(rows)]
+    return "\n\n".join([*parts, LEGEND, *report.notes]) + "\n"
+
+
+def show(report: MapReport) -> None:
+    """Print what the maps show, and their checks."""
+    for line in (report.caption, *report.words(), *report.notes):
+        say(line)
+    console.print(formats.screen_table(summary_rows(report.families)))
+
+
+def log_maps(ledger: Ledger, families: Sequence[FamilyMaps], files: Sequence[UPath]) -> None:
+    """Write the maps to MLflow, as a run of its own below the sweep's."""
+    metrics = {
+        f"{family.family}/{found.primary.what}/{name}": value
+        for family in families
+        for found in family.maps
+        for name, value in (
+            ("shown", float(found.primary.found.sum())),
+            ("contradicted", float(found.contradicted)),
+            ("largest", float(found.primary.means.max())),
+        )
+    }
+    sweep = ledger.description().sweep
+    tracker = Tracker(ledger.storage, sweep.question, sweep.name)
+    tables = {"maps": value_rows(families)}
+    tracker.report("maps", {"ssense.level": "maps"}, metrics, files, tables)
+
+
+if __name__ == "__main__":
+    run_command(MapOptions, main, other=EngineOptions)
