@@ -27,7 +27,7 @@ def effects(means: np.ndarray, threshold: float = 0.1, p: float = 0.001) -> Effe
         tests=tests,
         p_holm=ones,
         p_fdr=ones,
-        p_max=ones,
+        p_max=np.where(means > threshold, 0.01, 0.5),
         threshold=threshold,
     )
 
