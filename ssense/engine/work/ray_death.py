@@ -24,7 +24,7 @@ from ssense.errors import UserError
 
 _LOOK_S = 0.2
 _LOST = signal.SIGUSR2  # not SIGINT, which background jobs of a shell script ignore
-_PATIENCE_S = 20.0  # on a loaded machine; less than the minute after which Ray ends the process itself
+_PATIENCE_S = 20.0  # for a loaded machine; Ray itself ends the process after a minute
 _REFUSED_S = 2.0  # a server that accepts nobody for a moment may only be busy
 _CONNECT_S = 2.0
 
