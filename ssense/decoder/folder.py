@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,7 +35,10 @@ from ssense.model.encoders.own import OwnSpec
 from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.referencing import Derivation
 from ssense.specification import plain
+from ssense.targets.language_model import TransformersSpec
 from ssense.targets.sentence_embeddings import AnyTargetSpec
+from ssense.targets.sentence_transformer import SentenceTransformerSpec
+from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
 FORMAT_VERSION = 1
@@ -48,6 +52,8 @@ CARD = "README.md"
 """The card for people, the one file without a checksum: it may be edited."""
 
 _NEEDED = (WEIGHTS, CONFIGURATION, PREPROCESSING, TARGET)
+_TAG = re.compile(r"[\w-][\w.-]*")
+_ON_A_HUB = re.compile(rf"{_TAG.pattern}(/{_TAG.pattern})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +101,7 @@ def files_of(model: TrainedModel) -> dict[str, bytes]:
     given = {name: specification.pop(name) for name in SentenceSpec.data_groups}
     made = model.preprocessing
     state = {name: tensor.cpu() for name, tensor in model.encoder.state_dict().items()}
-    own = model.specification.encoder
+    own, target = model.specification.encoder, model.specification.target
     return {
         WEIGHTS: safetensors.torch.save(state),
         CONFIGURATION: _json(
@@ -124,7 +130,10 @@ def files_of(model: TrainedModel) -> dict[str, bytes]:
             }
         ),
         TARGET: _json(
-            {"content": given["target"], "named": _named_anywhere(model.specification.target)}
+            {
+                "content": given["target"],
+                "named": plain(target) if _is_named_anywhere(target) else None,
+            }
         ),
         **({OWN_ENCODER: own.file().read_bytes()} if isinstance(own, OwnSpec) else {}),
     }
@@ -265,17 +274,25 @@ def _specification(
         raise _damaged(root / CONFIGURATION, error) from error
 
 
-def _named_anywhere(target: AnyTargetSpec) -> dict[str, Any] | None:
-    """A target as plain values; None where it is named by a place on this machine."""
-    named = plain(target)
-    places = (Path(value.partition(":")[0]) for value in named.values() if isinstance(value, str))
-    return None if any(place.is_absolute() for place in places) else named
+def _is_named_anywhere(target: AnyTargetSpec) -> bool:
+    """Whether a target has one name on all machines, and is no file or folder of this one.
+
+    A folder that was loaded may name anything: what lies here, such as Python code beside its
+    weights, is never read for it.
+    """
+    if isinstance(target, TextSpec):
+        names, form = (target.model, target.weights), _TAG
+    elif isinstance(target, TransformersSpec | SentenceTransformerSpec):
+        names, form = (target.model,), _ON_A_HUB
+    else:
+        return False
+    return all(form.fullmatch(name) and not Path(name).exists() for name in names)
 
 
 def _given_again(kept: _Target, target: AnyTargetSpec | None) -> AnyTargetSpec | None:
     """The target to embed sentences by; None where it is not at hand."""
     if target is None:
-        return kept.named
+        return kept.named if kept.named and _is_named_anywhere(kept.named) else None
     if target.by_content() != kept.content:
         raise UserError(
             f"the target {printable(target.name)} is not that of the model, "

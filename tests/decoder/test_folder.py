@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -180,6 +181,35 @@ def test_a_target_from_a_file_is_given_again(model, tmp_path):
     with pytest.raises(UserError, match=r"was read from a file\. Load it with target="):
         load(made).retrieve(np.eye(2), ["She left."])
     assert load(made).retrieve(np.eye(2), np.eye(2), k=1)["candidate"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("own", {"source": "model/evil.py:T"}),
+        ("vectors", {"file": "words.npy"}),
+        ("transformers", {"model": "model"}),
+        ("sentence-transformers", {"model": "./elsewhere"}),
+        ("open-clip", {"model": "local-dir:model"}),
+        ("open-clip", {"weights": "model/model.safetensors"}),
+    ],
+)
+def test_nothing_on_this_machine_is_read_for_a_target_that_a_folder_names(
+    files, tmp_path, monkeypatch, kind, named
+):
+    monkeypatch.chdir(tmp_path)
+    code = b"open('it ran', 'w')\ndef T(texts): return [[1.0, 0.0] for _ in texts]\n"
+    content = dict(named)
+    if kind == "own":
+        content["source"] = f"file {hashlib.sha256(code).hexdigest()[:16]}:T"
+    target = {"content": {"kind": kind, **content}, "named": {"kind": kind, **named}}
+    (tmp_path / "model").mkdir()
+    crafted = {**files, TARGET: json.dumps(target).encode(), "evil.py": code}
+    write_files(tmp_path / "model", crafted)
+    loaded = load("model")
+    with pytest.raises(UserError, match=r"was read from a file\. Load it with target="):
+        loaded.retrieve(np.eye(2), ["She left."])
+    assert not (tmp_path / "it ran").exists()
 
 
 def test_a_target_that_changed_since_is_refused(model):
