@@ -19,6 +19,7 @@ from ssense.cli.command import check_flags, run_command
 if __name__ == "__main__":
     check_flags(ExportOptions)  # before the imports that take seconds
 
+import glob
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,12 +34,19 @@ from analysis.report.origin import control_words, read_controls
 from ssense.api.result import SweepResult
 from ssense.cli.screen import say, step
 from ssense.data.dataset import Dataset
-from ssense.decoder.folder import CARD, MANIFEST, files_of, is_export_of, write_files
+from ssense.decoder.folder import (
+    CARD,
+    MANIFEST,
+    checked_files,
+    files_of,
+    is_export_of,
+    write_files,
+)
 from ssense.engine.core.cell import describe
 from ssense.engine.core.record import Record
 from ssense.engine.records.find import find_ledger
 from ssense.engine.sweep_data import sweep_data
-from ssense.errors import UserError, counted, one_line
+from ssense.errors import UserError, counted, one_line, printable
 from ssense.files.storage import open_storage, write_folder
 
 
@@ -110,15 +118,18 @@ def _last_evaluation(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores and tests of the last evaluation that counted its look at a cell's test split.
 
-    Both are empty where none was made of the cell's configuration and seed.
+    Both are empty where none was made of the cell's configuration and seed. What an evaluation
+    scored is what its own table names: a family's best may be another by now.
     """
-    tests, comparisons = result.tests, result.comparisons
+    tests, comparisons, evaluated = result.tests, result.comparisons, result.evaluations
     for family in families:
         if not len(tests) or not was_looked_at(
             result.ledger, family, record.configuration, record.seed
         ):
             continue
-        own = tests[tests["family"] == family]
+        same = evaluated["configuration"] == describe(record.configuration)
+        looks = evaluated["look"][same & (evaluated["family"] == family)]
+        own = tests[(tests["family"] == family) & tests["look"].isin(looks)]
         with_seed = own[own["seed"] == record.seed]
         if len(with_seed):
             look = with_seed["look"].iloc[-1]
@@ -138,16 +149,21 @@ def _controls(result: SweepResult, families: Sequence[str], record: Record) -> l
 def push(folder: Path, repository: str, *, dry_run: bool) -> None:
     """Push an exported folder to a model hub, or say what would be pushed.
 
+    What else lies in the folder stays there, and is named: it may be data of a person.
+
     Args:
         folder: The folder.
         repository: Name of the repository, USER/NAME; one that is not there is made private.
         dry_run: Whether to push nothing.
 
     Raises:
-        UserError: The hub can't be reached, or refuses it.
+        UserError: The folder was changed, or the hub can't be reached, or refuses it.
     """
-    sizes = [path.stat().st_size for path in folder.iterdir()]
+    names = sorted({*checked_files(UPath(folder)), MANIFEST, CARD})
+    sizes = [path.stat().st_size for name in names if (path := folder / name).is_file()]
     what = f"{counted(len(sizes), 'file')}, {sum(sizes) / 1e6:.1f} MB, to {repository}"
+    if others := sorted({path.name for path in folder.iterdir()} - {*names}):
+        say(f"No part of the model, and not pushed: {printable(', '.join(others), 200)}")
     if dry_run:
         say(f"Dry run: would push {what}. Nothing was pushed.")
         return
@@ -157,7 +173,11 @@ def push(folder: Path, repository: str, *, dry_run: bool) -> None:
         with step(f"Pushing {what}"):
             hub = HfApi()
             hub.create_repo(repository, private=True, exist_ok=True)
-            hub.upload_folder(folder_path=folder, repo_id=repository)
+            hub.upload_folder(
+                folder_path=folder,
+                repo_id=repository,
+                allow_patterns=[glob.escape(name) for name in names],
+            )
     except Exception as error:  # the hub's client raises errors of its own
         raise UserError(
             f"{repository} can't be pushed to ({one_line(error)}). Log in by `hf auth login`, "

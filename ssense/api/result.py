@@ -150,6 +150,15 @@ class SweepResult:
         """
         return self._reported("tests")
 
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """What these evaluations evaluated: a row for each, protocol and family.
+
+        The configuration that was the best of the family then, in a few words; the number of seeds;
+        and means and standard deviations of the scores, with what chance reaches.
+        """
+        return self._reported("table")
+
     def _reported(self, table: str) -> pd.DataFrame:
         import pandas as pd
 

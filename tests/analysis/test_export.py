@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from huggingface_hub.utils import filter_repo_objects
 from upath import UPath
 
 import ssense
@@ -19,8 +22,9 @@ from analysis.options import EvaluationOptions, ExportOptions
 from analysis.report.model_card import NOT_EVALUATED
 from analysis.report.origin import CONTROLS, CONTROLS_IN_WORDS
 from ssense.api.result import SweepResult
-from ssense.decoder.folder import CARD
+from ssense.decoder.folder import CARD, write_files
 from ssense.engine.records.reports import FOLDER as REPORTS
+from ssense.engine.records.reports import Report, keep_report, kept_reports, table_file, table_rows
 from ssense.errors import UserError
 from ssense.files.storage import write_whole
 from ssense.files.tables import csv_table
@@ -135,6 +139,37 @@ def test_what_was_not_counted_stays_out(evaluated, linked, tmp_path):
     assert set(pd.read_parquet(tmp_path / "ranks.parquet")["part"]) == {"validation"}
 
 
+def evaluated_as(report: Report, look: int, configuration: str) -> Report:
+    """A report of the tiny sweep as if another configuration had been its family's best."""
+    rows = [
+        row | {"configuration": configuration} for row in table_rows(report.files["table.json"])
+    ]
+    return dataclasses.replace(
+        report,
+        name=f"look {look}",
+        tags={**report.tags, "look": str(look)},
+        files={**report.files, "table.json": table_file(rows)},
+        written_at=f"2100-01-0{look}T00:00:00+00:00",
+    )
+
+
+def test_scores_of_another_configuration_are_not_those_of_the_model(evaluated, linked, tmp_path):
+    """Its look was counted, such as by controls, but what was scored then is the former best."""
+    storage = linked(evaluated.ledger.storage, tmp_path / "storage")
+    result = ssense.open(storage).sweeps["tiny"]
+    ((report,), _) = kept_reports(result.ledger.folder)
+    keep_report(result.ledger.folder, evaluated_as(report, 2, "electrode 0.5"))
+    card = export_files(result, result.best(), "m")[CARD]
+    assert b"It is look 1 at these" in card
+    for path in result.ledger.folder.glob(f"{REPORTS}/*.zip"):
+        path.unlink()
+    keep_report(result.ledger.folder, evaluated_as(report, 2, "electrode 0.5"))
+    files = export_files(result, result.best(), "m")
+    assert NOT_EVALUATED.encode() in files[CARD]
+    ranks = pd.read_parquet(io.BytesIO(files["ranks.parquet"]))
+    assert set(ranks["part"]) == {"validation"}
+
+
 def test_controls_are_on_the_card_where_they_are_of_the_model(evaluated, linked, tmp_path):
     storage = linked(evaluated.ledger.storage, tmp_path / "storage")
     result = ssense.open(storage).sweeps["tiny"]
@@ -185,10 +220,44 @@ def test_a_dry_run_lists_what_would_be_pushed(copied, tmp_path, capsys, monkeypa
     assert f"Dry run: would push 8 files, {size:.1f} MB, to lab/model. Nothing" in shown
 
 
-def test_a_hub_that_can_t_be_reached_is_a_line(tmp_path):
-    (tmp_path / "model.safetensors").touch()
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder of files as an export has them, but for what they hold."""
+    named = ("model.safetensors", "configuration.json", "preprocessing.json", "target.json", CARD)
+    write_files(tmp_path, dict.fromkeys(named, b"..."))
+    return tmp_path
+
+
+def test_what_else_lies_in_the_folder_is_never_pushed(folder, capsys, monkeypatch):
+    uploaded = []
+
+    class Hub:
+        def create_repo(self, *_, **options):
+            assert options["private"]
+
+        def upload_folder(self, *, folder_path, allow_patterns, **_):
+            names = [str(path.relative_to(folder_path)) for path in folder_path.rglob("*")]
+            uploaded.extend(filter_repo_objects(names, allow_patterns=allow_patterns))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    pushed = sorted(path.name for path in folder.iterdir())
+    (folder / "raw.fif").write_bytes(b"of a person")
+    (folder / "notes").mkdir()
+    (folder / "notes" / CARD).touch()
+    push(folder, "lab/model", dry_run=True)
+    push(folder, "lab/model", dry_run=False)
+    assert sorted(uploaded) == pushed
+    shown = capsys.readouterr().out
+    assert shown.count("No part of the model, and not pushed: notes, raw.fif\n") == 2
+    assert "Dry run: would push 6 files, 0.0 MB, to lab/model" in shown
+    (folder / "target.json").write_bytes(b"changed")
+    with pytest.raises(UserError, match=r"target\.json was changed"):
+        push(folder, "lab/model", dry_run=False)
+
+
+def test_a_hub_that_can_t_be_reached_is_a_line(folder):
     with pytest.raises(UserError, match=r"lab/model can't be pushed to \(.*\)\. Log in") as refused:
-        push(tmp_path, "lab/model", dry_run=False)  # tests are offline
+        push(folder, "lab/model", dry_run=False)  # tests are offline
     assert "\n" not in str(refused.value)
 
 
