@@ -76,7 +76,7 @@ def sweep(
     _check_question(question)
     given = {"recording": recording, "storage": str(storage), "yes": True, **options}
     if seeds is not None:
-        given["seeds"] = tuple(seeds)
+        given["seeds"] = _as_tuple(seeds)
     chosen = _options(given)
     data = chosen.plan_data()
     compared = chosen.sweep(question, data, _as_levels(families))
@@ -168,6 +168,8 @@ def _as_levels(families: Any) -> Mapping[str, Mapping[str, Levels]]:
 
 def _as_tuple(levels: Any) -> Any:
     """Levels as a tuple of Python's own values, where they are several."""
+    if isinstance(levels, np.ndarray):
+        levels = levels.tolist()
     if not isinstance(levels, Iterable) or isinstance(levels, str | bytes | Mapping):
         return levels
     return tuple(each.item() if isinstance(each, np.generic) else each for each in levels)

@@ -48,6 +48,8 @@ def test_levels_give_the_same_cells_as_a_file_of_sweeps(tmp_path, monkeypatch):
     families = {name: {f: list(v) for f, v in each.items()} for name, each in FAMILIES.items()}
     families["window"] = {"data.window_s": np.array([1.0, 2.0, 4.0])}
     name = ssense.sweep("context", families, storage=tmp_path, seeds=(0, 1), synthetic=SMALL)
+    ssense.sweep("context", families, storage=tmp_path, seeds=np.arange(2), synthetic=SMALL)
+    assert planned.pop() == planned[0]
     options = RecordingOptions(storage=str(tmp_path), seeds=(0, 1), synthetic=SMALL)
     wanted = context_sweep(options.plan_data(), options)
     assert planned == [wanted]
@@ -84,6 +86,8 @@ def test_a_recording_that_is_open_is_swept_as_its_folder_is(tiny_sweep, tmp_path
         ({"max_epochs": "3"}, "max_epochs: it is a text, not a whole number. Got '3'."),
         ({"max_epochs": 0}, "`max_epochs` must be above 0, got 0."),
         ({"seeds": [0, 0]}, "`seeds` 0 0: 0 appears twice"),
+        ({"seeds": 5}, "seeds: it is a whole number, not a list. Got 5."),
+        ({"seeds": np.array(5)}, "seeds: it is a whole number, not a list. Got 5."),
         ({"seeds": ["a"]}, "seeds: [0] is a text, not a whole number"),
         ({"policy": "fast"}, "policy: it is 'fast', not one of race, full"),
         ({"cell": "abc"}, "cell is an option of commands"),
