@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from analysis.measure import formats
 from analysis.measure.score_splits import N_TEST
+from ssense.decoder.folder import without_places
 from ssense.engine.core.cell import describe
 from ssense.engine.core.record import Record
 from ssense.errors import counted, visible
@@ -112,7 +113,8 @@ def _origin(facts: CardFacts) -> str:
 
 def _head(facts: CardFacts) -> str:
     record, sweep = facts.record, facts.result
-    configuration = describe(record.configuration) if record.configuration else "no field changed"
+    levels = without_places(record.configuration)
+    configuration = describe(levels) if levels else "no field changed"
     return (
         f"# {visible(facts.name)}\n\nAn encoder of sentences heard, from intracranial recordings "
         f"of {_origin(facts)}: it embeds the signal around a sentence near the embedding of its "

@@ -34,10 +34,11 @@ from ssense.files.storage import read_json
 from ssense.model.encoders.own import OwnSpec
 from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.referencing import Derivation
-from ssense.specification import plain
+from ssense.specification import configured, plain
 from ssense.targets.language_model import TransformersSpec
 from ssense.targets.sentence_embeddings import AnyTargetSpec
 from ssense.targets.sentence_transformer import SentenceTransformerSpec
+from ssense.targets.target_source import SPELLINGS, target_changes
 from ssense.targets.text import TextSpec
 from ssense.training.sentences import SentenceSpec
 
@@ -52,6 +53,7 @@ CARD = "README.md"
 """The card for people, the one file without a checksum: it may be edited."""
 
 _NEEDED = (WEIGHTS, CONFIGURATION, PREPROCESSING, TARGET)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _TAG = re.compile(r"[\w-][\w.-]*")
 _ON_A_HUB = re.compile(rf"{_TAG.pattern}(/{_TAG.pattern})?")
 
@@ -109,7 +111,7 @@ def files_of(model: TrainedModel) -> dict[str, bytes]:
                 _Configuration(
                     specification=specification,
                     signature=model.signature,
-                    configuration=model.configuration,
+                    configuration=without_places(model.configuration),
                     seed=model.seed,
                     code_digest=model.code_digest,
                     dataset_digest=model.dataset_digest,
@@ -165,7 +167,7 @@ def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def load(
-    folder: str | Path, *, own_code: bool = False, target: AnyTargetSpec | None = None
+    folder: str | Path, *, own_code: bool = False, target: AnyTargetSpec | str | None = None
 ) -> TrainedModel:
     """Load a model that analysis/export.py has written; no storage is needed.
 
@@ -176,14 +178,16 @@ def load(
         folder: The folder.
         own_code: Whether to run the encoder's own Python file in the folder, where it has one. Read
             it first: it may do anything that you may.
-        target: The model's target again, where it was read from a file: a specification of the
-            same content. Without it, candidates can be given as embeddings alone.
+        target: The model's target again, where it was read from a file: the file, as "words.npy",
+            or another spelling in one word of `ssense.targets.target_source`, or a specification.
+            Without it, candidates can be given as embeddings alone.
 
     Returns:
         The model, on a GPU where there is one.
 
     Raises:
-        UserError: There is no such folder, it lacks a file, or a file was changed.
+        UserError: There is no such folder, it lacks a file, or a file was changed; or the target is
+            another.
     """
     root = UPath(Path(folder).expanduser())
     contents = checked_files(root)
@@ -280,6 +284,7 @@ def _is_named_anywhere(target: AnyTargetSpec) -> bool:
     A folder that was loaded may name anything: what lies here, such as Python code beside its
     weights, is never read for it.
     """
+    names: tuple[str, ...]
     if isinstance(target, TextSpec):
         names, form = (target.model, target.weights), _TAG
     elif isinstance(target, TransformersSpec | SentenceTransformerSpec):
@@ -289,16 +294,59 @@ def _is_named_anywhere(target: AnyTargetSpec) -> bool:
     return all(form.fullmatch(name) and not Path(name).exists() for name in names)
 
 
-def _given_again(kept: _Target, target: AnyTargetSpec | None) -> AnyTargetSpec | None:
+def without_places(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in which a file or folder of this machine is its own name alone.
+
+    The specification beside it has what these files hold.
+    """
+    return {name: _without_folders(level) for name, level in configuration.items()}
+
+
+def _without_folders(level: Any) -> Any:
+    if not isinstance(level, str):
+        return level
+    place = Path(level.partition(":")[0])
+    return Path(level).name if place.is_absolute() or place.exists() else level
+
+
+def _given_again(kept: _Target, given: AnyTargetSpec | str | None) -> AnyTargetSpec | None:
     """The target to embed sentences by; None where it is not at hand."""
-    if target is None:
-        return kept.named if kept.named and _is_named_anywhere(kept.named) else None
+    if given is None:
+        is_named = kept.named is not None and _is_named_anywhere(kept.named)
+        return _at_its_commit(kept.named, kept.content) if is_named else None
+    target = _spelled(given) if isinstance(given, str) else given
+    if getattr(target, "revision", "none") is None:
+        target = _at_its_commit(target, kept.content)
+    if target.is_away:
+        target.check()  # gets it from the hub, or says that there is no such file
     if target.by_content() != kept.content:
         raise UserError(
             f"the target {printable(target.name)} is not that of the model, "
             f"{printable(kept.content.name)}. Give the same, or leave it out."
         )
     return target
+
+
+def _at_its_commit(target: Any, content: AnyTargetSpec) -> AnyTargetSpec:
+    """A model of the hub at the commit that the model was trained for, however its branch moved."""
+    found: AnyTargetSpec = target
+    if isinstance(content, TransformersSpec | SentenceTransformerSpec):
+        commit = content.model.rpartition(" ")[2]
+        if isinstance(target, type(content)) and _COMMIT.fullmatch(commit):
+            found = replace(target, revision=commit)
+    return found
+
+
+def _spelled(text: str) -> AnyTargetSpec:
+    """The target that is spelled in one word, see `ssense.targets.target_source`.
+
+    Raises:
+        UserError: It is none.
+    """
+    try:
+        return configured(SentenceSpec(), target_changes(text)).target
+    except ValueError as error:
+        raise UserError(f"target {printable(text)}: {error}. Give {SPELLINGS}.") from error
 
 
 def _with_own(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.resampled import at_rate
 from ssense.data.recordings.segment_signals import electrode_signals
 from ssense.data.recordings.segments import ALL, Segments, SegmentSpec, select_segments
-from ssense.errors import UserError, counted
+from ssense.errors import UserError, counted, one_line
 from ssense.files.tables import listing
 from ssense.signal.features import AnyFeatureSpec, half_features
 from ssense.signal.filtering import notch_filter, notch_warm_up_seconds
@@ -55,7 +56,7 @@ class Preprocessing:
     def contacts(self) -> tuple[str, ...]:
         """Names of the contacts that the electrodes are derived from, in natural order."""
         found = {name for each in self.derivations for name in (each.contact, *each.subtracted)}
-        return tuple(sorted(found, key=_natural))
+        return tuple(sorted(found, key=lambda name: (_natural(name), name)))
 
     @property
     def lead_samples(self) -> int:
@@ -111,6 +112,27 @@ class Preprocessing:
                 f"{where} lacks {counted(len(missing), 'contact')} of the model: "
                 f"{listing(missing, most=6)}. Give a recording of the same contacts, called the "
                 "same."
+            )
+        self._check_contacts(recording, where)
+
+    def _check_contacts(self, recording: Recording, where: str) -> None:
+        """Refuse contacts without a usable signal, and warn of those that are said to be bad.
+
+        The training used none of them, neither as electrodes nor for a reference.
+        """
+        reasons = recording.quality.left_out
+        useless = [f"{name} ({reasons[name]})" for name in self.contacts if name in reasons]
+        if useless:
+            raise UserError(
+                f"{where} has no usable signal of {counted(len(useless), 'contact')} of the model: "
+                f"{listing(useless, most=6)}. Give another recording, or train without these."
+            )
+        corrupted = [name for name in self.contacts if name in recording.corrupted]
+        if corrupted and self.data.electrodes == "clean":
+            warnings.warn(
+                f"{where} calls {counted(len(corrupted), 'contact')} of the model corrupted: "
+                f"{listing(corrupted, most=6)}. The embeddings may be worse for it.",
+                stacklevel=2,
             )
 
     def of_recording(
@@ -196,8 +218,8 @@ class Preprocessing:
             prepared: Whether they are of electrodes, referenced and filtered already.
 
         Raises:
-            UserError: The contacts are of another number, a segment is too short or too long, or a
-                sample is no finite number.
+            UserError: The contacts are of another number, a segment is too short or too long, a
+                sample is no finite number, or zeros pad a segment and features leave out padding.
         """
         if isinstance(lead_samples, bool) or not isinstance(lead_samples, int) or lead_samples < 0:
             raise UserError(f"lead_samples must be a whole number from 0, got {lead_samples!r}.")
@@ -231,13 +253,20 @@ class Preprocessing:
             )
         if not np.isfinite(segment).all():
             return "holds NaN or infinity. Leave it out, or put in what was recorded."
+        if self.features.pad_domain != "raw" and not segment[:, -1].any():
+            (signal,) = np.nonzero(segment.any(axis=0))
+            padding = segment.shape[1] - 1 - int(signal.max(initial=-1))
+            return (
+                f"ends in {counted(padding, 'sample')} of zeros, and features of the model leave "
+                "out what pads a segment. Give a list of arrays without padding."
+            )
         return ""
 
 
 def _listed(segments: object) -> Sequence[object]:
     """Segments one by one, of an array or a list of them."""
     if isinstance(segments, torch.Tensor):
-        segments = segments.numpy(force=True)
+        segments = as_array(segments)
     if isinstance(segments, np.ndarray) and segments.ndim != 3:
         raise UserError(
             f"segments have the shape {list(segments.shape)}, not [N, contacts, samples]."
@@ -251,10 +280,24 @@ def _listed(segments: object) -> Sequence[object]:
 
 
 def _real(number: int, segment: object) -> np.ndarray:
-    array = np.asarray(segment)
+    try:
+        array = as_array(segment)
+    except (TypeError, ValueError, RuntimeError) as error:  # as NumPy and torch raise them
+        raise UserError(
+            f"segment {number} is no array ({one_line(error)}). Give [contacts, samples] in "
+            "microvolts."
+        ) from error
     if array.dtype.kind not in "fiu":
         raise UserError(f"segment {number} holds {array.dtype}, not numbers in microvolts.")
     return array
+
+
+def as_array(values: object) -> np.ndarray:
+    """Values as an array; of a tensor on any device, in bfloat16 as float32."""
+    if isinstance(values, torch.Tensor):
+        known = values.float() if values.dtype == torch.bfloat16 else values
+        return known.numpy(force=True)
+    return np.asarray(values)
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

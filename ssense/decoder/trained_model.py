@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from ssense.data.dataset import Pairs
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segments import Segments
-from ssense.decoder.preprocessing import Preprocessing
+from ssense.decoder.preprocessing import Preprocessing, as_array
 from ssense.errors import UserError, counted, one_line, printable
 from ssense.model.encoders.encoder import Encoder
 from ssense.retrieval import QUERIES_PER_BLOCK, cosine_scores
@@ -128,14 +128,14 @@ class TrainedModel:
         Args:
             signals: A recording; or segments `[N, contacts, samples]`, or a list of N arrays
                 `[contacts, samples]`, in microvolts as recorded, of `contacts` in their order, at
-                `sampling_rate_hz`. Zeros that pad a segment count as signal: give segments of
-                different lengths as a list.
+                `sampling_rate_hz`. Zeros that pad a segment count as signal, and are refused where
+                the features leave out padding: give segments of different lengths as a list.
             lead_samples: Samples at the beginning of each segment that are ahead of it, and are cut
                 off after the notch filters, which ring where they start. With `lead_samples` of the
                 model, nothing of that is left; with fewer, some is at the beginning.
             prepared: Whether segments are of `electrodes` in place of `contacts`, referenced and
                 filtered already, as `ssense.data.recordings.segment_signals.read_segments` gives
-                them.
+                them; cut each to its own length unless `features.pad_domain` is "raw".
 
         Returns:
             Embeddings `[N, D]` float32 of unit norm; those of a recording in the order of
@@ -289,6 +289,8 @@ class TrainedModel:
                 "it with target=, or give candidates as embeddings."
             )
         new = [text for text in dict.fromkeys(sentences) if text not in self._texts]
+        if new and wanted is not None and target.is_away:
+            target.check()  # gets it: what is not on this machine has no content to compare
         if new and wanted is not None and (found := target.by_content()) != wanted:
             raise UserError(
                 f"the target of {self!r} is no longer the one that it was trained for: it was "
@@ -347,7 +349,7 @@ def _finite(what: str, values: Any) -> Tensor:
     Raises:
         UserError: There is none, or they are no finite numbers.
     """
-    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind not in "fiu" or not array.size:
         raise UserError(f"{what} are {array.dtype} {list(array.shape)}, not numbers [N, D].")
     if not np.isfinite(array).all():

@@ -16,9 +16,11 @@ import torch
 from upath import UPath
 
 import ssense
+from helpers.language_models import save_model
 from ssense.data.dataset import Pairs
 from ssense.decoder.folder import (
     CARD,
+    CONFIGURATION,
     MANIFEST,
     TARGET,
     WEIGHTS,
@@ -31,6 +33,7 @@ from ssense.decoder.folder import (
 from ssense.errors import UserError
 from ssense.files.sealed_json import sealed
 from ssense.model.encoders.own import OwnSpec
+from ssense.targets.language_model import TransformersSpec
 from ssense.targets.vectors import VectorSpec
 
 
@@ -173,6 +176,11 @@ def test_a_target_from_a_file_is_given_again(model, tmp_path):
     (made := tmp_path / "model").mkdir()
     write_files(made, files_of(dataclasses.replace(model, specification=specification)))
     assert str(tmp_path) not in (made / TARGET).read_text()  # no place of a machine
+    assert load(made, target=str(words)).specification.target == target
+    with pytest.raises(UserError, match=r"target words\.txt\.gz/: it is no target\. Give MODEL or"):
+        load(made, target="words.txt.gz/")
+    with pytest.raises(UserError, match="nowhere"):
+        load(made, target="nowhere.npy")
     loaded = load(made, target=target)
     found = loaded.retrieve(np.eye(2), ["No.", "She left."], k=1)
     assert found["candidate"].tolist() == ["She left.", "No."]
@@ -210,6 +218,55 @@ def test_nothing_on_this_machine_is_read_for_a_target_that_a_folder_names(
     with pytest.raises(UserError, match=r"was read from a file\. Load it with target="):
         loaded.retrieve(np.eye(2), ["She left."])
     assert not (tmp_path / "it ran").exists()
+
+
+def test_a_target_of_the_hub_is_read_at_its_commit_wherever_its_branch_is(
+    model, tmp_path, monkeypatch
+):
+    """Also where nothing is in the cache yet: then the commit is fetched, not the branch."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    commit, later = "a" * 40, "b" * 40
+    kept = tmp_path / "hub" / "models--lab--tiny"
+    save_model(kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    target = TransformersSpec(model="lab/tiny")
+    wanted = target.embed(["She left."])
+    specification = dataclasses.replace(model.specification, target=target)
+    (made := tmp_path / "model").mkdir()
+    write_files(made, files_of(dataclasses.replace(model, specification=specification)))
+    save_model(kept / "snapshots" / later)
+    (kept / "refs" / "main").write_text(later)
+    for given in (None, "transformers:lab/tiny", target):
+        assert torch.equal(load(made, target=given).embed_texts(["She left."]), wanted)
+    fetched = shutil.move(kept, tmp_path / "fetched")
+    loaded = load(made)
+
+    def fetch(name: str, revision: str, **_: object) -> str:
+        assert (name, revision) == ("lab/tiny", commit)
+        return shutil.copytree(fetched, kept) / "snapshots" / commit
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert torch.equal(loaded.embed_texts(["She left."]), wanted)
+
+
+def test_a_configuration_names_no_place_of_a_machine(model, tmp_path):
+    (tmp_path / "bert").mkdir()
+    levels = {
+        "target": "vectors",
+        "target.file": str(tmp_path / "words.npy"),
+        "target.source": f"{tmp_path / 'mine.py'}:Mine",
+        "target.model": str(tmp_path / "bert"),
+        "encoder": "resnet-18",
+        "masking.electrode": 0.4,
+    }
+    kept = json.loads(files_of(dataclasses.replace(model, configuration=levels))[CONFIGURATION])
+    assert kept["configuration"] == levels | {
+        "target.file": "words.npy",
+        "target.source": "mine.py:Mine",
+        "target.model": "bert",
+    }
+    assert str(tmp_path) not in json.dumps(kept)
 
 
 def test_a_target_that_changed_since_is_refused(model):
