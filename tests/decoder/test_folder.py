@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from language_models import save_model
 from upath import UPath
 
 import ssense
-from helpers.language_models import save_model
 from ssense.data.dataset import Pairs
 from ssense.decoder.folder import (
     CARD,

@@ -132,7 +132,7 @@ def test_each_electrode_is_its_contact_minus_the_mean_of_others_then_filtered():
             np.eye(3, 500)[None],
             0,
             False,
-            "0 ends in 497 samples of zeros, and features of the model",
+            "0 ends in 497 samples of zeros, and",
         ),
         (np.full((1, 3, 500), np.nan), 0, False, "0 holds NaN or infinity"),
         ([np.ones((3, 500)), np.ones(500)], 0, False, "1 has the shape [500], not [contacts,"),
