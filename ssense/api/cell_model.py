@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ssense.data.recordings.readers.opening import open_source
 from ssense.data.recordings.recording_source import RecordingSource
 from ssense.data.recordings.resampled import at_rate
 from ssense.data.recordings.segments import SegmentSpec
+from ssense.decoder.held_out import held_out_of
 from ssense.decoder.preprocessing import Preprocessing
 from ssense.decoder.trained_model import TrainedModel, rebuilt
 from ssense.engine.core.origin import RecordingOrigin
@@ -26,6 +28,9 @@ from ssense.files.source_code import code_digest
 from ssense.signal.referencing import Derivation
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def model_of(ledger: Ledger, record: Record, dataset: SweepDataset) -> TrainedModel:
@@ -46,7 +51,7 @@ def model_of(ledger: Ledger, record: Record, dataset: SweepDataset) -> TrainedMo
     _check_code(record)
     if record.dataset_digest != dataset.digest:
         raise _of_a_control(record)
-    weights = _weights(ledger, record)
+    weights, held_out = _weights(ledger, record), _held_out(record, specification, dataset)
     again = f"Delete {ledger.cell_folder(record.signature)} and run the sweep again."
     return TrainedModel(
         specification=specification,
@@ -58,7 +63,8 @@ def model_of(ledger: Ledger, record: Record, dataset: SweepDataset) -> TrainedMo
         code_digest=record.code_digest,
         dataset_digest=dataset.digest,
         recording_digest=dataset.manifest.origin["recording"],
-        held_out=_held_out(record, specification, dataset),
+        held_out=frozenset(held_out["sentence_idx"].tolist()),
+        held_out_sentences=held_out_of(held_out["text"].tolist(), held_out["onset_s"].tolist()),
     )
 
 
@@ -119,12 +125,12 @@ def _derived_again(
     return kept_electrodes(recording, data.electrodes, data.reference)
 
 
-def _held_out(record: Record, specification: SentenceSpec, dataset: SweepDataset) -> frozenset[int]:
-    """Numbers of the sentences of the cell's test split."""
+def _held_out(record: Record, specification: SentenceSpec, dataset: SweepDataset) -> pd.DataFrame:
+    """Sentences of the cell's test split, rows of `SweepDataset.stimuli`."""
     split = dataset.split(record.seed)
     if record.split_digest not in ("", split_digest(specification.cell_split(split, record.seed))):
         raise _of_a_control(record)
-    return frozenset(dataset.stimuli["sentence_idx"].to_numpy()[split.test].tolist())
+    return dataset.stimuli.iloc[split.test]
 
 
 def _of_a_control(record: Record) -> UserError:

@@ -24,6 +24,7 @@ import safetensors.torch
 from upath import UPath
 
 from ssense.data.recordings.segments import SegmentSpec
+from ssense.decoder.held_out import HeldOut
 from ssense.decoder.preprocessing import Preprocessing
 from ssense.decoder.trained_model import TrainedModel, rebuilt
 from ssense.errors import UserError, one_line, printable
@@ -70,6 +71,7 @@ class _Configuration:
     dataset_digest: str
     recording_digest: str
     held_out: tuple[int, ...]
+    held_out_sentences: tuple[HeldOut, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ def files_of(model: TrainedModel) -> dict[str, bytes]:
                     dataset_digest=model.dataset_digest,
                     recording_digest=model.recording_digest,
                     held_out=tuple(sorted(model.held_out)),
+                    held_out_sentences=model.held_out_sentences,
                 )
             )
         ),
@@ -221,6 +224,7 @@ def load(
         dataset_digest=known.dataset_digest,
         recording_digest=known.recording_digest,
         held_out=frozenset(known.held_out),
+        held_out_sentences=known.held_out_sentences,
         target_content=kept.content,
         embeds_texts=found is not None,
     )

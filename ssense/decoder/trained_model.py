@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from ssense.data.dataset import Pairs
 from ssense.data.recordings.recording import Recording
 from ssense.data.recordings.segments import Segments
+from ssense.decoder.held_out import HeldOut, held_out_rows
 from ssense.decoder.preprocessing import Preprocessing, as_array
 from ssense.errors import UserError, counted, one_line, printable
 from ssense.model.encoders.encoder import Encoder
@@ -45,6 +46,8 @@ class TrainedModel:
         dataset_digest: Digest of the dataset that it was trained on.
         recording_digest: Digest of the recording that it was trained on.
         held_out: Numbers of the sentences of that recording that are of the cell's test split.
+        held_out_sentences: The same sentences by text and onset, by which they are known where the
+            recording was edited or is opened otherwise; empty in folders of earlier versions.
         target_content: The target by the content of its files, which it must have; None where it is
             known to.
         embeds_texts: Whether the target is at hand, to embed sentences.
@@ -60,6 +63,7 @@ class TrainedModel:
     dataset_digest: str
     recording_digest: str
     held_out: frozenset[int]
+    held_out_sentences: tuple[HeldOut, ...] = ()
     target_content: AnyTargetSpec | None = None
     embeds_texts: bool = True
     _texts: dict[str, Tensor] = field(default_factory=dict, init=False)
@@ -91,7 +95,8 @@ class TrainedModel:
     def stimuli(self, recording: Recording) -> pd.DataFrame:
         """The sentences of a recording that can be embedded, in the order of its embeddings.
 
-        Of the recording that the model was trained on, those of the test split are not among them:
+        Of the recording that the model was trained on, those of the test split are not among them,
+        by their texts and onsets also where it was edited or is opened otherwise:
         analysis/evaluate.py evaluates these, and counts that it did.
 
         Args:
@@ -209,9 +214,11 @@ class TrainedModel:
     def _chosen(self, recording: Recording) -> tuple[Segments, list[int]]:
         """The segments of a recording, and the rows of those that may be embedded."""
         segments = self.preprocessing.segments(recording)
-        numbers = segments.sentence_idx.tolist()
-        own = self.held_out and recording.digest == self.recording_digest
-        rows = [row for row, each in enumerate(numbers) if not (own and each in self.held_out)]
+        out = held_out_rows(self.held_out_sentences, segments.text, segments.onset_s)
+        if recording.digest == self.recording_digest:
+            numbers = segments.sentence_idx.tolist()
+            out |= {row for row, each in enumerate(numbers) if each in self.held_out}
+        rows = [row for row in range(len(segments)) if row not in out]
         if not rows:
             raise UserError(
                 f"{recording.subject} {recording.trial} has no sentence but those of the model's "
