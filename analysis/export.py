@@ -40,6 +40,7 @@ from ssense.decoder.folder import (
     checked_files,
     files_of,
     is_export_of,
+    renew_card,
     write_files,
 )
 from ssense.engine.core.cell import describe
@@ -58,10 +59,15 @@ def main(options: ExportOptions) -> None:
     record = result.record(options.cell) if options.cell else result.best(options.family)
     say(f"Model of cell {record.signature}, seed {record.seed}, of {result.name}")
     with step("Embeddings of its sentences"):
-        files = export_files(result, record, root.name)
+        files = export_files(result, record, root.name, by_hand=options.cell is not None)
     holds_it = partial(is_export_of, UPath(root), files)
     if holds_it():
         say(f"{root} holds just this model already.")
+        if not renew_card(UPath(root), files[CARD]):
+            say(
+                f"Its card {root / CARD} was edited, and a newer one was not written. To have it, "
+                "move the edited one away and run this again."
+            )
     write_folder(root, "exported model", lambda folder: write_files(folder, files), holds_it)
     for line in _listed(root):
         say(line)
@@ -69,13 +75,16 @@ def main(options: ExportOptions) -> None:
         push(root, options.push, dry_run=options.dry_run)
 
 
-def export_files(result: SweepResult, record: Record, name: str) -> dict[str, bytes]:
+def export_files(
+    result: SweepResult, record: Record, name: str, *, by_hand: bool = False
+) -> dict[str, bytes]:
     """The files of an export but for its manifest, by name.
 
     Args:
         result: The sweep.
         record: The record of the cell.
         name: What the card calls the model.
+        by_hand: Whether somebody named the cell.
 
     Raises:
         UserError: The encoder was deleted, or what the cell was made from is not there.
@@ -99,6 +108,7 @@ def export_files(result: SweepResult, record: Record, name: str) -> dict[str, by
         result=result,
         record=record,
         families=families,
+        by_hand=by_hand,
         is_best=any(
             dict(best[each].configuration) == dict(record.configuration)
             for each in families

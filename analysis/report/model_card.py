@@ -41,6 +41,7 @@ class CardFacts:
         result: The sweep that it is of.
         record: The record of its cell.
         families: Families that have its configuration.
+        by_hand: Whether somebody named the cell, who may have seen its scores.
         is_best: Whether that configuration is the best of one of these families.
         model: The model.
         parts: Parts of the split whose sentences the tables beside the card have.
@@ -54,6 +55,7 @@ class CardFacts:
     result: SweepResult
     record: Record
     families: Sequence[str]
+    by_hand: bool
     is_best: bool
     model: TrainedModel
     parts: Sequence[str]
@@ -79,10 +81,12 @@ person and the terms of the recording allow.
 
 _SCORED = """\
 Mean ± sd over {seeds}, among {candidates} held-out test sentences; recalls in percent. Chance
-is that of a random order. The interval, 95 %, and p (two-sided, with Holm's correction) are of the
-difference from chance, and allow for the overlap of the seeds' splits. It is look {look} at these
-test splits, of {day}.
+is that of a random order.{tests} It is look {look} at these test splits, of {day}.
 """
+_TESTED = """ The interval, 95 %, and p (two-sided, with Holm's correction) are of the
+difference from chance, and allow for the overlap of the seeds' splits."""
+_NOT_TESTED = """ What is not testable has no interval: nothing estimates the spread of its
+difference from chance."""
 
 
 def _front_matter(facts: CardFacts) -> str:
@@ -143,6 +147,7 @@ microvolts, at {facts.model.sampling_rate_hz:g} samples a second. `embeddings.pa
 
 
 def _scores(facts: CardFacts) -> str:
+    scores = _test_scores(facts)
     rows = [
         {
             "seeds": score.protocol,
@@ -152,14 +157,18 @@ def _scores(facts: CardFacts) -> str:
             "above chance": _interval(score),
             "p": "not testable" if score.p is None else formats.p_value(score.p),
         }
-        for score in _test_scores(facts)
+        for score in scores
     ]
     lines = ["## Scores\n"]
     if rows:
         last = facts.tests.iloc[-1]
-        seeds = counted(facts.tests.groupby("protocol")["seed"].nunique().max(), "seed")
+        n_seeds = facts.tests.groupby("protocol", sort=False)["seed"].nunique()
+        seeds = " and ".join(f"{n} {protocol}" for protocol, n in n_seeds.items())
         candidates = f"{last[N_TEST]:.0f}"
+        tested = _TESTED if any(score.p is not None for score in scores) else ""
+        untested = _NOT_TESTED if any(score.p is None for score in scores) else ""
         known = {"look": last["look"], "day": str(last["evaluated_at"])[:10]}
+        known["tests"] = tested + untested
         lines += [markdown_table(rows), _SCORED.format(seeds=seeds, candidates=candidates, **known)]
         lines.append(_controls(facts))
     else:
@@ -188,22 +197,32 @@ def _validation(facts: CardFacts) -> str:
 
 
 def _choice(facts: CardFacts) -> str:
-    sweep, record = facts.result.description.sweep, facts.record
-    n_tried = sum(row.family in facts.families for row in facts.result.search.rows)
-    metric = metric_title(SELECTION_METRIC)
-    choice = f"The configuration was named by hand, among {n_tried} of its family."
-    if facts.is_best and n_tried > 1:
-        choice = (
-            f"The configuration has the highest mean validation {metric} of the {n_tried} of its "
-            f"family, over {len(sweep.seeds)} seeds ({' '.join(map(str, sweep.seeds))})."
-        )
-    elif facts.is_best:
-        choice = "The configuration is the only one of its family: nothing chose it."
+    record, metric = facts.record, metric_title(SELECTION_METRIC)
+    seed = "The seed is the first of the sweep's, and no score chose it."
+    if facts.by_hand:
+        seed = "The cell, and with it the seed, was named by hand: its scores may have chosen it."
     return (
-        f"## What was chosen, and on what\n\n{choice} The epoch, {record.best_epoch} of "
-        f"{len(record.history)}, has the highest validation {metric} of this seed. Scores over "
-        "seeds are of encoders trained alike on other splits; this folder holds the one of seed "
-        f"{record.seed}.\n"
+        f"## What was chosen, and on what\n\n{_configuration_chosen(facts)} {seed} The epoch, "
+        f"{record.best_epoch} of {len(record.history)}, has the highest validation {metric} of "
+        "this seed. Scores over seeds are of encoders trained alike on other splits; this folder "
+        f"holds the one of seed {record.seed}.\n"
+    )
+
+
+def _configuration_chosen(facts: CardFacts) -> str:
+    search, seeds = facts.result.search, facts.result.description.sweep.seeds
+    of_family = [row for row in search.rows if row.family in facts.families]
+    n_whole = sum(search.score(row.configuration) is not None for row in of_family)
+    if not facts.is_best:
+        return f"The configuration was named by hand, among {len(of_family)} of its family."
+    if len(of_family) == 1:
+        return "The configuration is the only one of its family: nothing chose it."
+    among = f"the {n_whole} of its family"
+    if others := len(of_family) - n_whole:
+        among += f" that have them all; {counted(others, 'other')} had results at fewer"
+    return (
+        f"The configuration has the highest mean validation {metric_title(SELECTION_METRIC)} over "
+        f"{len(seeds)} seeds ({' '.join(map(str, seeds))}) of {among}."
     )
 
 

@@ -29,9 +29,9 @@ from ssense.decoder.preprocessing import Preprocessing
 from ssense.decoder.trained_model import TrainedModel, rebuilt
 from ssense.errors import UserError, one_line, printable
 from ssense.files.plain_values import from_plain
-from ssense.files.sealed_json import check_format, sealed, unsealed
+from ssense.files.sealed_json import check_format, sealed, unsealed, write_sealed
 from ssense.files.source_code import code_digest
-from ssense.files.storage import read_json
+from ssense.files.storage import read_json, write_whole
 from ssense.model.encoders.own import OwnSpec
 from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.referencing import Derivation
@@ -51,7 +51,7 @@ PREPROCESSING = "preprocessing.json"
 TARGET = "target.json"
 OWN_ENCODER = "encoder.py"
 CARD = "README.md"
-"""The card for people, the one file without a checksum: it may be edited."""
+"""The card for people, the one file that may be edited: its checksum only tells whether it was."""
 
 _NEEDED = (WEIGHTS, CONFIGURATION, PREPROCESSING, TARGET)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -152,8 +152,34 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    content = _json(sealed({"format": FORMAT_VERSION, "files": _checksums(files)}))
-    (folder / MANIFEST).write_bytes(content)
+    card = {"card": _checksum(files[CARD])} if CARD in files else {}
+    listed = {"format": FORMAT_VERSION, "files": _checksums(files), **card}
+    (folder / MANIFEST).write_bytes(_json(sealed(listed)))
+
+
+def renew_card(root: UPath, card: bytes) -> bool:
+    """Write a newer card into an exported folder, unless its card was edited since it was written.
+
+    Args:
+        root: The folder.
+        card: What the card is to say.
+
+    Returns:
+        Whether it says so now.
+
+    Raises:
+        UserError: The folder is no exported model, or can't be written to.
+    """
+    known = unsealed(read_json(root / MANIFEST))
+    path = root / CARD
+    found = Path(str(path)).read_bytes() if path.is_file() else None
+    if found not in (None, card) and _checksum(found or b"") != known.get("card"):
+        return False
+    if found != card:
+        write_whole(path, card)
+    if known.get("card") != _checksum(card):
+        write_sealed(root / MANIFEST, {**known, "card": _checksum(card)})
+    return True
 
 
 def is_export_of(root: UPath, files: Mapping[str, bytes]) -> bool:

@@ -22,7 +22,7 @@ from analysis.options import EvaluationOptions, ExportOptions
 from analysis.report.model_card import NOT_EVALUATED
 from analysis.report.origin import CONTROLS, CONTROLS_IN_WORDS
 from ssense.api.result import SweepResult
-from ssense.decoder.folder import CARD, write_files
+from ssense.decoder.folder import CARD, renew_card, write_files
 from ssense.engine.records.reports import FOLDER as REPORTS
 from ssense.engine.records.reports import Report, keep_report, kept_reports, table_file, table_rows
 from ssense.errors import UserError
@@ -120,6 +120,9 @@ def test_an_evaluation_that_was_counted_is_on_the_card_with_its_ranks(evaluated,
     assert "It is look 1 at these" in card
     assert "No controls were run for it" in card
     assert "the only one of its family: nothing chose it" in card
+    assert "The seed is the first of the sweep's, and no score chose it." in card
+    assert "Mean ± sd over 2 search seeds, among 40 held-out test sentences" in card
+    assert "with Holm's correction" in card
     assert list(result.ledger.storage.rglob("look-*")) == looks  # no other was taken
 
 
@@ -188,6 +191,30 @@ def test_controls_are_on_the_card_where_they_are_of_the_model(evaluated, linked,
 def test_a_cell_that_is_named_is_exported_and_said_to_be_named(copied, tmp_path):
     out = export(copied, tmp_path / "model", cell="no masking, seed 1")
     assert ssense.load(out).seed == 1
+    assert "The cell, and with it the seed, was named by hand" in (out / CARD).read_text()
+
+
+def test_a_newer_card_replaces_the_one_that_was_written_but_none_that_was_edited(
+    copied, tmp_path, capsys
+):
+    out = export(copied, tmp_path / "model")
+    first = (out / CARD).read_bytes()
+    newer = first + b"Controls were run since.\n"
+    assert renew_card(UPath(out), newer)
+    assert (out / CARD).read_bytes() == newer
+    export(copied, out)  # the storage knows of none: the card as it is now
+    assert (out / CARD).read_bytes() == first
+    assert "was edited" not in capsys.readouterr().out
+    (out / CARD).write_bytes(edited := first + b"Mine.\n")
+    export(copied, out)
+    assert f"Its card {out / CARD} was edited, and a newer one was not written" in (
+        capsys.readouterr().out
+    )
+    assert (out / CARD).read_bytes() == edited
+    (out / CARD).unlink()
+    export(copied, out)
+    assert (out / CARD).read_bytes() == first
+    assert ssense.load(out).signature == copied.best().signature
 
 
 def test_the_same_export_again_does_nothing_and_another_is_refused(copied, tmp_path, capsys):
