@@ -39,29 +39,36 @@ def held_out_rows(
 ) -> set[int]:
     """Rows of a recording's sentences that are held-out ones, however the recording was opened.
 
-    A recording that was opened from memory may count its seconds from elsewhere, so that the times
-    between sentences tell. Some of the held-out ones must be there, three and a tenth of them: a
-    sentence that people say often is no sign of the same recording.
+    Opened from memory it may count its seconds from elsewhere, so that the times between sentences
+    tell. At least three of the held-out ones and a tenth must be there at once: a sentence that
+    people say often is no sign of the same recording. If so, one that is not found by its time, as
+    behind a pause of the movie, is left out by its text wherever that is said.
 
     Args:
         held_out: The sentences to find.
         texts: Texts of the recording's sentences.
         onsets_s: Their onsets in seconds from any time.
     """
-    known = defaultdict(list)
-    for each in held_out:
-        known[each.text].append(each.onset_s)
-    pairs = [
-        (onset - before, row)
-        for row, (text, onset) in enumerate(zip(texts, onsets_s, strict=True))
-        for before in known.get(digest(text), ())
-    ]
-    if not pairs:
-        return set()
-    shifts, rows = (np.array(each) for each in zip(*sorted(pairs), strict=True))
+    rows_of = defaultdict[str, list[int]](list)
+    for row, text in enumerate(texts):
+        rows_of[digest(text)].append(row)
+    pairs = sorted(
+        (onsets_s[row] - each.onset_s, row, place)
+        for place, each in enumerate(held_out)
+        for row in rows_of.get(each.text, ())
+    )
+    shifts = np.array([shift for shift, _, _ in pairs])
     first = np.searchsorted(shifts, shifts - _APART_S)
     behind = np.searchsorted(shifts, shifts + _APART_S, side="right")
-    most = int((behind - first).argmax())
-    found = rows[first[most] : behind[most]]
     fewest = min(len(held_out), max(_FEWEST, math.ceil(_SHARE * len(held_out))))
-    return {*found.tolist()} if len(found) >= fewest else set()
+    found = {
+        each
+        for begin, end in zip(first, behind, strict=True)
+        if end - begin >= fewest
+        for each in pairs[begin:end]
+    }
+    if not found:
+        return set()
+    by_time = {place for _, _, place in found}
+    others = (each.text for place, each in enumerate(held_out) if place not in by_time)
+    return {row for _, row, _ in found} | {row for text in others for row in rows_of.get(text, ())}

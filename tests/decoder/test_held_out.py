@@ -21,6 +21,13 @@ def test_they_are_found_in_a_part_with_other_sentences_around():
     assert held_out_rows(HELD_OUT, texts, onsets) == {2, 4, 6}  # one "No." is of the training
 
 
+def test_behind_a_pause_they_are_left_out_by_their_texts():
+    paused = ONSETS_S + np.where(ONSETS_S < 100, 4.0, 9.0)
+    assert held_out_rows(HELD_OUT, TEXTS, paused) == {*TEST}
+    texts = ["Why?", *TEXTS]
+    assert held_out_rows(HELD_OUT, texts, [0.0, *paused]) == {0, *(row + 1 for row in TEST)}
+
+
 def test_what_is_said_elsewhere_is_another_sentence():
     other = ONSETS_S * 1.5
     assert held_out_rows(HELD_OUT, TEXTS, other) == set()
