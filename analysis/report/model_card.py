@@ -217,12 +217,13 @@ def _configuration_chosen(facts: CardFacts) -> str:
         return f"The configuration was named by hand, among {len(of_family)} of its family."
     if len(of_family) == 1:
         return "The configuration is the only one of its family: nothing chose it."
-    among = f"the {n_whole} of its family"
-    if others := len(of_family) - n_whole:
-        among += f" that have them all; {counted(others, 'other')} had results at fewer"
+    n = len(of_family)
+    among = f"the {n} of its family"
+    if n_whole < n:  # a race gave the others up
+        among = f"the {n_whole} of its family's {n} that have a result at each"
     return (
         f"The configuration has the highest mean validation {metric_title(SELECTION_METRIC)} over "
-        f"{len(seeds)} seeds ({' '.join(map(str, seeds))}) of {among}."
+        f"{len(seeds)} seeds ({' '.join(map(str, seeds))}) among {among}."
     )
 
 

@@ -23,6 +23,7 @@ from analysis.report.model_card import NOT_EVALUATED
 from analysis.report.origin import CONTROLS, CONTROLS_IN_WORDS
 from ssense.api.result import SweepResult
 from ssense.decoder.folder import CARD, renew_card, write_files
+from ssense.engine.core.sweep import Row
 from ssense.engine.records.reports import FOLDER as REPORTS
 from ssense.engine.records.reports import Report, keep_report, kept_reports, table_file, table_rows
 from ssense.errors import UserError
@@ -171,6 +172,24 @@ def test_scores_of_another_configuration_are_not_those_of_the_model(evaluated, l
     assert NOT_EVALUATED.encode() in files[CARD]
     ranks = pd.read_parquet(io.BytesIO(files["ranks.parquet"]))
     assert set(ranks["part"]) == {"validation"}
+
+
+def test_the_card_claims_no_more_than_is_known(evaluated, linked, tmp_path):
+    """Seeds of each protocol, tests where there are any, and who had a chance to be chosen."""
+    storage = linked(evaluated.ledger.storage, tmp_path / "storage")
+    result = ssense.open(storage).sweeps["tiny"]
+    ((report,), _) = kept_reports(result.ledger.folder)
+    scores, tests = (table_rows(report.files[f"{each}.json"]) for each in ("scores", "tests"))
+    fresh = [scores[0] | {"protocol": "fresh seeds", "seed": 10 + number} for number in range(3)]
+    unknown = [row | {"p_holm": None, "low": None, "high": None} for row in tests]
+    tables = {"scores.json": table_file(scores + fresh), "tests.json": table_file(unknown)}
+    keep_report(result.ledger.folder, dataclasses.replace(report, files={**report.files, **tables}))
+    result.search.rows.append(Row("no masking", {"masking.electrode": 0.5}))  # without a result
+    card = export_files(result, result.best(), "m")[CARD].decode()
+    assert "Mean ± sd over 2 search seeds and 3 fresh seeds, among 40" in card
+    assert "What is not testable has no interval" in card
+    assert "Holm" not in card
+    assert "over 2 seeds (0 1) among the 1 of its family's 2 that have a result at each." in card
 
 
 def test_controls_are_on_the_card_where_they_are_of_the_model(evaluated, linked, tmp_path):
