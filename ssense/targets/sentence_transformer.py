@@ -141,6 +141,7 @@ class SentenceTransformerSpec(TargetSpec):
 
             folder = model_folder(self._model, self.revision)
             _refuse_code(folder)
+            _refuse_activation(folder)
             model = SentenceTransformer(
                 str(folder),
                 device="cpu",
@@ -166,6 +167,25 @@ def _refuse_code(folder: Path) -> None:
                 f"the model {folder} brings code of its own, {printable(str(module['type']))}, "
                 "which is not run. Write it as a class or function in a file of yours, and give "
                 "FILE.py:NAME."
+            )
+
+
+def _refuse_activation(folder: Path) -> None:
+    """Refuse a dense layer whose activation is not PyTorch's: the library would take Tanh for it.
+
+    Raises:
+        UserError: An activation is of another package.
+    """
+    for path in sorted(folder.rglob("config.json")):
+        config = json.loads(path.read_text())
+        if not {"in_features", "out_features"} <= config.keys():
+            continue  # of something else: language models name their activations too
+        activation = str(config.get("activation_function", "torch."))
+        if not activation.startswith("torch."):
+            raise UserError(
+                f"the model {folder} has a dense layer with an activation of its own, "
+                f"{printable(activation)} in {path.relative_to(folder)}, which is not run. Write "
+                "the model as a class or function in a file of yours, and give FILE.py:NAME."
             )
 
 

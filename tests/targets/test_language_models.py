@@ -295,6 +295,23 @@ def test_code_that_a_model_brings_along_is_not_run(whole, tmp_path):
     assert not trace.exists()
 
 
+def test_a_dense_layer_of_another_activation_is_refused(whole, tmp_path):
+    folder = tmp_path / "whole"
+    shutil.copytree(whole, folder)
+    (path,) = folder.glob("*Dense/config.json")
+    config = json.loads(path.read_text())
+    for activation, message in (
+        ("mylab.activations.ReLU", "an activation of its own, mylab.activations.ReLU in 2_Dense"),
+        ("ReLU", "an activation of its own, ReLU in 2_Dense/config.json, which is not run"),
+    ):
+        path.write_text(json.dumps(config | {"activation_function": activation}))
+        assert message in refused(SentenceTransformerSpec(model=str(folder)))
+    path.write_text(json.dumps(config | {"activation_function": "torch.nn.Identity"}))
+    other = json.loads((folder / "config.json").read_text()) | {"activation_function": "gelu_new"}
+    (folder / "config.json").write_text(json.dumps(other))
+    SentenceTransformerSpec(model=str(folder)).check()
+
+
 def test_a_layer_or_a_pooling_that_there_is_not_is_refused(folders):
     message = refused(TransformersSpec(model=str(folders["bert"]), layer=3))
     assert message == "layer 3: transformers bert, mean, layer 3 has 2 layers. Give 1 to 2."
