@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 _MADE_UP = "Who are you?"
+_PARTS = "modules.json"  # which modules a model is made of; a plain language model has none
 _OWN_MODULES = "sentence_transformers."  # of the library; all others are code of the model's
 
 
@@ -139,7 +140,7 @@ class SentenceTransformerSpec(TargetSpec):
         with quiet(), refusing(f"the model {printable(self.model, 150)}"):
             from sentence_transformers import SentenceTransformer
 
-            folder = model_folder(self._model, self.revision)
+            folder = model_folder(self._model, self.revision, _PARTS)
             _refuse_code(folder)
             _refuse_activation(folder)
             model = SentenceTransformer(
@@ -158,7 +159,7 @@ def _refuse_code(folder: Path) -> None:
     Raises:
         UserError: A module is of the model's own.
     """
-    path = folder / "modules.json"
+    path = folder / _PARTS
     if not path.is_file():
         return  # a plain language model, which is given a mean of its tokens
     for module in json.loads(path.read_text()):
