@@ -40,7 +40,8 @@ class SentenceTransformerSpec(TargetSpec):
 
     Attributes:
         model: Folder of the model, or a name on the hub, such as
-            "all-MiniLM-L6-v2" or "intfloat/e5-base-v2"; default "", none.
+            "all-MiniLM-L6-v2" or "intfloat/e5-base-v2"; default "", none. A plain language model,
+            such as "bert-base-uncased", is read as the mean of its tokens.
         revision: Branch, tag or commit on the hub; None (default) for the main branch as the cache
             of this machine has it.
     """
@@ -52,9 +53,34 @@ class SentenceTransformerSpec(TargetSpec):
 
     @property
     def _model(self) -> str:
-        """The folder, or the whole name on the hub: the library's own models go by their last."""
-        is_own = self.model and "/" not in self.model and not local_folder(self.model)
-        return f"{self.kind}/{self.model}" if is_own else self.model
+        """The folder, or the whole name on the hub: the library's own models go by their last.
+
+        A name without an owner that the cache has alone is that of a plain language model.
+        """
+        if not self.model or "/" in self.model or local_folder(self.model):
+            return self.model
+        own = f"{self.kind}/{self.model}"
+        in_cache = [each for each in (own, self.model) if known_folder(each, self.revision)]
+        return in_cache[0] if in_cache else own
+
+    def _folder(self) -> Path:
+        """The folder of the model; a name that is none of the library's is one without an owner.
+
+        Raises:
+            UserError: The model can't be had.
+        """
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+        try:
+            return model_folder(self._model, self.revision, _PARTS)
+        except UserError as error:
+            why = error.__cause__
+            is_none = isinstance(why, RepositoryNotFoundError) and not isinstance(
+                why, GatedRepoError
+            )
+            if not is_none or self._model == self.model:
+                raise
+        return model_folder(self.model, self.revision, _PARTS)
 
     @property
     def name(self) -> str:
@@ -140,7 +166,7 @@ class SentenceTransformerSpec(TargetSpec):
         with quiet(), refusing(f"the model {printable(self.model, 150)}"):
             from sentence_transformers import SentenceTransformer
 
-            folder = model_folder(self._model, self.revision, _PARTS)
+            folder = self._folder()
             _refuse_code(folder)
             _refuse_activation(folder)
             model = SentenceTransformer(

@@ -357,9 +357,7 @@ def hub(folder: Path, model: str = "lab/words") -> Iterator[tuple[str, list[str]
                 content = json.dumps(listed).encode()
             elif self.path.startswith(f"/api/models/{model}/"):
                 siblings = [{"rfilename": name} for name in files]
-                content = json.dumps(
-                    {"id": model, "sha": COMMIT, "siblings": siblings}
-                ).encode()
+                content = json.dumps({"id": model, "sha": COMMIT, "siblings": siblings}).encode()
             else:
                 name = self.path.partition(f"/{model}/resolve/{COMMIT}/")[2]
                 if name not in files:
@@ -468,3 +466,32 @@ def test_a_model_in_the_cache_in_part_is_completed_or_refused(whole, tmp_path, m
     assert "model.safetensors" not in asked
     assert spec.by_content().model == f"lab/words {COMMIT}"
     assert spec.embed(SENTENCES).equal(SentenceTransformerSpec(model=str(whole)).embed(SENTENCES))
+
+
+PLAIN = """
+from ssense.errors import UserError
+from ssense.targets.sentence_transformer import SentenceTransformerSpec
+for model in ("bert-plain", "none-such"):
+    try:
+        SentenceTransformerSpec(model=model).check()
+        print(SentenceTransformerSpec(model=model).by_content().model)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_plain_model_goes_by_a_name_without_owner_and_needs_no_network_again(
+    folders, tmp_path, monkeypatch
+):
+    with hub(folders["bert"], "bert-plain") as (address, _):
+        found, other = run(PLAIN, address, tmp_path)
+    assert found == f"bert-plain {COMMIT}"
+    assert "the model none-such is neither a folder nor in the hub's cache" in other
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    spec = SentenceTransformerSpec(model="bert-plain")
+    assert not spec.is_away
+    output, _, mask = padded(folders["bert"])
+    torch.testing.assert_close(
+        spec.embed(SENTENCES), pooled(output, mask, "mean"), rtol=0, atol=1e-6
+    )
