@@ -468,30 +468,24 @@ def test_a_model_in_the_cache_in_part_is_completed_or_refused(whole, tmp_path, m
     assert spec.embed(SENTENCES).equal(SentenceTransformerSpec(model=str(whole)).embed(SENTENCES))
 
 
-PLAIN = """
-from ssense.errors import UserError
-from ssense.targets.sentence_transformer import SentenceTransformerSpec
-for model in ("bert-plain", "none-such"):
-    try:
-        SentenceTransformerSpec(model=model).check()
-        print(SentenceTransformerSpec(model=model).by_content().model)
-    except UserError as error:
-        print(error)
-"""
-
-
 def test_a_plain_model_goes_by_a_name_without_owner_and_needs_no_network_again(
     folders, tmp_path, monkeypatch
 ):
-    with hub(folders["bert"], "bert-plain") as (address, _):
-        found, other = run(PLAIN, address, tmp_path)
-    assert found == f"bert-plain {COMMIT}"
-    assert "the model none-such is neither a folder nor in the hub's cache" in other
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     spec = SentenceTransformerSpec(model="bert-plain")
+    with hub(folders["bert"], "bert-plain") as (address, _), monkeypatch.context() as online:
+        online.setattr(constants, "HF_HUB_OFFLINE", False)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+        address_of_file = template.replace(constants.ENDPOINT, address)
+        online.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address_of_file)
+        online.setattr(constants, "ENDPOINT", address)
+        spec.check()
+        message = refused(SentenceTransformerSpec(model="none-such"))
+    assert "the model none-such is neither a folder nor in the hub's cache" in message
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert spec.by_content().model == f"bert-plain {COMMIT}"
     assert not spec.is_away
     output, _, mask = padded(folders["bert"])
-    torch.testing.assert_close(
-        spec.embed(SENTENCES), pooled(output, mask, "mean"), rtol=0, atol=1e-6
-    )
+    expected = pooled(output, mask, "mean")
+    torch.testing.assert_close(spec.embed(SENTENCES), expected, rtol=0, atol=1e-6)
