@@ -24,42 +24,83 @@ LIBRARIES = ("transformers", "sentence_transformers")
 _REASON_CHARACTERS = 100
 
 
-def model_folder(model: str, revision: str | None) -> Path:
+def model_folder(model: str, revision: str | None, parts: str = "") -> Path:
     """The folder of a model, fetched from the hub where this machine lacks it.
 
     Args:
         model: A folder, or a name on the hub.
         revision: Branch, tag or commit on the hub; None for the main branch.
+        parts: The file that names the model's parts, of a library whose models have one. Where the
+            cache lacks it, another library may have fetched one part alone, and the hub is asked.
+            Default "", no such file.
 
     Raises:
-        UserError: There is no such folder, and the hub can't be asked or has no such model.
+        UserError: There is no such folder, and the hub can't be asked or has no such model; or the
+            model may be in the cache in part alone, and the hub can't be asked.
     """
-    if (found := known_folder(model, revision)) and any(found.rglob("*.safetensors")):
+    found = known_folder(model, revision)
+    has_weights = found is not None and any(found.rglob("*.safetensors"))
+    if found and has_weights and (local_folder(model) or _has_parts(model, found, parts)):
         return found
     if local_folder(model):
         raise UserError(
             f"the model {printable(model, 150)} is a folder without *.safetensors. Save it by "
             "save_pretrained, or give the folder that has its weights."
         )
-    from huggingface_hub import snapshot_download
-
     try:
         with quiet():
-            fetched = snapshot_download(
-                model,
-                revision=revision,
-                allow_patterns=[*_OF_A_MODEL, *_OF_LAYERS],
-                ignore_patterns=[*_NOT_OF_A_MODEL],
-            )
+            return _fetched(model, found.name if found and has_weights else revision, parts)
     except Exception as error:  # the hub's client raises errors of its own
         reason = printable(one_line(error), _REASON_CHARACTERS)
         wanted = f"{model}, revision {revision}" if revision else model
+        if has_weights:
+            raise UserError(
+                f"the model {printable(wanted, 150)} is in the hub's cache on this machine without "
+                f"{parts}, perhaps fetched in part by another library, and the hub can't be asked "
+                f"({reason}). Go online once to complete it, or give a folder."
+            ) from error
         raise UserError(
             f"the model {printable(wanted, 150)} is neither a folder nor in the hub's cache on "
             f"this machine, and can't be fetched ({reason}). Check its name, go online once to "
             "fill the cache, or give a folder."
         ) from error
-    return Path(fetched)
+
+
+def _has_parts(model: str, snapshot: Path, parts: str) -> bool:
+    """Whether a snapshot has the file of a model's parts, or the hub is known to have none."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    if not parts or (snapshot / parts).is_file():
+        return True
+    return try_to_load_from_cache(model, parts, revision=snapshot.name) is _CACHED_NO_EXIST
+
+
+def _fetched(model: str, revision: str | None, parts: str) -> Path:
+    """The snapshot of a model, fetched from the hub as far as the cache lacks it.
+
+    Offline, the hub's client may return a snapshot of which it does not know whether it is whole:
+    that the model has no file of its parts is taken from the hub alone, and noted in the cache.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    def fetch(revision: str | None) -> Path:
+        fetched = snapshot_download(
+            model,
+            revision=revision,
+            allow_patterns=[*_OF_A_MODEL, *_OF_LAYERS],
+            ignore_patterns=[*_NOT_OF_A_MODEL],
+        )
+        return Path(fetched)
+
+    snapshot = fetch(revision)
+    if _has_parts(model, snapshot, parts):
+        return snapshot
+    try:
+        hf_hub_download(model, parts, revision=snapshot.name)
+    except RemoteEntryNotFoundError:
+        return snapshot
+    return fetch(snapshot.name)  # the first call could not reach the hub
 
 
 def known_folder(model: str, revision: str | None) -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ssense.errors import UserError, counted
 from ssense.files.digest import file_digest
@@ -21,6 +22,7 @@ from ssense.targets.target import TargetSpec, each_once, unit_rows
 _OWN = OwnCode(role="target", form="class or function", example="my_target.py:MyTarget")
 _HOW_USED = "It is called with a list of N sentences, and returns [N, D] floats."
 _MADE_UP = ("Who are you?", "No.", "Who are you, and what do you want from me at this hour?")
+_MOST_APART = 0.015  # of unit vectors, a cosine of 0.9999; half precision moves them less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,8 @@ def _dimensions(source: str, content: str) -> int:
     """Dimensions of an own target, tried on made-up sentences together, again, and one alone.
 
     Raises:
-        UserError: It can't be run, does not embed, or embeds otherwise when called again.
+        UserError: It can't be run, does not embed, or embeds a sentence otherwise when called again
+            or with that sentence alone.
     """
     made = _made(source, content)
     with generators_kept():
@@ -137,7 +140,20 @@ def _dimensions(source: str, content: str) -> int:
             f"{_OWN.called(source)} makes {list(alone.shape)} of 1 sentence, and "
             f"{list(first.shape)} of {len(_MADE_UP)}. Give all of them the same length."
         )
+    if (_direction(alone[0]) - _direction(first[0])).norm() > _MOST_APART:
+        raise UserError(
+            f"{_OWN.called(source)} gives a sentence another vector alone than together with "
+            "others. Let each vector depend on its own sentence alone: nothing may be centred or "
+            "scaled over the sentences of a call, and padding needs its mask."
+        )
     return int(first.shape[1])
+
+
+def _direction(vector: Tensor) -> Tensor:
+    """A vector `[D]` in float64 at unit norm; of zeros, which has no direction, as it is."""
+    exact = vector.detach().to("cpu", torch.float64)
+    largest = exact.abs().max()
+    return normalize(exact / largest, dim=0) if largest else exact
 
 
 @lru_cache(maxsize=4)

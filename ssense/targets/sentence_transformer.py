@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _BATCH = 64
 _MADE_UP = "Who are you?"
+_PARTS = "modules.json"  # which modules a model is made of; a plain language model has none
 _OWN_MODULES = "sentence_transformers."  # of the library; all others are code of the model's
 
 
@@ -39,7 +40,8 @@ class SentenceTransformerSpec(TargetSpec):
 
     Attributes:
         model: Folder of the model, or a name on the hub, such as
-            "all-MiniLM-L6-v2" or "intfloat/e5-base-v2"; default "", none.
+            "all-MiniLM-L6-v2" or "intfloat/e5-base-v2"; default "", none. A plain language model,
+            such as "bert-base-uncased", is read as the mean of its tokens.
         revision: Branch, tag or commit on the hub; None (default) for the main branch as the cache
             of this machine has it.
     """
@@ -51,9 +53,34 @@ class SentenceTransformerSpec(TargetSpec):
 
     @property
     def _model(self) -> str:
-        """The folder, or the whole name on the hub: the library's own models go by their last."""
-        is_own = self.model and "/" not in self.model and not local_folder(self.model)
-        return f"{self.kind}/{self.model}" if is_own else self.model
+        """The folder, or the whole name on the hub: the library's own models go by their last.
+
+        A name without an owner that the cache has alone is that of a plain language model.
+        """
+        if not self.model or "/" in self.model or local_folder(self.model):
+            return self.model
+        own = f"{self.kind}/{self.model}"
+        in_cache = [each for each in (own, self.model) if known_folder(each, self.revision)]
+        return in_cache[0] if in_cache else own
+
+    def _folder(self) -> Path:
+        """The folder of the model; a name that is none of the library's is one without an owner.
+
+        Raises:
+            UserError: The model can't be had.
+        """
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+        try:
+            return model_folder(self._model, self.revision, _PARTS)
+        except UserError as error:
+            why = error.__cause__
+            is_none = isinstance(why, RepositoryNotFoundError) and not isinstance(
+                why, GatedRepoError
+            )
+            if not is_none or self._model == self.model:
+                raise
+        return model_folder(self.model, self.revision, _PARTS)
 
     @property
     def name(self) -> str:
@@ -139,8 +166,9 @@ class SentenceTransformerSpec(TargetSpec):
         with quiet(), refusing(f"the model {printable(self.model, 150)}"):
             from sentence_transformers import SentenceTransformer
 
-            folder = model_folder(self._model, self.revision)
+            folder = self._folder()
             _refuse_code(folder)
+            _refuse_activation(folder)
             model = SentenceTransformer(
                 str(folder),
                 device="cpu",
@@ -157,7 +185,7 @@ def _refuse_code(folder: Path) -> None:
     Raises:
         UserError: A module is of the model's own.
     """
-    path = folder / "modules.json"
+    path = folder / _PARTS
     if not path.is_file():
         return  # a plain language model, which is given a mean of its tokens
     for module in json.loads(path.read_text()):
@@ -166,6 +194,25 @@ def _refuse_code(folder: Path) -> None:
                 f"the model {folder} brings code of its own, {printable(str(module['type']))}, "
                 "which is not run. Write it as a class or function in a file of yours, and give "
                 "FILE.py:NAME."
+            )
+
+
+def _refuse_activation(folder: Path) -> None:
+    """Refuse a dense layer whose activation is not PyTorch's: the library would take Tanh for it.
+
+    Raises:
+        UserError: An activation is of another package.
+    """
+    for path in sorted(folder.rglob("config.json")):
+        config = json.loads(path.read_text())
+        if not {"in_features", "out_features"} <= config.keys():
+            continue  # of something else: language models name their activations too
+        activation = str(config.get("activation_function", "torch."))
+        if not activation.startswith("torch."):
+            raise UserError(
+                f"the model {folder} has a dense layer with an activation of its own, "
+                f"{printable(activation)} in {path.relative_to(folder)}, which is not run. Write "
+                "the model as a class or function in a file of yours, and give FILE.py:NAME."
             )
 
 

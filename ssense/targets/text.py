@@ -181,16 +181,26 @@ class TextSpec(TargetSpec):
         with torch.inference_mode():
             for rows in order.split(_BATCH):
                 batch = tokens[rows]
-                if isinstance(tower, open_clip.CLIP):  # other classes keep positions elsewhere
+                if _is_read_at_highest(tower):
                     batch = _without_padding(tower, batch)
                 batches.append(tower.encode_text(batch))
         return normalize(torch.cat(batches).float(), dim=1)[order.argsort()]
 
 
+def _is_read_at_highest(tower: CLIP) -> bool:
+    """Whether a tower is causal and read at the token of the highest number, as OpenAI's are.
+
+    Others read a token after that one, or let each token see all, padding too; other classes keep
+    their positions elsewhere.
+    """
+    is_plain = isinstance(tower, the_open_clip().CLIP)
+    return is_plain and tower.text_pool_type == "argmax" and tower.attn_mask is not None
+
+
 def _without_padding(tower: CLIP, tokens: Tensor) -> Tensor:
     """Cut tokens, and the positions of the tower, to the length of the longest sentence.
 
-    The tower is causal and read at the end-of-text token: positions after that change nothing but
+    For towers of `_is_read_at_highest`: positions after the end-of-text token change nothing but
     the time it takes.
     """
     longest = int(_length(tokens).max())

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ID_COLUMN = "id"
+# What a first row of ids that says one of these is: a header, never an id.
+_HEADERS = frozenset(
+    f"{ID_COLUMN} ids index number text texts sentence sentences stimulus stimuli word words "
+    "transcript".split()
+)
 _IDS = (".txt", ".csv", ".tsv")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _INDEX = "__index_level_"  # columns that pandas writes for the numbers of its rows
@@ -186,23 +191,35 @@ def _ids_beside(path: Path, n: int) -> list[Id]:
         raise UserError(
             f"ids {found} can't be read ({one_line(error)}). Save them as UTF-8."
         ) from error
-    if found.suffix not in _SEPARATORS:
-        ids: list[Id] = [*text.rstrip("\r\n").split("\n")]
-        if len(ids) != n:
-            raise _other_number(path, found, len(ids), n)
-        return ids
-    separator = _SEPARATORS[found.suffix]
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
-    except csv.Error as error:
-        raise UserError(f"ids {found} are no table ({one_line(error)}). Save it again.") from error
-    has_header = len(rows) == n + 1
-    if len(rows) not in (n, n + 1):
-        raise _other_number(path, found, len(rows), n)
+    rows = _id_rows(found, text)
+    is_named = any(cell.strip().lower() in _HEADERS for row in rows[:1] for cell in row)
+    has_header = is_named or (found.suffix in _SEPARATORS and len(rows) == n + 1)
+    if len(rows) - has_header != n:
+        below = f" below the header {printable(', '.join(rows[0]))}" if is_named else ""
+        ids = counted(len(rows) - has_header, "id")
+        raise UserError(
+            f"{path} has {counted(n, 'vector')}, and {found.name} {ids}{below}. Save one id a row, "
+            "in the order of the vectors."
+        )
     column = _id_place(found, rows[0], has_header=has_header)
     if short := [row for row, cells in enumerate(rows, 1) if len(cells) <= column]:
         raise UserError(f"ids {found}: row {short[0]} has too few columns. Save it again.")
     return [row[column] for row in rows[has_header:]]
+
+
+def _id_rows(path: Path, text: str) -> list[list[str]]:
+    """The rows of a file of ids, a header included: its lines, or those of its table.
+
+    Raises:
+        UserError: It is no table.
+    """
+    if path.suffix not in _SEPARATORS:
+        return [[line] for line in text.rstrip("\r\n").split("\n")]
+    separator = _SEPARATORS[path.suffix]
+    try:
+        return [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+    except csv.Error as error:
+        raise UserError(f"ids {path} are no table ({one_line(error)}). Save it again.") from error
 
 
 def _id_place(path: Path, first: Sequence[str], *, has_header: bool) -> int:
@@ -214,13 +231,6 @@ def _id_place(path: Path, first: Sequence[str], *, has_header: bool) -> int:
     raise UserError(
         f"ids {path} have {len(first)} columns{_some(first)}, and none is called {ID_COLUMN} in a "
         "header. Keep the column of the ids alone, or give it that name."
-    )
-
-
-def _other_number(path: Path, ids: Path, found: int, n: int) -> UserError:
-    return UserError(
-        f"{path} has {counted(n, 'vector')}, and {ids.name} {counted(found, 'id')}. Save one id a "
-        "row, in the order of the vectors."
     )
 
 

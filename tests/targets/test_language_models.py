@@ -295,6 +295,23 @@ def test_code_that_a_model_brings_along_is_not_run(whole, tmp_path):
     assert not trace.exists()
 
 
+def test_a_dense_layer_of_another_activation_is_refused(whole, tmp_path):
+    folder = tmp_path / "whole"
+    shutil.copytree(whole, folder)
+    (path,) = folder.glob("*Dense/config.json")
+    config = json.loads(path.read_text())
+    for activation, message in (
+        ("mylab.activations.ReLU", "an activation of its own, mylab.activations.ReLU in 2_Dense"),
+        ("ReLU", "an activation of its own, ReLU in 2_Dense/config.json, which is not run"),
+    ):
+        path.write_text(json.dumps(config | {"activation_function": activation}))
+        assert message in refused(SentenceTransformerSpec(model=str(folder)))
+    path.write_text(json.dumps(config | {"activation_function": "torch.nn.Identity"}))
+    other = json.loads((folder / "config.json").read_text()) | {"activation_function": "gelu_new"}
+    (folder / "config.json").write_text(json.dumps(other))
+    SentenceTransformerSpec(model=str(folder)).check()
+
+
 def test_a_layer_or_a_pooling_that_there_is_not_is_refused(folders):
     message = refused(TransformersSpec(model=str(folders["bert"]), layer=3))
     assert message == "layer 3: transformers bert, mean, layer 3 has 2 layers. Give 1 to 2."
@@ -325,28 +342,30 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """A hub on this machine with one model, lab/words; its address, and the files asked of it."""
+def hub(folder: Path, model: str = "lab/words") -> Iterator[tuple[str, list[str]]]:
+    """A hub on this machine with one model; its address, and the files asked of it."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
     asked: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path.startswith("/api/models/lab/words/tree"):
+            if self.path.startswith(f"/api/models/{model}/tree"):
                 listed = [
                     {"type": "file", "path": name, "size": path.stat().st_size, "oid": name}
                     for name, path in files.items()
                 ]
                 content = json.dumps(listed).encode()
-            elif self.path.startswith("/api/models/lab/words"):
+            elif self.path.startswith(f"/api/models/{model}/"):
                 siblings = [{"rfilename": name} for name in files]
-                content = json.dumps(
-                    {"id": "lab/words", "sha": COMMIT, "siblings": siblings}
-                ).encode()
+                content = json.dumps({"id": model, "sha": COMMIT, "siblings": siblings}).encode()
             else:
-                name = self.path.partition(f"/lab/words/resolve/{COMMIT}/")[2]
+                name = self.path.partition(f"/{model}/resolve/{COMMIT}/")[2]
                 if name not in files:
-                    self.send_error(404)
+                    self.send_response(404)
+                    self.send_header("X-Error-Code", "EntryNotFound" if name else "RepoNotFound")
+                    self.send_header("X-Repo-Commit", COMMIT)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
                     return
                 if self.command == "GET":
                     asked.append(name)
@@ -384,6 +403,19 @@ for model in ("lab/words", "lab/words", "lab/other"):
 """
 
 
+def run(script: str, address: str, cache: Path) -> list[str]:
+    """The lines that a script prints in a process with a hub and a cache of its own."""
+    environment = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | environment | {"HF_HUB_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
 def test_a_model_is_fetched_from_the_hub_once_without_its_code_and_pickles(folders, tmp_path):
     brought = tmp_path / "brought"
     shutil.copytree(folders["bert"], brought)
@@ -392,18 +424,68 @@ def test_a_model_is_fetched_from_the_hub_once_without_its_code_and_pickles(folde
         (brought / name).parent.mkdir(exist_ok=True)
         (brought / name).write_bytes(b"x")
     with hub(brought) as (address, asked):
-        environment = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        environment |= {"HF_HUB_CACHE": str(tmp_path / "cache")}
-        done = subprocess.run(
-            [sys.executable, "-c", FETCH],
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    first, again, other = done.stdout.splitlines()
+        first, again, other = run(FETCH, address, tmp_path / "cache")
     assert first == again == f"lab/words {COMMIT}"
     assert "the model lab/other is neither a folder nor in the hub's cache" in other
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {*asked}
     assert not unwanted & {*asked}
     assert len(asked) == len({*asked})
+
+
+# ---------------------------------------------------------------- a cache of another library
+
+
+COMPLETE = """
+from ssense.targets.model_folder import model_folder
+for _ in range(2):
+    print(sorted(path.name for path in model_folder("lab/words", None, "modules.json").glob("m*")))
+"""
+
+
+def cached_in_part(whole: Path, cache: Path) -> None:
+    """Keep of a model, lab/words, what transformers fetches of it."""
+    kept = cache / "models--lab--words"
+    for folder in ("refs", f"snapshots/{COMMIT}"):
+        (kept / folder).mkdir(parents=True)
+    (kept / "refs" / "main").write_text(COMMIT)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(whole / name, kept / "snapshots" / COMMIT)
+
+
+def test_a_model_in_the_cache_in_part_is_completed_or_refused(whole, tmp_path, monkeypatch):
+    cached_in_part(whole, tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    spec = SentenceTransformerSpec(model="lab/words")
+    assert "in the hub's cache on this machine without modules.json, perhaps" in refused(spec)
+    TransformersSpec(model="lab/words").check()  # which needs no more
+    with hub(whole) as (address, asked):
+        first, again = run(COMPLETE, address, tmp_path)
+    assert first == again == "['model.safetensors', 'modules.json']"
+    assert {"modules.json", "1_Pooling/config.json", "2_Dense/config.json"} <= {*asked}
+    assert "model.safetensors" not in asked
+    assert spec.by_content().model == f"lab/words {COMMIT}"
+    assert spec.embed(SENTENCES).equal(SentenceTransformerSpec(model=str(whole)).embed(SENTENCES))
+
+
+def test_a_plain_model_goes_by_a_name_without_owner_and_needs_no_network_again(
+    folders, tmp_path, monkeypatch
+):
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    spec = SentenceTransformerSpec(model="bert-plain")
+    with hub(folders["bert"], "bert-plain") as (address, _), monkeypatch.context() as online:
+        online.setattr(constants, "HF_HUB_OFFLINE", False)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+        address_of_file = template.replace(constants.ENDPOINT, address)
+        online.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address_of_file)
+        online.setattr(constants, "ENDPOINT", address)
+        spec.check()
+        message = refused(SentenceTransformerSpec(model="none-such"))
+    assert "the model none-such is neither a folder nor in the hub's cache" in message
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert spec.by_content().model == f"bert-plain {COMMIT}"
+    assert not spec.is_away
+    output, _, mask = padded(folders["bert"])
+    expected = pooled(output, mask, "mean")
+    torch.testing.assert_close(spec.embed(SENTENCES), expected, rtol=0, atol=1e-6)

@@ -160,6 +160,21 @@ BAD = {
         "def f(s): return torch.ones(len(s), len(s))",
         "makes [1, 1] of 1 sentence, and [3, 3] of 3. Give all of them the same length",
     ),
+    "centred": (
+        "def f(s):\n  v = np.array([[len(t), t.count('o')] for t in s], float)\n"
+        "  return v - v.mean(0) + 1e-3",
+        "gives a sentence another vector alone than together with others. Let each vector depend",
+    ),
+    "centred to zero": (
+        "def f(s):\n  v = np.array([[len(t)] for t in s], float)\n  return v - v.mean(0)",
+        "gives a sentence another vector alone than together with others",
+    ),
+    "padded": (
+        "def f(s):\n  most = max(map(len, s))\n"
+        "  v = np.array([[[ord(c) - 60, 30.0] for c in t.ljust(most)] for t in s])\n"
+        "  return v.mean(1)",
+        "gives a sentence another vector alone than together with others",
+    ),
 }
 
 
@@ -172,6 +187,29 @@ def test_one_that_does_not_embed_is_one_line_with_the_shapes(fault, tmp_path):
     assert message in str(error.value)
     assert "mine.py:f" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+ROUNDED = """
+import torch
+DRAWN = torch.rand(512, generator=torch.Generator().manual_seed(0)) - 0.5
+
+
+def f(sentences):  # batches of other sizes are rounded otherwise, by a bit of bfloat16
+    vectors = (torch.ones(len(sentences), 512) + len(sentences) * 2**-9 * DRAWN).bfloat16()
+    return vectors * 1e30
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ROUNDED,
+        "def f(s): return np.array([[float(t == 'No.'), 0] for t in s])",  # the first one is zero
+    ],
+)
+def test_rounding_and_made_up_sentences_without_a_vector_pass(code, tmp_path):
+    (tmp_path / "mine.py").write_text(f"import numpy as np\n{code}\n")
+    OwnTargetSpec.of(f"{tmp_path / 'mine.py'}:f").check()
 
 
 def test_what_fails_on_the_sentences_themselves_leaves_no_file(tmp_path):

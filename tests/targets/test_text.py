@@ -148,6 +148,29 @@ def test_a_layer_that_the_tower_lacks_is_refused(tiny):
         TextSpec(layer=0)
 
 
+@pytest.mark.parametrize(
+    "reading",
+    [
+        {"pool_type": "eos", "eos_id": 0},  # the first token of the padding, after the highest
+        {"pool_type": "last"},
+        {"pool_type": "last", "no_causal_mask": True},
+        {"no_causal_mask": True},
+    ],
+)
+def test_a_tower_that_reads_its_padding_is_given_all_of_it(reading, tmp_path):
+    config = TINY_CONFIG | {"text_cfg": TINY_CONFIG["text_cfg"] | reading}
+    name = "tiny-" + "-".join(map(str, reading.values()))
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    torch.manual_seed(0)
+    tower = open_clip.create_model(name).eval()
+    assert type(tower) is open_clip.CLIP
+    for sentences in (SENTENCES, SENTENCES[:1]):
+        found = TextSpec(model=name, weights="untrained").embed(sentences)
+        expected = at_full_length(tower, name, sentences)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["CustomTextCLIP", "CoCa"])
 def test_a_tower_of_another_class_embeds_too(kind, tmp_path):
     config = TINY_CONFIG | {"custom_text": True}

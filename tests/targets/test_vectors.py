@@ -94,16 +94,19 @@ def test_vectors_are_found_by_text_and_by_number(write, tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "header"),
-    [(".txt", False), (".csv", False), (".csv", True), (".tsv", False), (".tsv", True)],
+    [
+        *((".txt", None), (".csv", None), (".csv", "sentence"), (".csv", "any other")),
+        *((".txt", "text"), (".tsv", None), (".tsv", "ID")),
+    ],
 )
 def test_ids_beside_an_array_may_be_lines_or_a_column(suffix, header, tmp_path):
     path = as_npy(tmp_path / "words", DISTINCT, VECTORS)
     (tmp_path / "words.txt").unlink()
-    frame = pd.DataFrame({"sentence": DISTINCT})
+    frame = pd.DataFrame({header: DISTINCT})
     separator = {".csv": ",", ".tsv": "\t"}.get(suffix)
-    text = "\r\n".join(DISTINCT)
+    text = "\r\n".join([header, *DISTINCT] if header else DISTINCT)
     if separator:
-        text = frame.to_csv(sep=separator, index=False, header=header)
+        text = frame.to_csv(sep=separator, index=False, header=header is not None)
     (tmp_path / f"words{suffix}").write_text(text, encoding="utf-8-sig", newline="")
     found = VectorSpec(file=str(path)).embed(SENTENCES)
     torch.testing.assert_close(found, unit(VECTORS)[BY_TEXT], rtol=0, atol=1e-7)
@@ -239,6 +242,10 @@ def test_a_file_that_is_missing_damaged_or_of_another_kind_is_refused(tmp_path):
         (None, "", "have no ids. Put a file beside them (words.txt, words.csv, words.tsv)"),
         (".txt", "a\nb\nc\n", "has 5 vectors, and words.txt 3 ids. Save one id a row"),
         (".csv", "a\nb\nc\n", "has 5 vectors, and words.csv 3 ids. Save one id a row"),
+        (".csv", "id\na\nb\nc\nd\n", "and words.csv 4 ids below the header id. Save one id a row"),
+        (".tsv", "Text\na\nb\nc\nd\n", "and words.tsv 4 ids below the header Text. Save one id"),
+        (".csv", "id,x\n" + "a,b\n" * 4, "and words.csv 4 ids below the header id, x. Save one"),
+        (".txt", "sentence\na\nb\nc\nd\n", "and words.txt 4 ids below the header sentence. Save"),
         (".csv", "a,b\n" * 5, "have 2 columns: a, b, and none is called id in a header"),
         (".csv", "a,b\n" * 6, "have 2 columns: a, b, and none is called id in a header"),
         (".tsv", "a\tid\n" + "1\t2\n" * 4 + "1\n", "row 6 has too few columns"),
