@@ -314,14 +314,12 @@ def _is_named_anywhere(target: AnyTargetSpec) -> bool:
     A folder that was loaded may name anything: what lies here, such as Python code beside its
     weights, is never read for it.
     """
-    names: tuple[str, ...]
     if isinstance(target, TextSpec):
-        names, form = (target.model, target.weights), _TAG
-    elif isinstance(target, TransformersSpec | SentenceTransformerSpec):
-        names, form = (target.model,), _ON_A_HUB
-    else:
-        return False
-    return all(form.fullmatch(name) and not Path(name).exists() for name in names)
+        are_names = all(_TAG.fullmatch(name) for name in (target.model, target.weights))
+        return are_names and not Path(target.weights).is_file()
+    if isinstance(target, TransformersSpec | SentenceTransformerSpec):
+        return bool(_ON_A_HUB.fullmatch(target.model)) and not Path(target.model).is_dir()
+    return False
 
 
 def without_places(configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from analysis.evaluate import main as evaluate
 from analysis.export import export_files, main, push
 from analysis.measure.looks import read_looks
 from analysis.options import EvaluationOptions, ExportOptions
-from analysis.report.model_card import NOT_EVALUATED
+from analysis.report.model_card import NOT_EVALUATED, _head
 from analysis.report.origin import CONTROLS, CONTROLS_IN_WORDS
 from ssense.api.result import SweepResult
 from ssense.decoder.folder import CARD, renew_card, write_files
@@ -190,6 +191,15 @@ def test_the_card_claims_no_more_than_is_known(evaluated, linked, tmp_path):
     assert "What is not testable has no interval" in card
     assert "Holm" not in card
     assert "over 2 seeds (0 1) among the 1 of its family's 2 that have a result at each." in card
+
+
+def test_the_card_names_no_place_of_a_machine(evaluated):
+    configuration = {"target": "vectors", "target.file": "/home/somebody/words.npy"}
+    record = dataclasses.replace(evaluated.best(), configuration=configuration)
+    facts = SimpleNamespace(name="m", result=evaluated, record=record, families=["words"])
+    head = _head(facts)
+    assert "(words: vectors, words.npy; seed 0)" in head
+    assert "somebody" not in head
 
 
 def test_controls_are_on_the_card_where_they_are_of_the_model(evaluated, linked, tmp_path):
