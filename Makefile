@@ -20,7 +20,7 @@ sweep: .venv/installed
 test: lint
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-# Every benchmark at its smallest size, also those that take minutes.
+# Every benchmark at its smallest size: a tenth of the time of the suite.
 test-benchmarks: .venv/installed
 	$(BIN)/python -m pytest -m "long or not long" tests/benchmarks
 

@@ -45,8 +45,6 @@ SMALLEST = {
     "sweep_overhead.py": "--seeds 1 --others 1 --bare 0 --sentences 20",
     "training_step.py": "--electrodes 1 --sentences 8 --batch-size 4 --rounds 1 --least-s 0.01",
 }
-# Those that start several sweeps take a tenth of the whole suite: `make test-benchmarks` runs them.
-LONG = {"claims.py", "cost_growth.py", "datasets.py", "main_job.py", "sweep_overhead.py"}
 WITHOUT_JSON = {
     "full_size.py": r"cells \d+ h, \d+\.\d+ core-hours each",
     "race.py": r"^ +32 +6  race, ahead +0\.\d+ +0\.\d+ +\d+\.\d +\d\.\d+ ",
@@ -146,10 +144,8 @@ def test_every_benchmark_has_a_smallest_size():
     assert sorted(SMALLEST) == NAMES
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(each, marks=[pytest.mark.long] if each in LONG else []) for each in NAMES],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
     name, launch, recording, tmp_path
 ):
