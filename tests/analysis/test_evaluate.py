@@ -610,9 +610,8 @@ def test_the_page_has_the_table_the_tests_and_every_figure(ledger):
         "search_seeds_recall",
         "search_seeds_ranks",
         "matrix",
-        "response",
         "curves",
-    }
+    }  # of no field there are several levels, to which there were a response
     for name in names:
         for kind in ("png", "svg", "pdf"):
             assert (ledger.folder / "evaluation" / f"{name}.{kind}").stat().st_size > 5000
@@ -917,7 +916,7 @@ def test_the_files_hold_the_evaluation(looked_twice):
     folder = evaluation_folder(storage)
     evaluation = evaluated(Ledger(UPath(folder.parent)))
     names = {path.name for path in folder.iterdir()}
-    figures = {"matrix", "curves", "response"}
+    figures = {"matrix", "curves"}
     figures |= {"search_seeds", "search_seeds_recall", "search_seeds_ranks"}
     assert names == {
         *("report.html", "table.md", "table.csv", "tests.csv", "scores.csv", "search_seeds.tex"),
