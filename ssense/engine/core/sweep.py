@@ -412,7 +412,11 @@ def check_different(specification: TaskSpec, families: Iterable[Family]) -> None
         if family.size > 1:
             continue
         (configuration,) = family.configurations()
-        named = digest(identity(configured(specification, configuration).by_content()))
+        try:
+            asked = configured(specification, configuration)
+        except ValueError:  # whoever plans the data says what is wrong with it
+            continue
+        named = digest(identity(asked.by_content()))
         if other := known.get(named):
             shown = describe(configuration) if configuration else "as specified"
             raise UserError(
