@@ -212,8 +212,23 @@ def tiny_sweep(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 
     data = options.plan_data()
     sweep = options.sweep("tiny", data, {"no masking": {}})
     assert run_sweep(sweep, data, options, Budget()) == "full"
+    shutil.copytree(folder, untouched(folder), copy_function=os.link)
     yield UPath(folder)
     shutil.rmtree(folder)  # encoders are large
+    shutil.rmtree(untouched(folder))
+
+
+def untouched(storage: Path) -> Path:
+    """The tiny sweep as it was before any test evaluated it or ran controls."""
+    return storage.with_name(f"{storage.name}-untouched")
+
+
+@pytest.fixture(scope="session")
+def unseen_sweep(tiny_sweep: UPath) -> UPath:
+    """The tiny sweep, at whose test splits nobody looked. Copy it before you do."""
+    from upath import UPath
+
+    return UPath(untouched(Path(str(tiny_sweep))))
 
 
 @pytest.fixture(scope="session")

@@ -36,24 +36,17 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def copied(tiny_sweep, linked, tmp_path) -> SweepResult:
+def copied(unseen_sweep, linked, tmp_path) -> SweepResult:
     """The tiny sweep in a storage of its own, whose test splits nobody looked at."""
-    storage = unseen(linked(tiny_sweep, tmp_path / "storage"))
+    storage = linked(unseen_sweep, tmp_path / "storage")
     return SweepResult(ssense.open(storage).sweeps["tiny"].ledger)
 
 
 @pytest.fixture(scope="module")
-def evaluated(tiny_sweep, linked, tmp_path_factory) -> SweepResult:
-    storage = unseen(linked(tiny_sweep, tmp_path_factory.mktemp("evaluated") / "storage"))
+def evaluated(unseen_sweep, linked, tmp_path_factory) -> SweepResult:
+    storage = linked(unseen_sweep, tmp_path_factory.mktemp("evaluated") / "storage")
     evaluate(EvaluationOptions(storage=str(storage)))
     return ssense.open(storage).sweeps["tiny"]
-
-
-def unseen(storage):
-    """A storage without what other tests looked at."""
-    for path in [*storage.rglob("look-*.json"), *storage.rglob(f"{REPORTS}/*.zip")]:
-        path.unlink()
-    return storage
 
 
 def export(result: SweepResult, out: Path, **changes: object) -> Path:
