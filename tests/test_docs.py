@@ -308,11 +308,11 @@ def test_the_sweep_of_one_s_own_is_a_sweep(tmp_path):
 
 
 @pytest.fixture
-def in_a_folder_with_the_tiny_sweep(tiny_sweep, unseen_sweep, linked, tmp_path, monkeypatch) -> None:
+def in_a_folder_with_the_tiny_sweep(
+    tiny_sweep, unseen_sweep, linked, tmp_path, monkeypatch
+) -> None:
     storage = linked(unseen_sweep, tmp_path / "storage")
     (storage / "recordings").symlink_to(tiny_sweep / "recordings")
-    for path in storage.rglob("reports/*.zip"):  # of evaluations by other tests
-        path.unlink()
     (recording,) = (tiny_sweep / "recordings").iterdir()
     (tmp_path / "DIR").symlink_to(recording)
     monkeypatch.chdir(tmp_path)
