@@ -43,7 +43,7 @@ class ArraySignals:
     @cached_property
     def content(self) -> str:
         """Hash of the samples."""
-        return samples_digest([np.ascontiguousarray(self.samples)])
+        return samples_digest([self.samples])
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def samples_digest(blocks: Iterable[np.ndarray]) -> str:
     found = hashlib.sha256()
     for block in blocks:
         found.update(f"{block.dtype} {block.shape}".encode())
-        found.update(np.ascontiguousarray(block).tobytes())
+        found.update(np.ascontiguousarray(block).data)
     return found.hexdigest()
 
 
