@@ -303,11 +303,11 @@ def _make_again(search: Search, data: DataPlan) -> None:
 
     The test evaluation reads them, and whoever trains a cell once more.
     """
-    from ssense.engine.work.workers import running_ray
-
     trained = {record.dataset_digest for record in search.records.values() if record.done}
     wanted = trained & search.sweep.all_datasets()  # a ledger has cells of controls too
     if not data.is_made(wanted):
+        from ssense.engine.work.workers import running_ray  # takes a second to import
+
         with running_ray():
             data.make(wanted)
 

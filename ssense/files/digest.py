@@ -42,11 +42,11 @@ def file_digest(path: Path) -> str:
     if status.st_size < _WORTH_REMEMBERING:
         return _digest_of_bytes(path)
     name = digest(str(path.resolve()), *_state(status))
-    known = _remembered(name)
+    known = remembered(name)
     if len(known) != DIGEST_CHARACTERS:
         known = _digest_of_bytes(path)
         if time.time() - status.st_ctime > _SETTLED_S:
-            _remember(name, known)
+            remember(name, known)
     return known
 
 
@@ -140,15 +140,21 @@ def _cache_folder() -> Path:
     return cache_folder() / "digests"
 
 
-def _remembered(name: str) -> str:
+def remembered(name: str) -> str:
+    """What was remembered under a name, on this machine; empty if nothing is."""
     try:
         return (_cache_folder() / name).read_text()
     except (OSError, UserError, ValueError):
         return ""
 
 
-def _remember(name: str, known: str) -> None:
-    """Keep a digest for later; where nothing can be kept, the file is read again next time."""
+def remember(name: str, known: str) -> None:
+    """Keep a digest for later; where nothing can be kept, it is computed again next time.
+
+    Args:
+        name: What the digest is of, itself a digest: whatever changes it has to be in the name.
+        known: The digest.
+    """
     with contextlib.suppress(OSError, UserError):
         note = _cache_folder() / name
         partial = note.with_name(f"{name}.{os.getpid()}")

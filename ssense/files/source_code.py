@@ -8,12 +8,14 @@ more, and differs between versions of Python.
 from __future__ import annotations
 
 import ast
+import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ssense.files.digest import digest
+from ssense.files.digest import digest, remember, remembered
 
 _PACKAGE = Path(__file__).parents[1]
 _NO_RESULTS = ("api", "cli", "decoder", "engine")
@@ -31,10 +33,21 @@ def python_files(folder: Path) -> Iterator[Path]:
 def source_digest(files: Mapping[str, Path]) -> str:
     """Hash Python files by name and syntax tree, without comments, docstrings and line endings.
 
+    To parse a package takes a second of every process: what was found for the same bytes is
+    remembered.
+
     Raises:
         SyntaxError: A file is not Python.
     """
-    return digest({name: _outline(ast.parse(path.read_bytes())) for name, path in files.items()})
+    sources = {name: path.read_bytes() for name, path in files.items()}
+    hashes = {name: hashlib.sha256(source).hexdigest() for name, source in sources.items()}
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # how the trees are hashed
+    name = digest("source", hashes, own, sys.version)
+    known = remembered(name)
+    if not known:
+        known = digest({name: _outline(ast.parse(source)) for name, source in sources.items()})
+        remember(name, known)
+    return known
 
 
 @cache

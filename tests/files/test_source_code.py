@@ -97,3 +97,14 @@ def test_parts_of_the_package_are_folders_and_modules_by_their_place():
     assert package_digest("signal") == source_digest(files)
     both = files | {"targets/clip.py": package / "targets" / "clip.py"}
     assert package_digest("signal", "targets/clip.py") == source_digest(both)
+
+
+def test_the_digest_that_is_remembered_is_the_one_of_the_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = digest_of(SOURCE, tmp_path)
+    assert [note.read_text() for note in (tmp_path / "cache/ssense/digests").iterdir()] == [first]
+    assert digest_of(SOURCE, tmp_path) == first
+    edited = digest_of(SOURCE.replace("SIZE = 3", "SIZE = 4"), tmp_path)
+    assert edited != first
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    assert digest_of(SOURCE, tmp_path) == first

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from ssense.errors import counted
 from ssense.retrieval import metric_title
@@ -242,13 +242,14 @@ def detectable_errors(df: float, comparisons: int = 1, besides: float = 0.0) -> 
 
     def missing(noncentrality: float) -> float:
         # Mean over the distribution of the standard error; the other tail adds less than 1e-4.
-        return float(stats.norm.sf(critical * spread - noncentrality).mean()) - POWER
+        return float(special.ndtr(noncentrality - critical * spread).mean()) - POWER
 
-    # Midpoints of equal probability; SciPy's noncentral t turns to NaN for few degrees of freedom.
-    spread = np.sqrt(besides + stats.chi2.ppf((np.arange(5_000) + 0.5) / 5_000, df) / df)
+    # Chi-squared at midpoints of equal probability; SciPy's noncentral t is NaN for few df.
+    quantiles = (np.arange(5_000) + 0.5) / 5_000
+    spread = np.sqrt(besides + 2 * special.gammaincinv(df / 2, quantiles) / df)
     return float(optimize.brentq(missing, 0.0, 2 * critical * spread[-1] + 10))
 
 
 def critical_value(df: float, comparisons: int = 1) -> float:
     """How many standard errors a difference must exceed to be shown, two-sided."""
-    return float(stats.t.isf(ALPHA / (2 * comparisons), df))
+    return float(-special.stdtrit(df, ALPHA / (2 * comparisons)))
