@@ -62,6 +62,8 @@ from analysis.report.figures import FIGURE_KINDS, figure_bytes
 from analysis.report.image_subjects import SubjectResult
 from analysis.report.images import ImageReport
 from analysis.report.learning_curve import NAME
+from analysis.report.made_from import FILE as MADE_FROM
+from analysis.report.made_from import made_from
 from analysis.report.material import Material, TaskReport
 from analysis.report.origin import read_controls
 from analysis.report.over_subjects import OverSubjects, TitledTable, contents
@@ -157,6 +159,7 @@ def write_report(
     files: dict[str, str | bytes] = {
         "report.html": html_page(title, sections(material, pictures)),
         "table.md": markdown(material),
+        MADE_FROM: made_from(ledger) + "\n",
         CELLS_FILE: cells_csv(material.search),
     }
     for name, rows in number_tables(material).items():

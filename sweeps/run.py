@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from ssense.cli.command import next_line
 from ssense.cli.screen import say
 from ssense.engine.core.sweep import Sweep
+from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.run import run as run_sweeps
 from ssense.engine.tasks.engine_options import EngineOptions
+from ssense.files.storage import open_storage
 
 Options = TypeVar("Options", bound=EngineOptions)
 
@@ -38,9 +40,18 @@ def run(define: Callable[[Any, Options], Sweep], options: Options) -> None:
 def evaluate(sweeps: list[str], options: EngineOptions) -> None:
     """Evaluate the best configurations of full sweeps on their held-out test splits.
 
+    An evaluation that would find the same again is no further look at the test splits.
+
     Raises:
         UserError: The storage can't be read or written to.
     """
+    from analysis.report.made_from import stands
+
+    ledgers = [Ledger(open_storage(options.storage) / SWEEPS / name) for name in sweeps]
+    if len(ledgers) == 1 and stands(ledgers[0]):
+        report = ledgers[0].folder / "evaluation" / "report.html"
+        say(f"Evaluated already, and nothing has changed since. Report: {report}")
+        return
     from analysis.evaluate import main  # a sweep that is not evaluated needs none of its imports
     from analysis.options import EvaluationOptions
 

@@ -920,8 +920,7 @@ def test_the_files_hold_the_evaluation(looked_twice):
     figures |= {"search_seeds", "search_seeds_recall", "search_seeds_ranks"}
     assert names == {
         *("report.html", "table.md", "table.csv", "tests.csv", "scores.csv", "search_seeds.tex"),
-        "search_seeds_tests.tex",
-        "cells.csv",
+        *("search_seeds_tests.tex", "cells.csv", "made_from.txt"),
         *(f"{figure}.{kind}" for figure in figures for kind in ("png", "svg", "pdf")),
     }
     with (folder / "scores.csv").open() as file:
