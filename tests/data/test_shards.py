@@ -34,6 +34,7 @@ from ssense.data.shards import (
     write_shard,
 )
 from ssense.errors import UserError
+from ssense.files import digest as digest_module
 from ssense.files.sealed_json import CHECKSUM, write_sealed
 from ssense.signal.superlets import SuperletSpec
 
@@ -419,3 +420,27 @@ def test_a_shard_with_values_that_nobody_knows_is_found_again(tmp_path):
     assert find_shard(path, ORIGIN, part, (E, F, T)) == written
     without = {name: column for name, column in part.items() if name != "rms_mean"}
     assert find_shard(path, ORIGIN, without, (E, F, T)) is None
+
+
+def test_a_large_shard_is_hashed_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digest_module, "_SETTLED_S", -1.0)
+    hashed = []
+    hash_bytes = digest_module._digest_of_bytes
+    monkeypatch.setattr(
+        digest_module, "_digest_of_bytes", lambda path: hashed.append(path) or hash_bytes(path)
+    )
+    values = np.random.default_rng(0).standard_normal((8, 4, 128, 512)).astype(np.float16)
+    folder = UPath(tmp_path / "large")
+    shard = write_shard(folder / shard_name(0), ORIGIN, {"text": list("abcdefgh")}, values)
+    manifest([shard]).write(folder)
+    for _ in range(3):
+        assert read_shards(folder)[1].tobytes() == values.tobytes()
+    assert len(hashed) == 1
+
+    path = Path(str(folder / shard_name(0)))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="its checksum is not the manifest's"):
+        read_shards(folder)
