@@ -6,6 +6,7 @@ FOLDER/configuration.json    the specification but for data and target, and whic
 FOLDER/preprocessing.json    what signals go through before: data, features, rate, electrodes
 FOLDER/target.json           the tower that embeds sentences
 FOLDER/encoder.py            the file of an encoder of the user's own, where it is one
+FOLDER/target.py             the file of a target of the user's own, where it is one
 FOLDER/...                   whatever else was put beside them, such as README.md
 """
 
@@ -37,6 +38,7 @@ from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.referencing import Derivation
 from ssense.specification import configured, plain
 from ssense.targets.language_model import TransformersSpec
+from ssense.targets.own_target import OwnTargetSpec
 from ssense.targets.sentence_embeddings import AnyTargetSpec
 from ssense.targets.sentence_transformer import SentenceTransformerSpec
 from ssense.targets.target_source import SPELLINGS, target_changes
@@ -50,6 +52,7 @@ CONFIGURATION = "configuration.json"
 PREPROCESSING = "preprocessing.json"
 TARGET = "target.json"
 OWN_ENCODER = "encoder.py"
+OWN_TARGET = "target.py"
 CARD = "README.md"
 """The card for people, the one file that may be edited: its checksum only tells whether it was."""
 
@@ -141,7 +144,15 @@ def files_of(model: TrainedModel) -> dict[str, bytes]:
             }
         ),
         **({OWN_ENCODER: own.file().read_bytes()} if isinstance(own, OwnSpec) else {}),
+        **_file_of(target),
     }
+
+
+def _file_of(target: AnyTargetSpec) -> dict[str, bytes]:
+    """The file of a target of the user's own, unless it is not on this machine."""
+    if not isinstance(target, OwnTargetSpec) or target.is_away:
+        return {}
+    return {OWN_TARGET: Path(target.source.rpartition(":")[0]).read_bytes()}
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -205,8 +216,8 @@ def load(
 
     Args:
         folder: The folder.
-        own_code: Whether to run the encoder's own Python file in the folder, where it has one. Read
-            it first: it may do anything that you may.
+        own_code: Whether to run the Python files in the folder, of an encoder or a target of its
+            author's own, where it has any. Read them first: they may do anything that you may.
         target: The model's target again, where it was read from a file: the file, as "words.npy",
             or another spelling in one word of `ssense.targets.target_source`, or a specification.
             Without it, candidates can be given as embeddings alone.
@@ -224,6 +235,8 @@ def load(
     made = _parsed(_Preprocessing, root, PREPROCESSING, contents)
     kept = _parsed(_Target, root, TARGET, contents)
     found = _given_again(kept, target)
+    if found is None and own_code and OWN_TARGET in contents:
+        found = _own_target(root, kept.content)
     specification = _specification(root, known, made, found or kept.content)
     if isinstance(specification.encoder, OwnSpec):
         specification = _with_own(specification, specification.encoder, root, own_code)
@@ -387,6 +400,19 @@ def _with_own(
             "it, and load the model with own_code=True."
         )
     return replace(specification, encoder=replace(encoder, source=f"{file}:{encoder.source}"))
+
+
+def _own_target(root: UPath, content: AnyTargetSpec) -> OwnTargetSpec:
+    """The target of the user's own in a folder, whose file is the one that the model knew.
+
+    Raises:
+        UserError: It is another.
+    """
+    name = content.source.rpartition(":")[2] if isinstance(content, OwnTargetSpec) else ""
+    found = OwnTargetSpec(source=f"{root / OWN_TARGET}:{name}")
+    if found.by_content() != content:
+        raise UserError(f"{root / OWN_TARGET} is not the target of the model. {_AGAIN}")
+    return found
 
 
 def _say_other_code(code: str, root: UPath) -> None:

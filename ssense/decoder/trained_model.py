@@ -293,7 +293,8 @@ class TrainedModel:
         if not self.embeds_texts:
             raise UserError(
                 f"sentences can't be embedded by {self!r}: its target was read from a file. Load "
-                "it with target=, or give candidates as embeddings."
+                "it with target=, with own_code=True where target.py is in its folder, or give "
+                "candidates as embeddings."
             )
         new = [text for text in dict.fromkeys(sentences) if text not in self._texts]
         if new and wanted is not None and target.is_away:

@@ -34,6 +34,7 @@ from ssense.errors import UserError
 from ssense.files.sealed_json import sealed
 from ssense.model.encoders.own import OwnSpec
 from ssense.targets.language_model import TransformersSpec
+from ssense.targets.own_target import OwnTargetSpec
 from ssense.targets.vectors import VectorSpec
 
 
@@ -306,6 +307,33 @@ def test_an_encoder_of_one_s_own_travels_along_and_is_run_only_if_asked(model, r
     with pytest.raises(UserError, match=r"a Python file of its author's own, encoder\.py. Read"):
         load(made)
     np.testing.assert_array_equal(load(made, own_code=True).embed(recording), wanted)
+
+
+OWN_TARGET = """
+import torch
+
+def letters(sentences):
+    return torch.tensor([[text.count(letter) + 0.5 for letter in "abcdefgh"] for text in sentences])
+"""
+
+
+def test_a_target_of_one_s_own_travels_along_and_is_run_only_if_asked(model, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN_TARGET)
+    target = OwnTargetSpec.of(f"{tmp_path / 'mine.py'}:letters")
+    own = dataclasses.replace(
+        model,
+        specification=dataclasses.replace(model.specification, target=target),
+        target_content=target.by_content(),
+    )
+    (made := tmp_path / "model").mkdir()
+    write_files(made, files_of(own))
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(UserError, match=r"own_code=True where target\.py is in its folder"):
+        load(made).embed_texts(["abba"])
+    counts = np.array([[2, 2, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]) + 0.5
+    wanted = counts / np.linalg.norm(counts, axis=1, keepdims=True)
+    found = load(made, own_code=True).embed_texts(["abba", "d"])
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 def test_load_is_the_public_name():
