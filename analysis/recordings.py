@@ -4,8 +4,9 @@
 
 The sweeps must have been evaluated, each by `python analysis/evaluate.py --sweep SWEEP`, all
 by one protocol, and be alike in splits, training, families and target; no test split is looked
-at again. A verdict comes first. Tables are in STORAGE/recordings_compared/, as Markdown, CSV and
-LaTeX, in a folder of their own for each choice of sweeps.
+at again. A verdict comes first, then the tests over subjects, and how much subjects differ. Tables
+and a forest plot are in STORAGE/recordings_compared/, in a folder of their own for each choice of
+sweeps.
 """
 
 from __future__ import annotations
@@ -28,12 +29,21 @@ import numpy as np
 
 from analysis.control.scores import PRIMARY
 from analysis.measure import formats, subject_sweeps
-from analysis.measure.comparison import EQUIVALENCE, Scores, comparison_values
+from analysis.measure.comparison import EQUIVALENCE, Comparison, Scores, comparison_values
 from analysis.measure.seed_results import FRESH_SEEDS, SEARCH_SEEDS
 from analysis.measure.subjects import BySubject, compare_subjects, legend, subject_tables
+from analysis.report.figures import FIGURE_KINDS, figure_bytes
 from analysis.report.findings import explained_by, in_list, is_above, shown_from, verdict
+from analysis.report.forest_figure import forest_figure
 from analysis.report.origin import control_verdict, read_controls
 from analysis.report.sentences import SPLITS, tower_words
+from analysis.subjects.heterogeneity import LEGEND as HETEROGENEITY
+from analysis.subjects.heterogeneity import (
+    SubjectEffects,
+    averaged,
+    heterogeneity_rows,
+    heterogeneity_values,
+)
 from ssense.choices import SplitKind
 from ssense.cli.command import shell_command
 from ssense.cli.screen import console, say
@@ -52,6 +62,12 @@ PROTOCOLS = {
     SEARCH_SEEDS: "the search seeds, at which the configurations were chosen",
     FRESH_SEEDS: "fresh seeds, at which nothing was chosen",
 }
+
+_WITHOUT_ERRORS = (
+    "How much subjects differ is not stated: no difference has a standard error in every subject. "
+    "Seeds that agree exactly have none; evaluations of earlier versions kept none, and are made "
+    "again by analysis/evaluate.py."
+)
 
 Row = Mapping[str, str]
 Parsed = TypeVar("Parsed")
@@ -72,6 +88,8 @@ class Evaluated:
         missing: Cells that the sweep lacked, so that the choice was between fewer.
         controlled: The family that its controls are of, empty where none are of what was evaluated.
         controls: What they say, as a clause of a verdict.
+        effects: The difference of each comparison, and its standard error; empty for evaluations
+            of earlier versions, which kept no errors.
     """
 
     ledger: Ledger
@@ -84,6 +102,7 @@ class Evaluated:
     missing: int
     controlled: str
     controls: str
+    effects: Mapping[str, tuple[float, float]]
 
     @property
     def subject(self) -> str:
@@ -123,6 +142,7 @@ def read_evaluation(ledger: Ledger, metric: str) -> Evaluated:
         missing=missing,
         controlled=controlled,
         controls=control_verdict(ledger) if controlled else "",
+        effects=_parsed(ledger, "tests.csv", partial(_effects, protocol=protocol, metric=metric)),
     )
 
 
@@ -165,6 +185,15 @@ def _chance_and_missing(rows: Sequence[Row], protocol: str, metric: str) -> tupl
         if row["protocol"] == protocol:
             return _fraction(row[f"{metric}_chance"]), int(row["missing_cells"])
     raise ValueError(f"nothing at {protocol}")
+
+
+def _effects(rows: Sequence[Row], protocol: str, metric: str) -> dict[str, tuple[float, float]]:
+    """Each difference and its error; without those that the seeds say nothing of."""
+    return {
+        row["comparison"]: (float(row["mean"]), float(row["error"]))
+        for row in rows
+        if (row["protocol"], row["metric"]) == (protocol, metric) and row.get("error")
+    }
 
 
 def _controlled(rows: Sequence[Row], ledger: Ledger) -> str:
@@ -227,6 +256,24 @@ def by_subject(found: Sequence[Evaluated]) -> tuple[BySubject, dict[str, float]]
     return scores, {subject: float(np.mean(values)) for subject, values in levels.items()}
 
 
+def subject_effects(
+    found: Sequence[Evaluated], comparisons: Sequence[Comparison]
+) -> list[SubjectEffects]:
+    """The differences that every recording has an error of, by subject."""
+    kept = []
+    for name in (each.name for each in comparisons):
+        if not all(name in each.effects and each.effects[name][1] > 0 for each in found):
+            continue
+        sessions: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for each in found:
+            sessions[each.subject].append(each.effects[name])
+        means, errors = zip(
+            *(averaged(*zip(*own, strict=True)) for own in sessions.values()), strict=True
+        )
+        kept.append(SubjectEffects(name, tuple(sessions), np.array(means), np.array(errors)))
+    return kept
+
+
 def caption(found: Sequence[Evaluated]) -> str:
     """Say in words what was compared; all are of one protocol and kind of split."""
     recordings = "; ".join(
@@ -267,7 +314,10 @@ def main(options: RecordingsOptions) -> None:
     scores, chance = by_subject(found)
     comparisons = compare_subjects(scores, chance, shared=found[0].split == "held-out")
     shown = partial(formats.score, PRIMARY)
+    effects = subject_effects(found, comparisons)
     tables = subject_tables(scores, comparisons, shown)
+    if effects:
+        tables.append(heterogeneity_rows(effects, shown))
     protocol, split = found[0].protocol, found[0].split
     metric = f"{metric_title(PRIMARY)} over {len(scores)} subjects at {protocol}"
     title = f"{metric}, {split} splits"
@@ -277,6 +327,7 @@ def main(options: RecordingsOptions) -> None:
     pairs, unit = comparisons[len(families) :], f"{len(scores)} subjects"
     power = [shown_from(unit, pairs, metric_title(PRIMARY), "families")] if pairs else []
     words = [caption(found), *power, legend(comparisons, EQUIVALENCE, shown)]
+    words.append(HETEROGENEITY if effects else _WITHOUT_ERRORS)
     say(first)
     say(title)
     for rows in tables:
@@ -288,19 +339,23 @@ def main(options: RecordingsOptions) -> None:
         storage / "recordings_compared" / digest(sorted(each.ledger.folder.name for each in found))
     )
     parts = [f"# {title}", first, *words, *map(markdown_table, tables)]
-    captions = [title, title, " ".join([first, *words])]
+    captions = [*[title] * (len(tables) - 1), " ".join([first, *words])]
     latex = map(formats.latex_table, tables, captions)
     values = [
         {"protocol": protocol, "split": split, **row}
         for row in comparison_values(comparisons, PRIMARY)
     ]
-    contents = {
+    contents: dict[str, str | bytes] = {
         "recordings.md": "\n\n".join(parts),
         "recordings.tex": "\n".join(latex),
         "recordings.csv": csv_table(values),
     }
+    if effects:
+        contents["heterogeneity.csv"] = csv_table(heterogeneity_values(effects, PRIMARY))
+        figure = forest_figure(effects, PRIMARY)
+        contents |= {f"forest.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS}
     write_together(folder, contents)
-    say(f"Tables: {folder}")
+    say(f"Tables{' and forest plot' if effects else ''}: {folder}")
 
 
 if __name__ == "__main__":

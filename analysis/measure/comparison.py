@@ -387,6 +387,7 @@ def comparison_values(comparisons: Iterable[Comparison], metric: str) -> list[di
             "comparison": c.name,
             **{field: _finite(getattr(c.corrected, field)) for field in ("mean", "low", "high")},
             "t": _finite(c.corrected.statistic),
+            "error": _finite(c.corrected.error),
             "df": c.corrected.df,
             "p": c.corrected.pvalue if c.corrected.testable else None,
             "p_holm": c.p_holm if c.corrected.testable else None,

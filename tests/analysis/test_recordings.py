@@ -13,6 +13,7 @@ from scipy import stats
 from upath import UPath
 
 from analysis.recordings import RecordingsOptions, main
+from analysis.subjects.random_effects import random_effects
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.description import Description
@@ -78,6 +79,16 @@ def write_evaluated(
     head = "protocol,family,seed,recall@10,missing_cells"
     (folder / "scores.csv").write_text("\n".join([head, *scores]))
     chance = [f"{protocol},0.05,{missing}" for protocol in protocols]
+    tests = [
+        f"{protocol},recall@10,{name},{mean},{0.01 + level / 50}"
+        for protocol in protocols
+        for name, mean in (
+            ("no masking vs chance", level - 0.049),
+            ("no masking vs electrode", -0.1 * level),
+        )
+    ]
+    head = "protocol,metric,comparison,mean,error"
+    (folder / "tests.csv").write_text("\n".join([head, *tests]))
     head = "protocol,recall@10_chance,missing_cells"
     (folder / "table.csv").write_text("\n".join([head, *chance]))
     return folder
@@ -126,7 +137,7 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     assert " ".join(done.stdout.split()).startswith(verdict)
     assert "Recall@10 over 3 subjects at fresh seeds, random splits" in done.stdout
     (table,) = written(tmp_path, "recordings.csv")
-    assert f"Tables: {table.parent}" in done.stdout
+    assert f"Tables and forest plot: {table.parent}" in done.stdout
     with table.open(newline="") as file:
         rows = {row["comparison"]: row for row in csv.DictReader(file)}
     chance, pair = rows["no masking vs chance"], rows["no masking vs electrode"]
@@ -142,14 +153,63 @@ def test_evaluated_sweeps_are_compared_at_fresh_seeds(tmp_path):
     title = "Recall@10 over 3 subjects at fresh seeds, random splits"
     assert page.startswith(f"# {title}\n\n{verdict}\n")
     latex = table.with_suffix(".tex").read_text()
-    assert latex.count(r"\begin{tabular}") == 3
-    assert latex.count(f"\\caption{{{title}}}") == 2
+    assert latex.count(r"\begin{tabular}") == 4
+    assert latex.count(f"\\caption{{{title}}}") == 3
     assert f"\\caption{{{verdict}" in latex
     assert "no masking vs electrode & -3.33 &" in latex
     assert "sub_2, Cars (masking-2); sub_3, Cars (masking-3): held-out test splits (ran" in page
     assert "at fresh seeds, at which nothing" in page
     assert "P(equivalent)" in page
     assert "±0.50" in page
+
+
+def test_how_much_subjects_differ_is_stated_and_drawn(tmp_path, capsys):
+    levels, errors = np.array([0.2, 0.3, 0.5]), np.array([0.014, 0.016, 0.02])
+    for number, level in enumerate(levels, start=1):
+        write_evaluated(tmp_path, f"m-{number}", f"sub_{number}", level)
+    compare(tmp_path, "m-1", "m-2", "m-3")
+    (table,) = written(tmp_path, "heterogeneity.csv")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    chance = [row for row in rows if row["comparison"] == "no masking vs chance"]
+    assert [row["subject"] for row in chance] == ["sub_1", "sub_2", "sub_3", "over subjects"]
+    wanted = random_effects(levels - 0.049, errors)
+    assert float(chance[-1]["mean"]) == pytest.approx(wanted.mean)
+    assert float(chance[-1]["tau"]) == pytest.approx(wanted.tau)
+    assert [float(row["weight"]) for row in chance[:-1]] == pytest.approx(wanted.weights.tolist())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Random effects: each subject's own difference counts by how well it is" in shown
+    assert f"{100 * wanted.i_squared:.0f} %" in shown
+    for kind in ("png", "svg", "pdf"):
+        assert len(written(tmp_path, f"forest.{kind}")) == 1
+    drawn = table.with_name("forest.svg").read_text()
+    for words in ("sub_1", "a new subject", "no masking vs electrode", "points of Recall@10"):
+        assert words in drawn
+
+
+def test_sessions_of_a_subject_are_averaged_with_their_errors(tmp_path):
+    for number, (subject, title) in enumerate(
+        [("sub_1", "Cars"), ("sub_1", "Up"), ("sub_2", "Cars")], start=1
+    ):
+        write_evaluated(tmp_path, f"m-{number}", subject, 0.1 * number, title=title)
+    compare(tmp_path, "m-1", "m-2", "m-3")
+    (table,) = written(tmp_path, "heterogeneity.csv")
+    first, second, over = list(csv.DictReader(table.read_text().splitlines()))[:3]
+    assert float(first["mean"]) == pytest.approx(0.15 - 0.049)
+    assert float(first["error"]) == pytest.approx(np.hypot(0.012, 0.014) / 2)
+    assert float(second["error"]) == pytest.approx(0.016)
+    assert (over["new_subject_low"], over["new_subject_high"]) == ("", "")
+
+
+def test_without_errors_nothing_is_said_of_how_subjects_differ(tmp_path, capsys):
+    for number in (1, 2):
+        folder = write_evaluated(tmp_path, f"m-{number}", f"sub_{number}", 0.2 * number)
+        tests = (folder / "tests.csv").read_text().splitlines()
+        kept = [line.rpartition(",")[0] for line in tests]  # as an earlier version wrote them
+        (folder / "tests.csv").write_text("\n".join(kept))
+    compare(tmp_path, "m-1", "m-2")
+    assert "How much subjects differ is not stated" in " ".join(capsys.readouterr().out.split())
+    assert not written(tmp_path, "heterogeneity.csv")
+    assert not written(tmp_path, "forest.svg")
 
 
 def write_controls(folder: Path, verdict: str, configuration: str = "electrode 0.5") -> None:

@@ -1,0 +1,1 @@
+"""Claims about people: effects over subjects, and how much subjects differ in them."""
