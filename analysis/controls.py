@@ -99,7 +99,7 @@ BRAINLESS = (*WITHOUT_BRAIN, TRAINED["noise"].title)
 """Controls that nothing of the brain goes into, evaluated on the sweep's own test splits."""
 NO_SOUND = (
     "Left out: the control by the sound of the words, because neither the shards nor a "
-    "features.csv of this recording in {} have rms, pitch or mel as numbers."
+    "features.csv of the recording have rms, pitch or mel as numbers."
 )
 
 
@@ -402,7 +402,7 @@ def run_controls(
         evaluation=evaluation_of(own, chosen, splits_of(dataset, own), retrievals),
         scores=scores,
         left_out=[
-            *([] if ACOUSTIC in scores else [NO_SOUND.format(recording)]),
+            *([] if ACOUSTIC in scores else [NO_SOUND]),
             *(f"Left out, though an earlier run had it: {name}. {lost[name]}" for name in lost),
         ],
         lost=list(lost),

@@ -25,6 +25,7 @@ from ssense.engine.tasks.recording_options import (
 )
 from ssense.engine.tasks.recording_plan import plan_opened
 from ssense.errors import UserError, printable
+from ssense.files.own_code import source_of
 from ssense.files.plain_values import from_plain
 
 _LONGEST_QUESTION = 80  # characters: it begins the name of a folder
@@ -67,7 +68,8 @@ def sweep(
         storage: Path or URL of the storage.
         options: Other options, called as the flags of sweeps/masking.py with underscores:
             max_epochs=5, policy="full". Those of the data, as `reference`, are for all families
-            that have no levels of them.
+            that have no levels of them. `encoder` and `target` may be classes or functions of your
+            own, at the top of a file.
 
     Raises:
         UserError: An option is unknown or out of range; the recording, the weights or the storage
@@ -78,8 +80,10 @@ def sweep(
     if seeds is not None:
         given["seeds"] = _as_tuple(seeds)
     chosen = _options(given)
+    levels = _as_levels(families)
+    chosen.compared(levels)  # refuses what can't be before a recording in memory is kept
     data = chosen.plan_data()
-    compared = chosen.sweep(question, data, _as_levels(families))
+    compared = chosen.sweep(question, data, levels)
     run_sweep(compared, data, chosen, Budget(cells=chosen.budget_cells, hours=chosen.budget_hours))
     return SweepResult(Ledger(data.storage / SWEEPS / compared.name))
 
@@ -117,7 +121,8 @@ def _options(given: Mapping[str, Any]) -> RecordingOptions:
         if name not in known:
             near = get_close_matches(name, sorted(known), n=1, cutoff=0)
             raise UserError(f"{printable(name)} is no option of a sweep. Nearest: {near[0]}.")
-        values[name] = value
+        is_own = name in ("encoder", "target") and callable(value)
+        values[name] = source_of(value) if is_own else value
     recording = values.pop("recording")
     if isinstance(recording, Path):
         recording = str(recording)

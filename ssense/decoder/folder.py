@@ -285,6 +285,8 @@ def checked_files(root: UPath) -> dict[str, bytes]:
         content = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{root} is no exported model: it lacks {MANIFEST}. {_AGAIN}") from None
+    except UserError as error:
+        raise _damaged(path, error.__cause__ or error) from error
     check_format(path, content, FORMAT_VERSION)
     try:
         listed = from_plain(dict[str, str], unsealed(content, without="format")["files"])
@@ -431,7 +433,7 @@ def _parsed(kind: type[Any], root: UPath, name: str, contents: Mapping[str, byte
         raise _damaged(root / name, error) from error
 
 
-def _damaged(path: UPath, error: Exception) -> UserError:
+def _damaged(path: UPath, error: BaseException) -> UserError:
     return UserError(f"{path} is damaged ({one_line(error)}). {_AGAIN}")
 
 

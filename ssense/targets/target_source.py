@@ -12,6 +12,7 @@ A field that is not in the name follows behind a comma.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 
 from ssense.files.own_source import own_source
 
@@ -68,6 +69,9 @@ def _named(text: str) -> dict[str, str]:
     source = own_source(text)
     if source is not None and source.path.endswith(".py"):
         return {TARGET: "own", "target.source": text}
+    near = get_close_matches(kind, _FIELDS, n=1, cutoff=0.8)
+    if colon and kind not in _FIELDS and near:
+        raise ValueError(f"no kind of target is called {kind}; {near[0]} is")
     if _CLIP_NAME.fullmatch(kind) and colon and rest:
         return {TARGET: OPEN_CLIP, MODEL: kind, WEIGHTS: rest}
     if text.endswith(TABLES):

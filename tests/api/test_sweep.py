@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,19 @@ def test_what_makes_no_sense_is_refused_in_a_line(tmp_path, options, message, mo
     assert not (tmp_path / "sweeps").exists()
 
 
+def test_an_encoder_and_a_target_of_ones_own_may_be_given_as_they_are(tmp_path, monkeypatch):
+    (tmp_path / "my_parts.py").write_text(
+        "import torch\n\nclass Mine(torch.nn.Module):\n    pass\n\ndef letters(texts):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    parts = importlib.import_module("my_parts")
+    options = _options({"recording": None, "encoder": parts.Mine, "target": parts.letters})
+    assert options.encoder == f"{tmp_path / 'my_parts.py'}:Mine"
+    assert options.target == f"{tmp_path / 'my_parts.py'}:letters"
+    with pytest.raises(UserError, match=r"is not at the top of a \.py file"):
+        _options({"recording": None, "target": lambda texts: texts})
+
+
 def test_subject_and_trial_are_those_of_an_open_recording(tiny_sweep):
     (folder,) = (tiny_sweep / "recordings").iterdir()
     with pytest.raises(UserError, match=r"subject is that of the open recording. Leave it out\."):
@@ -137,13 +152,11 @@ def test_a_recording_in_memory_is_swept(tmp_path, monkeypatch):
     signals = rng.normal(0, 30, (5, 512 * 420))
     names = ["LA1", "LA2", "LA3", "LA4", "LA5"]
     recording = ssense.Recording.from_arrays(signals, 512.0, names, sentences)
-    ssense.sweep(
-        *("mine", {"plain": {}}, recording),
-        storage=tmp_path,
-        spectrogram="small",
-        text_weights="untrained",
-        encoder_weights="random",
-    )
+    given = {"storage": tmp_path, "spectrogram": "small", "text_weights": "untrained"}
+    with pytest.raises(UserError, match=r"data\.nothing is not a field"):
+        ssense.sweep("mine", {"mine": {"data.nothing": [1, 2]}}, recording, **given)
+    assert not (tmp_path / "recordings").exists()  # nothing is kept of a call that is refused
+    ssense.sweep("mine", {"plain": {}}, recording, encoder_weights="random", **given)
     (data,) = planned
     assert data.shape[:2] == (n, 3)
     kept = data.own.features.recording

@@ -54,6 +54,9 @@ REFUSED = {
     "/models/bert": "it is no target",
     "mine.py": "it is no target",
     "transformers:": "it is no target",
+    "sentence-transformer:bert": (
+        "no kind of target is called sentence-transformer; sentence-transformers is"
+    ),
     "transformers:gpt2,layer=last": "layer=last is no whole number",
     "mine.py:Mine,layer=2": "layer is no field of own",
     "ViT-L-14,pooling=mean": "pooling is no field of open-clip",

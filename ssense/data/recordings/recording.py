@@ -159,7 +159,7 @@ class Recording:
         trial: str = "recording",
         title: str = "recording",
         space: str = "",
-        table: TableSpec | None = None,
+        table: TableSpec | Mapping[str, object] | None = None,
     ) -> Self:
         """A recording of signals that are in memory.
 
@@ -175,7 +175,7 @@ class Recording:
             trial: Which of this subject's.
             title: What the subject met, for people.
             space: Space of the coordinates.
-            table: How the sentences are read.
+            table: How the sentences are read, a specification or its fields by name.
 
         Raises:
             UserError: The arrays don't fit each other, or the sentences can't be understood.
@@ -184,7 +184,7 @@ class Recording:
         samples = _own_samples(signals, len(named))
         rate_hz, n_samples = checked_rate(sampling_rate_hz), samples.shape[1]
         spoken = spoken_sentences(
-            sentences, "sentences", table or TableSpec(), rate_hz, n_samples / rate_hz
+            sentences, "sentences", TableSpec.of(table), rate_hz, n_samples / rate_hz
         )
         return cls.of_sentences(
             spoken,
@@ -206,7 +206,7 @@ class Recording:
         subject: str = "subject",
         trial: str = "recording",
         title: str = "recording",
-        table: TableSpec | None = None,
+        table: TableSpec | Mapping[str, object] | None = None,
     ) -> Self:
         """A recording that MNE holds, with its channels' kinds, bad ones and coordinates.
 
@@ -217,7 +217,7 @@ class Recording:
             subject: Whose recording it is.
             trial: Which of this subject's.
             title: What the subject met, for people.
-            table: How the sentences are read.
+            table: How the sentences are read, a specification or its fields by name.
 
         Raises:
             UserError: The sentences can't be understood, no channel records the brain, or samples
@@ -226,7 +226,7 @@ class Recording:
         raw = own_raw(raw)
         rate_hz, n_samples = checked_rate(raw.info["sfreq"]), len(raw.times)
         spoken = spoken_sentences(
-            sentences, "sentences", table or TableSpec(), rate_hz, n_samples / rate_hz
+            sentences, "sentences", TableSpec.of(table), rate_hz, n_samples / rate_hz
         )
         channels = channels_of(raw)
         return cls.of_sentences(

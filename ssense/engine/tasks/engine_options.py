@@ -14,7 +14,7 @@ from ssense.engine.core.checks import check_above_0, check_seeds, check_shares, 
 from ssense.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from ssense.engine.core.sweep import Levels, Sweep
+    from ssense.engine.core.sweep import Family, Levels, Sweep
     from ssense.engine.tasks.data_plan import DataPlan
     from ssense.training.tasks import TaskSpec
 
@@ -143,6 +143,25 @@ class EngineOptions:
         """
         raise NotImplementedError
 
+    def compared(self, families: Mapping[str, Mapping[str, Levels]]) -> tuple[Family, ...]:
+        """The families of a sweep, checked as far as no data are needed.
+
+        Args:
+            families: Levels by hyperparameter, by name of the family.
+
+        Raises:
+            UserError: A value is out of range, a level names no field, or weights are no file.
+        """
+        from ssense.engine.core.sweep import check_different, checked_levels, family_of
+
+        specification = self.specification()
+        compared = []
+        for name, levels in checked_levels(specification, families).items():
+            found = {field: _found(name, field, levels[field]) for field in levels}
+            compared.append(family_of(specification, name, found))
+        check_different(specification, compared)
+        return tuple(compared)
+
     def sweep(
         self, question: str, data: DataPlan, families: Mapping[str, Mapping[str, Levels]]
     ) -> Sweep:
@@ -156,27 +175,16 @@ class EngineOptions:
         Raises:
             UserError: A value is out of range, a level names no field, or weights are no file.
         """
-        from ssense.engine.core.sweep import (
-            Sweep,
-            check_different,
-            checked_levels,
-            family_of,
-            proposals_at_once,
-        )
+        from ssense.engine.core.sweep import Sweep, proposals_at_once
 
-        specification = self.specification()
-        compared = []
-        for name, levels in checked_levels(specification, families).items():
-            found = {field: _found(name, field, levels[field]) for field in levels}
-            compared.append(family_of(specification, name, found))
-        check_different(specification, compared)
+        specification, compared = self.specification(), self.compared(families)
         covering = data.covering(specification, compared)
         return Sweep(
             question=question,
             dataset_digest=covering.digest,
             datasets=covering.datasets,
             specification=specification,
-            families=tuple(compared),
+            families=compared,
             configurations=self.value("configurations"),
             seeds=self.value("seeds"),
             proposals_at_once=proposals_at_once(self.value("configurations")),

@@ -21,6 +21,7 @@ from ssense.model.encoders.encoder import Encoder, EncoderSpec, known_coordinate
 _OWN = OwnCode(role="encoder", form="class", example="my_encoder.py:MyEncoder")
 _SIZES = "electrodes", "frequencies", "frames", "dimensions"
 _EXAMPLES = 2
+_MOST_APART = 1e-2  # kernels for one and for two spectrograms, in half precision too, are nearer
 _HOW_MADE = f"It is made with {', '.join(f'{name}=' for name in _SIZES)}."
 _HOW_USED = "It is given spectrograms [B, electrodes, frequencies, frames]."
 
@@ -213,11 +214,40 @@ def _problem(encoder: OwnEncoder) -> str:
                 return f"makes values that are not finite of {[_EXAMPLES, *shape]}"
             if not found.requires_grad:
                 return "has no weight to train"
+        if problem := _problem_of_evaluation(encoder, torch.rand(_EXAMPLES, *shape)):
+            return problem
         encoder.train()
         encoder(torch.rand(_EXAMPLES, shape[0], 1, *shape[1:])).sum().backward()
     encoder.zero_grad()
     encoder.load_state_dict(state)  # statistics of made-up spectrograms are none
     return ""
+
+
+def _problem_of_evaluation(encoder: OwnEncoder, spectrograms: Tensor) -> str:
+    """Why scores would not be the encoder's own: it draws, or looks at the rest of a batch."""
+    encoder.eval()
+    with torch.no_grad():
+        first, again = (encoder.module(spectrograms.clone()) for _ in range(2))
+        alone = encoder.module(spectrograms[:1].clone())
+    if not torch.equal(first, again):
+        return (
+            "gives the same spectrograms other embeddings in evaluation when called again: what is "
+            "random there is random in every score. Use torch.nn.Dropout, or give "
+            "torch.nn.functional.dropout its training=self.training"
+        )
+    if list(alone.shape) != [1, first.shape[1]] or _apart(alone[0], first[0]) > _MOST_APART:
+        return (
+            "gives a sentence another embedding in evaluation alone than beside others: scores "
+            "would depend on what else is tested. Let each embedding depend on its own spectrogram "
+            "alone; torch.nn.BatchNorm1d, not a mean over the batch, centres in training"
+        )
+    return ""
+
+
+def _apart(first: Tensor, second: Tensor) -> float:
+    """The distance of two vectors `[D]`, in the larger one's length; 0 where both are zeros."""
+    length = max(float(first.norm()), float(second.norm()))
+    return float((first - second).norm()) / length if length else 0.0
 
 
 def _problem_of_state(encoder: OwnEncoder) -> str:

@@ -217,6 +217,16 @@ BAD = {
         "Mine",
         "uninitialized parameter",
     ),
+    "random in evaluation": (
+        OWN.replace("x.flatten(1)", "torch.nn.functional.dropout(x.flatten(1))"),
+        "Mine",
+        "gives the same spectrograms other embeddings in evaluation when called again",
+    ),
+    "of its batch": (
+        OWN.replace("x.flatten(1)", "(x - x.mean(0)).flatten(1)"),
+        "Mine",
+        "another embedding in evaluation alone than beside others",
+    ),
     "exits": ("raise SystemExit(3)", "Mine", "SystemExit: 3"),
 }
 

@@ -144,7 +144,7 @@ def _find_files(root: Path, subject: str, trial: str) -> dict[str, Path]:
         if not root.is_dir():
             raise UserError(
                 f"{root} is not a folder. "
-                "Give the folder that Brain Treebank's files were unpacked in."
+                "Give the folder of a BIDS data set, or that of Brain Treebank's files."
             )
         _require_known(root, subject, trial)
     except OSError as error:
@@ -171,7 +171,7 @@ def _require_known(root: Path, subject: str, trial: str) -> None:
         raise UserError(
             f"{root} holds no Brain Treebank recording such as {subject}_{trial}.h5. "
             f"Found: {listing(sorted(path.name for path in root.iterdir()))}. "
-            "Give the folder that Brain Treebank's files were unpacked in."
+            "Give the folder of a BIDS data set, or that of Brain Treebank's files."
         )
     subjects = sorted({name for name, _ in found}, key=_natural)
     if subject not in subjects:

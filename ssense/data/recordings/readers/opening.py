@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def open_recording(
     acquisition: str = "",
     run: str = "",
     sentences: str | Path = "",
-    table: TableSpec | None = None,
+    table: TableSpec | Mapping[str, object] | None = None,
 ) -> Recording:
     """Open a recording: of BIDS, a file that MNE reads, NWB, Brain Treebank, or one that was kept.
 
@@ -47,7 +49,7 @@ def open_recording(
         acquisition: Which acquisition of BIDS; empty for the only one.
         run: Which run of BIDS; empty for the only one.
         sentences: Table of what was said, for a recording that comes without.
-        table: How the table is read.
+        table: How the table is read, a specification or its fields by name.
 
     Raises:
         UserError: It can't be read, or what says which it is does not fit its format.
@@ -62,7 +64,7 @@ def open_recording(
             acquisition=acquisition,
             run=run,
             sentences=str(sentences),
-            table=table or TableSpec(),
+            table=TableSpec.of(table),
         )
     )
 
@@ -81,6 +83,9 @@ def open_source(source: RecordingSource) -> Recording:
 
 
 def _opened(source: RecordingSource, path: Path) -> Recording:
+    with suppress(PermissionError):  # told by whoever reads it
+        if not path.exists():
+            raise UserError(f"recording {source.place} does not exist. Check the path.")
     if path.is_file() or path.suffix in FOLDERS:
         _refuse(source, "is one recording", "trial", *_OF_BIDS)
         open_one = open_nwb if path.suffix.lower() == SUFFIX else open_file

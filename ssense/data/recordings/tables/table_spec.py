@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ssense.errors import UserError
+from ssense.files.plain_values import from_plain
 from ssense.signal.checks import check_at_least, check_choice
 
 Grouping = Literal["auto", "none", "column", "punctuation", "gaps"]
@@ -54,6 +57,20 @@ class TableSpec:
         check_choice("grouping", self.grouping, Grouping)
         check_choice("time_unit", self.time_unit, TimeUnit)
         check_at_least("gap_s", self.gap_s, 0)
+
+    @classmethod
+    def of(cls, given: TableSpec | Mapping[str, object] | None) -> TableSpec:
+        """A specification as calls may give it: itself, its fields by name, or None for defaults.
+
+        Raises:
+            UserError: There is no such field, or a field is none of its choices.
+        """
+        if isinstance(given, TableSpec):
+            return given
+        try:
+            return from_plain(cls, given or {})
+        except ValueError as error:
+            raise UserError(f"table: {error}. See ssense.TableSpec for its fields.") from error
 
     @property
     def named(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ssense.data.recordings.interchange import SENTENCES
 from ssense.data.recordings.readers.arrays import keep
 from ssense.data.recordings.readers.opening import open_recording, open_source
 from ssense.data.recordings.recording_source import RecordingSource
+from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
 from ssense.specification import plain
@@ -47,8 +48,28 @@ def test_what_does_not_fit_a_format_is_one_line(written, of, given, message):
 
 
 def test_an_empty_folder_is_no_recording(tmp_path):
-    with pytest.raises(UserError, match="holds no Brain Treebank recording"):
+    with pytest.raises(UserError, match=r"holds no Brain Treebank recording.*of a BIDS data set"):
         open_source(RecordingSource(place=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["p9.edf", "folder"])
+def test_what_is_not_there_is_said_to_be_missing(tmp_path, name):
+    with pytest.raises(UserError, match=f"{name} does not exist. Check the path."):
+        open_recording(tmp_path / name, sentences=tmp_path / "said.csv")
+
+
+def test_fields_of_a_table_may_be_given_by_name(written):
+    of_table = {"grouping": "none", "text": "sentence"}
+    given = open_recording(written.edf, sentences=written.sentences, table=of_table)
+    spec = TableSpec(grouping="none", text="sentence")
+    same = open_recording(written.edf, sentences=written.sentences, table=spec)
+    assert given.transcript.text == same.transcript.text
+    for wrong, message in (
+        ({"time_unit": "ms"}, "table: time_unit is 'ms', not one of auto"),
+        ({"onse": "x"}, "table: onse is unknown here"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_recording(written.edf, sentences=written.sentences, table=wrong)
 
 
 def test_it_is_kept_as_plain_values():
