@@ -31,6 +31,7 @@ SMALLEST = {
     "data_path.py": "--sentences 8 --electrodes 1 --rounds 1",
     "datasets.py": "--sentences 60 --electrodes 3 --epochs 1 --seeds 1 --rounds 1",
     "full_size.py": RECORDING,
+    "gpu.py": "--parts superlets --channels 1 --least-s 0.001",
     "image_cell.py": "--concepts 203 --subjects 2 --rounds 1",
     "main_job.py": (
         '--flags="--seeds 0 1 --max-epochs 1 --configurations 1 --ratios 0.5 --encoder linear '
@@ -173,6 +174,7 @@ def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
         "cost_growth.py figure.png --points 0",
         "data_path.py --rounds 0",
         "datasets.py --sentences 10",
+        "gpu.py --channels 0",
         "image_cell.py --concepts 3",
         "main_job.py --rounds -1",
         "packing.py --at-once 0",
