@@ -4,7 +4,8 @@ Every word has a sparse latent vector, drawn from the word itself. At the onset 
 its latent dimensions evokes a wave packet at a carrier frequency of its own, with a pattern over
 the electrodes of its own, on top of background, mains hum and whatever else a contact picks up.
 So a segment's power in a band, at the times of its words, tells which words were said, and nothing
-else links signal and text. With `coupling` 0 nothing is evoked: a null recording.
+else links signal and text. With `response_s` the words of a sentence evoke together, at one latency
+after its onset. With `coupling` 0 nothing is evoked: a null recording.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ from ssense.errors import UserError
 from ssense.files.storage import write_folder
 from ssense.files.tables import read_json_as
 
+Said = list[tuple[tuple[str, ...], float]]
+"""Words that evoke together and their onset in movie seconds, of a word or a whole sentence."""
+
 SUBJECT, TRIAL, MOVIE = "sub_9", "trial000", "synthetic"
 
 LATENT_DIMENSIONS = 16
@@ -70,11 +74,13 @@ class Packets:
 
     Attributes:
         carrier_hz: Frequency of each packet's wave [dimensions].
-        waveform: The packets from a word's onset on, microvolts [dimensions, samples].
+        waveform: The packets, microvolts [dimensions, samples].
+        first: Sample after a word's or a sentence's onset at which the packets begin.
     """
 
     carrier_hz: np.ndarray
     waveform: np.ndarray
+    first: int
 
 
 def write_synthetic(
@@ -161,13 +167,19 @@ def make_packets(spec: SyntheticSpec) -> Packets:
     latency_s = generator.uniform(0.25, 0.4, LATENT_DIMENSIONS) + spec.delay_s
     width_s = generator.uniform(0.06, 0.1, LATENT_DIMENSIONS)
     phase = generator.uniform(0, 2 * np.pi, LATENT_DIMENSIONS)[:, None]
-    time_s = np.arange(int(rate_hz * (0.8 + spec.delay_s))) / rate_hz - latency_s[:, None]
+    first, length = 0, int(rate_hz * (0.8 + spec.delay_s))
+    if spec.response_s:  # from its third standard deviation before its middle to that after it
+        first, length = round(rate_hz * spec.latency_s), int(rate_hz * spec.response_s)
+        latency_s, width_s = np.full(
+            (2, LATENT_DIMENSIONS), [[spec.response_s / 2], [spec.response_s / 6]]
+        )
+    time_s = np.arange(length) / rate_hz - latency_s[:, None]
     envelope = np.exp(-((time_s / width_s[:, None]) ** 2) / 2)
     # A packet's spectrum has the noise bandwidth 1 / (2 sqrt(pi) width).
     band_power = _background_density(carrier_hz) / (2 * np.sqrt(np.pi) * width_s)
     amplitude = EVOKED_OVER_BACKGROUND * np.sqrt(2 * band_power)[:, None]
     wave = amplitude * envelope * np.cos(2 * np.pi * carrier_hz[:, None] * time_s + phase)
-    return Packets(carrier_hz, wave)
+    return Packets(carrier_hz, wave, first)
 
 
 def _write_files(root: Path, spec: SyntheticSpec, timings: SentenceTimings | None) -> None:
@@ -192,7 +204,8 @@ def _write_files(root: Path, spec: SyntheticSpec, timings: SentenceTimings | Non
     )
     _write_csv(root / "subject_timings" / f"{stem}_timings.csv", triggers)
     _write_csv(root / "transcripts" / MOVIE / "features.csv", features)
-    signals = _signals(spec, channels, movie, screenplay.tracked_words())
+    said = screenplay.tracked_sentences() if spec.response_s else screenplay.tracked_words()
+    signals = _signals(spec, channels, movie, said)
     _write_signals(signals_path, signals, attributes)
 
 
@@ -209,15 +222,15 @@ def _produce(spec: SyntheticSpec, timings: SentenceTimings | None) -> tuple[Scre
 
 
 def _signals(
-    spec: SyntheticSpec, channels: list[Channel], movie: MovieTimes, words: list[tuple[str, float]]
+    spec: SyntheticSpec, channels: list[Channel], movie: MovieTimes, said: Said
 ) -> Iterator[np.ndarray]:
     """Signals of one channel after another, float64 [samples] in microvolts."""
     end = movie.sample_of(np.array([movie.end_s]))[0]
     n_samples = int(end + BESIDE_MOVIE_S * spec.sampling_rate)
     common = _background(np.random.default_rng([spec.seed, 4]), n_samples, spec.sampling_rate)
     common *= spec.common_uv / BACKGROUND_UV
-    onsets = np.rint(movie.sample_of(np.array([onset_s for _, onset_s in words]))).astype(int)
-    evoked = _Evoked(spec, [word for word, _ in words], onsets)
+    onsets = np.rint(movie.sample_of(np.array([onset_s for _, onset_s in said]))).astype(int)
+    evoked = _Evoked(spec, [words for words, _ in said], onsets)
     for channel in channels:
         if channel.kind == "contact":
             yield _contact_signal(spec, channel, common, evoked)
@@ -244,22 +257,33 @@ def _contact_signal(
 
 
 class _Evoked:
-    """What the words evoke, for one electrode at a time."""
+    """What words, or the words of a sentence together, evoke, for one electrode at a time."""
 
-    def __init__(self, spec: SyntheticSpec, words: list[str], onsets: np.ndarray) -> None:
-        vocabulary, self._word = np.unique(np.array(words, dtype=str), return_inverse=True)
-        self._latents = np.array([word_latents(word) for word in vocabulary])
-        self._waveform = spec.coupling * make_packets(spec).waveform
-        self._onsets = onsets
+    def __init__(
+        self, spec: SyntheticSpec, said: list[tuple[str, ...]], onsets: np.ndarray
+    ) -> None:
+        texts = sorted({*said})
+        place = {words: number for number, words in enumerate(texts)}
+        self._text = [place[words] for words in said]
+        self._latents = np.array([_latents(words) for words in texts])
+        packets = make_packets(spec)
+        self._waveform = spec.coupling * packets.waveform
+        self._onsets = onsets + packets.first
 
     def add_to(self, signal: np.ndarray, pattern: np.ndarray) -> None:
         """Add the responses of an electrode with a pattern [dimensions] to its signal [samples]."""
         # Not a matrix product, whose rounding differs between machines: the files must not.
         response = np.einsum("wd,dt->wt", self._latents * pattern, self._waveform)
         length = response.shape[1]
-        for word, onset in zip(self._word.tolist(), self._onsets.tolist(), strict=True):
+        for text, onset in zip(self._text, self._onsets.tolist(), strict=True):
             stretch = signal[onset : onset + length]
-            stretch += response[word, : len(stretch)]
+            stretch += response[text, : len(stretch)]
+
+
+def _latents(words: Sequence[str]) -> np.ndarray:
+    """Latent vector of words that evoke together, [dimensions]: as strong for many as for few."""
+    total: np.ndarray = np.sum([word_latents(word) for word in words], axis=0)
+    return total / np.sqrt(len(words))
 
 
 def _background_density(frequency_hz: np.ndarray) -> np.ndarray:

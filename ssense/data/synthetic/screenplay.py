@@ -70,13 +70,21 @@ class Screenplay:
     edges_s: tuple[np.ndarray, ...]
     end_s: float
 
-    def tracked_words(self) -> list[tuple[str, float]]:
-        """Spoken words up to the last trigger and their onsets in movie seconds."""
+    def tracked_words(self) -> list[tuple[tuple[str, ...], float]]:
+        """Spoken words up to the last trigger, each by itself, and onsets in movie seconds."""
         return [
-            (token.text, onset_s)
+            ((token.text,), onset_s)
             for sentence, edges_s in zip(self.sentences, self.edges_s, strict=True)
             for token, onset_s in zip(_spoken(sentence), edges_s[:-1].tolist(), strict=True)
             if onset_s < self.end_s
+        ]
+
+    def tracked_sentences(self) -> list[tuple[tuple[str, ...], float]]:
+        """The spoken words of each sentence up to the last trigger, and its onset likewise."""
+        return [
+            (tuple(token.text for token in _spoken(sentence)), float(edges_s[0]))
+            for sentence, edges_s in zip(self.sentences, self.edges_s, strict=True)
+            if len(edges_s) > 1 and edges_s[0] < self.end_s
         ]
 
 

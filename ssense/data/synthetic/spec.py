@@ -28,6 +28,8 @@ LEAST: dict[str, float] = {
     "lowest_hz": 1.0,
     "highest_hz": 10.0,
     "delay_s": 0,
+    "latency_s": 0,
+    "response_s": 0,
 }
 LEAST_WITH_QUIRKS = {"sentences": 30, "electrodes": 4, "pauses": 2}  # so that each quirk occurs
 MOST: dict[str, float] = {
@@ -42,8 +44,11 @@ MOST: dict[str, float] = {
     "lowest_hz": 100.0,
     "highest_hz": 20_000.0,
     "delay_s": 10.0,
+    "latency_s": 10.0,
+    "response_s": 2.0,
 }
-_LATER_NUMBERS = ("common_uv", "lowest_hz", "highest_hz", "delay_s")
+SHORTEST_RESPONSE_S = 0.1  # a shorter one is as wide as the carriers are apart
+_LATER_NUMBERS = ("common_uv", "lowest_hz", "highest_hz", "delay_s", "latency_s", "response_s")
 LATER = (*_LATER_NUMBERS, "responding")
 """Fields that recordings don't name where they are at their defaults: earlier ones lack them."""
 MOST_SAMPLES = 2**28
@@ -74,6 +79,10 @@ class SyntheticSpec:
         lowest_hz: Lowest carrier frequency of what words evoke.
         highest_hz: Highest carrier frequency; never above 0.4 times the sampling rate.
         delay_s: Seconds by which what words evoke comes later than 0.25 to 0.4 s after their onset.
+        latency_s: Seconds from a sentence's onset to what its words evoke together; used where
+            `response_s` is above 0 alone.
+        response_s: Seconds that what a sentence's words evoke together lasts, at least 0.1: no
+            other time tells sentences apart. With 0 every word evokes at its own onset.
         responding: Contacts in which words evoke anything: "all", or names separated by commas; "*"
             stands for any letters, so that "F1a*" is a shaft.
     """
@@ -91,6 +100,8 @@ class SyntheticSpec:
     lowest_hz: float = 9.0
     highest_hz: float = 115.0
     delay_s: float = 0.0
+    latency_s: float = 0.0
+    response_s: float = 0.0
     responding: str = ALL
 
     def __post_init__(self) -> None:
@@ -104,6 +115,7 @@ class SyntheticSpec:
                 f"lowest_hz is {self.lowest_hz:g}, not below highest_hz {self.highest_hz:g} and "
                 f"0.4 times the sampling rate of {self.sampling_rate:g} Hz. Give a lower one."
             )
+        self._check_times()
         self._check_size()
         self._check_responding()
 
@@ -114,6 +126,23 @@ class SyntheticSpec:
     @property
     def _patterns(self) -> list[str]:
         return [each.strip() for each in self.responding.split(",")]
+
+    def _check_times(self) -> None:
+        """Refuse responses of words and of whole sentences at once, or that are too short."""
+        if 0 < self.response_s < SHORTEST_RESPONSE_S:
+            raise UserError(
+                f"response_s must be 0 or at least {SHORTEST_RESPONSE_S:g}, got {self.response_s}."
+            )
+        if self.response_s and self.delay_s:
+            raise UserError(
+                f"delay_s is {self.delay_s:g} and response_s {self.response_s:g}: words evoke "
+                "either one by one or together. Give latency_s instead of delay_s."
+            )
+        if self.latency_s and not self.response_s:
+            raise UserError(
+                f"latency_s is {self.latency_s:g} without response_s. Give response_s, the length "
+                "of what a sentence evokes, or delay_s to delay what each word evokes."
+            )
 
     def _check_responding(self) -> None:
         """Refuse names that no contact has."""

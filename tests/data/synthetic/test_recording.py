@@ -236,7 +236,8 @@ def test_impossible_settings_are_refused(setting, value):
 @pytest.mark.parametrize("setting", MOST)
 def test_settings_beyond_any_recording_are_refused(setting):
     most = MOST[setting]
-    SyntheticSpec(**{"sampling_rate": 512.0, setting: most})
+    with_it = {"response_s": 0.5} if setting == "latency_s" else {}
+    SyntheticSpec(**{"sampling_rate": 512.0, setting: most}, **with_it)
     with pytest.raises(UserError, match=f"{setting} must be at most {most:.15g}, got {most + 1}"):
         SyntheticSpec(**{setting: most + 1})
 
@@ -406,6 +407,58 @@ def test_coupling_adds_responses_after_words_and_nothing_else(tmp_path):
         assert 1 < evoked[answered].std() < 100
     for number in (6, 7):
         np.testing.assert_array_equal(channel(full, number), channel(null, number))
+
+
+def test_what_sentences_evoke_at_a_latency_lies_there_and_nowhere_else(tmp_path):
+    null = written(tmp_path / "null", coupling=0.0, equal_durations=True)
+    root = written(tmp_path / "locked", latency_s=1.5, response_s=0.5, equal_durations=True)
+    screenplay = compose_screenplay(0, SMALL["sentences"], equal_durations=True)
+    movie = run_movie(0, screenplay.end_s, 256.0, SMALL["lead_in_s"], 2)
+    onsets_s = np.array([onset_s for _, onset_s in screenplay.tracked_sentences()])
+    begins = np.rint(movie.sample_of(onsets_s)).astype(int) + round(1.5 * 256)
+    evoked = channel(root, 0) - channel(null, 0)
+    answered = np.zeros(len(evoked), dtype=bool)
+    middle = np.zeros(len(evoked), dtype=bool)
+    for begin in begins:
+        answered[begin : begin + 128] = True
+        middle[begin + 43 : begin + 85] = True
+    assert not evoked[~answered].any()
+    # A Gaussian has .84 of its energy in the middle third of six of its standard deviations.
+    assert np.sum(evoked[middle] ** 2) > 0.8 * np.sum(evoked**2)
+    assert 1 < evoked[answered].std() < 100
+
+
+def test_sentences_of_the_same_words_evoke_the_same_and_others_something_else(tmp_path):
+    null = written(tmp_path / "null", coupling=0.0, common_uv=0.0)
+    root = written(tmp_path / "locked", response_s=0.2, common_uv=0.0, coupling=10.0)
+    screenplay = compose_screenplay(0, SMALL["sentences"], equal_durations=False)
+    movie = run_movie(0, screenplay.end_s, 256.0, SMALL["lead_in_s"], 2)
+    evoked = channel(root, 0) - channel(null, 0)
+    said = screenplay.tracked_sentences()
+    onsets = np.rint(movie.sample_of(np.array([onset_s for _, onset_s in said]))).astype(int)
+    responses = defaultdict(list)
+    for (words, _), onset in zip(said, onsets.tolist(), strict=True):
+        responses[words].append(evoked[onset : onset + 51])
+    assert len({each[0].tobytes() for each in responses.values()}) == len(responses) > 10
+    again = [each for each in responses.values() if len(each) > 1]
+    for first, *others in again:
+        for other in others:
+            np.testing.assert_allclose(other, first, atol=0.6)  # rounded to steps of .27
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"response_s": 0.05}, "response_s must be 0 or at least 0.1, got 0.05"),
+        ({"response_s": 0.5, "delay_s": 1.0}, "delay_s is 1 and response_s 0.5: words evoke"),
+        ({"latency_s": 0.5}, "latency_s is 0.5 without response_s"),
+        ({"latency_s": -1.0}, "latency_s must be at least 0, got -1.0"),
+        ({"response_s": 3.0}, "response_s must be at most 2, got 3.0"),
+    ],
+)
+def test_times_of_a_response_that_contradict_each_other_are_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        SyntheticSpec(**given)
 
 
 def test_words_evoke_something_in_the_contacts_that_are_named_alone(tmp_path):
