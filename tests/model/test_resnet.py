@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
-from ssense.model.resnet import FEW, Convolution, ResNet18
+from ssense.model.resnet import FEW, Convolution, ResNet18, folded
 from ssense.training.optimiser import Adam
 
 
@@ -135,3 +135,18 @@ def test_only_what_images_meet_is_trained():
     stages += [256 * 512 * 2 + 3 * 512 * 512]  # 1 x 1
     unmet = sum(w * w * 9 * 4 - (w * w // 2 * 9 if w > 64 else 0) for w in (64, 128, 256, 512))
     assert n_trained((16, 26)) == whole - unmet + sum(stages)
+
+
+@pytest.mark.parametrize("size", [(16, 26), (40, 70)])
+@pytest.mark.parametrize("is_cropped", [False, True])
+def test_a_folded_network_scores_as_the_one_that_normalises(size, is_cropped):
+    x = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(0)).double()
+    network = seeded(ResNet18)[0].double()
+    if is_cropped:
+        network.crop(size)
+    trained(network, x)  # statistics, scales and shifts are no longer those of the start
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    found = folded(network)
+    torch.testing.assert_close(found(x), network.eval()(x), rtol=1e-9, atol=1e-12)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in found.modules())
+    assert all(map(torch.equal, network.state_dict().values(), before.values()))

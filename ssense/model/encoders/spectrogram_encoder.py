@@ -116,7 +116,10 @@ class SpectrogramEncoder(Encoder):
             electrodes: Embeddings of the electrodes.
             kept: Which electrodes count, `[E]` bool, one at least; None for all.
         """
-        return (electrodes if kept is None else electrodes[:, kept]).mean(dim=1)
+        if kept is None:
+            return electrodes.mean(dim=1)
+        # A product, which copies no embeddings: maps pool the same ones hundreds of times.
+        return (kept.float() / kept.sum()) @ electrodes
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, with batch normalisation as chosen, or to evaluation."""
