@@ -21,6 +21,7 @@ if __name__ == "__main__":
     check_flags(MapOptions)  # before the imports that take seconds
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,11 @@ class Inputs:
             families=families,
             axes=self.axes,
             places=self.places,
-            durations=Durations(ends_s=self._spoken_s()),
-            notes=self._notes(),
+            durations=Durations(ends_s=self.spoken_s),
+            notes=[
+                *self._notes(),
+                *dict.fromkeys(note for each in families for note in each.notes),
+            ],
         )
 
     def _axes(self, specification: SentenceSpec) -> Axes:
@@ -220,7 +224,8 @@ class Inputs:
         check_mni(places)
         return places
 
-    def _spoken_s(self) -> np.ndarray:
+    @cached_property
+    def spoken_s(self) -> np.ndarray:
         """Spoken duration of each sentence, `[N]` seconds."""
         table = read_sentences(self._folder)
         onset, offset = (np.array(table[name], np.float64) for name in ("onset_s", "offset_s"))
@@ -279,7 +284,15 @@ def run_maps(
         options.windows,
         options.bands,
     )
-    asked = Asked(parts=parts, fill=options.fill, permutations=options.permutations)
+    asked = Asked(
+        parts=parts,
+        fill=options.fill,
+        permutations=options.permutations,
+        sentences=options.sentences,
+        check_seeds=options.check_seeds,
+        precision=options.precision,
+        spoken_s=inputs.spoken_s,
+    )
     mappers = {
         family: Mapper(ledger, search, configuration, inputs.dataset_of(configuration), asked)
         for family, configuration in chosen.items()

@@ -34,7 +34,7 @@ class Resampling:
 
     Attributes:
         n_train: Sentences trained on, mean over the seeds.
-        n_test: Sentences tested, mean over the seeds.
+        n_test: Sentences tested, mean over the seeds: those that are queries of the map.
         blocks: Where all seeds share one test split, the blocks of neighbouring sentences that are
             the units of the tests; None where seeds draw test splits anew.
     """
@@ -61,6 +61,8 @@ class EffectMap:
             NaN where nothing was permuted.
         threshold: What the largest effect under a permuted pairing exceeds in 5 % of permutations;
             NaN where nothing was permuted.
+        similar: Effect `[J, K]` at each seed where queries are paired with others of similar
+            duration; None where that is not known.
     """
 
     what: What
@@ -73,6 +75,7 @@ class EffectMap:
     p_fdr: np.ndarray
     p_max: np.ndarray
     threshold: float
+    similar: np.ndarray | None = None
 
     @property
     def means(self) -> np.ndarray:
@@ -107,10 +110,11 @@ def effect_maps(maps: Sequence[SeedMap], metric: str, sizes: Resampling) -> list
     parts = maps[0].parts
     values = [each.effects(metric) for each in maps]
     permuted = widening(len(maps), sizes) * np.mean([each.permuted for each in maps], axis=0)
+    similar = [each.similar for each in maps if each.similar is not None]
     if metric != maps[0].permuted_metric:
-        permuted = permuted[:0]
+        permuted, similar = permuted[:0], []
     return [
-        _effect_map(what, metric, maps, values, permuted, sizes)
+        _effect_map(what, metric, maps, values, permuted, similar, sizes)
         for what in dict.fromkeys(part.what for part in parts)
     ]
 
@@ -121,6 +125,7 @@ def _effect_map(
     maps: Sequence[SeedMap],
     values: Sequence[np.ndarray],
     permuted: np.ndarray,
+    similar: Sequence[np.ndarray],
     sizes: Resampling,
 ) -> EffectMap:
     at = [place for place, part in enumerate(maps[0].parts) if part.what == what]
@@ -141,6 +146,7 @@ def _effect_map(
         p_fdr=benjamini_hochberg(pvalues),
         p_max=p_max,
         threshold=threshold,
+        similar=np.stack(similar)[:, at] if similar else None,
     )
 
 

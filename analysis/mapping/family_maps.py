@@ -5,33 +5,58 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from analysis.mapping.checks import Checked, check_permuted, check_untrained, label
+from analysis.mapping.checks import (
+    Checked,
+    check_noise,
+    check_permuted,
+    check_similar,
+    check_untrained,
+    label,
+)
 from analysis.mapping.effects import EffectMap, Resampling, effect_maps
 from analysis.mapping.occlusion import Occluder, filling_of
 from analysis.mapping.parts import Part
-from analysis.mapping.seed_map import Ranked, SeedMap, map_of, pairings_of
+from analysis.mapping.prepared import Agreement, agreement, batches, prepared
+from analysis.mapping.seed_map import (
+    NO_PAIRINGS,
+    Pairings,
+    Ranked,
+    SeedMap,
+    map_of,
+    of_similar_duration,
+    pairings_of,
+)
 from analysis.measure.evaluation import cell_model, check_split, splits_of
-from analysis.options import Fill
+from analysis.options import Fill, MapPrecision
+from ssense.choices import Precision
 from ssense.data.dataset import Dataset, Pairs
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Configuration
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
+from ssense.errors import counted
 from ssense.model.encoders.encoder import Encoder
+from ssense.model.encoders.spectrogram_encoder import ResNetSpec
 from ssense.retrieval import metric_values
 from ssense.specification import configured
 from ssense.training.loop import initial_model
-from ssense.training.process import any_device
-from ssense.training.sentences import SPECTROGRAMS_PER_PASS, SentenceSpec
+from ssense.training.process import any_device, fast_precision
+from ssense.training.sentences import SentenceSpec
 
 METRICS = (SentenceSpec.primary, "mrr")
 """Metrics that maps are of, the primary one first."""
+FEWER_SENTENCES = 40
+"""Test sentences of a seed that windows and bands are hidden from, where each takes a pass of
+ResNet-18 over all electrodes."""
+_TIMED_PASSES = 4
+_QUERIES = 7  # its own stream of random numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +67,28 @@ class Asked:
         parts: The parts.
         fill: What hidden values are filled with.
         permutations: Permutations of the pairing at each seed.
+        sentences: Test sentences of each seed that windows and bands are hidden from; 0 for all,
+            None for all or, of encoders with ResNet-18, for `FEWER_SENTENCES`.
+        check_seeds: Seeds at which other encoders are mapped too, to check the map by.
+        precision: Precision of ResNet-18; "auto" for the faster one that retrieves the same.
+        spoken_s: Spoken duration of each sentence of the dataset `[N]`, seconds; None where it is
+            not known.
     """
 
     parts: Sequence[Part]
     fill: Fill = "mean"
     permutations: int = 1000
+    sentences: int | None = None
+    check_seeds: int = 3
+    precision: MapPrecision = "auto"
+    spoken_s: np.ndarray | None = None
+
+
+class NoiseControl(NamedTuple):
+    """The Gaussian-noise control of a configuration: its cells, and what they were trained on."""
+
+    search: Search
+    dataset: Dataset
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,14 +98,18 @@ class CheckedMap:
     Attributes:
         primary: Effects on the primary metric.
         others: Effects on the other metrics.
-        untrained: Effects on the primary metric of encoders with random weights.
+        untrained: Effects on the primary metric of encoders with random weights, at the first
+            seeds.
         checks: What the sanity checks say.
+        noise: Effects on the primary metric of the Gaussian-noise control's encoders, likewise;
+            None where it was not trained.
     """
 
     primary: EffectMap
     others: Sequence[EffectMap]
     untrained: EffectMap
     checks: Sequence[Checked]
+    noise: EffectMap | None = None
 
     @property
     def contradicted(self) -> bool:
@@ -85,6 +131,7 @@ class FamilyMaps:
         seeds: Seeds of the encoders.
         intact: The primary metric with everything, `[J]`.
         maps: A map for each kind of part.
+        notes: How they were computed, a sentence each.
     """
 
     family: str
@@ -92,6 +139,7 @@ class FamilyMaps:
     seeds: Sequence[int]
     intact: np.ndarray
     maps: Sequence[CheckedMap]
+    notes: Sequence[str] = ()
 
 
 class Mapper:
@@ -103,6 +151,7 @@ class Mapper:
         configuration: The configuration.
         dataset: Its dataset.
         asked: What maps are asked for.
+        noise: The Gaussian-noise control of the configuration; None where it was not trained.
     """
 
     def __init__(
@@ -112,6 +161,7 @@ class Mapper:
         configuration: Configuration,
         dataset: Dataset,
         asked: Asked,
+        noise: NoiseControl | None = None,
     ) -> None:
         specification = configured(search.sweep.specification, configuration)
         assert isinstance(specification, SentenceSpec)  # maps are of sentences alone
@@ -120,42 +170,81 @@ class Mapper:
         self.records = search.done(configuration)
         self.splits: Mapping[int, Split] = splits_of(dataset, search.sweep, configuration)
         self._pairs = dataset.on(any_device())
+        self._noise = noise and Mapper(ledger, noise.search, configuration, noise.dataset, asked)
 
     @property
-    def resampling(self) -> Resampling:
-        """What tests over the seeds must know of the splits."""
+    def _has_resnet(self) -> bool:
+        return isinstance(self.specification.encoder, ResNetSpec)
+
+    @property
+    def _groups(self) -> list[list[Part]]:
+        """Parts that leave electrodes out, which all test sentences have, and parts that hide."""
+        left_out = [part for part in self._asked.parts if part.kept is not None]
+        hidden = [part for part in self._asked.parts if part.kept is None]
+        return [group for group in (left_out, hidden) if group]
+
+    @property
+    def _checks(self) -> int:
+        """Number of seeds at which other encoders are mapped."""
+        return min(self._asked.check_seeds, len(self.records))
+
+    def resampling(self, parts: Sequence[Part]) -> Resampling:
+        """What tests over the seeds must know of the splits, for some parts of one group."""
         sizes = [self.specification.resampled_sizes(split) for split in self.splits.values()]
-        n_train, n_test = np.mean(sizes, axis=0).round().astype(int).tolist()
+        n_train, n_test = np.mean(sizes, axis=0)
+        queries = [self._queries(split, parts, 0) for split in self.splits.values()]
+        share = np.mean(
+            [len(q) / len(s.test) for q, s in zip(queries, self.splits.values(), strict=True)]
+        )
         blocks = self.specification.test_blocks if self.specification.shares_test else None
-        return Resampling(n_train=n_train, n_test=n_test, blocks=blocks)
+        return Resampling(n_train=round(n_train), n_test=round(n_test * share), blocks=blocks)
+
+    @cached_property
+    def _agreement(self) -> Agreement | None:
+        """How far bf16 retrieves what float32 does; None where that is not asked."""
+        is_faster = fast_precision(1 if self._pairs.device.type == "cuda" else 0) == "bf16"
+        trained_so = self.specification.training.precision == "bf16"
+        if self._asked.precision != "auto" or not (self._has_resnet and is_faster) or trained_so:
+            return None
+        record = self.records[0]
+        validation = self._pairs.select(self.splits[record.seed].validation)
+        return agreement(self._trained(record), validation)
+
+    @cached_property
+    def precision(self) -> Precision:
+        """Precision of ResNet-18's products."""
+        if self._asked.precision != "auto":
+            return self._asked.precision
+        if self._agreement is not None:
+            return "bf16" if self._agreement.within_bound else "float32"
+        return self.specification.training.precision
 
     def seconds(self) -> dict[str, float]:
-        """How long all seeds will take here, by kind of part, from a batch that is timed.
+        """How long all seeds will take here, by kind of part, from batches that are timed.
 
         Electrodes, shafts and regions share what is embedded once, and count as electrodes.
         """
-        split = next(iter(self.splits.values()))
+        split, record = next(iter(self.splits.values())), self.records[0]
+        encoder = self._prepared(self._untrained(record))
         test = self._pairs.select(split.test)
-        size = max(1, SPECTROGRAMS_PER_PASS // test.spectrograms.shape[1])
-        batch = test.select(np.arange(min(size, len(test))))
-        encoder = self._untrained(self._pairs.select(split.train), self.records[0].seed)
-        occluder = Occluder(encoder, batch, filling_of(batch, "zero"), self.specification)
-        targets, pairings = _targets(test), self._pairings(split, 0)
+        size = min(_TIMED_PASSES * len(batches(test, encoder)[0]), len(test))
+        batch = test.select(np.arange(size))
+        occluder = Occluder(encoder, batch, filling_of(batch, "zero"))
+        targets, own = _targets(test), np.arange(len(test))
         ranking = sum(
-            _timed(partial(Ranked, targets, targets, METRICS[0], at))
-            for at in (pairings, pairings[:0])
+            _timed(partial(Ranked, targets, targets, METRICS[0], own, at))
+            for at in (self._pairings(split, 0), NO_PAIRINGS)
         )
+        n_maps = len(self.records) + self._checks * (2 if self._noise else 1)
         found: dict[str, float] = {}
         for what in dict.fromkeys(part.what for part in self._asked.parts):
             parts = [part for part in self._asked.parts if part.what == what]
             kind = what if parts[0].kept is None else "electrodes"
-            once = _timed(
-                partial(occluder.without, parts[0])
-            )  # embeds each electrode, the first time
+            once = _timed(partial(occluder.without, parts[0]))  # embeds electrodes, the first time
             again = _timed(partial(occluder.without, parts[-1]))
-            of_batch = once + again * len(parts)
-            of_seed = 2 * of_batch * len(test) / len(batch) + ranking * len(parts)
-            found[kind] = found.get(kind, 0.0) + len(self.records) * of_seed
+            n = len(self._queries(split, parts, record.seed))
+            of_seed = (once + again * len(parts)) * n / size + ranking * len(parts) * n / len(test)
+            found[kind] = found.get(kind, 0.0) + n_maps * of_seed
         return found
 
     def run(self, family: str, on_seed: Callable[[int, int], object]) -> FamilyMaps:
@@ -168,74 +257,148 @@ class Mapper:
         Raises:
             UserError: An encoder can't be read, or was trained on another split.
         """
-        trained, untrained = [], []
+        trained, untrained, noise = [], [], []
         for done, record in enumerate(self.records, 1):
-            real, random = self._seed(record)
-            trained.append(real)
-            untrained.append(random)
+            pairings = self._pairings(self.splits[record.seed], record.seed)
+            trained.append(self._maps(record, self._trained(record), pairings))
+            if done <= self._checks:
+                untrained.append(self._maps(record, self._untrained(record)))
+                noise += (
+                    [self._noise.of_record(self._noise.records[done - 1])] if self._noise else []
+                )
             on_seed(done, len(self.records))
-        sizes = self.resampling
-        primary, *others = (effect_maps(trained, metric, sizes) for metric in METRICS)
-        of_untrained = effect_maps(untrained, METRICS[0], sizes)
-        permuted = np.mean([each.permuted for each in trained], axis=0)
         return FamilyMaps(
             family=family,
             configuration=self._configuration,
             seeds=[record.seed for record in self.records],
-            intact=np.array([metric_values(METRICS[0], each.intact[0]).mean() for each in trained]),
+            intact=np.array(
+                [metric_values(METRICS[0], each[0].intact[0]).mean() for each in trained]
+            ),
             maps=[
-                _checked(real, random, rest, permuted[:, _places(real, self._asked.parts)])
-                for real, random, *rest in zip(primary, of_untrained, *others, strict=True)
+                checked
+                for number in range(len(self._groups))
+                for checked in self._checked(
+                    *([each[number] for each in maps] for maps in (trained, untrained, noise))
+                )
             ],
+            notes=self._notes(),
         )
 
-    def _seed(self, record: Record) -> tuple[SeedMap, SeedMap]:
-        """The maps of one seed's encoder and of an untrained one."""
+    def of_record(self, record: Record) -> list[SeedMap]:
+        """The maps of one seed's trained encoder, without permuted pairings, by group."""
+        return self._maps(record, self._trained(record))
+
+    def _checked(
+        self, trained: Sequence[SeedMap], untrained: Sequence[SeedMap], noise: Sequence[SeedMap]
+    ) -> list[CheckedMap]:
+        """The maps of one group, a kind each, with their checks."""
+        sizes = self.resampling(trained[0].parts)
+        primary, *others = (effect_maps(trained, metric, sizes) for metric in METRICS)
+        of_untrained = effect_maps(untrained, METRICS[0], sizes)
+        of_noise = effect_maps(noise, METRICS[0], sizes) if noise else [None] * len(primary)
+        permuted = np.mean([each.permuted for each in trained], axis=0)
+        return [
+            _checked(real, random, at_noise, rest, permuted[:, _places(real, trained[0].parts)])
+            for real, random, at_noise, *rest in zip(
+                primary, of_untrained, of_noise, *others, strict=True
+            )
+        ]
+
+    def _maps(
+        self, record: Record, encoder: Encoder, pairings: Pairings = NO_PAIRINGS
+    ) -> list[SeedMap]:
+        """The maps of an encoder at one seed, by group."""
+        split = self.splits[record.seed]
+        train, test = self._pairs.select(split.train), self._pairs.select(split.test)
+        encoder, candidates, found = self._prepared(encoder), _targets(test), []
+        for parts in self._groups:
+            queries = self._queries(split, parts, record.seed)
+            # What electrodes that pass by themselves are filled with is never asked.
+            is_filled = parts[0].kept is None or not self._has_resnet
+            filling = filling_of(train, self._asked.fill if is_filled else "zero")
+            occluder = Occluder(encoder, test.select(queries), filling)
+            about = record.seed, occluder, parts, candidates, METRICS[0], pairings, queries
+            found.append(map_of(*about))
+        return found
+
+    def _trained(self, record: Record) -> Encoder:
+        """The encoder of a cell, which was trained on the split of its seed."""
         split = self.splits[record.seed]
         check_split(self._ledger, record, split)
-        train, test = self._pairs.select(split.train), self._pairs.select(split.test)
-        encoder = cell_model(
+        test = self._pairs.select(split.test)
+        return cell_model(
             self._ledger, record, lambda state: self.specification.rebuild(state, test)
         )
-        filling = filling_of(train, self._asked.fill)
-        pairings = self._pairings(split, record.seed)
-        return (
-            self._map(record.seed, encoder, test, filling, pairings),
-            self._map(
-                record.seed, self._untrained(train, record.seed), test, filling, pairings[:0]
-            ),
-        )
 
-    def _map(
-        self,
-        seed: int,
-        encoder: Encoder,
-        test: Pairs,
-        filling: torch.Tensor,
-        pairings: np.ndarray,
-    ) -> SeedMap:
-        occluder = Occluder(encoder, test, filling, self.specification)
-        return map_of(seed, occluder, self._asked.parts, _targets(test), METRICS[0], pairings)
-
-    def _untrained(self, train: Pairs, seed: int) -> Encoder:
+    def _untrained(self, record: Record) -> Encoder:
         """An encoder of the same architecture with random weights, drawn from the seed."""
-        return initial_model(self.specification.untrained(), train, seed)
+        train = self._pairs.select(self.splits[record.seed].train)
+        return initial_model(self.specification.untrained(), train, record.seed)
 
-    def _pairings(self, split: Split, seed: int) -> np.ndarray:
+    def _prepared(self, encoder: Encoder) -> Encoder:
+        return prepared(encoder, self.precision)
+
+    def _pairings(self, split: Split, seed: int) -> Pairings:
         """Permutations of a test split; where all seeds share it, the same for all, in blocks."""
         shared = self.specification.shares_test
         blocks = self.specification.test_blocks if shared else 0
-        n = len(split.test)
-        return pairings_of(n, self._asked.permutations, 0 if shared else seed, blocks)
+        n, spoken_s = len(split.test), self._asked.spoken_s
+        return Pairings(
+            anywhere=pairings_of(n, self._asked.permutations, 0 if shared else seed, blocks),
+            similar=None if spoken_s is None else of_similar_duration(spoken_s[split.test]),
+        )
+
+    def _queries(self, split: Split, parts: Sequence[Part], seed: int) -> np.ndarray:
+        """Places `[Q]` in a test split of the sentences that some parts are taken from."""
+        n, wanted = len(split.test), self._asked.sentences
+        if wanted is None:
+            wanted = FEWER_SENTENCES if self._has_resnet else 0
+        if parts[0].kept is not None or not wanted or wanted >= n:
+            return np.arange(n)
+        drawn = np.random.default_rng([_QUERIES, 0 if self.specification.shares_test else seed])
+        return np.sort(drawn.permutation(n)[:wanted])
+
+    def _notes(self) -> list[str]:
+        """In which arithmetic, of how many sentences and against how many other encoders."""
+        notes = []
+        if self._agreement is not None:
+            notes.append(
+                f"ResNet-18 ran in {self.precision}, though it was trained in float32: "
+                f"{self._agreement.words}."
+            )
+        elif self._has_resnet and self.precision != self.specification.training.precision:
+            notes.append(f"ResNet-18 ran in {self.precision}, as asked for.")
+        split = next(iter(self.splits.values()))
+        hidden = [part for part in self._asked.parts if part.kept is None]
+        if hidden and (n := len(self._queries(split, hidden, 0))) < len(split.test):
+            notes.append(
+                f"Windows and bands were hidden from {n} of the {len(split.test)} test sentences "
+                "of each seed, drawn by the seed, among all of them as candidates; their tests and "
+                "intervals are of so many."
+            )
+        if self._checks < len(self.records):
+            notes.append(
+                f"Untrained encoders{' and those of noise' if self._noise else ''} were mapped at "
+                f"the first {counted(self._checks, 'seed')}."
+            )
+        return notes
 
 
 def _checked(
-    real: EffectMap, untrained: EffectMap, others: Sequence[EffectMap], permuted: np.ndarray
+    real: EffectMap,
+    untrained: EffectMap,
+    noise: EffectMap | None,
+    others: Sequence[EffectMap],
+    permuted: np.ndarray,
 ) -> CheckedMap:
     checks = [check_untrained(real, untrained)]
     if len(permuted):
         checks.append(check_permuted(real, permuted))
-    return CheckedMap(primary=real, others=others, untrained=untrained, checks=checks)
+    if real.similar is not None:
+        checks.append(check_similar(real))
+    if noise is not None:
+        checks.append(check_noise(real, noise))
+    return CheckedMap(primary=real, others=others, untrained=untrained, checks=checks, noise=noise)
 
 
 def _places(found: EffectMap, parts: Sequence[Part]) -> list[int]:

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from analysis.mapping.parts import Part
+from analysis.mapping.prepared import batches, embedded
 from analysis.options import Fill
 from ssense.data.dataset import Pairs
 from ssense.model.encoders.encoder import Encoder
 from ssense.model.encoders.linear import LinearEncoder
 from ssense.model.encoders.spectrogram_encoder import SpectrogramEncoder
 from ssense.precision import full_precision
-from ssense.training.sentences import SPECTROGRAMS_PER_PASS, SentenceSpec
+from ssense.training.sentences import SPECTROGRAMS_PER_PASS
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def filling_of(train: Pairs, fill: Fill) -> Tensor:
     """
     total = torch.zeros(train.spectrograms.shape[1:], dtype=torch.float64, device=train.device)
     if fill == "mean":
-        for part in _batches(train):
-            total += train.batch(part)[0].squeeze(2).double().sum(dim=0)
+        for part in batches(train):
+            total += train.batch(part)[0].squeeze(2).sum(dim=0, dtype=torch.float32)
     return (total / len(train)).float()
 
 
@@ -83,7 +84,7 @@ class _Pooled(ElectrodeEmbeddings):
 
     def __init__(self, encoder: SpectrogramEncoder, test: Pairs) -> None:
         self._encoder = encoder
-        parts = (test.batch(part)[0] for part in _batches(test))
+        parts = (test.batch(part)[0] for part in batches(test, encoder))
         self._each = torch.cat([encoder.embed_electrodes(x) for x in parts])
 
     def embed(self, kept: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ class _Added(ElectrodeEmbeddings):
 
     def __init__(self, encoder: LinearEncoder, test: Pairs, filling: Tensor) -> None:
         self._bias = encoder.map.bias
-        parts = (test.batch(part)[0] for part in _batches(test))
+        parts = (test.batch(part)[0] for part in batches(test))
         self._each = torch.cat([encoder.contributions(x) for x in parts])
         like_a_batch = filling.to(test.spectrograms.dtype)[None, :, None]
         self._filled = encoder.contributions(like_a_batch)[0]
@@ -109,29 +110,22 @@ class _Added(ElectrodeEmbeddings):
 class _Filled(ElectrodeEmbeddings):
     """Of any other encoder: the spectrograms of the other electrodes are filled."""
 
-    def __init__(
-        self, encoder: Encoder, test: Pairs, filling: Tensor, specification: SentenceSpec
-    ) -> None:
-        self._encoder, self._test = encoder, test
-        self._filling, self._specification = filling, specification
+    def __init__(self, encoder: Encoder, test: Pairs, filling: Tensor) -> None:
+        self._encoder, self._test, self._filling = encoder, test, filling
 
     def embed(self, kept: Tensor) -> Tensor:
         hidden = (~kept)[:, None, None].expand_as(self._filling)
-        test = filled(self._test, hidden, self._filling)
-        return self._specification.embed(self._encoder, test).queries
+        return embedded(self._encoder, filled(self._test, hidden, self._filling))
 
 
 @torch.inference_mode()
-def electrode_embeddings(
-    encoder: Encoder, test: Pairs, filling: Tensor, specification: SentenceSpec
-) -> ElectrodeEmbeddings:
+def electrode_embeddings(encoder: Encoder, test: Pairs, filling: Tensor) -> ElectrodeEmbeddings:
     """Prepare an encoder to embed a test split from any of its electrodes.
 
     Args:
         encoder: The encoder, in any mode; it is left in that of evaluation.
         test: The test split.
         filling: See `filling_of`.
-        specification: What the encoder was trained by.
     """
     encoder.eval()
     with full_precision(test.device.type):
@@ -139,7 +133,7 @@ def electrode_embeddings(
             return _Pooled(encoder, test)
         if isinstance(encoder, LinearEncoder):
             return _Added(encoder, test, filling)
-    return _Filled(encoder, test, filling, specification)
+    return _Filled(encoder, test, filling)
 
 
 class Occluder:
@@ -149,20 +143,16 @@ class Occluder:
         encoder: The encoder.
         test: The test split.
         filling: See `filling_of`.
-        specification: What the encoder was trained by.
     """
 
-    def __init__(
-        self, encoder: Encoder, test: Pairs, filling: Tensor, specification: SentenceSpec
-    ) -> None:
+    def __init__(self, encoder: Encoder, test: Pairs, filling: Tensor) -> None:
         self._encoder, self._test, self._filling = encoder, test, filling
-        self._specification = specification
         self._electrodes: ElectrodeEmbeddings | None = None
 
     def intact(self, part: Part) -> Tensor:
         """Embed everything, `[N, D]`, in the way that the embedding without a part is computed."""
         if part.kept is None:
-            return self._specification.embed(self._encoder, self._test).queries
+            return embedded(self._encoder, self._test)
         return self._by_electrodes(range(len(self._filling)))
 
     @torch.inference_mode()
@@ -175,25 +165,13 @@ class Occluder:
         hidden = torch.zeros_like(self._filling, dtype=torch.bool)
         (low, high), (first, last) = part.rows, part.frames
         hidden[:, low : high + 1, first : last + 1] = True
-        test = filled(self._test, hidden, self._filling)
-        return self._specification.embed(self._encoder, test).queries
+        return embedded(self._encoder, filled(self._test, hidden, self._filling))
 
     @torch.inference_mode()
     def _by_electrodes(self, numbers: Sequence[int]) -> Tensor:
         if self._electrodes is None:
-            self._electrodes = electrode_embeddings(
-                self._encoder, self._test, self._filling, self._specification
-            )
+            self._electrodes = electrode_embeddings(self._encoder, self._test, self._filling)
         kept = torch.zeros(len(self._filling), dtype=torch.bool, device=self._filling.device)
         kept[list(numbers)] = True
         with full_precision(self._filling.device.type):
             return self._electrodes.embed(kept)
-
-
-def _batches(pairs: Pairs) -> tuple[Tensor, ...]:
-    """Places of the pairs, batch by batch, each of as many spectrograms as may pass at a time."""
-    index = torch.arange(len(pairs), device=pairs.device)
-    parts: tuple[Tensor, ...] = index.split(
-        max(1, SPECTROGRAMS_PER_PASS // pairs.spectrograms.shape[1])
-    )
-    return parts

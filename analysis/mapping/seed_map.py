@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from analysis.control.baselines import quantile_bins
+from analysis.control.untrained import DURATION_BINS
 from analysis.mapping.occlusion import Occluder
 from analysis.mapping.parts import ALONE, Part
 from ssense.retrieval import chance_metrics, cosine_scores, metric_values, ranks_of
@@ -28,6 +31,10 @@ class SeedMap:
         permuted: Effect `[P, K]` of each part on a metric where the pairing is permuted, by
             permutation; of no permutation where none was asked for.
         permuted_metric: The metric whose effects are permuted.
+        candidates: Sentences that each query has to find its own among; 0 where they are those of
+            the queries.
+        similar: Effect `[K]` of each part on that metric where every query is paired with others
+            of similar duration than its own, mean over them; None where durations are not known.
     """
 
     seed: int
@@ -36,6 +43,8 @@ class SeedMap:
     occluded: np.ndarray
     permuted: np.ndarray
     permuted_metric: str = SentenceSpec.primary
+    candidates: int = 0
+    similar: np.ndarray | None = None
 
     def effects(self, metric: str) -> np.ndarray:
         """What each query says of each part's effect on a metric, `[K, N]`.
@@ -44,7 +53,7 @@ class SeedMap:
         is what it reaches above chance.
         """
         occluded = metric_values(metric, self.occluded)
-        chance = chance_of(metric, self.occluded.shape[1])
+        chance = chance_of(metric, self.candidates or self.occluded.shape[1])
         gained = occluded - chance
         lost = metric_values(metric, self.intact) - occluded
         is_alone = np.array([part.what in ALONE for part in self.parts])
@@ -57,38 +66,79 @@ def chance_of(metric: str, n: int) -> float:
     return chance_metrics(n, recall_at)[metric]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairings:
+    """What queries are paired with in place of their own sentences.
+
+    Attributes:
+        anywhere: Permutations `[P, N]` of the candidates; of none, for no permuted effects.
+        similar: Which candidates `[N, N]` bool are others of similar duration; None where that is
+            not known.
+    """
+
+    anywhere: np.ndarray
+    similar: np.ndarray | None = None
+
+    def of(self, queries: np.ndarray) -> Pairings:
+        """The pairings of some of the queries `[Q]`, with all candidates."""
+        similar = None if self.similar is None else self.similar[queries]
+        return Pairings(anywhere=self.anywhere[:, queries], similar=similar)
+
+
+NO_PAIRINGS = Pairings(anywhere=np.empty((0, 0), np.int64))
+
+
+def of_similar_duration(spoken_s: np.ndarray) -> np.ndarray:
+    """Which candidates `[N, N]` bool are others of similar duration, by bins of as many sentences.
+
+    Args:
+        spoken_s: Duration of each sentence `[N]`, seconds.
+    """
+    n = len(spoken_s)
+    bins = quantile_bins(torch.from_numpy(spoken_s), max(1, min(DURATION_BINS, n // 4))).numpy()
+    same: np.ndarray = bins[:, None] == bins
+    np.fill_diagonal(same, False)
+    return same
+
+
 def map_of(
     seed: int,
     occluder: Occluder,
     parts: Sequence[Part],
     candidates: Tensor,
     metric: str,
-    pairings: np.ndarray,
+    pairings: Pairings = NO_PAIRINGS,
+    queries: np.ndarray | None = None,
 ) -> SeedMap:
     """Rank the test sentences without each part.
 
     Args:
         seed: The seed.
-        occluder: Embeds the test split without parts of it.
+        occluder: Embeds the queries without parts of them.
         parts: The K parts.
         candidates: Targets `[N, D]` of the test sentences, in their order.
         metric: The primary metric, whose effects are permuted.
-        pairings: Permutations `[P, N]` of the test sentences; of none, for no permuted effects.
+        pairings: What the candidates are paired with in place of their own queries.
+        queries: The candidates `[Q]` that are the queries' own; None for all, in their order.
     """
+    own = np.arange(len(candidates)) if queries is None else queries
+    among = pairings.of(own) if len(pairings.anywhere) else pairings
     whole: dict[bool, Ranked] = {}
-    intact, occluded, permuted = [], [], []
+    intact, occluded, permuted, similar = [], [], [], []
     for part in parts:
         by_electrodes = part.kept is not None
         if by_electrodes not in whole:
-            whole[by_electrodes] = Ranked(occluder.intact(part), candidates, metric, pairings)
-        found = Ranked(occluder.without(part), candidates, metric, pairings)
-        intact.append(whole[by_electrodes].own)
+            whole[by_electrodes] = Ranked(occluder.intact(part), candidates, metric, own, among)
+        found = Ranked(occluder.without(part), candidates, metric, own, among)
+        before = whole[by_electrodes]
+        chance, is_alone = chance_of(metric, len(candidates)), part.what in ALONE
+        intact.append(before.own)
         occluded.append(found.own)
-        permuted.append(
-            found.if_permuted - chance_of(metric, len(candidates))
-            if part.what in ALONE
-            else whole[by_electrodes].if_permuted - found.if_permuted
-        )
+        for effects, then, now in (
+            (permuted, before.if_permuted, found.if_permuted),
+            (similar, before.if_similar, found.if_similar),
+        ):
+            effects.append(now - chance if is_alone else then - now)
     return SeedMap(
         seed=seed,
         parts=parts,
@@ -96,26 +146,39 @@ def map_of(
         occluded=np.stack(occluded),
         permuted=np.stack(permuted, axis=1),
         permuted_metric=metric,
+        candidates=len(candidates),
+        similar=None if among.similar is None else np.array(similar),
     )
 
 
 class Ranked:
-    """What queries retrieve, and would retrieve of sentences that they are permuted to.
+    """What queries retrieve, and would retrieve of other sentences than their own.
 
     Attributes:
-        own: Ranks `[N]` of the queries' own sentences.
+        own: Ranks `[Q]` of the queries' own sentences.
         if_permuted: The metric `[P]` by permutation of the pairing.
+        if_similar: The metric if each query were paired with others of similar duration, mean over
+            them; NaN where these are not known.
     """
 
     def __init__(
-        self, queries: Tensor, candidates: Tensor, metric: str, pairings: np.ndarray
+        self,
+        queries: Tensor,
+        candidates: Tensor,
+        metric: str,
+        own: np.ndarray,
+        pairings: Pairings = NO_PAIRINGS,
     ) -> None:
         scores = cosine_scores(queries, candidates).cpu()
-        self.own = ranks_of(scores, torch.arange(len(scores))).numpy()
-        self.if_permuted = np.empty(0)
-        if len(pairings):
-            values = metric_values(metric, rankdata(-scores.numpy(), axis=1))
-            self.if_permuted = values[np.arange(len(values)), pairings].mean(axis=1)
+        self.own = ranks_of(scores, torch.from_numpy(own)).numpy()
+        self.if_permuted, self.if_similar = np.empty(0), math.nan
+        if not len(pairings.anywhere):
+            return
+        values = metric_values(metric, rankdata(-scores.numpy(), axis=1))
+        self.if_permuted = values[np.arange(len(values)), pairings.anywhere].mean(axis=1)
+        if pairings.similar is not None:
+            n_others = np.maximum(pairings.similar.sum(axis=1), 1)
+            self.if_similar = float(((values * pairings.similar).sum(axis=1) / n_others).mean())
 
 
 def pairings_of(n: int, permutations: int, seed: int, n_blocks: int = 0) -> np.ndarray:
@@ -140,8 +203,3 @@ def _permutation(n: int, generator: np.random.Generator, n_blocks: int) -> np.nd
         return generator.permutation(n)
     blocks = np.array_split(np.roll(np.arange(n), generator.integers(n)), min(n_blocks, n))
     return np.concatenate([blocks[place] for place in generator.permutation(len(blocks))])
-
-
-def mean_effects(maps: Iterable[SeedMap], metric: str) -> np.ndarray:
-    """The mean effect of each part at each seed, `[J, K]`."""
-    return np.stack([each.effects(metric).mean(axis=1) for each in maps])

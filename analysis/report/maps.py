@@ -262,7 +262,8 @@ def value_rows(families: Sequence[FamilyMaps]) -> list[dict[str, object]]:
         for found in family.maps:
             for encoder, effects in (
                 *(("trained", each) for each in (found.primary, *found.others)),
-                ("untrained", found.untrained),
+                ("untrained", found.untrained),  # at the first seeds
+                *([("noise", found.noise)] if found.noise else []),
             ):
                 rows += [
                     {
@@ -275,7 +276,7 @@ def value_rows(families: Sequence[FamilyMaps]) -> list[dict[str, object]]:
                         "effect": float(effects.by_seed[j, k]),
                         "score": float(effects.scores[j, k]),
                     }
-                    for j, seed in enumerate(family.seeds)
+                    for j, seed in enumerate(family.seeds[: len(effects.by_seed)])
                     for k, part in enumerate(effects.parts)
                 ]
     return rows

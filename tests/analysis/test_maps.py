@@ -17,7 +17,7 @@ from analysis import evaluate, maps
 from analysis.mapping.effects import Resampling, effect_maps
 from analysis.mapping.occlusion import Occluder, filling_of
 from analysis.mapping.parts import electrode_parts
-from analysis.mapping.seed_map import map_of, pairings_of
+from analysis.mapping.seed_map import Pairings, map_of, pairings_of
 from analysis.measure.looks import looks_by_sweep
 from analysis.options import EvaluationOptions, MapOptions
 from ssense.data.dataset import Dataset
@@ -158,7 +158,8 @@ def test_the_table_has_every_seed_part_metric_and_check(mapped):
     rows = rows_of(mapped, "maps.csv")
     keys = {(r["encoder"], r["seed"], r["what"], r["name"], r["metric"]) for r in rows}
     parts = 2 * (6 + 2 + 2) + 3 + 4 + 12
-    assert len(keys) == len(rows) == 5 * parts * 3  # two metrics, and the untrained encoders' one
+    # Two metrics, and one of the untrained encoders, at the first three seeds.
+    assert len(keys) == len(rows) == parts * (5 * 2 + 3)
     untrained = [r for r in rows if r["encoder"] == "untrained" and r["what"].endswith("alone")]
     assert abs(np.mean([float(r["effect"]) for r in untrained])) < 0.05  # at chance
 
@@ -264,9 +265,9 @@ def null_map(number: int, seeds: int = 3):
     for seed in range(seeds):
         split = seeded_split(n, seed)
         train, test = pairs.select(split.train), pairs.select(split.test)
-        occluder = Occluder(initial_model(spec, train, seed), test, filling_of(train, "mean"), spec)
+        occluder = Occluder(initial_model(spec, train, seed), test, filling_of(train, "mean"))
         _, candidates = test.batch(torch.arange(len(test)))
-        pairings = pairings_of(len(test), 100, seed)
+        pairings = Pairings(anywhere=pairings_of(len(test), 100, seed))
         parts = electrode_parts(names, {})
         found.append(map_of(seed, occluder, parts, candidates, "recall@10", pairings))
     sizes = Resampling(n_train=len(split.train), n_test=len(split.test))

@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.mapping.checks import check_permuted, check_untrained, label
+from analysis.mapping.checks import (
+    check_noise,
+    check_permuted,
+    check_similar,
+    check_untrained,
+    label,
+    of_durations,
+)
 from analysis.mapping.effects import EffectMap
 from analysis.mapping.parts import Part
 from analysis.measure.inference import TTest
@@ -85,3 +92,35 @@ def test_a_map_is_labelled_by_what_it_shows():
     n = int((REAL.means > REAL.threshold).sum())
     assert label(REAL, [fine]) == f"{n} of {K} shown"
     assert label(replace(REAL, p_holm=np.ones(K)), [fine]) == "nothing shown"
+
+
+def test_a_map_of_the_noise_control_that_is_the_same_contradicts():
+    same = check_noise(REAL, effects(np.linspace(0, 0.2, K)))
+    assert same.contradicts
+    assert label(REAL, [same]).endswith("noise of the same lengths have the same map")
+    assert not check_noise(REAL, effects(np.zeros(K))).contradicts
+
+
+@pytest.mark.parametrize(("left", "contradicts"), [(0.6, True), (0.4, False), (0.0, False)])
+def test_a_map_is_of_durations_where_half_of_it_is_left_among_similar_ones(left, contradicts):
+    found = replace(REAL, similar=np.tile(left * REAL.means, (4, 1)))
+    check = check_similar(found)
+    assert check.left == pytest.approx(left)
+    assert check.contradicts == contradicts
+    assert (of_durations(found) == (REAL.found & contradicts)).all()
+    assert (label(found, [check]) == "contradicted: it is of how long sentences are") == contradicts
+
+
+def test_a_part_that_shows_durations_is_told_apart_from_those_that_do_not():
+    similar = np.zeros(K)
+    similar[-3] = REAL.means[-3]
+    found = replace(REAL, similar=np.tile(similar, (4, 1)))
+    assert not check_similar(found).contradicts
+    assert np.flatnonzero(of_durations(found)).tolist() == [K - 3]
+    n = int(REAL.found.sum())
+    assert label(found, [check_similar(found)]) == (
+        f"{n} of {K} shown, 1 by how long sentences are"
+    )
+    nothing = replace(found, p_holm=np.ones(K))
+    assert math.isnan(check_similar(nothing).left)
+    assert not check_similar(nothing).contradicts

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from analysis.mapping.occlusion import Occluder, filling_of
 from analysis.mapping.parts import Axes, Part, all_parts, shafts_of
-from analysis.mapping.seed_map import SeedMap, map_of, pairings_of
+from analysis.mapping.seed_map import Pairings, SeedMap, map_of, of_similar_duration, pairings_of
 from ssense.data.dataset import Dataset, Pairs
 from ssense.model.encoders.attention import AttentionEncoder, AttentionSpec
 from ssense.model.encoders.convolution import ConvolutionSpec
@@ -91,7 +91,7 @@ def test_every_part_is_hidden_as_if_the_input_had_been_changed(name, fill, pairs
     test, filling = pairs.select(TEST), filling_of(pairs.select(TRAIN), fill)
     by_hand = pairs.spectrograms[:40].double().mean(dim=0).float() * (fill == "mean")
     torch.testing.assert_close(filling, by_hand)
-    occluder = Occluder(encoder, test, filling, spec)
+    occluder = Occluder(encoder, test, filling)
     x, targets = test.batch(torch.arange(len(TEST)))
     before = x.clone()
     intact = occluder.intact(Part(what="time window", name=""))
@@ -116,7 +116,7 @@ def test_what_attention_leaves_out_may_have_had_all_the_weight(pairs):
         encoder.preference[0] = 1e4
     filling = filling_of(pairs.select(TRAIN), "mean")
     test = pairs.select(TEST)
-    occluder = Occluder(encoder, test, filling, SentenceSpec(encoder=AttentionSpec()))
+    occluder = Occluder(encoder, test, filling)
     found = occluder.without(Part(what="electrode left out", name="A1", kept=(1, 2, 3)))
     by_hand = attended(encoder, test.batch(torch.arange(1))[0], [1, 2, 3])
     torch.testing.assert_close(found[0], by_hand[0])
@@ -182,13 +182,13 @@ def test_effects_are_what_is_lost_and_what_is_reached_above_chance():
 def test_permuted_effects_are_those_of_permuted_targets(pairs):
     spec = SentenceSpec(encoder=ENCODERS["linear"])
     encoder, test = encoder_of(spec.encoder, pairs), pairs.select(TEST)
-    occluder = Occluder(encoder, test, filling_of(pairs.select(TRAIN), "mean"), spec)
+    occluder = Occluder(encoder, test, filling_of(pairs.select(TRAIN), "mean"))
     parts = all_parts(KINDS, AXES, {}, windows=2, bands=2)
     _, targets = test.batch(torch.arange(len(TEST)))
     pairings = pairings_of(len(TEST), 3, seed=1)
-    found = map_of(0, occluder, parts, targets, "recall@10", pairings)
+    found = map_of(0, occluder, parts, targets, "recall@10", Pairings(anywhere=pairings))
     for pairing, effects in zip(pairings, found.permuted, strict=True):
-        again = map_of(0, occluder, parts, targets[pairing], "recall@10", np.empty((0, 0), int))
+        again = map_of(0, occluder, parts, targets[pairing], "recall@10")
         np.testing.assert_allclose(again.effects("recall@10").mean(axis=1), effects, atol=1e-12)
     assert found.permuted.std() > 0
 
@@ -201,3 +201,50 @@ def test_pairings_are_permutations_that_seeds_draw(n_blocks):
     assert (found != pairings_of(20, 50, seed=3, n_blocks=n_blocks)).any()
     neighbours = (np.diff(found, axis=1) % 20 == 1).mean()
     assert (neighbours > 0.6) == bool(n_blocks)
+
+
+def test_effects_of_some_queries_are_their_part_of_all(pairs):
+    spec = SentenceSpec(encoder=ENCODERS["linear"])
+    encoder, test = encoder_of(spec.encoder, pairs), pairs.select(TEST)
+    filling, parts = filling_of(pairs.select(TRAIN), "mean"), all_parts(KINDS, AXES, {}, 2, 2)
+    _, targets = test.batch(torch.arange(len(TEST)))
+    pairings = Pairings(
+        anywhere=pairings_of(len(TEST), 5, seed=1),
+        similar=of_similar_duration(np.arange(20.0) % 7),
+    )
+    whole = map_of(0, Occluder(encoder, test, filling), parts, targets, "mrr", pairings)
+    some = np.array([1, 4, 5, 19])
+    occluder = Occluder(encoder, test.select(some), filling)
+    found = map_of(0, occluder, parts, targets, "mrr", pairings, some)
+    np.testing.assert_allclose(found.occluded, whole.occluded[:, some])
+    np.testing.assert_allclose(found.effects("mrr"), whole.effects("mrr")[:, some])
+    assert found.permuted.shape == whole.permuted.shape
+    assert found.similar.shape == (len(parts),)
+
+
+def test_pairs_of_similar_duration_are_all_others_of_a_bin(pairs):
+    spoken_s = np.random.default_rng(4).permutation(20) / 10
+    similar = of_similar_duration(spoken_s)
+    assert not similar.diagonal().any()
+    assert (similar.sum(axis=1) == 3).all()  # five bins of four sentences
+    first, second = np.nonzero(similar)
+    assert np.abs(spoken_s[first] - spoken_s[second]).max() < 0.31
+    spec = SentenceSpec(encoder=ENCODERS["linear"])
+    encoder, test = encoder_of(spec.encoder, pairs), pairs.select(TEST)
+    occluder = Occluder(encoder, test, filling_of(pairs.select(TRAIN), "mean"))
+    parts = all_parts(KINDS, AXES, {}, windows=2, bands=2)
+    _, targets = test.batch(torch.arange(len(TEST)))
+    pairings = Pairings(anywhere=pairings_of(len(TEST), 1, seed=1), similar=similar)
+    found = map_of(0, occluder, parts, targets, "recall@10", pairings)
+    # Every way to pair each sentence with the next, second or third other one of its bin.
+    others = np.array([np.flatnonzero(row) for row in similar])
+    by_hand = np.mean(
+        [
+            map_of(0, occluder, parts, targets, "recall@10", queries=others[:, place])
+            .effects("recall@10")
+            .mean(axis=1)
+            for place in range(3)
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(found.similar, by_hand, atol=1e-12)
