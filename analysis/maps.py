@@ -21,6 +21,7 @@ if __name__ == "__main__":
     check_flags(MapOptions)  # before the imports that take seconds
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from upath import UPath
 
 from analysis.mapping.family_maps import Asked, FamilyMaps, Mapper
 from analysis.mapping.parts import Axes, all_parts
+from analysis.mapping.places import Places
 from analysis.mapping.regions import check_mni, of_electrodes, read_regions
 from analysis.measure import formats
 from analysis.measure.chosen_encoders import chosen_encoders
@@ -216,13 +218,16 @@ class Inputs:
         regions = read_regions(path, self._origin.subject)
         return of_electrodes(regions, list(self.axes.electrodes), path)
 
-    def _places(self) -> np.ndarray | None:
-        """Coordinates to draw on a brain; None where there are none, or of no known space."""
+    def _places(self) -> Places:
+        """Where electrodes lie: with coordinates where they are of a known space."""
+        electrodes = tuple(self.axes.electrodes)
+        regions = tuple(self.regions.get(name, "") for name in electrodes)
+        places = replace(Places.unknown(electrodes), regions=regions)
         if self._options.space != "mni" or self.dataset.coordinates is None:
-            return None
-        places = self.dataset.coordinates.array.astype(np.float64)
-        check_mni(places)
-        return places
+            return places
+        mm = self.dataset.coordinates.array.astype(np.float64)
+        check_mni(mm)
+        return replace(places, mm=mm, space="MNI152")
 
     @cached_property
     def spoken_s(self) -> np.ndarray:
@@ -258,10 +263,9 @@ class Inputs:
         return notes
 
     def _unlocated(self) -> list[str]:
-        if self.places is None:
+        names = self.places.without_coordinates
+        if len(names) == len(self.axes.electrodes):
             return ["No electrode's coordinates are known: all are drawn by shaft."]
-        lacking = ~np.isfinite(self.places).all(axis=1)
-        names = [name for name, lacks in zip(self.axes.electrodes, lacking, strict=True) if lacks]
         return [f"Without coordinates: {', '.join(names)}."] if names else []
 
 

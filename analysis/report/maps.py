@@ -14,14 +14,16 @@ from analysis.mapping.checks import AGREES
 from analysis.mapping.effects import EffectMap
 from analysis.mapping.family_maps import CheckedMap, FamilyMaps
 from analysis.mapping.parts import ALONE, Axes, What
+from analysis.mapping.places import Places
 from analysis.measure import formats
 from analysis.report.findings import capital, in_list
 from analysis.report.map_figures import (
     Durations,
     brain_figure,
+    brain_views,
     effect_title,
     interval_figure,
-    places_of,
+    mark,
     scale_of,
     shaft_figure,
     time_figure,
@@ -71,7 +73,7 @@ class MapReport:
         caption: What was mapped, and what its choice may know of the test.
         families: The maps of each family.
         axes: The axes of the spectrograms.
-        places: Coordinates `[E, 3]`, mm, in an MNI space; None to draw electrodes by shaft.
+        places: Where the electrodes lie; they are drawn by shaft where that is known of none.
         durations: When sentences end.
         notes: What else a reader must know, as sentences.
     """
@@ -80,7 +82,7 @@ class MapReport:
     caption: str
     families: Sequence[FamilyMaps]
     axes: Axes
-    places: np.ndarray | None
+    places: Places
     durations: Durations
     notes: Sequence[str]
 
@@ -136,7 +138,32 @@ class MapReport:
         status = f" This map is {found.label}." if found.contradicted else ""
         of_what = label(family.family, family.configuration)
         caption = f"{title}, of {of_what}, mean over {n}. {self._looks(real)}{status}"
-        return Picture(self._name(number, real.what), title, caption, self._draw(real))
+        return Picture(
+            self._name(number, real.what),
+            title,
+            caption,
+            self._draw(real),
+            marks={mark(at): words for at, words in enumerate(self._words_of(real))},
+            views=brain_views(real, self._mm(real)) if self._on_brain(real) else (),
+        )
+
+    def _words_of(self, real: EffectMap) -> list[str]:
+        """What a reader who points at a part is told of it, a line for each fact."""
+        return [
+            "\n".join([*self._whereabouts(real, row["part"]), *_facts(real, row)])
+            for row in part_rows(real, most=None)
+        ]
+
+    def _whereabouts(self, real: EffectMap, name: str) -> list[str]:
+        if not real.what.startswith("electrode"):
+            return [name]
+        place = self.places.of([name])
+        (region,), (mm,) = place.regions, place.mm
+        at = f"{self.places.space} ({', '.join(f'{each:.1f}' for each in mm)}) mm"
+        return [f"{name}, {region}" if region else name, *([at] if place.located.all() else [])]
+
+    def _mm(self, real: EffectMap) -> np.ndarray:
+        return self.places.of([part.name for part in real.parts]).mm
 
     def _looks(self, real: EffectMap) -> str:
         if real.what.startswith("electrode"):
@@ -156,11 +183,11 @@ class MapReport:
         )
 
     def _on_brain(self, real: EffectMap) -> bool:
-        return self.places is not None and real.what.startswith("electrode")
+        return bool(self.places.located.any()) and real.what.startswith("electrode")
 
     def _draw(self, real: EffectMap) -> Figure:
-        if self.places is not None and real.what.startswith("electrode"):
-            return brain_figure(real, places_of(real.parts, self.axes.electrodes, self.places))
+        if self._on_brain(real):
+            return brain_figure(real, self._mm(real))
         if real.what.startswith("electrode"):
             return shaft_figure(real)
         if real.what == "time window":
@@ -215,6 +242,18 @@ def part_rows(found: EffectMap, most: int | None = MOST_ROWS) -> list[dict[str, 
             "shown": "yes" if found.found[at] else "no",
         }
         for at in order
+    ]
+
+
+def _facts(found: EffectMap, row: Mapping[str, str]) -> list[str]:
+    """The numbers of a part, by a row of its table, on lines to read."""
+    unit = "" if found.metric == "mrr" else " points"
+    title = effect_title(found).removesuffix(" (points)")
+    effect, so = row["effect"], f"{metric_title(found.metric)} so"
+    return [
+        f"{title}: {effect}{unit}, 95 % interval {row['95 % interval']}; {so}: {row[so]}",
+        ", ".join(f"{name} {row[name]}" for name in ("p", "Holm", "FDR", "Max")),
+        "shown to carry the score" if row["shown"] == "yes" else "not shown",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from jinja2 import Environment, StrictUndefined
@@ -68,6 +68,11 @@ class Picture:
         name: Name of the figure's files, and of the figure in the page.
         title: The figure in a few words, for those who can't see it.
         caption: What the figure shows.
+        figure: The figure.
+        marks: What a reader is told who points at a mark, by its id in the drawings, a line for
+            each fact.
+        views: What stands in a page in place of the figure: its views, which go below each other
+            where the page is narrow, and then what belongs to all of them.
     """
 
     kind: ClassVar = "picture"
@@ -75,11 +80,20 @@ class Picture:
     title: str
     caption: str
     figure: Figure
+    marks: Mapping[str, str] = field(default_factory=dict)
+    views: Sequence[Figure] = ()
 
     @property
-    def drawing(self) -> str:
-        """The figure's SVG, to stand in a page with others."""
-        return inline_svg(page_svg(self.figure), self.name, self.title)
+    def drawings(self) -> list[str]:
+        """The SVGs of the figure or of its views, to stand in a page with others."""
+        if not self.views:
+            drawn = inline_svg(page_svg(self.figure), self.name, self.title)
+            return [_with_marks(drawn, self.name, self.marks)]
+        names = [f"{self.name}-{number}" for number in range(1, len(self.views) + 1)]
+        return [
+            _with_marks(inline_svg(page_svg(view), name, self.title), name, self.marks)
+            for name, view in zip(names, self.views, strict=True)
+        ]
 
 
 Block = Words | Points | Links | FactTable | Grid | Picture
@@ -96,9 +110,13 @@ class Section:
 def html_page(title: str, sections: Sequence[Section]) -> str:
     """Lay sections out as a page of HTML; all words are escaped.
 
-    It follows the reader's colour scheme, and is dark on white in print.
+    It follows the reader's colour scheme, and is dark on white in print. Without its script, which
+    it has where figures have marks, marks still say what they are to who points at them.
     """
-    return _TEMPLATE.render(title=title, sections=sections, style=_STYLE)
+    blocks = [block for section in sections for block in section.blocks]
+    has_marks = any(isinstance(block, Picture) and block.marks for block in blocks)
+    script = _SCRIPT if has_marks else ""
+    return _TEMPLATE.render(title=title, sections=sections, style=_STYLE, script=script)
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:
@@ -113,6 +131,16 @@ def inline_svg(svg: str, name: str, title: str) -> str:
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(|href=")#', rf"\g<1>#{name}-", body)
     return body.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+
+
+def _with_marks(drawing: str, name: str, marks: Mapping[str, str]) -> str:
+    """A drawing in which each mark says what it is, whatever the reader points with."""
+    for mark, words in marks.items():
+        drawing = drawing.replace(
+            f'<g id="{name}-{mark}">',
+            f'<g id="{name}-{mark}" data-mark="{mark}"><title>{html.escape(words)}</title>',
+        )
+    return drawing
 
 
 _STYLE = """
@@ -141,14 +169,90 @@ tbody th { font-weight: 600; } .facts th { white-space: nowrap; font-weight: 500
 td ol { margin: 0; padding-left: 1.3rem; } td li { margin: 0; }
 figure { margin: 1.5rem 0; }
 svg { max-width: 100%; height: auto; display: block; color: var(--ink); }
+.drawing { overflow-x: auto; } .drawing > svg { min-width: 34rem; }
+.views { display: flex; flex-wrap: wrap; justify-content: space-evenly; align-items: end; }
+.views > svg { min-width: 0; }
+.drawing:focus-visible { outline: 2px solid var(--ink); outline-offset: 2px; }
+[data-mark] { cursor: pointer; }
+.ring { fill: none; stroke: var(--ink); stroke-width: 1.5; pointer-events: none; }
+.card { position: sticky; bottom: 0; max-width: none; margin: .5rem 0; padding: .4rem .8rem;
+  min-height: 6rem; white-space: pre-line; font-size: .875rem; background: var(--paper);
+  border-left: 3px solid var(--line); }
+.card::first-line { font-weight: 600; } .card:empty { display: none; }
 figcaption { margin-top: .5rem; }
 @media print {
   :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #444; --line: #bbb; }
   :root { font-size: 10pt; } main { padding: 0; max-width: none; } nav { display: none; }
   .wide { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; }
   thead th { white-space: normal; }
+  .drawing { overflow: visible; } .drawing > svg { min-width: 0; }
+  .views > svg { width: 31%; } .views > svg:last-child { width: auto; }
+  .card, .ring { display: none; }
   figure, tr { break-inside: avoid; } h2, caption { break-after: avoid; }
 }
+""".strip()
+
+# Marked as plain characters, so that the page is well-formed XML too.
+_SCRIPT = """
+//<![CDATA[
+"use strict";
+const REACH = 24;  // pixels around a mark that count as the mark, for fingers
+const HINT = "Point at, tap, or step through what is drawn (arrow keys) for its numbers.";
+const NEXT = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1};
+for (const figure of document.querySelectorAll("figure.marked")) {
+  const drawing = figure.querySelector(".drawing"), card = figure.querySelector(".card");
+  const marks = [...figure.querySelectorAll("[data-mark]")], words = new Map();
+  for (const mark of marks) {
+    const title = mark.querySelector("title");
+    words.set(mark.dataset.mark, title.textContent);
+    title.remove();  // the card says it
+  }
+  const numbers = [...words.keys()].sort((a, b) => a.localeCompare(b, "en", {numeric: true}));
+  let chosen = null;
+  const choose = (mark) => {
+    if (mark === chosen) return;
+    chosen = mark;
+    card.textContent = mark === null ? HINT : words.get(mark);
+    figure.querySelectorAll(".ring").forEach((ring) => ring.remove());
+    for (const each of marks.filter((other) => other.dataset.mark === mark)) {
+      const box = each.getBBox(), ring = document.createElementNS(each.namespaceURI, "rect");
+      const sizes = {x: box.x - 3, y: box.y - 3, rx: 6};
+      Object.assign(sizes, {width: box.width + 6, height: box.height + 6});
+      for (const [name, value] of Object.entries(sizes)) ring.setAttribute(name, value);
+      ring.classList.add("ring");
+      each.ownerSVGElement.append(ring);
+    }
+  };
+  const nearest = (event) => {
+    let best = null, least = REACH;
+    for (const mark of marks) {
+      const box = mark.getBoundingClientRect();
+      const aside = Math.max(box.left - event.clientX, event.clientX - box.right, 0);
+      const above = Math.max(box.top - event.clientY, event.clientY - box.bottom, 0);
+      const within = Math.hypot(event.clientX - box.left - box.width / 2,
+                                event.clientY - box.top - box.height / 2) / 1e4;
+      const distance = Math.hypot(aside, above) + within;
+      if (distance < least) [best, least] = [mark.dataset.mark, distance];
+    }
+    return best;
+  };
+  const point = (event) => { const mark = nearest(event); if (mark !== null) choose(mark); };
+  drawing.tabIndex = 0;
+  drawing.setAttribute("role", "group");
+  drawing.setAttribute("aria-label", HINT);
+  drawing.addEventListener("pointermove", point);
+  drawing.addEventListener("pointerdown", point);
+  drawing.addEventListener("focus", () => { if (chosen === null) choose(numbers[0]); });
+  drawing.addEventListener("keydown", (event) => {
+    const edge = {Home: 0, End: numbers.length - 1}[event.key];
+    if (edge === undefined && !(event.key in NEXT)) return;
+    event.preventDefault();
+    const step = Math.max(numbers.indexOf(chosen), 0) + (NEXT[event.key] ?? 0);
+    choose(numbers[edge ?? Math.min(Math.max(step, 0), numbers.length - 1)]);
+  });
+  card.textContent = HINT;
+}
+//]]>
 """.strip()
 
 _TEMPLATE = Environment(
@@ -228,8 +332,15 @@ _TEMPLATE = Environment(
 </tbody>
 </table></div>
 {% else %}
-<figure id="{{ block.name }}">
-{{ block.drawing | safe }}
+<figure id="{{ block.name }}"{% if block.marks %} class="marked"{% endif %}>
+<div class="drawing{% if block.views %} views{% endif %}">
+{% for drawing in block.drawings %}
+{{ drawing | safe }}
+{% endfor %}
+</div>
+{% if block.marks %}
+<p class="card" role="status"></p>
+{% endif %}
 <figcaption>{{ block.caption }}</figcaption>
 </figure>
 {% endif %}
@@ -237,6 +348,11 @@ _TEMPLATE = Environment(
 </section>
 {% endfor %}
 </main>
+{% if script %}
+<script>
+{{ script | safe }}
+</script>
+{% endif %}
 </body>
 </html>
 """.lstrip()

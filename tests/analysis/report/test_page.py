@@ -130,6 +130,24 @@ def test_words_and_axes_of_figures_have_the_page_s_colour():
         assert "--ink" in sheet
 
 
+def test_a_page_of_figures_with_marks_has_a_script_of_its_own_and_fetches_nothing():
+    drawn = figure()
+    drawn.axes[0].patches[0].set_gid("mark-0")
+    marked = Picture("one", "a bar", "Caption", drawn, marks={"mark-0": NASTY}, views=[drawn] * 2)
+    text = html_page("T", [Section("S", [marked])])
+    root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+    (script,) = root.iter("script")
+    assert not script.attrib
+    assert "://" not in script.text
+    assert not re.search(r"fetch|import|XMLHttp|innerHTML", script.text)
+    groups = [group for group in root.iter(f"{SVG}g") if group.get("data-mark")]
+    assert [group[0].text for group in groups] == [NASTY] * 2  # in each view
+    assert len({group.get("id") for group in groups}) == 2
+    (card,) = [each for each in root.iter("p") if each.get("class") == "card"]
+    assert card.get("role") == "status"
+    assert "<script" not in page()  # of one without marks
+
+
 def test_the_same_sections_give_the_same_bytes():
     assert page() == page.__wrapped__()
 
