@@ -21,17 +21,17 @@ if __name__ == "__main__":
     check_flags(MapOptions)  # before the imports that take seconds
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
+from contextlib import ExitStack
+from functools import cached_property, partial
 
 import numpy as np
 from upath import UPath
 
-from analysis.mapping.family_maps import Asked, FamilyMaps, Mapper
+from analysis.control.trained import TRAINED, plan_control, trained_cells
+from analysis.mapping.durations import said_of_durations
+from analysis.mapping.family_maps import Asked, FamilyMaps, Mapper, NoiseControl
+from analysis.mapping.locating import Sources, locate
 from analysis.mapping.parts import Axes, all_parts
-from analysis.mapping.places import Places
-from analysis.mapping.regions import check_mni, of_electrodes, read_regions
 from analysis.measure import formats
 from analysis.measure.chosen_encoders import chosen_encoders
 from analysis.measure.evaluation import (
@@ -87,8 +87,14 @@ def main(options: MapOptions) -> None:
     chosen = families_to_map(options, search, best)
     material = Inputs(options, ledger, chosen)
     resources = options.cpus_per_cell, options.gpus_per_cell
-    with chosen_encoders(search, chosen, ledger, material.dataset_of, *resources):
-        families = run_maps(options, ledger, search, chosen, material)
+    with ExitStack() as kept:
+        kept.enter_context(chosen_encoders(search, chosen, ledger, material.dataset_of, *resources))
+        noise = noise_controls(options, ledger, search, chosen, material)
+        for family, control in noise.items():
+            alone, of_noise = {family: chosen[family]}, partial(_same, control.dataset)
+            about = control.search, alone, ledger, of_noise
+            kept.enter_context(chosen_encoders(*about, *resources))
+        families = run_maps(options, ledger, search, chosen, material, noise)
     # The look is recorded when all is mapped: a run that is refused shows nothing.
     with withdrawn_unless_shown() as looks:
         looks.append(look := record_look(ledger, search.sweep.seeds, best))
@@ -100,6 +106,11 @@ def main(options: MapOptions) -> None:
     with step("MLflow"):
         log_maps(ledger, families, files)
     say(f"Page, tables and figures: {files[0]}")
+
+
+def _same(dataset: Dataset, _: Configuration) -> Dataset:
+    """The dataset that all configurations share."""
+    return dataset
 
 
 def require_evaluated(ledger: Ledger) -> None:
@@ -145,7 +156,7 @@ class Inputs:
         chosen: The configuration of each family.
 
     Raises:
-        UserError: Families have other data, or the table of regions or the coordinates are odd.
+        UserError: Families have other data, or what says where electrodes lie is odd, see `locate`.
     """
 
     def __init__(
@@ -168,8 +179,16 @@ class Inputs:
         specification = configured(self._data.sweep.specification, configuration)
         assert isinstance(specification, SentenceSpec)
         self.axes = self._axes(specification)
-        self.regions = self._regions()
-        self.places = self._places()
+        self.notes: list[str] = []
+        sources = Sources(
+            space=options.space,
+            coordinates=options.coordinates,
+            regions=options.regions,
+            atlas=options.atlas,
+            atlas_labels=options.atlas_labels,
+        )
+        manifest = read_manifest(self._folder)
+        self.places, self._located = locate(self.axes.electrodes, manifest, origin.subject, sources)
 
     def dataset_of(self, configuration: Configuration) -> Dataset:
         """The dataset of a configuration."""
@@ -187,9 +206,16 @@ class Inputs:
             axes=self.axes,
             places=self.places,
             durations=Durations(ends_s=self.spoken_s),
+            warnings=[
+                words
+                for each in families
+                for found in each.maps
+                for words in said_of_durations(found.primary, self.axes, self.spoken_s)
+            ],
             notes=[
                 *self._notes(),
                 *dict.fromkeys(note for each in families for note in each.notes),
+                *self.notes,
             ],
         )
 
@@ -206,29 +232,6 @@ class Inputs:
             times_s=samples / manifest.sampling_rate_hz - before_s,
         )
 
-    def _regions(self) -> dict[str, str]:
-        if self._options.regions is None:
-            return {}
-        path = Path(self._options.regions)
-        if not path.is_file():
-            raise UserError(
-                f"--regions {printable(self._options.regions)} is no file. Give a CSV of "
-                "electrodes and their regions."
-            )
-        regions = read_regions(path, self._origin.subject)
-        return of_electrodes(regions, list(self.axes.electrodes), path)
-
-    def _places(self) -> Places:
-        """Where electrodes lie: with coordinates where they are of a known space."""
-        electrodes = tuple(self.axes.electrodes)
-        regions = tuple(self.regions.get(name, "") for name in electrodes)
-        places = replace(Places.unknown(electrodes), regions=regions)
-        if self._options.space != "mni" or self.dataset.coordinates is None:
-            return places
-        mm = self.dataset.coordinates.array.astype(np.float64)
-        check_mni(mm)
-        return replace(places, mm=mm, space="MNI152")
-
     @cached_property
     def spoken_s(self) -> np.ndarray:
         """Spoken duration of each sentence, `[N]` seconds."""
@@ -241,7 +244,7 @@ class Inputs:
         return np.take(spoken_s, paired.rows_in(np.array(table["sentence_idx"])))
 
     def _notes(self) -> list[str]:
-        """What was hidden by what, and which electrodes lack coordinates or a region."""
+        """What was hidden by what, and where electrodes lie."""
         options, electrodes = self._options, self.axes.electrodes
         notes = [
             "Windows of time and bands of frequency are filled with "
@@ -251,22 +254,40 @@ class Inputs:
         ]
         if len(electrodes) == 1:
             notes.append(f"{electrodes[0]} is the only electrode: it alone is the whole.")
-        if self.regions and (without := [e for e in electrodes if e not in self.regions]):
-            notes.append(f"Without a region: {', '.join(without)}.")
-        if options.space == "mni":
-            notes += self._unlocated()
-        elif self.dataset.coordinates is not None:
-            notes.append(
-                "Electrodes are drawn by shaft, as the space of their coordinates is not known; "
-                "where it is an MNI space, --space mni draws them on a brain."
-            )
-        return notes
+        return [*notes, *self._located]
 
-    def _unlocated(self) -> list[str]:
-        names = self.places.without_coordinates
-        if len(names) == len(self.axes.electrodes):
-            return ["No electrode's coordinates are known: all are drawn by shaft."]
-        return [f"Without coordinates: {', '.join(names)}."] if names else []
+
+def noise_controls(
+    options: MapOptions,
+    ledger: Ledger,
+    search: Search,
+    chosen: Mapping[str, Configuration],
+    inputs: Inputs,
+) -> dict[str, NoiseControl]:
+    """The Gaussian-noise control of each family that it was trained for, by `controls.py`.
+
+    Maps train nothing: where it was not trained, the check by it is left out, and said to be.
+    """
+    found = {}
+    for family, configuration in chosen.items():
+        dataset, alone = inputs.dataset_of(configuration), {family: configuration}
+        try:
+            plan = plan_control(TRAINED["noise"], ledger, dataset, options.recording)
+            cells = trained_cells(plan, search, alone, dataset)
+        except UserError as error:
+            inputs.notes.append(f"The check by Gaussian noise was left out: {error}")
+            continue
+        if cells is not None:
+            found[family] = NoiseControl(*cells)
+            continue
+        command = shell_command(
+            "analysis/controls.py", train="noise", storage=ledger.storage, sweep=ledger.folder.name
+        )
+        inputs.notes.append(
+            f"The check by Gaussian noise was left out, as no such control of {family} was "
+            f"trained: {command} trains that of the leading family."
+        )
+    return found
 
 
 def run_maps(
@@ -275,6 +296,7 @@ def run_maps(
     search: Search,
     chosen: Mapping[str, Configuration],
     inputs: Inputs,
+    noise: Mapping[str, NoiseControl],
 ) -> list[FamilyMaps]:
     """Say how long it will take, and map each family.
 
@@ -284,7 +306,7 @@ def run_maps(
     parts = all_parts(
         tuple(dict.fromkeys(options.maps)),
         inputs.axes,
-        inputs.regions,
+        inputs.places.region_of,
         options.windows,
         options.bands,
     )
@@ -298,7 +320,14 @@ def run_maps(
         spoken_s=inputs.spoken_s,
     )
     mappers = {
-        family: Mapper(ledger, search, configuration, inputs.dataset_of(configuration), asked)
+        family: Mapper(
+            ledger,
+            search,
+            configuration,
+            inputs.dataset_of(configuration),
+            asked,
+            noise.get(family),
+        )
         for family, configuration in chosen.items()
     }
     for family, mapper in mappers.items():

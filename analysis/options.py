@@ -14,6 +14,7 @@ from ssense.errors import UserError, printable
 _REPOSITORY = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*/\w[\w.-]{0,95}(?<!\.git)(?<![.-])")
 MapKind = Literal["electrodes", "times", "bands", "times-bands"]
 Fill = Literal["mean", "zero"]
+Space = Literal["recorded", "mni152", "mni305", "none"]
 MapPrecision = Literal["auto", "bf16", "float32"]
 TrainedControlName = Literal["noise", "shifted", "window", "blocked", "grouped"]
 
@@ -114,12 +115,23 @@ class MapOptions:
     precision: MapPrecision = "auto"
     """Precision of ResNet-18: auto, bf16 where there are units for it and the ten best candidates
     are those of float32 but for 5 %; bf16; or float32."""
-    space: Literal["unknown", "mni"] = "unknown"
-    """Space of the recording's coordinates: mni, in mm, to draw electrodes on a glass brain; or
-    unknown, to draw them by shaft."""
+    space: Space = "recorded"
+    """Space of the coordinates, to draw electrodes on a glass brain: recorded, as the recording
+    says; mni152 or mni305 (fsaverage) where it does not; or none, to draw them by shaft."""
+    coordinates: str | None = None
+    """Table of contacts and where they lie, a CSV with the columns electrode, x, y and z, mm, and
+    perhaps space [those of the recording]."""
     regions: str | None = None
     """Table of contacts and their regions, a CSV with the columns electrode and region; regions are
-    then left out and alone too [no regions]."""
+    left out and alone too [those of the recording]."""
+    atlas: str | None = None
+    """Atlas to name regions by: dosenbach, of centres, which comes with nilearn; harvard-oxford or
+    aal, which nilearn downloads; or a NIfTI file of numbered regions in MNI152 [none]."""
+    atlas_labels: str | None = None
+    """Names of the regions of such a file, a CSV with the columns index and name [numbers]."""
+    recording: str | None = None
+    """Folder of the recording, where it has moved since the sweep, for the check by Gaussian noise
+    [where it was]."""
     allow_missing: bool = False
     """Go without the cells that are missing."""
     cpus_per_cell: int = 1
@@ -138,6 +150,10 @@ class MapOptions:
             raise UserError(f"--sentences must be at least 2, or 0 for all, got {self.sentences}.")
         if not self.maps:
             raise UserError("--maps is empty. Name a map, such as electrodes.")
+        if self.atlas is not None and self.regions is not None:
+            raise UserError("--atlas and --regions are both given. Leave one of them out.")
+        if self.atlas_labels is not None and self.atlas is None:
+            raise UserError("--atlas-labels is of --atlas, which is missing. Give both or neither.")
         check_storage(self.storage)
 
 

@@ -184,7 +184,14 @@ def run_trained_control(
 def is_trained(
     plan: ControlPlan, search: Search, chosen: Mapping[str, Configuration], dataset: Dataset
 ) -> bool:
-    """Whether a control needs no training, as the ledger has all of its cells.
+    """Whether a control needs no training, see `trained_cells`."""
+    return trained_cells(plan, search, chosen, dataset) is not None
+
+
+def trained_cells(
+    plan: ControlPlan, search: Search, chosen: Mapping[str, Configuration], dataset: Dataset
+) -> tuple[Search, Dataset] | None:
+    """The finished search of a control's cells and their dataset; None where some are not trained.
 
     Args:
         plan: Plan of the control.
@@ -197,10 +204,11 @@ def is_trained(
     """
     if plan.data is not None:
         if not plan.data.is_made():
-            return False
+            return None
         dataset = _made(plan.control, plan.data)
     sweep = _control_sweep(plan.control, search.sweep, chosen, dataset)
-    return not Search(sweep, Full(), (), search.records).left()
+    found = Search(sweep, Full(), (), search.records)
+    return None if found.left() else (found, dataset)
 
 
 def _control_sweep(

@@ -1,21 +1,18 @@
-"""Regions of electrodes, from a table of contacts, and coordinates that can be drawn."""
+"""Regions of electrodes, from a table of contacts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
+from ssense.data.recordings.channels import known_region
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import csv_columns, read_csv
 from ssense.signal.contacts import clean_label
 
-_NAMES = ("electrode", "contact", "name", "electrode_label", "label")
+_NAMES = ("electrode_label", "electrode", "contact", "label", "name")
 _REGIONS = ("region", "area", "roi")
-_UNKNOWN = ("", "n/a", "nan", "unknown", "none")
-_LOWEST, _HIGHEST = np.array([-110.0, -145.0, -90.0]), np.array([110.0, 115.0, 125.0])
-"""Corners of a box, mm, that the heads of MNI spaces lie in with room to spare."""
 
 
 def read_regions(path: Path, subject: str) -> dict[str, str]:
@@ -35,8 +32,8 @@ def read_regions(path: Path, subject: str) -> dict[str, str]:
     table = read_csv(path, wanted).to_pylist()
     found: dict[str, str] = {}
     for row in table:
-        contact, where = clean_label(row[name].strip()), row[region].strip()
-        if (whose and row[whose] != subject) or where.lower() in _UNKNOWN:
+        contact, where = clean_label(row[name].strip()), known_region(row[region])
+        if (whose and row[whose] != subject) or not where:
             continue
         if found.setdefault(contact, where) != where:
             raise UserError(
@@ -74,28 +71,3 @@ def of_electrodes(regions: dict[str, str], electrodes: list[str], source: Path) 
             "the table of this recording."
         )
     return found
-
-
-def check_mni(places: np.ndarray) -> None:
-    """Refuse coordinates `[E, 3]`, mm, that can't be in an MNI space; NaN is not known.
-
-    Raises:
-        UserError: They are in another unit, or lie outside of the head.
-    """
-    known = places[np.isfinite(places).all(axis=1)]
-    if not len(known):
-        return
-    largest = float(np.abs(known).max())
-    if largest < 1:
-        raise UserError(
-            f"no coordinate exceeds {largest:.3g}, which are metres, not the millimetres of an MNI "
-            "space. Correct the recording's coordinates, or leave out --space mni."
-        )
-    outside = ((known < _LOWEST) | (known > _HIGHEST)).any(axis=1)
-    if outside.any():
-        x, y, z = known[outside][0]
-        raise UserError(
-            f"{counted(int(outside.sum()), 'electrode lies', 'electrodes lie')} outside of the "
-            f"head in an MNI space, the first at ({x:.0f}, {y:.0f}, {z:.0f}) mm: the coordinates "
-            "are in another space. Leave out --space mni."
-        )

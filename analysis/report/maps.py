@@ -76,6 +76,7 @@ class MapReport:
         places: Where the electrodes lie; they are drawn by shaft where that is known of none.
         durations: When sentences end.
         notes: What else a reader must know, as sentences.
+        warnings: What must be read with what the maps show, as sentences.
     """
 
     title: str
@@ -85,6 +86,7 @@ class MapReport:
     places: Places
     durations: Durations
     notes: Sequence[str]
+    warnings: Sequence[str] = ()
 
     def pictures(self) -> dict[str, Picture]:
         """Every figure, by the name of its files."""
@@ -117,7 +119,7 @@ class MapReport:
             f"{family.family}: {sentence(found)}" if len(self.families) > 1 else sentence(found)
             for family in self.families
             for found in family.maps
-        ]
+        ] + [*self.warnings]
 
     def markdown_parts(self) -> list[tuple[str, Sequence[Mapping[str, str]]]]:
         """Headings with tables: each map's parts, all of them."""
@@ -159,7 +161,7 @@ class MapReport:
             return [name]
         place = self.places.of([name])
         (region,), (mm,) = place.regions, place.mm
-        at = f"{self.places.space} ({', '.join(f'{each:.1f}' for each in mm)}) mm"
+        at = f"MNI152 ({', '.join(f'{each:.1f}' for each in mm)}) mm"
         return [f"{name}, {region}" if region else name, *([at] if place.located.all() else [])]
 
     def _mm(self, real: EffectMap) -> np.ndarray:

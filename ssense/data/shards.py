@@ -101,6 +101,9 @@ class Manifest:
             when a sweep last asked.
         derivations: What each electrode is made of, in the same order; none where it was not
             noted.
+        space: Space of the coordinates as the recording names it; empty where it names none.
+        regions: Region of each electrode that the recording names, empty where it names none, in
+            the same order; none where it names no region.
     """
 
     digest: str
@@ -114,6 +117,8 @@ class Manifest:
     code: str = ""
     coordinates: Coordinates | None = None
     derivations: tuple[Derivation, ...] = ()
+    space: str = ""
+    regions: tuple[str, ...] = ()
 
     def write(self, folder: UPath) -> None:
         """Write the manifest, whole; do this last."""

@@ -189,7 +189,7 @@ def test_files_and_mlflow_have_the_maps(mapped, storage):
 @pytest.mark.slow
 def test_the_command_says_what_it_costs_and_draws_by_shaft_without_coordinates(mapped, storage):
     command = ["analysis/maps.py", "--storage", str(storage), "--maps", "electrodes"]
-    command += ["--families", "linear", "--permutations", "20", "--space", "mni"]
+    command += ["--families", "linear", "--permutations", "20", "--space", "mni152"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     before, _, after = done.stdout.partition("16 parts")  # electrodes and shafts
@@ -286,19 +286,6 @@ def test_the_threshold_of_electrodes_alone_keeps_its_level():
         (alone,) = [e for e in null_map(number) if e.what == "electrode alone"]
         reached += bool((alone.p_max <= 0.05).any())
     assert reached <= 6
-
-
-# ---------------------------------------------------------------- coordinates
-
-
-def test_coordinates_of_other_units_or_spaces_are_refused():
-    places = np.array([[-50.0, 20.0, 10.0], [np.nan] * 3])
-    maps.check_mni(places)
-    maps.check_mni(np.full((2, 3), np.nan))
-    with pytest.raises(UserError, match=r"no coordinate exceeds 0\.05, which are metres"):
-        maps.check_mni(places / 1000)
-    with pytest.raises(UserError, match=r"1 electrode lies outside of the head .* 20, 180\) mm"):
-        maps.check_mni(np.array([[-50.0, 20.0, 180.0], [0.0, 0.0, 0.0]]))
 
 
 def test_a_single_electrode_alone_is_the_whole(storage):

@@ -18,6 +18,7 @@ NEURAL_KINDS = ("seeg", "ecog", "dbs", "eeg")
 AUXILIARY_KIND = "misc"
 """Kind of a channel that records no brain, where its source does not say what it records."""
 _SCALP = "eeg"
+_NO_REGION = ("", "n/a", "nan", "none", "unknown", "null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Channel:
         unit: Unit that its source states; signals are given in microvolts whatever it is.
         is_bad: Whether the source advises against it.
         place: Coordinates, mm, in the space of the recording; None where they are not known.
+        region: Region of the brain that its source says it is in; empty where it says none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Channel:
     unit: str = "µV"
     is_bad: bool = False
     place: Place | None = None
+    region: str = ""
 
 
 class Signals(Protocol):
@@ -68,6 +71,11 @@ class Signals(Protocol):
         """Hash of samples that lie in no file; empty where they do."""
 
 
+def known_region(text: str) -> str:
+    """The name of a region as a table has it; empty for what only says that it is not known."""
+    return "" if text.strip().lower() in _NO_REGION else text.strip()
+
+
 def checked_channels(given: Iterable[str | Channel]) -> list[Channel]:
     """Channels of a user, a name or a `Channel` each.
 
@@ -83,9 +91,9 @@ def checked_channels(given: Iterable[str | Channel]) -> list[Channel]:
 
 def _checked(given: object, number: int) -> Channel:
     channel = given if isinstance(given, Channel) else Channel(name=given)  # type: ignore[arg-type]
-    for what in ("name", "kind", "unit"):
+    for what in ("name", "kind", "unit", "region"):
         value = getattr(channel, what)
-        if not isinstance(value, str) or not clean_label(value):
+        if not isinstance(value, str) or not (what == "region" or clean_label(value)):
             raise UserError(
                 f"the {what} of channel {number} is {printable(repr(value))}. Give a text."
             )

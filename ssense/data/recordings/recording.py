@@ -324,6 +324,12 @@ class Recording:
         places = {name: self.channels[number].place for name, number in self.channel_of.items()}
         return {name: place for name, place in places.items() if place is not None}
 
+    @cached_property
+    def regions(self) -> dict[str, str]:
+        """Region of each electrode of which the source says one, by name; not in the digest."""
+        named = {name: self.channels[number].region for name, number in self.channel_of.items()}
+        return {name: region for name, region in named.items() if region}
+
     @property
     def where(self) -> str:
         """The recording in a message about its channels: the file of their names, if it has one."""

@@ -217,7 +217,7 @@ class DatasetPlan:
         return manifest
 
     def _keep_what_was_not_noted(self, manifest: shards.Manifest) -> None:
-        """Write where the electrodes lie, and what they are made of, beside earlier shards.
+        """Write where the electrodes lie, by coordinates and regions, and what they are made of.
 
         The shards stay as they are, also where the recording says otherwise by now.
         """
@@ -225,6 +225,8 @@ class DatasetPlan:
             manifest,
             coordinates=self.features.coordinates,
             derivations=self.features.segments.derivations,
+            space=self.features.recording.space,
+            regions=self.features.regions,
         )
         if known != manifest:
             known.write(self.features.folder)

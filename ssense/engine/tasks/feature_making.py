@@ -192,6 +192,8 @@ def make_shards(
         code=feature_code(),
         coordinates=plan.coordinates,
         derivations=plan.segments.derivations,
+        space=plan.recording.space,
+        regions=plan.regions,
     )
     _save_for_people(plan, report, manifest)
     manifest.write(folder)

@@ -143,6 +143,13 @@ class FeaturePlan:
         return electrode_coordinates(self.segments.derivations, self.recording.coordinates)
 
     @property
+    def regions(self) -> tuple[str, ...]:
+        """Region of each electrode, by its contact, kept with the shards likewise."""
+        known = self.recording.regions
+        named = tuple(known.get(each.contact, "") for each in self.segments.derivations)
+        return named if any(named) else ()
+
+    @property
     def sampling_rate_hz(self) -> float:
         """Samples per second that the segments assume."""
         return self.data.sampling_rate_hz(self.recording)

@@ -103,13 +103,20 @@ def open_kept(folder: Path) -> Recording:
 
 
 def _channel(
-    *, name: str, kind: str, unit: str, is_bad: bool, place: list[float] | None
+    *,
+    name: str,
+    kind: str,
+    unit: str,
+    is_bad: bool,
+    place: list[float] | None,
+    region: str = "",
 ) -> Channel:
-    if not all(isinstance(each, str) for each in (name, kind, unit)):
+    if not all(isinstance(each, str) for each in (name, kind, unit, region)):
         raise TypeError(f"channel {name!r}")
     x, y, z = place or (0.0, 0.0, 0.0)
     where = (float(x), float(y), float(z)) if place else None
-    return Channel(name=name, kind=kind, unit=unit, is_bad=bool(is_bad), place=where)
+    about = {"name": name, "kind": kind, "unit": unit, "region": region}
+    return Channel(**about, is_bad=bool(is_bad), place=where)
 
 
 def _holds(folder: Path, digest: str) -> bool:

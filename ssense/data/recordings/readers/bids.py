@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ssense.data.coordinates import Place
-from ssense.data.recordings.channels import NEURAL_KINDS, Channel
+from ssense.data.recordings.channels import NEURAL_KINDS, Channel, known_region
 from ssense.data.recordings.readers.bids_files import (
     Run,
     find_recording,
@@ -59,6 +59,8 @@ _KINDS = {
     "trig": "stim",
 }
 _MILLIMETRES = {"m": 1e3, "cm": 10.0, "mm": 1.0}
+_REGIONS = ("region", "anatomical_label", "anatomy", "roi", "area", "location")
+"""Columns of electrodes.tsv that data sets name regions in, the first that is there."""
 _BRAIN_M = 0.3  # no contact lies farther from the origin of any space
 _MOST_NAMED = 4
 
@@ -242,13 +244,32 @@ def _placed(
     at = list(places.values())
     found = [
         replace(each, place=at[row_of[each.name]]) if each.name in row_of else each
-        for each in channels
+        for each in _in_regions(channels, table)
     ]
     understood, doubts = (*about.understood, said), about.doubts
     if unmet := len(places) - len(row_of):
         are = "is" if unmet == 1 else "are"
         doubts = (*doubts, f"{counted(unmet, 'contact')} of {table.name} {are} no channel")
     return found, space, _About(understood, doubts)
+
+
+def _in_regions(channels: Sequence[Channel], table: Path) -> list[Channel]:
+    """Channels with the regions that a column of electrodes.tsv names, which BIDS leaves free.
+
+    Raises:
+        UserError: The table is malformed.
+    """
+    columns = _read_tsv(table, ["name"])
+    spelt = {name.lower(): name for name in columns}
+    column = next((spelt[name] for name in _REGIONS if name in spelt), None)
+    if column is None:
+        return list(channels)
+    row_of = _rows([channel.name for channel in channels], list(columns["name"]))
+    regions = [known_region(text) for text in columns[column]]
+    return [
+        replace(each, region=regions[row_of[each.name]]) if each.name in row_of else each
+        for each in channels
+    ]
 
 
 def _place_files(path: mne_bids.BIDSPath) -> tuple[Path | None, Path | None, _About]:

@@ -18,13 +18,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from ssense.data.coordinates import Place
 from ssense.data.recordings.channels import AUXILIARY_KIND, Channel, grids_of
-from ssense.data.recordings.readers.coordinates import COORDINATES, read_coordinates
+from ssense.data.recordings.readers.coordinates import (
+    COORDINATES,
+    read_coordinates,
+    read_regions,
+)
 from ssense.data.recordings.recording import LONGEST_S, Recording
 from ssense.data.recordings.signals.gzip_chunks import read_stretches
 from ssense.data.recordings.signals.signal_file import (
@@ -50,6 +54,9 @@ LONGEST_NAME = 255  # bytes, on every common file system
 
 _RECORDING_FILE = re.compile(r"(sub_\d+)_(trial\d+)(\.h5|_metadata\.json|_timings\.csv)")
 _SIGNAL_FOLDERS = ("", "all_subject_data")
+
+
+Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,7 @@ def open_brain_treebank(root: Path, subject: str = "sub_9", trial: str = "trial0
     timeline = read_timeline(files["timings"])
     _check_length(n_samples / timeline.sampling_rate_hz(), files["signals"])
     places = _places(electrodes, read_coordinates(root / COORDINATES, subject))
+    regions = _by_name(electrodes, read_regions(root, subject))
     bad = frozenset[str]().union(*corrupted.values())
     channels = tuple(
         Channel(
@@ -112,6 +120,7 @@ def open_brain_treebank(root: Path, subject: str = "sub_9", trial: str = "trial0
             kind="seeg" if name in neural else AUXILIARY_KIND,
             is_bad=name in bad,
             place=places.get(name),
+            region=regions.get(name, ""),
         )
         for name in names
     )
@@ -261,9 +270,14 @@ def _neural(labels: list[str], path: Path) -> frozenset[str]:
 
 
 def _places(electrodes: list[str], places: Mapping[Contact, np.ndarray]) -> dict[str, Place]:
-    contacts = read_names(electrodes).contacts
-    known = {name: places[at].tolist() for name, at in contacts.items() if at in places}
+    known = {name: place.tolist() for name, place in _by_name(electrodes, places).items()}
     return {name: (x, y, z) for name, (x, y, z) in known.items()}
+
+
+def _by_name(electrodes: list[str], known: Mapping[Contact, Known]) -> dict[str, Known]:
+    """What is known of contacts, by the names that electrodes have here."""
+    contacts = read_names(electrodes).contacts
+    return {name: known[contact] for name, contact in contacts.items() if contact in known}
 
 
 def _meant(listed: Sequence[str], channels: Sequence[str]) -> dict[str, frozenset[str]]:

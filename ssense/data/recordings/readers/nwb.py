@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ssense.data.coordinates import Place
-from ssense.data.recordings.channels import Channel
+from ssense.data.recordings.channels import Channel, known_region
 from ssense.data.recordings.readers.mne_file import common_folder
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
@@ -29,6 +29,7 @@ from ssense.specification import identity
 SUFFIX = ".nwb"
 _MICROVOLTS = 1e6  # in a volt
 _TABLE = "general/extracellular_ephys/electrodes"
+_LOCATION = "location"  # the region, of each row
 _NAMES = ("label", "electrode_name", "channel_name", "name")
 # No contact lies farther than 0.3 m from the origin of any space, and some lie over 0.3 mm away.
 _UNITS = ((0.3, "m", 1e3), (300.0, "mm", 1.0), (float("inf"), "µm", 1e-3))
@@ -156,11 +157,13 @@ def _channels(file: h5py.File, name: str, path: Path) -> tuple[list[Channel], li
     named = next((column for column in _NAMES if column in table), "")
     names = [_text(value) for value in np.asarray(table[named])] if named else []
     places, said = _places(table)
+    located = [_text(value) for value in np.asarray(table[_LOCATION])] if _LOCATION in table else []
     channels = [
         Channel(
             name=(names and clean_label(names[row])) or f"E{np.asarray(table['id'])[row]}",
             kind="seeg",
             place=places.get(int(row)),
+            region=known_region(located[row]) if located else "",
         )
         for row in rows.tolist()
     ]
