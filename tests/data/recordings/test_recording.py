@@ -53,7 +53,7 @@ def test_arrays_are_a_recording_like_any_other(recording, signals):
 
 def test_kinds_places_and_bad_channels_are_taken_as_given(signals):
     channels = [
-        Channel(name="LA1", place=(1.0, 2.0, 3.0)),
+        Channel(name="LA1", place=(1.0, 2.0, 3.0), region="STG"),
         Channel(name="LA2", is_bad=True),
         *(Channel(name=name) for name in ("LA3", "LA4")),
         Channel(name="Cz", kind="eeg"),
@@ -63,6 +63,7 @@ def test_kinds_places_and_bad_channels_are_taken_as_given(signals):
     assert recording.electrodes == ("LA1", "LA2", "LA3", "LA4")  # and not the one on the scalp
     assert recording.corrupted == {"LA2"}
     assert recording.coordinates == {"LA1": (1.0, 2.0, 3.0)}
+    assert recording.regions == {"LA1": "STG"}
     assert any("1 on the scalp (Cz)" in text for text in recording.understood)
 
 

@@ -663,6 +663,11 @@ def test_coordinates_are_kept_beside_shards_that_were_made_before(own, tmp_path)
         assert kept.coordinates.array.shape == (data.shape[1], 3)
         located = int(np.isfinite(kept.coordinates.array).all(axis=1).sum())
         assert f"  coordinates of {counted(located, 'electrode')}" in shards.summary_lines(folder)
+        now = shards.read_manifest(folder)
+        assert (now.space, now.regions) == (
+            data.own.features.recording.space,
+            data.own.features.regions,
+        )
     assert seen[0].digest == seen[1].digest == own.digest
     assert seen[0].coordinates != seen[1].coordinates
     now = shards.read_manifest(folder)

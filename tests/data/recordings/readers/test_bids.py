@@ -132,6 +132,15 @@ def test_metres_for_millimetres_are_told(root):
         open_bids(root, Run())
 
 
+@pytest.mark.parametrize("column", ["region", "Anatomical_Label", "ROI"])
+def test_a_column_of_regions_names_those_of_contacts(root, column):
+    write_places(root, [("LA1", 1, 2, 3), ("LA'2", 4, 5, 6)])
+    assert open_bids(root, Run()).regions == {}
+    rows = [f"name\tx\ty\tz\t{column}", "LA1\t1\t2\t3\tSTG", "LA2\t4\t5\t6\tn/a"]
+    sidecar(root, "electrodes.tsv").write_text("\n".join(rows) + "\n")
+    assert open_bids(root, Run()).regions == {"LA1": "STG"}
+
+
 def test_what_the_tables_do_not_share_is_told(root):
     write_places(root, [("LA'1", 1, 2, 3), ("LB9", 4, 5, 6)])
     table = sidecar(root, "channels.tsv")

@@ -1130,6 +1130,12 @@ def test_coordinates_are_those_of_the_electrodes_that_the_table_has(root):
     write_rows(path, ["Subject", "Electrode", "X", "Y", "Z"], rows)
     expected = {name: (n, -n, 2.5) for n, name in enumerate(electrodes[1:])}
     assert opened(root).coordinates == expected
+    assert opened(root).regions == {}
+    before = opened(root).digest
+    rows = [[*row, region] for row, region in zip(rows, ["STG", "", "unknown"], strict=False)]
+    write_rows(path, ["Subject", "Electrode", "X", "Y", "Z", "Region"], rows)
+    assert opened(root).regions == {electrodes[1]: "STG"}
+    assert opened(root).digest == before
 
 
 def test_two_names_for_one_contact(root):

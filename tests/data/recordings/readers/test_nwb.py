@@ -70,6 +70,7 @@ def test_samples_channels_places_and_subject_are_read(folder, counts):
     assert recording.electrodes == ("LA1", "LA2", "LA3")  # the fourth is a heart
     assert [channel.name for channel in recording.channels] == ["LA1", "LA2", "LA3", "EKG1"]
     assert recording.coordinates["LA2"] == (10.0, 11.0, 12.0)
+    assert recording.regions == dict.fromkeys(("LA1", "LA2", "LA3"), "amygdala")
     assert recording.transcript.sentences == {0: "first things first", 1: "and then the rest"}
     for electrode, number in recording.channel_of.items():
         (found,) = recording.read_channel(electrode, [(3000, 3300)])
