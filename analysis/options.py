@@ -106,7 +106,7 @@ class MapOptions:
     """Bands of frequency, of as many rows each but for rounding."""
     sentences: int | None = None
     """Test sentences of each seed that windows and bands are hidden from, drawn by the seed; 0 for
-    all. Electrodes are always left out of all [all; 40 of encoders with ResNet-18, which takes a
+    all. Electrodes are always left out of all [all; 24 of encoders with ResNet-18, which takes a
     pass over all electrodes for each]."""
     permutations: int = 1000
     """Permutations of the pairing at each seed, for the threshold over a map."""

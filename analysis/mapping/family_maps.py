@@ -52,7 +52,7 @@ from ssense.training.sentences import SentenceSpec
 
 METRICS = (SentenceSpec.primary, "mrr")
 """Metrics that maps are of, the primary one first."""
-FEWER_SENTENCES = 40
+FEWER_SENTENCES = 24
 """Test sentences of a seed that windows and bands are hidden from, where each takes a pass of
 ResNet-18 over all electrodes."""
 _TIMED_PASSES = 4

@@ -13,13 +13,13 @@ import torch
 from mlflow import MlflowClient
 from upath import UPath
 
-from analysis import evaluate, maps
+from analysis import controls, evaluate, maps
 from analysis.mapping.effects import Resampling, effect_maps
 from analysis.mapping.occlusion import Occluder, filling_of
 from analysis.mapping.parts import electrode_parts
 from analysis.mapping.seed_map import Pairings, map_of, pairings_of
 from analysis.measure.looks import looks_by_sweep
-from analysis.options import EvaluationOptions, MapOptions
+from analysis.options import ControlOptions, EvaluationOptions, MapOptions
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
 from ssense.data.synthetic.spec import SyntheticSpec
@@ -197,6 +197,26 @@ def test_the_command_says_what_it_costs_and_draws_by_shaft_without_coordinates(m
     assert "No electrode's coordinates are known: all are drawn by shaft." in after
     # What these maps have not is not left from the earlier ones.
     assert not (mapped.folder / "maps" / "time_window.png").exists()
+
+
+@pytest.mark.slow
+def test_the_noise_control_checks_the_maps_once_it_was_trained(mapped, storage):
+    assert (
+        "The check by Gaussian noise was left out, as no such control of linear was"
+        in (mapped.folder / "maps" / "maps.md").read_text()
+    )
+    controls.main(ControlOptions(storage=str(storage), train=("noise",), permutations=10))
+    options = MapOptions(storage=str(storage), maps=("times",), windows=3, permutations=20)
+    maps.main(options)
+    noise = [row for row in rows_of(mapped, "maps.csv") if row["encoder"] == "noise"]
+    assert {row["seed"] for row in noise} == {"0", "1", "2"}
+    assert len(noise) == 3 * 3
+    # Of equal lengths, noise says nothing, and its map is no one's.
+    assert abs(np.mean([float(row["effect"]) for row in noise])) < 0.03
+    text = (mapped.folder / "maps" / "maps.md").read_text()
+    assert "| Gaussian noise | time window |" in text
+    assert "was left out" not in text
+    assert "contradicted" not in text
 
 
 @pytest.mark.parametrize(

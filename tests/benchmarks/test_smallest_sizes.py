@@ -37,6 +37,10 @@ SMALLEST = {
         '--flags="--seeds 0 1 --max-epochs 1 --configurations 1 --ratios 0.5 --encoder linear '
         '--synthetic.sentences 60 --synthetic.electrodes 4"'
     ),
+    "map_worlds.py": (
+        "--told 1 --null 0 --padded 1 --sentences 60 --seeds 2 --queries 8 --processes 1"
+    ),
+    "maps.py": "--sentences 12 --electrodes 2 --measured 2 --seeds 2 --epochs 1 --rounds 1",
     "packing.py": "--at-once 1 --electrodes 1 --sentences 8 --seconds 0.1",
     "precision.py": "--seeds 2 --max-epochs 1 --sentences 60",
     "precompute.py": f"--recording {RECORDING}",
@@ -177,6 +181,8 @@ def test_a_benchmark_runs_at_its_smallest_size_and_prints_figures(
         "gpu.py --channels 0",
         "image_cell.py --concepts 3",
         "main_job.py --rounds -1",
+        "map_worlds.py --seeds 1",
+        "maps.py --sentences 11",
         "packing.py --at-once 0",
         "packing.py --sentences 1",
         "precision.py --seeds 1",
