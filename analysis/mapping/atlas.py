@@ -123,7 +123,7 @@ def _volume(image: Any, names: Mapping[int, str]) -> Volume:
     import nibabel
 
     try:
-        opened = nibabel.load(image) if isinstance(image, Path) else image
+        opened: Any = nibabel.load(image) if isinstance(image, Path) else image
         values = np.asanyarray(opened.dataobj)
         affine = np.asarray(opened.affine, np.float64)
     except (OSError, ValueError, nibabel.filebasedimages.ImageFileError) as error:

@@ -134,8 +134,8 @@ def of_durations(real: EffectMap) -> np.ndarray:
     """Which parts `[K]` bool are shown to carry the score, but half of it or more by durations."""
     if real.similar is None:
         return np.zeros(len(real.parts), bool)
-    largely: np.ndarray = real.similar.mean(axis=0) >= LEFT * real.means
-    return real.found & largely
+    largely: np.ndarray = real.found & (real.similar.mean(axis=0) >= LEFT * real.means)
+    return largely
 
 
 def check_permuted(real: EffectMap, permuted: np.ndarray) -> Checked:

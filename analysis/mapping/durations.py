@@ -45,7 +45,7 @@ def behind_most(found: EffectMap, axes: Axes, spoken_s: np.ndarray) -> np.ndarra
 
 def _listed(found: EffectMap, which: np.ndarray) -> str:
     """Some parts as the beginning of a sentence, with their verb; empty where there are none."""
-    names = [found.parts[at].name for at in np.flatnonzero(which)]
+    names = [found.parts[at].name for at in np.flatnonzero(which).tolist()]
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     verb = "carries the score" if len(names) == 1 else "carry the score"
     return f"{', '.join(names[:_MOST])}{more} {verb}" if names else ""

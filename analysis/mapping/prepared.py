@@ -43,7 +43,7 @@ def prepared(encoder: Encoder, precision: Precision) -> Encoder:
     copy.precision = precision
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     # Once here, and not in every pass.
-    copy.resnet = folded(encoder.resnet).to(dtype=dtype, memory_format=torch.channels_last)
+    copy.resnet = folded(encoder.resnet).to(dtype).to(memory_format=torch.channels_last)
     return copy
 
 

@@ -124,7 +124,10 @@ def map_of(
     own = np.arange(len(candidates)) if queries is None else queries
     among = pairings.of(own) if len(pairings.anywhere) else pairings
     whole: dict[bool, Ranked] = {}
-    intact, occluded, permuted, similar = [], [], [], []
+    intact: list[np.ndarray] = []
+    occluded: list[np.ndarray] = []
+    permuted: list[np.ndarray] = []
+    similar: list[float] = []
     for part in parts:
         by_electrodes = part.kept is not None
         if by_electrodes not in whole:
@@ -134,11 +137,12 @@ def map_of(
         chance, is_alone = chance_of(metric, len(candidates)), part.what in ALONE
         intact.append(before.own)
         occluded.append(found.own)
-        for effects, then, now in (
-            (permuted, before.if_permuted, found.if_permuted),
-            (similar, before.if_similar, found.if_similar),
-        ):
-            effects.append(now - chance if is_alone else then - now)
+        permuted.append(
+            found.if_permuted - chance if is_alone else before.if_permuted - found.if_permuted
+        )
+        similar.append(
+            found.if_similar - chance if is_alone else before.if_similar - found.if_similar
+        )
     return SeedMap(
         seed=seed,
         parts=parts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -120,7 +120,7 @@ def read_contacts(path: Path) -> tuple[dict[str, Place], str]:
 
 
 def _placed(
-    rows: list[Mapping[str, str | float | None]], name: str, axes: list[str], path: Path
+    rows: list[Mapping[str, Any]], name: str, axes: list[str], path: Path
 ) -> dict[str, Place]:
     found: dict[str, Place] = {}
     for row in rows:

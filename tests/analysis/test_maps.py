@@ -176,7 +176,7 @@ def test_files_and_mlflow_have_the_maps(mapped, storage):
     }
     page = (mapped.folder / "maps" / "maps.html").read_text()
     for name in pictures:
-        assert f'<figure id="{name}">' in page
+        assert f'<figure id="{name}" class="marked">' in page
     assert "Electrode alone: 2 of 6 parts are shown to carry the score when alone" in page
     assert "Without a region: F1a4, F1a5, F1b1." in page
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
@@ -258,11 +258,19 @@ def test_a_family_that_is_not_there_is_refused(storage):
         ("windows", 0, "--windows must be at least 1, got 0"),
         ("permutations", 0, "--permutations must be at least 1, got 0"),
         ("maps", (), "--maps is empty"),
+        ("check_seeds", 1, "--check-seeds must be at least 2, got 1"),
+        ("sentences", 1, "--sentences must be at least 2, or 0 for all, got 1"),
+        ("atlas_labels", "names.csv", "--atlas-labels is of --atlas, which is missing"),
     ],
 )
 def test_impossible_flags_are_refused(flag, value, said):
     with pytest.raises(UserError, match=said):
         MapOptions(**{flag: value})
+
+
+def test_regions_come_from_one_of_two_sources():
+    with pytest.raises(UserError, match="--atlas and --regions are both given"):
+        MapOptions(atlas="dosenbach", regions="regions.csv")
 
 
 # ---------------------------------------------------------------- null recordings
