@@ -45,9 +45,11 @@ LEGEND = (
     "reaches this one. Shown: by Holm, and above the largest effect of 95 % of permuted pairings."
 )
 CHECKS = (
-    "The sanity checks of this map. It is contradicted by an untrained encoder whose map is like "
-    f"it (a rank correlation of {AGREES} or more, with p below {ALPHA} by shuffled parts) and "
-    "larger than permuted pairs give; or by permuted pairs whose maps are like it on average."
+    "The sanity checks of this map. It is contradicted by untrained encoders, or encoders trained "
+    f"on noise of the same lengths, whose map is like it (a rank correlation of {AGREES} or more, "
+    f"with p below {ALPHA} by shuffled parts) and larger than permuted pairs give; by permuted "
+    "pairs whose maps are like it on average; or where pairs of similar duration leave half or "
+    "more of what it shows."
 )
 READING = (
     "What is left out or hidden, and makes the score fall, is used by these encoders where all "
@@ -206,8 +208,7 @@ def sentence(found: CheckedMap) -> str:
     begin = f"{capital(real.what)}"
     if found.contradicted:
         return (
-            f"{begin}: {found.label}. It is not of what the encoders learned, and nothing is "
-            "concluded from it."
+            f"{begin}: {found.label}. It is not of what was said, and nothing is concluded from it."
         )
     order = [place for place in np.argsort(-real.means) if real.found[place]]
     stable = f"Seeds agree by {_number(real.stability)} (Spearman), split-half reliability "

@@ -237,14 +237,16 @@ def _placed(
         UserError: A file is malformed.
     """
     table, system, about = _place_files(path)
+    described = table or next(iter(sidecars(path, "electrodes", ".tsv").values()), None)
+    channels = _in_regions(channels, described) if described else list(channels)
     if table is None or system is None:
-        return list(channels), "", about
+        return channels, "", about
     places, space, said = _places(table, system)
     row_of = _rows([channel.name for channel in channels], list(places))
     at = list(places.values())
     found = [
         replace(each, place=at[row_of[each.name]]) if each.name in row_of else each
-        for each in _in_regions(channels, table)
+        for each in channels
     ]
     understood, doubts = (*about.understood, said), about.doubts
     if unmet := len(places) - len(row_of):

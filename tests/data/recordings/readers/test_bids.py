@@ -139,6 +139,8 @@ def test_a_column_of_regions_names_those_of_contacts(root, column):
     rows = [f"name\tx\ty\tz\t{column}", "LA1\t1\t2\t3\tSTG", "LA2\t4\t5\t6\tn/a"]
     sidecar(root, "electrodes.tsv").write_text("\n".join(rows) + "\n")
     assert open_bids(root, Run()).regions == {"LA1": "STG"}
+    sidecar(root, "coordsystem.json").unlink()  # regions need no space
+    assert open_bids(root, Run()).regions == {"LA1": "STG"}
 
 
 def test_what_the_tables_do_not_share_is_told(root):
