@@ -1,7 +1,7 @@
 """Where and when: what the score is made of, by electrode, moment and frequency, without training.
 
     python analysis/maps.py --storage DIR [--sweep NAME]
-    python analysis/maps.py --maps electrodes times bands times-bands --space mni
+    python analysis/maps.py --maps electrodes times bands times-bands --space mni152
 
 On the held-out test splits of an evaluated sweep, with the encoders of its chosen configuration:
 each electrode, shaft and region is left out, and stands alone; windows of time and bands of
