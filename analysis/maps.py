@@ -6,8 +6,10 @@
 On the held-out test splits of an evaluated sweep, with the encoders of its chosen configuration:
 each electrode, shaft and region is left out, and stands alone; windows of time and bands of
 frequency are hidden. Effects are tested over the seeds, adjusted over each map, and held against
-permuted pairs. Every map comes with its sanity checks: the same map of untrained encoders, and of
-permuted pairs; one that they contradict is labelled so. How long it takes is said before it begins.
+permuted pairs. Every map comes with its sanity checks: the same map of untrained encoders, of
+permuted pairs, of pairs of similar duration and, once `controls.py --train noise` has run, of
+encoders of Gaussian noise; one that they contradict is labelled so. How long it takes is said
+before it begins.
 
 maps/maps.html beside the sweep's ledger holds it all; tables and figures stand beside it.
 """
