@@ -57,8 +57,7 @@ def ablation() -> dict[str, Mapping[str, Levels]]:
     from ssense.model.objectives.ssr import ABLATIONS
 
     return {
-        f"ssr, {name}": {"objective": ("ssr",)}
-        | {f"objective.{k}": (v,) for k, v in changes.items()}
+        name: {"objective": ("ssr",)} | {f"objective.{k}": (v,) for k, v in changes.items()}
         for name, changes in ABLATIONS.items()
     }
 

@@ -25,12 +25,9 @@ from analysis.measure.evaluation import Evaluation
 from analysis.measure.inference import crossed_ttest, effect_size
 from analysis.measure.seed_results import SeedResult
 from analysis.measure.subjects import BySubject, subject_rows
-from analysis.report.images import TOP_K, ImageReport
-from analysis.report.published import GALLERIES, MEANS, SSR, Modality, Task
-from ssense.data.synthetic.things import RECORD
-from ssense.data.things.responses import POSTERIOR
+from analysis.report.images import REPORTED, TOP_K, ImageReport, shown
+from analysis.report.published import N_TEST, PublishedRow, Task, published_rows, sources
 from ssense.engine.core.cell import describe
-from ssense.files.storage import exists, locate
 from ssense.retrieval import chance_metrics, metric_title
 from ssense.training.images import ImageSpec
 
@@ -43,11 +40,7 @@ LEGEND = (
 )
 
 PRIMARY = ImageSpec.primary
-REPORTED = ("recall@1", "recall@5")
-"""The metrics of the tables, those that papers report."""
 NOT_PUBLISHED = "– in a published row: not published."
-N_TEST = 200
-"""Images of the published tests."""
 OVER = "over subjects"
 
 
@@ -80,7 +73,7 @@ class SubjectResult:
             specification=report.specification,
             evaluation=result.evaluation,
             look=result.look,
-            task=published_task(report),
+            task=report.published_task,
         )
 
     def by_image(self, objective: str) -> np.ndarray:
@@ -89,20 +82,6 @@ class SubjectResult:
         """
         mean: np.ndarray = np.mean(self.evaluation.values(PRIMARY, objective), axis=0)
         return mean
-
-
-def published_task(report: ImageReport) -> Task | None:
-    """What was published of the same data and training; None where nothing was.
-
-    Args:
-        report: The report of a subject's sweep.
-    """
-    folder = locate(report.origin.source.responses)
-    if exists(folder / RECORD) or report.specification.chosen_by_test:
-        return None
-    channels = report.channels
-    modality: Modality = "EEG" if {*POSTERIOR} <= {*channels} else "MEG"
-    return modality, report.specification.split
 
 
 def by_subject(found: Sequence[SubjectResult], metric: str) -> BySubject:
@@ -123,29 +102,27 @@ def table_rows(found: Sequence[SubjectResult], metric: str) -> list[dict[str, st
         | {OVER: row[OVER]}
         for row in rows
     ]
-    return [*ours, *published_rows(found, metric)]
+    theirs = [
+        {"objective": row.name}
+        | dict(zip([e.subject for e in found], map(shown, row.of_subjects), strict=True))
+        | {OVER: shown(row.over)}
+        for row in rows_of_papers(found, metric)
+    ]
+    return [*ours, *theirs]
 
 
-def published_rows(found: Sequence[SubjectResult], metric: str) -> list[dict[str, str]]:
-    """What was published on the same task, where the subjects are those of the papers."""
-    task, subjects = found[0].task, [each.subject for each in found]
-    n_test = found[0].evaluation.n_test
-    if task is None or n_test != N_TEST or subjects != paper_subjects(task):
+def rows_of_papers(found: Sequence[SubjectResult], metric: str) -> list[PublishedRow]:
+    """What was published on the same task, where the subjects are among those of the papers.
+
+    Args:
+        found: The results of the subjects.
+        metric: One of those that papers report.
+    """
+    first, place = found[0], REPORTED.index(metric)
+    if first.task is None or first.evaluation.n_test != N_TEST:
         return []
-    place = REPORTED.index(metric)
-    rows = []
-    for method, means in MEANS[task].items():
-        alone = SSR[task][place] if method == "SSR" else [None] * len(subjects)
-        cells = [*alone, means[place]]
-        shown = ["–" if value is None else f"{value:.1f}" for value in cells]
-        named = f"{method} (published; gallery {GALLERIES[method]})"
-        rows.append({"objective": named, **dict(zip([*subjects, OVER], shown, strict=True))})
-    return rows
-
-
-def paper_subjects(task: Task) -> list[str]:
-    """The subjects that a task's published results are of."""
-    return [f"sub-{number:02d}" for number in range(1, len(SSR[task][0]) + 1)]
+    by_test = first.specification.chosen_by_test
+    return published_rows(first.task, [e.subject for e in found], place, by_test=by_test)
 
 
 def compare_objectives(found: Sequence[SubjectResult]) -> list[Comparison]:
@@ -206,7 +183,8 @@ def words(found: Sequence[SubjectResult]) -> list[str]:
     alone, over = map(max, zip(*errors, strict=True))
     chance = chance_metrics(evaluation.n_test, (1, 5))
     seeds = " ".join(map(str, evaluation.seeds))
-    published = f" {NOT_PUBLISHED}" if published_rows(found, PRIMARY) else ""
+    quoted = sources(rows_of_papers(found, PRIMARY))
+    published = f" {NOT_PUBLISHED} {quoted}" if quoted else ""
     return [
         f"{evaluation.n_test}-way retrieval of test images by {spec.split} training, gallery "
         f"{spec.gallery}, {spec.target.model} ({spec.target.weights}), {spec.encoder.kind}; mean "

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.seed_results import FRESH_SEEDS, candidates
 from analysis.report.material import TaskReport, plain_verdict
 from analysis.report.origin import Facts
+from analysis.report.published import N_TEST, Modality, PublishedRow, Task, published_rows, sources
 from ssense.choices import UNTRAINED
-from ssense.data.things.dataset import ImageDataset
+from ssense.data.synthetic.things import RECORD
+from ssense.data.things.dataset import FOLDS, ImageDataset
+from ssense.data.things.responses import POSTERIOR
 from ssense.engine.core.origin import ImageOrigin
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
+from ssense.files.storage import exists, locate
+from ssense.retrieval import metric_title
 from ssense.training.images import ImageSpec
 
 BY_TEST = (
@@ -23,7 +28,18 @@ BY_TEST = (
 AGAIN = "Fresh seeds draw other initial weights{}; the test images are the same."
 """What is said of fresh seeds; what else than weights they draw may follow the weights."""
 TOP_K = "Recall@k is what papers on images call top-k accuracy."
+REPORTED = ("recall@1", "recall@5")
+"""The metrics of the tables, those that papers report."""
 HELD_OUT = "Validation is on concepts that training holds out."
+
+
+def shown(percent: float | None) -> str:
+    """Write a published score, or a dash where there is none.
+
+    Args:
+        percent: The score in percent.
+    """
+    return "–" if percent is None else f"{percent:.1f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +95,40 @@ class ImageReport(TaskReport):
         draw_concepts = self.origin.source.split_seed is None
         drawn = " and other held-out concepts" if draw_concepts and not by_test else ""
         again = f"{AGAIN.format(drawn)} " if protocol == FRESH_SEEDS else ""
+        quoted = sources(self._published(0))
         validation = "" if by_test else f"{HELD_OUT} "
         is_untrained = self.specification.target.weights == UNTRAINED
         trial = " The image tower is untrained: a trial, not a result." if is_untrained else ""
         return (
             f"{again}{validation}Images: {self.origin.tower}.{trial} {TOP_K} SSR and NeuroCLIP "
-            "are reimplemented from the papers' descriptions."
+            f"are reimplemented from the papers' descriptions.{f' {quoted}' if quoted else ''}"
         )
+
+    @property
+    def published_task(self) -> Task | None:
+        """What was published of the same kind of data and training; None for synthetic data."""
+        if exists(locate(self.origin.source.responses) / RECORD):
+            return None
+        modality: Modality = "EEG" if {*POSTERIOR} <= {*self.channels} else "MEG"
+        return modality, FOLDS[self.specification.split]
+
+    def published(self) -> Sequence[Mapping[str, str]]:
+        """What papers report of the same subject, and of all where they report no other."""
+        both = zip(*(self._published(place) for place in range(len(REPORTED))), strict=True)
+        return [
+            {"family": first.name, "best configuration": ""}
+            | {
+                metric_title(metric): shown(row.over)
+                for metric, row in zip(REPORTED, (first, *more), strict=True)
+            }
+            for first, *more in both
+        ]
+
+    def _published(self, place: int) -> list[PublishedRow]:
+        task, by_test = self.published_task, self.specification.chosen_by_test
+        if task is None or self.n_images[1] != N_TEST:
+            return []
+        return published_rows(task, [self.origin.subject], place, by_test=by_test)
 
     def data_facts(self, evaluation: Evaluation) -> Facts:
         """What is known of responses, images and channels."""

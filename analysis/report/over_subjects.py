@@ -22,13 +22,12 @@ from analysis.report.findings import shown_from, verdict
 from analysis.report.image_subjects import (
     LEGEND,
     PRIMARY,
-    REPORTED,
     SubjectResult,
     compare_objectives,
     table_rows,
     words,
 )
-from analysis.report.images import BY_TEST
+from analysis.report.images import BY_TEST, REPORTED
 from analysis.report.page import Grid, Links, Points, Section, Words, html_page
 from ssense.engine.core.cell import describe
 from ssense.engine.core.power import RARELY_MET, least_over_subjects, subject_words

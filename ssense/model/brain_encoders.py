@@ -114,7 +114,10 @@ class TSConv(nn.Sequential):
 
 @dataclass(frozen=True)
 class EEGProjectSpec:
-    """The projection that NeuroBridge uses within EEG subjects, on the 17 posterior channels."""
+    """The projection that NeuroBridge uses within EEG subjects, on the 17 posterior channels.
+
+    Its script for MEG uses it too, on all channels, though its author names the convolutions.
+    """
 
     kind: ClassVar[str] = "eeg-project"
 
@@ -125,7 +128,7 @@ class EEGProjectSpec:
 
 @dataclass(frozen=True)
 class TSConvSpec:
-    """The convolutions that NeuroBridge uses for everything else, on all channels."""
+    """The convolutions that NeuroBridge uses across EEG subjects, on all channels."""
 
     kind: ClassVar[str] = "ts-conv"
 

@@ -135,7 +135,7 @@ def tower_layers(model: str) -> int:
     if not isinstance(layers, int):
         raise UserError(
             f"{model} is not a Transformer that takes prompts. Choose another `tower`, such as "
-            "ViT-B-16-quickgelu."
+            "ViT-B-16-quickgelu, or leave neuroclip out of `objectives`."
         )
     return layers
 

@@ -159,6 +159,7 @@ def test_the_ablation_of_ssr_is_a_family_for_each_row(tmp_path):
     chosen = options(tmp_path, ablation=True)
     (plan,) = chosen.datasets()
     sweep = image_sweep(plan, chosen)
+    assert [family.name for family in sweep.families] == [*ABLATIONS]
     assert [family.size for family in sweep.families] == [1] * len(ABLATIONS)
     for family, changes in zip(sweep.families, ABLATIONS.values(), strict=True):
         (configuration,) = ({k: v for k, (v,) in family.levels.items()},)
@@ -181,7 +182,7 @@ def test_prompts_go_into_the_first_half_or_all_of_the_layers():
         ({"objectives": ("ssr", "ssr")}, "--objectives ssr ssr is empty or names one twice"),
         ({"subjects": ("sub-09",)}, r"no subject sub-09 in .*Found: sub-01, sub-02, sub-03"),
         ({"learning_rate": 0.0}, "`learning_rate` must be above 0, got 0.0"),
-        ({"tower": "RN50"}, "RN50 is not a Transformer that takes prompts"),
+        ({"tower": "RN50"}, "RN50 is not a Transformer .*, or leave neuroclip out of `objectives`"),
         ({"tower": "no-such"}, "open_clip knows no model no-such"),
         ({"stop_s": 3.0}, "0 to 3 s"),
         (

@@ -23,7 +23,8 @@ FORMAT_VERSION = 1  # raise it when the same images give other pixels
 Fit = Literal["squash", "crop"]
 """How an image becomes a square.
 
-squash: both sides are resized, as NeuroBridge and UBP do.
+squash: both sides are resized, as NeuroBridge does, and UBP, which resizes bilinearly and saves the
+    result as JPEG once more: its pixels are not quite these.
 crop: the shorter side is resized and the middle taken, as open_clip does to evaluate.
 """
 

@@ -318,9 +318,11 @@ class Tracker:
     def _give_up(self) -> None:
         """End the runs that nothing will be written to any more, if that is possible.
 
-        The next sweep, or the rebuilt view, continues them.
+        The next sweep, or the rebuilt view, continues them. MLflow itself is asked which there are:
+        of what a refused batch was to make or to end, nothing has happened.
         """
         with suppress(Exception):
+            self._find_runs()
             for known in self._runs.values():
                 if known.status == "RUNNING":
                     self._client.set_terminated(known.run_id, "FAILED")

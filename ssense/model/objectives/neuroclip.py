@@ -193,5 +193,6 @@ def _require_vit(visual: nn.Module) -> None:
     if not fits or visual.pool_type != "tok":
         raise UserError(
             f"the image tower is a {type(visual).__name__}; NeuroCLIP puts its prompts into a ViT "
-            "that reads its class token. Use ViT-B-16-quickgelu, ViT-B-32-quickgelu or ViT-H-14."
+            "that reads its class token. Use ViT-B-16-quickgelu, ViT-B-32-quickgelu or ViT-H-14, "
+            "or another objective."
         )

@@ -33,17 +33,36 @@ from ssense.model.objectives.reconstruction import AttentionReconstructor, MLPRe
 from ssense.targets.image_features import ImageTower
 
 Reconstruct = Literal["none", "image", "brain", "both"]
-Ablation = Literal["none", "+ original anchor", "+ R_v", "+ R_e", "full"]
+Ablation = Literal[
+    "InfoNCE on originals",
+    "InfoNCE on augmented images",
+    "SSR without reconstruction",
+    "SSR with R_v alone",
+    "SSR with R_e alone",
+    "SSR",
+]
 
 ABLATIONS: dict[Ablation, dict[str, Any]] = {
-    "none": {"original_brain": 0.0, "augmented_original": 0.0, "reconstruct": "none"},
-    "+ original anchor": {"reconstruct": "none"},
-    "+ R_v": {"reconstruct": "image"},
-    "+ R_e": {"reconstruct": "brain"},
-    "full": {},
+    "InfoNCE on originals": {
+        "augmented_brain": 0.0,
+        "augmented_original": 0.0,
+        "reconstruct": "none",
+    },
+    "InfoNCE on augmented images": {
+        "original_brain": 0.0,
+        "augmented_original": 0.0,
+        "reconstruct": "none",
+    },
+    "SSR without reconstruction": {"reconstruct": "none"},
+    "SSR with R_v alone": {"reconstruct": "image"},
+    "SSR with R_e alone": {"reconstruct": "brain"},
+    "SSR": {},
 }
-"""What each row of the ablation changes: NeuroBridge's pair of brain and augmented image; the three
-contrastive terms; those and one reconstruction; all.
+"""What each row of the ablation changes; each name says all that the row has.
+
+The first trains on what it retrieves; the second, NeuroBridge's pair of brain and augmented image,
+retrieves original images too, as galleries don't mix in a table. Then the three contrastive terms;
+those and one reconstruction; all.
 """
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from upath import UPath
 
 from analysis.measure.evaluation import Evaluation, Retrieval
 from analysis.measure.inference import crossed_ttest
@@ -15,14 +16,31 @@ from analysis.report.image_subjects import (
     OVER,
     SubjectResult,
     compare_objectives,
-    paper_subjects,
     standard_errors,
     table_rows,
     words,
 )
+from analysis.report.images import ImageReport
 from analysis.report.over_subjects import OverSubjects
-from analysis.report.published import EEG_WITHIN, MEANS, SSR, Task
+from analysis.report.published import (
+    BY_SUBJECT,
+    BY_TEST,
+    EEG_ACROSS,
+    EEG_WITHIN,
+    MEANS,
+    MEG_WITHIN,
+    METHODS,
+    SUBJECTS,
+    Task,
+    published_rows,
+    sources,
+)
 from ssense.data.splits import Split
+from ssense.data.synthetic.things import RECORD
+from ssense.data.things.responses import POSTERIOR, ResponseSpec
+from ssense.engine.core.origin import ImageOrigin, ImageSource
+from ssense.engine.records.ledger import Ledger
+from ssense.targets.image_features import ImageTowerSpec
 from ssense.training.images import ImageSpec
 
 
@@ -48,6 +66,10 @@ def evaluation_of(hits: Mapping[str, np.ndarray]) -> Evaluation:
     )
 
 
+def paper_subjects(task: Task) -> list[str]:
+    return [f"sub-{number:02d}" for number in range(1, SUBJECTS[task[0]] + 1)]
+
+
 def papers(task: Task) -> list[SubjectResult]:
     """An evaluation of the papers' subjects, of made-up scores."""
     return [
@@ -63,25 +85,103 @@ def papers(task: Task) -> list[SubjectResult]:
     ]
 
 
-@pytest.mark.parametrize("task", SSR, ids=" ".join)
+@pytest.mark.parametrize("task", MEANS, ids=" ".join)
 def test_published_rows_stand_in_the_columns_of_ours(task):
     found = papers(task)
     for place, metric in enumerate(("recall@1", "recall@5")):
         rows = table_rows(found, metric)
         assert {tuple(row) for row in rows} == {("objective", *paper_subjects(task), OVER)}
         (ssr,) = (row for row in rows if row["objective"].startswith("SSR (published"))
-        assert [float(ssr[name]) for name in paper_subjects(task)] == [*SSR[task][place]]
+        own = BY_SUBJECT[task]["SSR"][place]
+        assert [float(ssr[name]) for name in paper_subjects(task)] == [*own]
         for row in rows[1:]:
             mean = MEANS[task][row["objective"].partition(" (")[0]][place]
             assert row[OVER] == ("–" if mean is None else f"{mean:.1f}")
     assert len(rows) == 1 + len(MEANS[task])
 
 
+def test_every_published_row_has_its_source_and_protocol():
+    found = papers(EEG_WITHIN)
+    names = [row["objective"] for row in table_rows(found, "recall@1")[1:]]
+    assert f"ATM (published; gallery original; {BY_TEST})" in names
+    assert "EEGiT (published; gallery not stated; choice not stated)" in names
+    said = words(found)[0]
+    for name in MEANS[EEG_WITHIN]:
+        assert f"{name}: {METHODS[name].citation}" in said
+    assert {name for means in MEANS.values() for name in means} == METHODS.keys()
+
+
 def test_a_dash_in_a_published_row_is_explained_where_there_are_such_rows():
     found = papers(EEG_WITHIN)
     assert any("–" in row.values() for row in table_rows(found, "recall@1"))
     assert NOT_PUBLISHED in words(found)[0]
-    assert NOT_PUBLISHED not in words(found[:9])[0]
+    unknown = [dataclasses.replace(each, task=None) for each in found]
+    assert NOT_PUBLISHED not in words(unknown)[0]
+
+
+@pytest.mark.parametrize("names", [("sub-08", "sub-01"), ("P3",)])
+def test_some_of_the_papers_subjects_meet_their_own_scores(names):
+    """Where a method published means alone, its row says whose mean it is."""
+    task = MEG_WITHIN if names == ("P3",) else EEG_ACROSS
+    rows = {row.name.partition(" (")[0]: row for row in published_rows(task, names, 0)}
+    assert rows.keys() == MEANS[task].keys()
+    places = [{"sub-08": 7, "sub-01": 0, "P3": 2}[name] for name in names]
+    for name, (top1, _) in BY_SUBJECT[task].items():
+        assert rows[name].of_subjects == tuple(top1[place] for place in places)
+        assert rows[name].over == pytest.approx(np.mean([top1[place] for place in places]))
+        assert "mean of" not in rows[name].name
+    alone = rows["Shallow Alignment"]
+    assert f"published mean of {SUBJECTS[task[0]]} subjects" in alone.name
+    assert (alone.of_subjects, alone.over) == (
+        (None,) * len(names),
+        MEANS[task][alone.name[:17]][0],
+    )
+
+
+def report_on(folder, subject: str, **changes: object) -> ImageReport:
+    source = ImageSource(
+        responses=str(folder),
+        images=str(folder),
+        subject=subject,
+        subjects=(subject,),
+        responses_taken=ResponseSpec(),
+        image_tower=ImageTowerSpec(),
+        kinds=("original",),
+        pixels=False,
+    )
+    values = {"specification": ImageSpec(), "channels": POSTERIOR, "n_images": (16540, 200)}
+    origin = ImageOrigin(title="things", source=source, test="images")
+    return ImageReport(ledger=Ledger(UPath(folder)), origin=origin, **values | changes)
+
+
+def test_one_subject_alone_has_published_rows_too(tmp_path):
+    report = report_on(tmp_path, "sub-08")
+    rows = report.published()
+    assert len(rows) == len(MEANS[EEG_WITHIN])
+    (ubp,) = (row for row in rows if row["family"].startswith("UBP"))
+    assert (ubp["Recall@1"], ubp["Recall@5"]) == ("58.6", "85.8")
+    assert ubp["family"].endswith("gallery blurred; last epoch, stopped by the training loss)")
+    assert METHODS["UBP"].citation in report.caption_end("search seeds")
+    best = ImageSpec(split="intra-subject, best test epoch")
+    assert len(report_on(tmp_path, "sub-08", specification=best).published()) == 5
+    (shallow,) = (
+        row
+        for row in report_on(tmp_path, "P3", channels=("MLC11",)).published()
+        if row["family"].startswith("Shallow")
+    )
+    assert (shallow["Recall@1"], shallow["Recall@5"]) == ("48.0", "–")
+    assert not report_on(tmp_path, "sub-08", n_images=(16540, 100)).published()
+    (tmp_path / RECORD).write_text("")
+    assert not report.published()
+    assert "quoted" not in report.caption_end("search seeds")
+
+
+def test_where_the_test_chose_only_rows_that_it_chose_stand_beside():
+    rows = published_rows(EEG_WITHIN, ["sub-01"], 0, by_test=True)
+    assert {row.name.partition(" (")[0] for row in rows} == {
+        *("ATM", "CogCapturer", "Neural-MCRL", "SUP-MCRL", "SAMGA")
+    }
+    assert sources([]) == ""
 
 
 def test_two_subjects_are_said_to_show_nothing_and_ten_what_they_would():
@@ -101,9 +201,14 @@ def test_two_subjects_are_said_to_show_nothing_and_ten_what_they_would():
     assert ten.notes()[-1].startswith("With 10 subjects and 200 images the test finds a difference")
 
 
-def test_nothing_published_stands_beside_other_subjects():
+def test_nothing_published_stands_beside_other_subjects_or_other_tests():
     found = papers(EEG_WITHIN)
-    assert len(table_rows(found[:9], "recall@1")) == 1
+    other = [dataclasses.replace(found[0], subject="sub-11"), *found[1:]]
+    assert len(table_rows(other, "recall@1")) == 1
+    assert not published_rows(EEG_WITHIN, ["sub-00"], 0)
+    assert not published_rows(EEG_WITHIN, ["patient"], 0)
+    few = [dataclasses.replace(e, evaluation=evaluation_of({"ssr": np.eye(2)})) for e in found]
+    assert len(table_rows(few, "recall@1")) == 1
 
 
 def hits_of(generator: np.random.Generator, sd_of_images: float) -> np.ndarray:
@@ -157,9 +262,9 @@ def test_two_subjects_bound_no_difference_beyond_all_or_nothing():
 
 
 def test_published_means_are_those_of_their_subjects():
-    for task, (top1, top5) in SSR.items():
-        mean1, mean5 = MEANS[task]["SSR"]
-        # The papers average before they round.
-        assert np.mean(top1) == pytest.approx(mean1, abs=0.06)
-        assert np.mean(top5) == pytest.approx(mean5, abs=0.06)
-    assert len(SSR[EEG_WITHIN][0]) == 10
+    for task, methods in BY_SUBJECT.items():
+        for name, of_subjects in methods.items():
+            for own, mean in zip(of_subjects, MEANS[task][name], strict=True):
+                assert len(own) == SUBJECTS[task[0]]
+                # The papers average before they round.
+                assert np.mean(own) == pytest.approx(mean, abs=0.06), (task, name)

@@ -569,6 +569,24 @@ def test_a_report_of_any_names_ends_finished_and_one_that_is_refused_failed(
     assert len(warnings_in(capsys)) == 1
 
 
+def test_every_run_ends_where_the_database_refuses_the_end_of_a_sweep(storage, search, capsys):
+    refuse = """CREATE TRIGGER refuse BEFORE INSERT ON tags WHEN NEW.key = 'standing'
+        BEGIN SELECT RAISE(ABORT, 'refused'); END"""
+    database = sqlite3.connect(str(storage / "mlflow.db"))
+    database.execute(refuse)
+    database.commit()
+    run_live(storage, search)
+    assert len(warnings_in(capsys)) == 1
+    runs = [run for runs in runs_by_level(storage).values() for run in runs]
+    assert runs
+    assert "RUNNING" not in {run.info.status for run in runs}
+    database.execute("DROP TRIGGER refuse")
+    database.close()
+    rebuild(storage, ledger_of(storage, search))
+    (sweep_run,) = runs_by_level(storage)["sweep"]
+    assert sweep_run.info.status == "FINISHED"
+
+
 def test_an_experiment_deleted_in_the_page_comes_back_whole(storage, search):
     run_live(storage, search)
     log_reports(storage, search)

@@ -132,22 +132,28 @@ def test_the_ablation_adds_one_part_at_a_time():
         name: (spec.original_brain, spec.augmented_brain, spec.augmented_original)
         for name, spec in specs.items()
     }
-    assert weights.pop("none") == (0, 1, 0)
+    assert weights.pop("InfoNCE on originals") == (1, 0, 0)
+    assert weights.pop("InfoNCE on augmented images") == (0, 1, 0)
     assert set(weights.values()) == {(1, 1, 1)}
     assert [spec.reconstruct for spec in specs.values()] == [
-        "none",
-        "none",
-        "image",
-        "brain",
-        "both",
+        *("none", "none", "none", "image", "brain", "both"),
     ]
-    assert specs["full"] == SSRSpec()
+    assert specs["SSR"] == SSRSpec()
 
 
-def test_without_its_parts_it_is_info_nce_on_the_augmented_image(batch):
-    objective = build(**ABLATIONS["none"])
+def test_the_rows_of_the_ablation_have_names_that_none_is_a_list_or_a_sum_of():
+    """Names stand in "a vs b" and in lists: no comma, no plus, nothing relative to another row."""
+    assert not [name for name in ABLATIONS if {*name} & {*",+/;"} or name in ("none", "full")]
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [("InfoNCE on originals", "original"), ("InfoNCE on augmented images", "augmented-mean")],
+)
+def test_without_its_parts_it_is_info_nce(batch, name, image):
+    objective = build(**ABLATIONS[name])
     torch.manual_seed(0)
-    spec = InfoNCESpec(image="augmented-mean", embedding=20)
+    spec = InfoNCESpec(image=image, embedding=20)
     plain = spec.build(EEGProject(3, 8, 16), n_brain=16, n_features=24, tower=pytest.fail).eval()
     assert torch.equal(objective.loss(batch), plain.loss(batch))
 
