@@ -10,9 +10,11 @@ each family measures the same signal with noise of its own, in "drift" signals a
 slowly, each for itself. A claim is a p below 5 % after Holm, within either kind of comparison: with
 chance, and in pairs; "any" is a claim of either kind. Coarse: reports of 59 sentences whose hits
 are drawn at chance, so that whole sentences often make the same difference at every seed; one
-recording, or two and three subjects, whose test splits may differ in size. Images: ten subjects who
-find the same images easy, two methods that are better at some of them; and one subject, whose
-images are the unit, decoded by four methods with noise of their own.
+recording, or two and three subjects, whose test splits may differ in size. Images: two, four and
+ten subjects who find the same images easy, two methods that are equally good, or each better at
+some of the images, or for some of the subjects, tested over both, over subjects alone and by a
+two-way bootstrap of five subjects or more; and one subject, whose images are the unit, decoded by
+four methods with noise of their own.
 
 Recordings: each is written, read, cut, transformed, trained on at each seed and evaluated on the
 held-out splits, as a cell of a sweep is. There is one configuration, so nothing is chosen. All
@@ -75,7 +77,13 @@ from upath import UPath
 
 from analysis.measure.comparison import Comparison, compare, difference_over_seeds
 from analysis.measure.evaluation import Evaluation, Retrieval, retrieval_of
-from analysis.measure.inference import crossed_ttest, holm, naive_ttest
+from analysis.measure.inference import (
+    ENOUGH_TO_DRAW,
+    crossed_ttest,
+    holm,
+    naive_ttest,
+    two_way_bootstrap,
+)
 from analysis.measure.subjects import compare_subjects
 from ssense.data.dataset import Dataset
 from ssense.data.recordings.readers.brain_treebank import open_brain_treebank
@@ -104,6 +112,9 @@ SPANS = np.stack([np.arange(SENTENCES) * 2.3, np.arange(SENTENCES) * 2.3 + 2.2],
 WORLDS = ("nothing", "equal", "drift")
 SPLITS: tuple[SplitKind, ...] = ("random", "blocked", "held-out")
 NUMBERS_OF_SEEDS = (2, 3, 5, 10)
+NUMBERS_OF_SUBJECTS = (2, 4, 10)
+DIFFERENT_AT = {"equal": (0.0, 0.0), "image by image": (1.0, 0.0), "by subject": (0.0, 0.35)}
+"""How much methods differ from image to image and from subject to subject, in log odds."""
 SIZES_OF_SUBJECTS = ((59, 59), (59, 60), (59, 61, 60), (288, 292))
 
 Claims = dict[str, bool]
@@ -241,17 +252,36 @@ def subject_comparisons(
 
 
 def image_claims(seed: int) -> Claims:
-    """Whether two methods that are better at some images each are told apart."""
-    generator = np.random.default_rng([seed, 8])
-    easy = generator.normal(0.3, 0.35, (10, 1)) + generator.normal(0, 1, 200)
-    hits = [
-        generator.random((10, 200)) < 1 / (1 + np.exp(-easy - generator.normal(0, 1, 200)))
-        for _ in range(2)
-    ]
-    d = hits[0].astype(float) - hits[1]
-    about = "images, ten subjects, a pair"
-    alone = naive_ttest(d.mean(axis=1)).pvalue < LEVEL
-    return {about: crossed_ttest(d).pvalue < LEVEL, f"{about}, over subjects alone": alone}
+    """Whether two methods are told apart that are equally good over all subjects and images."""
+    generator, found = np.random.default_rng([seed, 8]), {}
+    for kind, (sd_image, sd_subject) in DIFFERENT_AT.items():
+        for n in NUMBERS_OF_SUBJECTS:
+            easy = generator.normal(0.3, 0.35, (n, 1)) + generator.normal(0, 1, N_IMAGES)
+            d = np.subtract(*(hits_of_method(generator, easy, sd_image, sd_subject) for _ in "ab"))
+            about = f"images, {n} subjects, {kind}"
+            found[about] = crossed_ttest(d).pvalue < LEVEL
+            found[f"{about}, over subjects alone"] = naive_ttest(d.mean(axis=1)).pvalue < LEVEL
+            if n >= ENOUGH_TO_DRAW:
+                _, low, high = two_way_bootstrap(d)
+                found[f"{about}, two-way bootstrap"] = bool(low > 0 or high < 0)
+    return found
+
+
+def hits_of_method(
+    generator: np.random.Generator, easy: np.ndarray, sd_image: float, sd_subject: float
+) -> np.ndarray:
+    """Hits `[subjects, images]` of a method that is better at some images, for some subjects.
+
+    Args:
+        generator: Draws them.
+        easy: How easy the images are for each subject, in log odds, `[subjects, images]`.
+        sd_image: How much the method differs from image to image, alike for all subjects.
+        sd_subject: How much it differs from subject to subject.
+    """
+    own = generator.normal(0, sd_image, easy.shape[1]) + generator.normal(
+        0, sd_subject, (easy.shape[0], 1)
+    )
+    return (generator.random(easy.shape) < 1 / (1 + np.exp(-easy - own))).astype(float)
 
 
 def one_subject_claims(seed: int) -> Claims:

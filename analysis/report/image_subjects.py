@@ -18,11 +18,18 @@ from analysis.measure.comparison import (
     Comparison,
     Difference,
     above,
+    bounded,
     compare,
+    interval,
     pairs_of,
 )
 from analysis.measure.evaluation import Evaluation
-from analysis.measure.inference import crossed_ttest, effect_size
+from analysis.measure.inference import (
+    ENOUGH_TO_DRAW,
+    crossed_ttest,
+    effect_size,
+    two_way_bootstrap,
+)
 from analysis.measure.seed_results import SeedResult
 from analysis.measure.subjects import BySubject, subject_rows
 from analysis.report.images import REPORTED, TOP_K, ImageReport, shown
@@ -33,15 +40,23 @@ from ssense.training.images import ImageSpec
 
 LEGEND = (
     "The units are subjects and images, both samples of many: the standard error has a part from "
-    "each (min F', Clark 1973), and the degrees of freedom are those of the fewer. ± is the sd "
-    "over subjects. Holm: for this number of comparisons. d: the mean difference in standard "
-    "deviations over subjects. The naive p is over subjects alone, and "
-    f"treats these images as all there are. {CUT} {DASH}"
+    "each (min F', Clark 1973), and the degrees of freedom are those of the fewer. Intervals are "
+    "about the mean of other subjects who meet other images, by the encoders of these seeds; ± is "
+    "the sd over these subjects. Holm: for this number of comparisons. d: the mean difference in "
+    "standard deviations over subjects. The naive p is over subjects alone, and treats these "
+    f"images as all there are. {CUT} {DASH}"
 )
 
 PRIMARY = ImageSpec.primary
 NOT_PUBLISHED = "– in a published row: not published."
 OVER = "over subjects"
+INTERVAL = "95 % of the mean"
+SHARED_TRAINING = (
+    "Each fold trained on all subjects but one, so that any two share nearly all they were trained "
+    "on: scores of subjects are not independent, and the tests, which take them to be, may find "
+    "too much."
+)
+"""Said of folds that leave one subject out."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,11 +91,11 @@ class SubjectResult:
             task=report.published_task,
         )
 
-    def by_image(self, objective: str) -> np.ndarray:
-        """What an objective reaches at each test image in the primary metric, `[n]`, mean over
-        seeds; images are in the order that all subjects share.
+    def by_image(self, objective: str, metric: str = PRIMARY) -> np.ndarray:
+        """What an objective reaches at each test image, `[n]`, mean over seeds; images are in the
+        order that all subjects share.
         """
-        mean: np.ndarray = np.mean(self.evaluation.values(PRIMARY, objective), axis=0)
+        mean: np.ndarray = np.mean(self.evaluation.values(metric, objective), axis=0)
         return mean
 
 
@@ -99,16 +114,52 @@ def table_rows(found: Sequence[SubjectResult], metric: str) -> list[dict[str, st
     rows = subject_rows(by_subject(found, metric), partial(formats.score, metric))
     ours = [
         {"objective": row["configuration"], **{e.subject: row[e.subject] for e in found}}
-        | {OVER: row[OVER]}
+        | {OVER: row[OVER], INTERVAL: _mean_interval(found, metric, row["configuration"])}
         for row in rows
     ]
     theirs = [
         {"objective": row.name}
         | dict(zip([e.subject for e in found], map(shown, row.of_subjects), strict=True))
-        | {OVER: shown(row.over)}
+        | {OVER: shown(row.over), INTERVAL: "–"}
         for row in rows_of_papers(found, metric)
     ]
     return [*ours, *theirs]
+
+
+def crossed(found: Sequence[SubjectResult], objective: str, metric: str = PRIMARY) -> np.ndarray:
+    """What an objective reaches, `[subjects, images]`, mean over seeds.
+
+    Args:
+        found: The results of the subjects.
+        objective: Name of the objective.
+        metric: The metric.
+    """
+    return np.stack([each.by_image(objective, metric) for each in found])
+
+
+def _mean_interval(found: Sequence[SubjectResult], metric: str, objective: str) -> str:
+    test = bounded(crossed_ttest(crossed(found, objective, metric)), (0.0, 1.0))
+    return interval(test, partial(formats.score, metric))
+
+
+def bootstrap_words(found: Sequence[SubjectResult]) -> list[str]:
+    """Say what drawing subjects and images again makes of the means and their differences.
+
+    Args:
+        found: The results of the subjects.
+    """
+    if len(found) < ENOUGH_TO_DRAW:
+        return []
+    tables = {name: crossed(found, name) for name in found[0].evaluation.retrievals}
+    drawn = tables | {f"{a} minus {b}": tables[a] - tables[b] for a, b in pairs_of(tables)}
+    listed = [
+        f"{name} {100 * each.low:.1f} to {100 * each.high:.1f}"
+        for name, each in ((name, two_way_bootstrap(table)) for name, table in drawn.items())
+    ]
+    return [
+        f"Two-way bootstrap of {metric_title(PRIMARY)}, subjects and images drawn again (95 %, in "
+        f"points): {'; '.join(listed)}."
+    ]
 
 
 def rows_of_papers(found: Sequence[SubjectResult], metric: str) -> list[PublishedRow]:
@@ -132,10 +183,7 @@ def compare_objectives(found: Sequence[SubjectResult]) -> list[Comparison]:
     see `crossed_ttest`.
     """
     chance = found[0].evaluation.chance_by_seed[PRIMARY]  # the same at all: of one test
-    tables = {
-        name: np.stack([each.by_image(name) for each in found])
-        for name in found[0].evaluation.retrievals
-    }
+    tables = {name: crossed(found, name) for name in found[0].evaluation.retrievals}
     from_chance = [
         _crossed(f"{name} vs chance", table - chance[0], above(chance))
         for name, table in tables.items()
@@ -164,10 +212,11 @@ def standard_errors(by_image: np.ndarray) -> tuple[float, float]:
         by_image: What each subject reaches at each image, `[subjects, n]`.
 
     Returns:
-        The error of one subject's mean (of their mean variance), and that of the mean over all.
+        The largest error of one subject's mean, which is nearest to a half where scores are hits,
+        and that of the mean over all.
     """
     n = by_image.shape[1]
-    alone = float(by_image.var(axis=1, ddof=1).mean())
+    alone = float(by_image.var(axis=1, ddof=1).max())
     over = float(by_image.mean(axis=0).var(ddof=1))
     return math.sqrt(alone / n), math.sqrt(over / n)
 
@@ -176,10 +225,7 @@ def words(found: Sequence[SubjectResult]) -> list[str]:
     """Say what the tables show, what their numbers cannot tell, and what was chosen."""
     first = found[0]
     spec, evaluation = first.specification, first.evaluation
-    errors = [
-        standard_errors(np.stack([each.by_image(name) for each in found]))
-        for name in evaluation.retrievals
-    ]
+    errors = [standard_errors(crossed(found, name)) for name in evaluation.retrievals]
     alone, over = map(max, zip(*errors, strict=True))
     chance = chance_metrics(evaluation.n_test, (1, 5))
     seeds = " ".join(map(str, evaluation.seeds))
@@ -193,7 +239,9 @@ def words(found: Sequence[SubjectResult]) -> list[str]:
         f"Chance: {100 * chance['recall@1']:.1f} and {100 * chance['recall@5']:.1f} %. If "
         f"{evaluation.n_test} other images were drawn, one subject's {metric_title(PRIMARY)} would "
         f"have a standard error of up to {100 * alone:.1f} points, the mean over {len(found)} "
-        f"subjects one of {100 * over:.1f}.",
+        f"subjects one of up to {100 * over:.1f}.",
+        *bootstrap_words(found),
+        *([SHARED_TRAINING] if spec.split.startswith("leave-one-subject-out") else []),
         *(
             f"{each.subject}, chosen in {each.sweep}: "
             f"{'; '.join(map(describe, each.evaluation.chosen.values()))}; {each.look}."

@@ -55,10 +55,7 @@ class Power:
         if self.shared_test:
             stimuli, blocks = self.shared_test
             if not blocks:
-                return [
-                    f"  power: all seeds and subjects share {stimuli} test stimuli; subjects are "
-                    "the unit, or the stimuli of a single one: more seeds show nothing smaller"
-                ]
+                return self._of_one_subject(stimuli)
             return self._of_stimuli(stimuli, min(blocks, stimuli))
         own = self._detectable(self.seeds)
         seeds = counted(self.seeds, "seed shows", "seeds show")
@@ -105,13 +102,20 @@ class Power:
             f"within {100 * math.sqrt(2) / errors:.0f} %, but not exactly the same"
         ]
 
+    def _of_one_subject(self, stimuli: int) -> list[str]:
+        """A subject alone is tested over its stimuli; `over_subjects` says what several show."""
+        points = 100 * least_over_stimuli(stimuli, stimuli, self.comparisons)
+        return [
+            f"  power: all seeds share {stimuli} test stimuli, over which one subject alone shows "
+            f"differences from about {points:.1f} points on where {100 * SHOWN_RECALL:.0f} % are "
+            f"hits (80 %{self._holm()}); more seeds show nothing smaller"
+        ]
+
     def _of_stimuli(self, stimuli: int, blocks: int) -> list[str]:
-        errors = detectable_errors(blocks - 1, self.comparisons)
-        # Spread for two configurations with independent hits, among neighbours too.
-        spread = math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / stimuli)
+        points = 100 * least_over_stimuli(stimuli, blocks, self.comparisons)
         return [
             f"  power: all seeds share {stimuli} test stimuli, which show differences from about "
-            f"{100 * errors * spread:.1f} points on where {100 * SHOWN_RECALL:.0f} % are hits, "
+            f"{points:.1f} points on where {100 * SHOWN_RECALL:.0f} % are hits, "
             f"more where neighbours are alike (80 %{self._holm()})",
             "  advice: more seeds average out training alone; smaller differences need more "
             "stimuli",
@@ -159,6 +163,22 @@ def smallest_detectable_effect(
     """
     errors = detectable_errors(n_seeds - 1, comparisons)
     return errors * math.sqrt(1 / n_seeds + n_test / n_train)
+
+
+def least_over_stimuli(n_stimuli: int, n_blocks: int, comparisons: int = 1) -> float:
+    """Difference between shares of hits that a test over the stimuli of one test split shows.
+
+    At `ALPHA` with probability `POWER`, for two configurations of which `SHOWN_RECALL` are hits, at
+    stimuli that have nothing to do with each other.
+
+    Args:
+        n_stimuli: How many stimuli there are.
+        n_blocks: Blocks of neighbours that are the units of the test; as many as stimuli where each
+            is one.
+        comparisons: How many comparisons Holm's adjustment allows for.
+    """
+    errors = detectable_errors(n_blocks - 1, comparisons)
+    return errors * math.sqrt(2 * SHOWN_RECALL * (1 - SHOWN_RECALL) / n_stimuli)
 
 
 def least_over_subjects(n_subjects: int, n_stimuli: int, comparisons: int = 1) -> float:

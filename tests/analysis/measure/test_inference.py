@@ -20,6 +20,7 @@ from analysis.measure.inference import (
     naive_ttest,
     pairing_test,
     stimulus_test,
+    two_way_bootstrap,
     variance_of_stimuli,
     wilcoxon_signed_rank,
     win_share,
@@ -565,6 +566,36 @@ def test_methods_that_differ_stimulus_by_stimulus_are_not_told_apart():
         found["subjects alone"] += naive_ttest(d.mean(axis=1)).pvalue < 0.05
     assert found["crossed"] / 300 <= 0.06
     assert found["subjects alone"] / 300 >= 0.12
+
+
+def test_the_two_way_bootstrap_has_the_variance_that_owen_gives_it():
+    """The mean of drawn means varies by a / R + b / C + c / RC, with the parts of these data."""
+    v = np.random.default_rng(9).normal(0, 1, (400, 300)) + np.arange(400)[:, None] / 100
+    found = two_way_bootstrap(v)
+    assert found.value == v.mean()
+    n, m = v.shape
+    rows, columns = v.mean(axis=1).var() / n, v.mean(axis=0).var() / m
+    rest = v - v.mean(axis=1, keepdims=True) - v.mean(axis=0) + v.mean()
+    sd = np.sqrt(rows + columns + rest.var() / (n * m))
+    assert (found.high - found.low) / (2 * 1.97) == pytest.approx(sd, rel=0.04)
+
+
+@pytest.mark.parametrize(("n_subjects", "sd"), [(10, 1.0), (6, 0.35)])
+def test_the_two_way_bootstrap_covers_the_mean_of_other_subjects_and_images(n_subjects, sd):
+    generator, covered = np.random.default_rng(3), []
+    able = generator.normal(0.3, np.hypot(sd, 1), 10**6)
+    truth = np.mean(1 / (1 + np.exp(-able)))
+    for _ in range(80):
+        easy = generator.normal(0.3, sd, (n_subjects, 1)) + generator.normal(0, 1, 200)
+        hits = (generator.random((n_subjects, 200)) < 1 / (1 + np.exp(-easy))).astype(float)
+        _, low, high = two_way_bootstrap(hits)
+        covered.append(low <= truth <= high)
+    assert np.mean(covered) >= 0.91
+
+
+def test_a_few_subjects_are_not_drawn_again():
+    with pytest.raises(ValueError, match=r"expected 5 of both at least, got \(4, 200\)"):
+        two_way_bootstrap(np.zeros((4, 200)))
 
 
 def test_a_crossed_test_without_any_spread_is_none():

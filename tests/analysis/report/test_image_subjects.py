@@ -10,10 +10,13 @@ import pytest
 from upath import UPath
 
 from analysis.measure.evaluation import Evaluation, Retrieval
-from analysis.measure.inference import crossed_ttest
+from analysis.measure.inference import crossed_ttest, two_way_bootstrap
 from analysis.report.image_subjects import (
+    INTERVAL,
+    LEGEND,
     NOT_PUBLISHED,
     OVER,
+    SHARED_TRAINING,
     SubjectResult,
     compare_objectives,
     standard_errors,
@@ -90,7 +93,9 @@ def test_published_rows_stand_in_the_columns_of_ours(task):
     found = papers(task)
     for place, metric in enumerate(("recall@1", "recall@5")):
         rows = table_rows(found, metric)
-        assert {tuple(row) for row in rows} == {("objective", *paper_subjects(task), OVER)}
+        assert {tuple(row) for row in rows} == {
+            ("objective", *paper_subjects(task), OVER, INTERVAL),
+        }
         (ssr,) = (row for row in rows if row["objective"].startswith("SSR (published"))
         own = BY_SUBJECT[task]["SSR"][place]
         assert [float(ssr[name]) for name in paper_subjects(task)] == [*own]
@@ -227,9 +232,39 @@ def test_the_standard_errors_are_those_of_images_drawn_anew():
     means = np.array([hits.mean(axis=1) for hits in drawn])
     alone, over = np.mean([standard_errors(hits) for hits in drawn], axis=0)
     assert over == pytest.approx(means.mean(axis=1).std(ddof=1), rel=0.06)
-    assert alone == pytest.approx(means.std(axis=0, ddof=1).mean(), rel=0.06)
+    assert alone == pytest.approx(means.std(axis=0, ddof=1).max(), rel=0.06)
     assert 1.7 < 100 * over < 2.1  # where sqrt(p (1 - p) / 2000) is 1.1
     assert 100 * alone == pytest.approx(3.5, abs=0.2)
+
+
+def test_up_to_is_said_of_the_subject_whose_score_is_nearest_to_a_half():
+    hits = np.zeros((3, 200))
+    for row, n in zip(hits, (2, 100, 190), strict=True):
+        row[:n] = 1
+    alone, _ = standard_errors(hits)
+    assert alone == pytest.approx(np.sqrt(0.5 * 0.5 / 199))
+
+
+def test_intervals_are_of_other_subjects_and_images_and_said_to_be():
+    generator = np.random.default_rng(3)
+    tables = {name: hits_of(generator, 1) for name in ("infonce", "ssr")}
+    found = [
+        dataclasses.replace(
+            each, evaluation=evaluation_of({n: t[[i, i]] for n, t in tables.items()})
+        )
+        for i, each in enumerate(papers(EEG_ACROSS))
+    ]
+    (row,) = (r for r in table_rows(found, "recall@1") if r["objective"] == "ssr")
+    test = crossed_ttest(tables["ssr"])
+    assert row[INTERVAL] == f"{100 * test.low:.2f} to {100 * test.high:.2f}"
+    said = " ".join(words(found))
+    low, high = two_way_bootstrap(tables["infonce"] - tables["ssr"])[1:]
+    assert f"infonce minus ssr {100 * low:.1f} to {100 * high:.1f}." in said
+    assert "Intervals are about the mean of other subjects who meet other images" in LEGEND
+    assert SHARED_TRAINING in said
+    assert SHARED_TRAINING not in " ".join(words(papers(EEG_WITHIN)))
+    four = " ".join(words(papers(MEG_WITHIN)))
+    assert "bootstrap" not in four  # too few to draw again
 
 
 def test_objectives_are_compared_over_subjects_and_images():

@@ -18,6 +18,7 @@ from analysis.measure.inference import (
 from ssense.engine.core.power import (
     Power,
     detectable_errors,
+    least_over_stimuli,
     least_over_subjects,
     rank_words,
     smallest_detectable_effect,
@@ -116,8 +117,6 @@ def test_a_shared_test_split_has_the_power_of_its_stimuli():
     assert "all seeds share 300 test stimuli, which show differences from about" in lines[0]
     assert lines == power(shared_test=(300, 20), sizes=(872, 0), seeds=50).lines()
     points = float(re.search(r"about ([\d.]+) points", lines[0])[1]) / 100
-    (subjects,) = power(shared_test=(200, 0), sizes=(872, 0)).lines()
-    assert "subjects are the unit, or the stimuli of a single one" in subjects
     # Two configurations whose hits are independent, one of them better by that much.
     generator = np.random.default_rng(0)
     found = []
@@ -125,6 +124,18 @@ def test_a_shared_test_split_has_the_power_of_its_stimuli():
         a, b = (generator.random(300) < p for p in (0.2 + points / 2, 0.2 - points / 2))
         found.append(stimulus_test(a.astype(float) - b, 20).pvalue < 0.05)
     assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+def test_one_subject_s_images_have_the_power_of_the_test_over_them():
+    (line,) = power(shared_test=(200, 0), sizes=(872, 0)).lines()
+    assert "over which one subject alone shows differences from about " in line
+    points = float(re.search(r"about ([\d.]+) points", line)[1]) / 100
+    assert points == pytest.approx(least_over_stimuli(200, 200), abs=5e-4)
+    generator, found = np.random.default_rng(2), []
+    for _ in range(80):
+        a, b = (generator.random(200) < 0.2 + side * points / 2 for side in (1, -1))
+        found.append(stimulus_test(a.astype(float) - b, 200).pvalue < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.1)
 
 
 @pytest.mark.parametrize("n_subjects", [3, 6])
