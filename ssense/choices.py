@@ -90,4 +90,13 @@ TEXT_TOWER = "ViT-B-32-quickgelu"
 Pooling = Literal["mean", "cls", "last"]
 """What stands for a sentence of a language model, see `TransformersSpec`."""
 
+ImagePooling = Literal["cls", "mean"]
+"""What stands for an image in a layer of its tower: its class token, or the mean of its patches."""
+TIMM = "timm/"
+"""What the names of timm's models begin with among image towers."""
+PRETRAINED = "pretrained"
+"""Name of the weights that timm has for a model; the model's own name says which."""
+FEATURE_FILES = "files"
+"""Name of the tower whose features were made elsewhere; its weights are their folder."""
+
 PolicyName = Literal["race", "full"]

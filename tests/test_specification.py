@@ -280,10 +280,13 @@ def others(spec: Any) -> list[tuple[str, Any]]:
         "data.pad_to": {None: 4000},
         "data.notch_highest_hz": {360.0: 400.0},
         "target.layer": {None: 3},
+        "target.mixture": {"": "all"},
     }
     found = []
     for name, value in settings(spec).items():
         if name not in field_names(type(spec)) or name in spec.unused:
+            continue
+        if name == "target.pooling":  # of layers alone
             continue
         if name in named and value in named[name]:
             found.append((name, named[name][value]))
@@ -301,6 +304,15 @@ def choices_of(spec: Any, name: str) -> tuple[Any, ...]:
     for part in parts:
         spec = getattr(spec, part)
     return get_args(get_type_hints(type(spec))[field])
+
+
+def test_the_pooling_of_a_layer_is_in_the_signature():
+    layer = {"target.layer": 3}
+    found = {
+        signature(Cell({**layer, "target.pooling": pooling}, 0), ImageSpec(), "d")
+        for pooling in ("cls", "mean")
+    }
+    assert len(found | {signature(Cell(layer, 0), ImageSpec(), "d")}) == 2
 
 
 def test_parts_are_walked_from_the_whole_to_the_last():

@@ -49,7 +49,7 @@ def frozen_clip(model: str, weights: str, what: str, image_px: int | None = None
     check_weights(model, weights, what)
     file = weights_file(weights)
     pretrained = None if file or weights == UNTRAINED else weights
-    with _told_of_weights(model, weights, what):
+    with told_of_weights(model, weights, what):
         model_config(model)  # raises where there is no such model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_UNTRAINED_SEED)
@@ -72,13 +72,13 @@ def fetch_weights(model: str, weights: str, what: str) -> None:
     """
     if weights == UNTRAINED or weights_file(weights) is not None:
         return
-    with _told_of_weights(model, weights, what):
+    with told_of_weights(model, weights, what):
         configuration = the_open_clip().get_pretrained_cfg(model, weights)
         the_open_clip().download_pretrained(configuration)
 
 
 @contextmanager
-def _told_of_weights(model: str, weights: str, what: str) -> Iterator[None]:
+def told_of_weights(model: str, weights: str, what: str) -> Iterator[None]:
     """Say in one line what weights can't be loaded, and what to do."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # the hub client logs a screenful of retries

@@ -14,17 +14,17 @@ from torch import Tensor
 from ssense.choices import BEST_TEST_EPOCH, UNTRAINED, GalleryName, ImageSplitKind
 from ssense.data.splits import Split
 from ssense.data.things.dataset import ImagePairs
-from ssense.files.digest import weights_identity
 from ssense.files.weights import load_weights
 from ssense.model.brain_encoders import BRAIN_DIMENSIONS, EEGProjectSpec, TSConvSpec
+from ssense.model.objectives.contrast import Contrastive
 from ssense.model.objectives.infonce import InfoNCESpec
 from ssense.model.objectives.neuroclip import IMAGES_PER_PASS, NeuroCLIPSpec
 from ssense.model.objectives.objective import Objective
 from ssense.model.objectives.ssr import SSRSpec
 from ssense.precision import full_precision
 from ssense.specification import configured, require_positive
-from ssense.targets.image_features import ImageTowerSpec, image_tower
-from ssense.training.loop import SELECTION_RANK, Embeddings
+from ssense.targets.image_features import ImageTowerSpec, image_tower, tower_identity
+from ssense.training.loop import LEARNED, SELECTION_RANK, Embeddings
 from ssense.training.optimiser import Adam
 
 
@@ -77,7 +77,8 @@ class ImageSpec:
         training: How that is minimised.
 
     Raises:
-        ValueError: The objective has the images in the loop, and the gallery is not the images.
+        ValueError: The objective has the images in the loop, and the gallery is not the images, or
+            a layer inside the tower is read.
     """
 
     split: ImageSplitKind = "intra-subject"
@@ -105,6 +106,12 @@ class ImageSpec:
                 f"{self.objective.kind} out"
             )
 
+        if self.objective.pixels and not self.target.is_output:
+            raise ValueError(
+                f"{self.objective.kind} runs the images through the whole tower: leave `layer` and "
+                f"`mixture` out, or {self.objective.kind} out of `objectives`"
+            )
+
     @property
     def chosen_by_test(self) -> bool:
         """Whether the test itself chooses the epochs, and so the configurations."""
@@ -112,7 +119,7 @@ class ImageSpec:
 
     def by_content(self) -> ImageSpec:
         """Name weights from a file by their content, wherever the file lies."""
-        return configured(self, {"target.weights": weights_identity(self.target.weights)})
+        return configured(self, {"target.weights": tower_identity(self.target)})
 
     def untrained(self) -> ImageSpec:
         """The same specification with a random tower, which needs no download."""
@@ -137,10 +144,12 @@ class ImageSpec:
             UserError: The responses don't fit the encoder, or the tower's weights can't be loaded.
         """
         encoder = self.encoder.build(*train.signals.shape[1:])
+        shown = train.responses.of(self.target)[self.gallery].shape[1:]
         return self.objective.build(
             encoder,
             n_brain=BRAIN_DIMENSIONS,
-            n_features=train.responses.features[self.gallery].shape[1],
+            n_features=shown[-1],
+            n_layers=shown[0] if self.target.mixture else None,
             tower=partial(image_tower, self.target),
         )
 
@@ -165,7 +174,8 @@ class ImageSpec:
         """
         optimiser.zero_grad()
         spec = self.objective
-        loss = model.loss(train.batch(index, spec.features, pixels=spec.pixels))
+        pairs = train.batch(index, spec.features, pixels=spec.pixels, target=self.target)
+        loss = model.loss(pairs)
         loss.backward()
         optimiser.step()
         return loss.detach()
@@ -181,6 +191,13 @@ class ImageSpec:
         load_weights(model, state)
         return model.to(pairs.device)
 
+    def learned(self, model: Objective) -> dict[str, float]:
+        """The weight of each layer, where layers are mixed."""
+        if not self.target.mixture or not isinstance(model, Contrastive):
+            return {}
+        pairs = zip(self.target.mixed_layers(), model.layer_weights(), strict=True)
+        return {f"{LEARNED}layer {layer}": weight for layer, weight in pairs}
+
     def check_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing: the shapes of an objective come from the responses, and may be any."""
 
@@ -193,7 +210,7 @@ class ImageSpec:
         model.eval()
         images, truth = pairs.gallery()
         spec, responses = self.objective, pairs.responses
-        shown = responses.pixels if spec.pixels else responses.features[self.gallery]
+        shown = responses.pixels if spec.pixels else responses.of(self.target)[self.gallery]
         if shown is None:
             raise ValueError("the objective has the images in the loop, and the dataset no pixels")
         with full_precision(pairs.device.type):

@@ -220,6 +220,10 @@ class Specification(Protocol[Model, Part]):
         """Embed a part in evaluation mode, in the precision that it was trained in."""
         ...
 
+    def learned(self, model: Model) -> dict[str, float]:
+        """What a training learned that is worth a curve, by names that begin with `LEARNED`."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -267,9 +271,17 @@ class Checkpoint:
     masks: Tensor
 
 
+LEARNED = "weight of "
+"""What the names of learned values begin with in the history of an epoch."""
+
+
 def validation_metrics(epoch: Mapping[str, float]) -> dict[str, float]:
     """The validation metrics in the history of an epoch."""
-    return {name: value for name, value in epoch.items() if name not in ("epoch", "loss")}
+    return {
+        name: value
+        for name, value in epoch.items()
+        if name not in ("epoch", "loss") and not name.startswith(LEARNED)
+    }
 
 
 class Stream(IntEnum):
@@ -319,7 +331,8 @@ def fit(
     torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     while len(history) < min(training.max_epochs, standing.best_epoch + training.patience):
         loss = _train_epoch(standing, train, specification)
-        standing.add(loss, evaluate(specification, standing.model, validation))
+        metrics = evaluate(specification, standing.model, validation)
+        standing.add(loss, metrics | specification.learned(standing.model))
         on_epoch(standing.checkpoint())
         torch.manual_seed(stream_seed(seed, Stream.NOISE, epoch=len(history)))
     return Fit(history=history, best_epoch=standing.best_epoch, weights=standing.best_weights)

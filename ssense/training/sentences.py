@@ -202,6 +202,10 @@ class SentenceSpec:
         """
         return self.encoder.rebuild(state, self.training.precision).to(pairs.device)
 
+    def learned(self, model: Any) -> dict[str, float]:  # noqa: ARG002
+        """Nothing that is worth a curve of its own."""
+        return {}
+
     def check_state(self, state: Mapping[str, Tensor]) -> None:
         """Refuse a state dictionary of another model; one of the user's own is not looked into.
 

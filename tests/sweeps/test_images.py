@@ -256,8 +256,32 @@ def test_a_cell_is_the_same_whatever_it_is_compared_with(tmp_path):
             "family f: gallery is blurred, but neuroclip retrieves the images themselves",
         ),
         (
-            {"target.model": ("RN50-quickgelu", "small-vit")},
-            "f varies target.model, but all cells",
+            {"target.layer": (2, 4)},
+            "family f: small-vit has 3 layers and no layer 4. Ask for one that it has.",
+        ),
+        (
+            {"target.weights": ("untrained", "openai")},
+            "family f: image weights openai: neither a file nor weights that open_clip has",
+        ),
+        (
+            {"target.model": ("small-vit", "RN50-quickgelu"), "target.layer": (1,)},
+            "family f: RN50-quickgelu has no class token in its layers",
+        ),
+        (
+            {
+                "target.model": ("RN50-quickgelu",),
+                "target.pooling": ("mean",),
+                "target.mixture": ("2 3",),
+            },
+            r"family f: layers 2 3 of RN50-quickgelu differ in width \(256, 512\)",
+        ),
+        (
+            {"target.layer": (1,), "objective": ("neuroclip",)},
+            "neuroclip runs the images through the whole tower",
+        ),
+        (
+            {"target.image_px": (32,), "objective": ("neuroclip",)},
+            "family f varies the target and has neuroclip",
         ),
         ({"objective.image": ("original", "sharp")}, "family f: objective.image can't be sharp "),
         ({"split": ("intra-subject", "leave-one-subject-out")}, "f varies split, but all cells"),

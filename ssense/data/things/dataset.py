@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,10 @@ class ImageDataset:
         n_validation: Number of concepts that validation holds out.
         split_seed: Seed that draws them for every cell; None for each cell's own seed.
         features: Features of all images `[I, F]` float32, by kind; a class centre counts as one.
+            `[I, L, F]` where layers of the tower are mixed.
         pixels: Pixels of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
+        others: Features as in `features`, by the specification of another tower, or of another
+            layer, that configurations ask for.
     """
 
     digest: str
@@ -65,12 +69,14 @@ class ImageDataset:
     features: Mapping[GalleryName, np.ndarray]
     pixels: np.ndarray | None = None
     split_seed: int | None = None
+    others: Mapping[Any, Mapping[GalleryName, np.ndarray]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the responses, features and pixels."""
         pixels = 0 if self.pixels is None else self.pixels.nbytes
-        features = sum(each.nbytes for each in self.features.values())
+        of_towers = (self.features, *self.others.values())
+        features = sum(rows.nbytes for kinds in of_towers for rows in kinds.values())
         return self.things.nbytes + features + pixels
 
     def split(self, kind: ImageSplitKind, seed: int) -> Split:
@@ -111,7 +117,8 @@ class ImageDataset:
             test=_tensor(test, device),
             n_training_images=len(self.things.training_images),
             n_test_images=len(self.things.test_images),
-            features={kind: _tensor(rows, device) for kind, rows in self.features.items()},
+            features=_tensors(self.features, device),
+            others={tower: _tensors(kinds, device) for tower, kinds in self.others.items()},
             pixels=None if self.pixels is None else _tensor(self.pixels, device),
         )
 
@@ -125,8 +132,9 @@ class ImageResponses:
         test: Test responses `[Q, C, T]` float32.
         n_training_images: Number of images that the training responses repeat through, in order.
         n_test_images: Number of images that the test responses repeat through, in order.
-        features: Features of all images `[I, F]` float32, by kind.
+        features: Features of all images `[I, F]` float32, by kind; `[I, L, F]` of mixed layers.
         pixels: Pixels of all images `[I, 3, S, S]` uint8, or None.
+        others: The same by the specification of another tower, see `ImageDataset`.
     """
 
     training: Tensor
@@ -135,11 +143,20 @@ class ImageResponses:
     n_test_images: int
     features: Mapping[GalleryName, Tensor]
     pixels: Tensor | None
+    others: Mapping[Any, Mapping[GalleryName, Tensor]] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """The device of the tensors."""
         return self.training.device
+
+    def of(self, target: Any) -> Mapping[GalleryName, Tensor]:
+        """Features by kind, of the tower and layer of a specification.
+
+        Args:
+            target: The specification of the target of a cell.
+        """
+        return self.others.get(target, self.features)
 
     def select(self, rows: np.ndarray) -> ImagePairs:
         """Restrict to rows of the training responses, or to rows of the test.
@@ -183,19 +200,27 @@ class ImagePairs:
         """The device of the tensors."""
         return self.rows.device
 
-    def batch(self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool) -> Batch:
+    def batch(
+        self, index: Tensor, kinds: Iterable[FeatureKind], *, pixels: bool, target: Any = None
+    ) -> Batch:
         """Gather pairs of this selection, with some kinds of features, with or without pixels.
+
+        Args:
+            index: Places of the pairs in this selection.
+            kinds: Kinds of features.
+            pixels: Whether the images are needed.
+            target: The specification of the target whose features they are.
 
         Raises:
             ValueError: Pixels are asked for, and the dataset has none.
         """
-        images = self.images[index]
+        images, features = self.images[index], self.responses.of(target)
         shown = self.responses.pixels if pixels else None
         if pixels and shown is None:
             raise ValueError("an objective has pixels in the loop, and the dataset has none")
         return Batch(
             signals=self.signals[self.rows[index]],
-            features={kind: self.responses.features[kind][images] for kind in kinds},
+            features={kind: features[kind][images] for kind in kinds},
             pixels=None if shown is None else shown[images],
         )
 
@@ -203,6 +228,12 @@ class ImagePairs:
         """The distinct images of the selection `[M]`, and each pair's place among them `[N]`."""
         gallery: tuple[Tensor, Tensor] = torch.unique(self.images, return_inverse=True)
         return gallery
+
+
+def _tensors(
+    arrays: Mapping[GalleryName, np.ndarray], device: torch.device
+) -> dict[GalleryName, Tensor]:
+    return {kind: _tensor(rows, device) for kind, rows in arrays.items()}
 
 
 def _tensor(array: np.ndarray, device: torch.device) -> Tensor:

@@ -96,6 +96,19 @@ class RecordingOrigin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherFeatures:
+    """Features of another tower, or of a layer, that configurations of a sweep ask for.
+
+    Attributes:
+        tower: The tower, and where it is read.
+        kinds: Kinds of features.
+    """
+
+    tower: ImageTowerSpec
+    kinds: tuple[FeatureKind, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageSource:
     """Where a dataset of image decoding comes from.
 
@@ -111,6 +124,7 @@ class ImageSource:
         gallery: What stands for an image.
         more_images: Folder of other images, for class centres of the test; empty without.
         split_seed: Seed that draws the held-out concepts of every cell; None for each cell's own.
+        others: Features of other towers and layers, where these are compared.
     """
 
     responses: str
@@ -124,6 +138,7 @@ class ImageSource:
     gallery: GalleryName = "original"
     more_images: str = ""
     split_seed: int | None = None
+    others: tuple[OtherFeatures, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +165,8 @@ class ImageOrigin:
     @property
     def tower(self) -> str:
         """The frozen tower as people read it."""
-        return f"{self.source.image_tower.model}, {self.source.image_tower.weights}"
+        towers = (self.source.image_tower, *(each.tower for each in self.source.others))
+        return "; ".join(tower.name for tower in towers)
 
 
 Origin = RecordingOrigin | ImageOrigin

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from ssense.choices import (
+    FEATURE_FILES,
+    PRETRAINED,
     SMALL_VIT,
+    TIMM,
     UNTRAINED,
     BrainEncoderName,
     GalleryName,
+    ImagePooling,
     ImageSplitKind,
     ObjectiveName,
 )
 from ssense.data.synthetic.things_spec import SyntheticThingsSpec
 from ssense.engine.core.checks import check_folder, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
-from ssense.errors import UserError, counted
+from ssense.errors import UserError, counted, one_line, printable
 
 if TYPE_CHECKING:
     from ssense.engine.tasks.image_plan import ImagePlan
@@ -74,7 +79,8 @@ class ImageOptions(EngineOptions):
         "data": ("responses", "images", "subjects", "split", "split_seed"),
         "features": ("channels", "start_s", "stop_s", "gallery", "more_images"),
         "training": (
-            *("objectives", "ablation", "encoder", "tower", "image_weights"),
+            *("objectives", "ablation", "encoder", "tower", "image_weights", "image_px"),
+            *("layer", "mixture", "pooling"),
             *("max_epochs", "batch_size", "learning_rate"),
         ),
     } | {title: names for title, names in EngineOptions.groups.items() if title != "training"}
@@ -117,10 +123,20 @@ class ImageOptions(EngineOptions):
     more_images: str | None = None
     """Folder with other images of the test concepts, for class centres [no others]."""
     tower: str | None = None
-    """Name of the frozen image tower in open_clip [ViT-B-16-quickgelu; small-vit if synthetic]."""
+    """Name of the frozen image tower in open_clip; timm/NAME for one of timm, such as
+    timm/vit_base_patch14_dinov2.lvd142m; or files, for features that were made elsewhere
+    [ViT-B-16-quickgelu; small-vit if synthetic]."""
     image_weights: str | None = None
-    """Weights of the image tower: a tag of open_clip, a local file, or untrained [untrained; openai
-    with --responses]."""
+    """Weights of the image tower: a tag of open_clip, pretrained of timm, a local file, untrained,
+    or the folder of the files [untrained; openai or pretrained with --responses]."""
+    image_px: int | None = None
+    """Side of the images that the tower takes, pixels [the tower's own]."""
+    layer: int | None = None
+    """Layer of the tower to read in place of its output, from 1 [output]."""
+    mixture: str = ""
+    """Layers to mix by learned weights in place of the output: "3 6 9", or all [none]."""
+    pooling: ImagePooling = "cls"
+    """What stands for an image in a layer: its class token, or the mean of its patches."""
     batch_size: int | None = None
     """Pairs per training batch [1024; 128 if synthetic]."""
     learning_rate: float | None = None
@@ -138,8 +154,7 @@ class ImageOptions(EngineOptions):
         check_folder("--responses", self.responses)
         check_folder("--images", self.images)
         check_folder("--more-images", self.more_images)
-        tower = self.value("tower")
-        check_weights("--image-weights", self.image_weights, (UNTRAINED,), tower=tower)
+        self._check_weights()
         if not self.objectives or len({*self.objectives}) < len(self.objectives):
             given = " ".join(self.objectives)
             raise UserError(f"--objectives {given} is empty or names one twice. Give each once.")
@@ -147,6 +162,25 @@ class ImageOptions(EngineOptions):
             raise UserError(f"--split-seed must be 0 or more, got {self.split_seed}.")
         if not -math.inf < self.start_s < self.stop_s < math.inf:
             raise UserError(f"--stop-s must be above --start-s {self.start_s}, got {self.stop_s}.")
+
+    def _check_weights(self) -> None:
+        tower, given = self.value("tower"), self.image_weights
+        if tower == FEATURE_FILES:
+            check_folder("--image-weights", given)
+            if given is None:
+                raise UserError(
+                    f"--tower {FEATURE_FILES} reads features that were made elsewhere. Give their "
+                    "folder with --image-weights."
+                )
+        elif tower.startswith(TIMM):
+            names = (PRETRAINED, UNTRAINED)
+            if given is not None and given not in names and not os.path.isfile(given):
+                raise UserError(
+                    f"--image-weights {printable(given)}: no such file. Give "
+                    f"{' or '.join(names)}, or the path of a file."
+                )
+        else:
+            check_weights("--image-weights", given, (UNTRAINED,), tower=tower)
 
     @property
     def _compared(self) -> tuple[ObjectiveName, ...]:
@@ -161,7 +195,22 @@ class ImageOptions(EngineOptions):
         """The frozen tower."""
         from ssense.targets.image_features import ImageTowerSpec
 
-        return ImageTowerSpec(model=self.value("tower"), weights=self.weights("image_weights"))
+        model, weights = self.value("tower"), self.weights("image_weights")
+        if model.startswith(TIMM) and self.image_weights is None and self.responses is not None:
+            weights = PRETRAINED
+        if model == FEATURE_FILES:
+            weights = str(Path(weights).resolve())  # workers run in other folders
+        try:
+            return ImageTowerSpec(
+                model=model,
+                weights=weights,
+                image_px=self.image_px,
+                layer=self.layer,
+                mixture=self.mixture,
+                pooling=self.pooling,
+            )
+        except ValueError as error:
+            raise UserError(f"{one_line(error)}.") from error
 
     def n_layers(self) -> int:
         """Layers of the tower, a Transformer.
@@ -208,13 +257,11 @@ class ImageOptions(EngineOptions):
         from ssense.engine.tasks.image_plan import plan_images
         from ssense.files.storage import open_storage
         from ssense.specification import configured
-        from ssense.targets.clip import check_file
-        from ssense.targets.clip import check_weights as check_tower
+        from ssense.targets.image_features import check_tower
 
-        if self.tower is not None or self.image_weights is not None:
-            tower = self.image_tower()
-            check_tower(tower.model, tower.weights, "image")
-            check_file(tower.model, tower.weights, "image")
+        tower = self.image_tower()
+        if self.tower is not None or self.image_weights is not None or not tower.is_output:
+            check_tower(tower)
         responses = self._synthetic_data() if self.responses is None else Path(self.responses)
         found = subject_names(responses, self.subjects)
         specification = self.specification()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from upath import UPath
 
-from ssense.choices import GalleryName, ImageSplitKind
+from ssense.choices import FEATURE_FILES, FeatureKind, GalleryName, ImageSplitKind
 from ssense.cli.screen import step
 from ssense.data.splits import Split
 from ssense.data.things.averages import Things, read_things
@@ -23,17 +23,26 @@ from ssense.data.things.folds import VALIDATION_CONCEPTS
 from ssense.data.things.images import ImageSet, list_images
 from ssense.data.things.pixels import FORMAT_VERSION as PIXELS_VERSION
 from ssense.data.things.pixels import cached_pixels, images_digest
-from ssense.engine.core.origin import ImageOrigin, ImageSource
+from ssense.engine.core.origin import ImageOrigin, ImageSource, OtherFeatures
 from ssense.engine.core.sweep import Family
 from ssense.engine.tasks.data_plan import first_poor_split, say_other_code
 from ssense.errors import UserError, counted, one_line
-from ssense.files.digest import digest, weights_identity
+from ssense.files.digest import digest
 from ssense.files.tensor_file import tensor_code
 from ssense.specification import configured
-from ssense.targets.clip import embedding_dimensions
 from ssense.targets.galleries import class_centres
 from ssense.targets.image_features import FORMAT_VERSION as FEATURES_VERSION
-from ssense.targets.image_features import cached_features, feature_code, feature_files, tower_px
+from ssense.targets.image_features import (
+    ImageTowerSpec,
+    cached_features,
+    check_tower,
+    feature_code,
+    feature_files,
+    feature_shape,
+    make_features,
+    tower_identity,
+    tower_px,
+)
 from ssense.training.images import ImageSpec
 from ssense.training.loop import SELECTION_RANK
 from ssense.training.process import any_device
@@ -65,7 +74,7 @@ class ImagePlan:
         depends on the objectives that it is compared with.
         """
         source, tower = self.source, self.source.image_tower
-        weights = weights_identity(tower.weights)
+        weights = tower_identity(tower)
         made: list[Any] = [tower.model, weights, tower.fit, tower.image_px]
         made += [FEATURES_VERSION, PIXELS_VERSION]
         # A gallery trains nothing, but validation retrieves from it, which chooses the epoch and is
@@ -79,18 +88,31 @@ class ImagePlan:
         """Extend the plan by the features, galleries and pixels that families ask for.
 
         Raises:
-            UserError: A family has a level that is refused, or levels of the tower.
+            UserError: A family has a level that is refused, or a tower that can't be read so.
         """
         source = self.source
         kinds, pixels, gallery = {*source.kinds}, source.pixels, source.gallery
+        others = {each.tower: {*each.kinds} for each in source.others}
         for family in families:
             for spec in _specifications(specification, family):
-                kinds |= {*spec.objective.features}
+                own = spec.target == source.image_tower
+                _check_target(spec, family, own=own)
+                wanted = kinds if own else others.setdefault(spec.target, set())
+                wanted |= {*spec.objective.features}
                 pixels |= spec.objective.pixels
                 if spec.gallery == "class-centre":
                     gallery = spec.gallery
-                kinds.add("original" if spec.gallery == "class-centre" else spec.gallery)
-        asked = replace(source, kinds=tuple(sorted(kinds)), pixels=pixels, gallery=gallery)
+                wanted.add("original" if spec.gallery == "class-centre" else spec.gallery)
+        asked = replace(
+            source,
+            kinds=tuple(sorted(kinds)),
+            pixels=pixels,
+            gallery=gallery,
+            others=tuple(
+                OtherFeatures(tower=tower, kinds=tuple(sorted(of_tower)))
+                for tower, of_tower in sorted(others.items(), key=lambda each: each[0].name)
+            ),
+        )
         return self if asked == source else replace(self, source=asked)
 
     @property
@@ -129,7 +151,7 @@ class ImagePlan:
         """The first n training responses with random features and pixels, to time a training."""
         n_images = len(self.things.training_images) + len(self.things.test_images)
         drawn = np.random.default_rng(0)
-        size = n_images, embedding_dimensions(self.source.image_tower.model)
+        size = n_images, *feature_shape(self.source.image_tower)
         features = {
             kind: drawn.standard_normal(size, np.float32)
             for kind in (*self.source.kinds, self.source.gallery)
@@ -148,8 +170,14 @@ class ImagePlan:
             UserError: The tower's weights can't be loaded, or an image is damaged.
         """
         assert specification.target == self.source.image_tower
-        name = f"{self.source.image_tower.model}, {self.source.image_tower.weights} weights"
-        with step(f"Image features: {name}"):
+        source, folder = self.source, self.storage / "features"
+        others = {each.tower: each.kinds for each in source.others}
+        with step(f"Image features: {self.origin().tower}"):
+            for pictures in self._images:
+                # Layers of one tower share a pass over the images.
+                make_features(
+                    pictures, {source.image_tower: source.kinds, **others}, folder, any_device()
+                )
             self._features()
         say_other_code({path: tensor_code(path) for path in self._feature_files()}, feature_code())
 
@@ -197,7 +225,9 @@ class ImagePlan:
                 cached_pixels(i, size, self.source.image_tower.fit, folder) for i in self._images
             ]
             pixels = torch.cat(parts).numpy()
-        return self._dataset(self._features(), pixels)
+        features = self._features()
+        others = {each.tower: self._features_of(each.tower, each.kinds) for each in self._others}
+        return self._dataset(features, pixels, others)
 
     def origin(self) -> ImageOrigin:
         """What the sweep keeps of where the dataset comes from."""
@@ -207,36 +237,45 @@ class ImagePlan:
             test=digest(self._pictures[1], self.source.subject),
         )
 
+    @property
+    def _others(self) -> tuple[OtherFeatures, ...]:
+        return self.source.others
+
     def _features(self) -> dict[GalleryName, np.ndarray]:
-        source, folder = self.source, self.storage / "features"
-        device = any_device()
-        parts = [
-            cached_features(i, source.kinds, source.image_tower, folder, device)
-            for i in self._images
-        ]
+        return self._features_of(self.source.image_tower, self.source.kinds)
+
+    def _features_of(
+        self, tower: ImageTowerSpec, kinds: tuple[FeatureKind, ...]
+    ) -> dict[GalleryName, np.ndarray]:
+        """Features of all images by one tower, read at one place, by kind."""
+        folder, device = self.storage / "features", any_device()
+        parts = [cached_features(i, kinds, tower, folder, device) for i in self._images]
         made: dict[GalleryName, Tensor] = {
-            kind: torch.cat([part[kind] for part in parts]) for kind in source.kinds
+            kind: torch.cat([part[kind] for part in parts]) for kind in kinds
         }
-        if source.gallery == "class-centre":
-            made["class-centre"] = self._class_centres(parts[0]["original"], folder, device)
+        if self.source.gallery == "class-centre":
+            made["class-centre"] = self._class_centres(tower, parts[0]["original"])
         return {kind: features.numpy() for kind, features in made.items()}
 
     def _feature_files(self) -> list[UPath]:
         """Where the features are kept that `_features` reads or makes."""
         source, folder = self.source, self.storage / "features"
-        wanted = [(pictures, source.kinds) for pictures in self._pictures]
+        of_towers = [(source.image_tower, source.kinds)]
+        of_towers += [(each.tower, each.kinds) for each in source.others]
+        wanted = [(pictures, *each) for pictures in self._pictures for each in of_towers]
         if source.gallery == "class-centre":
-            wanted.append((self._more_pictures, ("original",)))
+            wanted += [(self._more_pictures, tower, ("original",)) for tower, _ in of_towers]
         return [
             path
-            for pictures, kinds in wanted
-            for path in feature_files(pictures, kinds, source.image_tower, folder).values()
+            for pictures, tower, kinds in wanted
+            for reading in tower.readings()
+            for path in feature_files(pictures, kinds, reading, folder).values()
         ]
 
-    def _class_centres(self, training: Tensor, folder: UPath, device: torch.device) -> Tensor:
+    def _class_centres(self, tower: ImageTowerSpec, training: Tensor) -> Tensor:
         shown, test = self._images
-        more, tower = self._more_images, self.source.image_tower
-        others = cached_features(more, ("original",), tower, folder, device)["original"]
+        more, folder = self._more_images, self.storage / "features"
+        others = cached_features(more, ("original",), tower, folder, any_device())["original"]
         return torch.cat([class_centres(shown, shown, training), class_centres(test, more, others)])
 
     @cached_property
@@ -250,7 +289,10 @@ class ImagePlan:
         return list_images(Path(self.source.more_images))
 
     def _dataset(
-        self, features: dict[GalleryName, np.ndarray], pixels: np.ndarray | None
+        self,
+        features: dict[GalleryName, np.ndarray],
+        pixels: np.ndarray | None,
+        others: Mapping[ImageTowerSpec, dict[GalleryName, np.ndarray]] = MappingProxyType({}),
     ) -> ImageDataset:
         return ImageDataset(
             digest=self.digest,
@@ -260,6 +302,7 @@ class ImagePlan:
             features=features,
             pixels=pixels,
             split_seed=self.source.split_seed,
+            others=dict(others),
         )
 
     @cached_property
@@ -285,20 +328,41 @@ def _specifications(specification: ImageSpec, family: Family) -> Iterator[ImageS
     """What cells of a family may be trained by, as far as that decides the data they need.
 
     Raises:
-        UserError: A level is refused, or is the tower's.
+        UserError: A level is refused.
     """
-    levels = family.levels
-    if towers := [name for name in levels if name.partition(".")[0] == "target"]:
-        raise UserError(
-            f"family {family.name} varies {towers[0]}, but all cells of a sweep share one tower. "
-            "Run a sweep for each, with --tower and --image-weights."
-        )
-    own = {n: v for n, v in levels.items() if n.partition(".")[0] in ("gallery", "objective")}
-    for values in product(*own.values()):
+    for changes in family.parts(("gallery", "objective", "target")):
         try:
-            yield configured(specification, dict(zip(own, values, strict=True)))
+            yield configured(specification, changes)
         except (TypeError, ValueError) as error:
             raise UserError(f"family {family.name}: {one_line(error)}.") from error
+
+
+def _check_target(spec: ImageSpec, family: Family, *, own: bool) -> None:
+    """Refuse a target of a family that can't be read as it asks.
+
+    Args:
+        spec: What a cell of the family is trained by.
+        family: The family.
+        own: Whether its target is the one that the sweep's specification has.
+
+    Raises:
+        UserError: It can't.
+    """
+    tower = spec.target
+    if not own and spec.objective.pixels:
+        raise UserError(
+            f"family {family.name} varies the target and has {spec.objective.kind}, which takes "
+            "the images through the sweep's own tower. Compare towers by other objectives."
+        )
+    if tower.model == FEATURE_FILES and spec.gallery == "class-centre":
+        raise UserError(
+            f"family {family.name}: features from files have no class centres. Choose another "
+            "`gallery`."
+        )
+    try:
+        check_tower(tower)
+    except UserError as error:
+        raise UserError(f"family {family.name}: {error}") from error
 
 
 def plan_images(source: ImageSource, storage: UPath) -> ImagePlan:

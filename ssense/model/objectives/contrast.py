@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize, softplus
+from torch.nn.functional import cross_entropy, layer_norm, normalize, softplus
 
 from ssense.model.objectives.objective import Objective, ObjectiveSpec
 
 LARGEST_SCALE = 100.0
 """Largest scale, as in CLIP: training cannot lower the temperature below 0.01."""
+_SHARPNESS = 32.0
 SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "exp": torch.exp,
     "softplus": softplus,
@@ -57,16 +58,23 @@ class Contrastive(Objective):
         encoder: Encoder that maps signals to `[N, n_brain]`.
         n_brain: Dimensions of the encoder's output.
         n_features: Dimensions of the cached features.
+        n_layers: How many layers of the tower they are of, to be mixed; None for one.
     """
 
     def __init__(
-        self, spec: ObjectiveSpec, encoder: nn.Module, *, n_brain: int, n_features: int
+        self,
+        spec: ObjectiveSpec,
+        encoder: nn.Module,
+        *,
+        n_brain: int,
+        n_features: int,
+        n_layers: int | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.encoder = encoder
         self.project_brain = nn.Linear(n_brain, spec.embedding)
-        self.project_image = nn.Linear(n_features, spec.embedding)
+        self.project_image = image_projection(n_features, n_layers, spec.embedding)
         self.similarity = Similarity(spec)
 
     def brain(self, signals: Tensor) -> Tensor:
@@ -75,9 +83,55 @@ class Contrastive(Objective):
         return embeddings
 
     def gallery(self, images: Tensor) -> Tensor:
-        """Embed cached features `[M, F]` as `[M, D]`."""
+        """Embed cached features `[M, F]` as `[M, D]`, or `[M, L, F]` of mixed layers."""
         embeddings: Tensor = self.project_image(images)
         return embeddings
+
+    def layer_weights(self) -> list[float]:
+        """Weight of each layer that is mixed, summing to 1; none where one is read."""
+        if isinstance(self.project_image, MixedProjection):
+            return self.project_image.weights().tolist()
+        return []
+
+
+class MixedProjection(nn.Linear):
+    """A projection of a mixture of layers: sum over l of softmax(s p)_l norm(x_l).
+
+    Each layer is normalised without parameters (layer norm), as the values of deep layers are many
+    times larger, and all are mixed equally at first. s is 32: at the learning rates of a
+    projection, Adam would move plain logits by a hundredth in a training.
+
+    Args:
+        n_features: F, dimensions of each layer.
+        n_layers: L, how many layers there are.
+        embedding: D, dimensions of the projection.
+    """
+
+    def __init__(self, n_features: int, n_layers: int, embedding: int) -> None:
+        super().__init__(n_features, embedding)
+        self.layers = nn.Parameter(torch.zeros(n_layers))
+
+    def weights(self) -> Tensor:
+        """Weight of each layer, `[L]`, summing to 1."""
+        return torch.softmax(_SHARPNESS * self.layers, dim=0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mix `[M, L, F]` and project to `[M, D]`."""
+        alike = layer_norm(features, features.shape[-1:])
+        return super().forward(torch.einsum("mlf,l->mf", alike, self.weights()))
+
+
+def image_projection(n_features: int, n_layers: int | None, embedding: int) -> nn.Linear:
+    """The linear layer on the image's side, of one layer's features or of a mixture.
+
+    Args:
+        n_features: Dimensions of the features.
+        n_layers: How many layers are mixed; None for one that is not.
+        embedding: Dimensions of the embedding.
+    """
+    if n_layers is None:
+        return nn.Linear(n_features, embedding)
+    return MixedProjection(n_features, n_layers, embedding)
 
 
 def symmetric_cross_entropy(logits: Tensor, targets: Tensor | None = None) -> Tensor:

@@ -52,10 +52,11 @@ class InfoNCESpec(ObjectiveSpec):
         *,
         n_brain: int,
         n_features: int,
+        n_layers: int | None = None,
         tower: Callable[[], ImageTower],  # noqa: ARG002
     ) -> InfoNCE:
         """Build the objective, see `ObjectiveSpec.build`."""
-        return InfoNCE(self, encoder, n_brain=n_brain, n_features=n_features)
+        return InfoNCE(self, encoder, n_brain=n_brain, n_features=n_features, n_layers=n_layers)
 
 
 class InfoNCE(Contrastive):

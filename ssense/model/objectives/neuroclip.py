@@ -90,6 +90,7 @@ class NeuroCLIPSpec(ObjectiveSpec):
         *,
         n_brain: int,
         n_features: int,  # noqa: ARG002
+        n_layers: int | None = None,  # noqa: ARG002
         tower: Callable[[], ImageTower],
     ) -> NeuroCLIP:
         """Build the objective, see `ObjectiveSpec.build`."""

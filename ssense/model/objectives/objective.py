@@ -68,6 +68,7 @@ class ObjectiveSpec(ABC):
         *,
         n_brain: int,
         n_features: int,
+        n_layers: int | None = None,
         tower: Callable[[], ImageTower],
     ) -> Objective:
         """Build the objective around an encoder; new weights come from torch's global generator.
@@ -77,6 +78,7 @@ class ObjectiveSpec(ABC):
                 objective.
             n_brain: Dimensions of the encoder's output.
             n_features: Dimensions of the cached features.
+            n_layers: How many layers of the tower they are of, to be mixed; None for one.
             tower: Function that makes the frozen tower of the cached features, on the CPU; called
                 only where the images are in the loop.
 

@@ -27,7 +27,11 @@ from torch.nn.functional import cosine_similarity, smooth_l1_loss
 from ssense.choices import FeatureKind
 from ssense.data.things.dataset import Batch
 from ssense.model.masking import masked_count
-from ssense.model.objectives.contrast import Contrastive, symmetric_cross_entropy
+from ssense.model.objectives.contrast import (
+    Contrastive,
+    image_projection,
+    symmetric_cross_entropy,
+)
 from ssense.model.objectives.objective import ObjectiveSpec, require_choice
 from ssense.model.objectives.reconstruction import AttentionReconstructor, MLPReconstructor
 from ssense.targets.image_features import ImageTower
@@ -130,10 +134,11 @@ class SSRSpec(ObjectiveSpec):
         *,
         n_brain: int,
         n_features: int,
+        n_layers: int | None = None,
         tower: Callable[[], ImageTower],  # noqa: ARG002
     ) -> SSR:
         """Build the objective, see `ObjectiveSpec.build`."""
-        return SSR(self, encoder, n_brain=n_brain, n_features=n_features)
+        return SSR(self, encoder, n_brain=n_brain, n_features=n_features, n_layers=n_layers)
 
 
 class SSR(Contrastive):
@@ -147,15 +152,24 @@ class SSR(Contrastive):
         encoder: Encoder that maps signals to `[N, n_brain]`.
         n_brain: Dimensions of the encoder's output.
         n_features: Dimensions of the cached features.
+        n_layers: How many layers of the tower they are of, to be mixed; None for one.
     """
 
     spec: SSRSpec
 
-    def __init__(self, spec: SSRSpec, encoder: nn.Module, *, n_brain: int, n_features: int) -> None:
-        super().__init__(spec, encoder, n_brain=n_brain, n_features=n_features)
+    def __init__(
+        self,
+        spec: SSRSpec,
+        encoder: nn.Module,
+        *,
+        n_brain: int,
+        n_features: int,
+        n_layers: int | None = None,
+    ) -> None:
+        super().__init__(spec, encoder, n_brain=n_brain, n_features=n_features, n_layers=n_layers)
         self.project_augmented: nn.Linear | None = None
         if not spec.share_image_projection:
-            self.project_augmented = nn.Linear(n_features, spec.embedding)
+            self.project_augmented = image_projection(n_features, n_layers, spec.embedding)
         made = {"attention": AttentionReconstructor, "mlp": MLPReconstructor}[spec.reconstructor]
         self.reconstructors = nn.ModuleDict(
             {
