@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.seed_results import FRESH_SEEDS, candidates
+from analysis.report.layer_figure import MIXTURE, mixture_pictures
 from analysis.report.material import TaskReport, plain_verdict
 from analysis.report.origin import Facts
+from analysis.report.page import Block, Picture
 from analysis.report.published import N_TEST, Modality, PublishedRow, Task, published_rows, sources
 from ssense.choices import UNTRAINED
 from ssense.data.synthetic.things import RECORD
@@ -142,6 +144,27 @@ class ImageReport(TaskReport):
             ("Split", f"{self.specification.split}: {evaluation.n_train} responses to train on"),
             ("Channels", f"{len(self.channels)}: {', '.join(self.channels)}"),
         ]
+
+    def pictures(self, evaluation: Evaluation, leader: str) -> Sequence[Picture]:  # noqa: ARG002
+        """How much each layer counts, where layers of the tower are mixed.
+
+        Raises:
+            UserError: A record is damaged.
+        """
+        if not any("target.mixture" in each for each in evaluation.chosen.values()) and not (
+            self.specification.target.mixture
+        ):
+            return []
+        return mixture_pictures(evaluation, list(self.ledger.records().values()))
+
+    def score_blocks(
+        self,
+        evaluation: Evaluation,  # noqa: ARG002
+        leader: str,  # noqa: ARG002
+        pictures: Mapping[str, Picture],
+    ) -> Sequence[Block]:
+        """The figure of the layers' weights, where there is one."""
+        return [pictures[MIXTURE]] if MIXTURE in pictures else []
 
     def verdict(self, evaluation: Evaluation, metric: str, leader: str, *, fresh: bool) -> str:  # noqa: ARG002 - no control is run on images
         """What all of it shows; nothing where the test chose."""

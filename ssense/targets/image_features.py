@@ -216,6 +216,39 @@ def image_tower(spec: ImageTowerSpec) -> ImageTower:
     return tower
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadableLayers:
+    """What of a tower can be a target.
+
+    Attributes:
+        has_output: Whether it has an output beside its layers.
+        widths: Dimensions of each layer; none where it has no layers.
+        poolings: What may stand for an image in a layer.
+    """
+
+    has_output: bool
+    widths: tuple[int, ...]
+    poolings: tuple[ImagePooling, ...]
+
+
+def readable_layers(spec: ImageTowerSpec) -> ReadableLayers:
+    """What of a tower, or of features in files, can be a target.
+
+    Args:
+        spec: The tower; where it is read does not matter.
+
+    Raises:
+        UserError: There is no such tower, or a file is missing or damaged.
+    """
+    if spec.model == FEATURE_FILES:
+        width, n_layers = file_shape(spec.weights)
+        widths = (width,) * (n_layers or 0)
+        return ReadableLayers(has_output=n_layers is None, widths=widths, poolings=("cls",))
+    shape = tower_shape(spec.model)
+    poolings = get_args(ImagePooling) if shape.has_class_token else ("mean",)
+    return ReadableLayers(has_output=True, widths=shape.widths, poolings=poolings)
+
+
 def feature_shape(spec: ImageTowerSpec) -> tuple[int, ...]:
     """What an image's features are: `[F]`, or `[L, F]` where layers are mixed.
 
