@@ -42,7 +42,7 @@ def file_features(folder: str, images: ImageSet, layer: int | None = None) -> Te
     """
     path = features_path(folder, "test" if images.folder.name.startswith("test") else "training")
     values = _of_layer(_by_image(_read(path), len(images), path), layer, path)
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    return torch.from_numpy(np.array(values, np.float32, order="C"))
 
 
 @cache

@@ -24,6 +24,7 @@ from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
 from ssense.model.objectives.ssr import ABLATIONS, SSRSpec
 from ssense.specification import configured, plain
+from ssense.targets.image_features import cached_features
 from ssense.training.images import ImageSpec
 from sweeps.images import depths, image_sweep, main
 
@@ -227,6 +228,44 @@ def test_a_sweep_makes_whatever_the_levels_of_its_families_ask_for(tmp_path):
             found = pairs.batch(torch.arange(2), batch.features, pixels=batch.pixels)
             assert found.features.keys() == {*batch.features}
             assert spec.gallery in dataset.features
+
+
+def test_each_cell_is_trained_on_the_layer_of_its_own_configuration(tmp_path):
+    chosen = options(tmp_path, objectives=("infonce",))
+    (plan,) = chosen.datasets()
+    families = {
+        "output": {"objective.image": ("original", "augmented-mean")},
+        "layer": {"target.layer": (1, 2), "target.pooling": ("mean",)},
+        "mixture": {"target.mixture": ("all",), "gallery": ("original", "blurred")},
+    }
+    sweep = chosen.sweep("layers", plan, families)
+    covering = plan.covering(sweep.specification, sweep.families)
+    assert sweep.dataset_digest == covering.digest == plan.digest
+    covering.warm(sweep.specification)
+    dataset = covering.load(covering.digest)
+    images = (plan.things.training_images, plan.things.test_images)
+    pairs = dataset.on(torch.device("cpu")).select(dataset.split("intra-subject", 0).train)
+    for family in sweep.families:
+        for configuration in family.configurations():
+            spec = configured(sweep.specification, configuration)
+            kinds = {*spec.objective.features, spec.gallery}
+            found = pairs.responses.of(spec.target)
+            for kind in kinds:
+                parts = [
+                    cached_features(i, [kind], spec.target, UPath(tmp_path / "features"))[kind]
+                    for i in images
+                ]
+                assert torch.equal(found[kind], torch.cat(parts))
+            torch.manual_seed(0)
+            model = spec.initial(pairs)
+            assert model.project_image.in_features == found[spec.gallery].shape[-1]
+            loss = spec.step(
+                model, spec.optimiser(model), pairs, torch.arange(4), torch.Generator()
+            )
+            assert torch.isfinite(loss)
+            assert len(spec.learned(model)) == (3 if family.name == "mixture" else 0)
+    with pytest.raises(ValueError, match="the dataset has no features of"):
+        pairs.responses.of(configured(sweep.specification, {"target.layer": 3}).target)
 
 
 def test_a_sweep_that_asks_for_nothing_more_keeps_its_data_and_its_name(tmp_path):

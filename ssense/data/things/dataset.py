@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class ImageDataset:
         features: Features of all images `[I, F]` float32, by kind; a class centre counts as one.
             `[I, L, F]` where layers of the tower are mixed.
         pixels: Pixels of all images `[I, 3, S, S]` uint8, where an objective has them in the loop.
+        target: The specification of the tower that `features` are of; None where there is no other.
         others: Features as in `features`, by the specification of another tower, or of another
             layer, that configurations ask for.
     """
@@ -69,6 +70,7 @@ class ImageDataset:
     features: Mapping[GalleryName, np.ndarray]
     pixels: np.ndarray | None = None
     split_seed: int | None = None
+    target: Any = None
     others: Mapping[Any, Mapping[GalleryName, np.ndarray]] = field(default_factory=dict)
 
     @property
@@ -118,6 +120,7 @@ class ImageDataset:
             n_training_images=len(self.things.training_images),
             n_test_images=len(self.things.test_images),
             features=_tensors(self.features, device),
+            target=self.target,
             others={tower: _tensors(kinds, device) for tower, kinds in self.others.items()},
             pixels=None if self.pixels is None else _tensor(self.pixels, device),
         )
@@ -134,7 +137,8 @@ class ImageResponses:
         n_test_images: Number of images that the test responses repeat through, in order.
         features: Features of all images `[I, F]` float32, by kind; `[I, L, F]` of mixed layers.
         pixels: Pixels of all images `[I, 3, S, S]` uint8, or None.
-        others: The same by the specification of another tower, see `ImageDataset`.
+        target: The specification of the tower that these are of, or None, see `ImageDataset`.
+        others: Features by the specification of another tower.
     """
 
     training: Tensor
@@ -143,6 +147,7 @@ class ImageResponses:
     n_test_images: int
     features: Mapping[GalleryName, Tensor]
     pixels: Tensor | None
+    target: Any = None
     others: Mapping[Any, Mapping[GalleryName, Tensor]] = field(default_factory=dict)
 
     @property
@@ -154,9 +159,18 @@ class ImageResponses:
         """Features by kind, of the tower and layer of a specification.
 
         Args:
-            target: The specification of the target of a cell.
+            target: The specification of the target of a cell; None for that of the dataset.
+
+        Raises:
+            ValueError: The dataset has none of that target.
         """
-        return self.others.get(target, self.features)
+        if target in self.others:
+            return self.others[target]
+        own = self.target
+        # What only times a training has no weights.
+        if None in (target, own) or replace(target, weights=own.weights) == own:
+            return self.features
+        raise ValueError(f"the dataset has no features of {target}")
 
     def select(self, rows: np.ndarray) -> ImagePairs:
         """Restrict to rows of the training responses, or to rows of the test.

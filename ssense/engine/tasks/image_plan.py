@@ -302,6 +302,7 @@ class ImagePlan:
             features=features,
             pixels=pixels,
             split_seed=self.source.split_seed,
+            target=self.source.image_tower,
             others=dict(others),
         )
 

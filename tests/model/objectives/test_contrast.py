@@ -2,19 +2,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ssense.data.things.dataset import Batch
+from ssense.model.brain_encoders import EEGProject
 from ssense.model.losses import info_nce
 from ssense.model.objectives.contrast import (
+    MixedProjection,
     Similarity,
     softened_targets,
     symmetric_cross_entropy,
 )
 from ssense.model.objectives.infonce import InfoNCESpec
+from ssense.model.objectives.ssr import SSRSpec
 
 SIZES = {"n": st.integers(1, 6), "d": st.integers(1, 5), "seed": st.integers(0, 2**32)}
 
@@ -134,3 +139,52 @@ def test_images_that_look_the_same_share_their_match():
     shares = softened_targets(features, 0.4, 0.01)
     expected = torch.tensor([[0.8, 0.2, 0.0], [0.2, 0.8, 0.0], [0.0, 0.0, 1.0]])
     torch.testing.assert_close(shares, expected)
+
+
+# ---------------------------------------------------------------- mixtures of layers
+
+
+def test_a_mixture_is_the_weighted_sum_of_normalised_layers():
+    torch.manual_seed(0)
+    project = MixedProjection(n_features=6, n_layers=3, embedding=4)
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(6, 4)
+    assert torch.equal(project.weight, plain.weight)  # it starts as the projection of one layer
+    with torch.no_grad():
+        project.layers.copy_(torch.tensor([0.0, 0.05, -0.02]))
+    features = torch.randn(5, 3, 6) * torch.tensor([1.0, 100.0, 0.01])[:, None]
+    shares = np.exp(32 * np.array([0.0, 0.05, -0.02]))
+    shares /= shares.sum()
+    x = features.double().numpy()
+    alike = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    mixed = np.einsum("mlf,l->mf", alike, shares)
+    expected = mixed @ plain.weight.double().detach().numpy().T + plain.bias.detach().numpy()
+    assert project(features).detach().numpy() == pytest.approx(expected, abs=1e-5)
+    assert project.weights().detach().numpy() == pytest.approx(shares, abs=1e-6)
+
+
+def test_each_layer_counts_the_same_at_first_and_all_are_trained():
+    spec = InfoNCESpec(embedding=8)
+    torch.manual_seed(0)
+    objective = spec.build(
+        EEGProject(3, 8, 16), n_brain=16, n_features=6, n_layers=4, tower=pytest.fail
+    )
+    assert objective.layer_weights() == pytest.approx([0.25] * 4)
+    batch = Batch(signals=torch.randn(5, 3, 8), features={"original": torch.randn(5, 4, 6)})
+    objective.loss(batch).backward()
+    assert objective.project_image.layers.grad.abs().min() > 0
+    plain = spec.build(EEGProject(3, 8, 16), n_brain=16, n_features=6, tower=pytest.fail)
+    assert plain.layer_weights() == []
+
+
+def test_ssr_mixes_layers_of_both_kinds_of_images():
+    for shared in (True, False):
+        spec = SSRSpec(embedding=16, tokens=4, share_image_projection=shared)
+        objective = spec.build(
+            EEGProject(3, 8, 16), n_brain=16, n_features=6, n_layers=2, tower=pytest.fail
+        )
+        kinds = {kind: torch.randn(5, 2, 6) for kind in spec.features}
+        objective.loss(Batch(signals=torch.randn(5, 3, 8), features=kinds)).backward()
+        grads = [p.grad for n, p in objective.named_parameters() if n.endswith(".layers")]
+        assert len(grads) == (1 if shared else 2)
+        assert all(grad.abs().min() > 0 for grad in grads)
