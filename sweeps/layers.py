@@ -15,10 +15,11 @@ is the part that no layer earned. The two never share a table.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ssense.choices import BEST_TEST_EPOCH, FEATURE_FILES, ObjectiveName
+from ssense.choices import FEATURE_FILES, ImageSplitKind, ObjectiveName
 from ssense.cli.command import next_line, run_command
 from ssense.cli.screen import say
 from ssense.engine.tasks.image_options import ImageOptions
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from ssense.engine.tasks.image_plan import ImagePlan
     from ssense.targets.image_features import ImageTowerSpec
 
+BY_TEST: Mapping[ImageSplitKind, ImageSplitKind] = {
+    "intra-subject": "intra-subject, best test epoch",
+    "leave-one-subject-out": "leave-one-subject-out, best test epoch",
+}
+"""The same split with the test choosing the epoch."""
 EVERY = 1000
 """Configurations to try in a family: more than towers have layers, so that none is left out."""
 
@@ -111,7 +117,7 @@ def layer_sweep(data: ImagePlan, options: LayerOptions) -> Sweep:
             # Where all cells share a layer, what is read otherwise has to say so.
             unread: dict[str, Levels] = {} if read is None else {"target.layer": (None,)}
             families[name] = unread | levels
-    by_test = "-by-test" if options.split.endswith(BEST_TEST_EPOCH) else ""
+    by_test = "" if options.split in BY_TEST else "-by-test"
     return options.sweep(f"layers{by_test}-{data.source.subject}", data, families)
 
 
@@ -153,8 +159,9 @@ def main(options: LayerOptions) -> None:
     from sweeps.run import run
 
     limited = options.budget_cells is not None or options.budget_hours is not None
-    if options.best_test_epoch and not limited and options.cell is None:
-        by_test = dataclasses.replace(options, split=f"{options.split}{BEST_TEST_EPOCH}")
+    split = BY_TEST.get(options.split)
+    if split and options.best_test_epoch and not limited and options.cell is None:
+        by_test = dataclasses.replace(options, split=split)
         say("First, with each epoch chosen by the test:")
         if names := run_sweeps(layer_sweep, by_test):
             flag = "--sweep" if len(names) == 1 else "--sweeps"

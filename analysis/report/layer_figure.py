@@ -37,7 +37,9 @@ def mixture_pictures(evaluation: Evaluation, records: Sequence[Record]) -> list[
             and record.configuration == configuration
             and record.seed in evaluation.seeds
         ]
-        weights = [learned_weights(record) for record in sorted(own, key=lambda r: r.seed)]
+        weights: list[Weights] = [
+            learned_weights(record) for record in sorted(own, key=lambda r: r.seed)
+        ]
         if any(weights):
             found[family] = weights
     if not found:

@@ -97,7 +97,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "SVTL": Method(citation="as SAMGA's table has it"),
 }
-"""By name, in the order of publication."""
+"""The methods by name, in the order of publication."""
 
 MEANS: Mapping[Task, Mapping[str, tuple[float, float | None]]] = {
     EEG_WITHIN: {

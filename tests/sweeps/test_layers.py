@@ -169,6 +169,9 @@ def test_choosing_by_the_test_is_a_sweep_of_its_own_beside(root, tmp_path, capsy
     assert "Sweep layers-sub-01-" in second
     assert "split: intra-subject; " in second
     assert "small-vit layer: 6 of 6 possible" in second
+    asked = {"dry_run": True, "towers": ("small-vit:untrained",), "best_test_epoch": True}
+    main(options(root, storage=str(tmp_path), split=f"intra-subject{BEST_TEST_EPOCH}", **asked))
+    assert capsys.readouterr().out.count("Sweep layers-by-test-") == 1
     limited = {"budget_cells": 1, "dry_run": True, "towers": ("small-vit:untrained",)}
     main(options(root, storage=str(tmp_path), **limited))
     assert "by-test" not in capsys.readouterr().out
