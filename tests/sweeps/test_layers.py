@@ -158,6 +158,11 @@ def test_towers_of_several_kinds_are_families_of_one_dataset(root, tmp_path):
     assert sweep.specification.target.name == "small-vit, untrained"
     assert len(covering.source.others) == 12  # all but the first
     assert sweep.dataset_digest == plan.digest
+    folder = f"files, {root / 'features'}"
+    assert covering.origin().tower == (
+        f"small-vit, untrained, read in 7 ways; {folder}, read in 3 ways; timm/resnet18, "
+        "untrained, read in 3 ways"
+    )
 
 
 def test_choosing_by_the_test_is_a_sweep_of_its_own_beside(root, tmp_path, capsys):

@@ -164,9 +164,14 @@ class ImageOrigin:
 
     @property
     def tower(self) -> str:
-        """The frozen tower as people read it."""
-        towers = (self.source.image_tower, *(each.tower for each in self.source.others))
-        return "; ".join(tower.name for tower in towers)
+        """The frozen towers as people read them: "small-vit, untrained, read in 7 ways"."""
+        ways: dict[str, list[ImageTowerSpec]] = {}
+        for read in (self.source.image_tower, *(each.tower for each in self.source.others)):
+            ways.setdefault(read.tower().name, []).append(read)
+        return "; ".join(
+            f"{name}, read in {len(found)} ways" if len(found) > 1 else found[0].name
+            for name, found in ways.items()
+        )
 
 
 Origin = RecordingOrigin | ImageOrigin
