@@ -90,6 +90,10 @@ class SegmentSpec:
             however long the sentence is, so that no segment shows its sentence's duration. Above 0,
             rounded up to a multiple of `pad_multiple` samples. None (default) takes the sentence
             with its context.
+        window_start_s: Where the window of `window_s` begins, in seconds after the sentence's
+            onset, below 0 for before it. Features then show this window alone: the segment has
+            besides, at both ends, the signal of the frames that features clip. None (default)
+            begins with the context before the sentence, and clips frames of the window itself.
         pad_to: Samples of every segment after padding with zeros at its end, a whole number from 1.
             None (default) takes the longest segment, rounded up to a multiple of `pad_multiple`.
         pad_multiple: Samples of which lengths are a multiple, a whole number from 1; default 50,
@@ -127,6 +131,7 @@ class SegmentSpec:
     context_before_s: float = 0.5
     context_after_s: float = 1.0
     window_s: float | None = None
+    window_start_s: float | None = None
     pad_to: int | None = None
     pad_multiple: int = 50
     overflow: Overflow = "error"
@@ -151,12 +156,17 @@ class SegmentSpec:
             check_whole("pad_to", self.pad_to, 1)
         for name in ("context_before_s", "context_after_s"):
             check_at_least(name, getattr(self, name), 0)
-        for name in ("context_before_s", "context_after_s", "window_s"):
-            if (getattr(self, name) or 0) > LONGEST_S:
+        for name in ("context_before_s", "context_after_s", "window_s", "window_start_s"):
+            if not abs(getattr(self, name) or 0) <= LONGEST_S:
                 raise ValueError(
                     f"{name} must be at most {LONGEST_S:g} s, the longest recording, got "
                     f"{getattr(self, name)!r}."
                 )
+        if self.window_start_s is not None and self.window_s is None:
+            raise ValueError(
+                f"window_start_s is {self.window_start_s:g} without window_s. Give the length of "
+                "the window too."
+            )
         if self.resample_hz is not None and self.sampling_rate != "measured":
             raise ValueError(
                 f"resample_hz must be None with sampling_rate {self.sampling_rate}, got "
@@ -193,6 +203,16 @@ class SegmentSpec:
         if self.sampling_rate == "nominal_2048":
             return OFFICIAL_RATE_HZ
         return recording.sampling_rate_hz
+
+    def begins_s(self, clipped_s: float) -> float:
+        """Where segments begin, in seconds after the sentence's onset.
+
+        Args:
+            clipped_s: Signal at each end whose frames features clip, in seconds.
+        """
+        if self.window_start_s is None:
+            return -self.context_before_s
+        return self.window_start_s - clipped_s
 
     def window_samples(self, recording: Recording) -> int | None:
         """Samples of every segment, if they all have the same."""
@@ -366,8 +386,14 @@ def kept_by_length(
     return short
 
 
-def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
+def select_segments(recording: Recording, spec: SegmentSpec, clipped: int = 0) -> Segments:
     """Choose the sentences to keep and the samples that each spans.
+
+    Args:
+        recording: The recording.
+        spec: How its sentences become segments.
+        clipped: Samples at each end whose frames features clip; of use where `window_start_s` says
+            where a window begins.
 
     Signals are read as far as `Recording.quality` needs, once per recording.
 
@@ -393,8 +419,11 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     drop(np.array([not sentence.strip() for sentence in text], dtype=bool), NO_TEXT)
     times = (spans.onset_s, spans.offset_s, spans.onset_sample, spans.offset_sample)
     window = spec.window_samples(recording)
+    if spec.window_start_s is not None:
+        begins_s = spec.begins_s(clipped / (rate_hz := spec.sampling_rate_hz(recording)))
+        start = spans.onset_sample + round(begins_s * rate_hz)
     if window is not None:
-        stop = start + window
+        stop = start + window + (2 * clipped if spec.window_start_s is not None else 0)
     drop(start == stop, NO_LENGTH)
     drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
     drop(crosses(start, stop, recording.timeline.pauses()), STRADDLES)
