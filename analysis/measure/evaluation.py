@@ -198,14 +198,16 @@ class Evaluation:
         return {}
 
     def _compare(self, metric: str) -> list[Comparison]:
-        with_chance, in_pairs = (
-            (self._chance_over_stimuli, self._pair_over_stimuli)
-            if self.test_blocks is not None
-            else (self._chance_over_seeds, self._pair_over_seeds)
-        )
-        from_chance = compare([with_chance(metric, family) for family in self.retrievals])
+        of_stimuli = self.test_blocks is not None
+        in_pairs = self._pair_over_stimuli if of_stimuli else self._pair_over_seeds
         pairs = [in_pairs(metric, *pair) for pair in pairs_of(self.retrievals)]
-        return from_chance + compare(pairs)
+        return self.from_chance(metric) + compare(pairs)
+
+    def from_chance(self, metric: str) -> list[Comparison]:
+        """Compare each family with chance; Holm over all of them."""
+        of_stimuli = self.test_blocks is not None
+        with_chance = self._chance_over_stimuli if of_stimuli else self._chance_over_seeds
+        return compare([with_chance(metric, family) for family in self.retrievals])
 
     @property
     def legend(self) -> str:

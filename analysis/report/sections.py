@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from analysis.measure.examples import examples
 from analysis.measure.seed_results import SeedResult, candidates, difference_rows, table_rows
-from analysis.report import learning_curve
 from analysis.report.figures import (
     Curve,
     TriedConfiguration,
@@ -55,8 +54,8 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
         Section("What it shows", [Words([material.verdict])]),
         *(_test_section(material, result, pictures) for result in material.results[::-1]),
         *(
-            [Section(learning_curve.TITLE, material.curve.blocks(pictures[learning_curve.NAME]))]
-            if material.curve
+            [Section(question.title, question.blocks(pictures[question.name]))]
+            if (question := material.question)
             else []
         ),
         Section("What the score is made of", _score_blocks(material, pictures)),
@@ -74,8 +73,8 @@ def draw_pictures(material: Material) -> dict[str, Picture]:
     tried = tried_configurations(material.search)
     if swept_fields(tried):
         drawn.append(_response_picture(tried))
-    if material.curve:
-        drawn.append(material.curve.picture())
+    if material.question:
+        drawn.append(material.question.picture())
     drawn += material.task.pictures(material.last.evaluation, material.leader)
     for result in material.results:
         drawn += _result_pictures(result)
