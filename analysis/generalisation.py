@@ -5,7 +5,8 @@
 On the held-out test splits of an evaluated sweep of sweeps/windows.py, with the encoders of each
 window at every seed (temporal generalisation, King and Dehaene 2014). Nothing is trained; encoders
 that were deleted are made again. Every pair of windows is tested against chance over the seeds, and
-adjusted over the whole matrix. Like every use of test splits, a run counts as a look.
+adjusted over all pairs of two; the windows by themselves as in the evaluation. Like every use of
+test splits, a run counts as a look.
 
 generalisation/generalisation.html beside the sweep's ledger holds it all; tables and figures stand
 beside it.
@@ -23,10 +24,14 @@ from collections.abc import Callable, Sequence
 
 from upath import UPath
 
-from analysis.maps import require_evaluated
 from analysis.measure import formats
 from analysis.measure.chosen_encoders import chosen_encoders
-from analysis.measure.evaluation import best_configurations, require_all, take_up
+from analysis.measure.evaluation import (
+    best_configurations,
+    require_all,
+    require_evaluated,
+    take_up,
+)
 from analysis.measure.generalisation import generalise
 from analysis.measure.looks import record_look, withdrawn_unless_shown
 from analysis.measure.windows import Windows, windows_of

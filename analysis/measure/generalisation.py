@@ -62,20 +62,35 @@ class Generalisation:
         scores = [each[metric] for each in self.evaluation.scores.values()]
         return np.stack(scores, axis=1).reshape(-1, len(self.windows), len(self.windows))
 
+    @property
+    def _same(self) -> np.ndarray:
+        """Which scores are of a window trained and tested at, bool `[W * W]`."""
+        return np.eye(len(self.windows), dtype=bool).ravel()
+
     @cached_property
     def tests(self) -> list[Comparison]:
-        """Each mean's test against chance, window by window trained at; Holm over all of them.
+        """Each mean's test against chance, window by window trained at.
+
+        Holm is over the windows trained and tested at, whose tests are those of the evaluation, and
+        over all pairs of two windows, which are another question.
 
         A matrix that is above chance everywhere would be suspicious: what is the same at all times,
         before the onset too, is no response to the sentence. So would be one that is above chance
         off the diagonal alone.
         """
-        return self.evaluation.from_chance(self.metric)
+        names, found = np.array([*self.evaluation.retrievals]), dict[str, Comparison]()
+        for kind in (names[self._same], names[~self._same]):
+            tests = self.evaluation.from_chance(self.metric, kind.tolist())
+            found |= dict(zip(kind.tolist(), tests, strict=True))
+        return [found[name] for name in names.tolist()]
 
     @cached_property
     def p_fdr(self) -> np.ndarray:
-        """P-values `[W * W]` adjusted by Benjamini and Hochberg."""
-        return benjamini_hochberg([test.corrected.pvalue for test in self.tests])
+        """P-values `[W * W]` adjusted by Benjamini and Hochberg, over the same kinds."""
+        p = np.array([test.corrected.pvalue for test in self.tests])
+        for kind in (self._same, ~self._same):
+            p[kind] = benjamini_hochberg(p[kind])
+        return p
 
     @property
     def found(self) -> np.ndarray:

@@ -37,7 +37,7 @@ READING = (
 )
 LEGEND = (
     "Holm and FDR (Benjamini and Hochberg): p of the corrected test against chance, adjusted for "
-    "all pairs of windows."
+    "all pairs of two windows, and of the same window for all windows, as in the evaluation."
 )
 
 
@@ -78,7 +78,7 @@ class GeneralisationReport:
             others = f"generalises in {pairs} of {n * n - n}"
         return (
             f"Trained and tested at the same window, {by_itself} windows; what was learned at one "
-            f"{others} (after Holm over all {n * n})."
+            f"{others} (after Holm, over {n} windows and over {n * n - n} pairs of two)."
         )
 
     def picture(self) -> Picture:
@@ -88,7 +88,7 @@ class GeneralisationReport:
         title = f"Test {metric_title(found.metric)} by window trained at and window tested at"
         caption = (
             f"{title}, mean over {len(found.evaluation.seeds)} seeds. Grey: chance or below. "
-            "Outlined: shown to be above chance, after Holm over all. Dashed: trained and tested "
+            "Outlined: shown to be above chance, after Holm. Dashed: trained and tested "
             f"at the same window. Windows of {ends[0] - starts[0]:g} s."
         )
         figure = generalisation_figure(

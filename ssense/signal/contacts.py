@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -140,6 +140,20 @@ def read_names(names: Sequence[str]) -> Names:
         else:
             unsplit.add(name)
     return Names(contacts, frozenset(pairs), frozenset(unsplit))
+
+
+def shafts_of(names: Sequence[str]) -> dict[str, list[int]]:
+    """Numbers of the electrodes on each shaft, by the shafts' names; others are on none.
+
+    A bipolar pair "A1-A2" is on the shaft of its first contact.
+    """
+    firsts = [name.partition("-")[0] if name in read_names(names).pairs else name for name in names]
+    contacts = read_names(firsts).contacts
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(firsts):
+        if name in contacts:
+            groups[contacts[name].shaft].append(number)
+    return dict(groups)
 
 
 def not_neural(names: Iterable[str]) -> frozenset[str]:

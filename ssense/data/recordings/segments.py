@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _CHOICES = {
 }
 
 ALL = "all"
+CALLED = ": "
+"""Stands between what a subset is called and its electrodes."""
 
 NO_WORD = "no aligned word"
 NO_TEXT = "no text"
@@ -108,8 +111,9 @@ class SegmentSpec:
             nothing. Contacts for which there is no such other are left out.
         subset: Electrodes that an encoder is given, of those that have the reference. "all"
             (default), or names separated by commas; "*" stands for any letters, so that "LA*" is a
-            shaft, "?" for one, and "[AB]" for one of these. Features are made of each electrode by
-            itself: all subsets share them.
+            shaft, "?" for one, and "[AB]" for one of these. What it is called may stand before
+            them, "STG: LA1,LA2". Features are made of each electrode by itself: all subsets share
+            them.
         line_hz: Frequency of the mains in Hz, above 0, removed with its multiples up to
             `notch_highest_hz`; default 60. None leaves it in.
         notch_highest_hz: Highest multiple of `line_hz` that is removed, in Hz, at least `line_hz`;
@@ -268,16 +272,35 @@ def electrodes_of(subset: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     if subset == ALL:
         return tuple(names)
-    meant = [
-        {name for name in names if fnmatchcase(name, each)}
-        for each in map(str.strip, subset.split(","))
-    ]
-    if unmet := [each for each, found in zip(subset.split(","), meant, strict=True) if not found]:
+    listed = subset.rpartition(CALLED)[-1].split(",")
+    meant = [{name for name in names if fnmatchcase(name, each)} for each in map(str.strip, listed)]
+    if unmet := [each for each, found in zip(listed, meant, strict=True) if not found]:
         raise ValueError(
             f"subset names {unmet[0].strip()}, and no electrode is called so. There are: "
             f"{listing(names)}"
         )
     return tuple(name for name in names if name in set().union(*meant))
+
+
+def subset_naming(electrodes: Sequence[str], called: str = "") -> str:
+    """The subset that names some electrodes and no others, see `SegmentSpec.subset`.
+
+    Args:
+        electrodes: Names of the electrodes, one at least.
+        called: What the subset is called; empty where its electrodes say so.
+
+    Raises:
+        ValueError: A name has a comma, blanks around it or such signs that no subset can name it.
+    """
+    escaped = [re.sub(r"([*?\[])", r"[\1]", name) for name in electrodes]
+    if escaped == [ALL]:
+        escaped = ["[a]ll"]
+    found = ",".join(escaped)
+    if called:
+        found = f"{called.replace(CALLED, ' ')}{CALLED}{found}"
+    if set(electrodes_of(found, electrodes)) != {*electrodes}:
+        raise ValueError(f"no subset can name {listing(electrodes)}")
+    return found
 
 
 _FORMERLY = {"clean-laplacian": "laplacian", "clean": "none", "all": "none"}
