@@ -58,6 +58,7 @@ from analysis.measure.seed_results import (
     value_rows,
 )
 from analysis.measure.subject_sweeps import check_alike, subject_ledgers
+from analysis.measure.windows import windows_of
 from analysis.report.figures import FIGURE_KINDS, figure_bytes
 from analysis.report.image_subjects import SubjectResult
 from analysis.report.images import ImageReport
@@ -246,6 +247,8 @@ def main(options: EvaluationOptions) -> None:
     for ledger in ledgers:
         if ledger.description().task == "sentences" and read_controls(ledger) is None:
             say(next_line("analysis/controls.py", storage=storage, sweep=ledger.folder.name))
+        if windows_of(searches[ledger].sweep):
+            say(next_line("analysis/generalisation.py", storage=storage, sweep=ledger.folder.name))
 
 
 def ledgers_to_evaluate(storage: UPath, options: EvaluationOptions) -> list[Ledger]:

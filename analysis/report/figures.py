@@ -65,6 +65,8 @@ _SILENT = {
 }
 
 WIDTH = 7.0  # inches
+MOST_NAMES = 24
+"""Names of levels that a response shows: of more those with the best means."""
 _RANK_BINS = 20
 _MOST_UPRIGHT, _PANEL_CHARACTERS = 5, 46  # names beside each other below half of a figure
 _RESPONSE_CHARACTERS = 96  # names beside each other below a figure's whole width
@@ -381,7 +383,7 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
         figure, axes = _panels(len(fields), 2.7, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
             # Of a family some may lack the field: it goes with one kind of a part.
-            having = [each for each in tried if field in each.configuration]
+            having = _having(tried, field)
             levels = list(dict.fromkeys(each.configuration[field] for each in having))
             places, are_numbers = _places(levels), all(map(is_number, levels))
             for group, shift in _groups(having, field, joined=are_numbers):
@@ -401,6 +403,27 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
         figure.supylabel(f"validation {title}")
         _response_legend(figure, tried, marks)
     return figure
+
+
+def names_of(tried: Sequence[TriedConfiguration], field: str) -> list[Level]:
+    """Levels of a field that are not all numbers, those with the best means first."""
+    best: dict[Level, float] = {}
+    for each in tried:
+        if field in each.configuration:
+            level, mean = each.configuration[field], float(np.mean(each.scores))
+            best[level] = max(mean, best.get(level, -math.inf))
+    if all(map(is_number, best)):
+        return []
+    return sorted(best, key=best.__getitem__, reverse=True)
+
+
+def _having(tried: Sequence[TriedConfiguration], field: str) -> list[TriedConfiguration]:
+    """Configurations that have a field; of more names than can be read those of the best."""
+    having = [each for each in tried if field in each.configuration]
+    names = names_of(tried, field)
+    if len(names) <= MOST_NAMES:
+        return having
+    return [each for each in having if each.configuration[field] in names[:MOST_NAMES]]
 
 
 def styled_matrix(matrix: Matrix) -> Figure:

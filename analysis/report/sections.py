@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from analysis.measure.examples import examples
 from analysis.measure.seed_results import SeedResult, candidates, difference_rows, table_rows
 from analysis.report.figures import (
+    MOST_NAMES,
     Curve,
     TriedConfiguration,
     candidates_by_seed,
     curve_figure,
     family_figure,
+    names_of,
     rank_figure,
     recall_figure,
     response_figure,
@@ -238,6 +240,8 @@ def _curve_picture(material: Material) -> Picture:
 
 def _response_picture(tried: Sequence[TriedConfiguration]) -> Picture:
     metric = metric_title(SELECTION_METRIC)
+    is_cut = any(len(names_of(tried, field)) > MOST_NAMES for field in swept_fields(tried))
+    cut = f" Of names the {MOST_NAMES} with the best means are shown." if is_cut else ""
     unswept = " Dashed: the family without any." if any(not t.configuration for t in tried) else ""
     return Picture(
         "response",
@@ -245,7 +249,7 @@ def _response_picture(tried: Sequence[TriedConfiguration]) -> Picture:
         f"Validation {metric} against each field of the search. A mark is a configuration, mean ± "
         "sd over the seeds; an open one did not meet every seed, and its mean can't be compared. "
         "Lines join a family's means at each value, whatever the other fields, over configurations "
-        f"with every seed.{unswept} The search looks where scores are high: where marks are few, "
-        "little is known.",
+        f"with every seed.{unswept}{cut} The search looks where scores are high: where "
+        "marks are few, little is known.",
         response_figure(tried, SELECTION_METRIC),
     )

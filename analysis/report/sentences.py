@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.control.scores import PRIMARY, control_rows
+from analysis.measure.electrodes import TriedElectrodes, tried_electrodes
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.seed_results import FRESH_SEEDS, candidates
 from analysis.report.figures import bar_figure
@@ -31,6 +32,7 @@ from ssense.engine.core.cell import describe
 from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.search import Search
 from ssense.engine.tasks.dataset_plan import made_up_pairs
 from ssense.engine.tasks.encoder_room import trained_weights
 from ssense.engine.tasks.feature_plan import spans_s
@@ -158,6 +160,10 @@ class SentenceReport(TaskReport):
         manifest = read_manifest(self.ledger.storage / "shards" / self.shards)
         recipe = feature_spec(manifest.settings["superlets"])
         return clipped_samples(recipe) / manifest.sampling_rate_hz
+
+    def tried_electrodes(self, search: Search) -> Sequence[TriedElectrodes]:
+        """What was tried of families whose configurations differ in their electrodes alone."""
+        return tried_electrodes(search, self.origin)
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Table 1 as published, where it is about the recording of the sweep; else nothing."""

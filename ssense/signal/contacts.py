@@ -147,13 +147,24 @@ def shafts_of(names: Sequence[str]) -> dict[str, list[int]]:
 
     A bipolar pair "A1-A2" is on the shaft of its first contact.
     """
-    firsts = [name.partition("-")[0] if name in read_names(names).pairs else name for name in names]
-    contacts = read_names(firsts).contacts
     groups: dict[str, list[int]] = defaultdict(list)
-    for number, name in enumerate(firsts):
-        if name in contacts:
-            groups[contacts[name].shaft].append(number)
+    for number, contact in enumerate(_first_contacts(names)):
+        if contact:
+            groups[contact.shaft].append(number)
     return dict(groups)
+
+
+def numbers_of(names: Sequence[str]) -> dict[str, int]:
+    """The number on its shaft of each electrode that is on one, by name; see `shafts_of`."""
+    found = zip(names, _first_contacts(names), strict=True)
+    return {name: contact.number for name, contact in found if contact}
+
+
+def _first_contacts(names: Sequence[str]) -> list[Contact | None]:
+    pairs = read_names(names).pairs
+    firsts = [name.partition("-")[0] if name in pairs else name for name in names]
+    contacts = read_names(firsts).contacts
+    return [contacts.get(name) for name in firsts]
 
 
 def not_neural(names: Iterable[str]) -> frozenset[str]:
