@@ -75,12 +75,17 @@ class ElectrodeReport(QuestionReport):
         best = next((each for each in tried if each.is_best), tried[0])
         metric = self.evaluation.primary
         tested = formats.score(metric, self.evaluation.scores[family][metric].mean())
-        share = first_by_seed(tried, self._n_seeds)[list(tried).index(best)]
         whole = sum(len(each.scores) == self._n_seeds for each in tried)
+        share = first_by_seed(tried, self._n_seeds)[list(tried).index(best)]
+        how = (
+            f"the only one that met all {self._n_seeds} seeds, as the race stopped the others"
+            if whole == 1
+            else f"the first at {100 * share:.0f} % of single seeds among {whole} that met all "
+            f"{self._n_seeds}"
+        )
         return (
-            f"The best of {len(tried)} by validation, {family}: {best.name}, the first at "
-            f"{100 * share:.0f} % of single seeds among {whole} that met all {self._n_seeds}; its "
-            f"test {metric_title(metric)} is {tested}{'' if metric == 'mrr' else ' %'}."
+            f"The best of {len(tried)} by validation, {family}: {best.name}, {how}; its test "
+            f"{metric_title(metric)} is {tested}{'' if metric == 'mrr' else ' %'}."
         )
 
     def table_rows(self) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from analysis.measure.inference import TTest
 from analysis.measure.learning_curve import LearningCurve
-from ssense.engine.core.cell import Configuration, Level, is_number
+from ssense.engine.core.cell import Configuration, Level, describe, is_number
 from ssense.engine.core.matrix import Matrix
 from ssense.engine.view.matrix_figure import draw_matrix
 from ssense.retrieval import RECALL_AT, metric_title
@@ -397,7 +397,9 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
             axis.set_xlabel(field)
             axis.margins(x=0.1)  # room for the shifts
             if not are_numbers:
-                _name_levels(axis, places, _RESPONSE_CHARACTERS // min(len(fields), 3))
+                names = [_level_name(field, level) for level in places]
+                room = _RESPONSE_CHARACTERS // min(len(fields), 3)
+                _name_levels(axis, names, [*places.values()], room)
             elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
         figure.supylabel(f"validation {title}")
@@ -538,26 +540,27 @@ def _beside(family: str, families: Sequence[str]) -> float:
     return min(_BESIDE, 2 * _FURTHEST / n) * (families.index(family) - (n - 1) / 2)
 
 
-def _name_levels(axis: Axes, places: Mapping[Level, float], room: int) -> None:
+def _name_levels(axis: Axes, names: Sequence[str], places: Sequence[float], room: int) -> None:
     """Write the names of levels below their places, turned where they don't fit beside each other.
 
     Args:
         axis: The panel.
+        names: Name of each level.
         places: Place of each level.
         room: Characters that fit below the panel.
     """
-    names = [_level_name(level) for level in places]
     widest = max(len(line) for name in names for line in name.splitlines())
     is_wide = (widest + 2) * len(names) > room
-    axis.set_xticks(list(places.values()), names)
+    axis.set_xticks(places, names)
     if is_wide:
         for label in axis.get_xticklabels():
             label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
-def _level_name(level: Level) -> str:
+def _level_name(field: str, level: Level) -> str:
     """A level as an axis names it: in a few short lines, a file without its folders."""
-    short = str(level).rpartition("/")[2] or str(level)
+    name = describe({field: level}) if isinstance(level, str) else str(level)
+    short = name.rpartition("/")[2] or name
     spaced = re.sub(r"([+,:])(?=\S)", "\\1 \0", short)  # where a line may break
     lines = textwrap.wrap(spaced, _LEVEL_CHARACTERS, max_lines=_LEVEL_LINES, placeholder="…")
     return "\n".join(lines).replace(" \0", "").replace("\0", "")
