@@ -55,11 +55,8 @@ def tried_electrodes(search: Search, origin: RecordingOrigin) -> list[TriedElect
     Returns:
         Those with a result, in the order in which they were proposed.
     """
-    of_electrodes = {
-        family.name
-        for family in search.sweep.families
-        if family.levels.keys() == {FIELD} and family.size > 1
-    }
+    families = [each for each in search.sweep.families if each.levels.keys() == {FIELD}]
+    of_electrodes = {family.name for family in families if sum(f.size for f in families) > 1}
     best = search.best()
     found = []
     for row in search.rows:

@@ -28,7 +28,7 @@ SPEAKING, SILENT = [2, 3], [0]
 # What a sentence evokes is a single pattern that rises from its onset and falls until 2 s. In the
 # power of one band it is the same at all times; in spectrograms neighbouring carriers beat.
 RECORDING = SyntheticSpec(
-    sentences=500, electrodes=16, equal_durations=True, pauses=0, coupling=6, response_s=2.0
+    sentences=400, electrodes=16, equal_durations=True, pauses=0, coupling=6, response_s=2.0
 )
 
 
@@ -110,7 +110,14 @@ def test_what_lasts_generalises_while_it_lasts_and_nowhere_else(ledger):
     n = len(STARTS_S)
     shown = np.array([row["shown"] == "True" for row in rows]).reshape(n, n)
     assert [float(row["tested_start_s"]) for row in rows[:n]] == STARTS_S
-    assert shown[np.ix_(SPEAKING, SPEAKING)].all()
+    above, p = (
+        np.array([float(row[name]) for row in rows]).reshape(n, n) for name in ("above_chance", "p")
+    )
+    assert shown.diagonal()[SPEAKING].all()
+    assert above[np.ix_(SPEAKING, SPEAKING)].min() > 0.1
+    assert p[np.ix_(SPEAKING, SPEAKING)].max() < 0.05
+    assert above[SILENT].max() < 0.05
+    assert above[:, SILENT].max() < 0.05
     assert not shown[SILENT].any()
     assert not shown[:, SILENT].any()
 

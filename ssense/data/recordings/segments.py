@@ -272,7 +272,7 @@ def electrodes_of(subset: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     if subset == ALL:
         return tuple(names)
-    listed = subset.rpartition(CALLED)[-1].split(",")
+    listed = (subset.partition(CALLED)[2] or subset).split(",")
     meant = [{name for name in names if fnmatchcase(name, each)} for each in map(str.strip, listed)]
     if unmet := [each for each, found in zip(listed, meant, strict=True) if not found]:
         raise ValueError(
@@ -290,15 +290,15 @@ def subset_naming(electrodes: Sequence[str], called: str = "") -> str:
         called: What the subset is called; empty where its electrodes say so.
 
     Raises:
-        ValueError: A name has a comma, blanks around it or such signs that no subset can name it.
+        ValueError: A name has a comma, ": " or blanks around it, and no subset can name it.
     """
     escaped = [re.sub(r"([*?\[])", r"[\1]", name) for name in electrodes]
     if escaped == [ALL]:
-        escaped = ["[a]ll"]
+        escaped = ["[a]ll"]  # which means this one
     found = ",".join(escaped)
     if called:
         found = f"{called.replace(CALLED, ' ')}{CALLED}{found}"
-    if set(electrodes_of(found, electrodes)) != {*electrodes}:
+    if any("," in name or CALLED in name or name != name.strip() for name in electrodes):
         raise ValueError(f"no subset can name {listing(electrodes)}")
     return found
 
