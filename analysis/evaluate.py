@@ -248,7 +248,7 @@ def main(options: EvaluationOptions) -> None:
         if ledger.description().task == "sentences" and read_controls(ledger) is None:
             say(next_line("analysis/controls.py", storage=storage, sweep=ledger.folder.name))
         if windows_of(searches[ledger].sweep):
-            say(next_line("analysis/generalisation.py", storage=storage, sweep=ledger.folder.name))
+            say(next_line("analysis/generalise.py", storage=storage, sweep=ledger.folder.name))
 
 
 def ledgers_to_evaluate(storage: UPath, options: EvaluationOptions) -> list[Ledger]:

@@ -44,15 +44,10 @@ class ElectrodeOptions(RecordingOptions):
     """Electrodes, shafts or regions to try in each family [all]."""
 
     def __post_init__(self) -> None:
-        """Refuse regions without a table of them, and a table that is no file."""
+        """Refuse regions without a table of them."""
         super().__post_init__()
         if "region" in self.by and self.regions is None:
             raise UserError("--by region needs --regions, a table of contacts and their regions.")
-        if self.regions is not None and not Path(self.regions).is_file():
-            raise UserError(
-                f"--regions {printable(self.regions, 150)} is no file. Give a CSV of electrodes "
-                "and their regions."
-            )
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -89,7 +84,11 @@ def electrode_sweep(data: RecordingData, options: ElectrodeOptions) -> Sweep:
 def groups_of(
     kind: str, data: RecordingData, options: ElectrodeOptions, names: Sequence[str]
 ) -> Mapping[str, Sequence[str]]:
-    """The electrodes of each electrode, shaft or region, by its name."""
+    """The electrodes of each electrode, shaft or region, by its name.
+
+    Raises:
+        UserError: There is no such table of regions, or it is of other contacts.
+    """
     from ssense.data.recordings.regions import of_electrodes, read_regions
     from ssense.signal.contacts import shafts_of
 
@@ -98,6 +97,11 @@ def groups_of(
     if kind == "shaft":
         return {shaft: [names[at] for at in where] for shaft, where in shafts_of(names).items()}
     path = Path(str(options.regions))
+    if not path.is_file():
+        raise UserError(
+            f"--regions {printable(str(path), 150)} is no file. Give a CSV of electrodes and their "
+            "regions."
+        )
     table = read_regions(path, data.own.features.recording.subject)
     found: dict[str, list[str]] = {}
     for name, region in of_electrodes(table, list(names), path).items():

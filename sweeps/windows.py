@@ -6,7 +6,7 @@
 
 An encoder is trained on each window by itself, over the same sentences and splits. Each window is a
 family of its own, so that no race drops one: the test evaluation has the time course, and
-analysis/generalisation.py tests what was learned in one window at the others (King and Dehaene
+analysis/generalise.py tests what was learned in one window at the others (King and Dehaene
 2014). Amplitudes are in logarithms: a z-score over the few frames of a window would take away how
 strong they are, and one over more would tell a window of its neighbours. Behind the end of a short
 sentence a window hears what comes next.

@@ -104,7 +104,7 @@ class ElectrodeReport(QuestionReport):
                 f"validation {title}": formats.score(
                     SELECTION_METRIC,
                     each.mean,
-                    np.std(each.scores, ddof=1) if len(each.scores) > 1 else None,
+                    float(np.std(each.scores, ddof=1)) if len(each.scores) > 1 else None,
                 ),
                 "seeds": f"{len(each.scores)} of {self._n_seeds}",
                 "tested": "yes" if each.is_best else "no",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -141,14 +142,15 @@ def _edges(middles: np.ndarray) -> np.ndarray:
     """Edges of cells around their middles, halfway to the next; windows may overlap."""
     halves = np.diff(middles) / 2
     inner = middles[:-1] + halves
-    return np.r_[middles[0] - halves[0], inner, middles[-1] + halves[-1]]
+    edges: np.ndarray = np.r_[middles[0] - halves[0], inner, middles[-1] + halves[-1]]
+    return edges
 
 
 def _course_legend(figure: Figure) -> None:
-    line = {"color": COLOURS[0], "marker": "o", "markersize": 4, "linewidth": 1}
+    line = partial(Line2D, [], [], color=COLOURS[0], marker="o", markersize=4, linewidth=1)
     handles = [
-        Line2D([], [], **line),
-        Line2D([], [], **line, mfc="none"),
+        line(),
+        line(mfc="none"),
         Line2D([], [], color=GREY, marker=".", ms=3, lw=0),
         Line2D([], [], color=GREY, linestyle="--", linewidth=1),
     ]

@@ -131,16 +131,15 @@ def test_a_single_electrode_has_nothing_to_be_compared_with(tmp_path):
         electrode_sweep(given.plan_data(), given)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"by": ("region",)}, "--by region needs --regions"),
-        ({"regions": "nowhere.csv"}, "--regions nowhere.csv is no file"),
-    ],
-)
-def test_regions_are_checked_before_anything_is_read(tmp_path, given, message):
-    with pytest.raises(UserError, match=message):
-        options(tmp_path, **given)
+def test_regions_need_a_table_of_these_contacts(tmp_path, storage):
+    with pytest.raises(UserError, match="--by region needs --regions"):
+        options(tmp_path, by=("region",))
+    data = options(storage).plan_data()
+    with pytest.raises(UserError, match=r"--regions nowhere\.csv is no file"):
+        electrode_sweep(data, options(storage, regions="nowhere.csv"))
+    (tmp_path / "others.csv").write_text("electrode,region\nLA1,STG\n")
+    with pytest.raises(UserError, match="names none of the 7 electrodes of the sweep"):
+        electrode_sweep(data, options(storage, regions=str(tmp_path / "others.csv")))
 
 
 def test_a_subset_names_any_electrodes_and_no_others():

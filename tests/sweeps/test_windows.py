@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from upath import UPath
 
-from analysis import evaluate, generalisation
-from analysis.measure.evaluation import take_up
+from analysis import evaluate, generalise, maps
+from analysis.measure.evaluation import best_configurations, take_up
 from analysis.measure.looks import looks_by_sweep
 from analysis.measure.windows import stretches, windows_of
 from analysis.options import EvaluationOptions, GeneralisationOptions
@@ -59,9 +59,9 @@ def storage(tmp_path_factory, local_ray) -> Iterator[UPath]:  # noqa: ARG001 - i
         patch.setattr("ssense.data.shards.save_figure", lambda *_: None)
         main(options(folder))
     with pytest.raises(UserError, match=r"has not been evaluated: .* Run .*evaluate\.py --stor"):
-        generalisation.main(GeneralisationOptions(storage=str(folder)))
+        generalise.main(GeneralisationOptions(storage=str(folder)))
     evaluate.main(EvaluationOptions(storage=str(folder)))
-    generalisation.main(GeneralisationOptions(storage=str(folder)))
+    generalise.main(GeneralisationOptions(storage=str(folder)))
     yield folder
     shutil.rmtree(folder)
 
@@ -142,7 +142,7 @@ def test_a_generalisation_is_a_look_and_can_be_made_again(storage, ledger):
     looked = looks_by_sweep(storage)[ledger.folder.name]
     folder = ledger.folder / "generalisation"
     before = (folder / "generalisation.csv").read_bytes()
-    generalisation.main(GeneralisationOptions(storage=str(storage)))
+    generalise.main(GeneralisationOptions(storage=str(storage)))
     assert looks_by_sweep(storage)[ledger.folder.name] == looked + 1
     assert (folder / "generalisation.csv").read_bytes() == before
     assert (ledger.folder / "reports" / "generalisation.zip").exists()
@@ -152,6 +152,15 @@ def test_a_generalisation_is_a_look_and_can_be_made_again(storage, ledger):
         *("generalisation.html", "generalisation.md", "generalisation.csv", "tests.csv"),
         *(f"generalisation.{kind}" for kind in ("png", "svg", "pdf")),
     }
+
+
+def test_maps_of_a_window_have_its_times(storage, ledger):
+    search = take_up(ledger)
+    family = "0.7 to 0.95 s"
+    chosen = {family: best_configurations(search)[family]}
+    axes = maps.Inputs(maps.MapOptions(storage=str(storage)), ledger, chosen).axes
+    frame_s = 50 / 512
+    np.testing.assert_allclose(axes.times_s, 0.7 + frame_s * np.arange(3), atol=1 / 512)
 
 
 def test_a_plan_says_how_far_windows_see(storage, capsys):
@@ -167,7 +176,7 @@ def test_a_plan_says_how_far_windows_see(storage, capsys):
 
 def test_another_sweep_has_no_windows_to_test(unseen_sweep):
     with pytest.raises(UserError, match="no families that differ in where their window begins"):
-        generalisation.windows_to_test(take_up(find_ledger(unseen_sweep)))
+        generalise.windows_to_test(take_up(find_ledger(unseen_sweep)))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Does what is told apart last? Encoders trained at one window of time, tested at the others.
 
-    python analysis/generalisation.py --storage DIR [--sweep NAME]
+    python analysis/generalise.py --storage DIR [--sweep NAME]
 
 On the held-out test splits of an evaluated sweep of sweeps/windows.py, with the encoders of each
 window at every seed (temporal generalisation, King and Dehaene 2014). Nothing is trained; encoders
