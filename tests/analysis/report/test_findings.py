@@ -100,7 +100,7 @@ def test_of_many_pairs_those_that_differ_have_a_sentence_and_the_verdict_counts_
     several = dataclasses.replace(evaluation, retrievals=families)
     told = findings(several)
     assert len(told) == 8 + 7 + 1
-    assert all(" points below High in Recall@10 (95 % CI" in each for each in told[8:15])
+    assert all("points below high in Recall@10 (95 % CI" in each for each in told[8:15])
     assert told[-1] == "Between 21 other pairs no difference is shown."
     words = verdict([*families], several.comparisons("recall@10"), "Recall@10")
     assert words.count("high is better than") == 7
