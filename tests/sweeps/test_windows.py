@@ -168,6 +168,8 @@ def test_a_plan_says_how_far_windows_see(storage, capsys):
     said = capsys.readouterr().out
     assert "a frame sees beyond its window by up to 8 Hz 0.16 s, 120 Hz 0.02 s; signals" in said
     assert "log: 16 electrodes" in said
+    # Sentences of 2 s are 0.05 s apart at least, and windows with their ends 0.65 s long.
+    assert "MB in memory; 0% of the test segments share samples with training" in said
     main(options(storage, dry_run=True))
     said = capsys.readouterr().out
     assert "a frame sees beyond its window by up to high-gamma 0.07 s; signals" in said

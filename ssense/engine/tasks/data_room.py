@@ -63,10 +63,11 @@ def choice_lines(own: DatasetPlan, choices: Sequence[Choice], splits: Sequence[S
     n_kept, n_own = len(own.rows), len(own.features.segments)
     whole = "" if n_kept == n_own else f" (of {n_own:,} of the specification's own)"
     size = gigabytes(sum(choice.plan.nbytes for choice in choices))
+    all_leak, leaks = _leaks(own, choices, splits)
     return [
         f"  data: {counted(len(choices), 'dataset')} of the same {counted(n_kept, 'sentence')}"
-        f"{whole}, {size} in memory",
-        *_in_lines(own, choices, _leaks(choices, splits)),
+        f"{whole}, {size} in memory{all_leak}",
+        *_in_lines(own, choices, leaks),
         *_beyond_windows(choices),
     ]
 
@@ -110,12 +111,20 @@ def _row(label: float | str) -> str:
     return label if isinstance(label, str) else f"{label:.3g} Hz"
 
 
-def _leaks(choices: Sequence[Choice], splits: Sequence[Split]) -> list[str]:
-    """How many test segments share samples with training, where that differs."""
+def _leaks(
+    own: DatasetPlan, choices: Sequence[Choice], splits: Sequence[Split]
+) -> tuple[str, list[str]]:
+    """How many test segments share samples with training: of all, and of each where that differs.
+
+    Nothing is said of all where it is as of the specification's own, of which its report says it.
+    """
     shares = [f"{leakage(splits, choice.plan.spans_s):.0%}" for choice in choices]
-    if len({*shares}) == 1:
-        return [""] * len(choices)
-    return [f"; {each} of its test segments share samples with training" for each in shares]
+    words = [f"; {each} of the test segments share samples with training" for each in shares]
+    if len({*shares}) > 1:
+        each_of = [word.replace("the test", "its test") for word in words]
+        return "", each_of
+    is_as_own = shares[0] == f"{leakage(splits, own.spans_s):.0%}"
+    return "" if is_as_own else words[0], [""] * len(choices)
 
 
 def _made_of(choice: Choice, choices: Sequence[Choice]) -> str:
