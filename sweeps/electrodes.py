@@ -35,31 +35,21 @@ EVERYTHING = "all electrodes"
 class ElectrodeOptions(RecordingOptions):
     """Options of the sweep over electrodes."""
 
-    by: tuple[Literal["electrode", "shaft", "region"], ...] = ("electrode", "shaft")
-    """What an encoder is given: each electrode, each shaft, each region; a family for each."""
+    by: tuple[Literal["electrode", "shaft", "region"], ...] = ("electrode", "shaft", "region")
+    """What an encoder is given: each electrode, each shaft, each region where these are known; a
+    family for each."""
     regions: str | None = None
-    """Table of contacts and their regions, a CSV with the columns electrode and region [no
-    regions]."""
+    """Table of contacts and their regions, a CSV with the columns electrode and region [those that
+    the recording names, if it does]."""
     configurations: int | None = None
     """Electrodes, shafts or regions to try in each family [all]."""
-
-    def __post_init__(self) -> None:
-        """Refuse regions without a table of them."""
-        super().__post_init__()
-        if "region" in self.by and self.regions is None:
-            raise UserError("--by region needs --regions, a table of contacts and their regions.")
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """What an encoder is given; regions too where there is a table of them."""
-        return tuple(dict.fromkeys([*self.by, *(["region"] if self.regions else [])]))
 
 
 def electrode_sweep(data: RecordingData, options: ElectrodeOptions) -> Sweep:
     """Define the sweep: all electrodes, and a family of single ones, of shafts and of regions.
 
     Raises:
-        UserError: There is a single electrode, or the table is of other contacts.
+        UserError: There is nothing to compare, or the table of regions is of other contacts.
     """
     names = data.own.electrodes or data.own.features.segments.electrodes
     if len(names) == 1:
@@ -69,12 +59,17 @@ def electrode_sweep(data: RecordingData, options: ElectrodeOptions) -> Sweep:
         )
     families: dict[str, dict[str, Levels]] = {EVERYTHING: {}}
     known = {frozenset(names): EVERYTHING}
-    for kind in options.kinds:
+    for kind in dict.fromkeys(options.by):
         groups = groups_of(kind, data, options, names)
         if levels := subsets(groups, known, is_single=kind == "electrode"):
             families["single electrode" if kind == "electrode" else kind] = {
                 "data.subset": tuple(levels)
             }
+    if len(families) == 1:
+        raise UserError(
+            f"--by {' '.join(options.by)}: {data.own.features.where} has nothing of this but what "
+            "is the same as all electrodes. Give --by electrode, or --regions."
+        )
     if options.configurations is None:
         most = max(len(levels.get("data.subset", ())) for levels in families.values())
         options = replace(options, configurations=max(most, 1))
@@ -89,24 +84,39 @@ def groups_of(
     Raises:
         UserError: There is no such table of regions, or it is of other contacts.
     """
-    from ssense.data.recordings.regions import of_electrodes, read_regions
     from ssense.signal.contacts import shafts_of
 
     if kind == "electrode":
         return {name: [name] for name in names}
     if kind == "shaft":
         return {shaft: [names[at] for at in where] for shaft, where in shafts_of(names).items()}
-    path = Path(str(options.regions))
-    if not path.is_file():
-        raise UserError(
-            f"--regions {printable(str(path), 150)} is no file. Give a CSV of electrodes and their "
-            "regions."
-        )
-    table = read_regions(path, data.own.features.recording.subject)
     found: dict[str, list[str]] = {}
-    for name, region in of_electrodes(table, list(names), path).items():
+    for name, region in regions_of(data, options, names).items():
         found.setdefault(region, []).append(name)
     return dict(sorted(found.items()))
+
+
+def regions_of(
+    data: RecordingData, options: ElectrodeOptions, names: Sequence[str]
+) -> Mapping[str, str]:
+    """The region of each electrode that is in one, by the table, or as the recording names it.
+
+    Raises:
+        UserError: There is no such table, or it is of other contacts.
+    """
+    from ssense.data.recordings.regions import of_electrodes, read_regions
+
+    features = data.own.features
+    if options.regions is None:
+        known = dict(zip(features.segments.electrodes, features.regions, strict=False))
+        return {name: known[name] for name in names if known.get(name)}
+    path = Path(options.regions)
+    if not path.is_file():
+        raise UserError(
+            f"--regions {printable(options.regions, 150)} is no file. Give a CSV of electrodes and "
+            "their regions."
+        )
+    return of_electrodes(read_regions(path, features.recording.subject), list(names), path)
 
 
 def subsets(

@@ -132,14 +132,23 @@ def test_a_single_electrode_has_nothing_to_be_compared_with(tmp_path):
 
 
 def test_regions_need_a_table_of_these_contacts(tmp_path, storage):
-    with pytest.raises(UserError, match="--by region needs --regions"):
-        options(tmp_path, by=("region",))
     data = options(storage).plan_data()
+    with pytest.raises(UserError, match="--by region: sub_9 trial000 has nothing of this but"):
+        electrode_sweep(data, options(storage, by=("region",)))
     with pytest.raises(UserError, match=r"--regions nowhere\.csv is no file"):
         electrode_sweep(data, options(storage, regions="nowhere.csv"))
     (tmp_path / "others.csv").write_text("electrode,region\nLA1,STG\n")
     with pytest.raises(UserError, match="names none of the 7 electrodes of the sweep"):
         electrode_sweep(data, options(storage, regions=str(tmp_path / "others.csv")))
+
+
+def test_regions_that_the_recording_names_are_taken_without_a_table(storage, monkeypatch):
+    data = options(storage).plan_data()
+    named = {"F1a1": "STG", "F1a2": "STG", "F1b1": "insula", "F1b2": "insula", "F1a3": "insula"}
+    monkeypatch.setattr(type(data.own.features.recording), "regions", named)
+    sweep = electrode_sweep(data, options(storage))
+    levels = sweep.family("region").levels["data.subset"]
+    assert levels == ("STG: F1a1,F1a2", "insula: F1a3,F1b1,F1b2")
 
 
 def test_a_subset_names_any_electrodes_and_no_others():
