@@ -58,13 +58,13 @@ from analysis.measure.seed_results import (
     value_rows,
 )
 from analysis.measure.subject_sweeps import check_alike, subject_ledgers
+from analysis.measure.windows import windows_of
 from analysis.report.figures import FIGURE_KINDS, figure_bytes
 from analysis.report.image_subjects import SubjectResult
 from analysis.report.images import ImageReport
-from analysis.report.learning_curve import NAME
 from analysis.report.made_from import FILE as MADE_FROM
 from analysis.report.made_from import made_from
-from analysis.report.material import Material, TaskReport
+from analysis.report.material import QUESTIONS, Material, TaskReport
 from analysis.report.origin import read_controls
 from analysis.report.over_subjects import OverSubjects, TitledTable, contents
 from analysis.report.page import html_page
@@ -91,7 +91,7 @@ from ssense.retrieval import metric_title
 from ssense.training.loop import SELECTION_METRIC
 from ssense.training.tasks import TaskData
 
-SOMETIMES = ("fresh_seeds", "controls.", "response.", f"{NAME}.")
+SOMETIMES = ("fresh_seeds", "controls.", "response.", *(f"{kind.name}." for kind in QUESTIONS))
 """Names of files that not every evaluation writes, or their beginnings."""
 
 REPORTS: Mapping[str, Callable[[Ledger, Description, Any, Any], TaskReport]] = {
@@ -110,8 +110,8 @@ def markdown(material: Material) -> str:
     """Write the tables as Markdown: scores and the tests of every metric, by kind of seeds."""
     parts = [f"# Test evaluation of {material.ledger.folder.name}\n", f"{material.verdict}\n"]
     parts += [f"{note}\n" for note in (*material.missing_note, *material.notes)]
-    if material.curve:
-        parts += [f"{material.curve.quote}\n", markdown_table(material.curve.share_rows())]
+    if material.question:
+        parts += [f"{material.question.quote}\n", markdown_table(material.question.table_rows())]
     for result in material.results:
         evaluation = result.evaluation
         rows = [*table_rows(evaluation), *material.task.published()]
@@ -134,8 +134,8 @@ def number_tables(material: Material) -> dict[str, formats.Rows]:
         name: [row | missing for result in results for row in rows(result)]
         for name, rows in listed.items()
     }
-    if material.curve:
-        tables[NAME] = [row | missing for row in material.curve.value_rows()]
+    if question := material.question:
+        tables[question.name] = [{**row, **missing} for row in question.value_rows()]
     return tables
 
 
@@ -247,6 +247,8 @@ def main(options: EvaluationOptions) -> None:
     for ledger in ledgers:
         if ledger.description().task == "sentences" and read_controls(ledger) is None:
             say(next_line("analysis/controls.py", storage=storage, sweep=ledger.folder.name))
+        if windows_of(searches[ledger].sweep):
+            say(next_line("analysis/generalise.py", storage=storage, sweep=ledger.folder.name))
 
 
 def ledgers_to_evaluate(storage: UPath, options: EvaluationOptions) -> list[Ledger]:
@@ -435,8 +437,8 @@ def show(material: Material) -> None:
     say(material.verdict)
     for note in (*material.missing_note, *material.notes):
         say(note)
-    if material.curve:
-        say(material.curve.quote)
+    if material.question:
+        say(material.question.quote)
     for result in material.results:
         rows = [*table_rows(result.evaluation), *published]
         console.print(formats.screen_table(screen_rows(rows)))

@@ -40,6 +40,7 @@ from analysis.measure.evaluation import (
     best_configurations,
     leading_family,
     require_all,
+    require_evaluated,
     take_up,
 )
 from analysis.measure.looks import record_look, withdrawn_unless_shown
@@ -69,8 +70,9 @@ from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.engine.view.tracking import Tracker
 from ssense.errors import UserError, counted, printable
 from ssense.files.markdown import markdown_table
-from ssense.files.storage import exists, names_in, open_storage, remove, write_together
+from ssense.files.storage import names_in, open_storage, remove, write_together
 from ssense.files.tables import csv_table
+from ssense.signal.frames import clipped_samples
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
 
@@ -113,22 +115,6 @@ def main(options: MapOptions) -> None:
 def _same(dataset: Dataset, _: Configuration) -> Dataset:
     """The dataset that all configurations share."""
     return dataset
-
-
-def require_evaluated(ledger: Ledger) -> None:
-    """Refuse a sweep whose test splits no evaluation has looked at yet.
-
-    Raises:
-        UserError: It has no report.
-    """
-    if not exists(ledger.folder / "evaluation" / "report.html"):
-        command = shell_command(
-            "analysis/evaluate.py", storage=ledger.storage, sweep=ledger.folder.name
-        )
-        raise UserError(
-            f"{ledger.folder.name} has not been evaluated: maps say what a tested score is made of."
-            f" Run {command} first."
-        )
 
 
 def families_to_map(
@@ -227,11 +213,11 @@ class Inputs:
         samples = (
             np.arange(self.dataset.spectrograms.shape[-1]) + features.edge_clip
         ) * features.decimation
-        before_s = specification.data.context_before_s
+        clipped_s = clipped_samples(features) / manifest.sampling_rate_hz
         return Axes(
             electrodes=wanted or tuple(manifest.electrodes),
             rows=[*features.row_labels],
-            times_s=samples / manifest.sampling_rate_hz - before_s,
+            times_s=samples / manifest.sampling_rate_hz + specification.data.begins_s(clipped_s),
         )
 
     @cached_property

@@ -158,6 +158,28 @@ class MapOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeneralisationOptions:
+    """Flags of the temporal generalisation."""
+
+    storage: str = "storage"
+    """Where the sweep was kept."""
+    sweep: str | None = None
+    """The sweep over windows, an evaluated one: its name, a beginning of it, or words such as
+    "windows sub_9" [the one worked on last]."""
+    allow_missing: bool = False
+    """Go without the cells that are missing."""
+    cpus_per_cell: int = 1
+    """CPU cores of a cell whose encoder was deleted and is made again; as in the sweep."""
+    gpus_per_cell: float | None = None
+    """GPU share of such a cell [1 where there are GPUs]."""
+
+    def __post_init__(self) -> None:
+        """Refuse a cell without a core, odd shares of GPUs, and a storage that is not there."""
+        check_shares(self.cpus_per_cell, self.gpus_per_cell)
+        check_storage(self.storage)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordingsOptions:
     """Flags of the comparison over subjects."""
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from analysis.mapping.atlas import open_atlas
 from analysis.mapping.places import Places
-from analysis.mapping.regions import of_electrodes, read_regions
 from analysis.mapping.spaces import MniSpace, in_mni152, mni_space, read_contacts
 from analysis.options import Space
 from ssense.data.coordinates import Coordinates, electrode_coordinates
+from ssense.data.recordings.regions import of_electrodes, read_regions
 from ssense.data.shards import Manifest
 from ssense.errors import UserError, counted, printable
 from ssense.signal.referencing import Derivation

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from analysis.options import MapKind
-from ssense.signal.contacts import read_names
+from ssense.signal.contacts import shafts_of
 
 What = Literal[
     "electrode left out",
@@ -116,20 +116,6 @@ def electrode_parts(names: Sequence[str], regions: Mapping[str, str]) -> list[Pa
 def is_divided(groups: Mapping[str, Sequence[int]], n: int) -> bool:
     """Whether some of n electrodes are in a group and others are not."""
     return any(len(group) < n for group in groups.values())
-
-
-def shafts_of(names: Sequence[str]) -> dict[str, list[int]]:
-    """Numbers of the electrodes on each shaft, by the shafts' names; others are on none.
-
-    A bipolar pair "A1-A2" is on the shaft of its first contact.
-    """
-    firsts = [name.partition("-")[0] if name in read_names(names).pairs else name for name in names]
-    contacts = read_names(firsts).contacts
-    groups: dict[str, list[int]] = defaultdict(list)
-    for number, name in enumerate(firsts):
-        if name in contacts:
-            groups[contacts[name].shaft].append(number)
-    return dict(groups)
 
 
 def regions_of(names: Sequence[str], regions: Mapping[str, str]) -> dict[str, list[int]]:

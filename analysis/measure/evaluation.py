@@ -34,6 +34,7 @@ from analysis.measure.inference import (
     stimulus_tests,
     variance_of_stimuli,
 )
+from ssense.cli.command import shell_command
 from ssense.data.splits import Split
 from ssense.engine.core.cell import Configuration, label
 from ssense.engine.core.record import Record
@@ -44,6 +45,7 @@ from ssense.engine.search.race import POLICIES
 from ssense.engine.search.search import Search
 from ssense.errors import UserError, counted, one_line
 from ssense.files.source_code import code_digest
+from ssense.files.storage import exists
 from ssense.retrieval import (
     chance_metrics,
     cosine_scores,
@@ -198,14 +200,16 @@ class Evaluation:
         return {}
 
     def _compare(self, metric: str) -> list[Comparison]:
-        with_chance, in_pairs = (
-            (self._chance_over_stimuli, self._pair_over_stimuli)
-            if self.test_blocks is not None
-            else (self._chance_over_seeds, self._pair_over_seeds)
-        )
-        from_chance = compare([with_chance(metric, family) for family in self.retrievals])
+        of_stimuli = self.test_blocks is not None
+        in_pairs = self._pair_over_stimuli if of_stimuli else self._pair_over_seeds
         pairs = [in_pairs(metric, *pair) for pair in pairs_of(self.retrievals)]
-        return from_chance + compare(pairs)
+        return self.from_chance(metric) + compare(pairs)
+
+    def from_chance(self, metric: str, families: Sequence[str] = ()) -> list[Comparison]:
+        """Compare families with chance, all of them where none is named; Holm over these."""
+        of_stimuli = self.test_blocks is not None
+        with_chance = self._chance_over_stimuli if of_stimuli else self._chance_over_seeds
+        return compare([with_chance(metric, each) for each in families or self.retrievals])
 
     @property
     def legend(self) -> str:
@@ -307,6 +311,22 @@ def require_all(search: Search) -> None:
             f"{search.sweep.name} lacks {len(missing)} of its "
             f"{counted(search.sweep.n_cells, 'cell')}: {shown}. Run the sweep again to train them, "
             "or evaluate without them with `allow_missing`."
+        )
+
+
+def require_evaluated(ledger: Ledger) -> None:
+    """Refuse a sweep whose test splits no evaluation has looked at yet.
+
+    Raises:
+        UserError: It has no report.
+    """
+    if not exists(ledger.folder / "evaluation" / "report.html"):
+        command = shell_command(
+            "analysis/evaluate.py", storage=ledger.storage, sweep=ledger.folder.name
+        )
+        raise UserError(
+            f"{ledger.folder.name} has not been evaluated: this says more of a tested score. Run "
+            f"{command} first."
         )
 
 

@@ -33,9 +33,9 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from scipy import stats
 
+from analysis.measure.families import numbers_of
 from analysis.measure.inference import Estimate
 from ssense.engine.core.sweep import Sweep
-from ssense.specification import settings
 from ssense.training.sentences import SHARE
 
 CurveName = Literal["straight line", "logarithmic line", "power law"]
@@ -225,22 +225,7 @@ def shares_of(sweep: Sweep) -> dict[str, float]:
         None of them where families differ in other fields too, where two have the same share, or
         where these are too few for a curve.
     """
-    share = settings(sweep.specification).get(SHARE)
-    if share is None:  # its task trains on all
-        return {}
-    whole, others = (share,), []
-    shares: dict[str, float] = {}
-    for family in sweep.families:
-        levels = dict(family.levels)
-        at = levels.pop(SHARE, whole)
-        others.append(levels)
-        if len(at) == 1 and isinstance(at[0], int | float):
-            shares[family.name] = float(at[0])
-    alike = all(levels == others[0] for levels in others)
-    n = len(sweep.families)
-    if not alike or n < FEWEST_SHARES or len({*shares.values()}) < n:
-        return {}
-    return dict(sorted(shares.items(), key=lambda each: each[1]))
+    return numbers_of(sweep, SHARE, FEWEST_SHARES)
 
 
 def fit_curves(

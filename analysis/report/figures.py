@@ -23,7 +23,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from analysis.measure.inference import TTest
 from analysis.measure.learning_curve import LearningCurve
-from ssense.engine.core.cell import Configuration, Level, is_number
+from ssense.engine.core.cell import Configuration, Level, describe, is_number
 from ssense.engine.core.matrix import Matrix
 from ssense.engine.view.matrix_figure import draw_matrix
 from ssense.retrieval import RECALL_AT, metric_title
@@ -65,6 +65,8 @@ _SILENT = {
 }
 
 WIDTH = 7.0  # inches
+MOST_NAMES = 24
+"""Names of levels that a response shows: of more those with the best means."""
 _RANK_BINS = 20
 _MOST_UPRIGHT, _PANEL_CHARACTERS = 5, 46  # names beside each other below half of a figure
 _RESPONSE_CHARACTERS = 96  # names beside each other below a figure's whole width
@@ -381,7 +383,7 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
         figure, axes = _panels(len(fields), 2.7, per_row=3, shared_x=False)
         for axis, field in zip(axes, fields, strict=True):
             # Of a family some may lack the field: it goes with one kind of a part.
-            having = [each for each in tried if field in each.configuration]
+            having = _having(tried, field)
             levels = list(dict.fromkeys(each.configuration[field] for each in having))
             places, are_numbers = _places(levels), all(map(is_number, levels))
             for group, shift in _groups(having, field, joined=are_numbers):
@@ -395,12 +397,35 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
             axis.set_xlabel(field)
             axis.margins(x=0.1)  # room for the shifts
             if not are_numbers:
-                _name_levels(axis, places, _RESPONSE_CHARACTERS // min(len(fields), 3))
+                names = [_level_name(field, level) for level in places]
+                room = _RESPONSE_CHARACTERS // min(len(fields), 3)
+                _name_levels(axis, names, [*places.values()], room)
             elif _spans_decades(list(places.values())):
                 axis.set_xscale("log")
         figure.supylabel(f"validation {title}")
         _response_legend(figure, tried, marks)
     return figure
+
+
+def names_of(tried: Sequence[TriedConfiguration], field: str) -> list[Level]:
+    """Levels of a field that are not all numbers, those with the best means first."""
+    best: dict[Level, float] = {}
+    for each in tried:
+        if field in each.configuration:
+            level, mean = each.configuration[field], float(np.mean(each.scores))
+            best[level] = max(mean, best.get(level, -math.inf))
+    if all(map(is_number, best)):
+        return []
+    return sorted(best, key=best.__getitem__, reverse=True)
+
+
+def _having(tried: Sequence[TriedConfiguration], field: str) -> list[TriedConfiguration]:
+    """Configurations that have a field; of more names than can be read those of the best."""
+    having = [each for each in tried if field in each.configuration]
+    names = names_of(tried, field)
+    if len(names) <= MOST_NAMES:
+        return having
+    return [each for each in having if each.configuration[field] in names[:MOST_NAMES]]
 
 
 def styled_matrix(matrix: Matrix) -> Figure:
@@ -515,26 +540,27 @@ def _beside(family: str, families: Sequence[str]) -> float:
     return min(_BESIDE, 2 * _FURTHEST / n) * (families.index(family) - (n - 1) / 2)
 
 
-def _name_levels(axis: Axes, places: Mapping[Level, float], room: int) -> None:
+def _name_levels(axis: Axes, names: Sequence[str], places: Sequence[float], room: int) -> None:
     """Write the names of levels below their places, turned where they don't fit beside each other.
 
     Args:
         axis: The panel.
+        names: Name of each level.
         places: Place of each level.
         room: Characters that fit below the panel.
     """
-    names = [_level_name(level) for level in places]
     widest = max(len(line) for name in names for line in name.splitlines())
     is_wide = (widest + 2) * len(names) > room
-    axis.set_xticks(list(places.values()), names)
+    axis.set_xticks(places, names)
     if is_wide:
         for label in axis.get_xticklabels():
             label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
-def _level_name(level: Level) -> str:
+def _level_name(field: str, level: Level) -> str:
     """A level as an axis names it: in a few short lines, a file without its folders."""
-    short = str(level).rpartition("/")[2] or str(level)
+    name = describe({field: level}) if isinstance(level, str) else str(level)
+    short = name.rpartition("/")[2] or name
     spaced = re.sub(r"([+,:])(?=\S)", "\\1 \0", short)  # where a line may break
     lines = textwrap.wrap(spaced, _LEVEL_CHARACTERS, max_lines=_LEVEL_LINES, placeholder="…")
     return "\n".join(lines).replace(" \0", "").replace("\0", "")

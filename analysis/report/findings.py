@@ -24,6 +24,11 @@ PROPER_NAMES = {
 }
 """How prose writes families that are called after something with a name of its own."""
 
+MOST_NAMED = 10
+"""Differences in pairs that a verdict names; it counts more of them."""
+MOST_PAIRS = 20
+"""Pairs that have a sentence each; of more those that differ have one."""
+
 NO_CONTROLS = "no controls were run"
 """Stands in a verdict in place of what the controls say."""
 MAY_EXPLAIN = "sentence length alone may explain the score"
@@ -36,10 +41,13 @@ def findings(evaluation: Evaluation) -> list[str]:
     """Say what the tests show: each family against chance, then families in pairs."""
     families = list(evaluation.scores)
     metric, tests = metric_title(evaluation.primary), evaluation.comparisons(evaluation.primary)
-    pairs = zip(combinations(families, 2), tests[len(families) :], strict=True)
+    pairs = [*zip(combinations(families, 2), tests[len(families) :], strict=True)]
+    told = [pair for pair in pairs if is_shown(pair[1])] if len(pairs) > MOST_PAIRS else pairs
+    n_others = len(pairs) - len(told)
     return [
         *map(_above_chance, [evaluation] * len(families), families, tests),
-        *(_difference(*names, test, metric, evaluation.p_of) for names, test in pairs),
+        *(_difference(*names, test, metric, evaluation.p_of) for names, test in told),
+        *([f"Between {n_others} other pairs no difference is shown."] if n_others else []),
     ]
 
 
@@ -97,6 +105,8 @@ def _pairs_clause(families: Sequence[str], tests: Sequence[Comparison]) -> str:
         for (a, b), test in zip(combinations(families, 2), tests, strict=True)
         if is_shown(test)
     ]
+    if len(better) > MOST_NAMED:
+        return f"{len(better)} of {len(tests)} pairs differ"
     if better:
         return in_list(better)
     return "none is shown to be better than another" if tests else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,13 +15,11 @@ from analysis.measure.learning_curve import CURVES, FittedCurve, LearningCurve, 
 from analysis.report.figures import learning_curve_figure
 from analysis.report.findings import in_list
 from analysis.report.page import Block, Grid, Picture, Points, Words
+from analysis.report.question import QuestionReport
 from ssense.engine.core.record import Record
 from ssense.retrieval import metric_title
 
 _ROUNDING = 1e-9  # an interval that is no wider has no width
-NAME = "learning_curve"
-"""Name of the figure and table of a learning curve."""
-TITLE = "What more data would give"
 
 MINUTES = (
     "Minutes are of speech: the spoken durations of the sentences trained on, without pauses and "
@@ -39,7 +38,7 @@ SHARED_TEST = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CurveReport:
+class CurveReport(QuestionReport):
     """A learning curve as it is reported.
 
     Attributes:
@@ -52,6 +51,9 @@ class CurveReport:
         shares_test: Whether all seeds share one test split.
         unfinished: How many cells of each family ended with their last epoch, not by patience.
     """
+
+    name: ClassVar = "learning_curve"
+    title: ClassVar = "What more data would give"
 
     curve: LearningCurve
     shares: Mapping[str, float]
@@ -108,7 +110,7 @@ class CurveReport:
             )
         return notes
 
-    def share_rows(self) -> list[dict[str, str]]:
+    def table_rows(self) -> list[dict[str, str]]:
         """Lay out the scores at each share, mean and sd over the seeds."""
         columns = zip(
             self.shares.items(), self.sentences.T, self.curve.minutes.T, self.curve.scores.T,
@@ -166,7 +168,7 @@ class CurveReport:
             "one with its 95 % interval; beyond the last share they are extrapolated (shaded)."
         )
         return Picture(
-            NAME,
+            self.name,
             f"Test {metric_title(self.metric)} against minutes of speech trained on",
             f"Test {metric_title(self.metric)} against minutes of speech trained on. A grey line "
             f"joins the scores of one of {len(self.seeds)} seeds. {lines} Dashed grey: chance.",
@@ -182,7 +184,7 @@ class CurveReport:
         return [
             Words([self.quote]),
             picture,
-            Grid("Scores by share of the training sentences, over the seeds.", self.share_rows()),
+            Grid("Scores by share of the training sentences, over the seeds.", self.table_rows()),
             Grid(
                 "Curves through them. AICc weighs how well a curve fits against how many "
                 "parameters it has; one 4 or more behind has considerably less support.",

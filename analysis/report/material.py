@@ -9,17 +9,26 @@ from functools import cached_property
 
 import numpy as np
 
+from analysis.measure.electrodes import TriedElectrodes
 from analysis.measure.evaluation import Evaluation, leading_family
 from analysis.measure.learning_curve import shares_of
 from analysis.measure.seed_results import FRESH_SEEDS, SeedResult
+from analysis.measure.windows import windows_of
+from analysis.report.electrodes import ElectrodeReport
 from analysis.report.findings import verdict
 from analysis.report.learning_curve import CurveReport, curve_report
 from analysis.report.origin import Facts
 from analysis.report.page import Block, Picture
+from analysis.report.question import QuestionReport
+from analysis.report.time_course import CourseReport
 from ssense.engine.core.record import Record
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
-from ssense.retrieval import metric_title
+from ssense.retrieval import chance_metrics, metric_title
+from ssense.training.loop import SELECTION_METRIC, SELECTION_RANK
+
+QUESTIONS: tuple[type[QuestionReport], ...] = (CurveReport, CourseReport, ElectrodeReport)
+"""The questions whose answers a report has."""
 
 
 class TaskReport(ABC):
@@ -60,6 +69,18 @@ class TaskReport(ABC):
             UserError: The folder of the shards is damaged.
         """
         return None
+
+    def clipped_s(self) -> float:
+        """Signal at each end of a segment whose features are clipped, seconds.
+
+        Raises:
+            UserError: The folder of the shards is damaged.
+        """
+        return 0.0
+
+    def tried_electrodes(self, search: Search) -> Sequence[TriedElectrodes]:  # noqa: ARG002
+        """What was tried of families whose configurations differ in their electrodes alone."""
+        return []
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Results as published, where they are of the same data."""
@@ -125,16 +146,42 @@ class Material:
         return self.task.verdict(evaluation, metric, self.leader, fresh=fresh)
 
     @cached_property
-    def curve(self) -> CurveReport | None:
-        """The learning curve, where the families differ in their share of the training data alone.
+    def question(self) -> QuestionReport | None:
+        """The answer to the sweep's own question, where its families are of a kind that is known.
 
         Raises:
             UserError: The folder of the shards is damaged.
         """
+        return self._curve() or self._course() or self._electrodes()
+
+    def _curve(self) -> CurveReport | None:
+        """The learning curve, where the families differ in their share of the training data."""
         shares = shares_of(self.search.sweep)
         if not shares or (spoken_s := self.task.spoken_s()) is None:
             return None
         return curve_report(shares, self.last.evaluation, spoken_s, self.records)
+
+    def _course(self) -> CourseReport | None:
+        """The course of the score, where the families differ in the window that they are of."""
+        windows = windows_of(self.search.sweep)
+        if not windows:
+            return None
+        return CourseReport(
+            windows=windows,
+            evaluation=self.last.evaluation,
+            ends_s=self.task.spoken_s(),
+            beyond_s=self.task.clipped_s(),
+        )
+
+    def _electrodes(self) -> ElectrodeReport | None:
+        """What electrodes reach by themselves, where families differ in them."""
+        if not (tried := self.task.tried_electrodes(self.search)):
+            return None
+        evaluation = self.last.evaluation
+        sizes = [len(split.validation) for split in evaluation.splits.values()]
+        by_size = [chance_metrics(n, (SELECTION_RANK,))[SELECTION_METRIC] for n in sizes]
+        chance = float(np.mean(by_size))
+        return ElectrodeReport(tried=tried, evaluation=evaluation, chance=chance)
 
     @property
     def missing_note(self) -> list[str]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from analysis.measure.examples import examples
 from analysis.measure.seed_results import SeedResult, candidates, difference_rows, table_rows
-from analysis.report import learning_curve
 from analysis.report.figures import (
+    MOST_NAMES,
     Curve,
     TriedConfiguration,
     candidates_by_seed,
     curve_figure,
     family_figure,
+    names_of,
     rank_figure,
     recall_figure,
     response_figure,
@@ -55,8 +56,8 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
         Section("What it shows", [Words([material.verdict])]),
         *(_test_section(material, result, pictures) for result in material.results[::-1]),
         *(
-            [Section(learning_curve.TITLE, material.curve.blocks(pictures[learning_curve.NAME]))]
-            if material.curve
+            [Section(question.title, question.blocks(pictures[question.name]))]
+            if (question := material.question)
             else []
         ),
         Section("What the score is made of", _score_blocks(material, pictures)),
@@ -74,8 +75,8 @@ def draw_pictures(material: Material) -> dict[str, Picture]:
     tried = tried_configurations(material.search)
     if swept_fields(tried):
         drawn.append(_response_picture(tried))
-    if material.curve:
-        drawn.append(material.curve.picture())
+    if material.question:
+        drawn.append(material.question.picture())
     drawn += material.task.pictures(material.last.evaluation, material.leader)
     for result in material.results:
         drawn += _result_pictures(result)
@@ -239,6 +240,8 @@ def _curve_picture(material: Material) -> Picture:
 
 def _response_picture(tried: Sequence[TriedConfiguration]) -> Picture:
     metric = metric_title(SELECTION_METRIC)
+    is_cut = any(len(names_of(tried, field)) > MOST_NAMES for field in swept_fields(tried))
+    cut = f" Of names the {MOST_NAMES} with the best means are shown." if is_cut else ""
     unswept = " Dashed: the family without any." if any(not t.configuration for t in tried) else ""
     return Picture(
         "response",
@@ -246,7 +249,7 @@ def _response_picture(tried: Sequence[TriedConfiguration]) -> Picture:
         f"Validation {metric} against each field of the search. A mark is a configuration, mean ± "
         "sd over the seeds; an open one did not meet every seed, and its mean can't be compared. "
         "Lines join a family's means at each value, whatever the other fields, over configurations "
-        f"with every seed.{unswept} The search looks where scores are high: where marks are few, "
-        "little is known.",
+        f"with every seed.{unswept}{cut} The search looks where scores are high: where "
+        "marks are few, little is known.",
         response_figure(tried, SELECTION_METRIC),
     )

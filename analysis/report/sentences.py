@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.control.scores import PRIMARY, control_rows
+from analysis.measure.electrodes import TriedElectrodes, tried_electrodes
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.seed_results import FRESH_SEEDS, candidates
 from analysis.report.figures import bar_figure
@@ -25,16 +26,18 @@ from analysis.report.origin import (
 from analysis.report.page import Block, Grid, Picture, Points, Words
 from ssense.data.dataset import Dataset
 from ssense.data.paired import PairedStimuli, read_paired
-from ssense.data.shards import read_manifest, read_sentences
+from ssense.data.shards import feature_spec, read_manifest, read_sentences
 from ssense.data.splits import GAP_S, leakage
 from ssense.engine.core.cell import describe
 from ssense.engine.core.origin import DatasetOrigin, RecordingOrigin
 from ssense.engine.records.description import Description
 from ssense.engine.records.ledger import Ledger
+from ssense.engine.search.search import Search
 from ssense.engine.tasks.dataset_plan import made_up_pairs
 from ssense.engine.tasks.encoder_room import trained_weights
 from ssense.engine.tasks.feature_plan import spans_s
 from ssense.retrieval import METRICS, metric_title
+from ssense.signal.frames import clipped_samples
 from ssense.specification import configured
 from ssense.training.sentences import SentenceSpec
 
@@ -147,6 +150,20 @@ class SentenceReport(TaskReport):
         if self.paired is None:
             return spoken_s
         return np.take(spoken_s, self.paired.rows_in(np.array(table["sentence_idx"])))
+
+    def clipped_s(self) -> float:
+        """Signal at each end of a segment whose features are clipped, seconds.
+
+        Raises:
+            UserError: The folder of the shards is damaged.
+        """
+        manifest = read_manifest(self.ledger.storage / "shards" / self.shards)
+        recipe = feature_spec(manifest.settings["superlets"])
+        return clipped_samples(recipe) / manifest.sampling_rate_hz
+
+    def tried_electrodes(self, search: Search) -> Sequence[TriedElectrodes]:
+        """What was tried of families whose configurations differ in their electrodes alone."""
+        return tried_electrodes(search, self.origin)
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Table 1 as published, where it is about the recording of the sweep; else nothing."""

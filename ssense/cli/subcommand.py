@@ -55,6 +55,7 @@ SUBCOMMANDS = (
     Subcommand("evaluate", "analysis.evaluate"),
     Subcommand("controls", "analysis.controls"),
     Subcommand("maps", "analysis.maps"),
+    Subcommand("generalise", "analysis.generalise"),
     Subcommand("recordings", "analysis.recordings"),
     Subcommand("export", "analysis.export"),
     Subcommand("compare", "analysis.compare"),

@@ -65,6 +65,7 @@ LEAST_SHARDS = 6
 _ROW_GROUP_ROWS = 8  # read at a time; at the paper's size they stay in a processor's cache
 _READERS = 3  # shards read at a time; from an object store each takes the memory of a file
 FIGURE = "spectrograms.png"
+_NORMALISED = {"none": "{}", "per_frequency": "{}, as sd of its row", "log": "ln {}"}
 _ORIGIN = b"ssense.origin"  # in a shard's schema: the folder's digest and its own name
 
 
@@ -531,7 +532,7 @@ def save_figure(folder: UPath, manifest: Manifest) -> UPath:
         manifest.electrodes,
         times_s,
         spec.row_labels,
-        spec.unit if spec.normalisation == "none" else f"{spec.unit}, as sd of its row",
+        _NORMALISED[spec.normalisation].format(spec.unit),
     )
     write_whole(folder / FIGURE, png)
     return folder / FIGURE

@@ -18,6 +18,7 @@ from ssense.errors import UserError, counted, one_line
 from ssense.files.tables import listing
 from ssense.signal.features import AnyFeatureSpec, half_features
 from ssense.signal.filtering import notch_filter, notch_warm_up_seconds
+from ssense.signal.frames import clipped_samples
 from ssense.signal.referencing import Derivation, referenced
 from ssense.training.process import any_device
 
@@ -96,7 +97,8 @@ class Preprocessing:
             pad_to=self.n_samples,
             overflow="truncate" if cuts else "drop",
         )
-        return replace(select_segments(recording, spec), derivations=self.derivations)
+        chosen = select_segments(recording, spec, clipped_samples(self.features))
+        return replace(chosen, derivations=self.derivations)
 
     def _check(self, recording: Recording) -> None:
         where = f"{recording.subject} {recording.trial}"

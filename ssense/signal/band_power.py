@@ -91,6 +91,11 @@ class BandPowerSpec:
         _read_bands(self.bands)
         if not isinstance(self.log, bool):
             raise ValueError(f"log must be true or false, got {self.log!r}.")
+        if self.normalisation == "log":
+            raise ValueError(
+                "normalisation can't be log, which is of amplitudes. Set log to true, and "
+                "normalisation to none."
+            )
         check_layout(self)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -140,6 +140,31 @@ def read_names(names: Sequence[str]) -> Names:
         else:
             unsplit.add(name)
     return Names(contacts, frozenset(pairs), frozenset(unsplit))
+
+
+def shafts_of(names: Sequence[str]) -> dict[str, list[int]]:
+    """Numbers of the electrodes on each shaft, by the shafts' names; others are on none.
+
+    A bipolar pair "A1-A2" is on the shaft of its first contact.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, contact in enumerate(_first_contacts(names)):
+        if contact:
+            groups[contact.shaft].append(number)
+    return dict(groups)
+
+
+def numbers_of(names: Sequence[str]) -> dict[str, int]:
+    """The number on its shaft of each electrode that is on one, by name; see `shafts_of`."""
+    found = zip(names, _first_contacts(names), strict=True)
+    return {name: contact.number for name, contact in found if contact}
+
+
+def _first_contacts(names: Sequence[str]) -> list[Contact | None]:
+    pairs = read_names(names).pairs
+    firsts = [name.partition("-")[0] if name in pairs else name for name in names]
+    contacts = read_names(firsts).contacts
+    return [contacts.get(name) for name in firsts]
 
 
 def not_neural(names: Iterable[str]) -> frozenset[str]:

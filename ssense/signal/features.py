@@ -9,6 +9,7 @@ A recipe is a frozen specification with its own transform; what they share is in
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,31 @@ def half_features(
         )
     array: np.ndarray = halved.cpu().numpy()
     return array
+
+
+def reach_s(spec: AnyFeatureSpec, sampling_rate_hz: float, most_s: float) -> np.ndarray:
+    """How far to either side of its sample a frame sees, [rows] seconds, up to some seconds.
+
+    Beyond it an impulse counts for less than a tenth of the amplitude, or a hundredth of the power,
+    of one at the frame itself.
+
+    Args:
+        spec: The recipe.
+        sampling_rate_hz: Samples per second.
+        most_s: What the distance is bounded by, as where signals are cut, in seconds.
+    """
+    every, least, averaged_s = replace(spec, decimation=1), 0.1, 0.0
+    if isinstance(every, BandPowerSpec):  # averaged between frames
+        every, least = replace(every, log=False), 0.01
+        averaged_s = spec.decimation / sampling_rate_hz / 2
+    half = math.ceil(most_s * sampling_rate_hz) + 1
+    impulse = torch.zeros(1, 2 * half)
+    impulse[0, half] = 1.0
+    seen = every.transform(impulse, sampling_rate_hz)[0]
+    distance = (torch.arange(2 * half) - half).abs()
+    furthest = (distance * (seen >= least * seen[:, [half]])).amax(dim=1).double().numpy()
+    reach: np.ndarray = np.minimum(furthest / sampling_rate_hz + averaged_s, most_s)
+    return reach
 
 
 def feature_identity(spec: AnyFeatureSpec) -> dict[str, Any]:

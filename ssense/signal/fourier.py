@@ -53,7 +53,9 @@ class FourierSpec:
         edge_clip: Frames dropped at each end, where the signal's ends blur them, a whole number
             from 0; default 5, as of superlets.
         normalisation: "per_frequency" (default) z-scores every frequency over time (population
-            sd). "none" leaves amplitudes in the unit of the signal.
+            sd). "none" leaves amplitudes in the unit of the signal. "log" takes their natural
+            logarithm, in which frequencies are alike in size and no frame depends on another, but
+            that a thousandth of a frequency's largest is the least.
         pad_domain: What the zeros are that pad a signal at its end. "raw" (default) takes them for
             signal, as superlets do. "raw_masked" takes mean and sd of the z-score from the frames
             before them. "spec" pads the spectrogram instead: edges are clipped at the signal's own

@@ -16,8 +16,11 @@ import torch
 
 from ssense.signal.checks import check_choice, check_positive, check_whole
 
-Normalisation = Literal["per_frequency", "none"]
+Normalisation = Literal["per_frequency", "none", "log"]
 PadDomain = Literal["raw", "raw_masked", "spec"]
+
+_LEAST = 1e-3
+"""The least amplitude that a logarithm is taken of, as a share of the largest of its row."""
 
 Lengths = torch.Tensor | np.ndarray | Sequence[int] | int
 
@@ -87,6 +90,11 @@ class FeatureSpec(Protocol):
 def n_frames(spec: FeatureSpec, samples: int) -> int:
     """Frames of a signal of so many samples, after the edges are clipped."""
     return max(0, math.ceil(samples / spec.decimation) - 2 * spec.edge_clip)
+
+
+def clipped_samples(spec: FeatureSpec) -> int:
+    """Samples at each end of a signal whose frames are clipped."""
+    return spec.edge_clip * spec.decimation
 
 
 def check_layout(spec: FeatureSpec) -> None:
@@ -192,7 +200,16 @@ def normalise(frames: torch.Tensor, own: torch.Tensor, spec: FeatureSpec) -> tor
     """The last step to features, [channels, rows, frames]; `own` as `own_frames` gives it."""
     if spec.normalisation == "per_frequency":
         frames = _z_score(frames, own)
+    elif spec.normalisation == "log":
+        frames = _logarithm(frames)
     return torch.where(own, frames, 0.0) if spec.pad_domain == "spec" else frames
+
+
+def _logarithm(amplitudes: torch.Tensor) -> torch.Tensor:
+    """Natural logarithm of [channels, rows, frames]; rows of zeros stay zeros."""
+    largest = amplitudes.amax(-1, keepdim=True)
+    found = torch.log(amplitudes.clamp(min=_LEAST * largest))
+    return torch.where(largest == 0, 0.0, found)
 
 
 def _z_score(frames: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from ssense.data.shards import feature_spec
 from ssense.engine.core.sweep import checked_levels
 from ssense.errors import UserError
 from ssense.signal.band_power import BANDS_HZ, BandPowerSpec
-from ssense.signal.features import AnyFeatureSpec, feature_identity, features
+from ssense.signal.features import AnyFeatureSpec, feature_identity, features, reach_s
 from ssense.signal.fourier import FourierSpec
 from ssense.signal.superlets import SuperletSpec
 from ssense.specification import configured, identity, plain
@@ -370,3 +370,32 @@ def test_a_recipe_that_does_not_fit_the_signal_is_refused_by_field(spec, rate_hz
         spec.check_fits(rate_hz, samples)
     with pytest.raises(ValueError, match=message):
         features(np.zeros(samples), rate_hz, spec)
+
+
+def test_logarithms_of_amplitudes_let_no_frame_know_another():
+    spec = SuperletSpec(minimum_hz=10, maximum_hz=80, n_frequencies=4, normalisation="log")
+    raw = dataclasses.replace(spec, normalisation="none")
+    signal = torch.randn(3, 2000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(features(signal, 512, spec), features(signal, 512, raw).log())
+    assert not features(torch.zeros(1, 2000), 512, spec).any()
+    padded = torch.cat([signal, torch.zeros(3, 6000)], dim=1)
+    found = features(padded, 512, spec)
+    largest = features(padded, 512, raw).amax(-1, keepdim=True)
+    assert (found >= (largest / 1000).log() - 1e-5).all()
+
+
+def test_band_power_has_its_logarithm_once():
+    with pytest.raises(ValueError, match="normalisation can't be log, which is of amplitudes"):
+        BandPowerSpec(normalisation="log")
+
+
+def test_superlets_see_as_far_as_their_envelope_says():
+    spec = SuperletSpec(minimum_hz=5, maximum_hz=100, n_frequencies=8, base_cycles=3.0)
+    seen = reach_s(spec, 1024.0, 10.0)
+    for row, hz in enumerate(spec.frequencies_hz):
+        cycles, weights = spec.wavelets(row)
+        # A geometric mean of Gaussians is one, which falls to a tenth at this distance.
+        sd_s = np.sum(weights / (cycles / (5 * hz)) ** 2) ** -0.5
+        assert seen[row] == pytest.approx(sd_s * np.sqrt(2 * np.log(10)), abs=2 / 1024)
+    assert reach_s(spec, 1024.0, 0.1).max() == 0.1
+    assert reach_s(BandPowerSpec(), 1024.0, 1.0)[0] < 0.1

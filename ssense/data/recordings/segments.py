@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _CHOICES = {
 }
 
 ALL = "all"
+CALLED = ": "
+"""Stands between what a subset is called and its electrodes."""
 
 NO_WORD = "no aligned word"
 NO_TEXT = "no text"
@@ -90,6 +93,10 @@ class SegmentSpec:
             however long the sentence is, so that no segment shows its sentence's duration. Above 0,
             rounded up to a multiple of `pad_multiple` samples. None (default) takes the sentence
             with its context.
+        window_start_s: Where the window of `window_s` begins, in seconds after the sentence's
+            onset, below 0 for before it. Features then show this window alone: the segment has
+            besides, at both ends, the signal of the frames that features clip. None (default)
+            begins with the context before the sentence, and clips frames of the window itself.
         pad_to: Samples of every segment after padding with zeros at its end, a whole number from 1.
             None (default) takes the longest segment, rounded up to a multiple of `pad_multiple`.
         pad_multiple: Samples of which lengths are a multiple, a whole number from 1; default 50,
@@ -104,8 +111,9 @@ class SegmentSpec:
             nothing. Contacts for which there is no such other are left out.
         subset: Electrodes that an encoder is given, of those that have the reference. "all"
             (default), or names separated by commas; "*" stands for any letters, so that "LA*" is a
-            shaft, "?" for one, and "[AB]" for one of these. Features are made of each electrode by
-            itself: all subsets share them.
+            shaft, "?" for one, and "[AB]" for one of these. What it is called may stand before
+            them, "STG: LA1,LA2". Features are made of each electrode by itself: all subsets share
+            them.
         line_hz: Frequency of the mains in Hz, above 0, removed with its multiples up to
             `notch_highest_hz`; default 60. None leaves it in.
         notch_highest_hz: Highest multiple of `line_hz` that is removed, in Hz, at least `line_hz`;
@@ -127,6 +135,7 @@ class SegmentSpec:
     context_before_s: float = 0.5
     context_after_s: float = 1.0
     window_s: float | None = None
+    window_start_s: float | None = None
     pad_to: int | None = None
     pad_multiple: int = 50
     overflow: Overflow = "error"
@@ -151,12 +160,17 @@ class SegmentSpec:
             check_whole("pad_to", self.pad_to, 1)
         for name in ("context_before_s", "context_after_s"):
             check_at_least(name, getattr(self, name), 0)
-        for name in ("context_before_s", "context_after_s", "window_s"):
-            if (getattr(self, name) or 0) > LONGEST_S:
+        for name in ("context_before_s", "context_after_s", "window_s", "window_start_s"):
+            if not abs(getattr(self, name) or 0) <= LONGEST_S:
                 raise ValueError(
                     f"{name} must be at most {LONGEST_S:g} s, the longest recording, got "
                     f"{getattr(self, name)!r}."
                 )
+        if self.window_start_s is not None and self.window_s is None:
+            raise ValueError(
+                f"window_start_s is {self.window_start_s:g} without window_s. Give the length of "
+                "the window too."
+            )
         if self.resample_hz is not None and self.sampling_rate != "measured":
             raise ValueError(
                 f"resample_hz must be None with sampling_rate {self.sampling_rate}, got "
@@ -193,6 +207,16 @@ class SegmentSpec:
         if self.sampling_rate == "nominal_2048":
             return OFFICIAL_RATE_HZ
         return recording.sampling_rate_hz
+
+    def begins_s(self, clipped_s: float) -> float:
+        """Where segments begin, in seconds after the sentence's onset.
+
+        Args:
+            clipped_s: Signal at each end whose frames features clip, in seconds.
+        """
+        if self.window_start_s is None:
+            return -self.context_before_s
+        return self.window_start_s - clipped_s
 
     def window_samples(self, recording: Recording) -> int | None:
         """Samples of every segment, if they all have the same."""
@@ -248,16 +272,35 @@ def electrodes_of(subset: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     if subset == ALL:
         return tuple(names)
-    meant = [
-        {name for name in names if fnmatchcase(name, each)}
-        for each in map(str.strip, subset.split(","))
-    ]
-    if unmet := [each for each, found in zip(subset.split(","), meant, strict=True) if not found]:
+    listed = (subset.partition(CALLED)[2] or subset).split(",")
+    meant = [{name for name in names if fnmatchcase(name, each)} for each in map(str.strip, listed)]
+    if unmet := [each for each, found in zip(listed, meant, strict=True) if not found]:
         raise ValueError(
             f"subset names {unmet[0].strip()}, and no electrode is called so. There are: "
             f"{listing(names)}"
         )
     return tuple(name for name in names if name in set().union(*meant))
+
+
+def subset_naming(electrodes: Sequence[str], called: str = "") -> str:
+    """The subset that names some electrodes and no others, see `SegmentSpec.subset`.
+
+    Args:
+        electrodes: Names of the electrodes, one at least.
+        called: What the subset is called; empty where its electrodes say so.
+
+    Raises:
+        ValueError: A name has a comma, ": " or blanks around it, and no subset can name it.
+    """
+    escaped = [re.sub(r"([*?\[])", r"[\1]", name) for name in electrodes]
+    if escaped == [ALL]:
+        escaped = ["[a]ll"]  # which means this one
+    found = ",".join(escaped)
+    if called:
+        found = f"{called.replace(CALLED, ' ')}{CALLED}{found}"
+    if any("," in name or CALLED in name or name != name.strip() for name in electrodes):
+        raise ValueError(f"no subset can name {listing(electrodes)}")
+    return found
 
 
 _FORMERLY = {"clean-laplacian": "laplacian", "clean": "none", "all": "none"}
@@ -366,8 +409,14 @@ def kept_by_length(
     return short
 
 
-def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
+def select_segments(recording: Recording, spec: SegmentSpec, clipped: int = 0) -> Segments:
     """Choose the sentences to keep and the samples that each spans.
+
+    Args:
+        recording: The recording.
+        spec: How its sentences become segments.
+        clipped: Samples at each end whose frames features clip; of use where `window_start_s` says
+            where a window begins.
 
     Signals are read as far as `Recording.quality` needs, once per recording.
 
@@ -393,8 +442,11 @@ def select_segments(recording: Recording, spec: SegmentSpec) -> Segments:
     drop(np.array([not sentence.strip() for sentence in text], dtype=bool), NO_TEXT)
     times = (spans.onset_s, spans.offset_s, spans.onset_sample, spans.offset_sample)
     window = spec.window_samples(recording)
+    if spec.window_start_s is not None:
+        begins_s = spec.begins_s(clipped / (rate_hz := spec.sampling_rate_hz(recording)))
+        start = spans.onset_sample + round(begins_s * rate_hz)
     if window is not None:
-        stop = start + window
+        stop = start + window + (2 * clipped if spec.window_start_s is not None else 0)
     drop(start == stop, NO_LENGTH)
     drop(~kept_by_length(*times, spec=spec, context_samples=before + after), TOO_LONG)
     drop(crosses(start, stop, recording.timeline.pauses()), STRADDLES)

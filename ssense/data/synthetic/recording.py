@@ -282,8 +282,9 @@ class _Evoked:
 
 def _latents(words: Sequence[str]) -> np.ndarray:
     """Latent vector of words that evoke together, [dimensions]: as strong for many as for few."""
-    total: np.ndarray = np.sum([word_latents(word) for word in words], axis=0)
-    return total / np.sqrt(len(words))
+    total = np.sum([word_latents(word) for word in words], axis=0)
+    latents: np.ndarray = total / np.sqrt(len(words))
+    return latents
 
 
 def _background_density(frequency_hz: np.ndarray) -> np.ndarray:

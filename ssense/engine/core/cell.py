@@ -57,8 +57,8 @@ def dataset_choice(specification: TaskSpec) -> str:
 def describe(configuration: Configuration) -> str:
     """Show a configuration in a few words: "electrode 0.25, time 0.1", "ssr, mask ratio 0.5".
 
-    A text stands alone; a number, a switch and a lack of a value stand behind the field's name, and
-    a number before its unit: "context after 2 s".
+    A text stands alone, of electrodes with a name that name; a number, a switch and a lack of a
+    value stand behind the field's name, and a number before its unit: "context after 2 s".
     """
     names = (name.rpartition(".")[2].replace("_", " ") for name in configuration)
     parts = (_part(*each) for each in zip(names, configuration.values(), strict=True))
@@ -67,7 +67,8 @@ def describe(configuration: Configuration) -> str:
 
 def _part(name: str, value: Level) -> str:
     if isinstance(value, str):
-        return value
+        called, colon, _ = value.partition(": ")
+        return called if name == "subset" and colon else value
     words, _, last = name.rpartition(" ")
     unit = f" {_UNITS[last]}" if last in _UNITS and words else ""
     named = words if unit else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,14 @@ from ssense.files.storage import is_local
 from ssense.signal.band_power import BandPowerSpec
 from ssense.signal.features import AnyFeatureSpec
 from ssense.signal.features import features as features_of
+from ssense.signal.features import reach_s as reach_s_of
+from ssense.signal.frames import clipped_samples
 from ssense.training.process import usable_cores
 
 _PROBED = 8  # segments of a probe, as many as a row group has
 _PROBED_VALUES = 2 * 10**6  # at most, or those of one segment
 _PROBED_ROWS = 200  # frequencies of a recipe at most
+_MOST_LINES = 10  # datasets that share the features of another and have a line each
 _IN_TRANSFORM = 0.7  # of the making; the rest reads, filters and writes
 
 
@@ -60,22 +63,68 @@ def choice_lines(own: DatasetPlan, choices: Sequence[Choice], splits: Sequence[S
     n_kept, n_own = len(own.rows), len(own.features.segments)
     whole = "" if n_kept == n_own else f" (of {n_own:,} of the specification's own)"
     size = gigabytes(sum(choice.plan.nbytes for choice in choices))
+    all_leak, leaks = _leaks(own, choices, splits)
     return [
         f"  data: {counted(len(choices), 'dataset')} of the same {counted(n_kept, 'sentence')}"
-        f"{whole}, {size} in memory",
-        *(
-            f"    {choice.name}: {_made_of(choice, choices)}{leaks}{_lost(own, choice)}"
-            for choice, leaks in zip(choices, _leaks(choices, splits), strict=True)
-        ),
+        f"{whole}, {size} in memory{all_leak}",
+        *_in_lines(own, choices, leaks),
+        *_beyond_windows(choices),
     ]
 
 
-def _leaks(choices: Sequence[Choice], splits: Sequence[Split]) -> list[str]:
-    """How many test segments share samples with training, where that differs."""
+def _in_lines(own: DatasetPlan, choices: Sequence[Choice], leaks: Sequence[str]) -> Iterator[str]:
+    """A line for each dataset, but one for many that take the features of the same other."""
+    sharing: dict[str, list[Choice]] = {}
+    for choice in choices:
+        sharing.setdefault(choice.plan.features.folder.name, []).append(choice)
+    for choice, leak in zip(choices, leaks, strict=True):
+        first, *others = sharing[choice.plan.features.folder.name]
+        if choice is first or len(others) <= _MOST_LINES:
+            yield f"    {choice.name}: {_made_of(choice, choices)}{leak}{_lost(own, choice)}"
+        elif choice is others[0]:
+            sizes = [each.plan.shape[1] for each in others]
+            least, most = min(sizes), max(sizes)
+            has = counted(most, "electrode") if least == most else f"{least} to {most} electrodes"
+            yield (
+                f"    {len(others)} more, {others[0].name} to {others[-1].name}: {has} each, the "
+                f"features of {first.name}"
+            )
+
+
+def _beyond_windows(choices: Sequence[Choice]) -> list[str]:
+    """How far features of windows that begin anywhere see beyond these windows."""
+    plans = (choice.plan.features for choice in choices)
+    found = next((plan for plan in plans if plan.data.window_start_s is not None), None)
+    if found is None:
+        return []
+    rate_hz, labels = found.sampling_rate_hz, found.recipe.row_labels
+    cut_s = clipped_samples(found.recipe) / rate_hz
+    reach_s = reach_s_of(found.recipe, rate_hz, cut_s)
+    ends = {f"{_row(labels[at])} {reach_s[at]:.2f} s": None for at in (0, -1)}
+    return [
+        f"    a frame sees beyond its window by up to {', '.join(ends)}; signals are cut "
+        f"{cut_s:.2f} s before and behind the window"
+    ]
+
+
+def _row(label: float | str) -> str:
+    return label if isinstance(label, str) else f"{label:.3g} Hz"
+
+
+def _leaks(
+    own: DatasetPlan, choices: Sequence[Choice], splits: Sequence[Split]
+) -> tuple[str, list[str]]:
+    """How many test segments share samples with training: of all, and of each where that differs.
+
+    Nothing is said of all where it is as of the specification's own, of which its report says it.
+    """
     shares = [f"{leakage(splits, choice.plan.spans_s):.0%}" for choice in choices]
-    if len({*shares}) == 1:
-        return [""] * len(choices)
-    return [f"; {each} of its test segments share samples with training" for each in shares]
+    words = [f"; {each} of the test segments share samples with training" for each in shares]
+    if len({*shares}) > 1:
+        each_of = [word.replace("the test", "its test") for word in words]
+        return "", each_of
+    is_as_own = shares[0] == f"{leakage(splits, own.spans_s):.0%}"
+    return "" if is_as_own else words[0], [""] * len(choices)
 
 
 def _made_of(choice: Choice, choices: Sequence[Choice]) -> str:

@@ -27,6 +27,7 @@ from ssense.engine.tasks.feature_plan import FeaturePlan, spans_s
 from ssense.errors import UserError, counted, printable
 from ssense.files.digest import digest
 from ssense.signal.features import AnyFeatureSpec
+from ssense.signal.frames import clipped_samples
 from ssense.targets.sentence_embeddings import (
     AnyTargetSpec,
     cached_embeddings,
@@ -274,7 +275,7 @@ def plan_dataset(
     at_its_rate = at_rate(recording, data.resample_hz)
     features = FeaturePlan(
         recording=at_its_rate,
-        segments=select_segments(at_its_rate, data),
+        segments=select_segments(at_its_rate, data, clipped_samples(recipe)),
         data=data,
         recipe=recipe,
         storage=storage,

@@ -22,7 +22,8 @@ from ssense.specification import identity
 
 _OF_SENTENCES = (
     *("align", "length_rule", "max_duration_s", "max_samples", "context_before_s"),
-    *("context_after_s", "window_s", "pad_to", "pad_multiple", "overflow", "electrodes", "subset"),
+    *("context_after_s", "window_s", "window_start_s", "pad_to", "pad_multiple", "overflow"),
+    *("electrodes", "subset"),
 )
 """Fields that choose sentences, samples and electrodes: what they chose says what they did."""
 _OF_SIGNALS = (
@@ -84,7 +85,9 @@ class FeaturePlan:
         recipe = self.recipe.effect(self.sampling_rate_hz)
         if (stop - start == chosen.n_samples).all():  # nothing is padded
             del recipe["pad_domain"]
-        elif self.recipe.normalisation == "none" and self.recipe.pad_domain == "raw_masked":
+        elif (
+            self.recipe.normalisation != "per_frequency" and self.recipe.pad_domain == "raw_masked"
+        ):
             recipe["pad_domain"] = "raw"  # they differ in the frames of the z-score
         return digest(
             self.recording.digest,

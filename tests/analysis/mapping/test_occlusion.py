@@ -8,13 +8,14 @@ import torch
 from torch.nn.functional import normalize
 
 from analysis.mapping.occlusion import Occluder, filling_of
-from analysis.mapping.parts import Axes, Part, all_parts, shafts_of
+from analysis.mapping.parts import Axes, Part, all_parts
 from analysis.mapping.seed_map import Pairings, SeedMap, map_of, of_similar_duration, pairings_of
 from ssense.data.dataset import Dataset, Pairs
 from ssense.model.encoders.attention import AttentionEncoder, AttentionSpec
 from ssense.model.encoders.convolution import ConvolutionSpec
 from ssense.model.encoders.linear import LinearSpec
 from ssense.model.encoders.spectrogram_encoder import ResNetSpec, SpectrogramEncoder
+from ssense.signal.contacts import shafts_of
 from ssense.training.loop import initial_model
 from ssense.training.sentences import SentenceSpec
 

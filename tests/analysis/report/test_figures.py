@@ -19,6 +19,7 @@ from analysis.report.figures import (
     COLOURS,
     FIGURE_KINDS,
     INK,
+    MOST_NAMES,
     Curve,
     Mark,
     TriedConfiguration,
@@ -478,3 +479,18 @@ def test_the_matrix_is_drawn_without_a_layout_that_moves_it():
     root = ElementTree.fromstring(figure_bytes(drawn, "svg"))
     words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"a 0.1", "25.0", "1 of 2"} <= words
+
+
+def test_of_more_names_than_can_be_read_a_response_shows_those_with_the_best_means():
+    many = [
+        tried("electrode", (number / 200, number / 200), subset=f"A{number}")
+        for number in range(99)
+    ]
+    region = tried("region", (0.6, 0.6), subset="STG: " + ",".join(f"A{n}" for n in range(9)))
+    (axis,) = response_figure([*many, region], "recall@10").axes
+    names = [label.get_text() for label in axis.get_xticklabels()]
+    assert sorted(names) == sorted(["STG", *(f"A{number}" for number in range(76, 99))])
+    assert len(names) == MOST_NAMES
+    numbers = [tried("rate", (0.1, 0.1), rate=float(number)) for number in range(99)]
+    (axis,) = response_figure(numbers, "recall@10").axes
+    assert len(axis.lines) >= 99

@@ -84,6 +84,33 @@ def test_a_clear_difference_is_stated_and_no_more(evaluation):
     )
 
 
+def test_of_many_pairs_those_that_differ_have_a_sentence_and_the_verdict_counts_them(evaluation):
+    first = evaluation.retrievals["no masking"]
+    second = evaluation.retrievals["electrode"]
+    # Far above the others, at every seed by as much but for one hit or two.
+    high = [
+        Retrieval(
+            stimuli=each.stimuli,
+            ranks=np.where(each.ranks == 292, np.where(np.arange(292) < 250 + seed, 1, 292), 10),
+            first=each.first,
+        )
+        for seed, each in enumerate(first)
+    ]
+    families = {f"low {n}": first if n % 2 else second for n in range(7)} | {"high": high}
+    several = dataclasses.replace(evaluation, retrievals=families)
+    told = findings(several)
+    assert len(told) == 8 + 7 + 1
+    assert all("points below high in Recall@10 (95 % CI" in each for each in told[8:15])
+    assert told[-1] == "Between 21 other pairs no difference is shown."
+    words = verdict([*families], several.comparisons("recall@10"), "Recall@10")
+    assert words.count("high is better than") == 7
+    more = {f"high {n}": high for n in range(2)}
+    families = {f"low {n}": first if n % 2 else second for n in range(6)} | more
+    several = dataclasses.replace(evaluation, retrievals=families)
+    words = verdict([*families], several.comparisons("recall@10"), "Recall@10")
+    assert "12 of 28 pairs differ" in words
+
+
 def test_a_score_at_chance_is_not_called_above(evaluation):
     rng = np.random.default_rng(0)
     at_chance = [

@@ -95,7 +95,7 @@ def test_a_report_says_what_its_intervals_leave_out():
 
 def test_the_tables_have_every_share_and_every_curve():
     report = report_of(STRAIGHT, noise=1e-9)
-    assert [row["minutes of speech"] for row in report.share_rows()] == [
+    assert [row["minutes of speech"] for row in report.table_rows()] == [
         *("4.0", "8.0", "14.0", "20.0", "28.0", "40.0")
     ]
     first, *others = report.curve_rows()
