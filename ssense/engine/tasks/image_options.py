@@ -23,7 +23,7 @@ from ssense.choices import (
 from ssense.data.synthetic.things_spec import SyntheticThingsSpec
 from ssense.engine.core.checks import check_folder, check_weights
 from ssense.engine.tasks.engine_options import EngineOptions
-from ssense.errors import UserError, counted
+from ssense.errors import UserError, counted, one_line
 
 if TYPE_CHECKING:
     from ssense.engine.tasks.image_plan import ImagePlan
@@ -193,7 +193,7 @@ class ImageOptions(EngineOptions):
             )
             return configured(spec, {"encoder": self.encoder, "objective": longest})
         except ValueError as error:
-            raise UserError(f"{error}.") from error
+            raise UserError(f"{one_line(error)}.") from error
 
     def datasets(self) -> Iterator[ImagePlan]:
         """A dataset for each subject.

@@ -313,4 +313,5 @@ def _no_texts(table: Table, taken: set[str]) -> Iterator[str]:
     held = {name: _no_text(cells) for name, cells in table.columns.items() if name not in taken}
     held |= table.unread
     for name in dict.fromkeys(name for rank in _TEXT_RANKS for name in _called_text(held, rank)):
-        yield f"; {printable(name)} holds {held[name]}"
+        if held[name]:
+            yield f"; {printable(name)} holds {held[name]}"
