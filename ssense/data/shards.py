@@ -507,8 +507,7 @@ def feature_spec(settings: Mapping[str, Any]) -> AnyFeatureSpec:
         found: AnyFeatureSpec = from_plain(recipes, {KIND: SuperletSpec.kind, **settings})
     except ValueError as error:
         raise UserError(
-            f"the settings of features can't be read: {one_line(error)}. Use the code that made "
-            "the shards."
+            f"the settings of features can't be read: {error}. Use the code that made the shards."
         ) from error
     return found
 

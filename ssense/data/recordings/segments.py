@@ -16,7 +16,7 @@ from ssense.data.recordings.electrodes import kept_electrodes
 from ssense.data.recordings.recording import LONGEST_S, Recording
 from ssense.data.recordings.sentence_table import SpokenSentences
 from ssense.data.recordings.timeline import OFFICIAL_RATE_HZ, Alignment
-from ssense.errors import UserError, one_line
+from ssense.errors import UserError
 from ssense.files.plain_values import from_plain
 from ssense.files.tables import listing
 from ssense.signal.checks import check_at_least, check_choice, check_positive, check_whole
@@ -282,8 +282,7 @@ def segment_spec(settings: Mapping[str, Any]) -> SegmentSpec:
         return from_plain(SegmentSpec, found)
     except ValueError as error:
         raise UserError(
-            f"the settings of segments can't be read: {one_line(error)}. Use the code that made "
-            "the shards."
+            f"the settings of segments can't be read: {error}. Use the code that made the shards."
         ) from error
 
 

@@ -284,8 +284,9 @@ def _without_place(table: Path, channels: Sequence[Channel]) -> Iterator[str]:
     contacts = [each for each in neural_alone(channels)[0] if each.kind in NEURAL_KINDS]
     unplaced = [each.name for each in contacts if each.place is None]
     if 0 < len(unplaced) < len(contacts):
+        have = "has" if len(unplaced) == 1 else "have"
         yield (
-            f"{table.name} does not say where {len(unplaced)} of {len(contacts)} contacts lie: "
+            f"{len(unplaced)} of {len(contacts)} contacts {have} no place in {table.name}: "
             f"{listing(unplaced, most=_MOST_NAMED)}"
         )
 
