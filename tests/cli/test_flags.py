@@ -57,6 +57,12 @@ class Inner:
             raise UserError(f"sentences must be at least 1, got {self.sentences}.")
 
 
+@dataclass
+class Twice:
+    first: Inner = field(default_factory=Inner)
+    second: Inner = field(default_factory=Inner)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     groups: ClassVar[dict[str, tuple[str, ...]]] = {"search": ("seeds", "ratios")}
@@ -266,15 +272,6 @@ def test_a_message_about_a_table_names_the_flags_of_its_group():
 
 
 def test_a_field_that_two_groups_have_stays_as_it_is():
-    @dataclass
-    class Group:
-        low: int = 1
-
-    @dataclass
-    class Twice:
-        first: Group = field(default_factory=Group)
-        second: Group = field(default_factory=Group)
-
     parsed = parse(Twice, [], {}, "script.py")
     assert parsed.by_source("Set `low` or `first.low`.") == "Set `low` or --first.low."
 

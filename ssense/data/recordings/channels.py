@@ -21,6 +21,8 @@ _OTHER_KINDS = (
     *("misc", "ecg", "eog", "emg", "stim", "resp", "bio", "gsr", "temperature", "eyegaze"),
     *("pupil", "syst", "exci", "ias", "ref_meg", "mag", "grad", "csd", "dipole", "gof", "chpi"),
     *("fnirs_cw_amplitude", "fnirs_fd_ac_amplitude", "fnirs_fd_phase", "fnirs_od", "hbo", "hbr"),
+    *("fnirs_td_gated_amplitude", "fnirs_td_moments_intensity", "fnirs_td_moments_mean"),
+    "fnirs_td_moments_variance",
 )
 """Kinds that record no potential of the brain, by MNE's names too."""
 _SCALP = "eeg"

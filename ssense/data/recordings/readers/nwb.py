@@ -90,22 +90,20 @@ def _series(file: h5py.File, path: Path) -> tuple[str, list[str]]:
     Those that were acquired come first; then those of processing modules, as processing/ecephys,
     by themselves or in a container such as LFP.
     """
-    kinds = {name: kind for at in _PLACES for name, kind in _kinds(file, at)}
-    all_found = [name for name, kind in kinds.items() if kind == _SERIES]
-    if not all_found:
+    kinds = {at: dict(_kinds(file, at)) for at in _PLACES}
+    found = [[n for n, kind in of.items() if kind == _SERIES] for of in kinds.values()]
+    name, *others = next(filter(None, found), [""])
+    if not name:
+        listed = [f"{name} ({kind})" for of in kinds.values() for name, kind in of.items()]
         raise UserError(
-            f"{path} has no {_SERIES} in {' or '.join(_PLACES)}: "
-            f"{listing([f'{name} ({kind})' for name, kind in kinds.items()])}. Give a file with "
-            "the signals of electrodes."
+            f"{path} has no {_SERIES} in {' or '.join(_PLACES)}: {listing(listed)}. Give a file "
+            "with the signals of electrodes."
         )
-    first, *_ = all_found
-    place, _, _ = first.partition("/")
-    here = [name.removeprefix(f"{place}/") for name in all_found if name.startswith(f"{place}/")]
-    if not isinstance(file[first].get("data"), h5py.Dataset):
-        raise UserError(f"{path}: {first} has no data. Give a file with its samples.")
-    read, *others = here
-    said = f"of {len(here)} electrical series {read} is read, not {listing(others, most=4)}"
-    return first, [said] if others else []
+    if not isinstance(file[name].get("data"), h5py.Dataset):
+        raise UserError(f"{path}: {name} has no data. Give a file with its samples.")
+    read, *left = (each.partition("/")[2] for each in (name, *others))
+    said = f"of {1 + len(left)} electrical series {read} is read, not {listing(left, most=4)}"
+    return name, [said] if left else []
 
 
 def _kinds(file: h5py.File, at: str, depth: int = _DEPTH) -> Iterator[tuple[str, str]]:

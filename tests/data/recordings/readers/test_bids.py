@@ -338,7 +338,7 @@ def test_channels_spelt_otherwise_keep_what_is_said_of_them(root, spelt):
     recording = open_bids(root, Run())
     assert recording.electrodes == ("LA1", "LA2", "LA3", "LA4")
     assert recording.corrupted == {"LA3"}
-    assert recording.coordinates == {name: place for name, *place in ALL}
+    assert recording.coordinates == {name: tuple(place) for name, *place in ALL}
     assert not recording.doubts
 
 

@@ -668,7 +668,7 @@ def refuse(action, *patterns: str) -> None:
     assert "\n" not in message
     assert re.search(".*".join(re.escape(part) for part in patterns), message), message
     assert re.search(
-        r"(Check|Restore|Download|Give|Use|Choose|Add|Save|Unzip|relax|Remove|Skip|Write|download)",
+        r"(Check|Restore|Download|Give|Use|Choose|Add|Save|Set|Unzip|relax|Remove|Skip|Write|download)",
         message,
     )
 
@@ -865,7 +865,7 @@ def test_no_sentence_left_says_why(root):
     refuse(
         lambda: select_segments(opened(root), PLAIN),
         "none of the 2 sentences of sub_9 trial000 (Made Up) is left",
-        "1 no aligned word, 1 too long",
+        "no aligned word: 1, too long: 1",
     )
 
 
