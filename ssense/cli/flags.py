@@ -533,7 +533,13 @@ def _as_flag(message: str, sources: Mapping[str, Source], prefix: str) -> str:
 
 
 def _with_flags(message: str, flags: Sequence[Flag]) -> str:
+    """A message with flags in place of fields; one of a group, as `table`, by its own name too."""
     typed = {flag.name.replace(".", "_"): flag.typed for flag in flags}
+    of_groups: dict[str, set[str]] = {}
+    for flag in flags:
+        of_groups.setdefault(flag.name.rpartition(".")[2], set()).add(flag.typed)
+    own = {name: next(iter(found)) for name, found in of_groups.items() if len(found) == 1}
+    typed = own | typed
     return re.sub(
         r"`([a-z_.]+)`", lambda word: typed.get(word[1].replace(".", "_"), word[0]), message
     )

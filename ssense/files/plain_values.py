@@ -239,7 +239,7 @@ def _dataclass(kind: Any) -> Callable[[Any], Any]:
         try:
             return kind(**found)
         except (ValueError, UserError) as error:  # a value that the dataclass refuses
-            raise _WrongError(f"is refused ({printable(str(error), 200)})") from error
+            raise _WrongError(f"is refused ({printable(str(error), 200).rstrip('.')})") from error
 
     return read
 

@@ -125,6 +125,10 @@ def _by_id(path: Path, ids: Sequence[Id], vectors: Tensor) -> VectorTable:
 
 
 def _npy(path: Path) -> Any:
+    magic = np.lib.format.MAGIC_PREFIX
+    with path.open("rb") as file:
+        if file.read(len(magic)) != magic:  # which NumPy would take for a pickle
+            raise ValueError("it is not what numpy.save writes, whatever its name says")
     return np.load(path, allow_pickle=False)
 
 

@@ -57,6 +57,12 @@ class Inner:
             raise UserError(f"sentences must be at least 1, got {self.sentences}.")
 
 
+@dataclass
+class Twice:
+    first: Inner = field(default_factory=Inner)
+    second: Inner = field(default_factory=Inner)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     groups: ClassVar[dict[str, tuple[str, ...]]] = {"search": ("seeds", "ratios")}
@@ -249,6 +255,25 @@ def test_a_message_names_the_flags_of_another_command_that_it_tells_to_run():
         "Set --epochs to 1, or run the sweep with --keep-version NAME; `rates` has no flag."
     )
     assert "with `keep_version` NAME" in parsed.by_source(message)
+
+
+def test_a_message_about_a_table_names_the_flags_of_its_group():
+    message = "no column known as onset. Set `onset`, `offset` or `duration`, and `time_unit`."
+    parsed = parse(RecordingOptions, [], {"SSENSE_TABLE_ONSET": "Anfang"}, "script.py")
+    assert parsed.by_source(message) == (
+        "no column known as onset. Set SSENSE_TABLE_ONSET, --table.offset or --table.duration, and "
+        "--table.time-unit."
+    )
+    # What a flag is called by itself is that flag.
+    assert (
+        parsed.by_source("Check `sentences`, or `seed`.")
+        == "Check --sentences, or --synthetic.seed."
+    )
+
+
+def test_a_field_that_two_groups_have_stays_as_it_is():
+    parsed = parse(Twice, [], {}, "script.py")
+    assert parsed.by_source("Set `low` or `first.low`.") == "Set `low` or --first.low."
 
 
 def test_help_is_asked_for_before_anything_is_checked():

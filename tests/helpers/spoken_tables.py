@@ -119,6 +119,11 @@ def german_excel(sentences: Sequence[Sentence]) -> bytes:
     return table([("Anfang", "Dauer", "Satz"), *rows], ";", "latin-1")
 
 
+def excel_with_its_separator(sentences: Sequence[Sentence]) -> bytes:
+    rows = [(s(x.onset_ms), s(x.offset_ms), x.text) for x in sentences]
+    return b"sep=;\r\n" + table([("start", "end", "text"), *rows], ";")
+
+
 def utf16_tabs(sentences: Sequence[Sentence]) -> bytes:
     rows = [(clock(x.onset_ms), clock(x.offset_ms), x.text) for x in sentences]
     return table([("Begin", "End", "Utterance"), *rows], "\t", "utf-16")
@@ -159,6 +164,19 @@ def whisper(sentences: Sequence[Sentence]) -> bytes:
         for number, x in enumerate(sentences)
     ]
     return json.dumps({"text": "", "segments": segments, "language": "de"}).encode()
+
+
+def json_lines(sentences: Sequence[Sentence]) -> bytes:
+    rows = [
+        {
+            "start": x.onset_ms / 1000,
+            "end": x.offset_ms / 1000,
+            "text": x.text,
+            "speaker": x.speaker,
+        }
+        for x in sentences
+    ]
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 
 def whisperx_words(sentences: Sequence[Sentence]) -> bytes:
@@ -298,6 +316,7 @@ FORMATS = {
     "TSV of numbered words": Format(numbered_words),
     "BIDS events": Format(bids_events, "sub-01_task-listen_events.tsv"),
     "German spreadsheet": Format(german_excel, fields=GERMAN),
+    "Excel's with its separator": Format(excel_with_its_separator),
     "UTF-16 with clock times": Format(utf16_tabs),
     "milliseconds by the header": Format(milliseconds),
     "milliseconds as set": Format(whisper_tsv, fields={"time_unit": "milliseconds"}),
@@ -305,6 +324,7 @@ FORMATS = {
     "Whisper's words": Format(whisper, fields={"grouping": "punctuation"}),
     "Whisper's words by segment": Format(whisper, fields={"group": "segment"}),
     "WhisperX": Format(whisperx_words, speakers=True),
+    "JSON Lines": Format(json_lines, speakers=True),
     "Praat": Format(praat),
     "Montreal Forced Aligner": Format(aligner),
     "aligner with speakers": Format(aligned_speakers, speakers=True),

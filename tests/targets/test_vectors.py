@@ -228,6 +228,8 @@ def test_a_file_that_is_missing_damaged_or_of_another_kind_is_refused(tmp_path):
     for suffix in (".npy", ".safetensors", ".parquet"):
         path.with_suffix(suffix).write_bytes(path.read_bytes()[:99])
         assert "can't be read (" in refused(path.with_suffix(suffix))
+    path.write_text("0.1 0.2\n0.3 0.4\n")
+    assert "it is not what numpy.save writes, whatever its name says" in refused(path)
     (tmp_path / "words.mat").write_bytes(b"")
     assert "Give .npy, .parquet or .safetensors" in refused(tmp_path / "words.mat")
     save_file({"a": VECTORS, "b": VECTORS}, tmp_path / "words.safetensors")

@@ -17,6 +17,14 @@ NEURAL_KINDS = ("seeg", "ecog", "dbs", "eeg")
 """Kinds of channels that record the brain, by MNE's names, in microvolts."""
 AUXILIARY_KIND = "misc"
 """Kind of a channel that records no brain, where its source does not say what it records."""
+_OTHER_KINDS = (
+    *("misc", "ecg", "eog", "emg", "stim", "resp", "bio", "gsr", "temperature", "eyegaze"),
+    *("pupil", "syst", "exci", "ias", "ref_meg", "mag", "grad", "csd", "dipole", "gof", "chpi"),
+    *("fnirs_cw_amplitude", "fnirs_fd_ac_amplitude", "fnirs_fd_phase", "fnirs_od", "hbo", "hbr"),
+    *("fnirs_td_gated_amplitude", "fnirs_td_moments_intensity", "fnirs_td_moments_mean"),
+    "fnirs_td_moments_variance",
+)
+"""Kinds that record no potential of the brain, by MNE's names too."""
 _SCALP = "eeg"
 _NO_REGION = ("", "n/a", "nan", "none", "unknown", "null")
 
@@ -80,7 +88,7 @@ def checked_channels(given: Iterable[str | Channel]) -> list[Channel]:
     """Channels of a user, a name or a `Channel` each.
 
     Raises:
-        UserError: One has no name, or a place that is none.
+        UserError: One has no name, a kind that MNE has not, or a place that is none.
     """
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise UserError(
@@ -97,6 +105,12 @@ def _checked(given: object, number: int) -> Channel:
             raise UserError(
                 f"the {what} of channel {number} is {printable(repr(value))}. Give a text."
             )
+    if channel.kind not in (*NEURAL_KINDS, *_OTHER_KINDS):
+        raise UserError(
+            f"the kind of {printable(channel.name)} is {printable(channel.kind)}, which MNE has "
+            f"not. Give {', '.join(NEURAL_KINDS)} for an electrode, or one such as "
+            f"{', '.join(_OTHER_KINDS[:5])} for what records no brain."
+        )
     place = None if channel.place is None else np.asarray(channel.place)
     if place is not None and (place.shape != (3,) or place.dtype.kind not in "fiu"):
         raise UserError(

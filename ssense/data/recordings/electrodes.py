@@ -102,12 +102,12 @@ def kept_electrodes(
         return found.derivations
     count = Counter(found.left_out.values())
     counts = [f"{why}: {count[why]}" for why in REASONS if why in count]
-    advice = "Choose electrodes = all"
+    advice = "Set `electrodes` to all"
     if any(count[why] for why in BY_SIGNAL):
         advice = f"Check the signals in {recording.signals.name}"
     elif any(count[why] for why in BY_REFERENCE):
-        advice = "Choose another reference, such as none, which needs no other contact"
+        advice = "Set `reference` to another, such as none, which needs no other contact"
     raise UserError(
         f"no electrode left of the {len(recording.electrodes)} in {recording.where} "
-        f"by electrodes = {electrodes} and reference = {reference}; {listing(counts)}. {advice}."
+        f"by `electrodes` {electrodes} and `reference` {reference}; {listing(counts)}. {advice}."
     )

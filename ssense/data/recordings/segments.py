@@ -587,12 +587,12 @@ def remedy(dropped: Mapping[str, int]) -> str:
 
 
 def _nothing_left(recording: Recording, dropped: dict[str, int]) -> UserError:
-    counts = [f"{count} {why}" for why, count in dropped.items()]
+    counts = [f"{why}: {count}" for why, count in dropped.items()]
     cause = recording.transcript.odd_times
     advice = f"Check the timings and the signals, or {remedy(dropped)}."
     if cause:
         advice = f"In its transcript {cause}. Put that right there."
     return UserError(
         f"none of the {sum(dropped.values())} sentences of {recording.subject} "
-        f"{recording.trial} ({recording.title}) is left: {listing(counts)}. {advice}"
+        f"{recording.trial} ({recording.title}) is left; {listing(counts)}. {advice}"
     )

@@ -20,6 +20,7 @@ from ssense.data.recordings.tables.sentence_doubts import (
     doubts_of_spans,
     doubts_of_texts,
     doubts_of_times,
+    doubts_of_words,
     refuse_outside,
 )
 from ssense.data.recordings.tables.spoken_rows import spoken_rows
@@ -135,7 +136,7 @@ def _sentences(
 
 def _assembled(words: GroupedRows, length_s: float | None) -> SpokenSentences:
     """Sentences of rows that stand side by side and have one number each, in order of onset."""
-    rows, table = words.rows, words.rows.table
+    rows, table, column = words.rows, words.rows.table, words.rows.columns.text
     first = np.flatnonzero(np.diff(words.sentence, prepend=-1)).tolist()
     onset_s = np.fmin.reduceat(rows.onset_s, first)
     offset_s = np.fmax.reduceat(rows.offset_s, first)
@@ -160,7 +161,7 @@ def _assembled(words: GroupedRows, length_s: float | None) -> SpokenSentences:
         *doubts_of_times(place, timed, lasting),
         *doubts_of_order(onset_s[kept], [place[each] for each in kept]),
         *doubts_of_spans(spans),
-        *doubts_of_texts(text, rows.columns.text),
+        *(doubts_of_texts(text, column) or doubts_of_words(rows.text, column)),
     )
     return SpokenSentences(
         tuple(text),

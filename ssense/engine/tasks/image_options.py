@@ -242,7 +242,7 @@ class ImageOptions(EngineOptions):
             )
             return configured(spec, {"encoder": self.encoder, "objective": longest})
         except ValueError as error:
-            raise UserError(f"{error}.") from error
+            raise UserError(f"{one_line(error)}.") from error
 
     def datasets(self) -> Iterator[ImagePlan]:
         """A dataset for each subject.

@@ -32,7 +32,7 @@ from ssense.engine.core.checks import (
     check_weights,
 )
 from ssense.engine.tasks.engine_options import EngineOptions
-from ssense.errors import UserError, printable
+from ssense.errors import UserError, one_line, printable
 
 if TYPE_CHECKING:
     from ssense.data.recordings.recording_source import RecordingSource
@@ -223,7 +223,7 @@ class RecordingOptions(EngineOptions):
                 training=TrainingSpec(**values),
             )
         except ValueError as error:
-            raise UserError(f"{error}.") from error
+            raise UserError(f"{one_line(error)}.") from error
 
     def _data(self) -> SegmentSpec:
         from ssense.data.recordings.segments import SegmentSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssense.errors import UserError
+from ssense.errors import UserError, one_line
 from ssense.files.own_source import own_source
 from ssense.specification import configured, plain
 from ssense.targets.sentence_embeddings import AnyTargetSpec
@@ -48,7 +48,7 @@ def target_levels(text: str, weights: str, specification: SentenceSpec) -> dict[
         wanted = configured(SentenceSpec(), changes).target
         wanted.check()
     except ValueError as error:
-        raise UserError(f"{error}.") from error
+        raise UserError(f"{one_line(error)}.") from error
     if wanted.kind == specification.target.kind:
         del changes[TARGET]
     made = plain(configured(specification, {**changes}).target)

@@ -138,6 +138,11 @@ def test_whoever_has_the_same_content_has_the_same_digest(signals):
         ({"channels": ["", *NAMES[1:]]}, "the name of channel 0 is ''"),
         ({"channels": "ABCDEF"}, "`channels` is 'ABCDEF'. Give a list"),
         ({"channels": [Channel(name="LA1", kind=None), *NAMES[1:]]}, "the kind of channel 0 is N"),
+        (
+            {"channels": [Channel(name="LA1", kind="foo"), *NAMES[1:]]},
+            "kind of LA1 is foo, which MN",
+        ),
+        ({"channels": [Channel(name="LA1", kind="SEEG"), *NAMES[1:]]}, "SEEG, .*Give seeg, ecog, "),
         ({"channels": [Channel(name="LA1", place=(1, 2)), *NAMES[1:]]}, "place of LA1 is .1, 2."),
         ({"subject": None}, "`subject` is None. Give a text"),
         ({"title": None}, "`title` is None"),

@@ -134,8 +134,8 @@ MULTIMODAL = """onset\tduration\tISI\ttrial_type\ttrial_name\tstim_file\tsample
 
 def test_events_of_bids_without_a_text_are_refused_with_their_columns(refusal):
     assert refusal(VISUAL, "sub-01_events.tsv") == (
-        "sub-01_events.tsv has no column known as text. Found: onset, duration, trial_type, "
-        "stim_file. Set `text` to the name of its column."
+        "sub-01_events.tsv has no column known as text; trial_type holds numbers only. Found: "
+        "onset, duration, trial_type, stim_file. Set `text` to the name of its column."
     )
 
 
@@ -246,6 +246,64 @@ def test_a_field_settles_what_names_leave_open_and_must_name_a_column(read, refu
     )
 
 
+def test_one_column_is_not_read_for_two_things(read, refusal):
+    content = "onset,end,text\n1.5,2.5,Hello there\n"
+    said = "table.csv: `onset` and `{}` both name the column onset. Set one of them to another"
+    for role in ("offset", "duration", "text", "speaker", "group"):
+        assert said.format(role) in refusal(content, **{"onset": "onset", role: "onset"})
+    # Without a header cells say what columns are, but for one that a field names.
+    found = read("1.5,2.5,Hello there\n3.5,4.5,Bye now\n5,6,Once more\n", duration="column 2")
+    np.testing.assert_array_equal(found.offset_s, [4.0, 8.0, 11.0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"text": [0, 1, 2]}, "; text holds numbers only. Found: onset, end, text. Set `text`"),
+        ({"Text": ["0", "n/a", "2"]}, "; Text holds numbers only."),
+        ({"word": ["7", "8", "9"], "value": [1, 2, 3]}, "; word holds numbers only; value holds"),
+        ({"text": [["Hello", "there"], "a", "b"]}, "; text holds lists."),
+        ({"text": [np.array(["Hello", "you"])] * 3}, "; text holds lists."),
+    ],
+)
+def test_a_text_that_is_none_is_said(columns, why):
+    table = {"onset": [1.5, 3.5, 5.5], "end": [2.5, 4.5, 6.5], **columns}
+    with pytest.raises(UserError, match=f"has no column known as text{re.escape(why)}"):
+        spoken_sentences(table, "sentences", TableSpec(), RATE_HZ, LENGTH_S)
+
+
+def test_a_text_that_is_none_can_be_set_if_it_is_of_numbers_but_not_of_lists(read, refusal):
+    numbers = read("onset,end,text\n1.5,2.5,7\n3.5,4.5,8\n", text="text", grouping="none")
+    assert numbers.text == ("7", "8")
+    listed = json.dumps([{"onset": 1.5, "end": 2.5, "text": ["Hello", "there"], "said": "Hi you"}])
+    assert "no column known as text; text holds lists. Found: onset, end, said." in refusal(listed)
+    assert "column text, which `text` names, holds lists. Set `text`" in refusal(
+        listed, text="text"
+    )
+    assert read(listed, text="said", grouping="none").text == ("Hi you",)
+    table = {"onset": [1.5], "end": [2.5], "text": [("Hello", "there")]}
+    with pytest.raises(UserError, match="column text, which `text` names, holds lists"):
+        spoken_sentences(table, "sentences", TableSpec(text="text"), RATE_HZ, LENGTH_S)
+
+
+def test_texts_and_names_may_be_bytes_of_utf8():
+    texts = ["Grüß Gott!", "How are you?", "Fine."]
+    table = {
+        b"onset": [1.0, 2.0, 3.0],
+        "end": np.array([b"1.8", b"2.8", b"3.8"]),
+        "text": np.array([text.encode() for text in texts]),
+        "place": [b"here", "there", None],
+    }
+    found = spoken_sentences(table, "sentences", TableSpec(), RATE_HZ, LENGTH_S)
+    assert found.text == tuple(texts)
+    assert found.extra == {"place": ("here", "there", "")}
+    table["text"] = np.array([text.encode("latin-1") for text in texts])
+    with pytest.raises(
+        UserError, match=r"row 0 of column text is b'Gr.*, bytes that are not UTF-8"
+    ):
+        spoken_sentences(table, "sentences", TableSpec(), RATE_HZ, LENGTH_S)
+
+
 def test_codes_are_no_texts_and_text_is_preferred_to_labels(read):
     found = read(
         "onset,duration,value,trial_type,word\n1.5,0.5,7,listen,Hello\n2.5,0.5,8,listen,you.\n"
@@ -345,6 +403,36 @@ def test_a_unit_that_is_set_or_named_is_taken(read):
 )
 def test_a_unit_that_contradicts_the_recording_is_refused(content, name, message, refusal):
     assert message in refusal(content, name)
+
+
+@pytest.mark.parametrize("column", ["duration", "end"])
+@pytest.mark.parametrize(("apart_s", "length_s"), [(3.0, 2.0), (0.35, 0.25), (30.0, 1.5)])
+def test_a_column_in_another_unit_than_the_others_is_refused(
+    column, apart_s, length_s, read, refusal
+):
+    onset_s = apart_s * np.arange(1, 21)
+    last = length_s if column == "duration" else onset_s + length_s
+    for scale in (1, 1000):
+        rows = zip(onset_s, np.broadcast_to(scale * last, 20), strict=True)
+        lines = "".join(f"{a:.3f},{b:.3f},how do you do\n" for a, b in rows)
+        if scale == 1:
+            assert len(read(f"onset,{column},text\n{lines}", length=900.0)) == 20
+            continue
+        said = refusal(f"onset,{column},text\n{lines}", length=900.0)
+        assert f"its rows begin {apart_s:.4g} apart and last" in said
+        assert f"by the columns onset, {column}, as if one of these were in seconds" in said
+        assert "as in onset_s and duration_ms" in said
+        both = read(f"onset_s,{column}_ms,text\n{lines}", length=900.0)
+        np.testing.assert_allclose(both.offset_s - both.onset_s, length_s)
+
+
+def test_people_who_speak_at_once_are_not_taken_for_another_unit(read):
+    rows = "".join(
+        f"{3 * i + 0.1 * who:.1f},2.5,how do you do,{who}\n" for i in range(12) for who in range(5)
+    )
+    found = read(f"onset,duration,text,speaker\n{rows}")
+    assert len(found) == 60
+    assert any("overlap" in doubt for doubt in found.doubts)
 
 
 def test_samples_without_a_rate_are_refused(refusal):
@@ -470,6 +558,14 @@ def test_a_column_groups_words_whatever_their_order(read):
     assert found.extra == {"sentence_idx": ("a", "b")}
     assert "1 word has no number of a sentence." in found.doubts
     assert read(content.replace("sentence_idx", "trial"), group="trial").text == ("are you", "fine")
+
+
+@pytest.mark.parametrize("line", ["sep=,", '"sep=,"', "SEP=,,,"])
+def test_the_separator_may_be_said_in_a_line_before_the_header(line, read):
+    """As Excel wants it; here semicolons would make a table too, of two columns."""
+    found = read(f"{line}\r\nonset,end,text;\r\n1.5,2.5,How are you; there?\r\n")
+    assert found.text == ("How are you; there?",)
+    assert "Columns are separated by commas." in found.understood
 
 
 def test_scripts_without_blanks_are_sentences_unless_the_column_says_words(read):
@@ -602,6 +698,17 @@ def test_a_column_that_is_not_there_is_refused(refusal):
         ('{"segments": [{"start": 1', "is not valid JSON"),
         ("[" * 100_000, "is not valid JSON"),
         ('[{"onset": 1, "text": "How are you"}]', "no column known as end or duration"),
+        (
+            '{"start": 1, "end": 2, "text": "How"}\n\n{"start": 3',
+            "table.csv: line 3 is not valid JSON",
+        ),
+        ('{"start": 1, "end": 2, "text": "How"}\n[1, 2]\n', "line 2 is [1, 2], not an object"),
+        (
+            '{"onset": 1, "end": 2, "text": "How"}\n\n{"onset": 3, "end": "x", "text": "are"}\n',
+            'line 3: "x" in column end is not a time',
+        ),
+        ("sep=;\nonset;end;text\n1;x;How are you\n", 'row 3: "x" in column end is not a time'),
+        ("sep=;\nonset;end;text\n1;2\n", "row 3 has 2 cells, the first row 3 (separated by semi"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(content, message, refusal):
@@ -671,6 +778,15 @@ def test_what_looks_wrong_is_said_with_the_first_row(read):
     )
     kinds = "".join(f"{i},{i + 0.8},listen now\n" for i in range(50))
     assert any("named kinds of events" in d for d in read(f"onset,end,text\n{kinds}").doubts)
+    rows = [f"{i},{i + 0.5},{('face', 'house', 'rest')[i % 3]}\n" for i in range(90) if i % 9]
+    for grouping in ("auto", "gaps", "none"):
+        found = read("onset,end,trial_type\n" + "".join(rows), grouping=grouping)
+        assert len(found) == (80 if grouping == "none" else 10)
+        (doubt,) = found.doubts
+        assert "3 texts only, as if the column trial_type named kinds of events" in doubt
+    natural = [f"{i * 0.3:.1f},{i * 0.3 + 0.2:.1f},word{i % 51}\n" for i in range(2000)]
+    found = read("onset,end,word\n" + "".join(natural), length=900.0)
+    assert not any("kinds of events" in doubt for doubt in found.doubts)
     both = read("onset,end,duration,text\n1,2.5,1.5,How are you\n3,4.5,1.0,How are you\n")
     assert both.doubts == (
         "1 row has another end than by the duration (first row 3). The end counts.",

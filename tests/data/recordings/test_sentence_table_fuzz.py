@@ -22,7 +22,7 @@ from ssense.data.recordings.sentence_table import read_sentence_table
 from ssense.data.recordings.tables.table_spec import TableSpec
 from ssense.errors import UserError
 
-CASES = int(os.environ.get("FUZZ_CASES", "60"))  # of each of the 20 formats
+CASES = int(os.environ.get("FUZZ_CASES", "60"))  # of each format
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 
 GARBAGE = (

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ssense.data.coordinates import Place
-from ssense.data.recordings.channels import NEURAL_KINDS, Channel, known_region
+from ssense.data.recordings.channels import NEURAL_KINDS, Channel, known_region, neural_alone
 from ssense.data.recordings.readers.bids_files import (
     Run,
     find_recording,
@@ -36,6 +36,7 @@ from ssense.data.recordings.sentence_table import read_sentence_table
 from ssense.data.recordings.signals.copied_signals import CopiedSignals
 from ssense.data.recordings.signals.mne_signals import (
     OpenedRaw,
+    channel_rates,
     channels_of,
     open_raw,
     read_file,
@@ -44,6 +45,7 @@ from ssense.data.recordings.signals.mne_signals import (
 from ssense.data.recordings.tables.delimited import delimited_table
 from ssense.data.recordings.tables.file_text import read_text
 from ssense.data.recordings.tables.table_spec import TableSpec
+from ssense.data.recordings.tables.times import NO_TIME
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import listing, read_json_as, require_file
 from ssense.signal.contacts import Contact, clean_label, plain_name, read_names
@@ -62,6 +64,8 @@ _MILLIMETRES = {"m": 1e3, "cm": 10.0, "mm": 1.0}
 _REGIONS = ("region", "anatomical_label", "anatomy", "roi", "area", "location")
 """Columns of electrodes.tsv that data sets name regions in, the first that is there."""
 _BRAIN_M = 0.3  # no contact lies farther from the origin of any space
+_NEAR_MM = 1.0  # within which not all contacts lie
+_RATE_TOLERANCE = 1e-3  # by which tables round
 _MOST_NAMED = 4
 
 
@@ -109,7 +113,7 @@ def open_bids(
         root=common_folder([root / "participants.tsv", events]),
         files=files | ({"channels": described} if described else {}) | {"sentences": events},
         read_as=("table", identity(table)),
-        stated_rates=_stated_rate(path),
+        stated_rates=_stated_rate(path) | _rates_of_channels(described, channels, opened),
         understood=(read, *opened.understood, *about_places.understood),
         doubts=(*opened.doubts, *about_channels, *about_places.doubts),
         advice=(
@@ -248,7 +252,8 @@ def _placed(
         replace(each, place=at[row_of[each.name]]) if each.name in row_of else each
         for each in channels
     ]
-    understood, doubts = (*about.understood, said), about.doubts
+    understood = (*about.understood, *said.understood)
+    doubts = (*about.doubts, *said.doubts, *_without_place(table, found))
     if unmet := len(places) - len(row_of):
         are = "is" if unmet == 1 else "are"
         doubts = (*doubts, f"{counted(unmet, 'contact')} of {table.name} {are} no channel")
@@ -274,6 +279,18 @@ def _in_regions(channels: Sequence[Channel], table: Path) -> list[Channel]:
     ]
 
 
+def _without_place(table: Path, channels: Sequence[Channel]) -> Iterator[str]:
+    """Which contacts have no place where others have one."""
+    contacts = [each for each in neural_alone(channels)[0] if each.kind in NEURAL_KINDS]
+    unplaced = [each.name for each in contacts if each.place is None]
+    if 0 < len(unplaced) < len(contacts):
+        have = "has" if len(unplaced) == 1 else "have"
+        yield (
+            f"{len(unplaced)} of {len(contacts)} contacts {have} no place in {table.name}: "
+            f"{listing(unplaced, most=_MOST_NAMED)}"
+        )
+
+
 def _place_files(path: mne_bids.BIDSPath) -> tuple[Path | None, Path | None, _About]:
     """The electrodes.tsv and coordsystem.json of one space: of several one of MNI, or the first."""
     tables, systems = sidecars(path, "electrodes", ".tsv"), sidecars(path, "coordsystem", ".json")
@@ -296,23 +313,25 @@ def _place_files(path: mne_bids.BIDSPath) -> tuple[Path | None, Path | None, _Ab
     return tables[space], usable[space], _About((said,) if len(tables) > 1 else ())
 
 
-def _places(table: Path, system: Path) -> tuple[dict[str, Place], str, str]:
+def _places(table: Path, system: Path) -> tuple[dict[str, Place], str, _About]:
     """Places of contacts by name, mm; their space; and how they were understood.
 
     Raises:
-        UserError: A file is malformed.
+        UserError: A file is malformed, or a place is no number or beyond any head.
     """
     described = read_json_as(system, dict)
     prefix = "iEEG" if "iEEGCoordinateSystem" in described else "EEG"
     space = str(described.get(f"{prefix}CoordinateSystem", ""))
     unit = str(described.get(f"{prefix}CoordinateUnits", "")).lower()
     columns = _read_tsv(table, ["name", "x", "y", "z"])
-    numbers = np.array([[_number(each) for each in columns[axis]] for axis in "xyz"]).T
+    numbers = np.stack([_coordinates(table, columns, axis) for axis in "xyz"], axis=1)
     if not np.isfinite(numbers).any():
-        return {}, space, f"{table.name} says of no contact where it lies"
+        return {}, space, _About((f"{table.name} says of no contact where it lies",))
     if (scale := _MILLIMETRES.get(unit)) is None:
-        return {}, space, f"{table.name}: places in {unit or 'no unit'} are not used"
-    placed = scale * numbers.reshape(-1, 3)
+        unknown = printable(unit) or "no unit"
+        said = f"{table.name}: places in {unknown} are not used, only those in m, cm or mm"
+        return {}, space, _About((), (said,))
+    placed = scale * numbers
     known = np.all(np.isfinite(placed), axis=1)
     far = known & (np.abs(placed).max(axis=1, initial=0) > 1e3 * _BRAIN_M)
     if np.any(far):
@@ -328,7 +347,28 @@ def _places(table: Path, system: Path) -> tuple[dict[str, Place], str, str]:
     ):
         if is_known:
             places[clean_label(name)] = x, y, z
-    return places, space, f"places of {len(places)} contacts in {space or 'an unnamed space'}"
+    said = f"places of {len(places)} contacts in {space or 'an unnamed space'}"
+    farthest_mm = np.abs(placed[known]).max(initial=0)
+    if len(places) < 2 or farthest_mm >= _NEAR_MM:
+        return places, space, _About((said,))
+    near = (
+        f"{counted(len(places), 'contact')} of {table.name} lie within {farthest_mm:.2g} mm of the"
+    )
+    doubt = f"{near} origin by the unit {unit} of {system.name}: is it another?"
+    return places, space, _About((said,), (doubt,))
+
+
+def _coordinates(table: Path, columns: Mapping[str, Sequence[str]], axis: str) -> np.ndarray:
+    """Coordinates [rows] of an axis as numbers, NaN where a row has none."""
+    cells = columns[axis]
+    for row, text in enumerate(cells):
+        if text.lower() not in NO_TIME and not math.isfinite(_number(text)):
+            raise UserError(
+                f'{table}: "{printable(text)}" in column {axis} is no number (contact '
+                f"{printable(columns['name'][row])}). Write it with a decimal point, or n/a where "
+                "it is not known."
+            )
+    return np.array([_number(text) for text in cells])
 
 
 def _stated_rate(path: mne_bids.BIDSPath) -> dict[str, tuple[float | str, ...]]:
@@ -340,6 +380,27 @@ def _stated_rate(path: mne_bids.BIDSPath) -> dict[str, tuple[float | str, ...]]:
         return {}
     number = _number(str(stated))
     return {"SamplingFrequency": (number if math.isfinite(number) else printable(str(stated)),)}
+
+
+def _rates_of_channels(
+    described: Path | None, channels: Sequence[Channel], opened: OpenedRaw
+) -> dict[str, tuple[float | str, ...]]:
+    """Rates that channels.tsv states of electrodes, but for those that MNE brings to another."""
+    column = "sampling_frequency"
+    table = _read_tsv(described, ["name"]) if described else {}
+    if column not in table:
+        return {}
+    rate_hz, of_file = opened.raw.info["sfreq"], channel_rates(opened.raw)
+    row_of = _rows([each.name for each in channels], table["name"])
+    stated: list[float | str] = []
+    for each, name in zip(channels, opened.raw.ch_names, strict=True):
+        text = table[column][row_of[each.name]] if each.name in row_of else ""
+        if not text or each.kind not in NEURAL_KINDS:
+            continue
+        number, own_hz = _number(text), of_file.get(name, rate_hz)
+        if own_hz == rate_hz or not math.isclose(number, own_hz, rel_tol=_RATE_TOLERANCE):
+            stated.append(number if math.isfinite(number) else printable(text))
+    return {column: tuple(dict.fromkeys(stated))} if stated else {}
 
 
 def _read_tsv(path: Path, wanted: Sequence[str]) -> Mapping[str, Sequence[str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ssense.data.recordings.recording import Recording, checked_rate
 from ssense.data.recordings.sentence_table import read_sentence_table
 from ssense.data.recordings.signals.copied_signals import CopiedSignals
+from ssense.data.recordings.signals.edf_header import EDF_SUFFIXES
 from ssense.data.recordings.signals.mne_signals import (
     channels_of,
     open_raw,
@@ -22,6 +23,8 @@ from ssense.specification import identity
 
 if TYPE_CHECKING:
     import mne
+
+_UNKNOWN_OF_EDF = "X"
 
 
 def open_file(
@@ -66,6 +69,7 @@ def open_file(
         understood=(
             f"{path.name}: {n_samples:,} samples at {rate_hz:g} Hz, read by MNE",
             *opened.understood,
+            *([] if subject else _anonymous(raw, path)),
         ),
         doubts=opened.doubts,
         advice="Mark {name} as bad in the file, or name the others with `data.subset`.",
@@ -76,6 +80,13 @@ def _subject(raw: mne.io.BaseRaw) -> str:
     """Whom a file names: never its folder, which is another wherever the file is fetched."""
     named = (raw.info["subject_info"] or {}).get("his_id")
     return printable(str(named or "").strip()) or "subject"
+
+
+def _anonymous(raw: mne.io.BaseRaw, path: Path) -> list[str]:
+    """That a file of EDF+ has its X, which stands for nothing, in place of a subject."""
+    if path.suffix.lower() not in EDF_SUFFIXES or _subject(raw) != _UNKNOWN_OF_EDF:
+        return []
+    return [f"{path.name} is anonymous: {_UNKNOWN_OF_EDF} stands for its subject"]
 
 
 def signal_files(path: Path, others: list[Path]) -> dict[str, Path]:

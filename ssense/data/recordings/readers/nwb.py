@@ -7,6 +7,7 @@ Borders ecosystem for neurophysiological data science", eLife 2022.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ _LOCATION = "location"  # the region, of each row
 _NAMES = ("label", "electrode_name", "channel_name", "name")
 # No contact lies farther than 0.3 m from the origin of any space, and some lie over 0.3 mm away.
 _UNITS = ((0.3, "m", 1e3), (300.0, "mm", 1.0), (float("inf"), "µm", 1e-3))
+_SERIES = "ElectricalSeries"
+_PLACES = ("acquisition", "processing")  # in this order
+_DEPTH = 2  # of containers: processing/ecephys/LFP/ElectricalSeries
 _HALF_A_SAMPLE = 0.5  # time stamps farther from a steady clock leave a gap
 
 
@@ -81,22 +85,41 @@ def open_nwb(path: Path, sentences: Path, table: TableSpec, *, subject: str = ""
 
 
 def _series(file: h5py.File, path: Path) -> tuple[str, list[str]]:
-    """Path of the first electrical series, by name, of what was acquired; what of the others."""
-    group = file.get("acquisition")
-    names = list(group) if isinstance(group, h5py.Group) else []
-    kinds = {name: _text(group[name].attrs.get("neurodata_type")) for name in names}
-    found = [name for name, kind in kinds.items() if kind == "ElectricalSeries"]
-    if not found:
+    """Path of the first electrical series, by name; what of the others.
+
+    Those that were acquired come first; then those of processing modules, as processing/ecephys,
+    by themselves or in a container such as LFP.
+    """
+    kinds = {at: dict(_kinds(file, at)) for at in _PLACES}
+    found = [[n for n, kind in of.items() if kind == _SERIES] for of in kinds.values()]
+    name, *others = next(filter(None, found), [""])
+    if not name:
+        listed = [f"{name} ({kind})" for of in kinds.values() for name, kind in of.items()]
         raise UserError(
-            f"{path} has no ElectricalSeries among what was acquired: "
-            f"{listing([f'{name} ({kind})' for name, kind in kinds.items()])}. Give a file with "
-            "the signals of electrodes."
+            f"{path} has no {_SERIES} in {' or '.join(_PLACES)}: {listing(listed)}. Give a file "
+            "with the signals of electrodes."
         )
-    first, *others = found
-    if not isinstance(group[first].get("data"), h5py.Dataset):
-        raise UserError(f"{path}: acquisition/{first} has no data. Give a file with its samples.")
-    said = f"of {len(found)} electrical series {first} is read, not {listing(others, most=4)}"
-    return f"acquisition/{first}", [said] if others else []
+    if not isinstance(file[name].get("data"), h5py.Dataset):
+        raise UserError(f"{path}: {name} has no data. Give a file with its samples.")
+    read, *left = (each.partition("/")[2] for each in (name, *others))
+    said = f"of {1 + len(left)} electrical series {read} is read, not {listing(left, most=4)}"
+    return name, [said] if left else []
+
+
+def _kinds(file: h5py.File, at: str, depth: int = _DEPTH) -> Iterator[tuple[str, str]]:
+    """Paths and kinds of what lies in a group; of what a container holds, after the container."""
+    group = file.get(at)
+    below = []
+    for name in group if isinstance(group, h5py.Group) else ():
+        item = group.get(name)
+        if item is None or "neurodata_type" not in item.attrs:
+            continue
+        kind = _text(item.attrs["neurodata_type"])
+        yield f"{at}/{name}", kind
+        if depth and kind != _SERIES and isinstance(item, h5py.Group):
+            below.append(f"{at}/{name}")
+    for inner in below:
+        yield from _kinds(file, inner, depth - 1)
 
 
 def _refuse_other_files(file: h5py.File, name: str, path: Path) -> None:

@@ -115,7 +115,7 @@ def open_samples(path: Path) -> np.ndarray:
         UserError: It can't be read, or holds something else.
     """
     try:
-        samples: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        samples: np.ndarray = np.lib.format.open_memmap(path, "r")
     except (OSError, EOFError, ValueError) as error:
         raise UserError(
             f"cannot read {path} as samples: {one_line(error)}. Write it with numpy.save, an array "

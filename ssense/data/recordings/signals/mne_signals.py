@@ -28,6 +28,9 @@ _MILLIMETRES = 1e3  # in a metre, in which it gives places
 _REMARK_CHARACTERS = 300
 # Units of EDF that MNE scales to volts; the second and third µ are the letter's, and Shift JIS's.
 _UNITS_OF_EDF = ("uV", "\u00b5V", "\u03bcV", "\x83\xcaV", "mV", "V")
+_HEAD = 2**16  # bytes
+# Headers by the files of samples and markers that they name: BrainVision's, EEGLAB's.
+_HEADERS = {**dict.fromkeys((".eeg", ".vmrk", ".dat"), ".vhdr"), ".fdt": ".set"}
 _OF_NAMES = "does not conform to MNE naming conventions"  # of files, which harms nobody
 
 
@@ -84,8 +87,10 @@ def open_raw(path: Path) -> OpenedRaw:
     would bring all to the highest rate, block by block.
 
     Raises:
-        UserError: MNE can't read it, it has gaps, or two electrodes have one name.
+        UserError: MNE can't read it, another file of the recording leads to it, it has gaps, or two
+            electrodes have one name.
     """
+    _refuse_part(path)
     refuse_gaps(path)
     remarks: list[str] = []
     raw = _read_raw(path, remarks)
@@ -104,6 +109,26 @@ def open_raw(path: Path) -> OpenedRaw:
             *_unit_doubts(path),
         ),
     )
+
+
+def _refuse_part(path: Path) -> None:
+    """Refuse the samples or markers of a recording whose header, beside them, is to be given."""
+    suffix = _HEADERS.get(path.suffix.lower())
+    if suffix is None or not path.is_file():
+        return
+    beside = sorted(each for each in path.parent.iterdir() if each.suffix.lower() == suffix)
+    of_name = [each for each in beside if each.stem == path.stem]
+    if found := of_name or [each for each in beside if _names(each, path.name)]:
+        raise UserError(
+            f"{path} is a part of a recording, to which its header leads. Give the header: "
+            f"{found[0]}."
+        )
+
+
+def _names(header: Path, name: str) -> bool:
+    """Whether the beginning of a header has a file's name."""
+    with header.open("rb") as file:
+        return name.encode() in file.read(_HEAD)
 
 
 def own_raw(raw: object) -> mne.io.BaseRaw:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ssense.data.recordings.tables.table import NOT_AVAILABLE, Table, Unit, refuse_absent
+from ssense.data.recordings.tables.table import (
+    NOT_AVAILABLE,
+    Table,
+    Unit,
+    not_plain,
+    refuse_absent,
+)
 from ssense.data.recordings.tables.tiers import WORD_TIERS
 from ssense.data.recordings.tables.times import looks_like_times
 from ssense.errors import UserError, printable
@@ -90,13 +96,16 @@ def find_columns(table: Table, named: Mapping[str, str], group: str) -> Columns:
         group: The column that tells sentences apart, if any, which is not the text.
 
     Raises:
-        UserError: A column is missing, or two may be meant; the message has the names found and
-            the fields to set.
+        UserError: A column is missing, two may be meant, or one is named for two roles; the
+            message has the names found and the fields to set.
     """
     for role, name in {**named, "group": group}.items():
         if name:
             refuse_absent(name, role, table)
-    given = {**table.roles, **{role: name for role, name in named.items() if name}}
+    by_user = {role: name for role, name in named.items() if name}
+    _refuse_one_for_two(table, {**by_user, "group": group})
+    of_format = {r: name for r, name in table.roles.items() if name not in by_user.values()}
+    given = {**of_format, **by_user}
     taken = {*given.values(), group} - {""}
     free = [name for name in table.columns if name not in taken]
     tier = given.get("tier") or _tier(table, free)
@@ -212,20 +221,42 @@ def _is_onset_in_samples(name: str) -> bool:
     return set(_words(name)[0]) <= _ROLE_WORDS["onset"] | _SAY_NOTHING
 
 
+def _refuse_one_for_two(table: Table, by_field: Mapping[str, str]) -> None:
+    """Refuse a column that two fields name."""
+    field_of: dict[str, str] = {}
+    for role, name in by_field.items():
+        if name and (other := field_of.setdefault(name, role)) != role:
+            raise UserError(
+                f"{table.where}: `{other}` and `{role}` both name the column {printable(name)}. "
+                f"Set one of them to another column, of {listing(list(table.columns))}."
+            )
+
+
+def _called_text(names: Iterable[str], rank: frozenset[str]) -> list[str]:
+    """Columns whose name is one of a rank of names for what was said."""
+    found = []
+    for name in names:
+        words = set(_words(name)[0])
+        if "".join(_words(name)[0]) in rank or (words & rank and words <= rank | _SAY_NOTHING):
+            found.append(name)
+    return found
+
+
 def _text(table: Table, names: Sequence[str]) -> str:
     for rank in _TEXT_RANKS:
-        found = []
-        for name in names:
-            words = set(_words(name)[0])
-            if "".join(_words(name)[0]) in rank or (words & rank and words <= rank | _SAY_NOTHING):
-                found.append(name)
+        found = _called_text(names, rank)
         if len(found) > 1:
-            found = [name for name in found if not _is_numeric(table.columns[name])]
-        elif found and _is_numeric(table.columns[found[0]]):
+            found = [name for name in found if not _no_text(table.columns[name])]
+        elif found and _no_text(table.columns[found[0]]):
             continue
         if found:
             return _only(table, "text", found)
     return ""
+
+
+def _no_text(cells: Sequence[Any]) -> str:
+    """What a column holds instead of texts; empty where it holds these."""
+    return not_plain(cells) or ("numbers only" if _is_numeric(cells) else "")
 
 
 def _tier(table: Table, names: Sequence[str]) -> str:
@@ -269,8 +300,18 @@ def _require(table: Table, found: Mapping[str, str]) -> None:
         "text": "" if found["text"] else "`text`",
     }
     wanted = [role for role, field in fields.items() if field]
+    because = "" if found["text"] else "".join(_no_texts(table, set(found.values())))
     raise UserError(
-        f"{table.where} has no column known as {', as '.join(wanted)}. Found: "
+        f"{table.where} has no column known as {', as '.join(wanted)}{because}. Found: "
         f"{listing(list(table.columns))}. Set {', '.join(filter(None, fields.values()))} to the "
         f"{'name of its column' if len(wanted) == 1 else 'names of their columns'}."
     )
+
+
+def _no_texts(table: Table, taken: set[str]) -> Iterator[str]:
+    """Why columns that are called as a text is are none, a phrase each."""
+    held = {name: _no_text(cells) for name, cells in table.columns.items() if name not in taken}
+    held |= table.unread
+    for name in dict.fromkeys(name for rank in _TEXT_RANKS for name in _called_text(held, rank)):
+        if held[name]:
+            yield f"; {printable(name)} holds {held[name]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from ssense.errors import UserError, one_line, printable
 
 _DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 _TRIED_ROWS = 100  # to tell the delimiter by
+_SEPARATOR_LINE = re.compile(r'\A"?sep=(.)"?[,;\t]*(?=[\r\n])', re.I)  # which is for Excel
 _NO_ADVICE = "Separate the columns by tabs, commas or semicolons"
 
 
@@ -42,7 +44,9 @@ def delimited_table(text: str, where: str) -> Table:
         UserError: There is one column only, rows differ in length, a quotation mark is not closed,
             or two columns have one name.
     """
-    delimiter = _delimiter(text, where)
+    said = _SEPARATOR_LINE.match(text)
+    text = text[said.end() :] if said else text  # the line stays, and is blank
+    delimiter = said[1] if said and said[1] in _DELIMITERS else _delimiter(text, where)
     rows = _parsed(text, delimiter, where)
     if rows.odd is not None:
         raise _odd_length(rows, delimiter, where)

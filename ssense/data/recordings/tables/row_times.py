@@ -19,6 +19,8 @@ from ssense.files.tables import listing
 _RATE_TOLERANCE = 0.005  # by which a column of samples may differ from the sampling rate
 _SAMPLE_TOLERANCE_S = 0.05
 _END_TOLERANCE_S = 0.05  # between an end, and onset and duration
+_ENOUGH_ROWS = 5  # to compare how long they last with how far they lie apart
+_SPEAKING_AT_ONCE = 20.0  # rows at any moment; with milliseconds for seconds it is hundreds
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,7 @@ def row_times(
         }
     onset, offset = raw["onset"], _ends(raw)
     _refuse_unusable(table, onset, offset, list(roles.values()))
+    _refuse_two_units(table, onset, offset, list(roles.values()))
     numbers = RawTimes(onset, offset, np.array(list(map(len, text))), sampling_rate_hz, length_s)
     settled = len(said) > 1 or any(each.clock for each in times.values())
     prescribed = "seconds" if settled else next(iter(said), table.unit)
@@ -142,6 +145,28 @@ def _refuse_unusable(table: Table, onset: np.ndarray, offset: np.ndarray, names:
             "columns."
         )
     raise UserError(f"{message} (negative duration). Correct the times, or remove it.")
+
+
+def _refuse_two_units(
+    table: Table, onset: np.ndarray, offset: np.ndarray, names: list[str]
+) -> None:
+    """Refuse rows that all reach far beyond the next: onsets and ends are in different units.
+
+    In whatever unit, rows last about as long as their onsets lie apart, and less where few speak.
+    """
+    known = np.isfinite(onset) & np.isfinite(offset)
+    begins, length = np.sort(onset[known]), (offset - onset)[known]
+    if len(begins) < _ENOUGH_ROWS:
+        return
+    apart, typical = np.ptp(begins) / (len(begins) - 1), float(np.median(length))
+    if not 0 < _SPEAKING_AT_ONCE * apart < typical:
+        return
+    raise UserError(
+        f"{table.where}: its {table.place}s begin {apart:.4g} apart and last {typical:.4g} (mean, "
+        f"median), by the columns {listing(names)}, as if one of these were in seconds and another "
+        "in milliseconds. Give all the same unit, or name each in the header, as in onset_s and "
+        "duration_ms."
+    )
 
 
 def _two_ends(table: Table, raw: Mapping[str, np.ndarray], scale: float) -> str:

@@ -12,7 +12,8 @@ from ssense.errors import UserError, counted, printable
 _LONG_S = 30.0  # a sentence that lasts longer is doubtful
 _ROUNDING_S = 1e-3  # by which neighbours may overlap, or reach beyond the recording
 _REPEATED = 0.05  # different texts per sentence, below which they look like kinds of events
-_ENOUGH = 40  # sentences, to say so
+_ENOUGH = 40  # sentences or words, to say so
+_MOST_KINDS = 50  # of events; the words of a language recur too, but more than these do
 _JUMPS = 3  # backward, at most, look like recordings that follow each other
 
 
@@ -126,6 +127,17 @@ def doubts_of_texts(text: Sequence[str], column: str) -> list[str]:
     return [
         f"{len(text):,} sentences have {counted(different, 'text')} only, as if the column "
         f"{printable(column)} named kinds of events."
+    ]
+
+
+def doubts_of_words(word: Sequence[str], column: str) -> list[str]:
+    """Doubts about words that sentences are made of, likewise: few of them recur."""
+    different = len({each.strip() for each in word})
+    if len(word) < _ENOUGH or different > min(_REPEATED * len(word), _MOST_KINDS):
+        return []
+    return [
+        f"The sentences are made of {len(word):,} rows with {counted(different, 'text')} only, as "
+        f"if the column {printable(column)} named kinds of events."
     ]
 
 

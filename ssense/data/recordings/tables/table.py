@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ Unit = Literal["seconds", "milliseconds", "samples"]
 NOT_AVAILABLE = frozenset({"", "n/a"})
 """What stands for an absent text, in lower case; None and NaN of arrays are read as "" too."""
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?")
+_SEVERAL = (list, tuple, set, dict)
 _FRACTION = re.compile(r"[.eE]")
 
 
@@ -34,6 +35,7 @@ class Table:
         rows_are: What the format says that rows are; empty where it does not.
         tiers: Whether the reader has chosen among tiers already.
         pauses: Texts that stand for silence in this format, in lower case.
+        unread: What columns hold that are left out as no text or number, by their names.
         understood: How the format was read, a sentence each.
         doubts: What looks wrong in how it was read, a sentence each.
     """
@@ -47,6 +49,7 @@ class Table:
     rows_are: RowKind = ""
     tiers: bool = False
     pauses: frozenset[str] = frozenset()
+    unread: Mapping[str, str] = field(default_factory=dict)
     understood: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -67,20 +70,25 @@ def table_of(table: Any, where: str) -> Table:
     """Take a pandas DataFrame, or a mapping of names to columns; rows are counted from 0.
 
     Args:
-        table: The DataFrame or the mapping. None, NaN and pandas' NA and NaT are absent cells.
+        table: The DataFrame or the mapping. None, NaN and pandas' NA and NaT are absent cells,
+            and bytes are texts in UTF-8.
         where: What messages call the table.
 
     Raises:
-        UserError: It is neither, two columns have one name, or columns differ in length.
+        UserError: It is neither, two columns have one name, columns differ in length, or bytes are
+            no UTF-8.
     """
     if not (hasattr(table, "columns") or isinstance(table, Mapping)):
         raise UserError(
             f"{where} must be a table, a pandas DataFrame or columns by name, got "
             f"{type(table).__name__}. Give it a row for each sentence or word."
         )
-    names = list(table.columns if hasattr(table, "columns") else table)
-    refuse_repeated([str(name) for name in names], where)
-    columns = {str(name): _cells(table[name], str(name), where) for name in names}
+    named = {
+        name: name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        for name in (table.columns if hasattr(table, "columns") else table)
+    }
+    refuse_repeated(list(named.values()), where)
+    columns = {called: _cells(table[name], called, where) for name, called in named.items()}
     lengths = {name: len(cells) for name, cells in columns.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{printable(name)} {n}" for name, n in list(lengths.items())[:12])
@@ -88,6 +96,12 @@ def table_of(table: Any, where: str) -> Table:
             f"{where}: its columns differ in length ({said}). Give each a value for every row."
         )
     return Table(where, columns, range(next(iter(lengths.values()), 0)))
+
+
+def not_plain(cells: Sequence[Any]) -> str:
+    """What a column holds in place of texts and numbers; empty where it holds these."""
+    several = any(isinstance(cell, _SEVERAL) or getattr(cell, "ndim", 0) for cell in cells)
+    return "lists" if several else ""
 
 
 def refuse_repeated(names: Sequence[str], where: str) -> None:
@@ -101,7 +115,13 @@ def refuse_repeated(names: Sequence[str], where: str) -> None:
 
 
 def refuse_absent(name: str, role: str, table: Table) -> None:
-    """Refuse a column that a field names and the table lacks."""
+    """Refuse a column that a field names and the table lacks, or which holds no texts."""
+    if held := table.unread.get(name) or not_plain(table.columns.get(name, ())):
+        raise UserError(
+            f"{table.where}: column {printable(name)}, which `{role}` names, holds {held}. Set "
+            f"`{role}` to a column with a text or a number in each row, of "
+            f"{listing([each for each in table.columns if each != name])}."
+        )
     if name not in table.columns:
         raise UserError(
             f"{table.where} has no column {printable(name)}, which `{role}` names. Found: "
@@ -133,7 +153,19 @@ def _cells(values: Any, name: str, where: str) -> list[Any]:
             "values. Give it a value for every row."
         )
     cells = values.tolist() if hasattr(values, "tolist") else list(values)
-    return ["" if _is_absent(cell) else cell for cell in cells]
+    return ["" if _is_absent(cell) else cell for cell in _decoded(cells, name, where)]
+
+
+def _decoded(cells: list[Any], name: str, where: str) -> Iterator[Any]:
+    """Cells of which bytes, as HDF5 and arrays of bytes have them, become texts."""
+    for row, cell in enumerate(cells):
+        try:
+            yield cell.decode() if isinstance(cell, bytes) else cell
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{where}: row {row} of column {printable(name)} is {printable(repr(cell))}, bytes "
+                "that are not UTF-8. Give texts: decode the column first."
+            ) from error
 
 
 def _is_absent(cell: object) -> bool:

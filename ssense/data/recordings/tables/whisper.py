@@ -1,4 +1,7 @@
-"""Transcripts of Whisper and WhisperX as JSON: segments, each perhaps with its words."""
+"""Transcripts of Whisper and WhisperX as JSON: segments, each perhaps with its words.
+
+A list of objects, or JSON Lines with an object in each, is a table too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ssense.data.recordings.tables.table import RowKind, Table
+from ssense.data.recordings.tables.table import RowKind, Table, not_plain
 from ssense.errors import UserError, one_line, printable
 from ssense.files.tables import listing
 
@@ -33,6 +36,8 @@ def whisper_table(text: str, where: str, words: bool) -> Table:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if lines := _objects_by_line(text, where):
+            return _table(list(lines.values()), where, "line", "", list(lines))
         raise UserError(f"{where} is not valid JSON: {one_line(error)}. Save it again.") from error
     if isinstance(value, list):
         return _table(value, where, "entry", "")
@@ -75,23 +80,47 @@ def _speaker(segment: dict[str, Any]) -> dict[str, Any]:
     return {"speaker": segment["speaker"]} if "speaker" in segment else {}
 
 
-def _table(entries: list[Any], where: str, place: str, rows_are: RowKind) -> Table:
+def _objects_by_line(text: str, where: str) -> dict[int, dict[str, Any]]:
+    """The objects of JSON Lines by the number of their line; none where the first is no object."""
+    found: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if not found:
+                return {}
+            raise UserError(
+                f"{where}: line {number} is not valid JSON: {one_line(error)}. Give every line of "
+                "JSON Lines an object of its own."
+            ) from error
+        _require_objects([value], where, "line", number)
+        found[number] = value
+    return found
+
+
+def _table(
+    entries: list[Any],
+    where: str,
+    place: str,
+    rows_are: RowKind,
+    numbers: Sequence[int] | None = None,
+) -> Table:
     """A column for each key that holds plain values."""
     _require_objects(entries, where, place)
     names = dict.fromkeys(name for entry in entries for name in entry)
-    columns = {
-        name: [_plain(entry.get(name)) for entry in entries]
-        for name in names
-        if not any(isinstance(entry.get(name), list | dict) for entry in entries)
-    }
-    kinds = {"segment": "segments", "word": "words", "entry": "entries"}
+    columns = {name: [_plain(entry.get(name)) for entry in entries] for name in names}
+    unread = {name: held for name, cells in columns.items() if (held := not_plain(cells))}
+    kinds = {"segment": "segments", "word": "words", "entry": "entries", "line": "lines"}
     return Table(
         where,
-        columns,
-        range(len(entries)),
+        {name: cells for name, cells in columns.items() if name not in unread},
+        range(len(entries)) if numbers is None else numbers,
         place=place,
         unit="seconds" if rows_are else "",
         rows_are=rows_are,
+        unread=unread,
         understood=(f"JSON, of which the {kinds[place]} were read.",),
     )
 
@@ -104,8 +133,8 @@ def _objects(value: Any) -> Sequence[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _require_objects(entries: list[Any], where: str, place: str) -> None:
-    for number, entry in enumerate(entries):
+def _require_objects(entries: list[Any], where: str, place: str, first: int = 0) -> None:
+    for number, entry in enumerate(entries, first):
         if not isinstance(entry, dict):
             raise UserError(
                 f"{where}: {place} {number} is {printable(repr(entry))}, not an object with times "

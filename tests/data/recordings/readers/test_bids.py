@@ -10,6 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
+import edfio
 import mne
 import mne_bids
 import numpy as np
@@ -143,6 +144,85 @@ def test_a_column_of_regions_names_those_of_contacts(root, column):
     assert open_bids(root, Run()).regions == {"LA1": "STG"}
 
 
+ALL = [(f"LA{i}", 10 * i, -20, 5) for i in range(1, 5)]
+
+
+def test_places_within_a_millimetre_are_told(root):
+    """Metres that are said to be millimetres: the other way round is refused."""
+    write_places(root, [(name, x / 1e3, y / 1e3, z / 1e3) for name, x, y, z in ALL], "mm")
+    assert (
+        "4 contacts of sub-01_electrodes.tsv lie within 0.04 mm of the origin by the unit mm of "
+        "sub-01_coordsystem.json: is it another?"
+    ) in doubts(open_bids(root, Run()))
+    write_places(root, ALL, "mm")
+    assert not open_bids(root, Run()).doubts
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("12,5", '"12,5"'), ("left", '"left"'), ("inf", '"inf"'), ("1.2.3", '"1.2.3"')],
+)
+def test_a_place_that_is_no_number_is_refused(root, cell, said):
+    write_places(root, [*ALL[:2], ("LA3", 1, cell, 2)])
+    match = rf"electrodes\.tsv: {said} in column y is no number \(contact LA3\)\. Write it with"
+    with pytest.raises(UserError, match=match):
+        open_bids(root, Run())
+
+
+@pytest.mark.parametrize("unit", ["inch", "pixels", "n/a", ""])
+def test_places_in_another_unit_are_told(root, unit):
+    write_places(root, ALL, unit)
+    recording = open_bids(root, Run())
+    assert recording.coordinates == {}
+    said = f"places in {unit or 'no unit'} are not used, only those in m, cm or mm"
+    assert said in doubts(recording)
+
+
+@pytest.mark.parametrize("rest", [[], [("LA3", "n/a", "n/a", "n/a"), ("LA4", 1, 2, "NaN")]])
+def test_contacts_without_a_place_are_told(root, rest):
+    write_places(root, [*ALL[:2], *rest])
+    recording = open_bids(root, Run())
+    assert set(recording.coordinates) == {"LA1", "LA2"}
+    said = "2 of 4 contacts have no place in sub-01_electrodes.tsv: LA3, LA4"  # a heart needs none
+    assert doubts(recording) == said
+
+
+def test_a_rate_of_channels_tsv_that_contradicts_is_told(root):
+    def stated(rate_of):
+        table = sidecar(root, "channels.tsv")
+        rewritten(table, lambda row: row | {"sampling_frequency": rate_of(row)})
+        recording = open_bids(root, Run())
+        segments = select_segments(recording, SegmentSpec())
+        said = data_report(recording, segments, SegmentSpec()).markdown()
+        assert ("sampling_frequency = " in said) == ("that is not used" in said)
+        return recording.stated_rates.get("sampling_frequency"), "sampling_frequency = " in said
+
+    assert stated(lambda row: row["sampling_frequency"]) == ((pytest.approx(RATE_HZ),), False)
+    assert stated(lambda row: "1000" if row["name"] == "LA2" else "n/a") == (
+        (1000.0,),
+        True,
+    )
+    # Of what records no brain nothing is read.
+    assert stated(lambda row: "50" if row["name"] == "EKG1" else "n/a") == (None, False)
+
+
+def test_a_slower_channel_of_edf_does_not_contradict_its_own_rate(tmp_path):
+    names = ["LA1", "LA2", "LA3", "LA4"]
+    folder = write_run(tmp_path, names, ["seeg"] * 4, rate_hz=512.0, extension=".edf")
+    samples = [np.random.default_rng(i).standard_normal(20 * (256 if i else 512)) for i in range(4)]
+    signals = [
+        edfio.EdfSignal(50 * each, len(each) / 20, label=name, physical_dimension="uV")
+        for name, each in zip(names, samples, strict=True)
+    ]
+    (file,) = folder.glob("*.edf")
+    edfio.Edf(signals).write(file)
+    (table,) = folder.glob("*channels.tsv")
+    slower = {"LA2": "256", "LA3": "250"}
+    rewritten(table, lambda row: row | {"sampling_frequency": slower.get(row["name"], "512")})
+    stated = open_bids(tmp_path, Run()).stated_rates["sampling_frequency"]
+    assert stated == (512.0, 250.0)  # 512 Hz is wrong of LA4, and 256 Hz right of LA2
+
+
 def test_what_the_tables_do_not_share_is_told(root):
     write_places(root, [("LA'1", 1, 2, 3), ("LB9", 4, 5, 6)])
     table = sidecar(root, "channels.tsv")
@@ -254,11 +334,11 @@ def test_channels_spelt_otherwise_keep_what_is_said_of_them(root, spelt):
         return row | {"name": spelt(row["name"])} | bad
 
     rewritten(sidecar(root, "channels.tsv"), change)
-    write_places(root, [(spelt("LA2"), 1, 2, 3)])
+    write_places(root, [(spelt(name), *place) for name, *place in ALL])
     recording = open_bids(root, Run())
     assert recording.electrodes == ("LA1", "LA2", "LA3", "LA4")
     assert recording.corrupted == {"LA3"}
-    assert recording.coordinates == {"LA2": (1.0, 2.0, 3.0)}
+    assert recording.coordinates == {name: tuple(place) for name, *place in ALL}
     assert not recording.doubts
 
 
@@ -344,7 +424,7 @@ def test_places_of_an_unknown_space_are_not_used(unplaced, tables, systems, used
 
 
 def test_contacts_at_one_place_are_both_channels(root):
-    write_places(root, [("LA1", 1, 2, 3), ("LA2", 1, 2, 3)])
+    write_places(root, [*ALL[1:], ("LA1", *ALL[1][1:])])
     assert not open_bids(root, Run()).doubts
 
 

@@ -439,7 +439,7 @@ def check_context(recording: Recording, spec: SegmentSpec) -> set[str]:
             expected[number] = "leaves the file"
     if len(expected) == 4:
         counts = Counter(expected.values())
-        shown = [f"{counts[why]} {why}" for why in WHY_NO_SEGMENT if why in counts]
+        shown = [f"{why}: {counts[why]}" for why in WHY_NO_SEGMENT if why in counts]
         refuse(lambda: select_segments(recording, spec), "none of the 4 sentences", *shown)
         return {*expected.values()}
     segments = select_segments(recording, spec)
@@ -668,7 +668,7 @@ def refuse(action, *patterns: str) -> None:
     assert "\n" not in message
     assert re.search(".*".join(re.escape(part) for part in patterns), message), message
     assert re.search(
-        r"(Check|Restore|Download|Give|Use|Choose|Add|Save|Unzip|relax|Remove|Skip|Write|download)",
+        r"(Check|Restore|Download|Give|Use|Choose|Add|Save|Set|Unzip|relax|Remove|Skip|Write|download)",
         message,
     )
 
@@ -865,7 +865,7 @@ def test_no_sentence_left_says_why(root):
     refuse(
         lambda: select_segments(opened(root), PLAIN),
         "none of the 2 sentences of sub_9 trial000 (Made Up) is left",
-        "1 no aligned word, 1 too long",
+        "no aligned word: 1, too long: 1",
     )
 
 
@@ -875,8 +875,8 @@ def test_no_electrode_left_says_why(root):
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
         "no electrode left of the 4",
-        "by electrodes = clean and reference = laplacian",
-        "corrupted: 1, lacks a clean neighbour: 3. Choose another reference, such as none",
+        "by `electrodes` clean and `reference` laplacian",
+        "corrupted: 1, lacks a clean neighbour: 3. Set `reference` to another, such as none",
     )
 
 
@@ -1003,7 +1003,7 @@ def test_corrupted_contacts_alone_are_named_as_the_reason(root):
     recording = opened(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec(reference="none")),
-        "electrodes = clean and reference = none; corrupted: 4. Choose electrodes = all.",
+        "`electrodes` clean and `reference` none; corrupted: 4. Set `electrodes` to all.",
     )
 
 
@@ -1060,7 +1060,7 @@ def test_names_that_say_nothing_of_shafts_are_told(root):
     recording = opened(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
-        "pair of contacts: 2, not named by shaft and number: 4. Choose another reference",
+        "pair of contacts: 2, not named by shaft and number: 4. Set `reference` to another",
     )
     spec = SegmentSpec(reference="none")
     segments = select_segments(recording, spec)
@@ -1097,7 +1097,7 @@ def test_a_grid_has_no_laplacian(root):
     recording = opened(root)
     refuse(
         lambda: select_segments(recording, SegmentSpec()),
-        "on a grid or strip: 20. Choose another reference",
+        "on a grid or strip: 20. Set `reference` to another",
     )
     assert len(select_segments(recording, SegmentSpec(reference="none")).electrodes) == 20
 

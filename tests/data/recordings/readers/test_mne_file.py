@@ -101,3 +101,32 @@ def test_a_format_that_nobody_knows_and_a_table_that_is_not_there(files, tmp_pat
         open_file(tmp_path / "a.xyz", files / "said.csv", TableSpec())
     with pytest.raises(UserError, match=r"said.csv is missing.*Check `sentences`"):
         open_file(files / "night.edf", tmp_path / "said.csv", TableSpec())
+
+
+@pytest.mark.parametrize("suffix", [".eeg", ".vmrk"])
+@pytest.mark.parametrize("header", ["night", "copy"])
+def test_of_the_parts_of_a_recording_the_header_is_to_be_given(files, tmp_path, suffix, header):
+    for each in (".vhdr", ".eeg", ".vmrk"):
+        name = header if each == ".vhdr" else "night"
+        shutil.copy(files / f"night{each}", tmp_path / f"{name}{each}")
+    (tmp_path / "other.vhdr").write_text("DataFile=other.eeg")
+    with pytest.raises(UserError, match=rf"a part of .* Give the header: .*/{header}\.vhdr\."):
+        open_file(tmp_path / f"night{suffix}", files / "said.csv", TableSpec())
+    (tmp_path / f"{header}.vhdr").unlink()
+    with pytest.raises(UserError, match="MNE can't read"):
+        open_file(tmp_path / f"night{suffix}", files / "said.csv", TableSpec())
+
+
+def test_an_anonymous_file_of_edf_is_said_to_be_one(files, raw, tmp_path):
+    """Its subject stays "X", which recordings are told apart by."""
+    anonymous = raw.copy()
+    said = " is anonymous: X stands for its subject"
+    for number, name in enumerate(["X", "P07"]):
+        anonymous.info["subject_info"] = {"his_id": name}
+        path = tmp_path / f"night{number}.edf"
+        mne.export.export_raw(path, anonymous, verbose="error")
+        recording = open_file(path, files / "said.csv", TableSpec())
+        assert recording.subject == name
+        assert (f"{path.name}{said}" in recording.understood) == (name == "X")
+        named = open_file(path, files / "said.csv", TableSpec(), subject="P08")
+        assert f"{path.name}{said}" not in named.understood

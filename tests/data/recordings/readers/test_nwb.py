@@ -27,7 +27,7 @@ def counts():
     return generator.integers(-2000, 2000, (int(8 * RATE_HZ), len(NAMES)), dtype=np.int16)
 
 
-def write(path, counts, *, named=True, scale=1.0, **rate):
+def write(path, counts, *, named=True, scale=1.0, container=(), **rate):
     file = pynwb.NWBFile(
         session_description="made up",
         identifier="made up",
@@ -45,7 +45,11 @@ def write(path, counts, *, named=True, scale=1.0, **rate):
     series = ElectricalSeries(
         "ieeg", counts[:, :4], rows, conversion=STEP_V, **(rate or {"rate": RATE_HZ})
     )
-    file.add_acquisition(series)
+    if container == ():
+        file.add_acquisition(series)
+    else:
+        module = file.create_processing_module("ecephys", "local field potentials")
+        module.add(container(electrical_series=series) if container else series)
     with pynwb.NWBHDF5IO(path, "w") as io:
         io.write(file)
 
@@ -114,6 +118,29 @@ def test_what_lies_in_another_file_is_refused(folder, tmp_path, moved):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("container", [pynwb.ecephys.LFP, pynwb.ecephys.FilteredEphys, None])
+def test_a_series_of_a_processing_module_is_read_if_none_was_acquired(
+    folder, tmp_path, counts, container
+):
+    """Where most NWB files keep the local field potential."""
+    write(tmp_path / "night.nwb", counts, container=container)
+    (tmp_path / "said.csv").write_text(SAID)
+    recording, acquired = opened(tmp_path), opened(folder)
+    assert recording.electrodes == acquired.electrodes
+    assert not recording.doubts
+    inner = f"{container.__name__}/" if container else ""
+    assert f"night.nwb, processing/ecephys/{inner}ieeg" in recording.understood[0]
+    (found,), (expected,) = (x.read_channel("LA2", [(100, 900)]) for x in (recording, acquired))
+    np.testing.assert_array_equal(found, expected)
+    with h5py.File(tmp_path / "night.nwb", "r+") as file:
+        file.copy(f"processing/ecephys/{inner}ieeg", f"processing/ecephys/{inner}micro")
+    (said,) = opened(tmp_path).doubts
+    assert f"of 2 electrical series ecephys/{inner}ieeg is read, not ecephys/{inner}micro" in said
+    with h5py.File(tmp_path / "night.nwb", "r+") as file:
+        file.copy(f"processing/ecephys/{inner}ieeg", "acquisition/raw")
+    assert "night.nwb, acquisition/raw" in opened(tmp_path).understood[0]
+
+
 def test_a_late_start_and_a_second_series_are_told(folder, tmp_path, counts):
     write(tmp_path / "LATE.NWB", counts, rate=RATE_HZ, starting_time=12.3)
     with h5py.File(tmp_path / "LATE.NWB", "r+") as file:
@@ -175,7 +202,10 @@ def test_what_is_no_such_file_is_one_line(folder, tmp_path):
         file.create_group("acquisition/x").attrs["neurodata_type"] = "TimeSeries"
     for name, message in (
         ("text.nwb", "cannot read .*text.nwb as HDF5"),
-        ("empty.nwb", r"no ElectricalSeries among what was acquired: x \(TimeSeries\)"),
+        (
+            "empty.nwb",
+            r"no ElectricalSeries in acquisition or processing: acquisition/x \(TimeSeries\)",
+        ),
     ):
         with pytest.raises(UserError, match=message) as error:
             opened(tmp_path, name)
