@@ -11,7 +11,8 @@ permuted pairs, of pairs of similar duration and, once `controls.py --train nois
 encoders of Gaussian noise; one that they contradict is labelled so. How long it takes is said
 before it begins.
 
-maps/maps.html beside the sweep's ledger holds it all; tables and figures stand beside it.
+maps/maps.html beside the sweep's ledger holds it all; tables and figures stand beside it. The
+report of the evaluation has the maps as a section.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from analysis.measure.evaluation import (
 from analysis.measure.looks import record_look, withdrawn_unless_shown
 from analysis.report.figures import FIGURE_KINDS, figure_bytes
 from analysis.report.map_figures import Durations
+from analysis.report.map_section import KEPT, KeptMaps, put_into_report, subjects_of
 from analysis.report.maps import (
     FILLED,
     LEGEND,
@@ -54,13 +56,14 @@ from analysis.report.maps import (
     test_rows,
     value_rows,
 )
-from analysis.report.page import html_page
-from ssense.cli.command import shell_command
+from analysis.report.page import body_html, html_page
+from ssense.cli.command import next_line, shell_command
 from ssense.cli.screen import console, count, duration, say, step
 from ssense.data.dataset import Dataset
 from ssense.data.shards import read_manifest, read_sentences
 from ssense.engine.core.cell import Configuration, label
 from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.record import utc_now
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
@@ -103,11 +106,18 @@ def main(options: MapOptions) -> None:
         names = "; ".join(label(*each) for each in chosen.items())
         caption = f"Mapped: {names}; {look.standing(search.sweep.seeds)}."
         report = material.report(caption, families)
-        files = write_maps(ledger, report, before_any=looks.clear)
+        of = subjects_of(chosen, search.sweep.seeds)
+        files = write_maps(ledger, report, of, before_any=looks.clear)
     show(report)
+    in_report = put_into_report(ledger)
     with step("MLflow"):
-        log_maps(ledger, families, files)
+        log_maps(ledger, families, [*files, *([in_report] if in_report else [])])
     say(f"Page, tables and figures: {files[0]}")
+    if in_report:
+        say(f"The report has them too: {in_report}")
+    else:
+        again = next_line("analysis/evaluate.py", storage=ledger.storage, sweep=ledger.folder.name)
+        say(f"The report of an earlier version has no place for them. {again}")
 
 
 def _same(dataset: Dataset, _: Configuration) -> Dataset:
@@ -344,7 +354,10 @@ def run_maps(
 
 
 def write_maps(
-    ledger: Ledger, report: MapReport, before_any: Callable[[], object] = lambda: None
+    ledger: Ledger,
+    report: MapReport,
+    of: Sequence[str],
+    before_any: Callable[[], object] = lambda: None,
 ) -> list[UPath]:
     """Write page, tables and figures beside the ledger; return their paths, the page first.
 
@@ -353,14 +366,17 @@ def write_maps(
     Args:
         ledger: The sweep's ledger.
         report: All that the page is made from.
+        of: What was mapped, see `subjects_of`.
         before_any: Called right before the first file can be seen.
     """
     pictures, families = report.pictures(), report.families
+    kept = KeptMaps(at=utc_now(), of=of, body=body_html(report.in_report(pictures)))
     contents: dict[str, str | bytes] = {
         "maps.html": html_page(report.title, report.sections(pictures)),
         "maps.md": markdown(report),
         "maps.csv": csv_table(value_rows(families)),
         "tests.csv": csv_table(test_rows(families)),
+        KEPT: kept.json(),
     }
     for name, picture in pictures.items():
         for kind in FIGURE_KINDS:

@@ -29,7 +29,7 @@ from analysis.report.map_figures import (
     time_figure,
     time_frequency_figure,
 )
-from analysis.report.page import Block, Grid, Picture, Points, Section, Words
+from analysis.report.page import Block, Grid, Links, Picture, Points, Section, Words
 from ssense.engine.core.cell import describe, label
 from ssense.engine.core.power import ALPHA
 from ssense.errors import counted
@@ -114,6 +114,16 @@ class MapReport:
                 ]
                 sections.append(Section(title, blocks))
         return [*sections, Section("How to read it", [Points([*READING, *self.notes])])]
+
+    def in_report(self, pictures: Mapping[str, Picture]) -> list[Block]:
+        """What the report of the evaluation has of the maps: what they show, and every figure."""
+        return [
+            Words([self.caption]),
+            Points(self.words()),
+            *pictures.values(),
+            Grid("The maps, and how far seeds agree on them.", summary_rows(self.families)),
+            Links("All parts, tests and sanity checks:", [(self.title, "../maps/maps.html")]),
+        ]
 
     def words(self) -> list[str]:
         """What each map shows, a sentence each."""
