@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from upath import UPath
 
-from analysis.report.page import Laid, Section, Words, replace_slot, slot_note
+from analysis.report.page import Block, Laid, Section, Words, replace_slot, slot_note
 from ssense.cli.command import shell_command
 from ssense.engine.core.cell import Configuration
 from ssense.engine.records.ledger import Ledger
@@ -93,8 +93,9 @@ def maps_section(ledger: Ledger, evaluated: Collection[str]) -> Section:
             f"or seeds than the tests above. {command} makes those of this evaluation."
         ]
     )
-    is_current = set(kept.of) <= set(evaluated)
-    blocks = [Laid(kept.body)] if is_current else [earlier, Laid(kept.body)]
+    blocks: list[Block] = [Laid(kept.body)]
+    if not set(kept.of) <= set(evaluated):
+        blocks.insert(0, earlier)
     return Section(TITLE, blocks, slot=SLOT, about=tuple(evaluated))
 
 
