@@ -11,6 +11,9 @@ permuted pairs, of pairs of similar duration and, once `controls.py --train nois
 encoders of Gaussian noise; one that they contradict is labelled so. How long it takes is said
 before it begins.
 
+Of images, the last sweep of each subject is mapped: channels are left out and alone, and windows of
+time are hidden, and the tests are over the test images, which all seeds share.
+
 maps/maps.html beside the sweep's ledger holds it all; tables and figures stand beside it. The
 report of the evaluation has the maps as a section.
 """

@@ -54,7 +54,10 @@ class ImageMapReport(MapReport):
             return super()._looks(real)
         drawn = "Channels by the numbers in their names."
         if self._on_head(real):
-            drawn = f"Channels on a head seen from above, nose up, by the {self.sensors.layout}."
+            drawn = (
+                f"Channels on a head seen from above, nose up, by the {self.sensors.layout}; between "
+                "them effects are interpolated."
+            )
         return f"{drawn} Blue: the channel carries the score. Bold outline: shown."
 
     def _views(self, real: EffectMap) -> Sequence[Figure]:

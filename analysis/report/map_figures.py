@@ -28,7 +28,7 @@ DIVERGING = LinearSegmentedColormap.from_list("effects", [COLOURS[1], "#b4b4b4",
 _COLUMNS, _LEAST_COLUMNS = 32, 6
 """Contacts that stand in one row at most, and those that an axis has room for at least."""
 _NAME_CHARACTERS = 36
-"""Of a line of a name beside an axis."""
+"""Characters of a line of a name beside an axis, at most."""
 _MANY_CHANNELS, _LEAST_TO_INTERPOLATE = 128, 4
 _LEAST_HEIGHT = 2.2  # inches, which the name of a colour bar takes
 _INSTANT_S = 0.1  # drawn width of a window that is the only frame

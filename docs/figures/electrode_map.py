@@ -54,7 +54,7 @@ def make(storage: str) -> None:
     data = options.plan_data()
     run_sweep(options.sweep("electrode-map", data, {"linear": {}}), data, options, Budget())
     evaluate.main(EvaluationOptions(storage=storage))
-    maps.main(MapOptions(storage=storage, maps=("electrodes",), space="mni"))
+    maps.main(MapOptions(storage=storage, maps=("electrodes",), space="mni152"))
     folder = Path(str(find_ledger(open_storage(storage), None).folder)) / "maps"
     shutil.copy(folder / "electrode_alone.png", PICTURE)
     with (folder / "tests.csv").open(newline="") as file:
