@@ -55,8 +55,8 @@ class ImageMapReport(MapReport):
         drawn = "Channels by the numbers in their names."
         if self._on_head(real):
             drawn = (
-                f"Channels on a head seen from above, nose up, by the {self.sensors.layout}; between "
-                "them effects are interpolated."
+                f"Channels on a head seen from above, nose up, by the {self.sensors.layout}; "
+                "between them effects are interpolated."
             )
         return f"{drawn} Blue: the channel carries the score. Bold outline: shown."
 
