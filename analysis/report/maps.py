@@ -192,7 +192,7 @@ class MapReport:
     def _looks(self, real: EffectMap) -> str:
         if real.what.startswith("electrode"):
             drawn = (
-                "Electrodes on a glass brain (MNI); those without coordinates are left out."
+                "Electrodes on a glass brain (MNI); those without coordinates are not on it."
                 if self._on_brain(real)
                 else "Electrodes by shaft and number."
             )

@@ -230,7 +230,8 @@ figcaption { margin-top: .5rem; }
   .wide { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; }
   thead th { white-space: normal; }
   .drawing { overflow: visible; } .drawing > svg { min-width: 0; }
-  .views > svg { width: 31%; } .views > svg:last-child { width: auto; }
+  .views > svg:first-child:nth-last-child(n+4) { width: 38%; }
+  .views > svg:first-child:nth-last-child(n+4) ~ svg:nth-child(-n+3) { width: 30%; }
   .card, .ring { display: none; }
   figure, tr { break-inside: avoid; } h2, caption { break-after: avoid; }
 }
