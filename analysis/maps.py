@@ -168,7 +168,7 @@ def map_images(
     """
     data, origin = sweep_data(ledger), ledger.description().origin
     assert isinstance(origin, ImageOrigin)
-    dataset = data.of(next(iter(chosen.values())))  # which all configurations of a subject share
+    dataset = data.of(next(iter(chosen.values())))  # whose responses all configurations share
     assert isinstance(dataset, ImageDataset)
     axes = response_axes(dataset, origin.source.responses_taken)
     sensors = Sensors.of(axes.electrodes)
@@ -183,7 +183,9 @@ def map_images(
         search, chosen, ledger, data.of, options.cpus_per_cell, options.gpus_per_cell
     ):
         for family, configuration in chosen.items():
-            mapper = ImageMapper(ledger, search, configuration, dataset, asked)
+            own = data.of(configuration)  # the same responses, perhaps with other features
+            assert isinstance(own, ImageDataset)
+            mapper = ImageMapper(ledger, search, configuration, own, asked)
             n, here = counted(len(asked.parts), "part"), duration(mapper.seconds())
             with step(f"{n} of {family}, of trained and untrained encoders, about {here} here"):
                 found.append(mapper.run(family, count("seeds")))
