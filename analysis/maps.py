@@ -11,7 +11,11 @@ permuted pairs, of pairs of similar duration and, once `controls.py --train nois
 encoders of Gaussian noise; one that they contradict is labelled so. How long it takes is said
 before it begins.
 
-maps/maps.html beside the sweep's ledger holds it all; tables and figures stand beside it.
+Of images, the last sweep of each subject is mapped: channels are left out and alone, and windows of
+time are hidden, and the tests are over the test images, which all seeds share.
+
+maps/maps.html beside the sweep's ledger holds it all; tables and figures stand beside it. The
+report of the evaluation has the maps as a section.
 """
 
 from __future__ import annotations
@@ -32,8 +36,11 @@ from upath import UPath
 from analysis.control.trained import TRAINED, plan_control, trained_cells
 from analysis.mapping.durations import said_of_durations
 from analysis.mapping.family_maps import Asked, FamilyMaps, Mapper, NoiseControl
+from analysis.mapping.image_maps import ImageMapper, response_axes, response_parts
 from analysis.mapping.locating import Sources, locate
 from analysis.mapping.parts import Axes, all_parts
+from analysis.mapping.places import Places
+from analysis.mapping.sensors import Sensors
 from analysis.measure import formats
 from analysis.measure.chosen_encoders import chosen_encoders
 from analysis.measure.evaluation import (
@@ -44,8 +51,13 @@ from analysis.measure.evaluation import (
     take_up,
 )
 from analysis.measure.looks import record_look, withdrawn_unless_shown
+from analysis.measure.subject_sweeps import subject_ledgers
 from analysis.report.figures import FIGURE_KINDS, figure_bytes
+from analysis.report.image_maps import FILLED as FILLED_RESPONSES
+from analysis.report.image_maps import ImageMapReport, channel_notes
+from analysis.report.images import BY_TEST
 from analysis.report.map_figures import Durations
+from analysis.report.map_section import KEPT, KeptMaps, put_into_report, subjects_of
 from analysis.report.maps import (
     FILLED,
     LEGEND,
@@ -55,13 +67,15 @@ from analysis.report.maps import (
     test_rows,
     value_rows,
 )
-from analysis.report.page import html_page
-from ssense.cli.command import shell_command
+from analysis.report.page import body_html, html_page
+from ssense.cli.command import next_line, shell_command
 from ssense.cli.screen import console, count, duration, say, step
 from ssense.data.dataset import Dataset
 from ssense.data.shards import read_manifest, read_sentences
+from ssense.data.things.dataset import ImageDataset
 from ssense.engine.core.cell import Configuration, label
-from ssense.engine.core.origin import RecordingOrigin
+from ssense.engine.core.origin import ImageOrigin, RecordingOrigin
+from ssense.engine.core.record import utc_now
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.engine.search.search import Search
@@ -80,15 +94,60 @@ FOLDER = "maps"
 
 
 def main(options: MapOptions) -> None:
-    """Map what the score of a sweep's chosen configurations is made of."""
-    ledger = find_ledger(open_storage(options.storage, must_exist=True), options.sweep, "sentences")
+    """Map what the scores of chosen configurations are made of; of images, for each subject."""
+    storage = open_storage(options.storage, must_exist=True)
+    ledger = find_ledger(storage, options.sweep)
+    of_images = ledger.description().task == "images"
+    ledgers = subject_ledgers(storage, ()) if of_images and not options.sweep else [ledger]
+    for each in ledgers:
+        require_evaluated(each)
+    for each in ledgers:
+        map_sweep(options, each)
+
+
+def map_sweep(options: MapOptions, ledger: Ledger) -> None:
+    """Map what the score of a sweep's chosen configurations is made of.
+
+    Raises:
+        UserError: Cells are missing, or what the maps need can't be read.
+    """
     say(f"Maps of {ledger.folder.name}")
-    require_evaluated(ledger)
     search = take_up(ledger)
     if not options.allow_missing:
         require_all(search)
     best = best_configurations(search)
     chosen = families_to_map(options, search, best)
+    map_task = map_images if ledger.description().task == "images" else map_sentences
+    report_of, families = map_task(options, ledger, search, chosen)
+    # The look is recorded when all is mapped: a run that is refused shows nothing.
+    with withdrawn_unless_shown() as looks:
+        looks.append(look := record_look(ledger, search.sweep.seeds, best))
+        names = "; ".join(label(*each) for each in chosen.items())
+        by_test = search.sweep.specification.chosen_by_test
+        known = BY_TEST if by_test else look.standing(search.sweep.seeds)
+        report = report_of(f"Mapped: {names}; {known}.", families)
+        of = subjects_of(chosen, search.sweep.seeds)
+        files = write_maps(ledger, report, of, before_any=looks.clear)
+    show(report)
+    in_report = put_into_report(ledger)
+    with step("MLflow"):
+        log_maps(ledger, families, [*files, *([in_report] if in_report else [])])
+    say(f"Page, tables and figures: {files[0]}")
+    if in_report:
+        say(f"The report has them too: {in_report}")
+    else:
+        again = next_line("analysis/evaluate.py", storage=ledger.storage, sweep=ledger.folder.name)
+        say(f"The report of an earlier version has no place for them. {again}")
+
+
+ReportOf = Callable[[str, Sequence[FamilyMaps]], MapReport]
+"""Puts a report together from its caption and the maps of each family."""
+
+
+def map_sentences(
+    options: MapOptions, ledger: Ledger, search: Search, chosen: Mapping[str, Configuration]
+) -> tuple[ReportOf, list[FamilyMaps]]:
+    """The maps of each family of a sweep over sentences, and what a report makes of them."""
     material = Inputs(options, ledger, chosen)
     resources = options.cpus_per_cell, options.gpus_per_cell
     with ExitStack() as kept:
@@ -98,18 +157,57 @@ def main(options: MapOptions) -> None:
             alone, of_noise = {family: chosen[family]}, partial(_same, control.dataset)
             about = control.search, alone, ledger, of_noise
             kept.enter_context(chosen_encoders(*about, *resources))
-        families = run_maps(options, ledger, search, chosen, material, noise)
-    # The look is recorded when all is mapped: a run that is refused shows nothing.
-    with withdrawn_unless_shown() as looks:
-        looks.append(look := record_look(ledger, search.sweep.seeds, best))
-        names = "; ".join(label(*each) for each in chosen.items())
-        caption = f"Mapped: {names}; {look.standing(search.sweep.seeds)}."
-        report = material.report(caption, families)
-        files = write_maps(ledger, report, before_any=looks.clear)
-    show(report)
-    with step("MLflow"):
-        log_maps(ledger, families, files)
-    say(f"Page, tables and figures: {files[0]}")
+        return material.report, run_maps(options, ledger, search, chosen, material, noise)
+
+
+def map_images(
+    options: MapOptions, ledger: Ledger, search: Search, chosen: Mapping[str, Configuration]
+) -> tuple[ReportOf, list[FamilyMaps]]:
+    """The maps of each family of a subject's sweep over images, and what a report makes of them.
+
+    Raises:
+        UserError: Only maps of frequencies are asked for, or an encoder can't be read.
+    """
+    data, origin = sweep_data(ledger), ledger.description().origin
+    assert isinstance(origin, ImageOrigin)
+    dataset = data.of(next(iter(chosen.values())))  # whose responses all configurations share
+    assert isinstance(dataset, ImageDataset)
+    axes = response_axes(dataset, origin.source.responses_taken)
+    sensors = Sensors.of(axes.electrodes)
+    asked = Asked(
+        parts=response_parts(options.maps, axes, options.windows),
+        fill=options.fill,
+        permutations=options.permutations,
+        check_seeds=options.check_seeds,
+    )
+    found = []
+    with chosen_encoders(
+        search, chosen, ledger, data.of, options.cpus_per_cell, options.gpus_per_cell
+    ):
+        for family, configuration in chosen.items():
+            own = data.of(configuration)  # the same responses, perhaps with other features
+            assert isinstance(own, ImageDataset)
+            mapper = ImageMapper(ledger, search, configuration, own, asked)
+            n, here = counted(len(asked.parts), "part"), duration(mapper.seconds())
+            with step(f"{n} of {family}, of trained and untrained encoders, about {here} here"):
+                found.append(mapper.run(family, count("seeds")))
+
+    def report(caption: str, families: Sequence[FamilyMaps]) -> MapReport:
+        return ImageMapReport(
+            title=f"Maps of {ledger.folder.name}: {origin.subject}, {origin.title}",
+            caption=caption,
+            families=families,
+            axes=axes,
+            places=Places.unknown(axes.electrodes),
+            durations=None,
+            notes=[
+                f"What is left out or hidden is filled with {FILLED_RESPONSES[options.fill]}.",
+                *channel_notes(sensors),
+            ],
+            sensors=sensors,
+        )
+
+    return report, found
 
 
 def _same(dataset: Dataset, _: Configuration) -> Dataset:
@@ -330,7 +428,10 @@ def run_maps(
 
 
 def write_maps(
-    ledger: Ledger, report: MapReport, before_any: Callable[[], object] = lambda: None
+    ledger: Ledger,
+    report: MapReport,
+    of: Sequence[str],
+    before_any: Callable[[], object] = lambda: None,
 ) -> list[UPath]:
     """Write page, tables and figures beside the ledger; return their paths, the page first.
 
@@ -339,14 +440,17 @@ def write_maps(
     Args:
         ledger: The sweep's ledger.
         report: All that the page is made from.
+        of: What was mapped, see `subjects_of`.
         before_any: Called right before the first file can be seen.
     """
     pictures, families = report.pictures(), report.families
+    kept = KeptMaps(at=utc_now(), of=of, body=body_html(report.in_report(pictures)))
     contents: dict[str, str | bytes] = {
         "maps.html": html_page(report.title, report.sections(pictures)),
         "maps.md": markdown(report),
         "maps.csv": csv_table(value_rows(families)),
         "tests.csv": csv_table(test_rows(families)),
+        KEPT: kept.json(),
     }
     for name, picture in pictures.items():
         for kind in FIGURE_KINDS:

@@ -298,7 +298,7 @@ class Mapper:
         of_noise = effect_maps(noise, METRICS[0], sizes) if noise else [None] * len(primary)
         permuted = np.mean([each.permuted for each in trained], axis=0)
         return [
-            _checked(real, random, at_noise, rest, permuted[:, _places(real, trained[0].parts)])
+            checked_map(real, random, at_noise, rest, permuted[:, _places(real, trained[0].parts)])
             for real, random, at_noise, *rest in zip(
                 primary, of_untrained, of_noise, *others, strict=True
             )
@@ -384,13 +384,22 @@ class Mapper:
         return notes
 
 
-def _checked(
+def checked_map(
     real: EffectMap,
     untrained: EffectMap,
     noise: EffectMap | None,
     others: Sequence[EffectMap],
     permuted: np.ndarray,
 ) -> CheckedMap:
+    """Put a map together with its sanity checks.
+
+    Args:
+        real: Effects on the primary metric.
+        untrained: Those of encoders with random weights.
+        noise: Those of the Gaussian-noise control's encoders; None where there are none.
+        others: Effects on the other metrics.
+        permuted: Effects `[P, K]` by permutation of the pairing, mean over the seeds.
+    """
     checks = [check_untrained(real, untrained)]
     if len(permuted):
         checks.append(check_permuted(real, permuted))

@@ -20,22 +20,25 @@ What = Literal[
     "shaft alone",
     "region left out",
     "region alone",
+    "channel left out",
+    "channel alone",
     "time window",
     "frequency band",
     "time x frequency",
 ]
 """What a map says of each of its parts; windows and bands are hidden from the encoder."""
-ALONE: tuple[What, ...] = ("electrode alone", "shaft alone", "region alone")
+ALONE: tuple[What, ...] = ("electrode alone", "shaft alone", "region alone", "channel alone")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """What the axes of a spectrogram `[E, F, T]` are.
+    """What the axes of a spectrogram `[E, F, T]`, or of a response `[E, T]`, are.
 
     Attributes:
-        electrodes: Names of the E electrodes.
-        rows: Centre frequency in Hz, or name, of each of the F rows.
-        times_s: Time of each of the T frames, `[T]` seconds after the sentence's onset.
+        electrodes: Names of the E electrodes or channels.
+        rows: Centre frequency in Hz, or name, of each of the F rows; none of a response.
+        times_s: Time of each of the T frames, `[T]` seconds after the onset of the sentence or
+            image.
     """
 
     electrodes: Sequence[str]
@@ -111,6 +114,19 @@ def electrode_parts(names: Sequence[str], regions: Mapping[str, str]) -> list[Pa
     if is_divided(areas := regions_of(names, regions), len(names)):
         parts += _left_out(areas, len(names), "region left out") + _alone(areas, "region alone")
     return parts
+
+
+def channel_parts(names: Sequence[str]) -> list[Part]:
+    """Each channel of responses left out and alone; a single channel only alone."""
+    single = {name: [number] for number, name in enumerate(names)}
+    parts = _left_out(single, len(names), "channel left out") if len(names) > 1 else []
+    return parts + _alone(single, "channel alone")
+
+
+def window_parts(axes: Axes, windows: int) -> list[Part]:
+    """Windows of responses, which have no rows; as many as there are frames at most."""
+    ranges = _ranges(len(axes.times_s), windows)
+    return [Part(what="time window", name=window_name(axes, at), frames=at) for at in ranges]
 
 
 def is_divided(groups: Mapping[str, Sequence[int]], n: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from analysis.control.baselines import quantile_bins
 from analysis.control.untrained import DURATION_BINS
-from analysis.mapping.occlusion import Occluder
 from analysis.mapping.parts import ALONE, Part
 from ssense.retrieval import chance_metrics, cosine_scores, metric_values, ranks_of
 from ssense.training.sentences import SentenceSpec
@@ -101,9 +101,19 @@ def of_similar_duration(spoken_s: np.ndarray) -> np.ndarray:
     return same
 
 
+class Occluding(Protocol):
+    """Embeds queries from which parts are hidden."""
+
+    def intact(self, part: Part) -> Tensor:
+        """Embed everything, `[Q, D]`, in the way that it is embedded without the part."""
+
+    def without(self, part: Part) -> Tensor:
+        """Embed the queries `[Q, D]` by what is left without a part, or by it alone."""
+
+
 def map_of(
     seed: int,
-    occluder: Occluder,
+    occluder: Occluding,
     parts: Sequence[Part],
     candidates: Tensor,
     metric: str,

@@ -28,7 +28,8 @@ DIVERGING = LinearSegmentedColormap.from_list("effects", [COLOURS[1], "#b4b4b4",
 _COLUMNS, _LEAST_COLUMNS = 32, 6
 """Contacts that stand in one row at most, and those that an axis has room for at least."""
 _NAME_CHARACTERS = 36
-"""Of a line of a name beside an axis."""
+"""Characters of a line of a name beside an axis, at most."""
+_MANY_CHANNELS, _LEAST_TO_INTERPOLATE = 128, 4
 _LEAST_HEIGHT = 2.2  # inches, which the name of a colour bar takes
 _INSTANT_S = 0.1  # drawn width of a window that is the only frame
 _FOUND, _OTHER = 1.6, 0.3
@@ -141,10 +142,12 @@ def _draw_contacts(axis: Axes, places: np.ndarray, found: EffectMap, larger: flo
     """Draw electrodes at `[K, 2]` where these are known, those with the largest effects on top."""
     norm, means = _norm(found), scale_of(found) * found.means
     sizes = larger * (8 + 60 * np.abs(means) / norm.vmax)
-    for at in np.argsort(np.abs(means), kind="stable"):
+    for at in np.argsort(np.abs(means), kind="stable").tolist():
         if np.isfinite(places[at]).all():
+            x, y = places[at]
             axis.scatter(
-                *places[at],
+                x,
+                y,
                 color=DIVERGING(norm(means[at])),
                 s=sizes[at],
                 edgecolors=INK,
@@ -244,33 +247,100 @@ def interval_figure(found: EffectMap) -> Figure:
     return figure
 
 
-def time_figure(found: EffectMap, axes: InputAxes, durations: Durations) -> Figure:
+def time_figure(found: EffectMap, axes: InputAxes, durations: Durations | None) -> Figure:
     """Draw the effect of each window of time, above how many sentences are still being spoken.
 
     Args:
         found: Effects of the windows.
-        axes: The axes of the spectrograms.
-        durations: When sentences end.
+        axes: The axes of the spectrograms or responses.
+        durations: When sentences end; None of images.
     """
     ends = np.array([_drawn_ends_s(axes, part.frames) for part in found.parts if part.frames])
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
-        axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        rows = [3] if durations is None else [3, 1]
+        panels = figure.subplots(len(rows), sharex=True, height_ratios=rows, squeeze=False).ravel()
+        axis = panels[0]
         scale = scale_of(found)
         spans = {"linewidth": 6, "alpha": 0.3}
         axis.hlines(scale * found.means, ends[:, 0], ends[:, 1], color=COLOURS[0], **spans)
         _draw_effects(axis, ends.mean(axis=1), found, horizontal=False)
-        for panel in (axis, below):
+        for panel in panels:
             panel.axvline(0, color=GREY, linewidth=0.8)
+            panel.set_xlim(ends.min(), ends.max())
         axis.set_ylabel(_on_two_lines(found))
-        at = np.linspace(ends.min(), ends.max(), 300)
-        below.fill_between(at, 100 * durations.spoken(at), color=GREY, alpha=0.4, linewidth=0)
-        below.set_ylim(0, 100)
-        below.set_xlim(ends.min(), ends.max())
-        below.set_ylabel("spoken (%)")
-        below.set_xlabel("time after the sentence's onset (s)")
+        if durations is not None:
+            _draw_spoken(panels[1], durations)
+        stimulus = "image" if durations is None else "sentence"
+        panels[-1].set_xlabel(f"time after the {stimulus}'s onset (s)")
         _legend(figure, found)
     return figure
+
+
+def _draw_spoken(axis: Axes, durations: Durations) -> None:
+    at = np.linspace(*axis.get_xlim(), 300)
+    axis.fill_between(at, 100 * durations.spoken(at), color=GREY, alpha=0.4, linewidth=0)
+    axis.set_ylim(0, 100)
+    axis.set_ylabel("spoken (%)")
+
+
+def head_figure(found: EffectMap, xy: np.ndarray) -> Figure:
+    """Draw channels on a head seen from above, nose up, with effects interpolated between them.
+
+    Args:
+        found: Effects of the channels.
+        xy: Places `[K, 2]` on a head whose outline has radius 1; NaN where they are not known.
+    """
+    norm, means = _norm(found), scale_of(found) * found.means
+    known = np.isfinite(xy).all(axis=1)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.6))
+        axis = figure.add_axes((0.2, 0.02, 0.5, 0.88))
+        _draw_head(axis, means[known], xy[known], float(norm.vmax or 1.0))
+        for at in np.flatnonzero(known).tolist():
+            axis.scatter(
+                xy[at, 0],
+                xy[at, 1],
+                color=DIVERGING(norm(means[at])),
+                s=28 if known.sum() < _MANY_CHANNELS else 14,
+                edgecolors=INK,
+                linewidths=_FOUND if found.found[at] else _OTHER,
+                zorder=20,
+                gid=mark(at),
+            )
+        bar = figure.add_axes((0.78, 0.15, 0.02, 0.65))
+        _colour_bar(figure, bar, found)
+        _outline_legend(figure)
+    return figure
+
+
+def _draw_head(axis: Axes, means: np.ndarray, xy: np.ndarray, largest: float) -> None:
+    """Draw a head's outline, and the means between the channels where these are enough."""
+    if len(means) >= _LEAST_TO_INTERPOLATE:
+        from mne.viz import plot_topomap  # takes a second
+
+        plot_topomap(
+            means,
+            xy,
+            axes=axis,
+            sphere=(0.0, 0.0, 0.0, 1.0),
+            sensors=False,
+            contours=0,
+            extrapolate="local",
+            image_interp="linear",
+            cmap=DIVERGING,
+            vlim=(-largest, largest),
+            show=False,
+        )
+    else:
+        axis.add_patch(mpl.patches.Circle((0, 0), 1, fill=False))
+        axis.plot([-0.2, 0, 0.2], [0.98, 1.15, 0.98])
+        axis.set_aspect("equal")
+        axis.set_axis_off()
+    for line in axis.lines:
+        line.set_color(GREY)
+    for patch in axis.patches:
+        patch.set_edgecolor(GREY)
 
 
 def time_frequency_figure(found: EffectMap, axes: InputAxes) -> Figure:

@@ -29,7 +29,7 @@ from analysis.report.map_figures import (
     time_figure,
     time_frequency_figure,
 )
-from analysis.report.page import Block, Grid, Picture, Points, Section, Words
+from analysis.report.page import Block, Grid, Links, Picture, Points, Section, Words
 from ssense.engine.core.cell import describe, label
 from ssense.engine.core.power import ALPHA
 from ssense.errors import counted
@@ -39,10 +39,11 @@ MOST_ROWS = 20
 """Parts that a table of the page has; all are in maps.csv."""
 
 LEGEND = (
-    "p: corrected resampled t-test over seeds (over sentences in blocks where seeds share one "
-    "test split), of a mean effect of 0. Holm and FDR (Benjamini and Hochberg): adjusted for all "
-    "parts of the map. Max: share of permuted pairings whose largest effect anywhere in the map "
-    "reaches this one. Shown: by Holm, and above the largest effect of 95 % of permuted pairings."
+    "p: corrected resampled t-test over seeds (over sentences in blocks, or over images, where "
+    "seeds share one test split), of a mean effect of 0. Holm and FDR (Benjamini and Hochberg): "
+    "adjusted for all parts of the map. Max: share of permuted pairings whose largest effect "
+    "anywhere in the map reaches this one. Shown: by Holm, and above the largest effect of 95 % of "
+    "permuted pairings."
 )
 CHECKS = (
     "The sanity checks of this map. It is contradicted by untrained encoders, or encoders trained "
@@ -76,7 +77,7 @@ class MapReport:
         families: The maps of each family.
         axes: The axes of the spectrograms.
         places: Where the electrodes lie; they are drawn by shaft where that is known of none.
-        durations: When sentences end.
+        durations: When sentences end; None of images.
         notes: What else a reader must know, as sentences.
         warnings: What must be read with what the maps show, as sentences.
     """
@@ -86,9 +87,14 @@ class MapReport:
     families: Sequence[FamilyMaps]
     axes: Axes
     places: Places
-    durations: Durations
+    durations: Durations | None
     notes: Sequence[str]
     warnings: Sequence[str] = ()
+
+    @property
+    def reading(self) -> Sequence[str]:
+        """How maps are read, a sentence or two each."""
+        return READING
 
     def pictures(self) -> dict[str, Picture]:
         """Every figure, by the name of its files."""
@@ -113,7 +119,17 @@ class MapReport:
                     Grid(CHECKS, check_rows([found])),
                 ]
                 sections.append(Section(title, blocks))
-        return [*sections, Section("How to read it", [Points([*READING, *self.notes])])]
+        return [*sections, Section("How to read it", [Points([*self.reading, *self.notes])])]
+
+    def in_report(self, pictures: Mapping[str, Picture]) -> list[Block]:
+        """What the report of the evaluation has of the maps: what they show, and every figure."""
+        return [
+            Words([self.caption]),
+            Points(self.words()),
+            *pictures.values(),
+            Grid("The maps, and how far seeds agree on them.", summary_rows(self.families)),
+            Links("All parts, tests and sanity checks:", [(self.title, "../maps/maps.html")]),
+        ]
 
     def words(self) -> list[str]:
         """What each map shows, a sentence each."""
@@ -148,8 +164,12 @@ class MapReport:
             caption,
             self._draw(real),
             marks={mark(at): words for at, words in enumerate(self._words_of(real))},
-            views=brain_views(real, self._mm(real)) if self._on_brain(real) else (),
+            views=self._views(real),
         )
+
+    def _views(self, real: EffectMap) -> Sequence[Figure]:
+        """What stands in a page in place of the figure, if anything."""
+        return brain_views(real, self._mm(real)) if self._on_brain(real) else ()
 
     def _words_of(self, real: EffectMap) -> list[str]:
         """What a reader who points at a part is told of it, a line for each fact."""
@@ -172,7 +192,7 @@ class MapReport:
     def _looks(self, real: EffectMap) -> str:
         if real.what.startswith("electrode"):
             drawn = (
-                "Electrodes on a glass brain (MNI); those without coordinates are left out."
+                "Electrodes on a glass brain (MNI); those without coordinates are not on it."
                 if self._on_brain(real)
                 else "Electrodes by shaft and number."
             )
@@ -183,7 +203,7 @@ class MapReport:
         return (
             "Bars: 95 % intervals. Filled: shown to carry the score. Dashed: what the largest "
             f"effect under permuted pairs exceeds in 5 % of permutations."
-            f"{below if real.what == 'time window' else ''}"
+            f"{below if real.what == 'time window' and self.durations else ''}"
         )
 
     def _on_brain(self, real: EffectMap) -> bool:

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 from jinja2 import Environment, StrictUndefined
@@ -83,7 +84,7 @@ class Picture:
     marks: Mapping[str, str] = field(default_factory=dict)
     views: Sequence[Figure] = ()
 
-    @property
+    @cached_property
     def drawings(self) -> list[str]:
         """The SVGs of the figure or of its views, to stand in a page with others."""
         if not self.views:
@@ -96,15 +97,33 @@ class Picture:
         ]
 
 
-Block = Words | Points | Links | FactTable | Grid | Picture
+@dataclass(frozen=True)
+class Laid:
+    """What was laid out before, see `body_html`, as HTML that is not escaped again."""
+
+    kind: ClassVar = "laid"
+    body: str
+
+
+Block = Words | Points | Links | FactTable | Grid | Picture | Laid
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it.
+
+    Attributes:
+        title: The heading.
+        blocks: What stands below it.
+        slot: Name of the section's place in the page, where other commands may put another
+            section later, see `replace_slot`; empty for none.
+        about: What those commands must know of the page, as words without blanks.
+    """
 
     title: str
     blocks: Sequence[Block]
+    slot: str = ""
+    about: Sequence[str] = ()
 
 
 def html_page(title: str, sections: Sequence[Section]) -> str:
@@ -113,10 +132,35 @@ def html_page(title: str, sections: Sequence[Section]) -> str:
     It follows the reader's colour scheme, and is dark on white in print. Without its script, which
     it has where figures have marks, marks still say what they are to who points at them.
     """
+    return _PAGE.render(title=title, sections=sections, style=_STYLE, scripts=_scripts(sections))
+
+
+def body_html(blocks: Sequence[Block]) -> str:
+    """Lay out what stands below a heading, with the script that its figures need."""
+    return _BODY.render(blocks=blocks, scripts=_scripts([Section("", blocks)]))
+
+
+def slot_note(page: str, slot: str) -> list[str] | None:
+    """What the section in a slot of a page is about; None where the page has no such slot."""
+    found = _slot_pattern(slot).search(page)
+    return found["about"].split() if found else None
+
+
+def replace_slot(page: str, section: Section) -> str:
+    """Put another section into a page, in place of the one in its slot."""
+    whole = _SECTION.render(section=section, id=section.slot)
+    return _slot_pattern(section.slot).sub(lambda _: whole.strip(), page, count=1)
+
+
+def _slot_pattern(slot: str) -> re.Pattern[str]:
+    """What a section is fenced by; words of users, which are escaped, have no such comments."""
+    name = re.escape(slot)
+    return re.compile(rf"<!-- slot {name}:(?P<about>[^>]*)-->.*<!-- end of {name} -->", re.S)
+
+
+def _scripts(sections: Sequence[Section]) -> Sequence[str]:
     blocks = [block for section in sections for block in section.blocks]
-    has_marks = any(isinstance(block, Picture) and block.marks for block in blocks)
-    script = _SCRIPT if has_marks else ""
-    return _TEMPLATE.render(title=title, sections=sections, style=_STYLE, script=script)
+    return [_SCRIPT] if any(isinstance(each, Picture) and each.marks for each in blocks) else []
 
 
 def inline_svg(svg: str, name: str, title: str) -> str:
@@ -186,7 +230,8 @@ figcaption { margin-top: .5rem; }
   .wide { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; }
   thead th { white-space: normal; }
   .drawing { overflow: visible; } .drawing > svg { min-width: 0; }
-  .views > svg { width: 31%; } .views > svg:last-child { width: auto; }
+  .views > svg:first-child:nth-last-child(n+4) { width: 38%; }
+  .views > svg:first-child:nth-last-child(n+4) ~ svg:nth-child(-n+3) { width: 30%; }
   .card, .ring { display: none; }
   figure, tr { break-inside: avoid; } h2, caption { break-after: avoid; }
 }
@@ -255,32 +300,9 @@ for (const figure of document.querySelectorAll("figure.marked")) {
 //]]>
 """.strip()
 
-_TEMPLATE = Environment(
-    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-).from_string(
-    """
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<title>{{ title }}</title>
-<style>
-{{ style | safe }}
-</style>
-</head>
-<body>
-<main>
-<h1>{{ title }}</h1>
-<nav aria-label="Contents"><ul>
-{% for section in sections %}
-<li><a href="#section-{{ loop.index }}">{{ section.title }}</a></li>
-{% endfor %}
-</ul></nav>
-{% for section in sections %}
-<section id="section-{{ loop.index }}">
-<h2>{{ section.title }}</h2>
-{% for block in section.blocks %}
+_BLOCKS = """
+{% macro lay(blocks, scripts) %}
+{% for block in blocks %}
 {% if block.kind == "words" %}
 {% for paragraph in block.paragraphs %}
 <p>{{ paragraph }}</p>
@@ -331,6 +353,8 @@ _TEMPLATE = Environment(
 {% endfor %}
 </tbody>
 </table></div>
+{% elif block.kind == "laid" %}
+{{ block.body | safe }}
 {% else %}
 <figure id="{{ block.name }}"{% if block.marks %} class="marked"{% endif %}>
 <div class="drawing{% if block.views %} views{% endif %}">
@@ -345,14 +369,61 @@ _TEMPLATE = Environment(
 </figure>
 {% endif %}
 {% endfor %}
-</section>
-{% endfor %}
-</main>
-{% if script %}
+{% for script in scripts %}
 <script>
 {{ script | safe }}
 </script>
+{% endfor %}
+{% endmacro %}
+{% macro whole(section, id) %}
+{% if section.slot %}
+<!-- slot {{ section.slot }}: {{ section.about | join(" ") }} -->
 {% endif %}
+<section id="section-{{ id }}">
+<h2>{{ section.title }}</h2>
+{{ lay(section.blocks, []) }}
+</section>
+{% if section.slot %}
+<!-- end of {{ section.slot }} -->
+{% endif %}
+{% endmacro %}
+""".lstrip()
+
+_ENVIRONMENT = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_BODY = _ENVIRONMENT.from_string(_BLOCKS + "{{ lay(blocks, scripts) }}")
+_SECTION = _ENVIRONMENT.from_string(_BLOCKS + "{{ whole(section, id) }}")
+_PAGE = _ENVIRONMENT.from_string(
+    _BLOCKS
+    + """
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width, initial-scale=1"/>
+<title>{{ title }}</title>
+<style>
+{{ style | safe }}
+</style>
+</head>
+<body>
+<main>
+<h1>{{ title }}</h1>
+<nav aria-label="Contents"><ul>
+{% for section in sections %}
+<li><a href="#section-{{ section.slot or loop.index }}">{{ section.title }}</a></li>
+{% endfor %}
+</ul></nav>
+{% for section in sections %}
+{{ whole(section, section.slot or loop.index) }}
+{% endfor %}
+</main>
+{% for script in scripts %}
+<script>
+{{ script | safe }}
+</script>
+{% endfor %}
 </body>
 </html>
 """.lstrip()

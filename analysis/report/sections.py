@@ -21,6 +21,7 @@ from analysis.report.figures import (
     swept_fields,
 )
 from analysis.report.findings import capital, findings, power_note
+from analysis.report.map_section import maps_section, subjects_of
 from analysis.report.material import Material
 from analysis.report.origin import provenance_facts, sweep_facts
 from analysis.report.page import Block, Cell, FactTable, Grid, Picture, Points, Section, Words
@@ -45,9 +46,10 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
         pictures: Figures of the report by name.
 
     Raises:
-        UserError: The folder of the shards is damaged.
+        UserError: The folder of the shards or what is kept of maps is damaged.
     """
     ledger, search = material.ledger, material.search
+    searched = material.results[0].evaluation
     known = material.task.data_facts(material.last.evaluation)
     run = FactTable("The sweep", sweep_facts(ledger, search))
     data = FactTable("The data, and what to beware of", known)
@@ -61,6 +63,7 @@ def sections(material: Material, pictures: Mapping[str, Picture]) -> list[Sectio
             else []
         ),
         Section("What the score is made of", _score_blocks(material, pictures)),
+        maps_section(ledger, subjects_of(searched.chosen, searched.seeds)),
         Section("What was run, and on what", [run, data]),
         Section(
             "The search", [pictures[n] for n in ("matrix", "response", "curves") if n in pictures]

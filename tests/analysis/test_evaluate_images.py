@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from upath import UPath
 
 import analysis.options
-from analysis import evaluate
+from analysis import evaluate, maps
 from analysis.compare import main as compare_table
 from analysis.evaluate import gather, main, task_report
 from analysis.measure.comparison import CUT, IMAGES_LEGEND
@@ -27,7 +28,7 @@ from analysis.measure.evaluation import best_configurations, evaluate_chosen, ta
 from analysis.measure.inference import pairing_test, stimulus_test
 from analysis.measure.looks import count_looks
 from analysis.measure.subject_sweeps import check_alike, subject_ledgers
-from analysis.options import EvaluationOptions, ResultsOptions
+from analysis.options import EvaluationOptions, MapOptions, ResultsOptions
 from analysis.report.images import AGAIN, BY_TEST, HELD_OUT
 from ssense.data.synthetic.things import SyntheticThingsSpec
 from ssense.engine.records.description import Description
@@ -450,3 +451,52 @@ def test_what_fresh_seeds_draw_is_said_alike_by_the_help_and_by_the_tables(stora
     assert "the test images are the same for all seeds" in shown
     options = " ".join(Path(analysis.options.__file__).read_text().split())
     assert "draw other test splits, except of images and of --split held-out" in options
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_each_subject_has_maps_of_channels_and_windows_in_its_report(storage):
+    ledgers = subject_ledgers(UPath(storage), ())
+    looked = [count_looks(ledger) for ledger in ledgers]
+    maps.main(MapOptions(storage=str(storage), families=("infonce",), windows=4, permutations=50))
+    assert [count_looks(ledger) for ledger in ledgers] == [n + 1 for n in looked]
+    for ledger in ledgers:
+        with (Path(str(ledger.folder)) / "maps" / "maps.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["metric"] == "recall@1"]
+        trained = [row for row in rows if row["encoder"] == "trained"]
+        assert len(trained) == 2 * (17 + 17 + 4)  # seeds, posterior channels, windows
+        with (Path(str(ledger.folder)) / "evaluation" / "scores.csv").open(newline="") as file:
+            scores = {
+                row["seed"]: float(row["recall@1"])
+                for row in csv.DictReader(file)
+                if row["family"] == "infonce"
+            }
+        for row in trained:
+            if not row["what"].endswith("alone"):
+                whole = float(row["effect"]) + float(row["score"])
+                assert whole == pytest.approx(scores[row["seed"]], abs=1e-9)
+        report = (ledger.folder / "evaluation" / "report.html").read_text()
+        assert '<figure id="channel_left_out" class="marked">' in report
+        assert "Channels on a head seen from above" in report
+        page = (ledger.folder / "maps" / "maps.html").read_text()
+        assert f"<h1>Maps of {ledger.folder.name}: {ledger.description().origin.subject}" in page
+        assert (ledger.folder / "maps" / "channel_alone.svg").exists()
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    runs = [
+        run
+        for experiment in client.search_experiments()
+        for run in client.search_runs([experiment.experiment_id], "tags.`ssense.level` = 'maps'")
+    ]
+    assert len(runs) == len(ledgers)
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_maps_of_one_sweep_over_images_are_of_that_subject_alone(storage):
+    first, second = subject_ledgers(UPath(storage), ())
+    looked = count_looks(second)
+    options = {"maps": ("times",), "windows": 2, "permutations": 1}
+    maps.main(MapOptions(storage=str(storage), sweep=first.folder.name, **options))
+    assert not (first.folder / "maps" / "channel_alone.svg").exists()
+    assert count_looks(second) == looked
+    with pytest.raises(UserError, match="responses to images have no bands of frequency"):
+        maps.main(MapOptions(storage=str(storage), maps=("bands",)))
+    assert count_looks(second) == looked

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from analysis.mapping.parts import electrode_parts
 from analysis.mapping.seed_map import Pairings, map_of, pairings_of
 from analysis.measure.looks import looks_by_sweep
 from analysis.options import ControlOptions, EvaluationOptions, MapOptions
+from analysis.report import map_section
+from analysis.report.page import Words
 from ssense.data.dataset import Dataset
 from ssense.data.splits import seeded_split
 from ssense.data.synthetic.spec import SyntheticSpec
@@ -171,7 +174,7 @@ def test_files_and_mlflow_have_the_maps(mapped, storage):
         *("region_left_out", "region_alone", "time_window", "frequency_band", "time_x_frequency"),
     }
     assert files == {
-        *("maps.html", "maps.md", "maps.csv", "tests.csv"),
+        *("maps.html", "maps.md", "maps.csv", "tests.csv", "section.json"),
         *(f"{name}.{kind}" for name in pictures for kind in ("png", "svg", "pdf")),
     }
     page = (mapped.folder / "maps" / "maps.html").read_text()
@@ -183,7 +186,67 @@ def test_files_and_mlflow_have_the_maps(mapped, storage):
     experiment = client.get_experiment_by_name("maps")
     (run,) = client.search_runs([experiment.experiment_id], "tags.`ssense.level` = 'maps'")
     assert run.data.metrics["linear/electrode alone/shown"] == 2
-    assert "maps.html" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"maps.html", "report.html", "electrode_alone.png", "electrode_alone.svg"} <= artifacts
+
+
+def section_of(page: str) -> str:
+    """The section on maps of a report, which is well-formed and has every id once."""
+    root = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>"))
+    ids = [each.get("id") for each in root.iter() if each.get("id")]
+    assert len(ids) == len(set(ids))
+    (section,) = [each for each in root.iter("section") if each.get("id") == "section-maps"]
+    return ElementTree.tostring(section, encoding="unicode")
+
+
+def test_the_report_has_the_maps_whichever_of_the_two_is_made_last(mapped, storage):
+    path = mapped.folder / "evaluation" / "report.html"
+    assert 'href="#section-maps"' in path.read_text()
+    by_maps = section_of(path.read_text())
+    assert "Electrode alone: 2 of 6 parts are shown to carry the score when alone" in by_maps
+    assert 'id="time_x_frequency"' in by_maps
+    assert "../maps/maps.html" in by_maps
+    evaluate.main(EvaluationOptions(storage=str(storage)))
+    assert section_of(path.read_text()) == by_maps
+
+
+def test_maps_of_an_earlier_evaluation_are_not_lost_and_say_what_they_are(mapped):
+    made = section_of((mapped.folder / "evaluation" / "report.html").read_text())
+    assert "Of an earlier evaluation" not in made
+    here = map_section.subjects_of({"linear": {}}, (0, 1, 2, 3, 4))
+    now = map_section.maps_section(mapped, [*here, "another family's"])
+    assert not any(isinstance(block, Words) for block in now.blocks)
+    for other in (
+        map_section.subjects_of({"linear": {}}, (0, 1, 2, 3, 4, 5)),  # further seeds
+        map_section.subjects_of({"linear": {"masking.electrode": 0.5}}, (0, 1, 2, 3, 4)),
+    ):
+        said, kept = map_section.maps_section(mapped, other).blocks
+        assert said.paragraphs[0].startswith("Of an earlier evaluation: these maps, made at 20")
+        assert "maps.py --storage" in said.paragraphs[0]
+        assert kept == now.blocks[0]
+
+
+def test_a_report_of_an_earlier_version_has_no_place_for_maps_and_stays(mapped):
+    path = mapped.folder / "evaluation" / "report.html"
+    report = path.read_text()
+    path.write_text(report.replace("<!-- slot maps:", "<!-- "))
+    earlier = path.read_text()
+    assert map_section.put_into_report(mapped) is None
+    assert path.read_text() == earlier
+    path.write_text(report)
+    assert map_section.put_into_report(mapped) == path
+    assert path.read_text() == report
+
+
+def test_a_damaged_section_is_refused_in_a_line(mapped):
+    path = mapped.folder / "maps" / "section.json"
+    kept = path.read_text()
+    path.write_text(kept.replace("electrode", "electrodo"))
+    with pytest.raises(
+        UserError, match=r"section\.json is not the section that was kept .* Delete"
+    ):
+        map_section.read_maps(mapped)
+    path.write_text(kept)
 
 
 @pytest.mark.slow

@@ -16,6 +16,13 @@ from typing import Any
 import numpy as np
 
 from ssense.data.synthetic.grammar import Sentence, Token, compose_sentence
+from ssense.data.synthetic.localization import (
+    HEADER,
+    LOCALIZATION,
+    SUB_9_UNLOCATED,
+    coordinates_table,
+    sub_9_places,
+)
 from ssense.data.synthetic.montage import Channel
 from ssense.data.synthetic.screenplay import Screenplay
 
@@ -91,7 +98,7 @@ def unrelated_files(
 ) -> dict[str, bytes]:
     """What else a download holds: contents by path. Nothing of it is needed."""
     texts = {
-        "localization/elec_coords_full.csv": _coordinates(subject, channels),
+        LOCALIZATION: _coordinates(subject, channels),
         f"localization/{subject}/depth-wm.csv": _voxels(channels),
         f"trees/{movie}/tree.conllu": _trees(screenplay.sentences),
         f"speaker_annotations/{movie}.csv": "start,end,speaker\n2.0,3.1,Speaker 0\n",
@@ -173,14 +180,20 @@ def _as_pandas(value: object) -> object:
 
 
 def _coordinates(subject: str, channels: list[Channel]) -> str:
-    lines = ["ID,Z,X,Y,Hemisphere,Subject,Electrode,Region"]
-    contacts = [channel for channel in channels if channel.kind in ("contact", "flat")]
-    lines += [  # the last contact has no coordinates, like three of the published sub_9
-        f"{i},{30 + 3.5 * i:.1f},{-40 + i:.1f},{5 + i / 2:.1f},1,{subject},{channel.name},G"
-        for i, channel in enumerate(contacts[:-1])
+    """The table of coordinates, of contacts of another subject too.
+
+    Three contacts of the published sub_9, and of others the last one, have no coordinates.
+    """
+    names = [channel.name for channel in channels if channel.kind in ("contact", "flat")]
+    other = f"{len(names)},12.0,33.0,-8.0,0,sub_2,LF1a1,H\n"
+    if places := sub_9_places(names):
+        known = {name: at for name, at in places.items() if name not in SUB_9_UNLOCATED}
+        return coordinates_table(subject, known) + other
+    lines = [
+        f"{i},{30 + 3.5 * i:.1f},{-40 + i:.1f},{5 + i / 2:.1f},1,{subject},{name},G\n"
+        for i, name in enumerate(names[:-1])
     ]
-    lines.append(f"{len(contacts)},12.0,33.0,-8.0,0,sub_2,LF1a1,H")
-    return "\n".join(lines) + "\n"
+    return "".join([HEADER, *lines, other])
 
 
 def _voxels(channels: list[Channel]) -> str:

@@ -28,7 +28,8 @@ import h5py
 import numpy as np
 from scipy import fft
 
-from ssense.data.synthetic.montage import Channel, corrupted_list, lay_out
+from ssense.data.synthetic.localization import LOCALIZATION, coordinates_table, sub_9_places
+from ssense.data.synthetic.montage import Channel, contact_names, corrupted_list, lay_out
 from ssense.data.synthetic.movie_times import MovieTimes, run_movie, timing_rows
 from ssense.data.synthetic.quirks import (
     OTHER_CORRUPTED,
@@ -189,6 +190,8 @@ def _write_files(root: Path, spec: SyntheticSpec, timings: SentenceTimings | Non
     corrupted = {SUBJECT: corrupted_list(channels)}
     stem = f"{SUBJECT}_{TRIAL}"
     signals_path, attributes = root / f"{stem}.h5", {}
+    if places := sub_9_places(contact_names(spec.electrodes)):
+        _new_file(root / LOCALIZATION).write_text(coordinates_table(SUBJECT, places))
     if spec.quirks:
         features, triggers = odd_features(features), odd_timings(triggers)
         corrupted = OTHER_CORRUPTED | corrupted

@@ -65,7 +65,8 @@ class SyntheticSpec:
     Attributes:
         sentences: Sentences in the transcript; about one in 150 comes after the last trigger.
         electrodes: Contacts, on shafts of five; the outer two of a shaft have no Laplacian. 106
-            contacts are those of the published sub_9, of which it calls 7 corrupted.
+            contacts are those of the published sub_9, of which it calls 7 corrupted, and lie where
+            those do.
         coupling: Amplitude of what words evoke; 0 evokes nothing.
         seed: Draws sentences, times, electrode patterns and background (words' latents aside).
         sampling_rate: Samples per second.

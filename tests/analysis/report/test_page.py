@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from analysis.report.figures import bar_figure
-from analysis.report.page import FactTable, Grid, Links, Picture, Points, Section, Words, html_page
+from analysis.report.page import (
+    FactTable,
+    Grid,
+    Laid,
+    Links,
+    Picture,
+    Points,
+    Section,
+    Words,
+    body_html,
+    html_page,
+    replace_slot,
+    slot_note,
+)
 
 NASTY = '<script>alert("&")</script>'
 SVG = "{http://www.w3.org/2000/svg}"
@@ -157,3 +170,20 @@ def test_links_lead_where_they_say_whatever_their_names():
     root = ElementTree.fromstring(html_page("t", [Section("s", [Links("Pages:", pages)])])[15:])
     found = [(link.text, link.get("href")) for item in root.iter("li") for link in item]
     assert found[1:] == pages  # the first is the section's own
+
+
+def test_a_section_in_a_slot_is_replaced_as_often_as_one_likes_and_no_other_is():
+    first = Section("Maps", [Words(["none", NASTY])], slot="maps", about=("a1", "b2"))
+    before, after = Section("Before", [Words(["x"])]), Section("After", [Words([NASTY])])
+    page_before = html_page("T", [before, first, after])
+    assert slot_note(page_before, "maps") == ["a1", "b2"]
+    assert slot_note(page_before, "other") is None
+    kept = body_html([Words([f"kept {NASTY} \\1 \\g<0>"])])
+    second = Section("Maps", [Laid(kept)], slot="maps", about=("a1", "b2"))
+    page_after = replace_slot(page_before, second)
+    assert page_after == html_page("T", [before, second, after])
+    assert replace_slot(page_after, second) == page_after
+    assert replace_slot(page_after, first) == page_before
+    ElementTree.fromstring(page_after.removeprefix("<!DOCTYPE html>"))
+    plain = html_page("T", [before])
+    assert replace_slot(plain, second) == plain

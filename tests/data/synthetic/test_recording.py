@@ -553,3 +553,39 @@ def test_a_disk_that_is_full_at_any_moment_is_one_line_and_leaves_nothing(size, 
         "too large. Free space, or choose a folder that can be written.\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- where contacts lie
+
+
+@pytest.mark.parametrize("quirks", [False, True])
+def test_106_contacts_lie_where_those_of_sub_9_do(tmp_path, quirks):
+    root = written(tmp_path / "r", electrodes=106, sentences=30, sampling_rate=128, quirks=quirks)
+    recording = open_brain_treebank(root)
+    places = recording.coordinates
+    # As published, to 0.01 mm: the deepest and the outermost contact of two shafts.
+    assert places["T1aI1"] == (-36.29, 0.38, -1.80)
+    assert places["P2d14"] == (-51.78, -52.57, 40.55)
+    missing = set(recording.electrodes) - set(places)
+    assert missing == ({"P2a6", "P2a7", "P2a8"} if quirks else set())
+    assert all(x < 0 for x, _, _ in places.values())  # all in the left hemisphere
+    assert not recording.grids  # depth electrodes, whose references are those of shafts
+    apart = [
+        np.linalg.norm(np.subtract(places[f"P1C{n}"], places[f"P1C{n + 1}"])) for n in range(1, 14)
+    ]
+    assert 2 < min(apart) < max(apart) < 6  # mm, along a shaft
+
+
+def test_other_contacts_lie_nowhere_that_is_known(tmp_path):
+    root = written(tmp_path / "r", electrodes=6)
+    assert not (root / "localization").exists()
+    assert not open_brain_treebank(root).coordinates
+
+
+def test_contacts_that_lie_somewhere_leave_the_other_files_as_they_were(tmp_path, monkeypatch):
+    size = {"electrodes": 106, "sentences": 10, "sampling_rate": 128}
+    made = contents(written(tmp_path / "made", **size))
+    monkeypatch.setattr(module, "sub_9_places", lambda _: {})
+    before = contents(written(tmp_path / "before", **size))
+    assert {name: made[name] for name in before} == before
+    assert made.keys() - before.keys() == {"localization/elec_coords_full.csv"}
