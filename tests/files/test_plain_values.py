@@ -19,7 +19,7 @@ class Inner:
 
     def __post_init__(self) -> None:
         if self.share > 1:
-            raise ValueError(f"share must be at most 1, got {self.share}")
+            raise ValueError(f"share must be at most 1, got {self.share}.")
 
 
 @dataclass(frozen=True)

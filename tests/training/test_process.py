@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ssense.engine.tasks.recording_options import RecordingOptions
+from ssense.errors import UserError
 from ssense.training.process import (
     BF16_UNITS,
     reset_process,
@@ -202,3 +203,8 @@ def test_the_quota_of_this_machine_counts():
         assert shown == "1\n"
     finally:
         group.rmdir()
+
+
+def test_what_a_specification_refuses_ends_with_one_full_stop():
+    with pytest.raises(UserError, match=r"^resample_hz must be .* above 0, got 0\.0\.$"):
+        RecordingOptions(resample_hz=0.0).specification()
