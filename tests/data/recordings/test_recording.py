@@ -228,7 +228,7 @@ def test_a_damaged_folder_is_one_line(recording, tmp_path):
     np.save(tmp_path / "kept/signals.npy", np.zeros(5))
     with pytest.raises(UserError, match=r"holds float64 of the shape \[5\]"):
         open_kept(tmp_path / "kept")
-    (tmp_path / "kept/signals.npy").write_text("0.1 0.2")
+    (tmp_path / "kept/signals.npy").write_text("0.1 0.2 0.3 0.4\n")
     with pytest.raises(UserError, match=r"cannot read .* as samples: the magic string is not"):
         open_kept(tmp_path / "kept")
 
