@@ -64,11 +64,14 @@ class WindowOptions(RecordingOptions):
 
 def window_sweep(data: RecordingData, options: WindowOptions) -> Sweep:
     """Define the sweep: a family of a single configuration for each window."""
-    has_powers = options.specification().features.kind == "band-power"
+    specification = options.specification()
+    has_powers = specification.features.kind == "band-power"
     shared: dict[str, Levels] = {
         "data.window_s": (options.window,),
         "features.normalisation": ("none" if has_powers else "log",),
     }
+    if specification.data.pad_to is not None:  # zeros are no part of a window
+        shared["data.pad_to"] = (None,)
     families: dict[str, dict[str, Levels]] = {
         f"{start:g} to {start + options.window:g} s": {"data.window_start_s": (start,)} | shared
         for start in options.starts_s

@@ -130,7 +130,12 @@ class ElectrodeReport(QuestionReport):
 
     def picture(self) -> Picture:
         """The figure: single electrodes by shaft and depth, or groups where none were tried."""
-        single = [each for each in self.tried if len(each.electrodes) == 1]
+        of_one = [
+            family
+            for family, tried in self._families.items()
+            if all(len(each.electrodes) == 1 for each in tried)
+        ]
+        single = [each for each in self.tried if each.family in of_one]
         shown = single or list(self.tried)
         by = "by shaft and number, contact 1 on the left" if single else "by name"
         title = f"Validation {metric_title(SELECTION_METRIC)} of electrodes by themselves"

@@ -171,6 +171,11 @@ class SegmentSpec:
                 f"window_start_s is {self.window_start_s:g} without window_s. Give the length of "
                 "the window too."
             )
+        if self.window_start_s is not None and self.pad_to is not None:
+            raise ValueError(
+                f"pad_to must be None with window_start_s, got {self.pad_to}: padding is no part "
+                "of a window."
+            )
         if self.resample_hz is not None and self.sampling_rate != "measured":
             raise ValueError(
                 f"resample_hz must be None with sampling_rate {self.sampling_rate}, got "
@@ -442,9 +447,9 @@ def select_segments(recording: Recording, spec: SegmentSpec, clipped: int = 0) -
     drop(np.array([not sentence.strip() for sentence in text], dtype=bool), NO_TEXT)
     times = (spans.onset_s, spans.offset_s, spans.onset_sample, spans.offset_sample)
     window = spec.window_samples(recording)
-    if spec.window_start_s is not None:
-        begins_s = spec.begins_s(clipped / (rate_hz := spec.sampling_rate_hz(recording)))
-        start = spans.onset_sample + round(begins_s * rate_hz)
+    if spec.window_start_s is not None:  # seconds as they passed, like the window's length
+        begins = round(spec.window_start_s * recording.sampling_rate_hz)
+        start = spans.onset_sample + begins - clipped
     if window is not None:
         stop = start + window + (2 * clipped if spec.window_start_s is not None else 0)
     drop(start == stop, NO_LENGTH)

@@ -41,6 +41,19 @@ def test_a_window_begins_where_it_is_said_and_has_what_features_clip_around_it(r
     assert segments.n_samples == 350
 
 
+def test_a_window_is_timed_in_seconds_that_passed_whatever_rate_is_assumed(recording):
+    told, assumed = (
+        select_segments(
+            recording,
+            SegmentSpec(window_start_s=0.5, window_s=0.25, sampling_rate=rate),
+            clipped=100,
+        )
+        for rate in ("measured", "nominal_2048")
+    )
+    np.testing.assert_array_equal(told.start, assumed.start)
+    np.testing.assert_array_equal(told.stop, assumed.stop)
+
+
 def test_frames_are_of_the_window_alone(recording):
     recipe = SuperletSpec(minimum_hz=20, maximum_hz=100, n_frequencies=3, edge_clip=2)
     spec = SegmentSpec(window_start_s=0.5, window_s=0.25, line_hz=None)
@@ -85,6 +98,10 @@ def test_sentences_are_long_enough_or_not_by_themselves_whatever_the_window(reco
     ("given", "message"),
     [
         ({"window_start_s": 0.5}, "window_start_s is 0.5 without window_s"),
+        (
+            {"window_start_s": 0.5, "window_s": 1.0, "pad_to": 8200},
+            "pad_to must be None with window_start_s, got 8200",
+        ),
         ({"window_start_s": -1e9, "window_s": 1.0}, "window_start_s must be at most .* got -1"),
         ({"window_start_s": float("nan"), "window_s": 1.0}, "window_start_s must be at most"),
     ],
