@@ -63,7 +63,7 @@ from analysis.report.figures import FIGURE_KINDS, figure_bytes
 from analysis.report.image_subjects import SubjectResult
 from analysis.report.images import ImageReport
 from analysis.report.made_from import FILE as MADE_FROM
-from analysis.report.made_from import made_from
+from analysis.report.made_from import folder_over_subjects, made_from
 from analysis.report.material import QUESTIONS, Material, TaskReport
 from analysis.report.origin import read_controls
 from analysis.report.over_subjects import OverSubjects, TitledTable, contents
@@ -83,7 +83,6 @@ from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.engine.view.cell_table import CELLS_FILE, cells_csv
 from ssense.engine.view.mlflow_database import browse_command
 from ssense.engine.view.tracking import Tracker
-from ssense.files.digest import digest
 from ssense.files.markdown import markdown_table
 from ssense.files.storage import names_in, open_storage, remove, write_together
 from ssense.files.tables import csv_table
@@ -159,7 +158,6 @@ def write_report(
     files: dict[str, str | bytes] = {
         "report.html": html_page(title, sections(material, pictures)),
         "table.md": markdown(material),
-        MADE_FROM: made_from(ledger) + "\n",
         CELLS_FILE: cells_csv(material.search),
     }
     for name, rows in number_tables(material).items():
@@ -176,7 +174,8 @@ def write_report(
         for kind in FIGURE_KINDS:
             files[f"{name}.{kind}"] = figure_bytes(picture.figure, kind)
     folder = ledger.folder / "evaluation"
-    write_together(folder, files, before_any)
+    # The first is put in its place last: it vouches for all others.
+    write_together(folder, {MADE_FROM: made_from(ledger) + "\n", **files}, before_any)
     for name in names_in(folder):
         if name.startswith(SOMETIMES) and name not in files:
             remove(folder / name)
@@ -398,7 +397,7 @@ def write_across_subjects(storage: UPath, materials: Sequence[Material]) -> Acro
         for results in zip(*(each.results for each in materials), strict=True)
     ]
     files = contents(compared)
-    folder = storage / "image_evaluation" / digest([each.ledger.folder.name for each in reports])
+    folder = folder_over_subjects(storage, [each.ledger for each in reports])
     write_together(folder, files)
     return Across(compared, [folder / name for name in files])
 

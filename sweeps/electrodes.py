@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ssense.cli.command import run_command
 from ssense.cli.screen import say
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from ssense.engine.tasks.recording_data import RecordingData
 
 EVERYTHING = "all electrodes"
+Kind = Literal["electrode", "shaft", "region"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ElectrodeOptions(RecordingOptions):
     """Options of the sweep over electrodes."""
 
-    by: tuple[Literal["electrode", "shaft", "region"], ...] = ("electrode", "shaft", "region")
+    by: tuple[Kind, ...] = KINDS
     """What an encoder is given: each electrode, each shaft, each region where these are known; a
     family for each."""
     regions: str | None = None
@@ -59,7 +61,7 @@ def electrode_sweep(data: RecordingData, options: ElectrodeOptions) -> Sweep:
         )
     families: dict[str, dict[str, Levels]] = {EVERYTHING: {}}
     known = {frozenset(names): EVERYTHING}
-    for kind in dict.fromkeys(options.by):
+    for kind in sorted({*options.by}, key=KINDS.index):  # what is the same goes by the first
         groups = groups_of(kind, data, options, names)
         if levels := subsets(groups, known, is_single=kind == "electrode"):
             families["single electrode" if kind == "electrode" else kind] = {

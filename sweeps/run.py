@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from upath import UPath
+
 from ssense.cli.command import next_line
 from ssense.cli.screen import say
 from ssense.engine.core.sweep import Sweep
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.run import run as run_sweeps
 from ssense.engine.tasks.engine_options import EngineOptions
-from ssense.files.storage import open_storage
+from ssense.files.storage import exists, open_storage
 
 Options = TypeVar("Options", bound=EngineOptions)
 
@@ -45,11 +47,7 @@ def evaluate(sweeps: list[str], options: EngineOptions) -> None:
     Raises:
         UserError: The storage can't be read or written to.
     """
-    from analysis.report.made_from import stands
-
-    ledgers = [Ledger(open_storage(options.storage) / SWEEPS / name) for name in sweeps]
-    if len(ledgers) == 1 and stands(ledgers[0]):
-        report = ledgers[0].folder / "evaluation" / "report.html"
+    if (report := report_that_stands(open_storage(options.storage), sweeps)) is not None:
         say(f"Evaluated already, and nothing has changed since. Report: {report}")
         return
     from analysis.evaluate import main  # a sweep that is not evaluated needs none of its imports
@@ -57,3 +55,21 @@ def evaluate(sweeps: list[str], options: EngineOptions) -> None:
 
     meant: dict[str, Any] = {"sweep": sweeps[0]} if len(sweeps) == 1 else {"sweeps": (*sweeps,)}
     main(EvaluationOptions(storage=options.storage, **meant))
+
+
+def report_that_stands(storage: UPath, sweeps: list[str]) -> UPath | None:
+    """The page of an evaluation of sweeps that would find the same again; None if there is none.
+
+    Raises:
+        UserError: The storage can't be read, or a record is damaged.
+    """
+    from analysis.measure.subject_sweeps import subject_ledgers
+    from analysis.report.made_from import OVER_SUBJECTS, REPORT, folder_over_subjects, stands
+
+    if len(sweeps) == 1:
+        ledgers = [Ledger(storage / SWEEPS / sweeps[0])]
+        page = ledgers[0].folder / REPORT
+    else:
+        ledgers = subject_ledgers(storage, sweeps)
+        page = folder_over_subjects(storage, ledgers) / OVER_SUBJECTS
+    return page if exists(page) and all(map(stands, ledgers)) else None

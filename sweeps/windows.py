@@ -59,7 +59,7 @@ class WindowOptions(RecordingOptions):
     def starts_s(self) -> list[float]:
         """Where windows begin, seconds after the sentence's onset."""
         n = int((self.last - self.first - self.window) / self.step + 1e-9) + 1
-        return [round(self.first + place * self.step, 6) for place in range(n)]
+        return [round(self.first + place * self.step, 6) + 0.0 for place in range(n)]
 
 
 def window_sweep(data: RecordingData, options: WindowOptions) -> Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,10 @@ def window_ends_s(axes: Axes, frames: tuple[int, int]) -> tuple[float, float]:
 
 def window_name(axes: Axes, frames: tuple[int, int]) -> str:
     """A window as tables name it, "-0.25 to 0.13 s"."""
-    return "{:.2f} to {:.2f} s".format(*window_ends_s(axes, frames))
+    digits = max(
+        2, math.ceil(-math.log10(axes.step_s))
+    )  # windows of a frame have names of their own
+    return " to ".join(f"{end:z.{digits}f}" for end in window_ends_s(axes, frames)) + " s"
 
 
 def band_name(axes: Axes, rows: tuple[int, int]) -> str:

@@ -92,7 +92,7 @@ class Generalisation:
             p[kind] = benjamini_hochberg(p[kind])
         return p
 
-    @property
+    @cached_property
     def found(self) -> np.ndarray:
         """Which `[W, W]` are shown to be above chance, by Holm."""
         n = len(self.windows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analysis.measure.families import numbers_of
 from ssense.engine.core.sweep import Sweep
 from ssense.specification import configured
@@ -22,18 +24,29 @@ def windows_of(sweep: Sweep) -> Windows:
     """
     found: Windows = {}
     for family, start_s in numbers_of(sweep, FIELD, FEWEST_WINDOWS).items():
-        (changes,) = sweep.family(family).parts(("data",))
-        specification = configured(sweep.specification, changes)
+        of_data = sweep.family(family).parts(("data",))
+        if len(of_data) > 1:  # the family searches another choice of the data
+            return {}
+        specification = configured(sweep.specification, of_data[0])
         assert isinstance(specification, SentenceSpec)  # which alone have the field
         found[family] = start_s, start_s + (specification.data.window_s or 0.0)
     return found
 
 
-def stretches(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Windows that follow each other or overlap as one stretch each, in order."""
+def stretches(
+    windows: Sequence[tuple[float, float]], shown: Sequence[bool]
+) -> list[tuple[float, float]]:
+    """Windows that are shown, those next to each other that meet or overlap as one stretch.
+
+    Args:
+        windows: Where each begins and ends, in order.
+        shown: Whether each is; one that is not parts what is on its sides, also where these meet.
+    """
     found: list[tuple[float, float]] = []
-    for start_s, end_s in sorted(windows):
-        if found and start_s <= found[-1][1] + 1e-9:
+    for place, (start_s, end_s) in enumerate(windows):
+        if not shown[place]:
+            continue
+        if place and shown[place - 1] and start_s <= found[-1][1] + 1e-9:
             found[-1] = found[-1][0], max(found[-1][1], end_s)
         else:
             found.append((start_s, end_s))

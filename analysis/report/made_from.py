@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from upath import UPath
 
 import analysis
 import ssense
@@ -12,9 +15,12 @@ from analysis.report.origin import CONTROLS
 from ssense.engine.records.ledger import Ledger
 from ssense.files.digest import digest
 from ssense.files.source_code import python_files, source_digest
-from ssense.files.storage import read_whole
+from ssense.files.storage import exists, read_whole
 
 FILE = "made_from.txt"
+REPORT = "evaluation/report.html"
+OVER_SUBJECTS = "subjects.html"
+"""The page over subjects, in the folder of their comparison."""
 
 _CODE = [Path(str(package.__file__)).parent for package in (analysis, ssense)]
 
@@ -43,7 +49,12 @@ def stands(ledger: Ledger) -> bool:
         UserError: The storage can't be read, or a record is damaged.
     """
     kept = _content(ledger, f"evaluation/{FILE}").decode(errors="replace")
-    return kept.strip() == made_from(ledger)
+    return kept.strip() == made_from(ledger) and exists(ledger.folder / REPORT)
+
+
+def folder_over_subjects(storage: UPath, ledgers: Sequence[Ledger]) -> UPath:
+    """Folder of the comparison over the subjects of sweeps, by their names in order."""
+    return storage / "image_evaluation" / digest([each.folder.name for each in ledgers])
 
 
 def _content(ledger: Ledger, name: str) -> bytes:

@@ -46,11 +46,11 @@ LEGEND = (
     "permuted pairings."
 )
 CHECKS = (
-    "The sanity checks of this map. It is contradicted by untrained encoders, or encoders trained "
-    f"on noise of the same lengths, whose map is like it (a rank correlation of {AGREES} or more, "
-    f"with p below {ALPHA} by shuffled parts) and larger than permuted pairs give; by permuted "
-    "pairs whose maps are like it on average; or where pairs of similar duration leave half or "
-    "more of what it shows."
+    "The sanity checks of this map. It is contradicted by untrained encoders whose map is like it "
+    f"(a rank correlation of {AGREES} or more, with p below {ALPHA} by shuffled parts) and larger "
+    "than permuted pairs give, and by permuted pairs whose maps are like it on average. Of "
+    "sentences it is also by such a map of encoders trained on noise of the same lengths, and where "
+    "pairs of similar duration leave half or more of what it shows."
 )
 READING = (
     "What is left out or hidden, and makes the score fall, is used by these encoders where all "
@@ -228,7 +228,7 @@ def sentence(found: CheckedMap) -> str:
     begin = f"{capital(real.what)}"
     if found.contradicted:
         return (
-            f"{begin}: {found.label}. It is not of what was said, and nothing is concluded from it."
+            f"{begin}: {found.label}. It is not of the stimuli, and nothing is concluded from it."
         )
     order = [place for place in np.argsort(-real.means) if real.found[place]]
     stable = f"Seeds agree by {_number(real.stability)} (Spearman), split-half reliability "

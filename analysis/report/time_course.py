@@ -83,7 +83,8 @@ class CourseReport(QuestionReport):
         n, title = len(self.windows), metric_title(self._metric)
         if not self._above:
             return f"{title} is shown to be above chance in none of {n} windows, after Holm."
-        spans = [_span(each) for each in stretches([self.windows[f] for f in self._above])]
+        shown = [family in self._above for family in self.windows]
+        spans = [_span(each) for each in stretches([*self.windows.values()], shown)]
         best = max(self._means, key=lambda family: self._means[family].mean)
         test, difference = self._means[best], self._tests[best].corrected.mean
         return (

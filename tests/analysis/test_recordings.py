@@ -212,6 +212,18 @@ def test_without_errors_nothing_is_said_of_how_subjects_differ(tmp_path, capsys)
     assert not written(tmp_path, "forest.svg")
 
 
+def test_what_an_earlier_comparison_drew_does_not_stay(tmp_path):
+    for number in (1, 2):
+        write_evaluated(tmp_path, f"m-{number}", f"sub_{number}", 0.2 * number)
+    compare(tmp_path, "m-1", "m-2")
+    assert written(tmp_path, "forest.svg")
+    for tests in tmp_path.glob("sweeps/*/evaluation/tests.csv"):
+        tests.write_text("protocol,metric,comparison,mean\n")
+    compare(tmp_path, "m-1", "m-2")
+    assert not written(tmp_path, "forest.svg")
+    assert not written(tmp_path, "heterogeneity.csv")
+
+
 def write_controls(folder: Path, verdict: str, configuration: str = "electrode 0.5") -> None:
     """Controls of a sweep, of the configuration of "electrode" at its seeds, and its choice."""
     table = folder / "table.csv"

@@ -16,9 +16,11 @@ from analysis.measure.looks import looks_by_sweep
 from analysis.measure.windows import stretches, windows_of
 from analysis.options import EvaluationOptions, GeneralisationOptions
 from ssense.data.synthetic.spec import SyntheticSpec
+from ssense.engine.core.sweep import Family, Sweep
 from ssense.engine.records.find import find_ledger
 from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError
+from ssense.training.sentences import SentenceSpec
 from sweeps.windows import WindowOptions, main
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -204,4 +206,25 @@ def test_windows_are_where_flags_say(tmp_path):
 
 
 def test_windows_that_meet_are_one_stretch():
-    assert stretches([(1.0, 1.5), (0.0, 0.5), (0.4, 0.75), (1.5, 1.75)]) == [(0, 0.75), (1, 1.75)]
+    windows = [(0.0, 0.5), (0.4, 0.75), (1.0, 1.5), (1.5, 1.75)]
+    assert stretches(windows, [True] * 4) == [(0, 0.75), (1, 1.75)]
+
+
+def test_a_window_that_is_not_shown_parts_those_beside_it():
+    windows = [(0.0, 0.5), (0.25, 0.75), (0.5, 1.0)]
+    assert stretches(windows, [True, False, True]) == [(0, 0.5), (0.5, 1)]
+    assert stretches(windows, [False] * 3) == []
+
+
+def test_families_that_search_another_choice_of_the_data_are_no_windows():
+    levels = {"data.window_start_s": (0.0,), "data.window_s": (0.25, 0.5)}
+    later = levels | {"data.window_start_s": (0.5,)}
+    sweep = Sweep(
+        question="windows",
+        dataset_digest="d",
+        specification=SentenceSpec(),
+        families=(Family(name="a", levels=levels), Family(name="b", levels=later)),
+        configurations=2,
+        seeds=(0, 1),
+    )
+    assert windows_of(sweep) == {}

@@ -10,7 +10,7 @@ from upath import UPath
 from analysis.evaluate import main
 from analysis.options import EvaluationOptions
 from analysis.report import made_from
-from analysis.report.made_from import FILE, stands
+from analysis.report.made_from import FILE, REPORT, stands
 from analysis.report.origin import CONTROLS
 from ssense.engine.records.ledger import SWEEPS, Ledger
 from ssense.engine.tasks.recording_options import RecordingOptions
@@ -63,6 +63,11 @@ def test_it_stands_until_something_changes_that_it_was_made_from(evaluated, tmp_
     kept.unlink()
     assert not stands(evaluated)
     kept.write_bytes(before)
+    page = Path(str(evaluated.folder / REPORT))
+    aside = page.rename(page.with_suffix(".aside"))
+    assert not stands(evaluated)
+    aside.rename(page)
+    assert page.stat().st_mtime_ns <= kept.stat().st_mtime_ns  # what vouches for it comes last
 
     code = tmp_path / "analysis"
     shutil.copytree(made_from._CODE[0], code, ignore=shutil.ignore_patterns("*.pyc"))
