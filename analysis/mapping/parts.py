@@ -179,9 +179,8 @@ def window_ends_s(axes: Axes, frames: tuple[int, int]) -> tuple[float, float]:
 
 def window_name(axes: Axes, frames: tuple[int, int]) -> str:
     """A window as tables name it, "-0.25 to 0.13 s"."""
-    digits = max(
-        2, math.ceil(-math.log10(axes.step_s))
-    )  # windows of a frame have names of their own
+    # As many that windows of a frame have names of their own; a single frame has no length.
+    digits = max(2, math.ceil(-math.log10(axes.step_s))) if axes.step_s else 2
     return " to ".join(f"{end:z.{digits}f}" for end in window_ends_s(axes, frames)) + " s"
 
 

@@ -24,7 +24,7 @@ def windows_of(sweep: Sweep) -> Windows:
     """
     found: Windows = {}
     for family, start_s in numbers_of(sweep, FIELD, FEWEST_WINDOWS).items():
-        of_data = sweep.family(family).parts(("data",))
+        of_data = [*sweep.family(family).parts(("data",))]
         if len(of_data) > 1:  # the family searches another choice of the data
             return {}
         specification = configured(sweep.specification, of_data[0])

@@ -49,8 +49,8 @@ CHECKS = (
     "The sanity checks of this map. It is contradicted by untrained encoders whose map is like it "
     f"(a rank correlation of {AGREES} or more, with p below {ALPHA} by shuffled parts) and larger "
     "than permuted pairs give, and by permuted pairs whose maps are like it on average. Of "
-    "sentences it is also by such a map of encoders trained on noise of the same lengths, and where "
-    "pairs of similar duration leave half or more of what it shows."
+    "sentences it is also by such a map of encoders trained on noise of the same lengths, and "
+    "where pairs of similar duration leave half or more of what it shows."
 )
 READING = (
     "What is left out or hidden, and makes the score fall, is used by these encoders where all "
