@@ -126,9 +126,10 @@ class MapOptions:
     left out and alone too [those of the recording]."""
     atlas: str | None = None
     """Atlas to name regions by: dosenbach, of centres, which comes with nilearn; harvard-oxford or
-    aal, which nilearn downloads; or a NIfTI file of numbered regions in MNI152 [none]."""
+    aal, which nilearn downloads; or a NIfTI file of numbered regions in MNI152 [as --regions]."""
     atlas_labels: str | None = None
-    """Names of the regions of such a file, a CSV with the columns index and name [numbers]."""
+    """Names of the regions of such a file, a CSV with the columns index and name [their
+    numbers]."""
     recording: str | None = None
     """Folder of the recording, where it has moved since the sweep, for the check by Gaussian noise
     [where it was]."""

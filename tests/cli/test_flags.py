@@ -393,6 +393,8 @@ def test_every_example_is_right(options, tmp_path, monkeypatch):
         also = two if options is RecordingsOptions and flag.typed != "--sweeps" else []
         if issubclass(options, RecordingOptions) and flag.name in OF_A_RECORDING:
             also = ["--recording", "FOLDER"]
+        if flag.name == "atlas_labels":
+            also = ["--atlas", "dosenbach"]
         parse(options, [*required(options), *also, *typed], {}, "script.py")
 
 

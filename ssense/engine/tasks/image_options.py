@@ -134,7 +134,8 @@ class ImageOptions(EngineOptions):
     layer: int | None = None
     """Layer of the tower to read in place of its output, from 1 [output]."""
     mixture: str = ""
-    """Layers to mix by learned weights in place of the output: "3 6 9", or all [none]."""
+    """Layers to mix by learned weights in place of the output: "3 6 9", or all [the output
+    alone]."""
     pooling: ImagePooling = "cls"
     """What stands for an image in a layer: its class token, or the mean of its patches."""
     batch_size: int | None = None
