@@ -214,7 +214,7 @@ def keep_three_sentences(root: Path) -> None:
         (shorten_labels, [f"{SIGNALS} holds 7 channels but", f"{LABELS} names only 4"]),
         (drop_sentence_column, [f"{TRANSCRIPT} has no column sentence. Found:", "Restore"]),
         (drop_index_column, [f"{TIMINGS} has no column index. Found:", "Restore"]),
-        (stretch_every_word, ["none of the 60 sentences of sub_9 trial000", "57 too long"]),
+        (stretch_every_word, ["none of the 60 sentences of sub_9 trial000", "too long: 57"]),
         (swap_start_and_end, ["none of the 60", "words end before they start, as if the columns"]),
         (say_milliseconds, ["none of the 60", "(median), as if the columns start and end were in"]),
         (separated_by("\t"), [f"{TRANSCRIPT}: its columns are separated by tabs. Save it again"]),
@@ -227,7 +227,7 @@ def keep_three_sentences(root: Path) -> None:
             lift_channels,
             ["of which 0 can be found. Without a group data, it holds electrode_0, electrode_1"],
         ),
-        (silence_every_word, ["none of the 60 sentences of sub_9", "60 no aligned word"]),
+        (silence_every_word, ["none of the 60 sentences of sub_9", "no aligned word: 60"]),
         (
             keep_three_sentences,
             ["1 sentence is too few for a random split (left out: "],
