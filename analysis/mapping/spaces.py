@@ -22,8 +22,8 @@ from ssense.signal.contacts import clean_label
 MniSpace = Literal["MNI152", "MNI305"]
 
 _LIKE: tuple[tuple[MniSpace, str], ...] = (
-    ("MNI152", r"(tpl-)?(mni152|icbm152).*"),  # BIDS: MNI152Lin, MNI152NLin2009cAsym and others
-    ("MNI305", r"(tpl-)?(mni305.*|fsaverage(sym|\d)?)"),
+    ("MNI152", r"(tpl)?(mni152|icbm152).*"),  # BIDS: MNI152Lin, MNI152NLin2009cAsym and others
+    ("MNI305", r"(tpl)?(mni305.*|fsaverage(sym|\d)?)"),
 )
 MNI305_TO_MNI152 = np.array(
     [

@@ -14,6 +14,8 @@ from ssense.errors import UserError
         ("MNI152Lin", "MNI152"),
         ("mni-152", "MNI152"),
         ("ICBM152", "MNI152"),
+        ("tpl-MNI152NLin2009cAsym", "MNI152"),
+        ("tpl-fsaverage", "MNI305"),
         ("MNI305", "MNI305"),
         ("fsaverage", "MNI305"),
         ("fsaverage6", "MNI305"),
