@@ -16,6 +16,7 @@ from ssense.data.coordinates import Coordinates, electrode_coordinates
 from ssense.data.recordings.regions import of_electrodes, read_regions
 from ssense.data.shards import Manifest
 from ssense.errors import UserError, counted, printable
+from ssense.signal.contacts import contacts_of
 from ssense.signal.referencing import Derivation
 
 _SPACES: dict[Space, MniSpace] = {"mni152": "MNI152", "mni305": "MNI305"}
@@ -59,7 +60,7 @@ def locate(
     """
     at = {name: number for number, name in enumerate(manifest.electrodes)}
     numbers = [at[name] for name in electrodes]
-    known = manifest.derivations or tuple(_by_name(name) for name in manifest.electrodes)
+    known = manifest.derivations or _by_name(manifest.electrodes)
     derivations = [known[number] for number in numbers]
     places, said = _placed(electrodes, derivations, numbers, manifest, sources)
     if places.located.any() and places.without_coordinates:
@@ -155,10 +156,12 @@ def _in_regions(
     return replace(places, regions=regions, region_source="the recording")
 
 
-def _by_name(name: str) -> Derivation:
-    """What an electrode is made of where nothing noted it: of a pair "A1-A2", its contacts."""
-    first, _, second = name.partition("-")
-    return Derivation(name, first, (second,) if second else ())
+def _by_name(names: Sequence[str]) -> tuple[Derivation, ...]:
+    """What electrodes are made of where nothing noted it: of a pair "A1-A2", its contacts."""
+    return tuple(
+        Derivation(name, contacts[0] if len(contacts) > 1 else name, contacts[1:])
+        for name, contacts in contacts_of(names).items()
+    )
 
 
 def _file(flag: str, given: str) -> Path:

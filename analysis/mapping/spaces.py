@@ -22,8 +22,8 @@ from ssense.signal.contacts import clean_label
 MniSpace = Literal["MNI152", "MNI305"]
 
 _LIKE: tuple[tuple[MniSpace, str], ...] = (
-    ("MNI152", r"(tpl-)?(mni152|icbm152).*"),  # BIDS: MNI152Lin, MNI152NLin2009cAsym and others
-    ("MNI305", r"(tpl-)?(mni305.*|fsaverage(sym|\d)?)"),
+    ("MNI152", r"(tpl)?(mni152|icbm152).*"),  # BIDS: MNI152Lin, MNI152NLin2009cAsym and others
+    ("MNI305", r"(tpl)?(mni305.*|fsaverage(sym|\d)?)"),
 )
 MNI305_TO_MNI152 = np.array(
     [
@@ -36,6 +36,10 @@ MNI305_TO_MNI152 = np.array(
 systems gives it (https://surfer.nmr.mgh.harvard.edu/fswiki/CoordinateSystems, case 8)."""
 _LOWEST, _HIGHEST = np.array([-110.0, -145.0, -90.0]), np.array([110.0, 115.0, 125.0])
 """Corners of a box, mm, that the heads of MNI spaces lie in with room to spare."""
+_FARTHEST_CM = 11.0
+"""What no brain in an MNI space reaches from the origin along an axis, cm: its occipital pole lies
+10.5 cm behind. Several electrodes within as many mm are in centimetres: of those that are
+implanted deepest, some contact lies farther."""
 _NAMES = ("electrode_label", "electrode", "contact", "label", "name")
 
 
@@ -71,9 +75,10 @@ def check_mni(places: np.ndarray) -> None:
     if not len(known):
         return
     largest = float(np.abs(known).max())
-    if largest < 1:
+    if largest < 1 or (len(known) > 1 and largest < _FARTHEST_CM):
+        unit = "metres" if largest < 1 else "centimetres"
         raise UserError(
-            f"no coordinate exceeds {largest:.3g}, which are metres, not the millimetres of an MNI "
+            f"no coordinate exceeds {largest:.3g}, which are {unit}, not the millimetres of an MNI "
             "space. Correct the coordinates, or draw electrodes by shaft with --space none."
         )
     outside = ((known < _LOWEST) | (known > _HIGHEST)).any(axis=1)

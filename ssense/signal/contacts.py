@@ -32,7 +32,7 @@ _DASHES = str.maketrans(
 _PREFIX = re.compile(r"(?:POL|EEG|[SI]EEG|ECOG)[ :.-]+(?=.*[^\W\d_])", re.I)
 _REFERENCE = re.compile(r"(?<=\d)[ -]*(?:REF|AVG|AV|CAR)$", re.I)
 _CONTACT = re.compile(r"(?P<shaft>.*?[^\W\d_].*\D|.*[^\W\d_])(?P<number>\d+)")
-_PAIR = re.compile(r"(?P<first>.*\d) ?- ?(?P<second>\S.*)")
+_BETWEEN_HALVES = re.compile(r"(?<=\d) ?- ?(?=\S)")
 
 _BODY = "ECG|EKG|EMG|EOG"
 # Words that are in no electrode's name, wherever they stand: "SYNC IN", "A-DC1".
@@ -122,18 +122,11 @@ def read_names(names: Sequence[str]) -> Names:
     "A'1", "A-1", "LA 01" and "T1aI1". What more than two names have after a hyphen is the
     reference of all, "A1-G2"; a name of two contacts is a pair.
     """
-    plain = {name: plain_name(name) for name in names}
-    halves = {name: match for name, text in plain.items() if (match := _PAIR.fullmatch(text))}
-    seconds = Counter(match["second"] for match in halves.values())
-    references = {text for text, n in seconds.items() if n > 2 and re.search(r"[^\W\d_]", text)}
     contacts: dict[str, Contact] = {}
     pairs, unsplit = set(), set()
-    for name, text in plain.items():
-        pair = halves.get(name)
-        if pair and pair["second"] in references:
-            text, pair = pair["first"], None
-        contact = _contact(text)
-        if pair and _are_contacts(pair["first"], pair["second"], halves.values()):
+    for name, halves in contacts_of(names).items():
+        contact = _contact(halves[0])
+        if len(halves) > 1:
             pairs.add(name)
         elif contact:
             contacts[name] = contact
@@ -142,29 +135,56 @@ def read_names(names: Sequence[str]) -> Names:
     return Names(contacts, frozenset(pairs), frozenset(unsplit))
 
 
+def contacts_of(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What each name is of, without what amplifiers add: a pair's two contacts, or itself.
+
+    "A1-A2" is of "A1" and "A2", "A-1-A-2" of "A-1" and "A-2", "A1-2" of "A1" and "2"; "A1-G2" is of
+    "A1" alone where G2 is the reference of all, see `read_names`.
+    """
+    plain = {name: plain_name(name) for name in names}
+    halves = {name: pair for name, text in plain.items() if (pair := _halves(text))}
+    seconds = Counter(second for _, second in halves.values())
+    references = {text for text, n in seconds.items() if n > 2 and re.search(r"[^\W\d_]", text)}
+    found: dict[str, tuple[str, ...]] = {}
+    for name, text in plain.items():
+        pair = halves.get(name)
+        if pair and pair[1] in references:
+            found[name] = pair[:1]
+        elif pair and _are_contacts(*pair, halves.values()):
+            found[name] = pair
+        else:
+            found[name] = (text,)
+    return found
+
+
+def _halves(text: str) -> tuple[str, str] | None:
+    """A name's parts around a hyphen after a digit: contacts of one shaft, else at the last one."""
+    hyphens = _BETWEEN_HALVES.finditer(text)
+    splits = [(text[: match.start()], text[match.end() :]) for match in hyphens]
+    for first, second in splits:
+        one, other = _contact(first), _contact(second)
+        if one and other and one.shaft == other.shaft:
+            return first, second
+    return splits[-1] if splits else None
+
+
 def shafts_of(names: Sequence[str]) -> dict[str, list[int]]:
     """Numbers of the electrodes on each shaft, by the shafts' names; others are on none.
 
     A bipolar pair "A1-A2" is on the shaft of its first contact.
     """
     groups: dict[str, list[int]] = defaultdict(list)
-    for number, contact in enumerate(_first_contacts(names)):
-        if contact:
+    of = contacts_of(names)
+    for number, name in enumerate(names):
+        if contact := _contact(of[name][0]):
             groups[contact.shaft].append(number)
     return dict(groups)
 
 
 def numbers_of(names: Sequence[str]) -> dict[str, int]:
     """The number on its shaft of each electrode that is on one, by name; see `shafts_of`."""
-    found = zip(names, _first_contacts(names), strict=True)
-    return {name: contact.number for name, contact in found if contact}
-
-
-def _first_contacts(names: Sequence[str]) -> list[Contact | None]:
-    pairs = read_names(names).pairs
-    firsts = [name.partition("-")[0] if name in pairs else name for name in names]
-    contacts = read_names(firsts).contacts
-    return [contacts.get(name) for name in firsts]
+    found = {name: _contact(contacts[0]) for name, contacts in contacts_of(names).items()}
+    return {name: contact.number for name, contact in found.items() if contact}
 
 
 def not_neural(names: Iterable[str]) -> frozenset[str]:
@@ -290,10 +310,10 @@ def _contact(text: str) -> Contact | None:
     return Contact(match["shaft"], int(match["number"])) if match else None
 
 
-def _are_contacts(first: str, second: str, others: Iterable[re.Match[str]]) -> bool:
+def _are_contacts(first: str, second: str, others: Iterable[tuple[str, str]]) -> bool:
     """Whether the two halves of a name are contacts: "A1-A2", and "A1-2" if there is no "A1-3"."""
     one = _contact(first)
     if one is None or not second.isdigit():
         return one is not None and _contact(second) is not None
-    shaft = sum(match["first"] == first and match["second"].isdigit() for match in others)
+    shaft = sum(before == first and after.isdigit() for before, after in others)
     return shaft == 1 and abs(int(second) - one.number) == 1

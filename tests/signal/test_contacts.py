@@ -10,12 +10,15 @@ from ssense.signal import contacts
 from ssense.signal.contacts import (
     Contact,
     clean_label,
+    contacts_of,
     grids,
     laplacian_neighbours,
     not_neural,
     read_names,
+    shafts_of,
     sheets,
 )
+from ssense.signal.referencing import derivations
 
 SUBJECT_9_SHAFTS = (
     "F3a1-6 F3b1-6 T1aI1-8 T1b1-6 T1c1-6 T1d1-12 P2a1-8 P2b1-8 P2c1-10 P2d1-14 P2e1-8 P1C1-14"
@@ -82,11 +85,22 @@ def test_names_that_cannot_be_split_are_told(name):
         ["A1-B1"],
         ["A1-2", "A2-3", "A3-4"],
         ["A1 - A2"],
+        ["A-1-A-2", "A-2-A-3"],
+        ["F3-1-F3-2", "F3-2-F3-3", "F3-3-F3-4"],
     ],
 )
 def test_two_contacts_are_a_pair_and_not_one(names):
     assert read_names(names).pairs == set(names)
     assert laplacian_neighbours(names, names) == []
+
+
+@pytest.mark.parametrize("shaft", ["A", "A-", "F3-", "LA ", "A'"])
+def test_pairs_of_a_recording_are_on_their_first_contact_s_shaft(shaft):
+    names = [f"{shaft}{number}" for number in range(1, 6)]
+    derived = derivations("bipolar", names, frozenset(names), ())
+    pairs = [each.name for each in derived]
+    assert contacts_of(pairs) == {each.name: (each.contact, *each.subtracted) for each in derived}
+    assert shafts_of(pairs) == {shaft: [0, 1, 2, 3]}
 
 
 def test_a_number_behind_a_hyphen_may_be_the_contact_s():

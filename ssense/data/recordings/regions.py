@@ -9,7 +9,7 @@ import pyarrow as pa
 from ssense.data.recordings.channels import known_region
 from ssense.errors import UserError, counted, printable
 from ssense.files.tables import csv_columns, read_csv
-from ssense.signal.contacts import clean_label
+from ssense.signal.contacts import clean_label, contacts_of, plain_name
 
 _NAMES = ("electrode_label", "electrode", "contact", "label", "name")
 _REGIONS = ("region", "area", "roi")
@@ -62,8 +62,11 @@ def of_electrodes(regions: dict[str, str], electrodes: list[str], source: Path) 
     Raises:
         UserError: The table is of other contacts.
     """
-    firsts = {name: name if name in regions else name.partition("-")[0] for name in electrodes}
-    found = {name: regions[first] for name, first in firsts.items() if first in regions}
+    known = {plain_name(name): region for name, region in regions.items()} | regions
+    found: dict[str, str] = {}
+    for name, contacts in contacts_of(electrodes).items():
+        if where := known.get(name) or known.get(contacts[0]):
+            found[name] = where
     if not found:
         raise UserError(
             f"{source} names none of the {counted(len(electrodes), 'electrode')} of the sweep, "

@@ -61,6 +61,17 @@ def test_mni305_is_converted_and_said_to_be():
     np.testing.assert_array_equal(asked.mm, places.mm)
 
 
+def test_names_with_hyphens_are_of_their_contacts(tmp_path):
+    contacts, regions = tmp_path / "contacts.csv", tmp_path / "regions.csv"
+    contacts.write_text("contact,x,y,z,space\nA-1,-50,0,0,MNI152\nA-2,-40,0,0,MNI152\n")
+    regions.write_text("contact,region\nPOL A-1,STG\nA-2,insula\n")
+    names = ("A-1-A-2", "A-2")
+    manifest = replace(RECORDED, electrodes=names, derivations=())
+    places, _ = located(manifest, names, coordinates=str(contacts), regions=str(regions))
+    assert places.mm[:, 0].tolist() == [-45, -40]
+    assert places.regions == ("STG", "insula")
+
+
 @pytest.mark.parametrize("space", ["ACPC", "", "Other"])
 def test_in_other_spaces_nothing_is_drawn_and_what_to_do_is_said(space):
     places, said = located(replace(RECORDED, space=space))

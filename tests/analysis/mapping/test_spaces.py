@@ -14,6 +14,8 @@ from ssense.errors import UserError
         ("MNI152Lin", "MNI152"),
         ("mni-152", "MNI152"),
         ("ICBM152", "MNI152"),
+        ("tpl-MNI152NLin2009cAsym", "MNI152"),
+        ("tpl-fsaverage", "MNI305"),
         ("MNI305", "MNI305"),
         ("fsaverage", "MNI305"),
         ("fsaverage6", "MNI305"),
@@ -53,6 +55,10 @@ def test_coordinates_of_other_units_or_spaces_are_refused():
     check_mni(np.full((2, 3), np.nan))
     with pytest.raises(UserError, match=r"no coordinate exceeds 0\.05, which are metres"):
         check_mni(places / 1000)
+    with pytest.raises(UserError, match=r"no coordinate exceeds 10\.5, which are centimetres"):
+        check_mni(np.array([[-50.0, 20.0, 10.0], [5.0, -105.0, 3.0]]) / 10)
+    check_mni(np.array([[-5.0, 2.0, 1.0]]))  # one may lie near the origin
+    check_mni(np.array([[12.0, -13.0, -6.0], [12.5, -12.0, -4.0]]))  # of the subthalamic nucleus
     with pytest.raises(UserError, match=r"1 electrode lies outside of the head .* 20, 180\) mm"):
         check_mni(np.array([[-50.0, 20.0, 180.0], [0.0, 0.0, 0.0]]))
 
