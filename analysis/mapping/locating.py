@@ -62,7 +62,7 @@ def locate(
     numbers = [at[name] for name in electrodes]
     known = manifest.derivations or _by_name(manifest.electrodes)
     derivations = [known[number] for number in numbers]
-    places, said = _placed(electrodes, derivations, numbers, manifest, sources)
+    places, said = _placed(electrodes, derivations, numbers, manifest, subject, sources)
     if places.located.any() and places.without_coordinates:
         said.append(f"Without coordinates: {', '.join(places.without_coordinates)}.")
     places = _in_regions(places, numbers, manifest, subject, sources)
@@ -78,6 +78,7 @@ def _placed(
     derivations: Sequence[Derivation],
     numbers: Sequence[int],
     manifest: Manifest,
+    subject: str,
     sources: Sources,
 ) -> tuple[Places, list[str]]:
     unknown = Places.unknown(electrodes)
@@ -86,7 +87,8 @@ def _placed(
     coordinates = manifest.coordinates and manifest.coordinates.select(numbers)
     stated, source = manifest.space, "the recording"
     if sources.coordinates is not None:
-        coordinates, stated = _of_table(_file("--coordinates", sources.coordinates), derivations)
+        path = _file("--coordinates", sources.coordinates)
+        coordinates, stated = _of_table(path, derivations, subject)
         source = sources.coordinates
     if coordinates is None:
         return unknown, ["No electrode's coordinates are known: all are drawn by shaft."]
@@ -103,9 +105,11 @@ def _placed(
     return replace(unknown, mm=mm, space=stated or space), said
 
 
-def _of_table(path: Path, derivations: Sequence[Derivation]) -> tuple[Coordinates, str]:
+def _of_table(
+    path: Path, derivations: Sequence[Derivation], subject: str
+) -> tuple[Coordinates, str]:
     """Coordinates of electrodes from a table of contacts, and the space that it names."""
-    contacts, stated = read_contacts(path)
+    contacts, stated = read_contacts(path, subject)
     found = electrode_coordinates(derivations, contacts)
     if found is None:
         raise UserError(

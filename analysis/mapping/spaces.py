@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from ssense.data.coordinates import Place
+from ssense.data.recordings.regions import read_rows
 from ssense.errors import UserError, counted, printable
-from ssense.files.tables import csv_columns, read_csv
+from ssense.files.tables import csv_columns
 from ssense.signal.contacts import clean_label
 
 MniSpace = Literal["MNI152", "MNI305"]
@@ -91,7 +92,7 @@ def check_mni(places: np.ndarray) -> None:
         )
 
 
-def read_contacts(path: Path) -> tuple[dict[str, Place], str]:
+def read_contacts(path: Path, subject: str) -> tuple[dict[str, Place], str]:
     """Coordinates of contacts by name, mm, from a CSV; and the space that it names.
 
     It has a column called electrode, contact, name, electrode_label or label, in any case, and x, y
@@ -114,14 +115,17 @@ def read_contacts(path: Path) -> tuple[dict[str, Place], str]:
         )
     spaces = columns.get("space") if not prefix else None
     wanted = {name: pa.string(), **dict.fromkeys(axes, pa.float64())}
-    rows = read_csv(path, wanted | ({spaces: pa.string()} if spaces else {})).to_pylist()
+    rows = read_rows(path, wanted | ({spaces: pa.string()} if spaces else {}), subject)
     named = {row[spaces].strip() for row in rows if row[spaces].strip()} if spaces else set()
     if len(named) > 1:
         raise UserError(
             f"{path} has coordinates in {' and '.join(sorted(map(printable, named)))}. Keep the "
             "rows of one space."
         )
-    return _placed(rows, name, axes, path), prefix.rstrip("_") if prefix else "".join(named)
+    found = _placed(rows, name, axes, path)
+    if not found:
+        raise UserError(f"{path} has coordinates of no contact of {subject}. Give another table.")
+    return found, prefix.rstrip("_") if prefix else "".join(named)
 
 
 def _placed(
@@ -137,6 +141,4 @@ def _placed(
             raise UserError(
                 f"{path} has {printable(contact, 30)} at two places. Remove one of its rows."
             )
-    if not found:
-        raise UserError(f"{path} has coordinates of no contact. Give another table.")
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,13 +29,10 @@ def read_regions(path: Path, subject: str) -> dict[str, str]:
     """
     columns = csv_columns(path)
     name, region = (_column(path, columns, known) for known in (_NAMES, _REGIONS))
-    whose = next((each for each in columns if each.lower() == "subject"), None)
-    wanted = dict.fromkeys([name, region, *([whose] if whose else [])], pa.string())
-    table = read_csv(path, wanted).to_pylist()
     found: dict[str, str] = {}
-    for row in table:
+    for row in read_rows(path, dict.fromkeys([name, region], pa.string()), subject):
         contact, where = clean_label(row[name].strip()), known_region(row[region])
-        if (whose and row[whose] != subject) or not where:
+        if not where:
             continue
         if found.setdefault(contact, where) != where:
             raise UserError(
@@ -43,6 +42,19 @@ def read_regions(path: Path, subject: str) -> dict[str, str]:
     if not found:
         raise UserError(f"{path} has no region of any contact of {subject}. Give another table.")
     return found
+
+
+def read_rows(path: Path, wanted: Mapping[str, pa.DataType], subject: str) -> list[dict[str, Any]]:
+    """Columns of a table of contacts; with a column subject, in any case, of this one's rows.
+
+    Raises:
+        UserError: The file is no such table.
+    """
+    whose = next((each for each in csv_columns(path) if each.lower() == "subject"), None)
+    if whose is None:
+        return read_csv(path, dict(wanted)).to_pylist()
+    rows = read_csv(path, {**wanted, whose: pa.string()}).to_pylist()
+    return [row for row in rows if row[whose].strip() == subject]
 
 
 def _column(path: Path, columns: list[str], known: tuple[str, ...]) -> str:

@@ -66,22 +66,35 @@ def test_coordinates_of_other_units_or_spaces_are_refused():
 def test_a_table_of_contacts_says_where_they_lie_and_in_which_space(tmp_path):
     path = tmp_path / "contacts.csv"
     path.write_text("Name,X,Y,Z,Space\nF1*a1,-50,1,2,fsaverage\nF1a2,,,,\nF1a3,-40,1,2,\n")
-    assert read_contacts(path) == ({"F1a1": (-50, 1, 2), "F1a3": (-40, 1, 2)}, "fsaverage")
+    assert read_contacts(path, "sub-01") == (
+        {"F1a1": (-50, 1, 2), "F1a3": (-40, 1, 2)},
+        "fsaverage",
+    )
     path.write_text("electrode,x,y,z\nA1,1,2,3\n")
-    assert read_contacts(path) == ({"A1": (1, 2, 3)}, "")
+    assert read_contacts(path, "sub-01") == ({"A1": (1, 2, 3)}, "")
     # As the neuroprobe package has it: the label is not the name of the shaft.
     path.write_text(
         "electrode_label,name,num,mni305_x,mni305_y,mni305_z,mni152_x,mni152_y,mni152_z\n"
         "F3b6,F3b,6,-57.2,-8.3,20.2,-56.7,-7.6,22.1\nF3b5,F3b,5,,,,,,\n"
     )
-    assert read_contacts(path) == ({"F3b6": (-56.7, -7.6, 22.1)}, "mni152")
+    assert read_contacts(path, "sub-01") == ({"F3b6": (-56.7, -7.6, 22.1)}, "mni152")
+
+
+def test_of_a_table_of_several_subjects_one_is_read(tmp_path):
+    path = tmp_path / "contacts.csv"
+    path.write_text(
+        "Subject,contact,x,y,z,space\nsub-01,A1,1,2,3,MNI152\nsub-02,A1,4,5,6,fsaverage\n"
+    )
+    assert read_contacts(path, "sub-01") == ({"A1": (1, 2, 3)}, "MNI152")
+    assert read_contacts(path, "sub-02") == ({"A1": (4, 5, 6)}, "fsaverage")
 
 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
         ("electrode,x,y\nA1,1,2\n", "has no columns electrode, x, y and z; its columns are"),
-        ("electrode,x,y,z\nA1,,,\n", "has coordinates of no contact"),
+        ("electrode,x,y,z\nA1,,,\n", "has coordinates of no contact of sub-01"),
+        ("subject,electrode,x,y,z\nsub-02,A1,1,2,3\n", "has coordinates of no contact of sub-01"),
         ("electrode,x,y,z\nA1,1,2,3\nA1,1,2,4\n", "has A1 at two places"),
         (
             "electrode,x,y,z,space\nA1,1,2,3,MNI152\nA2,1,2,3,fsaverage\n",
@@ -93,6 +106,6 @@ def test_odd_tables_of_contacts_are_refused_in_a_line(table, said, tmp_path):
     path = tmp_path / "contacts.csv"
     path.write_text(table)
     with pytest.raises(UserError) as refused:
-        read_contacts(path)
+        read_contacts(path, "sub-01")
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
