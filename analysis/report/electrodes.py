@@ -11,7 +11,7 @@ import numpy as np
 from analysis.measure import formats
 from analysis.measure.electrodes import TriedElectrodes, first_by_seed
 from analysis.measure.evaluation import Evaluation
-from analysis.report.electrode_figure import electrode_figure
+from analysis.report.electrode_figure import electrode_figure, group_figure
 from analysis.report.findings import in_list
 from analysis.report.page import Block, Grid, Picture, Points, Words
 from analysis.report.question import QuestionReport
@@ -135,23 +135,30 @@ class ElectrodeReport(QuestionReport):
             for family, tried in self._families.items()
             if all(len(each.electrodes) == 1 for each in tried)
         ]
-        single = [each for each in self.tried if each.family in of_one]
-        shown = single or list(self.tried)
-        by = "by shaft and number, contact 1 on the left" if single else "by name"
         title = f"Validation {metric_title(SELECTION_METRIC)} of electrodes by themselves"
-        caption = (
-            f"{title}, {by}: mean over the seeds that each met; grey is chance. Bold outline: met "
-            "all seeds. Others were stopped by the race, and their means are of fewer seeds. "
-            "Cross: the best of its family, which is tested. No test split is behind this figure."
+        said = (
+            "Bold outline: met all seeds. Others were stopped by the race, and their means are of "
+            "fewer seeds. Cross: the best of its family, which is tested. No test split is behind "
+            "this figure."
         )
-        figure = electrode_figure(
-            [each.name for each in shown],
-            np.array([each.mean for each in shown]),
-            [len(each.scores) == self._n_seeds for each in shown],
-            [each.is_best for each in shown],
-            self.chance,
-            SELECTION_METRIC,
-        )
+        if single := [each for each in self.tried if each.family in of_one]:
+            by = "by shaft and number, mean over the seeds that each met; grey is chance"
+            figure = electrode_figure(
+                [each.electrodes[0] for each in single],
+                np.array([each.mean for each in single]),
+                [len(each.scores) == self._n_seeds for each in single],
+                [each.is_best for each in single],
+                self.chance,
+                SELECTION_METRIC,
+            )
+        else:
+            by = "by name, mean and SD over the seeds that each met; grey line: chance"
+            groups = {
+                family: [(each.name, each.scores, each.is_best) for each in tried]
+                for family, tried in self._families.items()
+            }
+            figure = group_figure(groups, self._n_seeds, self.chance, SELECTION_METRIC)
+        caption = f"{title}, {by}. {said}"
         return Picture(self.name, title, caption, figure)
 
     def blocks(self, picture: Picture) -> list[Block]:

@@ -21,7 +21,7 @@ from analysis.mapping.parts import ALONE, band_name, window_ends_s
 from analysis.mapping.parts import Axes as InputAxes
 from analysis.report.figures import COLOURS, GREY, INK, STYLE, WIDTH
 from ssense.retrieval import metric_title
-from ssense.signal.contacts import read_names
+from ssense.signal.contacts import contacts_of, read_names
 
 # From Okabe and Ito's orange over a grey that shows on white and on black to their blue.
 DIVERGING = LinearSegmentedColormap.from_list("effects", [COLOURS[1], "#b4b4b4", COLOURS[0]])
@@ -181,7 +181,7 @@ def shaft_figure(found: EffectMap, drawn: Sequence[int] | None = None) -> Figure
         drawn: Places of those that are drawn; all of them if not given.
     """
     drawn = range(len(found.parts)) if drawn is None else drawn
-    rows, columns, names = _on_shafts([found.parts[at].name for at in drawn])
+    rows, columns, names = on_shafts([found.parts[at].name for at in drawn])
     norm, means = _norm(found), scale_of(found) * found.means
     with mpl.rc_context(STYLE):
         height = max(_LEAST_HEIGHT, 1.2 + 0.24 * len(names))
@@ -208,10 +208,10 @@ def shaft_figure(found: EffectMap, drawn: Sequence[int] | None = None) -> Figure
     return figure
 
 
-def _on_shafts(names: Sequence[str]) -> tuple[list[int], list[int], list[str]]:
+def on_shafts(names: Sequence[str]) -> tuple[list[int], list[int], list[str]]:
     """Row and column of each electrode, and the names of the rows."""
-    pairs = read_names(names).pairs
-    firsts = [name.partition("-")[0] if name in pairs else name for name in names]
+    of = contacts_of(names)
+    firsts = [of[name][0] for name in names]
     contacts = read_names(firsts).contacts
     others = [name for name in firsts if name not in contacts]
     numbered = [

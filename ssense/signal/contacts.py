@@ -181,12 +181,6 @@ def shafts_of(names: Sequence[str]) -> dict[str, list[int]]:
     return dict(groups)
 
 
-def numbers_of(names: Sequence[str]) -> dict[str, int]:
-    """The number on its shaft of each electrode that is on one, by name; see `shafts_of`."""
-    found = {name: _contact(contacts[0]) for name, contacts in contacts_of(names).items()}
-    return {name: contact.number for name, contact in found.items() if contact}
-
-
 def not_neural(names: Iterable[str]) -> frozenset[str]:
     """The names of channels that record no brain, whatever their case.
 
