@@ -66,8 +66,12 @@ def locate(
     if places.located.any() and places.without_coordinates:
         said.append(f"Without coordinates: {', '.join(places.without_coordinates)}.")
     places = _in_regions(places, numbers, manifest, subject, sources)
+    if places.region_source and not places.region_of:
+        said.append(f"{places.region_source} names a region of no electrode: regions have no map.")
     if places.region_of:
         said.append(f"Regions are those of {places.region_source}.")
+        if not places.without_region and len({*places.region_of.values()}) == 1:
+            said.append("All electrodes are in one region: regions have no map.")
         if places.without_region:
             said.append(f"Without a region: {', '.join(places.without_region)}.")
     return places, said
@@ -95,10 +99,16 @@ def _placed(
     space = _space(stated, sources.space, source)
     if space is None:
         named = printable(stated) or f"a space that {source} does not name"
+        advice = (
+            "Where it is MNI152, or MNI305 as of fsaverage, --space mni152 or mni305 says so; "
+            "others are to be registered to a template first."
+            if _leaves_open(stated)
+            else "Register them to a template first, and give them with --coordinates; or correct "
+            f"the space that {source} names."
+        )
         return unknown, [
             f"The coordinates are in {named}, which is none of MNI's: electrodes are drawn by "
-            "shaft. Where it is MNI152, or MNI305 as of fsaverage, --space mni152 or mni305 says "
-            "so; others are to be registered to a template first."
+            f"shaft. {advice}"
         ]
     mm = in_mni152(coordinates.array.astype(np.float64), space)
     said = ["Coordinates were converted from MNI305 to MNI152."] if space == "MNI305" else []
@@ -126,13 +136,17 @@ def _space(stated: str, asked: Space, source: str) -> MniSpace | None:
     if asked == "recorded":
         return found
     wanted = _SPACES[asked]
-    is_open = stated.strip().lower() in _SAYS_NOTHING
-    if found != wanted and not is_open:
+    if found != wanted and not _leaves_open(stated):
         raise UserError(
             f"--space {asked}: {source} says that its coordinates are in {printable(stated)}. "
             "Leave out --space, or correct what it says."
         )
     return wanted
+
+
+def _leaves_open(stated: str) -> bool:
+    """Whether the name of a space leaves it to the user to say which one it is."""
+    return stated.strip().lower() in _SAYS_NOTHING
 
 
 def _in_regions(

@@ -7,9 +7,9 @@ single subjects, and template spaces of others, are in no affine relation to eit
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -97,10 +97,11 @@ def read_contacts(path: Path, subject: str) -> tuple[dict[str, Place], str]:
 
     It has a column called electrode, contact, name, electrode_label or label, in any case, and x, y
     and z; or columns of a space, such as mni152_x, those of MNI152 where there are several. A
-    column called space names the space of x, y and z. Contacts without numbers are left out.
+    column called space names the space of x, y and z. Contacts without coordinates are left out.
 
     Raises:
-        UserError: The file is no such table, names a contact or two spaces twice, or no place.
+        UserError: The file is no such table, has a coordinate that is no number, names a contact or
+            two spaces twice, or no place.
     """
     columns = {each.lower(): each for each in csv_columns(path)}
     name = next((columns[each] for each in _NAMES if each in columns), None)
@@ -114,7 +115,7 @@ def read_contacts(path: Path, subject: str) -> tuple[dict[str, Place], str]:
             f"{printable(', '.join(columns.values()))}. Give a CSV of contacts and coordinates."
         )
     spaces = columns.get("space") if not prefix else None
-    wanted = {name: pa.string(), **dict.fromkeys(axes, pa.float64())}
+    wanted = dict.fromkeys([name, *axes], pa.string())
     rows = read_rows(path, wanted | ({spaces: pa.string()} if spaces else {}), subject)
     named = {row[spaces].strip() for row in rows if row[spaces].strip()} if spaces else set()
     if len(named) > 1:
@@ -129,12 +130,14 @@ def read_contacts(path: Path, subject: str) -> tuple[dict[str, Place], str]:
 
 
 def _placed(
-    rows: list[Mapping[str, Any]], name: str, axes: list[str], path: Path
+    rows: Sequence[Mapping[str, str]], name: str, axes: Sequence[str], path: Path
 ) -> dict[str, Place]:
     found: dict[str, Place] = {}
     for row in rows:
         contact = clean_label(str(row[name]).strip())
-        x, y, z = (np.nan if row[axis] is None else float(row[axis]) for axis in axes)
+        x, y, z = (
+            _number(row[axis], f"{path}: {axis} of {printable(contact, 30)}") for axis in axes
+        )
         if not np.isfinite([x, y, z]).all():
             continue
         if found.setdefault(contact, (x, y, z)) != (x, y, z):
@@ -142,3 +145,20 @@ def _placed(
                 f"{path} has {printable(contact, 30)} at two places. Remove one of its rows."
             )
     return found
+
+
+def _number(cell: str, where: str) -> float:
+    """A coordinate as a table has it, NaN where it has none.
+
+    Raises:
+        UserError: It is no number.
+    """
+    if cell.strip().lower() in ("", "n/a", "nan", "na"):
+        return np.nan
+    try:
+        return float(cell)
+    except ValueError:
+        raise UserError(
+            f"{where} is {printable(cell, 30)}, not a number of mm. Correct it, with a decimal "
+            "point, or leave it empty."
+        ) from None

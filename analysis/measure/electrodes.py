@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
+from upath import UPath
 
+from ssense.data.shards import read_manifest
 from ssense.engine.core.cell import Configuration, describe
 from ssense.engine.core.origin import RecordingOrigin
 from ssense.engine.search.search import Search
@@ -45,12 +47,15 @@ class TriedElectrodes:
         return fmean(self.scores)
 
 
-def tried_electrodes(search: Search, origin: RecordingOrigin) -> list[TriedElectrodes]:
+def tried_electrodes(
+    search: Search, origin: RecordingOrigin, shards: UPath
+) -> list[TriedElectrodes]:
     """What was tried of families whose configurations differ in their electrodes alone.
 
     Args:
         search: The search of a sweep.
         origin: Where its datasets come from.
+        shards: Folder of the folders of shards, which name all electrodes.
 
     Returns:
         Those with a result, in the order in which they were proposed.
@@ -68,12 +73,17 @@ def tried_electrodes(search: Search, origin: RecordingOrigin) -> list[TriedElect
                 TriedElectrodes(
                     family=row.family,
                     configuration=row.configuration,
-                    electrodes=dataset.electrodes,
+                    electrodes=dataset.electrodes or _all_of(shards / dataset.shards),
                     scores=scores,
                     is_best=best.get(row.family) is row,
                 )
             )
     return found
+
+
+def _all_of(folder: UPath) -> tuple[str, ...]:
+    """The electrodes of a dataset that has all of its shards'."""
+    return tuple(read_manifest(folder).electrodes)
 
 
 def first_by_seed(tried: Sequence[TriedElectrodes], seeds: int) -> np.ndarray:

@@ -163,7 +163,7 @@ class SentenceReport(TaskReport):
 
     def tried_electrodes(self, search: Search) -> Sequence[TriedElectrodes]:
         """What was tried of families whose configurations differ in their electrodes alone."""
-        return tried_electrodes(search, self.origin)
+        return tried_electrodes(search, self.origin, self.ledger.storage / "shards")
 
     def published(self) -> Sequence[Mapping[str, str]]:
         """Table 1 as published, where it is about the recording of the sweep; else nothing."""

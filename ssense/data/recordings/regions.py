@@ -51,9 +51,10 @@ def read_rows(path: Path, wanted: Mapping[str, pa.DataType], subject: str) -> li
         UserError: The file is no such table.
     """
     whose = next((each for each in csv_columns(path) if each.lower() == "subject"), None)
+    of_subject = {} if whose is None else {whose: pa.string()}
+    rows: list[dict[str, Any]] = read_csv(path, {**wanted, **of_subject}).to_pylist()
     if whose is None:
-        return read_csv(path, dict(wanted)).to_pylist()
-    rows = read_csv(path, {**wanted, whose: pa.string()}).to_pylist()
+        return rows
     return [row for row in rows if row[whose].strip() == subject]
 
 

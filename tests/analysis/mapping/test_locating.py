@@ -80,7 +80,18 @@ def test_in_other_spaces_nothing_is_drawn_and_what_to_do_is_said(space):
     assert said[0].startswith(
         f"The coordinates are in {space or 'a space that the recording does'}"
     )
-    assert "--space mni152 or mni305" in said[0]
+    # What is advised is accepted.
+    assert ("--space mni152 or mni305" in said[0]) == (space != "ACPC")
+    assert ("Register them to a template first" in said[0]) == (space == "ACPC")
+
+
+def test_regions_that_divide_nothing_are_told(tmp_path):
+    path = tmp_path / "regions.csv"
+    path.write_text("electrode,region\nA1,STG\nA3,STG\nB1,STG\n")
+    _, said = located(regions=str(path))
+    assert said[-1] == "All electrodes are in one region: regions have no map."
+    _, said = located(replace(RECORDED, regions=("", "", "")))
+    assert said[-1] == "the recording names a region of no electrode: regions have no map."
 
 
 def test_what_was_asked_for_may_not_contradict_what_is_said():

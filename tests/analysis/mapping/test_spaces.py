@@ -96,6 +96,8 @@ def test_of_a_table_of_several_subjects_one_is_read(tmp_path):
         ("electrode,x,y,z\nA1,,,\n", "has coordinates of no contact of sub-01"),
         ("subject,electrode,x,y,z\nsub-02,A1,1,2,3\n", "has coordinates of no contact of sub-01"),
         ("electrode,x,y,z\nA1,1,2,3\nA1,1,2,4\n", "has A1 at two places"),
+        ("electrode,x,y,z\nA1,left,2,3\n", "x of A1 is left, not a number of mm"),
+        ('electrode,x,y,z\nA1,1,"2,5",3\n', "y of A1 is 2,5, not a number of mm"),
         (
             "electrode,x,y,z,space\nA1,1,2,3,MNI152\nA2,1,2,3,fsaverage\n",
             "has coordinates in MNI152 and fsaverage. Keep the rows of one space",
