@@ -160,6 +160,21 @@ def map_sentences(
         return material.report, run_maps(options, ledger, search, chosen, material, noise)
 
 
+def refuse_flags_of_sentences(options: MapOptions) -> None:
+    """Refuse what maps of images have no use for.
+
+    Raises:
+        UserError: Such a flag is given.
+    """
+    given = MapOptions(storage=options.storage)
+    for name in ("bands", "sentences", "precision", "space", "coordinates", "regions", "atlas"):
+        if (value := getattr(options, name)) != getattr(given, name):
+            raise UserError(
+                f"--{name} {printable(str(value))} is of sentences, and this sweep is over images, "
+                "whose maps are of channels and times. Leave it out."
+            )
+
+
 def map_images(
     options: MapOptions, ledger: Ledger, search: Search, chosen: Mapping[str, Configuration]
 ) -> tuple[ReportOf, list[FamilyMaps]]:
@@ -168,6 +183,7 @@ def map_images(
     Raises:
         UserError: Only maps of frequencies are asked for, or an encoder can't be read.
     """
+    refuse_flags_of_sentences(options)
     data, origin = sweep_data(ledger), ledger.description().origin
     assert isinstance(origin, ImageOrigin)
     dataset = data.of(next(iter(chosen.values())))  # whose responses all configurations share

@@ -143,7 +143,9 @@ class MapOptions:
     def __post_init__(self) -> None:
         """Refuse no maps, windows, bands or permutations, and a storage that is not there."""
         check_shares(self.cpus_per_cell, self.gpus_per_cell)
-        for name, least in (("windows", 1), ("bands", 1), ("permutations", 1), ("check_seeds", 2)):
+        # Of fewer than 19 permutations the largest effect is at none below p = .05.
+        leasts = {"windows": 1, "bands": 1, "permutations": 19, "check_seeds": 2}
+        for name, least in leasts.items():
             if (given := getattr(self, name)) < least:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} must be at least {least}, got {given}.")

@@ -117,11 +117,12 @@ def read_contacts(path: Path, subject: str) -> tuple[dict[str, Place], str]:
     spaces = columns.get("space") if not prefix else None
     wanted = dict.fromkeys([name, *axes], pa.string())
     rows = read_rows(path, wanted | ({spaces: pa.string()} if spaces else {}), subject)
-    named = {row[spaces].strip() for row in rows if row[spaces].strip()} if spaces else set()
+    named = {row[spaces].strip() for row in rows} if spaces else set[str]()
     if len(named) > 1:
+        listed = " and ".join(printable(each) or "no space" for each in sorted(named))
         raise UserError(
-            f"{path} has coordinates in {' and '.join(sorted(map(printable, named)))}. Keep the "
-            "rows of one space."
+            f"{path} has coordinates in {listed}. Name the space in every row, and keep the rows "
+            "of one."
         )
     found = _placed(rows, name, axes, path)
     if not found:

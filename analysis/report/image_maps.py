@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis.mapping.effects import EffectMap
 from analysis.mapping.sensors import Sensors
 from analysis.report.map_figures import head_figure, shaft_figure
-from analysis.report.maps import MapReport
+from analysis.report.maps import MapReport, blue
 from ssense.errors import counted
 
 READING = (
@@ -58,7 +58,7 @@ class ImageMapReport(MapReport):
                 f"Channels on a head seen from above, nose up, by the {self.sensors.layout}; "
                 "between them effects are interpolated."
             )
-        return f"{drawn} Blue: the channel carries the score. Bold outline: shown."
+        return f"{drawn} {blue(real)} Bold outline: shown to carry the score."
 
     def _views(self, real: EffectMap) -> Sequence[Figure]:
         """The head, and by number the channels that have no place on it; nothing without these."""

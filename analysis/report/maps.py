@@ -196,7 +196,7 @@ class MapReport:
                 if self._on_brain(real)
                 else "Electrodes by shaft and number."
             )
-            return f"{drawn} Blue: the electrode carries the score. Bold outline: shown."
+            return f"{drawn} {blue(real)} Bold outline: shown to carry the score."
         if real.what == "time x frequency":
             return "Blue: the score falls where this is hidden. Bold outline: shown."
         below = " Below: the share of sentences that are still being spoken."
@@ -236,7 +236,7 @@ def sentence(found: CheckedMap) -> str:
     if not order:
         return (
             f"{begin}: no part is shown to carry the score when {how}, of {len(real.parts)}. "
-            f"{stable}"
+            f"{_not_by_holm(real)}{stable}"
         )
     shown = [f"{real.parts[at].name} ({_effect(real, at)})" for at in order[:5]]
     more = f" and {len(order) - 5} more" if len(order) > 5 else ""
@@ -244,6 +244,24 @@ def sentence(found: CheckedMap) -> str:
         f"{begin}: {len(order)} of {counted(len(real.parts), 'part')} "
         f"{'is' if len(order) == 1 else 'are'} shown to carry the score when {how}, "
         f"{in_list(shown)}{more}. {stable}"
+    )
+
+
+def blue(found: EffectMap) -> str:
+    """What blue means in a map, whether or not it is shown."""
+    if found.what in ALONE:
+        return "Blue: above chance by itself."
+    return "Blue: the score falls without it."
+
+
+def _not_by_holm(found: EffectMap) -> str:
+    """Say that parts exceed what permuted pairs give, and how sure the test would have to be."""
+    n = int(((found.p_max <= ALPHA) & (found.means > 0)).sum())
+    if not (math.isfinite(found.threshold) and n):
+        return ""
+    return (
+        f"{counted(n, 'part exceeds', 'parts exceed')} what permuted pairs give, but not by Holm, "
+        f"for which the smallest p would have to be below {ALPHA / len(found.parts):.2g}. "
     )
 
 

@@ -202,7 +202,7 @@ p, li { max-width: 46rem; } li { margin: .3rem 0; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 caption, figcaption { text-align: left; color: var(--soft); font-size: .875rem;
-  max-width: min(46rem, calc(100vw - 3rem)); }
+  max-width: min(46rem, calc(100vw - 4.5rem)); }
 caption { padding-bottom: .4rem; }
 th, td { padding: .3rem .7rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }

@@ -493,10 +493,13 @@ def test_each_subject_has_maps_of_channels_and_windows_in_its_report(storage):
 def test_maps_of_one_sweep_over_images_are_of_that_subject_alone(storage):
     first, second = subject_ledgers(UPath(storage), ())
     looked = count_looks(second)
-    options = {"maps": ("times",), "windows": 2, "permutations": 1}
+    options = {"maps": ("times",), "windows": 2, "permutations": 19}
     maps.main(MapOptions(storage=str(storage), sweep=first.folder.name, **options))
     assert not (first.folder / "maps" / "channel_alone.svg").exists()
     assert count_looks(second) == looked
     with pytest.raises(UserError, match="responses to images have no bands of frequency"):
         maps.main(MapOptions(storage=str(storage), maps=("bands",)))
+    for name, value in {"space": "mni152", "sentences": 5, "bands": 3}.items():
+        with pytest.raises(UserError, match=f"--{name} {value} is of sentences"):
+            maps.main(MapOptions(storage=str(storage), **{name: value}))
     assert count_looks(second) == looked

@@ -319,7 +319,7 @@ def test_a_family_that_is_not_there_is_refused(storage):
     ("flag", "value", "said"),
     [
         ("windows", 0, "--windows must be at least 1, got 0"),
-        ("permutations", 0, "--permutations must be at least 1, got 0"),
+        ("permutations", 0, "--permutations must be at least 19, got 0"),
         ("maps", (), "--maps is empty"),
         ("check_seeds", 1, "--check-seeds must be at least 2, got 1"),
         ("sentences", 1, "--sentences must be at least 2, or 0 for all, got 1"),
@@ -380,7 +380,7 @@ def test_the_threshold_of_electrodes_alone_keeps_its_level():
 
 
 def test_a_single_electrode_alone_is_the_whole(storage):
-    options = MapOptions(storage=str(storage), maps=("electrodes",), permutations=1)
+    options = MapOptions(storage=str(storage), maps=("electrodes",), permutations=19)
     ledger = find_ledger(storage, None)
     inputs = maps.Inputs(options, ledger, {"linear": {}})
     inputs.axes = replace(inputs.axes, electrodes=("F1a1",))
