@@ -97,7 +97,8 @@ def read_contacts(path: Path, subject: str) -> tuple[dict[str, Place], str]:
 
     It has a column called electrode, contact, name, electrode_label or label, in any case, and x, y
     and z; or columns of a space, such as mni152_x, those of MNI152 where there are several. A
-    column called space names the space of x, y and z. Contacts without coordinates are left out.
+    column called space names the space of x, y and z, in one row for all. Contacts without
+    coordinates are left out.
 
     Raises:
         UserError: The file is no such table, has a coordinate that is no number, names a contact or
@@ -117,12 +118,11 @@ def read_contacts(path: Path, subject: str) -> tuple[dict[str, Place], str]:
     spaces = columns.get("space") if not prefix else None
     wanted = dict.fromkeys([name, *axes], pa.string())
     rows = read_rows(path, wanted | ({spaces: pa.string()} if spaces else {}), subject)
-    named = {row[spaces].strip() for row in rows} if spaces else set[str]()
+    named = {row[spaces].strip() for row in rows if row[spaces].strip()} if spaces else set()
     if len(named) > 1:
-        listed = " and ".join(printable(each) or "no space" for each in sorted(named))
         raise UserError(
-            f"{path} has coordinates in {listed}. Name the space in every row, and keep the rows "
-            "of one."
+            f"{path} has coordinates in {' and '.join(sorted(map(printable, named)))}. Keep the "
+            "rows of one space."
         )
     found = _placed(rows, name, axes, path)
     if not found:

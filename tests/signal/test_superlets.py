@@ -609,7 +609,7 @@ def test_lengths_of_sentences_hold_for_all_their_electrodes(convert: Callable) -
         ("edge_clip", -1, "edge_clip must be a whole number of at least 0, got -1"),
         ("order_set", "tinkered", "order_set must be one of brainbert, authors, got 'tinkered'"),
         ("cycle_rule", "sum", "cycle_rule must be one of multiplicative, additive, got 'sum'"),
-        ("normalisation", "z", "normalisation must be one of per_frequency, none, got 'z'"),
+        ("normalisation", "z", "normalisation must be one of per_frequency, none, log, got 'z'"),
         ("pad_domain", "time", "pad_domain must be one of raw, raw_masked, spec, got 'time'"),
         ("maximum_hz", 0.05, "maximum_hz must be above minimum_hz, got 0.1 to 0.05 Hz"),
         ("n_frequencies", 1, "one frequency cannot span 0.1 to 200 Hz"),

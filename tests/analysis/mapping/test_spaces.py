@@ -100,11 +100,7 @@ def test_of_a_table_of_several_subjects_one_is_read(tmp_path):
         ('electrode,x,y,z\nA1,1,"2,5",3\n', "y of A1 is 2,5, not a number of mm"),
         (
             "electrode,x,y,z,space\nA1,1,2,3,MNI152\nA2,1,2,3,fsaverage\n",
-            "has coordinates in MNI152 and fsaverage. Name the space in every row, and keep",
-        ),
-        (
-            "electrode,x,y,z,space\nA1,1,2,3,MNI152\nA2,1,2,3,\n",
-            "has coordinates in no space and MNI152. Name the space in every row",
+            "has coordinates in MNI152 and fsaverage. Keep the rows of one space",
         ),
     ],
 )
