@@ -38,7 +38,7 @@ STORAGE, UNDISTURBED = "s3://lab/cluster", "s3://lab/undisturbed"
 SWEEP = {
     "SSENSE_SYNTHETIC_SENTENCES": "60",
     "SSENSE_SYNTHETIC_ELECTRODES": "5",
-    "SSENSE_MAX_EPOCHS": "2",
+    "SSENSE_MAX_EPOCHS": "5",  # so long that a machine can be lost while it trains
     "SSENSE_CONFIGURATIONS": "1",
     "SSENSE_RATIOS": "0.5",
     "SSENSE_SEEDS": "0 1 2",
