@@ -48,7 +48,7 @@ from ssense.engine.tasks.engine_options import EngineOptions
 from ssense.engine.view.tracking import Tracker
 from ssense.errors import UserError, counted
 from ssense.files.markdown import markdown_table
-from ssense.files.storage import names_in, open_storage, remove, write_together
+from ssense.files.storage import open_storage, write_anew
 from ssense.files.tables import csv_table
 
 FOLDER = "generalisation"
@@ -123,12 +123,7 @@ def write_generalisation(
     }
     for kind in FIGURE_KINDS:
         contents[f"{picture.name}.{kind}"] = figure_bytes(picture.figure, kind)
-    folder = ledger.folder / FOLDER
-    write_together(folder, contents, before_any)
-    for name in names_in(folder):
-        if name not in contents:
-            remove(folder / name)
-    return [folder / name for name in contents]
+    return write_anew(ledger.folder / FOLDER, contents, before_any)
 
 
 def markdown(report: GeneralisationReport) -> str:

@@ -53,7 +53,7 @@ from ssense.engine.records.ledger import Ledger
 from ssense.errors import UserError, one_line
 from ssense.files.digest import digest
 from ssense.files.markdown import markdown_table
-from ssense.files.storage import names_in, open_storage, read_whole, remove, write_together
+from ssense.files.storage import open_storage, read_whole, write_anew
 from ssense.files.tables import csv_table
 from ssense.retrieval import metric_title
 from ssense.training.sentences import SentenceSpec
@@ -354,10 +354,7 @@ def main(options: RecordingsOptions) -> None:
         contents["heterogeneity.csv"] = csv_table(heterogeneity_values(effects, PRIMARY))
         figure = forest_figure(effects, PRIMARY)
         contents |= {f"forest.{kind}": figure_bytes(figure, kind) for kind in FIGURE_KINDS}
-    write_together(folder, contents)
-    for name in names_in(folder):
-        if name not in contents:
-            remove(folder / name)
+    write_anew(folder, contents)
     say(f"Tables{' and forest plot' if effects else ''}: {folder}")
 
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.report.figures import COLOURS, GREY, INK, STYLE, WIDTH
+from analysis.report.figures import COLOURS, GREY, INK, STYLE, WIDTH, scale_and_title
 from analysis.report.map_figures import on_shafts
-from analysis.report.time_figures import ABOVE_CHANCE, scale_and_title
+from analysis.report.time_figures import ABOVE_CHANCE
 
 _WHOLE, _FEWER = 1.4, 0.3
 """Widths of the outlines of electrodes that met every seed, and of others, in points."""

@@ -162,7 +162,7 @@ def bar_figure(
         metric: Metric of the scores.
         chance: Chance by the names that have a mark for it, one value per seed.
     """
-    scale, title = _unit(metric)
+    scale, title = scale_and_title(metric)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.85 + 0.28 * len(scores)), layout="constrained")
         axis = figure.subplots()
@@ -274,7 +274,7 @@ def curve_figure(curves: Mapping[str, Sequence[Curve]], metric: str) -> Figure:
         curves: Curves by family, one per seed.
         metric: Metric that the curves show.
     """
-    scale, title = _unit(metric)
+    scale, title = scale_and_title(metric)
     with mpl.rc_context(STYLE):
         figure, axes = _family_panels(curves, 1.9)
         for axis, by_seed, colour in zip(axes, curves.values(), cycle(COLOURS), strict=False):
@@ -311,7 +311,7 @@ def learning_curve_figure(curve: LearningCurve, chance: float, metric: str) -> F
         chance: What a random ranking reaches, as a fraction.
         metric: Metric of the scores.
     """
-    scale, title = _unit(metric)
+    scale, title = scale_and_title(metric)
     minutes, scores = curve.minutes, scale * curve.scores
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
@@ -376,7 +376,7 @@ def response_figure(tried: Sequence[TriedConfiguration], metric: str) -> Figure:
         metric: Metric of the scores.
     """
     fields = swept_fields(tried)
-    scale, title = _unit(metric)
+    scale, title = scale_and_title(metric)
     families = list(dict.fromkeys(each.family for each in tried))
     marks = {name: Mark.of(place) for place, name in enumerate(families)}
     with mpl.rc_context(STYLE):
@@ -467,8 +467,8 @@ def _shades() -> Iterator[str]:
     yield from repeat(GREY)
 
 
-def _unit(metric: str) -> tuple[int, str]:
-    """The factor from fractions to what is drawn, and the axis label of a metric."""
+def scale_and_title(metric: str) -> tuple[int, str]:
+    """The factor from fractions to what is drawn, and a metric's title with its unit."""
     return (1, metric_title(metric)) if metric == "mrr" else (100, f"{metric_title(metric)} (%)")
 
 
@@ -622,7 +622,7 @@ def _response_legend(
 
 
 def _seed_panel(axis: Axes, scores: Mapping[str, np.ndarray], chance: float, metric: str) -> None:
-    scale, title = _unit(metric)
+    scale, title = scale_and_title(metric)
     places = np.arange(len(scores))
     values = scale * np.stack(list(scores.values()))
     lines = axis.plot(

@@ -12,8 +12,9 @@ import numpy as np
 from analysis.measure import formats
 from analysis.measure.comparison import Comparison
 from analysis.measure.generalisation import Generalisation
+from analysis.report.figures import scale_and_title
 from analysis.report.page import Grid, Picture, Points, Section, Words
-from analysis.report.time_figures import generalisation_figure, scale_and_title
+from analysis.report.time_figures import generalisation_figure
 from ssense.errors import counted
 from ssense.retrieval import metric_title
 

@@ -15,10 +15,11 @@ from analysis.measure.comparison import Comparison
 from analysis.measure.evaluation import Evaluation
 from analysis.measure.inference import TTest, benjamini_hochberg
 from analysis.measure.windows import Windows, stretches
+from analysis.report.figures import scale_and_title
 from analysis.report.findings import in_list, is_above
 from analysis.report.page import Block, Grid, Picture, Points, Words
 from analysis.report.question import QuestionReport
-from analysis.report.time_figures import scale_and_title, time_course_figure
+from analysis.report.time_figures import time_course_figure
 from ssense.retrieval import metric_title
 
 NOTES = (

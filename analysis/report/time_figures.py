@@ -15,8 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from analysis.measure.inference import TTest
-from analysis.report.figures import COLOURS, GREY, INK, STYLE, WIDTH
-from ssense.retrieval import metric_title
+from analysis.report.figures import COLOURS, GREY, INK, STYLE, WIDTH, scale_and_title
 
 ABOVE_CHANCE = LinearSegmentedColormap.from_list("above chance", ["#b4b4b4", COLOURS[0]])
 """From a grey that shows on white and on black, at chance, to Okabe and Ito's blue."""
@@ -131,11 +130,6 @@ def generalisation_figure(
         names = ["same window", "shown to be above chance"]
         figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
     return figure
-
-
-def scale_and_title(metric: str) -> tuple[int, str]:
-    """The factor from fractions to what is drawn, and a metric's title with its unit."""
-    return (1, metric_title(metric)) if metric == "mrr" else (100, f"{metric_title(metric)} (%)")
 
 
 def _edges(middles: np.ndarray) -> np.ndarray:

@@ -204,6 +204,26 @@ def write_together(
         raise _unwritable(path, error) from error
 
 
+def write_anew(
+    folder: UPath,
+    contents: Mapping[str, bytes | memoryview | str],
+    before_any: Callable[[], object] = lambda: None,
+) -> list[UPath]:
+    """Write all files of a folder together, see `write_together`, and remove any others there.
+
+    Returns:
+        Paths of the files, in the order of their contents.
+
+    Raises:
+        UserError: A file can't be written or removed.
+    """
+    write_together(folder, contents, before_any)
+    for name in names_in(folder):
+        if name not in contents:
+            remove(folder / name)
+    return [folder / name for name in contents]
+
+
 def create(path: UPath, content: bytes) -> None:
     """Write a new file, whole; of several concurrent writers, exactly one succeeds.
 
